@@ -1,0 +1,225 @@
+//! The indexer: keeps the leases of nodes, lists them in its directory, and holds leases with the natives.
+//!
+//! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale are collected by the same
+//! rule as at a native, and by a loop of the same name.
+
+use core::time::Duration;
+
+use super::{
+    Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
+    Report, Rng, Role, StreamId, Terms,
+    directory::{Claimants, Directory, Entry},
+    lease_table::{LeaseTable, NoRoom},
+    leases::Leases,
+    time::{Ticker, clamp_lease},
+};
+
+/// What an indexer is told at its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexerConfig {
+    /// Lease granted at most, and asked of natives; and the time between beats to them.
+    pub terms: Terms,
+    /// Time between runs of the stream GC.
+    pub gc_interval: Duration,
+}
+
+/// An indexer with room for `N` nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Indexer<const N: usize> {
+    own: PeerId,
+    config: IndexerConfig,
+    rng: Rng,
+    stream_records: LeaseTable<N>,
+    directory: Directory<N>,
+    gc: Ticker,
+    leases: Leases,
+}
+
+impl<const N: usize> Indexer<N> {
+    /// An indexer before its start: nothing but zeroes and room, so that it can stand in `.bss`.
+    pub const fn new() -> Self {
+        Self {
+            own: PeerId::from_bytes([0; 32]),
+            config: IndexerConfig {
+                terms: Terms {
+                    lease: Duration::ZERO,
+                    beat_interval: Duration::ZERO,
+                },
+                gc_interval: Duration::ZERO,
+            },
+            rng: Rng::new(0),
+            stream_records: LeaseTable::new(),
+            directory: Directory::new(),
+            gc: Ticker::new(),
+            leases: Leases::new(),
+        }
+    }
+
+    /// Starts the loop. `seed` decides about jitter.
+    pub fn start(&mut self, now: Instant, own: PeerId, seed: u64, config: IndexerConfig) {
+        self.own = own;
+        self.config = config;
+        self.rng = Rng::new(seed);
+        self.gc.start(now, config.gc_interval, 1);
+        self.leases.start(now, config.terms, true);
+    }
+
+    fn load(&self) -> Load {
+        let stats = self.stream_records.stats();
+        Load {
+            held: u32::try_from(stats.used).unwrap_or(u32::MAX),
+            possible: u32::try_from(stats.capacity).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn node_beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        match self.stream_records.admit(now, from) {
+            Err(NoRoom::Full) => {
+                return Ack::full("this indexer holds as many leases as it can: try another").into();
+            }
+            Err(NoRoom::TooFast) => {
+                return Ack::full("too many peers join at once: try again in a moment").into();
+            }
+            Ok(()) => {}
+        }
+        let lease = clamp_lease(beat.lease, self.config.terms.lease);
+        self.stream_records
+            .renew(now, *from, Role::Node, stream, lease);
+        BeatOutcome {
+            ack: Ack::accepted(lease),
+            publish: beat
+                .record
+                .is_some_and(|(info, envelope)| self.directory.list(info, envelope)),
+        }
+    }
+}
+
+impl<const N: usize> Machine for Indexer<N> {
+    fn role(&self) -> Role {
+        Role::Indexer
+    }
+
+    fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
+        if self.gc.due(now, &mut self.rng).is_some() {
+            self.stream_records
+                .collect(now, |peer| self.directory.unlist(peer));
+        }
+        if let Some((peer, stream)) = self.stream_records.pop_closed() {
+            return Some(Action::Close { peer, stream });
+        }
+        let step = self.leases.poll(now, &mut self.rng)?;
+        Some(step.into_action(|with_record| OutBeat {
+            role: Role::Indexer,
+            lease: self.config.terms.lease,
+            with_record,
+            load: Some(self.load()),
+            known: PeerList::new(),
+        }))
+    }
+
+    fn timeout(&self) -> Instant {
+        self.leases
+            .timeout()
+            .map_or(self.gc.next(), |at| at.min(self.gc.next()))
+    }
+
+    fn beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        if self
+            .stream_records
+            .find(from)
+            .is_some_and(|record| stream < record.stream)
+        {
+            return Ack::refused("a newer heartbeat stream of yours is open").into();
+        }
+        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
+            return Ack::refused("the record's subject is not you: only your own record counts")
+                .into();
+        }
+        if beat.role != Role::Node {
+            return Ack::refused(
+                "an indexer grants leases to nodes only: indexers and natives go to a native",
+            )
+            .into();
+        }
+        if beat.lease.is_zero() {
+            self.stream_records.remove(from);
+            self.directory.unlist(from);
+            return Ack::accepted(Duration::ZERO).into();
+        }
+        self.node_beat(now, from, stream, beat)
+    }
+
+    fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
+        self.stream_records.disconnected(peer, stream);
+    }
+
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        self.leases.acked(now, server, ack, &mut self.rng);
+    }
+
+    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
+        self.leases.closed(now, server, &mut self.rng);
+    }
+
+    fn record_signed(&mut self, now: Instant, urgent: bool) {
+        self.leases.signed(now, urgent);
+    }
+
+    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
+        if peer != self.own {
+            self.leases.add(now, peer, Role::Native, &addrs);
+        }
+    }
+
+    fn overslept(&self, now: Instant) -> Duration {
+        self.gc.overslept(now)
+    }
+
+    fn shift(&mut self, gap: Duration) {
+        self.stream_records.shift(gap);
+    }
+
+    fn shut_down(&mut self) {
+        self.leases.give_up_all();
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        self.leases.find(peer).map(|lease| lease.addrs())
+    }
+
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        self.directory.claimants(name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<&Entry> {
+        self.directory.find(peer)
+    }
+
+    fn favours(&self, peer: &PeerId) -> bool {
+        self.stream_records.find(peer).is_some() || self.leases.find(peer).is_some()
+    }
+
+    fn report(&self, now: Instant, to: &mut dyn Report) {
+        self.stream_records
+            .iter()
+            .filter(|record| now <= record.expiry)
+            .for_each(|record| to.stream_record(record));
+        self.leases.iter().for_each(|lease| to.lease(lease));
+        let (runs, last) = self.gc.stats();
+        to.background_loop("gc", runs, last);
+        to.table(self.stream_records.stats());
+        to.table(self.directory.stats());
+    }
+}

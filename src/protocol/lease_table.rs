@@ -1,0 +1,309 @@
+//! The leases that this process has granted, one record for each peer: `stream_records`.
+//!
+//! Invariants:
+//! - a peer has at most one record, and the record names the newest heartbeat stream of that peer; the late end of
+//!   an older stream touches nothing;
+//! - a record leaves in two ways only: its peer gave the lease up, or it is stale;
+//! - whatever removes a record, its stream is closed ([`LeaseTable::pop_closed`]).
+//!
+//! The queue of streams to close has room for every record. The driver empties it after each input.
+
+use core::time::Duration;
+
+use heapless::Deque;
+
+use super::{
+    Instant, PeerId, Role, StreamId,
+    table::{Keyed, Table, TableStats},
+    time::TokenBucket,
+};
+
+/// One lease granted: who holds it, on which stream, until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRecord {
+    /// Who holds the lease.
+    pub peer: PeerId,
+    /// What the holder said it is.
+    pub role: Role,
+    /// Its newest heartbeat stream.
+    pub stream: StreamId,
+    /// Whether that stream is open.
+    pub connected: bool,
+    /// Receipt of the last valid beat.
+    pub last_seen: Instant,
+    /// Receipt of the last renewing beat, plus the lease granted.
+    pub expiry: Instant,
+}
+
+impl Keyed for StreamRecord {
+    fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+}
+
+/// The diagram's staleness rule: `now > expiry`, or more time since the last beat than twice what remains of the lease.
+pub fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
+    now > expiry || now - last_seen > (expiry - now).saturating_mul(2)
+}
+
+/// Why a newcomer gets no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// All records are taken.
+    Full,
+    /// Too many newcomers at once.
+    TooFast,
+}
+
+/// At most `S` leases granted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaseTable<const S: usize> {
+    records: Table<StreamRecord, S>,
+    closed: ClosedStreams<S>,
+    joins: TokenBucket,
+}
+
+impl<const S: usize> LeaseTable<S> {
+    /// No lease granted.
+    pub const fn new() -> Self {
+        Self {
+            records: Table::new(),
+            closed: ClosedStreams(Deque::new()),
+            joins: TokenBucket::new(),
+        }
+    }
+
+    /// Whether [`LeaseTable::renew`] would take the peer; takes a newcomer's token.
+    pub fn admit(&mut self, now: Instant, peer: &PeerId) -> Result<(), NoRoom> {
+        if self.records.contains(peer) {
+            Ok(())
+        } else if self.records.is_full() {
+            self.records.count_refusal();
+            Err(NoRoom::Full)
+        } else if !self.joins.take(now) {
+            self.records.count_refusal();
+            Err(NoRoom::TooFast)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts a beat: the lease runs `lease` from `now`. A newer stream of the peer replaces its older one.
+    pub fn renew(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        role: Role,
+        stream: StreamId,
+        lease: Duration,
+    ) {
+        self.seen(now, &peer, stream);
+        let record = StreamRecord {
+            peer,
+            role,
+            stream,
+            connected: true,
+            last_seen: now,
+            expiry: now + lease,
+        };
+        // Without room the caller did not ask `admit`; the beat then makes no lease.
+        let _ = self.records.insert(record);
+    }
+
+    /// Counts a beat that renews nothing, and returns its record.
+    pub fn seen(&mut self, now: Instant, peer: &PeerId, stream: StreamId) -> Option<&StreamRecord> {
+        let record = self.records.find_mut(peer)?;
+        if record.stream != stream {
+            self.closed.push(*peer, record.stream);
+            record.stream = stream;
+        }
+        record.connected = true;
+        record.last_seen = now;
+        Some(record)
+    }
+
+    /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest stream.
+    pub fn disconnected(&mut self, peer: &PeerId, stream: StreamId) -> bool {
+        match self.records.find_mut(peer) {
+            Some(record) if record.stream == stream => {
+                record.connected = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the peer's lease and closes its stream.
+    pub fn remove(&mut self, peer: &PeerId) -> Option<StreamRecord> {
+        let record = self.records.remove(peer)?;
+        self.closed.push(record.peer, record.stream);
+        Some(record)
+    }
+
+    /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's stream GC.
+    pub fn collect(&mut self, now: Instant, mut gone: impl FnMut(&PeerId)) {
+        self.records.retain(|record| {
+            let stale = is_stale(now, record.last_seen, record.expiry);
+            if stale {
+                self.closed.push(record.peer, record.stream);
+                gone(&record.peer);
+            }
+            !stale
+        });
+    }
+
+    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held against their senders.
+    pub fn shift(&mut self, gap: Duration) {
+        for record in self.records.iter_mut() {
+            record.last_seen = record.last_seen + gap;
+            record.expiry = record.expiry + gap;
+        }
+    }
+
+    /// The peer's lease.
+    pub fn find(&self, peer: &PeerId) -> Option<&StreamRecord> {
+        self.records.find(peer)
+    }
+
+    /// All leases.
+    pub fn iter(&self) -> impl Iterator<Item = &StreamRecord> {
+        self.records.iter()
+    }
+
+    /// How many leases there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no lease.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The next stream to close, and whose it is.
+    pub fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
+        self.closed.0.pop_front()
+    }
+
+    /// What the operator sees of `stream_records`.
+    pub fn stats(&self) -> TableStats {
+        self.records.stats("stream_records")
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct ClosedStreams<const S: usize>(Deque<(PeerId, StreamId), S>);
+
+impl<const S: usize> ClosedStreams<S> {
+    fn push(&mut self, peer: PeerId, stream: StreamId) {
+        let pushed = self.0.push_back((peer, stream));
+        debug_assert!(
+            pushed.is_ok(),
+            "the driver empties the queue after each input"
+        );
+    }
+}
+
+impl<const S: usize> PartialEq for ClosedStreams<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().eq(other.0.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(90);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    fn table_with(peers: &[u8], now: Instant) -> LeaseTable<4> {
+        let mut table = LeaseTable::new();
+        for &n in peers {
+            table.renew(now, peer(n), Role::Indexer, StreamId(u64::from(n)), LEASE);
+        }
+        table
+    }
+
+    #[test]
+    fn a_silent_lease_is_stale_just_after_two_thirds_of_it() {
+        let (seen, expiry) = (at(0), at(90_000));
+        assert!(!is_stale(at(59_999), seen, expiry));
+        assert!(!is_stale(at(60_000), seen, expiry), "equal is not more");
+        assert!(is_stale(at(60_001), seen, expiry));
+    }
+
+    #[test]
+    fn a_lease_is_stale_after_its_expiry_even_if_just_seen() {
+        assert!(!is_stale(at(90_000), at(90_000), at(90_000)));
+        assert!(is_stale(at(90_001), at(90_001), at(90_000)));
+    }
+
+    #[test]
+    fn what_remains_of_a_lease_saturates_at_zero() {
+        assert!(is_stale(at(u64::MAX), at(0), at(1)));
+        assert!(
+            !is_stale(at(0), at(5), at(10)),
+            "a clock that stood still makes nothing stale"
+        );
+    }
+
+    #[test]
+    fn late_beat_renews_before_gc() {
+        let mut table = table_with(&[1], at(0));
+        table.renew(at(60_001), peer(1), Role::Indexer, StreamId(1), LEASE);
+        table.collect(at(60_001), |_| panic!("it was renewed"));
+        assert_eq!(table.find(&peer(1)).unwrap().expiry, at(150_001));
+    }
+
+    #[test]
+    fn gc_takes_the_stale_and_leaves_the_others_undisturbed() {
+        let mut table = table_with(&[1, 2, 3], at(0));
+        table.renew(at(30_000), peer(2), Role::Indexer, StreamId(2), LEASE);
+        let before = table.find(&peer(2)).cloned();
+        let mut gone = std::vec::Vec::new();
+        table.collect(at(60_001), |p| gone.push(*p));
+        gone.sort();
+        assert_eq!(gone, [peer(1), peer(3)]);
+        assert_eq!(table.find(&peer(2)).cloned(), before);
+        let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+        assert_eq!(closed.len(), 2);
+        assert!(!closed.contains(&(peer(2), StreamId(2))));
+    }
+
+    #[test]
+    fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
+        let mut table = table_with(&[1], at(0));
+        table.renew(at(1_000), peer(1), Role::Indexer, StreamId(9), LEASE);
+        assert_eq!(table.pop_closed(), Some((peer(1), StreamId(1))));
+        assert!(!table.disconnected(&peer(1), StreamId(1)));
+        assert!(table.find(&peer(1)).unwrap().connected);
+        assert!(table.disconnected(&peer(1), StreamId(9)));
+        assert!(!table.find(&peer(1)).unwrap().connected);
+    }
+
+    #[test]
+    fn a_full_table_refuses_newcomers_and_still_renews() {
+        let mut table = table_with(&[1, 2, 3, 4], at(0));
+        assert_eq!(table.admit(at(1), &peer(5)), Err(NoRoom::Full));
+        assert_eq!(table.admit(at(1), &peer(4)), Ok(()));
+        assert_eq!(table.stats().refused, 1);
+    }
+
+    #[test]
+    fn sleeping_moves_leases_on_by_the_gap() {
+        let mut table = table_with(&[1], at(0));
+        table.shift(Duration::from_secs(3600));
+        table.collect(at(3_660_000), |_| panic!("slept, not silent"));
+        assert_eq!(table.len(), 1);
+        table.collect(at(3_660_001), |_| ());
+        assert!(table.is_empty());
+    }
+}

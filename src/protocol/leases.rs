@@ -1,0 +1,280 @@
+//! The leases that this process holds elsewhere, and its own record that goes with them.
+//!
+//! At most [`MAX_HELD`] leases, one for each server. The own record is signed anew when it is older than one lease; every lease
+//! is then sent the new one with its next beat, and a lease on a new stream with its first.
+
+use heapless::Vec;
+
+use super::{
+    Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Rng, Role,
+    lease::{Lease, Step, Terms},
+};
+
+/// Leases held at most: 8 wanted, some on their way in or out.
+pub const MAX_HELD: usize = 16;
+
+/// What is to be done about a lease or the record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LeaseStep {
+    /// Send a beat to the server, with the own record or without.
+    Beat(PeerId, bool),
+    /// Anything else.
+    Other(Action),
+}
+
+impl LeaseStep {
+    /// The action; `beat` makes the beat, given whether the own record goes with it.
+    pub fn into_action(self, beat: impl FnOnce(bool) -> OutBeat) -> Action {
+        match self {
+            Self::Beat(server, with_record) => Action::Beat {
+                server,
+                beat: beat(with_record),
+            },
+            Self::Other(action) => action,
+        }
+    }
+}
+
+/// The leases held.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Leases {
+    terms: Terms,
+    held: Vec<Lease, MAX_HELD>,
+    leaving: Vec<PeerId, MAX_HELD>,
+    // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss` into the binary.
+    denied: Vec<(PeerId, Ack), 1>,
+    generation: u64,
+    sign_at: Option<Instant>,
+}
+
+impl Leases {
+    /// No lease is held.
+    pub const fn new() -> Self {
+        Self {
+            terms: Terms {
+                lease: core::time::Duration::ZERO,
+                beat_interval: core::time::Duration::ZERO,
+            },
+            held: Vec::new(),
+            leaving: Vec::new(),
+            denied: Vec::new(),
+            generation: 0,
+            sign_at: None,
+        }
+    }
+
+    /// Sets what is asked for; `signs` if this process has a record of its own.
+    pub fn start(&mut self, now: Instant, terms: Terms, signs: bool) {
+        self.terms = terms;
+        self.sign_at = signs.then_some(now);
+    }
+
+    /// What is asked for.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Begins a lease with the server, or corrects its addresses. A full table takes no more.
+    pub fn add(&mut self, now: Instant, server: PeerId, role: Role, addrs: &Addrs) -> bool {
+        match self.find_mut(&server) {
+            Some(lease) => {
+                lease.learn_addrs(addrs);
+                true
+            }
+            None => self
+                .held
+                .push(Lease::new(now, server, role, addrs.clone()))
+                .is_ok(),
+        }
+    }
+
+    /// Forgets the lease; a stream that is open or being opened is given up.
+    pub fn give_up(&mut self, server: &PeerId) {
+        let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
+            return;
+        };
+        if !self.held.swap_remove(at).is_resting() && !self.leaving.contains(server) {
+            // As long as `held` at most: if the driver polls, there is room; if not, the lease runs out by itself.
+            let _ = self.leaving.push(*server);
+        }
+    }
+
+    /// Gives up every lease.
+    pub fn give_up_all(&mut self) {
+        self.sign_at = None;
+        while let Some(server) = self.held.first().map(|lease| *lease.server()) {
+            self.give_up(&server);
+        }
+    }
+
+    /// What is to be done at `now`, if anything.
+    pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
+        if let Some(server) = self.leaving.pop() {
+            return Some(LeaseStep::Other(Action::GiveUp { server }));
+        }
+        if self.sign_at.is_some_and(|at| at <= now) {
+            self.sign_at = Some(now + self.terms.lease);
+            return Some(LeaseStep::Other(Action::Sign));
+        }
+        if let Some((server, ack)) = self.denied.pop() {
+            return Some(LeaseStep::Other(Action::Denied { server, ack }));
+        }
+        let generation = self.generation;
+        self.held.iter_mut().find_map(|lease| {
+            let server = *lease.server();
+            Some(match lease.poll(now, rng)? {
+                Step::Beat => LeaseStep::Beat(server, lease.wants_record(generation)),
+                Step::Drop => LeaseStep::Other(Action::Drop { server }),
+            })
+        })
+    }
+
+    /// Brings the next beat to the server forward to now.
+    pub fn hurry(&mut self, now: Instant, server: &PeerId) {
+        if let Some(lease) = self.find_mut(server) {
+            lease.hurry(now);
+        }
+    }
+
+    /// When [`Leases::poll`] has something to do.
+    pub fn timeout(&self) -> Option<Instant> {
+        if !self.leaving.is_empty() {
+            return Some(Instant::from_millis(0));
+        }
+        self.held
+            .iter()
+            .map(Lease::timeout)
+            .chain(self.sign_at)
+            .min()
+    }
+
+    /// Takes a server's word in; returns its lease.
+    pub fn acked(
+        &mut self,
+        now: Instant,
+        server: &PeerId,
+        ack: &Ack,
+        rng: &mut Rng,
+    ) -> Option<&Lease> {
+        let terms = self.terms;
+        if matches!(ack.code, AckCode::Full | AckCode::Refused) {
+            // Only a line of the log is lost if there was one before.
+            let _ = self.denied.push((*server, ack.clone()));
+        }
+        let lease = self.find_mut(server)?;
+        lease.acked(now, ack, &terms, rng);
+        Some(lease)
+    }
+
+    /// The stream to the server has ended; returns its lease.
+    pub fn closed(&mut self, now: Instant, server: &PeerId, rng: &mut Rng) -> Option<&Lease> {
+        let lease = self.find_mut(server)?;
+        lease.closed(now, rng);
+        Some(lease)
+    }
+
+    /// The own record was signed at `now`.
+    pub fn signed(&mut self, now: Instant, urgent: bool) {
+        self.generation += 1;
+        self.sign_at = Some(now + self.terms.lease);
+        if urgent {
+            self.held.iter_mut().for_each(|lease| lease.hurry(now));
+        }
+    }
+
+    /// All leases.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.held.iter()
+    }
+
+    /// The lease with the server.
+    pub fn find(&self, server: &PeerId) -> Option<&Lease> {
+        self.held.iter().find(|lease| lease.server() == server)
+    }
+
+    fn find_mut(&mut self, server: &PeerId) -> Option<&mut Lease> {
+        self.held.iter_mut().find(|lease| lease.server() == server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const TERMS: Terms = Terms {
+        lease: Duration::from_secs(90),
+        beat_interval: Duration::from_secs(30),
+    };
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    fn started(signs: bool) -> (Leases, Rng) {
+        let mut leases = Leases::new();
+        leases.start(at(0), TERMS, signs);
+        leases.add(at(0), peer(1), Role::Native, &Addrs::new());
+        (leases, Rng::new(2))
+    }
+
+    #[test]
+    fn the_record_is_signed_at_the_start_and_when_it_is_a_lease_old() {
+        let (mut leases, mut rng) = started(true);
+        assert_eq!(
+            leases.poll(at(0), &mut rng),
+            Some(LeaseStep::Other(Action::Sign))
+        );
+        leases.signed(at(0), false);
+        leases.held.clear();
+        assert_eq!(leases.poll(at(89_999), &mut rng), None);
+        assert_eq!(
+            leases.poll(at(90_000), &mut rng),
+            Some(LeaseStep::Other(Action::Sign))
+        );
+    }
+
+    #[test]
+    fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_once() {
+        let (mut leases, mut rng) = started(false);
+        let beat = |with_record| Some(LeaseStep::Beat(peer(1), with_record));
+        assert_eq!(leases.poll(at(0), &mut rng), beat(false));
+        leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
+        assert_eq!(leases.poll(at(11), &mut rng), None);
+        leases.signed(at(11), true);
+        assert_eq!(leases.poll(at(11), &mut rng), beat(true));
+    }
+
+    #[test]
+    fn giving_up_sends_a_last_beat_only_where_a_stream_is() {
+        let (mut leases, mut rng) = started(false);
+        leases.add(at(0), peer(2), Role::Native, &Addrs::new());
+        assert!(leases.poll(at(0), &mut rng).is_some());
+        leases.give_up_all();
+        assert_eq!(
+            leases.poll(at(0), &mut rng),
+            Some(LeaseStep::Other(Action::GiveUp { server: peer(1) }))
+        );
+        assert_eq!(leases.poll(at(0), &mut rng), None);
+        assert_eq!(leases.timeout(), None);
+    }
+
+    #[test]
+    fn a_server_has_one_lease_however_often_it_is_added() {
+        let (mut leases, _) = started(false);
+        let addrs = Addrs::from_slice(&[super::super::Addr::from_slice(b"a").unwrap()]).unwrap();
+        assert!(leases.add(at(5), peer(1), Role::Native, &addrs));
+        assert_eq!(leases.iter().count(), 1);
+        assert_eq!(leases.find(&peer(1)).unwrap().addrs(), &addrs);
+        for n in 2..=MAX_HELD as u8 {
+            assert!(leases.add(at(5), peer(n), Role::Native, &addrs));
+        }
+        assert!(!leases.add(at(5), peer(200), Role::Native, &addrs));
+    }
+}

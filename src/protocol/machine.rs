@@ -1,0 +1,213 @@
+//! What the three roles have in common towards their driver.
+//!
+//! ```text
+//!            events, each with `now`                    actions
+//!  net ───▶ beat · ack · probed · search_value ───▶ Machine ───▶ poll() ───▶ net
+//!                                                      │
+//!                                                      └── timeout(): when to poll again without an event
+//! ```
+//!
+//! The driver's duties: it gives events in the order in which they happened; after each it polls until there is no action left;
+//! and it polls when [`Machine::timeout`] has come. It does no deciding of its own.
+
+use core::time::Duration;
+
+use super::{
+    Ack, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, OutBeat, PeerId, RecordInfo, RequestId,
+    Role, StreamId, Want,
+    directory::{Claimants, Entry},
+    lease::Lease,
+    lease_table::StreamRecord,
+    native::{LiveIndexer, Responsible},
+    table::TableStats,
+};
+
+/// Something the driver has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send a beat; on a new stream, dialling if need be, if none is open.
+    Beat {
+        /// Who grants the lease.
+        server: PeerId,
+        /// What to send.
+        beat: OutBeat,
+    },
+    /// Drop our heartbeat stream to the server.
+    Drop {
+        /// Who granted the lease.
+        server: PeerId,
+    },
+    /// Send a last beat that asks for 0 ms, then close the stream.
+    GiveUp {
+        /// Who granted the lease.
+        server: PeerId,
+    },
+    /// Sign the own record anew and call [`Machine::record_signed`].
+    Sign,
+    /// Close a heartbeat stream of a peer; its lease is over or it has a newer one.
+    Close {
+        /// Whose stream.
+        peer: PeerId,
+        /// Which.
+        stream: StreamId,
+    },
+    /// Say `released` on the peer's heartbeat stream, unasked.
+    Release {
+        /// The node to be told.
+        peer: PeerId,
+        /// Its stream.
+        stream: StreamId,
+        /// What to say.
+        ack: Ack,
+    },
+    /// Ping the peer, dialling if need be; then call [`Machine::probed`].
+    Probe {
+        /// Whom.
+        peer: PeerId,
+    },
+    /// Search the DHT for the indexer's record: [`Machine::search_value`] for each value, then [`Machine::search_ended`].
+    Search {
+        /// Whose record.
+        peer: PeerId,
+    },
+    /// The search's time is over.
+    EndSearch {
+        /// Whose record was searched for.
+        peer: PeerId,
+    },
+    /// For the log: the refresh loop stored an indexer that it found in the DHT.
+    Refreshed {
+        /// The indexer.
+        peer: PeerId,
+    },
+    /// Answer a directory request.
+    Answer {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        answer: IndexersAnswer,
+    },
+    /// Ask a native for indexers; then call [`Machine::answered`].
+    Ask {
+        /// Which native.
+        native: PeerId,
+        /// Why.
+        want: Want,
+    },
+    /// For the log: a server gave no lease.
+    Denied {
+        /// Which server.
+        server: PeerId,
+        /// What it said.
+        ack: Ack,
+    },
+}
+
+/// Receives what the operator can see of a machine.
+pub trait Report {
+    /// An entry of `live_indexers`.
+    fn live_indexer(&mut self, entry: &LiveIndexer);
+    /// An entry of `known_peer_ids`.
+    fn known_peer_id(&mut self, peer: &PeerId);
+    /// An entry of `responsible_peers`.
+    fn responsible_peer(&mut self, entry: &Responsible);
+    /// An entry of `stream_records`.
+    fn stream_record(&mut self, record: &StreamRecord);
+    /// A lease held elsewhere.
+    fn lease(&mut self, lease: &Lease);
+    /// A loop: its name, how often it ran, when last.
+    fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>);
+    /// A table.
+    fn table(&mut self, stats: TableStats);
+}
+
+/// One role as a pure state machine. What a role does not take part in does nothing.
+pub trait Machine {
+    /// What this machine is.
+    fn role(&self) -> Role;
+
+    /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT copies only.
+    fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action>;
+
+    /// When to poll although nothing has happened.
+    fn timeout(&self) -> Instant;
+
+    /// A beat came in on a heartbeat stream that `from` opened.
+    fn beat(
+        &mut self,
+        _now: Instant,
+        _from: &PeerId,
+        _stream: StreamId,
+        _beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
+    }
+
+    /// A heartbeat stream that `peer` had opened has ended.
+    fn stream_closed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId) {}
+
+    /// A node asks for indexers. `None`: the answer comes as [`Action::Answer`].
+    fn ask(
+        &mut self,
+        _now: Instant,
+        _from: &PeerId,
+        _request: RequestId,
+        _most: usize,
+        _want: Want,
+    ) -> Option<IndexersAnswer> {
+        Some(IndexersAnswer::default())
+    }
+
+    /// A probe has ended.
+    fn probed(&mut self, _now: Instant, _peer: &PeerId, _alive: bool) {}
+
+    /// A search has found a record; verified and decoded, not judged.
+    fn search_value(&mut self, _peer: &PeerId, _own_ms: u64, _record: &RecordInfo) {}
+
+    /// A search has ended.
+    fn search_ended(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId) {}
+
+    /// A server answered our beat, or said `released` unasked.
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack);
+
+    /// Our heartbeat stream to the server has ended or could not be opened.
+    fn lease_closed(&mut self, now: Instant, server: &PeerId);
+
+    /// A native answered our request for indexers; `None`: it did not.
+    fn answered(&mut self, _now: Instant, _native: &PeerId, _answer: Option<&IndexersAnswer>) {}
+
+    /// The own record was signed anew. `urgent`: it does not wait for the next beat (an address or the time changed).
+    fn record_signed(&mut self, now: Instant, urgent: bool);
+
+    /// A native became known, or its addresses changed.
+    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs);
+
+    /// How much more than a whole interval the most belated loop is behind; zero if none is. If not zero, the driver gives all
+    /// pending events first, then calls [`Machine::shift`], and only then polls.
+    fn overslept(&self, now: Instant) -> Duration;
+
+    /// Moves every lease granted on by `gap`. Leases held are never extended.
+    fn shift(&mut self, gap: Duration);
+
+    /// Gives all leases held elsewhere up.
+    fn shut_down(&mut self);
+
+    /// Where the peer listens, if this machine deals with it.
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
+
+    /// Who of the nodes listed here claims the name.
+    fn claimants(&self, _name: &str) -> Claimants<'_> {
+        Claimants::default()
+    }
+
+    /// The node's entry in the directory.
+    fn listed(&self, _peer: &PeerId) -> Option<&Entry> {
+        None
+    }
+
+    /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
+    fn favours(&self, peer: &PeerId) -> bool;
+
+    /// Tells what the operator can see.
+    fn report(&self, now: Instant, to: &mut dyn Report);
+}

@@ -1,0 +1,37 @@
+//! The protocol core: what the system decides.
+//!
+//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in as calls, and actions go out
+//! through [`Machine::poll`]. No allocation: all tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the
+//! whole system runs in virtual time in `tests/simulation`.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`native`] | the native: `offload`, `refresh`, `gc`, one file each |
+//! | [`indexer`] | the indexer |
+//! | [`node`] | the node: connect-to-natives |
+//! | [`lease_table`] | leases granted: `stream_records`, the staleness rule |
+//! | [`lease`], [`leases`] | leases held elsewhere |
+//! | [`directory`] | who can be found here |
+//! | [`clock`] | what time it is, if clocks disagree |
+
+pub mod capacities;
+pub mod clock;
+pub mod directory;
+pub mod indexer;
+pub mod lease;
+pub mod lease_table;
+pub mod leases;
+pub mod machine;
+pub mod native;
+pub mod node;
+pub mod table;
+pub mod time;
+pub mod types;
+
+pub use indexer::{Indexer, IndexerConfig};
+pub use lease::Terms;
+pub use machine::{Action, Machine, Report};
+pub use native::{Native, NativeConfig};
+pub use node::{Node, NodeConfig};
+pub use time::{Instant, Rng};
+pub use types::*;

@@ -1,0 +1,197 @@
+//! Self-delegation: `responsible_peers`, the nodes that this native has taken in because no indexer was alive.
+//!
+//! A node is taken in by its first beat. Who was told so in answer to a request holds a ticket: it is taken in even if
+//! an indexer became reachable in the meantime, or is reachable for us but not for the node.
+
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+
+use crate::protocol::{
+    Instant, PeerId,
+    table::{Keyed, Table, TableStats},
+};
+
+/// How long a ticket is good: dialling, handshake and the first beat have 5 s.
+const TICKET_TTL: Duration = Duration::from_secs(10);
+/// Tickets at most; the oldest goes first.
+const MAX_TICKETS: usize = 64;
+
+/// One node that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Responsible {
+    /// The node.
+    pub peer: PeerId,
+    /// When it was taken in.
+    pub since: Instant,
+}
+
+impl Keyed for Responsible {
+    fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+}
+
+/// A node that is to be told to go, and the indexer that has a place for it.
+pub type Release = (PeerId, PeerId);
+
+/// At most `R` nodes taken in.
+#[derive(Clone, Debug, Default)]
+pub struct Delegation<const R: usize> {
+    responsible: Table<Responsible, R>,
+    tickets: Deque<(PeerId, Instant), MAX_TICKETS>,
+    releases: Vec<Release, R>,
+}
+
+impl<const R: usize> Delegation<R> {
+    /// Nobody was taken in.
+    pub const fn new() -> Self {
+        Self {
+            responsible: Table::new(),
+            tickets: Deque::new(),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Whether the node was taken in.
+    pub fn contains(&self, peer: &PeerId) -> bool {
+        self.responsible.contains(peer)
+    }
+
+    /// Whether there is nobody to hand over.
+    pub fn is_empty(&self) -> bool {
+        self.responsible.is_empty()
+    }
+
+    /// Whether the node could be taken in.
+    pub fn has_room(&self, peer: &PeerId) -> bool {
+        !self.responsible.is_full() || self.contains(peer)
+    }
+
+    /// Counts a node that found no room.
+    pub fn count_refusal(&mut self) {
+        self.responsible.count_refusal();
+    }
+
+    /// Takes the node in; its ticket is used up.
+    pub fn take_in(&mut self, now: Instant, peer: &PeerId) {
+        self.tickets.retain(|(holder, _)| holder != peer);
+        self.releases.retain(|(released, _)| released != peer);
+        if !self.contains(peer) {
+            // The caller asked `has_room`.
+            let _ = self.responsible.insert(Responsible {
+                peer: *peer,
+                since: now,
+            });
+        }
+    }
+
+    /// The node was told that it will be taken in.
+    pub fn give_ticket(&mut self, now: Instant, peer: &PeerId) {
+        self.tickets.retain(|(holder, _)| holder != peer);
+        if self.tickets.is_full() {
+            self.tickets.pop_front();
+        }
+        // There is room now.
+        let _ = self.tickets.push_back((*peer, now + TICKET_TTL));
+    }
+
+    /// Whether the node was told so, and lately.
+    pub fn has_ticket(&self, now: Instant, peer: &PeerId) -> bool {
+        self.tickets
+            .iter()
+            .any(|(holder, until)| holder == peer && now <= *until)
+    }
+
+    /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again in the same step.
+    pub fn hand_over(&mut self, mut place: impl FnMut(&PeerId) -> Option<PeerId>) {
+        self.responsible.retain(|node| match place(&node.peer) {
+            // A node is in `releases` only when it is not in `responsible_peers`: there is room.
+            Some(indexer) => self.releases.push((node.peer, indexer)).is_err(),
+            None => true,
+        });
+    }
+
+    /// The next node to be told, and where it goes.
+    pub fn pop_release(&mut self) -> Option<Release> {
+        self.releases.pop()
+    }
+
+    /// The node's lease is over.
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.responsible.remove(peer);
+        self.releases.retain(|(released, _)| released != peer);
+    }
+
+    /// The nodes taken in.
+    pub fn iter(&self) -> impl Iterator<Item = &Responsible> {
+        self.responsible.iter()
+    }
+
+    /// What the operator sees.
+    pub fn stats(&self) -> TableStats {
+        self.responsible.stats("responsible_peers")
+    }
+}
+
+impl<const R: usize> PartialEq for Delegation<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.responsible == other.responsible
+            && self.tickets.iter().eq(other.tickets.iter())
+            && self.releases == other.releases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_ten_seconds_and_for_one_entry() {
+        let mut delegation = Delegation::<2>::new();
+        delegation.give_ticket(at(0), &peer(1));
+        assert!(delegation.has_ticket(at(10_000), &peer(1)));
+        assert!(!delegation.has_ticket(at(10_001), &peer(1)));
+        assert!(!delegation.has_ticket(at(0), &peer(2)));
+        delegation.take_in(at(5), &peer(1));
+        assert!(!delegation.has_ticket(at(6), &peer(1)));
+    }
+
+    #[test]
+    fn nodes_without_a_place_stay_with_the_time_they_came() {
+        let mut delegation = Delegation::<4>::new();
+        for n in 1..=3 {
+            delegation.take_in(at(u64::from(n)), &peer(n));
+        }
+        delegation.hand_over(|node| (*node != peer(2)).then_some(peer(9)));
+        let left: std::vec::Vec<_> = delegation.iter().cloned().collect();
+        assert_eq!(
+            left,
+            [Responsible {
+                peer: peer(2),
+                since: at(2)
+            }]
+        );
+        let mut told: std::vec::Vec<_> = std::iter::from_fn(|| delegation.pop_release()).collect();
+        told.sort();
+        assert_eq!(told, [(peer(1), peer(9)), (peer(3), peer(9))]);
+    }
+
+    #[test]
+    fn capacity_is_the_bound_and_an_entry_counts_once() {
+        let mut delegation = Delegation::<1>::new();
+        delegation.take_in(at(0), &peer(1));
+        assert!(delegation.has_room(&peer(1)));
+        assert!(!delegation.has_room(&peer(2)));
+        delegation.take_in(at(9), &peer(1));
+        assert_eq!(delegation.iter().next().unwrap().since, at(0));
+    }
+}

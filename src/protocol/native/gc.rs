@@ -1,0 +1,122 @@
+//! `LongLivedStreamRecordedService GC`: lets go of the peers whose leases are stale, in one synchronous step.
+//!
+//! ```text
+//!  tick ─▶ for every record of stream_records:
+//!            now > expiry, or time since last_seen > 2 × what remains of the lease?
+//!              │ yes
+//!              ▼
+//!            removed from the tables of all protocols; its heartbeat stream is closed;
+//!            its entry in live_indexers is left to run out by itself
+//! ```
+//!
+//! Nothing happens between two records, so nobody sees half of it. The others go on undisturbed.
+
+use crate::protocol::{Instant, directory::Directory, lease_table::LeaseTable};
+
+use super::{delegation::Delegation, live_indexers::LiveIndexers};
+
+/// One run of the loop over the tables of all protocols.
+pub fn gc<const I: usize, const R: usize, const S: usize>(
+    now: Instant,
+    streams: &mut LeaseTable<S>,
+    delegation: &mut Delegation<R>,
+    directory: &mut Directory<S>,
+    live: &mut LiveIndexers<I>,
+) {
+    streams.collect(now, |peer| {
+        delegation.forget(peer);
+        directory.unlist(peer);
+        live.lease_ended(peer);
+    });
+    live.expire(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::protocol::{Addrs, Name, PeerId, RecordInfo, Role, StreamId};
+
+    const LEASE: Duration = Duration::from_secs(90);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    fn record(n: u8) -> RecordInfo {
+        RecordInfo {
+            peer: peer(n),
+            sequence: 1,
+            issued_at_ms: 0,
+            ttl: LEASE * 3,
+            addrs: Addrs::new(),
+            name: Name::try_from("pump").unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_stale_peer_leaves_the_tables_of_all_protocols_and_nobody_else_does() {
+        let mut streams = LeaseTable::<8>::new();
+        let mut delegation = Delegation::<8>::new();
+        let mut directory = Directory::<8>::new();
+        let mut live = LiveIndexers::<8>::new();
+        for (n, seen) in [(1, 0), (2, 20_000)] {
+            streams.renew(at(seen), peer(n), Role::Node, StreamId(u64::from(n)), LEASE);
+            delegation.take_in(at(seen), &peer(n));
+            directory.list(&record(n), b"signed");
+            live.beat(at(seen), &peer(n), LEASE, None, Some(&record(n)))
+                .unwrap();
+        }
+
+        gc(
+            at(60_000),
+            &mut streams,
+            &mut delegation,
+            &mut directory,
+            &mut live,
+        );
+        assert_eq!(streams.len(), 2, "one tick before, nobody is stale");
+
+        gc(
+            at(60_001),
+            &mut streams,
+            &mut delegation,
+            &mut directory,
+            &mut live,
+        );
+        assert!(streams.find(&peer(1)).is_none());
+        assert!(!delegation.contains(&peer(1)));
+        assert!(directory.find(&peer(1)).is_none());
+        assert_eq!(streams.pop_closed(), Some((peer(1), StreamId(1))));
+        assert!(
+            live.find(at(60_001), &peer(1)).is_some(),
+            "left to run out by itself"
+        );
+
+        assert!(streams.find(&peer(2)).is_some() && delegation.contains(&peer(2)));
+        assert!(directory.find(&peer(2)).is_some());
+        assert_eq!(streams.pop_closed(), None);
+
+        gc(
+            at(90_000),
+            &mut streams,
+            &mut delegation,
+            &mut directory,
+            &mut live,
+        );
+        assert!(live.find(at(90_000), &peer(1)).is_some());
+        gc(
+            at(90_001),
+            &mut streams,
+            &mut delegation,
+            &mut directory,
+            &mut live,
+        );
+        assert!(live.find(at(90_001), &peer(1)).is_none());
+    }
+}

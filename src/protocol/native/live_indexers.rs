@@ -1,0 +1,430 @@
+//! `live_indexers`: the indexers that this native can hand out.
+//!
+//! An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of its record's life; it is
+//! removed by nothing else, except that its indexer gives the lease up. A beat displaces, in a full table, the DHT entry
+//! that would expire first; an entry from the DHT displaces nothing.
+
+use core::time::Duration;
+
+use crate::protocol::{
+    Addrs, Instant, Load, Offer, PeerId, RecordInfo,
+    table::{Keyed, Table, TableStats},
+};
+
+/// How long a beat, a pong or a failed probe speaks for an indexer: 10 s (PROTOCOL.md).
+pub const VERDICT_TTL: Duration = Duration::from_secs(10);
+
+/// How an entry came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The indexer beats to this native.
+    Heartbeat,
+    /// The refresh loop found its record.
+    Dht,
+}
+
+/// One entry of `live_indexers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveIndexer {
+    /// The indexer.
+    pub peer: PeerId,
+    /// Where it listens, best first.
+    pub addrs: Addrs,
+    /// The last moment at which the entry counts.
+    pub expires: Instant,
+    /// How it came to be.
+    pub source: Source,
+    /// Rank and time to live of the record behind it.
+    rank: (u64, u64),
+    record_ttl: Duration,
+    load: Option<Load>,
+    /// Places promised to released nodes since the indexer's last word about its load.
+    reserved: u32,
+    verdict: Option<(Instant, bool)>,
+}
+
+impl Keyed for LiveIndexer {
+    fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+}
+
+impl LiveIndexer {
+    /// Whether the indexer is reachable, as far as a beat, pong or failed probe of the last 10 s tells.
+    pub fn verdict(&self, now: Instant) -> Option<bool> {
+        self.verdict
+            .filter(|(at, _)| now - *at <= VERDICT_TTL)
+            .map(|(_, alive)| alive)
+    }
+
+    /// Leases it has to give, less those promised; `None` if it never said.
+    pub fn free(&self) -> Option<u32> {
+        self.load.map(|load| {
+            load.possible
+                .saturating_sub(load.held)
+                .saturating_sub(self.reserved)
+        })
+    }
+
+    /// Whether it makes sense to send a node there.
+    pub fn has_room(&self) -> bool {
+        self.free() != Some(0)
+    }
+
+    /// How many nodes the offload loop may send there: an unknown number of free leases counts as one.
+    pub fn places(&self) -> u32 {
+        self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
+    }
+
+    /// Promises a place until the indexer's next beat.
+    pub fn reserve(&mut self) {
+        self.reserved = self.reserved.saturating_add(1);
+    }
+
+    /// What a node is told.
+    pub fn offer(&self, now: Instant) -> Offer {
+        Offer {
+            peer: self.peer,
+            addrs: self.addrs.clone(),
+            ttl: self.expires - now,
+            free: self.free(),
+        }
+    }
+}
+
+/// At most `I` live indexers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>);
+
+impl<const I: usize> LiveIndexers<I> {
+    /// No indexer is alive.
+    pub const fn new() -> Self {
+        Self(Table::new())
+    }
+
+    /// A beat of `peer`, whose lease now runs `lease`. Without a record only a peer that has an entry is renewed. Returns
+    /// whether the beat brought a record that is new here, or that the table is full.
+    pub fn beat(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        lease: Duration,
+        load: Option<Load>,
+        record: Option<&RecordInfo>,
+    ) -> Result<bool, Full> {
+        if let Some(entry) = self.0.find_mut(peer) {
+            entry.source = Source::Heartbeat;
+            entry.expires = now + lease;
+            entry.verdict = Some((now, true));
+            entry.load = load.or(entry.load);
+            entry.reserved = 0;
+            let news = record.filter(|record| record.rank() > entry.rank);
+            if let Some(record) = news {
+                entry.addrs.clone_from(&record.addrs);
+                entry.rank = record.rank();
+                entry.record_ttl = record.ttl;
+            }
+            return Ok(news.is_some());
+        }
+        let Some(record) = record else {
+            return Ok(false);
+        };
+        if self.0.is_full() {
+            self.displace_dht_entry();
+        }
+        let entry = LiveIndexer {
+            peer: *peer,
+            addrs: record.addrs.clone(),
+            expires: now + lease,
+            source: Source::Heartbeat,
+            rank: record.rank(),
+            record_ttl: record.ttl,
+            load,
+            reserved: 0,
+            verdict: Some((now, true)),
+        };
+        self.0.insert(entry).map(|()| true).map_err(|_| Full)
+    }
+
+    /// The best record that a search found, valid at wall-clock time `own_ms`. It is stored if the peer's entry is missing
+    /// or worse; returns whether it was.
+    pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
+        let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
+        if let Some(entry) = self.0.find_mut(&record.peer) {
+            let worse = match entry.source {
+                Source::Heartbeat => entry.expires < expires,
+                Source::Dht => entry.rank < record.rank(),
+            };
+            if worse {
+                entry.addrs.clone_from(&record.addrs);
+                entry.expires = expires;
+                entry.source = Source::Dht;
+                entry.rank = record.rank();
+                entry.record_ttl = record.ttl;
+            }
+            return worse;
+        }
+        let entry = LiveIndexer {
+            peer: record.peer,
+            addrs: record.addrs.clone(),
+            expires,
+            source: Source::Dht,
+            rank: record.rank(),
+            record_ttl: record.ttl,
+            load: None,
+            reserved: 0,
+            verdict: None,
+        };
+        self.0.insert(entry).is_ok()
+    }
+
+    /// Whether the peer has an entry that still counts at `until`.
+    pub fn outlives(&self, peer: &PeerId, until: Instant) -> bool {
+        self.0
+            .find(peer)
+            .is_some_and(|entry| entry.expires >= until)
+    }
+
+    /// The peer answered a probe, or did not.
+    pub fn judge(&mut self, now: Instant, peer: &PeerId, alive: bool) {
+        if let Some(entry) = self.0.find_mut(peer) {
+            entry.verdict = Some((now, alive));
+        }
+    }
+
+    /// The peer's heartbeat stream ended: it counts as not reachable until it is back or answers a probe.
+    pub fn disconnected(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.0.find_mut(peer) {
+            entry.verdict = None;
+        }
+    }
+
+    /// The peer's lease is over: its load is no longer known. The entry is left to run out by itself.
+    pub fn lease_ended(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.0.find_mut(peer) {
+            entry.verdict = None;
+            entry.load = None;
+        }
+    }
+
+    /// Takes back the promises to nodes made on behalf of indexers that never told their load: no beat will do it.
+    pub fn forget_silent_promises(&mut self) {
+        for entry in self.0.iter_mut().filter(|entry| entry.load.is_none()) {
+            entry.reserved = 0;
+        }
+    }
+
+    /// The peer gave its lease up. Returns how long a copy of its record may still be found in the DHT.
+    pub fn remove(&mut self, peer: &PeerId) -> Option<Duration> {
+        self.0.remove(peer).map(|entry| entry.record_ttl)
+    }
+
+    /// Removes what has run out.
+    pub fn expire(&mut self, now: Instant) {
+        self.0.retain(|entry| now <= entry.expires);
+    }
+
+    /// Moves entries that beats made on by `gap`, like the leases behind them.
+    pub fn shift(&mut self, gap: Duration) {
+        for entry in self
+            .0
+            .iter_mut()
+            .filter(|entry| entry.source == Source::Heartbeat)
+        {
+            entry.expires = entry.expires + gap;
+        }
+    }
+
+    /// The peer's entry, if it still counts.
+    pub fn find(&self, now: Instant, peer: &PeerId) -> Option<&LiveIndexer> {
+        self.0.find(peer).filter(|entry| now <= entry.expires)
+    }
+
+    /// The peer's entry, even if it has run out and was not removed yet.
+    pub fn find_any(&self, peer: &PeerId) -> Option<&LiveIndexer> {
+        self.0.find(peer)
+    }
+
+    /// The peer's entry, to be changed.
+    pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut LiveIndexer> {
+        self.0.find_mut(peer)
+    }
+
+    /// The entries that count.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = &LiveIndexer> {
+        self.0.iter().filter(move |entry| now <= entry.expires)
+    }
+
+    /// What the operator sees.
+    pub fn stats(&self, now: Instant) -> TableStats {
+        TableStats {
+            used: self.iter(now).count(),
+            ..self.0.stats("live_indexers")
+        }
+    }
+
+    fn displace_dht_entry(&mut self) {
+        let first_to_go = self
+            .0
+            .iter()
+            .filter(|entry| entry.source == Source::Dht)
+            .min_by_key(|entry| entry.expires)
+            .map(|entry| entry.peer);
+        if let Some(peer) = first_to_go {
+            self.0.remove(&peer);
+        }
+    }
+}
+
+/// The table has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Name;
+
+    const LEASE: Duration = Duration::from_secs(90);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    fn record(n: u8, issued_at_ms: u64, ttl_ms: u64) -> RecordInfo {
+        RecordInfo {
+            peer: peer(n),
+            sequence: issued_at_ms,
+            issued_at_ms,
+            ttl: Duration::from_millis(ttl_ms),
+            addrs: Addrs::new(),
+            name: Name::new(),
+        }
+    }
+
+    #[test]
+    fn an_entry_made_by_a_beat_counts_until_receipt_plus_lease() {
+        let mut live = LiveIndexers::<4>::new();
+        assert_eq!(live.beat(at(0), &peer(1), LEASE, None, None), Ok(false));
+        assert!(
+            live.find(at(0), &peer(1)).is_none(),
+            "live only with a record"
+        );
+        assert_eq!(
+            live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1))),
+            Ok(true)
+        );
+        assert!(live.find(at(90_000), &peer(1)).is_some());
+        assert!(live.find(at(90_001), &peer(1)).is_none());
+    }
+
+    #[test]
+    fn an_entry_from_the_dht_counts_to_the_end_of_its_records_life() {
+        let mut live = LiveIndexers::<4>::new();
+        assert!(live.found_in_dht(at(5), 1_000_000, &record(1, 990_000, 30_000)));
+        assert_eq!(live.find(at(5), &peer(1)).unwrap().expires, at(20_005));
+    }
+
+    #[test]
+    fn a_better_entry_is_never_replaced_by_a_worse_from_the_dht() {
+        let mut live = LiveIndexers::<4>::new();
+        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 270_000)))
+            .unwrap();
+        assert!(
+            !live.found_in_dht(at(0), 180_000, &record(1, 0, 270_000)),
+            "as long as the entry"
+        );
+        assert!(
+            live.found_in_dht(at(1), 180_000, &record(1, 0, 270_000)),
+            "a millisecond longer"
+        );
+        assert!(
+            !live.found_in_dht(at(2), 180_000, &record(1, 0, 270_000)),
+            "the same again"
+        );
+        assert!(
+            live.found_in_dht(at(2), 180_000, &record(1, 1, 270_000)),
+            "re-signed"
+        );
+        assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
+    }
+
+    #[test]
+    fn a_beat_displaces_the_dht_entry_that_would_expire_first() {
+        let mut live = LiveIndexers::<2>::new();
+        live.found_in_dht(at(0), 0, &record(1, 0, 9_000));
+        live.found_in_dht(at(0), 0, &record(2, 0, 8_000));
+        assert!(
+            !live.found_in_dht(at(0), 0, &record(3, 0, 90_000)),
+            "the DHT displaces nothing"
+        );
+        assert_eq!(
+            live.beat(at(0), &peer(3), LEASE, None, Some(&record(3, 0, 1))),
+            Ok(true)
+        );
+        assert!(live.find(at(0), &peer(2)).is_none());
+        live.beat(at(0), &peer(4), LEASE, None, Some(&record(4, 0, 1)))
+            .unwrap();
+        assert_eq!(
+            live.beat(at(0), &peer(5), LEASE, None, Some(&record(5, 0, 1))),
+            Err(Full)
+        );
+        assert_eq!(live.stats(at(0)).used, 2);
+        assert_eq!(live.stats(at(0)).refused, 2);
+    }
+
+    #[test]
+    fn a_verdict_speaks_for_ten_seconds() {
+        let mut live = LiveIndexers::<4>::new();
+        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
+            .unwrap();
+        let verdict =
+            |live: &LiveIndexers<4>, now| live.find(at(now), &peer(1)).unwrap().verdict(at(now));
+        assert_eq!(verdict(&live, 10_000), Some(true));
+        assert_eq!(verdict(&live, 10_001), None);
+        live.judge(at(11_000), &peer(1), false);
+        assert_eq!(verdict(&live, 21_000), Some(false));
+        assert_eq!(verdict(&live, 21_001), None);
+        live.judge(at(22_000), &peer(1), true);
+        live.disconnected(&peer(1));
+        assert_eq!(
+            verdict(&live, 22_000),
+            None,
+            "the stream it came on is closed"
+        );
+    }
+
+    #[test]
+    fn promises_hold_until_the_next_beat() {
+        let mut live = LiveIndexers::<4>::new();
+        let load = Some(Load {
+            held: 1,
+            possible: 3,
+        });
+        live.beat(at(0), &peer(1), LEASE, load, Some(&record(1, 0, 1)))
+            .unwrap();
+        let entry = live.find_mut(&peer(1)).unwrap();
+        entry.reserve();
+        assert_eq!((entry.free(), entry.places()), (Some(1), 1));
+        entry.reserve();
+        assert!(!entry.has_room());
+        live.beat(at(1), &peer(1), LEASE, load, None).unwrap();
+        assert_eq!(live.find(at(1), &peer(1)).unwrap().free(), Some(2));
+    }
+
+    #[test]
+    fn an_unknown_number_of_free_leases_is_one_place() {
+        let mut live = LiveIndexers::<4>::new();
+        live.found_in_dht(at(0), 0, &record(1, 0, 9_000));
+        let entry = live.find_mut(&peer(1)).unwrap();
+        assert_eq!((entry.free(), entry.places()), (None, 1));
+        entry.reserve();
+        assert_eq!((entry.free(), entry.places()), (None, 0));
+        live.forget_silent_promises();
+        assert_eq!(live.find(at(0), &peer(1)).unwrap().places(), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! The native towards its driver: which event goes where, and in which order actions come out.
+
+use core::time::Duration;
+
+use super::*;
+
+impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
+    for Native<I, K, R, S>
+{
+    fn role(&self) -> Role {
+        Role::Native
+    }
+
+    fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
+        self.run_loops(now);
+        if let Some((peer, stream)) = self.stream_records.pop_closed() {
+            return Some(Action::Close { peer, stream });
+        }
+        self.pop_release(now)
+            .or_else(|| self.pop_answer(now))
+            .or_else(|| self.pop_probe(now))
+            .or_else(|| self.pop_search(now, own_ms))
+            .or_else(|| self.pop_lease_step(now))
+    }
+
+    fn timeout(&self) -> Instant {
+        let loops = [
+            self.offload.ticker.next(),
+            self.refresh.ticker.next(),
+            self.gc.next(),
+        ];
+        loops
+            .into_iter()
+            .chain(self.prober.timeout())
+            .chain(self.refresh.timeout())
+            .chain(self.asks.iter().map(|ask| ask.deadline))
+            .chain(self.leases.timeout())
+            .min()
+            .unwrap_or_default()
+    }
+
+    fn beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        if self
+            .stream_records
+            .find(from)
+            .is_some_and(|record| stream < record.stream)
+        {
+            return Ack::refused("a newer heartbeat stream of yours is open").into();
+        }
+        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
+            return Ack::refused("the record's subject is not you: only your own record counts")
+                .into();
+        }
+        if beat.lease.is_zero() {
+            return self.end_of_lease(now, from);
+        }
+        match beat.role {
+            Role::Indexer => self.indexer_beat(now, from, stream, beat),
+            Role::Native => self.native_beat(now, from, stream, beat),
+            Role::Node => self.node_beat(now, from, stream, beat),
+        }
+    }
+
+    fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
+        if self.stream_records.disconnected(peer, stream) {
+            self.live_indexers.disconnected(peer);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        request: RequestId,
+        most: usize,
+        want: Want,
+    ) -> Option<IndexersAnswer> {
+        let candidates = match want {
+            Want::Nothing => Candidates::new(),
+            Want::Lease | Want::OffersFailed => self.candidates(now),
+        };
+        let decided = candidates.iter().all(|peer| self.is_decided(now, peer));
+        if decided || self.asks.is_full() {
+            return Some(self.answer(now, from, most, want));
+        }
+        // There is room: asked above.
+        let _ = self
+            .asks
+            .push(Ask::new(now, request, *from, want, most, candidates));
+        None
+    }
+
+    fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
+        if self.prober.ended(peer) {
+            self.live_indexers.judge(now, peer, alive);
+        }
+    }
+
+    fn search_value(&mut self, peer: &PeerId, own_ms: u64, record: &RecordInfo) {
+        self.refresh.value(peer, own_ms, record);
+    }
+
+    fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {
+        self.conclude(now, own_ms, peer);
+    }
+
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        self.leases.acked(now, server, ack, &mut self.rng);
+    }
+
+    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
+        self.leases.closed(now, server, &mut self.rng);
+    }
+
+    fn record_signed(&mut self, _now: Instant, _urgent: bool) {}
+
+    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
+        if peer != self.own {
+            self.leases.add(now, peer, Role::Native, &addrs);
+        }
+    }
+
+    fn overslept(&self, now: Instant) -> Duration {
+        let loops = [&self.offload.ticker, &self.refresh.ticker, &self.gc];
+        loops
+            .iter()
+            .map(|ticker| ticker.overslept(now))
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn shift(&mut self, gap: Duration) {
+        self.stream_records.shift(gap);
+        self.live_indexers.shift(gap);
+    }
+
+    fn shut_down(&mut self) {
+        self.leases.give_up_all();
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        self.live_indexers
+            .find_any(peer)
+            .map(|entry| &entry.addrs)
+            .or_else(|| self.leases.find(peer).map(|lease| lease.addrs()))
+    }
+
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        self.directory.claimants(name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<&Entry> {
+        self.directory.find(peer)
+    }
+
+    fn favours(&self, peer: &PeerId) -> bool {
+        self.stream_records.find(peer).is_some() || self.leases.find(peer).is_some()
+    }
+
+    fn report(&self, now: Instant, to: &mut dyn Report) {
+        let holds_lease = |peer| {
+            self.stream_records
+                .find(peer)
+                .is_some_and(|record| now <= record.expiry)
+        };
+        self.live_indexers
+            .iter(now)
+            .for_each(|entry| to.live_indexer(entry));
+        self.known_peer_ids
+            .iter()
+            .for_each(|peer| to.known_peer_id(peer));
+        self.delegation
+            .iter()
+            .filter(|node| holds_lease(&node.peer))
+            .for_each(|node| to.responsible_peer(node));
+        self.stream_records
+            .iter()
+            .filter(|record| now <= record.expiry)
+            .for_each(|record| to.stream_record(record));
+        self.leases.iter().for_each(|lease| to.lease(lease));
+        for (name, ticker) in [
+            ("offload", &self.offload.ticker),
+            ("refresh", &self.refresh.ticker),
+            ("gc", &self.gc),
+        ] {
+            let (runs, last) = ticker.stats();
+            to.background_loop(name, runs, last);
+        }
+        for stats in [
+            self.live_indexers.stats(now),
+            self.known_peer_ids.stats(),
+            self.delegation.stats(),
+            self.stream_records.stats(),
+            self.directory.stats(),
+        ] {
+            to.table(stats);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Which indexers are being pinged right now (`PeerIsAlive`): at most 8 at a time, 2 s each.
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use crate::protocol::{Instant, PeerId};
+
+/// Pings in flight at most (DESIGN.md).
+pub const MAX_PROBES: usize = 8;
+/// Time for one ping, dialling included (PROTOCOL.md).
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pings in flight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prober(Vec<(PeerId, Instant), MAX_PROBES>);
+
+impl Prober {
+    /// No ping in flight.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Begins to ping the first of `wanted` that is not being pinged, if a ping is free.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        mut wanted: impl Iterator<Item = PeerId>,
+    ) -> Option<PeerId> {
+        if self.0.is_full() {
+            return None;
+        }
+        let peer = wanted.find(|peer| !self.0.iter().any(|(busy, _)| busy == peer))?;
+        // There is room: asked above.
+        let _ = self.0.push((peer, now + PROBE_TIMEOUT));
+        Some(peer)
+    }
+
+    /// A ping came to its end. Returns whether it was still waited for.
+    pub fn ended(&mut self, peer: &PeerId) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(busy, _)| busy != peer);
+        self.0.len() < before
+    }
+
+    /// The next ping whose time is over.
+    pub fn pop_overdue(&mut self, now: Instant) -> Option<PeerId> {
+        let at = self.0.iter().position(|(_, deadline)| *deadline <= now)?;
+        Some(self.0.swap_remove(at).0)
+    }
+
+    /// When the next ping's time is over.
+    pub fn timeout(&self) -> Option<Instant> {
+        self.0.iter().map(|(_, deadline)| *deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> impl Iterator<Item = PeerId> {
+        (0..20).map(|n| PeerId::from_bytes([n; 32]))
+    }
+
+    #[test]
+    fn at_most_eight_pings_are_in_flight() {
+        let mut prober = Prober::new();
+        let now = Instant::from_millis(0);
+        let started: std::vec::Vec<_> = std::iter::from_fn(|| prober.start(now, peers())).collect();
+        assert_eq!(started, peers().take(8).collect::<std::vec::Vec<_>>());
+        assert!(prober.ended(&started[3]));
+        assert!(!prober.ended(&started[3]), "its end counts once");
+        assert_eq!(prober.start(now, peers().skip(8)), peers().nth(8));
+    }
+
+    #[test]
+    fn a_ping_is_overdue_at_two_seconds_and_not_before() {
+        let mut prober = Prober::new();
+        let peer = prober.start(Instant::from_millis(0), peers()).unwrap();
+        assert_eq!(prober.pop_overdue(Instant::from_millis(1_999)), None);
+        assert_eq!(prober.timeout(), Some(Instant::from_millis(2_000)));
+        assert_eq!(prober.pop_overdue(Instant::from_millis(2_000)), Some(peer));
+        assert_eq!(prober.pop_overdue(Instant::from_millis(9_000)), None);
+    }
+}

@@ -1,0 +1,305 @@
+//! A table of fixed capacity, keyed by peer id: the ground all tables of the protocol stand on.
+//!
+//! Invariants: `order` holds each slot's number exactly once, sorted by the slot's peer; so lookups take
+//! O(log n) comparisons whatever keys a peer grinds, and inserts and removals move only two bytes an entry.
+//! `const fn new()` is all zeroes and uninitialised space, so a table can stand in `.bss` and costs no memory
+//! before it is used.
+
+use heapless::Vec;
+
+use super::PeerId;
+
+/// An entry that belongs to one peer.
+pub trait Keyed {
+    /// The peer; never changes while the entry is in a table.
+    fn peer(&self) -> &PeerId;
+}
+
+/// At most `N` entries, one for each peer.
+#[derive(Clone, Debug)]
+pub struct Table<T, const N: usize> {
+    slots: Vec<T, N>,
+    order: Vec<u16, N>,
+    refused: u64,
+}
+
+/// What the operator sees of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableStats {
+    /// The table's name, as in the diagram.
+    pub name: &'static str,
+    /// Entries now.
+    pub used: usize,
+    /// Entries at most.
+    pub capacity: usize,
+    /// Entries that found no room since the start.
+    pub refused: u64,
+}
+
+impl<T: Keyed, const N: usize> Table<T, N> {
+    /// An empty table.
+    pub const fn new() -> Self {
+        const {
+            assert!(
+                N > 0 && N <= u16::MAX as usize,
+                "a table holds 1 to 65535 entries"
+            )
+        };
+        Self {
+            slots: Vec::new(),
+            order: Vec::new(),
+            refused: 0,
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether a new peer would find no room.
+    pub fn is_full(&self) -> bool {
+        self.slots.is_full()
+    }
+
+    /// Whether the peer has an entry.
+    pub fn contains(&self, peer: &PeerId) -> bool {
+        self.position(peer).is_ok()
+    }
+
+    /// The peer's entry.
+    pub fn find(&self, peer: &PeerId) -> Option<&T> {
+        let slot = *self.order.get(self.position(peer).ok()?)?;
+        self.slots.get(usize::from(slot))
+    }
+
+    /// The peer's entry, to be changed.
+    pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut T> {
+        let slot = *self.order.get(self.position(peer).ok()?)?;
+        self.slots.get_mut(usize::from(slot))
+    }
+
+    /// Puts an entry in place of the peer's old one, or adds it. A full table gives it back and counts a refusal.
+    pub fn insert(&mut self, entry: T) -> Result<(), T> {
+        match self.position(entry.peer()) {
+            Ok(_) => {
+                if let Some(old) = self.find_mut(&{ *entry.peer() }) {
+                    *old = entry;
+                }
+                Ok(())
+            }
+            Err(at) => {
+                let slot = self.slots.len() as u16;
+                self.slots.push(entry).inspect_err(|_| self.refused += 1)?;
+                // `order` is as long as `slots` and has the same capacity: there is room.
+                let _ = self.order.insert(at, slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the peer's entry out.
+    pub fn remove(&mut self, peer: &PeerId) -> Option<T> {
+        let at = self.position(peer).ok()?;
+        let last = self
+            .slots
+            .last()
+            .and_then(|entry| self.position(entry.peer()).ok())?;
+        let slot = *self.order.get(at)?;
+        // The last slot moves into the hole: its number changes.
+        *self.order.get_mut(last)? = slot;
+        self.order.remove(at);
+        Some(self.slots.swap_remove(usize::from(slot)))
+    }
+
+    /// Keeps the entries for which `keep` says so; `keep` may change them.
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
+        let mut slot = 0;
+        while let Some(entry) = self.slots.get_mut(slot) {
+            if keep(entry) {
+                slot += 1;
+            } else {
+                let peer = *entry.peer();
+                self.remove(&peer);
+            }
+        }
+    }
+
+    /// Empties the table.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.order.clear();
+    }
+
+    /// The entries, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter()
+    }
+
+    /// The entries, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut()
+    }
+
+    /// Up to `most` entries in the order of their peers, beginning after `after`, once round at the most.
+    pub fn iter_after(&self, after: &PeerId, most: usize) -> impl Iterator<Item = &T> {
+        let start = self.position(after).map_or_else(|at| at, |at| at + 1);
+        let (before, behind) = self.order.split_at(start.min(self.order.len()));
+        behind
+            .iter()
+            .chain(before)
+            .filter_map(|&slot| self.slots.get(usize::from(slot)))
+            .take(most)
+    }
+
+    /// Counts an entry that found no room before it came to [`Table::insert`].
+    pub fn count_refusal(&mut self) {
+        self.refused += 1;
+    }
+
+    /// What the operator sees.
+    pub fn stats(&self, name: &'static str) -> TableStats {
+        TableStats {
+            name,
+            used: self.len(),
+            capacity: N,
+            refused: self.refused,
+        }
+    }
+
+    fn position(&self, peer: &PeerId) -> Result<usize, usize> {
+        self.order
+            .binary_search_by(|&slot| match self.slots.get(usize::from(slot)) {
+                Some(entry) => entry.peer().cmp(peer),
+                None => core::cmp::Ordering::Less,
+            })
+    }
+}
+
+impl<T: Keyed, const N: usize> Default for Table<T, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Two tables are equal if they hold the same entries, wherever those lie.
+impl<T: Keyed + PartialEq, const N: usize> PartialEq for Table<T, N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self
+                .iter()
+                .all(|entry| other.find(entry.peer()) == Some(entry))
+    }
+}
+
+/// Adds `item` to a list of the greatest items, greatest first; a full list lets the least go.
+pub fn keep_best<T: Ord, const N: usize>(best: &mut Vec<T, N, u8>, item: T) {
+    let at = best.partition_point(|better| *better >= item);
+    if best.is_full() {
+        if at == best.len() {
+            return;
+        }
+        best.pop();
+    }
+    // There is room now.
+    let _ = best.insert(at, item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Rng;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Entry(PeerId, u32);
+
+    impl Keyed for Entry {
+        fn peer(&self) -> &PeerId {
+            &self.0
+        }
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn a_full_table_gives_the_entry_back_and_counts_it() {
+        let mut table = Table::<Entry, 2>::new();
+        table.insert(Entry(peer(1), 1)).unwrap();
+        table.insert(Entry(peer(2), 2)).unwrap();
+        assert_eq!(table.insert(Entry(peer(3), 3)), Err(Entry(peer(3), 3)));
+        assert_eq!(
+            table.insert(Entry(peer(2), 9)),
+            Ok(()),
+            "an own entry is replaced"
+        );
+        assert_eq!(
+            table.stats("t"),
+            TableStats {
+                name: "t",
+                used: 2,
+                capacity: 2,
+                refused: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_table_behaves_like_a_map_whatever_the_order_of_changes() {
+        use std::collections::BTreeMap;
+        let mut rng = Rng::new(42);
+        let mut table = Table::<Entry, 64>::new();
+        let mut map = BTreeMap::new();
+        for step in 0..20_000u32 {
+            let p = peer(rng.below(64) as u8);
+            match rng.below(3) {
+                0 => assert_eq!(table.remove(&p).map(|e| e.1), map.remove(&p)),
+                _ => {
+                    table.insert(Entry(p, step)).unwrap();
+                    map.insert(p, step);
+                }
+            }
+            let probe = peer(rng.below(64) as u8);
+            assert_eq!(table.find(&probe).map(|e| e.1), map.get(&probe).copied());
+            assert_eq!(table.len(), map.len());
+        }
+        table.retain(|e| e.1 % 2 == 0);
+        map.retain(|_, v| *v % 2 == 0);
+        let in_order: std::vec::Vec<_> = table
+            .iter_after(&peer(255), 64)
+            .map(|e| (e.0, e.1))
+            .collect();
+        assert_eq!(in_order, map.into_iter().collect::<std::vec::Vec<_>>());
+    }
+
+    #[test]
+    fn the_best_are_kept_in_order() {
+        let mut best: Vec<u32, 3, u8> = Vec::new();
+        for item in [4, 9, 1, 7, 2, 9] {
+            keep_best(&mut best, item);
+        }
+        assert_eq!(best, [9, 9, 7]);
+    }
+
+    #[test]
+    fn a_walk_begins_after_the_given_peer_and_goes_round_once() {
+        let mut table = Table::<Entry, 8>::new();
+        for n in [5, 1, 3] {
+            table.insert(Entry(peer(n), 0)).unwrap();
+        }
+        let from = |n, most| {
+            table
+                .iter_after(&peer(n), most)
+                .map(|e| e.0)
+                .collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(from(1, 9), [peer(3), peer(5), peer(1)]);
+        assert_eq!(from(4, 2), [peer(5), peer(1)]);
+    }
+}

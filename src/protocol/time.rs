@@ -1,0 +1,317 @@
+//! Time, chance and the timers of the loops.
+//!
+//! The core never reads a clock: every input carries `now`. Durations are clamped to the protocol's bounds when
+//! they come in, and all arithmetic saturates, so no peer can make a time wrap.
+
+use core::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+use super::PeerId;
+
+/// Shortest lease (PROTOCOL.md): 1 s.
+pub const MIN_LEASE: Duration = Duration::from_secs(1);
+/// Longest lease (PROTOCOL.md): 20 min.
+pub const MAX_LEASE: Duration = Duration::from_secs(20 * 60);
+
+/// A point in time, in milliseconds of a clock that also counts suspend (`CLOCK_BOOTTIME`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The point `millis` milliseconds after the clock's zero.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the clock's zero.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the end of time.
+    fn add(self, rhs: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    /// Time from `rhs` to `self`; zero if `rhs` is later.
+    fn sub(self, rhs: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(rhs.0))
+    }
+}
+
+/// The lease a server grants to who asks for `asked`: within the protocol's bounds and its own longest.
+pub fn clamp_lease(asked: Duration, longest: Duration) -> Duration {
+    asked.min(longest).clamp(MIN_LEASE, MAX_LEASE)
+}
+
+/// A small seeded generator (SplitMix64): the same seed gives the same run, which is what simulation replays.
+/// It decides about jitter and order, never about secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator that is fully determined by `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A generator that is the same for the same peer, whoever asks.
+    pub fn for_peer(peer: &PeerId) -> Self {
+        let seed = peer
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 when `bound` is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // Multiply-shift: the bias is below 2^-32 for the small bounds used here.
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A duration from zero to `longest`, both included.
+    pub fn up_to(&mut self, longest: Duration) -> Duration {
+        let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX - 1);
+        Duration::from_millis(self.below(millis.saturating_add(1)))
+    }
+}
+
+/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most `longest`.
+pub fn backoff(rng: &mut Rng, base: Duration, failures: u8, longest: Duration) -> Duration {
+    let ceiling = base.saturating_mul(1 << failures.min(16)).min(longest);
+    rng.up_to(ceiling)
+}
+
+/// The timer of one loop. A tick that was missed is skipped, not made up for; each tick carries a jitter of up to a
+/// tenth of the interval, so that natives that were started together drift apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticker {
+    interval: Duration,
+    next: Instant,
+    runs: u64,
+    last: Instant,
+}
+
+impl Ticker {
+    /// A timer that never fires before [`Ticker::start`].
+    pub const fn new() -> Self {
+        Self {
+            interval: Duration::ZERO,
+            next: Instant(0),
+            runs: 0,
+            last: Instant(0),
+        }
+    }
+
+    /// Fires first after `phase` thirds of an interval, so that the loops of one process do not fall together.
+    pub fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
+        self.interval = interval;
+        self.next = now + interval * phase / 3;
+    }
+
+    /// Whether the tick is due at `now`; if so, the next one is set. Returns how late it came.
+    pub fn due(&mut self, now: Instant, rng: &mut Rng) -> Option<Duration> {
+        if now < self.next {
+            return None;
+        }
+        let late = now - self.next;
+        self.next = now + self.interval + rng.up_to(self.interval / 10);
+        self.runs += 1;
+        self.last = now;
+        Some(late)
+    }
+
+    /// When the next tick is due.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// The longest time to the tick after one at this moment, jitter included.
+    pub fn longest_gap(&self) -> Duration {
+        self.interval + self.interval / 10
+    }
+
+    /// How much later than its whole interval the tick would come at `now`: a suspend, not a busy moment.
+    /// Zero when it is in time.
+    pub fn overslept(&self, now: Instant) -> Duration {
+        let late = now - self.next;
+        if late > self.interval {
+            late
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// How often the loop has run, and when last (`None`: never).
+    pub fn stats(&self) -> (u64, Option<Instant>) {
+        (self.runs, (self.runs > 0).then_some(self.last))
+    }
+}
+
+impl Default for Ticker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Limits how many newcomers are let in: `rate` a second, `burst` at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenBucket {
+    spent: u32,
+    counted_to: Instant,
+}
+
+impl TokenBucket {
+    /// New joins a second that are let in for long. A gateway's CPU pays 1 to 5 ms for each.
+    pub const RATE: u32 = 200;
+    /// New joins that are let in at once after a quiet time.
+    pub const BURST: u32 = 400;
+
+    /// A full bucket.
+    pub const fn new() -> Self {
+        Self {
+            spent: 0,
+            counted_to: Instant(0),
+        }
+    }
+
+    /// Takes a token if there is one.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let millis = u64::try_from((now - self.counted_to).as_millis()).unwrap_or(u64::MAX);
+        let refilled = millis.saturating_mul(u64::from(Self::RATE)) / 1000;
+        if refilled > 0 {
+            self.spent = self
+                .spent
+                .saturating_sub(u32::try_from(refilled).unwrap_or(u32::MAX));
+            self.counted_to = now;
+        }
+        if self.spent == Self::BURST {
+            return false;
+        }
+        self.spent += 1;
+        true
+    }
+}
+
+impl Default for TokenBucket {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn a_tick_is_due_at_its_time_and_not_a_millisecond_before() {
+        let mut rng = Rng::new(1);
+        let mut ticker = Ticker::new();
+        ticker.start(at(0), 30 * S, 3);
+        assert_eq!(ticker.due(at(29_999), &mut rng), None);
+        assert_eq!(ticker.due(at(30_000), &mut rng), Some(Duration::ZERO));
+        assert_eq!(ticker.stats(), (1, Some(at(30_000))));
+    }
+
+    #[test]
+    fn missed_ticks_are_skipped_not_made_up_for() {
+        let mut rng = Rng::new(1);
+        let mut ticker = Ticker::new();
+        ticker.start(at(0), 30 * S, 3);
+        assert_eq!(ticker.due(at(100_000), &mut rng), Some(70 * S));
+        assert_eq!(ticker.due(at(100_000), &mut rng), None);
+        assert!(ticker.next() >= at(130_000) && ticker.next() <= at(133_000));
+        assert_eq!(ticker.stats().0, 1);
+    }
+
+    #[test]
+    fn a_tick_oversleeps_when_it_is_late_by_more_than_its_interval() {
+        let mut ticker = Ticker::new();
+        ticker.start(at(0), 30 * S, 3);
+        assert_eq!(ticker.overslept(at(60_000)), Duration::ZERO);
+        assert_eq!(ticker.overslept(at(60_001)), Duration::from_millis(30_001));
+    }
+
+    #[test]
+    fn jitter_is_at_most_a_tenth_and_never_shortens_the_interval() {
+        let mut rng = Rng::new(7);
+        let mut ticker = Ticker::new();
+        ticker.start(at(0), 30 * S, 0);
+        let mut seen = (u64::MAX, 0);
+        for _ in 0..500 {
+            let now = ticker.next();
+            ticker.due(now, &mut rng);
+            let gap = (ticker.next() - now).as_millis() as u64;
+            seen = (seen.0.min(gap), seen.1.max(gap));
+        }
+        assert!(seen.0 >= 30_000 && seen.0 < 30_100, "{seen:?}");
+        assert!(seen.1 <= 33_000 && seen.1 > 32_900, "{seen:?}");
+    }
+
+    #[test]
+    fn leases_are_clamped_to_the_protocols_bounds() {
+        assert_eq!(clamp_lease(Duration::from_millis(999), 90 * S), S);
+        assert_eq!(clamp_lease(91 * S, 90 * S), 90 * S);
+        assert_eq!(clamp_lease(Duration::MAX, Duration::MAX), MAX_LEASE);
+    }
+
+    #[test]
+    fn times_saturate_instead_of_wrapping() {
+        assert_eq!(at(5) - at(6), Duration::ZERO);
+        assert_eq!(at(5) + Duration::MAX, at(u64::MAX));
+    }
+
+    #[test]
+    fn a_bucket_lets_a_burst_in_and_then_its_rate() {
+        let mut bucket = TokenBucket::new();
+        let now = at(1_000_000);
+        let let_in = (0..1000).filter(|_| bucket.take(now)).count();
+        assert_eq!(let_in, TokenBucket::BURST as usize);
+        assert!(!bucket.take(now + Duration::from_millis(4)));
+        assert!(bucket.take(now + Duration::from_millis(5)));
+        assert!(!bucket.take(now + Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_ceiling() {
+        let mut rng = Rng::new(3);
+        for failures in 0..40 {
+            let longest = (0..200)
+                .map(|_| backoff(&mut rng, S, failures, 60 * S))
+                .max()
+                .unwrap();
+            assert!(longest <= 60 * S && longest <= S * (1 << failures.min(6)));
+        }
+    }
+}

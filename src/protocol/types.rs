@@ -1,0 +1,314 @@
+//! The words of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
+//!
+//! Everything here is bounded and owned; `wire` makes it from bytes and back. Records arrive verified: the core
+//! keeps their envelopes as opaque bytes and never looks into them.
+
+use core::{fmt, time::Duration};
+
+use heapless::{String, Vec};
+
+/// Addresses an offer carries at most (PROTOCOL.md).
+pub const MAX_ADDRS: usize = 4;
+/// Bytes of one multiaddress at most (PROTOCOL.md).
+pub const MAX_ADDR_LEN: usize = 64;
+/// Bytes of one signed record at most (PROTOCOL.md).
+pub const MAX_ENVELOPE_LEN: usize = 1024;
+/// Offers, known ids or records in one message at most (PROTOCOL.md).
+pub const MAX_LIST: usize = 16;
+/// Bytes of a reason for a person at most (PROTOCOL.md).
+pub const MAX_REASON_LEN: usize = 128;
+/// Bytes of a node's name at most (PROTOCOL.md).
+pub const MAX_NAME_LEN: usize = 63;
+
+/// A peer: its Ed25519 public key. The libp2p peer id is this key in an identity multihash, so the two convert
+/// without loss.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId([u8; 32]);
+
+impl PeerId {
+    /// The peer with this Ed25519 public key.
+    pub const fn from_bytes(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    /// The Ed25519 public key.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}…")
+    }
+}
+
+/// A multiaddress in binary form, without `/p2p`; opaque here.
+pub type Addr = Vec<u8, MAX_ADDR_LEN, u8>;
+/// The addresses of one peer, best first.
+pub type Addrs = Vec<Addr, MAX_ADDRS, u8>;
+/// A signed record as it travels; opaque here.
+pub type Envelope = Vec<u8, MAX_ENVELOPE_LEN, u16>;
+/// A node's name.
+pub type Name = String<MAX_NAME_LEN, u8>;
+/// A sentence for a person.
+pub type Reason = String<MAX_REASON_LEN, u8>;
+/// The peers a native tells another native of.
+pub type PeerList = Vec<PeerId, MAX_LIST, u8>;
+/// Where to go, best first.
+pub type Offers = Vec<Offer, MAX_LIST, u8>;
+
+/// What a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Wants to be found and to find.
+    Node,
+    /// Keeps the leases of nodes and answers lookups.
+    Indexer,
+    /// Hands indexers out and takes nodes in while there is none.
+    Native,
+}
+
+/// How full an indexer or native is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Leases held now.
+    pub held: u32,
+    /// Leases possible.
+    pub possible: u32,
+}
+
+/// An indexer that a native hands out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The indexer.
+    pub peer: PeerId,
+    /// Where it listens, best first; never empty.
+    pub addrs: Addrs,
+    /// How long the native's entry still lives.
+    pub ttl: Duration,
+    /// Leases it has to give, if the native knows.
+    pub free: Option<u32>,
+}
+
+/// What a verified signed record says, as far as the core needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordInfo {
+    /// Its subject, who is also its signer.
+    pub peer: PeerId,
+    /// Grows with every signature, across restarts.
+    pub sequence: u64,
+    /// Wall-clock time of the signature, ms since the Unix epoch.
+    pub issued_at_ms: u64,
+    /// Time to live from `issued_at_ms`, at most an hour.
+    pub ttl: Duration,
+    /// Where the subject listens, best first; the first [`MAX_ADDRS`] of the record.
+    pub addrs: Addrs,
+    /// A node's name; empty for an indexer.
+    pub name: Name,
+}
+
+/// How far ahead of our own time a DHT copy may have been issued (PROTOCOL.md): 2 minutes.
+const MAX_AHEAD_MS: u64 = 120_000;
+
+impl RecordInfo {
+    /// ExpiresAt: wall-clock time at which the record runs out, ms since the Unix epoch.
+    pub fn expires_at_ms(&self) -> u64 {
+        self.issued_at_ms
+            .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a copy from the DHT counts at wall-clock time `own_ms`: not run out, and not from the future.
+    pub fn is_valid_copy(&self, own_ms: u64) -> bool {
+        own_ms <= self.expires_at_ms() && self.issued_at_ms <= own_ms.saturating_add(MAX_AHEAD_MS)
+    }
+
+    /// The order of records: the latest ExpiresAt, then the higher sequence (PROTOCOL.md).
+    pub fn rank(&self) -> (u64, u64) {
+        (self.expires_at_ms(), self.sequence)
+    }
+}
+
+/// A beat as its receiver sees it: decoded, its record verified, its sequence checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat<'a> {
+    /// What the sender says it is.
+    pub role: Role,
+    /// Lease asked for; zero gives the lease up.
+    pub lease: Duration,
+    /// The sender's own record and the envelope it came in.
+    pub record: Option<(&'a RecordInfo, &'a [u8])>,
+    /// How full the sender is.
+    pub load: Option<Load>,
+    /// Indexers that the sender, a native, knows.
+    pub known: &'a [PeerId],
+}
+
+/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutBeat {
+    /// What we are.
+    pub role: Role,
+    /// Lease asked for; zero gives the lease up.
+    pub lease: Duration,
+    /// Whether the own signed record goes with it.
+    pub with_record: bool,
+    /// How full we are.
+    pub load: Option<Load>,
+    /// Indexers that we know (natives only).
+    pub known: PeerList,
+}
+
+/// What a server says to a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckCode {
+    /// The lease is renewed.
+    Accepted,
+    /// Go to the offers; the lease runs on but is not renewed.
+    Released,
+    /// No room.
+    Full,
+    /// Not welcome.
+    Refused,
+}
+
+/// The answer to a beat, or a server's word without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The verdict.
+    pub code: AckCode,
+    /// What the lease has now.
+    pub lease: Duration,
+    /// Where to go instead (released, full).
+    pub offers: Offers,
+    /// Why, for a person (full, refused).
+    pub reason: Reason,
+}
+
+impl Ack {
+    /// The lease is renewed for `lease`.
+    pub fn accepted(lease: Duration) -> Self {
+        Self {
+            code: AckCode::Accepted,
+            lease,
+            offers: Offers::new(),
+            reason: Reason::new(),
+        }
+    }
+
+    /// Go to `offers`; the lease has `left` to run.
+    pub fn released(left: Duration, offers: Offers) -> Self {
+        Self {
+            code: AckCode::Released,
+            lease: left,
+            offers,
+            reason: Reason::new(),
+        }
+    }
+
+    /// No room, and why.
+    pub fn full(reason: &str) -> Self {
+        Self::denied(AckCode::Full, reason)
+    }
+
+    /// Not welcome, and why.
+    pub fn refused(reason: &str) -> Self {
+        Self::denied(AckCode::Refused, reason)
+    }
+
+    fn denied(code: AckCode, reason: &str) -> Self {
+        debug_assert!(reason.len() <= MAX_REASON_LEN);
+        Self {
+            code,
+            lease: Duration::ZERO,
+            offers: Offers::new(),
+            reason: Reason::try_from(reason).unwrap_or_default(),
+        }
+    }
+}
+
+/// What comes of a beat, besides its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeatOutcome {
+    /// The answer to send.
+    pub ack: Ack,
+    /// The beat brought a record that the DHT does not have yet: PUT it once.
+    pub publish: bool,
+}
+
+impl From<Ack> for BeatOutcome {
+    fn from(ack: Ack) -> Self {
+        Self {
+            ack,
+            publish: false,
+        }
+    }
+}
+
+/// Why a node asks for indexers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    /// Only asking.
+    #[default]
+    Nothing,
+    /// Wants a lease.
+    Lease,
+    /// Wants one, and every offer failed.
+    OffersFailed,
+}
+
+/// A native's answer to a request for indexers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexersAnswer {
+    /// Indexers, best first.
+    pub offers: Offers,
+    /// The native will take the node in; the entry is made by its first beat.
+    pub takes_in: bool,
+}
+
+/// Names one heartbeat stream of this process; a later stream has a greater number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// Names a directory request that waits for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(issued_at_ms: u64, ttl_ms: u64, sequence: u64) -> RecordInfo {
+        RecordInfo {
+            peer: PeerId::from_bytes([1; 32]),
+            sequence,
+            issued_at_ms,
+            ttl: Duration::from_millis(ttl_ms),
+            addrs: Addrs::new(),
+            name: Name::new(),
+        }
+    }
+
+    #[test]
+    fn a_copy_counts_until_the_millisecond_it_expires() {
+        let r = record(1_000_000, 5_000, 1);
+        assert!(r.is_valid_copy(1_004_999));
+        assert!(r.is_valid_copy(1_005_000));
+        assert!(!r.is_valid_copy(1_005_001));
+    }
+
+    #[test]
+    fn a_copy_may_be_issued_two_minutes_ahead_and_no_more() {
+        let r = record(1_000_000, 5_000, 1);
+        assert!(r.is_valid_copy(880_000));
+        assert!(!r.is_valid_copy(879_999));
+    }
+
+    #[test]
+    fn the_later_expiry_wins_then_the_higher_sequence() {
+        assert!(record(0, 10, 1).rank() > record(0, 9, 5).rank());
+        assert!(record(0, 10, 2).rank() > record(0, 10, 1).rank());
+        assert_eq!(record(u64::MAX, 10, 2).expires_at_ms(), u64::MAX);
+    }
+}
