@@ -1,1 +1,258 @@
-fn main(){}
+//! Sets the two things that the program knows from its build: the sizes of its tables, and the date
+//! that no trustworthy clock can be behind.
+//!
+//! Capacities come from environment variables (the manner of `smoltcp`), so that a device builds the
+//! tables it needs: `OC_DISCOVERY_MAX_NODES=64 cargo build --release`. A value that makes no sense fails
+//! the build with a sentence that names the variable, the value and its bounds.
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Every capacity's variable starts with this; what follows is the name of the constant.
+const PREFIX: &str = "OC_DISCOVERY_";
+
+/// When the newest release was prepared (2026-04-14), in seconds since the Unix epoch. A later date is
+/// taken from `SOURCE_DATE_EPOCH` or the last commit; this one serves a build that has neither.
+const RELEASE_DATE_S: u64 = 1_776_124_800;
+
+/// 2100-01-01: a build date after it would make every peer's clock look wrong.
+const LATEST_DATE_S: u64 = 4_102_444_800;
+
+/// One compile-time capacity.
+struct Capacity {
+    name: &'static str,
+    default: usize,
+    min: usize,
+    max: usize,
+    doc: &'static str,
+    /// Bytes that one entry takes in the tables it sizes, on a 64-bit machine.
+    bytes: Option<usize>,
+}
+
+const CAPACITIES: &[Capacity] = &[
+    Capacity {
+        name: "MAX_INDEXERS",
+        default: 256,
+        min: 1,
+        max: 16_384,
+        doc: "Indexers that a native keeps alive: entries of `live_indexers`.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_NODES",
+        default: 1024,
+        min: 1,
+        max: 65_536,
+        doc: "Nodes that hold a lease with one indexer.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_RESPONSIBLE",
+        default: 256,
+        min: 1,
+        max: 16_384,
+        doc: "Nodes that a native takes in by self-delegation: entries of `responsible_peers`.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_KNOWN",
+        default: 512,
+        min: 1,
+        max: 65_536,
+        doc: "Ids of indexers that a native knows of, alive or not: entries of `known_peer_ids`.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_NATIVES",
+        default: 8,
+        min: 1,
+        max: 8,
+        doc: "Natives that may be configured, and heartbeat streams of other natives.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_DHT_RECORDS",
+        default: 1024,
+        min: 1,
+        max: 65_536,
+        doc: "Values that the local part of the DHT stores.",
+        bytes: None,
+    },
+    Capacity {
+        name: "MAX_CONNECTIONS",
+        default: 1536,
+        min: 4,
+        max: 131_072,
+        doc: "Connections in all, the slots kept for natives and lease holders among them.",
+        bytes: None,
+    },
+];
+
+/// `larger` must be at least the sum of `parts`: `(larger, parts, why)`.
+const RELATIONS: &[(&str, &[&str], &str)] = &[
+    (
+        "MAX_KNOWN",
+        &["MAX_INDEXERS"],
+        "every live indexer is a known one",
+    ),
+    (
+        "MAX_CONNECTIONS",
+        &["MAX_INDEXERS", "MAX_RESPONSIBLE", "MAX_NATIVES"],
+        "every lease with a native is a connection",
+    ),
+    (
+        "MAX_CONNECTIONS",
+        &["MAX_NODES", "MAX_NATIVES"],
+        "every lease with an indexer is a connection",
+    ),
+    (
+        "MAX_DHT_RECORDS",
+        &["MAX_INDEXERS"],
+        "the record of a lease holder is never displaced",
+    ),
+    (
+        "MAX_DHT_RECORDS",
+        &["MAX_NODES"],
+        "the record of a lease holder is never displaced",
+    ),
+];
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("cargo::error={message}");
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run cargo build")?);
+    let chosen = CAPACITIES
+        .iter()
+        .map(|capacity| Ok((capacity, choose(capacity)?)))
+        .collect::<Result<Vec<_>, String>>()?;
+    check_relations(&chosen)?;
+    let build_ms = build_ms()?;
+    let file = out.join("capacities.rs");
+    std::fs::write(&file, source(&chosen))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    println!("cargo::rustc-env=OC_DISCOVERY_BUILD_MS={build_ms}");
+    Ok(())
+}
+
+/// The value of one capacity: its variable's, or its default.
+fn choose(capacity: &Capacity) -> Result<usize, String> {
+    let variable = format!("{PREFIX}{}", capacity.name);
+    println!("cargo::rerun-if-env-changed={variable}");
+    let Some(text) = env::var_os(&variable) else {
+        return Ok(capacity.default);
+    };
+    let text = text.to_string_lossy();
+    let Capacity { min, max, .. } = *capacity;
+    match text.parse::<usize>() {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => Err(format!(
+            "{variable} is `{}`: give a whole number from {min} to {max}, or unset it for the default of {}",
+            text.escape_debug(),
+            capacity.default
+        )),
+    }
+}
+
+fn check_relations(chosen: &[(&Capacity, usize)]) -> Result<(), String> {
+    let value = |name: &str| {
+        let found = chosen.iter().find(|(capacity, _)| capacity.name == name);
+        found.map_or(0, |(_, value)| *value)
+    };
+    for (larger, parts, why) in RELATIONS {
+        let least: usize = parts.iter().map(|part| value(part)).sum();
+        if value(larger) < least {
+            let sum: Vec<String> = parts
+                .iter()
+                .map(|part| format!("{PREFIX}{part} ({})", value(part)))
+                .collect();
+            return Err(format!(
+                "{PREFIX}{larger} is {}, less than {} = {least}, but {why}: raise the one or lower the other",
+                value(larger),
+                sum.join(" + ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The generated file: one documented constant for each capacity.
+fn source(chosen: &[(&Capacity, usize)]) -> String {
+    let mut text = String::new();
+    for (capacity, value) in chosen {
+        let Capacity {
+            name,
+            default,
+            min,
+            max,
+            doc,
+            bytes,
+        } = capacity;
+        let cost = bytes.map_or(String::new(), |bytes| {
+            format!("\n///\n/// Each entry costs {bytes} bytes.")
+        });
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "/// {doc}\n///\n/// Set by `{PREFIX}{name}` at build time: {min} to {max}, default {default}.{cost}\n\
+             pub const {name}: usize = {value};\n\n"
+        );
+    }
+    text
+}
+
+/// The date of the sources, in milliseconds since the Unix epoch. The same sources give the same date, so
+/// that a build can be reproduced: the build machine's clock is not asked.
+fn build_ms() -> Result<u64, String> {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let seconds = match env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => Some(match text.parse::<u64>() {
+            Ok(seconds) if seconds <= LATEST_DATE_S => seconds,
+            _ => {
+                return Err(format!(
+                    "SOURCE_DATE_EPOCH is `{}`: give seconds since the Unix epoch, at most {LATEST_DATE_S}",
+                    text.escape_debug()
+                ));
+            }
+        }),
+        Err(_) => last_commit_s(),
+    };
+    Ok(seconds.unwrap_or(0).max(RELEASE_DATE_S) * 1000)
+}
+
+/// The date of the last commit, if this is a work tree of the project and git is there.
+fn last_commit_s() -> Option<u64> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    let git = root.join(".git");
+    if !git.exists() {
+        return None;
+    }
+    rerun_on_commit(&git);
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(&root)
+        .args(["log", "-1", "--format=%ct"])
+        .output()
+        .ok()?;
+    let seconds = std::str::from_utf8(&output.stdout).ok()?.trim();
+    seconds.parse().ok().filter(|s| *s <= LATEST_DATE_S)
+}
+
+fn rerun_on_commit(git: &Path) {
+    let log = git.join("logs/HEAD");
+    // Cargo would run this script every time for a path that does not exist.
+    if log.exists() {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+}

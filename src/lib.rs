@@ -1,7 +1,36 @@
-//! oc-discovery
+//! `oc-discovery`: discovery for devices at the edge, without a cloud.
+//!
+//! Imports point downward only:
+//!
+//! ```text
+//! main, cli ─▶ daemon ─▶ net ─▶ wire ─▶ protocol
+//!                └──▶ config
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`protocol`] | what the system decides: pure, `no_std`, without a heap |
+//! | [`wire`] | CBOR frames and signed records |
+//! | `net` | libp2p on one thread: connections, streams, the DHT |
+//! | [`daemon`] | the one loop, and what survives it |
+//! | [`config`] | flags in, one checked configuration out |
+//!
+//! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring their own network.
+
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
+
 #[cfg(test)]
 extern crate std;
+
 pub mod protocol;
+
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
+mod net;
+#[cfg(feature = "daemon")]
+pub mod wire;

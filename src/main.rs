@@ -1,1 +1,134 @@
-fn main(){}
+//! `oc-discovery`: parse the command line, do it, say how it ended.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+
+mod cli;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::{Command, Exit};
+use miniserde::Deserialize;
+use oc_discovery::config::{Config, Flags, Role};
+use oc_discovery::daemon::client::{self, Answer, Query, Request};
+use oc_discovery::daemon::status::{Found, IndexerList, Status};
+use oc_discovery::daemon::{self, demo};
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match cli::parse(std::env::args_os()) {
+        Ok(command) => execute(command),
+        Err(Exit::Tell(text)) => print(text.trim_end()),
+        Err(Exit::Usage(sentence)) => Err(Failure::new(USAGE, sentence)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, sentence }) => {
+            // Nobody is left to be told where stderr is closed.
+            let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// How a command ended that did not do what it was asked.
+struct Failure {
+    code: u8,
+    sentence: String,
+}
+
+impl Failure {
+    fn new(code: u8, sentence: impl fmt::Display) -> Self {
+        Failure {
+            code,
+            sentence: sentence.to_string(),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        Failure::new(error.exit_code(), error)
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Native(args) => run(Role::Native, &args.flags()),
+        Command::Indexer(args) => run(Role::Indexer, &args.flags()),
+        Command::Node(args) => run(Role::Node, &args.flags()),
+        Command::Status(args) => {
+            let answer = ask::<Status>(args.data_dir.as_deref(), &Request::Status)?;
+            show(&answer, args.json)
+        }
+        Command::Indexers(args) => {
+            let answer = ask::<IndexerList>(args.data_dir.as_deref(), &Request::Indexers)?;
+            show(&answer, args.json)
+        }
+        Command::Find(args) => {
+            let request = Request::Find(Query::parse(&args.query)?);
+            let answer = ask::<Found>(args.data_dir.as_deref(), &request)?;
+            if !answer.value.records.is_empty() || args.json {
+                show(&answer, args.json)?;
+            }
+            if answer.value.records.is_empty() {
+                let query = &args.query;
+                return Err(Failure::new(1, format!("nobody is known as {query}")));
+            }
+            Ok(())
+        }
+        Command::Id(args) => print(client::peer_id(
+            args.data_dir.as_deref().map(Path::new),
+            &env,
+        )?),
+        Command::Demo(args) => {
+            let speed = demo::Speed::parse(args.speed.as_deref())
+                .map_err(|sentence| Failure::new(USAGE, sentence))?;
+            demo::run(speed).map_err(|error| Failure::new(error.exit_code(), error))
+        }
+    }
+}
+
+fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
+    let config = Config::parse(role, flags, &env).map_err(|error| Failure::new(USAGE, error))?;
+    daemon::run(config).map_err(|error| Failure::new(error.exit_code(), error))
+}
+
+fn ask<T: Deserialize>(
+    data_dir: Option<&str>,
+    request: &Request,
+) -> Result<Answer<T>, client::Error> {
+    let dir = client::locate(data_dir.map(Path::new), &env)?;
+    client::ask(&dir, request, client::PATIENCE)
+}
+
+fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> {
+    if json {
+        print(&answer.json)
+    } else {
+        print(answer.value.to_string().trim_end())
+    }
+}
+
+/// `println!` would panic where the reader has gone, as in `oc-discovery status | head -1`.
+fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            1,
+            format!("stdout cannot be written: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn env(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
+}

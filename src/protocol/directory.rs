@@ -65,12 +65,13 @@ impl<const N: usize> Directory<N> {
         Self(Table::new())
     }
 
-    /// Lists the record's subject. Returns whether the record is new here: a better one is never replaced by a worse.
+    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one signed later is never replaced by
+    /// one signed earlier, whatever the clock showed.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
         if self
             .0
             .find(&info.peer)
-            .is_some_and(|old| old.rank >= info.rank())
+            .is_some_and(|old| old.rank.1 >= info.sequence)
         {
             return false;
         }

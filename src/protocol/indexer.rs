@@ -81,7 +81,8 @@ impl<const N: usize> Indexer<N> {
     ) -> BeatOutcome {
         match self.stream_records.admit(now, from) {
             Err(NoRoom::Full) => {
-                return Ack::full("this indexer holds as many leases as it can: try another").into();
+                return Ack::full("this indexer holds as many leases as it can: try another")
+                    .into();
             }
             Err(NoRoom::TooFast) => {
                 return Ack::full("too many peers join at once: try again in a moment").into();
@@ -97,6 +98,12 @@ impl<const N: usize> Indexer<N> {
                 .record
                 .is_some_and(|(info, envelope)| self.directory.list(info, envelope)),
         }
+    }
+}
+
+impl<const N: usize> Default for Indexer<N> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -5,7 +5,7 @@
 //!  Resting ─────────▶ Opening ─────────────▶ Idle ◀────────────────▶ Waiting
 //!     ▲                  │                     │      ack accepted       │
 //!     └──────────────────┴─────────────────────┴─────────────────────────┘
-//!        stream ended, ack late, full or refused: backoff with full jitter
+//!        stream ended, ack late, full or refused (then the stream is dropped): backoff with full jitter
 //! ```
 //!
 //! Invariants: at most one beat is in flight; a lease held is never extended by anything but an ack, and it is counted
@@ -41,7 +41,7 @@ pub struct Terms {
 pub enum Step {
     /// Send a beat; on a new stream if none is open.
     Beat,
-    /// The ack is overdue: drop the stream. The lease rests and will try again.
+    /// The ack is overdue, or it ended the lease: drop the stream. The lease rests and will try again.
     Drop,
 }
 
@@ -62,10 +62,22 @@ pub struct Lease {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Resting { until: Instant },
-    Opening { sent: Instant },
-    Idle { next: Instant },
-    Waiting { sent: Instant },
+    Resting {
+        until: Instant,
+    },
+    /// The server ended the lease; the stream is still to be dropped.
+    Denied {
+        until: Instant,
+    },
+    Opening {
+        sent: Instant,
+    },
+    Idle {
+        next: Instant,
+    },
+    Waiting {
+        sent: Instant,
+    },
 }
 
 impl Lease {
@@ -121,9 +133,18 @@ impl Lease {
         self.failures
     }
 
-    /// Whether no stream is open and none is being opened.
+    /// Whether the last attempt came to nothing and the next has not begun.
     pub fn is_resting(&self) -> bool {
-        matches!(self.phase, Phase::Resting { .. })
+        matches!(self.phase, Phase::Resting { .. } | Phase::Denied { .. })
+    }
+
+    /// Whether a stream is open or being opened; if so, whether the server may think that it grants a lease on it.
+    pub fn stream(&self) -> Option<bool> {
+        match self.phase {
+            Phase::Resting { .. } => None,
+            Phase::Denied { .. } => Some(false),
+            Phase::Opening { .. } | Phase::Idle { .. } | Phase::Waiting { .. } => Some(true),
+        }
     }
 
     /// What is to be done at `now`, if anything.
@@ -137,6 +158,10 @@ impl Lease {
                 self.record_sent = 0;
                 self.phase = Phase::Opening { sent: now };
                 Some(Step::Beat)
+            }
+            Phase::Denied { until } => {
+                self.phase = Phase::Resting { until };
+                Some(Step::Drop)
             }
             Phase::Idle { .. } => {
                 self.phase = Phase::Waiting { sent: now };
@@ -153,6 +178,7 @@ impl Lease {
     pub fn timeout(&self) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
+            Phase::Denied { .. } => Instant::from_millis(0),
             Phase::Opening { sent } => sent + OPEN_TIMEOUT,
             Phase::Idle { next } => next,
             Phase::Waiting { sent } => sent + ACK_TIMEOUT.min(self.granted / 6),
@@ -168,7 +194,7 @@ impl Lease {
                 self.released = true;
                 return;
             }
-            Phase::Idle { .. } | Phase::Resting { .. } => return,
+            Phase::Idle { .. } | Phase::Resting { .. } | Phase::Denied { .. } => return,
         };
         match ack.code {
             AckCode::Accepted => {
@@ -194,19 +220,24 @@ impl Lease {
             // `released` where nothing was held is as good as `full`.
             AckCode::Released | AckCode::Full | AckCode::Refused => {
                 self.expiry = None;
-                self.rest(now, rng);
+                let until = self.pause(now, rng);
+                self.phase = Phase::Denied { until };
             }
         }
     }
 
     /// The stream ended or could not be opened. The first time, the next try is at once.
     pub fn closed(&mut self, now: Instant, rng: &mut Rng) {
-        if self.failures == 0 && self.expiry(now).is_some() {
-            self.failures = 1;
-            self.phase = Phase::Resting { until: now };
-        } else {
-            self.rest(now, rng);
-        }
+        let until = match self.phase {
+            // Its failure is counted already.
+            Phase::Resting { until } | Phase::Denied { until } => until,
+            _ if self.failures == 0 && self.expiry(now).is_some() => {
+                self.failures = 1;
+                now
+            }
+            _ => self.pause(now, rng),
+        };
+        self.phase = Phase::Resting { until };
     }
 
     /// Whether the beat being sent now is to carry the own record of this generation; marks it as sent.
@@ -228,10 +259,11 @@ impl Lease {
         self.addrs.clone_from(addrs);
     }
 
-    fn rest(&mut self, now: Instant, rng: &mut Rng) {
+    /// Counts a failure; returns when to try again.
+    fn pause(&mut self, now: Instant, rng: &mut Rng) -> Instant {
         let pause = backoff(rng, BACKOFF_BASE, self.failures, BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
-        self.phase = Phase::Resting { until: now + pause };
+        now + pause
     }
 }
 
@@ -370,6 +402,17 @@ mod tests {
         lease.acked(at(300), &Ack::accepted(1200 * S), &TERMS, &mut rng);
         lease.acked(at(300), &Ack::refused("no"), &TERMS, &mut rng);
         assert_eq!(lease, before);
+    }
+
+    #[test]
+    fn a_lease_that_the_server_ended_drops_its_stream_once_and_counts_one_failure() {
+        let (mut lease, mut rng) = opening();
+        lease.acked(at(10), &Ack::full("no room"), &TERMS, &mut rng);
+        assert_eq!((lease.stream(), lease.failures()), (Some(false), 1));
+        assert_eq!(lease.poll(at(10), &mut rng), Some(Step::Drop));
+        assert_eq!(lease.poll(at(10), &mut rng), None);
+        lease.closed(at(11), &mut rng);
+        assert_eq!((lease.stream(), lease.failures()), (None, 1));
     }
 
     #[test]

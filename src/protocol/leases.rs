@@ -15,6 +15,7 @@ pub const MAX_HELD: usize = 16;
 
 /// What is to be done about a lease or the record.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it becomes an action at once")]
 pub enum LeaseStep {
     /// Send a beat to the server, with the own record or without.
     Beat(PeerId, bool),
@@ -40,7 +41,8 @@ impl LeaseStep {
 pub struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_HELD>,
-    leaving: Vec<PeerId, MAX_HELD>,
+    /// Whose streams are to end, and whether a last beat says so.
+    leaving: Vec<(PeerId, bool), MAX_HELD>,
     // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss` into the binary.
     denied: Vec<(PeerId, Ack), 1>,
     generation: u64,
@@ -93,9 +95,9 @@ impl Leases {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
-        if !self.held.swap_remove(at).is_resting() && !self.leaving.contains(server) {
+        if let Some(granted) = self.held.swap_remove(at).stream() {
             // As long as `held` at most: if the driver polls, there is room; if not, the lease runs out by itself.
-            let _ = self.leaving.push(*server);
+            let _ = self.leaving.push((*server, granted));
         }
     }
 
@@ -109,8 +111,12 @@ impl Leases {
 
     /// What is to be done at `now`, if anything.
     pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
-        if let Some(server) = self.leaving.pop() {
-            return Some(LeaseStep::Other(Action::GiveUp { server }));
+        if let Some((server, granted)) = self.leaving.pop() {
+            return Some(LeaseStep::Other(if granted {
+                Action::GiveUp { server }
+            } else {
+                Action::Drop { server }
+            }));
         }
         if self.sign_at.is_some_and(|at| at <= now) {
             self.sign_at = Some(now + self.terms.lease);

@@ -32,7 +32,7 @@ pub enum Action {
         /// What to send.
         beat: OutBeat,
     },
-    /// Drop our heartbeat stream to the server.
+    /// Drop our heartbeat stream to the server, if one is open. [`Machine::lease_closed`] need not be called for it.
     Drop {
         /// Who granted the lease.
         server: PeerId,
@@ -94,7 +94,7 @@ pub enum Action {
         /// Why.
         want: Want,
     },
-    /// For the log: a server gave no lease.
+    /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] sees to the stream.
     Denied {
         /// Which server.
         server: PeerId,

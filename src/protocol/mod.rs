@@ -33,5 +33,6 @@ pub use lease::Terms;
 pub use machine::{Action, Machine, Report};
 pub use native::{Native, NativeConfig};
 pub use node::{Node, NodeConfig};
+pub use table::TableStats;
 pub use time::{Instant, Rng};
 pub use types::*;

@@ -101,10 +101,11 @@ impl Rng {
     }
 }
 
-/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most `longest`.
+/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most `longest`. Never zero: nothing is
+/// retried at the instant at which it failed.
 pub fn backoff(rng: &mut Rng, base: Duration, failures: u8, longest: Duration) -> Duration {
     let ceiling = base.saturating_mul(1 << failures.min(16)).min(longest);
-    rng.up_to(ceiling)
+    rng.up_to(ceiling).max(Duration::from_millis(1))
 }
 
 /// The timer of one loop. A tick that was missed is skipped, not made up for; each tick carries a jitter of up to a

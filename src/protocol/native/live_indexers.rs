@@ -118,7 +118,8 @@ impl<const I: usize> LiveIndexers<I> {
             entry.verdict = Some((now, true));
             entry.load = load.or(entry.load);
             entry.reserved = 0;
-            let news = record.filter(|record| record.rank() > entry.rank);
+            // Its own word is judged by no clock: the later it was signed, the better.
+            let news = record.filter(|record| record.sequence > entry.rank.1);
             if let Some(record) = news {
                 entry.addrs.clone_from(&record.addrs);
                 entry.rank = record.rank();

@@ -435,6 +435,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 }
 
+impl<const I: usize, const K: usize, const R: usize, const S: usize> Default
+    for Native<I, K, R, S>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 fn no_room(why: NoRoom) -> BeatOutcome {
     match why {
         NoRoom::Full => Ack::full("stream_records is full: no more leases can be held here").into(),

@@ -1,0 +1,456 @@
+//! The command line (argh): what can be asked of the program, and its help.
+//!
+//! Only the shape is parsed here. Values stay text until [`oc_discovery::config`] gives them their
+//! meaning, so that every error about a value reads alike.
+
+use std::ffi::OsString;
+
+use argh::{FromArgs, SubCommands};
+use oc_discovery::config::{Flags, NodeFlags};
+
+const PROGRAM: &str = "oc-discovery";
+
+/// Why there is no command to carry out.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// Print this on stdout and end well: help or version.
+    Tell(String),
+    /// The command line is wrong: one sentence for a person.
+    Usage(String),
+}
+
+/// Parses the arguments, the program's name first.
+///
+/// # Errors
+/// [`Exit`] if there is nothing, or nothing sensible, to carry out.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
+    let args = args
+        .into_iter()
+        .skip(1)
+        .map(|arg| {
+            arg.into_string().map_err(|arg| {
+                Exit::Usage(format!(
+                    "the argument {arg:?} is not valid UTF-8; write it in plain text"
+                ))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let arguments = Arguments::from_args(&[PROGRAM], &args).map_err(|exit| match exit.status {
+        Ok(()) => Exit::Tell(exit.output),
+        Err(()) => Exit::Usage(sentence(&exit.output, &args)),
+    })?;
+    if arguments.version {
+        let version = env!("CARGO_PKG_VERSION");
+        return Err(Exit::Tell(format!("{PROGRAM} {version}\n")));
+    }
+    arguments
+        .command
+        .ok_or_else(|| Exit::Usage(format!("no command is given; {}", commands())))
+}
+
+/// argh's text for an error, which may have several lines, as one sentence that ends in advice.
+fn sentence(output: &str, args: &[&str]) -> String {
+    const LONGEST: usize = 300;
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let text: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST)
+        .collect();
+    let text = text.trim_end_matches('.');
+    let command = args.first().filter(|first| is_command(first));
+    match (command, text.strip_prefix("Unrecognized argument: ")) {
+        (None, Some(word)) if !word.starts_with('-') => {
+            format!("unknown command {word:?}; {}", commands())
+        }
+        (_, Some(word)) => format!("unknown argument {word:?}; {}", advice(command)),
+        (_, None) => {
+            let mut letters = text.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+            let text: String = first.into_iter().chain(letters).collect();
+            format!("{text}; {}", advice(command))
+        }
+    }
+}
+
+fn is_command(word: &str) -> bool {
+    Command::COMMANDS.iter().any(|command| command.name == word)
+}
+
+fn advice(command: Option<&&str>) -> String {
+    match command {
+        Some(command) => format!("`{PROGRAM} {command} --help` lists what it takes"),
+        None => format!("`{PROGRAM} --help` lists what it takes"),
+    }
+}
+
+fn commands() -> String {
+    let names: Vec<&str> = Command::COMMANDS
+        .iter()
+        .map(|command| command.name)
+        .collect();
+    format!("give one of {}", names.join(", "))
+}
+
+/// Discovery for devices at the edge: nodes hold leases with indexers, indexers with natives, and
+/// natives know who is alive.
+#[derive(FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} native\n\
+        {command_name} node --name cam-3 --native /ip4/192.0.2.1/tcp/4820/p2p/ID\n\
+        {command_name} find cam-3",
+    note = "`{command_name} COMMAND --help` describes a command.",
+    error_code(0, "done"),
+    error_code(1, "it could not be done"),
+    error_code(2, "the command line is wrong")
+)]
+struct Arguments {
+    /// print the version and end
+    #[argh(switch, short = 'V')]
+    version: bool,
+
+    #[argh(subcommand)]
+    command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Command {
+    Native(Native),
+    Indexer(Indexer),
+    Node(Node),
+    Status(Status),
+    Find(Find),
+    Indexers(Indexers),
+    Id(Id),
+    Demo(Demo),
+}
+
+/// A command that runs a daemon: the options that all roles share, then those of its own.
+macro_rules! daemon {
+    (
+        #[doc = $about:tt]
+        $command:tt, $type:ident, listens by default on $listen:tt { $($own:tt)* }
+    ) => {
+        #[doc = $about]
+        #[derive(Debug, FromArgs)]
+        #[argh(subcommand, name = $command, help_triggers("-h", "--help", "help"))]
+        pub(crate) struct $type {
+            /// directory of the identity, the saved state and the control socket (default:
+            /// $STATE_DIRECTORY, else oc-discovery/ROLE in $XDG_STATE_HOME or ~/.local/state)
+            #[argh(option, arg_name = "dir")]
+            data_dir: Option<String>,
+
+            /// address to listen on, /ip4 or /ip6 with /tcp; may be given up to 8 times (default:
+            #[doc = $listen]
+            #[argh(option, arg_name = "multiaddr")]
+            listen: Vec<String>,
+
+            /// a native: /ip4, /ip6, /dns, /dns4 or /dns6 with /tcp/PORT/p2p/ID, or
+            /// /dnsaddr/NAME; may be given up to 8 times (default: those of the last run)
+            #[argh(option, arg_name = "multiaddr")]
+            native: Vec<String>,
+
+            /// swarm.key file of a private network (default: anyone may join)
+            #[argh(option, arg_name = "file")]
+            psk: Option<String>,
+
+            /// what is logged: off, error, warn, info, debug or trace (default: info)
+            #[argh(option, arg_name = "level")]
+            log: Option<String>,
+
+            /// lease granted or asked for, 1s to 20m (default: 90s)
+            #[argh(option, arg_name = "duration")]
+            lease: Option<String>,
+
+            /// time between beats, 100ms to a third of the lease (default: 30s, or a third of the
+            /// lease if that is less)
+            #[argh(option, arg_name = "duration")]
+            beat_interval: Option<String>,
+
+            /// time between runs of a native's offload loop, 100ms to 1h (default: 30s)
+            #[argh(option, arg_name = "duration")]
+            offload_interval: Option<String>,
+
+            /// time between runs of a native's refresh loop, 100ms to 1h (default: 30s)
+            #[argh(option, arg_name = "duration")]
+            refresh_interval: Option<String>,
+
+            /// time between runs of a native's stream GC, 100ms to 1h (default: 30s)
+            #[argh(option, arg_name = "duration")]
+            gc_interval: Option<String>,
+
+            /// time between rounds of a node's connect-to-natives, 100ms to 1h (default: 60s)
+            #[argh(option, arg_name = "duration")]
+            connect_interval: Option<String>,
+
+            $($own)*
+        }
+
+        impl $type {
+            /// The options as they were written.
+            pub(crate) fn flags(self) -> Flags {
+                let node = self.node_flags();
+                Flags {
+                    data_dir: self.data_dir,
+                    listen: self.listen,
+                    native: self.native,
+                    psk: self.psk,
+                    log: self.log,
+                    lease: self.lease,
+                    beat_interval: self.beat_interval,
+                    offload_interval: self.offload_interval,
+                    refresh_interval: self.refresh_interval,
+                    gc_interval: self.gc_interval,
+                    connect_interval: self.connect_interval,
+                    node,
+                }
+            }
+        }
+    };
+}
+
+daemon! {
+    /// Run a native: the well-known entry that knows which indexers are alive.
+    "native", Native, listens by default on " /ip4/0.0.0.0/tcp/4820)" {}
+}
+
+impl Native {
+    fn node_flags(&self) -> NodeFlags {
+        NodeFlags::default()
+    }
+}
+
+daemon! {
+    /// Run an indexer: it keeps the leases of nodes and answers lookups.
+    "indexer", Indexer, listens by default on " /ip4/0.0.0.0/tcp/0)" {}
+}
+
+impl Indexer {
+    fn node_flags(&self) -> NodeFlags {
+        NodeFlags::default()
+    }
+}
+
+daemon! {
+    /// Run a node: it can be found and finds others.
+    "node", Node, listens by default on " /ip4/0.0.0.0/tcp/0)" {
+        /// name to be found by, 1 to 63 of a-z 0-9 - . (default: only the peer id)
+        #[argh(option, arg_name = "name")]
+        name: Option<String>,
+
+        /// KEY=VALUE that the node says about itself; may be given up to 8 times, 256 bytes in
+        /// all (default: none)
+        #[argh(option, arg_name = "tag")]
+        tag: Vec<String>,
+
+        /// leases to hold on different indexers, 1 to 8, fewer if fewer exist (default: 2)
+        #[argh(option, arg_name = "number")]
+        min_indexers: Option<String>,
+    }
+}
+
+impl Node {
+    fn node_flags(&self) -> NodeFlags {
+        NodeFlags {
+            name: self.name.clone(),
+            tag: self.tag.clone(),
+            min_indexers: self.min_indexers.clone(),
+        }
+    }
+}
+
+/// Show what a running daemon knows.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Status {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// Find nodes by name, or one by its peer id.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "find", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Find {
+    /// data directory of the daemon to ask (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// a name, 1 to 63 of a-z 0-9 - . in lower case, or a peer id
+    #[argh(positional, arg_name = "name-or-peer-id")]
+    pub(crate) query: String,
+}
+
+/// List the indexers that a node could go to.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "indexers", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Indexers {
+    /// data directory of the daemon to ask (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// Print the peer id of a daemon, running or not.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "id", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Id {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+}
+
+/// Watch the whole system work: a native, two indexers and three nodes on this machine alone.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Demo {
+    /// how many times faster than in service, 1 to 100 (default: 30)
+    #[argh(option, arg_name = "n")]
+    pub(crate) speed: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<Command, Exit> {
+        let words = std::iter::once(PROGRAM).chain(line.split_whitespace());
+        parse(words.map(OsString::from))
+    }
+
+    fn told(line: &str) -> String {
+        match run(line) {
+            Err(Exit::Tell(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn usage(result: Result<Command, Exit>) -> String {
+        match result {
+            Err(Exit::Usage(sentence)) => sentence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_option_of_a_daemon_arrives() {
+        let common = "--data-dir d --listen l1 --listen l2 --native n1 --native n2 --psk p \
+            --log debug --lease 1 --beat-interval 2 --offload-interval 3 --refresh-interval 4 \
+            --gc-interval 5 --connect-interval 6";
+        for role in ["native", "indexer", "node"] {
+            let flags = match run(&format!("{role} {common}")).unwrap() {
+                Command::Native(native) => native.flags(),
+                Command::Indexer(indexer) => indexer.flags(),
+                Command::Node(node) => node.flags(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(flags.data_dir.as_deref(), Some("d"));
+            assert_eq!(flags.listen, ["l1", "l2"]);
+            assert_eq!(flags.native, ["n1", "n2"]);
+            assert_eq!(flags.psk.as_deref(), Some("p"));
+            assert_eq!(flags.log.as_deref(), Some("debug"));
+            let durations = [
+                flags.lease,
+                flags.beat_interval,
+                flags.offload_interval,
+                flags.refresh_interval,
+                flags.gc_interval,
+                flags.connect_interval,
+            ];
+            assert_eq!(durations.map(Option::unwrap).concat(), "123456");
+        }
+        let line = "node --name cam --tag a=1 --tag b=2 --min-indexers 3";
+        let Ok(Command::Node(node)) = run(line) else {
+            panic!();
+        };
+        let flags = node.flags().node;
+        assert_eq!(flags.name.as_deref(), Some("cam"));
+        assert_eq!(flags.tag, ["a=1", "b=2"]);
+        assert_eq!(flags.min_indexers.as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn help_names_default_and_bounds_of_every_option() {
+        for command in Command::COMMANDS {
+            for line in [
+                format!("{} --help", command.name),
+                format!("{} -h", command.name),
+                format!("help {}", command.name),
+            ] {
+                let text = told(&line);
+                assert!(text.starts_with("Usage: oc-discovery "), "{text}");
+                let options = text.matches("\n  --").count();
+                assert_eq!(text.matches("(default:").count(), options, "{text}");
+            }
+        }
+        let help = told("native --help");
+        let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("(default: /ip4/0.0.0.0/tcp/4820)"), "{text}");
+        assert!(text.contains("1s to 20m (default: 90s)"), "{text}");
+        assert!(!text.contains("--min-indexers"), "{text}");
+        assert!(told("--help").contains("Commands:"));
+        assert!(told("help").contains("demo"));
+    }
+
+    #[test]
+    fn version_is_told() {
+        let version = format!("oc-discovery {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(told("--version"), version);
+        assert_eq!(told("-V"), version);
+    }
+
+    #[test]
+    fn wrong_lines_become_one_sentence_with_advice() {
+        for (line, start) in [
+            ("", "no command is given; give one of native, indexer, node"),
+            ("lisp", "unknown command \"lisp\"; give one of native"),
+            (
+                "--loud",
+                "unknown argument \"--loud\"; `oc-discovery --help`",
+            ),
+            (
+                "node --loud",
+                "unknown argument \"--loud\"; `oc-discovery node --help`",
+            ),
+            ("native --name x", "unknown argument \"--name\""),
+            ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
+            ("node --lease=5s", "unknown argument \"--lease=5s\""),
+            ("node --lease", "no value provided for option '--lease'; `"),
+            (
+                "node --lease 5s --lease 6s",
+                "error parsing option '--lease' with value '6s': duplicate",
+            ),
+            (
+                "find",
+                "required positional arguments not provided: name-or-peer-id; `",
+            ),
+        ] {
+            let text = usage(run(line));
+            assert!(text.starts_with(start), "{line}: {text}");
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let args = [PROGRAM.into(), OsString::from_vec(vec![b'a', 0xff])];
+        assert!(usage(parse(args)).contains("not valid UTF-8"));
+    }
+}

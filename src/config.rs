@@ -1,0 +1,291 @@
+//! Flags in, one checked [`Config`] out.
+//!
+//! Everything that the daemon needs to know from its operator is parsed here, once, into types that
+//! cannot hold a wrong value. Whoever has a [`Config`] need not check anything again. Every error
+//! names the option, the value, the bound and what to do.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use log::LevelFilter;
+use miniserde::{Deserialize, Serialize};
+
+mod values;
+
+use values::{
+    beat_interval, duration_or, interval, level, listen, min_indexers, name, natives, psk, tags,
+};
+
+/// Shortest lease (PROTOCOL.md).
+pub const LEASE_MIN: Duration = Duration::from_secs(1);
+/// Longest lease (PROTOCOL.md).
+pub const LEASE_MAX: Duration = Duration::from_secs(20 * 60);
+/// Shortest interval of a loop or of the beats.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest interval of a loop or of the beats.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+/// Most natives that a process is configured with.
+pub const NATIVES_MAX: usize = 8;
+/// Most addresses that a process listens on.
+pub const LISTEN_MAX: usize = 8;
+/// Longest multiaddress in its binary form, without `/p2p` (PROTOCOL.md), in bytes.
+pub const MULTIADDR_MAX: usize = 64;
+/// Longest name of a node (PROTOCOL.md), in bytes.
+pub const NAME_MAX: usize = 63;
+/// Most tags of a node (PROTOCOL.md).
+pub const TAGS_MAX: usize = 8;
+/// Keys and values of all tags of a node together (PROTOCOL.md), in bytes.
+pub const TAGS_BYTES_MAX: usize = 256;
+/// Most leases that a node can be told to hold.
+pub const MIN_INDEXERS_MAX: u8 = 8;
+/// TCP port of a native that is not told another one.
+pub const NATIVE_PORT: u16 = 4820;
+
+/// Looks up an environment variable; a parameter so that tests need not change their own process.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// The well-known entry: knows the indexers and runs the three loops.
+    #[serde(rename = "native")]
+    Native,
+    /// Keeps the leases of nodes, holds leases with natives.
+    #[serde(rename = "indexer")]
+    Indexer,
+    /// Wants to be found and to find others.
+    #[serde(rename = "node")]
+    Node,
+}
+
+impl Role {
+    /// All roles, in the order in which they are listed to a person.
+    pub const ALL: [Role; 3] = [Role::Native, Role::Indexer, Role::Node];
+
+    /// The name of the role: its command, its directory and its word in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Native => "native",
+            Role::Indexer => "indexer",
+            Role::Node => "node",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where a native can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NativeAddr {
+    /// Who must answer there. `None` only after `/dnsaddr`, whose TXT records name the peer.
+    pub peer: Option<PeerId>,
+    /// The address without its trailing `/p2p`, at most [`MULTIADDR_MAX`] bytes.
+    pub addr: Multiaddr,
+}
+
+/// What an operator has decided, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What this process is for.
+    pub role: Role,
+    /// Directory of the identity, the saved state and the control socket.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on: 1 to [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`.
+    pub listen: Vec<Multiaddr>,
+    /// The natives, at most [`NATIVES_MAX`]. May be empty: a first native has no others, and the
+    /// other roles can know natives from an earlier run.
+    pub natives: Vec<NativeAddr>,
+    /// `swarm.key` file of a private network. `None`: anyone may join.
+    pub psk: Option<PathBuf>,
+    /// Least severe level that is logged.
+    pub log: LevelFilter,
+    /// Lease that is granted or asked for, [`LEASE_MIN`] to [`LEASE_MAX`].
+    pub lease: Duration,
+    /// Time between two beats, at most a third of the lease.
+    pub beat_interval: Duration,
+    /// Time between two runs of the native's offload loop.
+    pub offload_interval: Duration,
+    /// Time between two runs of the native's refresh loop.
+    pub refresh_interval: Duration,
+    /// Time between two runs of the native's stream GC.
+    pub gc_interval: Duration,
+    /// Time between two rounds of a node's connect-to-natives.
+    pub connect_interval: Duration,
+    /// Name under which a node is found: 1 to [`NAME_MAX`] of `a-z 0-9 - .`.
+    pub name: Option<String>,
+    /// What a node says about itself: at most [`TAGS_MAX`], [`TAGS_BYTES_MAX`] bytes in all.
+    pub tags: BTreeMap<String, String>,
+    /// Leases on different indexers that a node holds, 1 to [`MIN_INDEXERS_MAX`].
+    pub min_indexers: u8,
+}
+
+/// The options of a daemon as they were written. What is absent takes its default.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each field is the option of the same name")]
+pub struct Flags {
+    pub data_dir: Option<String>,
+    pub listen: Vec<String>,
+    pub native: Vec<String>,
+    pub psk: Option<String>,
+    pub log: Option<String>,
+    pub lease: Option<String>,
+    pub beat_interval: Option<String>,
+    pub offload_interval: Option<String>,
+    pub refresh_interval: Option<String>,
+    pub gc_interval: Option<String>,
+    pub connect_interval: Option<String>,
+    /// The options that only a node has.
+    pub node: NodeFlags,
+}
+
+/// The options that only a node has, as they were written.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each field is the option of the same name")]
+pub struct NodeFlags {
+    pub name: Option<String>,
+    pub tag: Vec<String>,
+    pub min_indexers: Option<String>,
+}
+
+/// An option has a value that cannot be used. Its text is one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    option: &'static str,
+    value: Option<String>,
+    problem: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.option)?;
+        if let Some(value) = &self.value {
+            write!(f, " {value:?}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    fn new(option: &'static str, value: &str, problem: impl Into<String>) -> Self {
+        const SHOWN: usize = 120;
+        let mut shown: String = value.chars().take(SHOWN).collect();
+        if shown.len() < value.len() {
+            shown.push('…');
+        }
+        Error {
+            option,
+            value: Some(shown),
+            problem: problem.into(),
+        }
+    }
+
+    fn bare(option: &'static str, problem: impl Into<String>) -> Self {
+        Error {
+            option,
+            value: None,
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Parses the options of a daemon of this role.
+    ///
+    /// # Errors
+    /// The first option whose value cannot be used.
+    pub fn parse(role: Role, flags: &Flags, env: Env<'_>) -> Result<Config, Error> {
+        let lease = duration_or(
+            "--lease",
+            flags.lease.as_deref(),
+            (LEASE_MIN, LEASE_MAX),
+            Duration::from_secs(90),
+        )?;
+        Ok(Config {
+            role,
+            data_dir: data_dir(role, flags.data_dir.as_deref(), env)?,
+            listen: listen(role, &flags.listen)?,
+            natives: natives(&flags.native)?,
+            psk: flags.psk.as_deref().map(psk).transpose()?,
+            log: flags.log.as_deref().map_or(Ok(LevelFilter::Info), level)?,
+            lease,
+            beat_interval: beat_interval(flags.beat_interval.as_deref(), lease)?,
+            offload_interval: interval("--offload-interval", &flags.offload_interval, 30)?,
+            refresh_interval: interval("--refresh-interval", &flags.refresh_interval, 30)?,
+            gc_interval: interval("--gc-interval", &flags.gc_interval, 30)?,
+            connect_interval: interval("--connect-interval", &flags.connect_interval, 60)?,
+            name: flags.node.name.as_deref().map(name).transpose()?,
+            tags: tags(&flags.node.tag)?,
+            min_indexers: flags
+                .node
+                .min_indexers
+                .as_deref()
+                .map_or(Ok(2), min_indexers)?,
+        })
+    }
+}
+
+/// Directories in which a daemon of each role keeps its data when it is not told another one: the
+/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set.
+pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
+    let homes = Role::ALL
+        .iter()
+        .filter_map(|role| home_data_dir(*role, env));
+    state_directory(env).into_iter().chain(homes).collect()
+}
+
+/// A name that a node can have: 1 to [`NAME_MAX`] of `a-z 0-9 - .` (PROTOCOL.md).
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+}
+
+fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Error> {
+    match value {
+        Some("") => Err(Error::new("--data-dir", "", "give a directory")),
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => state_directory(env)
+            .or_else(|| home_data_dir(role, env))
+            .ok_or_else(|| {
+                Error::bare(
+                    "--data-dir",
+                    "give a directory, since none of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME \
+                     names an absolute path",
+                )
+            }),
+    }
+}
+
+/// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is ours.
+fn state_directory(env: Env<'_>) -> Option<PathBuf> {
+    let value = env("STATE_DIRECTORY")?;
+    std::env::split_paths(&value)
+        .next()
+        .filter(|dir| dir.is_absolute())
+}
+
+/// The XDG Base Directory Specification says that a relative path there is to be ignored.
+fn home_data_dir(role: Role, env: Env<'_>) -> Option<PathBuf> {
+    let absolute = |variable| {
+        env(variable)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    };
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("oc-discovery").join(role.name()))
+}
+
+#[cfg(test)]
+mod tests;

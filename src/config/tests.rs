@@ -1,0 +1,291 @@
+use super::*;
+
+const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+/// The id of an RSA key: a hash, not a key.
+const RSA: &str = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
+
+fn home(variable: &str) -> Option<OsString> {
+    (variable == "HOME").then(|| "/home/mia".into())
+}
+
+fn parse(role: Role, change: impl FnOnce(&mut Flags)) -> Result<Config, String> {
+    let mut flags = Flags::default();
+    change(&mut flags);
+    Config::parse(role, &flags, &home).map_err(|error| error.to_string())
+}
+
+fn native(value: &str) -> Result<NativeAddr, String> {
+    parse(Role::Node, |flags| flags.native.push(value.into()))
+        .map(|mut config| config.natives.remove(0))
+}
+
+fn lease_and_beat(lease: &str, beat: Option<&str>) -> Result<Config, String> {
+    parse(Role::Indexer, |flags| {
+        flags.lease = Some(lease.into());
+        flags.beat_interval = beat.map(Into::into);
+    })
+}
+
+fn tagged(tags: &[&str]) -> Result<Config, String> {
+    parse(Role::Node, |flags| {
+        flags.node.tag = tags.iter().map(|&tag| tag.into()).collect();
+    })
+}
+
+#[test]
+fn defaults_need_no_flag_in_any_role() {
+    for (role, port) in [(Role::Native, 4820), (Role::Indexer, 0), (Role::Node, 0)] {
+        let config = parse(role, |_| {}).unwrap();
+        assert_eq!(
+            config,
+            Config {
+                role,
+                data_dir: format!("/home/mia/.local/state/oc-discovery/{role}").into(),
+                listen: vec![format!("/ip4/0.0.0.0/tcp/{port}").parse().unwrap()],
+                natives: vec![],
+                psk: None,
+                log: LevelFilter::Info,
+                lease: Duration::from_secs(90),
+                beat_interval: Duration::from_secs(30),
+                offload_interval: Duration::from_secs(30),
+                refresh_interval: Duration::from_secs(30),
+                gc_interval: Duration::from_secs(30),
+                connect_interval: Duration::from_secs(60),
+                name: None,
+                tags: BTreeMap::new(),
+                min_indexers: 2,
+            }
+        );
+    }
+}
+
+#[test]
+fn data_directory_follows_the_environment_in_order() {
+    let dir = |state: &str, xdg: &str| {
+        let env = |variable: &str| match variable {
+            "STATE_DIRECTORY" => (!state.is_empty()).then(|| state.into()),
+            "XDG_STATE_HOME" => (!xdg.is_empty()).then(|| xdg.into()),
+            other => home(other),
+        };
+        let config = Config::parse(Role::Node, &Flags::default(), &env).unwrap();
+        assert!(default_data_dirs(&env).contains(&config.data_dir));
+        config.data_dir.to_str().unwrap().to_owned()
+    };
+    assert_eq!(dir("/var/lib/oc:/var/lib/other", "/x"), "/var/lib/oc");
+    assert_eq!(dir("", "/x"), "/x/oc-discovery/node");
+    assert_eq!(dir("", "x"), "/home/mia/.local/state/oc-discovery/node");
+    assert_eq!(dir("oc", ""), "/home/mia/.local/state/oc-discovery/node");
+
+    let nothing = |_: &str| None;
+    let error = Config::parse(Role::Node, &Flags::default(), &nothing).unwrap_err();
+    assert!(error.to_string().starts_with("--data-dir: give"), "{error}");
+    assert!(default_data_dirs(&nothing).is_empty());
+}
+
+#[test]
+fn durations_are_taken_at_their_bounds_and_refused_past_them() {
+    for good in ["1s", "1000ms", "20m", "1200s"] {
+        assert!(lease_and_beat(good, None).is_ok(), "{good}");
+    }
+    for bad in [
+        "0s",
+        "0ms",
+        "999ms",
+        "1200001ms",
+        "21m",
+        "1h",
+        "",
+        "s",
+        "5",
+        "-5s",
+        "+5s",
+        "1.5s",
+        "5 s",
+        "5S",
+        "5d",
+        "99999999999999999999s",
+        "18446744073709551615m",
+        "５s",
+    ] {
+        let error = lease_and_beat(bad, None).unwrap_err();
+        assert_eq!(
+            error,
+            format!("--lease {bad:?}: give a duration from 1s to 20m, like 500ms, 30s or 5m")
+        );
+    }
+    let gc = |value: &str| parse(Role::Native, |flags| flags.gc_interval = Some(value.into()));
+    assert_eq!(gc("100ms").unwrap().gc_interval.as_millis(), 100);
+    assert_eq!(gc("1h").unwrap().gc_interval.as_secs(), 3600);
+    assert!(gc("99ms").unwrap_err().contains("from 100ms to 1h"));
+    assert!(gc("61m").unwrap_err().contains("from 100ms to 1h"));
+}
+
+#[test]
+fn beats_come_at_least_three_times_a_lease() {
+    assert!(lease_and_beat("3s", Some("1s")).is_ok());
+    let error = lease_and_beat("3s", Some("1001ms")).unwrap_err();
+    assert!(
+        error.starts_with("--beat-interval \"1001ms\": it is at most a third"),
+        "{error}"
+    );
+    assert!(error.contains("3s"), "{error}");
+    let short = lease_and_beat("3s", None).unwrap();
+    assert_eq!(short.beat_interval, Duration::from_secs(1));
+    let long = lease_and_beat("20m", None).unwrap();
+    assert_eq!(long.beat_interval, Duration::from_secs(30));
+}
+
+#[test]
+fn native_is_split_into_address_and_peer() {
+    for addr in [
+        "/ip4/192.0.2.1/tcp/4820",
+        "/ip6/2001:db8::1/tcp/4820",
+        "/dns/native.example/tcp/1",
+        "/dns4/native.example/tcp/1",
+        "/dns6/native.example/tcp/65535",
+        "/dnsaddr/native.example",
+    ] {
+        let native = native(&format!("{addr}/p2p/{ID}")).unwrap();
+        assert_eq!(native.addr, addr.parse().unwrap());
+        assert_eq!(native.peer, Some(ID.parse().unwrap()));
+    }
+    assert_eq!(native("/dnsaddr/native.example").unwrap().peer, None);
+}
+
+#[test]
+fn native_that_cannot_be_dialled_or_verified_is_refused() {
+    let long = "a".repeat(60);
+    for (value, problem) in [
+        (String::new(), "only /ip4"),
+        ("native.example:4820".into(), "it is no multiaddress"),
+        ("/ip4/300.0.0.1/tcp/1".into(), "it is no multiaddress"),
+        ("/ip4/192.0.2.1/tcp/4820".into(), "it must end in /p2p/ID"),
+        ("/dns/a.example/tcp/1".into(), "it must end in /p2p/ID"),
+        (format!("/ip4/192.0.2.1/tcp/4820/p2p/{RSA}"), "Ed25519"),
+        (format!("/dnsaddr/a.example/p2p/{RSA}"), "Ed25519"),
+        (format!("/ip4/192.0.2.1/tcp/0/p2p/{ID}"), "port 0"),
+        (format!("/ip4/192.0.2.1/udp/1/p2p/{ID}"), "only /ip4"),
+        (format!("/ip4/192.0.2.1/p2p/{ID}"), "only /ip4"),
+        (
+            format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}/p2p/{ID}"),
+            "only /ip4",
+        ),
+        (format!("/ip4/192.0.2.1/tcp/1/ws/p2p/{ID}"), "only /ip4"),
+        (format!("/p2p/{ID}"), "only /ip4"),
+        (format!("/dns//tcp/1/p2p/{ID}"), "only /ip4"),
+        ("/dnsaddr/".into(), "only /ip4"),
+        (format!("/dns/{long}/tcp/1/p2p/{ID}"), "65 bytes"),
+    ] {
+        let error = native(&value).unwrap_err();
+        assert!(error.starts_with("--native \""), "{error}");
+        assert!(error.contains(problem), "{value}: {error}");
+    }
+    assert!(native(&format!("/dns/{}/tcp/1/p2p/{ID}", &long[1..])).is_ok());
+}
+
+#[test]
+fn only_tcp_on_an_ip_address_is_listened_on() {
+    let listen = |value: &str| parse(Role::Node, |flags| flags.listen.push(value.into()));
+    assert!(listen("/ip4/127.0.0.1/tcp/0").is_ok());
+    assert!(listen("/ip6/::/tcp/4820").is_ok());
+    for bad in [
+        "/dns/a.example/tcp/1",
+        "/ip4/127.0.0.1/udp/1",
+        "/ip4/127.0.0.1",
+        "/ip4/127.0.0.1/tcp/65536",
+        "127.0.0.1:1",
+        "",
+        &format!("/ip4/127.0.0.1/tcp/1/p2p/{ID}"),
+    ] {
+        let error = listen(bad).unwrap_err();
+        assert!(error.starts_with("--listen \""), "{error}");
+    }
+}
+
+#[test]
+fn lists_are_bounded() {
+    let eight = |value: &str| vec![value.to_owned(); 8];
+    let with = |native: Vec<String>, listen: Vec<String>| {
+        parse(Role::Node, |flags| {
+            flags.native = native;
+            flags.listen = listen;
+        })
+    };
+    let natives = eight(&format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}"));
+    let listen = eight("/ip4/127.0.0.1/tcp/0");
+    assert!(with(natives.clone(), listen.clone()).is_ok());
+    let nine = |mut list: Vec<String>| {
+        list.push(list[0].clone());
+        list
+    };
+    assert_eq!(
+        with(nine(natives), vec![]).unwrap_err(),
+        "--native: given 9 times, and 8 is the most; leave some out"
+    );
+    assert!(with(vec![], nine(listen)).unwrap_err().contains("8 is"));
+}
+
+#[test]
+fn names_keep_to_the_wire() {
+    let named = |name: &str| parse(Role::Node, |flags| flags.node.name = Some(name.into()));
+    let longest = "a".repeat(63);
+    for good in ["a", "cam-3.hall", "0", longest.as_str()] {
+        assert_eq!(named(good).unwrap().name.as_deref(), Some(good));
+    }
+    let too_long = "a".repeat(64);
+    for bad in ["", "Cam", "cam 3", "cam_3", "caméra", "a\nb", &too_long] {
+        let error = named(bad).unwrap_err();
+        assert!(error.contains("1 to 63 of a-z 0-9 - ."), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn tags_keep_to_the_wire() {
+    let config = tagged(&["room=hall", "note=a=b", "empty="]).unwrap();
+    assert_eq!(config.tags["room"], "hall");
+    assert_eq!(config.tags["note"], "a=b");
+    assert_eq!(config.tags["empty"], "");
+
+    let fits = format!("k={}", "v".repeat(255));
+    assert!(tagged(&[&fits]).is_ok());
+    assert!(tagged(&[&fits, "x="]).unwrap_err().contains("257"));
+    assert!(tagged(&["room"]).unwrap_err().contains("KEY=VALUE"));
+    assert!(tagged(&["=hall"]).unwrap_err().contains("KEY=VALUE"));
+    assert!(tagged(&["a=\u{1b}[2J"]).unwrap_err().contains("control"));
+    assert!(tagged(&["a=1", "a=2"]).unwrap_err().contains("twice"));
+    let nine: Vec<String> = (0..9).map(|n| format!("k{n}=v")).collect();
+    let nine: Vec<&str> = nine.iter().map(String::as_str).collect();
+    assert!(tagged(&nine[..8]).is_ok());
+    assert!(tagged(&nine).unwrap_err().contains("8 is the most"));
+}
+
+#[test]
+fn remaining_values_name_their_bound() {
+    let node = |change: fn(&mut Flags)| parse(Role::Node, change);
+    for bad in ["0", "9", "-1", "256", "two", ""] {
+        let error = parse(Role::Node, |flags| {
+            flags.node.min_indexers = Some(bad.into());
+        });
+        assert!(error.unwrap_err().contains("from 1 to 8"), "{bad}");
+    }
+    assert_eq!(
+        node(|flags| flags.node.min_indexers = Some("8".into()))
+            .unwrap()
+            .min_indexers,
+        8
+    );
+    let error = node(|flags| flags.log = Some("loud".into())).unwrap_err();
+    assert!(error.contains("off, error, warn, info, debug, trace"));
+    for word in ["off", "error", "warn", "info", "debug", "trace"] {
+        assert!(parse(Role::Node, |flags| flags.log = Some(word.into())).is_ok());
+    }
+    assert!(node(|flags| flags.psk = Some(String::new())).is_err());
+    assert!(node(|flags| flags.data_dir = Some(String::new())).is_err());
+}
+
+#[test]
+fn endless_value_is_cut_in_the_message() {
+    let error = native(&"x".repeat(100_000)).unwrap_err();
+    assert!(error.len() < 300, "{}", error.len());
+}

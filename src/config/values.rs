@@ -1,0 +1,295 @@
+//! One parser for each kind of option: text in, checked value or a sentence out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use log::LevelFilter;
+
+use super::{
+    Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_INDEXERS_MAX, MULTIADDR_MAX, NAME_MAX,
+    NATIVE_PORT, NATIVES_MAX, NativeAddr, Role, TAGS_BYTES_MAX, TAGS_MAX, is_name,
+};
+
+pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
+    if value.is_empty() {
+        return Err(Error::new("--psk", value, "give the swarm.key file"));
+    }
+    Ok(PathBuf::from(value))
+}
+
+pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
+    // `LevelFilter` itself would also take upper case, which is no level of ours.
+    LevelFilter::iter()
+        .find(|level| level.as_str().to_ascii_lowercase() == value)
+        .ok_or_else(|| {
+            Error::new(
+                "--log",
+                value,
+                "give one of off, error, warn, info, debug, trace",
+            )
+        })
+}
+
+pub(super) fn listen(role: Role, values: &[String]) -> Result<Vec<Multiaddr>, Error> {
+    const OPTION: &str = "--listen";
+    if values.is_empty() {
+        let port = if role == Role::Native { NATIVE_PORT } else { 0 };
+        return Ok(vec![
+            Multiaddr::empty()
+                .with(Protocol::Ip4(std::net::Ipv4Addr::UNSPECIFIED))
+                .with(Protocol::Tcp(port)),
+        ]);
+    }
+    at_most(OPTION, values, LISTEN_MAX)?;
+    values
+        .iter()
+        .map(|value| {
+            let addr = multiaddr(OPTION, value)?;
+            match addr.iter().collect::<Vec<_>>().as_slice() {
+                [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)] => Ok(addr),
+                _ => Err(Error::new(
+                    OPTION,
+                    value,
+                    "only /ip4/ADDRESS/tcp/PORT and /ip6/ADDRESS/tcp/PORT can be listened on",
+                )),
+            }
+        })
+        .collect()
+}
+
+pub(super) fn natives(values: &[String]) -> Result<Vec<NativeAddr>, Error> {
+    at_most("--native", values, NATIVES_MAX)?;
+    values.iter().map(|value| native(value)).collect()
+}
+
+fn native(value: &str) -> Result<NativeAddr, Error> {
+    const OPTION: &str = "--native";
+    let mut addr = multiaddr(OPTION, value)?;
+    let wrong = |problem: &str| Err(Error::new(OPTION, value, problem));
+    let peer = match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => {
+            addr.pop();
+            Some(peer)
+        }
+        _ => None,
+    };
+    let (by_txt, port) = match addr.iter().collect::<Vec<_>>().as_slice() {
+        [Protocol::Dnsaddr(host)] if !host.is_empty() => (true, None),
+        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(port)] => (false, Some(*port)),
+        [
+            Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host),
+            Protocol::Tcp(port),
+        ] if !host.is_empty() => (false, Some(*port)),
+        _ => {
+            return wrong(
+                "only /ip4, /ip6, /dns, /dns4 or /dns6 with /tcp/PORT/p2p/ID, and \
+                 /dnsaddr/NAME, can be dialled",
+            );
+        }
+    };
+    if port == Some(0) {
+        return wrong("port 0 cannot be dialled; give the port that the native listens on");
+    }
+    if !by_txt && peer.is_none() {
+        return wrong("it must end in /p2p/ID; `oc-discovery id` on the native prints its ID");
+    }
+    if peer.is_some_and(|peer| !is_ed25519(&peer)) {
+        return wrong("the ID after /p2p must be that of an Ed25519 key, which starts 12D3KooW");
+    }
+    Ok(NativeAddr { peer, addr })
+}
+
+/// The id of an Ed25519 key holds the key itself: an identity multihash of its protobuf
+/// (libp2p peer-ids specification).
+fn is_ed25519(peer: &PeerId) -> bool {
+    const IDENTITY: u64 = 0;
+    let hash = peer.as_ref();
+    hash.code() == IDENTITY
+        && libp2p::identity::PublicKey::try_decode_protobuf(hash.digest())
+            .is_ok_and(|key| key.key_type() == libp2p::identity::KeyType::Ed25519)
+}
+
+fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
+    let addr: Multiaddr = value.parse().map_err(|_| {
+        let example = match option {
+            "--listen" => "/ip4/0.0.0.0/tcp/4820",
+            _ => "/ip4/192.0.2.1/tcp/4820/p2p/ID",
+        };
+        Error::new(
+            option,
+            value,
+            format!("it is no multiaddress; write it like {example}"),
+        )
+    })?;
+    let ids: usize = addr
+        .iter()
+        .filter(|part| matches!(part, Protocol::P2p(_)))
+        .map(|part| Multiaddr::from(part).len())
+        .sum();
+    let bytes = addr.len() - ids;
+    if bytes > MULTIADDR_MAX {
+        return Err(Error::new(
+            option,
+            value,
+            format!(
+                "it has {bytes} bytes in binary form, and {MULTIADDR_MAX} is the most; use a \
+                 shorter name"
+            ),
+        ));
+    }
+    Ok(addr)
+}
+
+fn at_most(option: &'static str, values: &[String], max: usize) -> Result<(), Error> {
+    if values.len() > max {
+        let count = values.len();
+        return Err(Error::bare(
+            option,
+            format!("given {count} times, and {max} is the most; leave some out"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn beat_interval(value: Option<&str>, lease: Duration) -> Result<Duration, Error> {
+    const OPTION: &str = "--beat-interval";
+    let third = lease / 3;
+    let default = third.min(Duration::from_secs(30));
+    let interval = duration_or(OPTION, value, (INTERVAL_MIN, INTERVAL_MAX), default)?;
+    if interval > third {
+        return Err(Error::new(
+            OPTION,
+            value.unwrap_or_default(),
+            format!(
+                "it is at most a third of the lease, which is {}; beat more often or give a \
+                 longer --lease",
+                Human(lease)
+            ),
+        ));
+    }
+    Ok(interval)
+}
+
+pub(super) fn interval(
+    option: &'static str,
+    value: &Option<String>,
+    default_secs: u64,
+) -> Result<Duration, Error> {
+    let default = Duration::from_secs(default_secs);
+    duration_or(
+        option,
+        value.as_deref(),
+        (INTERVAL_MIN, INTERVAL_MAX),
+        default,
+    )
+}
+
+pub(super) fn duration_or(
+    option: &'static str,
+    value: Option<&str>,
+    (min, max): (Duration, Duration),
+    default: Duration,
+) -> Result<Duration, Error> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    parse_duration(value)
+        .filter(|duration| (min..=max).contains(duration))
+        .ok_or_else(|| {
+            Error::new(
+                option,
+                value,
+                format!(
+                    "give a duration from {} to {}, like 500ms, 30s or 5m",
+                    Human(min),
+                    Human(max)
+                ),
+            )
+        })
+}
+
+/// `500ms`, `30s`, `5m` or `1h`: a whole number and its unit. `None` for anything else, also for
+/// what does not fit 64 bits of milliseconds.
+fn parse_duration(value: &str) -> Option<Duration> {
+    let unit = value.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = value.split_at(unit);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    Some(Duration::from_millis(number.checked_mul(millis)?))
+}
+
+/// A duration as the options take it.
+struct Human(Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            ms if ms % 1_000 != 0 => write!(f, "{ms}ms"),
+            ms if ms % 60_000 != 0 => write!(f, "{}s", ms / 1_000),
+            ms if ms % 3_600_000 != 0 => write!(f, "{}m", ms / 60_000),
+            ms => write!(f, "{}h", ms / 3_600_000),
+        }
+    }
+}
+
+pub(super) fn name(value: &str) -> Result<String, Error> {
+    if !is_name(value) {
+        return Err(Error::new(
+            "--name",
+            value,
+            format!("a name is 1 to {NAME_MAX} of a-z 0-9 - . in lower case"),
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    const OPTION: &str = "--tag";
+    at_most(OPTION, values, TAGS_MAX)?;
+    let mut tags = BTreeMap::new();
+    let mut bytes = 0;
+    for value in values {
+        let wrong = |problem: String| Err(Error::new(OPTION, value, problem));
+        let Some((key, content)) = value.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return wrong("write it as KEY=VALUE".to_owned());
+        };
+        if value.chars().any(char::is_control) {
+            return wrong("leave the control characters out".to_owned());
+        }
+        bytes += key.len() + content.len();
+        if bytes > TAGS_BYTES_MAX {
+            return wrong(format!(
+                "keys and values of all tags may have {TAGS_BYTES_MAX} bytes, and this makes it \
+                 {bytes}; shorten them"
+            ));
+        }
+        if tags.insert(key.to_owned(), content.to_owned()).is_some() {
+            return wrong(format!("the key {key:?} is given twice; give it once"));
+        }
+    }
+    Ok(tags)
+}
+
+pub(super) fn min_indexers(value: &str) -> Result<u8, Error> {
+    value
+        .parse()
+        .ok()
+        .filter(|number| (1..=MIN_INDEXERS_MAX).contains(number))
+        .ok_or_else(|| {
+            Error::new(
+                "--min-indexers",
+                value,
+                format!("give a number from 1 to {MIN_INDEXERS_MAX}"),
+            )
+        })
+}

@@ -1,0 +1,463 @@
+//! The client of the control socket: how a command asks the daemon that runs on this machine.
+//!
+//! One connection is one question: the client writes a line, the daemon answers with one line of
+//! JSON and closes. An answer that cannot be given is `{"error":"sentence"}`. Nothing here waits
+//! longer than it is told, and no answer is read past [`ANSWER_MAX`].
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use miniserde::{Deserialize, json};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::status::{Refusal, Status};
+use super::storage;
+use crate::config::{self, Env};
+
+/// Longest answer that is read, in bytes.
+pub const ANSWER_MAX: usize = 4 * 1024 * 1024;
+/// How long a command waits for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Name of the control socket in the data directory.
+const SOCKET: &str = "control.sock";
+/// Name of the identity file in the data directory.
+const IDENTITY: &str = "identity";
+/// Longest socket path that is used as it is: `sun_path` has 108 bytes (unix(7)).
+const PATH_MAX: usize = 100;
+
+/// A question to a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// What do you know? Answered with a [`Status`].
+    Status,
+    /// Which indexers are there? Answered with an [`IndexerList`](super::status::IndexerList).
+    Indexers,
+    /// Who has this name or peer id? Answered with [`Found`](super::status::Found).
+    Find(Query),
+}
+
+/// A name or a peer id, checked, so that it fits into one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query(String);
+
+/// An answer, parsed and as it came.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// What it says.
+    pub value: T,
+    /// The line of JSON, without its end.
+    pub json: String,
+}
+
+/// Why there is no answer. Its text is one sentence.
+#[derive(Debug)]
+pub enum Error {
+    /// What to find is neither a name nor a peer id.
+    Query(String),
+    /// No daemon runs on this data directory.
+    NotRunning(PathBuf),
+    /// No daemon runs on any of the default data directories.
+    NoneRunning,
+    /// More than one does, or more than one has an identity: the directories.
+    Several(Vec<PathBuf>),
+    /// The daemon of this directory belongs to another user.
+    NotOurs(PathBuf),
+    /// The daemon of this directory did not answer within this time.
+    Deaf(PathBuf, Duration),
+    /// The connection to the daemon of this directory failed.
+    Io(PathBuf, io::Error),
+    /// The daemon of this directory answered something else.
+    Nonsense(PathBuf),
+    /// The daemon's own sentence.
+    Refused(String),
+    /// No daemon runs, and the identity in the directory cannot be read.
+    Identity(storage::StorageError),
+}
+
+impl Query {
+    /// Takes a node's name or a peer id.
+    ///
+    /// # Errors
+    /// [`Error::Query`] for anything else.
+    pub fn parse(text: &str) -> Result<Query, Error> {
+        if config::is_name(text) || text.parse::<PeerId>().is_ok() {
+            Ok(Query(text.to_owned()))
+        } else {
+            Err(Error::Query(text.chars().take(120).collect()))
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Status => f.write_str("status"),
+            Request::Indexers => f.write_str("indexers"),
+            Request::Find(Query(query)) => write!(f, "find {query}"),
+        }
+    }
+}
+
+/// Asks the daemon of a data directory and waits at most `patience` for all of its answer.
+///
+/// # Errors
+/// Every [`Error`] but those about the choice of a daemon.
+pub fn ask<T: Deserialize>(
+    dir: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer<T>, Error> {
+    let line = exchange(dir, request, patience).map_err(|error| explain(dir, patience, error))?;
+    let json = String::from_utf8(line).map_err(|_| Error::Nonsense(dir.into()))?;
+    match json::from_str(&json) {
+        Ok(value) => Ok(Answer { value, json }),
+        Err(_) => Err(json::from_str::<Refusal>(&json).map_or_else(
+            |_| Error::Nonsense(dir.into()),
+            |refusal| Error::Refused(refusal.error),
+        )),
+    }
+}
+
+/// The data directory of the daemon to ask: the given one, or the only default one on which a
+/// daemon runs.
+///
+/// # Errors
+/// [`Error::NoneRunning`] or [`Error::Several`].
+pub fn locate(given: Option<&Path>, env: Env<'_>) -> Result<PathBuf, Error> {
+    if let Some(dir) = given {
+        return Ok(dir.to_path_buf());
+    }
+    let running = config::default_data_dirs(env)
+        .into_iter()
+        .filter(|dir| connect(dir, PATIENCE).is_ok());
+    only(running.collect())
+}
+
+/// The peer id of the daemon that runs, else the one in the data directory.
+///
+/// # Errors
+/// As [`locate`] and [`ask`], and [`Error::Identity`].
+pub fn peer_id(given: Option<&Path>, env: Env<'_>) -> Result<String, Error> {
+    let dir = match locate(given, env) {
+        Err(Error::NoneRunning) => {
+            let made = config::default_data_dirs(env)
+                .into_iter()
+                .filter(|dir| dir.join(IDENTITY).exists());
+            only(made.collect())?
+        }
+        dir => dir?,
+    };
+    match ask::<Status>(&dir, &Request::Status, PATIENCE) {
+        Ok(answer) => Ok(answer.value.peer_id),
+        Err(Error::NotRunning(dir)) => storage::peer_id_in(&dir)
+            .map(|peer| peer.to_base58())
+            .map_err(Error::Identity),
+        Err(error) => Err(error),
+    }
+}
+
+/// Path of the control socket of a data directory, in a form that fits a socket address. A long
+/// one leads through `/proc` by way of the descriptor, which must be kept until the path was used.
+///
+/// # Errors
+/// The directory cannot be opened.
+pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
+    let path = dir.join(SOCKET);
+    if path.as_os_str().as_bytes().len() <= PATH_MAX {
+        return Ok((path, None));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::open(dir, flags, Mode::empty())?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd()));
+    Ok((path, Some(handle)))
+}
+
+impl Error {
+    /// Exit code of a command that ends with this error: 2 if it was not asked well, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Query(_) | Error::Several(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Query(query) => write!(
+                f,
+                "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - . in lower case, nor \
+                 a peer id; give one of the two",
+                config::NAME_MAX
+            ),
+            Error::NotRunning(dir) => write!(
+                f,
+                "no daemon runs on {}; start one with `oc-discovery native`, `indexer` or `node` \
+                 and this --data-dir",
+                dir.display()
+            ),
+            Error::NoneRunning => write!(
+                f,
+                "no daemon runs on a default data directory; start one with `oc-discovery \
+                 native`, `indexer` or `node`, or name its directory with --data-dir"
+            ),
+            Error::Several(dirs) => {
+                write!(f, "there are several daemons; choose one with --data-dir:")?;
+                dirs.iter().enumerate().try_for_each(|(index, dir)| {
+                    let comma = if index == 0 { "" } else { "," };
+                    write!(f, "{comma} {}", dir.display())
+                })
+            }
+            Error::NotOurs(dir) => write!(
+                f,
+                "the daemon on {} belongs to another user; ask as that user",
+                dir.display()
+            ),
+            Error::Deaf(dir, patience) => write!(
+                f,
+                "the daemon on {} did not answer within {patience:?}; it may be stopped or \
+                 overloaded",
+                dir.display()
+            ),
+            Error::Io(dir, error) => {
+                write!(f, "asking the daemon on {} failed: {error}", dir.display())
+            }
+            Error::Nonsense(dir) => write!(
+                f,
+                "the answer of the daemon on {} makes no sense; it may be of another version",
+                dir.display()
+            ),
+            Error::Refused(sentence) => f.write_str(sentence),
+            Error::Identity(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn only(mut dirs: Vec<PathBuf>) -> Result<PathBuf, Error> {
+    match (dirs.pop(), dirs.is_empty()) {
+        (None, _) => Err(Error::NoneRunning),
+        (Some(dir), true) => Ok(dir),
+        (Some(dir), false) => {
+            dirs.push(dir);
+            Err(Error::Several(dirs))
+        }
+    }
+}
+
+/// A standard stream would wait for ever where the daemon does not accept and its queue is full.
+fn connect(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (path, _handle) = socket_path(dir)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(&path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+fn exchange(dir: &Path, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let mut stream = connect(dir, patience)?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let read = match stream.read(&mut chunk) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let fresh = chunk.get(..read).unwrap_or_default();
+        let line_end = fresh.iter().position(|&byte| byte == b'\n');
+        answer.extend_from_slice(fresh.get(..line_end.unwrap_or(read)).unwrap_or_default());
+        if line_end.is_some() || read == 0 {
+            return Ok(answer);
+        }
+        if answer.len() > ANSWER_MAX {
+            return Err(io::Error::other("its answer is longer than 4 MiB"));
+        }
+    }
+}
+
+fn explain(dir: &Path, patience: Duration, error: io::Error) -> Error {
+    use io::ErrorKind::{
+        ConnectionRefused, NotADirectory, NotFound, PermissionDenied, TimedOut, WouldBlock,
+    };
+    match error.kind() {
+        NotFound | ConnectionRefused | NotADirectory => Error::NotRunning(dir.into()),
+        PermissionDenied => Error::NotOurs(dir.into()),
+        TimedOut | WouldBlock => Error::Deaf(dir.into(), patience),
+        _ => Error::Io(dir.into(), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::daemon::status::IndexerList;
+    use crate::daemon::testdir::TestDir;
+
+    const BRIEF: Duration = Duration::from_millis(100);
+
+    fn listen(dir: &Path) -> UnixListener {
+        let (path, _handle) = socket_path(dir).unwrap();
+        UnixListener::bind(path).unwrap()
+    }
+
+    /// A daemon that answers one question with these bytes.
+    fn answering(dir: &Path, answer: Vec<u8>) -> thread::JoinHandle<String> {
+        let listener = listen(dir);
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            // The client may have had enough before all of it is written.
+            let _ = stream.write_all(&answer);
+            line
+        })
+    }
+
+    fn indexers(dir: &Path, answer: &[u8]) -> Result<Answer<IndexerList>, Error> {
+        let daemon = answering(dir, answer.to_vec());
+        let result = ask(dir, &Request::Indexers, PATIENCE);
+        assert_eq!(daemon.join().unwrap(), "indexers\n");
+        result
+    }
+
+    #[test]
+    fn answer_comes_parsed_and_as_it_was_sent() {
+        for end in ["\n", ""] {
+            let dir = TestDir::new();
+            let text = r#"{"indexers":[],"later":1}"#;
+            let answer = indexers(dir.path(), format!("{text}{end}").as_bytes()).unwrap();
+            assert_eq!(answer.json, text);
+            assert!(answer.value.indexers.is_empty());
+        }
+    }
+
+    #[test]
+    fn sentence_of_the_daemon_is_passed_on() {
+        let dir = TestDir::new();
+        let error = indexers(dir.path(), b"{\"error\":\"it is late\"}\n").unwrap_err();
+        assert_eq!(error.to_string(), "it is late");
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn nonsense_is_no_answer() {
+        for bytes in [&b""[..], b"\n", b"{}\n", b"\xff\n", b"[1]"] {
+            let dir = TestDir::new();
+            let error = indexers(dir.path(), bytes).unwrap_err();
+            assert!(matches!(error, Error::Nonsense(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn answer_without_end_is_not_read_past_its_bound() {
+        let dir = TestDir::new();
+        let error = indexers(dir.path(), &vec![b'x'; ANSWER_MAX + 65_536]).unwrap_err();
+        assert!(matches!(error, Error::Io(..)), "{error:?}");
+    }
+
+    #[test]
+    fn deaf_daemon_is_given_up() {
+        let dir = TestDir::new();
+        let _listener = listen(dir.path());
+        let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+        assert!(matches!(error, Error::Deaf(..)), "{error:?}");
+    }
+
+    #[test]
+    fn daemon_that_does_not_even_accept_is_given_up() {
+        let dir = TestDir::new();
+        let listener = listen(dir.path());
+        rustix::net::listen(&listener, 0).unwrap();
+        let _queued = connect(dir.path(), BRIEF).unwrap();
+        let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+        assert!(matches!(error, Error::Deaf(..)), "{error:?}");
+    }
+
+    #[test]
+    fn left_over_socket_and_missing_directory_are_no_daemon() {
+        let dir = TestDir::new();
+        drop(listen(dir.path()));
+        let long = dir.path().join("x".repeat(120));
+        for dir in [dir.path(), &dir.path().join("none"), &long] {
+            let error = ask::<Status>(dir, &Request::Status, BRIEF).unwrap_err();
+            assert!(matches!(error, Error::NotRunning(_)), "{error:?}");
+            assert!(error.to_string().contains("start one"), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_directory_is_reached_by_its_descriptor() {
+        let base = TestDir::new();
+        let dir = base.path().join("d".repeat(200));
+        std::fs::create_dir(&dir).unwrap();
+        assert!(indexers(&dir, b"{\"indexers\":[]}\n").is_ok());
+        assert!(dir.join(SOCKET).exists());
+    }
+
+    #[test]
+    fn the_only_running_daemon_is_found_and_several_are_listed() {
+        let state = TestDir::new();
+        let env = |variable: &str| (variable == "XDG_STATE_HOME").then(|| state.path().into());
+        let dir = |role: &str| {
+            let dir = state.path().join("oc-discovery").join(role);
+            std::fs::create_dir_all(&dir).unwrap();
+            dir
+        };
+        let error = locate(None, &env).unwrap_err();
+        assert!(matches!(error, Error::NoneRunning), "{error:?}");
+        assert_eq!(error.exit_code(), 1);
+
+        let _native = listen(&dir("native"));
+        assert_eq!(locate(None, &env).unwrap(), dir("native"));
+        let _node = listen(&dir("node"));
+        let error = locate(None, &env).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains(dir("native").to_str().unwrap()), "{text}");
+        assert!(text.contains(dir("node").to_str().unwrap()), "{text}");
+        let elsewhere = Path::new("elsewhere");
+        assert_eq!(locate(Some(elsewhere), &env).unwrap(), elsewhere);
+    }
+
+    #[test]
+    fn only_names_and_peer_ids_are_asked_for() {
+        let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        for good in ["cam-3.hall", id] {
+            let request = Request::Find(Query::parse(good).unwrap());
+            assert_eq!(request.to_string(), format!("find {good}"));
+        }
+        for bad in ["", "Cam", "a b", "a\nstatus", "é"] {
+            let error = Query::parse(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(!error.to_string().contains('\n'));
+        }
+    }
+}

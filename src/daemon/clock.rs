@@ -1,0 +1,91 @@
+//! The two clocks, and whether the second one can be believed.
+//!
+//! [`boottime`] drives every timer and lease: it never goes back, and it counts suspend. [`wall`] only signs
+//! and judges records. Both are milliseconds. Nothing below `daemon` reads a clock.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// When these sources were made, in milliseconds since the Unix epoch. No right clock is behind it.
+///
+/// From `SOURCE_DATE_EPOCH`, else the last commit, and never before the release (see `build.rs`).
+pub const BUILD_MS: u64 = decimal(env!("OC_DISCOVERY_BUILD_MS"));
+
+/// Milliseconds since the machine started, suspend included (`CLOCK_BOOTTIME`).
+pub fn boottime() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds
+        .saturating_mul(1000)
+        .saturating_add(nanoseconds / 1_000_000)
+}
+
+/// What the system clock says, in milliseconds since the Unix epoch; 0 before it.
+pub fn wall() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}
+
+/// Whether the system clock can be believed without asking a native.
+///
+/// Not if it is behind [`BUILD_MS`], as on a device without a battery-backed clock; not if
+/// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is: other time daemons
+/// leave no mark that can be read.
+pub fn synchronised() -> bool {
+    let timesync = Path::new("/run/systemd/timesync");
+    let mark = timesync
+        .is_dir()
+        .then(|| timesync.join("synchronized").exists());
+    believed(wall(), mark)
+}
+
+/// `timesyncd`: its verdict, where it runs.
+fn believed(wall_ms: u64, timesyncd: Option<bool>) -> bool {
+    wall_ms >= BUILD_MS && timesyncd.unwrap_or(true)
+}
+
+/// A decimal number at compile time; anything else ends the build.
+const fn decimal(text: &str) -> u64 {
+    match u64::from_str_radix(text, 10) {
+        Ok(value) => value,
+        Err(_) => panic!("OC_DISCOVERY_BUILD_MS is not a number: build.rs sets it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_behind_the_build_is_not_believed() {
+        assert!(!believed(BUILD_MS - 1, None));
+        assert!(!believed(BUILD_MS - 1, Some(true)));
+        assert!(believed(BUILD_MS, None));
+    }
+
+    #[test]
+    fn time_daemon_that_waits_for_its_server_is_heeded() {
+        assert!(!believed(BUILD_MS, Some(false)));
+        assert!(believed(BUILD_MS, Some(true)));
+    }
+
+    #[test]
+    fn clocks_are_in_milliseconds() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let whole_seconds: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+        let now = boottime();
+        assert!(now / 1000 >= whole_seconds && now / 1000 <= whole_seconds + 60);
+        assert!(boottime() >= now);
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        assert!(wall() / 1000 >= seconds && wall() / 1000 <= seconds + 60);
+    }
+}

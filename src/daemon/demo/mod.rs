@@ -1,0 +1,275 @@
+//! The demo: the whole system as real processes on this machine, telling its own story.
+//!
+//! It plays a list of steps. A step begins by doing something, then looks at the processes' status
+//! until it sees what it waits for or its deadline has passed. However the demo ends, it leaves no
+//! process and no file behind; only SIGKILL cannot be answered.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use smol::Timer;
+
+use super::signals::Signals;
+
+mod stage;
+mod story;
+
+use stage::Stage;
+use story::{Play, STORY};
+
+/// How often a step looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How many times faster than in service the demo runs, 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speed(u32);
+
+impl Speed {
+    /// Takes the value of `--speed`; the default is 30, which is over in well under a minute.
+    ///
+    /// # Errors
+    /// One sentence, if it is no number from 1 to 100.
+    pub fn parse(value: Option<&str>) -> Result<Speed, String> {
+        let Some(value) = value else {
+            return Ok(Speed(30));
+        };
+        value
+            .parse()
+            .ok()
+            .filter(|speed| (1..=100).contains(speed))
+            .map(Speed)
+            .ok_or_else(|| {
+                let shown: String = value.chars().take(40).collect();
+                format!("--speed {shown:?}: give a number from 1 to 100")
+            })
+    }
+}
+
+/// Why the demo ended early. The first line of its text is one sentence.
+#[derive(Debug)]
+pub enum Error {
+    /// The stage could not be set up or cleared.
+    Stage(String),
+    /// A signal ended it.
+    Interrupted,
+    /// Nobody reads what it tells.
+    Output(io::Error),
+    /// A step did not happen.
+    Step {
+        /// The step's name.
+        name: &'static str,
+        /// What went wrong.
+        cause: Cause,
+        /// The process that it was about, and the end of its log.
+        log: (&'static str, String),
+    },
+}
+
+/// What was wrong with a step.
+#[derive(Debug)]
+pub enum Cause {
+    /// It was not seen by its deadline; what was seen instead.
+    Late(Duration, String),
+    /// A process ended, with this status.
+    Ended(String),
+    /// It could not be begun.
+    NotBegun(String),
+}
+
+impl Error {
+    /// Exit code of the command.
+    pub fn exit_code(&self) -> u8 {
+        1
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Stage(problem) => write!(f, "demo: {problem}"),
+            Error::Interrupted => write!(f, "demo: interrupted; all processes were ended"),
+            Error::Output(error) => write!(f, "demo: stdout cannot be written: {error}"),
+            Error::Step { name, cause, log } => {
+                write!(f, "demo: step {name:?} did not happen")?;
+                let (process, tail) = log;
+                match cause {
+                    Cause::Late(within, saw) => write!(f, " within {}: {saw}", Secs(*within))?,
+                    Cause::Ended(status) => write!(f, ": {process} ended with {status}")?,
+                    Cause::NotBegun(problem) => write!(f, ": {problem}")?,
+                }
+                if tail.is_empty() {
+                    return write!(f, "\n{process} has logged nothing");
+                }
+                write!(f, "\nthe end of {process}'s log:")?;
+                tail.lines().try_for_each(|line| write!(f, "\n  {line}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Plays the demo with this very program and tells it on stdout.
+///
+/// # Errors
+/// [`Error`]; by then everything is cleaned up.
+pub fn run(speed: Speed) -> Result<(), Error> {
+    let stage_error = |error: io::Error| Error::Stage(error.to_string());
+    let executable = std::env::current_exe().map_err(stage_error)?;
+    // Before the first process is started, so that no signal finds one unguarded.
+    let signals = Signals::new().map_err(stage_error)?;
+    let stage = Stage::set_up(&std::env::temp_dir())
+        .map_err(|error| Error::Stage(format!("no private directory could be made: {error}")))?;
+    stage.clear_on_panic();
+    let interrupted = async {
+        let _ = signals.end_requested().await;
+        Err(Error::Interrupted)
+    };
+    let tempo = Tempo::at(speed);
+    let mut out = io::stdout();
+    let played = smol::block_on(smol::future::or(
+        interrupted,
+        play(&executable, &stage, tempo, STORY, &mut out),
+    ));
+    let cleared = stage.clear().map_err(|error| {
+        let dir = stage.dir();
+        Error::Stage(format!("{} could not be removed: {error}", dir.display()))
+    });
+    let took = played?;
+    cleared?;
+    summary(&mut out, took).map_err(Error::Output)
+}
+
+/// The intervals of all processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tempo {
+    speed: u32,
+    lease: Duration,
+    beat: Duration,
+    /// Of all three loops.
+    loops: Duration,
+    connect: Duration,
+}
+
+impl Tempo {
+    /// The defaults of service, divided, within the bounds of the options.
+    fn at(Speed(speed): Speed) -> Tempo {
+        use crate::config::{INTERVAL_MIN, LEASE_MIN};
+        let scaled = |seconds, min: Duration| {
+            let millis = Duration::from_secs(seconds).as_millis() / u128::from(speed);
+            Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).max(min)
+        };
+        Tempo {
+            speed,
+            lease: scaled(90, LEASE_MIN),
+            beat: scaled(30, INTERVAL_MIN),
+            loops: scaled(30, INTERVAL_MIN),
+            connect: scaled(60, INTERVAL_MIN),
+        }
+    }
+}
+
+/// A part of the story.
+#[derive(Clone, Copy)]
+struct Step {
+    name: &'static str,
+    waits_for: &'static str,
+    /// Longest time until it is seen.
+    within: fn(&Tempo) -> Duration,
+    begin: fn(&mut Play<'_>) -> Result<(), String>,
+    look: fn(&mut Play<'_>) -> Sight,
+}
+
+/// What a look at the processes showed.
+enum Sight {
+    /// What the step waits for, in words.
+    Seen(String),
+    /// Something else, and the process to ask why.
+    NotYet(&'static str, String),
+}
+
+/// Plays the steps with a program and tells them live; returns how many there were and how long
+/// they took.
+async fn play(
+    executable: &Path,
+    stage: &Stage,
+    tempo: Tempo,
+    steps: &[Step],
+    out: &mut dyn Write,
+) -> Result<(usize, Duration), Error> {
+    let start = Instant::now();
+    prologue(out, &tempo).map_err(Error::Output)?;
+    let mut play = Play::new(executable, stage, tempo);
+    for (index, step) in steps.iter().enumerate() {
+        writeln!(
+            out,
+            "{}. {}\n   waiting for {}",
+            index + 1,
+            step.name,
+            step.waits_for
+        )
+        .and_then(|()| out.flush())
+        .map_err(Error::Output)?;
+        let begun = Instant::now();
+        let saw = perform(step, &mut play, begun).await?;
+        writeln!(out, "   saw {saw} ({})\n", Secs(begun.elapsed())).map_err(Error::Output)?;
+    }
+    Ok((steps.len(), start.elapsed()))
+}
+
+async fn perform(step: &Step, play: &mut Play<'_>, begun: Instant) -> Result<String, Error> {
+    let stage = play.stage();
+    let failed = |process, cause| Error::Step {
+        name: step.name,
+        cause,
+        log: (process, stage.log_tail(process)),
+    };
+    (step.begin)(play).map_err(|problem| failed(story::NATIVE, Cause::NotBegun(problem)))?;
+    let within = (step.within)(play.tempo());
+    loop {
+        if let Some((process, status)) = stage.first_ended() {
+            return Err(failed(process, Cause::Ended(status)));
+        }
+        match (step.look)(play) {
+            Sight::Seen(saw) => return Ok(saw),
+            Sight::NotYet(process, saw) if begun.elapsed() >= within => {
+                return Err(failed(process, Cause::Late(within, saw)));
+            }
+            Sight::NotYet(..) => Timer::after(LOOK_EVERY).await,
+        };
+    }
+}
+
+fn prologue(out: &mut dyn Write, tempo: &Tempo) -> io::Result<()> {
+    writeln!(
+        out,
+        "A native, two indexers and three nodes on loopback, {} times as fast as in service:\n\
+         leases of {}, a beat every {}, every loop of the native every {}.\n",
+        tempo.speed,
+        Secs(tempo.lease),
+        Secs(tempo.beat),
+        Secs(tempo.loops),
+    )
+}
+
+fn summary(out: &mut dyn Write, (steps, took): (usize, Duration)) -> io::Result<()> {
+    writeln!(
+        out,
+        "All {steps} steps happened, in {}. Every process was ended and every file removed.",
+        Secs(took)
+    )
+}
+
+/// A duration in seconds with one decimal.
+struct Secs(Duration);
+
+impl fmt::Display for Secs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests;

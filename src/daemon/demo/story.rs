@@ -1,0 +1,451 @@
+//! The story of the demo, step by step: the diagram of the native's three loops as it happens.
+//!
+//! Every look asks the processes themselves, by the same control socket as `oc-discovery status`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::stage::Stage;
+use super::{Sight, Step, Tempo};
+use crate::config::Role;
+use crate::daemon::client::{self, Request};
+use crate::daemon::status::{LiveIndexer, Source, Status};
+
+/// The native's process.
+pub(super) const NATIVE: &str = "native";
+const INDEXERS: [&str; 2] = ["indexer-1", "indexer-2"];
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+/// What a machine under load may need on top of what the intervals say.
+const SLACK: Duration = Duration::from_secs(10);
+/// How long one look waits for one process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The steps in the order of the diagram.
+pub(super) const STORY: &[Step] = &[
+    Step {
+        name: "native up",
+        waits_for: "a native that listens and answers `status`",
+        within: |_| SLACK,
+        begin: |play| play.start_native(),
+        look: |play| play.native_up(),
+    },
+    Step {
+        name: "nodes taken in",
+        waits_for: "three nodes in `responsible_peers`, since there is no indexer yet",
+        within: |tempo| tempo.connect + SLACK,
+        begin: |play| play.start_all(Role::Node, &NODES),
+        look: |play| play.nodes_taken_in(),
+    },
+    Step {
+        name: "indexers arrive",
+        waits_for: "two indexers in `live_indexers`",
+        within: |tempo| tempo.beat + SLACK,
+        begin: |play| play.start_all(Role::Indexer, &INDEXERS),
+        look: |play| play.indexers_live(),
+    },
+    Step {
+        name: "offload",
+        waits_for: "`responsible_peers` empty, and every node under an indexer's lease",
+        within: |tempo| 2 * tempo.loops + 2 * tempo.connect + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.nodes_offloaded(),
+    },
+    Step {
+        name: "indexer silenced",
+        waits_for: "the indexer with the most nodes to stop: no beats, its connections open",
+        within: |_| SLACK,
+        begin: |play| play.silence(),
+        look: |play| play.silent(),
+    },
+    Step {
+        name: "stream collected",
+        waits_for: "the stream GC to drop its stream record, its `live_indexers` entry untouched",
+        within: |tempo| tempo.lease + 2 * tempo.loops + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.stream_collected(),
+    },
+    Step {
+        name: "entry refreshed",
+        waits_for: "the refresh loop to renew its entry from the DHT, whose record lives longer",
+        within: |tempo| tempo.lease + 2 * tempo.loops + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.entry_refreshed(),
+    },
+    Step {
+        name: "entry run out",
+        waits_for: "its signed record, and so its entry, to run out: three leases after signing",
+        within: |tempo| 3 * tempo.lease + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.entry_run_out(),
+    },
+    Step {
+        name: "nodes back under a lease",
+        waits_for: "every node under a lease that is not the silent indexer's",
+        within: |tempo| tempo.lease + 2 * tempo.connect + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.nodes_elsewhere(),
+    },
+];
+
+/// What the story has come to know.
+pub(super) struct Play<'a> {
+    executable: &'a Path,
+    stage: &'a Stage,
+    tempo: Tempo,
+    /// Address of the native for the others, with `/p2p`. Empty until it is up.
+    native: String,
+    silent: Option<Silent>,
+}
+
+/// The indexer that was silenced.
+#[derive(Clone)]
+struct Silent {
+    process: &'static str,
+    peer_id: String,
+    /// The nodes that were with it.
+    nodes: Vec<&'static str>,
+}
+
+/// What every node says of itself.
+type Nodes = Vec<(&'static str, Status)>;
+
+/// What a process says first.
+struct Greeting {
+    peer_id: String,
+    /// With `/p2p`.
+    listening_on: String,
+}
+
+impl<'a> Play<'a> {
+    pub(super) fn new(executable: &'a Path, stage: &'a Stage, tempo: Tempo) -> Self {
+        Play {
+            executable,
+            stage,
+            tempo,
+            native: String::new(),
+            silent: None,
+        }
+    }
+
+    pub(super) fn stage(&self) -> &'a Stage {
+        self.stage
+    }
+
+    pub(super) fn tempo(&self) -> &Tempo {
+        &self.tempo
+    }
+
+    fn start_native(&mut self) -> Result<(), String> {
+        self.start(Role::Native, NATIVE)
+    }
+
+    fn start_all(&mut self, role: Role, processes: &[&'static str]) -> Result<(), String> {
+        processes
+            .iter()
+            .try_for_each(|process| self.start(role, process))
+    }
+
+    fn start(&self, role: Role, process: &'static str) -> Result<(), String> {
+        let tempo = &self.tempo;
+        let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+        let dir = self.stage.data_dir(process);
+        let dir = dir.to_str().ok_or("the temporary directory is not UTF-8")?;
+        let mut args: Vec<String> = vec![role.to_string()];
+        let mut option = |name: &str, value: &str| args.extend([name.into(), value.into()]);
+        option("--data-dir", dir);
+        option("--listen", "/ip4/127.0.0.1/tcp/0");
+        option("--lease", &millis(tempo.lease));
+        option("--beat-interval", &millis(tempo.beat));
+        option("--offload-interval", &millis(tempo.loops));
+        option("--refresh-interval", &millis(tempo.loops));
+        option("--gc-interval", &millis(tempo.loops));
+        option("--connect-interval", &millis(tempo.connect));
+        if role != Role::Native {
+            option("--native", &self.native);
+        }
+        if role == Role::Node {
+            option("--name", process);
+            // One lease each, so that a silent indexer leaves its nodes with none.
+            option("--min-indexers", "1");
+        }
+        self.stage
+            .start(process, self.executable, args)
+            .map_err(|error| format!("{process} cannot be started: {error}"))
+    }
+
+    fn native_up(&mut self) -> Sight {
+        let status = match self.status(NATIVE) {
+            Ok(status) => status,
+            Err(sight) => return sight,
+        };
+        let greeting = match self.greeting(NATIVE) {
+            Ok(greeting) => greeting,
+            Err(sight) => return sight,
+        };
+        if status.role != Role::Native || status.peer_id != greeting.peer_id {
+            return Sight::NotYet(NATIVE, format!("a {} {}", status.role, status.peer_id));
+        }
+        let saw = format!("it on {}", greeting.listening_on);
+        self.native = greeting.listening_on;
+        Sight::Seen(saw)
+    }
+
+    fn nodes_taken_in(&mut self) -> Sight {
+        let (native, nodes) = match self.native_and_nodes() {
+            Ok(all) => all,
+            Err(sight) => return sight,
+        };
+        for (process, node) in &nodes {
+            let with_native = |peer: &str| peer == native.peer_id;
+            if !node
+                .leases
+                .iter()
+                .any(|lease| lease.role == Role::Native && with_native(&lease.peer_id))
+            {
+                return Sight::NotYet(process, format!("{process} without the native's lease"));
+            }
+            if !is_responsible_for(&native, node) {
+                return Sight::NotYet(NATIVE, format!("{process} not in `responsible_peers`"));
+            }
+        }
+        Sight::Seen(format!(
+            "{} nodes taken in, each under the native's own lease",
+            native.responsible_peers.len()
+        ))
+    }
+
+    fn indexers_live(&mut self) -> Sight {
+        let native = match self.status(NATIVE) {
+            Ok(native) => native,
+            Err(sight) => return sight,
+        };
+        let mut ids = Vec::new();
+        for process in INDEXERS {
+            match self.greeting(process) {
+                Ok(greeting) => ids.push((process, greeting.peer_id)),
+                Err(sight) => return sight,
+            }
+        }
+        for (process, id) in &ids {
+            if live(&native, id).is_none() {
+                return Sight::NotYet(process, format!("{process} not in `live_indexers`"));
+            }
+        }
+        Sight::Seen(format!("{} there", INDEXERS.join(" and ")))
+    }
+
+    fn nodes_offloaded(&mut self) -> Sight {
+        let (native, nodes) = match self.native_and_nodes() {
+            Ok(all) => all,
+            Err(sight) => return sight,
+        };
+        let left = native.responsible_peers.len();
+        if left > 0 {
+            return Sight::NotYet(NATIVE, format!("{left} nodes still with the native"));
+        }
+        let mut places = Vec::new();
+        for (process, node) in &nodes {
+            match self.indexer_of(node, None) {
+                Some(indexer) => places.push(format!("{process} on {indexer}")),
+                None => {
+                    let saw = format!("{process} under no indexer's lease");
+                    return Sight::NotYet(process, saw);
+                }
+            }
+        }
+        Sight::Seen(places.join(", "))
+    }
+
+    fn silence(&mut self) -> Result<(), String> {
+        let mut choice: Option<Silent> = None;
+        for process in INDEXERS {
+            let Ok(Greeting { peer_id, .. }) = self.greeting(process) else {
+                return Err(format!("{process} has not said its peer id"));
+            };
+            let with_it = |node: &&'static str| {
+                self.status(node)
+                    .is_ok_and(|status| status.leases.iter().any(|lease| lease.peer_id == peer_id))
+            };
+            let nodes: Vec<_> = NODES.into_iter().filter(with_it).collect();
+            if choice
+                .as_ref()
+                .is_none_or(|best| best.nodes.len() < nodes.len())
+            {
+                choice = Some(Silent {
+                    process,
+                    peer_id,
+                    nodes,
+                });
+            }
+        }
+        let silent = choice.ok_or("there is no indexer")?;
+        if silent.nodes.is_empty() {
+            return Err("no node is with an indexer any more".into());
+        }
+        self.stage
+            .freeze(silent.process)
+            .map_err(|error| format!("{} cannot be stopped: {error}", silent.process))?;
+        self.silent = Some(silent);
+        Ok(())
+    }
+
+    fn silent(&mut self) -> Sight {
+        let Some(silent) = &self.silent else {
+            return Sight::NotYet(NATIVE, "no indexer chosen".into());
+        };
+        if self.stage.is_frozen(silent.process) {
+            let nodes = silent.nodes.join(" and ");
+            return Sight::Seen(format!("{} frozen, the indexer of {nodes}", silent.process));
+        }
+        Sight::NotYet(silent.process, format!("{} still running", silent.process))
+    }
+
+    fn stream_collected(&mut self) -> Sight {
+        self.watch_silent(|native, silent| {
+            let name = silent.process;
+            let record = native
+                .stream_records
+                .iter()
+                .find(|record| record.peer_id == silent.peer_id);
+            match (record, live(native, &silent.peer_id)) {
+                (Some(record), _) => Err(format!(
+                    "{name}'s stream record, last seen {} ms ago, {} ms from its end",
+                    record.last_seen_ms, record.expires_in_ms
+                )),
+                (None, None) => Err(format!("neither stream record nor entry of {name}")),
+                (None, Some(entry)) => Ok(format!(
+                    "no stream record of {name}, and its entry with {} ms to live",
+                    entry.expires_in_ms
+                )),
+            }
+        })
+    }
+
+    fn entry_refreshed(&mut self) -> Sight {
+        self.watch_silent(|native, silent| {
+            let name = silent.process;
+            match live(native, &silent.peer_id) {
+                Some(entry) if entry.source == Source::Dht => Ok(format!(
+                    "{name}'s entry with source `dht` and {} ms to live",
+                    entry.expires_in_ms
+                )),
+                Some(entry) => Err(format!(
+                    "{name}'s entry as its last beat left it, with {} ms to live",
+                    entry.expires_in_ms
+                )),
+                None => Err(format!("no entry of {name}")),
+            }
+        })
+    }
+
+    fn entry_run_out(&mut self) -> Sight {
+        self.watch_silent(|native, silent| {
+            let name = silent.process;
+            match live(native, &silent.peer_id) {
+                Some(entry) => Err(format!(
+                    "{name}'s entry with {} ms to live",
+                    entry.expires_in_ms
+                )),
+                None => Ok(format!(
+                    "{} live indexers, {name} not among them",
+                    native.live_indexers.len()
+                )),
+            }
+        })
+    }
+
+    fn nodes_elsewhere(&mut self) -> Sight {
+        let Some(silent) = self.silent.clone() else {
+            return Sight::NotYet(NATIVE, "no indexer chosen".into());
+        };
+        let (_, nodes) = match self.native_and_nodes() {
+            Ok(all) => all,
+            Err(sight) => return sight,
+        };
+        let mut places = Vec::new();
+        for (process, node) in &nodes {
+            let mut leases = node.leases.iter();
+            if leases.any(|lease| lease.peer_id == silent.peer_id) {
+                let saw = format!("{process} still with {}", silent.process);
+                return Sight::NotYet(process, saw);
+            }
+            match self.indexer_of(node, Some(&silent)) {
+                Some(place) => places.push(format!("{process} on {place}")),
+                None => return Sight::NotYet(process, format!("{process} under no lease")),
+            }
+        }
+        let moved = silent.nodes.join(" and ");
+        Sight::Seen(format!("{moved} moved: {}", places.join(", ")))
+    }
+
+    fn watch_silent(&self, judge: impl Fn(&Status, &Silent) -> Result<String, String>) -> Sight {
+        let Some(silent) = &self.silent else {
+            return Sight::NotYet(NATIVE, "no indexer chosen".into());
+        };
+        match self.status(NATIVE).map(|native| judge(&native, silent)) {
+            Ok(Ok(saw)) => Sight::Seen(saw),
+            Ok(Err(saw)) => Sight::NotYet(NATIVE, saw),
+            Err(sight) => sight,
+        }
+    }
+
+    fn native_and_nodes(&self) -> Result<(Status, Nodes), Sight> {
+        let nodes = NODES
+            .into_iter()
+            .map(|process| Ok((process, self.status(process)?)))
+            .collect::<Result<_, Sight>>()?;
+        Ok((self.status(NATIVE)?, nodes))
+    }
+
+    fn status(&self, process: &'static str) -> Result<Status, Sight> {
+        let dir = self.stage.data_dir(process);
+        client::ask(&dir, &Request::Status, PATIENCE)
+            .map(|answer| answer.value)
+            .map_err(|error| Sight::NotYet(process, error.to_string()))
+    }
+
+    /// What a process has printed on stdout, if it is ready.
+    fn greeting(&self, process: &'static str) -> Result<Greeting, Sight> {
+        let stdout = self.stage.stdout(process);
+        let after = |start: &str| {
+            let mut lines = stdout.lines();
+            lines.find_map(|line| line.strip_prefix(start).map(str::to_owned))
+        };
+        match (after("peer id "), after("listening on "), after("ready")) {
+            (Some(peer_id), Some(listening_on), Some(_)) => Ok(Greeting {
+                peer_id,
+                listening_on,
+            }),
+            _ => Err(Sight::NotYet(process, format!("{process} not ready"))),
+        }
+    }
+
+    /// The process of an indexer, but the silent one, that a node holds a lease with.
+    fn indexer_of(&self, node: &Status, but: Option<&Silent>) -> Option<&'static str> {
+        INDEXERS
+            .into_iter()
+            .filter(|process| but.is_none_or(|silent| silent.process != *process))
+            .find(|process| {
+                self.greeting(process).is_ok_and(|greeting| {
+                    let mut leases = node.leases.iter();
+                    leases.any(|lease| {
+                        lease.role == Role::Indexer && lease.peer_id == greeting.peer_id
+                    })
+                })
+            })
+    }
+}
+
+fn is_responsible_for(native: &Status, node: &Status) -> bool {
+    let mut peers = native.responsible_peers.iter();
+    peers.any(|peer| peer.peer_id == node.peer_id)
+}
+
+fn live<'s>(native: &'s Status, peer_id: &str) -> Option<&'s LiveIndexer> {
+    let mut entries = native.live_indexers.iter();
+    entries.find(|entry| entry.peer_id == peer_id)
+}
+
+#[cfg(test)]
+mod tests;

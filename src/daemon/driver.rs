@@ -1,0 +1,538 @@
+//! Between the core and everything that does something: events in, actions out.
+//!
+//! Invariants: the core hears events in the order in which they happened and is polled until it has no action left after each; what
+//! is decided is decided there. Wall-clock time is taken here, and only for signing and judging records.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p::{identity::Keypair, pnet::PreSharedKey};
+
+use super::{
+    Error, clock,
+    control::{ControlRequest, Query},
+    lookup::{Asked, Lookups},
+    machines, natives,
+    natives::Learned,
+    record::OwnRecord,
+    report::{self, StatusReport, table, text},
+    status::Status,
+    storage::{DataDir, KnownPeer, StateFile},
+};
+use crate::{
+    config::{Config, Role as ConfigRole},
+    net::{
+        Net, NetCapacities, NetEvent, ReceivedBeat,
+        dht::{DhtEvent, SearchId},
+        multiaddrs,
+    },
+    protocol::{
+        Ack, AckCode, Action, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, Machine, PeerId,
+        RequestId, Role, StreamId,
+        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
+        clock::WallClock,
+    },
+    wire::{
+        Kind,
+        directory::{Request, Response},
+        heartbeat::WallReading,
+    },
+};
+
+/// How often what may be remembered is looked at, and records that have run out leave the DHT store.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// The network side, the core, and the time: what an answer is made of.
+pub(super) struct Context {
+    pub(super) net: Net,
+    pub(super) machine: &'static mut dyn Machine,
+    pub(super) own: PeerId,
+    wall: WallClock,
+}
+
+impl Context {
+    /// The time of all leases and timers.
+    pub(super) fn now(&self) -> Instant {
+        Instant::from_millis(clock::boottime())
+    }
+
+    /// The time to sign and judge records with, ms since the Unix epoch.
+    pub(super) fn own_ms(&self) -> u64 {
+        self.wall.own_ms(clock::wall())
+    }
+}
+
+/// Drives one machine.
+pub(super) struct Driver {
+    pub(super) cx: Context,
+    role: Role,
+    record: OwnRecord,
+    state: StateFile,
+    lookups: Lookups,
+    /// Searches of the refresh loop.
+    refreshing: HashMap<SearchId, PeerId>,
+    leaving: Vec<PeerId>,
+    started: Instant,
+    housekeeping: Instant,
+}
+
+impl Driver {
+    /// A driver whose machine has not started.
+    pub(super) fn new(
+        config: &Config,
+        dir: &DataDir,
+        psk: Option<PreSharedKey>,
+    ) -> Result<Self, Error> {
+        let key: Keypair = dir.identity().map_err(Error::new)?;
+        let state = dir.state().map_err(Error::new)?;
+        let own = PeerId::try_from(key.public().to_peer_id()).map_err(Error::new)?;
+        let role = match config.role {
+            ConfigRole::Native => Role::Native,
+            ConfigRole::Indexer => Role::Indexer,
+            ConfigRole::Node => Role::Node,
+        };
+        let capacities = NetCapacities {
+            connections: MAX_CONNECTIONS,
+            dht_records: MAX_DHT_RECORDS,
+        };
+        let net = Net::new(&key, role, psk, capacities).map_err(Error::new)?;
+        let seed = getrandom::u64().map_err(Error::new)?;
+        let now = Instant::from_millis(clock::boottime());
+        let machine = machines::start(config, state.state(), now, own, seed)
+            .ok_or_else(|| Error::new("this process runs a daemon already"))?;
+        Ok(Self {
+            cx: Context {
+                net,
+                machine,
+                own,
+                wall: WallClock::new(clock::BUILD_MS.max(state.state().highest_time_ms)),
+            },
+            role,
+            record: OwnRecord::new(key, config),
+            state,
+            lookups: Lookups::default(),
+            refreshing: HashMap::new(),
+            leaving: Vec::new(),
+            started: now,
+            housekeeping: now + HOUSEKEEPING,
+        })
+    }
+
+    /// Tells the machine which natives there are: those of the configuration, else those of an earlier run.
+    pub(super) fn start(&mut self, config: &Config) {
+        if clock::wall() < clock::BUILD_MS {
+            log::warn!(
+                "the system clock is before the build date: takes the time from whoever grants a lease"
+            );
+        }
+        let mut known = natives::given(&config.natives);
+        if config.natives.is_empty() && self.role != Role::Native {
+            known = self
+                .state
+                .state()
+                .natives
+                .iter()
+                .filter_map(|native| {
+                    Some((
+                        PeerId::try_from(native.peer).ok()?,
+                        crate::wire::to_addrs(&native.addrs),
+                    ))
+                })
+                .collect();
+            match known.len() {
+                0 => log::warn!(
+                    "no native is known: give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID"
+                ),
+                n => log::info!("no --native given: uses {n} of an earlier run"),
+            }
+        }
+        known.into_iter().for_each(|native| self.on_learned(native));
+    }
+
+    /// The own peer id, as people write it.
+    pub(super) fn own_id(&self) -> String {
+        text(&self.cx.own)
+    }
+
+    /// When [`Driver::pump`] has something to do without an event.
+    pub(super) fn timeout(&self) -> Instant {
+        [
+            Some(self.cx.machine.timeout()),
+            self.lookups.timeout(),
+            Some(self.housekeeping),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or_default()
+    }
+
+    /// How long a loop overslept; see [`Machine::overslept`].
+    pub(super) fn overslept(&self) -> Duration {
+        self.cx.machine.overslept(self.cx.now())
+    }
+
+    /// Moves the leases granted on.
+    pub(super) fn shift(&mut self, gap: Duration) {
+        self.cx.machine.shift(gap);
+    }
+
+    /// Does all that is to be done now.
+    pub(super) fn pump(&mut self) {
+        let now = self.cx.now();
+        while let Some(action) = self.cx.machine.poll(now, self.cx.own_ms()) {
+            self.perform(action);
+        }
+        self.sign_if_due(now);
+        self.lookups.expire(&mut self.cx);
+        if now >= self.housekeeping {
+            self.housekeeping = now + HOUSEKEEPING;
+            self.cx.net.expire_records();
+            self.remember();
+            self.state.save_if_due(now.as_millis());
+        }
+    }
+
+    /// Gives all leases up.
+    pub(super) fn shut_down(&mut self) {
+        self.remember();
+        self.cx.machine.shut_down();
+        self.pump();
+    }
+
+    /// Whether a lease that was given up still waits for its last ack.
+    pub(super) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Writes what must survive; nothing is signed after it.
+    pub(super) fn save(&mut self) {
+        self.state.flush(self.cx.now().as_millis());
+    }
+
+    /// A native became known.
+    pub(super) fn on_learned(&mut self, (peer, addrs): Learned) {
+        self.cx.net.learn_native(peer);
+        self.cx.machine.learn_native(self.cx.now(), peer, addrs);
+    }
+
+    /// The operator asks.
+    pub(super) fn on_operator(&mut self, ControlRequest { query, reply }: ControlRequest) {
+        match query {
+            Query::Status => reply.answer(miniserde::json::to_string(&self.status())),
+            Query::Indexers => self.lookups.indexers(&mut self.cx, reply),
+            Query::Find(what) => self.lookups.find(&mut self.cx, &what, reply),
+        }
+    }
+
+    /// The network side tells something.
+    pub(super) fn on_net(&mut self, event: NetEvent) {
+        let now = self.cx.now();
+        match event {
+            NetEvent::Addresses => {}
+            NetEvent::ListenerError(why) => {
+                log::warn!("a listener could not take a connection: {why}")
+            }
+            NetEvent::Beat {
+                from,
+                stream,
+                sequence,
+                beat,
+            } => self.on_beat(now, from, stream, sequence, *beat),
+            NetEvent::StreamClosed { peer, stream } => {
+                self.cx.machine.stream_closed(now, &peer, stream)
+            }
+            NetEvent::Ack { server, ack, clock } => self.on_ack(now, server, &ack, clock),
+            NetEvent::LeaseClosed { server } => {
+                self.leaving.retain(|peer| *peer != server);
+                self.cx.machine.lease_closed(now, &server);
+            }
+            NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
+            NetEvent::Response { id, response } => self.on_response(now, id, response),
+            NetEvent::Probed { peer, alive } => self.cx.machine.probed(now, &peer, alive),
+            NetEvent::Dht(event) => self.on_dht(now, event),
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Beat { server, beat } => {
+                let record = self.record.envelope().filter(|_| beat.with_record);
+                if let Some(addrs) = self.cx.machine.addrs_of(&server) {
+                    self.cx.net.beat(server, addrs, &beat, record);
+                    self.cx.net.favour(server, true);
+                }
+            }
+            Action::Drop { server } => {
+                log::info!("{} does not answer: reconnects", text(&server));
+                self.cx.net.drop_lease(server);
+            }
+            Action::GiveUp { server } => {
+                self.leaving.push(server);
+                self.cx.net.give_up(server, self.role);
+                self.cx.net.favour(server, false);
+            }
+            Action::Sign => self.record.want(),
+            Action::Close { peer, stream } => {
+                self.cx.net.close(peer, stream);
+                if !self.cx.machine.favours(&peer) {
+                    self.cx.net.favour(peer, false);
+                    self.cx.net.unprotect(&peer, false);
+                }
+            }
+            Action::Release { peer, stream, ack } => {
+                log::info!("releases {} to an indexer", text(&peer));
+                self.cx.net.tell(peer, stream, &ack);
+            }
+            Action::Probe { peer } => {
+                if let Some(addrs) = self.cx.machine.addrs_of(&peer) {
+                    self.cx.net.probe(peer, addrs);
+                }
+            }
+            Action::Search { peer } => {
+                if let Some(search) = self.cx.net.search(Kind::Indexer, peer) {
+                    self.refreshing.insert(search, peer);
+                }
+            }
+            Action::EndSearch { peer } => {
+                for (search, _) in self.refreshing.extract_if(|_, of| *of == peer) {
+                    self.cx.net.end_search(search);
+                }
+            }
+            Action::Refreshed { peer } => {
+                log::info!("native: refreshed indexer from DHT: {}", text(&peer))
+            }
+            Action::Answer { request, answer } => self
+                .cx
+                .net
+                .respond(request, Response::Indexers(Box::new(answer))),
+            Action::Ask { native, want } => {
+                let request = Request::Indexers {
+                    most: MAX_LIST as u8,
+                    want,
+                };
+                self.lookups
+                    .request(&mut self.cx, native, None, &request, Asked::ByCore);
+            }
+            Action::Denied { server, ack } => {
+                log::warn!(
+                    "{} gives no lease: {}",
+                    text(&server),
+                    ack.reason.escape_debug()
+                );
+            }
+        }
+    }
+
+    fn on_beat(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        stream: StreamId,
+        sequence: u64,
+        received: ReceivedBeat,
+    ) {
+        let beat = Beat {
+            role: received.role,
+            lease: received.lease,
+            record: received
+                .record
+                .as_ref()
+                .map(|(info, envelope)| (info, envelope.as_slice())),
+            load: received.load,
+            known: &received.known,
+        };
+        let outcome = self.cx.machine.beat(now, &from, stream, &beat);
+        let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
+        let leaves = received.lease.is_zero();
+        let clock = WallReading {
+            ms: self.cx.own_ms(),
+            synchronised: clock::synchronised(),
+        };
+        self.cx
+            .net
+            .ack(from, stream, sequence, &outcome.ack, clock, denied);
+        if denied {
+            log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
+        } else if leaves {
+            self.cx.net.favour(from, false);
+            self.cx.net.unprotect(&from, true);
+        } else if sequence == 0 {
+            self.cx.net.favour(from, true);
+        }
+        if outcome.publish
+            && let Some((info, envelope)) = received.record
+        {
+            let kind = match received.role {
+                Role::Indexer => Kind::Indexer,
+                Role::Node | Role::Native => Kind::Node,
+            };
+            self.cx.net.publish(kind, &from, envelope, info.ttl);
+        }
+    }
+
+    fn on_ack(&mut self, now: Instant, server: PeerId, ack: &Ack, clock: Option<WallReading>) {
+        if let Some(theirs) = clock {
+            let is_native = self.cx.net.is_native(&server);
+            self.cx.wall.heard(
+                server,
+                is_native,
+                theirs.ms,
+                theirs.synchronised,
+                clock::wall(),
+            );
+        }
+        self.cx.machine.acked(now, &server, ack);
+    }
+
+    fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
+        match request {
+            Request::Indexers { most, want } => {
+                let most = usize::from(most).min(MAX_LIST);
+                if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
+                    self.cx
+                        .net
+                        .respond(id, Response::Indexers(Box::new(answer)));
+                }
+            }
+            Request::FindName(name) => {
+                let (entries, more) = self.cx.machine.claimants(&name);
+                let records = entries
+                    .iter()
+                    .map(|entry| entry.envelope().to_vec())
+                    .collect();
+                self.cx.net.respond(id, Response::Records { records, more });
+            }
+            Request::FindPeer(peer) => self.lookups.find_for(&mut self.cx, id, peer),
+        }
+    }
+
+    fn on_response(&mut self, now: Instant, id: RequestId, response: Result<Response, String>) {
+        let Some((server, response)) = self.lookups.answered(&mut self.cx, id, response) else {
+            return;
+        };
+        let answer: Option<IndexersAnswer> = match response {
+            Ok(Response::Indexers(answer)) => Some(*answer),
+            Ok(Response::Error(why)) => {
+                log::warn!("{} answers: {}", text(&server), why.escape_debug());
+                None
+            }
+            Ok(Response::Records { .. }) => None,
+            Err(why) => {
+                log::warn!("{} could not be asked for indexers: {why}", text(&server));
+                None
+            }
+        };
+        self.cx.machine.answered(now, &server, answer.as_ref());
+    }
+
+    fn on_dht(&mut self, now: Instant, event: DhtEvent) {
+        let own_ms = self.cx.own_ms();
+        match event {
+            DhtEvent::Found {
+                search,
+                record,
+                envelope,
+            } => match self.refreshing.get(&search) {
+                Some(peer) => self.cx.machine.search_value(peer, own_ms, &record.info),
+                None => self.lookups.found(&self.cx, search, *record, envelope),
+            },
+            DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
+                Some(peer) => self.cx.machine.search_ended(now, own_ms, &peer),
+                None => self.lookups.search_ended(&mut self.cx, search),
+            },
+            DhtEvent::Offered {
+                record,
+                envelope,
+                kind,
+            } => {
+                if record.info.is_valid_copy(own_ms) {
+                    let left = record.info.expires_at_ms().saturating_sub(own_ms);
+                    self.cx
+                        .net
+                        .keep(kind, &record, envelope, Duration::from_millis(left));
+                }
+            }
+        }
+    }
+
+    /// Signs the own record, if it is due and there is a time to sign with.
+    fn sign_if_due(&mut self, now: Instant) {
+        if self.role == Role::Native || self.is_leaving() {
+            return;
+        }
+        let addrs = self.cx.net.record_addrs();
+        if !self.record.is_due(&addrs) || !self.cx.wall.is_trusted(clock::wall()) {
+            return;
+        }
+        let own_ms = self.cx.own_ms();
+        let sequence = self.state.next_sequence(own_ms, now.as_millis());
+        match self.record.sign(sequence, own_ms, addrs) {
+            Ok(urgent) => {
+                self.state.note_time(own_ms);
+                self.cx.machine.record_signed(now, urgent);
+            }
+            Err(why) => log::warn!("cannot sign the own record: {why}"),
+        }
+    }
+
+    /// Notes who is worth trying after a restart.
+    fn remember(&mut self) {
+        let peers = self.cx.peers();
+        let known = |peer: PeerId, addrs: &Addrs| KnownPeer {
+            peer: peer.into(),
+            addrs: multiaddrs(addrs),
+        };
+        let natives = self.cx.net.natives().into_iter();
+        let natives =
+            natives.filter_map(|native| Some(known(native, self.cx.machine.addrs_of(&native)?)));
+        self.state.set_natives(natives.collect());
+        let indexers: Vec<_> = match self.role {
+            Role::Native => peers
+                .live
+                .iter()
+                .map(|offer| known(offer.peer, &offer.addrs))
+                .collect(),
+            Role::Indexer | Role::Node => peers
+                .servers
+                .iter()
+                .filter(|(_, _, role)| *role == Role::Indexer)
+                .map(|(peer, addrs, _)| known(*peer, addrs))
+                .collect(),
+        };
+        // None at the moment is no reason to forget those of before.
+        if !indexers.is_empty() {
+            self.state.set_indexers(indexers);
+        }
+        if self.cx.wall.is_trusted(clock::wall()) {
+            self.state.note_time(self.cx.own_ms());
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let now = self.cx.now();
+        let mut report = StatusReport {
+            now,
+            status: Status {
+                role: report::role(self.role),
+                peer_id: self.own_id(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
+                listen: self.cx.net.listening().map(ToString::to_string).collect(),
+                live_indexers: Vec::new(),
+                known_peer_ids: Vec::new(),
+                responsible_peers: Vec::new(),
+                stream_records: Vec::new(),
+                leases: Vec::new(),
+                loops: Default::default(),
+                tables: Vec::new(),
+            },
+        };
+        self.cx.machine.report(now, &mut report);
+        let mut status = report.status;
+        status
+            .tables
+            .extend(self.cx.net.tables().into_iter().map(table));
+        status.tables.push(table(self.lookups.stats()));
+        status
+    }
+}

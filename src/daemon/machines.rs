@@ -1,0 +1,81 @@
+//! The state machines of the three roles, at the sizes that the build chose.
+//!
+//! They stand in `.bss`: pages that no entry touches cost no memory, nothing moves over the stack, and a process uses the one of
+//! its role only.
+
+use static_cell::ConstStaticCell;
+
+use crate::{
+    config::{Config, Role},
+    protocol::{
+        Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
+        Terms,
+        capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
+    },
+    wire,
+};
+
+use super::storage::State;
+
+/// Leases a native grants: to indexers, to nodes taken in, to as many that were released and have not left yet, to natives.
+const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + MAX_NATIVES;
+
+static NATIVE: ConstStaticCell<
+    Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>,
+> = ConstStaticCell::new(Native::new());
+static INDEXER: ConstStaticCell<Indexer<MAX_NODES>> = ConstStaticCell::new(Indexer::new());
+static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
+
+/// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs already in this process.
+pub(super) fn start(
+    config: &Config,
+    state: &State,
+    now: Instant,
+    own: PeerId,
+    seed: u64,
+) -> Option<&'static mut dyn Machine> {
+    let terms = Terms {
+        lease: config.lease,
+        beat_interval: config.beat_interval,
+    };
+    let remembered = state.indexers.iter().filter_map(|known| {
+        Some((
+            PeerId::try_from(known.peer).ok()?,
+            wire::to_addrs(&known.addrs),
+        ))
+    });
+    Some(match config.role {
+        Role::Native => {
+            let native = NATIVE.try_take()?;
+            let native_config = NativeConfig {
+                terms,
+                offload_interval: config.offload_interval,
+                refresh_interval: config.refresh_interval,
+                gc_interval: config.gc_interval,
+            };
+            native.start(now, own, seed, native_config);
+            remembered.for_each(|(indexer, _)| native.remember(now, &indexer));
+            native
+        }
+        Role::Indexer => {
+            let indexer = INDEXER.try_take()?;
+            let indexer_config = IndexerConfig {
+                terms,
+                gc_interval: config.gc_interval,
+            };
+            indexer.start(now, own, seed, indexer_config);
+            indexer
+        }
+        Role::Node => {
+            let node = NODE.try_take()?;
+            let node_config = NodeConfig {
+                terms,
+                connect_interval: config.connect_interval,
+                min_indexers: usize::from(config.min_indexers),
+            };
+            node.start(now, own, seed, node_config);
+            remembered.for_each(|(indexer, addrs)| node.remember(indexer, addrs));
+            node
+        }
+    })
+}

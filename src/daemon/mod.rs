@@ -1,0 +1,256 @@
+//! The daemon: one thread, one loop.
+//!
+//! ```text
+//!                 ┌──────────────────────── the loop ────────────────────────┐
+//!  libp2p swarm ──▶ NetEvent ┐                                                │
+//!  timers ────────▶ now      ├─▶ Driver ─▶ Machine (protocol) ─▶ Action ─▶ Net │
+//!  control socket ▶ query    │                                                │
+//!  /dnsaddr ──────▶ natives  ┘                                                │
+//!  signals ───────▶ the end                                                   │
+//!                 └───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Everything runs on the calling thread: libp2p's connections, the resolver and the control socket are tasks of the one executor,
+//! and make progress while the loop waits.
+
+pub mod client;
+pub mod clock;
+pub mod control;
+pub mod demo;
+mod driver;
+pub mod logging;
+mod lookup;
+mod machines;
+mod natives;
+mod record;
+mod report;
+pub mod signals;
+pub mod status;
+pub mod storage;
+#[cfg(test)]
+pub(crate) mod testdir;
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use async_io::Timer;
+use futures_util::FutureExt as _;
+use libp2p::Multiaddr;
+use smol::future::or;
+
+use self::{
+    control::{Control, ControlRequest},
+    driver::Driver,
+    natives::Learned,
+    signals::Signals,
+    storage::DataDir,
+};
+use crate::{
+    config::{Config, Role},
+    net::{
+        Net, NetEvent, executor,
+        transport::{psk_from_file, sentence},
+    },
+};
+
+/// How long the listeners may take to come up.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long giving the leases up may take at the end.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
+/// After an oversleep: how long there must be quiet until all that waited counts as read, and how long that may take.
+const QUIET: Duration = Duration::from_millis(50);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the daemon could not start or had to end: one sentence.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl Error {
+    fn new(why: impl fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+
+    /// The process's exit code: 1.
+    pub fn exit_code(&self) -> u8 {
+        1
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Runs one role until a signal ends it. `Ok`: it ended in order.
+///
+/// # Errors
+/// It could not start: the data directory, the key file, a listen address or the control socket. One sentence says what and why.
+pub fn run(config: Config) -> Result<(), Error> {
+    // Only fails if a logger is set already, as in a test; that one serves as well.
+    let _ = logging::init(config.log);
+    executor::block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Error> {
+    let dir = DataDir::open(&config.data_dir).map_err(Error::new)?;
+    let signals =
+        Signals::new().map_err(|error| Error(format!("cannot wait for signals: {error}")))?;
+    let psk = config
+        .psk
+        .as_deref()
+        .map(psk_from_file)
+        .transpose()
+        .map_err(Error::new)?;
+    if psk.is_none() && config.role == Role::Native {
+        log::warn!(
+            "anyone who reaches this native may join: give all devices one key file with --psk to close it"
+        );
+    }
+    let mut driver = Driver::new(&config, &dir, psk)?;
+    listen(&mut driver.cx.net, &config.listen).await?;
+    let control = Control::bind(&dir)
+        .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
+    announce(&driver);
+    driver.start(&config);
+    let natives = natives::resolve(&config.natives);
+
+    main_loop(&mut driver, &control, &natives, &signals).await?;
+
+    log::info!("ends: giving leases up");
+    farewell(&mut driver).await;
+    driver.save();
+    drop(control);
+    // Clients that wait for an answer get their error line.
+    let _ = executor::within(QUIET, std::future::pending::<()>()).await;
+    Ok(())
+}
+
+async fn main_loop(
+    driver: &mut Driver,
+    control: &Control,
+    natives: &smol::channel::Receiver<Learned>,
+    signals: &Signals,
+) -> Result<(), Error> {
+    let mut timer = Timer::never();
+    let mut armed = None;
+    loop {
+        driver.pump();
+        let due = driver.timeout();
+        if armed != Some(due) {
+            timer.set_after(due - driver.cx.now());
+            armed = Some(due);
+        }
+        let net = async { Wake::Net(driver.cx.net.next_event().await) };
+        let time = async {
+            (&mut timer).await;
+            Wake::Timer
+        };
+        let operator = async { Wake::Operator(control.next().await) };
+        let learned = async {
+            match natives.recv().await {
+                Ok(learned) => Wake::Learned(learned),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let end = async { Wake::End(signals.end_requested().await) };
+        let wake = or(or(net, time), or(operator, or(learned, end))).await;
+        if driver.overslept() > Duration::ZERO {
+            catch_up(driver).await;
+        }
+        match wake {
+            Wake::Net(event) => driver.on_net(event),
+            Wake::Timer => armed = None,
+            Wake::Operator(request) => driver.on_operator(request),
+            Wake::Learned(learned) => driver.on_learned(learned),
+            Wake::End(Ok(())) => return Ok(()),
+            Wake::End(Err(error)) => {
+                return Err(Error(format!("cannot wait for signals: {error}")));
+            }
+        }
+    }
+}
+
+/// What ends a wait of the loop.
+enum Wake {
+    Net(NetEvent),
+    Timer,
+    Operator(ControlRequest),
+    Learned(Learned),
+    End(io::Result<()>),
+}
+
+/// The process slept, or was stopped: what peers said in the meantime is read first, then their leases move on by the gap.
+async fn catch_up(driver: &mut Driver) {
+    let gap = driver.overslept();
+    log::warn!(
+        "was not running for {} s: leases granted move on by as much",
+        gap.as_secs()
+    );
+    let all = async {
+        while let Some(event) = executor::within(QUIET, driver.cx.net.next_event()).await {
+            driver.on_net(event);
+        }
+    };
+    // Input that never ceases is no reason to wait for ever.
+    let _ = executor::within(CATCH_UP_TIMEOUT, all).await;
+    driver.shift(gap);
+}
+
+async fn listen(net: &mut Net, addrs: &[Multiaddr]) -> Result<(), Error> {
+    for addr in addrs {
+        net.listen(addr.clone())
+            .map_err(|error| Error(format!("cannot listen on {addr}: {}", sentence(&error))))?;
+    }
+    let all_up = async {
+        // Each listener reports at least one address; a host may have many more.
+        while net.listening().count() < addrs.len() {
+            if let NetEvent::ListenerError(why) = net.next_event().await {
+                return Err(Error(format!("cannot listen: {why}")));
+            }
+        }
+        // The others of an unspecified address are reported at once, too.
+        while net.next_event().now_or_never().is_some() {}
+        Ok(())
+    };
+    executor::within(LISTEN_TIMEOUT, all_up)
+        .await
+        .unwrap_or_else(|| {
+            let all: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+            Err(Error(format!(
+                "there is no address to listen on for {}: is the network up?",
+                all.join(", ")
+            )))
+        })
+}
+
+/// Tells whoever started us. A closed stdout is no reason to end.
+fn announce(driver: &Driver) {
+    let own = driver.own_id();
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "peer id {own}");
+    for addr in driver.cx.net.listening() {
+        let _ = writeln!(stdout, "listening on {addr}/p2p/{own}");
+    }
+    let _ = writeln!(stdout, "ready");
+    let _ = stdout.flush();
+}
+
+async fn farewell(driver: &mut Driver) {
+    driver.shut_down();
+    let all_told = async {
+        while driver.is_leaving() {
+            let event = driver.cx.net.next_event().await;
+            driver.on_net(event);
+            driver.pump();
+        }
+    };
+    if executor::within(FAREWELL_TIMEOUT, all_told).await.is_none() {
+        log::warn!("a server did not take a last beat: our leases with it run out by themselves");
+    }
+}

@@ -1,0 +1,124 @@
+//! Which natives are configured: as given, as remembered, or as `/dnsaddr` names them.
+//!
+//! A `/dnsaddr` without `/p2p` is resolved by a task of its own, again and again: the records are how an operator moves a native.
+
+use std::time::Duration;
+
+use async_io::Timer;
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use smol::channel::{Receiver, Sender, bounded};
+
+use crate::{
+    config::{NATIVES_MAX, NativeAddr},
+    net::{dns::Resolver, executor},
+    protocol::{Addrs, PeerId},
+    wire,
+};
+
+/// Between two looks at records that are there.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// First and longest pause after a look that failed.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// A native that became known, and where it listens.
+pub(super) type Learned = (PeerId, Addrs);
+
+/// The natives whose peer ids are given, each once with all its addresses.
+pub(super) fn given(natives: &[NativeAddr]) -> Vec<Learned> {
+    let given = natives
+        .iter()
+        .filter_map(|native| Some((PeerId::try_from(native.peer?).ok()?, native.addr.clone())));
+    grouped(given)
+}
+
+/// Resolves the others; what is found comes through the channel for as long as it is kept.
+pub(super) fn resolve(natives: &[NativeAddr]) -> Receiver<Learned> {
+    let (found, learned) = bounded(NATIVES_MAX);
+    for native in natives.iter().filter(|native| native.peer.is_none()) {
+        executor::spawn(look(native.addr.clone(), found.clone()));
+    }
+    learned
+}
+
+async fn look(addr: Multiaddr, found: Sender<Learned>) {
+    let resolver = Resolver::new();
+    let mut retry = RETRY_FIRST;
+    loop {
+        let pause = match resolver.resolve(&addr).await.map(named) {
+            Ok(natives) if !natives.is_empty() => {
+                for native in natives {
+                    if found.send(native).await.is_err() {
+                        return;
+                    }
+                }
+                retry = RETRY_FIRST;
+                LOOK_AGAIN
+            }
+            Ok(_) => {
+                log::warn!("{addr}: its records name no peer: they must end in /p2p/ID");
+                LOOK_AGAIN
+            }
+            Err(error) => {
+                log::warn!("{addr}: {error}; looks again in {} s", retry.as_secs());
+                let pause = retry;
+                retry = (retry * 2).min(RETRY_MAX);
+                pause
+            }
+        };
+        Timer::after(pause).await;
+    }
+}
+
+fn named(addrs: Vec<Multiaddr>) -> Vec<Learned> {
+    grouped(addrs.into_iter().filter_map(|mut addr| match addr.pop()? {
+        Protocol::P2p(peer) => Some((PeerId::try_from(peer).ok()?, addr)),
+        _ => None,
+    }))
+}
+
+fn grouped(natives: impl Iterator<Item = (PeerId, Multiaddr)>) -> Vec<Learned> {
+    let mut all: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
+    for (peer, addr) in natives {
+        match all.iter_mut().find(|(known, _)| *known == peer) {
+            Some((_, addrs)) => addrs.push(addr),
+            None => all.push((peer, vec![addr])),
+        }
+    }
+    all.into_iter()
+        .map(|(peer, addrs)| (peer, wire::to_addrs(&addrs)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> libp2p::PeerId {
+        PeerId::from_bytes([n; 32]).into()
+    }
+
+    #[test]
+    fn a_native_with_two_addresses_is_one_native() {
+        let native = |n, addr: &str| NativeAddr {
+            peer: Some(id(n)),
+            addr: addr.parse().unwrap(),
+        };
+        let given = given(&[
+            native(1, "/ip4/192.0.2.1/tcp/1"),
+            native(2, "/ip4/192.0.2.2/tcp/1"),
+            native(1, "/ip6/2001:db8::1/tcp/1"),
+        ]);
+        let counts: Vec<_> = given.iter().map(|(_, addrs)| addrs.len()).collect();
+        assert_eq!(counts, [2, 1]);
+    }
+
+    #[test]
+    fn records_without_a_peer_name_no_native() {
+        let with = format!("/ip4/192.0.2.1/tcp/1/p2p/{}", id(1))
+            .parse()
+            .unwrap();
+        let found = named(vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap(), with]);
+        assert_eq!(found.len(), 1);
+    }
+}

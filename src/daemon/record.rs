@@ -1,0 +1,158 @@
+//! The own signed record: made when the core asks for it, as soon as there is an address to put in and a time to sign with.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p::{Multiaddr, identity::Keypair};
+
+use crate::{
+    config::{Config, Role},
+    wire::record::{MAX_TTL, SignError, sign_indexer, sign_node},
+};
+
+/// Leases that a record outlives its signature by (PROTOCOL.md).
+const TTL_LEASES: u32 = 3;
+
+/// The own record and what goes into it.
+pub(super) struct OwnRecord {
+    key: Keypair,
+    name: Option<String>,
+    tags: Vec<(String, String)>,
+    ttl: Duration,
+    signed: Option<Signed>,
+    wanted: bool,
+}
+
+struct Signed {
+    envelope: Vec<u8>,
+    addrs: Vec<Multiaddr>,
+}
+
+impl OwnRecord {
+    /// The record of a process with this configuration; not signed yet.
+    pub(super) fn new(key: Keypair, config: &Config) -> Self {
+        let name =
+            (config.role == Role::Node).then(|| config.name.clone().unwrap_or_else(host_name));
+        Self {
+            key,
+            name,
+            tags: to_list(&config.tags),
+            ttl: (config.lease * TTL_LEASES).min(MAX_TTL),
+            signed: None,
+            wanted: false,
+        }
+    }
+
+    /// The record as it travels.
+    pub(super) fn envelope(&self) -> Option<&[u8]> {
+        self.signed
+            .as_ref()
+            .map(|signed| signed.envelope.as_slice())
+    }
+
+    /// The core asks for a signature.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether a signature is due: asked for, or the addresses are no longer those that were signed.
+    pub(super) fn is_due(&self, addrs: &[Multiaddr]) -> bool {
+        !addrs.is_empty()
+            && (self.wanted
+                || self
+                    .signed
+                    .as_ref()
+                    .is_some_and(|signed| signed.addrs != addrs))
+    }
+
+    /// Signs. Returns whether others should hear of it at once: it is the first, or the addresses changed.
+    pub(super) fn sign(
+        &mut self,
+        sequence: u64,
+        own_ms: u64,
+        addrs: Vec<Multiaddr>,
+    ) -> Result<bool, SignError> {
+        let envelope = match &self.name {
+            None => sign_indexer(&self.key, sequence, own_ms, self.ttl, &addrs),
+            Some(name) => sign_node(
+                &self.key, sequence, own_ms, self.ttl, &addrs, name, &self.tags,
+            ),
+        }?;
+        let urgent = self
+            .signed
+            .as_ref()
+            .is_none_or(|signed| signed.addrs != addrs);
+        self.signed = Some(Signed { envelope, addrs });
+        self.wanted = false;
+        Ok(urgent)
+    }
+}
+
+fn to_list(tags: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    tags.iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// The name of a node that was given none: its host's, as far as a name may have its letters.
+fn host_name() -> String {
+    let host = rustix::system::uname();
+    let name: String = host
+        .nodename()
+        .to_string_lossy()
+        .to_ascii_lowercase()
+        .chars()
+        .filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
+        .take(63)
+        .collect();
+    if name.is_empty() { "node".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Flags, wire::record::open_indexer};
+
+    fn record() -> OwnRecord {
+        let flags = Flags {
+            data_dir: Some("unused".into()),
+            ..Flags::default()
+        };
+        let config = Config::parse(Role::Indexer, &flags, &|_| None).unwrap();
+        OwnRecord::new(Keypair::generate_ed25519(), &config)
+    }
+
+    fn addrs(port: u16) -> Vec<Multiaddr> {
+        vec![format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()]
+    }
+
+    #[test]
+    fn a_record_lives_three_leases() {
+        let mut record = record();
+        record.sign(1, 1_000_000, addrs(1)).unwrap();
+        let opened = open_indexer(record.envelope().unwrap()).unwrap();
+        assert_eq!(opened.info.ttl, Duration::from_secs(270));
+    }
+
+    #[test]
+    fn a_signature_waits_for_an_address_and_a_changed_one_is_urgent() {
+        let mut record = record();
+        record.want();
+        assert!(!record.is_due(&[]));
+        assert!(record.is_due(&addrs(1)));
+        assert_eq!(record.sign(1, 5, addrs(1)), Ok(true));
+        assert!(!record.is_due(&addrs(1)));
+        record.want();
+        assert_eq!(
+            record.sign(2, 6, addrs(1)),
+            Ok(false),
+            "the same, only younger"
+        );
+        assert!(record.is_due(&addrs(2)));
+        assert_eq!(record.sign(3, 7, addrs(2)), Ok(true));
+    }
+
+    #[test]
+    fn a_host_always_has_a_name_that_a_node_may_have() {
+        assert!(crate::wire::to_name(&host_name()).is_some());
+    }
+}

@@ -1,0 +1,120 @@
+//! What the operator can see, gathered from the core and the network side.
+
+use crate::{
+    config::Role as ConfigRole,
+    net::multiaddrs,
+    protocol::{
+        Instant, PeerId, Report, Role, TableStats,
+        lease::Lease as HeldLease,
+        lease_table::StreamRecord as Granted,
+        native::{LiveIndexer as Live, Responsible, Source as LiveSource},
+    },
+};
+
+use super::status::{
+    Lease, LiveIndexer, LoopStatus, ResponsiblePeer, Source, Status, StreamRecord, Table,
+};
+
+/// Fills a [`Status`] at `now`.
+pub(super) struct StatusReport {
+    pub(super) now: Instant,
+    pub(super) status: Status,
+}
+
+/// The role's word on the command line and in JSON.
+pub(super) fn role(role: Role) -> ConfigRole {
+    match role {
+        Role::Native => ConfigRole::Native,
+        Role::Indexer => ConfigRole::Indexer,
+        Role::Node => ConfigRole::Node,
+    }
+}
+
+/// The peer id as people write it.
+pub(super) fn text(peer: &PeerId) -> String {
+    libp2p::PeerId::from(*peer).to_string()
+}
+
+/// A table as the operator sees it.
+pub(super) fn table(stats: TableStats) -> Table {
+    Table {
+        name: stats.name.into(),
+        used: stats.used as u64,
+        capacity: stats.capacity as u64,
+        refused: stats.refused,
+    }
+}
+
+impl StatusReport {
+    fn since(&self, then: Instant) -> u64 {
+        self.now.as_millis().saturating_sub(then.as_millis())
+    }
+
+    fn until(&self, then: Instant) -> u64 {
+        then.as_millis().saturating_sub(self.now.as_millis())
+    }
+}
+
+impl Report for StatusReport {
+    fn live_indexer(&mut self, entry: &Live) {
+        let seen = LiveIndexer {
+            peer_id: text(&entry.peer),
+            addrs: multiaddrs(&entry.addrs)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            expires_in_ms: self.until(entry.expires),
+            source: match entry.source {
+                LiveSource::Heartbeat => Source::Heartbeat,
+                LiveSource::Dht => Source::Dht,
+            },
+        };
+        self.status.live_indexers.push(seen);
+    }
+
+    fn known_peer_id(&mut self, peer: &PeerId) {
+        self.status.known_peer_ids.push(text(peer));
+    }
+
+    fn responsible_peer(&mut self, entry: &Responsible) {
+        let seen = ResponsiblePeer {
+            peer_id: text(&entry.peer),
+            since_ms: self.since(entry.since),
+        };
+        self.status.responsible_peers.push(seen);
+    }
+
+    fn stream_record(&mut self, record: &Granted) {
+        let seen = StreamRecord {
+            peer_id: text(&record.peer),
+            role: role(record.role),
+            last_seen_ms: self.since(record.last_seen),
+            expires_in_ms: self.until(record.expiry),
+        };
+        self.status.stream_records.push(seen);
+    }
+
+    fn lease(&mut self, lease: &HeldLease) {
+        let Some(expiry) = lease.expiry(self.now) else {
+            return;
+        };
+        let seen = Lease {
+            peer_id: text(lease.server()),
+            role: role(lease.role()),
+            expires_in_ms: self.until(expiry),
+        };
+        self.status.leases.push(seen);
+    }
+
+    fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>) {
+        let seen = LoopStatus {
+            runs,
+            last_ms: last.map_or(0, |last| self.since(last)),
+        };
+        self.status.loops.insert(name.into(), seen);
+    }
+
+    fn table(&mut self, stats: TableStats) {
+        self.status.tables.push(table(stats));
+    }
+}

@@ -1,0 +1,485 @@
+//! What a daemon says about itself: the objects of its control socket, for programs as JSON and for
+//! a person as text.
+//!
+//! The field names are the interface: they are never renamed. All times are relative and in
+//! milliseconds, and what has expired is never listed. What does not apply to a role is empty.
+//! Text that comes from other peers is printed without its control characters.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use miniserde::{Deserialize, Serialize};
+
+use crate::config::Role;
+
+/// The answer to `status`: everything a process knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What the process is for.
+    pub role: Role,
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Time since the process started, ms.
+    pub uptime_ms: u64,
+    /// Multiaddresses it listens on, without `/p2p`.
+    pub listen: Vec<String>,
+    /// Native: the indexers it can hand out.
+    pub live_indexers: Vec<LiveIndexer>,
+    /// Native: ids of the indexers it has heard of, in base58.
+    pub known_peer_ids: Vec<String>,
+    /// Native: the nodes it has taken in itself.
+    pub responsible_peers: Vec<ResponsiblePeer>,
+    /// Native, indexer: the peers whose heartbeat streams it serves.
+    pub stream_records: Vec<StreamRecord>,
+    /// The leases that this process holds elsewhere.
+    pub leases: Vec<Lease>,
+    /// Native: its background loops by name.
+    pub loops: BTreeMap<String, LoopStatus>,
+    /// How full every table is.
+    pub tables: Vec<Table>,
+}
+
+/// An indexer that a native can hand out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveIndexer {
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// Its multiaddresses, without `/p2p`.
+    pub addrs: Vec<String>,
+    /// Time until the entry runs out, ms.
+    pub expires_in_ms: u64,
+    /// What made the entry.
+    pub source: Source,
+}
+
+/// What made an entry of `live_indexers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A beat of the indexer itself.
+    #[serde(rename = "heartbeat")]
+    Heartbeat,
+    /// A signed record that the refresh loop found.
+    #[serde(rename = "dht")]
+    Dht,
+}
+
+/// A node that a native has taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponsiblePeer {
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// Time since it was taken in, ms.
+    pub since_ms: u64,
+}
+
+/// A peer whose heartbeat stream is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// The role it beats as.
+    pub role: Role,
+    /// Time since its last beat, ms.
+    pub last_seen_ms: u64,
+    /// Time until its lease runs out, ms.
+    pub expires_in_ms: u64,
+}
+
+/// A lease that this process holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who granted it, in base58.
+    pub peer_id: String,
+    /// The role of who granted it.
+    pub role: Role,
+    /// Time until it runs out, ms.
+    pub expires_in_ms: u64,
+}
+
+/// A background loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopStatus {
+    /// How often it has run.
+    pub runs: u64,
+    /// Time since it last ran, ms; 0 if it never did.
+    pub last_ms: u64,
+}
+
+/// A table of fixed capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Entries in it.
+    pub used: u64,
+    /// Entries that fit.
+    pub capacity: u64,
+    /// Entries that it has refused or evicted for want of room.
+    pub refused: u64,
+}
+
+/// The answer to `indexers`: where a node could go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexerList {
+    /// The indexers, best first.
+    pub indexers: Vec<KnownIndexer>,
+}
+
+/// An indexer as the natives offer it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownIndexer {
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// Its multiaddresses, without `/p2p`.
+    pub addrs: Vec<String>,
+    /// Time until the entry runs out, ms.
+    pub expires_in_ms: u64,
+    /// Leases it can still grant; `None`: it has not said.
+    pub free_leases: Option<u64>,
+}
+
+/// The answer to `find`: every claimant of a name, or one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The name or the peer id that was asked for.
+    pub query: String,
+    /// The signed records found; empty: nobody knows it.
+    pub records: Vec<FoundRecord>,
+}
+
+/// A node as its own signed record describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundRecord {
+    /// Its peer id, in base58: the signature proves it, the name does not.
+    pub peer_id: String,
+    /// The name it claims.
+    pub name: String,
+    /// Its multiaddresses, without `/p2p`.
+    pub addrs: Vec<String>,
+    /// What it says about itself.
+    pub tags: BTreeMap<String, String>,
+    /// Time until the record runs out, ms.
+    pub expires_in_ms: u64,
+    /// Who had the record: `local`, `indexer`, `native` or `dht`.
+    pub source: String,
+}
+
+/// The answer to a request that cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One sentence for a person.
+    pub error: String,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}", self.role, Plain(&self.peer_id))?;
+        writeln!(
+            f,
+            "version {}, up {}",
+            Plain(&self.version),
+            Span(self.uptime_ms)
+        )?;
+        list(f, "listening on", "no address", &self.listen)?;
+        self.leases(f)?;
+        if self.role == Role::Native {
+            self.native(f)?;
+        }
+        if self.role != Role::Node {
+            self.stream_records(f)?;
+        }
+        self.tables(f)
+    }
+}
+
+impl Status {
+    fn leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.leases.iter().map(|lease| {
+            let end = format!("ends in {}", Span(lease.expires_in_ms));
+            [lease.peer_id.clone(), lease.role.to_string(), end]
+        });
+        table(f, "leases held", "none: under nobody's lease", rows)
+    }
+
+    fn native(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.live_indexers.iter().map(|entry| {
+            let source = match entry.source {
+                Source::Heartbeat => "by beat",
+                Source::Dht => "from the DHT",
+            };
+            let end = format!("ends in {}", Span(entry.expires_in_ms));
+            let addrs = entry.addrs.join(" ");
+            [entry.peer_id.clone(), end, source.to_owned(), addrs]
+        });
+        table(f, "live indexers", "none", rows)?;
+        list(f, "known indexer ids", "none", &self.known_peer_ids)?;
+        let rows = self
+            .responsible_peers
+            .iter()
+            .map(|peer| [peer.peer_id.clone(), format!("for {}", Span(peer.since_ms))]);
+        table(f, "nodes taken in", "none", rows)?;
+        let rows = self.loops.iter().map(|(name, state)| {
+            let last = match state.runs {
+                0 => "not yet".to_owned(),
+                _ => format!("last {} ago", Span(state.last_ms)),
+            };
+            [name.clone(), format!("{} runs", state.runs), last]
+        });
+        table(f, "loops", "none", rows)
+    }
+
+    fn stream_records(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.stream_records.iter().map(|record| {
+            [
+                record.peer_id.clone(),
+                record.role.to_string(),
+                format!("seen {} ago", Span(record.last_seen_ms)),
+                format!("ends in {}", Span(record.expires_in_ms)),
+            ]
+        });
+        table(f, "heartbeat streams", "none", rows)
+    }
+
+    fn tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.tables.iter().map(|table| {
+            [
+                table.name.clone(),
+                format!("{} of {}", table.used, table.capacity),
+                format!("{} refused", table.refused),
+            ]
+        });
+        table(f, "tables", "none", rows)
+    }
+}
+
+impl fmt::Display for IndexerList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.indexers.iter().map(|indexer| {
+            let free = match indexer.free_leases {
+                Some(free) => format!("{free} leases free"),
+                None => "free leases unknown".to_owned(),
+            };
+            [
+                indexer.peer_id.clone(),
+                free,
+                format!("ends in {}", Span(indexer.expires_in_ms)),
+                indexer.addrs.join(" "),
+            ]
+        });
+        table(f, "indexers", "none is known", rows)
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, record) in self.records.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            let name = match record.name.as_str() {
+                "" => "(no name)",
+                name => name,
+            };
+            writeln!(f, "{}  {}", Plain(name), Plain(&record.peer_id))?;
+            list(f, "  addresses", "none", &record.addrs)?;
+            let tags: Vec<_> = record
+                .tags
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            list(f, "  tags", "none", &tags)?;
+            writeln!(
+                f,
+                "  from the record's copy at: {}, ends in {}",
+                Plain(&record.source),
+                Span(record.expires_in_ms)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A titled list: on the title's line if it is empty or single, else an item a line.
+fn list(f: &mut fmt::Formatter<'_>, title: &str, empty: &str, items: &[String]) -> fmt::Result {
+    match items {
+        [] => writeln!(f, "{title}: {empty}"),
+        [only] => writeln!(f, "{title}: {}", Plain(only)),
+        _ => {
+            writeln!(f, "{title}:")?;
+            let indent = title.len() - title.trim_start().len();
+            for item in items {
+                writeln!(f, "{:indent$}  {}", "", Plain(item))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A titled table with columns as wide as their widest cell.
+fn table<const COLUMNS: usize>(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    empty: &str,
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) -> fmt::Result {
+    let rows: Vec<[String; COLUMNS]> = rows
+        .map(|row| row.map(|cell| Plain(&cell).to_string()))
+        .collect();
+    if rows.is_empty() {
+        return writeln!(f, "{title}: {empty}");
+    }
+    let mut widths = [0; COLUMNS];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    writeln!(f, "{title}: {}", rows.len())?;
+    for row in &rows {
+        let mut line = String::new();
+        for (width, cell) in widths.into_iter().zip(row) {
+            write!(line, "  {cell:width$}")?;
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Text of a peer, with whatever a terminal would obey written out.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds as a person reads them.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000;
+        match seconds {
+            0..60 => write!(f, "{seconds}.{} s", self.0 % 1_000 / 100),
+            60..3_600 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+            3_600..86_400 => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
+            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miniserde::json;
+
+    use super::*;
+
+    /// The object of the interface, byte for byte.
+    const EXAMPLE: &str = concat!(
+        r#"{"role":"native","peer_id":"12D3A","version":"0.1.0","uptime_ms":61000,"#,
+        r#""listen":["/ip4/127.0.0.1/tcp/4820"],"#,
+        r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
+        r#""expires_in_ms":1500,"source":"heartbeat"},"#,
+        r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht"}],"#,
+        r#""known_peer_ids":["12D3B","12D3LONGER"],"#,
+        r#""responsible_peers":[{"peer_id":"12D3N","since_ms":0}],"#,
+        r#""stream_records":[{"peer_id":"12D3B","role":"indexer","last_seen_ms":7,"expires_in_ms":8}],"#,
+        r#""leases":[{"peer_id":"12D3C","role":"native","expires_in_ms":0}],"#,
+        r#""loops":{"gc":{"runs":0,"last_ms":0},"offload":{"runs":3,"last_ms":4}},"#,
+        r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0}]}"#
+    );
+
+    fn example() -> Status {
+        json::from_str(EXAMPLE).unwrap()
+    }
+
+    #[test]
+    fn status_keeps_every_field_of_the_interface() {
+        assert_eq!(json::to_string(&example()), EXAMPLE);
+    }
+
+    #[test]
+    fn role_without_loops_has_an_empty_object() {
+        let status = Status {
+            loops: BTreeMap::new(),
+            ..example()
+        };
+        assert!(json::to_string(&status).contains(r#""loops":{},"#));
+    }
+
+    #[test]
+    fn unknown_free_leases_are_null() {
+        let text = r#"{"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
+        let list: IndexerList = json::from_str(text).unwrap();
+        assert_eq!(json::to_string(&list), text);
+        let shown = list.to_string();
+        assert!(shown.contains("free leases unknown"), "{shown}");
+        assert!(shown.contains("3 leases free"), "{shown}");
+    }
+
+    #[test]
+    fn status_is_aligned_for_a_person() {
+        let shown = example().to_string();
+        let column = |row: &str| {
+            let line = shown.lines().find(|line| line.contains(row)).unwrap();
+            line.find("ends in").unwrap()
+        };
+        assert_eq!(column("by beat"), column("from the DHT"));
+        assert!(shown.contains("up 1 min 1 s"), "{shown}");
+        assert!(shown.contains("0 runs"), "{shown}");
+        assert!(shown.contains("not yet"), "{shown}");
+        assert!(shown.lines().all(|line| line == line.trim_end()));
+    }
+
+    #[test]
+    fn empty_tables_are_said_in_words() {
+        let status = Status {
+            role: Role::Node,
+            leases: vec![],
+            listen: vec![],
+            ..example()
+        };
+        let shown = status.to_string();
+        assert!(shown.contains("leases held: none: under nobody"), "{shown}");
+        assert!(shown.contains("listening on: no address"), "{shown}");
+        assert!(!shown.contains("live indexers"), "{shown}");
+        let nobody = IndexerList { indexers: vec![] };
+        assert_eq!(nobody.to_string(), "indexers: none is known\n");
+    }
+
+    #[test]
+    fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
+        let record = |peer: &str| FoundRecord {
+            peer_id: peer.into(),
+            name: "cam".into(),
+            addrs: vec!["/ip4/1.2.3.4/tcp/5".into(), "/ip4/1.2.3.4/tcp/6".into()],
+            tags: BTreeMap::from([("room".into(), "\u{1b}[2Jhall".into())]),
+            expires_in_ms: 1_000,
+            source: "indexer".into(),
+        };
+        let found = Found {
+            query: "cam".into(),
+            records: vec![record("12D3A"), record("12D3B")],
+        };
+        let shown = found.to_string();
+        assert!(
+            shown.contains("12D3A") && shown.contains("12D3B"),
+            "{shown}"
+        );
+        assert!(shown.contains("/ip4/1.2.3.4/tcp/6"), "{shown}");
+        assert!(shown.contains(r"room=\u{1b}[2Jhall"), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        let text = json::to_string(&found);
+        assert_eq!(json::from_str::<Found>(&text).unwrap(), found);
+    }
+}

@@ -1,0 +1,151 @@
+//! The format of the file `state`: a CBOR map with small integer keys.
+//!
+//! ```text
+//! state = { 0: 1                  ; version of this format
+//!           1: uint               ; no record with a sequence above this one was signed
+//!           2: uint               ; highest time seen, ms since the Unix epoch
+//!           3: [0*8 known]        ; natives
+//!           4: [0*64 known] }     ; indexers
+//! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 128 bytes each)
+//! ```
+//!
+//! Any bytes give a state within its bounds, or an error. Unknown keys are skipped, so that an older program
+//! reads what a newer one of the same version wrote.
+
+use libp2p::{Multiaddr, PeerId};
+use minicbor::{Decoder, Encoder};
+
+use super::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, bounded};
+
+/// A longer file is damaged: a full state has about 40 KiB.
+pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024;
+const VERSION: u64 = 1;
+
+type EncodeError = minicbor::encode::Error<std::convert::Infallible>;
+type DecodeError = minicbor::decode::Error;
+
+pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
+    let mut encoder = Encoder::new(Vec::new());
+    encoder.map(5)?;
+    encoder.u8(0)?.u64(VERSION)?;
+    encoder.u8(1)?.u64(state.record_sequence)?;
+    encoder.u8(2)?.u64(state.highest_time_ms)?;
+    encode_known(encoder.u8(3)?, &state.natives)?;
+    encode_known(encoder.u8(4)?, &state.indexers)?;
+    Ok(encoder.into_writer())
+}
+
+fn encode_known(encoder: &mut Encoder<Vec<u8>>, peers: &[KnownPeer]) -> Result<(), EncodeError> {
+    encoder.array(peers.len() as u64)?;
+    for known in peers {
+        encoder.array(2)?.bytes(&known.peer.to_bytes())?;
+        encoder.array(known.addrs.len() as u64)?;
+        for addr in &known.addrs {
+            encoder.bytes(addr.as_ref())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let mut state = State::default();
+    let mut version = None;
+    for _ in 0..definite(decoder.map()?)? {
+        match decoder.u64()? {
+            0 => version = Some(decoder.u64()?),
+            1 => state.record_sequence = decoder.u64()?,
+            2 => state.highest_time_ms = decoder.u64()?,
+            3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
+            4 => state.indexers = decode_known(&mut decoder, MAX_INDEXERS)?,
+            _ => decoder.skip()?,
+        }
+    }
+    if version != Some(VERSION) {
+        return Err(DecodeError::message("not version 1 of the format"));
+    }
+    if decoder.position() != bytes.len() {
+        return Err(DecodeError::message("something follows the state"));
+    }
+    Ok(state)
+}
+
+fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>, DecodeError> {
+    let mut peers = Vec::new();
+    for _ in 0..at_most(decoder.array()?, max)? {
+        if definite(decoder.array()?)? != 2 {
+            return Err(DecodeError::message("a known peer has two fields"));
+        }
+        let peer = PeerId::from_bytes(decoder.bytes()?).map_err(DecodeError::message)?;
+        let mut addrs = Vec::new();
+        for _ in 0..at_most(decoder.array()?, MAX_ADDRS)? {
+            let bytes = decoder.bytes()?.to_vec();
+            addrs.push(Multiaddr::try_from(bytes).map_err(DecodeError::message)?);
+        }
+        peers.push(KnownPeer { peer, addrs });
+    }
+    Ok(bounded(peers, max))
+}
+
+fn definite(length: Option<u64>) -> Result<u64, DecodeError> {
+    length.ok_or_else(|| DecodeError::message("a length is indefinite"))
+}
+
+fn at_most(length: Option<u64>, max: usize) -> Result<u64, DecodeError> {
+    let length = definite(length)?;
+    if length > max as u64 {
+        return Err(DecodeError::message("a list is too long"));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::state::MAX_ADDR_BYTES;
+    use super::super::state::tests::known;
+    use super::*;
+
+    #[test]
+    fn fullest_state_fits_into_the_bound_of_the_file() {
+        let host = "x".repeat(MAX_ADDR_BYTES - 6);
+        let addr: Multiaddr = format!("/dns4/{host}/tcp/1").parse().unwrap();
+        assert!(addr.len() > MAX_ADDR_BYTES - 4 && addr.len() <= MAX_ADDR_BYTES);
+        let full = |count| {
+            let mut peers = known(count);
+            peers
+                .iter_mut()
+                .for_each(|known| known.addrs = vec![addr.clone(); MAX_ADDRS]);
+            peers
+        };
+        let state = State {
+            record_sequence: u64::MAX,
+            highest_time_ms: u64::MAX,
+            natives: full(MAX_NATIVES),
+            indexers: full(MAX_INDEXERS),
+        };
+        let bytes = encode(&state).unwrap();
+        assert!((bytes.len() as u64) < MAX_FILE_BYTES);
+        assert_eq!(decode(&bytes).unwrap(), state);
+    }
+
+    #[test]
+    fn unknown_keys_are_skipped() {
+        let state = decode(&[0xa3, 0x00, 0x01, 0x18, 99, 0x81, 0x61, b'x', 0x01, 0x07]).unwrap();
+        assert_eq!(state.record_sequence, 7);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_bounded_state_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let prefixed = [&[0xa5, 0x00, 0x01, 0x01, 0x05, 0x03][..], &bytes].concat();
+            for bytes in [&bytes, &prefixed] {
+                if let Ok(state) = decode(bytes) {
+                    prop_assert!(state.natives.len() <= MAX_NATIVES);
+                    prop_assert!(state.indexers.len() <= MAX_INDEXERS);
+                }
+            }
+        }
+    }
+}

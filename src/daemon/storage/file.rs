@@ -1,0 +1,85 @@
+//! Reading a small file with a bound, and replacing one as a whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Replaces `dir/name` with `bytes`, mode 0600. After an error, or a crash at any point, the old file is
+/// there as it was; after success the new one survives a loss of power.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    let done = write_new(&fresh, bytes)
+        .and_then(|()| std::fs::rename(&fresh, dir.join(name)))
+        .and_then(|()| File::open(dir)?.sync_all());
+    if done.is_err() {
+        // On a full disk the half of it that was written is in the way.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    done
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // What a crash left behind may have any mode and any content.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The whole of `file`; `None` if it has more than `max` bytes.
+pub(super) fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).is_ok_and(|read| read <= max)).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::daemon::testdir::TestDir;
+
+    #[test]
+    fn replaced_file_is_private_and_nothing_is_left_beside_it() {
+        let scratch = TestDir::new();
+        let path = scratch.path().join("x");
+        std::fs::write(&path, "old and longer").unwrap();
+        std::fs::write(scratch.path().join("x.new"), "left by a crash").unwrap();
+        replace(scratch.path(), "x", b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn failed_replacement_leaves_the_old_file_alone() {
+        let scratch = TestDir::new();
+        // A directory cannot be replaced by a file: the rename fails after the write went well.
+        std::fs::create_dir(scratch.path().join("x")).unwrap();
+        std::fs::write(scratch.path().join("x/inside"), "old").unwrap();
+        replace(scratch.path(), "x", b"new").unwrap_err();
+        let inside = scratch.path().join("x/inside");
+        assert_eq!(std::fs::read(inside).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn reading_stops_at_the_bound() {
+        let scratch = TestDir::new();
+        let path = scratch.path().join("x");
+        std::fs::write(&path, "12345").unwrap();
+        let read = |max| read_at_most(&File::open(&path).unwrap(), max).unwrap();
+        assert_eq!(read(5).unwrap(), b"12345");
+        assert_eq!(read(4), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! The private key of this peer. It is Ed25519, kept in the protobuf encoding of the libp2p peer id
+//! specification, in a file that only its owner may read.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use libp2p::identity::{KeyType, Keypair};
+use rustix::rand::GetRandomFlags;
+
+use super::{StorageError, file};
+
+const IDENTITY: &str = "identity";
+
+/// An encoded Ed25519 key has 68 bytes.
+const MAX_BYTES: u64 = 1024;
+
+/// The key in `dir`, if there is one.
+pub(super) fn load(dir: &Path) -> Result<Option<Keypair>, StorageError> {
+    let path = dir.join(IDENTITY);
+    let corrupt = |reason: String| StorageError::IdentityCorrupt {
+        path: path.clone(),
+        reason,
+    };
+    let Some(file) = open(&path)? else {
+        return Ok(None);
+    };
+    let metadata = file
+        .metadata()
+        .map_err(StorageError::io("look at", &path))?;
+    if !metadata.is_file() {
+        return Err(corrupt("not a regular file".to_owned()));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(StorageError::IdentityOpen { path, mode });
+    }
+    let bytes = file::read_at_most(&file, MAX_BYTES)
+        .map_err(StorageError::io("read", &path))?
+        .ok_or_else(|| corrupt(format!("longer than {MAX_BYTES} bytes")))?;
+    let keypair =
+        Keypair::from_protobuf_encoding(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if keypair.key_type() != KeyType::Ed25519 {
+        return Err(corrupt("not an Ed25519 key".to_owned()));
+    }
+    Ok(Some(keypair))
+}
+
+/// The key in `dir`, made if there is none. The caller holds the lock of `dir`.
+pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
+    if let Some(keypair) = load(dir)? {
+        return Ok(keypair);
+    }
+    let path = dir.join(IDENTITY);
+    let creating = || StorageError::io("create the identity", &path);
+    let seed = random_seed().map_err(creating())?;
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let keypair = Keypair::ed25519_from_bytes(seed)
+        .map_err(invalid)
+        .map_err(creating())?;
+    let bytes = keypair
+        .to_protobuf_encoding()
+        .map_err(invalid)
+        .map_err(creating())?;
+    file::replace(dir, IDENTITY, &bytes).map_err(creating())?;
+    Ok(keypair)
+}
+
+fn open(path: &Path) -> Result<Option<File>, StorageError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        // A pipe in its place must not hold us up.
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("open", path)(error)),
+    }
+}
+
+/// 32 bytes of the system's random numbers, never before it has gathered enough of them.
+fn random_seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    if rustix::rand::getrandom(&mut seed, GetRandomFlags::NONBLOCK) == Err(rustix::io::Errno::AGAIN)
+    {
+        log::info!("waiting for the system to gather random numbers for the identity");
+    }
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+    use crate::daemon::testdir::TestDir;
+
+    #[test]
+    fn identity_is_made_once_and_kept_private() {
+        let scratch = TestDir::new();
+        assert!(load(scratch.path()).unwrap().is_none());
+        let made = load_or_create(scratch.path()).unwrap();
+        let path = scratch.path().join(IDENTITY);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let again = load_or_create(scratch.path()).unwrap();
+        assert_eq!(made.public(), again.public());
+        let other = TestDir::new();
+        let others = load_or_create(other.path()).unwrap();
+        assert_ne!(made.public(), others.public());
+    }
+
+    #[test]
+    fn file_is_the_standard_encoding() {
+        let scratch = TestDir::new();
+        let made = load_or_create(scratch.path()).unwrap();
+        let bytes = std::fs::read(scratch.path().join(IDENTITY)).unwrap();
+        // Key type Ed25519, then 64 bytes: the secret and the public half.
+        assert_eq!(bytes.get(..4).unwrap(), [0x08, 0x01, 0x12, 0x40]);
+        let public = made.public().try_into_ed25519().unwrap().to_bytes();
+        assert_eq!(bytes.get(36..).unwrap(), public);
+    }
+
+    #[test]
+    fn identity_open_to_others_is_refused() {
+        for mode in [0o640, 0o604, 0o620, 0o610] {
+            let scratch = TestDir::new();
+            load_or_create(scratch.path()).unwrap();
+            let path = scratch.path().join(IDENTITY);
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let error = load_or_create(scratch.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("(mode {mode:04o})")), "{error}");
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn owner_may_make_it_read_only() {
+        let scratch = TestDir::new();
+        load_or_create(scratch.path()).unwrap();
+        let path = scratch.path().join(IDENTITY);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        load_or_create(scratch.path()).unwrap();
+    }
+
+    #[test]
+    fn damaged_identity_is_an_error_and_never_overwritten() {
+        let scratch = TestDir::new();
+        load_or_create(scratch.path()).unwrap();
+        let path = scratch.path().join(IDENTITY);
+        let mut flipped = std::fs::read(&path).unwrap();
+        *flipped.last_mut().unwrap() ^= 1;
+        let long = vec![0; 1025];
+        for damaged in [&b""[..], b"not a key", &flipped, &long] {
+            std::fs::write(&path, damaged).unwrap();
+            let error = load_or_create(scratch.path()).unwrap_err();
+            assert!(
+                matches!(error, StorageError::IdentityCorrupt { .. }),
+                "{error}"
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn directory_in_its_place_is_an_error() {
+        let scratch = TestDir::new();
+        std::fs::create_dir(scratch.path().join(IDENTITY)).unwrap();
+        let error = load_or_create(scratch.path()).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_a_clear_error() {
+        let scratch = TestDir::new();
+        // A directory that is not empty stands where the new file is written: it fails for root, too.
+        let in_the_way = scratch.path().join("identity.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(in_the_way.join("x"), "").unwrap();
+        let error = load_or_create(scratch.path()).unwrap_err().to_string();
+        let start = format!(
+            "cannot create the identity {}: ",
+            scratch.path().join(IDENTITY).display()
+        );
+        assert!(error.starts_with(&start), "{error}");
+    }
+}

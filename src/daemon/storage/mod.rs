@@ -1,0 +1,286 @@
+//! The data directory: what survives a restart.
+//!
+//! | file | what | written |
+//! |---|---|---|
+//! | `lock` | held by the one process that may write here, with its pid | at start |
+//! | `identity` | the private key, in libp2p's protobuf encoding, mode 0600 | once, never again |
+//! | `state` | record sequence, highest time, known peers: [`State`] | on change, at most once a minute |
+//! | `state.corrupt` | a `state` that could not be read, for a person | when it was found |
+//!
+//! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so that a crash or
+//! a full disk leaves the old one. An identity that cannot be used is an error and is never overwritten: the
+//! key is the peer, and only a person can decide to be another one.
+
+mod codec;
+mod file;
+mod identity;
+mod state;
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use libp2p::PeerId;
+use libp2p::identity::Keypair;
+use rustix::fs::{FlockOperation, flock};
+
+pub use self::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, StateFile};
+
+const LOCK: &str = "lock";
+
+/// A data directory that this process alone may write to, for as long as the value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Open is locked: the system releases it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if need be (mode 0700, parents too) and locks it. Never waits.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be written.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let in_dir = |doing| StorageError::io(doing, path);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(in_dir("create the data directory"))?;
+        let lock_path = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(StorageError::io("open", &lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(StorageError::Locked {
+                    dir: path.to_path_buf(),
+                    pid: pid_in(&lock),
+                });
+            }
+            Err(error) => return Err(StorageError::io("lock", &lock_path)(error.into())),
+        }
+        write_pid(&mut lock).map_err(StorageError::io("write to", &lock_path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The key of this peer: read, or made if there is none yet.
+    ///
+    /// Waits for the system's random numbers if it has to (early after the start of a small device), and says
+    /// so in the log.
+    ///
+    /// # Errors
+    /// If the file is damaged, open to others, or cannot be written.
+    pub fn identity(&self) -> Result<Keypair, StorageError> {
+        identity::load_or_create(&self.path)
+    }
+
+    /// The state of the last run; an empty one if there is none. One that cannot be understood is moved aside
+    /// with a warning.
+    ///
+    /// # Errors
+    /// If the file is there and the system does not let us read it.
+    pub fn state(&self) -> Result<StateFile, StorageError> {
+        StateFile::load(&self.path)
+    }
+}
+
+/// The peer id of the identity in `dir`. Takes no lock: a daemon may run there.
+///
+/// # Errors
+/// [`StorageError::NoIdentity`] if no daemon ever ran there, others as [`DataDir::identity`].
+pub fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
+    match identity::load(dir)? {
+        Some(keypair) => Ok(keypair.public().to_peer_id()),
+        None => Err(StorageError::NoIdentity {
+            dir: dir.to_path_buf(),
+        }),
+    }
+}
+
+/// Why the data directory cannot be used. Each one is a sentence for a person; the exit code is 1.
+#[derive(Debug)]
+pub enum StorageError {
+    /// Another process holds the directory.
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, if it has written its id yet.
+        pid: Option<u32>,
+    },
+    /// There is no identity in the directory.
+    NoIdentity {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Group or others have a right to the identity.
+    IdentityOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The identity is no private key that we can use.
+    IdentityCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system refused.
+    Io {
+        /// What we were about to do, as a verb.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Its answer.
+        error: io::Error,
+    },
+}
+
+impl StorageError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Io { doing, path, error }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { dir, pid } => {
+                write!(f, "another oc-discovery runs on {}", dir.display())?;
+                if let Some(pid) = pid {
+                    write!(f, " (pid {pid})")?;
+                }
+                f.write_str(": stop it, or give another --data-dir")
+            }
+            Self::NoIdentity { dir } => write!(
+                f,
+                "there is no identity in {}: start a daemon on it first, or give another --data-dir",
+                dir.display()
+            ),
+            Self::IdentityOpen { path, mode } => write!(
+                f,
+                "{path} holds the private key, and others than its owner have rights to it (mode {mode:04o}): \
+                 run `chmod 600 {path}`",
+                path = path.display()
+            ),
+            Self::IdentityCorrupt { path, reason } => write!(
+                f,
+                "{path} is no usable private key ({reason}): restore it, or move it away to become a new peer",
+                path = path.display()
+            ),
+            Self::Io { doing, path, error } => {
+                write!(f, "cannot {doing} {}: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The process that holds the lock. The file may still be empty, or hold the pid of the one before.
+fn pid_in(lock: &File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::daemon::testdir::TestDir;
+
+    #[test]
+    fn new_directory_is_for_its_owner_alone() {
+        let scratch = TestDir::new();
+        let path = scratch.path().join("a/b");
+        DataDir::open(&path).unwrap();
+        for dir in [&path, &scratch.path().join("a")] {
+            let mode = std::fs::metadata(dir).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn second_opener_is_told_who_has_it() {
+        let scratch = TestDir::new();
+        let first = DataDir::open(scratch.path()).unwrap();
+        // A lock belongs to an open file: the same process is refused as another one would be.
+        let error = DataDir::open(scratch.path()).unwrap_err();
+        let own = std::process::id();
+        assert!(matches!(error, StorageError::Locked { pid: Some(pid), .. } if pid == own));
+        let expected = format!(
+            "another oc-discovery runs on {} (pid {own}): stop it, or give another --data-dir",
+            scratch.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+        drop(first);
+        DataDir::open(scratch.path()).unwrap();
+    }
+
+    #[test]
+    fn longer_pid_of_an_earlier_process_leaves_nothing_behind() {
+        let scratch = TestDir::new();
+        std::fs::write(scratch.path().join(LOCK), "999999999999\n").unwrap();
+        DataDir::open(scratch.path()).unwrap();
+        let text = std::fs::read_to_string(scratch.path().join(LOCK)).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn file_in_the_place_of_the_directory_is_a_clear_error() {
+        let scratch = TestDir::new();
+        let path = scratch.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let error = DataDir::open(&path).unwrap_err().to_string();
+        let start = format!("cannot create the data directory {}: ", path.display());
+        assert!(error.starts_with(&start), "{error}");
+    }
+
+    #[test]
+    fn peer_id_is_read_while_the_daemon_runs() {
+        let scratch = TestDir::new();
+        assert!(matches!(
+            peer_id_in(scratch.path()),
+            Err(StorageError::NoIdentity { .. })
+        ));
+        let dir = DataDir::open(scratch.path()).unwrap();
+        let keypair = dir.identity().unwrap();
+        let id = peer_id_in(scratch.path()).unwrap();
+        assert_eq!(id, keypair.public().to_peer_id());
+    }
+}

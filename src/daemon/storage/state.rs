@@ -1,0 +1,421 @@
+//! What the process learned, in the file `state` ([`codec`](super::codec) has its format).
+//!
+//! Flash wears out, so the file is written only on change and at most once a minute. What must hold after a
+//! crash all the same:
+//!
+//! - *No sequence is used twice.* A record's sequence is max(last + 1, now in ms), so it grows with time, and
+//!   writing each one would mean a write for each record. Instead each write reserves an hour of sequences: the
+//!   file names one that is not used yet, and a record above it waits for the next reservation. After a crash
+//!   the process goes on above the whole reservation, after an orderly end above the last one used. This write
+//!   alone does not wait for its minute; it comes once an hour, or when the wall clock leaps. If it fails, the
+//!   record is signed all the same: its sequence could only repeat after a crash *and* a clock that fell back.
+//! - *Time does not go back far.* The highest time is a lower bound, so an hour's progress is what counts as
+//!   a change. A crash loses less than that.
+//! - *The known peers are hints*, tried at the next start. Their order means nothing: they are kept sorted, so
+//!   that it makes no change.
+//!
+//! A write that fails is logged and tried again after a minute; the process lives.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::codec::{MAX_FILE_BYTES, decode, encode};
+use super::{StorageError, file};
+use libp2p::{Multiaddr, PeerId};
+
+/// Natives that are remembered.
+pub const MAX_NATIVES: usize = 8;
+/// Indexers that are remembered.
+pub const MAX_INDEXERS: usize = 64;
+/// Addresses of each of them.
+pub const MAX_ADDRS: usize = 4;
+
+/// A longer address is not remembered.
+pub(super) const MAX_ADDR_BYTES: usize = 128;
+const STATE: &str = "state";
+const CORRUPT: &str = "state.corrupt";
+
+/// At most one write in this time, in milliseconds.
+const WRITE_INTERVAL_MS: u64 = 60_000;
+/// Sequences that one write reserves; they grow by one a millisecond.
+const SEQUENCE_RESERVE: u64 = 3_600_000;
+/// The highest time has to grow by this much to be worth a write, in milliseconds.
+const TIME_STEP_MS: u64 = 3_600_000;
+
+/// What survives a restart, beside the identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The last sequence that a signed record of ours carried; 0: none.
+    pub record_sequence: u64,
+    /// The highest time that could be trusted, in milliseconds since the Unix epoch; 0: none.
+    pub highest_time_ms: u64,
+    /// Natives, sorted by id, at most [`MAX_NATIVES`].
+    pub natives: Vec<KnownPeer>,
+    /// Indexers, sorted by id, at most [`MAX_INDEXERS`].
+    pub indexers: Vec<KnownPeer>,
+}
+
+/// A peer and where it was last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Its id.
+    pub peer: PeerId,
+    /// Its addresses, best first, without `/p2p`, at most [`MAX_ADDRS`].
+    pub addrs: Vec<Multiaddr>,
+}
+
+/// The state, and the file that follows it. `now` is the boot time in milliseconds
+/// ([`boottime`](crate::daemon::clock::boottime)).
+#[derive(Debug)]
+pub struct StateFile {
+    dir: PathBuf,
+    state: State,
+    /// What the file has; `None` if there is none.
+    saved: Option<State>,
+    last_attempt: Option<u64>,
+    /// Whether that attempt failed.
+    failed: bool,
+}
+
+impl StateFile {
+    pub(super) fn load(dir: &Path) -> Result<Self, StorageError> {
+        let path = dir.join(STATE);
+        let saved = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => {
+                let bytes = opened
+                    .and_then(|file| file::read_at_most(&file, MAX_FILE_BYTES))
+                    .map_err(StorageError::io("read", &path))?;
+                let decoded = match bytes {
+                    Some(bytes) => decode(&bytes).map_err(|error| error.to_string()),
+                    None => Err(format!("longer than {MAX_FILE_BYTES} bytes")),
+                };
+                decoded.map_err(|reason| move_aside(dir, &reason)).ok()
+            }
+        };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            state: saved.clone().unwrap_or_default(),
+            saved,
+            last_attempt: None,
+            failed: false,
+        })
+    }
+
+    /// The state as it is now.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The sequence of a record that is about to be signed: max(last + 1, `wall_ms`). It is reserved in the
+    /// file when this returns, or a warning is in the log.
+    pub fn next_sequence(&mut self, wall_ms: u64, now: u64) -> u64 {
+        let sequence = self.state.record_sequence.saturating_add(1).max(wall_ms);
+        self.state.record_sequence = sequence;
+        let reserved = self.saved.as_ref().map_or(0, |saved| saved.record_sequence);
+        let pausing = self.failed && now < self.soonest();
+        if sequence > reserved && !pausing {
+            self.write(now, sequence.saturating_add(SEQUENCE_RESERVE));
+        }
+        sequence
+    }
+
+    /// Takes note of a time that can be trusted, in milliseconds since the Unix epoch.
+    pub fn note_time(&mut self, wall_ms: u64) {
+        self.state.highest_time_ms = self.state.highest_time_ms.max(wall_ms);
+    }
+
+    /// Sets the natives to be remembered. Of too many, the first are kept.
+    pub fn set_natives(&mut self, natives: Vec<KnownPeer>) {
+        self.state.natives = bounded(natives, MAX_NATIVES);
+    }
+
+    /// Sets the indexers to be remembered. Of too many, the first are kept.
+    pub fn set_indexers(&mut self, indexers: Vec<KnownPeer>) {
+        self.state.indexers = bounded(indexers, MAX_INDEXERS);
+    }
+
+    /// When the file has to be written next, as boot time: [`save_if_due`](Self::save_if_due) then. `None` if
+    /// nothing changed.
+    pub fn due(&self) -> Option<u64> {
+        self.changed().then(|| self.soonest())
+    }
+
+    /// Writes the file if something changed and the last attempt is a minute ago.
+    pub fn save_if_due(&mut self, now: u64) {
+        if self.due().is_some_and(|due| now >= due) {
+            let reserved = self.state.record_sequence.saturating_add(SEQUENCE_RESERVE);
+            self.write(now, reserved);
+        }
+    }
+
+    /// Writes the file as it is, with no reservation. For an orderly end: no record may be signed after it.
+    pub fn flush(&mut self, now: u64) {
+        if self.saved.as_ref() != Some(&self.state) {
+            self.write(now, self.state.record_sequence);
+        }
+    }
+
+    /// When the next attempt may be.
+    fn soonest(&self) -> u64 {
+        self.last_attempt
+            .map_or(0, |last| last.saturating_add(WRITE_INTERVAL_MS))
+    }
+
+    /// Whether the file lacks something that is worth a write.
+    fn changed(&self) -> bool {
+        let State {
+            record_sequence,
+            highest_time_ms,
+            natives,
+            indexers,
+        } = &self.state;
+        let none = State::default();
+        let saved = self.saved.as_ref().unwrap_or(&none);
+        *record_sequence > saved.record_sequence
+            || *highest_time_ms >= saved.highest_time_ms.saturating_add(TIME_STEP_MS)
+            || *natives != saved.natives
+            || *indexers != saved.indexers
+    }
+
+    fn write(&mut self, now: u64, record_sequence: u64) {
+        self.last_attempt = Some(now);
+        let state = State {
+            record_sequence,
+            ..self.state.clone()
+        };
+        let written = encode(&state)
+            .map_err(io::Error::other)
+            .and_then(|bytes| file::replace(&self.dir, STATE, &bytes));
+        self.failed = written.is_err();
+        match written {
+            Ok(()) => self.saved = Some(state),
+            Err(error) => log::warn!(
+                "cannot write {}: {error}; the next attempt is in a minute",
+                self.dir.join(STATE).display()
+            ),
+        }
+    }
+}
+
+/// Keeps what cannot be read for a person, and goes on without it.
+fn move_aside(dir: &Path, reason: &str) {
+    let (from, to) = (dir.join(STATE), dir.join(CORRUPT));
+    match std::fs::rename(&from, &to) {
+        Ok(()) => log::warn!(
+            "{} is damaged ({reason}): it is now {}, and the last run is forgotten",
+            from.display(),
+            to.display()
+        ),
+        Err(error) => log::warn!(
+            "{} is damaged ({reason}) and cannot be moved aside: {error}; the last run is forgotten",
+            from.display()
+        ),
+    }
+}
+
+/// Within the bounds, and sorted by id.
+pub(super) fn bounded(mut peers: Vec<KnownPeer>, max: usize) -> Vec<KnownPeer> {
+    peers.truncate(max);
+    for known in &mut peers {
+        known.addrs.retain(|addr| addr.len() <= MAX_ADDR_BYTES);
+        known.addrs.truncate(MAX_ADDRS);
+    }
+    peers.sort_by_key(|known| known.peer.to_bytes());
+    peers
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::daemon::testdir::TestDir;
+
+    const HOUR: u64 = 3_600_000;
+    const WALL: u64 = 1_800_000_000_000;
+
+    pub(in super::super) fn known(count: usize) -> Vec<KnownPeer> {
+        let addr = |port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let one = |_| KnownPeer {
+            peer: PeerId::random(),
+            addrs: (1..=4).map(addr).collect(),
+        };
+        bounded((0..count).map(one).collect(), count)
+    }
+
+    fn load(scratch: &TestDir) -> StateFile {
+        StateFile::load(scratch.path()).unwrap()
+    }
+
+    /// Changes whenever the file is written: each write makes a new file.
+    fn inode(scratch: &TestDir) -> Option<u64> {
+        Some(std::fs::metadata(scratch.path().join(STATE)).ok()?.ino())
+    }
+
+    #[test]
+    fn state_survives_an_orderly_restart() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        file.note_time(WALL + 5);
+        file.note_time(WALL);
+        file.set_natives(known(8));
+        file.set_indexers(known(64));
+        assert_eq!(file.next_sequence(WALL, 0), WALL);
+        file.flush(1);
+        let again = load(&scratch);
+        assert_eq!(again.state(), file.state());
+        assert_eq!(again.state().record_sequence, WALL);
+        assert_eq!(again.state().highest_time_ms, WALL + 5);
+        assert_eq!(
+            (again.state().natives.len(), again.state().indexers.len()),
+            (8, 64)
+        );
+    }
+
+    #[test]
+    fn sequence_is_the_time_or_one_more_than_the_last() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        assert_eq!(file.next_sequence(0, 0), 1);
+        assert_eq!(file.next_sequence(WALL, 1), WALL);
+        assert_eq!(file.next_sequence(WALL, 2), WALL + 1);
+        assert_eq!(file.next_sequence(5, 3), WALL + 2);
+    }
+
+    #[test]
+    fn no_sequence_is_used_twice_after_a_crash() {
+        let scratch = TestDir::new();
+        let mut last = 0;
+        // Each life signs some records and then crashes; the clock stands still or falls back.
+        for (life, records) in [1, 3, 0, 2].into_iter().enumerate() {
+            let mut file = load(&scratch);
+            for _ in 0..records {
+                let sequence = file.next_sequence(WALL - life as u64, 0);
+                assert!(sequence > last, "{sequence} after {last}");
+                last = sequence;
+            }
+        }
+    }
+
+    #[test]
+    fn an_hour_of_sequences_is_reserved_with_one_write() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        file.next_sequence(WALL, 0);
+        let first = inode(&scratch);
+        file.next_sequence(WALL + HOUR, HOUR);
+        assert_eq!(inode(&scratch), first);
+        file.next_sequence(WALL + HOUR + 1, HOUR + 1);
+        assert_ne!(inode(&scratch), first);
+        assert_eq!(load(&scratch).state().record_sequence, WALL + 2 * HOUR + 1);
+    }
+
+    #[test]
+    fn change_is_written_once_a_minute_and_no_sooner() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        assert_eq!(file.due(), None);
+        file.set_indexers(known(1));
+        assert_eq!(file.due(), Some(0));
+        file.save_if_due(1000);
+        assert_eq!(file.due(), None);
+        let first = inode(&scratch);
+        file.set_indexers(known(2));
+        assert_eq!(file.due(), Some(61_000));
+        file.save_if_due(60_999);
+        assert_eq!(inode(&scratch), first);
+        file.save_if_due(61_000);
+        assert_ne!(inode(&scratch), first);
+        assert_eq!(load(&scratch).state().indexers, file.state().indexers);
+    }
+
+    #[test]
+    fn an_hour_of_time_is_a_change_and_less_is_none() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        file.note_time(WALL);
+        file.save_if_due(0);
+        file.note_time(WALL + HOUR - 1);
+        assert_eq!(file.due(), None);
+        file.note_time(WALL + HOUR);
+        assert_eq!(file.due(), Some(60_000));
+    }
+
+    #[test]
+    fn order_of_the_known_peers_is_no_change() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        let mut peers = known(5);
+        file.set_natives(peers.clone());
+        file.save_if_due(0);
+        peers.reverse();
+        file.set_natives(peers);
+        assert_eq!(file.due(), None);
+    }
+
+    #[test]
+    fn what_exceeds_the_bounds_is_cut() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        let mut peers = known(65);
+        let long = format!("/dns4/{}/tcp/1", "x".repeat(128)).parse().unwrap();
+        for known in &mut peers {
+            known.addrs.insert(0, "/ip6/::1/tcp/9".parse().unwrap());
+            known.addrs.insert(0, Multiaddr::clone(&long));
+        }
+        file.set_natives(peers.clone());
+        file.set_indexers(peers);
+        assert_eq!(file.state().natives.len(), MAX_NATIVES);
+        assert_eq!(file.state().indexers.len(), MAX_INDEXERS);
+        for known in &file.state().indexers {
+            assert_eq!(known.addrs.len(), MAX_ADDRS);
+            assert!(!known.addrs.contains(&long));
+        }
+    }
+
+    #[test]
+    fn damaged_file_is_moved_aside_and_the_process_goes_on() {
+        let good = encode(&State::default()).unwrap();
+        let trailing = [&good[..], &[0]].concat();
+        let long = vec![0; 64 * 1024 + 1];
+        let next_version = [0xa1, 0x00, 0x02];
+        let damaged = [
+            &b""[..],
+            b"x",
+            &good[..good.len() - 1],
+            &trailing,
+            &long,
+            &next_version,
+        ];
+        for bytes in damaged {
+            let scratch = TestDir::new();
+            std::fs::write(scratch.path().join(STATE), bytes).unwrap();
+            let mut file = load(&scratch);
+            assert_eq!(file.state(), &State::default());
+            assert_eq!(std::fs::read(scratch.path().join(CORRUPT)).unwrap(), bytes);
+            assert_eq!(inode(&scratch), None);
+            file.next_sequence(WALL, 0);
+            assert!(inode(&scratch).is_some());
+        }
+    }
+
+    #[test]
+    fn failed_write_is_tried_again_after_a_minute() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        // A directory that is not empty stands in the way, for root, too.
+        let in_the_way = scratch.path().join(STATE);
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(in_the_way.join("x"), "").unwrap();
+        assert_eq!(file.next_sequence(WALL, 0), WALL);
+        assert_eq!(file.due(), Some(60_000));
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        assert_eq!(file.next_sequence(WALL, 59_999), WALL + 1);
+        assert_eq!(inode(&scratch), None);
+        file.save_if_due(60_000);
+        assert_eq!(file.due(), None);
+        assert_eq!(load(&scratch).state().record_sequence, WALL + 1 + HOUR);
+    }
+}

@@ -1,0 +1,67 @@
+//! The one executor of the program's one thread.
+//!
+//! libp2p's connections, the resolver's exchanges and the daemon's own tasks all run on it. Its tasks make
+//! progress only inside [`block_on`], so the daemon's loop is the future that is given there.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_io::Timer;
+use smol::LocalExecutor;
+use smol::future::or;
+
+thread_local! {
+    static EXECUTOR: LocalExecutor<'static> = const { LocalExecutor::new() };
+}
+
+/// Runs `future` as a task of its own on this thread. It ends by itself or with the process.
+pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+    EXECUTOR.with(|executor| executor.spawn(future).detach());
+}
+
+/// Drives `future`, every spawned task and the reactor on this thread until `future` is done.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    EXECUTOR.with(|executor| async_io::block_on(executor.run(future)))
+}
+
+/// The output of `future`, or `None` if it takes longer than `limit`. It is dropped then.
+pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    or(async { Some(future.await) }, async {
+        Timer::after(limit).await;
+        None
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+    use std::rc::Rc;
+
+    use smol::future::yield_now;
+
+    use super::*;
+
+    #[test]
+    fn spawned_task_runs_beside_the_main_future() {
+        let done = Rc::new(Cell::new(false));
+        let flag = done.clone();
+        spawn(async move { flag.set(true) });
+        block_on(async {
+            while !done.get() {
+                yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn limit_ends_a_future_that_never_does() {
+        let limit = Duration::from_millis(5);
+        assert_eq!(block_on(within(limit, pending::<()>())), None);
+        assert_eq!(
+            block_on(within(Duration::from_secs(60), async { 1 })),
+            Some(1)
+        );
+    }
+}

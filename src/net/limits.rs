@@ -1,0 +1,319 @@
+//! Who may be connected: limits on connections, as a behaviour that stands first in the derived one, so that it
+//! refuses before any other allocates.
+//!
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured peers; inbound at
+//! most `max_per_peer` for one peer, `max_pending` before their handshake is done and `max_pending_per_source` of
+//! these for one source (an IPv4 address, or the /64 of an IPv6 one). Outbound connections count, but are
+//! refused only at `max`: they are our own wish. A peer whose id is no inlined Ed25519 key is refused.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm, dummy,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::tcp::socket_addr;
+
+/// The numbers of [`Limits`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitsConfig {
+    /// Established connections, both directions together.
+    pub(crate) max: usize,
+    /// Of these, kept for favoured peers.
+    pub(crate) reserved: usize,
+    /// Established inbound connections are refused past this many for one peer, both directions together.
+    pub(crate) max_per_peer: usize,
+    /// Inbound connections whose handshake is not done.
+    pub(crate) max_pending: usize,
+    /// Of these, from one source.
+    pub(crate) max_pending_per_source: usize,
+}
+
+impl LimitsConfig {
+    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer, and 64 pending, 16 for
+    /// one source.
+    pub(crate) fn new(max: usize, reserved: usize) -> Self {
+        Self {
+            max,
+            reserved,
+            max_per_peer: 2,
+            max_pending: 64,
+            max_pending_per_source: 16,
+        }
+    }
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Every slot is taken.
+    Full { max: usize },
+    /// Only slots for favoured peers are left.
+    Reserved { reserved: usize },
+    /// The peer has its share of connections.
+    PerPeer { max: usize },
+    /// Too many handshakes are going on.
+    Pending { max: usize },
+    /// Too many handshakes are going on with this source.
+    PendingPerSource { max: usize },
+    /// The peer id is not an inlined Ed25519 key.
+    Identity,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { max } => write!(f, "all {max} connections are in use"),
+            Self::Reserved { reserved } => write!(
+                f,
+                "the last {reserved} connections are kept for natives and lease holders"
+            ),
+            Self::PerPeer { max } => write!(f, "the peer already has {max} connections"),
+            Self::Pending { max } => write!(f, "{max} handshakes are going on already"),
+            Self::PendingPerSource { max } => {
+                write!(f, "{max} handshakes with this source are going on already")
+            }
+            Self::Identity => write!(f, "the peer id is not an Ed25519 identity"),
+        }
+    }
+}
+
+impl Error for Refused {}
+
+/// True if `peer` is an Ed25519 public key itself: an identity multihash of the 36 bytes of its protobuf form
+/// (libp2p peer id specification).
+pub(crate) fn is_ed25519(peer: &PeerId) -> bool {
+    const IDENTITY: u64 = 0;
+    const PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
+    let hash = peer.as_ref();
+    let digest = hash.digest();
+    hash.code() == IDENTITY && digest.len() == 36 && digest.starts_with(&PREFIX)
+}
+
+/// The behaviour. It talks to nobody: its handler is a dummy.
+pub(crate) struct Limits {
+    config: LimitsConfig,
+    favoured: HashSet<PeerId>,
+    established: usize,
+    per_peer: HashMap<PeerId, usize>,
+    pending: HashMap<ConnectionId, Option<IpAddr>>,
+    refused: u64,
+}
+
+impl Limits {
+    /// No connections yet, and nobody favoured.
+    pub(crate) fn new(config: LimitsConfig) -> Self {
+        Self {
+            config,
+            favoured: HashSet::new(),
+            established: 0,
+            per_peer: HashMap::new(),
+            pending: HashMap::new(),
+            refused: 0,
+        }
+    }
+
+    /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if as many
+    /// peers as there are connections are favoured already.
+    pub(crate) fn favour(&mut self, peer: PeerId) -> bool {
+        if self.favoured.contains(&peer) {
+            return true;
+        }
+        self.favoured.len() < self.config.max && self.favoured.insert(peer)
+    }
+
+    /// Takes the favour back. The peer's connections stay.
+    pub(crate) fn unfavour(&mut self, peer: &PeerId) {
+        self.favoured.remove(peer);
+    }
+
+    /// Established connections.
+    pub(crate) fn used(&self) -> usize {
+        self.established
+    }
+
+    /// Connections there may be.
+    pub(crate) fn capacity(&self) -> usize {
+        self.config.max
+    }
+
+    /// Connections refused since the start, for whatever reason.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn check_pending(&self, source: Option<IpAddr>) -> Result<(), Refused> {
+        let LimitsConfig {
+            max_pending,
+            max_pending_per_source,
+            ..
+        } = self.config;
+        if self.pending.len() >= max_pending {
+            return Err(Refused::Pending { max: max_pending });
+        }
+        let same = self.pending.values().filter(|known| **known == source);
+        if same.count() >= max_pending_per_source {
+            return Err(Refused::PendingPerSource {
+                max: max_pending_per_source,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_inbound(&self, peer: &PeerId) -> Result<(), Refused> {
+        self.check_outbound(peer)?;
+        let LimitsConfig {
+            max,
+            reserved,
+            max_per_peer,
+            ..
+        } = self.config;
+        if self.established + reserved >= max && !self.favoured.contains(peer) {
+            return Err(Refused::Reserved { reserved });
+        }
+        if self.per_peer.get(peer).is_some_and(|n| *n >= max_per_peer) {
+            return Err(Refused::PerPeer { max: max_per_peer });
+        }
+        Ok(())
+    }
+
+    fn check_outbound(&self, peer: &PeerId) -> Result<(), Refused> {
+        if !is_ed25519(peer) {
+            return Err(Refused::Identity);
+        }
+        self.check_full()
+    }
+
+    fn check_full(&self) -> Result<(), Refused> {
+        let max = self.config.max;
+        match self.established < max {
+            true => Ok(()),
+            false => Err(Refused::Full { max }),
+        }
+    }
+
+    fn judge<T>(
+        &mut self,
+        verdict: Result<(), Refused>,
+        granted: T,
+    ) -> Result<T, ConnectionDenied> {
+        verdict.map_err(|refused| {
+            self.refused += 1;
+            ConnectionDenied::new(refused)
+        })?;
+        Ok(granted)
+    }
+}
+
+impl NetworkBehaviour for Limits {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        _: &Multiaddr,
+        remote_addr: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let source = source(remote_addr);
+        let verdict = self.check_full().and_then(|()| self.check_pending(source));
+        self.judge(verdict, ())?;
+        self.pending.insert(connection_id, source);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending.remove(&connection_id);
+        self.judge(self.check_inbound(&peer), dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let verdict = match peer {
+            Some(peer) => self.check_outbound(&peer),
+            None => self.check_full(),
+        };
+        self.judge(verdict, Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.judge(self.check_outbound(&peer), dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, .. }) => {
+                self.established += 1;
+                *self.per_peer.entry(peer_id).or_default() += 1;
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                remaining_established,
+                ..
+            }) => {
+                self.established = self.established.saturating_sub(1);
+                if remaining_established == 0 {
+                    self.per_peer.remove(&peer_id);
+                } else {
+                    self.per_peer.insert(peer_id, remaining_established);
+                }
+            }
+            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.pending.remove(&connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+/// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to itself.
+fn source(remote: &Multiaddr) -> Option<IpAddr> {
+    socket_addr(remote).map(|addr| match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

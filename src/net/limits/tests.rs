@@ -1,0 +1,248 @@
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use libp2p::core::ConnectedPoint;
+use libp2p::identity::Keypair;
+use libp2p::swarm::{self, ListenError, Swarm, SwarmEvent};
+use smol::channel::{Sender, bounded};
+use smol::future::or;
+
+use super::*;
+use crate::net::dns::Resolver;
+use crate::net::executor::{block_on, spawn};
+use crate::net::transport;
+
+const CONFIG: LimitsConfig = LimitsConfig {
+    max: 4,
+    reserved: 2,
+    max_per_peer: 2,
+    max_pending: 3,
+    max_pending_per_source: 2,
+};
+
+fn peer() -> PeerId {
+    Keypair::generate_ed25519().public().to_peer_id()
+}
+
+fn addr() -> Multiaddr {
+    "/ip4/192.0.2.1/tcp/1".parse().unwrap()
+}
+
+fn fresh_id() -> ConnectionId {
+    thread_local!(static LAST: Cell<usize> = const { Cell::new(0) });
+    LAST.set(LAST.get() + 1);
+    ConnectionId::new_unchecked(LAST.get())
+}
+
+fn pend(limits: &mut Limits, remote: &str) -> Result<ConnectionId, Refused> {
+    let id = fresh_id();
+    let remote = remote.parse().unwrap();
+    let denied = limits.handle_pending_inbound_connection(id, &addr(), &remote);
+    denied.map(|()| id).map_err(cause)
+}
+
+fn cause(denied: ConnectionDenied) -> Refused {
+    denied.downcast().unwrap()
+}
+
+fn inbound(limits: &mut Limits, peer: PeerId) -> Result<ConnectionId, Refused> {
+    let id = fresh_id();
+    limits
+        .handle_established_inbound_connection(id, peer, &addr(), &addr())
+        .map_err(cause)?;
+    established(limits, id, peer);
+    Ok(id)
+}
+
+fn outbound(limits: &mut Limits, peer: PeerId) -> Result<ConnectionId, Refused> {
+    let id = fresh_id();
+    limits
+        .handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer)
+        .map_err(cause)?;
+    limits
+        .handle_established_outbound_connection(id, peer, &addr(), Endpoint::Dialer, PortUse::New)
+        .map_err(cause)?;
+    established(limits, id, peer);
+    Ok(id)
+}
+
+fn endpoint() -> ConnectedPoint {
+    ConnectedPoint::Listener {
+        local_addr: addr(),
+        send_back_addr: addr(),
+    }
+}
+
+fn established(limits: &mut Limits, connection_id: ConnectionId, peer_id: PeerId) {
+    limits.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+        peer_id,
+        connection_id,
+        endpoint: &endpoint(),
+        failed_addresses: &[],
+        other_established: 0,
+    }));
+}
+
+fn close(limits: &mut Limits, connection_id: ConnectionId, peer_id: PeerId, left: usize) {
+    limits.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+        peer_id,
+        connection_id,
+        endpoint: &endpoint(),
+        cause: None,
+        remaining_established: left,
+    }));
+}
+
+fn fail(limits: &mut Limits, connection_id: ConnectionId) {
+    limits.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
+        local_addr: &addr(),
+        send_back_addr: &addr(),
+        error: &ListenError::Aborted,
+        connection_id,
+        peer_id: None,
+    }));
+}
+
+#[test]
+fn last_slots_are_for_favoured_peers_only() {
+    let mut limits = Limits::new(CONFIG);
+    let (favoured, later) = (peer(), peer());
+    for _ in 0..2 {
+        inbound(&mut limits, peer()).unwrap();
+    }
+    let refused = Refused::Reserved { reserved: 2 };
+    assert_eq!(inbound(&mut limits, favoured), Err(refused));
+    assert!(limits.favour(favoured) && limits.favour(later));
+    inbound(&mut limits, favoured).unwrap();
+    limits.unfavour(&later);
+    assert_eq!(inbound(&mut limits, later), Err(refused));
+    limits.favour(later);
+    inbound(&mut limits, later).unwrap();
+    let full = Refused::Full { max: 4 };
+    assert_eq!(inbound(&mut limits, favoured), Err(full));
+    assert_eq!(pend(&mut limits, "/ip4/192.0.2.1/tcp/1"), Err(full));
+    assert_eq!(
+        (limits.used(), limits.capacity(), limits.refused()),
+        (4, 4, 4)
+    );
+}
+
+#[test]
+fn closed_connections_free_their_slots() {
+    let mut limits = Limits::new(CONFIG);
+    let peer = peer();
+    let first = inbound(&mut limits, peer).unwrap();
+    let second = inbound(&mut limits, peer).unwrap();
+    limits.favour(peer);
+    assert_eq!(inbound(&mut limits, peer), Err(Refused::PerPeer { max: 2 }));
+    close(&mut limits, first, peer, 1);
+    let third = inbound(&mut limits, peer).unwrap();
+    close(&mut limits, second, peer, 1);
+    close(&mut limits, third, peer, 0);
+    assert_eq!(limits.used(), 0);
+    assert!(limits.per_peer.is_empty());
+}
+
+#[test]
+fn outbound_connections_count_and_are_refused_at_the_maximum_only() {
+    let mut limits = Limits::new(CONFIG);
+    let peer = peer();
+    for _ in 0..4 {
+        outbound(&mut limits, peer).unwrap();
+    }
+    assert_eq!(outbound(&mut limits, peer), Err(Refused::Full { max: 4 }));
+    assert_eq!(limits.used(), 4);
+}
+
+#[test]
+fn pending_handshakes_are_bounded_by_source_and_in_all() {
+    let mut limits = Limits::new(CONFIG);
+    let first = pend(&mut limits, "/ip6/2001:db8::1/tcp/1").unwrap();
+    let second = pend(&mut limits, "/ip6/2001:db8::2/tcp/2").unwrap();
+    let same = pend(&mut limits, "/ip6/2001:db8::3/tcp/3");
+    assert_eq!(same, Err(Refused::PendingPerSource { max: 2 }));
+    pend(&mut limits, "/ip6/2001:db8:0:1::1/tcp/1").unwrap();
+    let more = pend(&mut limits, "/ip4/192.0.2.1/tcp/1");
+    assert_eq!(more, Err(Refused::Pending { max: 3 }));
+
+    fail(&mut limits, first);
+    let peer = peer();
+    limits
+        .handle_established_inbound_connection(second, peer, &addr(), &addr())
+        .unwrap();
+    for _ in 0..2 {
+        pend(&mut limits, "/ip4/192.0.2.1/tcp/1").unwrap();
+    }
+}
+
+#[test]
+fn only_inlined_ed25519_ids_connect() {
+    let ecdsa_like = PeerId::random();
+    assert!(!is_ed25519(&ecdsa_like) && is_ed25519(&peer()));
+    let mut limits = Limits::new(CONFIG);
+    assert_eq!(inbound(&mut limits, ecdsa_like), Err(Refused::Identity));
+    assert_eq!(outbound(&mut limits, ecdsa_like), Err(Refused::Identity));
+    assert_eq!((limits.used(), limits.refused()), (0, 2));
+}
+
+#[test]
+fn favoured_peers_are_bounded() {
+    let mut limits = Limits::new(CONFIG);
+    let first = peer();
+    assert!((0..3).all(|_| limits.favour(peer())) && limits.favour(first));
+    assert!(!limits.favour(peer()) && limits.favour(first));
+    limits.unfavour(&first);
+    assert!(limits.favour(peer()));
+}
+
+fn swarm(config: LimitsConfig) -> Swarm<Limits> {
+    let keypair = Keypair::generate_ed25519();
+    let transport = transport::build(&keypair, None, Resolver::new()).unwrap();
+    let config_of_swarm =
+        swarm::Config::with_executor(spawn).with_idle_connection_timeout(Duration::from_secs(60));
+    let peer = keypair.public().to_peer_id();
+    Swarm::new(transport, Limits::new(config), peer, config_of_swarm)
+}
+
+/// A peer that dials `addr` and stays until what is returned is dropped.
+fn client(addr: &Multiaddr) -> Sender<()> {
+    let mut swarm = swarm(LimitsConfig::new(4, 0));
+    swarm.dial(addr.clone()).unwrap();
+    let (stay, gone) = bounded(1);
+    spawn(or(
+        async move { while swarm.next().await.is_some() {} },
+        async move { _ = gone.recv().await },
+    ));
+    stay
+}
+
+async fn until(swarm: &mut Swarm<Limits>, reached: impl Fn(&Limits) -> bool) {
+    while !reached(swarm.behaviour()) {
+        swarm.next().await;
+    }
+}
+
+#[test]
+fn swarm_refuses_past_the_maximum_and_takes_the_next_when_one_leaves() {
+    block_on(async {
+        let mut server = swarm(LimitsConfig::new(1, 0));
+        let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        server.listen_on(any).unwrap();
+        let Some(SwarmEvent::NewListenAddr { address, .. }) = server.next().await else {
+            panic!("no address");
+        };
+        let first = client(&address);
+        until(&mut server, |limits| limits.used() == 1).await;
+        let _second = client(&address);
+        until(&mut server, |limits| limits.refused() == 1).await;
+
+        drop(first);
+        until(&mut server, |limits| limits.used() == 0).await;
+        let _third = client(&address);
+        until(&mut server, |limits| limits.used() == 1).await;
+        let limits = server.behaviour();
+        assert!(limits.pending.is_empty());
+        assert_eq!((limits.per_peer.len(), limits.refused()), (1, 1));
+    });
+}

@@ -1,0 +1,278 @@
+//! The records this peer keeps for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
+//!
+//! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at most
+//! [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a place; no provider
+//! records. Memory is allocated as it is used. The store judges no signature: what is put has been verified.
+//! Only [`BoundedStore::expire`] ends a record's life.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, hash_map};
+use std::iter;
+use std::time::Instant;
+
+use libp2p::PeerId;
+use libp2p::kad::store::{Error, RecordStore, Result};
+use libp2p::kad::{ProviderRecord, Record, RecordKey};
+
+/// Longest key, in bytes: `/indexer/` or `/node/` and a peer id in base58 take at most 64.
+pub(crate) const MAX_KEY: usize = 80;
+
+/// Longest value, in bytes: the bound of a signed record.
+pub(crate) const MAX_VALUE: usize = 1024;
+
+/// A record store of fixed capacity. When it is full, records with a protected key stay, and of the others the
+/// least recently stored one goes first.
+pub(crate) struct BoundedStore {
+    capacity: usize,
+    slots: HashMap<RecordKey, Slot>,
+    protected: HashSet<RecordKey>,
+    /// Grows with every record stored; orders them by age.
+    stored: u64,
+    refused: u64,
+}
+
+impl BoundedStore {
+    /// An empty store for at most `capacity` records.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            slots: HashMap::new(),
+            protected: HashSet::new(),
+            stored: 0,
+            refused: 0,
+        }
+    }
+
+    /// Keeps the record of `key`, now or later, from being displaced: its subject holds a lease here. False if
+    /// as many keys as the store has places are protected already, or the key is too long.
+    pub(crate) fn protect(&mut self, key: &RecordKey) -> bool {
+        if self.protected.contains(key) {
+            return true;
+        }
+        if self.protected.len() >= self.capacity || key.as_ref().len() > MAX_KEY {
+            return false;
+        }
+        self.protected.insert(key.clone())
+    }
+
+    /// Ends the protection of `key`. Its record stays until it expires or its place is needed.
+    pub(crate) fn unprotect(&mut self, key: &RecordKey) {
+        self.protected.remove(key);
+    }
+
+    /// Removes the records that have expired at `now`; says how many. Protection does not prolong a record's life.
+    pub(crate) fn expire(&mut self, now: Instant) -> usize {
+        let before = self.slots.len();
+        self.slots.retain(|_, slot| !slot.record.is_expired(now));
+        before - self.slots.len()
+    }
+
+    /// Records stored.
+    pub(crate) fn used(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Records that can be stored.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Records that were refused since the start: too large, or every place was taken by a protected one.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn check(&mut self, record: &Record) -> Result<()> {
+        if record.key.as_ref().len() > MAX_KEY || record.value.len() > MAX_VALUE {
+            return Err(Error::ValueTooLarge);
+        }
+        if self.slots.contains_key(&record.key) || self.slots.len() < self.capacity {
+            return Ok(());
+        }
+        let oldest = self
+            .slots
+            .iter()
+            .filter(|(key, _)| !self.protected.contains(*key))
+            .min_by_key(|(_, slot)| slot.order)
+            .map(|(key, _)| key.clone());
+        match oldest.and_then(|key| self.slots.remove(&key)) {
+            Some(_) => Ok(()),
+            None => Err(Error::MaxRecords),
+        }
+    }
+}
+
+/// A stored record and its place in the order of storing.
+pub(crate) struct Slot {
+    record: Record,
+    order: u64,
+}
+
+impl RecordStore for BoundedStore {
+    type RecordsIter<'a> =
+        iter::Map<hash_map::Values<'a, RecordKey, Slot>, fn(&'a Slot) -> Cow<'a, Record>>;
+    type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        self.slots.get(key).map(Slot::borrow)
+    }
+
+    fn put(&mut self, record: Record) -> Result<()> {
+        if let Err(error) = self.check(&record) {
+            self.refused += 1;
+            return Err(error);
+        }
+        self.stored += 1;
+        let order = self.stored;
+        self.slots
+            .insert(record.key.clone(), Slot { record, order });
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        self.slots.remove(key);
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        self.slots.values().map(Slot::borrow)
+    }
+
+    fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
+        Err(Error::MaxProvidedKeys)
+    }
+
+    fn providers(&self, _: &RecordKey) -> Vec<ProviderRecord> {
+        Vec::new()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        iter::empty()
+    }
+
+    fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
+}
+
+impl Slot {
+    fn borrow(&self) -> Cow<'_, Record> {
+        Cow::Borrowed(&self.record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(&name)
+    }
+
+    fn record(name: &str, value: &[u8]) -> Record {
+        Record::new(key(name), value.to_vec())
+    }
+
+    fn filled(names: &[&str]) -> BoundedStore {
+        let mut store = BoundedStore::new(names.len());
+        for name in names {
+            store.put(record(name, b"1")).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn put_replaces_by_key_without_taking_a_place() {
+        let mut store = filled(&["a", "b"]);
+        store.put(record("a", b"2")).unwrap();
+        assert_eq!(store.get(&key("a")).unwrap().value, b"2");
+        assert_eq!((store.used(), store.capacity()), (2, 2));
+        assert_eq!(store.records().count(), 2);
+        store.remove(&key("a"));
+        assert!(store.get(&key("a")).is_none());
+    }
+
+    #[test]
+    fn full_store_lets_the_least_recently_stored_go() {
+        let mut store = filled(&["a", "b"]);
+        store.put(record("a", b"2")).unwrap();
+        store.put(record("c", b"1")).unwrap();
+        assert!(store.get(&key("b")).is_none());
+        assert!(store.get(&key("a")).is_some() && store.get(&key("c")).is_some());
+        assert_eq!((store.used(), store.refused()), (2, 0));
+    }
+
+    #[test]
+    fn protected_records_stay_and_a_store_full_of_them_refuses() {
+        let mut store = filled(&["a", "b"]);
+        assert!(store.protect(&key("a")) && store.protect(&key("b")));
+        assert!(matches!(
+            store.put(record("c", b"1")),
+            Err(Error::MaxRecords)
+        ));
+        assert_eq!((store.used(), store.refused()), (2, 1));
+
+        store.unprotect(&key("b"));
+        store.put(record("c", b"1")).unwrap();
+        assert!(store.get(&key("a")).is_some() && store.get(&key("b")).is_none());
+    }
+
+    #[test]
+    fn protected_keys_are_bounded_by_the_capacity() {
+        let mut store = BoundedStore::new(1);
+        assert!(store.protect(&key("a")) && store.protect(&key("a")));
+        assert!(!store.protect(&key("b")));
+        store.unprotect(&key("a"));
+        assert!(store.protect(&key("b")));
+    }
+
+    #[test]
+    fn key_protected_ahead_of_its_record_finds_a_place_in_a_full_store() {
+        let mut store = filled(&["a", "b"]);
+        store.protect(&key("a"));
+        store.protect(&key("late"));
+        store.put(record("late", b"1")).unwrap();
+        assert!(store.get(&key("late")).is_some() && store.get(&key("a")).is_some());
+    }
+
+    #[test]
+    fn oversized_records_are_refused_and_displace_nothing() {
+        let mut store = filled(&["a"]);
+        let long_key = "k".repeat(MAX_KEY + 1);
+        for bad in [record("b", &[0; MAX_VALUE + 1]), record(&long_key, b"1")] {
+            assert!(matches!(store.put(bad), Err(Error::ValueTooLarge)));
+        }
+        assert!(!store.protect(&key(&long_key)));
+        assert_eq!((store.used(), store.refused()), (1, 2));
+        store.put(record(&long_key[1..], &[0; MAX_VALUE])).unwrap();
+    }
+
+    #[test]
+    fn expire_removes_at_the_exact_instant_protected_or_not() {
+        let now = Instant::now();
+        let mut store = filled(&["forever"]);
+        store.capacity = 3;
+        for (name, life) in [("ends", 1), ("lives", 2)] {
+            let mut record = record(name, b"1");
+            record.expires = Some(now + Duration::from_secs(life));
+            store.put(record).unwrap();
+        }
+        store.protect(&key("ends"));
+        assert_eq!(store.expire(now), 0);
+        assert_eq!(store.expire(now + Duration::from_secs(1)), 1);
+        assert!(store.get(&key("ends")).is_none());
+        assert_eq!(store.used(), 2);
+    }
+
+    #[test]
+    fn no_provider_records_and_no_place_at_capacity_zero() {
+        let mut store = BoundedStore::new(0);
+        assert!(matches!(
+            store.put(record("a", b"1")),
+            Err(Error::MaxRecords)
+        ));
+        let provider = ProviderRecord::new(key("a"), PeerId::random(), Vec::new());
+        assert!(store.add_provider(provider).is_err());
+        assert!(store.providers(&key("a")).is_empty());
+        assert_eq!(store.provided().count(), 0);
+    }
+}

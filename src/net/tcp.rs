@@ -1,0 +1,372 @@
+//! TCP for libp2p on `async-io`: libp2p's own TCP transport comes with tokio only.
+//!
+//! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the addresses of the
+//! interfaces, reads them again every minute and reports what has come and gone; an accept that fails pauses its
+//! listener instead of spinning; a connect takes at most 5 s. No thread is started.
+
+mod connection;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_io::{Async, Timer};
+use futures_util::ready;
+use libp2p::Multiaddr;
+use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use connection::connect;
+
+pub(crate) use connection::{CONNECT_TIMEOUT, TcpConnection};
+
+/// How often the interfaces are read for listeners on an unspecified address.
+const INTERFACES_PERIOD: Duration = Duration::from_secs(60);
+
+/// Interface addresses reported for one listener at most.
+const MAX_INTERFACES: usize = 64;
+
+/// How long a listener rests after a failed accept, for instance without a free file descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections the kernel completes ahead of accept.
+const BACKLOG: i32 = 1024;
+
+/// The socket address of `/ip4/…/tcp/…` or `/ip6/…/tcp/…`, with or without `/p2p/…` at the end. `None` for anything
+/// else.
+pub(crate) fn socket_addr(addr: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = addr.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = parts.next()? else {
+        return None;
+    };
+    match (parts.next(), parts.next()) {
+        (None, _) | (Some(Protocol::P2p(_)), None) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}
+
+/// The multiaddress of a TCP socket address.
+pub(crate) fn multiaddr(addr: SocketAddr) -> Multiaddr {
+    Multiaddr::empty()
+        .with(addr.ip().into())
+        .with(Protocol::Tcp(addr.port()))
+}
+
+/// What went wrong, in one sentence.
+#[derive(Debug)]
+pub(crate) enum TcpError {
+    /// The address cannot be listened on.
+    Listen { addr: SocketAddr, source: io::Error },
+    /// The addresses of the interfaces cannot be read.
+    Interfaces { source: io::Error },
+    /// A connection could not be accepted.
+    Accept { source: io::Error },
+    /// A connection could not be made.
+    Connect { addr: SocketAddr, source: io::Error },
+}
+
+impl TcpError {
+    fn source_error(&self) -> &io::Error {
+        match self {
+            Self::Listen { source, .. }
+            | Self::Interfaces { source }
+            | Self::Accept { source }
+            | Self::Connect { source, .. } => source,
+        }
+    }
+}
+
+impl fmt::Display for TcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.source_error().kind();
+        match self {
+            Self::Listen { addr, .. } if kind == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {addr}: port {} is in use by another process",
+                addr.port()
+            ),
+            Self::Listen { addr, .. } if kind == io::ErrorKind::AddrNotAvailable => {
+                write!(
+                    f,
+                    "cannot listen on {addr}: no interface of this host has this address"
+                )
+            }
+            Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Interfaces { source } => {
+                write!(f, "cannot read the interface addresses: {source}")
+            }
+            Self::Accept { source } => write!(f, "cannot accept a connection: {source}"),
+            Self::Connect { addr, source } => write!(f, "cannot connect to {addr}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for TcpError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.source_error())
+    }
+}
+
+type Event = TransportEvent<Ready<Result<TcpConnection, TcpError>>, TcpError>;
+
+/// The transport. Listeners are polled in turn.
+pub(crate) struct TcpTransport {
+    listeners: VecDeque<Listener>,
+    events: VecDeque<Event>,
+    interfaces: fn() -> io::Result<Vec<IpAddr>>,
+    period: Duration,
+    reread: Timer,
+    waker: Option<Waker>,
+}
+
+impl TcpTransport {
+    /// A transport without listeners.
+    pub(crate) fn new() -> Self {
+        Self::with_interfaces(interfaces, INTERFACES_PERIOD)
+    }
+
+    fn with_interfaces(interfaces: fn() -> io::Result<Vec<IpAddr>>, period: Duration) -> Self {
+        Self {
+            listeners: VecDeque::new(),
+            events: VecDeque::new(),
+            interfaces,
+            period,
+            reread: Timer::after(period),
+            waker: None,
+        }
+    }
+
+    fn add_listener(&mut self, mut listener: Listener) -> Result<(), TcpError> {
+        let ips = match listener.addr.ip() {
+            ip if ip.is_unspecified() => {
+                (self.interfaces)().map_err(|source| TcpError::Interfaces { source })?
+            }
+            ip => vec![ip],
+        };
+        listener.announce(&ips, &mut self.events);
+        self.listeners.push_back(listener);
+        self.wake();
+        Ok(())
+    }
+
+    /// Looks which interface addresses have come and gone. A failed read changes nothing.
+    fn poll_interfaces(&mut self, cx: &mut Context<'_>) {
+        let everywhere = |listener: &Listener| listener.addr.ip().is_unspecified();
+        if !self.listeners.iter().any(everywhere)
+            || Pin::new(&mut self.reread).poll(cx).is_pending()
+        {
+            return;
+        }
+        self.reread = Timer::after(self.period);
+        if Pin::new(&mut self.reread).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        match (self.interfaces)() {
+            Ok(ips) => {
+                for listener in self.listeners.iter_mut().filter(|l| everywhere(l)) {
+                    listener.announce(&ips, &mut self.events);
+                }
+            }
+            Err(error) => log::warn!("cannot read the interface addresses: {error}"),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Transport for TcpTransport {
+    type Output = TcpConnection;
+    type Error = TcpError;
+    type ListenerUpgrade = Ready<Result<TcpConnection, TcpError>>;
+    type Dial = Pin<Box<dyn Future<Output = Result<TcpConnection, TcpError>> + Send>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<TcpError>> {
+        let Some(addr) = socket_addr(&addr) else {
+            return Err(TransportError::MultiaddrNotSupported(addr));
+        };
+        Listener::bind(id, addr)
+            .map_err(|source| TcpError::Listen { addr, source })
+            .and_then(|listener| self.add_listener(listener))
+            .map_err(TransportError::Other)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let before = self.listeners.len();
+        self.listeners.retain(|listener| listener.id != id);
+        let removed = self.listeners.len() < before;
+        if removed {
+            self.events.push_back(TransportEvent::ListenerClosed {
+                listener_id: id,
+                reason: Ok(()),
+            });
+            self.wake();
+        }
+        removed
+    }
+
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<TcpError>> {
+        match socket_addr(&addr) {
+            Some(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => {
+                Ok(Box::pin(async move {
+                    let connected = connect(addr).await;
+                    connected.map_err(|source| TcpError::Connect { addr, source })
+                }))
+            }
+            _ => Err(TransportError::MultiaddrNotSupported(addr)),
+        }
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
+        let this = self.get_mut();
+        this.poll_interfaces(cx);
+        if let Some(event) = this.events.pop_front() {
+            return Poll::Ready(event);
+        }
+        for _ in 0..this.listeners.len() {
+            // The next call begins with another listener: a busy one does not starve the rest.
+            this.listeners.rotate_left(1);
+            let Some(listener) = this.listeners.back_mut() else {
+                break;
+            };
+            if let Poll::Ready(event) = listener.poll(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        this.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+struct Listener {
+    id: ListenerId,
+    socket: Async<TcpListener>,
+    /// What it is bound to.
+    addr: SocketAddr,
+    /// What has been reported for it.
+    reported: Vec<IpAddr>,
+    pause: Option<Timer>,
+}
+
+impl Listener {
+    fn bind(id: ListenerId, addr: SocketAddr) -> io::Result<Self> {
+        let family = match addr {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        if addr.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        // A restarted daemon gets its port back although old connections linger in TIME_WAIT.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &addr)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Self::new(id, TcpListener::from(socket))
+    }
+
+    fn new(id: ListenerId, socket: TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            id,
+            addr: socket.local_addr()?,
+            socket: Async::new(socket)?,
+            reported: Vec::new(),
+            pause: None,
+        })
+    }
+
+    /// Reports the difference between `ips`, as far as this listener is reachable there, and what it reported before.
+    fn announce(&mut self, ips: &[IpAddr], events: &mut VecDeque<Event>) {
+        let listener_id = self.id;
+        let mut now = Vec::new();
+        for ip in ips.iter().filter(|ip| ip.is_ipv4() == self.addr.is_ipv4()) {
+            if now.len() < MAX_INTERFACES && !now.contains(ip) {
+                now.push(*ip);
+            }
+        }
+        for ip in self.reported.iter().filter(|ip| !now.contains(ip)) {
+            events.push_back(TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr: multiaddr(SocketAddr::new(*ip, self.addr.port())),
+            });
+        }
+        for ip in now.iter().filter(|ip| !self.reported.contains(ip)) {
+            events.push_back(TransportEvent::NewAddress {
+                listener_id,
+                listen_addr: multiaddr(SocketAddr::new(*ip, self.addr.port())),
+            });
+        }
+        self.reported = now;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(pause) = &mut self.pause {
+            ready!(Pin::new(pause).poll(cx));
+            self.pause = None;
+        }
+        loop {
+            match self.socket.get_ref().accept() {
+                Ok((stream, peer)) => return Poll::Ready(self.incoming(stream, peer)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(self.socket.poll_readable(cx)) {
+                        return Poll::Ready(self.failed(error));
+                    }
+                }
+                Err(error) => return Poll::Ready(self.failed(error)),
+            }
+        }
+    }
+
+    fn incoming(&self, stream: TcpStream, peer: SocketAddr) -> Event {
+        let local = stream.local_addr().unwrap_or(self.addr);
+        let connection = Async::new(stream).and_then(TcpConnection::new);
+        TransportEvent::Incoming {
+            listener_id: self.id,
+            upgrade: ready(connection.map_err(|source| TcpError::Accept { source })),
+            local_addr: multiaddr(local),
+            send_back_addr: multiaddr(peer),
+        }
+    }
+
+    fn failed(&mut self, source: io::Error) -> Event {
+        self.pause = Some(Timer::after(ACCEPT_PAUSE));
+        TransportEvent::ListenerError {
+            listener_id: self.id,
+            error: TcpError::Accept { source },
+        }
+    }
+}
+
+/// The addresses of this host's interfaces. Link-local IPv6 ones are left out: without a zone nobody can dial them.
+fn interfaces() -> io::Result<Vec<IpAddr>> {
+    let mut ips: Vec<IpAddr> = if_addrs::get_if_addrs()?.iter().map(|i| i.ip()).collect();
+    ips.retain(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
+    Ok(ips)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use futures_util::task::noop_waker_ref;
+use futures_util::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+
+use super::*;
+use crate::net::executor::{block_on, within};
+use rustix::net::sockopt;
+
+const OPTS: DialOpts = DialOpts {
+    role: Endpoint::Dialer,
+    port_use: PortUse::New,
+};
+
+async fn next(transport: &mut TcpTransport) -> Event {
+    poll_fn(|cx| Pin::new(&mut *transport).poll(cx)).await
+}
+
+fn poll_once(transport: &mut TcpTransport) -> Poll<Event> {
+    Pin::new(transport).poll(&mut Context::from_waker(noop_waker_ref()))
+}
+
+async fn listen(transport: &mut TcpTransport, addr: &str) -> Multiaddr {
+    transport
+        .listen_on(ListenerId::next(), addr.parse().unwrap())
+        .unwrap();
+    next(transport).await.into_new_address().unwrap()
+}
+
+fn listen_error(transport: &mut TcpTransport, addr: &Multiaddr) -> TcpError {
+    match transport.listen_on(ListenerId::next(), addr.clone()) {
+        Err(TransportError::Other(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bytes_go_both_ways_over_ipv4_and_ipv6() {
+    block_on(async {
+        for addr in ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"] {
+            let mut transport = TcpTransport::new();
+            let addr = listen(&mut transport, addr).await;
+            let mut out = transport.dial(addr.clone(), OPTS).unwrap().await.unwrap();
+            let (upgrade, from) = next(&mut transport).await.into_incoming().unwrap();
+            let local = out.socket.get_ref().local_addr().unwrap();
+            assert_eq!(socket_addr(&from), Some(local));
+            let mut inc = upgrade.await.unwrap();
+            let mut got = [0; 4];
+            for _ in 0..3 {
+                out.write_all(b"ping").await.unwrap();
+                inc.read_exact(&mut got).await.unwrap();
+                assert_eq!(&got, b"ping");
+                inc.write_all(b"pong").await.unwrap();
+                out.read_exact(&mut got).await.unwrap();
+                assert_eq!(&got, b"pong");
+            }
+            out.close().await.unwrap();
+            let end = within(Duration::from_secs(5), inc.read(&mut got)).await;
+            assert_eq!(end.unwrap().unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn read_that_empties_the_socket_waits_for_the_reactor_before_the_next() {
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
+        let mut out = transport.dial(addr, OPTS).unwrap().await.unwrap();
+        let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
+        let mut inc = upgrade.await.unwrap();
+        for (sent, drained) in [(&b"full"[..], false), (b"few", true), (b"full", false)] {
+            out.write_all(sent).await.unwrap();
+            assert_eq!(inc.read(&mut [0; 4]).await.unwrap(), sent.len());
+            assert_eq!(inc.drained, drained);
+        }
+        assert!(
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut inc).poll_read(cx, &mut [0; 4])))
+                .await
+                .is_pending()
+        );
+        assert!(inc.drained);
+    });
+}
+
+#[test]
+fn connections_have_nodelay_and_keepalive() {
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
+        let out = transport.dial(addr, OPTS).unwrap().await.unwrap();
+        let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
+        for connection in [out, upgrade.await.unwrap()] {
+            let stream = connection.socket.get_ref();
+            assert!(stream.nodelay().unwrap());
+            assert!(sockopt::socket_keepalive(stream).unwrap());
+        }
+    });
+}
+
+#[test]
+fn port_in_use_is_said_in_one_sentence() {
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
+        let port = socket_addr(&addr).unwrap().port();
+        assert_eq!(
+            listen_error(&mut transport, &addr).to_string(),
+            format!("cannot listen on 127.0.0.1:{port}: port {port} is in use by another process")
+        );
+        let foreign = "/ip4/192.0.2.1/tcp/0".parse().unwrap();
+        assert_eq!(
+            listen_error(&mut transport, &foreign).to_string(),
+            "cannot listen on 192.0.2.1:0: no interface of this host has this address"
+        );
+    });
+}
+
+#[test]
+fn ipv6_listener_leaves_the_ipv4_port_free() {
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        let six = Listener::bind(ListenerId::next(), "[::]:0".parse().unwrap()).unwrap();
+        let port = six.addr.port();
+        listen(&mut transport, &format!("/ip4/127.0.0.1/tcp/{port}")).await;
+    });
+}
+
+#[test]
+fn unsupported_addresses_are_handed_back() {
+    let mut transport = TcpTransport::new();
+    for addr in [
+        "/ip4/127.0.0.1/udp/1/quic-v1",
+        "/dns4/localhost/tcp/1",
+        "/ip4/127.0.0.1/tcp/1/ws",
+        "/ip4/127.0.0.1/tcp/0",
+        "/ip4/0.0.0.0/tcp/1",
+    ] {
+        let addr: Multiaddr = addr.parse().unwrap();
+        let Err(TransportError::MultiaddrNotSupported(back)) = transport.dial(addr.clone(), OPTS)
+        else {
+            panic!("{addr}");
+        };
+        assert_eq!(back, addr);
+    }
+}
+
+#[test]
+fn refused_connect_names_the_address() {
+    block_on(async {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let dial = TcpTransport::new().dial(multiaddr(addr), OPTS).unwrap();
+        let error = dial.await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("cannot connect to {addr}: ")),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn failed_accept_is_reported_and_pauses_the_listener() {
+    // accept() fails at once on a socket that is bound, but does not listen.
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    rustix::net::bind(&socket, &any).unwrap();
+    let listener = Listener::new(ListenerId::next(), TcpListener::from(socket)).unwrap();
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        transport.add_listener(listener).unwrap();
+        assert!(next(&mut transport).await.is_new_address());
+        let before = Instant::now();
+        assert!(next(&mut transport).await.is_listener_error());
+        assert!(poll_once(&mut transport).is_pending());
+        assert!(next(&mut transport).await.is_listener_error());
+        assert!(before.elapsed() >= ACCEPT_PAUSE);
+    });
+}
+
+#[test]
+fn removed_listener_is_reported_and_its_port_is_free_again() {
+    block_on(async {
+        let mut transport = TcpTransport::new();
+        let id = ListenerId::next();
+        transport
+            .listen_on(id, "/ip4/127.0.0.1/tcp/0".parse().unwrap())
+            .unwrap();
+        let addr = next(&mut transport).await.into_new_address().unwrap();
+        assert!(transport.remove_listener(id) && !transport.remove_listener(id));
+        assert!(matches!(
+            next(&mut transport).await,
+            TransportEvent::ListenerClosed { listener_id, reason: Ok(()) } if listener_id == id
+        ));
+        assert_eq!(listen(&mut transport, &addr.to_string()).await, addr);
+    });
+}
+
+#[test]
+fn unspecified_listener_follows_the_interfaces() {
+    static HOST: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    fn host() -> io::Result<Vec<IpAddr>> {
+        let ips = HOST.lock().unwrap();
+        Ok(ips.iter().map(|ip| ip.parse().unwrap()).collect())
+    }
+    block_on(async {
+        *HOST.lock().unwrap() = vec!["127.0.0.1", "::1", "192.0.2.1"];
+        let mut transport = TcpTransport::with_interfaces(host, Duration::from_millis(5));
+        let first = listen(&mut transport, "/ip4/0.0.0.0/tcp/0").await;
+        let port = socket_addr(&first).unwrap().port();
+        assert_eq!(
+            first,
+            multiaddr(SocketAddr::new([127, 0, 0, 1].into(), port))
+        );
+        let second = next(&mut transport).await.into_new_address().unwrap();
+        assert_eq!(second.to_string(), format!("/ip4/192.0.2.1/tcp/{port}"));
+
+        *HOST.lock().unwrap() = vec!["127.0.0.1", "192.0.2.2"];
+        let gone = next(&mut transport).await.into_address_expired().unwrap();
+        assert_eq!(gone, second);
+        let new = next(&mut transport).await.into_new_address().unwrap();
+        assert_eq!(new.to_string(), format!("/ip4/192.0.2.2/tcp/{port}"));
+    });
+}
+
+#[test]
+fn real_interfaces_include_loopback_and_no_link_local() {
+    let ips = interfaces().unwrap();
+    assert!(ips.iter().any(IpAddr::is_loopback));
+    assert!(
+        !ips.iter()
+            .any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
+    );
+}

@@ -1,0 +1,195 @@
+//! The stack under the swarm: names and TCP, a private network if there is a key, Noise, Yamux.
+//!
+//! Invariants: a connection is authenticated and multiplexed within [`LIMIT`] or it is gone; it carries at most
+//! [`MAX_STREAMS`] streams; with a pre-shared key nothing is said to a peer that does not have it.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{AsyncRead, AsyncWrite};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, Transport, TransportError};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::pnet::{PnetConfig, PreSharedKey};
+use libp2p::{PeerId, noise, yamux};
+
+use super::dns::{DnsTransport, Resolver};
+use super::tcp::TcpTransport;
+
+/// From the first byte, or the name, to the multiplexed connection.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Streams of one connection, both directions together. The peer that opens more loses the connection.
+const MAX_STREAMS: usize = 16;
+
+/// The transport for `keypair`, which with `psk` talks to holders of the same key only. Its futures have to run
+/// inside the executor's `block_on`.
+///
+/// # Errors
+///
+/// If `keypair` cannot sign the key of the Noise handshake.
+pub(crate) fn build(
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    resolver: Resolver,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    build_within(LIMIT, keypair, psk, resolver)
+}
+
+fn build_within(
+    limit: Duration,
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    resolver: Resolver,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let transport = DnsTransport::new(TcpTransport::new(), resolver);
+    match psk {
+        Some(psk) => {
+            let private =
+                transport.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
+            upgraded(limit, keypair, private)
+        }
+        None => upgraded(limit, keypair, transport),
+    }
+}
+
+fn upgraded<T>(
+    limit: Duration,
+    keypair: &Keypair,
+    transport: T,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    Ok(transport
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux)
+        .timeout(limit)
+        .boxed())
+}
+
+/// What a listen or dial error means, in one sentence. libp2p's own text of it leaves out the cause.
+pub(crate) fn sentence(error: &TransportError<io::Error>) -> String {
+    match error {
+        TransportError::Other(error) => error.to_string(),
+        unsupported => unsupported.to_string(),
+    }
+}
+
+/// Reads a key of a private network from a `swarm.key` file, as go-libp2p and Kubo have it.
+///
+/// # Errors
+///
+/// If the file cannot be read or is not of that form.
+pub(crate) fn psk_from_file(path: &Path) -> Result<PreSharedKey, PskError> {
+    let error = |problem| PskError {
+        path: path.to_owned(),
+        problem,
+    };
+    let text = read(path).map_err(|source| error(PskProblem::Read(source)))?;
+    parse_psk(&text).map_err(error)
+}
+
+/// What is wrong with a key file, and how one looks. The key itself is never shown.
+#[derive(Debug)]
+pub(crate) struct PskError {
+    path: PathBuf,
+    problem: PskProblem,
+}
+
+#[derive(Debug)]
+enum PskProblem {
+    Read(io::Error),
+    TooLong,
+    Type,
+    Encoding,
+    Length(usize),
+    Digit(usize),
+}
+
+impl fmt::Display for PskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key file {}: ", self.path.display())?;
+        match &self.problem {
+            PskProblem::Read(error) => return write!(f, "{error}"),
+            PskProblem::TooLong => write!(f, "it is longer than {MAX_KEY_FILE} bytes"),
+            PskProblem::Type => write!(f, "line 1 is not {KEY_TYPE}"),
+            PskProblem::Encoding => write!(f, "line 2 is not {KEY_ENCODING}"),
+            PskProblem::Length(n) => write!(f, "line 3 has {n} characters instead of {KEY_DIGITS}"),
+            PskProblem::Digit(at) => {
+                write!(f, "character {at} of line 3 is not a hexadecimal digit")
+            }
+        }?;
+        write!(
+            f,
+            "; it has three lines: {KEY_TYPE}, {KEY_ENCODING} and {KEY_DIGITS} hexadecimal digits"
+        )
+    }
+}
+
+impl Error for PskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            PskProblem::Read(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+const KEY_TYPE: &str = "/key/swarm/psk/1.0.0/";
+const KEY_ENCODING: &str = "/base16/";
+const KEY_DIGITS: usize = 64;
+const MAX_KEY_FILE: u64 = 1024;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = File::open(path)?;
+    file.take(MAX_KEY_FILE + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and takes signs for digits.
+fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {
+    if u64::try_from(text.len()).is_ok_and(|len| len > MAX_KEY_FILE) {
+        return Err(PskProblem::TooLong);
+    }
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().map(str::trim_end);
+    if lines.next() != Some(KEY_TYPE) {
+        return Err(PskProblem::Type);
+    }
+    if lines.next() != Some(KEY_ENCODING) {
+        return Err(PskProblem::Encoding);
+    }
+    let digits = lines.next().unwrap_or_default();
+    let length = digits.chars().count();
+    if length != KEY_DIGITS {
+        return Err(PskProblem::Length(length));
+    }
+    let mut key = [0; KEY_DIGITS / 2];
+    for (at, digit) in digits.chars().enumerate() {
+        let value = digit
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok());
+        let value = value.ok_or(PskProblem::Digit(at + 1))?;
+        if let Some(byte) = key.get_mut(at / 2) {
+            *byte = *byte << 4 | value;
+        }
+    }
+    Ok(PreSharedKey::new(key))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Checks the codec against `oc-discovery.cddl`, with a validator that shares no code with it.
+//!
+//! What the encoders write validates. What the decoders accept of damaged messages validates. And every value of a
+//! long list, at every key of every map, gets one verdict from decoder and definition; they may differ only where CDDL cannot
+//! say what the decoder asks for.
+
+use libp2p::{core::SignedEnvelope, identity::Keypair};
+use proptest::prelude::*;
+
+use super::{
+    AddrError, DecodeError,
+    cbor::{offer_item, peer_item, written},
+    directory::{decode_request, decode_response, encode_request, encode_response},
+    fixtures::*,
+    heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+    record::{RecordError, open_indexer, open_node, sign_indexer, sign_node},
+};
+use crate::protocol::PeerId;
+
+const DEFINITIONS: &str = include_str!("oc-discovery.cddl");
+
+const INDEXER: (&str, &str) = ("oc-discovery-indexer", "/oc/indexer-record/1");
+const NODE: (&str, &str) = ("oc-discovery-node", "/oc/node-record/1");
+
+fn validate(rule: &str, bytes: &[u8]) -> Result<(), String> {
+    cddl_cat::validate_cbor_bytes(rule, DEFINITIONS, bytes).map_err(|error| error.to_string())
+}
+
+fn signer() -> Keypair {
+    Keypair::ed25519_from_bytes([1; 32]).unwrap()
+}
+
+fn payload((domain, kind): (&str, &str), envelope: &[u8]) -> Vec<u8> {
+    let envelope = SignedEnvelope::from_protobuf_encoding(envelope).unwrap();
+    let (payload, _) = envelope
+        .payload_and_signing_key(domain.into(), kind.as_bytes())
+        .unwrap();
+    payload.to_vec()
+}
+
+fn envelope((domain, kind): (&str, &str), payload: &[u8]) -> Vec<u8> {
+    let envelope = SignedEnvelope::new(&signer(), domain.into(), kind.into(), payload.to_vec());
+    envelope.unwrap().into_protobuf_encoding()
+}
+
+/// What the decoder of a rule says to the bytes.
+fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
+    let opened = |result: Result<_, RecordError>| match result {
+        Ok(_) => Ok(()),
+        Err(RecordError::Payload(error)) => Err(error),
+        // The sample of a peer id is not the signer's; it passed the decoder.
+        Err(RecordError::WrongSubject) => Ok(()),
+        // So did nothing that makes the envelope itself too long: no field of a record may be that long.
+        Err(RecordError::TooLong { length }) => Err(DecodeError::TooLong {
+            field: "envelope",
+            length,
+            limit: 1024,
+        }),
+        Err(error) => panic!("{error}"),
+    };
+    match rule {
+        "beat" => decode_beat(bytes).map(drop),
+        "ack" => decode_ack(bytes).map(drop),
+        "request" => decode_request(bytes).map(drop),
+        "response" => decode_response(bytes).map(drop),
+        "indexer-record" => opened(open_indexer(&envelope(INDEXER, bytes))),
+        "node-record" => opened(open_node(&envelope(NODE, bytes))),
+        _ => panic!("no decoder for {rule}"),
+    }
+}
+
+/// What decoders ask for beyond what CDDL, or the validator, can say.
+fn is_beyond_cddl(error: &DecodeError) -> bool {
+    match error {
+        DecodeError::BadAddr(AddrError::Unreadable | AddrError::NamesPeer) => true,
+        DecodeError::NotEd25519 { .. } | DecodeError::Duplicate { .. } => true,
+        // The sum of all tags.
+        DecodeError::TooLong { field: "tags", .. } => true,
+        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this validator is content
+        // with a part.
+        DecodeError::TooLong { field: "name", .. } => true,
+        // An unknown key may have a value that no envelope has room for.
+        DecodeError::TooLong {
+            field: "envelope", ..
+        } => true,
+        _ => false,
+    }
+}
+
+fn check_agreement(rule: &str, bytes: &[u8]) {
+    let (decoded, validated) = (decode(rule, bytes), validate(rule, bytes));
+    match (&decoded, &validated) {
+        (Ok(()), Ok(())) | (Err(_), Err(_)) => {}
+        (Err(error), Ok(())) if is_beyond_cddl(error) => {}
+        _ => panic!("{rule} {bytes:02x?}: decoder {decoded:?}, definition {validated:?}"),
+    }
+}
+
+fn uint(value: u64) -> Vec<u8> {
+    written(|w| w.u64(value)?.ok())
+}
+
+fn bytes(length: usize) -> Vec<u8> {
+    written(|w| w.bytes(&vec![0; length])?.ok())
+}
+
+fn text(length: usize) -> Vec<u8> {
+    written(|w| w.str(&"a".repeat(length))?.ok())
+}
+
+fn addr(length: usize) -> Vec<u8> {
+    let addr: libp2p::Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(length - 5))
+        .parse()
+        .unwrap();
+    written(|w| w.bytes(addr.as_ref())?.ok())
+}
+
+fn peer() -> Vec<u8> {
+    peer_item(&PeerId::from_bytes([1; 32]))
+}
+
+fn list(count: usize, item: &[u8]) -> Vec<u8> {
+    let mut list = written(|w| w.array(count as u64)?.ok());
+    (0..count).for_each(|_| list.extend_from_slice(item));
+    list
+}
+
+fn tags(count: usize) -> Vec<u8> {
+    written(|w| {
+        w.map(count as u64)?;
+        for i in 0..count {
+            w.str(&i.to_string())?.str("v")?;
+        }
+        w.ok()
+    })
+}
+
+type Entry = (u64, Vec<u8>);
+
+fn map(entries: &[Entry]) -> Vec<u8> {
+    let mut map = written(|w| w.map(entries.len() as u64)?.ok());
+    for (key, value) in entries {
+        map.extend(uint(*key));
+        map.extend(value);
+    }
+    map
+}
+
+/// Values of every type, and at every bound that a field has.
+fn samples() -> Vec<Vec<u8>> {
+    let numbers = [0, 1, 2, 3, 4, 255, 256, 3_600_000, 3_600_001, u64::MAX].map(uint);
+    let byte_strings = [0, 3, 37, 38, 39, 1024, 1025].map(bytes);
+    let texts = [0, 1, 63, 64, 128, 129].map(text);
+    let others = [
+        vec![0x20], // -1
+        written(|w| w.str("A")?.ok()),
+        vec![0xf4],
+        vec![0xf5],
+        vec![0xf6],
+        vec![0xf9, 0x3c, 0x00], // 1.0
+        vec![0xa0],
+        vec![0xa1, 0x01, 0x01],
+        vec![0xa1, 0x61, b'a', 0x01],
+        vec![0x82, 0x01, 0x20],
+        peer(),
+        tags(1),
+        tags(8),
+        tags(9),
+    ];
+    let lists = [0, 1, 2, 3, 4, 5, 8, 9, 16, 17]
+        .into_iter()
+        .flat_map(|count| {
+            let items = [
+                uint(7),
+                bytes(0),
+                bytes(1024),
+                bytes(1025),
+                peer(),
+                addr(64),
+                addr(65),
+                text(1),
+                offer_item(&long_offer(1)),
+            ];
+            items.map(|item| list(count, &item))
+        });
+    let mut samples = Vec::new();
+    samples.extend(numbers);
+    samples.extend(byte_strings);
+    samples.extend(texts);
+    samples.extend(others);
+    samples.extend(lists);
+    samples
+}
+
+/// Each rule with a message that has every key of it.
+fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
+    let addrs = || list(2, &addr(20));
+    let record = || {
+        vec![
+            (0, peer()),
+            (1, uint(1)),
+            (2, uint(2)),
+            (3, uint(3)),
+            (4, addrs()),
+        ]
+    };
+    let node = [record(), vec![(5, text(3)), (6, tags(2))]].concat();
+    vec![
+        (
+            "beat",
+            vec![
+                (0, uint(0)),
+                (1, uint(2)),
+                (2, uint(90_000)),
+                (3, bytes(9)),
+                (4, list(2, &uint(5))),
+                (5, list(2, &peer())),
+            ],
+        ),
+        (
+            "ack",
+            vec![
+                (0, uint(0)),
+                (1, uint(3)),
+                (2, uint(90_000)),
+                (3, list(1, &offer_item(&long_offer(1)))),
+                (4, text(9)),
+                (5, uint(5)),
+                (6, vec![0xf5]),
+            ],
+        ),
+        ("request", vec![(0, uint(0)), (1, uint(4)), (2, uint(2))]),
+        ("request", vec![(0, uint(1)), (1, text(4))]),
+        ("request", vec![(0, uint(2)), (1, peer())]),
+        (
+            "response",
+            vec![
+                (0, uint(0)),
+                (1, list(1, &offer_item(&long_offer(1)))),
+                (2, vec![0xf4]),
+            ],
+        ),
+        (
+            "response",
+            vec![(0, uint(1)), (1, list(1, &bytes(9))), (2, vec![0xf4])],
+        ),
+        ("response", vec![(0, uint(255)), (1, text(9))]),
+        ("indexer-record", record()),
+        ("node-record", node),
+    ]
+}
+
+/// Calls `check` with the message, without each of its keys, with each sample at each of its keys, and with each sample at an
+/// unknown key.
+fn variants(entries: &[Entry], mut check: impl FnMut(&[Entry])) {
+    check(entries);
+    for index in 0..entries.len() {
+        let mut without = entries.to_vec();
+        without.remove(index);
+        check(&without);
+        for sample in samples() {
+            let mut with = entries.to_vec();
+            with[index].1 = sample;
+            check(&with);
+        }
+    }
+    for sample in samples() {
+        let mut more = entries.to_vec();
+        more.insert(1, (100, sample));
+        check(&more);
+    }
+}
+
+#[test]
+fn decoder_and_definition_agree_on_every_value_at_every_key() {
+    for (rule, entries) in full_messages() {
+        let whole = map(&entries);
+        assert_eq!(
+            (decode(rule, &whole), validate(rule, &whole)),
+            (Ok(()), Ok(())),
+            "{rule}"
+        );
+        variants(&entries, |entries| check_agreement(rule, &map(entries)));
+    }
+}
+
+#[test]
+fn decoder_and_definition_agree_on_offers() {
+    let offer = [
+        (0, peer()),
+        (1, list(4, &addr(20))),
+        (2, uint(5)),
+        (3, uint(6)),
+    ];
+    variants(&offer, |offer| {
+        let ack = [
+            (0, uint(0)),
+            (1, uint(1)),
+            (2, uint(5)),
+            (3, list(1, &map(offer))),
+        ];
+        check_agreement("ack", &map(&ack));
+    });
+}
+
+#[test]
+fn decoder_and_definition_refuse_other_keys_than_unsigned_integers() {
+    for (rule, entries) in full_messages() {
+        for key in [[0x61, b'a'].as_slice(), &[0x20], &[0x41, 0], &[0xf5]] {
+            let mut bytes = map(&entries);
+            bytes[0] += 1;
+            bytes.extend_from_slice(key);
+            bytes.push(0);
+            assert!(
+                decode(rule, &bytes).is_err() && validate(rule, &bytes).is_err(),
+                "{rule}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_the_encoders_write_validates(
+        sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
+        clock in any_clock(), request in any_request(), response in any_response(),
+        addrs in any_multiaddrs(8), name in "[a-z0-9.-]{1,63}")
+    {
+        let ttl = std::time::Duration::from_secs(270);
+        let tags = [("room".into(), "12".into())];
+        let indexer = sign_indexer(&signer(), sequence, 1, ttl, &addrs).unwrap();
+        let node = sign_node(&signer(), sequence, 1, ttl, &addrs, &name, &tags).unwrap();
+        let written = [
+            ("beat", encode_beat(sequence, &beat, record.as_deref())),
+            ("ack", encode_ack(sequence, &ack, clock)),
+            ("request", encode_request(&request)),
+            ("response", encode_response(&response)),
+            ("indexer-record", payload(INDEXER, &indexer)),
+            ("node-record", payload(NODE, &node)),
+        ];
+        for (rule, bytes) in written {
+            prop_assert_eq!(validate(rule, &bytes), Ok(()), "{} {:02x?}", rule, bytes);
+        }
+    }
+}
+
+#[test]
+fn what_the_decoders_accept_of_damaged_messages_validates() {
+    for (rule, entries) in full_messages() {
+        let mut accepted = 0;
+        mutations(&map(&entries), |bytes| {
+            if decode(rule, bytes).is_ok() {
+                accepted += 1;
+                assert_eq!(validate(rule, bytes), Ok(()), "{rule} {bytes:02x?}");
+            }
+        });
+        assert!(accepted > 0, "{rule}");
+    }
+}

@@ -1,0 +1,440 @@
+//! `/oc/directory/1.0.0`: one request and one response a stream (PROTOCOL.md).
+//!
+//! A request is at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at most
+//! [`MAX_RESPONSE`]. Records in a response are opaque here; `record` opens them.
+
+use super::{
+    DecodeError,
+    cbor::{Reader, fitting, offer_item, peer_item, required, written},
+    frame::MAX_RESPONSE,
+};
+use crate::protocol::{
+    IndexersAnswer, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN, Name, PeerId, Reason,
+    Want,
+};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Which indexers there are.
+    Indexers {
+        /// How many at most; never more than [`MAX_LIST`].
+        most: u8,
+        /// Why the node asks.
+        want: Want,
+    },
+    /// Who claims this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that nobody can have.
+    FindName(Name),
+    /// The record of this peer.
+    FindPeer(PeerId),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Indexers`].
+    Indexers(Box<IndexersAnswer>),
+    /// To the other two.
+    Records {
+        /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
+        records: Vec<Vec<u8>>,
+        /// There are more than these.
+        more: bool,
+    },
+    /// An error, for a person.
+    Error(Reason),
+}
+
+/// The bytes of a request.
+pub fn encode_request(request: &Request) -> Vec<u8> {
+    written(|w| match request {
+        Request::Indexers { most, want } => {
+            w.map(3)?.u8(0)?.u8(0)?;
+            w.u8(1)?.u8(*most)?;
+            w.u8(2)?.u8(want_code(*want))?.ok()
+        }
+        Request::FindName(name) => w.map(2)?.u8(0)?.u8(1)?.u8(1)?.str(name)?.ok(),
+        Request::FindPeer(peer) => {
+            w.map(2)?.u8(0)?.u8(2)?.u8(1)?;
+            w.writer_mut().extend_from_slice(&peer_item(peer));
+            w.ok()
+        }
+    })
+}
+
+/// The request of these bytes. A count over [`MAX_LIST`], or none, is [`MAX_LIST`].
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
+    match code_of("request", bytes)? {
+        0 => decode_indexers_request(bytes),
+        1 => value_at_1("request", bytes, |r| {
+            let name = r.text("name asked for", MAX_NAME_LEN)?;
+            let name = Name::try_from(name);
+            name.map_err(|_| DecodeError::Malformed {
+                field: "name asked for",
+            })
+        })
+        .map(Request::FindName),
+        2 => value_at_1("request", bytes, |r| r.peer("peer id asked for")).map(Request::FindPeer),
+        code => Err(DecodeError::UnknownCode {
+            field: "request",
+            code,
+        }),
+    }
+}
+
+/// The bytes of a response: of its items, as many as fit a frame. Records that did not fit are told as "more".
+pub fn encode_response(response: &Response) -> Vec<u8> {
+    // The map's head, three keys, the code and a truth value, each one byte.
+    const AROUND: usize = 6;
+    match response {
+        Response::Indexers(answer) => {
+            let offers = answer.offers.iter().map(offer_item);
+            let (list, _) = fitting(MAX_RESPONSE - AROUND, offers);
+            encode_list(0, &list, answer.takes_in)
+        }
+        Response::Records { records, more } => {
+            let items = records
+                .iter()
+                .map(|record| written(|w| w.bytes(record)?.ok()));
+            let (list, count) = fitting(MAX_RESPONSE - AROUND, items);
+            encode_list(1, &list, *more || count < records.len())
+        }
+        Response::Error(reason) => written(|w| w.map(2)?.u8(0)?.u8(255)?.u8(1)?.str(reason)?.ok()),
+    }
+}
+
+/// The response of these bytes. An error's text is cut to [`MAX_REASON_LEN`] bytes.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
+    match code_of("response", bytes)? {
+        0 => {
+            let (offers, takes_in) = decode_list(bytes, "offers", Reader::offer)?;
+            let takes_in = required(takes_in, "response", 2)?;
+            Ok(Response::Indexers(Box::new(IndexersAnswer {
+                offers,
+                takes_in,
+            })))
+        }
+        1 => {
+            let read =
+                |r: &mut Reader<'_>| Ok(r.bytes("signed record", MAX_ENVELOPE_LEN)?.to_vec());
+            let (records, more) = decode_list(bytes, "signed records", read)?;
+            Ok(Response::Records {
+                records: records.into_iter().collect(),
+                more: more.unwrap_or(false),
+            })
+        }
+        255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
+            .map(Response::Error),
+        code => Err(DecodeError::UnknownCode {
+            field: "response",
+            code,
+        }),
+    }
+}
+
+fn encode_list(code: u8, list: &[u8], flag: bool) -> Vec<u8> {
+    written(|w| {
+        w.map(3)?.u8(0)?.u8(code)?;
+        w.u8(1)?.writer_mut().extend_from_slice(list);
+        w.u8(2)?.bool(flag)?.ok()
+    })
+}
+
+/// What the value is: the meaning of the other keys hangs on key 0, which may stand anywhere in the map.
+fn code_of(field: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
+    let mut code = None;
+    Reader::whole(bytes, |r| {
+        r.map(field, |r, key| {
+            match key {
+                0 => code = Some(r.uint(field)?),
+                _ => r.skip(field)?,
+            }
+            Ok(())
+        })
+    })?;
+    required(code, field, 0)
+}
+
+/// The value at key 1, the only one besides the code.
+fn value_at_1<'b, T>(
+    field: &'static str,
+    bytes: &'b [u8],
+    mut read: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut value = None;
+    Reader::whole(bytes, |r| {
+        r.map(field, |r, key| {
+            match key {
+                1 => value = Some(read(r)?),
+                _ => r.skip(field)?,
+            }
+            Ok(())
+        })
+    })?;
+    required(value, field, 1)
+}
+
+fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
+    const FIELD: &str = "request";
+    let (mut most, mut want) = (MAX_LIST as u8, Want::default());
+    Reader::whole(bytes, |r| {
+        r.map(FIELD, |r, key| {
+            match key {
+                1 => most = r.uint("indexers asked for")?.min(MAX_LIST as u64) as u8,
+                2 => want = r.code("want", want_of)?,
+                _ => r.skip(FIELD)?,
+            }
+            Ok(())
+        })
+    })?;
+    Ok(Request::Indexers { most, want })
+}
+
+type List<T> = heapless::Vec<T, MAX_LIST, u8>;
+
+/// The list at key 1 and the truth value at key 2.
+fn decode_list<'b, T>(
+    bytes: &'b [u8],
+    field: &'static str,
+    mut item: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
+) -> Result<(List<T>, Option<bool>), DecodeError> {
+    let (mut list, mut flag) = (None, None);
+    Reader::whole(bytes, |r| {
+        r.map("response", |r, key| {
+            match key {
+                1 => list = Some(r.list(field, &mut item)?),
+                2 => flag = Some(r.boolean("response's key 2")?),
+                _ => r.skip("response")?,
+            }
+            Ok(())
+        })
+    })?;
+    Ok((required(list, "response", 1)?, flag))
+}
+
+/// As many whole characters as a reason holds.
+fn cut(text: &str) -> Reason {
+    let mut reason = Reason::new();
+    for character in text.chars() {
+        if reason.push(character).is_err() {
+            break;
+        }
+    }
+    debug_assert!(reason.len() <= MAX_REASON_LEN);
+    reason
+}
+
+fn want_code(want: Want) -> u8 {
+    match want {
+        Want::Nothing => 0,
+        Want::Lease => 1,
+        Want::OffersFailed => 2,
+    }
+}
+
+fn want_of(code: u64) -> Option<Want> {
+    let wants = [Want::Nothing, Want::Lease, Want::OffersFailed];
+    wants.get(usize::try_from(code).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::fixtures::{any_request, any_response, long_offer, mutations};
+
+    #[test]
+    fn requests_have_the_bytes_of_the_protocol() {
+        let request = Request::Indexers {
+            most: 4,
+            want: Want::OffersFailed,
+        };
+        assert_eq!(encode_request(&request), [0xa3, 0, 0, 1, 4, 2, 2]);
+        let request = Request::FindName(Name::try_from("ab").unwrap());
+        assert_eq!(encode_request(&request), [0xa2, 0, 1, 1, 0x62, b'a', b'b']);
+    }
+
+    #[test]
+    fn what_a_request_leaves_out_has_its_default() {
+        let request = Request::Indexers {
+            most: 16,
+            want: Want::Nothing,
+        };
+        assert_eq!(decode_request(&[0xa1, 0, 0]), Ok(request.clone()));
+        assert_eq!(decode_request(&[0xa2, 0, 0, 1, 0x19, 1, 0]), Ok(request));
+    }
+
+    #[test]
+    fn the_code_may_stand_anywhere() {
+        let name = Name::try_from("a").unwrap();
+        assert_eq!(
+            decode_request(&[0xa2, 1, 0x61, b'a', 0, 1]),
+            Ok(Request::FindName(name))
+        );
+    }
+
+    #[test]
+    fn keys_count_only_where_they_belong() {
+        // Key 2 is "want" in a request for indexers only.
+        let name = Name::try_from("a").unwrap();
+        let bytes = [0xa3, 0, 1, 1, 0x61, b'a', 2, 0x18, 99];
+        assert_eq!(decode_request(&bytes), Ok(Request::FindName(name)));
+        let unknown = DecodeError::UnknownCode {
+            field: "want",
+            code: 99,
+        };
+        assert_eq!(decode_request(&[0xa2, 0, 0, 2, 0x18, 99]), Err(unknown));
+    }
+
+    #[test]
+    fn a_name_asked_for_has_at_most_63_bytes() {
+        let bytes = |length: u8| {
+            [
+                &[0xa2, 0, 1, 1, 0x78, length][..],
+                &vec![b'a'; length.into()],
+            ]
+            .concat()
+        };
+        assert!(decode_request(&bytes(63)).is_ok());
+        let long = DecodeError::TooLong {
+            field: "name asked for",
+            length: 64,
+            limit: 63,
+        };
+        assert_eq!(decode_request(&bytes(64)), Err(long));
+    }
+
+    #[test]
+    fn errors_name_their_cause() {
+        let unknown = |field, code| DecodeError::UnknownCode { field, code };
+        assert_eq!(decode_request(&[0xa1, 0, 3]), Err(unknown("request", 3)));
+        assert_eq!(decode_response(&[0xa1, 0, 2]), Err(unknown("response", 2)));
+        let missing = |field, key| DecodeError::Missing { field, key };
+        assert_eq!(decode_request(&[0xa0]), Err(missing("request", 0)));
+        assert_eq!(decode_request(&[0xa1, 0, 1]), Err(missing("request", 1)));
+        assert_eq!(
+            decode_response(&[0xa2, 0, 0, 1, 0x80]),
+            Err(missing("response", 2))
+        );
+        assert_eq!(
+            decode_response(&[0xa2, 0, 0, 2, 0xf5]),
+            Err(missing("response", 1))
+        );
+        let trailing = DecodeError::Trailing { length: 1 };
+        assert_eq!(decode_response(&[0xa2, 0, 1, 1, 0x80, 0]), Err(trailing));
+        let twice = DecodeError::Duplicate { field: "response" };
+        assert_eq!(decode_response(&[0xa3, 0, 1, 1, 0x80, 1, 0x80]), Err(twice));
+    }
+
+    #[test]
+    fn more_records_than_fit_are_told_as_more() {
+        let records = vec![vec![7; MAX_ENVELOPE_LEN]; 16];
+        let bytes = encode_response(&Response::Records {
+            records,
+            more: false,
+        });
+        assert!(bytes.len() <= MAX_RESPONSE, "{}", bytes.len());
+        let Ok(Response::Records { records, more }) = decode_response(&bytes) else {
+            panic!("not read back");
+        };
+        assert_eq!((records.len(), more), (15, true));
+
+        let records = vec![vec![7; 10]; 17];
+        let bytes = encode_response(&Response::Records {
+            records,
+            more: false,
+        });
+        let Ok(Response::Records { records, more }) = decode_response(&bytes) else {
+            panic!("not read back");
+        };
+        assert_eq!((records.len(), more), (16, true));
+    }
+
+    #[test]
+    fn the_fullest_answer_fits_its_frame() {
+        let offers = (0..16).map(long_offer).collect();
+        let response = Response::Indexers(Box::new(IndexersAnswer {
+            offers,
+            takes_in: true,
+        }));
+        let bytes = encode_response(&response);
+        assert!(bytes.len() <= MAX_RESPONSE);
+        assert_eq!(decode_response(&bytes), Ok(response));
+    }
+
+    #[test]
+    fn lists_have_at_most_sixteen_items_of_bounded_size() {
+        let bytes = |count: u8| {
+            let head = if count < 24 {
+                vec![0x80 | count]
+            } else {
+                vec![0x98, count]
+            };
+            [vec![0xa2, 0, 1, 1], head, vec![0x40; count.into()]].concat()
+        };
+        assert!(decode_response(&bytes(16)).is_ok());
+        let many = |count| DecodeError::TooMany {
+            field: "signed records",
+            count,
+            limit: 16,
+        };
+        assert_eq!(decode_response(&bytes(17)), Err(many(17)));
+        assert_eq!(decode_response(&bytes(200)), Err(many(200)));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_at_a_character() {
+        let text = format!("x{}", "ä".repeat(100));
+        let bytes = written(|w| w.map(2)?.u8(0)?.u8(255)?.u8(1)?.str(&text)?.ok());
+        let Ok(Response::Error(reason)) = decode_response(&bytes) else {
+            panic!("not read back");
+        };
+        assert_eq!(reason.len(), 127);
+        assert!(text.starts_with(reason.as_str()));
+    }
+
+    proptest! {
+        #[test]
+        fn requests_are_read_back(request in any_request()) {
+            prop_assert_eq!(decode_request(&encode_request(&request)), Ok(request));
+        }
+
+        #[test]
+        fn responses_are_read_back(response in any_response()) {
+            prop_assert_eq!(decode_response(&encode_response(&response)), Ok(response));
+        }
+
+        #[test]
+        fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_request(&bytes);
+            let _ = decode_response(&bytes);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn every_cut_is_refused_and_every_mutation_answered(
+            request in any_request(), response in any_response())
+        {
+            let (request, response) = (encode_request(&request), encode_response(&response));
+            for end in 0..request.len() {
+                prop_assert!(decode_request(&request[..end]).is_err());
+            }
+            // A response may be long: its cuts cost the square of its length.
+            for end in (0..response.len()).step_by(1 + response.len() / 500) {
+                prop_assert!(decode_response(&response[..end]).is_err());
+            }
+            mutations(&request, |bytes| drop(decode_request(bytes)));
+            mutations(&response, |bytes| drop(decode_response(bytes)));
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
+//!
+//! What a beat says is not judged here: whether role 2 or known ids count, whether the sequence is the next, and whether the
+//! record is the sender's is for the layers above.
+
+use std::time::Duration;
+
+use super::{
+    DecodeError,
+    cbor::{Reader, fitting, millis, offer_item, peer_item, required, written},
+    frame::MAX_FRAME,
+};
+use crate::protocol::{
+    Ack, AckCode, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerList, Reason, Role,
+};
+
+/// A beat as it came: its record not yet verified, its sequence not yet checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireBeat<'a> {
+    /// 0, 1, 2 … on each stream.
+    pub sequence: u64,
+    /// What the sender says it is.
+    pub role: Role,
+    /// Lease asked for; zero gives the lease up. Not clamped.
+    pub lease: Duration,
+    /// A signed record, at most [`MAX_ENVELOPE_LEN`] bytes.
+    pub record: Option<&'a [u8]>,
+    /// How full the sender is; counts over `u32::MAX` are `u32::MAX`.
+    pub load: Option<Load>,
+    /// Indexers that the sender knows.
+    pub known: PeerList,
+}
+
+/// The server's wall clock, as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallReading {
+    /// ms since the Unix epoch.
+    pub ms: u64,
+    /// Whether the clock is synchronised.
+    pub synchronised: bool,
+}
+
+/// An acknowledgement as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireAck {
+    /// Sequence answered; in an unasked one, the last sequence received.
+    pub sequence: u64,
+    /// The verdict. Its times are not clamped.
+    pub ack: Ack,
+    /// The server's clock, if it told.
+    pub clock: Option<WallReading>,
+}
+
+/// The bytes of a beat. `record` goes with it whatever `beat.with_record` says, which is the caller's to follow; it
+/// has at most [`MAX_ENVELOPE_LEN`] bytes.
+pub fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<u8> {
+    debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
+    let known = !beat.known.is_empty();
+    let head = written(|w| {
+        let optional = [record.is_some(), beat.load.is_some(), known];
+        w.map(3 + optional.iter().filter(|&&there| there).count() as u64)?;
+        w.u8(0)?.u64(sequence)?;
+        w.u8(1)?.u8(role_code(beat.role))?;
+        w.u8(2)?.u64(millis(beat.lease))?;
+        if let Some(record) = record {
+            w.u8(3)?.bytes(record)?;
+        }
+        if let Some(load) = beat.load {
+            w.u8(4)?.array(2)?.u32(load.held)?.u32(load.possible)?;
+        }
+        if known {
+            w.u8(5)?;
+        }
+        w.ok()
+    });
+    if !known {
+        return head;
+    }
+    let room = MAX_FRAME.saturating_sub(head.len());
+    let (list, _) = fitting(room, beat.known.iter().map(peer_item));
+    [head, list].concat()
+}
+
+/// The beat of these bytes.
+///
+/// # Errors
+/// See [`DecodeError`]; the stream it came on is to be closed.
+pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
+    const FIELD: &str = "beat";
+    let (mut sequence, mut role, mut lease) = (None, None, None);
+    let (mut record, mut load, mut known) = (None, None, PeerList::new());
+    Reader::whole(bytes, |r| {
+        r.map(FIELD, |r, key| {
+            match key {
+                0 => sequence = Some(r.uint("beat's sequence")?),
+                1 => role = Some(r.code("role", role_of)?),
+                2 => lease = Some(r.millis("lease asked for")?),
+                3 => record = Some(r.bytes("signed record", MAX_ENVELOPE_LEN)?),
+                4 => load = Some(read_load(r)?),
+                5 => known = r.list("known ids", |r| r.peer("known id"))?,
+                _ => r.skip(FIELD)?,
+            }
+            Ok(())
+        })
+    })?;
+    Ok(WireBeat {
+        sequence: required(sequence, FIELD, 0)?,
+        role: required(role, FIELD, 1)?,
+        lease: required(lease, FIELD, 2)?,
+        record,
+        load,
+        known,
+    })
+}
+
+/// The bytes of an acknowledgement: of its offers, as many as fit a frame.
+pub fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u8> {
+    let head = written(|w| {
+        w.u8(0)?.u64(sequence)?;
+        w.u8(1)?.u8(ack_code(ack.code))?;
+        w.u8(2)?.u64(millis(ack.lease))?.ok()
+    });
+    let tail = written(|w| {
+        if !ack.reason.is_empty() {
+            w.u8(4)?.str(&ack.reason)?;
+        }
+        if let Some(clock) = clock {
+            w.u8(5)?.u64(clock.ms)?;
+            w.u8(6)?.bool(clock.synchronised)?;
+        }
+        w.ok()
+    });
+    // Two bytes: the map's head and the key of the offers.
+    let room = MAX_FRAME - 2 - head.len() - tail.len();
+    let (list, offers) = fitting(room, ack.offers.iter().map(offer_item));
+    let keys = 3
+        + u64::from(offers > 0)
+        + u64::from(!ack.reason.is_empty())
+        + 2 * u64::from(clock.is_some());
+    written(|w| {
+        w.map(keys)?.writer_mut().extend_from_slice(&head);
+        if offers > 0 {
+            w.u8(3)?.writer_mut().extend_from_slice(&list);
+        }
+        w.writer_mut().extend_from_slice(&tail);
+        w.ok()
+    })
+}
+
+/// The acknowledgement of these bytes. A clock of which only "synchronised" is told is none; one that does not say is
+/// not synchronised.
+///
+/// # Errors
+/// See [`DecodeError`]; the stream it came on is to be closed.
+pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
+    const FIELD: &str = "acknowledgement";
+    let (mut sequence, mut code, mut lease) = (None, None, None);
+    let (mut offers, mut reason) = (None, Reason::new());
+    let (mut wall, mut synchronised) = (None, false);
+    Reader::whole(bytes, |r| {
+        r.map(FIELD, |r, key| {
+            match key {
+                0 => sequence = Some(r.uint("acknowledgement's sequence")?),
+                1 => code = Some(r.code("verdict", ack_code_of)?),
+                2 => lease = Some(r.millis("lease granted")?),
+                3 => offers = Some(r.list("offers", Reader::offer)?),
+                4 => reason = read_reason(r)?,
+                5 => wall = Some(r.uint("wall clock")?),
+                6 => synchronised = r.boolean("synchronised")?,
+                _ => r.skip(FIELD)?,
+            }
+            Ok(())
+        })
+    })?;
+    Ok(WireAck {
+        sequence: required(sequence, FIELD, 0)?,
+        ack: Ack {
+            code: required(code, FIELD, 1)?,
+            lease: required(lease, FIELD, 2)?,
+            offers: offers.unwrap_or_default(),
+            reason,
+        },
+        clock: wall.map(|ms| WallReading { ms, synchronised }),
+    })
+}
+
+fn read_load(r: &mut Reader<'_>) -> Result<Load, DecodeError> {
+    const FIELD: &str = "load";
+    let counts = r.list::<u32, 2>(FIELD, |r| r.count(FIELD))?;
+    match counts.as_slice() {
+        &[held, possible] => Ok(Load { held, possible }),
+        _ => Err(DecodeError::OutOfBounds {
+            field: FIELD,
+            bound: "two counts",
+        }),
+    }
+}
+
+fn read_reason(r: &mut Reader<'_>) -> Result<Reason, DecodeError> {
+    const FIELD: &str = "reason";
+    let text = r.text(FIELD, MAX_REASON_LEN)?;
+    Reason::try_from(text).map_err(|_| DecodeError::Malformed { field: FIELD })
+}
+
+fn role_code(role: Role) -> u8 {
+    match role {
+        Role::Node => 0,
+        Role::Indexer => 1,
+        Role::Native => 2,
+    }
+}
+
+fn role_of(code: u64) -> Option<Role> {
+    let roles = [Role::Node, Role::Indexer, Role::Native];
+    roles.get(usize::try_from(code).ok()?).copied()
+}
+
+fn ack_code(code: AckCode) -> u8 {
+    match code {
+        AckCode::Accepted => 0,
+        AckCode::Released => 1,
+        AckCode::Full => 2,
+        AckCode::Refused => 3,
+    }
+}
+
+fn ack_code_of(code: u64) -> Option<AckCode> {
+    use AckCode::{Accepted, Full, Refused, Released};
+    let codes = [Accepted, Released, Full, Refused];
+    codes.get(usize::try_from(code).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        protocol::{MAX_LIST, Offers, PeerId},
+        wire::fixtures::{any_ack, any_clock, any_out_beat, any_record, long_offer, mutations},
+    };
+
+    fn plain_beat() -> OutBeat {
+        OutBeat {
+            role: Role::Indexer,
+            lease: Duration::from_secs(90),
+            with_record: false,
+            load: None,
+            known: PeerList::new(),
+        }
+    }
+
+    #[test]
+    fn a_beat_has_the_bytes_of_the_protocol() {
+        let beat = OutBeat {
+            load: Some(Load {
+                held: 1,
+                possible: 24,
+            }),
+            ..plain_beat()
+        };
+        let bytes = encode_beat(0, &beat, Some(&[0xab]));
+        let expected = [
+            0xa5, 0, 0, 1, 1, 2, 0x1a, 0x00, 0x01, 0x5f, 0x90, 3, 0x41, 0xab, 4, 0x82, 1, 0x18, 24,
+        ];
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_record_has_at_most_1024_bytes() {
+        let bytes = |length: usize| {
+            let mut bytes = vec![0xa4, 0, 0, 1, 0, 2, 0, 3];
+            bytes.extend(written(|w| w.bytes(&vec![7; length])?.ok()));
+            bytes
+        };
+        assert_eq!(
+            decode_beat(&bytes(1024)).unwrap().record.unwrap().len(),
+            1024
+        );
+        let error = DecodeError::TooLong {
+            field: "signed record",
+            length: 1025,
+            limit: 1024,
+        };
+        assert_eq!(decode_beat(&bytes(1025)), Err(error));
+    }
+
+    #[test]
+    fn known_ids_are_at_most_sixteen() {
+        let bytes = |count: usize| {
+            let mut bytes = written(|w| {
+                w.map(4)?.u8(0)?.u8(0)?.u8(1)?.u8(2)?.u8(2)?.u8(0)?;
+                w.u8(5)?.array(count as u64)?.ok()
+            });
+            (0..count).for_each(|_| bytes.extend(peer_item(&PeerId::from_bytes([1; 32]))));
+            bytes
+        };
+        assert_eq!(decode_beat(&bytes(16)).unwrap().known.len(), 16);
+        let error = DecodeError::TooMany {
+            field: "known ids",
+            count: 17,
+            limit: 16,
+        };
+        assert_eq!(decode_beat(&bytes(17)), Err(error));
+    }
+
+    #[test]
+    fn the_fullest_beat_fits_its_frame() {
+        let known = (0..16).map(|i| PeerId::from_bytes([i; 32])).collect();
+        let load = Some(Load {
+            held: u32::MAX,
+            possible: u32::MAX,
+        });
+        let beat = OutBeat {
+            known,
+            load,
+            lease: Duration::MAX,
+            ..plain_beat()
+        };
+        let bytes = encode_beat(u64::MAX, &beat, Some(&[0; MAX_ENVELOPE_LEN]));
+        assert!(bytes.len() <= MAX_FRAME);
+        assert_eq!(decode_beat(&bytes).unwrap().known, beat.known);
+    }
+
+    #[test]
+    fn an_ack_takes_the_best_offers_that_fit_its_frame() {
+        let offers: Offers = (0..16).map(long_offer).collect();
+        let mut ack = Ack::released(Duration::MAX, offers);
+        ack.reason = Reason::try_from("x".repeat(128).as_str()).unwrap();
+        let clock = Some(WallReading {
+            ms: u64::MAX,
+            synchronised: true,
+        });
+        let bytes = encode_ack(u64::MAX, &ack, clock);
+        assert!(
+            bytes.len() <= MAX_FRAME && bytes.len() > MAX_FRAME - 400,
+            "{}",
+            bytes.len()
+        );
+        let got = decode_ack(&bytes).unwrap();
+        assert!(got.ack.offers.len() < MAX_LIST);
+        assert_eq!(got.ack.offers[..], ack.offers[..got.ack.offers.len()]);
+        assert_eq!((got.ack.reason, got.clock), (ack.reason, clock));
+    }
+
+    #[test]
+    fn a_reason_has_at_most_128_bytes_of_utf8() {
+        let bytes = |reason: &[u8]| {
+            let head = [0xa4, 0, 0, 1, 2, 2, 0, 4, 0x78, reason.len() as u8];
+            [&head, reason].concat()
+        };
+        assert_eq!(
+            decode_ack(&bytes(&[b'x'; 128])).unwrap().ack.reason.len(),
+            128
+        );
+        let long = DecodeError::TooLong {
+            field: "reason",
+            length: 129,
+            limit: 128,
+        };
+        assert_eq!(decode_ack(&bytes(&[b'x'; 129])), Err(long));
+        let garbled = DecodeError::NotUtf8 { field: "reason" };
+        assert_eq!(decode_ack(&bytes(&[0xff; 30])), Err(garbled));
+    }
+
+    #[test]
+    fn errors_name_their_cause() {
+        let missing = |key| Err(DecodeError::Missing { field: "beat", key });
+        assert_eq!(decode_beat(&[]), Err(DecodeError::Truncated));
+        assert_eq!(decode_beat(&[0xa2, 1, 0, 2, 0]), missing(0));
+        assert_eq!(decode_beat(&[0xa2, 0, 0, 2, 0]), missing(1));
+        assert_eq!(decode_beat(&[0xa2, 0, 0, 1, 0]), missing(2));
+        let code = DecodeError::UnknownCode {
+            field: "role",
+            code: 3,
+        };
+        assert_eq!(decode_beat(&[0xa3, 0, 0, 1, 3, 2, 0]), Err(code));
+        let code = DecodeError::UnknownCode {
+            field: "verdict",
+            code: 4,
+        };
+        assert_eq!(decode_ack(&[0xa3, 0, 0, 1, 4, 2, 0]), Err(code));
+        let trailing = DecodeError::Trailing { length: 1 };
+        assert_eq!(decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0, 0]), Err(trailing));
+        let indefinite = DecodeError::Indefinite { field: "beat" };
+        assert_eq!(
+            decode_beat(&[0xbf, 0, 0, 1, 0, 2, 0, 0xff]),
+            Err(indefinite)
+        );
+        let indefinite = DecodeError::Indefinite {
+            field: "signed record",
+        };
+        assert_eq!(
+            decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 3, 0x5f, 0x40, 0xff]),
+            Err(indefinite)
+        );
+        let load = DecodeError::OutOfBounds {
+            field: "load",
+            bound: "two counts",
+        };
+        assert_eq!(
+            decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 4, 0x81, 1]),
+            Err(load)
+        );
+        let no_addrs = DecodeError::OutOfBounds {
+            field: "offer's addresses",
+            bound: "1 to 4 addresses",
+        };
+        assert_eq!(
+            decode_ack(&[0xa4, 0, 0, 1, 1, 2, 0, 3, 0x81, 0xa1, 1, 0x80]),
+            Err(no_addrs)
+        );
+    }
+
+    #[test]
+    fn unknown_keys_and_any_order_are_fine() {
+        let beat =
+            decode_beat(&[0xa5, 9, 0x82, 0xf6, 0xa0, 2, 5, 1, 2, 0x18, 99, 0xf4, 0, 7]).unwrap();
+        assert_eq!((beat.sequence, beat.role), (7, Role::Native));
+        assert_eq!(beat.lease, Duration::from_millis(5));
+    }
+
+    #[test]
+    fn counts_and_times_beyond_reason_do_not_wrap() {
+        let max = [0x1b, 255, 255, 255, 255, 255, 255, 255, 255];
+        let bytes = [&[0xa4, 0, 0, 1, 0, 2][..], &max, &[4, 0x82], &max, &max].concat();
+        let beat = decode_beat(&bytes).unwrap();
+        assert_eq!(beat.lease, Duration::from_millis(u64::MAX));
+        assert_eq!(
+            beat.load,
+            Some(Load {
+                held: u32::MAX,
+                possible: u32::MAX
+            })
+        );
+    }
+
+    #[test]
+    fn half_a_clock_is_none_or_unsynchronised() {
+        let only_flag = decode_ack(&[0xa4, 0, 0, 1, 0, 2, 0, 6, 0xf5]).unwrap();
+        assert_eq!(only_flag.clock, None);
+        let only_time = decode_ack(&[0xa4, 0, 0, 1, 0, 2, 0, 5, 9]).unwrap();
+        assert_eq!(
+            only_time.clock,
+            Some(WallReading {
+                ms: 9,
+                synchronised: false
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn beats_are_read_back(sequence: u64, beat in any_out_beat(), record in any_record()) {
+            let bytes = encode_beat(sequence, &beat, record.as_deref());
+            let got = decode_beat(&bytes).unwrap();
+            prop_assert_eq!(got, WireBeat {
+                sequence,
+                role: beat.role,
+                lease: beat.lease,
+                record: record.as_deref(),
+                load: beat.load,
+                known: beat.known,
+            });
+        }
+
+        #[test]
+        fn acks_are_read_back(sequence: u64, ack in any_ack(), clock in any_clock()) {
+            let bytes = encode_ack(sequence, &ack, clock);
+            prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock });
+        }
+
+        #[test]
+        fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_beat(&bytes);
+            let _ = decode_ack(&bytes);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn every_cut_is_refused_and_every_mutation_answered(
+            beat in any_out_beat(), record in any_record(), ack in any_ack(), clock in any_clock())
+        {
+            let beat = encode_beat(3, &beat, record.as_deref());
+            let ack = encode_ack(3, &ack, clock);
+            for end in 0..beat.len() {
+                prop_assert!(decode_beat(&beat[..end]).is_err());
+            }
+            for end in 0..ack.len() {
+                prop_assert!(decode_ack(&ack[..end]).is_err());
+            }
+            mutations(&beat, |bytes| drop(decode_beat(bytes)));
+            mutations(&ack, |bytes| drop(decode_ack(bytes)));
+        }
+    }
+}

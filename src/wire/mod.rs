@@ -1,0 +1,470 @@
+//! The wire: bytes to words of the protocol and back (PROTOCOL.md, version 1).
+//!
+//! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records ([`record`]); the
+//! definitions of the data are in `oc-discovery.cddl` beside this file.
+//!
+//! Invariants:
+//! - Every decoder is total: any bytes give a value or an error that names the field. It allocates no more than a small
+//!   multiple of the bytes it was given, and its depth on the stack does not depend on them.
+//! - What a decoder accepts is well-formed, of definite length, without a key twice and without trailing bytes;
+//!   unknown keys are skipped. Numbers are not clamped here, only narrowed without wrapping: the core clamps.
+//! - What an encoder writes has ascending keys, fits its frame, and its decoder reads it back.
+//! - Text from a peer (reasons, tags, names in addresses) is any UTF-8: escape it before it reaches a terminal.
+
+use std::fmt;
+
+use libp2p::{Multiaddr, kad::RecordKey, multiaddr::Protocol};
+
+use crate::protocol::{Addr, Addrs, MAX_ADDR_LEN, MAX_NAME_LEN, Name, PeerId};
+
+mod cbor;
+pub mod directory;
+pub mod frame;
+pub mod heartbeat;
+pub mod record;
+
+/// Why bytes are not a message of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The bytes end inside a value.
+    Truncated,
+    /// Bytes are left after the value.
+    Trailing {
+        /// How many.
+        length: usize,
+    },
+    /// An item of indefinite length; the protocol has none.
+    Indefinite {
+        /// Where.
+        field: &'static str,
+    },
+    /// Another CBOR type than the field has.
+    WrongType {
+        /// Where.
+        field: &'static str,
+    },
+    /// Not well-formed CBOR.
+    Malformed {
+        /// Where.
+        field: &'static str,
+    },
+    /// Text that is not UTF-8.
+    NotUtf8 {
+        /// Where.
+        field: &'static str,
+    },
+    /// A key twice in one map.
+    Duplicate {
+        /// In which map.
+        field: &'static str,
+    },
+    /// A required key is not there.
+    Missing {
+        /// In which map.
+        field: &'static str,
+        /// The key.
+        key: u64,
+    },
+    /// A code that version 1 does not have.
+    UnknownCode {
+        /// Where.
+        field: &'static str,
+        /// The code.
+        code: u64,
+    },
+    /// More bytes than the field may have.
+    TooLong {
+        /// Where.
+        field: &'static str,
+        /// Bytes found.
+        length: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// More items than the list may have.
+    TooMany {
+        /// Which list.
+        field: &'static str,
+        /// Items announced.
+        count: u64,
+        /// Items allowed.
+        limit: usize,
+    },
+    /// A value outside its bound.
+    OutOfBounds {
+        /// Where.
+        field: &'static str,
+        /// The bound.
+        bound: &'static str,
+    },
+    /// Not the peer id of an Ed25519 key.
+    NotEd25519 {
+        /// Where.
+        field: &'static str,
+    },
+    /// Not a multiaddress, or one that names a peer.
+    BadAddr(AddrError),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the message ends inside a value"),
+            Self::Trailing { length } => write!(f, "{length} bytes are left after the message"),
+            Self::Indefinite { field } => {
+                write!(
+                    f,
+                    "{field}: has indefinite length, only definite length is allowed"
+                )
+            }
+            Self::WrongType { field } => write!(f, "{field}: has the wrong CBOR type"),
+            Self::Malformed { field } => write!(f, "{field}: is not well-formed CBOR"),
+            Self::NotUtf8 { field } => write!(f, "{field}: is not UTF-8"),
+            Self::Duplicate { field } => write!(f, "{field}: has a key twice"),
+            Self::Missing { field, key } => write!(f, "{field}: the required key {key} is missing"),
+            Self::UnknownCode { field, code } => write!(f, "{field}: the code {code} is unknown"),
+            Self::TooLong {
+                field,
+                length,
+                limit,
+            } => {
+                write!(
+                    f,
+                    "{field}: has {length} bytes, at most {limit} are allowed"
+                )
+            }
+            Self::TooMany {
+                field,
+                count,
+                limit,
+            } => {
+                write!(f, "{field}: has {count} items, at most {limit} are allowed")
+            }
+            Self::OutOfBounds { field, bound } => write!(f, "{field}: must be {bound}"),
+            Self::NotEd25519 { field } => {
+                write!(f, "{field}: is not the peer id of an Ed25519 key")
+            }
+            Self::BadAddr(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Why an address cannot be in a message or record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddrError {
+    /// No bytes at all.
+    Empty,
+    /// More than [`MAX_ADDR_LEN`] bytes.
+    TooLong {
+        /// Bytes found.
+        length: usize,
+    },
+    /// Not a multiaddress that this version can read.
+    Unreadable,
+    /// It names a peer; addresses travel without `/p2p`.
+    NamesPeer,
+}
+
+impl fmt::Display for AddrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("address: is empty"),
+            Self::TooLong { length } => {
+                write!(
+                    f,
+                    "address: has {length} bytes, at most {MAX_ADDR_LEN} are allowed"
+                )
+            }
+            Self::Unreadable => f.write_str("address: is not a multiaddress"),
+            Self::NamesPeer => f.write_str("address: must be without /p2p"),
+        }
+    }
+}
+
+impl std::error::Error for AddrError {}
+
+impl From<AddrError> for DecodeError {
+    fn from(error: AddrError) -> Self {
+        Self::BadAddr(error)
+    }
+}
+
+/// The address as the core keeps it.
+///
+/// # Errors
+/// It is empty, has more than [`MAX_ADDR_LEN`] bytes, or contains `/p2p`.
+pub fn to_addr(multiaddr: &Multiaddr) -> Result<Addr, AddrError> {
+    check_addr(multiaddr)?;
+    let length = multiaddr.len();
+    Addr::from_slice(multiaddr.as_ref()).map_err(|_| AddrError::TooLong { length })
+}
+
+/// The addresses as the core keeps them: the first that it can keep.
+pub fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
+    let mut addrs = Addrs::new();
+    for addr in multiaddrs.iter().filter_map(|addr| to_addr(addr).ok()) {
+        if addrs.push(addr).is_err() {
+            break;
+        }
+    }
+    addrs
+}
+
+/// The address of these bytes.
+///
+/// # Errors
+/// The bytes are not one readable multiaddress of 1 to [`MAX_ADDR_LEN`] bytes without `/p2p`.
+pub fn to_multiaddr(bytes: &[u8]) -> Result<Multiaddr, AddrError> {
+    let length = bytes.len();
+    if length > MAX_ADDR_LEN {
+        return Err(AddrError::TooLong { length });
+    }
+    let multiaddr = Multiaddr::try_from(bytes.to_vec()).map_err(|_| AddrError::Unreadable)?;
+    check_addr(&multiaddr)?;
+    Ok(multiaddr)
+}
+
+fn check_addr(multiaddr: &Multiaddr) -> Result<(), AddrError> {
+    if multiaddr.is_empty() {
+        return Err(AddrError::Empty);
+    }
+    if multiaddr
+        .iter()
+        .any(|part| matches!(part, Protocol::P2p(_)))
+    {
+        return Err(AddrError::NamesPeer);
+    }
+    Ok(())
+}
+
+/// The name, if it is one: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .` (PROTOCOL.md).
+pub fn to_name(text: &str) -> Option<Name> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    if text.is_empty() || text.len() > MAX_NAME_LEN || !text.bytes().all(allowed) {
+        return None;
+    }
+    Name::try_from(text).ok()
+}
+
+/// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36 bytes with the
+/// protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids specification).
+const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+/// Bytes of the binary peer id of an Ed25519 key.
+const PEER_ID_LEN: usize = ED25519_PREFIX.len() + 32;
+
+fn peer_to_bytes(peer: &PeerId) -> [u8; PEER_ID_LEN] {
+    let mut bytes = [0; PEER_ID_LEN];
+    let (prefix, key) = bytes.split_at_mut(ED25519_PREFIX.len());
+    prefix.copy_from_slice(&ED25519_PREFIX);
+    key.copy_from_slice(peer.as_bytes());
+    bytes
+}
+
+fn peer_from_bytes(bytes: &[u8]) -> Option<PeerId> {
+    let key = bytes.strip_prefix(&ED25519_PREFIX)?;
+    Some(PeerId::from_bytes(key.try_into().ok()?))
+}
+
+impl From<PeerId> for libp2p::PeerId {
+    fn from(peer: PeerId) -> Self {
+        Self::from_bytes(&peer_to_bytes(&peer))
+            .expect("an identity multihash of 36 bytes is a peer id")
+    }
+}
+
+/// The peer id is not that of an Ed25519 key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotEd25519(
+    /// The peer id.
+    pub libp2p::PeerId,
+);
+
+impl fmt::Display for NotEd25519 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not the peer id of an Ed25519 key", self.0)
+    }
+}
+
+impl std::error::Error for NotEd25519 {}
+
+impl TryFrom<libp2p::PeerId> for PeerId {
+    type Error = NotEd25519;
+
+    fn try_from(peer: libp2p::PeerId) -> Result<Self, NotEd25519> {
+        peer_from_bytes(&peer.to_bytes()).ok_or(NotEd25519(peer))
+    }
+}
+
+/// Whose records: the two namespaces of the DHT and the two types of signed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `/indexer/<peer id>`.
+    Indexer,
+    /// `/node/<peer id>`.
+    Node,
+}
+
+/// The DHT key of an indexer's record.
+pub fn indexer_key(peer: &PeerId) -> RecordKey {
+    RecordKey::new(&key_text(Kind::Indexer, peer))
+}
+
+/// The DHT key of a node's record.
+pub fn node_key(peer: &PeerId) -> RecordKey {
+    RecordKey::new(&key_text(Kind::Node, peer))
+}
+
+/// Whose record belongs under a DHT key; `None` for a key of another namespace or form.
+pub fn parse_key(key: &[u8]) -> Option<(Kind, PeerId)> {
+    let text = str::from_utf8(key).ok()?;
+    let (kind, id) = match text.strip_prefix("/indexer/") {
+        Some(id) => (Kind::Indexer, id),
+        None => (Kind::Node, text.strip_prefix("/node/")?),
+    };
+    // Base58 takes time that grows with the square of the length; no peer id of ours has more than 52 characters.
+    if id.len() > 2 * PEER_ID_LEN {
+        return None;
+    }
+    let peer = PeerId::try_from(id.parse::<libp2p::PeerId>().ok()?).ok()?;
+    Some((kind, peer))
+}
+
+fn key_text(kind: Kind, peer: &PeerId) -> String {
+    let namespace = match kind {
+        Kind::Indexer => "indexer",
+        Kind::Node => "node",
+    };
+    format!("/{namespace}/{}", libp2p::PeerId::from(*peer))
+}
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod fixtures;
+
+#[cfg(test)]
+mod tests {
+    use libp2p::{identity::Keypair, multihash::Multihash};
+
+    use super::*;
+
+    fn peer(seed: u8) -> PeerId {
+        let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+        PeerId::try_from(key.public().to_peer_id()).unwrap()
+    }
+
+    #[test]
+    fn peer_ids_convert_without_loss() {
+        let key = Keypair::ed25519_from_bytes([7; 32]).unwrap().public();
+        let ours = PeerId::try_from(key.to_peer_id()).unwrap();
+        assert_eq!(
+            ours.as_bytes(),
+            &key.clone().try_into_ed25519().unwrap().to_bytes()
+        );
+        assert_eq!(libp2p::PeerId::from(ours), key.to_peer_id());
+    }
+
+    #[test]
+    fn peer_ids_of_other_keys_are_refused() {
+        let hashed = Multihash::<64>::wrap(0x12, &[1; 32]).unwrap();
+        let short = Multihash::<64>::wrap(0, &[8, 1, 18, 31]).unwrap();
+        let secp256k1 =
+            Multihash::<64>::wrap(0, &[[8, 2, 18, 32].as_slice(), &[1; 32]].concat()).unwrap();
+        for multihash in [hashed, short, secp256k1] {
+            let id = libp2p::PeerId::from_multihash(multihash).unwrap();
+            assert_eq!(PeerId::try_from(id), Err(NotEd25519(id)));
+        }
+    }
+
+    #[test]
+    fn keys_name_namespace_and_peer() {
+        let id = libp2p::PeerId::from(peer(3)).to_base58();
+        assert_eq!(
+            indexer_key(&peer(3)).to_vec(),
+            format!("/indexer/{id}").into_bytes()
+        );
+        assert_eq!(
+            node_key(&peer(3)).to_vec(),
+            format!("/node/{id}").into_bytes()
+        );
+        assert_eq!(
+            parse_key(&indexer_key(&peer(3)).to_vec()),
+            Some((Kind::Indexer, peer(3)))
+        );
+        assert_eq!(
+            parse_key(&node_key(&peer(3)).to_vec()),
+            Some((Kind::Node, peer(3)))
+        );
+    }
+
+    #[test]
+    fn other_keys_are_not_parsed() {
+        let id = libp2p::PeerId::from(peer(3)).to_base58();
+        let rsa = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
+        let others = [
+            String::new(),
+            "/indexer/".into(),
+            format!("/Indexer/{id}"),
+            format!("indexer/{id}"),
+            format!("/indexer/{id}/"),
+            format!("/indexer/{id} "),
+            format!("/indexer/1{id}"),
+            format!("/indexer//{id}"),
+            format!("/indexer/{rsa}"),
+            format!("/pk/{id}"),
+            format!("/node/{}", "z".repeat(1_000_000)),
+        ];
+        for key in others {
+            assert_eq!(parse_key(key.as_bytes()), None, "{key:.80}");
+        }
+        assert_eq!(parse_key(&[0xff; 40]), None);
+    }
+
+    #[test]
+    fn addresses_have_one_to_64_bytes_and_no_peer() {
+        let text = |dns: usize| format!("/dns4/{}/tcp/4820", "a".repeat(dns));
+        let longest: Multiaddr = text(59).parse().unwrap();
+        assert_eq!(longest.len(), 64);
+        let addr = to_addr(&longest).unwrap();
+        assert_eq!(to_multiaddr(&addr), Ok(longest));
+
+        let long: Multiaddr = text(60).parse().unwrap();
+        assert_eq!(to_addr(&long), Err(AddrError::TooLong { length: 65 }));
+        assert_eq!(
+            to_multiaddr(long.as_ref()),
+            Err(AddrError::TooLong { length: 65 })
+        );
+
+        let id = libp2p::PeerId::from(peer(1));
+        let named: Multiaddr = format!("/ip4/10.0.0.1/tcp/1/p2p/{id}").parse().unwrap();
+        assert_eq!(to_addr(&named), Err(AddrError::NamesPeer));
+        assert_eq!(to_multiaddr(named.as_ref()), Err(AddrError::NamesPeer));
+
+        assert_eq!(to_multiaddr(&[]), Err(AddrError::Empty));
+        assert_eq!(to_multiaddr(&[4, 10, 0, 0]), Err(AddrError::Unreadable));
+    }
+
+    #[test]
+    fn names_have_one_to_63_of_the_allowed_characters() {
+        assert_eq!(to_name("pump-3.hall").unwrap(), "pump-3.hall");
+        assert!(to_name(&"a".repeat(63)).is_some());
+        for bad in ["", "Pump", "a_b", "a b", "ä", &"a".repeat(64)] {
+            assert_eq!(to_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_name_field_value_and_bound() {
+        let error = DecodeError::TooLong {
+            field: "record",
+            length: 1025,
+            limit: 1024,
+        };
+        assert_eq!(
+            error.to_string(),
+            "record: has 1025 bytes, at most 1024 are allowed"
+        );
+    }
+}

@@ -1,0 +1,317 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::fixtures::{any_multiaddrs, mutations};
+
+const TTL: Duration = Duration::from_secs(270);
+
+fn key(seed: u8) -> Keypair {
+    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
+}
+
+fn peer(seed: u8) -> PeerId {
+    PeerId::try_from(key(seed).public().to_peer_id()).unwrap()
+}
+
+fn addr(number: u16) -> Multiaddr {
+    format!("/ip4/10.0.0.1/tcp/{number}").parse().unwrap()
+}
+
+fn long_addr(length: usize) -> Multiaddr {
+    let addr: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(length - 5))
+        .parse()
+        .unwrap();
+    assert_eq!(addr.len(), length);
+    addr
+}
+
+fn tags(count: usize, bytes: usize) -> Vec<(String, String)> {
+    let tag = |i: usize| (format!("{i}"), "v".repeat(bytes / count - 1));
+    (0..count).map(tag).collect()
+}
+
+/// An envelope with any payload, signed as the kind's own.
+fn envelope(kind: Kind, seed: u8, payload: Vec<u8>) -> Vec<u8> {
+    let payload_type = kind.payload_type().to_vec();
+    let envelope = SignedEnvelope::new(&key(seed), kind.domain(), payload_type, payload);
+    envelope.unwrap().into_protobuf_encoding()
+}
+
+fn payload(subject: u8, ttl: Duration) -> Payload {
+    Payload {
+        subject: peer(subject),
+        sequence: 1,
+        issued_at_ms: 2,
+        ttl,
+        name: Name::new(),
+        tags: Vec::new(),
+    }
+}
+
+fn refused(kind: Kind, payload: Vec<u8>) -> DecodeError {
+    match open(kind, &envelope(kind, 1, payload)) {
+        Err(RecordError::Payload(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_indexers_record_says_what_was_signed() {
+    let addrs: Vec<_> = (1..=8).map(addr).collect();
+    let bytes = sign_indexer(&key(1), 7, 1_000, TTL, &addrs).unwrap();
+    let record = open_indexer(&bytes).unwrap();
+    let info = &record.info;
+    assert_eq!(
+        (info.peer, info.sequence, info.issued_at_ms, info.ttl),
+        (peer(1), 7, 1_000, TTL)
+    );
+    assert_eq!((info.name.as_str(), record.tags.len()), ("", 0));
+    assert_eq!(record.addrs, addrs);
+    let first: Addrs = addrs[..4]
+        .iter()
+        .map(|addr| to_addr(addr).unwrap())
+        .collect();
+    assert_eq!(info.addrs, first);
+}
+
+#[test]
+fn a_nodes_record_carries_name_and_tags() {
+    let tags = vec![("room".into(), "12".into()), ("zone".into(), "ä".into())];
+    let bytes = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "pump-3", &tags).unwrap();
+    let record = open_node(&bytes).unwrap();
+    assert_eq!((record.info.name.as_str(), record.tags), ("pump-3", tags));
+}
+
+#[test]
+fn a_record_does_not_pass_as_the_other_kind() {
+    let indexer = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
+    let node = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "a", &[]).unwrap();
+    assert_eq!(open_node(&indexer), Err(RecordError::WrongType));
+    assert_eq!(open_indexer(&node), Err(RecordError::WrongType));
+}
+
+#[test]
+fn the_domain_is_part_of_the_signature() {
+    let payload_type = Kind::Indexer.payload_type().to_vec();
+    let payload = payload(1, TTL).encode(&[&addr(1)]);
+    let wrong = SignedEnvelope::new(&key(1), Kind::Node.domain(), payload_type, payload).unwrap();
+    assert_eq!(
+        open_indexer(&wrong.into_protobuf_encoding()),
+        Err(RecordError::BadSignature)
+    );
+}
+
+#[test]
+fn a_forged_record_is_refused() {
+    let good = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
+    assert!(open_indexer(&good).is_ok());
+    mutations(&good, |forged| {
+        // A protobuf mutation may leave the meaning as it was; what opens must be the record that was signed.
+        if let Ok(record) = open_indexer(forged) {
+            assert!(
+                forged == good || record == open_indexer(&good).unwrap(),
+                "{forged:02x?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_record_about_someone_else_is_refused() {
+    let moved = payload(2, TTL).encode(&[&addr(1)]);
+    assert_eq!(
+        open_indexer(&envelope(Kind::Indexer, 1, moved)),
+        Err(RecordError::WrongSubject)
+    );
+}
+
+#[test]
+fn every_cut_is_refused() {
+    let good = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "a", &tags(2, 20)).unwrap();
+    for end in 0..good.len() {
+        assert!(open_node(&good[..end]).is_err());
+    }
+}
+
+#[test]
+fn an_envelope_has_at_most_1024_bytes() {
+    // An unknown protobuf field of any length pads an envelope without touching its signature.
+    let padded = |length: usize| {
+        let mut bytes = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
+        let rest = length - bytes.len() - 3;
+        bytes.extend([0x7a, (rest & 0x7f) as u8 | 0x80, (rest >> 7) as u8]);
+        bytes.resize(length, 0);
+        bytes
+    };
+    assert!(open_indexer(&padded(1024)).is_ok());
+    assert_eq!(
+        open_indexer(&padded(1025)),
+        Err(RecordError::TooLong { length: 1025 })
+    );
+}
+
+#[test]
+fn a_signer_drops_its_last_addresses_until_the_record_fits() {
+    let addrs: Vec<_> = (0..8).map(|i| long_addr(64 - i)).collect();
+    let name = "n".repeat(63);
+    let bytes = sign_node(
+        &key(1),
+        u64::MAX,
+        u64::MAX,
+        MAX_TTL,
+        &addrs,
+        &name,
+        &tags(8, 256),
+    )
+    .unwrap();
+    assert!(bytes.len() <= MAX_ENVELOPE_LEN);
+    let kept = open_node(&bytes).unwrap().addrs;
+    assert!(kept.len() < 8 && kept.len() > 4, "{}", kept.len());
+    assert_eq!(kept, addrs[..kept.len()]);
+}
+
+#[test]
+fn a_signer_leaves_out_what_cannot_be_announced() {
+    let named: Multiaddr = format!("/ip4/10.0.0.1/tcp/1/p2p/{}", key(1).public().to_peer_id())
+        .parse()
+        .unwrap();
+    let addrs = [
+        long_addr(65),
+        named.clone(),
+        addr(1),
+        Multiaddr::empty(),
+        long_addr(64),
+    ];
+    let bytes = sign_indexer(&key(1), 1, 2, TTL, &addrs).unwrap();
+    assert_eq!(
+        open_indexer(&bytes).unwrap().addrs,
+        [addr(1), long_addr(64)]
+    );
+    let none = sign_indexer(&key(1), 1, 2, TTL, &[named, long_addr(65)]);
+    assert_eq!(none, Err(SignError::NoAddress));
+    let ten: Vec<_> = (1..=10).map(addr).collect();
+    let bytes = sign_indexer(&key(1), 1, 2, TTL, &ten).unwrap();
+    assert_eq!(open_indexer(&bytes).unwrap().addrs, ten[..8]);
+}
+
+#[test]
+fn a_signer_refuses_what_no_reader_would_take() {
+    let sign = |ttl, name: &str, tags: &[(String, String)]| {
+        sign_node(&key(1), 1, 2, ttl, &[addr(1)], name, tags)
+            .map(|bytes| open_node(&bytes).unwrap())
+    };
+    assert!(sign(MAX_TTL, "a", &tags(8, 256)).is_ok());
+    let over = MAX_TTL + Duration::from_millis(1);
+    assert_eq!(sign(over, "a", &[]), Err(SignError::TimeToLive(over)));
+    assert_eq!(sign(TTL, "A", &[]), Err(SignError::Name("A".into())));
+    assert_eq!(sign(TTL, "", &[]), Err(SignError::Name(String::new())));
+    assert_eq!(sign(TTL, "a", &tags(9, 90)), Err(SignError::TooManyTags(9)));
+    assert_eq!(
+        sign(TTL, "a", &tags(1, 257)),
+        Err(SignError::TagsTooLong(257))
+    );
+    let twice = [("k".into(), "1".into()), ("k".into(), "2".into())];
+    assert_eq!(sign(TTL, "a", &twice), Err(SignError::TagTwice("k".into())));
+}
+
+#[test]
+fn a_readers_bounds_hold_even_for_signed_payloads() {
+    let ttl = |ms| payload(1, Duration::from_millis(ms)).encode(&[&addr(1)]);
+    assert!(open_indexer(&envelope(Kind::Indexer, 1, ttl(3_600_000))).is_ok());
+    let error = DecodeError::OutOfBounds {
+        field: "record's time to live",
+        bound: "at most 3600000 ms",
+    };
+    assert_eq!(refused(Kind::Indexer, ttl(3_600_001)), error);
+
+    let nine: Vec<_> = (1..=9).map(addr).collect();
+    let nine: Vec<_> = nine.iter().collect();
+    let error = DecodeError::TooMany {
+        field: "record's addresses",
+        count: 9,
+        limit: 8,
+    };
+    assert_eq!(refused(Kind::Indexer, payload(1, TTL).encode(&nine)), error);
+    let error = DecodeError::OutOfBounds {
+        field: "record's addresses",
+        bound: "1 to 8 addresses",
+    };
+    assert_eq!(refused(Kind::Indexer, payload(1, TTL).encode(&[])), error);
+    let error = DecodeError::BadAddr(crate::wire::AddrError::TooLong { length: 65 });
+    assert_eq!(
+        refused(Kind::Indexer, payload(1, TTL).encode(&[&long_addr(65)])),
+        error
+    );
+
+    let node = |name: &str, tags| {
+        let name = Name::try_from(name).unwrap();
+        Payload {
+            name,
+            tags,
+            ..payload(1, TTL)
+        }
+        .encode(&[&addr(1)])
+    };
+    assert_eq!(
+        refused(Kind::Node, node("", vec![])),
+        DecodeError::Missing {
+            field: "record",
+            key: 5
+        }
+    );
+    let error = DecodeError::OutOfBounds {
+        field: "name",
+        bound: "1 to 63 of a-z 0-9 - .",
+    };
+    assert_eq!(refused(Kind::Node, node("A", vec![])), error);
+    let error = DecodeError::TooMany {
+        field: "tags",
+        count: 9,
+        limit: 8,
+    };
+    assert_eq!(refused(Kind::Node, node("a", tags(9, 90))), error);
+    let error = DecodeError::TooLong {
+        field: "tags",
+        length: 257,
+        limit: 256,
+    };
+    let long = vec![("k".into(), "v".repeat(128)), ("l".into(), "v".repeat(127))];
+    assert_eq!(refused(Kind::Node, node("a", long)), error);
+    let twice = vec![("k".into(), "1".into()), ("k".into(), "2".into())];
+    assert_eq!(
+        refused(Kind::Node, node("a", twice)),
+        DecodeError::Duplicate { field: "tags" }
+    );
+}
+
+#[test]
+fn a_later_key_of_an_indexer_is_skipped() {
+    let with_name = Payload {
+        name: Name::try_from("A").unwrap(),
+        ..payload(1, TTL)
+    };
+    let record = open_indexer(&envelope(Kind::Indexer, 1, with_name.encode(&[&addr(1)]))).unwrap();
+    assert_eq!(record.info.name, "");
+}
+
+proptest! {
+    #[test]
+    fn records_are_read_back(
+        sequence: u64, issued: u64, ttl in 0..=3_600_000u64, addrs in any_multiaddrs(8), name in "[a-z0-9.-]{1,63}")
+    {
+        let ttl = Duration::from_millis(ttl);
+        let bytes = sign_node(&key(9), sequence, issued, ttl, &addrs, &name, &[]).unwrap();
+        let record = open_node(&bytes).unwrap();
+        prop_assert_eq!(record.info.sequence, sequence);
+        prop_assert_eq!(record.info.issued_at_ms, issued);
+        prop_assert_eq!(record.info.ttl, ttl);
+        prop_assert_eq!(record.info.name.as_str(), name);
+        prop_assert_eq!(record.addrs, addrs);
+    }
+
+    #[test]
+    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(open_indexer(&bytes).is_err());
+        let _ = open_node(&envelope(Kind::Node, 1, bytes));
+    }
+}

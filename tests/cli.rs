@@ -1,0 +1,443 @@
+//! The command line as an operator meets it: real processes, wrong input of every kind.
+//!
+//! Whatever is wrong, the answer is one sentence on stderr and the right exit code.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+/// No command here may take longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A home of its own for the program, gone with the test.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Home {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oc-discovery-cli-{}-{count}", std::process::id());
+        let home = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&home);
+        fs::create_dir_all(home.join("tmp")).unwrap();
+        Home(home)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oc-discovery"));
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", &self.0)
+            .env("TMPDIR", self.0.join("tmp"))
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        Ended::wait(self.command(args).spawn().unwrap())
+    }
+
+    /// The default data directory of a role.
+    fn data_dir(&self, role: &str) -> PathBuf {
+        let dir = self.0.join(".local/state/oc-discovery").join(role);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How a command ended.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    #[track_caller]
+    fn wait(child: Child) -> Ended {
+        let pid = Pid::from_child(&child);
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+        let output: Output = receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+            kill_process(pid, Signal::KILL).unwrap();
+            panic!("the command has not ended within {DEADLINE:?}");
+        });
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Asserts that it failed with this code and one sentence that contains all of these words.
+    #[track_caller]
+    fn failed(&self, code: i32, words: &[&str]) {
+        let stderr = &self.stderr;
+        assert_eq!(self.code, Some(code), "{stderr}");
+        assert!(stderr.starts_with("oc-discovery: "), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word:?} is not in {stderr}");
+        }
+        for word in ["panicked", "backtrace", "Error {", "Err(", "\u{1b}"] {
+            assert!(!stderr.contains(word), "{stderr}");
+        }
+        assert!(!self.stdout.contains("ready"), "{}", self.stdout);
+    }
+
+    #[track_caller]
+    fn usage(&self, words: &[&str]) {
+        self.failed(2, words);
+        assert_eq!(self.stdout, "");
+    }
+
+    #[track_caller]
+    fn done(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        assert_eq!(self.stderr, "");
+        &self.stdout
+    }
+}
+
+/// A daemon's control socket that gives every question the same answer.
+fn answering(dir: &Path, answer: &'static str) {
+    let listener = UnixListener::bind(dir.join("control.sock")).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut question = String::new();
+            // A client that only looks whether somebody is there asks nothing and has gone.
+            let _ = BufReader::new(&stream).read_line(&mut question);
+            let _ = writeln!(stream, "{answer}");
+        }
+    });
+}
+
+const STATUS: &str = concat!(
+    r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
+    r#""version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"live_indexers":[],"#,
+    r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
+    r#""tables":[]}"#
+);
+
+/// Two claimants of one name.
+const FOUND: &str = concat!(
+    r#"{"query":"cam","records":[{"peer_id":"12D3A","name":"cam","#,
+    r#""addrs":["/ip4/192.0.2.1/tcp/1"],"tags":{"room":"hall"},"expires_in_ms":1000,"#,
+    r#""source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"tags":{},"#,
+    r#""expires_in_ms":1000,"source":"dht"}]}"#
+);
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let home = Home::new();
+    assert!(home.run(&["--help"]).done().contains("Commands:"));
+    let node = home.run(&["node", "--help"]);
+    assert!(node.done().contains("--min-indexers"));
+    let version = concat!("oc-discovery ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(home.run(&["-V"]).done(), version);
+    assert_eq!(home.run(&["--version"]).done(), version);
+}
+
+#[test]
+fn reader_that_has_gone_is_no_panic() {
+    let home = Home::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = home.command(&["--help"]).stdout(writer).spawn().unwrap();
+    Ended::wait(child).done();
+}
+
+#[test]
+fn unknown_commands_and_options_are_usage_errors() {
+    let home = Home::new();
+    home.run(&[])
+        .usage(&["no command", "native, indexer, node"]);
+    home.run(&["lisp"]).usage(&["unknown command \"lisp\""]);
+    home.run(&["--loud"])
+        .usage(&["unknown argument \"--loud\"", "--help"]);
+    home.run(&["native", "--loud"])
+        .usage(&["\"--loud\"", "native --help"]);
+    home.run(&["native", "--name", "x"]).usage(&["\"--name\""]);
+    home.run(&["indexer", "--min-indexers", "1"])
+        .usage(&["\"--min-indexers\""]);
+    home.run(&["node", "--lease"])
+        .usage(&["no value", "--lease"]);
+    home.run(&["find"]).usage(&["name-or-peer-id"]);
+    home.run(&["id", "a\nb\u{1b}[2J"])
+        .usage(&["unknown argument"]);
+}
+
+#[test]
+fn wrong_addresses_are_usage_errors() {
+    let home = Home::new();
+    let native = |addr: &str| home.run(&["node", "--native", addr]);
+    native("native.example:4820").usage(&["--native", "no multiaddress"]);
+    native("/ip4/192.0.2.1/tcp/4820").usage(&["--native", "/p2p/ID"]);
+    native(&format!("/ip4/192.0.2.1/udp/1/p2p/{ID}")).usage(&["--native", "/tcp"]);
+    native("/ip4/192.0.2.1/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
+        .usage(&["--native", "Ed25519"]);
+    let listen = |addr: &str| home.run(&["native", "--listen", addr]);
+    listen("4820").usage(&["--listen", "no multiaddress"]);
+    listen("/dns/a.example/tcp/1").usage(&["--listen", "/ip4/ADDRESS/tcp/PORT"]);
+    listen("/ip4/127.0.0.1/tcp/65536").usage(&["--listen", "65536"]);
+}
+
+#[test]
+fn zero_and_absurd_durations_are_usage_errors() {
+    let home = Home::new();
+    for option in [
+        "--beat-interval",
+        "--offload-interval",
+        "--refresh-interval",
+        "--gc-interval",
+        "--connect-interval",
+    ] {
+        for value in ["0s", "99ms", "61m", "99999999999999999999m", "-1s", "soon"] {
+            home.run(&["native", option, value])
+                .usage(&[option, value, "100ms to 1h"]);
+        }
+    }
+    for value in ["0s", "999ms", "21m", "1"] {
+        home.run(&["indexer", "--lease", value])
+            .usage(&["--lease", value, "1s to 20m"]);
+    }
+    home.run(&["indexer", "--lease", "9s", "--beat-interval", "3001ms"])
+        .usage(&["--beat-interval", "a third", "9s"]);
+}
+
+#[test]
+fn wrong_descriptions_of_a_node_are_usage_errors() {
+    let home = Home::new();
+    let node = |option: &str, value: &str| home.run(&["node", option, value]);
+    node("--name", "Camera 3").usage(&["--name", "1 to 63"]);
+    node("--name", &"a".repeat(64)).usage(&["--name", "1 to 63"]);
+    node("--tag", "room").usage(&["--tag", "KEY=VALUE"]);
+    node("--tag", &format!("k={}", "v".repeat(256))).usage(&["--tag", "256"]);
+    node("--min-indexers", "0").usage(&["--min-indexers", "1 to 8"]);
+    node("--min-indexers", "9").usage(&["--min-indexers", "1 to 8"]);
+    node("--log", "loud").usage(&["--log", "trace"]);
+    node("--data-dir", "").usage(&["--data-dir"]);
+    home.run(&["demo", "--speed", "0"])
+        .usage(&["--speed", "1 to 100"]);
+    home.run(&["find", "Camera 3"])
+        .usage(&["Camera 3", "peer id"]);
+}
+
+#[test]
+fn without_any_home_the_data_directory_is_asked_for() {
+    let home = Home::new();
+    let child = home
+        .command(&["native"])
+        .env_remove("HOME")
+        .spawn()
+        .unwrap();
+    Ended::wait(child).usage(&["--data-dir", "$STATE_DIRECTORY"]);
+}
+
+#[test]
+fn no_daemon_is_said_with_how_to_start_one() {
+    let home = Home::new();
+    let empty = home.path("tmp");
+    for command in [&["status"][..], &["indexers"], &["find", "cam"], &["id"]] {
+        home.run(command)
+            .failed(1, &["no daemon runs", "start one"]);
+    }
+    for command in [&["status"][..], &["indexers"], &["find", "cam"]] {
+        let args = [command, &["--data-dir", &empty]].concat();
+        home.run(&args).failed(1, &["no daemon runs", &empty]);
+    }
+    drop(UnixListener::bind(home.0.join("tmp/control.sock")).unwrap());
+    home.run(&["status", "--data-dir", &empty])
+        .failed(1, &["no daemon runs"]);
+}
+
+#[test]
+fn several_daemons_are_listed() {
+    let home = Home::new();
+    let (native, node) = (home.data_dir("native"), home.data_dir("node"));
+    answering(&native, STATUS);
+    answering(&node, STATUS);
+    let (native, node) = (native.to_str().unwrap(), node.to_str().unwrap());
+    for command in [&["status"][..], &["indexers"], &["find", "cam"], &["id"]] {
+        home.run(command).usage(&["--data-dir", native, node]);
+    }
+    home.run(&["status", "--data-dir", node]).done();
+}
+
+#[test]
+fn only_daemon_is_asked_without_being_named() {
+    let home = Home::new();
+    answering(&home.data_dir("node"), STATUS);
+    let json = home.run(&["status", "--json"]);
+    assert_eq!(json.done(), format!("{STATUS}\n"));
+    let text = home.run(&["status"]);
+    assert!(text.done().starts_with(&format!("node {ID}\n")));
+    assert_eq!(home.run(&["id"]).done(), format!("{ID}\n"));
+}
+
+#[test]
+fn state_directory_of_a_service_is_looked_at() {
+    let home = Home::new();
+    answering(&home.0.join("tmp"), STATUS);
+    let list = format!("{}:/elsewhere", home.path("tmp"));
+    let child = home
+        .command(&["id"])
+        .env("STATE_DIRECTORY", list)
+        .spawn()
+        .unwrap();
+    assert_eq!(Ended::wait(child).done(), format!("{ID}\n"));
+}
+
+#[test]
+fn find_prints_every_claimant_or_fails() {
+    let home = Home::new();
+    answering(&home.data_dir("node"), FOUND);
+    let text = home.run(&["find", "cam"]);
+    for part in ["12D3A", "12D3B", "/ip4/192.0.2.1/tcp/1", "room=hall"] {
+        assert!(text.done().contains(part), "{}", text.stdout);
+    }
+    let json = home.run(&["find", "--json", "cam"]);
+    assert_eq!(json.done(), format!("{FOUND}\n"));
+
+    let home = Home::new();
+    answering(&home.data_dir("node"), r#"{"query":"cam","records":[]}"#);
+    let unknown = home.run(&["find", "cam"]);
+    unknown.failed(1, &["cam"]);
+    assert_eq!(unknown.stdout, "");
+}
+
+#[test]
+fn error_and_nonsense_of_a_daemon_are_failures() {
+    let home = Home::new();
+    answering(&home.data_dir("node"), r#"{"error":"no indexer answered"}"#);
+    home.run(&["find", "cam"])
+        .failed(1, &["no indexer answered"]);
+    let home = Home::new();
+    answering(&home.data_dir("node"), "hello");
+    home.run(&["status"]).failed(1, &["no sense"]);
+}
+
+#[test]
+fn id_is_read_from_the_data_directory_when_nobody_runs() {
+    let home = Home::new();
+    let key = libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).unwrap();
+    let identity = key.to_protobuf_encoding().unwrap();
+    let id = format!("{}\n", key.public().to_peer_id());
+    let keep = |dir: &Path, bytes: &[u8]| {
+        let file = dir.join("identity");
+        fs::write(&file, bytes).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    };
+    let (indexer, node) = (home.data_dir("indexer"), home.data_dir("node"));
+    let indexer_arg = indexer.to_str().unwrap();
+
+    keep(&indexer, &identity);
+    assert_eq!(home.run(&["id"]).done(), id);
+    let named = home.run(&["id", "--data-dir", indexer_arg]);
+    assert_eq!(named.done(), id);
+
+    keep(&node, &identity);
+    home.run(&["id"]).usage(&[indexer_arg, "--data-dir"]);
+    keep(&node, b"short");
+    home.run(&["id", "--data-dir", node.to_str().unwrap()])
+        .failed(1, &["identity"]);
+    let empty = home.path("tmp");
+    home.run(&["id", "--data-dir", &empty]).failed(1, &[&empty]);
+}
+
+#[test]
+fn port_in_use_is_one_sentence() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let listen = format!("/ip4/127.0.0.1/tcp/{port}");
+    let dir = home.path("data");
+    for role in ["native", "indexer", "node"] {
+        let args = [role, "--log", "off", "--data-dir", &dir];
+        home.run(&[&args[..], &["--listen", &listen]].concat())
+            .failed(1, &[&port]);
+    }
+}
+
+#[test]
+fn directory_that_cannot_be_written_is_one_sentence() {
+    let home = Home::new();
+    // Root may write everywhere, but nobody can make a directory below a file.
+    fs::write(home.path("file"), "").unwrap();
+    for dir in [home.path("file"), home.path("file/data")] {
+        let args = ["node", "--log", "off", "--data-dir", &dir];
+        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+        home.run(&[&args[..], &listen].concat()).failed(1, &[&dir]);
+    }
+}
+
+#[test]
+fn private_network_needs_a_key_file_that_can_be_read() {
+    let home = Home::new();
+    fs::write(home.path("empty.key"), "").unwrap();
+    for file in ["missing.key", "empty.key"] {
+        let (dir, psk) = (home.path("data"), home.path(file));
+        let args = ["native", "--log", "off", "--data-dir", &dir, "--psk", &psk];
+        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+        home.run(&[&args[..], &listen].concat()).failed(1, &[&psk]);
+    }
+}
+
+#[test]
+fn interrupted_demo_leaves_no_process_and_no_file() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let home = Home::new();
+        let mut child = home.command(&["demo", "--speed", "1"]).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut told = String::new();
+        // The second step begins when the native is up.
+        while !told.contains("2. ") && stdout.read_line(&mut told).unwrap() > 0 {}
+        assert!(told.contains("2. "), "{told}");
+        assert_ne!(processes_that_mention(&home.path("tmp")), 0);
+
+        kill_process(pid, signal).unwrap();
+        Ended::wait(child).failed(1, &["demo: interrupted"]);
+        stdout.read_to_string(&mut told).unwrap();
+        assert_eq!(fs::read_dir(home.path("tmp")).unwrap().count(), 0);
+        assert_eq!(processes_that_mention(&home.path("tmp")), 0);
+    }
+}
+
+/// Running processes with this text among their arguments.
+fn processes_that_mention(text: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap();
+    let mentions = |process: PathBuf| {
+        fs::read(process.join("cmdline"))
+            .is_ok_and(|line| line.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    processes
+        .filter(|entry| mentions(entry.as_ref().unwrap().path()))
+        .count()
+}
