@@ -27,8 +27,8 @@ struct Capacity {
     min: usize,
     max: usize,
     doc: &'static str,
-    /// Bytes that one entry takes in the tables it sizes, on a 64-bit machine.
-    bytes: Option<usize>,
+    /// Bytes that one entry takes on a 64-bit machine, in all the tables that it sizes; touched only once it is used.
+    bytes: usize,
 }
 
 const CAPACITIES: &[Capacity] = &[
@@ -38,15 +38,15 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 16_384,
         doc: "Indexers that a native keeps alive: entries of `live_indexers`.",
-        bytes: None,
+        bytes: 1_686,
     },
     Capacity {
         name: "MAX_NODES",
         default: 1024,
         min: 1,
-        max: 65_536,
+        max: 65_535,
         doc: "Nodes that hold a lease with one indexer.",
-        bytes: None,
+        bytes: 1_252,
     },
     Capacity {
         name: "MAX_RESPONSIBLE",
@@ -54,15 +54,15 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 16_384,
         doc: "Nodes that a native takes in by self-delegation: entries of `responsible_peers`.",
-        bytes: None,
+        bytes: 2_610,
     },
     Capacity {
         name: "MAX_KNOWN",
         default: 512,
         min: 1,
-        max: 65_536,
+        max: 65_535,
         doc: "Ids of indexers that a native knows of, alive or not: entries of `known_peer_ids`.",
-        bytes: None,
+        bytes: 82,
     },
     Capacity {
         name: "MAX_NATIVES",
@@ -70,15 +70,15 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 8,
         doc: "Natives that may be configured, and heartbeat streams of other natives.",
-        bytes: None,
+        bytes: 1_252,
     },
     Capacity {
         name: "MAX_DHT_RECORDS",
         default: 1024,
         min: 1,
-        max: 65_536,
+        max: 65_535,
         doc: "Values that the local part of the DHT stores.",
-        bytes: None,
+        bytes: 1_280,
     },
     Capacity {
         name: "MAX_CONNECTIONS",
@@ -86,7 +86,7 @@ const CAPACITIES: &[Capacity] = &[
         min: 4,
         max: 131_072,
         doc: "Connections in all, the slots kept for natives and lease holders among them.",
-        bytes: None,
+        bytes: 30_000,
     },
 ];
 
@@ -199,13 +199,10 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
             doc,
             bytes,
         } = capacity;
-        let cost = bytes.map_or(String::new(), |bytes| {
-            format!("\n///\n/// Each entry costs {bytes} bytes.")
-        });
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "/// {doc}\n///\n/// Set by `{PREFIX}{name}` at build time: {min} to {max}, default {default}.{cost}\n\
+            "/// {doc}\n///\n/// Set by `{PREFIX}{name}` at build time: {min} to {max}, default {default}.\n///\n/// An entry costs {bytes} bytes, once it is used.\n\
              pub const {name}: usize = {value};\n\n"
         );
     }

@@ -241,7 +241,12 @@ impl Driver {
             NetEvent::StreamClosed { peer, stream } => {
                 self.cx.machine.stream_closed(now, &peer, stream)
             }
-            NetEvent::Ack { server, ack, clock } => self.on_ack(now, server, &ack, clock),
+            NetEvent::Ack {
+                server,
+                asked,
+                ack,
+                clock,
+            } => self.on_ack(now, server, asked, &ack, clock),
             NetEvent::LeaseClosed { server } => {
                 self.leaving.retain(|peer| *peer != server);
                 self.cx.machine.lease_closed(now, &server);
@@ -271,7 +276,11 @@ impl Driver {
                 self.cx.net.give_up(server, self.role);
                 self.cx.net.favour(server, false);
             }
-            Action::Sign => self.record.want(),
+            Action::Sign => {
+                self.record.want();
+                // At once, so that the beats that follow carry it.
+                self.sign_if_due(self.cx.now());
+            }
             Action::Close { peer, stream } => {
                 self.cx.net.close(peer, stream);
                 if !self.cx.machine.favours(&peer) {
@@ -370,7 +379,14 @@ impl Driver {
         }
     }
 
-    fn on_ack(&mut self, now: Instant, server: PeerId, ack: &Ack, clock: Option<WallReading>) {
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        server: PeerId,
+        asked: bool,
+        ack: &Ack,
+        clock: Option<WallReading>,
+    ) {
         if let Some(theirs) = clock {
             let is_native = self.cx.net.is_native(&server);
             self.cx.wall.heard(
@@ -381,7 +397,11 @@ impl Driver {
                 clock::wall(),
             );
         }
-        self.cx.machine.acked(now, &server, ack);
+        if asked {
+            self.cx.machine.acked(now, &server, ack);
+        } else {
+            self.cx.machine.told(now, &server, ack);
+        }
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {

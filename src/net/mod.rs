@@ -54,7 +54,7 @@ use crate::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
         },
-        heartbeat::{WallReading, decode_ack, decode_beat, encode_ack, encode_beat},
+        heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{OpenRecord, open_indexer, open_node},
     },
 };
@@ -95,9 +95,10 @@ pub(crate) enum NetEvent {
         peer: protocol::PeerId,
         stream: StreamId,
     },
-    /// A server answered a beat, or said something unasked.
+    /// A server answered our last beat (`asked`), or said `released` unasked.
     Ack {
         server: protocol::PeerId,
+        asked: bool,
         ack: Box<Ack>,
         clock: Option<WallReading>,
     },
@@ -511,15 +512,22 @@ impl Net {
             streams::Event::Ack {
                 server,
                 sequence,
+                awaited,
                 body,
             } => {
                 let peer = protocol::PeerId::try_from(server).ok()?;
-                match read_ack(&body, sequence) {
-                    Ok((ack, clock)) => NetEvent::Ack {
-                        server: peer,
-                        ack: Box::new(ack),
-                        clock,
-                    },
+                match read_ack(&body, sequence, awaited) {
+                    Ok((asked, ack)) => {
+                        if asked {
+                            self.streams().answered(&server);
+                        }
+                        NetEvent::Ack {
+                            server: peer,
+                            asked,
+                            ack: Box::new(ack.ack),
+                            clock: ack.clock,
+                        }
+                    }
                     Err(why) => {
                         log::debug!("dropped our heartbeat stream with {server}: {why}");
                         self.drop_lease(peer);
@@ -666,14 +674,17 @@ fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
     })
 }
 
-fn read_ack(body: &[u8], last_sent: u64) -> Result<(Ack, Option<WallReading>), String> {
+/// The ack, and whether it answers our last beat.
+fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<(bool, WireAck), String> {
     let ack = decode_ack(body).map_err(|why| why.to_string())?;
-    let unasked = ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent;
-    if ack.sequence != last_sent && !unasked {
-        return Err(format!(
-            "ack of beat {} where {last_sent} was sent",
-            ack.sequence
-        ));
+    if awaited && ack.sequence == last_sent {
+        return Ok((true, ack));
     }
-    Ok((ack.ack, ack.clock))
+    if ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent {
+        return Ok((false, ack));
+    }
+    Err(format!(
+        "ack of beat {} where {last_sent} was sent",
+        ack.sequence
+    ))
 }

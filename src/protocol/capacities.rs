@@ -5,3 +5,46 @@
 //! capacity is at least 1, a native has a connection for each of its leases, and an indexer too.
 
 include!(concat!(env!("OUT_DIR"), "/capacities.rs"));
+
+#[cfg(test)]
+mod tests {
+    use core::mem::size_of;
+
+    use crate::protocol::{Indexer, Native};
+
+    /// What `build.rs` says an entry of this capacity costs.
+    fn told(name: &str) -> usize {
+        let text = include_str!(concat!(env!("OUT_DIR"), "/capacities.rs"));
+        let (before, _) = text.split_once(&std::format!("pub const {name}:")).unwrap();
+        let (_, cost) = before.rsplit_once("An entry costs ").unwrap();
+        cost.split_once(' ').unwrap().0.parse().unwrap()
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn the_cost_told_of_an_entry_is_what_it_takes() {
+        const S: usize = 256 + 2 * 256 + 8;
+        let native = size_of::<Native<256, 512, 256, S>>();
+        let grown = [
+            (
+                "MAX_INDEXERS",
+                size_of::<Native<264, 512, 256, { S + 8 }>>(),
+            ),
+            ("MAX_KNOWN", size_of::<Native<256, 520, 256, S>>()),
+            (
+                "MAX_RESPONSIBLE",
+                size_of::<Native<256, 512, 264, { S + 16 }>>(),
+            ),
+            ("MAX_NATIVES", size_of::<Native<256, 512, 256, { S + 8 }>>()),
+        ];
+        for (name, grown) in grown {
+            let cost = (grown - native) / 8;
+            assert!(cost.abs_diff(told(name)) <= 8, "{name} costs {cost} bytes");
+        }
+        let cost = (size_of::<Indexer<1032>>() - size_of::<Indexer<1024>>()) / 8;
+        assert!(
+            cost.abs_diff(told("MAX_NODES")) <= 8,
+            "MAX_NODES costs {cost} bytes"
+        );
+    }
+}

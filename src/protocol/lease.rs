@@ -185,15 +185,10 @@ impl Lease {
         }
     }
 
-    /// Takes the server's word in. `full` and `refused` end the lease; `released` lets it run on.
+    /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released` lets it run on.
     pub fn acked(&mut self, now: Instant, ack: &Ack, terms: &Terms, rng: &mut Rng) {
         let sent = match self.phase {
             Phase::Opening { sent } | Phase::Waiting { sent } => sent,
-            // Unasked: only `released` is (PROTOCOL.md).
-            Phase::Idle { .. } if ack.code == AckCode::Released => {
-                self.released = true;
-                return;
-            }
             Phase::Idle { .. } | Phase::Resting { .. } | Phase::Denied { .. } => return,
         };
         match ack.code {
@@ -224,6 +219,12 @@ impl Lease {
                 self.phase = Phase::Denied { until };
             }
         }
+    }
+
+    /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight still waits for its answer.
+    pub fn told(&mut self, ack: &Ack) {
+        let is_open = matches!(self.phase, Phase::Idle { .. } | Phase::Waiting { .. });
+        self.released |= is_open && ack.code == AckCode::Released;
     }
 
     /// The stream ended or could not be opened. The first time, the next try is at once.
@@ -376,12 +377,7 @@ mod tests {
     fn a_release_lets_the_lease_run_on_and_renews_nothing() {
         let (mut lease, mut rng) = held();
         let expiry = lease.expiry(at(200));
-        lease.acked(
-            at(200),
-            &Ack::released(80 * S, Default::default()),
-            &TERMS,
-            &mut rng,
-        );
+        lease.told(&Ack::released(80 * S, Default::default()));
         assert!(lease.is_released() && lease.is_secure(at(200)));
         assert_eq!(lease.expiry(at(200)), expiry);
         let beat = lease.timeout();
@@ -393,6 +389,30 @@ mod tests {
             &mut rng,
         );
         assert_eq!(lease.expiry(beat), expiry);
+    }
+
+    #[test]
+    fn a_release_that_crosses_a_beat_does_not_answer_it() {
+        let (mut lease, mut rng) = held();
+        let beat = lease.timeout();
+        lease.poll(beat, &mut rng);
+        let due = lease.timeout();
+        lease.told(&Ack::released(60 * S, Default::default()));
+        assert!(lease.is_released());
+        assert_eq!(lease.timeout(), due, "the beat in flight still waits");
+        lease.acked(beat + ms(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
+        assert!(!lease.is_released(), "taken in again");
+        assert_eq!(lease.expiry(beat), Some(beat + 90 * S));
+    }
+
+    #[test]
+    fn only_a_release_comes_unasked() {
+        let (lease, _) = held();
+        for ack in [Ack::accepted(1200 * S), Ack::full("no"), Ack::refused("no")] {
+            let mut told = lease.clone();
+            told.told(&ack);
+            assert_eq!(told, lease);
+        }
     }
 
     #[test]

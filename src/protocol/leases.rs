@@ -154,7 +154,14 @@ impl Leases {
             .min()
     }
 
-    /// Takes a server's word in; returns its lease.
+    /// Takes in what a server said unasked.
+    pub fn told(&mut self, server: &PeerId, ack: &Ack) {
+        if let Some(lease) = self.find_mut(server) {
+            lease.told(ack);
+        }
+    }
+
+    /// Takes a server's answer in; returns its lease.
     pub fn acked(
         &mut self,
         now: Instant,

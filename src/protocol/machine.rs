@@ -167,8 +167,11 @@ pub trait Machine {
     /// A search has ended.
     fn search_ended(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId) {}
 
-    /// A server answered our beat, or said `released` unasked.
+    /// A server answered our last beat: the ack's sequence is that beat's.
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack);
+
+    /// A server said `released` unasked. It may cross a beat of ours: then the ack's sequence is an earlier one.
+    fn told(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack) {}
 
     /// Our heartbeat stream to the server has ended or could not be opened.
     fn lease_closed(&mut self, now: Instant, server: &PeerId);

@@ -16,6 +16,10 @@
 //! Invariants: at most one lease is being sought with a native at a time; a lease is given up only after another was accepted
 //! (make before break); rounds that come to nothing back off up to `connect_interval`.
 
+mod machine;
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 
 use heapless::Vec;
@@ -59,7 +63,8 @@ struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Round {
     asked: usize,
-    waiting_until: Option<Instant>,
+    /// Whose answer is waited for, and until when.
+    waiting: Option<(PeerId, Instant)>,
     remembered_tried: bool,
 }
 
@@ -134,7 +139,7 @@ impl Node {
         if self.round.is_empty() && now >= self.next_round {
             let _ = self.round.push(Round {
                 asked: 0,
-                waiting_until: None,
+                waiting: None,
                 remembered_tried: false,
             });
         }
@@ -243,11 +248,11 @@ impl Node {
         let Some(round) = self.round.first_mut() else {
             return;
         };
-        if round.waiting_until.is_some_and(|until| until <= now) {
-            round.waiting_until = None;
+        if round.waiting.is_some_and(|(_, until)| until <= now) {
+            round.waiting = None;
             round.asked += 1;
         }
-        if round.waiting_until.is_some() {
+        if round.waiting.is_some() {
             return;
         }
         if covered < self.config.min_indexers && round.asked < self.natives.len() {
@@ -266,7 +271,8 @@ impl Node {
 
     fn end_round(&mut self, now: Instant) {
         self.round.clear();
-        let pause = if self.leases.iter().next().is_some() {
+        // A lease that only runs out is none.
+        let pause = if self.leases.iter().any(|lease| !lease.is_released()) {
             self.config.connect_interval + self.rng.up_to(self.config.connect_interval / 10)
         } else {
             let failures = self.failed_rounds;
@@ -285,12 +291,12 @@ impl Node {
     fn pop_ask(&mut self, now: Instant) -> Option<Action> {
         let holds_an_indexer = self.holds_an_indexer(now);
         let round = self.round.first_mut()?;
-        if round.waiting_until.is_some() {
+        if round.waiting.is_some() {
             return None;
         }
         let at = (self.first_native + round.asked) % self.natives.len().max(1);
         let (native, _) = self.natives.get(at)?;
-        round.waiting_until = Some(now + ASK_TIMEOUT);
+        round.waiting = Some((*native, now + ASK_TIMEOUT));
         Some(Action::Ask {
             native: *native,
             want: if self.offers_failed && !holds_an_indexer {
@@ -333,6 +339,15 @@ impl Node {
         });
     }
 
+    /// A server names offers, and may send us away: the first time, that begins a round.
+    fn heed(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        self.propose_all(now, &ack.offers);
+        let was_released = self.leases.find(server).is_none_or(Lease::is_released);
+        if ack.code == AckCode::Released && !was_released {
+            self.next_round = now;
+        }
+    }
+
     fn propose_all(&mut self, now: Instant, offers: &Offers) {
         for offer in offers {
             self.propose(now, offer.peer, offer.addrs.clone(), offer.free);
@@ -362,154 +377,34 @@ impl Node {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         })
     }
+
+    /// The native takes us in, unless another does already.
+    fn be_taken_in(&mut self, now: Instant, native: &PeerId) {
+        let sought = |lease: &Lease| lease.role() == Role::Native && !lease.is_released();
+        if self.leases.iter().any(sought) {
+            return;
+        }
+        let Some(at) = self.natives.iter().position(|(peer, _)| peer == native) else {
+            return;
+        };
+        let addrs = self.natives.get(at).map(|(_, addrs)| addrs.clone());
+        if self
+            .leases
+            .add(now, *native, Role::Native, &addrs.unwrap_or_default())
+        {
+            self.leases.hurry(now, native);
+        }
+        // The native that helped is asked first the next time.
+        self.first_native = at;
+        let all = self.natives.len();
+        if let Some(round) = self.round.first_mut() {
+            round.asked = all;
+        }
+    }
 }
 
 impl Default for Node {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Machine for Node {
-    fn role(&self) -> Role {
-        Role::Node
-    }
-
-    fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
-        self.settle(now);
-        if let Some(ask) = self.pop_ask(now) {
-            return Some(ask);
-        }
-        let step = self.leases.poll(now, &mut self.rng)?;
-        Some(step.into_action(|with_record| OutBeat {
-            role: Role::Node,
-            lease: self.config.terms.lease,
-            with_record,
-            load: None,
-            known: PeerList::new(),
-        }))
-    }
-
-    fn timeout(&self) -> Instant {
-        let round = match self.round.first() {
-            Some(round) => round.waiting_until,
-            None => (!self.stopped).then_some(self.next_round),
-        };
-        self.leases
-            .timeout()
-            .into_iter()
-            .chain(round)
-            .min()
-            .unwrap_or(Instant::from_millis(u64::MAX))
-    }
-
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
-        let was_released = self.leases.find(server).is_some_and(Lease::is_released);
-        self.leases.acked(now, server, ack, &mut self.rng);
-        self.propose_all(now, &ack.offers);
-        if ack.code == AckCode::Released && !was_released {
-            self.next_round = now;
-        }
-    }
-
-    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
-        self.leases.closed(now, server, &mut self.rng);
-    }
-
-    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
-        let Some(round) = self.round.first_mut() else {
-            return;
-        };
-        let at = (self.first_native + round.asked) % self.natives.len().max(1);
-        if self
-            .natives
-            .get(at)
-            .is_none_or(|(asked, _)| asked != native)
-            || round.waiting_until.take().is_none()
-        {
-            return;
-        }
-        round.asked += 1;
-        let Some(answer) = answer else { return };
-        self.propose_all(now, &answer.offers);
-        if answer.takes_in && self.untried().next().is_none() && self.seeking() == 0 {
-            self.be_taken_in(now, native, at);
-        }
-    }
-
-    fn record_signed(&mut self, now: Instant, urgent: bool) {
-        self.leases.signed(now, urgent);
-    }
-
-    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
-        if peer == self.own {
-            return;
-        }
-        match self.natives.iter_mut().find(|(native, _)| *native == peer) {
-            Some((_, old)) => *old = addrs,
-            None => {
-                if self.natives.push((peer, addrs)).is_ok() && self.leases.iter().next().is_none() {
-                    self.next_round = now;
-                }
-            }
-        }
-    }
-
-    fn overslept(&self, _now: Instant) -> Duration {
-        Duration::ZERO
-    }
-
-    fn shift(&mut self, _gap: Duration) {}
-
-    fn shut_down(&mut self) {
-        self.stopped = true;
-        self.round.clear();
-        self.leases.give_up_all();
-    }
-
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
-        self.leases
-            .find(peer)
-            .map(|lease| lease.addrs())
-            .or_else(|| {
-                self.natives
-                    .iter()
-                    .find(|(native, _)| native == peer)
-                    .map(|(_, addrs)| addrs)
-            })
-    }
-
-    fn favours(&self, peer: &PeerId) -> bool {
-        self.leases.find(peer).is_some() || self.natives.iter().any(|(native, _)| native == peer)
-    }
-
-    fn report(&self, _now: Instant, to: &mut dyn Report) {
-        self.leases.iter().for_each(|lease| to.lease(lease));
-    }
-}
-
-impl Node {
-    fn be_taken_in(&mut self, now: Instant, native: &PeerId, at: usize) {
-        let held = self
-            .leases
-            .iter()
-            .find(|lease| lease.role() == Role::Native && !lease.is_released());
-        if held.is_some() {
-            return;
-        }
-        let addrs = self
-            .natives
-            .get(at)
-            .map(|(_, addrs)| addrs.clone())
-            .unwrap_or_default();
-        if self.leases.add(now, *native, Role::Native, &addrs) {
-            self.leases.hurry(now, native);
-        }
-        // The native that helped is asked first the next time.
-        self.first_native = at;
-        let asked = self.natives.len();
-        if let Some(round) = self.round.first_mut() {
-            round.asked = asked;
-        }
     }
 }

@@ -11,7 +11,7 @@ mod handler;
 mod heartbeat;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     io,
     task::{Context, Poll, Waker},
 };
@@ -45,10 +45,12 @@ pub(crate) enum Event {
     },
     /// The peer's heartbeat stream is over.
     StreamClosed { peer: PeerId, stream: StreamId },
-    /// The server answered on our heartbeat stream, on which `sequence` was the last beat sent.
+    /// The server said something on our heartbeat stream, on which `sequence` was the last beat sent; `awaited` if that beat was not
+    /// answered before.
     Ack {
         server: PeerId,
         sequence: u64,
+        awaited: bool,
         body: Vec<u8>,
     },
     /// Our heartbeat stream is over, or could not be opened.
@@ -72,6 +74,7 @@ pub(crate) enum Event {
 struct Outbound {
     connection: Option<ConnectionId>,
     next: u64,
+    awaited: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,9 +126,11 @@ impl Streams {
         let outbound = self.outbound.entry(server).or_insert(Outbound {
             connection: None,
             next: 0,
+            awaited: false,
         });
         let sequence = outbound.next;
         outbound.next += 1;
+        outbound.awaited = true;
         let command = Command::Beat {
             body: encode(sequence),
             first: sequence == 0,
@@ -145,6 +150,7 @@ impl Streams {
             Some(Outbound {
                 connection: Some(connection),
                 next,
+                ..
             }) => self.notify(
                 server,
                 connection,
@@ -155,6 +161,13 @@ impl Streams {
                 },
             ),
             _ => self.happened(Event::LeaseClosed { server }),
+        }
+    }
+
+    /// The last beat to the server was answered.
+    pub(crate) fn answered(&mut self, server: &PeerId) {
+        if let Some(outbound) = self.outbound.get_mut(server) {
+            outbound.awaited = false;
         }
     }
 
@@ -239,13 +252,13 @@ impl Streams {
             return self.failed(peer, command, "too many connections are being made");
         }
         self.waiting.push((peer, command));
-        if !self.dials.contains_key(&peer) {
+        if let Entry::Vacant(dial) = self.dials.entry(peer) {
             // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does not wait for that.
             let opts = DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
                 .build();
-            self.dials.insert(peer, opts.connection_id());
+            dial.insert(opts.connection_id());
             self.push(ToSwarm::Dial { opts });
         }
     }
@@ -459,6 +472,7 @@ impl NetworkBehaviour for Streams {
                 Some(outbound) if outbound.connection == Some(connection) => Event::Ack {
                     server: peer,
                     sequence: outbound.next.saturating_sub(1),
+                    awaited: outbound.awaited,
                     body,
                 },
                 _ => return,

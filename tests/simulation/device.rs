@@ -1,0 +1,230 @@
+//! One device: a machine, and what a driver keeps beside it.
+//!
+//! A device survives its processes: identity, record sequence, clocks and what was written to flash stay, all else is lost.
+
+use std::collections::BTreeMap;
+
+use oc_discovery::protocol::{
+    Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig,
+    PeerId, RecordInfo, RequestId, Role, StreamId, clock::WallClock,
+};
+
+use crate::{
+    network::{Input, StreamKey},
+    scenario::Plan,
+    view::View,
+};
+
+/// The number of a device in the world.
+pub type DeviceNo = usize;
+
+/// How a device fares.
+#[derive(Debug, PartialEq)]
+pub enum State {
+    /// Its process runs.
+    Running,
+    /// Its process is stopped (SIGSTOP); what arrives waits.
+    Stopped(Vec<Input>),
+    /// No process. `silent`: the machine is off, nobody refuses connections.
+    Down {
+        /// Whether nobody refuses connections.
+        silent: bool,
+    },
+}
+
+/// One device.
+pub struct Device {
+    /// Its identity.
+    pub peer: PeerId,
+    /// What it is.
+    pub role: Role,
+    /// How it fares.
+    pub state: State,
+    /// How many processes it has had; what was meant for an earlier one does not reach a later one.
+    pub life: u64,
+    /// The process.
+    pub machine: Box<dyn Machine>,
+    /// When the timer of the process is set to.
+    pub wake_at: u64,
+    /// How far the device's monotonic clock is ahead of the world's time.
+    pub skew: u64,
+    /// How far its wall clock is ahead of the world's.
+    pub wall_ahead: i64,
+    /// Whether its wall clock is synchronised.
+    pub synchronised: bool,
+    /// Its judgement of the wall clock.
+    pub clock: WallClock,
+    /// Last sequence of the own record; persisted.
+    pub sequence: u64,
+    /// The own record, and how far its time was ahead of the system's.
+    pub record: Option<(RecordInfo, i128)>,
+    /// Whether a record waits for the clock to be trusted.
+    pub sign_later: bool,
+    /// Heartbeat streams that this process opened.
+    pub out: BTreeMap<PeerId, StreamKey>,
+    /// Heartbeat streams that others opened here.
+    pub inbound: BTreeMap<StreamKey, StreamId>,
+    /// Number of the next stream, request, search.
+    pub next: u64,
+    /// Requests for indexers that wait for their answers.
+    pub asks: BTreeMap<PeerId, u64>,
+    /// Requests of others that wait here.
+    pub requests: BTreeMap<RequestId, (DeviceNo, u64, u64)>,
+    /// Searches under way.
+    pub searches: BTreeMap<PeerId, u64>,
+    /// Pings under way.
+    pub pings: BTreeMap<PeerId, u64>,
+    /// Indexers that an earlier process wrote to flash.
+    pub remembered: Vec<(PeerId, Addrs)>,
+    /// Natives it is configured with.
+    pub natives: Vec<DeviceNo>,
+}
+
+impl Device {
+    /// A device that has no process yet.
+    pub fn new(peer: PeerId, role: Role, natives: Vec<DeviceNo>) -> Self {
+        Self {
+            peer,
+            role,
+            state: State::Down { silent: false },
+            life: 0,
+            machine: Box::new(Node::new()),
+            wake_at: u64::MAX,
+            skew: 0,
+            wall_ahead: 0,
+            synchronised: true,
+            clock: WallClock::new(0),
+            sequence: 0,
+            record: None,
+            sign_later: false,
+            out: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            next: 0,
+            asks: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            pings: BTreeMap::new(),
+            remembered: Vec::new(),
+            natives,
+        }
+    }
+
+    /// Whether a process runs, stopped or not.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.state, State::Down { .. })
+    }
+
+    /// The world's time on this device's monotonic clock.
+    pub fn instant(&self, now: u64) -> Instant {
+        Instant::from_millis(now + self.skew)
+    }
+
+    /// What the system clock shows.
+    pub fn system_ms(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.wall_ahead)
+    }
+
+    /// The time to sign and judge with.
+    pub fn own_ms(&self, now: u64) -> u64 {
+        self.clock.own_ms(self.system_ms(now))
+    }
+
+    /// A new number.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// What the operator sees.
+    pub fn view(&self, now: u64) -> View {
+        let mut view = View::default();
+        self.machine.report(self.instant(now), &mut view);
+        view
+    }
+
+    /// Where process number `life` of device `no` listens: natives at a fixed port, the others at a new one each time.
+    pub fn addr(no: DeviceNo, role: Role, life: u64) -> Addr {
+        let port = if role == Role::Native { 0 } else { life as u8 };
+        [no as u8, port].into_iter().collect()
+    }
+
+    /// Forgets everything that a process keeps in memory.
+    pub fn lose_memory(&mut self) {
+        self.out.clear();
+        self.inbound.clear();
+        self.asks.clear();
+        self.requests.clear();
+        self.searches.clear();
+        self.pings.clear();
+        self.record = None;
+        self.sign_later = false;
+        self.wake_at = u64::MAX;
+    }
+
+    /// Starts a process.
+    pub fn boot(&mut self, now: u64, seed: u64, plan: &Plan, natives: &[(PeerId, Addrs)]) {
+        self.lose_memory();
+        self.life += 1;
+        self.skew = seed % 1_000_000;
+        self.clock = WallClock::new(plan.build_date);
+        self.state = State::Running;
+        self.machine = self.machine(now, seed, plan);
+        let at = self.instant(now);
+        for (peer, addrs) in natives {
+            self.machine.learn_native(at, *peer, addrs.clone());
+        }
+    }
+
+    fn machine(&self, now: u64, seed: u64, plan: &Plan) -> Box<dyn Machine> {
+        let at = self.instant(now);
+        match (self.role, plan.tight) {
+            (Role::Native, false) => self.native::<8, 16, 8, 32>(at, seed, plan),
+            (Role::Native, true) => self.native::<2, 3, 2, 8>(at, seed, plan),
+            (Role::Indexer, false) => self.indexer::<8>(at, seed, plan),
+            (Role::Indexer, true) => self.indexer::<2>(at, seed, plan),
+            (Role::Node, _) => {
+                let mut node = Node::new();
+                let config = NodeConfig {
+                    terms: plan.terms,
+                    connect_interval: plan.connect_interval(),
+                    min_indexers: plan.min_indexers,
+                };
+                for (indexer, addrs) in &self.remembered {
+                    node.remember(*indexer, addrs.clone());
+                }
+                node.start(at, self.peer, seed, config);
+                Box::new(node)
+            }
+        }
+    }
+
+    fn native<const I: usize, const K: usize, const R: usize, const S: usize>(
+        &self,
+        at: Instant,
+        seed: u64,
+        plan: &Plan,
+    ) -> Box<dyn Machine> {
+        let mut native = Native::<I, K, R, S>::new();
+        let config = NativeConfig {
+            terms: plan.terms,
+            offload_interval: plan.interval(),
+            refresh_interval: plan.interval(),
+            gc_interval: plan.interval(),
+        };
+        native.start(at, self.peer, seed, config);
+        for (indexer, _) in &self.remembered {
+            native.remember(at, indexer);
+        }
+        Box::new(native)
+    }
+
+    fn indexer<const N: usize>(&self, at: Instant, seed: u64, plan: &Plan) -> Box<dyn Machine> {
+        let mut indexer = Indexer::<N>::new();
+        let config = IndexerConfig {
+            terms: plan.terms,
+            gc_interval: plan.interval(),
+        };
+        indexer.start(at, self.peer, seed, config);
+        Box::new(indexer)
+    }
+}

@@ -1,0 +1,73 @@
+//! What the operator sees of a machine, kept for the checks.
+
+use oc_discovery::protocol::{
+    Instant, PeerId, Report,
+    lease::Lease,
+    lease_table::StreamRecord,
+    native::{LiveIndexer, Responsible},
+    table::TableStats,
+};
+
+/// A report.
+#[derive(Default)]
+pub struct View {
+    /// `live_indexers`.
+    pub live: Vec<LiveIndexer>,
+    /// `known_peer_ids`.
+    pub known: Vec<PeerId>,
+    /// `responsible_peers`.
+    pub responsible: Vec<PeerId>,
+    /// `stream_records`.
+    pub records: Vec<StreamRecord>,
+    /// Leases held elsewhere.
+    pub leases: Vec<Lease>,
+    /// All tables.
+    pub tables: Vec<TableStats>,
+}
+
+impl View {
+    /// Whether the peer has a record in `stream_records`.
+    pub fn has_record(&self, peer: &PeerId) -> bool {
+        self.records.iter().any(|record| record.peer == *peer)
+    }
+
+    /// Whether the peer is in `live_indexers`.
+    pub fn is_live(&self, peer: &PeerId) -> bool {
+        self.live.iter().any(|entry| entry.peer == *peer)
+    }
+
+    /// Whether a table has no room.
+    pub fn is_full(&self, name: &str) -> bool {
+        self.tables
+            .iter()
+            .any(|table| table.name == name && table.used >= table.capacity)
+    }
+}
+
+impl Report for View {
+    fn live_indexer(&mut self, entry: &LiveIndexer) {
+        self.live.push(entry.clone());
+    }
+
+    fn known_peer_id(&mut self, peer: &PeerId) {
+        self.known.push(*peer);
+    }
+
+    fn responsible_peer(&mut self, entry: &Responsible) {
+        self.responsible.push(entry.peer);
+    }
+
+    fn stream_record(&mut self, record: &StreamRecord) {
+        self.records.push(record.clone());
+    }
+
+    fn lease(&mut self, lease: &Lease) {
+        self.leases.push(lease.clone());
+    }
+
+    fn background_loop(&mut self, _name: &'static str, _runs: u64, _last: Option<Instant>) {}
+
+    fn table(&mut self, stats: TableStats) {
+        self.tables.push(stats);
+    }
+}
