@@ -453,7 +453,10 @@ impl Driver {
                 record,
                 envelope,
             } => match self.refreshing.get(&search) {
-                Some(peer) => self.cx.machine.search_value(peer, own_ms, &record.info),
+                Some(peer) => self
+                    .cx
+                    .machine
+                    .search_value(now, own_ms, peer, &record.info),
                 None => self.lookups.found(&self.cx, search, *record, envelope),
             },
             DhtEvent::Ended { search } => match self.refreshing.remove(&search) {

@@ -58,6 +58,7 @@ pub struct Lease {
     acks: u32,
     released: bool,
     record_sent: u64,
+    hurried: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl Lease {
             acks: 0,
             released: false,
             record_sent: 0,
+            hurried: false,
         }
     }
 
@@ -156,6 +158,7 @@ impl Lease {
             Phase::Resting { .. } => {
                 self.acks = 0;
                 self.record_sent = 0;
+                self.hurried = false;
                 self.phase = Phase::Opening { sent: now };
                 Some(Step::Beat)
             }
@@ -202,9 +205,12 @@ impl Lease {
                 if self.acks > 1 {
                     self.failures = 0;
                 }
-                self.phase = Phase::Idle {
-                    next: now + beat_after(self.granted, terms.beat_interval, rng),
+                let pause = if core::mem::take(&mut self.hurried) {
+                    Duration::ZERO
+                } else {
+                    beat_after(self.granted, terms.beat_interval, rng)
                 };
+                self.phase = Phase::Idle { next: now + pause };
             }
             AckCode::Released if self.expiry(now).is_some() => {
                 self.released = true;
@@ -248,10 +254,12 @@ impl Lease {
         wants
     }
 
-    /// The own record changed and is not to wait for the next beat.
+    /// The next beat is to go out at once, or as soon as the one in flight is answered: the own record changed, say.
     pub fn hurry(&mut self, now: Instant) {
-        if let Phase::Idle { next } = &mut self.phase {
-            *next = (*next).min(now);
+        match &mut self.phase {
+            Phase::Idle { next } => *next = (*next).min(now),
+            Phase::Opening { .. } | Phase::Waiting { .. } => self.hurried = true,
+            Phase::Resting { .. } | Phase::Denied { .. } => {}
         }
     }
 
@@ -457,6 +465,19 @@ mod tests {
         let now = lease.timeout();
         lease.poll(now, &mut rng);
         assert!(lease.wants_record(2), "a new stream begins anew");
+    }
+
+    #[test]
+    fn a_hurried_beat_goes_at_once_or_as_soon_as_the_one_in_flight_is_answered() {
+        let (mut lease, mut rng) = held();
+        lease.hurry(at(200));
+        assert_eq!(lease.poll(at(200), &mut rng), Some(Step::Beat));
+        lease.hurry(at(250));
+        assert_eq!(lease.poll(at(250), &mut rng), None, "one beat is in flight");
+        lease.acked(at(300), &Ack::accepted(90 * S), &TERMS, &mut rng);
+        assert_eq!(lease.poll(at(300), &mut rng), Some(Step::Beat));
+        lease.acked(at(400), &Ack::accepted(90 * S), &TERMS, &mut rng);
+        assert!(lease.timeout() >= at(24_400), "and only once");
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub trait Machine {
     fn probed(&mut self, _now: Instant, _peer: &PeerId, _alive: bool) {}
 
     /// A search has found a record; verified and decoded, not judged.
-    fn search_value(&mut self, _peer: &PeerId, _own_ms: u64, _record: &RecordInfo) {}
+    fn search_value(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId, _record: &RecordInfo) {}
 
     /// A search has ended.
     fn search_ended(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId) {}

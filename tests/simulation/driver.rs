@@ -98,7 +98,9 @@ impl World {
             Input::Value { record, number } => {
                 let device = &mut self.devices[no];
                 if device.searches.get(&record.peer) == Some(&number) {
-                    device.machine.search_value(&record.peer, own_ms, &record);
+                    device
+                        .machine
+                        .search_value(now, own_ms, &record.peer, &record);
                 }
             }
             Input::SearchEnd { peer, number } => {

@@ -102,8 +102,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         }
     }
 
-    fn search_value(&mut self, peer: &PeerId, own_ms: u64, record: &RecordInfo) {
-        self.refresh.value(peer, own_ms, record);
+    fn search_value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
+        self.refresh.value(now, own_ms, peer, record);
     }
 
     fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {

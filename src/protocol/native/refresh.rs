@@ -5,6 +5,7 @@
 //!            │ no
 //!            ▼
 //!          search "/indexer/<id>", 5 s at most, 8 at once ─▶ every value as it streams in: decoded, valid? keep the best
+//!            │                                        (the first valid one gives the others 1 s more)
 //!            │
 //!            ├─ best stored in live_indexers if the entry is still missing or worse ─▶ "native: refreshed indexer from DHT"
 //!            └─ nothing valid: nothing stored, nothing logged; the next searches come less often
@@ -25,6 +26,10 @@ use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 pub const MAX_SEARCHES: usize = 8;
 /// Time for one search (the diagram's `ctx 5s`).
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a search goes on after its first valid value: a peer that answers no query holds Kademlia up for the whole 5 s, and
+/// an entry may run out in that time.
+pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// What became of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// One value of the search for `peer`, at wall-clock time `own_ms`: kept if it is valid and the best so far.
-    pub fn value(&mut self, peer: &PeerId, own_ms: u64, record: &RecordInfo) {
+    pub fn value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
         let Some(search) = self.searches.iter_mut().find(|search| search.peer == *peer) else {
             return;
         };
@@ -107,6 +112,9 @@ impl<const K: usize> Refresh<K> {
             .as_ref()
             .is_none_or(|best| best.rank() < record.rank());
         if record.peer == *peer && record.is_valid_copy(own_ms) && better {
+            if search.best.is_none() {
+                search.deadline = search.deadline.min(now + SETTLE_TIME);
+            }
             search.best = Some(record.clone());
         }
     }
@@ -243,7 +251,7 @@ mod tests {
             f.searches(0);
             order
                 .iter()
-                .for_each(|&issued| f.refresh.value(&peer(1), 30, &record(1, issued)));
+                .for_each(|&issued| f.refresh.value(at(0), 30, &peer(1), &record(1, issued)));
             assert_eq!(f.conclude(0, 30, 1), Outcome::Refreshed);
             assert_eq!(f.live.find(at(0), &peer(1)).unwrap().expires, at(270_000));
         }
@@ -261,7 +269,7 @@ mod tests {
         ] {
             let mut f = Fixture::knowing(1..=1);
             f.searches(0);
-            f.refresh.value(&peer(1), own_ms, &value);
+            f.refresh.value(at(0), own_ms, &peer(1), &value);
             assert_eq!(f.conclude(0, own_ms, 1), outcome, "{value:?}");
         }
     }
@@ -278,7 +286,7 @@ mod tests {
     fn an_entry_that_became_better_while_searching_is_kept() {
         let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        f.refresh.value(&peer(1), 200_000, &record(1, 0));
+        f.refresh.value(at(0), 200_000, &peer(1), &record(1, 0));
         f.live
             .beat(at(10), &peer(1), 90 * S, None, Some(&record(1, 1)))
             .unwrap();
@@ -297,10 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_valid_value_gives_the_others_one_second_more() {
+        let mut f = Fixture::knowing(1..=2);
+        f.searches(0);
+        f.refresh.value(at(500), 30, &peer(1), &record(1, 10));
+        f.refresh.value(at(1_400), 30, &peer(1), &record(1, 20));
+        assert_eq!(f.refresh.overdue(at(1_499)), None);
+        assert_eq!(f.refresh.overdue(at(1_500)), Some(peer(1)));
+        f.refresh.value(at(4_500), 30, &peer(2), &record(2, 10));
+        f.conclude(1_500, 30, 1);
+        assert_eq!(f.refresh.overdue(at(4_999)), None);
+        assert_eq!(f.refresh.overdue(at(5_000)), Some(peer(2)), "5 s at most");
+    }
+
+    #[test]
     fn who_gave_its_lease_up_during_the_search_is_not_brought_back() {
         let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        f.refresh.value(&peer(1), 0, &record(1, 0));
+        f.refresh.value(at(0), 0, &peer(1), &record(1, 0));
         f.known.forget(at(1), &peer(1), 270 * S);
         assert_eq!(f.conclude(2, 0, 1), Outcome::Unchanged);
     }
