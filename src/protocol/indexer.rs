@@ -3,6 +3,9 @@
 //! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale are collected by the same
 //! rule as at a native, and by a loop of the same name.
 
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 
 use super::{

@@ -205,18 +205,13 @@ impl Lease {
                 if self.acks > 1 {
                     self.failures = 0;
                 }
-                let pause = if core::mem::take(&mut self.hurried) {
-                    Duration::ZERO
-                } else {
-                    beat_after(self.granted, terms.beat_interval, rng)
-                };
-                self.phase = Phase::Idle { next: now + pause };
+                let pause = beat_after(self.granted, terms.beat_interval, rng);
+                self.idle(now, pause);
             }
             AckCode::Released if self.expiry(now).is_some() => {
                 self.released = true;
-                self.phase = Phase::Idle {
-                    next: now + beat_after(self.granted.max(terms.lease), terms.beat_interval, rng),
-                };
+                let pause = beat_after(self.granted.max(terms.lease), terms.beat_interval, rng);
+                self.idle(now, pause);
             }
             // `released` where nothing was held is as good as `full`.
             AckCode::Released | AckCode::Full | AckCode::Refused => {
@@ -266,6 +261,16 @@ impl Lease {
     /// Better addresses of the server became known.
     pub fn learn_addrs(&mut self, addrs: &Addrs) {
         self.addrs.clone_from(addrs);
+    }
+
+    /// The next beat comes after the pause, or at once if it was hurried while another was in flight.
+    fn idle(&mut self, now: Instant, pause: Duration) {
+        let next = if core::mem::take(&mut self.hurried) {
+            now
+        } else {
+            now + pause
+        };
+        self.phase = Phase::Idle { next };
     }
 
     /// Counts a failure; returns when to try again.

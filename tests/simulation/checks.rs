@@ -63,7 +63,8 @@ impl World {
             )?;
         }
         ensure(
-            view.responsible.iter().all(|peer| view.has_record(peer)),
+            view.responsible.iter().all(|peer| view.has_record(peer))
+                && view.used("responsible_peers") <= view.used("stream_records"),
             no,
             "a node is taken in that holds no lease",
         )?;

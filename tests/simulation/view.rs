@@ -36,6 +36,14 @@ impl View {
         self.live.iter().any(|entry| entry.peer == *peer)
     }
 
+    /// Entries of a table, those included that have run out and are not shown.
+    pub fn used(&self, name: &str) -> usize {
+        let mut tables = self.tables.iter();
+        tables
+            .find(|table| table.name == name)
+            .map_or(0, |table| table.used)
+    }
+
     /// Whether a table has no room.
     pub fn is_full(&self, name: &str) -> bool {
         self.tables

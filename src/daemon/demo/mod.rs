@@ -148,8 +148,11 @@ struct Tempo {
     speed: u32,
     lease: Duration,
     beat: Duration,
-    /// Of all three loops.
+    /// Of the offload and refresh loops.
     loops: Duration,
+    /// Of the stream GC: short enough that a silent indexer's entry in `live_indexers` outlives its stream. The rule fires at two
+    /// thirds of the lease, and the loop comes up to 1.1 of this later.
+    gc: Duration,
     connect: Duration,
 }
 
@@ -166,6 +169,7 @@ impl Tempo {
             lease: scaled(90, LEASE_MIN),
             beat: scaled(30, INTERVAL_MIN),
             loops: scaled(30, INTERVAL_MIN),
+            gc: scaled(20, INTERVAL_MIN),
             connect: scaled(60, INTERVAL_MIN),
         }
     }
@@ -246,11 +250,12 @@ fn prologue(out: &mut dyn Write, tempo: &Tempo) -> io::Result<()> {
     writeln!(
         out,
         "A native, two indexers and three nodes on loopback, {} times as fast as in service:\n\
-         leases of {}, a beat every {}, every loop of the native every {}.\n",
+         leases of {}, a beat every {}, the native's loops every {}, its stream GC every {}.\n",
         tempo.speed,
         Secs(tempo.lease),
         Secs(tempo.beat),
         Secs(tempo.loops),
+        Secs(tempo.gc),
     )
 }
 

@@ -159,7 +159,7 @@ impl<'a> Play<'a> {
         option("--beat-interval", &millis(tempo.beat));
         option("--offload-interval", &millis(tempo.loops));
         option("--refresh-interval", &millis(tempo.loops));
-        option("--gc-interval", &millis(tempo.loops));
+        option("--gc-interval", &millis(tempo.gc));
         option("--connect-interval", &millis(tempo.connect));
         if role != Role::Native {
             option("--native", &self.native);

@@ -186,7 +186,7 @@ fn every_speed_keeps_the_bounds_of_the_options() {
             data_dir: Some("d".into()),
             lease: millis(tempo.lease),
             beat_interval: millis(tempo.beat),
-            gc_interval: millis(tempo.loops),
+            gc_interval: millis(tempo.gc),
             connect_interval: millis(tempo.connect),
             ..Flags::default()
         };

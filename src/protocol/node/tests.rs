@@ -1,1 +1,210 @@
+//! The node as a whole, in virtual time, with servers that answer as the test says.
 
+mod natives;
+mod offers;
+
+use std::vec::Vec;
+
+use super::*;
+use crate::protocol::{AckCode, Addr, Offer};
+
+const LEASE: Duration = Duration::from_secs(90);
+const CONNECT: Duration = Duration::from_secs(60);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+fn addrs(n: u8) -> Addrs {
+    [Addr::from_iter([n])].into_iter().collect()
+}
+
+fn offers(from: impl IntoIterator<Item = u8>) -> Offers {
+    let offer = |n| Offer {
+        peer: peer(n),
+        addrs: addrs(n),
+        ttl: LEASE,
+        free: Some(8),
+    };
+    from.into_iter().map(offer).collect()
+}
+
+fn offering(from: impl IntoIterator<Item = u8>) -> IndexersAnswer {
+    IndexersAnswer {
+        offers: offers(from),
+        takes_in: false,
+    }
+}
+
+fn taking_in(from: impl IntoIterator<Item = u8>) -> IndexersAnswer {
+    IndexersAnswer {
+        takes_in: true,
+        ..offering(from)
+    }
+}
+
+/// What the node did, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Did {
+    Asked(u8, Want),
+    Beat(u8),
+    Dropped(u8),
+    GaveUp(u8),
+}
+
+use Did::{Asked, Beat, Dropped, GaveUp};
+
+/// Node 0; natives are 1 to 9, indexers from 10 on.
+struct Rig {
+    node: Node,
+    now: u64,
+}
+
+impl Rig {
+    fn new(min_indexers: usize, natives: impl IntoIterator<Item = u8>) -> Self {
+        Self::of(0, min_indexers, natives)
+    }
+
+    fn of(own: u8, min_indexers: usize, natives: impl IntoIterator<Item = u8>) -> Self {
+        let mut node = Node::new();
+        let config = NodeConfig {
+            terms: Terms {
+                lease: LEASE,
+                beat_interval: LEASE / 3,
+            },
+            connect_interval: CONNECT,
+            min_indexers,
+        };
+        node.start(at(0), peer(own), 1, config);
+        for n in natives {
+            node.learn_native(at(0), peer(n), addrs(n));
+        }
+        Self { node, now: 0 }
+    }
+
+    /// Everything the node does at this instant.
+    fn drain(&mut self) -> Vec<Did> {
+        let number = |peer: &PeerId| peer.as_bytes()[0];
+        let mut out = Vec::new();
+        for _ in 0..1000 {
+            match self.node.poll(at(self.now), 0) {
+                Some(Action::Ask { native, want }) => out.push(Asked(number(&native), want)),
+                Some(Action::Beat { server, .. }) => out.push(Beat(number(&server))),
+                Some(Action::Drop { server }) => out.push(Dropped(number(&server))),
+                Some(Action::GiveUp { server }) => out.push(GaveUp(number(&server))),
+                Some(_) => {}
+                None => {
+                    assert!(self.node.timeout() > at(self.now), "it would spin");
+                    return out;
+                }
+            }
+        }
+        panic!("poll does not come to an end");
+    }
+
+    /// Lets time pass up to and with `until`.
+    fn run(&mut self, until: u64) -> Vec<(u64, Did)> {
+        let mut out = Vec::new();
+        loop {
+            out.extend(self.drain().into_iter().map(|did| (self.now, did)));
+            let next = self.node.timeout().as_millis().max(self.now);
+            if next > until {
+                self.now = until;
+                return out;
+            }
+            self.now = next;
+        }
+    }
+
+    /// As [`Rig::run`], with every server renewing what it granted.
+    fn run_held(&mut self, until: u64) -> Vec<(u64, Did)> {
+        let mut out = Vec::new();
+        loop {
+            let next = self.node.timeout().as_millis().max(self.now);
+            let did = self.run(next.min(until));
+            for (_, did) in &did {
+                if let Beat(server) = did {
+                    self.accepted(*server);
+                }
+            }
+            out.extend(did.into_iter().filter(|(_, did)| !matches!(did, Beat(_))));
+            if next > until {
+                return out;
+            }
+        }
+    }
+
+    fn answer(&mut self, native: u8, answer: &IndexersAnswer) -> Vec<Did> {
+        self.node
+            .answered(at(self.now), &peer(native), Some(answer));
+        self.drain()
+    }
+
+    fn no_answer(&mut self, native: u8) -> Vec<Did> {
+        self.node.answered(at(self.now), &peer(native), None);
+        self.drain()
+    }
+
+    fn ack(&mut self, server: u8, ack: &Ack) -> Vec<Did> {
+        self.node.acked(at(self.now), &peer(server), ack);
+        self.drain()
+    }
+
+    fn accepted(&mut self, server: u8) -> Vec<Did> {
+        self.ack(server, &Ack::accepted(LEASE))
+    }
+
+    fn released(&mut self, server: u8, to: impl IntoIterator<Item = u8>) -> Vec<Did> {
+        let ack = Ack::released(LEASE, offers(to));
+        self.node.told(at(self.now), &peer(server), &ack);
+        self.drain()
+    }
+
+    fn closed(&mut self, server: u8) -> Vec<Did> {
+        self.node.lease_closed(at(self.now), &peer(server));
+        self.drain()
+    }
+
+    /// Servers whose leases are held.
+    fn held(&self) -> Vec<u8> {
+        let leases = self.node.leases.iter();
+        let mut held: Vec<_> = leases
+            .filter(|lease| lease.is_secure(at(self.now)))
+            .map(|lease| lease.server().as_bytes()[0])
+            .collect();
+        held.sort_unstable();
+        held
+    }
+}
+
+/// Asked, beat, dropped, gave up.
+fn sorted(mut did: Vec<Did>) -> Vec<Did> {
+    did.sort_by_key(|did| std::format!("{did:?}"));
+    did
+}
+
+/// A node of native 1 that holds leases with these indexers.
+fn holding(min_indexers: usize, indexers: impl IntoIterator<Item = u8> + Clone) -> Rig {
+    let mut rig = Rig::new(min_indexers, [1]);
+    rig.drain();
+    rig.answer(1, &offering(indexers.clone()));
+    for n in indexers.clone() {
+        rig.accepted(n);
+    }
+    assert_eq!(rig.held(), indexers.into_iter().collect::<Vec<_>>());
+    rig
+}
+
+/// A node that native 1 has taken in.
+fn taken_in(natives: impl IntoIterator<Item = u8>) -> Rig {
+    let mut rig = Rig::new(2, natives);
+    rig.drain();
+    assert_eq!(rig.answer(1, &taking_in([])), [Beat(1)]);
+    rig.accepted(1);
+    assert_eq!(rig.held(), [1]);
+    rig
+}
