@@ -3,7 +3,10 @@
 //! Invariants: the core hears events in the order in which they happened and is polled until it has no action left after each; what
 //! is decided is decided there. Wall-clock time is taken here, and only for signing and judging records.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
@@ -71,6 +74,10 @@ pub(super) struct Driver {
     /// Searches of the refresh loop.
     refreshing: HashMap<SearchId, PeerId>,
     leaving: Vec<PeerId>,
+    /// Servers that granted us a lease on the stream that is open.
+    granted: HashSet<PeerId>,
+    /// Whether the system clock was synchronised at the last housekeeping.
+    synchronised: bool,
     started: Instant,
     housekeeping: Instant,
 }
@@ -112,6 +119,8 @@ impl Driver {
             lookups: Lookups::default(),
             refreshing: HashMap::new(),
             leaving: Vec::new(),
+            granted: HashSet::new(),
+            synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
         })
@@ -187,6 +196,7 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.cx.net.expire_records();
+            self.synchronised = clock::synchronised();
             self.remember();
             self.state.save_if_due(now.as_millis());
         }
@@ -249,6 +259,9 @@ impl Driver {
             } => self.on_ack(now, server, asked, &ack, clock),
             NetEvent::LeaseClosed { server } => {
                 self.leaving.retain(|peer| *peer != server);
+                if self.granted.remove(&server) {
+                    log::info!("the heartbeat stream with {} has ended", text(&server));
+                }
                 self.cx.machine.lease_closed(now, &server);
             }
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
@@ -268,11 +281,16 @@ impl Driver {
                 }
             }
             Action::Drop { server } => {
-                log::info!("{} does not answer: reconnects", text(&server));
+                if self.granted.remove(&server) {
+                    log::info!("{} does not answer: reconnects", text(&server));
+                }
                 self.cx.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
                 self.leaving.push(server);
+                if self.granted.remove(&server) {
+                    log::info!("gives the lease with {} up", text(&server));
+                }
                 self.cx.net.give_up(server, self.role);
                 self.cx.net.favour(server, false);
             }
@@ -355,7 +373,7 @@ impl Driver {
         let leaves = received.lease.is_zero();
         let clock = WallReading {
             ms: self.cx.own_ms(),
-            synchronised: clock::synchronised(),
+            synchronised: self.synchronised,
         };
         self.cx
             .net
@@ -367,6 +385,15 @@ impl Driver {
             self.cx.net.unprotect(&from, true);
         } else if sequence == 0 {
             self.cx.net.favour(from, true);
+            match (self.role, received.role) {
+                (Role::Native, Role::Node) => {
+                    log::info!("takes node {} in: no indexer is reachable", text(&from));
+                }
+                (Role::Native, _) => {
+                    log::info!("{} {} beats", report::role(received.role), text(&from))
+                }
+                _ => log::debug!("grants node {} a lease", text(&from)),
+            }
         }
         if outcome.publish
             && let Some((info, envelope)) = received.record
@@ -399,6 +426,18 @@ impl Driver {
         }
         if asked {
             self.cx.machine.acked(now, &server, ack);
+            if ack.code == AckCode::Accepted && self.granted.insert(server) {
+                let who = if self.cx.net.is_native(&server) {
+                    "native"
+                } else {
+                    "indexer"
+                };
+                log::info!(
+                    "holds a lease of {} s with {who} {}",
+                    ack.lease.as_secs(),
+                    text(&server)
+                );
+            }
         } else {
             self.cx.machine.told(now, &server, ack);
         }
