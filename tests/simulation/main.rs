@@ -1,8 +1,8 @@
 //! All three roles together in virtual time, from one seed: delay, loss, broken connections, partitions, crashes and restarts,
 //! stopped processes, a late DHT, clocks that disagree. After the faults everybody is under a lease again.
 //!
-//! A failing seed is printed. `OC_DISCOVERY_SEED=n cargo test --test simulation -- --nocapture` runs only that seed and prints each
-//! event; `OC_DISCOVERY_SEEDS=n` sets how many seeds are run (default 300).
+//! A failing seed is printed. `OC_DISCOVERY_SEED=n cargo test --test simulation` runs only that seed and prints each event on stderr,
+//! after a line for each device; `OC_DISCOVERY_SEEDS=n` sets how many seeds are run (default 300).
 
 mod checks;
 mod device;
@@ -75,7 +75,9 @@ fn after_the_faults_everybody_is_under_a_lease_again() {
         run(seed, true).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         return;
     }
-    let failed = failures(number("OC_DISCOVERY_SEEDS").unwrap_or(SEEDS));
+    let seeds = number("OC_DISCOVERY_SEEDS").unwrap_or(SEEDS);
+    assert!(seeds > 0, "OC_DISCOVERY_SEEDS is 0: nothing would be run");
+    let failed = failures(seeds);
     for (seed, what) in &failed {
         eprintln!("seed {seed}: {what}; replay with OC_DISCOVERY_SEED={seed}");
     }

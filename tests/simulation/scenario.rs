@@ -99,7 +99,7 @@ impl Plan {
     /// Time in which everybody must be under a lease again when the faults are over: a lease, so that what is dead is known to be;
     /// then a record's way through the DHT to a native that was not told, hop by hop; then the rounds of the nodes.
     pub fn recovery(&self) -> u64 {
-        (self.terms.lease * 5 + Duration::from_secs(60)).as_millis() as u64
+        (self.terms.lease * 3 + Duration::from_secs(60)).as_millis() as u64
     }
 
     fn fault(&mut self, rng: &mut Rng) {

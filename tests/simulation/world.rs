@@ -2,7 +2,7 @@
 //!
 //! Nothing here reads a clock or a random source: a run is determined by its seed, event for event.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
 use oc_discovery::protocol::{Addrs, PeerId, Rng, Role};
 
@@ -73,7 +73,9 @@ impl World {
             queued: 0,
         };
         for no in 0..world.devices.len() {
-            world.numbers.insert(world.devices[no].peer, no);
+            let Device { peer, role, .. } = world.devices[no];
+            world.trace.note(0, &(no, role, peer));
+            world.numbers.insert(peer, no);
             let at = world.rng.below(20_000);
             world.push(at, Event::Fault(Fault::Restart { device: no }));
         }
@@ -415,7 +417,8 @@ impl Trace {
     /// Takes one more event in.
     pub fn note(&mut self, now: u64, event: &dyn std::fmt::Debug) {
         if self.log {
-            eprintln!("{now:>7} {event:?}");
+            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be written is none.
+            let _ = writeln!(std::io::stderr(), "{now:>7} {event:?}");
         }
         // Writing to a hash cannot fail.
         let _ = write!(self, "{now}{event:?}");

@@ -1,0 +1,217 @@
+//! Nodes ask and are taken in.
+
+use super::*;
+
+fn offered(answer: &IndexersAnswer) -> Vec<PeerId> {
+    answer.offers.iter().map(|offer| offer.peer).collect()
+}
+
+fn probes(actions: &[Action]) -> Vec<PeerId> {
+    let probed = |action: &Action| match action {
+        Action::Probe { peer } => Some(*peer),
+        _ => None,
+    };
+    actions.iter().filter_map(probed).collect()
+}
+
+/// A rig whose `count` indexers have been silent for 11 s: no verdict about them counts any more.
+fn with_silent_indexers(count: u8) -> Rig {
+    let mut rig = Rig::new();
+    (1..=count).for_each(|n| rig.indexer(n));
+    rig.run(11_000);
+    rig
+}
+
+#[test]
+fn a_node_is_taken_in_by_its_first_beat_and_not_by_its_request() {
+    let mut rig = Rig::new();
+    let answer = rig.ask(100, Want::Lease).unwrap();
+    assert!(answer.takes_in && answer.offers.is_empty());
+    assert!(rig.view().responsible.is_empty());
+    assert_eq!(rig.node(100), Ack::accepted(LEASE));
+    assert_eq!(rig.view().responsible, [peer(100)]);
+    assert_eq!(rig.view().expiry(100), Some(at(90_000)));
+}
+
+#[test]
+fn who_only_asks_is_neither_taken_in_nor_has_anybody_probed() {
+    let mut rig = with_silent_indexers(1);
+    let answer = rig.ask(100, Want::Nothing).unwrap();
+    assert_eq!(offered(&answer), [peer(1)]);
+    assert!(!answer.takes_in);
+    assert!(probes(&rig.drain()).is_empty());
+}
+
+#[test]
+fn past_the_capacity_a_node_is_answered_full_with_a_reason() {
+    let mut rig = Rig::new();
+    for n in 100..103 {
+        assert_eq!(rig.node(n).code, AckCode::Accepted);
+    }
+    assert!(!rig.ask(103, Want::Lease).unwrap().takes_in);
+    let ack = rig.node(103);
+    assert_eq!(ack.code, AckCode::Full);
+    assert!(ack.reason.contains("try another native"));
+    assert_eq!(rig.view().refused("responsible_peers"), 2);
+    assert_eq!(rig.node(102).code, AckCode::Accepted, "who is in stays in");
+    rig.give_up(Role::Node, 100, 100);
+    assert_eq!(rig.node(103).code, AckCode::Accepted, "a place is free");
+}
+
+#[test]
+fn a_reachable_indexer_is_offered_instead() {
+    let mut rig = Rig::new();
+    rig.indexer(1);
+    let answer = rig.ask(100, Want::Lease).unwrap();
+    assert_eq!((offered(&answer).len(), answer.takes_in), (1, false));
+    let ack = rig.node(100);
+    assert_eq!((ack.code, ack.lease), (AckCode::Released, Duration::ZERO));
+    assert_eq!(ack.offers.len(), 1);
+    assert!(rig.view().responsible.is_empty() && rig.view().expiry(100).is_none());
+}
+
+#[test]
+fn a_node_that_was_told_so_is_taken_in_for_ten_seconds_whoever_comes_meanwhile() {
+    for (now, code) in [
+        (9_999, AckCode::Accepted),
+        (10_000, AckCode::Accepted),
+        (10_001, AckCode::Released),
+    ] {
+        let mut rig = Rig::new();
+        assert!(rig.ask(100, Want::Lease).unwrap().takes_in);
+        rig.now = now;
+        rig.indexer(1);
+        assert_eq!(rig.node(100).code, code, "at {now}");
+    }
+}
+
+#[test]
+fn an_answer_waits_for_the_last_verdict_and_offers_the_living() {
+    let mut rig = with_silent_indexers(3);
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    assert_eq!(probes(&rig.drain()).len(), 3);
+    rig.now += 50;
+    rig.native.probed(at(rig.now), &peer(1), true);
+    rig.native.probed(at(rig.now), &peer(2), false);
+    assert_eq!(rig.drain(), []);
+    rig.native.probed(at(rig.now), &peer(3), true);
+    let actions = rig.drain();
+    let [Action::Answer { request, answer }] = actions.as_slice() else {
+        panic!("{actions:?}");
+    };
+    let mut offers = offered(answer);
+    offers.sort();
+    assert_eq!((*request, answer.takes_in), (RequestId(100), false));
+    assert_eq!(offers, [peer(1), peer(3)]);
+}
+
+#[test]
+fn an_answer_comes_after_two_seconds_at_the_latest_and_an_overdue_probe_counts_as_dead() {
+    let mut rig = with_silent_indexers(1);
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    rig.drain();
+    assert_eq!(rig.run(12_999), []);
+    let out = rig.run(13_000);
+    let answer = IndexersAnswer {
+        takes_in: true,
+        ..Default::default()
+    };
+    let request = RequestId(100);
+    assert_eq!(out, [(13_000, Action::Answer { request, answer })]);
+    rig.native.probed(at(13_000), &peer(1), true);
+    assert!(
+        rig.ask(101, Want::Lease).unwrap().takes_in,
+        "a pong after its time is none"
+    );
+}
+
+#[test]
+fn at_most_eight_candidates_are_probed_for_one_answer() {
+    let mut rig = with_silent_indexers(12);
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    let probed = probes(&rig.drain());
+    assert_eq!(probed.len(), 8);
+    for peer in &probed {
+        rig.native.probed(at(rig.now), peer, false);
+    }
+    let actions = rig.drain();
+    assert!(
+        matches!(actions.as_slice(), [Action::Answer { answer, .. }] if answer.takes_in),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_verdict_counts_for_ten_seconds_and_saves_the_probe() {
+    for (now, answered) in [(9_999, true), (10_000, true), (10_001, false)] {
+        let mut rig = Rig::new();
+        rig.indexer(1);
+        rig.now = now;
+        assert_eq!(rig.ask(100, Want::Lease).is_some(), answered, "at {now}");
+    }
+}
+
+#[test]
+fn an_indexer_whose_stream_ended_is_probed_before_it_is_offered() {
+    let mut rig = Rig::new();
+    rig.indexer(1);
+    rig.native.stream_closed(at(0), &peer(1), StreamId(1));
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    assert_eq!(probes(&rig.drain()), [peer(1)]);
+}
+
+#[test]
+fn more_requests_than_may_wait_are_answered_from_what_is_known() {
+    let mut rig = with_silent_indexers(1);
+    for n in 100..132 {
+        assert_eq!(rig.ask(n, Want::Lease), None);
+    }
+    assert!(rig.ask(132, Want::Lease).unwrap().takes_in);
+}
+
+#[test]
+fn a_node_whose_offers_failed_is_taken_in_although_we_reach_an_indexer() {
+    let mut rig = Rig::new();
+    rig.indexer(1);
+    let answer = rig.ask(100, Want::OffersFailed).unwrap();
+    assert_eq!((offered(&answer).len(), answer.takes_in), (1, true));
+    assert_eq!(rig.node(100), Ack::accepted(LEASE));
+    assert_eq!(rig.view().responsible, [peer(100)]);
+}
+
+#[test]
+fn an_indexer_without_room_is_not_offered_to_who_wants_a_lease() {
+    let mut rig = Rig::new();
+    for (n, load) in [(1, (8, 8)), (2, (2, 8)), (3, (1, 8))] {
+        let info = record(n, 1);
+        rig.beat_with(
+            Role::Indexer,
+            n,
+            u64::from(n),
+            LEASE,
+            Some(&info),
+            Some(load),
+            &[],
+        );
+    }
+    let answer = rig.ask(100, Want::Lease).unwrap();
+    assert_eq!(offered(&answer), [peer(3), peer(2)], "the most free first");
+    assert_eq!(rig.ask(100, Want::Nothing).unwrap().offers.len(), 3);
+    let few = rig
+        .native
+        .ask(at(0), &peer(100), RequestId(1), 1, Want::Lease);
+    assert_eq!(offered(&few.unwrap()), [peer(3)]);
+}
+
+#[test]
+fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
+    let mut rig = Rig::new();
+    let mut info = record(100, 1);
+    info.name = Name::try_from("pump").unwrap();
+    rig.beat(Role::Node, 100, 1, Some(&info));
+    assert_eq!(rig.native.claimants("pump").0.len(), 1);
+    assert!(rig.native.listed(&peer(100)).is_some() && rig.native.favours(&peer(100)));
+    rig.give_up(Role::Node, 100, 1);
+    assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.favours(&peer(100)));
+    assert!(rig.view().responsible.is_empty());
+}

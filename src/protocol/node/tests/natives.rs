@@ -1,0 +1,248 @@
+//! Rounds of connect-to-natives; being taken in and released.
+
+use super::*;
+
+#[test]
+fn at_start_the_natives_are_asked_in_turn_until_the_offers_suffice() {
+    let mut rig = Rig::new(2, [1, 2, 3]);
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    assert_eq!(rig.no_answer(1), [Asked(2, Want::Lease)]);
+    let did = rig.answer(2, &offering([10]));
+    assert_eq!(sorted(did), [Asked(3, Want::Lease), Beat(10)]);
+    assert_eq!(rig.answer(3, &offering([10, 11])), [Beat(11)]);
+    let mut rig = Rig::new(2, [1, 2, 3]);
+    rig.drain();
+    let did = sorted(rig.answer(1, &offering([10, 11])));
+    assert_eq!(did, [Beat(10), Beat(11)], "nobody else is asked");
+}
+
+#[test]
+fn a_native_that_is_silent_for_eight_seconds_is_passed_over() {
+    let mut rig = Rig::new(1, [1, 2]);
+    assert_eq!(rig.run(7_999), [(0, Asked(1, Want::Lease))]);
+    assert_eq!(rig.run(8_000), [(8_000, Asked(2, Want::Lease))]);
+    assert_eq!(
+        rig.answer(1, &offering([10])),
+        [],
+        "its late answer is nobody's"
+    );
+}
+
+#[test]
+fn an_answer_counts_although_a_native_became_known_in_between() {
+    let mut rig = Rig::new(1, [1, 2]);
+    rig.drain();
+    rig.no_answer(1);
+    rig.node.learn_native(at(0), peer(3), addrs(3));
+    assert_eq!(rig.answer(2, &offering([10])), [Beat(10)]);
+}
+
+#[test]
+fn a_native_that_becomes_known_while_there_is_no_lease_is_asked_at_once() {
+    let mut rig = Rig::new(1, []);
+    assert_eq!(rig.drain(), []);
+    rig.now = 10;
+    rig.node.learn_native(at(10), peer(1), addrs(1));
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    rig.node.learn_native(at(10), peer(0), addrs(0));
+    assert!(!rig.node.favours(&peer(0)), "it is no native of its own");
+}
+
+#[test]
+fn a_round_comes_every_connect_interval_and_asks_only_when_leases_are_missing() {
+    let mut rig = holding(2, [10, 11]);
+    assert_eq!(rig.run_held(300_000), [], "two leases: nothing to ask");
+    let mut rig = holding(2, [10]);
+    let mut last = 0;
+    for _ in 0..5 {
+        let asked = loop {
+            let until = rig.node.timeout().as_millis();
+            if let Some((when, _)) = rig.run_held(until).first() {
+                break *when;
+            }
+        };
+        let pause = asked - last;
+        assert!((60_000..=66_000).contains(&pause), "{pause}");
+        last = asked;
+        rig.answer(1, &offering([10]));
+    }
+}
+
+#[test]
+fn rounds_that_come_to_nothing_back_off_up_to_the_connect_interval() {
+    let mut rig = Rig::new(1, [1]);
+    let mut ceiling = 500;
+    for _ in 0..12 {
+        let started = rig.now;
+        assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+        rig.no_answer(1);
+        let next = rig.node.next_round.as_millis();
+        let pause = next - started;
+        assert!((1..=ceiling).contains(&pause), "{pause} of {ceiling}");
+        ceiling = (ceiling * 2).min(60_000);
+        rig.now = next;
+    }
+}
+
+#[test]
+fn with_no_indexer_the_native_that_takes_it_in_gets_its_beat_and_is_asked_first_from_then_on() {
+    let mut rig = Rig::new(2, [1, 2, 3]);
+    rig.drain();
+    rig.answer(1, &offering([]));
+    assert_eq!(rig.answer(2, &taking_in([])), [Beat(2)]);
+    rig.accepted(2);
+    assert_eq!(rig.held(), [2]);
+    let asked = rig.run_held(66_000);
+    assert_eq!(
+        asked.first().map(|(_, did)| *did),
+        Some(Asked(2, Want::Lease))
+    );
+}
+
+#[test]
+fn a_native_that_is_full_is_left_for_the_other_natives() {
+    let mut rig = Rig::new(1, [1, 2]);
+    rig.drain();
+    rig.answer(1, &taking_in([]));
+    let did = rig.ack(1, &Ack::full("no room"));
+    assert!(did.contains(&Dropped(1)), "{did:?}");
+    let asked = rig.run(1_000);
+    let asked: Vec<_> = asked.into_iter().map(|(_, did)| did).collect();
+    assert_eq!(asked, [Asked(1, Want::Lease)], "within the first backoff");
+    assert_eq!(rig.answer(1, &offering([])), [Asked(2, Want::Lease)]);
+    assert_eq!(rig.answer(2, &taking_in([])), [Beat(2)]);
+}
+
+#[test]
+fn there_is_at_most_one_lease_with_a_native() {
+    let mut rig = taken_in([1, 2]);
+    let asked = rig.run_held(66_000);
+    assert!(matches!(asked.as_slice(), [(_, Asked(1, Want::Lease))]));
+    assert_eq!(rig.answer(1, &offering([])), [Asked(2, Want::Lease)]);
+    assert_eq!(rig.answer(2, &taking_in([])), []);
+    assert_eq!(rig.held(), [1]);
+}
+
+#[test]
+fn on_release_it_moves_at_once_and_gives_the_native_up_only_after_the_indexer_accepted() {
+    let mut rig = taken_in([1]);
+    rig.now = 5_000;
+    assert!(rig.released(1, [10, 11]).contains(&Beat(10)));
+    assert_eq!(rig.held(), [1], "make");
+    assert_eq!(rig.accepted(10), [GaveUp(1)], "before break");
+    assert_eq!(rig.held(), [10]);
+}
+
+#[test]
+fn a_release_without_offers_begins_a_round_at_once() {
+    let mut rig = taken_in([1]);
+    rig.now = 5_000;
+    assert_eq!(rig.released(1, []), [Asked(1, Want::Lease)]);
+    assert_eq!(rig.answer(1, &offering([10])), [Beat(10)]);
+    assert_eq!(rig.accepted(10), [GaveUp(1)]);
+}
+
+#[test]
+fn a_release_in_answer_to_a_beat_does_the_same() {
+    let mut rig = taken_in([1]);
+    let out = rig.run(28_500);
+    assert!(matches!(out.as_slice(), [(_, Beat(1))]), "{out:?}");
+    let did = rig.ack(1, &Ack::released(LEASE, offers([10])));
+    assert!(did.contains(&Beat(10)), "{did:?}");
+}
+
+#[test]
+fn a_release_is_news_only_once() {
+    let mut rig = taken_in([1]);
+    assert_eq!(rig.released(1, []), [Asked(1, Want::Lease)]);
+    rig.answer(1, &offering([]));
+    assert_eq!(rig.released(1, []), []);
+}
+
+#[test]
+fn whoever_ignores_the_push_moves_at_the_next_connect_to_natives() {
+    let mut rig = taken_in([1]);
+    let out = rig.run_held(66_000);
+    let [(when, Asked(1, Want::Lease))] = out.as_slice() else {
+        panic!("{out:?}");
+    };
+    assert!((60_000..=66_000).contains(when));
+    assert_eq!(rig.answer(1, &offering([10, 11])).len(), 2);
+    let did = rig.accepted(10);
+    assert_eq!(did, [GaveUp(1)]);
+}
+
+#[test]
+fn a_released_node_whose_offer_fails_says_so_and_is_taken_in_again_by_the_same_native() {
+    let mut rig = taken_in([1]);
+    rig.now = 5_000;
+    let did = rig.released(1, [10]);
+    assert!(did.contains(&Beat(10)), "{did:?}");
+    rig.answer(1, &offering([10]));
+    assert_eq!(rig.closed(10), [Asked(1, Want::OffersFailed)]);
+    assert_eq!(rig.answer(1, &taking_in([10])), [Beat(1)]);
+    rig.accepted(1);
+    let lease = rig.node.leases.find(&peer(1)).unwrap();
+    assert!(!lease.is_released());
+    assert_eq!(lease.expiry(at(5_000)), Some(at(95_000)));
+}
+
+#[test]
+fn a_ticket_is_used_at_once_even_if_a_beat_is_in_flight() {
+    let mut rig = taken_in([1]);
+    rig.run(20_000);
+    rig.released(1, []);
+    let out = rig.run(27_999);
+    assert!(matches!(out.as_slice(), [(_, Beat(1))]), "{out:?}");
+    assert_eq!(rig.answer(1, &taking_in([])), [], "one beat is in flight");
+    assert_eq!(rig.ack(1, &Ack::released(LEASE, offers([]))), [Beat(1)]);
+}
+
+#[test]
+fn a_released_node_may_be_taken_in_by_another_native_and_then_leaves_the_first() {
+    let mut rig = taken_in([1, 2]);
+    rig.released(1, []);
+    assert_eq!(rig.answer(1, &offering([])), [Asked(2, Want::Lease)]);
+    assert_eq!(rig.answer(2, &taking_in([])), [Beat(2)]);
+    assert_eq!(rig.held(), [1]);
+    assert_eq!(rig.accepted(2), [GaveUp(1)]);
+    assert_eq!(rig.held(), [2]);
+}
+
+#[test]
+fn when_its_native_is_lost_it_asks_again_within_the_first_backoff() {
+    let mut rig = taken_in([1]);
+    rig.now = 5_000;
+    assert_eq!(rig.closed(1), [Beat(1)]);
+    assert_eq!(rig.closed(1), []);
+    let out = rig.run(6_000);
+    assert!(
+        matches!(out.as_slice(), [(_, Asked(1, Want::Lease))]),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn a_node_grants_no_leases() {
+    let mut rig = Rig::new(1, [1]);
+    let beat = crate::protocol::Beat {
+        role: Role::Node,
+        lease: LEASE,
+        record: None,
+        load: None,
+        known: &[],
+    };
+    let stream = crate::protocol::StreamId(1);
+    let outcome = rig.node.beat(at(0), &peer(5), stream, &beat);
+    assert_eq!(outcome.ack.code, AckCode::Refused);
+}
+
+#[test]
+fn shutting_down_gives_everything_up_and_seeks_nothing_any_more() {
+    let mut rig = holding(2, [10, 11]);
+    rig.node.shut_down();
+    assert_eq!(sorted(rig.drain()), [GaveUp(10), GaveUp(11)]);
+    assert_eq!(rig.node.timeout(), at(u64::MAX));
+    rig.now = 1_000_000;
+    assert_eq!(rig.node.poll(at(rig.now), 0), None);
+}

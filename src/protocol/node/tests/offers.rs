@@ -1,0 +1,170 @@
+//! From offers to leases with indexers.
+
+use super::*;
+
+#[test]
+fn leases_are_held_with_min_indexers_different_indexers() {
+    let mut rig = Rig::new(2, [1]);
+    rig.drain();
+    let did = sorted(rig.answer(1, &offering([10, 11, 12])));
+    assert_eq!(did.len(), 2, "{did:?}");
+    assert_ne!(did[0], did[1]);
+    for did in did {
+        let Beat(server) = did else { panic!("{did:?}") };
+        rig.accepted(server);
+    }
+    assert_eq!(rig.held().len(), 2);
+    assert_eq!(rig.drain(), [], "two are enough");
+}
+
+#[test]
+fn leases_are_fewer_if_there_are_fewer_indexers_and_one_more_is_taken_by_the_next_round() {
+    let mut rig = holding(2, [10]);
+    let asked = rig.run_held(66_000);
+    let [(when, Asked(1, Want::Lease))] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    assert!((60_000..=66_000).contains(when), "{when}");
+    assert_eq!(rig.answer(1, &offering([10, 11])), [Beat(11)]);
+    rig.accepted(11);
+    assert_eq!(rig.held(), [10, 11]);
+}
+
+#[test]
+fn the_choice_follows_free_leases_and_is_the_same_for_the_same_node() {
+    let choice = |own: u8| {
+        let mut rig = Rig::of(own, 1, [251]);
+        rig.drain();
+        let mut answer = offering([240, 241]);
+        answer.offers[0].free = Some(30);
+        answer.offers[1].free = Some(10);
+        let did = rig.answer(251, &answer);
+        let [Beat(server)] = did.as_slice() else {
+            panic!("{did:?}");
+        };
+        *server
+    };
+    let first = (0..200).filter(|&own| choice(own) == 240).count();
+    assert!(
+        (120..=180).contains(&first),
+        "{first} of 200, not about 150"
+    );
+    assert!((0..200).all(|own| choice(own) == choice(own)));
+}
+
+#[test]
+fn an_indexer_without_free_leases_is_chosen_last() {
+    for own in 100..120 {
+        let mut rig = Rig::of(own, 1, [1]);
+        rig.drain();
+        let mut answer = offering([10, 11]);
+        answer.offers[0].free = Some(0);
+        assert_eq!(rig.answer(1, &answer), [Beat(11)]);
+    }
+}
+
+#[test]
+fn a_full_indexer_is_left_for_the_next_candidate() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    let did = rig.answer(1, &offering([10, 11]));
+    let [Beat(first)] = did.as_slice() else {
+        panic!("{did:?}");
+    };
+    let other = 21 - first;
+    let did = rig.ack(*first, &Ack::full("no room"));
+    assert_eq!(sorted(did), [Beat(other), Dropped(*first)]);
+}
+
+#[test]
+fn when_every_offer_failed_the_next_request_says_so_and_the_node_is_taken_in() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    assert_eq!(rig.answer(1, &offering([10])), [Beat(10)]);
+    assert_eq!(rig.closed(10), [Asked(1, Want::OffersFailed)]);
+    assert_eq!(
+        rig.answer(1, &taking_in([10])),
+        [Beat(1)],
+        "the same offer is no better at once"
+    );
+    rig.accepted(1);
+    assert_eq!(rig.held(), [1]);
+}
+
+#[test]
+fn an_offer_that_failed_is_tried_again_after_ten_seconds() {
+    for (now, tried) in [(9_999, false), (10_000, true)] {
+        let mut rig = Rig::new(1, [1]);
+        rig.drain();
+        rig.answer(1, &offering([10]));
+        rig.closed(10);
+        rig.answer(1, &taking_in([]));
+        rig.accepted(1);
+        rig.now = now;
+        let did = rig.released(1, [10]);
+        assert_eq!(did.contains(&Beat(10)), tried, "{did:?} at {now}");
+    }
+}
+
+#[test]
+fn a_lost_indexer_is_tried_once_more_at_once_and_then_replaced_within_the_same_second() {
+    let mut rig = holding(1, [10]);
+    rig.now = 5_000;
+    assert_eq!(rig.closed(10), [Beat(10)]);
+    assert_eq!(rig.closed(10), [Asked(1, Want::OffersFailed)]);
+    assert_eq!(rig.answer(1, &offering([10, 11])), [Beat(11)]);
+}
+
+#[test]
+fn with_one_lease_left_the_other_is_sought_at_once_but_offers_have_not_all_failed() {
+    let mut rig = holding(2, [10, 11]);
+    assert_eq!(rig.closed(10), [Beat(10)]);
+    assert_eq!(rig.closed(10), [Asked(1, Want::Lease)]);
+    assert_eq!(rig.answer(1, &offering([11, 12])), [Beat(12)]);
+}
+
+#[test]
+fn a_silent_indexer_is_dropped_when_its_ack_is_overdue() {
+    let mut rig = holding(1, [10]);
+    let out = rig.run(30_000);
+    let [(beat, Beat(10))] = out.as_slice() else {
+        panic!("{out:?}");
+    };
+    let beat = *beat;
+    assert!((24_000..=28_500).contains(&beat));
+    assert_eq!(rig.run(beat + 9_999), []);
+    let out = rig.run(beat + 10_000);
+    assert_eq!(
+        out,
+        [(beat + 10_000, Dropped(10)), (beat + 10_000, Beat(10))]
+    );
+    assert_eq!(rig.run(beat + 14_999), []);
+    let out = rig.run(beat + 15_000);
+    assert_eq!(out.first(), Some(&(beat + 15_000, Dropped(10))));
+    assert!(out.contains(&(beat + 15_000, Asked(1, Want::OffersFailed))));
+}
+
+#[test]
+fn it_never_takes_a_lease_with_itself() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    assert_eq!(rig.answer(1, &offering([0])), []);
+}
+
+#[test]
+fn what_was_remembered_is_tried_when_no_native_answers_and_not_before() {
+    let mut rig = Rig::new(1, [1, 2]);
+    rig.node.remember(peer(10), addrs(10));
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    assert_eq!(rig.no_answer(1), [Asked(2, Want::Lease)]);
+    assert_eq!(rig.no_answer(2), [Beat(10)]);
+    assert_eq!(rig.node.addrs_of(&peer(10)), Some(&addrs(10)));
+}
+
+#[test]
+fn what_was_remembered_is_of_no_interest_when_a_native_has_offers() {
+    let mut rig = Rig::new(1, [1]);
+    rig.node.remember(peer(10), addrs(10));
+    rig.drain();
+    assert_eq!(rig.answer(1, &offering([11])), [Beat(11)]);
+}
