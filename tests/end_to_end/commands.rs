@@ -1,0 +1,181 @@
+//! The client commands, asked of every role.
+
+use miniserde::json;
+use oc_discovery::daemon::status::{Found, IndexerList, Status};
+
+use super::harness::{Look, Peer, SLACK, World, eventually};
+
+const KEYS: [&str; 12] = [
+    "role",
+    "peer_id",
+    "version",
+    "uptime_ms",
+    "listen",
+    "live_indexers",
+    "known_peer_ids",
+    "responsible_peers",
+    "stream_records",
+    "leases",
+    "loops",
+    "tables",
+];
+
+/// One of each role, and three nodes: two of them claim the same name.
+struct Town {
+    world: World,
+    native: Peer,
+    indexer: Peer,
+    cams: [Peer; 2],
+    door: Peer,
+}
+
+impl Town {
+    fn new() -> Town {
+        let world = World::new();
+        let native = world.native("native", &[]);
+        let indexer = world.indexer("indexer", &[&native], &[]);
+        native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
+        let hall = ["--name", "cam", "--tag", "room=hall", "--tag", "floor=1"];
+        let yard = ["--name", "cam", "--tag", "room=yard"];
+        let cams = [
+            world.node("hall", &[&native], &hall),
+            world.node("yard", &[&native], &yard),
+        ];
+        let door = world.node("door", &[&native], &["--name", "door"]);
+        for node in cams.iter().chain([&door]) {
+            node.until("a lease", SLACK, |s| s.holds_lease_of(&indexer));
+        }
+        Town {
+            world,
+            native,
+            indexer,
+            cams,
+            door,
+        }
+    }
+
+    fn roles(&self) -> [&Peer; 3] {
+        [&self.native, &self.indexer, &self.door]
+    }
+
+    fn found(&self, asked: &Peer, query: &str) -> Found {
+        let answer = self.world.ask(asked, "find", &["--json", query]);
+        assert_eq!(answer.stderr, "", "{query}: {answer:?}");
+        assert_eq!(answer.code, Some(0));
+        json::from_str(&answer.stdout).unwrap()
+    }
+}
+
+#[test]
+fn find_by_name_gives_every_claimant_with_addresses_and_tags_on_every_role() {
+    let town = Town::new();
+    for asked in town.roles() {
+        let found = town.found(asked, "cam");
+        assert_eq!(found.query, "cam");
+        assert_eq!(found.records.len(), 2, "{found:?}");
+        for (cam, room) in town.cams.iter().zip(["hall", "yard"]) {
+            let record = found.records.iter().find(|r| r.peer_id == cam.id).unwrap();
+            assert_eq!(record.name, "cam");
+            assert_eq!(record.tags["room"], room);
+            assert_eq!(record.addrs, cam.status().listen);
+            assert!(record.expires_in_ms > 0);
+        }
+        let hall = found.records.iter().find(|r| r.tags["room"] == "hall");
+        assert_eq!(hall.unwrap().tags["floor"], "1");
+        let shown = town.world.ask(asked, "find", &["cam"]);
+        assert_eq!(shown.code, Some(0));
+        for cam in &town.cams {
+            assert!(shown.stdout.contains(&cam.id), "{shown:?}");
+            assert!(shown.stdout.contains(&cam.status().listen[0]), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn find_by_peer_id_gives_that_peer_on_every_role() {
+    let town = Town::new();
+    for asked in town.roles() {
+        let [hall, _] = &town.cams;
+        let found = town.found(asked, &hall.id);
+        let ids: Vec<_> = found.records.iter().map(|r| r.peer_id.as_str()).collect();
+        assert_eq!(ids, [hall.id.as_str()]);
+        assert_eq!(found.records[0].addrs, hall.status().listen);
+        assert_eq!(found.records[0].tags["room"], "hall");
+        let found = town.found(asked, &town.indexer.id);
+        assert_eq!(found.records.len(), 1, "{found:?}");
+        assert_eq!(found.records[0].addrs, town.indexer.status().listen);
+    }
+}
+
+#[test]
+fn who_is_unknown_ends_with_a_sentence_and_1_on_every_role() {
+    let town = Town::new();
+    let nobody = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    for asked in town.roles() {
+        for query in ["window", nobody] {
+            let answer = town.world.ask(asked, "find", &[query]);
+            assert_eq!(answer.code, Some(1), "{answer:?}");
+            assert_eq!(answer.stdout, "");
+            let sentence = format!("oc-discovery: nobody is known as {query}\n");
+            assert_eq!(answer.stderr, sentence);
+        }
+    }
+}
+
+#[test]
+fn indexers_lists_the_indexer_on_every_role() {
+    let town = Town::new();
+    for asked in town.roles() {
+        let ask = |args: &[&str]| town.world.ask(asked, "indexers", args);
+        let list: IndexerList = json::from_str(&ask(&["--json"]).stdout).unwrap();
+        let ids: Vec<_> = list.indexers.iter().map(|i| i.peer_id.as_str()).collect();
+        assert_eq!(ids, [town.indexer.id.as_str()], "{}", asked.log());
+        assert!(ask(&[]).stdout.contains(&town.indexer.id));
+    }
+}
+
+#[test]
+fn status_has_every_key_on_every_role_and_id_is_that_of_the_status() {
+    let town = Town::new();
+    for (asked, role) in town.roles().into_iter().zip(["native", "indexer", "node"]) {
+        let answer = town.world.ask(asked, "status", &["--json"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let object: json::Object = json::from_str(&answer.stdout).unwrap();
+        let mut keys: Vec<_> = object.keys().map(String::as_str).collect();
+        let mut all = KEYS.to_vec();
+        keys.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(keys, all);
+        assert!(answer.stdout.contains(&format!(r#""role":"{role}""#)));
+        let status: Status = json::from_str(&answer.stdout).unwrap();
+        assert_eq!(status.peer_id, asked.id);
+        let id = town.world.ask::<&str>(asked, "id", &[]);
+        assert_eq!(id.stdout.trim_end(), asked.id);
+        let shown = town.world.ask::<&str>(asked, "status", &[]);
+        assert!(shown.stdout.contains(&asked.id), "{shown:?}");
+    }
+    let loops: Vec<_> = town.native.status().loops.into_keys().collect();
+    assert_eq!(loops, ["gc", "offload", "refresh"]);
+    let leases = town.door.status().leases;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].peer_id, town.indexer.id);
+}
+
+#[test]
+fn node_taken_in_by_the_native_is_found_on_the_native_and_by_others() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let cam = world.node("cam", &[&native], &["--name", "cam"]);
+    let other = world.node("other", &[&native], &[]);
+    native.until("both taken in", SLACK, |s| {
+        s.is_responsible_for(&cam) && s.is_responsible_for(&other) && s.used("directory") > 0
+    });
+    for asked in [&native, &other] {
+        for query in ["cam", &cam.id] {
+            eventually("the node found", SLACK, || {
+                let answer = world.ask(asked, "find", &[query]);
+                (answer.code == Some(0) && answer.stdout.contains(&cam.id)).then_some(())
+            });
+        }
+    }
+}

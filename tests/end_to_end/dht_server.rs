@@ -1,0 +1,163 @@
+//! DHT servers that answer a search with whatever the test tells them to, true or not.
+
+use std::future::Pending;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::kad::store::{MemoryStore, RecordStore as _};
+use libp2p::kad::{self, Mode, Record, RecordKey, StoreInserts};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{self, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, StreamProtocol, Transport, identify, noise, yamux};
+use smol::{Async, Timer};
+
+/// Servers that have a value each for one key.
+pub(crate) struct DhtServers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    asked: AtomicUsize,
+    end: AtomicBool,
+}
+
+impl DhtServers {
+    /// Connects a server for each value to the native.
+    pub(crate) fn connect(native: &str, key: &RecordKey, values: Vec<Vec<u8>>) -> DhtServers {
+        let native: Multiaddr = native.parse().unwrap();
+        let shared: Arc<Shared> = Arc::default();
+        let start = |value| {
+            let (native, key, shared) = (native.clone(), key.clone(), shared.clone());
+            thread::spawn(move || smol::block_on(run(&native, key, value, &shared)))
+        };
+        DhtServers {
+            threads: values.into_iter().map(start).collect(),
+            shared,
+        }
+    }
+
+    /// How often they were asked, all together.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for DhtServers {
+    fn drop(&mut self) {
+        self.shared.end.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+struct Behaviour {
+    identify: identify::Behaviour,
+    kademlia: kad::Behaviour<MemoryStore>,
+}
+
+async fn run(native: &Multiaddr, key: RecordKey, value: Vec<u8>, shared: &Shared) {
+    let mut swarm = swarm();
+    // Whoever is routed to has an address; nobody needs to dial this one.
+    swarm.add_external_address("/ip4/127.0.0.1/tcp/9".parse().unwrap());
+    swarm.dial(native.clone()).unwrap();
+    let record = Record::new(key, value);
+    swarm
+        .behaviour_mut()
+        .kademlia
+        .store_mut()
+        .put(record)
+        .unwrap();
+    while !shared.end.load(Ordering::SeqCst) {
+        let event = smol::future::or(async { Some(swarm.select_next_some().await) }, async {
+            Timer::after(Duration::from_millis(5)).await;
+            None
+        });
+        if let Some(SwarmEvent::Behaviour(BehaviourEvent::Kademlia(kad::Event::InboundRequest {
+            request: kad::InboundRequest::GetRecord { .. },
+        }))) = event.await
+        {
+            shared.asked.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn swarm() -> Swarm<Behaviour> {
+    let key = Keypair::generate_ed25519();
+    let own = key.public().to_peer_id();
+    let mut config = kad::Config::new(StreamProtocol::new("/oc/kad/1.0.0"));
+    config
+        .set_record_filtering(StoreInserts::FilterBoth)
+        .set_periodic_bootstrap_interval(None);
+    let mut kademlia = kad::Behaviour::with_config(own, MemoryStore::new(own), config);
+    kademlia.set_mode(Some(Mode::Server));
+    let identify = identify::Config::new("/oc/1.0.0".into(), key.public());
+    let transport = Dialer
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(&key).unwrap())
+        .multiplex(yamux::Config::default())
+        .boxed();
+    Swarm::new(
+        transport,
+        Behaviour {
+            identify: identify::Behaviour::new(identify),
+            kademlia,
+        },
+        own,
+        swarm::Config::without_executor().with_idle_connection_timeout(Duration::from_secs(60)),
+    )
+}
+
+/// TCP that only dials.
+struct Dialer;
+
+impl Transport for Dialer {
+    type Output = Async<TcpStream>;
+    type Error = io::Error;
+    type ListenerUpgrade = Pending<io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(&mut self, _: ListenerId, at: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        Err(TransportError::MultiaddrNotSupported(at))
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(
+        &mut self,
+        to: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let mut parts = to.iter();
+        let (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) = (parts.next(), parts.next())
+        else {
+            return Err(TransportError::MultiaddrNotSupported(to));
+        };
+        let to = SocketAddr::from((ip, port));
+        Ok(Box::pin(Async::<TcpStream>::connect(to)))
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Poll::Pending
+    }
+}

@@ -1,0 +1,428 @@
+//! Processes under test, and looking at them.
+//!
+//! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited for without a deadline; what a
+//! process logged is shown when its test fails.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libp2p::identity::Keypair;
+use oc_discovery::config::Role;
+use oc_discovery::daemon::client::{self, Request};
+use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What a machine under load may need on top of what the intervals say.
+pub(crate) const SLACK: Duration = Duration::from_secs(20);
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long one look waits for one process.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Flags that every process of a test gets unless it says otherwise.
+const TEMPO: [(&str, &str); 5] = [
+    ("--lease", "3s"),
+    ("--offload-interval", "500ms"),
+    ("--refresh-interval", "500ms"),
+    ("--gc-interval", "200ms"),
+    ("--connect-interval", "1s"),
+];
+
+/// Milliseconds, as a duration.
+pub(crate) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Looks until there is something to see, and returns it.
+pub(crate) fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(
+            begin.elapsed() < within,
+            "not seen within {within:?}: {what}"
+        );
+        thread::sleep(PAUSE);
+    }
+}
+
+/// A directory of its own for the processes of one test.
+pub(crate) struct World {
+    dir: PathBuf,
+    number: u8,
+    addresses: AtomicU8,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        static COUNT: AtomicU8 = AtomicU8::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oc-discovery-e2e-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        World {
+            dir,
+            number,
+            addresses: AtomicU8::new(1),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Starts a native and waits until it is ready.
+    pub(crate) fn native(&self, name: &'static str, args: &[&str]) -> Peer {
+        self.start("native", name, args)
+    }
+
+    /// Starts an indexer of these natives and waits until it is ready.
+    pub(crate) fn indexer(&self, name: &'static str, natives: &[&Peer], args: &[&str]) -> Peer {
+        self.start("indexer", name, &with_natives(natives, args))
+    }
+
+    /// Starts a node of these natives and waits until it is ready.
+    pub(crate) fn node(&self, name: &'static str, natives: &[&Peer], args: &[&str]) -> Peer {
+        self.start("node", name, &with_natives(natives, args))
+    }
+
+    /// Starts a process and waits until it is ready.
+    pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
+        let dir = self.path(name);
+        let log = self.path(&format!("{name}.log"));
+        let stderr = File::options().create(true).append(true).open(&log);
+        let child = self
+            .command(role, &dir, args)
+            .stdout(Stdio::piped())
+            .stderr(stderr.unwrap())
+            .spawn()
+            .unwrap();
+        Peer::greeted(name, dir, log, child)
+    }
+
+    /// Starts a process that is expected to end by itself, and waits for that.
+    pub(crate) fn start_in_vain(&self, role: &str, name: &str, args: &[&str]) -> Output {
+        let dir = self.path(name);
+        self.command(role, &dir, args).output().unwrap()
+    }
+
+    /// The daemons of this role know the others from the start: their addresses are settled before.
+    pub(crate) fn settle_native(&self, name: &'static str) -> Settled {
+        let mut first = self.native(name, &[]);
+        first.end(Signal::TERM);
+        let last = self.addresses.fetch_add(1, Ordering::Relaxed);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        // An address of loopback that is this test's alone, and a port that is free there.
+        let ip = Ipv4Addr::new(127, high | 1, low, self.number.wrapping_mul(8) + last);
+        let port = TcpListener::bind((IpAddr::V4(ip), 0))
+            .and_then(|free| free.local_addr())
+            .unwrap()
+            .port();
+        Settled {
+            name,
+            listen: format!("/ip4/{ip}/tcp/{port}"),
+            addr: format!("/ip4/{ip}/tcp/{port}/p2p/{}", first.id),
+        }
+    }
+
+    /// Starts a native whose address was settled.
+    pub(crate) fn settled(&self, native: &Settled, neighbours: &[&Settled], args: &[&str]) -> Peer {
+        let mut all = vec!["--listen", &native.listen];
+        for neighbour in neighbours {
+            all.extend(["--native", neighbour.addr.as_str()]);
+        }
+        all.extend(args);
+        self.native(native.name, &all)
+    }
+
+    fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
+        let mut command = self.program();
+        command.arg(role).arg("--data-dir").arg(dir);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        }
+        for (flag, value) in TEMPO {
+            if !args.contains(&flag) {
+                command.args([flag, value]);
+            }
+        }
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oc-discovery"));
+        command.env_clear().env("HOME", &self.dir);
+        command
+    }
+
+    /// Runs a client command on a process' data directory.
+    pub(crate) fn ask<S: AsRef<OsStr>>(&self, peer: &Peer, command: &str, args: &[S]) -> Answer {
+        let output = self
+            .program()
+            .arg(command)
+            .arg("--data-dir")
+            .arg(&peer.dir)
+            .args(args)
+            .output()
+            .unwrap();
+        Answer {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// What a client command said.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A native whose id and address are known before it runs.
+pub(crate) struct Settled {
+    name: &'static str,
+    listen: String,
+    addr: String,
+}
+
+/// A running process.
+pub(crate) struct Peer {
+    name: &'static str,
+    dir: PathBuf,
+    log: PathBuf,
+    child: Child,
+    stdout: Receiver<(Instant, String)>,
+    /// Its peer id.
+    pub(crate) id: String,
+    /// The first address that it listens on, with `/p2p`.
+    pub(crate) addr: String,
+    /// When it said that it is ready.
+    pub(crate) ready: Instant,
+}
+
+impl Peer {
+    fn greeted(name: &'static str, dir: PathBuf, log: PathBuf, mut child: Child) -> Peer {
+        let (send, stdout) = mpsc::channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if send.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut peer = Peer {
+            name,
+            dir,
+            log,
+            child,
+            stdout,
+            id: String::new(),
+            addr: String::new(),
+            ready: Instant::now(),
+        };
+        peer.greet();
+        peer
+    }
+
+    /// Reads what a daemon prints at its start, in the order that is part of the interface.
+    fn greet(&mut self) {
+        self.id = self.line().1.strip_prefix("peer id ").unwrap().to_owned();
+        let first = self.line().1;
+        self.addr = first.strip_prefix("listening on ").unwrap().to_owned();
+        assert!(self.addr.ends_with(&format!("/p2p/{}", self.id)), "{first}");
+        loop {
+            match self.line() {
+                (at, line) if line == "ready" => {
+                    self.ready = at;
+                    return;
+                }
+                (_, line) => assert!(line.starts_with("listening on /"), "{line}"),
+            }
+        }
+    }
+
+    fn line(&self) -> (Instant, String) {
+        self.stdout
+            .recv_timeout(SLACK)
+            .unwrap_or_else(|_| panic!("{} ended or is silent at its start", self.name))
+    }
+
+    /// What it knows now.
+    pub(crate) fn status(&self) -> Status {
+        client::ask(&self.dir, &Request::Status, PATIENCE)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+            .value
+    }
+
+    /// Looks at its status until there is something to see.
+    pub(crate) fn eventually<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        look: impl Fn(&Status) -> Option<T>,
+    ) -> T {
+        let what = format!("{}: {what}", self.name);
+        eventually(&what, within, || look(&self.status()))
+    }
+
+    /// Waits until its status is as it should be.
+    pub(crate) fn until(&self, what: &str, within: Duration, look: impl Fn(&Status) -> bool) {
+        self.eventually(what, within, |status| look(status).then_some(()));
+    }
+
+    /// Waits until a loop has begun so many runs more.
+    pub(crate) fn until_runs(&self, name: &str, more: u64) {
+        let first = self.status().runs(name);
+        self.until(name, SLACK, |status| status.runs(name) >= first + more);
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// How many indexers it logged as refreshed.
+    pub(crate) fn refreshed(&self) -> usize {
+        self.log()
+            .matches("native: refreshed indexer from DHT")
+            .count()
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> Keypair {
+        let bytes = fs::read(self.dir.join("identity")).unwrap();
+        Keypair::from_protobuf_encoding(&bytes).unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Stops it as it stands: its connections stay open, and it says nothing any more.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        eventually("the process stopped", SLACK, || {
+            // The state follows the name (proc_pid_stat(5)).
+            let stat = fs::read_to_string(&stat).unwrap();
+            stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        });
+    }
+
+    /// Ends it without a last word.
+    pub(crate) fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Ends it with a signal; says how it ended, and how long that took.
+    pub(crate) fn end(&mut self, signal: Signal) -> (ExitStatus, Duration) {
+        let begin = Instant::now();
+        self.signal(signal);
+        let status = self.wait();
+        (status, begin.elapsed())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("the process ended", SLACK, || {
+            self.child.try_wait().unwrap()
+        })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            eprintln!("--- {} {}\n{log}", self.name, self.id);
+        }
+    }
+}
+
+/// Looking into a status.
+pub(crate) trait Look {
+    fn live(&self, peer: &Peer) -> Option<&LiveIndexer>;
+    fn knows(&self, peer: &Peer) -> bool;
+    fn is_responsible_for(&self, peer: &Peer) -> bool;
+    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord>;
+    fn holds_lease_of(&self, peer: &Peer) -> bool;
+    fn runs(&self, name: &str) -> u64;
+    fn used(&self, table: &str) -> u64;
+    /// Its only lease is one that a native granted.
+    fn is_under_native(&self, peer: &Peer) -> bool;
+}
+
+impl Look for Status {
+    fn live(&self, peer: &Peer) -> Option<&LiveIndexer> {
+        let mut entries = self.live_indexers.iter();
+        entries.find(|entry| entry.peer_id == peer.id)
+    }
+
+    fn knows(&self, peer: &Peer) -> bool {
+        self.known_peer_ids.contains(&peer.id)
+    }
+
+    fn is_responsible_for(&self, peer: &Peer) -> bool {
+        let mut nodes = self.responsible_peers.iter();
+        nodes.any(|node| node.peer_id == peer.id)
+    }
+
+    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord> {
+        let mut records = self.stream_records.iter();
+        records.find(|record| record.peer_id == peer.id)
+    }
+
+    fn holds_lease_of(&self, peer: &Peer) -> bool {
+        self.leases.iter().any(|lease| lease.peer_id == peer.id)
+    }
+
+    fn runs(&self, name: &str) -> u64 {
+        self.loops[name].runs
+    }
+
+    fn used(&self, table: &str) -> u64 {
+        let mut tables = self.tables.iter();
+        tables.find(|entry| entry.name == table).unwrap().used
+    }
+
+    fn is_under_native(&self, peer: &Peer) -> bool {
+        matches!(&self.leases[..], [lease] if lease.peer_id == peer.id && lease.role == Role::Native)
+    }
+}
+
+fn with_natives<'a>(natives: &[&'a Peer], args: &[&'a str]) -> Vec<&'a str> {
+    let addrs = natives.iter().flat_map(|n| ["--native", n.addr.as_str()]);
+    addrs.chain(args.iter().copied()).collect()
+}

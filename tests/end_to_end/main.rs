@@ -1,0 +1,17 @@
+//! End to end: real processes on real TCP connections over loopback.
+//!
+//! Every test starts its own natives, indexers and nodes with shortened intervals and waits for what it wants to see in
+//! their `status`, with a deadline. Where a bound is part of the interface it is measured from an event that was seen.
+
+mod commands;
+mod dht_server;
+mod ending;
+mod garbage;
+mod gc;
+mod harness;
+mod leases;
+mod natives;
+mod network;
+mod offload;
+mod refresh;
+mod restart;

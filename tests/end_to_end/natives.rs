@@ -1,0 +1,90 @@
+//! Natives among each other: an indexer of one is found by the others, and leaves them all.
+
+use oc_discovery::daemon::status::Source;
+use rustix::process::Signal;
+
+use super::harness::{Look, Peer, SLACK, World, eventually, ms};
+
+/// Three natives; only the one in the middle is a neighbour of both others.
+fn chain(world: &World) -> [Peer; 3] {
+    let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| world.settle_native(name));
+    [
+        world.settled(&n1, &[&n2], &[]),
+        world.settled(&n2, &[&n1, &n3], &[]),
+        world.settled(&n3, &[&n2], &[]),
+    ]
+}
+
+#[test]
+fn indexer_of_the_first_is_handed_out_by_the_third_and_leaves_all_when_its_record_runs_out() {
+    let world = World::new();
+    let natives = chain(&world);
+    let [n1, n2, n3] = &natives;
+    let node = world.node("node", &[n3], &[]);
+    node.until("the third's lease", SLACK, |s| s.is_under_native(n3));
+    let mut indexer = world.indexer("indexer", &[n1], &[]);
+    for native in [n2, n3] {
+        let source = native.eventually("the indexer", SLACK, |s| {
+            s.live(&indexer).map(|entry| entry.source)
+        });
+        assert_eq!(source, Source::Dht);
+        assert!(native.status().stream_record(&indexer).is_none());
+    }
+    node.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
+    let late = world.node("late", &[n3], &[]);
+    late.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
+    indexer.kill();
+    // Records live 9 s here; nobody signs this one anew.
+    eventually("the indexer gone everywhere", ms(10_000) + SLACK, || {
+        natives
+            .iter()
+            .all(|native| native.status().live(&indexer).is_none())
+            .then_some(())
+    });
+    for native in &natives {
+        native.until_runs("refresh", 3);
+    }
+    for native in &natives {
+        assert!(native.status().live(&indexer).is_none());
+    }
+    node.until("the third's lease", SLACK, |s| s.is_under_native(n3));
+}
+
+#[test]
+fn indexer_that_ends_is_gone_from_its_natives_at_once_and_not_brought_back() {
+    let world = World::new();
+    let natives = chain(&world);
+    let [n1, n2, n3] = &natives;
+    let mut indexer = world.indexer("indexer", &[n1, n2], &[]);
+    for native in [n1, n2] {
+        native.until("its beats", SLACK, |s| {
+            s.stream_record(&indexer).is_some()
+                && s.live(&indexer)
+                    .is_some_and(|entry| entry.source == Source::Heartbeat)
+        });
+    }
+    // The third would tell the second of it.
+    n3.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
+    let (status, _) = indexer.end(Signal::TERM);
+    assert_eq!(status.code(), Some(0));
+    let gone = |native: &Peer| {
+        let status = native.status();
+        assert!(status.live(&indexer).is_none());
+        assert!(!status.knows(&indexer));
+        assert!(status.stream_record(&indexer).is_none());
+    };
+    for native in [n1, n2] {
+        // The process has ended: its last beat was answered.
+        gone(native);
+    }
+    let (first, second) = (n1.status().runs("refresh"), n2.status().runs("refresh"));
+    eventually("eight runs of the refresh", SLACK, || {
+        gone(n1);
+        gone(n2);
+        (n1.status().runs("refresh") >= first + 8 && n2.status().runs("refresh") >= second + 8)
+            .then_some(())
+    });
+    n3.until("its record run out", SLACK, |s| s.live(&indexer).is_none());
+    gone(n1);
+    gone(n2);
+}
