@@ -122,7 +122,7 @@ fn what_is_no_whole_number_fails_the_build() {
         assert_fails(
             "number",
             &[(variable, value)],
-            &[variable, &shown, "from 1 to 65536"],
+            &[variable, &shown, "from 1 to 65535"],
         );
     }
 }

@@ -73,7 +73,10 @@ pub(super) struct Driver {
     lookups: Lookups,
     /// Searches of the refresh loop.
     refreshing: HashMap<SearchId, PeerId>,
+    /// Servers whose last ack is waited for.
     leaving: Vec<PeerId>,
+    /// The process ends: nothing is signed any more.
+    ending: bool,
     /// Servers that granted us a lease on the stream that is open.
     granted: HashSet<PeerId>,
     /// Whether the system clock was synchronised at the last housekeeping.
@@ -119,6 +122,7 @@ impl Driver {
             lookups: Lookups::default(),
             refreshing: HashMap::new(),
             leaving: Vec::new(),
+            ending: false,
             granted: HashSet::new(),
             synchronised: clock::synchronised(),
             started: now,
@@ -182,7 +186,7 @@ impl Driver {
 
     /// Moves the leases granted on.
     pub(super) fn shift(&mut self, gap: Duration) {
-        self.cx.machine.shift(gap);
+        self.cx.machine.shift(self.cx.now(), gap);
     }
 
     /// Does all that is to be done now.
@@ -196,6 +200,9 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.cx.net.expire_records();
+            // A lease that never came to be leaves without a word.
+            let machine = &*self.cx.machine;
+            self.cx.net.favour_only(|peer| machine.favours(peer));
             self.synchronised = clock::synchronised();
             self.remember();
             self.state.save_if_due(now.as_millis());
@@ -205,6 +212,7 @@ impl Driver {
     /// Gives all leases up.
     pub(super) fn shut_down(&mut self) {
         self.remember();
+        self.ending = true;
         self.cx.machine.shut_down();
         self.pump();
     }
@@ -258,12 +266,12 @@ impl Driver {
                 clock,
             } => self.on_ack(now, server, asked, &ack, clock),
             NetEvent::LeaseClosed { server } => {
-                self.leaving.retain(|peer| *peer != server);
                 if self.granted.remove(&server) {
                     log::info!("the heartbeat stream with {} has ended", text(&server));
                 }
                 self.cx.machine.lease_closed(now, &server);
             }
+            NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
             NetEvent::Response { id, response } => self.on_response(now, id, response),
             NetEvent::Probed { peer, alive } => self.cx.machine.probed(now, &peer, alive),
@@ -370,20 +378,25 @@ impl Driver {
         };
         let outcome = self.cx.machine.beat(now, &from, stream, &beat);
         let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
-        let leaves = received.lease.is_zero();
+        let leaves = !denied && received.lease.is_zero();
         let clock = WallReading {
             ms: self.cx.own_ms(),
             synchronised: self.synchronised,
         };
-        self.cx
-            .net
-            .ack(from, stream, sequence, &outcome.ack, clock, denied);
+        self.cx.net.ack(
+            from,
+            stream,
+            sequence,
+            &outcome.ack,
+            clock,
+            denied || leaves,
+        );
         if denied {
             log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
         } else if leaves {
             self.cx.net.favour(from, false);
             self.cx.net.unprotect(&from, true);
-        } else if sequence == 0 {
+        } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
             self.cx.net.favour(from, true);
             match (self.role, received.role) {
                 (Role::Native, Role::Node) => {
@@ -402,7 +415,8 @@ impl Driver {
                 Role::Indexer => Kind::Indexer,
                 Role::Node | Role::Native => Kind::Node,
             };
-            self.cx.net.publish(kind, &from, envelope, info.ttl);
+            let own_ms = self.cx.own_ms();
+            self.cx.net.publish(kind, &info, envelope, own_ms);
         }
     }
 
@@ -506,26 +520,20 @@ impl Driver {
                 record,
                 envelope,
                 kind,
-            } => {
-                if record.info.is_valid_copy(own_ms) {
-                    let left = record.info.expires_at_ms().saturating_sub(own_ms);
-                    self.cx
-                        .net
-                        .keep(kind, &record, envelope, Duration::from_millis(left));
-                }
-            }
+            } => self.cx.net.keep(kind, &record.info, envelope, own_ms),
         }
     }
 
     /// Signs the own record, if it is due and there is a time to sign with.
     fn sign_if_due(&mut self, now: Instant) {
-        if self.role == Role::Native || self.is_leaving() {
+        if self.role == Role::Native || self.ending {
             return;
         }
         let addrs = self.cx.net.record_addrs();
-        if !self.record.is_due(&addrs) || !self.cx.wall.is_trusted(clock::wall()) {
+        if !self.record.is_due(addrs) || !self.cx.wall.is_trusted(clock::wall()) {
             return;
         }
+        let addrs = addrs.to_vec();
         let own_ms = self.cx.own_ms();
         let sequence = self.state.next_sequence(own_ms, now.as_millis());
         match self.record.sign(sequence, own_ms, addrs) {

@@ -41,12 +41,16 @@ use crate::{
 
 /// Lookups under way at once; one more is told to come back.
 const MAX_LOOKUPS: usize = 32;
+/// Of these, for other peers: the operator's always find room.
+const MAX_FOR_PEERS: usize = 24;
 /// Peers asked for one lookup.
 const MAX_TARGETS: usize = 64;
 /// Answers waited for at a time in one lookup.
 const MAX_OPEN: usize = 8;
 /// Time for one lookup; what was found by then is the answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one that another peer asked for: less, or its answer would come when nobody waits for it any more.
+const PEER_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whose directory request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +238,15 @@ impl Lookups {
     }
 
     fn begin(&mut self, cx: &mut Context, asker: Asker, question: Question) {
-        if self.all.len() == MAX_LOOKUPS {
+        let for_peers = self
+            .all
+            .iter()
+            .filter(|open| matches!(open.asker, Asker::Peer(_)));
+        let full = match asker {
+            Asker::Operator(_) => self.all.len() >= MAX_LOOKUPS,
+            Asker::Peer(_) => for_peers.count() >= MAX_FOR_PEERS,
+        };
+        if full {
             self.refused += 1;
             return match asker {
                 Asker::Operator(reply) => {
@@ -247,12 +259,16 @@ impl Lookups {
                 }
             };
         }
+        let limit = match asker {
+            Asker::Operator(_) => LOOKUP_TIMEOUT,
+            Asker::Peer(_) => PEER_LOOKUP_TIMEOUT,
+        };
         self.next += 1;
         let mut lookup = Lookup {
             id: self.next,
             asker,
             question,
-            deadline: cx.now() + LOOKUP_TIMEOUT,
+            deadline: cx.now() + limit,
             open: 0,
             asked: vec![cx.own],
             to_ask: VecDeque::new(),
@@ -260,7 +276,11 @@ impl Lookups {
             indexers: Vec::new(),
         };
         lookup.look_here(cx);
-        if let Question::Peer(peer) = lookup.question {
+        // Whom a peer looks for and who holds a lease here is found: nothing in the DHT is newer.
+        let found = matches!(lookup.asker, Asker::Peer(_)) && !lookup.hits.is_empty();
+        if let Question::Peer(peer) = lookup.question
+            && !found
+        {
             for kind in [Kind::Node, Kind::Indexer] {
                 // Only node records can be told to another peer.
                 if kind == Kind::Indexer && matches!(lookup.asker, Asker::Peer(_)) {

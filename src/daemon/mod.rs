@@ -62,7 +62,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
 /// After an oversleep: how long there must be quiet until all that waited counts as read, and how long that may take.
 const QUIET: Duration = Duration::from_millis(50);
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// Why the daemon could not start or had to end: one sentence.
 #[derive(Debug)]
@@ -140,6 +140,9 @@ async fn main_loop(
     let mut timer = Timer::never();
     let mut armed = None;
     loop {
+        if driver.overslept() > Duration::ZERO {
+            catch_up(driver).await;
+        }
         driver.pump();
         let due = driver.timeout();
         if armed != Some(due) {
@@ -160,9 +163,6 @@ async fn main_loop(
         };
         let end = async { Wake::End(signals.end_requested().await) };
         let wake = or(or(net, time), or(operator, or(learned, end))).await;
-        if driver.overslept() > Duration::ZERO {
-            catch_up(driver).await;
-        }
         match wake {
             Wake::Net(event) => driver.on_net(event),
             Wake::Timer => armed = None,
@@ -190,7 +190,7 @@ async fn catch_up(driver: &mut Driver) {
     let gap = driver.overslept();
     log::warn!(
         "was not running for {} s: leases granted move on by as much",
-        gap.as_secs()
+        gap.as_secs_f32()
     );
     let all = async {
         while let Some(event) = executor::within(QUIET, driver.cx.net.next_event()).await {

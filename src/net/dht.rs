@@ -1,11 +1,12 @@
 //! The DHT that natives and indexers share: Kademlia over a bounded store, and the searches under way.
 //!
 //! Invariants: only verified records of ours are stored, and the best one of a peer is kept; the peers of the routing table are
-//! those that said by identify that they speak `/oc/kad/1.0.0`, at most [`MAX_PEER_ADDRS`] addresses each. Kademlia's own jobs
-//! (republication, replication, periodic bootstrap, caching) are off: who signs a record anew has it PUT anew.
+//! those that said by identify that they speak `/oc/kad/1.0.0`, with their latest addresses, at most [`MAX_PEER_ADDRS`] each;
+//! [`MAX_PUTS`] PUTs are under way at most, the others wait. Kademlia's own jobs (republication, replication, periodic bootstrap,
+//! caching) are off: who signs a record anew has it PUT anew.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -18,9 +19,9 @@ use libp2p::{
     },
 };
 
-use super::store::BoundedStore;
+use super::{scope::is_loopback, store::BoundedStore};
 use crate::{
-    protocol,
+    protocol::{self, RecordInfo},
     wire::{
         self, Kind,
         record::{OpenRecord, RecordError, open_indexer, open_node},
@@ -38,6 +39,11 @@ const BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 const MAX_PACKET: usize = 8 * 1024;
 /// How long a query may take; the refresh loop ends its searches itself at 5 s.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// PUTs under way at most: a burst of new leases is no burst of streams to the other natives.
+const MAX_PUTS: usize = 8;
+/// PUTs that wait at most; of more, the first is left to the next signature.
+const MAX_WAITING_PUTS: usize = 1024;
 
 /// The Kademlia behaviour as used here.
 pub(crate) type Kademlia = kad::Behaviour<BoundedStore>;
@@ -85,10 +91,13 @@ pub(crate) fn kademlia(own: PeerId, capacity: usize) -> Kademlia {
     kademlia
 }
 
-/// The searches under way, and what there is to say about the store.
+/// What is under way in the DHT for us.
 #[derive(Default)]
 pub(crate) struct Dht {
     searches: HashMap<QueryId, (Kind, protocol::PeerId)>,
+    puts: HashSet<QueryId>,
+    /// Keys of records in the store whose PUT waits for its turn.
+    to_put: VecDeque<RecordKey>,
 }
 
 impl Dht {
@@ -112,15 +121,69 @@ impl Dht {
         }
     }
 
-    /// Translates an event; `None` if it means nothing here.
-    pub(crate) fn translate(&mut self, event: kad::Event) -> Option<DhtEvent> {
+    /// PUTs a record that its subject sent us: keeps it and gives it to the peers nearest to its key, unless a better one is known
+    /// that is valid at `own_ms`.
+    pub(crate) fn publish(
+        &mut self,
+        kademlia: &mut Kademlia,
+        kind: Kind,
+        info: &RecordInfo,
+        envelope: Vec<u8>,
+        own_ms: u64,
+    ) {
+        let key = key(kind, &info.peer);
+        // As long as its subject holds a lease here, and it only is published then, others make room for it.
+        kademlia.store_mut().protect(&key);
+        if stored_rank(kademlia, kind, &info.peer, own_ms) > Some(info.rank()) {
+            return;
+        }
+        // What its subject sends itself is judged by its time to live from receipt (PROTOCOL.md).
+        if let Err(error) = store(kademlia, key.clone(), envelope, info.ttl) {
+            log::warn!(
+                "the DHT store has no room for the record of {}: {error}",
+                PeerId::from(info.peer)
+            );
+            return;
+        }
+        if !self.to_put.contains(&key) {
+            if self.to_put.len() == MAX_WAITING_PUTS {
+                self.to_put.pop_front();
+            }
+            self.to_put.push_back(key);
+        }
+        self.put_next(kademlia);
+    }
+
+    fn put_next(&mut self, kademlia: &mut Kademlia) {
+        while self.puts.len() < MAX_PUTS
+            && let Some(key) = self.to_put.pop_front()
+        {
+            // Given up in the meantime: it is not there any more.
+            let record = kademlia.store_mut().get(&key).map(|put| put.into_owned());
+            let put = record.and_then(|record| kademlia.put_record(record, Quorum::One).ok());
+            self.puts.extend(put);
+        }
+    }
+
+    /// Translates an event; `None` if it means nothing here. `loopback`: such addresses may be told to everybody we know.
+    pub(crate) fn translate(
+        &mut self,
+        kademlia: &mut Kademlia,
+        event: kad::Event,
+        loopback: bool,
+    ) -> Option<DhtEvent> {
         match event {
             kad::Event::OutboundQueryProgressed {
-                id,
-                result: QueryResult::GetRecord(result),
-                step,
-                ..
-            } => self.progressed(id, result, step.last),
+                id, result, step, ..
+            } => match result {
+                QueryResult::GetRecord(result) => self.progressed(id, result, step.last),
+                _ => {
+                    if step.last && self.puts.remove(&id) {
+                        self.put_next(kademlia);
+                    }
+                    None
+                }
+            },
             kad::Event::InboundRequest {
                 request:
                     kad::InboundRequest::PutRecord {
@@ -128,6 +191,19 @@ impl Dht {
                         ..
                     },
             } => offered(record),
+            kad::Event::RoutingUpdated {
+                peer, addresses, ..
+            } => {
+                // Kademlia adds what a peer was dialled at.
+                let usable = addresses
+                    .iter()
+                    .filter(|addr| loopback || !is_loopback(addr));
+                let keep: Vec<_> = usable.take(MAX_PEER_ADDRS).collect();
+                for addr in addresses.iter().filter(|addr| !keep.contains(addr)) {
+                    kademlia.remove_address(&peer, addr);
+                }
+                None
+            }
             _ => None,
         }
     }
@@ -157,42 +233,39 @@ impl Dht {
     }
 }
 
-/// Keeps a verified record if it is better than what is stored. `left`: how long it still lives.
+/// Keeps a verified record that another peer offered, if it is valid at `own_ms` and better than what is stored.
 pub(crate) fn keep(
     kademlia: &mut Kademlia,
     kind: Kind,
-    record: &OpenRecord,
+    info: &RecordInfo,
     envelope: Vec<u8>,
-    left: Duration,
+    own_ms: u64,
 ) -> bool {
-    let key = key(kind, &record.info.peer);
-    if let Some(old) = kademlia.store_mut().get(&key)
-        && let Ok(old) = open(kind, &old.value)
-        && old.info.rank() >= record.info.rank()
+    if !info.is_valid_copy(own_ms)
+        || stored_rank(kademlia, kind, &info.peer, own_ms) >= Some(info.rank())
     {
         return false;
     }
-    kademlia
-        .store_mut()
-        .put(stored(key, envelope, left))
-        .is_ok()
+    let left = Duration::from_millis(info.expires_at_ms().saturating_sub(own_ms));
+    store(kademlia, key(kind, &info.peer), envelope, left).is_ok()
 }
 
-/// PUTs a verified record: keeps it and gives it to the peers nearest to its key.
-pub(crate) fn publish(
+/// How good the peer's stored record is, if it is valid at `own_ms`.
+fn stored_rank(
     kademlia: &mut Kademlia,
     kind: Kind,
     peer: &protocol::PeerId,
-    envelope: Vec<u8>,
-    left: Duration,
-) {
-    let record = stored(key(kind, peer), envelope, left);
-    if let Err(error) = kademlia.put_record(record, Quorum::One) {
-        log::warn!(
-            "the DHT store has no room for the record of {}: {error}",
-            PeerId::from(*peer)
-        );
-    }
+    own_ms: u64,
+) -> Option<(u64, u64)> {
+    let stored = kademlia.store_mut().get(&key(kind, peer))?;
+    let old = open(kind, &stored.value).ok()?;
+    old.info.is_valid_copy(own_ms).then(|| old.info.rank())
+}
+
+/// Lets the peer's record go, wherever it came from.
+pub(crate) fn forget(kademlia: &mut Kademlia, kind: Kind, peer: &protocol::PeerId) {
+    // Not `remove_record`: that leaves what others put.
+    kademlia.store_mut().remove(&key(kind, peer));
 }
 
 /// The key of a peer's record.
@@ -203,14 +276,50 @@ pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     }
 }
 
-/// A peer told by identify where it listens and that it is a DHT server.
+/// A peer told by identify where it listens and that it is a DHT server: these are its addresses from now on.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
     peer: &PeerId,
     addrs: impl Iterator<Item = Multiaddr>,
 ) {
-    for addr in addrs.take(MAX_PEER_ADDRS) {
-        kademlia.add_address(peer, addr);
+    let addrs: Vec<_> = addrs
+        .take(MAX_PEER_ADDRS)
+        .filter_map(|addr| addr.with_p2p(*peer).ok())
+        .collect();
+    if addrs.is_empty() {
+        return;
+    }
+    let known = addresses(kademlia, peer);
+    for old in known.iter().filter(|old| !addrs.contains(old)) {
+        kademlia.remove_address(peer, old);
+    }
+    for new in addrs {
+        kademlia.add_address(peer, new);
+    }
+}
+
+/// Where the peer listens, as far as the routing table knows.
+pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr> {
+    kademlia
+        .kbucket(*peer)
+        .iter()
+        .flat_map(|bucket| bucket.iter())
+        .filter(|entry| entry.node.key.preimage() == peer)
+        .flat_map(|entry| entry.node.value.iter().cloned())
+        .collect()
+}
+
+/// Takes loopback addresses out of the routing table, which is told to everybody.
+pub(crate) fn forget_loopback(kademlia: &mut Kademlia) {
+    let mut gone = Vec::new();
+    for bucket in kademlia.kbuckets() {
+        for entry in bucket.iter() {
+            let local = entry.node.value.iter().filter(|addr| is_loopback(addr));
+            gone.extend(local.map(|addr| (*entry.node.key.preimage(), addr.clone())));
+        }
+    }
+    for (peer, addr) in gone {
+        kademlia.remove_address(&peer, &addr);
     }
 }
 
@@ -233,11 +342,19 @@ fn offered(record: Record) -> Option<DhtEvent> {
     })
 }
 
-fn stored(key: RecordKey, value: Vec<u8>, left: Duration) -> Record {
-    Record {
+fn store(
+    kademlia: &mut Kademlia,
+    key: RecordKey,
+    value: Vec<u8>,
+    left: Duration,
+) -> kad::store::Result<()> {
+    kademlia.store_mut().put(Record {
         key,
         value,
         publisher: None,
         expires: Some(Instant::now() + left),
-    }
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,6 +137,11 @@ impl Limits {
         self.favoured.remove(peer);
     }
 
+    /// Takes the favour back from all peers that are not to be kept.
+    pub(crate) fn retain_favoured(&mut self, keep: impl FnMut(&PeerId) -> bool) {
+        self.favoured.retain(keep);
+    }
+
     /// Established connections.
     pub(crate) fn used(&self) -> usize {
         self.established

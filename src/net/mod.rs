@@ -10,20 +10,26 @@
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`dht`], [`store`] | Kademlia |
 //! | [`addrs`] | which addresses are announced |
+//! | [`scope`] | to whom |
+//! | [`events`] | what happened, in the core's words |
 //! | [`executor`] | the one executor |
 
 pub(crate) mod addrs;
 pub(crate) mod dht;
 pub(crate) mod dns;
+mod events;
 pub(crate) mod executor;
+mod fade;
 pub(crate) mod limits;
+mod scope;
 pub(crate) mod store;
 mod streams;
 pub(crate) mod tcp;
 pub(crate) mod transport;
 
 use std::{
-    collections::{HashMap, HashSet},
+    borrow::Cow,
+    collections::HashSet,
     io,
     num::NonZeroUsize,
     time::{Duration, Instant},
@@ -33,29 +39,30 @@ use futures_util::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, TransportError, identify,
     identity::Keypair,
-    multiaddr::Protocol,
     pnet::PreSharedKey,
-    swarm::{self, ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
 use self::{
     addrs::Addresses,
-    dht::{Dht, DhtEvent, Kademlia, SearchId},
+    dht::{Dht, Kademlia, SearchId},
+    fade::{Fade, Policy},
     limits::{Limits, LimitsConfig},
+    scope::{Scope, is_loopback, offers_for},
     streams::Streams,
+};
+pub(crate) use self::{
+    events::{NetEvent, ReceivedBeat},
+    scope::multiaddrs,
 };
 use crate::{
     protocol::{
-        self, Ack, Addrs, Load, Offers, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId,
-        TableStats,
+        self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
     },
     wire::{
         self, Kind,
-        directory::{
-            Request, Response, decode_request, decode_response, encode_request, encode_response,
-        },
-        heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
-        record::{OpenRecord, open_indexer, open_node},
+        directory::{Request, Response, encode_request, encode_response},
+        heartbeat::{WallReading, encode_ack, encode_beat},
     },
 };
 
@@ -63,63 +70,10 @@ use crate::{
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections kept for natives and for peers that hold a lease: one in so many.
 const RESERVED_SHARE: usize = 8;
-/// Records of lease holders go before others; see [`store`].
+/// Natives remembered at most: those that `/dnsaddr` named over time are among them.
+const MAX_NATIVES: usize = 64;
+/// How often identify asks again. What changes in between is pushed.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// A beat whose record is verified.
-#[derive(Debug)]
-pub(crate) struct ReceivedBeat {
-    pub(crate) role: Role,
-    pub(crate) lease: Duration,
-    pub(crate) record: Option<(RecordInfo, Vec<u8>)>,
-    pub(crate) load: Option<Load>,
-    pub(crate) known: PeerList,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum NetEvent {
-    /// We listen here now, or no longer; what is announced may have changed.
-    Addresses,
-    /// A listener ended or could not take a connection.
-    ListenerError(String),
-    /// A peer beat.
-    Beat {
-        from: protocol::PeerId,
-        stream: StreamId,
-        sequence: u64,
-        beat: Box<ReceivedBeat>,
-    },
-    /// A peer's heartbeat stream is over.
-    StreamClosed {
-        peer: protocol::PeerId,
-        stream: StreamId,
-    },
-    /// A server answered our last beat (`asked`), or said `released` unasked.
-    Ack {
-        server: protocol::PeerId,
-        asked: bool,
-        ack: Box<Ack>,
-        clock: Option<WallReading>,
-    },
-    /// Our heartbeat stream with a server is over.
-    LeaseClosed { server: protocol::PeerId },
-    /// A peer asks something.
-    Request {
-        from: protocol::PeerId,
-        id: RequestId,
-        request: Request,
-    },
-    /// Our request was answered, or why it was not.
-    Response {
-        id: RequestId,
-        response: Result<Response, String>,
-    },
-    /// A probe came to its end.
-    Probed { peer: protocol::PeerId, alive: bool },
-    /// The DHT.
-    Dht(DhtEvent),
-}
 
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
@@ -127,8 +81,15 @@ struct Behaviour {
     // First: it refuses a connection before the others allocate for it.
     limits: Limits,
     streams: Streams,
-    identify: identify::Behaviour,
-    kademlia: Toggle<Kademlia>,
+    identify: Fade<identify::Behaviour>,
+    kademlia: Toggle<Fade<Kademlia>>,
+}
+
+impl Behaviour {
+    /// Kademlia, if this role takes part in the DHT.
+    fn kademlia(&mut self) -> Option<&mut Kademlia> {
+        self.kademlia.as_mut().map(Fade::inner)
+    }
 }
 
 /// How large the tables of the network side are.
@@ -147,8 +108,7 @@ pub(crate) struct Net {
     addresses: Addresses,
     announced: Vec<Multiaddr>,
     natives: HashSet<PeerId>,
-    on_loopback: HashMap<PeerId, (ConnectionId, bool)>,
-    last_sent: HashMap<(protocol::PeerId, StreamId), u64>,
+    scope: Scope,
 }
 
 impl Net {
@@ -171,9 +131,9 @@ impl Net {
         let behaviour = Behaviour {
             limits: Limits::new(LimitsConfig::new(connections, connections / RESERVED_SHARE)),
             streams: Streams::new(serves),
-            identify: identify::Behaviour::new(identify),
+            identify: Fade::new(identify::Behaviour::new(identify), Policy::WhenIdle),
             kademlia: serves
-                .then(|| dht::kademlia(own, capacities.dht_records))
+                .then(|| Fade::new(dht::kademlia(own, capacities.dht_records), Policy::Never))
                 .into(),
         };
         let config = swarm::Config::with_executor(executor::spawn)
@@ -192,8 +152,7 @@ impl Net {
             addresses: Addresses::default(),
             announced: Vec::new(),
             natives: HashSet::new(),
-            on_loopback: HashMap::new(),
-            last_sent: HashMap::new(),
+            scope: Scope::default(),
         })
     }
 
@@ -207,15 +166,17 @@ impl Net {
         self.swarm.listeners()
     }
 
-    /// Addresses for the own record.
-    pub(crate) fn record_addrs(&self) -> Vec<Multiaddr> {
-        self.addresses.record(wire::record::MAX_RECORD_ADDRS)
+    /// Addresses for the own record, and for identify.
+    pub(crate) fn record_addrs(&self) -> &[Multiaddr] {
+        &self.announced
     }
 
     /// A native of the configuration: what it observes counts, and its connections have slots kept.
     pub(crate) fn learn_native(&mut self, peer: protocol::PeerId) {
-        self.natives.insert(peer.into());
-        self.favour(peer, true);
+        if self.natives.len() < MAX_NATIVES {
+            self.natives.insert(peer.into());
+            self.favour(peer, true);
+        }
     }
 
     /// The natives of the configuration.
@@ -284,27 +245,20 @@ impl Net {
         clock: WallReading,
         close: bool,
     ) {
-        if ack.code == protocol::AckCode::Accepted {
-            self.last_sent.insert((peer, stream), sequence);
-        }
         let body = encode_ack(sequence, &self.for_peer(peer, ack), Some(clock));
         self.streams().ack(peer.into(), stream, body, true, close);
     }
 
     /// Says something unasked on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack) {
-        let sequence = self
-            .last_sent
-            .get(&(peer, stream))
-            .copied()
-            .unwrap_or_default();
+        let sequence = self.scope.last_heard(&peer.into(), stream);
+        let sequence = sequence.unwrap_or_default();
         let body = encode_ack(sequence, &self.for_peer(peer, ack), None);
         self.streams().ack(peer.into(), stream, body, false, false);
     }
 
-    /// Closes a peer's heartbeat stream.
+    /// Closes a peer's heartbeat stream, after what was said on it.
     pub(crate) fn close(&mut self, peer: protocol::PeerId, stream: StreamId) {
-        self.last_sent.remove(&(peer, stream));
         self.streams().close(peer.into(), stream);
     }
 
@@ -327,7 +281,7 @@ impl Net {
             let near = self
                 .streams()
                 .asker(id)
-                .is_some_and(|peer| self.is_on_loopback(&peer));
+                .is_some_and(|peer| self.scope.is_near(&peer));
             answer.offers = offers_for(near, &answer.offers);
         }
         self.streams().respond(id, encode_response(&response));
@@ -341,61 +295,62 @@ impl Net {
 
     /// Searches the DHT. `None`: this role takes no part in it.
     pub(crate) fn search(&mut self, kind: Kind, peer: protocol::PeerId) -> Option<SearchId> {
-        let kademlia = self.swarm.behaviour_mut().kademlia.as_mut()?;
+        let kademlia = self.swarm.behaviour_mut().kademlia()?;
         Some(self.dht.search(kademlia, kind, peer))
     }
 
     /// Ends a search.
     pub(crate) fn end_search(&mut self, search: SearchId) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             self.dht.end_search(kademlia, search);
         }
     }
 
-    /// PUTs a verified record that lives for `left`.
+    /// PUTs a verified record that its subject sent us, who holds a lease here.
     pub(crate) fn publish(
         &mut self,
         kind: Kind,
-        peer: &protocol::PeerId,
+        info: &RecordInfo,
         envelope: Vec<u8>,
-        left: Duration,
+        own_ms: u64,
     ) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
-            kademlia.store_mut().protect(&dht::key(kind, peer));
-            dht::publish(kademlia, kind, peer, envelope, left);
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
+            self.dht.publish(kademlia, kind, info, envelope, own_ms);
         }
     }
 
-    /// Keeps a verified record that another peer offered.
-    pub(crate) fn keep(
-        &mut self,
-        kind: Kind,
-        record: &OpenRecord,
-        envelope: Vec<u8>,
-        left: Duration,
-    ) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
-            dht::keep(kademlia, kind, record, envelope, left);
+    /// Keeps a verified record that another peer offered, if it is valid and better than what is stored.
+    pub(crate) fn keep(&mut self, kind: Kind, info: &RecordInfo, envelope: Vec<u8>, own_ms: u64) {
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
+            dht::keep(kademlia, kind, info, envelope, own_ms);
         }
     }
 
     /// The peer's lease is over: its records are kept like those of others, or not at all if it `left` for good.
     pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId, left: bool) {
-        let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() else {
+        let Some(kademlia) = self.swarm.behaviour_mut().kademlia() else {
             return;
         };
         for kind in [Kind::Indexer, Kind::Node] {
             let key = dht::key(kind, peer);
             kademlia.store_mut().unprotect(&key);
             if left {
-                kademlia.remove_record(&key);
+                dht::forget(kademlia, kind, peer);
             }
         }
     }
 
+    /// Favours only the natives and those that `keeps` says.
+    pub(crate) fn favour_only(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
+        let natives = &self.natives;
+        self.swarm.behaviour_mut().limits.retain_favoured(|peer| {
+            natives.contains(peer) || protocol::PeerId::try_from(*peer).is_ok_and(|id| keeps(&id))
+        });
+    }
+
     /// Lets records that have run out go.
     pub(crate) fn expire_records(&mut self) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             kademlia.store_mut().expire(Instant::now());
         }
     }
@@ -410,7 +365,7 @@ impl Net {
             capacity: limits.capacity(),
             refused: limits.refused(),
         }];
-        if let Some(kademlia) = behaviour.kademlia.as_mut() {
+        if let Some(kademlia) = behaviour.kademlia() {
             let store = kademlia.store_mut();
             tables.push(TableStats {
                 name: "dht_records",
@@ -436,163 +391,12 @@ impl Net {
         &mut self.swarm.behaviour_mut().streams
     }
 
-    fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<NetEvent> {
-        match event {
-            SwarmEvent::NewListenAddr { address, .. } => {
-                self.addresses.listening(&address);
-                self.announce();
-                Some(NetEvent::Addresses)
-            }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.addresses.expired(&address);
-                self.announce();
-                Some(NetEvent::Addresses)
-            }
-            SwarmEvent::ListenerError { error, .. } => {
-                Some(NetEvent::ListenerError(error.to_string()))
-            }
-            SwarmEvent::ListenerClosed {
-                reason: Err(error), ..
-            } => Some(NetEvent::ListenerError(error.to_string())),
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            } => {
-                let near = is_loopback(endpoint.get_remote_address());
-                self.on_loopback.insert(peer_id, (connection_id, near));
-                None
-            }
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                num_established: 0,
-                ..
-            } => {
-                self.on_loopback.remove(&peer_id);
-                None
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => {
-                self.dht.translate(event).map(NetEvent::Dht)
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
-            _ => None,
+    /// Tells libp2p what identify is to announce: what the record says. Returns whether it changed.
+    fn announce(&mut self) -> bool {
+        let now = self.addresses.record(wire::record::MAX_RECORD_ADDRS);
+        if now == self.announced {
+            return false;
         }
-    }
-
-    fn translate_stream(&mut self, event: streams::Event) -> Option<NetEvent> {
-        Some(match event {
-            streams::Event::Beat {
-                peer,
-                stream,
-                sequence,
-                body,
-            } => {
-                let from = protocol::PeerId::try_from(peer).ok()?;
-                match read_beat(&body, sequence) {
-                    Ok(beat) => NetEvent::Beat {
-                        from,
-                        stream,
-                        sequence,
-                        beat: Box::new(beat),
-                    },
-                    Err(why) => {
-                        log::debug!("dropped the heartbeat stream of {peer}: {why}");
-                        self.close(from, stream);
-                        NetEvent::StreamClosed { peer: from, stream }
-                    }
-                }
-            }
-            streams::Event::StreamClosed { peer, stream } => {
-                let peer = protocol::PeerId::try_from(peer).ok()?;
-                self.last_sent.remove(&(peer, stream));
-                NetEvent::StreamClosed { peer, stream }
-            }
-            streams::Event::Ack {
-                server,
-                sequence,
-                awaited,
-                body,
-            } => {
-                let peer = protocol::PeerId::try_from(server).ok()?;
-                match read_ack(&body, sequence, awaited) {
-                    Ok((asked, ack)) => {
-                        if asked {
-                            self.streams().answered(&server);
-                        }
-                        NetEvent::Ack {
-                            server: peer,
-                            asked,
-                            ack: Box::new(ack.ack),
-                            clock: ack.clock,
-                        }
-                    }
-                    Err(why) => {
-                        log::debug!("dropped our heartbeat stream with {server}: {why}");
-                        self.drop_lease(peer);
-                        NetEvent::LeaseClosed { server: peer }
-                    }
-                }
-            }
-            streams::Event::LeaseClosed { server } => NetEvent::LeaseClosed {
-                server: protocol::PeerId::try_from(server).ok()?,
-            },
-            streams::Event::Request { peer, id, body } => match decode_request(&body) {
-                Ok(request) => NetEvent::Request {
-                    from: protocol::PeerId::try_from(peer).ok()?,
-                    id,
-                    request,
-                },
-                Err(why) => {
-                    let why =
-                        protocol::Reason::try_from(why.to_string().as_str()).unwrap_or_default();
-                    self.respond(id, Response::Error(why));
-                    return None;
-                }
-            },
-            streams::Event::Response { id, body } => NetEvent::Response {
-                id,
-                response: match body {
-                    Ok(body) => decode_response(&body).map_err(|why| why.to_string()),
-                    Err(why) => Err(why.to_string()),
-                },
-            },
-            streams::Event::Probed { peer, alive } => NetEvent::Probed {
-                peer: protocol::PeerId::try_from(peer).ok()?,
-                alive,
-            },
-        })
-    }
-
-    fn identified(&mut self, event: identify::Event) -> Option<NetEvent> {
-        let identify::Event::Received { peer_id, info, .. } = event else {
-            return None;
-        };
-        let near = self.is_on_loopback(&peer_id);
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut()
-            && info.protocols.contains(&dht::PROTOCOL)
-        {
-            let usable = info
-                .listen_addrs
-                .into_iter()
-                .filter(|addr| wire::to_addr(addr).is_ok() && (near || !is_loopback(addr)));
-            dht::route(kademlia, &peer_id, usable);
-        }
-        let told = self.addresses.record(wire::record::MAX_RECORD_ADDRS);
-        let suffices = self.natives.len() == 1 && self.natives.contains(&peer_id);
-        self.addresses
-            .observed(&info.observed_addr, peer_id, suffices);
-        if self.addresses.record(wire::record::MAX_RECORD_ADDRS) == told {
-            return None;
-        }
-        self.announce();
-        Some(NetEvent::Addresses)
-    }
-
-    /// Tells libp2p what identify is to announce: what the record says.
-    fn announce(&mut self) {
-        let now = self.record_addrs();
         for gone in self.announced.iter().filter(|addr| !now.contains(addr)) {
             self.swarm.remove_external_address(gone);
         }
@@ -600,91 +404,35 @@ impl Net {
             self.swarm.add_external_address(new.clone());
         }
         self.announced = now;
+        self.confine();
+        true
     }
 
-    fn is_on_loopback(&self, peer: &PeerId) -> bool {
-        self.on_loopback.get(peer).is_some_and(|(_, near)| *near)
+    /// Whether loopback addresses may be told to everybody we know: all of us are on this host.
+    fn is_local(&self) -> bool {
+        self.scope.is_local() && self.announced.iter().all(is_loopback)
+    }
+
+    /// Takes loopback addresses out of what is told to everybody, if not everybody is on this host.
+    fn confine(&mut self) {
+        if !self.is_local()
+            && let Some(kademlia) = self.swarm.behaviour_mut().kademlia()
+        {
+            dht::forget_loopback(kademlia);
+        }
     }
 
     /// The ack as this peer may see it.
-    fn for_peer(&self, peer: protocol::PeerId, ack: &Ack) -> Ack {
-        Ack {
-            offers: offers_for(self.is_on_loopback(&peer.into()), &ack.offers),
+    fn for_peer<'a>(&self, peer: protocol::PeerId, ack: &'a Ack) -> Cow<'a, Ack> {
+        if ack.offers.is_empty() {
+            return Cow::Borrowed(ack);
+        }
+        Cow::Owned(Ack {
+            offers: offers_for(self.scope.is_near(&peer.into()), &ack.offers),
             ..ack.clone()
-        }
+        })
     }
 }
 
-/// Loopback addresses are of use only to peers on loopback.
-fn offers_for(near: bool, offers: &Offers) -> Offers {
-    let mut kept = offers.clone();
-    if !near {
-        for offer in &mut kept {
-            offer
-                .addrs
-                .retain(|addr| wire::to_multiaddr(addr).is_ok_and(|addr| !is_loopback(&addr)));
-        }
-        kept.retain(|offer| !offer.addrs.is_empty());
-    }
-    kept
-}
-
-/// The addresses as libp2p wants them; those that cannot be read are left out.
-pub(crate) fn multiaddrs(addrs: &Addrs) -> Vec<Multiaddr> {
-    addrs
-        .iter()
-        .filter_map(|addr| wire::to_multiaddr(addr).ok())
-        .collect()
-}
-
-fn is_loopback(addr: &Multiaddr) -> bool {
-    match addr.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
-    }
-}
-
-fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
-    let beat = decode_beat(body).map_err(|why| why.to_string())?;
-    if beat.sequence != sequence {
-        return Err(format!(
-            "sequence {} where {sequence} was due",
-            beat.sequence
-        ));
-    }
-    let record = match (beat.record, beat.role) {
-        (None, _) | (_, Role::Native) => None,
-        (Some(envelope), Role::Indexer) => Some((open_indexer(envelope), envelope)),
-        (Some(envelope), Role::Node) => Some((open_node(envelope), envelope)),
-    };
-    let record = match record {
-        Some((opened, envelope)) => Some((
-            opened.map_err(|why| why.to_string())?.info,
-            envelope.to_vec(),
-        )),
-        None => None,
-    };
-    Ok(ReceivedBeat {
-        role: beat.role,
-        lease: beat.lease,
-        record,
-        load: beat.load,
-        known: beat.known,
-    })
-}
-
-/// The ack, and whether it answers our last beat.
-fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<(bool, WireAck), String> {
-    let ack = decode_ack(body).map_err(|why| why.to_string())?;
-    if awaited && ack.sequence == last_sent {
-        return Ok((true, ack));
-    }
-    if ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent {
-        return Ok((false, ack));
-    }
-    Err(format!(
-        "ack of beat {} where {last_sent} was sent",
-        ack.sequence
-    ))
-}
+#[cfg(test)]
+mod tests;

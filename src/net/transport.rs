@@ -24,8 +24,9 @@ use super::tcp::TcpTransport;
 /// From the first byte, or the name, to the multiplexed connection.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Streams of one connection, both directions together. The peer that opens more loses the connection.
-const MAX_STREAMS: usize = 16;
+/// Streams of one connection, both directions together. Whoever opens more, we or the peer, loses the connection with all that is
+/// on it: it is above what the handlers bound, which is 32 in each direction for Kademlia and some 20 for all others.
+const MAX_STREAMS: usize = 128;
 
 /// The transport for `keypair`, which with `psk` talks to holders of the same key only. Its futures have to run
 /// inside the executor's `block_on`.

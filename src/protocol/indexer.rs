@@ -197,8 +197,8 @@ impl<const N: usize> Machine for Indexer<N> {
         self.gc.overslept(now)
     }
 
-    fn shift(&mut self, gap: Duration) {
-        self.stream_records.shift(gap);
+    fn shift(&mut self, now: Instant, gap: Duration) {
+        self.stream_records.shift(now, gap);
     }
 
     fn shut_down(&mut self) {

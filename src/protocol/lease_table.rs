@@ -153,12 +153,20 @@ impl<const S: usize> LeaseTable<S> {
         });
     }
 
-    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held against their senders.
-    pub fn shift(&mut self, gap: Duration) {
+    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held against their senders. Who was
+    /// heard in the meantime moves on by less.
+    pub fn shift(&mut self, now: Instant, gap: Duration) {
         for record in self.records.iter_mut() {
+            let gap = gap.min(now - record.last_seen);
             record.last_seen = record.last_seen + gap;
             record.expiry = record.expiry + gap;
         }
+    }
+
+    /// Time since the peer's last beat; endless for who holds no lease.
+    pub fn silence(&self, now: Instant, peer: &PeerId) -> Duration {
+        self.find(peer)
+            .map_or(Duration::MAX, |record| now - record.last_seen)
     }
 
     /// The peer's lease.
@@ -301,10 +309,19 @@ mod tests {
     #[test]
     fn sleeping_moves_leases_on_by_the_gap() {
         let mut table = table_with(&[1], at(0));
-        table.shift(Duration::from_secs(3600));
+        table.shift(at(3_600_000), Duration::from_secs(3600));
         table.collect(at(3_660_000), |_| panic!("slept, not silent"));
         assert_eq!(table.len(), 1);
         table.collect(at(3_660_001), |_| ());
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn who_was_heard_while_catching_up_moves_on_by_no_more_than_its_silence() {
+        let mut table = table_with(&[1, 2], at(0));
+        table.renew(at(3_600_000), peer(1), Role::Indexer, StreamId(1), LEASE);
+        table.shift(at(3_600_010), Duration::from_secs(3600));
+        assert_eq!(table.find(&peer(1)).unwrap().expiry, at(3_690_010));
+        assert_eq!(table.find(&peer(2)).unwrap().expiry, at(3_690_000));
     }
 }

@@ -189,8 +189,8 @@ pub trait Machine {
     /// pending events first, then calls [`Machine::shift`], and only then polls.
     fn overslept(&self, now: Instant) -> Duration;
 
-    /// Moves every lease granted on by `gap`. Leases held are never extended.
-    fn shift(&mut self, gap: Duration);
+    /// Moves every lease granted on by `gap`, less what its holder was heard since. Leases held are never extended.
+    fn shift(&mut self, now: Instant, gap: Duration);
 
     /// Gives all leases held elsewhere up.
     fn shut_down(&mut self);

@@ -12,6 +12,7 @@ fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on()
     let native = world.native("native", &args);
     let beating = ["--lease", "60s", "--beat-interval", "1s"];
     let a = world.indexer("a", &[&native], &beating);
+    native.until("the first", SLACK, |s| s.stream_record(&a).is_some());
     let b = world.indexer("b", &[&native], &["--lease", "6s"]);
     native.until("both indexers", SLACK, |s| {
         s.stream_record(&a).is_some() && s.stream_record(&b).is_some()
@@ -55,8 +56,9 @@ fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on()
 fn silent_node_leaves_the_tables_of_all_protocols() {
     let world = World::new();
     let native = world.native("native", &[]);
-    let silent = world.node("silent", &[&native], &["--name", "cam-1"]);
     let other = world.node("other", &[&native], &["--name", "cam-2"]);
+    native.until("one taken in", SLACK, |s| s.is_responsible_for(&other));
+    let silent = world.node("silent", &[&native], &["--name", "cam-1"]);
     native.until("both taken in and listed", SLACK, |s| {
         s.is_responsible_for(&silent) && s.is_responsible_for(&other) && s.used("directory") == 2
     });

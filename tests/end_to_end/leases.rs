@@ -26,6 +26,7 @@ fn node_is_on_an_indexer_in_time_when_one_comes() {
     // Nothing but the push can move it.
     let node = world.node("node", &[&native], &["--connect-interval", "1h"]);
     node.until("the native's lease", SLACK, |s| s.is_under_native(&native));
+    native.until_runs("offload", 1);
     let indexer = world.indexer("indexer", &[&native], &[]);
     node.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
     let took = indexer.ready.elapsed();
@@ -40,8 +41,9 @@ fn node_whose_only_indexer_is_killed_is_under_the_natives_lease_in_time() {
     native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
     let node = world.node("node", &[&native], &["--connect-interval", "1h"]);
     node.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
-    indexer.kill();
+    assert!(!node.status().holds_lease_of(&native));
     let killed = Instant::now();
+    indexer.kill();
     node.until("the native's lease", SLACK, |s| s.holds_lease_of(&native));
     let took = killed.elapsed();
     assert!(took <= NEXT_LEASE, "{took:?}");
@@ -58,8 +60,9 @@ fn node_whose_only_indexer_is_killed_is_under_anothers_lease_in_time() {
     node.until("the first's lease", SLACK, |s| s.holds_lease_of(&first));
     let second = world.indexer("second", &[&native], &[]);
     native.until("the second", SLACK, |s| s.live(&second).is_some());
-    first.kill();
+    assert!(!node.status().holds_lease_of(&second));
     let killed = Instant::now();
+    first.kill();
     node.until("the second's lease", SLACK, |s| s.holds_lease_of(&second));
     let took = killed.elapsed();
     assert!(took <= NEXT_LEASE, "{took:?}");

@@ -28,7 +28,7 @@ impl World {
             }
         }
         if !gap.is_zero() {
-            self.devices[no].machine.shift(gap);
+            self.devices[no].machine.shift(now, gap);
         }
         self.drain(no)?;
         self.check(no)?;

@@ -4,10 +4,12 @@
 //! and holds its bytes several times. What a connection does not use takes a pointer.
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces the older), [`MAX_EXCHANGES`]
-//! exchanges begun by the peer, one stream of pings.
+//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_PONGS`] streams of pings. Whoever opens more streams than
+//! Yamux allows loses the connection, and with it the lease: that is why our own requests wait for each other.
 
 use std::{
     array,
+    collections::VecDeque,
     convert::Infallible,
     future::{Ready, ready},
     io,
@@ -37,14 +39,19 @@ const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
 const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
 const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
-/// Exchanges that a peer may have open at once.
-const MAX_EXCHANGES: usize = 4;
+/// Requests that a peer may have open at once; one more is reset.
+const MAX_EXCHANGES: usize = 8;
+/// Requests of ours that are open at once; the others wait. Fewer than a peer takes, so that one that is just ending does no harm.
+const MAX_REQUESTS: usize = 4;
+/// Streams of pings that a peer may have open at once (libp2p ping specification); the oldest gives way.
+const MAX_PONGS: usize = 2;
 
 /// What the behaviour asks of a connection.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Send a beat; on a new stream if it is the `first`. After the `last` the stream ends.
     Beat {
+        lease: u64,
         body: Vec<u8>,
         first: bool,
         last: bool,
@@ -58,7 +65,7 @@ pub(crate) enum Command {
         asked: bool,
         close: bool,
     },
-    /// Close the peer's heartbeat stream.
+    /// Close the peer's heartbeat stream once everything is written.
     Close { stream: StreamId },
     /// Make a directory request.
     Request { id: RequestId, body: Vec<u8> },
@@ -80,9 +87,9 @@ pub(crate) enum Happened {
     /// The peer's heartbeat stream is over.
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
-    Ack { body: Vec<u8> },
+    Ack { lease: u64, body: Vec<u8> },
     /// Our heartbeat stream is over.
-    LeaseClosed,
+    LeaseClosed { lease: u64 },
     /// The peer asks something.
     Request { id: RequestId, body: Vec<u8> },
     /// The peer answered our request, or will not.
@@ -117,14 +124,20 @@ pub(crate) struct Handler {
     serves: bool,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
-    /// The first beat of a stream that is being opened.
-    first_beat: Option<Vec<u8>>,
-    pongs: Option<Task>,
+    /// A heartbeat stream is being opened.
+    opening: bool,
+    /// Its lease and first beat; `None` if it is no longer wanted.
+    first_beat: Option<(u64, Vec<u8>)>,
+    pongs: Vec<Task>,
     tasks: Vec<Task>,
     unanswered: Vec<(RequestId, Stream)>,
-    to_open: Vec<Purpose>,
+    /// Exchanges of the peer, from its stream to our response.
+    theirs: usize,
+    /// Requests of ours, from the opening of the stream to the response.
+    ours: usize,
+    to_open: VecDeque<Purpose>,
     closed: Vec<StreamId>,
-    lease_closed: bool,
+    leases_closed: Vec<u64>,
 }
 
 impl Handler {
@@ -133,21 +146,25 @@ impl Handler {
             serves,
             inbound: None,
             outbound: None,
+            opening: false,
             first_beat: None,
-            pongs: None,
+            pongs: Vec::new(),
             tasks: Vec::new(),
             unanswered: Vec::new(),
-            to_open: Vec::new(),
+            theirs: 0,
+            ours: 0,
+            to_open: VecDeque::new(),
             closed: Vec::new(),
-            lease_closed: false,
+            leases_closed: Vec::new(),
         }
     }
 
-    fn on_beat(&mut self, body: Vec<u8>, first: bool, last: bool) {
+    fn on_beat(&mut self, lease: u64, body: Vec<u8>, first: bool, last: bool) {
         if first {
-            self.outbound = None;
-            if self.first_beat.replace(body).is_none() {
-                self.to_open.push(Purpose::Lease);
+            self.end_lease();
+            self.first_beat = Some((lease, body));
+            if !std::mem::replace(&mut self.opening, true) {
+                self.to_open.push_back(Purpose::Lease);
             }
         } else if self.first_beat.is_some() {
             // Given up before the stream was open: nothing was held, nothing is to be said.
@@ -159,10 +176,11 @@ impl Handler {
         }
     }
 
+    /// Ends our heartbeat stream, open or not, and says so.
     fn end_lease(&mut self) {
-        self.outbound = None;
-        self.first_beat = None;
-        self.lease_closed = true;
+        let open = self.outbound.take().map(|outbound| outbound.lease);
+        let opening = self.first_beat.take().map(|(lease, _)| lease);
+        self.leases_closed.extend(open.into_iter().chain(opening));
     }
 
     fn on_ack(&mut self, stream: StreamId, body: &[u8], asked: bool, close: bool) {
@@ -181,9 +199,14 @@ impl Handler {
         }
     }
 
-    fn accept(&mut self, protocol: &StreamProtocol, io: Stream) {
+    fn accept(&mut self, protocol: &StreamProtocol, mut io: Stream) {
         if *protocol == PING {
-            self.pongs = Some(Box::pin(async {
+            // Who only pings holds no connection.
+            io.ignore_for_keep_alive();
+            if self.pongs.len() == MAX_PONGS {
+                drop(self.pongs.remove(0));
+            }
+            self.pongs.push(Box::pin(async {
                 exchange::pong(io).await.map(|()| Done::Answered)
             }));
         } else if *protocol == HEARTBEAT {
@@ -191,7 +214,8 @@ impl Handler {
             if let Some(older) = self.inbound.replace(newer) {
                 self.closed.push(older.stream);
             }
-        } else if self.tasks.len() + self.unanswered.len() < MAX_EXCHANGES {
+        } else if self.theirs < MAX_EXCHANGES {
+            self.theirs += 1;
             self.tasks.push(Box::pin(async {
                 let (io, body) = exchange::read_request(io).await?;
                 Ok(Done::Asked(io, body))
@@ -202,14 +226,15 @@ impl Handler {
     fn opened(&mut self, io: Stream, purpose: Purpose) {
         match purpose {
             Purpose::Lease => {
-                let Some(body) = self.first_beat.take() else {
+                self.opening = false;
+                let Some((lease, body)) = self.first_beat.take() else {
                     return;
                 };
-                let mut outbound = Box::new(Outbound::new(io));
+                let mut outbound = Box::new(Outbound::new(io, lease));
                 if outbound.beat(&body, false).is_ok() {
                     self.outbound = Some(outbound);
                 } else {
-                    self.end_lease();
+                    self.leases_closed.push(lease);
                 }
             }
             Purpose::Request(id, body) => self.tasks.push(Box::pin(async move {
@@ -223,7 +248,10 @@ impl Handler {
 
     fn not_opened(&mut self, purpose: Purpose, error: io::Error) {
         match purpose {
-            Purpose::Lease => self.end_lease(),
+            Purpose::Lease => {
+                self.opening = false;
+                self.end_lease();
+            }
             Purpose::Request(id, _) => self
                 .tasks
                 .push(Box::pin(ready(Ok(Done::Response(id, Err(error)))))),
@@ -231,12 +259,23 @@ impl Handler {
         }
     }
 
+    fn next_to_open(&mut self) -> Option<Purpose> {
+        let room = self.ours < MAX_REQUESTS;
+        let at = self
+            .to_open
+            .iter()
+            .position(|purpose| room || !matches!(purpose, Purpose::Request(..)))?;
+        let purpose = self.to_open.remove(at)?;
+        self.ours += usize::from(matches!(purpose, Purpose::Request(..)));
+        Some(purpose)
+    }
+
     fn poll_heartbeats(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
         if let Some(stream) = self.closed.pop() {
             return Some(Happened::StreamClosed { stream });
         }
-        if std::mem::take(&mut self.lease_closed) {
-            return Some(Happened::LeaseClosed);
+        if let Some(lease) = self.leases_closed.pop() {
+            return Some(Happened::LeaseClosed { lease });
         }
         if let Some(inbound) = &mut self.inbound
             && let Poll::Ready(beat) = inbound.poll(cx)
@@ -257,11 +296,12 @@ impl Handler {
         if let Some(outbound) = &mut self.outbound
             && let Poll::Ready(ack) = outbound.poll(cx)
         {
+            let lease = outbound.lease;
             return Some(match ack {
-                Ok(body) => Happened::Ack { body },
+                Ok(body) => Happened::Ack { lease, body },
                 Err(_) => {
                     self.outbound = None;
-                    Happened::LeaseClosed
+                    Happened::LeaseClosed { lease }
                 }
             });
         }
@@ -269,13 +309,8 @@ impl Handler {
     }
 
     fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
-        if self
-            .pongs
-            .as_mut()
-            .is_some_and(|task| task.as_mut().poll(cx).is_ready())
-        {
-            self.pongs = None;
-        }
+        self.pongs
+            .retain_mut(|task| task.as_mut().poll(cx).is_pending());
         let mut at = 0;
         while let Some(task) = self.tasks.get_mut(at) {
             let Poll::Ready(done) = task.as_mut().poll(cx) else {
@@ -289,10 +324,13 @@ impl Handler {
                     self.unanswered.push((id, io));
                     return Some(Happened::Request { id, body });
                 }
-                Ok(Done::Response(id, body)) => return Some(Happened::Response { id, body }),
+                Ok(Done::Response(id, body)) => {
+                    self.ours -= 1;
+                    return Some(Happened::Response { id, body });
+                }
                 Ok(Done::Probed(alive)) => return Some(Happened::Probed { alive }),
                 // A peer that breaks off its own request harms only itself.
-                Ok(Done::Answered) | Err(_) => {}
+                Ok(Done::Answered) | Err(_) => self.theirs -= 1,
             }
         }
         if self.tasks.is_empty() && self.tasks.capacity() > 0 {
@@ -362,7 +400,12 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, command: Command) {
         match command {
-            Command::Beat { body, first, last } => self.on_beat(body, first, last),
+            Command::Beat {
+                lease,
+                body,
+                first,
+                last,
+            } => self.on_beat(lease, body, first, last),
             Command::DropLease => {
                 self.outbound = None;
                 self.first_beat = None;
@@ -374,15 +417,15 @@ impl ConnectionHandler for Handler {
                 close,
             } => self.on_ack(stream, &body, asked, close),
             Command::Close { stream } => {
-                if self
-                    .inbound
-                    .as_ref()
-                    .is_some_and(|inbound| inbound.stream == stream)
+                if let Some(inbound) = &mut self.inbound
+                    && inbound.stream == stream
                 {
-                    self.inbound = None;
+                    inbound.close();
                 }
             }
-            Command::Request { id, body } => self.to_open.push(Purpose::Request(id, body)),
+            Command::Request { id, body } => {
+                self.to_open.push_back(Purpose::Request(id, body));
+            }
             Command::Respond { id, body } => {
                 if let Some(at) = self
                     .unanswered
@@ -395,7 +438,7 @@ impl ConnectionHandler for Handler {
                     }));
                 }
             }
-            Command::Probe => self.to_open.push(Purpose::Probe),
+            Command::Probe => self.to_open.push_back(Purpose::Probe),
         }
     }
 
@@ -403,7 +446,7 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Happened>> {
-        if let Some(purpose) = self.to_open.pop() {
+        if let Some(purpose) = self.next_to_open() {
             let protocol = match purpose {
                 Purpose::Lease => HEARTBEAT,
                 Purpose::Request(..) => DIRECTORY,

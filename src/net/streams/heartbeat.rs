@@ -21,8 +21,10 @@ use crate::{protocol::StreamId, wire::frame};
 
 /// Bytes that may wait for a peer to read them: two of the largest frames.
 pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
-/// How long written bytes may wait for the peer to read them, and an opened stream for its first beat.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long written bytes may wait for the peer to read them.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an opened stream may wait for its first beat.
+const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How long the last ack may take after the lease was given up.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1000);
 
@@ -39,18 +41,19 @@ struct Frames {
     out: Vec<u8>,
     written: usize,
     unflushed: bool,
+    /// Until when the peer has to take what waits to be written.
     deadline: Option<Box<Delay>>,
 }
 
 impl Frames {
-    fn new(io: Stream, deadline: Option<Duration>) -> Self {
+    fn new(io: Stream) -> Self {
         Self {
             io,
             part: Vec::new(),
             out: Vec::new(),
             written: 0,
             unflushed: false,
-            deadline: deadline.map(|limit| Box::new(Delay::new(limit))),
+            deadline: None,
         }
     }
 
@@ -65,22 +68,29 @@ impl Frames {
         Ok(())
     }
 
+    /// Writes what waits. An error if the peer has not taken it in time.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_out(cx)?.is_ready() {
+            self.deadline = None;
+            return Poll::Ready(Ok(()));
+        }
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::new(Delay::new(WRITE_TIMEOUT)));
+        ready!(Pin::new(deadline).poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.io).poll_write(cx, rest)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(n) => self.written += n,
-                Poll::Pending => {
-                    self.deadline
-                        .get_or_insert_with(|| Box::new(Delay::new(WRITE_TIMEOUT)));
-                    return Poll::Pending;
-                }
+            match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.written += n,
             }
             self.unflushed = true;
         }
         if self.written > 0 {
             (self.out, self.written) = (Vec::new(), 0);
-            self.deadline = None;
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -122,18 +132,6 @@ impl Frames {
         self.part.shrink_to_fit();
         Ok(Some(whole))
     }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let over = self
-            .deadline
-            .as_mut()
-            .is_some_and(|deadline| Pin::new(deadline).poll(cx).is_ready());
-        if over {
-            Err(io::ErrorKind::TimedOut.into())
-        } else {
-            Ok(())
-        }
-    }
 }
 
 /// The end that grants the lease: one beat, one ack, then the next beat.
@@ -141,6 +139,8 @@ pub(crate) struct Inbound {
     frames: Frames,
     /// Names the stream.
     pub(crate) stream: StreamId,
+    /// Until when the first beat has to come.
+    first: Option<Box<Delay>>,
     beats: u64,
     answering: bool,
     closing: bool,
@@ -149,8 +149,9 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub(crate) fn new(io: Stream, stream: StreamId) -> Self {
         Self {
-            frames: Frames::new(io, Some(WRITE_TIMEOUT)),
+            frames: Frames::new(io),
             stream,
+            first: Some(Box::new(Delay::new(FIRST_BEAT_TIMEOUT))),
             beats: 0,
             answering: false,
             closing: false,
@@ -170,10 +171,7 @@ impl Inbound {
 
     /// The next beat and the sequence that it must have; an error when the stream is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(u64, Vec<u8>)>> {
-        if self.frames.poll_write(cx)?.is_pending() {
-            self.frames.poll_deadline(cx)?;
-            return Poll::Pending;
-        }
+        ready!(self.frames.poll_write(cx))?;
         if self.closing {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -183,33 +181,36 @@ impl Inbound {
             let sequence = self.beats;
             self.beats = self.beats.wrapping_add(1);
             self.answering = true;
-            self.frames.deadline = None;
+            self.first = None;
             return Poll::Ready(Ok((sequence, body?)));
         }
-        self.frames.poll_deadline(cx)?;
-        Poll::Pending
+        ready!(poll_limit(&mut self.first, cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 /// The end that holds the lease.
 pub(crate) struct Outbound {
     frames: Frames,
-    leaving: bool,
+    /// Names the lease.
+    pub(crate) lease: u64,
+    /// The lease was given up: until when the last ack has to come.
+    leaving: Option<Box<Delay>>,
 }
 
 impl Outbound {
-    pub(crate) fn new(io: Stream) -> Self {
+    pub(crate) fn new(io: Stream, lease: u64) -> Self {
         Self {
-            frames: Frames::new(io, None),
-            leaving: false,
+            frames: Frames::new(io),
+            lease,
+            leaving: None,
         }
     }
 
     /// Writes a beat; after the `last` the stream ends with its ack.
     pub(crate) fn beat(&mut self, body: &[u8], last: bool) -> io::Result<()> {
         if last {
-            self.leaving = true;
-            self.frames.deadline = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
+            self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
         }
         self.frames.send(body)
     }
@@ -219,11 +220,21 @@ impl Outbound {
         let blocked = self.frames.poll_write(cx)?.is_pending();
         if !blocked && let Poll::Ready(body) = self.frames.poll_frame(cx) {
             return match body {
-                Ok(_) if self.leaving => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Ok(_) if self.leaving.is_some() => {
+                    Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+                }
                 body => Poll::Ready(body),
             };
         }
-        self.frames.poll_deadline(cx)?;
-        Poll::Pending
+        ready!(poll_limit(&mut self.leaving, cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Ready when the time is over; never without a limit.
+fn poll_limit(limit: &mut Option<Box<Delay>>, cx: &mut Context<'_>) -> Poll<()> {
+    match limit {
+        Some(limit) => Pin::new(limit).poll(cx),
+        None => Poll::Pending,
     }
 }

@@ -3,9 +3,11 @@
 //! It knows who is connected, dials who is not, and numbers beats; everything else happens in the connections' [`handler`]s and
 //! above. Frames pass through as bytes.
 //!
-//! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`]; every request in one [`Event::Response`]; every probe in
-//! one [`Event::Probed`]. At most [`MAX_WAITING`] commands wait for a connection.
+//! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up in one [`Event::GaveUp`]; every
+//! request in one [`Event::Response`]; every probe in one [`Event::Probed`]. A lease has a number of its own, so that the late end of
+//! an older stream touches nothing. At most [`MAX_WAITING`] commands wait for a connection.
 
+mod behaviour;
 mod exchange;
 mod handler;
 mod heartbeat;
@@ -13,21 +15,18 @@ mod heartbeat;
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     io,
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
-        THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure},
+        ConnectionId, NotifyHandler, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 
-use self::handler::{Command, Handler, Happened};
+use self::handler::Command;
 use crate::protocol::{RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
@@ -55,6 +54,8 @@ pub(crate) enum Event {
     },
     /// Our heartbeat stream is over, or could not be opened.
     LeaseClosed { server: PeerId },
+    /// A lease that we gave up is over, with or without the server's last word.
+    GaveUp { server: PeerId },
     /// The peer asks something.
     Request {
         peer: PeerId,
@@ -72,6 +73,7 @@ pub(crate) enum Event {
 
 /// Our heartbeat stream with one server.
 struct Outbound {
+    lease: u64,
     connection: Option<ConnectionId>,
     next: u64,
     awaited: bool,
@@ -88,6 +90,10 @@ pub(crate) struct Streams {
     serves: bool,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     outbound: HashMap<PeerId, Outbound>,
+    /// Leases so far; names the next.
+    leases: u64,
+    /// Leases given up whose last ack is waited for.
+    leaving: Vec<(PeerId, ConnectionId, u64)>,
     /// On which connection a peer's heartbeat stream or request came.
     inbound: HashMap<PeerId, (StreamId, ConnectionId)>,
     asked_on: HashMap<RequestId, (PeerId, ConnectionId)>,
@@ -106,6 +112,8 @@ impl Streams {
             serves,
             connections: HashMap::new(),
             outbound: HashMap::new(),
+            leases: 0,
+            leaving: Vec::new(),
             inbound: HashMap::new(),
             asked_on: HashMap::new(),
             owed: Vec::new(),
@@ -123,15 +131,20 @@ impl Streams {
         addrs: Vec<Multiaddr>,
         encode: impl FnOnce(u64) -> Vec<u8>,
     ) {
-        let outbound = self.outbound.entry(server).or_insert(Outbound {
-            connection: None,
-            next: 0,
-            awaited: false,
+        let outbound = self.outbound.entry(server).or_insert_with(|| {
+            self.leases += 1;
+            Outbound {
+                lease: self.leases,
+                connection: None,
+                next: 0,
+                awaited: false,
+            }
         });
         let sequence = outbound.next;
         outbound.next += 1;
         outbound.awaited = true;
         let command = Command::Beat {
+            lease: outbound.lease,
             body: encode(sequence),
             first: sequence == 0,
             last: false,
@@ -142,25 +155,30 @@ impl Streams {
         }
     }
 
-    /// Sends the last beat of a stream; the stream ends with its ack. Without a stream there is nothing to say.
+    /// Sends the last beat of a stream, which ends with its ack: [`Event::GaveUp`]. Without a stream there is nothing to say.
     pub(crate) fn give_up(&mut self, server: PeerId, encode: impl FnOnce(u64) -> Vec<u8>) {
         self.waiting
             .retain(|(peer, command)| *peer != server || !matches!(command, Command::Beat { .. }));
         match self.outbound.remove(&server) {
             Some(Outbound {
+                lease,
                 connection: Some(connection),
                 next,
                 ..
-            }) => self.notify(
-                server,
-                connection,
-                Command::Beat {
-                    body: encode(next),
-                    first: false,
-                    last: true,
-                },
-            ),
-            _ => self.happened(Event::LeaseClosed { server }),
+            }) => {
+                self.leaving.push((server, connection, lease));
+                self.notify(
+                    server,
+                    connection,
+                    Command::Beat {
+                        lease,
+                        body: encode(next),
+                        first: false,
+                        last: true,
+                    },
+                );
+            }
+            _ => self.happened(Event::GaveUp { server }),
         }
     }
 
@@ -206,7 +224,7 @@ impl Streams {
         }
     }
 
-    /// Closes a heartbeat stream of the peer. Commands keep their order, so an ack that was sent before still goes out.
+    /// Closes a heartbeat stream of the peer, after what was sent before.
     pub(crate) fn close(&mut self, peer: PeerId, stream: StreamId) {
         let Some(connections) = self.connections.get(&peer) else {
             return;
@@ -245,7 +263,8 @@ impl Streams {
     }
 
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
-        if let Some(&connection) = self.connections.get(&peer).and_then(|all| all.first()) {
+        // The newest: an older one may be dead without anybody knowing.
+        if let Some(&connection) = self.connections.get(&peer).and_then(|all| all.last()) {
             return self.send(peer, connection, command);
         }
         if self.waiting.len() == MAX_WAITING {
@@ -332,178 +351,7 @@ impl Streams {
             waker.wake();
         }
     }
-
-    fn take_waiting(&mut self, peer: &PeerId) -> Vec<Command> {
-        let (mine, others) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(waiting, _)| waiting == peer);
-        self.waiting = others;
-        mine.into_iter().map(|(_, command)| command).collect()
-    }
-
-    fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.connections.entry(peer).or_default().push(connection);
-        self.dials.remove(&peer);
-        for command in self.take_waiting(&peer) {
-            self.send(peer, connection, command);
-        }
-    }
-
-    fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
-        if let Some(all) = self.connections.get_mut(&peer) {
-            all.retain(|open| *open != connection);
-            if all.is_empty() {
-                self.connections.remove(&peer);
-            }
-        }
-        if self
-            .outbound
-            .get(&peer)
-            .is_some_and(|outbound| outbound.connection == Some(connection))
-        {
-            self.outbound.remove(&peer);
-            self.happened(Event::LeaseClosed { server: peer });
-        }
-        if let Some(&(stream, on)) = self.inbound.get(&peer)
-            && on == connection
-        {
-            self.inbound.remove(&peer);
-            self.happened(Event::StreamClosed { peer, stream });
-        }
-        self.asked_on.retain(|_, (_, on)| *on != connection);
-        while let Some(at) = self.owed.iter().position(|(_, on, _)| *on == connection) {
-            let (peer, _, owed) = self.owed.swap_remove(at);
-            self.will_not_come(peer, owed, "the connection was closed");
-        }
-    }
-
-    fn dial_failed(&mut self, peer: PeerId, connection: ConnectionId, why: &DialError) {
-        if self.dials.get(&peer) != Some(&connection) {
-            return;
-        }
-        self.dials.remove(&peer);
-        let why = why.to_string();
-        for command in self.take_waiting(&peer) {
-            self.failed(peer, command, &why);
-        }
-    }
 }
 
-impl NetworkBehaviour for Streams {
-    type ConnectionHandler = Handler;
-    type ToSwarm = Event;
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.serves))
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.serves))
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id,
-                connection_id,
-                ..
-            }) => self.connected(peer_id, connection_id),
-            FromSwarm::ConnectionClosed(ConnectionClosed {
-                peer_id,
-                connection_id,
-                ..
-            }) => self.disconnected(peer_id, connection_id),
-            FromSwarm::DialFailure(DialFailure {
-                peer_id: Some(peer),
-                error,
-                connection_id,
-            }) => self.dial_failed(peer, connection_id, error),
-            _ => {}
-        }
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        happened: THandlerOutEvent<Self>,
-    ) {
-        let event = match happened {
-            Happened::Beat {
-                stream,
-                sequence,
-                body,
-            } => {
-                let newest = self.inbound.entry(peer).or_insert((stream, connection));
-                if newest.0 <= stream {
-                    *newest = (stream, connection);
-                }
-                Event::Beat {
-                    peer,
-                    stream,
-                    sequence,
-                    body,
-                }
-            }
-            Happened::StreamClosed { stream } => {
-                if self
-                    .inbound
-                    .get(&peer)
-                    .is_some_and(|(newest, _)| *newest == stream)
-                {
-                    self.inbound.remove(&peer);
-                }
-                Event::StreamClosed { peer, stream }
-            }
-            Happened::Ack { body } => match self.outbound.get(&peer) {
-                Some(outbound) if outbound.connection == Some(connection) => Event::Ack {
-                    server: peer,
-                    sequence: outbound.next.saturating_sub(1),
-                    awaited: outbound.awaited,
-                    body,
-                },
-                _ => return,
-            },
-            Happened::LeaseClosed => match self.outbound.get(&peer) {
-                Some(outbound) if outbound.connection != Some(connection) => return,
-                _ => {
-                    self.outbound.remove(&peer);
-                    Event::LeaseClosed { server: peer }
-                }
-            },
-            Happened::Request { id, body } => {
-                self.asked_on.insert(id, (peer, connection));
-                Event::Request { peer, id, body }
-            }
-            Happened::Response { id, body } if self.settle(connection, Owed::Response(id)) => {
-                Event::Response { id, body }
-            }
-            Happened::Probed { alive } if self.settle(connection, Owed::Pong) => {
-                Event::Probed { peer, alive }
-            }
-            Happened::Response { .. } | Happened::Probed { .. } => return,
-        };
-        self.happened(event);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        if let Some(event) = self.queue.pop_front() {
-            return Poll::Ready(event);
-        }
-        self.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,7 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     assert_eq!(indexer.overslept(at(40_000)), Duration::ZERO);
     let gap = indexer.overslept(at(500_000));
     assert_eq!(gap, Duration::from_secs(490));
-    indexer.shift(gap);
+    indexer.shift(at(500_000), gap);
     drain(&mut indexer, 500_000);
     assert!(indexer.favours(&peer(1)));
     indexer.shut_down();

@@ -225,14 +225,14 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.retain(|entry| now <= entry.expires);
     }
 
-    /// Moves entries that beats made on by `gap`, like the leases behind them.
-    pub fn shift(&mut self, gap: Duration) {
+    /// Moves entries that beats made on, like the leases behind them: each by its own `gap`.
+    pub fn shift(&mut self, gap: impl Fn(&PeerId) -> Duration) {
         for entry in self
             .0
             .iter_mut()
             .filter(|entry| entry.source == Source::Heartbeat)
         {
-            entry.expires = entry.expires + gap;
+            entry.expires = entry.expires + gap(&entry.peer);
         }
     }
 

@@ -135,9 +135,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .unwrap_or_default()
     }
 
-    fn shift(&mut self, gap: Duration) {
-        self.stream_records.shift(gap);
-        self.live_indexers.shift(gap);
+    fn shift(&mut self, now: Instant, gap: Duration) {
+        self.live_indexers
+            .shift(|peer| self.stream_records.silence(now, peer).min(gap));
+        self.stream_records.shift(now, gap);
     }
 
     fn shut_down(&mut self) {

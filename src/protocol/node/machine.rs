@@ -87,7 +87,7 @@ impl Machine for Node {
         Duration::ZERO
     }
 
-    fn shift(&mut self, _gap: Duration) {}
+    fn shift(&mut self, _now: Instant, _gap: Duration) {}
 
     fn shut_down(&mut self) {
         self.stopped = true;

@@ -120,7 +120,7 @@ fn a_tick_late_by_more_than_its_interval_moves_granted_leases_on() {
     rig.now = 1_010_000;
     let gap = rig.native.overslept(at(rig.now));
     assert_eq!(gap, Duration::from_secs(1_000));
-    rig.native.shift(gap);
+    rig.native.shift(at(rig.now), gap);
     assert!(closed(&rig.run(1_010_000)).is_empty());
     let view = rig.view();
     assert_eq!(view.expiry(1), Some(at(1_090_000)));

@@ -1,0 +1,290 @@
+//! What libp2p tells, in the core's words: decoded, verified, bounded.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, identify, multiaddr::Protocol, swarm::SwarmEvent};
+
+use super::{
+    BehaviourEvent, Net,
+    dht::{self, DhtEvent},
+    scope::is_loopback,
+    streams,
+};
+use crate::{
+    protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId},
+    wire::{
+        self,
+        directory::{Request, Response, decode_request, decode_response},
+        heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
+        record::{open_indexer, open_node},
+    },
+};
+
+/// A beat whose record is verified.
+#[derive(Debug)]
+pub(crate) struct ReceivedBeat {
+    pub(crate) role: Role,
+    pub(crate) lease: Duration,
+    pub(crate) record: Option<(RecordInfo, Vec<u8>)>,
+    pub(crate) load: Option<Load>,
+    pub(crate) known: PeerList,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum NetEvent {
+    /// We listen here now, or no longer; what is announced may have changed.
+    Addresses,
+    /// A listener ended or could not take a connection.
+    ListenerError(String),
+    /// A peer beat.
+    Beat {
+        from: protocol::PeerId,
+        stream: StreamId,
+        sequence: u64,
+        beat: Box<ReceivedBeat>,
+    },
+    /// A peer's heartbeat stream is over.
+    StreamClosed {
+        peer: protocol::PeerId,
+        stream: StreamId,
+    },
+    /// A server answered our last beat (`asked`), or said `released` unasked.
+    Ack {
+        server: protocol::PeerId,
+        asked: bool,
+        ack: Box<Ack>,
+        clock: Option<WallReading>,
+    },
+    /// Our heartbeat stream with a server is over.
+    LeaseClosed { server: protocol::PeerId },
+    /// A lease that we gave up has come to its end.
+    GaveUp { server: protocol::PeerId },
+    /// A peer asks something.
+    Request {
+        from: protocol::PeerId,
+        id: RequestId,
+        request: Request,
+    },
+    /// Our request was answered, or why it was not.
+    Response {
+        id: RequestId,
+        response: Result<Response, String>,
+    },
+    /// A probe came to its end.
+    Probed { peer: protocol::PeerId, alive: bool },
+    /// The DHT.
+    Dht(DhtEvent),
+}
+
+impl Net {
+    /// What an event of the swarm means; `None` if nothing.
+    pub(super) fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<NetEvent> {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.addresses.listening(&address);
+                self.announce();
+                Some(NetEvent::Addresses)
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.addresses.expired(&address);
+                self.announce();
+                Some(NetEvent::Addresses)
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                Some(NetEvent::ListenerError(error.to_string()))
+            }
+            SwarmEvent::ListenerClosed {
+                reason: Err(error), ..
+            } => Some(NetEvent::ListenerError(error.to_string())),
+            SwarmEvent::ConnectionEstablished {
+                peer_id, endpoint, ..
+            } => {
+                if !self.scope.connected(peer_id, endpoint.get_remote_address()) {
+                    self.confine();
+                }
+                None
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                ..
+            } => {
+                self.scope.disconnected(&peer_id);
+                None
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => {
+                let loopback = self.is_local();
+                let kademlia = self.swarm.behaviour_mut().kademlia()?;
+                let event = self.dht.translate(kademlia, event, loopback);
+                event.map(NetEvent::Dht)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
+            _ => None,
+        }
+    }
+
+    fn translate_stream(&mut self, event: streams::Event) -> Option<NetEvent> {
+        Some(match event {
+            streams::Event::Beat {
+                peer,
+                stream,
+                sequence,
+                body,
+            } => {
+                let from = protocol::PeerId::try_from(peer).ok()?;
+                match read_beat(&body, sequence) {
+                    Ok(beat) => {
+                        self.scope.heard(&peer, stream, sequence);
+                        NetEvent::Beat {
+                            from,
+                            stream,
+                            sequence,
+                            beat: Box::new(beat),
+                        }
+                    }
+                    Err(why) => {
+                        log::debug!("dropped the heartbeat stream of {peer}: {why}");
+                        self.close(from, stream);
+                        NetEvent::StreamClosed { peer: from, stream }
+                    }
+                }
+            }
+            streams::Event::StreamClosed { peer, stream } => {
+                let peer = protocol::PeerId::try_from(peer).ok()?;
+                NetEvent::StreamClosed { peer, stream }
+            }
+            streams::Event::Ack {
+                server,
+                sequence,
+                awaited,
+                body,
+            } => {
+                let peer = protocol::PeerId::try_from(server).ok()?;
+                match read_ack(&body, sequence, awaited) {
+                    Ok((asked, ack)) => {
+                        if asked {
+                            self.streams().answered(&server);
+                        }
+                        NetEvent::Ack {
+                            server: peer,
+                            asked,
+                            ack: Box::new(ack.ack),
+                            clock: ack.clock,
+                        }
+                    }
+                    Err(why) => {
+                        log::debug!("dropped our heartbeat stream with {server}: {why}");
+                        self.drop_lease(peer);
+                        NetEvent::LeaseClosed { server: peer }
+                    }
+                }
+            }
+            streams::Event::LeaseClosed { server } => NetEvent::LeaseClosed {
+                server: protocol::PeerId::try_from(server).ok()?,
+            },
+            streams::Event::GaveUp { server } => NetEvent::GaveUp {
+                server: protocol::PeerId::try_from(server).ok()?,
+            },
+            streams::Event::Request { peer, id, body } => match decode_request(&body) {
+                Ok(request) => NetEvent::Request {
+                    from: protocol::PeerId::try_from(peer).ok()?,
+                    id,
+                    request,
+                },
+                Err(why) => {
+                    let why =
+                        protocol::Reason::try_from(why.to_string().as_str()).unwrap_or_default();
+                    self.respond(id, Response::Error(why));
+                    return None;
+                }
+            },
+            streams::Event::Response { id, body } => NetEvent::Response {
+                id,
+                response: match body {
+                    Ok(body) => decode_response(&body).map_err(|why| why.to_string()),
+                    Err(why) => Err(why.to_string()),
+                },
+            },
+            streams::Event::Probed { peer, alive } => NetEvent::Probed {
+                peer: protocol::PeerId::try_from(peer).ok()?,
+                alive,
+            },
+        })
+    }
+
+    fn identified(&mut self, event: identify::Event) -> Option<NetEvent> {
+        let identify::Event::Received { peer_id, info, .. } = event else {
+            return None;
+        };
+        let loopback = self.is_local();
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia()
+            && info.protocols.contains(&dht::PROTOCOL)
+        {
+            let usable = info
+                .listen_addrs
+                .into_iter()
+                .filter(|addr| may_be_routed(addr, loopback));
+            dht::route(kademlia, &peer_id, usable);
+        }
+        let suffices = self.natives.len() == 1 && self.natives.contains(&peer_id);
+        self.addresses
+            .observed(&info.observed_addr, peer_id, suffices);
+        self.announce().then_some(NetEvent::Addresses)
+    }
+}
+
+/// Whether an address that a peer gave for itself may be told to all others.
+fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
+    let unspecified = match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
+        Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
+        _ => false,
+    };
+    wire::to_addr(addr).is_ok() && !unspecified && (loopback || !is_loopback(addr))
+}
+
+fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
+    let beat = decode_beat(body).map_err(|why| why.to_string())?;
+    if beat.sequence != sequence {
+        return Err(format!(
+            "sequence {} where {sequence} was due",
+            beat.sequence
+        ));
+    }
+    let record = match (beat.record, beat.role) {
+        (None, _) | (_, Role::Native) => None,
+        (Some(envelope), Role::Indexer) => Some((open_indexer(envelope), envelope)),
+        (Some(envelope), Role::Node) => Some((open_node(envelope), envelope)),
+    };
+    let record = match record {
+        Some((opened, envelope)) => Some((
+            opened.map_err(|why| why.to_string())?.info,
+            envelope.to_vec(),
+        )),
+        None => None,
+    };
+    Ok(ReceivedBeat {
+        role: beat.role,
+        lease: beat.lease,
+        record,
+        load: beat.load,
+        known: beat.known,
+    })
+}
+
+/// The ack, and whether it answers our last beat.
+fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<(bool, WireAck), String> {
+    let ack = decode_ack(body).map_err(|why| why.to_string())?;
+    if awaited && ack.sequence == last_sent {
+        return Ok((true, ack));
+    }
+    if ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent {
+        return Ok((false, ack));
+    }
+    Err(format!(
+        "ack of beat {} where {last_sent} was sent",
+        ack.sequence
+    ))
+}

@@ -1,0 +1,177 @@
+//! Who may hear of which address: loopback addresses are of use to peers on this host only.
+//!
+//! Invariants: one entry for each connected peer, and none for others. A peer is near if it came over loopback or from an address of
+//! this host.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use crate::{
+    protocol::{Addrs, Offers, StreamId},
+    wire,
+};
+
+/// What is remembered of a connected peer.
+#[derive(Debug)]
+struct Contact {
+    near: bool,
+    /// The last beat it sent.
+    heard: (StreamId, u64),
+}
+
+/// The connected peers.
+#[derive(Debug, Default)]
+pub(super) struct Scope(HashMap<PeerId, Contact>);
+
+impl Scope {
+    /// A connection with the peer was made; `remote` is its end. Returns whether the peer is near.
+    pub(super) fn connected(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
+        let near = is_loopback(remote) || is_of_this_host(remote);
+        let contact = self.0.entry(peer).or_insert(Contact {
+            near,
+            heard: Default::default(),
+        });
+        contact.near |= near;
+        contact.near
+    }
+
+    /// The last connection with the peer is gone.
+    pub(super) fn disconnected(&mut self, peer: &PeerId) {
+        self.0.remove(peer);
+    }
+
+    /// The peer is on this host.
+    pub(super) fn is_near(&self, peer: &PeerId) -> bool {
+        self.0.get(peer).is_some_and(|contact| contact.near)
+    }
+
+    /// All connected peers are on this host.
+    pub(super) fn is_local(&self) -> bool {
+        self.0.values().all(|contact| contact.near)
+    }
+
+    /// The peer sent a beat.
+    pub(super) fn heard(&mut self, peer: &PeerId, stream: StreamId, sequence: u64) {
+        if let Some(contact) = self.0.get_mut(peer) {
+            contact.heard = (stream, sequence);
+        }
+    }
+
+    /// The sequence of the last beat on the peer's stream.
+    pub(super) fn last_heard(&self, peer: &PeerId, stream: StreamId) -> Option<u64> {
+        let (newest, sequence) = self.0.get(peer)?.heard;
+        (newest == stream).then_some(sequence)
+    }
+}
+
+/// The offers as a peer may see them.
+pub(super) fn offers_for(near: bool, offers: &Offers) -> Offers {
+    let mut kept = offers.clone();
+    if !near {
+        for offer in &mut kept {
+            offer
+                .addrs
+                .retain(|addr| wire::to_multiaddr(addr).is_ok_and(|addr| !is_loopback(&addr)));
+        }
+        kept.retain(|offer| !offer.addrs.is_empty());
+    }
+    kept
+}
+
+/// The addresses as libp2p wants them; those that cannot be read are left out.
+pub(crate) fn multiaddrs(addrs: &Addrs) -> Vec<Multiaddr> {
+    addrs
+        .iter()
+        .filter_map(|addr| wire::to_multiaddr(addr).ok())
+        .collect()
+}
+
+/// An address that only this host can dial.
+pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
+    ip(addr).is_some_and(|ip| ip.is_loopback())
+}
+
+fn is_of_this_host(addr: &Multiaddr) -> bool {
+    let own = if_addrs::get_if_addrs().unwrap_or_default();
+    ip(addr).is_some_and(|ip| own.iter().any(|interface| interface.ip() == ip))
+}
+
+fn ip(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Offer;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn loopback_is_seen_in_every_form() {
+        for local in [
+            "/ip4/127.9.9.9/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/::ffff:127.0.0.1/tcp/1",
+        ] {
+            assert!(is_loopback(&addr(local)), "{local}");
+        }
+        for other in [
+            "/ip4/192.0.2.1/tcp/1",
+            "/ip6/::ffff:192.0.2.1/tcp/1",
+            "/dns/localhost/tcp/1",
+        ] {
+            assert!(!is_loopback(&addr(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn who_came_over_loopback_once_is_near_until_its_last_connection_is_gone() {
+        let (mut scope, near, far) = (Scope::default(), PeerId::random(), PeerId::random());
+        assert!(scope.connected(near, &addr("/ip4/127.0.0.1/tcp/1")));
+        assert!(scope.connected(near, &addr("/ip4/192.0.2.1/tcp/1")));
+        assert!(scope.is_near(&near) && scope.is_local());
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1")));
+        assert!(!scope.is_near(&far) && !scope.is_local());
+        scope.disconnected(&far);
+        scope.disconnected(&near);
+        assert!(scope.is_local() && !scope.is_near(&near));
+        assert!(scope.0.is_empty());
+    }
+
+    #[test]
+    fn the_last_beat_is_that_of_the_newest_stream() {
+        let (mut scope, peer) = (Scope::default(), PeerId::random());
+        scope.connected(peer, &addr("/ip4/127.0.0.1/tcp/1"));
+        scope.heard(&peer, StreamId(4), 7);
+        scope.heard(&peer, StreamId(5), 0);
+        assert_eq!(scope.last_heard(&peer, StreamId(5)), Some(0));
+        assert_eq!(scope.last_heard(&peer, StreamId(4)), None);
+    }
+
+    #[test]
+    fn offers_to_a_far_peer_lose_loopback_addresses_and_those_with_no_other() {
+        let offer = |addrs: &[&str]| Offer {
+            peer: crate::protocol::PeerId::from_bytes([1; 32]),
+            addrs: wire::to_addrs(&addrs.iter().map(|a| addr(a)).collect::<Vec<_>>()),
+            ttl: std::time::Duration::from_secs(1),
+            free: None,
+        };
+        let mut offers = Offers::new();
+        offers.push(offer(&["/ip4/127.0.0.1/tcp/1"])).unwrap();
+        offers
+            .push(offer(&["/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1"]))
+            .unwrap();
+        assert_eq!(offers_for(true, &offers), offers);
+        let far = offers_for(false, &offers);
+        assert_eq!(far.len(), 1);
+        assert_eq!(multiaddrs(&far[0].addrs), [addr("/ip4/192.0.2.1/tcp/1")]);
+    }
+}

@@ -1,0 +1,312 @@
+//! The behaviour without a network: what it asks of the swarm, and what it says when the swarm answers.
+
+use std::task::{Context, Poll};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, ToSwarm,
+        behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure},
+    },
+};
+
+use super::{
+    handler::{Command, Happened},
+    *,
+};
+
+struct World {
+    streams: Streams,
+    peer: PeerId,
+}
+
+/// What came out: a dial, a command on a connection, or an event.
+type Out = ToSwarm<Event, Command>;
+
+impl World {
+    fn new() -> Self {
+        Self {
+            streams: Streams::new(true),
+            peer: PeerId::random(),
+        }
+    }
+
+    fn out(&mut self) -> Vec<Out> {
+        let mut all = Vec::new();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(out) = self.streams.poll(&mut cx) {
+            all.push(out);
+        }
+        all
+    }
+
+    fn endpoint() -> ConnectedPoint {
+        ConnectedPoint::Dialer {
+            address: Multiaddr::empty(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::New,
+        }
+    }
+
+    fn connect(&mut self, connection: usize) {
+        self.streams
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: self.peer,
+                connection_id: ConnectionId::new_unchecked(connection),
+                endpoint: &Self::endpoint(),
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+    }
+
+    fn disconnect(&mut self, connection: usize) {
+        self.streams
+            .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id: self.peer,
+                connection_id: ConnectionId::new_unchecked(connection),
+                endpoint: &Self::endpoint(),
+                cause: None,
+                remaining_established: 0,
+            }));
+    }
+
+    fn dial_fails(&mut self, connection: ConnectionId) {
+        self.streams
+            .on_swarm_event(FromSwarm::DialFailure(DialFailure {
+                peer_id: Some(self.peer),
+                error: &DialError::NoAddresses,
+                connection_id: connection,
+            }));
+    }
+
+    fn tells(&mut self, connection: usize, happened: Happened) {
+        let connection = ConnectionId::new_unchecked(connection);
+        self.streams
+            .on_connection_handler_event(self.peer, connection, happened);
+    }
+
+    fn beat(&mut self) {
+        self.streams.beat(self.peer, Vec::new(), |_| Vec::new());
+    }
+}
+
+fn dials(out: &[Out]) -> Vec<ConnectionId> {
+    let dial = |out: &Out| match out {
+        ToSwarm::Dial { opts } => Some(opts.connection_id()),
+        _ => None,
+    };
+    out.iter().filter_map(dial).collect()
+}
+
+fn events(out: Vec<Out>) -> Vec<Event> {
+    let event = |out| match out {
+        ToSwarm::GenerateEvent(event) => Some(event),
+        _ => None,
+    };
+    out.into_iter().filter_map(event).collect()
+}
+
+fn on_connection(out: &[Out]) -> Vec<usize> {
+    let connection = |out: &Out| match out {
+        ToSwarm::NotifyHandler {
+            handler: NotifyHandler::One(connection),
+            ..
+        } => Some(*connection),
+        _ => None,
+    };
+    let order = |id: ConnectionId| (0..9).find(|n| ConnectionId::new_unchecked(*n) == id);
+    out.iter()
+        .filter_map(connection)
+        .filter_map(order)
+        .collect()
+}
+
+#[test]
+fn everything_for_one_peer_waits_for_one_dial() {
+    let mut world = World::new();
+    world.beat();
+    world.streams.probe(world.peer, Vec::new());
+    world
+        .streams
+        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+    assert_eq!(dials(&world.out()).len(), 1);
+    world.connect(3);
+    assert_eq!(on_connection(&world.out()), [3, 3, 3]);
+}
+
+#[test]
+fn a_dial_that_fails_ends_each_thing_that_waited_once() {
+    let mut world = World::new();
+    world.beat();
+    world.streams.probe(world.peer, Vec::new());
+    world
+        .streams
+        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+    let dial = dials(&world.out())[0];
+    world.dial_fails(ConnectionId::new_unchecked(usize::MAX));
+    assert!(world.out().is_empty(), "that was a dial of Kademlia");
+    world.dial_fails(dial);
+    world.dial_fails(dial);
+    let events = events(world.out());
+    assert!(matches!(
+        events[..],
+        [
+            Event::LeaseClosed { .. },
+            Event::Probed { alive: false, .. },
+            Event::Response {
+                id: RequestId(1),
+                body: Err(_)
+            }
+        ]
+    ));
+    assert!(world.streams.waiting.is_empty() && world.streams.dials.is_empty());
+    world.beat();
+    assert_eq!(dials(&world.out()).len(), 1, "the next beat dials anew");
+}
+
+#[test]
+fn a_peer_that_comes_by_itself_is_not_waited_for() {
+    let mut world = World::new();
+    world.beat();
+    let dial = dials(&world.out())[0];
+    world.connect(1);
+    assert_eq!(on_connection(&world.out()), [1]);
+    world.dial_fails(dial);
+    assert!(
+        world.out().is_empty(),
+        "our own dial does not matter any more"
+    );
+}
+
+#[test]
+fn the_newest_connection_is_used_and_a_lease_stays_where_it_is() {
+    let mut world = World::new();
+    world.connect(1);
+    world.beat();
+    world.connect(2);
+    world.streams.probe(world.peer, Vec::new());
+    world.beat();
+    assert_eq!(on_connection(&world.out()), [1, 2, 1]);
+    world.disconnect(1);
+    let closed = events(world.out());
+    assert!(matches!(closed[..], [Event::LeaseClosed { .. }]));
+    world.beat();
+    assert_eq!(on_connection(&world.out()), [2]);
+}
+
+#[test]
+fn a_connection_that_closes_ends_all_that_was_on_it_and_leaves_nothing() {
+    let mut world = World::new();
+    world.connect(1);
+    world.beat();
+    world.streams.probe(world.peer, Vec::new());
+    world
+        .streams
+        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+    let (stream, body) = (StreamId(1), Vec::new());
+    world.tells(
+        1,
+        Happened::Beat {
+            stream,
+            sequence: 0,
+            body: body.clone(),
+        },
+    );
+    let id = RequestId(9);
+    world.tells(1, Happened::Request { id, body });
+    world.out();
+    world.disconnect(1);
+    let events = events(world.out());
+    assert_eq!(events.len(), 4, "{events:?}");
+    let left = &world.streams;
+    assert!(left.connections.is_empty() && left.outbound.is_empty() && left.inbound.is_empty());
+    assert!(left.owed.is_empty() && left.asked_on.is_empty() && left.leaving.is_empty());
+}
+
+#[test]
+fn a_lease_given_up_ends_even_if_its_connection_closes_first() {
+    let mut world = World::new();
+    world.connect(1);
+    world.beat();
+    world.streams.give_up(world.peer, |_| Vec::new());
+    world.out();
+    world.disconnect(1);
+    let ends = events(world.out());
+    assert!(matches!(ends[..], [Event::GaveUp { .. }]), "{ends:?}");
+    world.streams.give_up(world.peer, |_| Vec::new());
+    let ends = events(world.out());
+    assert!(
+        matches!(ends[..], [Event::GaveUp { .. }]),
+        "nothing was held"
+    );
+}
+
+#[test]
+fn late_words_of_an_older_lease_touch_nothing() {
+    let mut world = World::new();
+    world.connect(1);
+    world.beat();
+    world.streams.drop_lease(world.peer);
+    world.beat();
+    world.out();
+    let body = Vec::new();
+    world.tells(1, Happened::Ack { lease: 1, body });
+    world.tells(1, Happened::LeaseClosed { lease: 1 });
+    assert!(world.out().is_empty());
+    let body = Vec::new();
+    world.tells(1, Happened::Ack { lease: 2, body });
+    let acks = events(world.out());
+    assert!(matches!(acks[..], [Event::Ack { awaited: true, .. }]));
+}
+
+#[test]
+fn the_end_of_an_older_stream_leaves_the_newer_answerable() {
+    let mut world = World::new();
+    world.connect(1);
+    world.connect(2);
+    for (connection, stream) in [(1, StreamId(1)), (2, StreamId(2))] {
+        let (sequence, body) = (0, Vec::new());
+        world.tells(
+            connection,
+            Happened::Beat {
+                stream,
+                sequence,
+                body,
+            },
+        );
+    }
+    world.tells(
+        1,
+        Happened::StreamClosed {
+            stream: StreamId(1),
+        },
+    );
+    world.out();
+    world
+        .streams
+        .ack(world.peer, StreamId(2), Vec::new(), true, false);
+    world
+        .streams
+        .ack(world.peer, StreamId(1), Vec::new(), true, false);
+    assert_eq!(on_connection(&world.out()), [2]);
+}
+
+#[test]
+fn who_waits_for_connections_is_bounded() {
+    let mut world = World::new();
+    for n in 0..MAX_WAITING as u64 + 1 {
+        let peer = PeerId::random();
+        world
+            .streams
+            .request(peer, Vec::new(), RequestId(n), Vec::new());
+    }
+    let refused = events(world.out());
+    assert!(matches!(
+        refused[..],
+        [Event::Response {
+            id: RequestId(128),
+            body: Err(_)
+        }]
+    ));
+}

@@ -1,0 +1,289 @@
+//! Beats, acks, and all the ways in which a heartbeat stream ends.
+
+use std::time::Duration;
+
+use super::world::{CLOCK, LEASE, World, out_beat};
+use crate::{
+    net::{NetEvent, executor::block_on},
+    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role},
+    wire,
+};
+
+const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
+
+#[test]
+fn a_beat_is_answered_and_the_next_goes_over_the_same_stream() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let stream = world.lease(1, 0).await;
+        world.beat(1, 0);
+        let second = world
+            .until(|_, at, event| match event {
+                NetEvent::Beat {
+                    stream, sequence, ..
+                } if at == 0 => Some((stream, sequence)),
+                _ => None,
+            })
+            .await;
+        assert_eq!(second, (stream, 1));
+    });
+}
+
+#[test]
+fn released_is_pushed_unasked_and_the_lease_goes_on() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let stream = world.lease(1, 0).await;
+        let node = world.id(1);
+        let mut offers = Offers::new();
+        offers
+            .push(Offer {
+                peer: world.id(0),
+                addrs: world.0[0].addrs.clone(),
+                ttl: LEASE,
+                free: Some(3),
+            })
+            .unwrap();
+        let released = Ack::released(LEASE, offers);
+        world.net(0).tell(node, stream, &released);
+        let (asked, ack) = world
+            .until(|_, at, event| match event {
+                NetEvent::Ack { asked, ack, .. } if at == 1 => Some((asked, ack)),
+                _ => None,
+            })
+            .await;
+        assert!(!asked);
+        assert_eq!(*ack, released, "a peer on loopback hears of loopback");
+        world.beat(1, 0);
+        world
+            .until(|_, at, event| {
+                let next = matches!(event, NetEvent::Beat { sequence: 1, .. });
+                assert!(!matches!(event, NetEvent::StreamClosed { .. }));
+                (at == 0 && next).then_some(())
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_refusal_is_read_before_its_stream_ends_on_both_sides() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        world.beat(1, 0);
+        let (mut refused, mut closed, mut lease_closed) = (false, false, false);
+        world
+            .until(|world, at, event| {
+                match event {
+                    NetEvent::Beat {
+                        from,
+                        stream,
+                        sequence,
+                        ..
+                    } => {
+                        let ack = Ack::refused("no");
+                        world.net(at).ack(from, stream, sequence, &ack, CLOCK, true);
+                    }
+                    NetEvent::Ack { ack, .. } => {
+                        assert_eq!((ack.code, lease_closed), (AckCode::Refused, false));
+                        refused = true;
+                    }
+                    NetEvent::StreamClosed { .. } => closed = true,
+                    NetEvent::LeaseClosed { .. } => lease_closed = true,
+                    _ => {}
+                }
+                (refused && closed && lease_closed).then_some(())
+            })
+            .await;
+    });
+}
+
+#[test]
+fn what_was_said_before_a_close_still_arrives() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        world.beat(1, 0);
+        let mut heard = false;
+        world
+            .until(|world, _, event| match event {
+                NetEvent::Beat {
+                    from,
+                    stream,
+                    sequence,
+                    ..
+                } => {
+                    let ack = Ack::accepted(Duration::ZERO);
+                    world.net(0).ack(from, stream, sequence, &ack, CLOCK, false);
+                    world.net(0).close(from, stream);
+                    None
+                }
+                NetEvent::Ack { .. } => {
+                    heard = true;
+                    None
+                }
+                NetEvent::LeaseClosed { .. } => {
+                    assert!(heard, "the stream ended without its ack");
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_lease_given_up_ends_with_a_beat_of_0_ms_and_its_ack() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        world.lease(1, 0).await;
+        let server = world.id(0);
+        world.net(1).give_up(server, Role::Node);
+        let mut asked_for = None;
+        world
+            .until(|world, at, event| match event {
+                NetEvent::Beat {
+                    from,
+                    stream,
+                    sequence,
+                    beat,
+                } => {
+                    asked_for = Some(beat.lease);
+                    let ack = Ack::accepted(Duration::ZERO);
+                    world.net(at).ack(from, stream, sequence, &ack, CLOCK, true);
+                    None
+                }
+                NetEvent::LeaseClosed { .. } => panic!("it was given up, not lost"),
+                NetEvent::GaveUp { server: from } => {
+                    assert_eq!((at, from), (1, server));
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(asked_for, Some(Duration::ZERO));
+    });
+}
+
+#[test]
+fn a_server_that_does_not_take_the_last_beat_holds_nobody_up() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        world.lease(1, 0).await;
+        let server = world.id(0);
+        world.net(1).give_up(server, Role::Node);
+        // The beat arrives, and is never answered.
+        world
+            .until(|_, at, event| {
+                (at == 1 && matches!(event, NetEvent::GaveUp { .. })).then_some(())
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_lease_taken_again_while_its_end_is_under_way_is_a_new_one() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let old = world.lease(1, 0).await;
+        let server = world.id(0);
+        world.net(1).give_up(server, Role::Node);
+        world.beat(1, 0);
+        let (mut given_up, mut fresh) = (false, false);
+        world
+            .until(|world, at, event| {
+                match event {
+                    NetEvent::Beat {
+                        from,
+                        stream,
+                        sequence,
+                        ..
+                    } => {
+                        let ack = Ack::accepted(LEASE);
+                        world
+                            .net(at)
+                            .ack(from, stream, sequence, &ack, CLOCK, false);
+                        fresh |= stream > old && sequence == 0;
+                    }
+                    NetEvent::GaveUp { .. } => given_up = true,
+                    NetEvent::LeaseClosed { .. } => panic!("the end of the old one is not its end"),
+                    _ => {}
+                }
+                (given_up && fresh).then_some(())
+            })
+            .await;
+        world.beat(1, 0);
+        world
+            .until(|_, at, event| {
+                (at == 0 && matches!(event, NetEvent::Beat { sequence: 1, .. })).then_some(())
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_dropped_stream_is_told_to_the_server_only() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let stream = world.lease(1, 0).await;
+        let server = world.id(0);
+        world.net(1).drop_lease(server);
+        world
+            .until(|_, at, event| match event {
+                NetEvent::StreamClosed { stream: closed, .. } => {
+                    assert_eq!((at, closed), (0, stream));
+                    Some(())
+                }
+                NetEvent::LeaseClosed { .. } => panic!("who drops it knows"),
+                _ => None,
+            })
+            .await;
+        assert_ne!(
+            world.lease(1, 0).await,
+            stream,
+            "the next lease has its own stream"
+        );
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
+    block_on(async {
+        let mut world = World::new(&[Role::Node, Role::Indexer]).await;
+        let nobody = super::world::id_of(&super::world::key(99));
+        // Nothing listens on the discard port of this host.
+        let dead = wire::to_addrs(&["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
+        world.net(0).beat(nobody, &dead, &out_beat(), None);
+        world.net(0).probe(nobody, &dead);
+        let (mut closed, mut dead) = (0, 0);
+        world
+            .until(|_, _, event| {
+                match event {
+                    NetEvent::LeaseClosed { server } => {
+                        assert_eq!(server, nobody);
+                        closed += 1;
+                    }
+                    NetEvent::Probed { peer, alive } => {
+                        assert_eq!((peer, alive), (nobody, false));
+                        dead += 1;
+                    }
+                    _ => {}
+                }
+                (closed > 0 && dead > 0).then_some(())
+            })
+            .await;
+        // Whatever else was on its way comes before the end of a whole exchange.
+        world.lease(0, 1).await;
+        assert_eq!((closed, dead), (1, 1));
+    });
+}
+
+#[test]
+fn a_server_without_an_address_closes_the_lease() {
+    block_on(async {
+        let mut world = World::new(&[Role::Node]).await;
+        let nobody = super::world::id_of(&super::world::key(99));
+        world.net(0).beat(nobody, &Addrs::new(), &out_beat(), None);
+        world
+            .until(|_, _, event| matches!(event, NetEvent::LeaseClosed { .. }).then_some(()))
+            .await;
+    });
+}

@@ -1,0 +1,228 @@
+//! The DHT between two peers: what is put is found, what is not valid is not, and who hears of which address.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{
+    Multiaddr,
+    kad::{Quorum, Record, store::RecordStore},
+};
+
+use super::world::{World, id_of, key};
+use crate::{
+    net::{
+        NetEvent,
+        dht::{self, DhtEvent, Kademlia},
+        executor::block_on,
+    },
+    protocol::{self, Role},
+    wire::{Kind, record::open_indexer, record::sign_indexer},
+};
+
+const NOW: u64 = 1_700_000_000_000;
+const TTL: Duration = Duration::from_secs(270);
+const PAIR: [Role; 2] = [Role::Native, Role::Native];
+
+fn subject() -> protocol::PeerId {
+    id_of(&key(50))
+}
+
+fn envelope(sequence: u64, issued_at_ms: u64) -> Vec<u8> {
+    let addr: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+    sign_indexer(&key(50), sequence, issued_at_ms, TTL, &[addr]).unwrap()
+}
+
+fn kademlia(world: &mut World, at: usize) -> &mut Kademlia {
+    world.net(at).swarm.behaviour_mut().kademlia().unwrap()
+}
+
+/// Two natives that know of each other what identify told.
+async fn acquainted() -> World {
+    let mut world = World::new(&PAIR).await;
+    let (peer, addrs) = (world.id(1), world.0[1].addrs.clone());
+    world.net(0).probe(peer, &addrs);
+    for (at, other) in [(0, 1), (1, 0)] {
+        let other = world.id(other).into();
+        while dht::addresses(kademlia(&mut world, at), &other).is_empty() {
+            world
+                .meanwhile(smol::future::yield_now(), |_, _, _| {})
+                .await;
+        }
+    }
+    world
+}
+
+/// Puts bytes under a key as a peer would that checks nothing, and waits until the other side has seen them.
+async fn put(world: &mut World, key: libp2p::kad::RecordKey, value: Vec<u8>) -> Option<DhtEvent> {
+    let record = Record {
+        key,
+        value,
+        publisher: None,
+        expires: Some(Instant::now() + TTL),
+    };
+    kademlia(world, 0).put_record(record, Quorum::One).unwrap();
+    let search = world.net(1).search(Kind::Node, subject()).unwrap();
+    let mut offered = None;
+    // The search goes to the same peer and is answered after the PUT was.
+    world
+        .until(|_, at, event| match event {
+            NetEvent::Dht(event @ DhtEvent::Offered { .. }) => {
+                assert_eq!(at, 1);
+                offered = Some(event);
+                Some(())
+            }
+            NetEvent::Dht(DhtEvent::Ended { search: ended }) if ended == search => Some(()),
+            _ => None,
+        })
+        .await;
+    offered
+}
+
+/// Every envelope that a search finds.
+async fn find(world: &mut World, at: usize) -> Vec<Vec<u8>> {
+    let search = world.net(at).search(Kind::Indexer, subject()).unwrap();
+    let mut found = Vec::new();
+    world
+        .until(|_, _, event| {
+            match event {
+                NetEvent::Dht(DhtEvent::Found { envelope, .. }) => found.push(envelope),
+                NetEvent::Dht(DhtEvent::Ended { search: ended }) => {
+                    return (search == ended).then_some(());
+                }
+                _ => {}
+            }
+            None
+        })
+        .await;
+    found
+}
+
+#[test]
+fn a_published_record_is_offered_to_the_others_and_found_there() {
+    block_on(async {
+        let mut world = acquainted().await;
+        let signed = envelope(1, NOW);
+        let info = open_indexer(&signed).unwrap().info;
+        world
+            .net(0)
+            .publish(Kind::Indexer, &info, signed.clone(), NOW);
+        let (kind, info, offered) = world
+            .until(|_, at, event| match event {
+                NetEvent::Dht(DhtEvent::Offered {
+                    record,
+                    envelope,
+                    kind,
+                }) if at == 1 => Some((kind, record.info, envelope)),
+                _ => None,
+            })
+            .await;
+        assert_eq!((kind, &offered), (Kind::Indexer, &signed));
+        assert!(
+            kademlia(&mut world, 1)
+                .store_mut()
+                .get(&dht::key(kind, &subject()))
+                .is_none(),
+            "nothing is stored that was not judged"
+        );
+        world.net(1).keep(kind, &info, offered, NOW);
+        assert_eq!(
+            find(&mut world, 1).await,
+            [signed.clone(), signed],
+            "its own copy and the other's"
+        );
+    });
+}
+
+#[test]
+fn a_forged_record_is_not_offered() {
+    block_on(async {
+        let mut world = acquainted().await;
+        let mut forged = envelope(1, NOW);
+        *forged.last_mut().unwrap() ^= 1;
+        let key = dht::key(Kind::Indexer, &subject());
+        assert!(put(&mut world, key, forged).await.is_none());
+        assert!(
+            find(&mut world, 1).await.is_empty(),
+            "nor found where it is stored"
+        );
+    });
+}
+
+#[test]
+fn a_record_under_the_key_of_another_peer_or_kind_is_not_offered() {
+    block_on(async {
+        let mut world = acquainted().await;
+        for key in [
+            dht::key(Kind::Indexer, &id_of(&key(51))),
+            dht::key(Kind::Node, &subject()),
+            libp2p::kad::RecordKey::new(b"/pk/1"),
+        ] {
+            assert!(put(&mut world, key, envelope(1, NOW)).await.is_none());
+        }
+    });
+}
+
+#[test]
+fn a_search_that_was_ended_is_not_heard_of_again() {
+    block_on(async {
+        let mut world = acquainted().await;
+        let ended = world.net(0).search(Kind::Indexer, subject()).unwrap();
+        world.net(0).end_search(ended);
+        let other = world.net(0).search(Kind::Indexer, subject()).unwrap();
+        world
+            .until(|_, _, event| match event {
+                NetEvent::Dht(DhtEvent::Ended { search }) => {
+                    assert_eq!(search, other);
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_burst_of_records_is_put_a_few_at_a_time_and_the_lease_lives_on() {
+    block_on(async {
+        let mut world = acquainted().await;
+        world.lease(0, 1).await;
+        let mut expected = Vec::new();
+        // As many as the store of a peer in these tests holds.
+        for seed in 100..108 {
+            let addr: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+            let signed = sign_indexer(&key(seed), 1, NOW, TTL, &[addr]).unwrap();
+            let info = open_indexer(&signed).unwrap().info;
+            expected.push(info.peer);
+            world.net(0).publish(Kind::Indexer, &info, signed, NOW);
+        }
+        let mut offered = Vec::new();
+        world
+            .until(|_, _, event| {
+                match event {
+                    NetEvent::Dht(DhtEvent::Offered { record, .. }) => {
+                        offered.push(record.info.peer);
+                    }
+                    NetEvent::LeaseClosed { .. } => panic!("the PUTs cost the lease"),
+                    _ => {}
+                }
+                (offered.len() == expected.len()).then_some(())
+            })
+            .await;
+        offered.sort();
+        expected.sort();
+        assert_eq!(offered, expected, "each once");
+    });
+}
+
+#[test]
+fn loopback_addresses_leave_the_routing_table_when_a_far_peer_connects() {
+    block_on(async {
+        let mut world = acquainted().await;
+        let other = world.id(1).into();
+        let far = "/ip4/203.0.113.77/tcp/1".parse().unwrap();
+        let net = world.net(0);
+        assert!(net.is_local());
+        assert!(!net.scope.connected(libp2p::PeerId::random(), &far));
+        net.confine();
+        assert!(dht::addresses(kademlia(&mut world, 0), &other).is_empty());
+    });
+}

@@ -1,0 +1,285 @@
+//! What the tests of this module share: peers that run as in a daemon, and one that speaks bytes.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::{AsyncReadExt, AsyncWriteExt};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{
+        Endpoint, Transport,
+        muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox},
+        transport::{DialOpts, PortUse},
+    },
+    identity::Keypair,
+};
+
+use crate::{
+    net::{Net, NetCapacities, NetEvent, dns::Resolver, executor, transport},
+    protocol::{self, Ack, Addrs, OutBeat, PeerList, Role, StreamId},
+    wire::{
+        self,
+        frame::{self, read_frame},
+        heartbeat::WallReading,
+    },
+};
+
+/// What has not happened by then will not happen.
+const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const LEASE: Duration = Duration::from_secs(90);
+pub(super) const CLOCK: WallReading = WallReading {
+    ms: 1_700_000_000_000,
+    synchronised: true,
+};
+
+pub(super) fn key(seed: u8) -> Keypair {
+    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
+}
+
+pub(super) fn id_of(key: &Keypair) -> protocol::PeerId {
+    protocol::PeerId::try_from(key.public().to_peer_id()).unwrap()
+}
+
+/// One peer.
+pub(super) struct Peer {
+    pub(super) net: Net,
+    pub(super) id: protocol::PeerId,
+    pub(super) addrs: Addrs,
+}
+
+/// A few peers, polled in turn.
+pub(super) struct World(pub(super) Vec<Peer>);
+
+impl World {
+    /// One peer for each role; all listen.
+    pub(super) async fn new(roles: &[Role]) -> Self {
+        let mut world = Self(Vec::new());
+        for (seed, role) in (1..).zip(roles) {
+            let capacities = NetCapacities {
+                connections: 32,
+                dht_records: 8,
+            };
+            let mut net = Net::new(&key(seed), *role, None, capacities).unwrap();
+            net.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+            world.0.push(Peer {
+                net,
+                id: id_of(&key(seed)),
+                addrs: Addrs::new(),
+            });
+            let at = world.0.len() - 1;
+            world
+                .until(|_, who, event| {
+                    (who == at && matches!(event, NetEvent::Addresses)).then_some(())
+                })
+                .await;
+            let listening: Vec<_> = world.0[at].net.listening().cloned().collect();
+            world.0[at].addrs = wire::to_addrs(&listening);
+        }
+        world
+    }
+
+    pub(super) fn net(&mut self, at: usize) -> &mut Net {
+        &mut self.0[at].net
+    }
+
+    pub(super) fn id(&self, at: usize) -> protocol::PeerId {
+        self.0[at].id
+    }
+
+    pub(super) fn multiaddr(&self, at: usize) -> Multiaddr {
+        wire::to_multiaddr(&self.0[at].addrs[0]).unwrap()
+    }
+
+    /// The first peer's beat to the second: a lease of `LEASE` is asked for.
+    pub(super) fn beat(&mut self, from: usize, to: usize) {
+        let (id, addrs) = (self.0[to].id, self.0[to].addrs.clone());
+        self.net(from).beat(id, &addrs, &out_beat(), None);
+    }
+
+    /// The next event of any peer.
+    pub(super) async fn next(&mut self) -> (usize, NetEvent) {
+        let next = poll_fn(|cx| {
+            for (at, peer) in self.0.iter_mut().enumerate() {
+                if let Poll::Ready(event) = pin!(peer.net.next_event()).poll(cx) {
+                    return Poll::Ready((at, event));
+                }
+            }
+            Poll::Pending
+        });
+        executor::within(DEADLINE, next)
+            .await
+            .expect("nothing more happens")
+    }
+
+    /// Polls until `wanted` is satisfied; it may act on the world.
+    pub(super) async fn until<T>(
+        &mut self,
+        mut wanted: impl FnMut(&mut Self, usize, NetEvent) -> Option<T>,
+    ) -> T {
+        let mut seen = Vec::new();
+        let search = async {
+            loop {
+                let (at, event) = self.next().await;
+                seen.push(format!("{at}: {event:?}"));
+                if let Some(found) = wanted(self, at, event) {
+                    return found;
+                }
+            }
+        };
+        match executor::within(DEADLINE, search).await {
+            Some(found) => found,
+            None => panic!(
+                "did not happen; {} events, last {:?}",
+                seen.len(),
+                seen.last()
+            ),
+        }
+    }
+
+    /// Runs `other` while the peers go about their business; `on` sees what happens to them.
+    pub(super) async fn meanwhile<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+        mut on: impl FnMut(&mut Self, usize, NetEvent),
+    ) -> T {
+        let mut other = pin!(other);
+        let all = async {
+            loop {
+                let step = async {
+                    let (at, event) = self.next().await;
+                    Some((at, event))
+                };
+                let done = poll_fn(|cx| other.as_mut().poll(cx).map(Ok));
+                let next = async { Err(step.await) };
+                match smol::future::or(done, next).await {
+                    Ok(found) => return found,
+                    Err(Some((at, event))) => on(self, at, event),
+                    Err(None) => {}
+                }
+            }
+        };
+        executor::within(DEADLINE, all)
+            .await
+            .expect("it takes too long")
+    }
+
+    /// The second peer's first beat to the first is answered; returns the stream.
+    pub(super) async fn lease(&mut self, from: usize, to: usize) -> StreamId {
+        self.beat(from, to);
+        let stream = self
+            .until(|world, at, event| match event {
+                NetEvent::Beat {
+                    from,
+                    stream,
+                    sequence,
+                    ..
+                } if at == to => {
+                    assert_eq!(sequence, 0);
+                    let ack = Ack::accepted(LEASE);
+                    world
+                        .net(to)
+                        .ack(from, stream, sequence, &ack, CLOCK, false);
+                    Some(stream)
+                }
+                _ => None,
+            })
+            .await;
+        self.until(|_, at, event| match event {
+            NetEvent::Ack { asked, .. } if at == from => {
+                assert!(asked);
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+        stream
+    }
+}
+
+pub(super) fn out_beat() -> OutBeat {
+    OutBeat {
+        role: Role::Node,
+        lease: LEASE,
+        with_record: false,
+        load: None,
+        known: PeerList::new(),
+    }
+}
+
+/// A peer that speaks bytes, so that it can say anything.
+pub(super) struct Raw(Rc<RefCell<Muxer>>);
+
+struct Muxer {
+    muxer: StreamMuxerBox,
+    /// A new stream is not polled by itself.
+    waker: Option<Waker>,
+}
+
+impl Raw {
+    /// Connects as the owner of the key with this seed.
+    pub(super) async fn connect(seed: u8, to: Multiaddr) -> Self {
+        let mut transport = transport::build(&key(seed), None, Resolver::new()).unwrap();
+        let opts = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let (_, muxer): (PeerId, _) = transport.dial(to, opts).unwrap().await.unwrap();
+        let shared = Rc::new(RefCell::new(Muxer { muxer, waker: None }));
+        let driven = Rc::downgrade(&shared);
+        executor::spawn(poll_fn(move |cx| {
+            let Some(shared) = driven.upgrade() else {
+                return Poll::Ready(());
+            };
+            let mut shared = shared.borrow_mut();
+            shared.waker = Some(cx.waker().clone());
+            // Streams that the other side opens are of no interest.
+            while let Poll::Ready(Ok(stream)) = shared.muxer.poll_inbound_unpin(cx) {
+                drop(stream);
+            }
+            match shared.muxer.poll_unpin(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(()),
+                Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            }
+        }));
+        Self(shared)
+    }
+
+    /// Opens a stream and agrees on the protocol.
+    pub(super) async fn open(&self, protocol: &str) -> SubstreamBox {
+        let opened = poll_fn(|cx| self.0.borrow_mut().muxer.poll_outbound_unpin(cx)).await;
+        let mut stream = opened.unwrap();
+        if let Some(waker) = self.0.borrow_mut().waker.take() {
+            waker.wake();
+        }
+        for line in ["/multistream/1.0.0", protocol] {
+            let line = format!("{line}\n");
+            stream
+                .write_all(&frame::frame(line.as_bytes()))
+                .await
+                .unwrap();
+            stream.flush().await.unwrap();
+            let answer = read_frame(&mut stream, 1024).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), line);
+        }
+        stream
+    }
+}
+
+/// Sends one frame.
+pub(super) async fn send(stream: &mut (impl AsyncWriteExt + Unpin), body: &[u8]) {
+    stream.write_all(&frame::frame(body)).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+/// Whether the other side ends the stream, whatever it says before.
+pub(super) async fn ends(mut stream: Pin<&mut (impl AsyncReadExt + Unpin)>) -> bool {
+    let mut rest = [0; 512];
+    while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}
+    true
+}
