@@ -276,9 +276,11 @@ pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     }
 }
 
-/// A peer told by identify where it listens and that it is a DHT server: these are its addresses from now on.
+/// A peer told by identify where it listens and that it is a DHT server: these are its addresses from now on. A new one is asked
+/// for the peers near us: so we learn of them, it of us, and both ends of the connection see that Kademlia is used on it.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
+    own: PeerId,
     peer: &PeerId,
     addrs: impl Iterator<Item = Multiaddr>,
 ) {
@@ -295,6 +297,9 @@ pub(crate) fn route(
     }
     for new in addrs {
         kademlia.add_address(peer, new);
+    }
+    if known.is_empty() {
+        kademlia.get_closest_peers(own);
     }
 }
 

@@ -219,6 +219,7 @@ impl Net {
             return None;
         };
         let loopback = self.is_local();
+        let own = *self.swarm.local_peer_id();
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia()
             && info.protocols.contains(&dht::PROTOCOL)
         {
@@ -226,7 +227,7 @@ impl Net {
                 .listen_addrs
                 .into_iter()
                 .filter(|addr| may_be_routed(addr, loopback));
-            dht::route(kademlia, &peer_id, usable);
+            dht::route(kademlia, own, &peer_id, usable);
         }
         let suffices = self.natives.len() == 1 && self.natives.contains(&peer_id);
         self.addresses

@@ -366,3 +366,86 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Fade<B> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use libp2p::{identity::Keypair, swarm::dummy};
+
+    use super::*;
+
+    fn polled(handler: &mut Handler<dummy::ConnectionHandler>) -> bool {
+        let event = handler.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(
+            event,
+            Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Happened::Faded))
+        )
+    }
+
+    fn long_ago() -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    #[test]
+    fn an_unused_handler_fades_when_its_time_has_come_and_not_before() {
+        let mut handler = Handler::dormant(dummy::ConnectionHandler, Policy::Never);
+        assert!(!polled(&mut handler));
+        assert!(handler.inner.is_some());
+        handler.fades = long_ago();
+        assert!(polled(&mut handler));
+        assert!(handler.inner.is_none());
+        assert!(!polled(&mut handler), "it says so once");
+    }
+
+    #[test]
+    fn who_used_it_once_keeps_it_or_loses_it_when_idle_as_the_policy_says() {
+        for (policy, fades) in [(Policy::Never, false), (Policy::WhenIdle, true)] {
+            let mut handler = Handler::dormant(dummy::ConnectionHandler, policy);
+            handler.used();
+            assert!(handler.awake);
+            assert_eq!(handler.fades.is_some(), fades);
+            assert!(!polled(&mut handler));
+            handler.fades = handler.fades.and(long_ago());
+            assert_eq!(polled(&mut handler), fades);
+        }
+    }
+
+    #[test]
+    fn a_handler_of_a_connection_that_we_dialled_never_fades() {
+        let mut handler = Handler::awake(dummy::ConnectionHandler, Policy::WhenIdle);
+        handler.used();
+        assert_eq!(handler.fades, None);
+    }
+
+    #[test]
+    fn events_for_any_connection_go_to_one_that_has_its_handler() {
+        let mut fade = Fade::new(dummy::Behaviour, Policy::Never);
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: Multiaddr::empty(),
+            send_back_addr: Multiaddr::empty(),
+        };
+        let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+        for connection_id in [first, second] {
+            fade.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+        }
+        assert_eq!(fade.carried_by(&peer), 2);
+        fade.on_connection_handler_event(peer, first, Happened::Faded);
+        assert!(
+            matches!(fade.aim(&peer, NotifyHandler::Any), NotifyHandler::One(c) if c == second)
+        );
+        fade.on_connection_handler_event(peer, second, Happened::Faded);
+        assert_eq!(fade.carried_by(&peer), 0);
+        assert!(matches!(
+            fade.aim(&peer, NotifyHandler::Any),
+            NotifyHandler::Any
+        ));
+    }
+}

@@ -1,12 +1,12 @@
 //! Who may be connected: limits on connections, as a behaviour that stands first in the derived one, so that it
 //! refuses before any other allocates.
 //!
-//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured peers; inbound at
-//! most `max_per_peer` for one peer, `max_pending` before their handshake is done and `max_pending_per_source` of
-//! these for one source (an IPv4 address, or the /64 of an IPv6 one). Outbound connections count, but are
-//! refused only at `max`: they are our own wish. A peer whose id is no inlined Ed25519 key is refused.
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured peers; at most
+//! `max_per_peer` for one peer, of which the newest stay; inbound at most `max_pending` before their handshake is done and
+//! `max_pending_per_source` of these for one source (an IPv4 address, or the /64 of an IPv6 one). Outbound connections count,
+//! but are refused only at `max`: they are our own wish. A peer whose id is no inlined Ed25519 key is refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -17,8 +17,8 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -31,7 +31,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) max: usize,
     /// Of these, kept for favoured peers.
     pub(crate) reserved: usize,
-    /// Established inbound connections are refused past this many for one peer, both directions together.
+    /// Connections of one peer, both directions together; past this the oldest is closed.
     pub(crate) max_per_peer: usize,
     /// Inbound connections whose handshake is not done.
     pub(crate) max_pending: usize,
@@ -60,8 +60,6 @@ pub(crate) enum Refused {
     Full { max: usize },
     /// Only slots for favoured peers are left.
     Reserved { reserved: usize },
-    /// The peer has its share of connections.
-    PerPeer { max: usize },
     /// Too many handshakes are going on.
     Pending { max: usize },
     /// Too many handshakes are going on with this source.
@@ -78,7 +76,6 @@ impl fmt::Display for Refused {
                 f,
                 "the last {reserved} connections are kept for natives and lease holders"
             ),
-            Self::PerPeer { max } => write!(f, "the peer already has {max} connections"),
             Self::Pending { max } => write!(f, "{max} handshakes are going on already"),
             Self::PendingPerSource { max } => {
                 write!(f, "{max} handshakes with this source are going on already")
@@ -105,7 +102,10 @@ pub(crate) struct Limits {
     config: LimitsConfig,
     favoured: HashSet<PeerId>,
     established: usize,
-    per_peer: HashMap<PeerId, usize>,
+    /// The connections of each peer, the oldest first.
+    per_peer: HashMap<PeerId, Vec<ConnectionId>>,
+    /// Those that a newer one of the same peer displaces.
+    displaced: VecDeque<(PeerId, ConnectionId)>,
     pending: HashMap<ConnectionId, Option<IpAddr>>,
     refused: u64,
 }
@@ -118,6 +118,7 @@ impl Limits {
             favoured: HashSet::new(),
             established: 0,
             per_peer: HashMap::new(),
+            displaced: VecDeque::new(),
             pending: HashMap::new(),
             refused: 0,
         }
@@ -177,17 +178,9 @@ impl Limits {
 
     fn check_inbound(&self, peer: &PeerId) -> Result<(), Refused> {
         self.check_outbound(peer)?;
-        let LimitsConfig {
-            max,
-            reserved,
-            max_per_peer,
-            ..
-        } = self.config;
+        let LimitsConfig { max, reserved, .. } = self.config;
         if self.established + reserved >= max && !self.favoured.contains(peer) {
             return Err(Refused::Reserved { reserved });
-        }
-        if self.per_peer.get(peer).is_some_and(|n| *n >= max_per_peer) {
-            return Err(Refused::PerPeer { max: max_per_peer });
         }
         Ok(())
     }
@@ -275,20 +268,30 @@ impl NetworkBehaviour for Limits {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, .. }) => {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            }) => {
                 self.established += 1;
-                *self.per_peer.entry(peer_id).or_default() += 1;
+                let connections = self.per_peer.entry(peer_id).or_default();
+                connections.push(connection_id);
+                // After a power cut the old ones are dead and nobody has noticed: the newest counts.
+                if connections.len() > self.config.max_per_peer {
+                    self.displaced.push_back((peer_id, connections.remove(0)));
+                }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
-                remaining_established,
+                connection_id,
                 ..
             }) => {
                 self.established = self.established.saturating_sub(1);
-                if remaining_established == 0 {
-                    self.per_peer.remove(&peer_id);
-                } else {
-                    self.per_peer.insert(peer_id, remaining_established);
+                if let Some(connections) = self.per_peer.get_mut(&peer_id) {
+                    connections.retain(|open| *open != connection_id);
+                    if connections.is_empty() {
+                        self.per_peer.remove(&peer_id);
+                    }
                 }
             }
             FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
@@ -308,7 +311,13 @@ impl NetworkBehaviour for Limits {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
+        match self.displaced.pop_front() {
+            Some((peer_id, oldest)) => Poll::Ready(ToSwarm::CloseConnection {
+                peer_id,
+                connection: CloseConnection::One(oldest),
+            }),
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -133,12 +133,26 @@ fn a_node_record_is_none_of_an_indexer() {
     assert!(offered(record(Kind::Node)).is_some());
 }
 
+fn own() -> libp2p::PeerId {
+    keypair(1).public().to_peer_id()
+}
+
+#[test]
+fn a_peer_that_is_new_in_the_routing_table_is_asked_for_our_neighbours_once() {
+    let (mut kad, peer) = (behaviour(), keypair(2).public().to_peer_id());
+    let listens = [addr("/ip4/192.0.2.1/tcp/1")];
+    for _ in 0..3 {
+        route(&mut kad, own(), &peer, listens.clone().into_iter());
+        assert_eq!(kad.iter_queries().count(), 1);
+    }
+}
+
 #[test]
 fn a_peer_has_its_latest_addresses_and_four_at_most() {
     let (mut kad, peer) = (behaviour(), keypair(2).public().to_peer_id());
     for round in 0..50 {
         let told = (1..=6).map(|n| addr(&format!("/ip4/192.0.2.{n}/tcp/{}", 1000 + round)));
-        route(&mut kad, &peer, told);
+        route(&mut kad, own(), &peer, told);
     }
     let known = addresses(&mut kad, &peer);
     assert_eq!(known.len(), MAX_PEER_ADDRS);
@@ -147,7 +161,7 @@ fn a_peer_has_its_latest_addresses_and_four_at_most() {
             .iter()
             .all(|addr| addr.to_string().contains("/tcp/1049/"))
     );
-    route(&mut kad, &peer, std::iter::empty());
+    route(&mut kad, own(), &peer, std::iter::empty());
     assert_eq!(
         addresses(&mut kad, &peer).len(),
         MAX_PEER_ADDRS,
@@ -162,10 +176,11 @@ fn loopback_is_taken_out_and_the_rest_stays() {
     let local = addr("/ip4/127.0.0.1/tcp/1");
     route(
         &mut kad,
+        own(),
         &both,
         [local.clone(), addr("/ip4/192.0.2.1/tcp/1")].into_iter(),
     );
-    route(&mut kad, &only, [local].into_iter());
+    route(&mut kad, own(), &only, [local].into_iter());
     forget_loopback(&mut kad);
     assert_eq!(addresses(&mut kad, &both).len(), 1);
     assert!(addresses(&mut kad, &only).is_empty());

@@ -8,6 +8,8 @@ use libp2p::swarm::{self, ListenError, Swarm, SwarmEvent};
 use smol::channel::{Sender, bounded};
 use smol::future::or;
 
+use std::task::Waker;
+
 use super::*;
 use crate::net::dns::Resolver;
 use crate::net::executor::{block_on, spawn};
@@ -134,14 +136,38 @@ fn closed_connections_free_their_slots() {
     let peer = peer();
     let first = inbound(&mut limits, peer).unwrap();
     let second = inbound(&mut limits, peer).unwrap();
-    limits.favour(peer);
-    assert_eq!(inbound(&mut limits, peer), Err(Refused::PerPeer { max: 2 }));
     close(&mut limits, first, peer, 1);
     let third = inbound(&mut limits, peer).unwrap();
     close(&mut limits, second, peer, 1);
     close(&mut limits, third, peer, 0);
     assert_eq!(limits.used(), 0);
     assert!(limits.per_peer.is_empty());
+}
+
+#[test]
+fn newest_connections_of_a_peer_displace_its_oldest() {
+    let mut limits = Limits::new(CONFIG);
+    let (peer, other) = (self::peer(), self::peer());
+    limits.favour(peer);
+    let oldest = inbound(&mut limits, peer).unwrap();
+    inbound(&mut limits, other).unwrap();
+    inbound(&mut limits, peer).unwrap();
+    assert!(closing(&mut limits).is_none());
+    inbound(&mut limits, peer).unwrap();
+    assert_eq!(closing(&mut limits), Some((peer, oldest)));
+    assert!(closing(&mut limits).is_none());
+    close(&mut limits, oldest, peer, 2);
+    assert_eq!(limits.used(), 3);
+}
+
+fn closing(limits: &mut Limits) -> Option<(PeerId, ConnectionId)> {
+    match limits.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(ToSwarm::CloseConnection {
+            peer_id,
+            connection: CloseConnection::One(connection),
+        }) => Some((peer_id, connection)),
+        _ => None,
+    }
 }
 
 #[test]
