@@ -12,8 +12,9 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
+    context::Context,
     control::{ControlRequest, Query},
-    lookup::{Asked, Lookups},
+    lookup::Lookups,
     machines, natives,
     natives::Learned,
     record::OwnRecord,
@@ -29,8 +30,8 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Ack, AckCode, Action, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, Machine, PeerId,
-        RequestId, Role, StreamId,
+        Ack, AckCode, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role,
+        StreamId,
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
     },
@@ -44,41 +45,21 @@ use crate::{
 /// How often what may be remembered is looked at, and records that have run out leave the DHT store.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// The network side, the core, and the time: what an answer is made of.
-pub(super) struct Context {
-    pub(super) net: Net,
-    pub(super) machine: &'static mut dyn Machine,
-    pub(super) own: PeerId,
-    wall: WallClock,
-}
-
-impl Context {
-    /// The time of all leases and timers.
-    pub(super) fn now(&self) -> Instant {
-        Instant::from_millis(clock::boottime())
-    }
-
-    /// The time to sign and judge records with, ms since the Unix epoch.
-    pub(super) fn own_ms(&self) -> u64 {
-        self.wall.own_ms(clock::wall())
-    }
-}
-
 /// Drives one machine.
 pub(super) struct Driver {
     pub(super) cx: Context,
-    role: Role,
-    record: OwnRecord,
-    state: StateFile,
-    lookups: Lookups,
+    pub(super) role: Role,
+    pub(super) record: OwnRecord,
+    pub(super) state: StateFile,
+    pub(super) lookups: Lookups,
     /// Searches of the refresh loop.
-    refreshing: HashMap<SearchId, PeerId>,
+    pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// Servers whose last ack is waited for.
-    leaving: Vec<PeerId>,
+    pub(super) leaving: Vec<PeerId>,
     /// The process ends: nothing is signed any more.
-    ending: bool,
+    pub(super) ending: bool,
     /// Servers that granted us a lease on the stream that is open.
-    granted: HashSet<PeerId>,
+    pub(super) granted: HashSet<PeerId>,
     /// Whether the system clock was synchronised at the last housekeeping.
     synchronised: bool,
     started: Instant,
@@ -279,85 +260,6 @@ impl Driver {
         }
     }
 
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::Beat { server, beat } => {
-                let record = self.record.envelope().filter(|_| beat.with_record);
-                if let Some(addrs) = self.cx.machine.addrs_of(&server) {
-                    self.cx.net.beat(server, addrs, &beat, record);
-                    self.cx.net.favour(server, true);
-                }
-            }
-            Action::Drop { server } => {
-                if self.granted.remove(&server) {
-                    log::info!("{} does not answer: reconnects", text(&server));
-                }
-                self.cx.net.drop_lease(server);
-            }
-            Action::GiveUp { server } => {
-                self.leaving.push(server);
-                if self.granted.remove(&server) {
-                    log::info!("gives the lease with {} up", text(&server));
-                }
-                self.cx.net.give_up(server, self.role);
-                self.cx.net.favour(server, false);
-            }
-            Action::Sign => {
-                self.record.want();
-                // At once, so that the beats that follow carry it.
-                self.sign_if_due(self.cx.now());
-            }
-            Action::Close { peer, stream } => {
-                self.cx.net.close(peer, stream);
-                if !self.cx.machine.favours(&peer) {
-                    self.cx.net.favour(peer, false);
-                    self.cx.net.unprotect(&peer, false);
-                }
-            }
-            Action::Release { peer, stream, ack } => {
-                log::info!("releases {} to an indexer", text(&peer));
-                self.cx.net.tell(peer, stream, &ack);
-            }
-            Action::Probe { peer } => {
-                if let Some(addrs) = self.cx.machine.addrs_of(&peer) {
-                    self.cx.net.probe(peer, addrs);
-                }
-            }
-            Action::Search { peer } => {
-                if let Some(search) = self.cx.net.search(Kind::Indexer, peer) {
-                    self.refreshing.insert(search, peer);
-                }
-            }
-            Action::EndSearch { peer } => {
-                for (search, _) in self.refreshing.extract_if(|_, of| *of == peer) {
-                    self.cx.net.end_search(search);
-                }
-            }
-            Action::Refreshed { peer } => {
-                log::info!("native: refreshed indexer from DHT: {}", text(&peer))
-            }
-            Action::Answer { request, answer } => self
-                .cx
-                .net
-                .respond(request, Response::Indexers(Box::new(answer))),
-            Action::Ask { native, want } => {
-                let request = Request::Indexers {
-                    most: MAX_LIST as u8,
-                    want,
-                };
-                self.lookups
-                    .request(&mut self.cx, native, None, &request, Asked::ByCore);
-            }
-            Action::Denied { server, ack } => {
-                log::warn!(
-                    "{} gives no lease: {}",
-                    text(&server),
-                    ack.reason.escape_debug()
-                );
-            }
-        }
-    }
-
     fn on_beat(
         &mut self,
         now: Instant,
@@ -521,27 +423,6 @@ impl Driver {
                 envelope,
                 kind,
             } => self.cx.net.keep(kind, &record.info, envelope, own_ms),
-        }
-    }
-
-    /// Signs the own record, if it is due and there is a time to sign with.
-    fn sign_if_due(&mut self, now: Instant) {
-        if self.role == Role::Native || self.ending {
-            return;
-        }
-        let addrs = self.cx.net.record_addrs();
-        if !self.record.is_due(addrs) || !self.cx.wall.is_trusted(clock::wall()) {
-            return;
-        }
-        let addrs = addrs.to_vec();
-        let own_ms = self.cx.own_ms();
-        let sequence = self.state.next_sequence(own_ms, now.as_millis());
-        match self.record.sign(sequence, own_ms, addrs) {
-            Ok(urgent) => {
-                self.state.note_time(own_ms);
-                self.cx.machine.record_signed(now, urgent);
-            }
-            Err(why) => log::warn!("cannot sign the own record: {why}"),
         }
     }
 

@@ -18,19 +18,15 @@ use std::{
 use libp2p::Multiaddr;
 
 use super::{
+    context::Context,
     control::Reply,
-    driver::Context,
     report::text,
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
     net::{dht::SearchId, multiaddrs},
     protocol::{
-        Addrs, Instant, MAX_LIST, Name, Offer, PeerId, Reason, Report, RequestId, Role, TableStats,
-        Want,
-        lease::Lease,
-        lease_table::StreamRecord,
-        native::{LiveIndexer, Responsible},
+        Addrs, Instant, MAX_LIST, Name, Offer, PeerId, Reason, RequestId, Role, TableStats, Want,
     },
     wire::{
         Kind,
@@ -504,47 +500,4 @@ fn known_indexer(offer: &Offer) -> KnownIndexer {
 
 fn addr_texts(addrs: &Addrs) -> Vec<String> {
     multiaddrs(addrs).iter().map(Multiaddr::to_string).collect()
-}
-
-/// The peers that the core deals with.
-pub(super) struct Peers {
-    now: Instant,
-    /// Who grants us leases.
-    pub(super) servers: Vec<(PeerId, Addrs, Role)>,
-    /// The native's `live_indexers`.
-    pub(super) live: Vec<Offer>,
-}
-
-impl Context {
-    /// The peers that the core deals with now.
-    pub(super) fn peers(&self) -> Peers {
-        let mut peers = Peers {
-            now: self.now(),
-            servers: Vec::new(),
-            live: Vec::new(),
-        };
-        self.machine.report(peers.now, &mut peers);
-        peers
-    }
-}
-
-impl Report for Peers {
-    fn live_indexer(&mut self, entry: &LiveIndexer) {
-        self.live.push(entry.offer(self.now));
-    }
-
-    fn known_peer_id(&mut self, _: &PeerId) {}
-
-    fn responsible_peer(&mut self, _: &Responsible) {}
-
-    fn stream_record(&mut self, _: &StreamRecord) {}
-
-    fn lease(&mut self, lease: &Lease) {
-        self.servers
-            .push((*lease.server(), lease.addrs().clone(), lease.role()));
-    }
-
-    fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
-
-    fn table(&mut self, _: TableStats) {}
 }

@@ -13,8 +13,10 @@
 //! Everything runs on the calling thread: libp2p's connections, the resolver and the control socket are tasks of the one executor,
 //! and make progress while the loop waits.
 
+mod actions;
 pub mod client;
 pub mod clock;
+mod context;
 pub mod control;
 pub mod demo;
 mod driver;

@@ -1,0 +1,113 @@
+//! What the core wants done, done: one arm for each [`Action`].
+
+use super::{clock, driver::Driver, lookup::Asked, report::text};
+use crate::{
+    protocol::{Action, Instant, MAX_LIST, Role},
+    wire::{
+        Kind,
+        directory::{Request, Response},
+    },
+};
+
+impl Driver {
+    /// Does one thing that the core asks for.
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Beat { server, beat } => {
+                let record = self.record.envelope().filter(|_| beat.with_record);
+                if let Some(addrs) = self.cx.machine.addrs_of(&server) {
+                    self.cx.net.beat(server, addrs, &beat, record);
+                    self.cx.net.favour(server, true);
+                }
+            }
+            Action::Drop { server } => {
+                if self.granted.remove(&server) {
+                    log::info!("{} does not answer: reconnects", text(&server));
+                }
+                self.cx.net.drop_lease(server);
+            }
+            Action::GiveUp { server } => {
+                self.leaving.push(server);
+                if self.granted.remove(&server) {
+                    log::info!("gives the lease with {} up", text(&server));
+                }
+                self.cx.net.give_up(server, self.role);
+                self.cx.net.favour(server, false);
+            }
+            Action::Sign => {
+                self.record.want();
+                // At once, so that the beats that follow carry it.
+                self.sign_if_due(self.cx.now());
+            }
+            Action::Close { peer, stream } => {
+                self.cx.net.close(peer, stream);
+                if !self.cx.machine.favours(&peer) {
+                    self.cx.net.favour(peer, false);
+                    self.cx.net.unprotect(&peer, false);
+                }
+            }
+            Action::Release { peer, stream, ack } => {
+                log::info!("releases {} to an indexer", text(&peer));
+                self.cx.net.tell(peer, stream, &ack);
+            }
+            Action::Probe { peer } => {
+                if let Some(addrs) = self.cx.machine.addrs_of(&peer) {
+                    self.cx.net.probe(peer, addrs);
+                }
+            }
+            Action::Search { peer } => {
+                if let Some(search) = self.cx.net.search(Kind::Indexer, peer) {
+                    self.refreshing.insert(search, peer);
+                }
+            }
+            Action::EndSearch { peer } => {
+                for (search, _) in self.refreshing.extract_if(|_, of| *of == peer) {
+                    self.cx.net.end_search(search);
+                }
+            }
+            Action::Refreshed { peer } => {
+                log::info!("native: refreshed indexer from DHT: {}", text(&peer))
+            }
+            Action::Answer { request, answer } => self
+                .cx
+                .net
+                .respond(request, Response::Indexers(Box::new(answer))),
+            Action::Ask { native, want } => {
+                let request = Request::Indexers {
+                    most: MAX_LIST as u8,
+                    want,
+                };
+                self.lookups
+                    .request(&mut self.cx, native, None, &request, Asked::ByCore);
+            }
+            Action::Denied { server, ack } => {
+                log::warn!(
+                    "{} gives no lease: {}",
+                    text(&server),
+                    ack.reason.escape_debug()
+                );
+            }
+        }
+    }
+
+    /// Signs the own record, if it is due and there is a time to sign with.
+    pub(super) fn sign_if_due(&mut self, now: Instant) {
+        if self.role == Role::Native || self.ending {
+            return;
+        }
+        let addrs = self.cx.net.record_addrs();
+        if !self.record.is_due(addrs) || !self.cx.wall.is_trusted(clock::wall()) {
+            return;
+        }
+        let addrs = addrs.to_vec();
+        let own_ms = self.cx.own_ms();
+        let sequence = self.state.next_sequence(own_ms, now.as_millis());
+        match self.record.sign(sequence, own_ms, addrs) {
+            Ok(urgent) => {
+                self.state.note_time(own_ms);
+                self.cx.machine.record_signed(now, urgent);
+            }
+            Err(why) => log::warn!("cannot sign the own record: {why}"),
+        }
+    }
+}

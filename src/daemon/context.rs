@@ -1,0 +1,76 @@
+//! What the daemon's answers are made of: the network side, the core, the time.
+
+use super::clock;
+use crate::{
+    net::Net,
+    protocol::{
+        Addrs, Instant, Machine, Offer, PeerId, Report, Role, TableStats,
+        clock::WallClock,
+        lease::Lease,
+        lease_table::StreamRecord,
+        native::{LiveIndexer, Responsible},
+    },
+};
+
+/// The network side, the core, and the time: what an answer is made of.
+pub(super) struct Context {
+    pub(super) net: Net,
+    pub(super) machine: &'static mut dyn Machine,
+    pub(super) own: PeerId,
+    pub(super) wall: WallClock,
+}
+
+impl Context {
+    /// The time of all leases and timers.
+    pub(super) fn now(&self) -> Instant {
+        Instant::from_millis(clock::boottime())
+    }
+
+    /// The time to sign and judge records with, ms since the Unix epoch.
+    pub(super) fn own_ms(&self) -> u64 {
+        self.wall.own_ms(clock::wall())
+    }
+}
+
+/// The peers that the core deals with.
+pub(super) struct Peers {
+    now: Instant,
+    /// Who grants us leases.
+    pub(super) servers: Vec<(PeerId, Addrs, Role)>,
+    /// The native's `live_indexers`.
+    pub(super) live: Vec<Offer>,
+}
+
+impl Context {
+    /// The peers that the core deals with now.
+    pub(super) fn peers(&self) -> Peers {
+        let mut peers = Peers {
+            now: self.now(),
+            servers: Vec::new(),
+            live: Vec::new(),
+        };
+        self.machine.report(peers.now, &mut peers);
+        peers
+    }
+}
+
+impl Report for Peers {
+    fn live_indexer(&mut self, entry: &LiveIndexer) {
+        self.live.push(entry.offer(self.now));
+    }
+
+    fn known_peer_id(&mut self, _: &PeerId) {}
+
+    fn responsible_peer(&mut self, _: &Responsible) {}
+
+    fn stream_record(&mut self, _: &StreamRecord) {}
+
+    fn lease(&mut self, lease: &Lease) {
+        self.servers
+            .push((*lease.server(), lease.addrs().clone(), lease.role()));
+    }
+
+    fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
+
+    fn table(&mut self, _: TableStats) {}
+}
