@@ -18,7 +18,8 @@
 //! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring their own network.
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
-#![forbid(unsafe_code)]
+// Denied, not forbidden: `daemon::trim` calls malloc_trim(3), and says why.
+#![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::{
     report::{self, StatusReport, table, text},
     status::Status,
     storage::{DataDir, KnownPeer, StateFile},
+    trim::{Trimmer, trim},
 };
 use crate::{
     config::{Config, Role as ConfigRole},
@@ -42,8 +43,8 @@ use crate::{
     },
 };
 
-/// How often what may be remembered is looked at, and records that have run out leave the DHT store.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How often what may be remembered is looked at, records that have run out leave the DHT store, and memory is given back.
+const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// Drives one machine.
 pub(super) struct Driver {
@@ -60,6 +61,7 @@ pub(super) struct Driver {
     pub(super) ending: bool,
     /// Servers that granted us a lease on the stream that is open.
     pub(super) granted: HashSet<PeerId>,
+    trimmer: Trimmer,
     /// Whether the system clock was synchronised at the last housekeeping.
     synchronised: bool,
     started: Instant,
@@ -105,6 +107,7 @@ impl Driver {
             leaving: Vec::new(),
             ending: false,
             granted: HashSet::new(),
+            trimmer: Trimmer::default(),
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -181,6 +184,9 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.cx.net.expire_records();
+            if self.trimmer.is_due(self.cx.net.connections()) {
+                trim();
+            }
             // A lease that never came to be leaves without a word.
             let machine = &*self.cx.machine;
             self.cx.net.favour_only(|peer| machine.favours(peer));

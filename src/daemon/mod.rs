@@ -31,6 +31,7 @@ pub mod status;
 pub mod storage;
 #[cfg(test)]
 pub(crate) mod testdir;
+mod trim;
 
 use std::{
     fmt,

@@ -355,6 +355,11 @@ impl Net {
         }
     }
 
+    /// Connections that are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.swarm.behaviour().limits.used()
+    }
+
     /// What the operator sees of the network side's tables.
     pub(crate) fn tables(&mut self) -> Vec<TableStats> {
         let behaviour = self.swarm.behaviour_mut();
