@@ -12,7 +12,7 @@ use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
     Report, Rng, Role, StreamId, Terms,
     directory::{Claimants, Directory, Entry},
-    lease_table::{LeaseTable, NoRoom},
+    lease_table::LeaseTable,
     leases::Leases,
     time::{Ticker, clamp_lease},
 };
@@ -82,15 +82,8 @@ impl<const N: usize> Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        match self.stream_records.admit(now, from) {
-            Err(NoRoom::Full) => {
-                return Ack::full("this indexer holds as many leases as it can: try another")
-                    .into();
-            }
-            Err(NoRoom::TooFast) => {
-                return Ack::full("too many peers join at once: try again in a moment").into();
-            }
-            Ok(()) => {}
+        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+            return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         self.stream_records
@@ -146,16 +139,8 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if self
-            .stream_records
-            .find(from)
-            .is_some_and(|record| stream < record.stream)
-        {
-            return Ack::refused("a newer heartbeat stream of yours is open").into();
-        }
-        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
-            return Ack::refused("the record's subject is not you: only your own record counts")
-                .into();
+        if let Some(ack) = self.stream_records.refusal(from, stream, beat) {
+            return ack.into();
         }
         if beat.role != Role::Node {
             return Ack::refused(

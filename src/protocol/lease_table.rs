@@ -14,7 +14,7 @@ use core::time::Duration;
 use heapless::Deque;
 
 use super::{
-    Instant, PeerId, Role, StreamId,
+    Ack, Beat, Instant, PeerId, Role, StreamId,
     table::{Keyed, Table, TableStats},
     time::TokenBucket,
 };
@@ -47,15 +47,6 @@ pub fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
     now > expiry || now - last_seen > (expiry - now).saturating_mul(2)
 }
 
-/// Why a newcomer gets no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoom {
-    /// All records are taken.
-    Full,
-    /// Too many newcomers at once.
-    TooFast,
-}
-
 /// At most `S` leases granted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaseTable<const S: usize> {
@@ -74,19 +65,32 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// Whether [`LeaseTable::renew`] would take the peer; takes a newcomer's token.
-    pub fn admit(&mut self, now: Instant, peer: &PeerId) -> Result<(), NoRoom> {
-        if self.records.contains(peer) {
-            Ok(())
-        } else if self.records.is_full() {
-            self.records.count_refusal();
-            Err(NoRoom::Full)
-        } else if !self.joins.take(now) {
-            self.records.count_refusal();
-            Err(NoRoom::TooFast)
-        } else {
-            Ok(())
+    /// What to answer to a beat that may not be heard at all.
+    pub fn refusal(&self, from: &PeerId, stream: StreamId, beat: &Beat<'_>) -> Option<Ack> {
+        if self.find(from).is_some_and(|record| stream < record.stream) {
+            return Some(Ack::refused("a newer heartbeat stream of yours is open"));
         }
+        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
+            return Some(Ack::refused(
+                "the record's subject is not you: only your own record counts",
+            ));
+        }
+        None
+    }
+
+    /// What to answer to a peer that [`LeaseTable::renew`] would not take. Takes a newcomer's token.
+    pub fn no_room_for(&mut self, now: Instant, peer: &PeerId) -> Option<Ack> {
+        let why = if self.records.contains(peer) {
+            return None;
+        } else if self.records.is_full() {
+            "stream_records is full, no more leases can be held here: try another server"
+        } else if !self.joins.take(now) {
+            "too many peers join at once: try again in a moment"
+        } else {
+            return None;
+        };
+        self.records.count_refusal();
+        Some(Ack::full(why))
     }
 
     /// Counts a beat: the lease runs `lease` from `now`. A newer stream of the peer replaces its older one.
@@ -107,7 +111,7 @@ impl<const S: usize> LeaseTable<S> {
             last_seen: now,
             expiry: now + lease,
         };
-        // Without room the caller did not ask `admit`; the beat then makes no lease.
+        // Without room the caller did not ask `no_room_for`; the beat then makes no lease.
         let _ = self.records.insert(record);
     }
 
@@ -222,6 +226,7 @@ impl<const S: usize> PartialEq for ClosedStreams<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::AckCode;
 
     const LEASE: Duration = Duration::from_secs(90);
 
@@ -301,8 +306,10 @@ mod tests {
     #[test]
     fn a_full_table_refuses_newcomers_and_still_renews() {
         let mut table = table_with(&[1, 2, 3, 4], at(0));
-        assert_eq!(table.admit(at(1), &peer(5)), Err(NoRoom::Full));
-        assert_eq!(table.admit(at(1), &peer(4)), Ok(()));
+        let ack = table.no_room_for(at(1), &peer(5)).unwrap();
+        assert_eq!(ack.code, AckCode::Full);
+        assert!(ack.reason.contains("stream_records is full"));
+        assert_eq!(table.no_room_for(at(1), &peer(4)), None);
         assert_eq!(table.stats().refused, 1);
     }
 

@@ -46,16 +46,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if self
-            .stream_records
-            .find(from)
-            .is_some_and(|record| stream < record.stream)
-        {
-            return Ack::refused("a newer heartbeat stream of yours is open").into();
-        }
-        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
-            return Ack::refused("the record's subject is not you: only your own record counts")
-                .into();
+        if let Some(ack) = self.stream_records.refusal(from, stream, beat) {
+            return ack.into();
         }
         if beat.lease.is_zero() {
             return self.end_of_lease(now, from);

@@ -32,7 +32,7 @@ use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, MAX_LIST, Machine, Offers,
     OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId, Terms, Want,
     directory::{Claimants, Directory, Entry},
-    lease_table::{LeaseTable, NoRoom},
+    lease_table::LeaseTable,
     leases::Leases,
     table::keep_best,
     time::{MAX_LEASE, Ticker, clamp_lease},
@@ -185,8 +185,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if let Err(why) = self.stream_records.admit(now, from) {
-            return no_room(why);
+        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+            return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         let record = beat.record.map(|(info, _)| info);
@@ -218,8 +218,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        if let Err(why) = self.stream_records.admit(now, from) {
-            return no_room(why);
+        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+            return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         self.stream_records
@@ -255,8 +255,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        if let Err(why) = self.stream_records.admit(now, from) {
-            return no_room(why);
+        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+            return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         self.stream_records
@@ -440,12 +440,5 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Default
 {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn no_room(why: NoRoom) -> BeatOutcome {
-    match why {
-        NoRoom::Full => Ack::full("stream_records is full: no more leases can be held here").into(),
-        NoRoom::TooFast => Ack::full("too many peers join at once: try again in a moment").into(),
     }
 }
