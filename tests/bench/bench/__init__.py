@@ -1,0 +1,1 @@
+"""The parts of the benchmark; `run` and `budget` beside this folder are its commands."""

@@ -1,0 +1,64 @@
+"""The table: one line for each row, one column for each subject."""
+
+
+def kib(value):
+    return f"{value / 1024:.1f} MiB" if value >= 10_240 else f"{value:.0f} KiB"
+
+
+def mib(value):
+    return f"{value / 1_000_000:.2f} MB"
+
+
+def number(digits, unit=""):
+    return lambda value: f"{value:,.{digits}f}{unit}"
+
+
+# (key, what the row says, how the value is written, how it is measured)
+ROWS = [
+    ("size", "binary", mib, "bytes of the file; js: Node and the packages"),
+    ("start_ms", "start to ready", number(0, " ms"), "process start to the line that says it serves, new identity, median"),
+    ("idle_rss_kib", "idle RSS", kib, "a native; after an idle minute"),
+    ("idle_pss_kib", "idle PSS", kib, "the same"),
+    ("idle_anonymous_kib", "of it anonymous", kib, "the same"),
+    ("idle_cpu_ms", "CPU in an idle minute", number(0, " ms"), "user and system time of all threads"),
+    ("threads", "threads", number(0), "of the same process"),
+    ("lease_rss_kib_100", "a lease, of 100", number(1, " KiB"), "growth of RSS by lease, its stream open, after 16 KiB of pings went each way"),
+    ("lease_rss_kib_500", "a lease, of 500", number(1, " KiB"), "the same"),
+    ("lease_rss_kib_1000", "a lease, of 1000", number(1, " KiB"), "the same"),
+    ("lease_rss_kib_4000", "a lease, of 4000", number(1, " KiB"), "the same"),
+    ("lease_pss_kib_1000", "a lease, of 1000, PSS", number(1, " KiB"), "growth of PSS"),
+    ("lease_anonymous_kib_1000", "a lease, of 1000, anonymous", number(1, " KiB"), "growth of anonymous memory"),
+    ("whole_rss_kib_1000", "RSS with 1000 leases", kib, "the whole process"),
+    ("left_rss_kib", "RSS after 1000 have left", kib, "a minute later (absolute; compare with idle)"),
+    ("join_cpu_ms", "CPU of a join", number(2, " ms"), "server's CPU time, handshake to first answer, without a signed record"),
+    ("join_record_cpu_ms", "CPU of a join with its record", number(2, " ms"), "the record's signature is verified and it goes into the DHT; rendezvous: a registration"),
+    ("beats_per_s", "beats/s on one core", number(0), "1000 leases, each beats as soon as it is answered; server and client have a core each"),
+    ("beats_per_cpu_s", "beats per CPU second", number(0), "of the server's own CPU time"),
+    ("echo_per_cpu_s", "plain TCP echo per CPU second", number(0), "async-io, the same bytes, the same client, no encryption"),
+    ("beats_share", "beats, share of the echo", number(2), "of what one core answers"),
+    ("beats_share_cpu", "beats, share of the echo by CPU", number(2), "of what a CPU second answers"),
+    ("failover_nodes", "failover and re-homing, nodes", number(0), "real processes, each `oc-discovery node`"),
+    ("failover_median_s", "failover, median", number(2, " s"), "their only indexer is killed (SIGKILL), another is known: until they hold a new lease, with it or with the native"),
+    ("failover_p99_s", "failover, p99", number(2, " s"), "the same"),
+    ("failover_indexer_median_s", "failover to an indexer, median", number(2, " s"), "until they hold a lease with the other indexer"),
+    ("failover_indexer_p99_s", "failover to an indexer, p99", number(2, " s"), "the same"),
+    ("rehoming_median_s", "re-homing, median", number(2, " s"), "a native has taken the node processes in, two indexers appear; the offload loop runs every 30 s"),
+    ("rehoming_p99_s", "re-homing, p99", number(2, " s"), "the same"),
+]
+
+
+def table(columns, absent):
+    """`columns`: subject -> (version, rows). `absent`: subject -> why."""
+    names = list(columns)
+    heads = [f"{name} {columns[name][0]}".strip() for name in names] + list(absent)
+    lines = [
+        "| what | " + " | ".join(heads) + " | how |",
+        "|---|" + "---:|" * len(heads) + "---|",
+    ]
+    for key, what, write, how in ROWS:
+        cells = [columns[name][1].get(key) for name in names]
+        if all(cell is None for cell in cells):
+            continue
+        written = ["–" if cell is None else cell if isinstance(cell, str) else write(cell) for cell in cells]
+        lines.append(f"| {what} | " + " | ".join(written + ["absent"] * len(absent)) + f" | {how} |")
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""The measurements of one server, and what each row means."""
+
+import statistics
+import time
+
+from .proc import Client
+from .subjects import echo
+
+SERVER_CORE = 0
+CLIENT_CORE = 1
+# New peers a second: below what an indexer lets in for long.
+RATE = 150
+PUSHED = 16_384
+
+
+def starts(subject, times):
+    """Milliseconds from the start of the process to the line that says it serves; a new identity each time."""
+    taken = []
+    for _ in range(times):
+        with subject.start() as server:
+            taken.append(server.ready_ms)
+    return {"start_ms": statistics.median(taken)}
+
+
+def idle(subject, seconds):
+    with subject.start() as server:
+        time.sleep(5)
+        before = server.cpu_s()
+        time.sleep(seconds)
+        cpu_ms = (server.cpu_s() - before) * 1000 * 60 / seconds
+        memory = server.memory_kib()
+        return {
+            "idle_rss_kib": memory["rss"],
+            "idle_pss_kib": memory["pss"],
+            "idle_anonymous_kib": memory["anonymous"],
+            "idle_cpu_ms": cpu_ms,
+            "threads": server.threads(),
+        }
+
+
+def held(subject, tools, steps, rest_s):
+    """One server: memory at each number of leases, CPU of the joins, and memory a while after all have left."""
+    rows = {}
+    with subject.serve() as server, Client(tools / "load", server.address, subject.kind) as client:
+        time.sleep(1)
+        empty = server.memory_kib()
+        count = 0
+        for step in steps:
+            cpu = server.cpu_s()
+            answer = client.join(step - count, RATE)
+            rows[f"join_cpu_ms_{step}"] = (server.cpu_s() - cpu) * 1000 / (step - count)
+            rows[f"join_median_ms_{step}"] = answer["median_ms"]
+            count = step
+            client.say(f"push {PUSHED}")
+            time.sleep(1)
+            full = server.memory_kib()
+            for name in ("rss", "pss", "anonymous"):
+                rows[f"lease_{name}_kib_{step}"] = (full[name] - empty[name]) / step
+            rows[f"whole_rss_kib_{step}"] = full["rss"]
+        if rest_s:
+            client.say("leave")
+            time.sleep(rest_s)
+            rows["left_rss_kib"] = server.memory_kib()["rss"]
+            rows["left_empty_rss_kib"] = empty["rss"]
+    return rows
+
+
+def joins(subject, tools, kind, peers):
+    """Server CPU of a join, from the handshake to the first answer."""
+    with subject.serve() as server, Client(tools / "load", server.address, kind) as client:
+        time.sleep(1)
+        cpu = server.cpu_s()
+        client.join(peers, RATE)
+        return (server.cpu_s() - cpu) * 1000 / peers
+
+
+def beats(program, tools, leases, seconds):
+    """Beats of leases that beat again as soon as they are answered, and a plain TCP server with the same bytes.
+
+    The server has one core for itself and the client the other. What the server can do is its beats a second of its own
+    CPU time: the client may be the slower of the two.
+    """
+    with (
+        program.serve(core=SERVER_CORE) as server,
+        Client(tools / "load", server.address, "lease", core=CLIENT_CORE) as client,
+    ):
+        client.join(leases, RATE)
+        client.say("flood 1")
+        ours = flood(server, client, seconds)
+    question, answer = round(ours["sent_bytes"]), round(ours["received_bytes"])
+    with (
+        echo(tools, question, answer, core=SERVER_CORE) as server,
+        Client(
+            tools / "load", server.address, "echo", "--question", question, "--answer", answer, core=CLIENT_CORE
+        ) as client,
+    ):
+        client.join(leases, 1000)
+        client.say("flood 1")
+        plain = flood(server, client, seconds)
+    return {
+        "beats_per_s": ours["rate"],
+        "beats_per_cpu_s": ours["per_cpu_s"],
+        "beat_bytes": question,
+        "ack_bytes": answer,
+        "echo_per_s": plain["rate"],
+        "echo_per_cpu_s": plain["per_cpu_s"],
+        "beats_share": ours["rate"] / plain["rate"],
+        "beats_share_cpu": ours["per_cpu_s"] / plain["per_cpu_s"],
+    }
+
+
+def flood(server, client, seconds):
+    cpu = server.cpu_s()
+    done = client.say(f"flood {seconds}")
+    cpu = server.cpu_s() - cpu
+    return {**done, "rate": done["answered"] / done["seconds"], "per_cpu_s": done["answered"] / cpu}

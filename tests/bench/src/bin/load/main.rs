@@ -1,0 +1,316 @@
+//! The load client: many peers in one process and one thread, for any server that speaks libp2p over TCP, Noise and Yamux.
+//!
+//! It is driven by lines on stdin and answers each with one JSON object on a line of stdout:
+//!
+//! | line | what happens |
+//! |---|---|
+//! | `join N RATE` | N more peers connect and join, RATE a second |
+//! | `push BYTES` | each peer sends and receives so many bytes as pings |
+//! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
+//! | `leave` | each peer gives up what it holds and disconnects |
+//!
+//! It ends with stdin. Peers whose server fails them are counted, and the first reasons go to stderr. Peers of the kind
+//! `echo` are plain TCP connections; `flood` sends `--question` bytes and reads `--answer` bytes.
+
+mod echo;
+mod link;
+mod peer;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use argh::FromArgs;
+use libp2p::identity::Keypair;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    sync::watch,
+    time::sleep,
+};
+
+use crate::peer::Kind;
+
+/// opens many connections to a server on loopback; told what to do on stdin
+#[derive(FromArgs)]
+struct Args {
+    /// the server, IP:PORT
+    #[argh(positional)]
+    server: SocketAddr,
+
+    /// what a peer is: lease, record (a lease with a signed record), rendezvous, connection or echo
+    #[argh(positional)]
+    kind: String,
+
+    /// echo: bytes sent at once
+    #[argh(option, default = "45")]
+    question: usize,
+
+    /// echo: bytes read then
+    #[argh(option, default = "58")]
+    answer: usize,
+}
+
+/// What all peers are told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Hold,
+    Push { bytes: usize },
+    Flood,
+    Leave,
+}
+
+/// Peers that may be joining at once.
+const JOINING: u64 = 32;
+/// How long a command may take beyond what its own numbers ask for.
+const LIMIT: Duration = Duration::from_secs(400);
+const MAX_PEERS: u32 = 20_000;
+const SHOWN_ERRORS: u64 = 5;
+
+#[derive(Default)]
+struct Counters {
+    started: AtomicU64,
+    joined: AtomicU64,
+    pushed: AtomicU64,
+    beats: AtomicU64,
+    left: AtomicU64,
+    failed: AtomicU64,
+    join_us: Mutex<Vec<u64>>,
+}
+
+impl Counters {
+    fn held(&self) -> u64 {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        load(&self.joined).saturating_sub(load(&self.left))
+    }
+}
+
+/// Where a peer reports.
+#[derive(Clone)]
+pub(crate) struct Tell {
+    counters: Arc<Counters>,
+    began: Instant,
+}
+
+impl Tell {
+    fn joined(&self) {
+        self.counters.joined.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut times) = self.counters.join_us.lock() {
+            times.push(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn pushed(&self) {
+        self.counters.pushed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn beaten(&self) {
+        self.counters.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), String> {
+    let args: Args = argh::from_env();
+    if !args.server.ip().is_loopback() {
+        return Err(format!("{} is not on this machine", args.server));
+    }
+    let kind = match args.kind.as_str() {
+        "lease" => Some(Kind::Lease { record: false }),
+        "record" => Some(Kind::Lease { record: true }),
+        "rendezvous" => Some(Kind::Rendezvous),
+        "connection" => Some(Kind::Connection),
+        "echo" => None,
+        other => return Err(format!("`{other}` is no kind of peer")),
+    };
+    let mut load = Load {
+        args,
+        kind,
+        counters: Arc::default(),
+        tasks: watch::Sender::new(Task::Hold),
+    };
+    let mut lines = BufReader::new(tokio_stdin()?).lines();
+    while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+        println!("{}", load.command(&line).await?);
+    }
+    Ok(())
+}
+
+/// Stdin as a pipe that the one thread can wait for.
+fn tokio_stdin() -> Result<tokio::net::unix::pipe::Receiver, String> {
+    let pipe = std::fs::File::open("/dev/stdin").map_err(|error| error.to_string())?;
+    tokio::net::unix::pipe::Receiver::from_file(pipe)
+        .map_err(|error| format!("stdin must be a pipe: {error}"))
+}
+
+struct Load {
+    args: Args,
+    kind: Option<Kind>,
+    counters: Arc<Counters>,
+    tasks: watch::Sender<Task>,
+}
+
+impl Load {
+    async fn command(&mut self, line: &str) -> Result<String, String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| format!("`{line}` is no command"))
+        };
+        match words.as_slice() {
+            ["join", peers, rate] => Ok(self.join(number(peers)?, number(rate)?).await),
+            ["push", bytes] => Ok(self.push(number(bytes)? as usize).await),
+            ["flood", seconds] => Ok(self.flood(number(seconds)?).await),
+            ["leave"] => Ok(self.leave().await),
+            _ => Err(format!("`{line}` is no command")),
+        }
+    }
+
+    async fn join(&mut self, peers: u32, rate: u32) -> String {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.tasks.send_replace(Task::Hold);
+        let began = Instant::now();
+        if let Ok(mut times) = self.counters.join_us.lock() {
+            times.clear();
+        }
+        let first = load(&self.counters.started) as u32;
+        let joined = load(&self.counters.joined);
+        let failed = load(&self.counters.failed);
+        let rate = rate.max(1);
+        let limit = LIMIT + Duration::from_secs(1) * peers / rate;
+        for index in 0..peers.min(MAX_PEERS.saturating_sub(first)) {
+            let due = Duration::from_secs(1) * index / rate;
+            sleep(due.saturating_sub(began.elapsed())).await;
+            let ended =
+                || load(&self.counters.joined) - joined + load(&self.counters.failed) - failed;
+            while u64::from(index) >= ended() + JOINING && began.elapsed() < limit {
+                sleep(Duration::from_millis(1)).await;
+            }
+            self.counters.started.fetch_add(1, Ordering::Relaxed);
+            self.start(first + index);
+        }
+        let ended = || load(&self.counters.joined) + load(&self.counters.failed);
+        while ended() < joined + failed + u64::from(peers) && began.elapsed() < limit {
+            sleep(Duration::from_millis(2)).await;
+        }
+        let (median, p99) = self.counters.join_us.lock().map_or((0, 0), |mut times| {
+            times.sort_unstable();
+            let at = |share: usize| times.get(times.len() * share / 100).copied();
+            (at(50).unwrap_or(0), at(99).unwrap_or(0))
+        });
+        format!(
+            r#"{{"held":{},"joined":{},"failed":{},"seconds":{:.3},"median_ms":{:.3},"p99_ms":{:.3}}}"#,
+            self.counters.held(),
+            load(&self.counters.joined) - joined,
+            load(&self.counters.failed) - failed,
+            began.elapsed().as_secs_f64(),
+            median as f64 / 1000.0,
+            p99 as f64 / 1000.0,
+        )
+    }
+
+    fn start(&self, number: u32) {
+        let tell = Tell {
+            counters: self.counters.clone(),
+            began: Instant::now(),
+        };
+        let tasks = self.tasks.subscribe();
+        let Args {
+            server,
+            question,
+            answer,
+            ..
+        } = self.args;
+        let kind = self.kind;
+        tokio::spawn(async move {
+            let counters = tell.counters.clone();
+            let ended = match kind {
+                Some(kind) => {
+                    let key = Keypair::generate_ed25519();
+                    let own = key.clone();
+                    link::run(server, number, &key, |link| {
+                        peer::live(kind, number, own, link, tasks, tell)
+                    })
+                    .await
+                }
+                None => echo::live(server, question, answer, tasks, tell).await,
+            };
+            match ended {
+                Ok(()) => {
+                    counters.left.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    if counters.failed.fetch_add(1, Ordering::Relaxed) < SHOWN_ERRORS {
+                        eprintln!("peer {number}: {error}");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn push(&mut self, bytes: usize) -> String {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let began = Instant::now();
+        let before = load(&self.counters.pushed) + load(&self.counters.failed);
+        let peers = self.counters.held();
+        self.tasks.send_replace(Task::Push { bytes });
+        while load(&self.counters.pushed) + load(&self.counters.failed) < before + peers
+            && began.elapsed() < LIMIT
+        {
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.tasks.send_replace(Task::Hold);
+        format!(
+            r#"{{"held":{},"failed":{},"seconds":{:.3}}}"#,
+            self.counters.held(),
+            load(&self.counters.failed),
+            began.elapsed().as_secs_f64()
+        )
+    }
+
+    async fn flood(&mut self, seconds: u32) -> String {
+        let counts = || {
+            [&self.counters.beats, &link::SENT, &link::RECEIVED]
+                .map(|counter| counter.load(Ordering::Relaxed))
+        };
+        let before = counts();
+        let began = Instant::now();
+        self.tasks.send_replace(Task::Flood);
+        sleep(Duration::from_secs(u64::from(seconds))).await;
+        let after = counts();
+        let elapsed = began.elapsed().as_secs_f64();
+        self.tasks.send_replace(Task::Hold);
+        let [beats, sent, received] = [0, 1, 2].map(|at: usize| (after[at] - before[at]) as f64);
+        format!(
+            r#"{{"held":{},"answered":{beats},"seconds":{elapsed:.3},"sent_bytes":{:.1},"received_bytes":{:.1}}}"#,
+            self.counters.held(),
+            sent / beats.max(1.0),
+            received / beats.max(1.0)
+        )
+    }
+
+    async fn leave(&mut self) -> String {
+        let began = Instant::now();
+        let failed = self.counters.failed.load(Ordering::Relaxed);
+        let peers = self.counters.held();
+        let before = self.counters.left.load(Ordering::Relaxed);
+        self.tasks.send_replace(Task::Leave);
+        let gone = || {
+            self.counters.left.load(Ordering::Relaxed) - before
+                + self.counters.failed.load(Ordering::Relaxed)
+                - failed
+        };
+        while gone() < peers && began.elapsed() < LIMIT {
+            sleep(Duration::from_millis(2)).await;
+        }
+        format!(
+            r#"{{"left":{},"seconds":{:.3}}}"#,
+            gone(),
+            began.elapsed().as_secs_f64()
+        )
+    }
+}
