@@ -20,6 +20,10 @@ const RELEASE_DATE_S: u64 = 1_776_124_800;
 /// 2100-01-01: a build date after it would make every peer's clock look wrong.
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
+/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 40.4 KiB of RSS on x86_64) for a lease whose
+/// heartbeat stream is open, whose record is listed, and whose connection has carried 16 KiB each way.
+const CONNECTION_BYTES: usize = 41 * 1024;
+
 /// One compile-time capacity.
 struct Capacity {
     name: &'static str,
@@ -29,6 +33,10 @@ struct Capacity {
     doc: &'static str,
     /// Bytes that one entry takes on a 64-bit machine, in all the tables that it sizes; touched only once it is used.
     bytes: usize,
+    /// These tables, by the names that `oc-discovery status` gives them.
+    tables: &'static [&'static str],
+    /// The roles that have these tables, as variants of `protocol::Role`.
+    roles: &'static [&'static str],
 }
 
 const CAPACITIES: &[Capacity] = &[
@@ -39,6 +47,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 16_384,
         doc: "Indexers that a native keeps alive: entries of `live_indexers`.",
         bytes: 1_686,
+        tables: &["live_indexers", "stream_records", "directory"],
+        roles: &["Native"],
     },
     Capacity {
         name: "MAX_NODES",
@@ -47,6 +57,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 65_535,
         doc: "Nodes that hold a lease with one indexer.",
         bytes: 1_252,
+        tables: &["stream_records", "directory"],
+        roles: &["Indexer"],
     },
     Capacity {
         name: "MAX_RESPONSIBLE",
@@ -55,6 +67,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 16_384,
         doc: "Nodes that a native takes in by self-delegation: entries of `responsible_peers`.",
         bytes: 2_610,
+        tables: &["responsible_peers", "stream_records", "directory"],
+        roles: &["Native"],
     },
     Capacity {
         name: "MAX_KNOWN",
@@ -63,6 +77,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 65_535,
         doc: "Ids of indexers that a native knows of, alive or not: entries of `known_peer_ids`.",
         bytes: 82,
+        tables: &["known_peer_ids"],
+        roles: &["Native"],
     },
     Capacity {
         name: "MAX_NATIVES",
@@ -71,6 +87,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 8,
         doc: "Natives that may be configured, and heartbeat streams of other natives.",
         bytes: 1_252,
+        tables: &["stream_records", "directory"],
+        roles: &["Native"],
     },
     Capacity {
         name: "MAX_DHT_RECORDS",
@@ -79,6 +97,8 @@ const CAPACITIES: &[Capacity] = &[
         max: 65_535,
         doc: "Values that the local part of the DHT stores.",
         bytes: 1_280,
+        tables: &["dht_records"],
+        roles: &["Native", "Indexer"],
     },
     Capacity {
         name: "MAX_CONNECTIONS",
@@ -86,7 +106,9 @@ const CAPACITIES: &[Capacity] = &[
         min: 4,
         max: 131_072,
         doc: "Connections in all, the slots kept for natives and lease holders among them.",
-        bytes: 30_000,
+        bytes: CONNECTION_BYTES,
+        tables: &["connections"],
+        roles: &["Native", "Indexer", "Node"],
     },
 ];
 
@@ -187,7 +209,7 @@ fn check_relations(chosen: &[(&Capacity, usize)]) -> Result<(), String> {
     Ok(())
 }
 
-/// The generated file: one documented constant for each capacity.
+/// The generated file: one documented constant for each capacity, and a table of them all.
 fn source(chosen: &[(&Capacity, usize)]) -> String {
     let mut text = String::new();
     for (capacity, value) in chosen {
@@ -198,6 +220,7 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
             max,
             doc,
             bytes,
+            ..
         } = capacity;
         // Writing to a String cannot fail.
         let _ = write!(
@@ -206,6 +229,24 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
              pub const {name}: usize = {value};\n\n"
         );
     }
+    text.push_str("/// Every capacity of this build.\npub const CAPACITIES: &[Capacity] = &[\n");
+    for (capacity, _) in chosen {
+        let Capacity {
+            name,
+            bytes,
+            tables,
+            roles,
+            ..
+        } = capacity;
+        let roles: Vec<String> = roles.iter().map(|role| format!("Role::{role}")).collect();
+        let _ = writeln!(
+            text,
+            "    Capacity {{ variable: \"{PREFIX}{name}\", capacity: {name}, entry_bytes: {bytes}, \
+             tables: &{tables:?}, roles: &[{}] }},",
+            roles.join(", ")
+        );
+    }
+    text.push_str("];\n");
     text
 }
 

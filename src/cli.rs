@@ -127,6 +127,7 @@ pub(crate) enum Command {
     Find(Find),
     Indexers(Indexers),
     Id(Id),
+    Capacity(Capacity),
     Demo(Demo),
 }
 
@@ -314,6 +315,15 @@ pub(crate) struct Id {
     /// data directory of the daemon (default: that of the only daemon that runs)
     #[argh(option, arg_name = "dir")]
     pub(crate) data_dir: Option<String>,
+}
+
+/// Show what this build can hold and what each role needs when it is full: read it before flashing.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "capacity", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Capacity {
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
 }
 
 /// Watch the whole system work: a native, two indexers and three nodes on this machine alone.

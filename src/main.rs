@@ -14,8 +14,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Command, Exit};
-use miniserde::Deserialize;
+use miniserde::{Deserialize, json};
 use oc_discovery::config::{Config, Flags, Role};
+use oc_discovery::daemon::capacity::Report;
 use oc_discovery::daemon::client::{self, Answer, Query, Request};
 use oc_discovery::daemon::status::{Found, IndexerList, Status};
 use oc_discovery::daemon::{self, demo};
@@ -89,6 +90,11 @@ fn execute(command: Command) -> Result<(), Failure> {
             args.data_dir.as_deref().map(Path::new),
             &env,
         )?),
+        Command::Capacity(args) => {
+            let value = Report::of_this_build();
+            let json = json::to_string(&value);
+            show(&Answer { value, json }, args.json)
+        }
         Command::Demo(args) => {
             let speed = demo::Speed::parse(args.speed.as_deref())
                 .map_err(|sentence| Failure::new(USAGE, sentence))?;

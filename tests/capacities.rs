@@ -92,10 +92,10 @@ fn defaults_are_written_and_documented() {
 fn a_variable_sets_its_capacity() {
     let (output, file) = build("set", &[("OC_DISCOVERY_MAX_INDEXERS", "32")]);
     assert!(output.status.success());
-    assert!(
-        file.unwrap()
-            .contains("pub const MAX_INDEXERS: usize = 32;")
-    );
+    let file = file.unwrap();
+    assert!(file.contains("pub const MAX_INDEXERS: usize = 32;"));
+    let entry = r#"variable: "OC_DISCOVERY_MAX_INDEXERS", capacity: MAX_INDEXERS,"#;
+    assert!(file.contains(entry), "{file}");
 }
 
 #[test]

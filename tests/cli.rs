@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use oc_discovery::daemon::capacity::Report;
 use rustix::process::{Pid, Signal, kill_process};
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
@@ -369,6 +370,25 @@ fn id_is_read_from_the_data_directory_when_nobody_runs() {
         .failed(1, &["identity"]);
     let empty = home.path("tmp");
     home.run(&["id", "--data-dir", &empty]).failed(1, &[&empty]);
+}
+
+#[test]
+fn capacity_is_told_without_a_daemon() {
+    let home = Home::new();
+    let json = home.run(&["capacity", "--json"]);
+    assert_eq!(json.done().lines().count(), 1, "{}", json.stdout);
+    let report: Report = miniserde::json::from_str(&json.stdout).unwrap();
+    assert_eq!(report, Report::of_this_build());
+    let text = home.run(&["capacity"]);
+    for row in &report.capacities {
+        let line = text.done().lines().find(|l| l.contains(&row.variable));
+        assert!(line.unwrap().contains(&format!(" {} x ", row.capacity)));
+    }
+    for need in &report.roles {
+        let line = format!("{} needs at most about {} MiB", need.role, need.needs_mib);
+        assert!(text.done().contains(&line), "{}", text.stdout);
+    }
+    home.run(&["capacity", "native"]).usage(&["\"native\""]);
 }
 
 #[test]

@@ -20,11 +20,21 @@ use super::storage::State;
 /// Leases a native grants: to indexers, to nodes taken in, to as many that were released and have not left yet, to natives.
 const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + MAX_NATIVES;
 
-static NATIVE: ConstStaticCell<
-    Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>,
-> = ConstStaticCell::new(Native::new());
-static INDEXER: ConstStaticCell<Indexer<MAX_NODES>> = ConstStaticCell::new(Indexer::new());
+type NativeMachine = Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>;
+type IndexerMachine = Indexer<MAX_NODES>;
+
+static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
+static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
 static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
+
+/// Bytes of a role's machine: what it takes once all its tables are full.
+pub(super) const fn size(role: Role) -> usize {
+    match role {
+        Role::Native => size_of::<NativeMachine>(),
+        Role::Indexer => size_of::<IndexerMachine>(),
+        Role::Node => size_of::<Node>(),
+    }
+}
 
 /// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs already in this process.
 pub(super) fn start(

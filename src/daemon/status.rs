@@ -318,7 +318,7 @@ fn list(f: &mut fmt::Formatter<'_>, title: &str, empty: &str, items: &[String]) 
 }
 
 /// A titled table with columns as wide as their widest cell.
-fn table<const COLUMNS: usize>(
+pub(super) fn table<const COLUMNS: usize>(
     f: &mut fmt::Formatter<'_>,
     title: &str,
     empty: &str,

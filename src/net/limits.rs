@@ -40,15 +40,17 @@ pub(crate) struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer, and 64 pending, 16 for
-    /// one source.
+    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer, and 128 pending, 64
+    /// for one source.
     pub(crate) fn new(max: usize, reserved: usize) -> Self {
         Self {
             max,
             reserved,
             max_per_peer: 2,
-            max_pending: 64,
-            max_pending_per_source: 16,
+            // Each takes up to 30 KiB for as long as its handshake: 4 MiB at most. When an indexer dies, or a native hands its nodes
+            // over, a whole site comes at once, and all of it may stand behind one address.
+            max_pending: 128,
+            max_pending_per_source: 64,
         }
     }
 }

@@ -4,20 +4,37 @@
 //! its default. A value that makes no sense fails the build, so that no code has to check them again: every
 //! capacity is at least 1, a native has a connection for each of its leases, and an indexer too.
 
+use super::Role;
+
+/// A capacity, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// The environment variable that sets it when the program is built.
+    pub variable: &'static str,
+    /// Entries at most.
+    pub capacity: usize,
+    /// Bytes that one entry takes on a 64-bit machine, in all of `tables`; touched only once it is used.
+    pub entry_bytes: usize,
+    /// The tables it sizes, by their names in [`TableStats`](super::TableStats).
+    pub tables: &'static [&'static str],
+    /// The roles that have these tables.
+    pub roles: &'static [Role],
+}
+
 include!(concat!(env!("OUT_DIR"), "/capacities.rs"));
 
 #[cfg(test)]
 mod tests {
     use core::mem::size_of;
 
+    use super::CAPACITIES;
     use crate::protocol::{Indexer, Native};
 
     /// What `build.rs` says an entry of this capacity costs.
     fn told(name: &str) -> usize {
-        let text = include_str!(concat!(env!("OUT_DIR"), "/capacities.rs"));
-        let (before, _) = text.split_once(&std::format!("pub const {name}:")).unwrap();
-        let (_, cost) = before.rsplit_once("An entry costs ").unwrap();
-        cost.split_once(' ').unwrap().0.parse().unwrap()
+        let named = |variable: &str| variable.strip_prefix("OC_DISCOVERY_") == Some(name);
+        let mut all = CAPACITIES.iter();
+        all.find(|c| named(c.variable)).unwrap().entry_bytes
     }
 
     #[cfg(target_pointer_width = "64")]

@@ -8,8 +8,9 @@ use crate::protocol::{Instant, PeerId, RequestId, Want};
 
 use super::probe::PROBE_TIMEOUT;
 
-/// Requests that may wait at once; one more is answered from what is known.
-pub const MAX_ASKS: usize = 32;
+/// Requests that may wait at once: as many nodes as a native takes in by default, which all ask at once when an indexer dies. One
+/// more is answered from what is known.
+pub const MAX_ASKS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
 pub const MAX_CANDIDATES: usize = 8;
 /// Time for all of them together (PROTOCOL.md).

@@ -15,7 +15,7 @@ use crate::protocol::{
 /// How long a ticket is good: dialling, handshake and the first beat have 5 s.
 const TICKET_TTL: Duration = Duration::from_secs(10);
 /// Tickets at most; the oldest goes first.
-const MAX_TICKETS: usize = 64;
+const MAX_TICKETS: usize = 256;
 
 /// One node that was taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,9 +77,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Want::Nothing => Candidates::new(),
             Want::Lease | Want::OffersFailed => self.candidates(now),
         };
-        let decided = candidates.iter().all(|peer| self.is_decided(now, peer));
-        if decided || self.asks.is_full() {
+        if candidates.iter().all(|peer| self.is_decided(now, peer)) {
             return Some(self.answer(now, from, most, want));
+        }
+        if self.asks.is_full() {
+            // Nobody is taken in while an indexer may be reachable: who gets no offer asks again.
+            return Some(IndexersAnswer {
+                offers: self.offers(now, most, want),
+                takes_in: false,
+            });
         }
         // There is room: asked above.
         let _ = self
