@@ -31,7 +31,8 @@ impl Driver {
                 if self.granted.remove(&server) {
                     log::info!("gives the lease with {} up", text(&server));
                 }
-                self.cx.net.give_up(server, self.role);
+                let role = self.cx.machine.role();
+                self.cx.net.give_up(server, role);
                 self.cx.net.favour(server, false);
             }
             Action::Sign => {
@@ -92,7 +93,7 @@ impl Driver {
 
     /// Signs the own record, if it is due and there is a time to sign with.
     pub(super) fn sign_if_due(&mut self, now: Instant) {
-        if self.role == Role::Native || self.ending {
+        if self.cx.machine.role() == Role::Native || self.ending {
             return;
         }
         let addrs = self.cx.net.record_addrs();

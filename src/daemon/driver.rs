@@ -49,7 +49,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(20);
 /// Drives one machine.
 pub(super) struct Driver {
     pub(super) cx: Context,
-    pub(super) role: Role,
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
     pub(super) lookups: Lookups,
@@ -99,7 +98,6 @@ impl Driver {
                 own,
                 wall: WallClock::new(clock::BUILD_MS.max(state.state().highest_time_ms)),
             },
-            role,
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::default(),
@@ -122,7 +120,7 @@ impl Driver {
             );
         }
         let mut known = natives::given(&config.natives);
-        if config.natives.is_empty() && self.role != Role::Native {
+        if config.natives.is_empty() && self.cx.machine.role() != Role::Native {
             known = self
                 .state
                 .state()
@@ -175,8 +173,8 @@ impl Driver {
 
     /// Does all that is to be done now.
     pub(super) fn pump(&mut self) {
-        let now = self.cx.now();
-        while let Some(action) = self.cx.machine.poll(now, self.cx.own_ms()) {
+        let (now, own_ms) = (self.cx.now(), self.cx.own_ms());
+        while let Some(action) = self.cx.machine.poll(now, own_ms) {
             self.perform(action);
         }
         self.sign_if_due(now);
@@ -306,7 +304,7 @@ impl Driver {
             self.cx.net.unprotect(&from, true);
         } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
             self.cx.net.favour(from, true);
-            match (self.role, received.role) {
+            match (self.cx.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
                     log::info!("takes node {} in: no indexer is reachable", text(&from));
                 }
@@ -443,7 +441,7 @@ impl Driver {
         let natives =
             natives.filter_map(|native| Some(known(native, self.cx.machine.addrs_of(&native)?)));
         self.state.set_natives(natives.collect());
-        let indexers: Vec<_> = match self.role {
+        let indexers: Vec<_> = match self.cx.machine.role() {
             Role::Native => peers
                 .live
                 .iter()
@@ -470,7 +468,7 @@ impl Driver {
         let mut report = StatusReport {
             now,
             status: Status {
-                role: report::role(self.role),
+                role: report::role(self.cx.machine.role()),
                 peer_id: self.own_id(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),

@@ -20,11 +20,11 @@ use libp2p::Multiaddr;
 use super::{
     context::Context,
     control::Reply,
-    report::text,
+    report::{addr_texts, text},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
-    net::{dht::SearchId, multiaddrs},
+    net::dht::SearchId,
     protocol::{
         Addrs, Instant, MAX_LIST, Name, Offer, PeerId, Reason, RequestId, Role, TableStats, Want,
     },
@@ -496,8 +496,4 @@ fn known_indexer(offer: &Offer) -> KnownIndexer {
         expires_in_ms: offer.ttl.as_millis() as u64,
         free_leases: offer.free.map(u64::from),
     }
-}
-
-fn addr_texts(addrs: &Addrs) -> Vec<String> {
-    multiaddrs(addrs).iter().map(Multiaddr::to_string).collect()
 }

@@ -4,7 +4,7 @@ use crate::{
     config::Role as ConfigRole,
     net::multiaddrs,
     protocol::{
-        Instant, PeerId, Report, Role, TableStats,
+        Addrs, Instant, PeerId, Report, Role, TableStats,
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
         native::{LiveIndexer as Live, Responsible, Source as LiveSource},
@@ -35,6 +35,11 @@ pub(super) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 
+/// The addresses as people write them.
+pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
+    multiaddrs(addrs).iter().map(ToString::to_string).collect()
+}
+
 /// A table as the operator sees it.
 pub(super) fn table(stats: TableStats) -> Table {
     Table {
@@ -59,10 +64,7 @@ impl Report for StatusReport {
     fn live_indexer(&mut self, entry: &Live) {
         let seen = LiveIndexer {
             peer_id: text(&entry.peer),
-            addrs: multiaddrs(&entry.addrs)
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            addrs: addr_texts(&entry.addrs),
             expires_in_ms: self.until(entry.expires),
             source: match entry.source {
                 LiveSource::Heartbeat => Source::Heartbeat,
