@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId};
 use log::LevelFilter;
 
 use super::{
@@ -97,20 +97,10 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
     if !by_txt && peer.is_none() {
         return wrong("it must end in /p2p/ID; `oc-discovery id` on the native prints its ID");
     }
-    if peer.is_some_and(|peer| !is_ed25519(&peer)) {
+    if peer.is_some_and(|peer| crate::protocol::PeerId::try_from(peer).is_err()) {
         return wrong("the ID after /p2p must be that of an Ed25519 key, which starts 12D3KooW");
     }
     Ok(NativeAddr { peer, addr })
-}
-
-/// The id of an Ed25519 key holds the key itself: an identity multihash of its protobuf
-/// (libp2p peer-ids specification).
-fn is_ed25519(peer: &PeerId) -> bool {
-    const IDENTITY: u64 = 0;
-    let hash = peer.as_ref();
-    hash.code() == IDENTITY
-        && libp2p::identity::PublicKey::try_decode_protobuf(hash.digest())
-            .is_ok_and(|key| key.key_type() == libp2p::identity::KeyType::Ed25519)
 }
 
 fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use libp2p::{Multiaddr, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
-    BehaviourEvent, Net,
+    BehaviourEvent, Net, SharedEvent,
     dht::{self, DhtEvent},
     scope::is_loopback,
-    streams,
+    streams::{self, ReadBeat},
 };
 use crate::{
     protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId},
@@ -100,7 +100,8 @@ impl Net {
             SwarmEvent::ConnectionEstablished {
                 peer_id, endpoint, ..
             } => {
-                if !self.scope.connected(peer_id, endpoint.get_remote_address()) {
+                let peer = protocol::PeerId::try_from(peer_id).ok()?;
+                if !self.scope.connected(peer, endpoint.get_remote_address()) {
                     self.confine();
                 }
                 None
@@ -110,49 +111,59 @@ impl Net {
                 num_established: 0,
                 ..
             } => {
-                self.scope.disconnected(&peer_id);
+                let peer = protocol::PeerId::try_from(peer_id).ok()?;
+                self.scope.disconnected(&peer);
                 None
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Shared(SharedEvent::Kademlia(event))) => {
                 let loopback = self.is_local();
                 let kademlia = self.swarm.behaviour_mut().kademlia()?;
                 let event = self.dht.translate(kademlia, event, loopback);
                 event.map(NetEvent::Dht)
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Shared(SharedEvent::Identify(event))) => {
+                self.identified(event)
+            }
             _ => None,
+        }
+    }
+
+    /// A beat, or the end of the stream of one that is none.
+    pub(super) fn translate_beat(&mut self, beat: ReadBeat) -> NetEvent {
+        let ReadBeat {
+            peer,
+            connection,
+            stream,
+            sequence,
+            body,
+        } = beat;
+        match read_beat(&body, sequence) {
+            Ok(beat) => {
+                // Natives and indexers take part in the DHT: identify asks where.
+                if sequence == 0 && beat.role != Role::Node {
+                    let shared = &mut self.swarm.behaviour_mut().shared;
+                    shared.want(peer.into(), connection);
+                }
+                NetEvent::Beat {
+                    from: peer,
+                    stream,
+                    sequence,
+                    beat: Box::new(beat),
+                }
+            }
+            Err(why) => {
+                let id = libp2p::PeerId::from(peer);
+                log::debug!("dropped the heartbeat stream of {id}: {why}");
+                self.close(peer, stream);
+                NetEvent::StreamClosed { peer, stream }
+            }
         }
     }
 
     fn translate_stream(&mut self, event: streams::Event) -> Option<NetEvent> {
         Some(match event {
-            streams::Event::Beat {
-                peer,
-                stream,
-                sequence,
-                body,
-            } => {
-                let from = protocol::PeerId::try_from(peer).ok()?;
-                match read_beat(&body, sequence) {
-                    Ok(beat) => {
-                        self.scope.heard(&peer, stream, sequence);
-                        NetEvent::Beat {
-                            from,
-                            stream,
-                            sequence,
-                            beat: Box::new(beat),
-                        }
-                    }
-                    Err(why) => {
-                        log::debug!("dropped the heartbeat stream of {peer}: {why}");
-                        self.close(from, stream);
-                        NetEvent::StreamClosed { peer: from, stream }
-                    }
-                }
-            }
             streams::Event::StreamClosed { peer, stream } => {
-                let peer = protocol::PeerId::try_from(peer).ok()?;
                 NetEvent::StreamClosed { peer, stream }
             }
             streams::Event::Ack {
@@ -160,36 +171,30 @@ impl Net {
                 sequence,
                 awaited,
                 body,
-            } => {
-                let peer = protocol::PeerId::try_from(server).ok()?;
-                match read_ack(&body, sequence, awaited) {
-                    Ok((asked, ack)) => {
-                        if asked {
-                            self.streams().answered(&server);
-                        }
-                        NetEvent::Ack {
-                            server: peer,
-                            asked,
-                            ack: Box::new(ack.ack),
-                            clock: ack.clock,
-                        }
+            } => match read_ack(&body, sequence, awaited) {
+                Ok((asked, ack)) => {
+                    if asked {
+                        self.streams().answered(&server);
                     }
-                    Err(why) => {
-                        log::debug!("dropped our heartbeat stream with {server}: {why}");
-                        self.drop_lease(peer);
-                        NetEvent::LeaseClosed { server: peer }
+                    NetEvent::Ack {
+                        server,
+                        asked,
+                        ack: Box::new(ack.ack),
+                        clock: ack.clock,
                     }
                 }
-            }
-            streams::Event::LeaseClosed { server } => NetEvent::LeaseClosed {
-                server: protocol::PeerId::try_from(server).ok()?,
+                Err(why) => {
+                    let id = libp2p::PeerId::from(server);
+                    log::debug!("dropped our heartbeat stream with {id}: {why}");
+                    self.drop_lease(server);
+                    NetEvent::LeaseClosed { server }
+                }
             },
-            streams::Event::GaveUp { server } => NetEvent::GaveUp {
-                server: protocol::PeerId::try_from(server).ok()?,
-            },
+            streams::Event::LeaseClosed { server } => NetEvent::LeaseClosed { server },
+            streams::Event::GaveUp { server } => NetEvent::GaveUp { server },
             streams::Event::Request { peer, id, body } => match decode_request(&body) {
                 Ok(request) => NetEvent::Request {
-                    from: protocol::PeerId::try_from(peer).ok()?,
+                    from: peer,
                     id,
                     request,
                 },
@@ -207,10 +212,7 @@ impl Net {
                     Err(why) => Err(why.to_string()),
                 },
             },
-            streams::Event::Probed { peer, alive } => NetEvent::Probed {
-                peer: protocol::PeerId::try_from(peer).ok()?,
-                alive,
-            },
+            streams::Event::Probed { peer, alive } => NetEvent::Probed { peer, alive },
         })
     }
 
@@ -229,7 +231,8 @@ impl Net {
                 .filter(|addr| may_be_routed(addr, loopback));
             dht::route(kademlia, own, &peer_id, usable);
         }
-        let suffices = self.natives.len() == 1 && self.natives.contains(&peer_id);
+        let peer = protocol::PeerId::try_from(peer_id).ok()?;
+        let suffices = self.natives.len() == 1 && self.natives.contains(&peer);
         self.addresses
             .observed(&info.observed_addr, peer_id, suffices);
         self.announce().then_some(NetEvent::Addresses)

@@ -23,6 +23,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::tcp::socket_addr;
+use crate::protocol;
 
 /// The numbers of [`Limits`].
 #[derive(Clone, Copy, Debug)]
@@ -89,23 +90,13 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// True if `peer` is an Ed25519 public key itself: an identity multihash of the 36 bytes of its protobuf form
-/// (libp2p peer id specification).
-pub(crate) fn is_ed25519(peer: &PeerId) -> bool {
-    const IDENTITY: u64 = 0;
-    const PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
-    let hash = peer.as_ref();
-    let digest = hash.digest();
-    hash.code() == IDENTITY && digest.len() == 36 && digest.starts_with(&PREFIX)
-}
-
 /// The behaviour. It talks to nobody: its handler is a dummy.
 pub(crate) struct Limits {
     config: LimitsConfig,
-    favoured: HashSet<PeerId>,
+    favoured: HashSet<protocol::PeerId>,
     established: usize,
     /// The connections of each peer, the oldest first.
-    per_peer: HashMap<PeerId, Vec<ConnectionId>>,
+    per_peer: HashMap<protocol::PeerId, Vec<ConnectionId>>,
     /// Those that a newer one of the same peer displaces.
     displaced: VecDeque<(PeerId, ConnectionId)>,
     pending: HashMap<ConnectionId, Option<IpAddr>>,
@@ -128,7 +119,7 @@ impl Limits {
 
     /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if as many
     /// peers as there are connections are favoured already.
-    pub(crate) fn favour(&mut self, peer: PeerId) -> bool {
+    pub(crate) fn favour(&mut self, peer: protocol::PeerId) -> bool {
         if self.favoured.contains(&peer) {
             return true;
         }
@@ -136,12 +127,12 @@ impl Limits {
     }
 
     /// Takes the favour back. The peer's connections stay.
-    pub(crate) fn unfavour(&mut self, peer: &PeerId) {
+    pub(crate) fn unfavour(&mut self, peer: &protocol::PeerId) {
         self.favoured.remove(peer);
     }
 
     /// Takes the favour back from all peers that are not to be kept.
-    pub(crate) fn retain_favoured(&mut self, keep: impl FnMut(&PeerId) -> bool) {
+    pub(crate) fn retain_favoured(&mut self, keep: impl FnMut(&protocol::PeerId) -> bool) {
         self.favoured.retain(keep);
     }
 
@@ -178,19 +169,18 @@ impl Limits {
         Ok(())
     }
 
-    fn check_inbound(&self, peer: &PeerId) -> Result<(), Refused> {
+    fn check_inbound(&self, peer: PeerId) -> Result<(), Refused> {
         self.check_outbound(peer)?;
+        let peer = ed25519(peer)?;
         let LimitsConfig { max, reserved, .. } = self.config;
-        if self.established + reserved >= max && !self.favoured.contains(peer) {
+        if self.established + reserved >= max && !self.favoured.contains(&peer) {
             return Err(Refused::Reserved { reserved });
         }
         Ok(())
     }
 
-    fn check_outbound(&self, peer: &PeerId) -> Result<(), Refused> {
-        if !is_ed25519(peer) {
-            return Err(Refused::Identity);
-        }
+    fn check_outbound(&self, peer: PeerId) -> Result<(), Refused> {
+        ed25519(peer)?;
         self.check_full()
     }
 
@@ -240,7 +230,7 @@ impl NetworkBehaviour for Limits {
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&connection_id);
-        self.judge(self.check_inbound(&peer), dummy::ConnectionHandler)
+        self.judge(self.check_inbound(peer), dummy::ConnectionHandler)
     }
 
     fn handle_pending_outbound_connection(
@@ -251,7 +241,7 @@ impl NetworkBehaviour for Limits {
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let verdict = match peer {
-            Some(peer) => self.check_outbound(&peer),
+            Some(peer) => self.check_outbound(peer),
             None => self.check_full(),
         };
         self.judge(verdict, Vec::new())
@@ -265,7 +255,7 @@ impl NetworkBehaviour for Limits {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.judge(self.check_outbound(&peer), dummy::ConnectionHandler)
+        self.judge(self.check_outbound(peer), dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -276,7 +266,9 @@ impl NetworkBehaviour for Limits {
                 ..
             }) => {
                 self.established += 1;
-                let connections = self.per_peer.entry(peer_id).or_default();
+                let Ok(peer) = ed25519(peer_id) else { return };
+                let connections = self.per_peer.entry(peer).or_default();
+                connections.reserve_exact(1);
                 connections.push(connection_id);
                 // After a power cut the old ones are dead and nobody has noticed: the newest counts.
                 if connections.len() > self.config.max_per_peer {
@@ -289,10 +281,11 @@ impl NetworkBehaviour for Limits {
                 ..
             }) => {
                 self.established = self.established.saturating_sub(1);
-                if let Some(connections) = self.per_peer.get_mut(&peer_id) {
+                let Ok(peer) = ed25519(peer_id) else { return };
+                if let Some(connections) = self.per_peer.get_mut(&peer) {
                     connections.retain(|open| *open != connection_id);
                     if connections.is_empty() {
-                        self.per_peer.remove(&peer_id);
+                        self.per_peer.remove(&peer);
                     }
                 }
             }
@@ -321,6 +314,10 @@ impl NetworkBehaviour for Limits {
             None => Poll::Pending,
         }
     }
+}
+
+fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
+    peer.try_into().map_err(|_| Refused::Identity)
 }
 
 /// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to itself.

@@ -8,6 +8,7 @@
 //! | [`tcp`], [`dns`], [`transport`] | connections |
 //! | [`limits`] | how many of them |
 //! | [`streams`] | heartbeat, directory and ping streams |
+//! | [`lazy`] | handlers only where they are used |
 //! | [`dht`], [`store`] | Kademlia |
 //! | [`addrs`] | which addresses are announced |
 //! | [`scope`] | to whom |
@@ -19,7 +20,7 @@ pub(crate) mod dht;
 pub(crate) mod dns;
 mod events;
 pub(crate) mod executor;
-mod fade;
+mod lazy;
 pub(crate) mod limits;
 mod scope;
 pub(crate) mod store;
@@ -30,14 +31,16 @@ pub(crate) mod transport;
 use std::{
     borrow::Cow,
     collections::HashSet,
+    future::poll_fn,
     io,
     num::NonZeroUsize,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, TransportError, identify,
+    Multiaddr, Swarm, TransportError, identify,
     identity::Keypair,
     pnet::PreSharedKey,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
@@ -46,7 +49,7 @@ use libp2p::{
 use self::{
     addrs::Addresses,
     dht::{Dht, Kademlia, SearchId},
-    fade::{Fade, Policy},
+    lazy::Lazy,
     limits::{Limits, LimitsConfig},
     scope::{Scope, is_loopback, offers_for},
     streams::Streams,
@@ -81,14 +84,21 @@ struct Behaviour {
     // First: it refuses a connection before the others allocate for it.
     limits: Limits,
     streams: Streams,
-    identify: Fade<identify::Behaviour>,
-    kademlia: Toggle<Fade<Kademlia>>,
+    shared: Lazy<Shared>,
+}
+
+/// What only takers-part in the DHT need, and those whom we dial.
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+struct Shared {
+    identify: identify::Behaviour,
+    kademlia: Toggle<Kademlia>,
 }
 
 impl Behaviour {
     /// Kademlia, if this role takes part in the DHT.
     fn kademlia(&mut self) -> Option<&mut Kademlia> {
-        self.kademlia.as_mut().map(Fade::inner)
+        self.shared.inner().kademlia.as_mut()
     }
 }
 
@@ -107,7 +117,7 @@ pub(crate) struct Net {
     dht: Dht,
     addresses: Addresses,
     announced: Vec<Multiaddr>,
-    natives: HashSet<PeerId>,
+    natives: HashSet<protocol::PeerId>,
     scope: Scope,
 }
 
@@ -122,19 +132,24 @@ impl Net {
         let own = key.public().to_peer_id();
         let serves = role != Role::Node;
         let connections = capacities.connections;
-        let identify = identify::Config::new("/oc/1.0.0".into(), key.public())
-            .with_agent_version(concat!("oc-discovery/", env!("CARGO_PKG_VERSION")).into())
+        let identify = identify::Config::new(streams::PROTOCOL_VERSION.into(), key.public())
+            .with_agent_version(streams::AGENT_VERSION.into())
             .with_interval(IDENTIFY_INTERVAL)
             .with_cache_size(0)
             .with_hide_listen_addrs(true)
             .with_push_listen_addr_updates(true);
         let behaviour = Behaviour {
             limits: Limits::new(LimitsConfig::new(connections, connections / RESERVED_SHARE)),
-            streams: Streams::new(serves),
-            identify: Fade::new(identify::Behaviour::new(identify), Policy::WhenIdle),
-            kademlia: serves
-                .then(|| Fade::new(dht::kademlia(own, capacities.dht_records), Policy::Never))
-                .into(),
+            streams: Streams::new(&key.public(), serves, dht::PROTOCOL),
+            shared: Lazy::new(
+                Shared {
+                    identify: identify::Behaviour::new(identify),
+                    kademlia: serves
+                        .then(|| dht::kademlia(own, capacities.dht_records))
+                        .into(),
+                },
+                serves.then_some(dht::PROTOCOL),
+            ),
         };
         let config = swarm::Config::with_executor(executor::spawn)
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -174,31 +189,28 @@ impl Net {
     /// A native of the configuration: what it observes counts, and its connections have slots kept.
     pub(crate) fn learn_native(&mut self, peer: protocol::PeerId) {
         if self.natives.len() < MAX_NATIVES {
-            self.natives.insert(peer.into());
+            self.natives.insert(peer);
             self.favour(peer, true);
         }
     }
 
     /// The natives of the configuration.
     pub(crate) fn natives(&self) -> Vec<protocol::PeerId> {
-        self.natives
-            .iter()
-            .filter_map(|peer| protocol::PeerId::try_from(*peer).ok())
-            .collect()
+        self.natives.iter().copied().collect()
     }
 
     /// Whether the peer is one of them.
     pub(crate) fn is_native(&self, peer: &protocol::PeerId) -> bool {
-        self.natives.contains(&(*peer).into())
+        self.natives.contains(peer)
     }
 
     /// Keeps a slot for the peer's connection, or no longer.
     pub(crate) fn favour(&mut self, peer: protocol::PeerId, favoured: bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
         if favoured {
-            limits.favour(peer.into());
-        } else if !self.natives.contains(&peer.into()) {
-            limits.unfavour(&peer.into());
+            limits.favour(peer);
+        } else if !self.natives.contains(&peer) {
+            limits.unfavour(&peer);
         }
     }
 
@@ -211,7 +223,7 @@ impl Net {
         record: Option<&[u8]>,
     ) {
         let addrs = multiaddrs(addrs);
-        self.streams().beat(server.into(), addrs, |sequence| {
+        self.streams().beat(server, addrs, |sequence| {
             encode_beat(sequence, beat, record)
         });
     }
@@ -225,14 +237,13 @@ impl Net {
             load: None,
             known: PeerList::new(),
         };
-        self.streams().give_up(server.into(), |sequence| {
-            encode_beat(sequence, &farewell, None)
-        });
+        self.streams()
+            .give_up(server, |sequence| encode_beat(sequence, &farewell, None));
     }
 
     /// Drops our heartbeat stream.
     pub(crate) fn drop_lease(&mut self, server: protocol::PeerId) {
-        self.streams().drop_lease(server.into());
+        self.streams().drop_lease(server);
     }
 
     /// Answers the beat with this sequence. `close` ends the stream after it.
@@ -246,20 +257,19 @@ impl Net {
         close: bool,
     ) {
         let body = encode_ack(sequence, &self.for_peer(peer, ack), Some(clock));
-        self.streams().ack(peer.into(), stream, body, true, close);
+        self.streams().ack(&peer, stream, &body, close);
     }
 
     /// Says something unasked on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack) {
-        let sequence = self.scope.last_heard(&peer.into(), stream);
-        let sequence = sequence.unwrap_or_default();
-        let body = encode_ack(sequence, &self.for_peer(peer, ack), None);
-        self.streams().ack(peer.into(), stream, body, false, false);
+        let ack = self.for_peer(peer, ack).into_owned();
+        self.streams()
+            .tell(&peer, stream, |sequence| encode_ack(sequence, &ack, None));
     }
 
     /// Closes a peer's heartbeat stream, after what was said on it.
     pub(crate) fn close(&mut self, peer: protocol::PeerId, stream: StreamId) {
-        self.streams().close(peer.into(), stream);
+        self.streams().close(peer, stream);
     }
 
     /// Makes a directory request; its end is a [`NetEvent::Response`] of this id.
@@ -272,7 +282,7 @@ impl Net {
     ) {
         let addrs = multiaddrs(addrs);
         self.streams()
-            .request(peer.into(), addrs, id, encode_request(request));
+            .request(peer, addrs, id, encode_request(request));
     }
 
     /// Answers a directory request.
@@ -290,7 +300,7 @@ impl Net {
     /// Pings a peer; its end is a [`NetEvent::Probed`].
     pub(crate) fn probe(&mut self, peer: protocol::PeerId, addrs: &Addrs) {
         let addrs = multiaddrs(addrs);
-        self.streams().probe(peer.into(), addrs);
+        self.streams().probe(peer, addrs);
     }
 
     /// Searches the DHT. `None`: this role takes no part in it.
@@ -343,9 +353,8 @@ impl Net {
     /// Favours only the natives and those that `keeps` says.
     pub(crate) fn favour_only(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
         let natives = &self.natives;
-        self.swarm.behaviour_mut().limits.retain_favoured(|peer| {
-            natives.contains(peer) || protocol::PeerId::try_from(*peer).is_ok_and(|id| keeps(&id))
-        });
+        let limits = &mut self.swarm.behaviour_mut().limits;
+        limits.retain_favoured(|peer| natives.contains(peer) || keeps(peer));
     }
 
     /// Lets records that have run out go.
@@ -384,10 +393,17 @@ impl Net {
 
     /// The next event. Cancel-safe.
     pub(crate) async fn next_event(&mut self) -> NetEvent {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
         loop {
-            let event = self.swarm.select_next_some().await;
-            if let Some(event) = self.translate(event) {
-                return event;
+            if let Poll::Ready(beat) = self.streams().poll_beat(cx) {
+                return Poll::Ready(self.translate_beat(beat));
+            }
+            let event = ready!(self.swarm.poll_next_unpin(cx));
+            if let Some(event) = event.and_then(|event| self.translate(event)) {
+                return Poll::Ready(event);
             }
         }
     }
@@ -409,6 +425,7 @@ impl Net {
             self.swarm.add_external_address(new.clone());
         }
         self.announced = now;
+        self.swarm.behaviour().streams.announce(&self.announced);
         self.confine();
         true
     }
@@ -433,7 +450,7 @@ impl Net {
             return Cow::Borrowed(ack);
         }
         Cow::Owned(Ack {
-            offers: offers_for(self.scope.is_near(&peer.into()), &ack.offers),
+            offers: offers_for(self.scope.is_near(&peer), &ack.offers),
             ..ack.clone()
         })
     }

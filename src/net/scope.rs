@@ -5,35 +5,23 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use crate::{
-    protocol::{Addrs, Offers, StreamId},
+    protocol::{Addrs, Offers, PeerId},
     wire,
 };
 
-/// What is remembered of a connected peer.
-#[derive(Debug)]
-struct Contact {
-    near: bool,
-    /// The last beat it sent.
-    heard: (StreamId, u64),
-}
-
-/// The connected peers.
+/// The connected peers, and whether each is near.
 #[derive(Debug, Default)]
-pub(super) struct Scope(HashMap<PeerId, Contact>);
+pub(super) struct Scope(HashMap<PeerId, bool>);
 
 impl Scope {
     /// A connection with the peer was made; `remote` is its end. Returns whether the peer is near.
     pub(super) fn connected(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
-        let near = is_loopback(remote) || is_of_this_host(remote);
-        let contact = self.0.entry(peer).or_insert(Contact {
-            near,
-            heard: Default::default(),
-        });
-        contact.near |= near;
-        contact.near
+        let near = self.0.entry(peer).or_default();
+        *near |= is_loopback(remote) || is_of_this_host(remote);
+        *near
     }
 
     /// The last connection with the peer is gone.
@@ -43,25 +31,12 @@ impl Scope {
 
     /// The peer is on this host.
     pub(super) fn is_near(&self, peer: &PeerId) -> bool {
-        self.0.get(peer).is_some_and(|contact| contact.near)
+        self.0.get(peer).copied().unwrap_or_default()
     }
 
     /// All connected peers are on this host.
     pub(super) fn is_local(&self) -> bool {
-        self.0.values().all(|contact| contact.near)
-    }
-
-    /// The peer sent a beat.
-    pub(super) fn heard(&mut self, peer: &PeerId, stream: StreamId, sequence: u64) {
-        if let Some(contact) = self.0.get_mut(peer) {
-            contact.heard = (stream, sequence);
-        }
-    }
-
-    /// The sequence of the last beat on the peer's stream.
-    pub(super) fn last_heard(&self, peer: &PeerId, stream: StreamId) -> Option<u64> {
-        let (newest, sequence) = self.0.get(peer)?.heard;
-        (newest == stream).then_some(sequence)
+        self.0.values().all(|near| *near)
     }
 }
 
@@ -134,7 +109,8 @@ mod tests {
 
     #[test]
     fn who_came_over_loopback_once_is_near_until_its_last_connection_is_gone() {
-        let (mut scope, near, far) = (Scope::default(), PeerId::random(), PeerId::random());
+        let mut scope = Scope::default();
+        let [near, far] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
         assert!(scope.connected(near, &addr("/ip4/127.0.0.1/tcp/1")));
         assert!(scope.connected(near, &addr("/ip4/192.0.2.1/tcp/1")));
         assert!(scope.is_near(&near) && scope.is_local());
@@ -144,16 +120,6 @@ mod tests {
         scope.disconnected(&near);
         assert!(scope.is_local() && !scope.is_near(&near));
         assert!(scope.0.is_empty());
-    }
-
-    #[test]
-    fn the_last_beat_is_that_of_the_newest_stream() {
-        let (mut scope, peer) = (Scope::default(), PeerId::random());
-        scope.connected(peer, &addr("/ip4/127.0.0.1/tcp/1"));
-        scope.heard(&peer, StreamId(4), 7);
-        scope.heard(&peer, StreamId(5), 0);
-        assert_eq!(scope.last_heard(&peer, StreamId(5)), Some(0));
-        assert_eq!(scope.last_heard(&peer, StreamId(4)), None);
     }
 
     #[test]

@@ -74,15 +74,21 @@ pub fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Fram
 
 /// The frame of a body that one of this module's encoders made, in one piece for one write.
 pub fn frame(body: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(MAX_HEADER + body.len());
+    let mut frame = Vec::new();
+    append(&mut frame, body);
+    frame
+}
+
+/// Appends the [`frame`] of a body.
+pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
+    frames.reserve_exact(MAX_HEADER + body.len());
     let mut left = body.len();
     while left >= 0x80 {
-        frame.push((left & 0x7f) as u8 | 0x80);
+        frames.push((left & 0x7f) as u8 | 0x80);
         left >>= 7;
     }
-    frame.push(left as u8);
-    frame.extend_from_slice(body);
-    frame
+    frames.push(left as u8);
+    frames.extend_from_slice(body);
 }
 
 /// Reads one frame and returns its body. Reads not a byte past it.

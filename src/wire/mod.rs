@@ -251,6 +251,9 @@ pub fn to_name(text: &str) -> Option<Name> {
 /// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36 bytes with the
 /// protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids specification).
 const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+/// The multihash's code in it, and what stands before the key in the hash itself.
+const IDENTITY: u8 = ED25519_PREFIX[0];
+const KEY_PREFIX: &[u8] = ED25519_PREFIX.split_at(2).1;
 /// Bytes of the binary peer id of an Ed25519 key.
 const PEER_ID_LEN: usize = ED25519_PREFIX.len() + 32;
 
@@ -293,7 +296,13 @@ impl TryFrom<libp2p::PeerId> for PeerId {
     type Error = NotEd25519;
 
     fn try_from(peer: libp2p::PeerId) -> Result<Self, NotEd25519> {
-        peer_from_bytes(&peer.to_bytes()).ok_or(NotEd25519(peer))
+        let hash = peer.as_ref();
+        (hash.code() == u64::from(IDENTITY))
+            .then(|| hash.digest().strip_prefix(KEY_PREFIX))
+            .flatten()
+            .and_then(|key| key.try_into().ok())
+            .map(PeerId::from_bytes)
+            .ok_or(NotEd25519(peer))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr,
     core::{Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, THandler,
@@ -13,9 +13,10 @@ use libp2p::{
 };
 
 use super::{
-    Event, Owed, Streams,
+    Event, Inbound, Owed, Streams,
     handler::{Command, Handler, Happened},
 };
+use crate::protocol::PeerId;
 
 impl Streams {
     fn take_waiting(&mut self, peer: &PeerId) -> Vec<Command> {
@@ -27,7 +28,9 @@ impl Streams {
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.connections.entry(peer).or_default().push(connection);
+        let contact = self.contacts.entry(peer).or_default();
+        contact.connections.reserve_exact(1);
+        contact.connections.push(connection);
         self.dials.remove(&peer);
         for command in self.take_waiting(&peer) {
             self.send(peer, connection, command);
@@ -35,10 +38,16 @@ impl Streams {
     }
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
-        if let Some(all) = self.connections.get_mut(&peer) {
-            all.retain(|open| *open != connection);
-            if all.is_empty() {
-                self.connections.remove(&peer);
+        if let Some(contact) = self.contacts.get_mut(&peer) {
+            contact.connections.retain(|open| *open != connection);
+            let lost = contact
+                .lease
+                .take_if(|lease| lease.connection == connection);
+            if contact.connections.is_empty() {
+                self.contacts.remove(&peer);
+            }
+            if let Some(Inbound { stream, .. }) = lost {
+                self.happened(Event::StreamClosed { peer, stream });
             }
         }
         if self
@@ -48,12 +57,6 @@ impl Streams {
         {
             self.outbound.remove(&peer);
             self.happened(Event::LeaseClosed { server: peer });
-        }
-        if let Some(&(stream, on)) = self.inbound.get(&peer)
-            && on == connection
-        {
-            self.inbound.remove(&peer);
-            self.happened(Event::StreamClosed { peer, stream });
         }
         while let Some(at) = self.leaving.iter().position(|(_, on, _)| *on == connection) {
             let (server, ..) = self.leaving.swap_remove(at);
@@ -84,23 +87,25 @@ impl NetworkBehaviour for Streams {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
+        connection: ConnectionId,
+        peer: libp2p::PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.serves))
+        let peer = PeerId::try_from(peer).map_err(ConnectionDenied::new)?;
+        Ok(Handler::new(&self.shared, peer, connection, Some(remote)))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
+        connection: ConnectionId,
+        peer: libp2p::PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.serves))
+        let peer = PeerId::try_from(peer).map_err(ConnectionDenied::new)?;
+        Ok(Handler::new(&self.shared, peer, connection, None))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -109,51 +114,46 @@ impl NetworkBehaviour for Streams {
                 peer_id,
                 connection_id,
                 ..
-            }) => self.connected(peer_id, connection_id),
+            }) => {
+                if let Ok(peer) = PeerId::try_from(peer_id) {
+                    self.connected(peer, connection_id);
+                }
+            }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
                 connection_id,
                 ..
-            }) => self.disconnected(peer_id, connection_id),
+            }) => {
+                if let Ok(peer) = PeerId::try_from(peer_id) {
+                    self.disconnected(peer, connection_id);
+                }
+            }
             FromSwarm::DialFailure(DialFailure {
                 peer_id: Some(peer),
                 error,
                 connection_id,
-            }) => self.dial_failed(peer, connection_id, error),
+            }) => {
+                if let Ok(peer) = PeerId::try_from(peer) {
+                    self.dial_failed(peer, connection_id, error);
+                }
+            }
             _ => {}
         }
     }
 
     fn on_connection_handler_event(
         &mut self,
-        peer: PeerId,
+        peer: libp2p::PeerId,
         connection: ConnectionId,
         happened: THandlerOutEvent<Self>,
     ) {
+        let Ok(peer) = PeerId::try_from(peer) else {
+            return;
+        };
         let event = match happened {
-            Happened::Beat {
-                stream,
-                sequence,
-                body,
-            } => {
-                let newest = self.inbound.entry(peer).or_insert((stream, connection));
-                if newest.0 <= stream {
-                    *newest = (stream, connection);
-                }
-                Event::Beat {
-                    peer,
-                    stream,
-                    sequence,
-                    body,
-                }
-            }
             Happened::StreamClosed { stream } => {
-                if self
-                    .inbound
-                    .get(&peer)
-                    .is_some_and(|(newest, _)| *newest == stream)
-                {
-                    self.inbound.remove(&peer);
+                if let Some(contact) = self.contacts.get_mut(&peer) {
+                    contact.lease.take_if(|lease| lease.stream == stream);
                 }
                 Event::StreamClosed { peer, stream }
             }

@@ -76,6 +76,6 @@ pub(crate) async fn pong(mut io: Stream) -> io::Result<()> {
     }
 }
 
-fn too_late<T>() -> io::Result<T> {
+pub(super) fn too_late<T>() -> io::Result<T> {
     Err(io::ErrorKind::TimedOut.into())
 }

@@ -1,10 +1,10 @@
-//! One small handler for everything that is ours on a connection: heartbeat, directory, ping.
+//! One small handler for everything that is ours on a connection: heartbeat, directory, ping, and who we are.
 //!
-//! One handler instead of three, because a connection pays for each: libp2p-swarm asks every handler for its protocols at each poll
-//! and holds its bytes several times. What a connection does not use takes a pointer.
+//! One handler instead of four, because a connection pays for each: libp2p-swarm asks every handler for its protocols at each poll
+//! and holds its bytes several times, which is why the handler itself is a pointer. What a connection does not use takes little.
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces the older), [`MAX_EXCHANGES`]
-//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_PONGS`] streams of pings. Whoever opens more streams than
+//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_TOLD`] on which it is told something. Whoever opens more streams than
 //! Yamux allows loses the connection, and with it the lease: that is why our own requests wait for each other.
 
 use std::{
@@ -19,10 +19,10 @@ use std::{
 };
 
 use libp2p::{
-    Stream, StreamProtocol,
+    Multiaddr, Stream, StreamProtocol,
     core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo},
     swarm::{
-        ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol,
+        ConnectionHandler, ConnectionHandlerEvent, ConnectionId, SubstreamProtocol,
         handler::{
             ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
         },
@@ -30,21 +30,24 @@ use libp2p::{
 };
 
 use super::{
+    Shared,
+    card::{self, IDENTIFY},
     exchange,
-    heartbeat::{Inbound, Outbound},
+    heartbeat::{Inbound, Origin, Outbound},
 };
-use crate::protocol::{RequestId, StreamId};
+use crate::protocol::{PeerId, RequestId, StreamId};
 
-const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
-const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
-const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
+pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
+pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
+pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
 /// Requests of ours that are open at once; the others wait. Fewer than a peer takes, so that one that is just ending does no harm.
 const MAX_REQUESTS: usize = 4;
-/// Streams of pings that a peer may have open at once (libp2p ping specification); the oldest gives way.
-const MAX_PONGS: usize = 2;
+/// Streams that a peer may have open at once to be told pongs (libp2p's ping specification: two), or who we are; of more, the
+/// oldest gives way.
+const MAX_TOLD: usize = 3;
 
 /// What the behaviour asks of a connection.
 #[derive(Debug)]
@@ -58,13 +61,6 @@ pub(crate) enum Command {
     },
     /// Drop our heartbeat stream without a word.
     DropLease,
-    /// Send an ack on the peer's heartbeat stream, and maybe close it then.
-    Ack {
-        stream: StreamId,
-        body: Vec<u8>,
-        asked: bool,
-        close: bool,
-    },
     /// Close the peer's heartbeat stream once everything is written.
     Close { stream: StreamId },
     /// Make a directory request.
@@ -78,12 +74,6 @@ pub(crate) enum Command {
 /// What a connection tells the behaviour.
 #[derive(Debug)]
 pub(crate) enum Happened {
-    /// A beat; its sequence must be `sequence`.
-    Beat {
-        stream: StreamId,
-        sequence: u64,
-        body: Vec<u8>,
-    },
     /// The peer's heartbeat stream is over.
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
@@ -119,16 +109,49 @@ pub(crate) enum Purpose {
 }
 
 /// Our streams on one connection.
-pub(crate) struct Handler {
-    /// Natives and indexers take beats and requests; nodes only pings.
-    serves: bool,
+pub(crate) struct Handler(Box<State>);
+
+impl Handler {
+    /// A connection with `peer`, who dialled us from `remote`; `None` if we dialled.
+    pub(crate) fn new(
+        shared: &Shared,
+        peer: PeerId,
+        connection: ConnectionId,
+        remote: Option<&Multiaddr>,
+    ) -> Self {
+        Self(Box::new(State {
+            shared: shared.clone(),
+            peer,
+            connection,
+            remote: remote.cloned(),
+            inbound: None,
+            outbound: None,
+            opening: false,
+            first_beat: None,
+            told: Vec::new(),
+            tasks: Vec::new(),
+            unanswered: Vec::new(),
+            theirs: 0,
+            ours: 0,
+            to_open: VecDeque::new(),
+            closed: Vec::new(),
+            leases_closed: Vec::new(),
+        }))
+    }
+}
+
+struct State {
+    shared: Shared,
+    peer: PeerId,
+    connection: ConnectionId,
+    remote: Option<Multiaddr>,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
     /// A heartbeat stream is being opened.
     opening: bool,
     /// Its lease and first beat; `None` if it is no longer wanted.
     first_beat: Option<(u64, Vec<u8>)>,
-    pongs: Vec<Task>,
+    told: Vec<Task>,
     tasks: Vec<Task>,
     unanswered: Vec<(RequestId, Stream)>,
     /// Exchanges of the peer, from its stream to our response.
@@ -140,22 +163,41 @@ pub(crate) struct Handler {
     leases_closed: Vec<u64>,
 }
 
-impl Handler {
-    pub(crate) fn new(serves: bool) -> Self {
-        Self {
-            serves,
-            inbound: None,
-            outbound: None,
-            opening: false,
-            first_beat: None,
-            pongs: Vec::new(),
-            tasks: Vec::new(),
-            unanswered: Vec::new(),
-            theirs: 0,
-            ours: 0,
-            to_open: VecDeque::new(),
-            closed: Vec::new(),
-            leases_closed: Vec::new(),
+impl State {
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Beat {
+                lease,
+                body,
+                first,
+                last,
+            } => self.on_beat(lease, body, first, last),
+            Command::DropLease => {
+                self.outbound = None;
+                self.first_beat = None;
+            }
+            Command::Close { stream } => {
+                if let Some(inbound) = &mut self.inbound
+                    && inbound.stream() == stream
+                {
+                    inbound.close();
+                }
+            }
+            Command::Request { id, body } => {
+                self.to_open.push_back(Purpose::Request(id, body));
+            }
+            Command::Respond { id, body } => self.respond(id, body),
+            Command::Probe => self.to_open.push_back(Purpose::Probe),
+        }
+    }
+
+    fn respond(&mut self, id: RequestId, body: Vec<u8>) {
+        let waiting = self.unanswered.iter().position(|(asked, _)| *asked == id);
+        if let Some(at) = waiting {
+            let (_, io) = self.unanswered.swap_remove(at);
+            self.tasks.push(Box::pin(async move {
+                exchange::respond(io, body).await.map(|()| Done::Answered)
+            }));
         }
     }
 
@@ -183,36 +225,29 @@ impl Handler {
         self.leases_closed.extend(open.into_iter().chain(opening));
     }
 
-    fn on_ack(&mut self, stream: StreamId, body: &[u8], asked: bool, close: bool) {
-        let Some(inbound) = self
-            .inbound
-            .as_mut()
-            .filter(|inbound| inbound.stream == stream)
-        else {
-            return;
-        };
-        if inbound.ack(body, asked).is_err() {
-            self.inbound = None;
-            self.closed.push(stream);
-        } else if close {
-            inbound.close();
-        }
-    }
-
     fn accept(&mut self, protocol: &StreamProtocol, mut io: Stream) {
         if *protocol == PING {
             // Who only pings holds no connection.
             io.ignore_for_keep_alive();
-            if self.pongs.len() == MAX_PONGS {
-                drop(self.pongs.remove(0));
-            }
-            self.pongs.push(Box::pin(async {
+            self.tell(Box::pin(async {
                 exchange::pong(io).await.map(|()| Done::Answered)
             }));
+        } else if *protocol == IDENTIFY {
+            io.ignore_for_keep_alive();
+            let card = self.shared.card.clone();
+            let remote = self.remote.clone().unwrap_or_else(Multiaddr::empty);
+            self.tell(Box::pin(async {
+                card::show(io, card, remote).await.map(|()| Done::Answered)
+            }));
         } else if *protocol == HEARTBEAT {
-            let newer = Box::new(Inbound::new(io, StreamId(next_number())));
-            if let Some(older) = self.inbound.replace(newer) {
-                self.closed.push(older.stream);
+            let origin = Origin {
+                peer: self.peer,
+                connection: self.connection,
+                stream: StreamId(next_number()),
+            };
+            let newer = Inbound::new(io, origin, self.shared.arrivals.clone());
+            if let Some(older) = self.inbound.replace(Box::new(newer)) {
+                self.closed.push(older.stream());
             }
         } else if self.theirs < MAX_EXCHANGES {
             self.theirs += 1;
@@ -221,6 +256,13 @@ impl Handler {
                 Ok(Done::Asked(io, body))
             }));
         }
+    }
+
+    fn tell(&mut self, task: Task) {
+        if self.told.len() == MAX_TOLD {
+            drop(self.told.remove(0));
+        }
+        self.told.push(task);
     }
 
     fn opened(&mut self, io: Stream, purpose: Purpose) {
@@ -278,20 +320,11 @@ impl Handler {
             return Some(Happened::LeaseClosed { lease });
         }
         if let Some(inbound) = &mut self.inbound
-            && let Poll::Ready(beat) = inbound.poll(cx)
+            && inbound.poll(cx).is_ready()
         {
-            let stream = inbound.stream;
-            return Some(match beat {
-                Ok((sequence, body)) => Happened::Beat {
-                    stream,
-                    sequence,
-                    body,
-                },
-                Err(_) => {
-                    self.inbound = None;
-                    Happened::StreamClosed { stream }
-                }
-            });
+            let stream = inbound.stream();
+            self.inbound = None;
+            return Some(Happened::StreamClosed { stream });
         }
         if let Some(outbound) = &mut self.outbound
             && let Poll::Ready(ack) = outbound.poll(cx)
@@ -309,7 +342,7 @@ impl Handler {
     }
 
     fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
-        self.pongs
+        self.told
             .retain_mut(|task| task.as_mut().poll(cx).is_pending());
         let mut at = 0;
         while let Some(task) = self.tasks.get_mut(at) {
@@ -333,8 +366,10 @@ impl Handler {
                 Ok(Done::Answered) | Err(_) => self.theirs -= 1,
             }
         }
-        if self.tasks.is_empty() && self.tasks.capacity() > 0 {
-            self.tasks = Vec::new();
+        for tasks in [&mut self.tasks, &mut self.told] {
+            if tasks.is_empty() && tasks.capacity() > 0 {
+                *tasks = Vec::new();
+            }
         }
         None
     }
@@ -349,16 +384,22 @@ fn next_number() -> u64 {
 /// The protocols that we take streams of.
 pub(crate) struct Ours {
     serves: bool,
+    identifies: bool,
 }
 
 impl UpgradeInfo for Ours {
     type Info = StreamProtocol;
-    type InfoIter = std::iter::Take<array::IntoIter<StreamProtocol, 3>>;
+    type InfoIter = std::iter::Flatten<array::IntoIter<Option<StreamProtocol>, 4>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        [PING, HEARTBEAT, DIRECTORY]
-            .into_iter()
-            .take(if self.serves { 3 } else { 1 })
+        [
+            Some(PING),
+            self.serves.then_some(HEARTBEAT),
+            self.serves.then_some(DIRECTORY),
+            self.identifies.then_some(IDENTIFY),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -383,70 +424,32 @@ impl ConnectionHandler for Handler {
     fn listen_protocol(&self) -> SubstreamProtocol<Ours> {
         SubstreamProtocol::new(
             Ours {
-                serves: self.serves,
+                serves: self.0.shared.serves,
+                identifies: self.0.remote.is_some(),
             },
             (),
         )
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.inbound.is_some()
-            || self.outbound.is_some()
-            || self.first_beat.is_some()
-            || !self.tasks.is_empty()
-            || !self.unanswered.is_empty()
-            || !self.to_open.is_empty()
+        let state = &self.0;
+        state.inbound.is_some()
+            || state.outbound.is_some()
+            || state.first_beat.is_some()
+            || !state.tasks.is_empty()
+            || !state.unanswered.is_empty()
+            || !state.to_open.is_empty()
     }
 
     fn on_behaviour_event(&mut self, command: Command) {
-        match command {
-            Command::Beat {
-                lease,
-                body,
-                first,
-                last,
-            } => self.on_beat(lease, body, first, last),
-            Command::DropLease => {
-                self.outbound = None;
-                self.first_beat = None;
-            }
-            Command::Ack {
-                stream,
-                body,
-                asked,
-                close,
-            } => self.on_ack(stream, &body, asked, close),
-            Command::Close { stream } => {
-                if let Some(inbound) = &mut self.inbound
-                    && inbound.stream == stream
-                {
-                    inbound.close();
-                }
-            }
-            Command::Request { id, body } => {
-                self.to_open.push_back(Purpose::Request(id, body));
-            }
-            Command::Respond { id, body } => {
-                if let Some(at) = self
-                    .unanswered
-                    .iter()
-                    .position(|(waiting, _)| *waiting == id)
-                {
-                    let (_, io) = self.unanswered.swap_remove(at);
-                    self.tasks.push(Box::pin(async move {
-                        exchange::respond(io, body).await.map(|()| Done::Answered)
-                    }));
-                }
-            }
-            Command::Probe => self.to_open.push_back(Purpose::Probe),
-        }
+        self.0.on_command(command);
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Happened>> {
-        if let Some(purpose) = self.next_to_open() {
+        if let Some(purpose) = self.0.next_to_open() {
             let protocol = match purpose {
                 Purpose::Lease => HEARTBEAT,
                 Purpose::Request(..) => DIRECTORY,
@@ -456,7 +459,8 @@ impl ConnectionHandler for Handler {
                 protocol: SubstreamProtocol::new(ReadyUpgrade::new(protocol), purpose),
             });
         }
-        match self.poll_heartbeats(cx).or_else(|| self.poll_tasks(cx)) {
+        let state = &mut *self.0;
+        match state.poll_heartbeats(cx).or_else(|| state.poll_tasks(cx)) {
             Some(happened) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(happened)),
             None => Poll::Pending,
         }
@@ -471,16 +475,16 @@ impl ConnectionHandler for Handler {
                 protocol, ..
             }) => {
                 let (protocol, io) = protocol;
-                self.accept(&protocol, io);
+                self.0.accept(&protocol, io);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol,
                 info,
             }) => {
-                self.opened(protocol, info);
+                self.0.opened(protocol, info);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                self.not_opened(info, io::Error::other(error.to_string()));
+                self.0.not_opened(info, io::Error::other(error.to_string()));
             }
             _ => {}
         }

@@ -15,9 +15,13 @@ use std::{
 
 use futures_timer::Delay;
 use futures_util::{AsyncRead, AsyncWrite};
-use libp2p::Stream;
+use libp2p::{Stream, swarm::ConnectionId};
 
-use crate::{protocol::StreamId, wire::frame};
+use super::post::{Arrivals, Arrived, Mail, Outbox};
+use crate::{
+    protocol::{PeerId, StreamId},
+    wire::frame,
+};
 
 /// Bytes that may wait for a peer to read them: two of the largest frames.
 pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
@@ -57,14 +61,19 @@ impl Frames {
         }
     }
 
-    fn send(&mut self, body: &[u8]) -> io::Result<()> {
-        if self.out.len() + body.len() + frame::MAX_HEADER > MAX_QUEUED {
+    /// Lets frames wait to be written.
+    fn send(&mut self, frames: Vec<u8>) -> io::Result<()> {
+        if self.out.len() + frames.len() > MAX_QUEUED {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the peer does not read",
             ));
         }
-        self.out.extend(frame::frame(body));
+        if self.out.is_empty() {
+            self.out = frames;
+        } else {
+            self.out.extend_from_slice(&frames);
+        }
         Ok(())
     }
 
@@ -100,45 +109,47 @@ impl Frames {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
-        loop {
-            if let Some(body) = self.take_frame()? {
-                return Poll::Ready(Ok(body));
-            }
-            ready!(self.poll_read(cx))?;
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let n = ready!(Pin::new(&mut self.io).poll_read(cx, scratch))?;
-            match scratch.get(..n) {
-                Some(got) if n > 0 => self.part.extend_from_slice(got),
-                _ => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            loop {
+                if let Some((body, used)) = first_frame(&self.part)? {
+                    self.part.drain(..used);
+                    self.part.shrink_to_fit();
+                    return Poll::Ready(Ok(body));
+                }
+                let n = ready!(Pin::new(&mut self.io).poll_read(cx, scratch))?;
+                let Some(got) = scratch.get(..n).filter(|got| !got.is_empty()) else {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                };
+                // Nearly always what comes is one whole frame, which needs no buffer.
+                if self.part.is_empty()
+                    && let Some((body, used)) = first_frame(got)?
+                {
+                    self.part
+                        .extend_from_slice(got.get(used..).unwrap_or_default());
+                    return Poll::Ready(Ok(body));
+                }
+                self.part.extend_from_slice(got);
             }
-            Poll::Ready(Ok(()))
         })
     }
+}
 
-    fn take_frame(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let Some((header, body)) = frame::header(&self.part, frame::MAX_FRAME).map_err(invalid)?
-        else {
-            return Ok(None);
-        };
-        let Some(whole) = self.part.get(header..header + body).map(<[u8]>::to_vec) else {
-            return Ok(None);
-        };
-        self.part.drain(..header + body);
-        self.part.shrink_to_fit();
-        Ok(Some(whole))
-    }
+/// The body of the frame at the start of `bytes` and how many of them it takes, if all of it is there.
+fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
+    Ok(
+        frame::header(bytes, frame::MAX_FRAME)?.and_then(|(header, body)| {
+            let end = header + body;
+            Some((bytes.get(header..end)?.to_vec(), end))
+        }),
+    )
 }
 
 /// The end that grants the lease: one beat, one ack, then the next beat.
 pub(crate) struct Inbound {
     frames: Frames,
-    /// Names the stream.
-    pub(crate) stream: StreamId,
+    origin: Origin,
+    arrivals: Arrivals,
+    outbox: Outbox,
     /// Until when the first beat has to come.
     first: Option<Box<Delay>>,
     beats: u64,
@@ -146,11 +157,21 @@ pub(crate) struct Inbound {
     closing: bool,
 }
 
+/// Whose stream it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) stream: StreamId,
+}
+
 impl Inbound {
-    pub(crate) fn new(io: Stream, stream: StreamId) -> Self {
+    pub(crate) fn new(io: Stream, origin: Origin, arrivals: Arrivals) -> Self {
         Self {
             frames: Frames::new(io),
-            stream,
+            origin,
+            arrivals,
+            outbox: Outbox::default(),
             first: Some(Box::new(Delay::new(FIRST_BEAT_TIMEOUT))),
             beats: 0,
             answering: false,
@@ -158,10 +179,9 @@ impl Inbound {
         }
     }
 
-    /// Writes an ack, asked for or not; the next beat is read once the asked one is out.
-    pub(crate) fn ack(&mut self, body: &[u8], asked: bool) -> io::Result<()> {
-        self.answering &= !asked;
-        self.frames.send(body)
+    /// Names the stream.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.origin.stream
     }
 
     /// Ends the stream once everything is written.
@@ -169,23 +189,65 @@ impl Inbound {
         self.closing = true;
     }
 
-    /// The next beat and the sequence that it must have; an error when the stream is over.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(u64, Vec<u8>)>> {
-        ready!(self.frames.poll_write(cx))?;
+    /// Takes beats in and writes acks; ready with the reason when the stream is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.poll_both(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(io::ErrorKind::TimedOut.into()),
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    /// Ready when the first beat has not come in time.
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let Mail {
+            bytes,
+            answers,
+            closes,
+            overflows,
+        } = self.outbox.take(cx);
+        self.answering &= !answers;
+        self.closing |= closes;
+        if overflows {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.frames.send(bytes)?;
+        if self.frames.poll_write(cx)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
         if self.closing {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if !self.answering
-            && let Poll::Ready(body) = self.frames.poll_frame(cx)
+            && let Poll::Ready(body) = self.frames.poll_frame(cx)?
         {
-            let sequence = self.beats;
-            self.beats = self.beats.wrapping_add(1);
-            self.answering = true;
-            self.first = None;
-            return Poll::Ready(Ok((sequence, body?)));
+            self.arrived(body)?;
         }
-        ready!(poll_limit(&mut self.first, cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Ok(poll_limit(&mut self.first, cx))
+    }
+
+    fn arrived(&mut self, body: Vec<u8>) -> io::Result<()> {
+        let Origin {
+            peer,
+            connection,
+            stream,
+        } = self.origin;
+        let beat = Arrived {
+            peer,
+            connection,
+            stream,
+            sequence: self.beats,
+            body,
+            outbox: self.outbox.clone(),
+        };
+        self.beats = self.beats.wrapping_add(1);
+        self.answering = true;
+        self.first = None;
+        if self.arrivals.push(beat) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::ResourceBusy.into())
+        }
     }
 }
 
@@ -212,7 +274,7 @@ impl Outbound {
         if last {
             self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
         }
-        self.frames.send(body)
+        self.frames.send(frame::frame(body))
     }
 
     /// The next ack; an error when the stream is over.

@@ -1,4 +1,4 @@
-//! Our own streams as a libp2p behaviour: heartbeat, directory, ping.
+//! Our own streams as a libp2p behaviour: heartbeat, directory, ping, and the answer to who asks who we are.
 //!
 //! It knows who is connected, dials who is not, and numbers beats; everything else happens in the connections' [`handler`]s and
 //! above. Frames pass through as bytes.
@@ -8,40 +8,52 @@
 //! an older stream touches nothing. At most [`MAX_WAITING`] commands wait for a connection.
 
 mod behaviour;
+mod card;
 mod exchange;
 mod handler;
 mod heartbeat;
+mod post;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     io,
-    task::Waker,
+    task::{Context, Poll, Waker, ready},
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, StreamProtocol,
+    identity::PublicKey,
     swarm::{
         ConnectionId, NotifyHandler, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 
-use self::handler::Command;
-use crate::protocol::{RequestId, StreamId};
+pub(crate) use self::card::{AGENT_VERSION, PROTOCOL_VERSION};
+use self::{
+    card::{Card, IDENTIFY},
+    handler::{Command, DIRECTORY, HEARTBEAT, PING},
+    post::{Arrivals, Arrived, Outbox},
+};
+use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
 
-/// What happened on our streams.
+/// A beat that came.
+#[derive(Debug)]
+pub(crate) struct ReadBeat {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) stream: StreamId,
+    /// What the beat's sequence must be.
+    pub(crate) sequence: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What else happened on our streams.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The peer beat; the beat's sequence must be `sequence`.
-    Beat {
-        peer: PeerId,
-        stream: StreamId,
-        sequence: u64,
-        body: Vec<u8>,
-    },
     /// The peer's heartbeat stream is over.
     StreamClosed { peer: PeerId, stream: StreamId },
     /// The server said something on our heartbeat stream, on which `sequence` was the last beat sent; `awaited` if that beat was not
@@ -85,17 +97,42 @@ enum Owed {
     Pong,
 }
 
+/// What the handlers of all connections need.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Natives and indexers take beats and requests; nodes do not.
+    serves: bool,
+    arrivals: Arrivals,
+    card: Card,
+}
+
+/// A connected peer.
+#[derive(Default)]
+struct Contact {
+    /// The oldest first.
+    connections: Vec<ConnectionId>,
+    /// Its newest heartbeat stream.
+    lease: Option<Inbound>,
+}
+
+struct Inbound {
+    stream: StreamId,
+    connection: ConnectionId,
+    /// Of the last beat.
+    sequence: u64,
+    outbox: Outbox,
+}
+
 /// The behaviour.
 pub(crate) struct Streams {
-    serves: bool,
-    connections: HashMap<PeerId, Vec<ConnectionId>>,
+    shared: Shared,
+    contacts: HashMap<PeerId, Contact>,
     outbound: HashMap<PeerId, Outbound>,
     /// Leases so far; names the next.
     leases: u64,
     /// Leases given up whose last ack is waited for.
     leaving: Vec<(PeerId, ConnectionId, u64)>,
-    /// On which connection a peer's heartbeat stream or request came.
-    inbound: HashMap<PeerId, (StreamId, ConnectionId)>,
+    /// On which connection a request came.
     asked_on: HashMap<RequestId, (PeerId, ConnectionId)>,
     /// Requests and probes of ours that a connection owes an answer to.
     owed: Vec<(PeerId, ConnectionId, Owed)>,
@@ -106,21 +143,64 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// `serves`: beats and requests of others are taken.
-    pub(crate) fn new(serves: bool) -> Self {
+    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name, elsewhere.
+    pub(crate) fn new(key: &PublicKey, serves: bool, kademlia: StreamProtocol) -> Self {
+        let protocols = [PING, IDENTIFY, HEARTBEAT, DIRECTORY, kademlia];
+        let spoken = if serves { protocols.len() } else { 2 };
         Self {
-            serves,
-            connections: HashMap::new(),
+            shared: Shared {
+                serves,
+                arrivals: Arrivals::default(),
+                card: Card::new(key, protocols.get(..spoken).unwrap_or_default()),
+            },
+            contacts: HashMap::new(),
             outbound: HashMap::new(),
             leases: 0,
             leaving: Vec::new(),
-            inbound: HashMap::new(),
             asked_on: HashMap::new(),
             owed: Vec::new(),
             waiting: Vec::new(),
             dials: HashMap::new(),
             queue: VecDeque::new(),
             waker: None,
+        }
+    }
+
+    /// From now on we say that we are reached at these addresses.
+    pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
+        self.shared.card.announce(addrs);
+    }
+
+    /// The next beat. Beats are to be taken before the swarm is polled: it may know already that the connection has ended.
+    pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<ReadBeat> {
+        loop {
+            let Arrived {
+                peer,
+                connection,
+                stream,
+                sequence,
+                body,
+                outbox,
+            } = ready!(self.shared.arrivals.poll(cx));
+            let Some(contact) = self.contacts.get_mut(&peer) else {
+                continue;
+            };
+            let newest = contact.lease.as_ref().map(|lease| lease.stream);
+            if newest <= Some(stream) {
+                contact.lease = Some(Inbound {
+                    stream,
+                    connection,
+                    sequence,
+                    outbox,
+                });
+            }
+            return Poll::Ready(ReadBeat {
+                peer,
+                connection,
+                stream,
+                sequence,
+                body,
+            });
         }
     }
 
@@ -202,34 +282,36 @@ impl Streams {
         }
     }
 
-    /// Answers a beat, or says something unasked; `close` ends the stream after it.
-    pub(crate) fn ack(
-        &mut self,
-        peer: PeerId,
-        stream: StreamId,
-        body: Vec<u8>,
-        asked: bool,
-        close: bool,
-    ) {
-        if let Some(&(newest, connection)) = self.inbound.get(&peer)
-            && newest == stream
-        {
-            let command = Command::Ack {
-                stream,
-                body,
-                asked,
-                close,
-            };
-            self.notify(peer, connection, command);
+    /// Answers the last beat of a stream; `close` ends the stream after it.
+    pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], close: bool) {
+        if let Some(lease) = self.lease(peer, stream) {
+            lease.outbox.put(body, true, close);
         }
+    }
+
+    /// Says something unasked on a stream, made by `encode` from the sequence of the last beat.
+    pub(crate) fn tell(
+        &self,
+        peer: &PeerId,
+        stream: StreamId,
+        encode: impl FnOnce(u64) -> Vec<u8>,
+    ) {
+        if let Some(lease) = self.lease(peer, stream) {
+            lease.outbox.put(&encode(lease.sequence), false, false);
+        }
+    }
+
+    fn lease(&self, peer: &PeerId, stream: StreamId) -> Option<&Inbound> {
+        let lease = self.contacts.get(peer)?.lease.as_ref()?;
+        (lease.stream == stream).then_some(lease)
     }
 
     /// Closes a heartbeat stream of the peer, after what was sent before.
     pub(crate) fn close(&mut self, peer: PeerId, stream: StreamId) {
-        let Some(connections) = self.connections.get(&peer) else {
+        let Some(contact) = self.contacts.get(&peer) else {
             return;
         };
-        for connection in connections.clone() {
+        for connection in contact.connections.clone() {
             self.notify(peer, connection, Command::Close { stream });
         }
     }
@@ -264,7 +346,8 @@ impl Streams {
 
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
         // The newest: an older one may be dead without anybody knowing.
-        if let Some(&connection) = self.connections.get(&peer).and_then(|all| all.last()) {
+        let contact = self.contacts.get(&peer);
+        if let Some(&connection) = contact.and_then(|contact| contact.connections.last()) {
             return self.send(peer, connection, command);
         }
         if self.waiting.len() == MAX_WAITING {
@@ -273,7 +356,7 @@ impl Streams {
         self.waiting.push((peer, command));
         if let Entry::Vacant(dial) = self.dials.entry(peer) {
             // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does not wait for that.
-            let opts = DialOpts::peer_id(peer)
+            let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
                 .build();
@@ -291,17 +374,14 @@ impl Streams {
             }
             Command::Request { id, .. } => self.owed.push((peer, connection, Owed::Response(*id))),
             Command::Probe => self.owed.push((peer, connection, Owed::Pong)),
-            Command::DropLease
-            | Command::Ack { .. }
-            | Command::Close { .. }
-            | Command::Respond { .. } => {}
+            Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
         self.notify(peer, connection, command);
     }
 
-    fn notify(&mut self, peer_id: PeerId, connection: ConnectionId, event: Command) {
+    fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: Command) {
         self.push(ToSwarm::NotifyHandler {
-            peer_id,
+            peer_id: peer.into(),
             handler: NotifyHandler::One(connection),
             event,
         });
@@ -315,10 +395,7 @@ impl Streams {
             }
             Command::Request { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
             Command::Probe => self.will_not_come(peer, Owed::Pong, why),
-            Command::DropLease
-            | Command::Ack { .. }
-            | Command::Close { .. }
-            | Command::Respond { .. } => {}
+            Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
     }
 

@@ -1,10 +1,11 @@
 //! The behaviour without a network: what it asks of the swarm, and what it says when the swarm answers.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
+    identity::Keypair,
     swarm::{
         ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, ToSwarm,
         behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure},
@@ -27,15 +28,18 @@ type Out = ToSwarm<Event, Command>;
 impl World {
     fn new() -> Self {
         Self {
-            streams: Streams::new(true),
-            peer: PeerId::random(),
+            streams: Streams::new(
+                &Keypair::generate_ed25519().public(),
+                true,
+                StreamProtocol::new("/kad"),
+            ),
+            peer: PeerId::from_bytes([1; 32]),
         }
     }
 
     fn out(&mut self) -> Vec<Out> {
         let mut all = Vec::new();
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        while let Poll::Ready(out) = self.streams.poll(&mut cx) {
+        while let Poll::Ready(out) = self.streams.poll(&mut cx()) {
             all.push(out);
         }
         all
@@ -52,7 +56,7 @@ impl World {
     fn connect(&mut self, connection: usize) {
         self.streams
             .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id: self.peer,
+                peer_id: self.peer.into(),
                 connection_id: ConnectionId::new_unchecked(connection),
                 endpoint: &Self::endpoint(),
                 failed_addresses: &[],
@@ -63,7 +67,7 @@ impl World {
     fn disconnect(&mut self, connection: usize) {
         self.streams
             .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
-                peer_id: self.peer,
+                peer_id: self.peer.into(),
                 connection_id: ConnectionId::new_unchecked(connection),
                 endpoint: &Self::endpoint(),
                 cause: None,
@@ -74,7 +78,7 @@ impl World {
     fn dial_fails(&mut self, connection: ConnectionId) {
         self.streams
             .on_swarm_event(FromSwarm::DialFailure(DialFailure {
-                peer_id: Some(self.peer),
+                peer_id: Some(self.peer.into()),
                 error: &DialError::NoAddresses,
                 connection_id: connection,
             }));
@@ -83,12 +87,37 @@ impl World {
     fn tells(&mut self, connection: usize, happened: Happened) {
         let connection = ConnectionId::new_unchecked(connection);
         self.streams
-            .on_connection_handler_event(self.peer, connection, happened);
+            .on_connection_handler_event(self.peer.into(), connection, happened);
+    }
+
+    /// The first beat of a stream comes; returns where its acks go.
+    fn beats(&mut self, connection: usize, stream: StreamId) -> Outbox {
+        let outbox = Outbox::default();
+        self.streams.shared.arrivals.push(Arrived {
+            peer: self.peer,
+            connection: ConnectionId::new_unchecked(connection),
+            stream,
+            sequence: 0,
+            body: Vec::new(),
+            outbox: outbox.clone(),
+        });
+        outbox
+    }
+
+    fn read(&mut self) -> Option<StreamId> {
+        match self.streams.poll_beat(&mut cx()) {
+            Poll::Ready(beat) => Some(beat.stream),
+            Poll::Pending => None,
+        }
     }
 
     fn beat(&mut self) {
         self.streams.beat(self.peer, Vec::new(), |_| Vec::new());
     }
+}
+
+fn cx() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 fn dials(out: &[Out]) -> Vec<ConnectionId> {
@@ -204,23 +233,16 @@ fn a_connection_that_closes_ends_all_that_was_on_it_and_leaves_nothing() {
     world
         .streams
         .request(world.peer, Vec::new(), RequestId(1), Vec::new());
-    let (stream, body) = (StreamId(1), Vec::new());
-    world.tells(
-        1,
-        Happened::Beat {
-            stream,
-            sequence: 0,
-            body: body.clone(),
-        },
-    );
-    let id = RequestId(9);
+    world.beats(1, StreamId(1));
+    assert_eq!(world.read(), Some(StreamId(1)));
+    let (id, body) = (RequestId(9), Vec::new());
     world.tells(1, Happened::Request { id, body });
     world.out();
     world.disconnect(1);
     let events = events(world.out());
     assert_eq!(events.len(), 4, "{events:?}");
     let left = &world.streams;
-    assert!(left.connections.is_empty() && left.outbound.is_empty() && left.inbound.is_empty());
+    assert!(left.contacts.is_empty() && left.outbound.is_empty());
     assert!(left.owed.is_empty() && left.asked_on.is_empty() && left.leaving.is_empty());
 }
 
@@ -265,38 +287,52 @@ fn the_end_of_an_older_stream_leaves_the_newer_answerable() {
     let mut world = World::new();
     world.connect(1);
     world.connect(2);
-    for (connection, stream) in [(1, StreamId(1)), (2, StreamId(2))] {
-        let (sequence, body) = (0, Vec::new());
-        world.tells(
-            connection,
-            Happened::Beat {
-                stream,
-                sequence,
-                body,
-            },
-        );
-    }
-    world.tells(
-        1,
-        Happened::StreamClosed {
-            stream: StreamId(1),
-        },
+    let [older, newer] = [(1, StreamId(1)), (2, StreamId(2))].map(|(connection, stream)| {
+        let outbox = world.beats(connection, stream);
+        assert_eq!(world.read(), Some(stream));
+        outbox
+    });
+    let stream = StreamId(1);
+    world.tells(1, Happened::StreamClosed { stream });
+    world.streams.ack(&world.peer, StreamId(2), b"2", false);
+    world.streams.ack(&world.peer, StreamId(1), b"1", false);
+    assert_eq!(newer.take(&mut cx()).bytes, b"\x012");
+    assert!(older.take(&mut cx()).bytes.is_empty());
+}
+
+#[test]
+fn what_is_said_unasked_follows_the_last_beat() {
+    let mut world = World::new();
+    world.connect(1);
+    let outbox = world.beats(1, StreamId(1));
+    let encode = |sequence| vec![b'0' + sequence as u8];
+    world.streams.tell(&world.peer, StreamId(1), encode);
+    assert!(
+        outbox.take(&mut cx()).bytes.is_empty(),
+        "its beat was not read"
     );
-    world.out();
-    world
-        .streams
-        .ack(world.peer, StreamId(2), Vec::new(), true, false);
-    world
-        .streams
-        .ack(world.peer, StreamId(1), Vec::new(), true, false);
-    assert_eq!(on_connection(&world.out()), [2]);
+    world.read();
+    world.streams.tell(&world.peer, StreamId(1), encode);
+    let mail = outbox.take(&mut cx());
+    assert_eq!(mail.bytes, b"\x010");
+    assert!(!mail.answers, "the next beat waits for its ack still");
+}
+
+#[test]
+fn beats_of_a_peer_that_is_gone_are_dropped() {
+    let mut world = World::new();
+    world.connect(1);
+    world.beats(1, StreamId(1));
+    world.disconnect(1);
+    assert_eq!(world.read(), None);
+    assert!(world.streams.contacts.is_empty());
 }
 
 #[test]
 fn who_waits_for_connections_is_bounded() {
     let mut world = World::new();
     for n in 0..MAX_WAITING as u64 + 1 {
-        let peer = PeerId::random();
+        let peer = PeerId::from_bytes([n as u8; 32]);
         world
             .streams
             .request(peer, Vec::new(), RequestId(n), Vec::new());

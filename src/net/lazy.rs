@@ -1,0 +1,594 @@
+//! Handlers that a connection carries only where they are used.
+//!
+//! A thousand nodes hold leases and take no part in the DHT: what Kademlia and identify keep for a connection would be six of the
+//! thirty kilobytes that each costs.
+//!
+//! ```text
+//!  connection that we dialled ─────────────────────────────────────────────────────────▶ present
+//!  connection of a peer ─▶ absent ─its first stream of the protocol, or Want─▶ Wanted, Attach ─▶ present
+//! ```
+//!
+//! Invariants: the wrapped behaviour knows just the connections that have its handler; what it sends to any connection of a peer goes
+//! to one of these; at most [`MAX_WAITING`] streams of a connection wait for the handler.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    task::{self, Context, Poll},
+};
+
+use futures_util::{FutureExt, future::Either as Output};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol,
+    core::{
+        ConnectedPoint, Endpoint,
+        transport::PortUse,
+        upgrade::{InboundUpgrade, UpgradeInfo},
+    },
+    swarm::{
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+        NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+        behaviour::{ConnectionClosed, ConnectionEstablished},
+        derive_prelude::Either,
+        handler::{
+            ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
+            SendWrapper, UpgradeInfoSend,
+        },
+    },
+};
+
+/// Streams that wait for their handler at most: the behaviour answers within one turn of the loop.
+const MAX_WAITING: usize = 4;
+
+/// A behaviour with its handlers only where they are used.
+pub(crate) struct Lazy<B: NetworkBehaviour> {
+    inner: B,
+    protocol: Option<StreamProtocol>,
+    /// The connections that have a handler of `inner`.
+    carried: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
+    /// On its way to connections.
+    told: VecDeque<(PeerId, ConnectionId, Told<THandler<B>>)>,
+}
+
+impl<B: NetworkBehaviour> Lazy<B> {
+    /// Connections of others get a handler when they open a stream of `protocol`.
+    pub(crate) fn new(inner: B, protocol: Option<StreamProtocol>) -> Self {
+        Self {
+            inner,
+            protocol,
+            carried: HashMap::new(),
+            told: VecDeque::new(),
+        }
+    }
+
+    /// The behaviour itself.
+    pub(crate) fn inner(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
+    /// Gives the connection a handler, if it has none.
+    pub(crate) fn want(&mut self, peer: PeerId, connection: ConnectionId) {
+        if !self.carried.contains_key(&connection) {
+            self.told.push_back((peer, connection, Told::Want));
+        }
+    }
+
+    fn carried_by(&self, peer: &PeerId) -> usize {
+        self.carried
+            .values()
+            .filter(|(carrier, _)| carrier == peer)
+            .count()
+    }
+
+    fn make(&mut self, peer: PeerId, connection: ConnectionId, ends: &Ends) {
+        let Ends { local, remote } = ends;
+        let made = self
+            .inner
+            .handle_established_inbound_connection(connection, peer, local, remote);
+        let Ok(handler) = made else { return };
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: local.clone(),
+            send_back_addr: remote.clone(),
+        };
+        self.connected(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: connection,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        });
+        let told = Told::Attach(Box::new(handler));
+        self.told.push_back((peer, connection, told));
+    }
+
+    fn connected(&mut self, established: ConnectionEstablished<'_>) {
+        let other_established = self.carried_by(&established.peer_id);
+        let carrier = (established.peer_id, established.endpoint.clone());
+        self.carried.insert(established.connection_id, carrier);
+        self.inner
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                other_established,
+                ..established
+            }));
+    }
+
+    fn disconnected(&mut self, closed: ConnectionClosed<'_>) {
+        if self.carried.remove(&closed.connection_id).is_some() {
+            self.inner
+                .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                    remaining_established: self.carried_by(&closed.peer_id),
+                    ..closed
+                }));
+        }
+    }
+
+    /// A connection of the peer that has a handler, if the one that any event goes to need not.
+    fn aim(&self, peer: &PeerId, handler: NotifyHandler) -> NotifyHandler {
+        match handler {
+            NotifyHandler::Any => self
+                .carried
+                .iter()
+                .find(|(_, (carrier, _))| carrier == peer)
+                .map_or(NotifyHandler::Any, |(&connection, _)| {
+                    NotifyHandler::One(connection)
+                }),
+            one => one,
+        }
+    }
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    local: Multiaddr,
+    remote: Multiaddr,
+}
+
+/// The handler, or its place.
+pub(crate) enum Handler<H> {
+    Absent(Box<Absent>),
+    Present(Box<H>),
+}
+
+/// What stands in for a handler.
+pub(crate) struct Absent {
+    protocol: Option<StreamProtocol>,
+    ends: Ends,
+    /// Streams of the peer.
+    waiting: Vec<Named>,
+    wants: Wants,
+}
+
+impl Absent {
+    fn accept(&mut self, stream: Named) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(stream);
+            self.want();
+        }
+    }
+
+    fn want(&mut self) {
+        if self.wants == Wants::Nothing {
+            self.wants = Wants::Handler;
+        }
+    }
+}
+
+/// How far a connection is on the way to its handler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Nothing,
+    Handler,
+    /// The behaviour was asked.
+    Asked,
+}
+
+/// What the behaviour tells a connection.
+pub(crate) enum Told<H: ConnectionHandler> {
+    /// It is to have a handler.
+    Want,
+    /// Its handler.
+    Attach(Box<H>),
+    /// An event for it; boxed, because the type of every event is a part of every connection.
+    Inner(Box<H::FromBehaviour>),
+}
+
+impl<H: ConnectionHandler> fmt::Debug for Told<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Want => f.write_str("Want"),
+            Self::Attach(_) => f.write_str("Attach"),
+            Self::Inner(event) => f.debug_tuple("Inner").field(event).finish(),
+        }
+    }
+}
+
+/// What a connection tells its behaviour.
+#[derive(Debug)]
+pub(crate) enum Happened<T> {
+    /// A handler is wanted.
+    Wanted(Ends),
+    Inner(Box<T>),
+}
+
+/// A stream and what is spoken on it.
+type Named = (Stream, StreamProtocol);
+
+/// The name of the protocol, whose streams are taken as they are.
+pub(crate) struct Name(Option<StreamProtocol>);
+
+impl UpgradeInfo for Name {
+    type Info = StreamProtocol;
+    type InfoIter = std::option::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Name {
+    type Output = Named;
+    type Error = Infallible;
+    type Future = Ready<Result<Named, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, protocol)))
+    }
+}
+
+/// Gives the handler a stream that was accepted before the handler was there.
+fn give<H: ConnectionHandler>(handler: &mut H, (stream, protocol): Named) {
+    let (upgrade, info) = handler.listen_protocol().into_upgrade();
+    let named = |name: &_| AsRef::<str>::as_ref(name) == protocol.as_ref();
+    let Some(name) = upgrade.protocol_info().find(named) else {
+        return;
+    };
+    // Kademlia's upgrade wraps the stream and waits for nothing.
+    if let Some(Ok(protocol)) = upgrade.upgrade_inbound(stream, name).now_or_never() {
+        handler.on_connection_event(ConnectionEvent::FullyNegotiatedInbound(
+            FullyNegotiatedInbound { protocol, info },
+        ));
+    }
+}
+
+impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
+    type FromBehaviour = Told<H>;
+    type ToBehaviour = Happened<H::ToBehaviour>;
+    type InboundProtocol = Either<SendWrapper<H::InboundProtocol>, SendWrapper<Name>>;
+    type OutboundProtocol = H::OutboundProtocol;
+    type InboundOpenInfo = Either<H::InboundOpenInfo, ()>;
+    type OutboundOpenInfo = H::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        match self {
+            Self::Present(inner) => inner
+                .listen_protocol()
+                .map_upgrade(|upgrade| Either::Left(SendWrapper(upgrade)))
+                .map_info(Either::Left),
+            Self::Absent(absent) => {
+                let name = Name(absent.protocol.clone());
+                SubstreamProtocol::new(Either::Right(SendWrapper(name)), Either::Right(()))
+            }
+        }
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        match self {
+            Self::Present(inner) => inner.connection_keep_alive(),
+            Self::Absent(absent) => absent.wants != Wants::Nothing,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<
+        ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>,
+    > {
+        match self {
+            Self::Present(inner) => inner
+                .poll(cx)
+                .map(|event| event.map_custom(|event| Happened::Inner(Box::new(event)))),
+            Self::Absent(absent) if absent.wants == Wants::Handler => {
+                absent.wants = Wants::Asked;
+                let wanted = Happened::Wanted(absent.ends.clone());
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(wanted))
+            }
+            Self::Absent(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
+        match self {
+            Self::Present(inner) => {
+                let last = task::ready!(inner.poll_close(cx));
+                Poll::Ready(last.map(|event| Happened::Inner(Box::new(event))))
+            }
+            Self::Absent(_) => Poll::Ready(None),
+        }
+    }
+
+    fn on_behaviour_event(&mut self, told: Told<H>) {
+        match (told, &mut *self) {
+            (Told::Want, Self::Absent(absent)) => absent.want(),
+            (Told::Attach(mut handler), Self::Absent(absent)) => {
+                for stream in std::mem::take(&mut absent.waiting) {
+                    give(&mut *handler, stream);
+                }
+                *self = Self::Present(handler);
+            }
+            (Told::Inner(event), Self::Present(inner)) => inner.on_behaviour_event(*event),
+            (Told::Want | Told::Attach(_), Self::Present(_))
+            | (Told::Inner(_), Self::Absent(_)) => {}
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            '_,
+            Self::InboundProtocol,
+            Self::OutboundProtocol,
+            Self::InboundOpenInfo,
+            Self::OutboundOpenInfo,
+        >,
+    ) {
+        let event = match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: Output::Right(stream),
+                ..
+            }) => {
+                return match self {
+                    // Its negotiation began before the handler came.
+                    Self::Present(inner) => give(&mut **inner, stream),
+                    Self::Absent(absent) => absent.accept(stream),
+                };
+            }
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: Output::Left(protocol),
+                info: Either::Left(info),
+            }) => {
+                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
+            }
+            ConnectionEvent::ListenUpgradeError(ListenUpgradeError {
+                info: Either::Left(info),
+                error: Either::Left(error),
+            }) => ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }),
+            ConnectionEvent::FullyNegotiatedOutbound(event) => {
+                ConnectionEvent::FullyNegotiatedOutbound(event)
+            }
+            ConnectionEvent::DialUpgradeError(event) => ConnectionEvent::DialUpgradeError(event),
+            ConnectionEvent::AddressChange(event) => ConnectionEvent::AddressChange(event),
+            ConnectionEvent::LocalProtocolsChange(event) => {
+                ConnectionEvent::LocalProtocolsChange(event)
+            }
+            ConnectionEvent::RemoteProtocolsChange(event) => {
+                ConnectionEvent::RemoteProtocolsChange(event)
+            }
+            _ => return,
+        };
+        if let Self::Present(inner) = self {
+            inner.on_connection_event(event);
+        }
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
+    type ConnectionHandler = Handler<THandler<B>>;
+    type ToSwarm = B::ToSwarm;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner
+            .handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::Absent(Box::new(Absent {
+            protocol: self.protocol.clone(),
+            ends: Ends {
+                local: local.clone(),
+                remote: remote.clone(),
+            },
+            waiting: Vec::new(),
+            wants: Wants::Nothing,
+        })))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addrs: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner
+            .handle_pending_outbound_connection(connection, peer, addrs, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inner = self
+            .inner
+            .handle_established_outbound_connection(connection, peer, addr, role, port)?;
+        Ok(Handler::Present(Box::new(inner)))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                if established.endpoint.is_dialer() {
+                    self.connected(established);
+                }
+            }
+            FromSwarm::ConnectionClosed(closed) => self.disconnected(closed),
+            FromSwarm::AddressChange(change)
+                if !self.carried.contains_key(&change.connection_id) => {}
+            event => self.inner.on_swarm_event(event),
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {
+            Happened::Wanted(ends) => self.make(peer, connection, &ends),
+            Happened::Inner(event) => {
+                self.inner
+                    .on_connection_handler_event(peer, connection, *event);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<B::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer_id, connection, event)) = self.told.pop_front() {
+            return Poll::Ready(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(connection),
+                event,
+            });
+        }
+        let event = task::ready!(self.inner.poll(cx));
+        let event = event.map_in(|event| Told::Inner(Box::new(event)));
+        Poll::Ready(match event {
+            ToSwarm::NotifyHandler {
+                peer_id,
+                handler,
+                event,
+            } => ToSwarm::NotifyHandler {
+                peer_id,
+                handler: self.aim(&peer_id, handler),
+                event,
+            },
+            event => event,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use libp2p::{identity::Keypair, swarm::dummy};
+
+    use super::*;
+
+    fn peer() -> PeerId {
+        Keypair::generate_ed25519().public().to_peer_id()
+    }
+
+    fn lazy() -> Lazy<dummy::Behaviour> {
+        Lazy::new(dummy::Behaviour, Some(StreamProtocol::new("/test")))
+    }
+
+    fn addr() -> Multiaddr {
+        "/ip4/192.0.2.1/tcp/1".parse().unwrap()
+    }
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    fn inbound(lazy: &mut Lazy<dummy::Behaviour>, n: usize) -> Handler<dummy::ConnectionHandler> {
+        lazy.handle_established_inbound_connection(id(n), peer(), &addr(), &addr())
+            .unwrap()
+    }
+
+    fn poll(
+        handler: &mut Handler<dummy::ConnectionHandler>,
+    ) -> Option<Happened<std::convert::Infallible>> {
+        match handler.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(happened)) => Some(happened),
+            _ => None,
+        }
+    }
+
+    /// What the behaviour tells a connection next.
+    fn told(
+        lazy: &mut Lazy<dummy::Behaviour>,
+    ) -> Option<(NotifyHandler, Told<dummy::ConnectionHandler>)> {
+        match lazy.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ToSwarm::NotifyHandler { handler, event, .. }) => Some((handler, event)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_connection_of_a_peer_gets_its_handler_when_wanted_and_once() {
+        let mut lazy = lazy();
+        let (peer, mut handler) = (peer(), inbound(&mut lazy, 1));
+        assert!(poll(&mut handler).is_none() && !handler.connection_keep_alive());
+        lazy.want(peer, id(1));
+        let (_, want) = told(&mut lazy).unwrap();
+        handler.on_behaviour_event(want);
+        let wanted = poll(&mut handler).unwrap();
+        assert!(poll(&mut handler).is_none(), "it asks once");
+        lazy.on_connection_handler_event(peer, id(1), wanted);
+        assert!(lazy.carried.contains_key(&id(1)));
+        let (to, attach) = told(&mut lazy).unwrap();
+        assert!(matches!(to, NotifyHandler::One(one) if one == id(1)));
+        handler.on_behaviour_event(attach);
+        assert!(matches!(handler, Handler::Present(_)));
+        lazy.want(peer, id(1));
+        assert!(told(&mut lazy).is_none());
+    }
+
+    #[test]
+    fn the_behaviour_knows_connections_with_a_handler_only() {
+        let mut lazy = lazy();
+        let (listener, dialer) = (
+            ConnectedPoint::Listener {
+                local_addr: addr(),
+                send_back_addr: addr(),
+            },
+            ConnectedPoint::Dialer {
+                address: addr(),
+                role_override: Endpoint::Dialer,
+                port_use: PortUse::New,
+            },
+        );
+        let peer = peer();
+        for (n, endpoint) in [(1, &listener), (2, &dialer)] {
+            lazy.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: id(n),
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+        }
+        assert_eq!(lazy.carried.keys().collect::<Vec<_>>(), [&id(2)]);
+        let any = lazy.aim(&peer, NotifyHandler::Any);
+        assert!(matches!(any, NotifyHandler::One(one) if one == id(2)));
+        lazy.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: peer,
+            connection_id: id(2),
+            endpoint: &dialer,
+            cause: None,
+            remaining_established: 1,
+        }));
+        assert!(lazy.carried.is_empty());
+    }
+}

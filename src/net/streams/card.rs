@@ -1,0 +1,89 @@
+//! What we say of ourselves to a peer that dialled us and asks (libp2p identify specification).
+//!
+//! Whom we dial gets libp2p's own identify. Its handler takes 3.4 KiB of every connection and its tables 0.8 KiB more, and cannot be
+//! added to a connection later, since only the swarm can tell a handler the local protocols. Those who dial us, a thousand at a
+//! time, want nothing of it but this one message.
+//!
+//! Invariant: the message has at most [`MAX_MESSAGE`] bytes, because the addresses that we announce are few.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::AsyncWriteExt;
+use libp2p::{Multiaddr, Stream, StreamProtocol, identity::PublicKey};
+use prost::Message;
+
+use crate::net::executor::within;
+
+use super::exchange::{EXCHANGE_TIMEOUT, too_late};
+
+/// The protocol's name.
+pub(crate) const IDENTIFY: StreamProtocol = StreamProtocol::new("/ipfs/id/1.0.0");
+/// Of which protocols we are (libp2p identify specification, `protocolVersion`).
+pub(crate) const PROTOCOL_VERSION: &str = "/oc/1.0.0";
+/// What we are.
+pub(crate) const AGENT_VERSION: &str = concat!("oc-discovery/", env!("CARGO_PKG_VERSION"));
+/// Bytes that libp2p reads at most.
+const MAX_MESSAGE: usize = 4096;
+
+/// The message of the specification.
+#[derive(Clone, PartialEq, Message)]
+struct Identify {
+    #[prost(bytes = "vec", tag = "1")]
+    public_key: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    listen_addrs: Vec<Vec<u8>>,
+    #[prost(string, repeated, tag = "3")]
+    protocols: Vec<String>,
+    #[prost(bytes = "vec", tag = "4")]
+    observed_addr: Vec<u8>,
+    #[prost(string, tag = "5")]
+    protocol_version: String,
+    #[prost(string, tag = "6")]
+    agent_version: String,
+}
+
+/// What all connections say. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Card(Arc<Mutex<Identify>>);
+
+impl Card {
+    /// Of this key, with these protocols and no address yet.
+    pub(crate) fn new(key: &PublicKey, protocols: &[StreamProtocol]) -> Self {
+        Self(Arc::new(Mutex::new(Identify {
+            public_key: key.encode_protobuf(),
+            listen_addrs: Vec::new(),
+            protocols: protocols.iter().map(ToString::to_string).collect(),
+            observed_addr: Vec::new(),
+            protocol_version: PROTOCOL_VERSION.into(),
+            agent_version: AGENT_VERSION.into(),
+        })))
+    }
+
+    /// From now on these addresses are announced.
+    pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
+        let mut card = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        card.listen_addrs = addrs.iter().map(Multiaddr::to_vec).collect();
+    }
+
+    /// The message, with its length, for a peer that we see at this address.
+    fn message(&self, observed: &Multiaddr) -> Vec<u8> {
+        let card = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = Identify {
+            observed_addr: observed.to_vec(),
+            ..card.clone()
+        };
+        debug_assert!(message.encoded_len() <= MAX_MESSAGE);
+        message.encode_length_delimited_to_vec()
+    }
+}
+
+/// Answers who asks.
+pub(super) async fn show(mut io: Stream, card: Card, observed: Multiaddr) -> std::io::Result<()> {
+    let exchange = async {
+        io.write_all(&card.message(&observed)).await?;
+        io.close().await
+    };
+    within(EXCHANGE_TIMEOUT, exchange)
+        .await
+        .unwrap_or_else(too_late)
+}

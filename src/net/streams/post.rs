@@ -1,0 +1,202 @@
+//! The short way of beats and acks, past the swarm.
+//!
+//! A server does nothing so often. Through the swarm each beat passes two channels, and each ack a search among all connections
+//! (libp2p-swarm 0.48 looks for a connection peer by peer): with 1000 leases that was a third of the time.
+//!
+//! ```text
+//!  connection's task                     the loop
+//!    Inbound ────beat────▶ Arrivals ────▶ Streams::poll_beat
+//!            ◀───ack────── Outbox ◀────── Streams::ack
+//! ```
+//!
+//! Invariants: a stream has one beat here at most, because the next is read once this one is answered, and all streams together
+//! [`MAX_ARRIVED`]; an outbox holds at most [`MAX_QUEUED`] bytes. What does not fit ends the stream.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use libp2p::swarm::ConnectionId;
+
+use super::heartbeat::MAX_QUEUED;
+use crate::{
+    protocol::{PeerId, StreamId},
+    wire::frame,
+};
+
+/// Beats that wait at most. The loop takes them after two hundred steps of connections at the latest: more are no accident.
+const MAX_ARRIVED: usize = 4096;
+
+/// A beat that was read.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) stream: StreamId,
+    /// What the beat's sequence must be.
+    pub(crate) sequence: u64,
+    pub(crate) body: Vec<u8>,
+    /// Where its ack goes.
+    pub(crate) outbox: Outbox,
+}
+
+/// Beats of all connections, in the order in which they were read. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrivals(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    beats: VecDeque<Arrived>,
+    reader: Option<Waker>,
+}
+
+impl Arrivals {
+    /// Hands a beat over; false if there are too many.
+    pub(super) fn push(&self, beat: Arrived) -> bool {
+        let mut waiting = lock(&self.0);
+        let room = waiting.beats.len() < MAX_ARRIVED;
+        if room {
+            waiting.beats.push_back(beat);
+            if let Some(reader) = waiting.reader.take() {
+                reader.wake();
+            }
+        }
+        room
+    }
+
+    /// The oldest beat.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
+        let mut waiting = lock(&self.0);
+        if let Some(beat) = waiting.beats.pop_front() {
+            return Poll::Ready(beat);
+        }
+        remember(&mut waiting.reader, cx);
+        Poll::Pending
+    }
+}
+
+/// What is to be said on one heartbeat stream. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox(Arc<Mutex<Letters>>);
+
+#[derive(Debug, Default)]
+struct Letters {
+    mail: Mail,
+    carrier: Option<Waker>,
+}
+
+/// What an outbox gives to its stream.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// Frames.
+    pub(super) bytes: Vec<u8>,
+    /// The beat is answered: the next may be read.
+    pub(super) answers: bool,
+    /// The stream ends after this.
+    pub(super) closes: bool,
+    /// There was more than the peer reads.
+    pub(super) overflows: bool,
+}
+
+impl Outbox {
+    /// Says something; `answers` the beat, and maybe `closes` the stream.
+    pub(super) fn put(&self, body: &[u8], answers: bool, closes: bool) {
+        let mut letters = lock(&self.0);
+        let mail = &mut letters.mail;
+        if mail.bytes.len() + body.len() + frame::MAX_HEADER > MAX_QUEUED {
+            mail.overflows = true;
+        } else {
+            frame::append(&mut mail.bytes, body);
+        }
+        mail.answers |= answers;
+        mail.closes |= closes;
+        if let Some(carrier) = letters.carrier.take() {
+            carrier.wake();
+        }
+    }
+
+    /// What was said since the last time.
+    pub(super) fn take(&self, cx: &mut Context<'_>) -> Mail {
+        let mut letters = lock(&self.0);
+        remember(&mut letters.carrier, cx);
+        std::mem::take(&mut letters.mail)
+    }
+}
+
+fn remember(waker: &mut Option<Waker>, cx: &mut Context<'_>) {
+    if !waker
+        .as_ref()
+        .is_some_and(|known| known.will_wake(cx.waker()))
+    {
+        *waker = Some(cx.waker().clone());
+    }
+}
+
+/// Nothing here panics while it holds a lock.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn beat(sequence: u64) -> Arrived {
+        Arrived {
+            peer: PeerId::from_bytes([1; 32]),
+            connection: ConnectionId::new_unchecked(1),
+            stream: StreamId(1),
+            sequence,
+            body: Vec::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    #[test]
+    fn beats_come_out_in_order_and_no_more_than_fit_wait() {
+        let arrivals = Arrivals::default();
+        assert!(arrivals.poll(&mut cx()).is_pending());
+        for sequence in 0..MAX_ARRIVED as u64 {
+            assert!(arrivals.push(beat(sequence)));
+        }
+        assert!(!arrivals.push(beat(0)));
+        for sequence in 0..MAX_ARRIVED as u64 {
+            match arrivals.poll(&mut cx()) {
+                Poll::Ready(beat) => assert_eq!(beat.sequence, sequence),
+                Poll::Pending => panic!("beat {sequence} is lost"),
+            }
+        }
+        assert!(arrivals.poll(&mut cx()).is_pending());
+    }
+
+    #[test]
+    fn an_outbox_keeps_what_was_said_until_it_is_taken() {
+        let outbox = Outbox::default();
+        outbox.put(b"ab", false, false);
+        outbox.put(b"c", true, true);
+        let mail = outbox.take(&mut cx());
+        assert_eq!(mail.bytes, b"\x02ab\x01c");
+        assert!(mail.answers && mail.closes && !mail.overflows);
+        let mail = outbox.take(&mut cx());
+        assert!(mail.bytes.is_empty() && !mail.answers && !mail.closes);
+    }
+
+    #[test]
+    fn an_outbox_that_is_full_says_so_and_keeps_what_it_has() {
+        let outbox = Outbox::default();
+        let body = [0; MAX_QUEUED - frame::MAX_HEADER];
+        outbox.put(&body, true, false);
+        assert!(!outbox.take(&mut cx()).overflows);
+        outbox.put(&body, true, false);
+        outbox.put(&[0], true, false);
+        let mail = outbox.take(&mut cx());
+        assert!(mail.overflows);
+        assert!(mail.bytes.len() > body.len());
+    }
+}
