@@ -5,7 +5,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | [`tcp`], [`dns`], [`transport`] | connections |
+//! | [`tcp`], [`dns`], [`transport`], [`muxer`] | connections |
 //! | [`limits`] | how many of them |
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
@@ -22,6 +22,7 @@ mod events;
 pub(crate) mod executor;
 mod lazy;
 pub(crate) mod limits;
+mod muxer;
 mod scope;
 pub(crate) mod store;
 mod streams;

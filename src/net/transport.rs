@@ -19,6 +19,7 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::{PeerId, noise, yamux};
 
 use super::dns::{DnsTransport, Resolver};
+use super::muxer::OnceATurn;
 use super::tcp::TcpTransport;
 
 /// From the first byte, or the name, to the multiplexed connection.
@@ -78,6 +79,7 @@ where
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(yamux)
         .timeout(limit)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(OnceATurn::new(muxer))))
         .boxed())
 }
 

@@ -322,9 +322,12 @@ pub(super) type Writer = Encoder<Vec<u8>>;
 /// The result that minicbor's encoder asks for; a `Vec` never fails.
 pub(super) type Written = Result<(), encode::Error<Infallible>>;
 
+/// Room that is made at once: most acks and beats fit.
+const USUAL_LEN: usize = 128;
+
 /// The bytes that `write` writes.
 pub(super) fn written(write: impl FnOnce(&mut Writer) -> Written) -> Vec<u8> {
-    let mut writer = Encoder::new(Vec::new());
+    let mut writer = Encoder::new(Vec::with_capacity(USUAL_LEN));
     write(&mut writer).expect("writing to a Vec cannot fail");
     writer.into_writer()
 }

@@ -1,0 +1,159 @@
+//! A muxer that the swarm drives once a turn instead of twice.
+//!
+//! At each turn of a connection libp2p-swarm 0.48 calls `poll` and `poll_inbound` of its muxer, and either makes Yamux do all that it
+//! has to do: flush, read, look for the time of a ping. The second time finds nothing to do, and
+//! turns are what a server spends its time with. So `poll` does nothing in a turn in which `poll_inbound` will do it.
+//!
+//! Invariant: each turn drives the inner muxer. The swarm leaves `poll_inbound` out only while too many streams are being negotiated,
+//! and their number grows by a `poll_inbound` that is ready; after such a one `poll` does its work itself.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+
+/// The muxer inside, driven once a turn.
+pub(super) struct OnceATurn<M> {
+    inner: M,
+    /// The last turn ended with a `poll_inbound` that waits: so will this one.
+    waits: bool,
+}
+
+impl<M> OnceATurn<M> {
+    pub(super) fn new(inner: M) -> Self {
+        Self {
+            inner,
+            waits: false,
+        }
+    }
+}
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for OnceATurn<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        let stream = Pin::new(&mut self.inner).poll_inbound(cx);
+        self.waits = stream.is_pending();
+        stream
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        if std::mem::take(&mut self.waits) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, task::Waker};
+
+    use smol::io::Cursor;
+
+    use super::*;
+
+    /// Counts how often it is driven; has some streams ready.
+    struct Counting {
+        driven: usize,
+        streams: usize,
+    }
+
+    impl StreamMuxer for Counting {
+        type Substream = Cursor<Vec<u8>>;
+        type Error = Infallible;
+
+        fn poll_inbound(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<Self::Substream, Infallible>> {
+            self.driven += 1;
+            match self.streams.checked_sub(1) {
+                Some(left) => {
+                    self.streams = left;
+                    Poll::Ready(Ok(Cursor::new(Vec::new())))
+                }
+                None => Poll::Pending,
+            }
+        }
+
+        fn poll_outbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<Self::Substream, Infallible>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<StreamMuxerEvent, Infallible>> {
+            self.driven += 1;
+            Poll::Pending
+        }
+    }
+
+    /// One turn as the swarm makes it, which takes `room` streams at most; how often the inner muxer was driven in it.
+    fn turn(muxer: &mut OnceATurn<Counting>, room: &mut usize) -> usize {
+        let mut cx = Context::from_waker(Waker::noop());
+        let before = muxer.inner.driven;
+        loop {
+            assert!(Pin::new(&mut *muxer).poll(&mut cx).is_pending());
+            if *room == 0 || Pin::new(&mut *muxer).poll_inbound(&mut cx).is_pending() {
+                return muxer.inner.driven - before;
+            }
+            *room -= 1;
+        }
+    }
+
+    #[test]
+    fn an_idle_turn_drives_it_once_and_no_turn_leaves_it_out() {
+        let mut muxer = OnceATurn::new(Counting {
+            driven: 0,
+            streams: 0,
+        });
+        let mut room = 2;
+        turn(&mut muxer, &mut room);
+        assert_eq!(
+            [turn(&mut muxer, &mut room), turn(&mut muxer, &mut room)],
+            [1, 1]
+        );
+        muxer.inner.streams = 3;
+        assert!(turn(&mut muxer, &mut room) > 1);
+        assert_eq!((room, muxer.inner.streams), (0, 1), "no room for the last");
+        assert_eq!(
+            [turn(&mut muxer, &mut room), turn(&mut muxer, &mut room)],
+            [1, 1]
+        );
+        room = 1;
+        assert!(turn(&mut muxer, &mut room) >= 1);
+        assert_eq!(muxer.inner.streams, 0);
+        room = 1;
+        turn(&mut muxer, &mut room);
+        assert_eq!(turn(&mut muxer, &mut room), 1);
+    }
+}
