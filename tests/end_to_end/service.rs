@@ -5,6 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 
+use miniserde::json;
+use oc_discovery::daemon::status::Found;
 use rustix::process::Signal;
 
 use super::harness::{Look, Peer, SLACK, World, eventually};
@@ -101,12 +103,14 @@ fn device_without_a_clock_takes_the_time_from_its_server_and_is_found() {
     says_so(&node);
     node.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
 
-    // Whoever asks has a right clock and judges the copy of the record by it.
+    // Whoever asks has a right clock: by it, the record has not run out. One of the build date would have, long ago.
     let asking = world.node("asking", &[&native], &[]);
     asking.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
-    eventually("the node, by its name", SLACK, || {
-        let answer = world.ask(&asking, "find", &["cam"]);
-        (answer.code == Some(0) && answer.stdout.contains(&node.id)).then_some(())
+    eventually("the node, by its name, with time to live", SLACK, || {
+        let answer = world.ask(&asking, "find", &["--json", "cam"]);
+        let found: Found = json::from_str(&answer.stdout).unwrap();
+        let of_node = found.records.iter().find(|r| r.peer_id == node.id)?;
+        (of_node.expires_in_ms > 0).then_some(())
     });
 
     // What it learned is the least that it believes at its next start, whatever its clock says.

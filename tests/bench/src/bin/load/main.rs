@@ -5,7 +5,7 @@
 //! | line | what happens |
 //! |---|---|
 //! | `join N RATE` | N more peers connect and join, RATE a second |
-//! | `push BYTES` | each peer sends and receives so many bytes as pings |
+//! | `push BYTES` | each peer sends and receives so many bytes as pings, sixteen at a time |
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!

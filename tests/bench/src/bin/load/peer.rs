@@ -16,7 +16,7 @@ use oc_discovery::{
     },
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -68,7 +68,9 @@ pub(crate) async fn live(
         match task {
             Task::Hold => {}
             Task::Push { bytes } => {
+                let turn = TURNS.acquire().await.map_err(io::Error::other)?;
                 push(&link, bytes).await?;
+                drop(turn);
                 tell.pushed();
             }
             Task::Flood => {
@@ -181,6 +183,9 @@ fn address(number: u32) -> Multiaddr {
     let ip = std::net::Ipv4Addr::new(192, 0, 2, low);
     Multiaddr::from(ip).with(libp2p::multiaddr::Protocol::Tcp(4820 + u16::from(high)))
 }
+
+/// Peers that push at once. What is measured is what connections keep, not what all of them need when all of them push.
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Sends so many bytes as pings and reads as many.
 async fn push(link: &Opener, bytes: usize) -> io::Result<()> {
