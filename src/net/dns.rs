@@ -1,34 +1,39 @@
 //! Names in multiaddresses: `/dns`, `/dns4`, `/dns6` and `/dnsaddr` (libp2p addressing specification).
 //!
-//! Names are resolved by `hickory-resolver` on the one executor, without a thread and without the C library's
-//! resolver, which a static binary does not have. Invariants: one resolution takes at most 5 s, follows at most 4 TXT
-//! records one after another, does at most 32 lookups and yields at most 16 addresses, each of the form
-//! `/ip4|ip6/…/tcp/…[/p2p/…]`. `/etc/resolv.conf` and `/etc/hosts` are read again when they change, since a
-//! device may get its lease late; if they are missing, only names fail.
+//! A stub resolver on the one executor, without a thread and without the C library's, which a static binary does not
+//! have: it asks the recursive servers of `/etc/resolv.conf` and keeps no answer, since they do. Invariants: one
+//! resolution takes at most 5 s, follows at most 4 TXT records one after another, does at most 32 lookups and yields
+//! at most 16 addresses, each of the form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. What is
+//! missing or wrong in `/etc/resolv.conf` and `/etc/hosts` only makes names fail.
 
-mod runtime;
+mod message;
+mod stub;
 mod system;
 
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use domain::base::Rtype;
 use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
-use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::RData;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
+use smol::lock::Semaphore;
 
 use super::executor::within;
 use super::tcp::socket_addr;
-use system::{Files, Stamp, System};
+use message::Value;
+use system::Files;
 
 /// One resolution takes no longer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,57 +47,66 @@ const MAX_LOOKUPS: usize = 32;
 /// Addresses that one resolution yields, and TXT values used of one name.
 const MAX_ADDRS: usize = 16;
 
+/// Resolutions under way at a time; the others wait, within their own time.
+const MAX_AT_ONCE: usize = 8;
+
+/// How long addresses of one family wait for those of the other, which some servers never answer for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Why a name gave no address.
 #[derive(Debug)]
-pub(crate) enum ResolveError {
+pub(crate) struct ResolveError {
+    name: String,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Problem {
     /// The address is no name with a TCP port, nor a `/dnsaddr`.
-    Unsupported { addr: Multiaddr },
-    /// No name server is configured, and the hosts file does not know the name.
-    NoServers { name: String, file: String },
-    /// The name does not exist or has no usable record.
-    NotFound { name: String },
+    Unsupported,
+    /// It cannot be a name in the DNS.
+    BadName,
+    /// This file names no server, and the hosts file does not know the name.
+    NoServers(PathBuf),
+    /// The name that was asked for does not exist.
+    NoName(String),
+    /// The name exists, but has no usable record.
+    NotFound,
     /// `/dnsaddr` records lead from one to the next without an end.
-    TooDeep { name: String },
-    /// It took too long.
-    Timeout { name: String },
-    /// The servers failed.
-    Failed { name: String, source: NetError },
+    TooDeep,
+    /// The servers were silent.
+    Timeout,
+    /// The servers failed, this one first.
+    Failed(SocketAddr, io::Error),
 }
 
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsupported { addr } => write!(
-                f,
-                "cannot resolve {addr}: expected /dns4/NAME/tcp/PORT or /dnsaddr/NAME"
-            ),
-            Self::NoServers { name, file } => {
-                write!(f, "cannot resolve {name}: {file} names no name server")
+        write!(f, "cannot resolve {}: ", self.name)?;
+        match &self.problem {
+            Problem::Unsupported => f.write_str("expected /dns4/NAME/tcp/PORT or /dnsaddr/NAME"),
+            Problem::BadName => {
+                f.write_str("a name is ASCII, at most 63 bytes between two dots and 253 in all")
             }
-            Self::NotFound { name } => {
+            Problem::NoServers(file) => write!(f, "{} names no name server", file.display()),
+            Problem::NoName(name) => write!(f, "the name {name} does not exist"),
+            Problem::NotFound => f.write_str("it has no address that can be used"),
+            Problem::TooDeep => {
                 write!(
                     f,
-                    "cannot resolve {name}: it has no address that can be used"
+                    "more than {MAX_DEPTH} dnsaddr records lead to one another"
                 )
             }
-            Self::TooDeep { name } => write!(
-                f,
-                "cannot resolve {name}: more than {MAX_DEPTH} dnsaddr records lead to one another"
-            ),
-            Self::Timeout { name } => write!(
-                f,
-                "cannot resolve {name}: no answer within {} s",
-                LIMIT.as_secs()
-            ),
-            Self::Failed { name, source } => write!(f, "cannot resolve {name}: {source}"),
+            Problem::Timeout => f.write_str("no name server answered in time"),
+            Problem::Failed(server, error) => write!(f, "name server {server}: {error}"),
         }
     }
 }
 
 impl Error for ResolveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed { source, .. } => Some(source),
+        match &self.problem {
+            Problem::Failed(_, source) => Some(source),
             _ => None,
         }
     }
@@ -106,14 +120,14 @@ pub(crate) fn is_name(addr: &Multiaddr) -> bool {
     )
 }
 
-/// Resolves names. Clones share cache and configuration. Its futures have to run inside the executor's `block_on`.
+/// Resolves names. Clones share the bounds. Its futures have to run inside the executor's `block_on`.
 #[derive(Clone)]
 pub(crate) struct Resolver(Arc<Shared>);
 
 struct Shared {
     files: Files,
-    loaded: Mutex<Option<(Stamp, System)>>,
     limit: Duration,
+    free: Semaphore,
 }
 
 impl Resolver {
@@ -125,8 +139,8 @@ impl Resolver {
     fn with(files: Files, limit: Duration) -> Self {
         Self(Arc::new(Shared {
             files,
-            loaded: Mutex::new(None),
             limit,
+            free: Semaphore::new(MAX_AT_ONCE),
         }))
     }
 
@@ -141,13 +155,16 @@ impl Resolver {
             found: Vec::new(),
             error: None,
         };
-        let walk = within(self.0.limit, self.walk(addr, &mut search)).await;
+        let walk = async {
+            let _permit = self.0.free.acquire().await;
+            self.walk(addr, &mut search).await;
+        };
+        let walk = within(self.0.limit, walk).await;
         if search.found.is_empty() {
-            let name = name_of(addr);
             return Err(match (walk, search.error) {
                 (Some(()), Some(error)) => error,
-                (Some(()), None) => ResolveError::NotFound { name },
-                (None, _) => ResolveError::Timeout { name },
+                (Some(()), None) => error(addr, Problem::NotFound),
+                (None, _) => error(addr, Problem::Timeout),
             });
         }
         Ok(search.found)
@@ -168,7 +185,9 @@ impl Resolver {
             };
             match self.step(&addr, depth).await {
                 Ok(addrs) => open.extend(addrs.into_iter().rev().map(|addr| (addr, depth + 1))),
-                Err(error) => search.error = search.error.take().or(Some(error)),
+                Err(problem) => {
+                    search.error.get_or_insert_with(|| error(&addr, problem));
+                }
             }
             if search.found.len() >= MAX_ADDRS {
                 return;
@@ -177,71 +196,86 @@ impl Resolver {
     }
 
     /// Replaces the name at the beginning of `addr` by what one lookup says about it.
-    async fn step(&self, addr: &Multiaddr, depth: usize) -> Result<Vec<Multiaddr>, ResolveError> {
-        let unsupported = || ResolveError::Unsupported { addr: addr.clone() };
+    async fn step(&self, addr: &Multiaddr, depth: usize) -> Result<Vec<Multiaddr>, Problem> {
         let mut parts = addr.iter();
-        let first = parts.next().ok_or_else(unsupported)?;
+        let first = parts.next();
         let rest: Multiaddr = parts.collect();
-        let name = name_of(addr);
-        let system = self.system(&name)?;
-        let lookup = &system.resolver;
-        let result = match first {
-            Protocol::Dnsaddr(_) if depth >= MAX_DEPTH => {
-                return Err(ResolveError::TooDeep { name });
+        let rtypes: &[Rtype] = match first {
+            Some(Protocol::Dnsaddr(_)) if depth >= MAX_DEPTH => return Err(Problem::TooDeep),
+            Some(Protocol::Dnsaddr(name)) if is_p2p_or_empty(&rest) => {
+                let name = format!("_dnsaddr.{}.", name.trim_end_matches('.'));
+                return Ok(dnsaddrs(self.lookup(&name, &[Rtype::TXT]).await?, &rest));
             }
-            Protocol::Dnsaddr(_) if is_p2p_or_empty(&rest) => lookup
-                .txt_lookup(format!("_dnsaddr.{}.", name.trim_end_matches('.')))
-                .await
-                .map(|answer| dnsaddrs(answer.answers().iter().map(|r| &r.data), &rest)),
-            _ if !has_port(&rest) => return Err(unsupported()),
-            Protocol::Dns(_) => {
-                (lookup.lookup_ip(name.as_str()).await).map(|answer| with_ips(answer.iter(), &rest))
-            }
-            Protocol::Dns4(_) => (lookup.ipv4_lookup(name.as_str()).await).map(|answer| {
-                with_ips(
-                    answer.answers().iter().filter_map(|r| r.data.ip_addr()),
-                    &rest,
-                )
-            }),
-            Protocol::Dns6(_) => (lookup.ipv6_lookup(name.as_str()).await).map(|answer| {
-                with_ips(
-                    answer.answers().iter().filter_map(|r| r.data.ip_addr()),
-                    &rest,
-                )
-            }),
-            _ => return Err(unsupported()),
+            _ if !has_port(&rest) => return Err(Problem::Unsupported),
+            Some(Protocol::Dns(_)) => &[Rtype::A, Rtype::AAAA],
+            Some(Protocol::Dns4(_)) => &[Rtype::A],
+            Some(Protocol::Dns6(_)) => &[Rtype::AAAA],
+            _ => return Err(Problem::Unsupported),
         };
-        result.map_err(|source| self.error(name, source, system.servers))
+        Ok(with_ips(self.ips(&name_of(addr), rtypes).await?, &rest))
     }
 
-    fn error(&self, name: String, source: NetError, servers: usize) -> ResolveError {
-        match source {
-            _ if servers == 0 => ResolveError::NoServers {
-                name,
-                file: self.0.files.resolv_conf.display().to_string(),
-            },
-            NetError::Timeout => ResolveError::Timeout { name },
-            source if source.is_no_records_found() => ResolveError::NotFound { name },
-            source => ResolveError::Failed { name, source },
+    /// The addresses that the host itself has for `name`, or else its servers; IPv4 first.
+    async fn ips(&self, name: &str, rtypes: &[Rtype]) -> Result<Vec<IpAddr>, Problem> {
+        let (four, six) = (rtypes.contains(&Rtype::A), rtypes.contains(&Rtype::AAAA));
+        let wanted = |ip: &IpAddr| if ip.is_ipv4() { four } else { six };
+        let mut ips = self.0.files.hosts(name, wanted);
+        if ips.is_empty() {
+            let values = self.lookup(name, rtypes).await?;
+            ips.extend(values.iter().filter_map(Value::ip));
         }
+        ips.sort_by_key(IpAddr::is_ipv6);
+        Ok(ips)
     }
 
-    /// The configuration as it is on disk now.
-    fn system(&self, name: &str) -> Result<System, ResolveError> {
-        let stamp = self.0.files.stamp();
-        let mut loaded = lock(&self.0.loaded);
-        match &*loaded {
-            Some((known, system)) if *known == stamp => Ok(system.clone()),
-            _ => {
-                let system = self.0.files.load().map_err(|source| ResolveError::Failed {
-                    name: name.to_owned(),
-                    source,
-                })?;
-                *loaded = Some((stamp, system.clone()));
-                Ok(system)
+    /// The records of `rtypes`, asked for at the same time, of the first name with any among those that `name` can
+    /// mean.
+    async fn lookup(&self, name: &str, rtypes: &[Rtype]) -> Result<Vec<Value>, Problem> {
+        let system = self.0.files.system(self.0.limit);
+        if system.servers.is_empty() {
+            return Err(Problem::NoServers(self.0.files.resolv_conf.clone()));
+        }
+        let candidates = message::candidates(name, &system.search, system.ndots);
+        if candidates.is_empty() {
+            return Err(Problem::BadName);
+        }
+        let (mut values, mut exists, mut failed) = (Vec::new(), false, None);
+        for candidate in candidates {
+            let asked = (rtypes.iter()).map(|rtype| stub::ask(&system, &candidate, *rtype));
+            let mut asked: FuturesUnordered<_> = asked.collect();
+            while let Some(answer) = match values.is_empty() {
+                true => asked.next().await,
+                false => within(PATIENCE, asked.next()).await.flatten(),
+            } {
+                match answer {
+                    Ok(Some(found)) => {
+                        exists = true;
+                        values.extend(found);
+                    }
+                    Ok(None) => {}
+                    Err(problem) => failed = failed.or(Some(problem)),
+                }
+            }
+            // Servers that are silent about one name will be so about the next.
+            if !values.is_empty() || matches!(failed, Some(Problem::Timeout)) {
+                break;
             }
         }
+        match failed {
+            _ if !values.is_empty() => Ok(values),
+            Some(problem) => Err(problem),
+            None if exists => Err(Problem::NotFound),
+            None => Err(Problem::NoName(name.trim_end_matches('.').to_owned())),
+        }
     }
+}
+
+fn error(addr: &Multiaddr, problem: Problem) -> ResolveError {
+    let name = match problem {
+        Problem::Unsupported => addr.to_string(),
+        _ => name_of(addr),
+    };
+    ResolveError { name, problem }
 }
 
 struct Search {
@@ -284,18 +318,16 @@ fn has_port(rest: &Multiaddr) -> bool {
     matches!(parts.next(), Some(Protocol::Tcp(_))) && is_p2p_or_empty(&parts.collect())
 }
 
-fn with_ips(ips: impl Iterator<Item = IpAddr>, rest: &Multiaddr) -> Vec<Multiaddr> {
-    ips.take(MAX_ADDRS)
+fn with_ips(ips: Vec<IpAddr>, rest: &Multiaddr) -> Vec<Multiaddr> {
+    ips.into_iter()
+        .take(MAX_ADDRS)
         .map(|ip| Multiaddr::from(ip).iter().chain(rest.iter()).collect())
         .collect()
 }
 
 /// The `dnsaddr=` values that we could use and that end in `suffix`.
-fn dnsaddrs<'a>(data: impl Iterator<Item = &'a RData>, suffix: &Multiaddr) -> Vec<Multiaddr> {
-    let texts = data.filter_map(|data| match data {
-        RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
-        _ => None,
-    });
+fn dnsaddrs(values: Vec<Value>, suffix: &Multiaddr) -> Vec<Multiaddr> {
+    let texts = values.iter().filter_map(Value::text);
     texts
         .filter_map(|text| text.strip_prefix("dnsaddr=")?.parse::<Multiaddr>().ok())
         .filter(|addr| is_name(addr) || socket_addr(addr).is_some())
@@ -411,9 +443,7 @@ async fn dial_name<T: Transport>(
     opts: DialOpts,
 ) -> Result<T::Output, DnsError<T::Error>> {
     let addrs = resolver.resolve(&addr).await.map_err(DnsError::Resolve)?;
-    let mut failed = DnsError::Resolve(ResolveError::NotFound {
-        name: name_of(&addr),
-    });
+    let mut failed = DnsError::Resolve(error(&addr, Problem::NotFound));
     for addr in addrs {
         let dial = lock(&inner).dial(addr, opts);
         match dial {

@@ -24,7 +24,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use connection::connect;
 
-pub(crate) use connection::{CONNECT_TIMEOUT, TcpConnection};
+pub(crate) use connection::TcpConnection;
 
 /// How often the interfaces are read for listeners on an unspecified address.
 const INTERFACES_PERIOD: Duration = Duration::from_secs(60);

@@ -1,11 +1,13 @@
 //! Against a name server on loopback, which answers from a zone written in the test.
 
 mod server;
+mod servers;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
+use domain::base::iana::Rcode;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 
@@ -123,11 +125,11 @@ fn dnsaddr_records_lead_on_four_times_and_no_further() {
         ["/ip4/192.0.2.1/tcp/1"]
     );
     let error = resolved(chain(5), "/dnsaddr/d1.test").unwrap_err();
-    assert!(matches!(error, ResolveError::TooDeep { name } if name == "d5.test"));
+    assert!(matches!(error.problem, Problem::TooDeep) && error.name == "d5.test");
 
     let circle = Zone::default().txt("me.test", "dnsaddr=/dnsaddr/me.test");
     let error = resolved(circle, "/dnsaddr/me.test").unwrap_err();
-    assert!(matches!(error, ResolveError::TooDeep { .. }));
+    assert!(matches!(error.problem, Problem::TooDeep));
 }
 
 #[test]
@@ -167,24 +169,85 @@ fn lookups_are_bounded() {
     });
     let (host, zone) = Host::serving(zone);
     let error = block_on(resolve(&host.resolver(), "/dnsaddr/maze.test")).unwrap_err();
-    assert!(matches!(error, ResolveError::NotFound { .. }), "{error:?}");
+    assert!(matches!(error.problem, Problem::NoName(_)), "{error:?}");
     // A long answer is asked for over UDP, then over TCP.
     assert_eq!(zone.queries.get() - zone.tcp_queries.get(), 32);
 }
 
 #[test]
-fn unknown_name_is_not_found_and_says_so() {
-    for addr in ["/dns4/none.test/tcp/1", "/dnsaddr/none.test"] {
-        let error = resolved(Zone::default(), addr).unwrap_err();
-        assert!(matches!(error, ResolveError::NotFound { .. }), "{error:?}");
-        assert_eq!(
-            error.to_string(),
-            "cannot resolve none.test: it has no address that can be used"
-        );
+fn what_is_missing_is_told_apart() {
+    let failing = Zone {
+        code: Some(Rcode::SERVFAIL),
+        ..Zone::default()
+    };
+    let six = Zone::default().ip("six.test", "2001:db8::1");
+    let [(failing, _), (six, _)] = [failing, six].map(Host::serving);
+    let bad = "a".repeat(64);
+    for (host, addr, expected) in [
+        (
+            &six,
+            "/dns/none.test/tcp/1",
+            "none.test: the name none.test does not exist".to_owned(),
+        ),
+        (
+            &six,
+            "/dnsaddr/none.test",
+            "none.test: the name _dnsaddr.none.test does not exist".to_owned(),
+        ),
+        (
+            &six,
+            "/dns4/six.test/tcp/1",
+            "six.test: it has no address that can be used".to_owned(),
+        ),
+        (
+            &failing,
+            "/dns/six.test/tcp/1",
+            format!(
+                "six.test: name server 127.0.0.1:{}: it answers SERVFAIL",
+                failing.port
+            ),
+        ),
+        (
+            &six,
+            &format!("/dns4/{bad}/tcp/1"),
+            format!("{bad}: a name is ASCII, at most 63 bytes between two dots and 253 in all"),
+        ),
+    ] {
+        let error = block_on(resolve(&host.resolver(), addr)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot resolve {expected}"));
     }
-    let zone = Zone::default().ip("six.test", "2001:db8::1");
-    let error = resolved(zone, "/dns4/six.test/tcp/1").unwrap_err();
-    assert!(matches!(error, ResolveError::NotFound { .. }), "{error:?}");
+}
+
+#[test]
+fn aliases_are_followed() {
+    let zone = Zone::default()
+        .cname("www.test", "Web.test")
+        .cname("web.test", "host.test")
+        .ip("host.test", "192.0.2.1")
+        .cname("_dnsaddr.alias.test", "_dnsaddr.boot.test")
+        .txt("boot.test", "dnsaddr=/ip4/192.0.2.2/tcp/2");
+    let (host, _) = Host::serving(zone);
+    let resolver = host.resolver();
+    for (addr, found) in [
+        ("/dns/www.test/tcp/1", "/ip4/192.0.2.1/tcp/1"),
+        ("/dnsaddr/alias.test", "/ip4/192.0.2.2/tcp/2"),
+    ] {
+        assert_eq!(block_on(resolve(&resolver, addr)).unwrap(), [found]);
+    }
+}
+
+#[test]
+fn search_domains_complete_short_names() {
+    let zone = Zone::default().ip("native.lan.test", "192.0.2.1");
+    let (host, _) = Host::serving(zone.ip("a.native", "192.0.2.2"));
+    let resolver = host.resolver();
+    host.resolv_conf("nameserver 127.0.0.1\nsearch none.test lan.test\n");
+    for (name, ip) in [("native", 1), ("a.native", 2), ("a.native.", 2)] {
+        let found = block_on(resolve(&resolver, &format!("/dns4/{name}/tcp/1")));
+        assert_eq!(found.unwrap(), [format!("/ip4/192.0.2.{ip}/tcp/1")]);
+    }
+    let error = block_on(resolve(&resolver, "/dns4/native./tcp/1")).unwrap_err();
+    assert!(matches!(error.problem, Problem::NoName(name) if name == "native"));
 }
 
 #[test]
@@ -197,7 +260,7 @@ fn silent_server_costs_no_more_than_the_limit() {
     let resolver = host.resolver_within(Duration::from_millis(50));
     let before = Instant::now();
     let error = block_on(resolve(&resolver, "/dns4/deaf.test/tcp/1")).unwrap_err();
-    assert!(matches!(error, ResolveError::Timeout { .. }), "{error:?}");
+    assert!(matches!(error.problem, Problem::Timeout), "{error:?}");
     assert!(before.elapsed() < Duration::from_secs(2));
     assert!(zone.queries.get() > 0);
 }
@@ -218,36 +281,24 @@ fn what_was_found_before_the_limit_is_given() {
 }
 
 #[test]
-fn truncated_answer_is_asked_for_again_over_tcp() {
-    let zone = (1..=12).fold(Zone::default(), |zone, n| {
-        zone.txt(
-            "large.test",
-            &format!("dnsaddr=/ip4/192.0.2.{n}/tcp/1/p2p/{A_PEER}"),
-        )
-    });
-    let (host, zone) = Host::serving(zone);
-    let found = block_on(resolve(&host.resolver(), "/dnsaddr/large.test")).unwrap();
-    assert_eq!(found.len(), 12);
-    assert_eq!(zone.tcp_queries.get(), 1);
-}
-
-#[test]
-fn dead_server_is_passed_over_for_the_next() {
-    let (host, _) = Host::serving(Zone::default().ip("one.test", "192.0.2.1"));
-    let servers = "nameserver 127.0.0.2\nnameserver 127.0.0.1\n";
-    fs::write(host.dir.join("resolv.conf"), servers).unwrap();
-    let found = block_on(resolve(&host.resolver(), "/dns4/one.test/tcp/1")).unwrap();
-    assert_eq!(found, ["/ip4/192.0.2.1/tcp/1"]);
-}
-
-#[test]
-fn answers_are_kept_for_their_time() {
-    let (host, zone) = Host::serving(Zone::default().ip("one.test", "192.0.2.1"));
+fn localhost_needs_neither_file_nor_server() {
+    let host = Host::new(1, "");
     let resolver = host.resolver();
-    for _ in 0..3 {
-        block_on(resolve(&resolver, "/dns4/one.test/tcp/1")).unwrap();
+    for (addr, expected) in [
+        ("/dns4/localhost/tcp/1", &["/ip4/127.0.0.1/tcp/1"][..]),
+        ("/dns6/a.LocalHost./tcp/1", &["/ip6/::1/tcp/1"]),
+        (
+            "/dns/localhost/tcp/1",
+            &["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"],
+        ),
+    ] {
+        assert_eq!(block_on(resolve(&resolver, addr)).unwrap(), expected);
     }
-    assert_eq!(zone.queries.get(), 1);
+    host.hosts("127.0.0.9 LOCALHOST\n");
+    for (kind, ip) in [("dns", "ip4/127.0.0.9"), ("dns6", "ip6/::1")] {
+        let found = block_on(resolve(&resolver, &format!("/{kind}/localhost/tcp/1")));
+        assert_eq!(found.unwrap(), [format!("/{ip}/tcp/1")]);
+    }
 }
 
 #[test]
@@ -273,17 +324,14 @@ fn without_servers_only_the_hosts_file_is_known_until_a_lease_comes() {
             )
         );
 
-        fs::remove_file(&file).unwrap();
-        let error = resolve(&resolver, "/dns4/one.test/tcp/1")
-            .await
-            .unwrap_err();
-        assert!(matches!(error, ResolveError::NoServers { .. }), "{error:?}");
+        host.resolv_conf("nameserver 127.0.0.1\n");
+        let found = resolve(&resolver, "/dns4/one.test/tcp/1").await.unwrap();
+        assert_eq!(found, ["/ip4/192.0.2.1/tcp/1"]);
 
-        fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
-        assert_eq!(
-            resolve(&resolver, "/dns4/one.test/tcp/1").await.unwrap(),
-            ["/ip4/192.0.2.1/tcp/1"]
-        );
+        // Without the file it is the server of this host that is asked.
+        fs::remove_file(&file).unwrap();
+        let found = resolve(&resolver, "/dns4/one.test/tcp/1").await.unwrap();
+        assert_eq!(found, ["/ip4/192.0.2.1/tcp/1"]);
     });
 }
 
@@ -301,7 +349,7 @@ fn addresses_that_are_no_names_pass_and_odd_ones_are_refused() {
         ] {
             let error = resolve(&resolver, odd).await.unwrap_err();
             assert!(
-                matches!(error, ResolveError::Unsupported { .. }),
+                matches!(error.problem, Problem::Unsupported),
                 "{odd}: {error:?}"
             );
         }
@@ -348,9 +396,9 @@ fn dial_to_a_name_tries_its_addresses_in_order() {
 
         let dial = transport.dial("/dnsaddr/none.test".parse().unwrap(), opts);
         let error = dial.unwrap().await.unwrap_err();
-        assert!(matches!(
-            error,
-            DnsError::Resolve(ResolveError::NotFound { .. })
-        ));
+        let DnsError::Resolve(error) = error else {
+            panic!("{error:?}");
+        };
+        assert!(matches!(error.problem, Problem::NoName(_)), "{error:?}");
     });
 }

@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 use crate::net::executor::within;
 
 /// A connect that has not succeeded by then has failed.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first and the further keepalive probes: a peer that vanished is noticed after 90 s of silence.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);

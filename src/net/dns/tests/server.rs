@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_io::Async;
+use domain::base::iana::{Class, Rcode};
+use domain::base::rdata::UnknownRecordData;
+use domain::base::{Message, MessageBuilder, Rtype};
+use domain::dep::octseq::Array;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
-use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, TXT};
-use hickory_resolver::proto::rr::{Name, RData, Record};
 
 use crate::net::dns::Resolver;
+use crate::net::dns::message::parse_name;
 use crate::net::dns::system::Files;
 use crate::net::executor::spawn;
 
@@ -23,9 +25,18 @@ const MAX_UDP: usize = 512;
 /// What the server does with a query.
 #[derive(Default)]
 pub(super) struct Zone {
-    pub(super) records: Vec<(String, RData)>,
-    /// Answered by nothing at all.
+    /// Name, type, data.
+    pub(super) records: Vec<(String, Rtype, Vec<u8>)>,
+    /// Names answered by nothing at all.
     pub(super) silent: Vec<&'static str>,
+    /// A type answered by nothing at all.
+    pub(super) silent_type: Option<Rtype>,
+    /// Answered instead of a record.
+    pub(super) code: Option<Rcode>,
+    /// Refuses queries with EDNS0.
+    pub(super) old: bool,
+    /// Wrong answers over UDP before the right one.
+    pub(super) forged: usize,
     pub(super) queries: Cell<usize>,
     pub(super) tcp_queries: Cell<usize>,
 }
@@ -33,57 +44,74 @@ pub(super) struct Zone {
 impl Zone {
     pub(super) fn txt(mut self, name: &str, value: &str) -> Self {
         // A value longer than 255 bytes takes several character strings.
-        let parts = value.as_bytes().chunks(200);
-        let parts = parts.map(|part| String::from_utf8(part.to_vec()).unwrap());
-        let data = RData::TXT(TXT::new(parts.collect()));
-        self.records.push((format!("_dnsaddr.{name}."), data));
+        let mut data = Vec::new();
+        for part in value.as_bytes().chunks(200) {
+            data.push(u8::try_from(part.len()).unwrap());
+            data.extend(part);
+        }
+        self.records
+            .push((format!("_dnsaddr.{name}"), Rtype::TXT, data));
         self
     }
 
     pub(super) fn ip(mut self, name: &str, ip: &str) -> Self {
-        let data = match ip.parse().unwrap() {
-            IpAddr::V4(ip) => RData::A(A(ip)),
-            IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+        let (rtype, data) = match ip.parse().unwrap() {
+            IpAddr::V4(ip) => (Rtype::A, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (Rtype::AAAA, ip.octets().to_vec()),
         };
-        self.records.push((format!("{name}."), data));
+        self.records.push((name.to_owned(), rtype, data));
+        self
+    }
+
+    pub(super) fn cname(mut self, name: &str, target: &str) -> Self {
+        let data = parse_name(target).unwrap().as_slice().to_vec();
+        self.records.push((name.to_owned(), Rtype::CNAME, data));
         self
     }
 
     fn answer(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let query = Message::from_vec(query).unwrap();
-        let asked = query.queries.first().unwrap().clone();
-        let name = asked.name().to_lowercase().to_string();
+        let query = Message::from_slice(query).unwrap();
+        let asked = query.sole_question().unwrap();
+        let mut name = asked.qname().to_string().to_lowercase();
         self.queries.set(self.queries.get() + 1);
         self.tcp_queries
             .set(self.tcp_queries.get() + usize::from(tcp));
-        if self
-            .silent
-            .iter()
-            .any(|silent| name == format!("{silent}."))
-        {
+        if self.silent.contains(&name.as_str()) || self.silent_type == Some(asked.qtype()) {
             return None;
         }
-        let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
-        reply.metadata.recursion_desired = true;
-        reply.metadata.recursion_available = true;
-        reply.add_query(asked.clone());
-        let known: Vec<_> = self.records.iter().filter(|(n, _)| *n == name).collect();
-        if known.is_empty() {
-            reply.metadata.response_code = ResponseCode::NXDomain;
-        }
-        for (name, data) in known {
-            if data.record_type() == asked.query_type() {
-                let name: Name = name.parse().unwrap();
-                reply.add_answer(Record::from_rdata(name, 60, data.clone()));
+        let reply = MessageBuilder::from_target(Array::<32_768>::new()).unwrap();
+        let mut reply = reply.start_answer(query, Rcode::NOERROR).unwrap();
+        let known = self.records.iter().any(|(n, ..)| *n == name);
+        let code = match self.code {
+            _ if self.old && query.opt().is_some() => Rcode::FORMERR,
+            Some(code) => code,
+            None if known => Rcode::NOERROR,
+            None => Rcode::NXDOMAIN,
+        };
+        reply.header_mut().set_rcode(code);
+        // A name with an alias has no other record; the alias stands before it here.
+        for (owner, rtype, data) in &self.records {
+            let alias = *rtype == Rtype::CNAME;
+            if code == Rcode::NOERROR && *owner == name && (alias || *rtype == asked.qtype()) {
+                let owner = parse_name(owner).unwrap();
+                let value = UnknownRecordData::from_octets(*rtype, data).unwrap();
+                reply.push((owner, Class::IN, 60, value)).unwrap();
+                if alias {
+                    name = self.target(data);
+                }
             }
         }
-        let bytes = reply.to_vec().unwrap();
-        if tcp || bytes.len() <= MAX_UDP {
-            return Some(bytes);
+        if !tcp && reply.as_slice().len() > MAX_UDP {
+            reply = reply.tc_rewind_into();
         }
-        reply.answers.clear();
-        reply.metadata.truncation = true;
-        Some(reply.to_vec().unwrap())
+        Some(reply.as_slice().to_vec())
+    }
+
+    fn target(&self, data: &[u8]) -> String {
+        let names = self.records.iter().map(|(name, ..)| name);
+        let mut found =
+            names.filter(|name| parse_name(name).unwrap().as_slice() == data.to_ascii_lowercase());
+        found.next().cloned().unwrap_or_default()
     }
 }
 
@@ -111,8 +139,13 @@ impl Host {
         let unique = format!("oc-dns-{}-{thread}-{}", std::process::id(), LAST.get());
         let dir = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("resolv.conf"), resolv_conf).unwrap();
-        Self { dir, port }
+        let host = Self { dir, port };
+        host.resolv_conf(resolv_conf);
+        host
+    }
+
+    pub(super) fn resolv_conf(&self, text: &str) {
+        fs::write(self.dir.join("resolv.conf"), text).unwrap();
     }
 
     pub(super) fn hosts(&self, text: &str) {
@@ -152,9 +185,21 @@ fn sockets() -> (Async<UdpSocket>, Async<TcpListener>) {
 async fn serve_udp(socket: Async<UdpSocket>, zone: Rc<Zone>) {
     let mut buf = [0; 4096];
     while let Ok((n, from)) = socket.recv_from(&mut buf).await {
-        if let Some(reply) = zone.answer(&buf[..n], false) {
-            socket.send_to(&reply, from).await.unwrap();
+        let Some(reply) = zone.answer(&buf[..n], false) else {
+            continue;
+        };
+        for wrong in 0..zone.forged {
+            let mut forged = reply.clone();
+            match wrong % 3 {
+                // Another id; another name asked for; no message.
+                0 => forged[0] ^= 1,
+                1 => forged[13] ^= 1,
+                _ => forged.truncate(11),
+            }
+            socket.send_to(&forged, from).await.unwrap();
         }
+        // Whoever has seen enough is gone.
+        let _ = socket.send_to(&reply, from).await;
     }
 }
 
@@ -171,8 +216,9 @@ async fn serve_stream(mut stream: Async<TcpStream>, zone: Rc<Zone>) {
         stream.read_exact(&mut query).await.unwrap();
         if let Some(reply) = zone.answer(&query, true) {
             let len = u16::try_from(reply.len()).unwrap();
-            stream.write_all(&len.to_be_bytes()).await.unwrap();
-            stream.write_all(&reply).await.unwrap();
+            // It hangs up on what is too long.
+            let _ = stream.write_all(&len.to_be_bytes()).await;
+            let _ = stream.write_all(&reply).await;
         }
     }
 }
