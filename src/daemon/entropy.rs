@@ -1,20 +1,39 @@
-//! Random numbers at the first start of a device.
+//! Random numbers for keys, on a device that has just been switched on.
 //!
-//! Early after power-on the system may not have gathered enough of them for a key. Everything that needs them waits for the system
-//! (the identity, Noise, the seed of the core), and would do so without a word: so it is waited for once, here, before all
-//! of them, and the log says why nothing happens.
+//! Early after power-on the system may not have gathered enough of them. Everything that needs some waits for the system (the
+//! identity, Noise, the seed of the core), and would do so without a word: so it is waited for once, before all of them,
+//! and the log says why nothing happens.
+//!
+//! They come from getrandom(2), which waits by itself. The `getrandom` crate does not reach it in a static program with
+//! glibc: it reads `/dev/urandom`, which need not be there.
 
 use std::io;
 
 use rustix::io::{Errno, Result as Answer};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Returns once the system has enough random numbers for keys; from then on it always has (getrandom(2)).
+/// Returns once the system has enough random numbers for keys; from then on it always has.
 ///
 /// # Errors
-/// The system cannot give any.
+/// The system cannot give any: it is older than Linux 3.17, or a sandbox refuses.
 pub(super) fn wait() -> io::Result<()> {
     wait_for(|flags| getrandom(&mut [0_u8; 1], flags).map(drop))
+}
+
+/// 32 random bytes, never before the system has gathered enough for a key.
+///
+/// # Errors
+/// As [`wait`].
+pub(super) fn key() -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    loop {
+        match getrandom(&mut key, GetRandomFlags::empty()) {
+            // Up to 256 bytes come all at once.
+            Ok(32) => return Ok(key),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// `ask` for random numbers, first without waiting for them.
@@ -28,8 +47,6 @@ fn wait_for(mut ask: impl FnMut(GetRandomFlags) -> Answer<()>) -> io::Result<()>
                 flags = GetRandomFlags::empty();
             }
             Err(Errno::INTR) => {}
-            // Before Linux 3.17, and where a sandbox refuses the call: whoever needs a key reads /dev/random first.
-            Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -68,15 +85,18 @@ mod tests {
     }
 
     #[test]
-    fn call_that_the_system_does_not_have_is_left_to_others_and_other_errors_are_told() {
-        let (_, end) = asked(&[Err(Errno::NOSYS)]);
-        end.unwrap();
+    fn system_that_never_has_any_is_an_error() {
         for answers in [
-            [Err(Errno::IO), Ok(())],
+            [Err(Errno::NOSYS), Ok(())],
             [Err(Errno::AGAIN), Err(Errno::AGAIN)],
         ] {
             let (_, end) = asked(&answers);
             assert!(end.is_err());
         }
+    }
+
+    #[test]
+    fn no_key_comes_twice() {
+        assert_ne!(key().unwrap(), key().unwrap());
     }
 }
