@@ -40,18 +40,22 @@ pub(crate) struct LimitsConfig {
     pub(crate) max_pending_per_source: usize,
 }
 
+/// Handshakes that may go on at once. Each takes up to 30 KiB while it lasts: 8 MiB at most.
+const MAX_PENDING: usize = 256;
+
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer, and 128 pending, 64
-    /// for one source.
+    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer; [`MAX_PENDING`] handshakes at once, and
+    /// never more than connections, seven eighths of them with one source.
     pub(crate) fn new(max: usize, reserved: usize) -> Self {
+        let max_pending = max.min(MAX_PENDING);
         Self {
             max,
             reserved,
             max_per_peer: 2,
-            // Each takes up to 30 KiB for as long as its handshake: 4 MiB at most. When an indexer dies, or a native hands its nodes
-            // over, a whole site comes at once, and all of it may stand behind one address.
-            max_pending: 128,
-            max_pending_per_source: 64,
+            max_pending,
+            // When an indexer dies, or a native hands its nodes over, a whole site comes at once, and all of it may stand behind
+            // one address. An eighth is left to others.
+            max_pending_per_source: (max_pending * 7 / 8).max(1),
         }
     }
 }

@@ -1,7 +1,7 @@
 """Scenes of many real processes: how long nodes are without a lease of an indexer.
 
 Every node is a process `oc-discovery node` with default intervals, and says in its log when it holds a lease. All have the one
-address 127.0.0.1, as nodes behind one NAT do: an indexer's bound of 16 handshakes for one source applies to all of them together, beside that of 64 in all.
+address 127.0.0.1, as nodes behind one NAT do: an indexer's bound on handshakes with one source applies to all of them together.
 """
 
 import contextlib
