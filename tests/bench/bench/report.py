@@ -26,6 +26,8 @@ ROWS = [
     ("lease_rss_kib_500", "a lease, of 500", number(1, " KiB"), "the same"),
     ("lease_rss_kib_1000", "a lease, of 1000", number(1, " KiB"), "the same"),
     ("lease_rss_kib_4000", "a lease, of 4000", number(1, " KiB"), "the same"),
+    ("bare_rss_kib_500", "a lease without a record, of 500", number(1, " KiB"), "the same, of peers that cannot be looked up"),
+    ("bare_rss_kib_1000", "a lease without a record, of 1000", number(1, " KiB"), "the same"),
     ("lease_pss_kib_1000", "a lease, of 1000, PSS", number(1, " KiB"), "growth of PSS"),
     ("lease_anonymous_kib_1000", "a lease, of 1000, anonymous", number(1, " KiB"), "growth of anonymous memory"),
     ("whole_rss_kib_1000", "RSS with 1000 leases", kib, "the whole process"),

@@ -38,10 +38,10 @@ def idle(subject, seconds):
         }
 
 
-def held(subject, tools, steps, rest_s):
+def held(subject, tools, steps, rest_s, kind=None, word="lease"):
     """One server: memory at each number of leases, CPU of the joins, and memory a while after all have left."""
     rows = {}
-    with subject.serve() as server, Client(tools / "load", server.address, subject.kind) as client:
+    with subject.serve() as server, Client(tools / "load", server.address, kind or subject.kind) as client:
         time.sleep(1)
         empty = server.memory_kib()
         count = 0
@@ -55,7 +55,7 @@ def held(subject, tools, steps, rest_s):
             time.sleep(1)
             full = server.memory_kib()
             for name in ("rss", "pss", "anonymous"):
-                rows[f"lease_{name}_kib_{step}"] = (full[name] - empty[name]) / step
+                rows[f"{word}_{name}_kib_{step}"] = (full[name] - empty[name]) / step
             rows[f"whole_rss_kib_{step}"] = full["rss"]
         if rest_s:
             client.say("leave")

@@ -24,13 +24,13 @@ LARGE = {
 }
 
 
-def build(manifest_dir, target, *options, env=None):
+def build(manifest_dir, target, *options, env=None, triple=""):
     """A release build; returns the folder of its binaries. Cargo's messages go to stderr."""
     command = ["cargo", "build", "--release", "--quiet", *options]
     environment = {**os.environ, **(env or {}), "CARGO_TARGET_DIR": str(target)}
     if subprocess.run(command, cwd=manifest_dir, env=environment).returncode != 0:
         raise Failed(f"{' '.join(command)} failed in {manifest_dir.name}")
-    return target / "release"
+    return target / triple / "release"
 
 
 def build_tools():
@@ -89,6 +89,19 @@ class Program:
 
     def serve(self, core=None, large=True):
         return self.start("indexer", large=large, core=core)
+
+
+class Static(Program):
+    """The same, needing nothing of the system, as it goes onto a device: only the rows that this changes."""
+
+    name = "oc-discovery-static"
+    kind = None
+
+    def install(self):
+        triple = next(line.split()[1] for line in output("rustc", "-vV").splitlines() if line.startswith("host:"))
+        env = {"RUSTFLAGS": "-C target-feature=+crt-static"}
+        self.use(build(REPOSITORY, TARGET / "bench-static", "--locked", "--target", triple, env=env, triple=triple) / "oc-discovery")
+        self.version = output(self.binary, "--version").split()[-1]
 
 
 class Rendezvous:
@@ -207,4 +220,4 @@ def echo(tools, read, write, core=None):
     return Server([tools / "echo", "--read", read, "--write", write], r"^ready (\S+)", core=core)
 
 
-ALL = (Program, Rendezvous, Js, Go, Serf)
+ALL = (Program, Static, Rendezvous, Js, Go, Serf)
