@@ -20,9 +20,9 @@ const RELEASE_DATE_S: u64 = 1_776_124_800;
 /// 2100-01-01: a build date after it would make every peer's clock look wrong.
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
-/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 40.4 KiB of RSS on x86_64) for a lease whose
+/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS on x86_64) for a lease whose
 /// heartbeat stream is open, whose record is listed, and whose connection has carried 16 KiB each way.
-const CONNECTION_BYTES: usize = 41 * 1024;
+const CONNECTION_BYTES: usize = 31 * 1024;
 
 /// One compile-time capacity.
 struct Capacity {
