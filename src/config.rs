@@ -45,6 +45,9 @@ pub const MIN_INDEXERS_MAX: u8 = 8;
 /// TCP port of a native that is not told another one.
 pub const NATIVE_PORT: u16 = 4820;
 
+/// Where services that the system starts keep their data: a directory for each role, as the packages set it up.
+const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
+
 /// Looks up an environment variable; a parameter so that tests need not change their own process.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -235,12 +238,18 @@ impl Config {
 }
 
 /// Directories in which a daemon of each role keeps its data when it is not told another one: the
-/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set.
+/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set, those of the
+/// services that the packages install come last.
 pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
         .filter_map(|role| home_data_dir(*role, env));
-    state_directory(env).into_iter().chain(homes).collect()
+    let services = Role::ALL.map(|role| PathBuf::from(SYSTEM_STATE).join(role.name()));
+    state_directory(env)
+        .into_iter()
+        .chain(homes)
+        .chain(services)
+        .collect()
 }
 
 /// A name that a node can have: 1 to [`NAME_MAX`] of `a-z 0-9 - .` (PROTOCOL.md).

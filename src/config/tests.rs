@@ -79,7 +79,9 @@ fn data_directory_follows_the_environment_in_order() {
     let nothing = |_: &str| None;
     let error = Config::parse(Role::Node, &Flags::default(), &nothing).unwrap_err();
     assert!(error.to_string().starts_with("--data-dir: give"), "{error}");
-    assert!(default_data_dirs(&nothing).is_empty());
+    let services =
+        ["native", "indexer", "node"].map(|role| PathBuf::from("/var/lib/oc-discovery").join(role));
+    assert_eq!(default_data_dirs(&nothing), services);
 }
 
 #[test]

@@ -209,7 +209,8 @@ impl fmt::Display for Error {
             Error::NoneRunning => write!(
                 f,
                 "no daemon runs on a default data directory; start one with `oc-discovery \
-                 native`, `indexer` or `node`, or name its directory with --data-dir"
+                 native`, `indexer` or `node`, name its directory with --data-dir, or ask as root \
+                 if it is a service of the system"
             ),
             Error::Several(dirs) => {
                 write!(f, "there are several daemons; choose one with --data-dir:")?;

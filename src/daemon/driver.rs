@@ -21,6 +21,7 @@ use super::{
     report::{self, StatusReport, table, text},
     status::Status,
     storage::{DataDir, KnownPeer, StateFile},
+    summary::Summary,
     trim::{Trimmer, trim},
 };
 use crate::{
@@ -461,6 +462,11 @@ impl Driver {
         if self.cx.wall.is_trusted(clock::wall()) {
             self.state.note_time(self.cx.own_ms());
         }
+    }
+
+    /// One line about the machine.
+    pub(super) fn summary(&self) -> String {
+        Summary::of(self.cx.machine, self.cx.now()).to_string()
     }
 
     fn status(&mut self) -> Status {

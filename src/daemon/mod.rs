@@ -21,15 +21,18 @@ mod context;
 pub mod control;
 pub mod demo;
 mod driver;
+mod entropy;
 pub mod logging;
 mod lookup;
 mod machines;
 mod natives;
+mod notify;
 mod record;
 mod report;
 pub mod signals;
 pub mod status;
 pub mod storage;
+mod summary;
 #[cfg(test)]
 pub(crate) mod testdir;
 mod trim;
@@ -49,6 +52,7 @@ use self::{
     control::{Control, ControlRequest},
     driver::Driver,
     natives::Learned,
+    notify::Notifier,
     signals::Signals,
     storage::DataDir,
 };
@@ -102,6 +106,9 @@ pub fn run(config: Config) -> Result<(), Error> {
 }
 
 async fn serve(config: Config) -> Result<(), Error> {
+    // Before the signals are taken over: this wait ends with the first of them.
+    entropy::wait()
+        .map_err(|error| Error(format!("the system gives no random numbers: {error}")))?;
     let dir = DataDir::open(&config.data_dir).map_err(Error::new)?;
     let signals =
         Signals::new().map_err(|error| Error(format!("cannot wait for signals: {error}")))?;
@@ -120,13 +127,17 @@ async fn serve(config: Config) -> Result<(), Error> {
     listen(&mut driver.cx.net, &config.listen).await?;
     let control = Control::bind(&dir)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
+    let env = |variable: &str| std::env::var_os(variable);
+    let mut notifier = Notifier::new(&env, std::process::id(), driver.cx.now());
     announce(&driver);
+    notifier.ready(|| driver.summary());
     driver.start(&config);
     let natives = natives::resolve(&config.natives);
 
-    main_loop(&mut driver, &control, &natives, &signals).await?;
+    main_loop(&mut driver, &control, &natives, &signals, &mut notifier).await?;
 
     log::info!("ends: giving leases up");
+    notifier.stopping();
     farewell(&mut driver).await;
     driver.save();
     drop(control);
@@ -140,6 +151,7 @@ async fn main_loop(
     control: &Control,
     natives: &smol::channel::Receiver<Learned>,
     signals: &Signals,
+    notifier: &mut Notifier,
 ) -> Result<(), Error> {
     let mut timer = Timer::never();
     let mut armed = None;
@@ -148,7 +160,11 @@ async fn main_loop(
             catch_up(driver).await;
         }
         driver.pump();
-        let due = driver.timeout();
+        notifier.turned(driver.cx.now(), || driver.summary());
+        let due = notifier
+            .timeout()
+            .into_iter()
+            .fold(driver.timeout(), Ord::min);
         if armed != Some(due) {
             timer.set_after(due - driver.cx.now());
             armed = Some(due);

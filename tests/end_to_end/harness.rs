@@ -3,7 +3,7 @@
 //! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited for without a deadline; what a
 //! process logged is shown when its test fails.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -103,11 +103,23 @@ impl World {
 
     /// Starts a process and waits until it is ready.
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
+        self.start_with(role, name, args, &[])
+    }
+
+    /// Starts a process with these environment variables and waits until it is ready.
+    pub(crate) fn start_with(
+        &self,
+        role: &str,
+        name: &'static str,
+        args: &[&str],
+        env: &[(&str, OsString)],
+    ) -> Peer {
         let dir = self.path(name);
         let log = self.path(&format!("{name}.log"));
         let stderr = File::options().create(true).append(true).open(&log);
         let child = self
             .command(role, &dir, args)
+            .envs(env.iter().map(|(variable, value)| (variable, value)))
             .stdout(Stdio::piped())
             .stderr(stderr.unwrap())
             .spawn()

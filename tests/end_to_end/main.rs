@@ -15,3 +15,4 @@ mod network;
 mod offload;
 mod refresh;
 mod restart;
+mod service;

@@ -7,9 +7,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use libp2p::identity::{KeyType, Keypair};
-use rustix::rand::GetRandomFlags;
 
 use super::{StorageError, file};
+use crate::daemon::entropy;
 
 const IDENTITY: &str = "identity";
 
@@ -54,7 +54,7 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     }
     let path = dir.join(IDENTITY);
     let creating = || StorageError::io("create the identity", &path);
-    let seed = random_seed().map_err(creating())?;
+    let seed = entropy::key().map_err(creating())?;
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let keypair = Keypair::ed25519_from_bytes(seed)
         .map_err(invalid)
@@ -78,17 +78,6 @@ fn open(path: &Path) -> Result<Option<File>, StorageError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StorageError::io("open", path)(error)),
     }
-}
-
-/// 32 bytes of the system's random numbers, never before it has gathered enough of them.
-fn random_seed() -> io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    if rustix::rand::getrandom(&mut seed, GetRandomFlags::NONBLOCK) == Err(rustix::io::Errno::AGAIN)
-    {
-        log::info!("waiting for the system to gather random numbers for the identity");
-    }
-    getrandom::fill(&mut seed).map_err(io::Error::other)?;
-    Ok(seed)
 }
 
 #[cfg(test)]

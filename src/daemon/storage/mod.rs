@@ -83,9 +83,6 @@ impl DataDir {
 
     /// The key of this peer: read, or made if there is none yet.
     ///
-    /// Waits for the system's random numbers if it has to (early after the start of a small device), and says
-    /// so in the log.
-    ///
     /// # Errors
     /// If the file is damaged, open to others, or cannot be written.
     pub fn identity(&self) -> Result<Keypair, StorageError> {
