@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p::{Multiaddr, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
-    BehaviourEvent, Net, SharedEvent,
+    BehaviourEvent, Net, PeeringEvent,
     dht::{self, DhtEvent},
     scope::is_loopback,
     streams::{self, ReadBeat},
@@ -116,13 +116,13 @@ impl Net {
                 None
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Shared(SharedEvent::Kademlia(event))) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Kademlia(event))) => {
                 let loopback = self.is_local();
                 let kademlia = self.swarm.behaviour_mut().kademlia()?;
                 let event = self.dht.translate(kademlia, event, loopback);
                 event.map(NetEvent::Dht)
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Shared(SharedEvent::Identify(event))) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Identify(event))) => {
                 self.identified(event)
             }
             _ => None,
@@ -142,8 +142,8 @@ impl Net {
             Ok(beat) => {
                 // Natives and indexers take part in the DHT: identify asks where.
                 if sequence == 0 && beat.role != Role::Node {
-                    let shared = &mut self.swarm.behaviour_mut().shared;
-                    shared.want(peer.into(), connection);
+                    let peering = &mut self.swarm.behaviour_mut().peering;
+                    peering.want(peer.into(), connection);
                 }
                 NetEvent::Beat {
                     from: peer,

@@ -85,13 +85,13 @@ struct Behaviour {
     // First: it refuses a connection before the others allocate for it.
     limits: Limits,
     streams: Streams,
-    shared: Lazy<Shared>,
+    peering: Lazy<Peering>,
 }
 
-/// What only takers-part in the DHT need, and those whom we dial.
+/// What connections carry with those who take part in the DHT, and with those whom we dial.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
-struct Shared {
+struct Peering {
     identify: identify::Behaviour,
     kademlia: Toggle<Kademlia>,
 }
@@ -99,7 +99,7 @@ struct Shared {
 impl Behaviour {
     /// Kademlia, if this role takes part in the DHT.
     fn kademlia(&mut self) -> Option<&mut Kademlia> {
-        self.shared.inner().kademlia.as_mut()
+        self.peering.inner().kademlia.as_mut()
     }
 }
 
@@ -142,8 +142,8 @@ impl Net {
         let behaviour = Behaviour {
             limits: Limits::new(LimitsConfig::new(connections, connections / RESERVED_SHARE)),
             streams: Streams::new(&key.public(), serves, dht::PROTOCOL),
-            shared: Lazy::new(
-                Shared {
+            peering: Lazy::new(
+                Peering {
                     identify: identify::Behaviour::new(identify),
                     kademlia: serves
                         .then(|| dht::kademlia(own, capacities.dht_records))

@@ -87,3 +87,33 @@ pub(super) async fn show(mut io: Stream, card: Card, observed: Multiaddr) -> std
         .await
         .unwrap_or_else(too_late)
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    fn read(message: &[u8]) -> Identify {
+        Identify::decode_length_delimited(message).unwrap()
+    }
+
+    #[test]
+    fn everyone_is_told_where_it_is_seen_and_what_is_announced_now() {
+        let key = Keypair::generate_ed25519().public();
+        let card = Card::new(&key, &[IDENTIFY]);
+        let [seen, ours]: [Multiaddr; 2] = [1, 2].map(|n| {
+            let addr = format!("/ip4/192.0.2.{n}/tcp/1");
+            addr.parse().unwrap()
+        });
+        let first = read(&card.message(&seen));
+        assert_eq!(first.public_key, key.encode_protobuf());
+        assert_eq!(first.protocols, ["/ipfs/id/1.0.0"]);
+        assert_eq!(first.observed_addr, seen.to_vec());
+        assert!(first.listen_addrs.is_empty());
+        card.clone().announce(std::slice::from_ref(&ours));
+        let second = read(&card.message(&ours));
+        assert_eq!(second.listen_addrs, [ours.to_vec()]);
+        assert_eq!(second.observed_addr, ours.to_vec());
+    }
+}
