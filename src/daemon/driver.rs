@@ -183,7 +183,8 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.cx.net.expire_records();
-            if self.trimmer.is_due(self.cx.net.connections()) {
+            let most = self.cx.net.take_most_connections();
+            if self.trimmer.is_due(most, self.cx.net.connections()) {
                 trim();
             }
             // A lease that never came to be leaves without a word.

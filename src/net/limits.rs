@@ -99,6 +99,8 @@ pub(crate) struct Limits {
     config: LimitsConfig,
     favoured: HashSet<protocol::PeerId>,
     established: usize,
+    /// Most that were established at once since [`Limits::take_most`].
+    most: usize,
     /// The connections of each peer, the oldest first.
     per_peer: HashMap<protocol::PeerId, Vec<ConnectionId>>,
     /// Those that a newer one of the same peer displaces.
@@ -114,6 +116,7 @@ impl Limits {
             config,
             favoured: HashSet::new(),
             established: 0,
+            most: 0,
             per_peer: HashMap::new(),
             displaced: VecDeque::new(),
             pending: HashMap::new(),
@@ -143,6 +146,11 @@ impl Limits {
     /// Established connections.
     pub(crate) fn used(&self) -> usize {
         self.established
+    }
+
+    /// The most connections that were established at once since this was last asked.
+    pub(crate) fn take_most(&mut self) -> usize {
+        std::mem::replace(&mut self.most, self.established)
     }
 
     /// Connections there may be.
@@ -270,6 +278,7 @@ impl NetworkBehaviour for Limits {
                 ..
             }) => {
                 self.established += 1;
+                self.most = self.most.max(self.established);
                 let Ok(peer) = ed25519(peer_id) else { return };
                 let connections = self.per_peer.entry(peer).or_default();
                 connections.reserve_exact(1);

@@ -370,6 +370,11 @@ impl Net {
         self.swarm.behaviour().limits.used()
     }
 
+    /// The most that were open at once since this was last asked.
+    pub(crate) fn take_most_connections(&mut self) -> usize {
+        self.swarm.behaviour_mut().limits.take_most()
+    }
+
     /// What the operator sees of the network side's tables.
     pub(crate) fn tables(&mut self) -> Vec<TableStats> {
         let behaviour = self.swarm.behaviour_mut();

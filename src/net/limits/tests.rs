@@ -153,6 +153,18 @@ fn closed_connections_free_their_slots() {
 }
 
 #[test]
+fn a_peak_is_remembered_until_it_is_asked_for() {
+    let mut limits = Limits::new(CONFIG);
+    let peer = peer();
+    let first = inbound(&mut limits, peer).unwrap();
+    let second = inbound(&mut limits, peer).unwrap();
+    close(&mut limits, first, peer, 1);
+    assert_eq!((limits.take_most(), limits.take_most()), (2, 1));
+    close(&mut limits, second, peer, 0);
+    assert_eq!((limits.take_most(), limits.take_most()), (1, 0));
+}
+
+#[test]
 fn newest_connections_of_a_peer_displace_its_oldest() {
     let mut limits = Limits::new(CONFIG);
     let (peer, other) = (self::peer(), self::peer());
