@@ -182,8 +182,8 @@ impl Limits {
     }
 
     fn check_inbound(&self, peer: PeerId) -> Result<(), Refused> {
-        self.check_outbound(peer)?;
         let peer = ed25519(peer)?;
+        self.check_full()?;
         let LimitsConfig { max, reserved, .. } = self.config;
         if self.established + reserved >= max && !self.favoured.contains(&peer) {
             return Err(Refused::Reserved { reserved });
