@@ -22,7 +22,7 @@ use super::{
     status::Status,
     storage::{DataDir, KnownPeer, StateFile},
     summary::Summary,
-    trim::{Trimmer, trim},
+    trim,
 };
 use crate::{
     config::{Config, Role as ConfigRole},
@@ -61,7 +61,6 @@ pub(super) struct Driver {
     pub(super) ending: bool,
     /// Servers that granted us a lease on the stream that is open.
     pub(super) granted: HashSet<PeerId>,
-    trimmer: Trimmer,
     /// Whether the system clock was synchronised at the last housekeeping.
     synchronised: bool,
     started: Instant,
@@ -106,7 +105,6 @@ impl Driver {
             leaving: Vec::new(),
             ending: false,
             granted: HashSet::new(),
-            trimmer: Trimmer::default(),
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -183,9 +181,9 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.cx.net.expire_records();
-            let most = self.cx.net.take_most_connections();
-            if self.trimmer.is_due(most, self.cx.net.connections()) {
-                trim();
+            if trim::is_due(self.cx.net.most_connections(), self.cx.net.connections()) {
+                self.cx.net.forget_most_connections();
+                trim::trim();
             }
             // A lease that never came to be leaves without a word.
             let machine = &*self.cx.machine;

@@ -7,22 +7,9 @@
 /// Fewer connections than this are not worth a trim.
 const WORTH_IT: usize = 32;
 
-/// Decides when to trim.
-#[derive(Debug, Default)]
-pub(super) struct Trimmer {
-    most: usize,
-}
-
-impl Trimmer {
-    /// Whether to trim now that there are `connections`, and were `peak` at most since it was last asked.
-    pub(super) fn is_due(&mut self, peak: usize, connections: usize) -> bool {
-        self.most = self.most.max(peak);
-        let due = self.most >= WORTH_IT && connections <= self.most / 2;
-        if due {
-            self.most = connections;
-        }
-        due
-    }
+/// Whether to trim now that there are `connections`, and were `most` at once since the last time.
+pub(super) fn is_due(most: usize, connections: usize) -> bool {
+    most >= WORTH_IT && connections <= most / 2
 }
 
 /// Returns free heap memory to the system. It takes about a millisecond for each ten megabytes.
@@ -48,18 +35,17 @@ mod tests {
 
     #[test]
     fn trims_when_half_of_the_most_connections_have_left_and_once() {
-        let mut trimmer = Trimmer::default();
-        assert!(!trimmer.is_due(100, 100));
-        assert!(!trimmer.is_due(100, 51));
-        assert!(trimmer.is_due(51, 50));
-        assert!(!trimmer.is_due(50, 50));
-        assert!(trimmer.is_due(50, 25), "half again of 50");
-        assert!(!trimmer.is_due(25, 0), "too few to be worth it");
+        assert!(!is_due(100, 100));
+        assert!(!is_due(100, 51));
+        assert!(is_due(100, 50));
+        assert!(!is_due(50, 50));
+        assert!(is_due(50, 25), "half again of 50");
+        assert!(!is_due(25, 0), "too few to be worth it");
     }
 
     #[test]
     fn a_wave_that_came_and_went_since_it_was_last_asked_counts() {
-        assert!(Trimmer::default().is_due(WORTH_IT, 0));
-        assert!(!Trimmer::default().is_due(WORTH_IT - 1, 0));
+        assert!(is_due(WORTH_IT, 0));
+        assert!(!is_due(WORTH_IT - 1, 0));
     }
 }

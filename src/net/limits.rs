@@ -99,7 +99,7 @@ pub(crate) struct Limits {
     config: LimitsConfig,
     favoured: HashSet<protocol::PeerId>,
     established: usize,
-    /// Most that were established at once since [`Limits::take_most`].
+    /// Most that were established at once since [`Limits::forget_most`].
     most: usize,
     /// The connections of each peer, the oldest first.
     per_peer: HashMap<protocol::PeerId, Vec<ConnectionId>>,
@@ -148,9 +148,14 @@ impl Limits {
         self.established
     }
 
-    /// The most connections that were established at once since this was last asked.
-    pub(crate) fn take_most(&mut self) -> usize {
-        std::mem::replace(&mut self.most, self.established)
+    /// The most connections that were established at once since [`Limits::forget_most`].
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Counts the most connections from now on.
+    pub(crate) fn forget_most(&mut self) {
+        self.most = self.established;
     }
 
     /// Connections there may be.

@@ -370,9 +370,14 @@ impl Net {
         self.swarm.behaviour().limits.used()
     }
 
-    /// The most that were open at once since this was last asked.
-    pub(crate) fn take_most_connections(&mut self) -> usize {
-        self.swarm.behaviour_mut().limits.take_most()
+    /// The most that were open at once since [`Net::forget_most_connections`].
+    pub(crate) fn most_connections(&self) -> usize {
+        self.swarm.behaviour().limits.most()
+    }
+
+    /// Counts the most connections from now on.
+    pub(crate) fn forget_most_connections(&mut self) {
+        self.swarm.behaviour_mut().limits.forget_most();
     }
 
     /// What the operator sees of the network side's tables.

@@ -153,15 +153,19 @@ fn closed_connections_free_their_slots() {
 }
 
 #[test]
-fn a_peak_is_remembered_until_it_is_asked_for() {
+fn a_peak_is_remembered_until_it_is_forgotten() {
     let mut limits = Limits::new(CONFIG);
     let peer = peer();
     let first = inbound(&mut limits, peer).unwrap();
     let second = inbound(&mut limits, peer).unwrap();
     close(&mut limits, first, peer, 1);
-    assert_eq!((limits.take_most(), limits.take_most()), (2, 1));
+    assert_eq!(limits.most(), 2);
+    limits.forget_most();
+    assert_eq!(limits.most(), 1);
     close(&mut limits, second, peer, 0);
-    assert_eq!((limits.take_most(), limits.take_most()), (1, 0));
+    assert_eq!(limits.most(), 1);
+    limits.forget_most();
+    assert_eq!(limits.most(), 0);
 }
 
 #[test]
