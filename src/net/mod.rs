@@ -159,7 +159,7 @@ impl Net {
             .with_max_negotiating_inbound_streams(16);
         Ok(Self {
             swarm: Swarm::new(
-                transport::build(key, psk, dns::Resolver::new()).map_err(io::Error::other)?,
+                transport::build(key, psk, dns::Resolver::new())?,
                 behaviour,
                 own,
                 config,

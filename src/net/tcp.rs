@@ -5,6 +5,7 @@
 //! listener instead of spinning; a connect takes at most 5 s. No thread is started.
 
 mod connection;
+mod ready;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,14 +16,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_io::{Async, Timer};
+use async_io::Timer;
 use futures_util::ready;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use connection::connect;
+use connection::{connect, tune};
+use ready::{ReadySet, Watched, Way};
 
 pub(crate) use connection::TcpConnection;
 
@@ -122,6 +124,7 @@ type Event = TransportEvent<Ready<Result<TcpConnection, TcpError>>, TcpError>;
 
 /// The transport. Listeners are polled in turn.
 pub(crate) struct TcpTransport {
+    ready: ReadySet,
     listeners: VecDeque<Listener>,
     events: VecDeque<Event>,
     interfaces: fn() -> io::Result<Vec<IpAddr>>,
@@ -132,19 +135,23 @@ pub(crate) struct TcpTransport {
 
 impl TcpTransport {
     /// A transport without listeners.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new() -> io::Result<Self> {
         Self::with_interfaces(interfaces, INTERFACES_PERIOD)
     }
 
-    fn with_interfaces(interfaces: fn() -> io::Result<Vec<IpAddr>>, period: Duration) -> Self {
-        Self {
+    fn with_interfaces(
+        interfaces: fn() -> io::Result<Vec<IpAddr>>,
+        period: Duration,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            ready: ReadySet::new()?,
             listeners: VecDeque::new(),
             events: VecDeque::new(),
             interfaces,
             period,
             reread: Timer::after(period),
             waker: None,
-        }
+        })
     }
 
     fn add_listener(&mut self, mut listener: Listener) -> Result<(), TcpError> {
@@ -203,7 +210,7 @@ impl Transport for TcpTransport {
         let Some(addr) = socket_addr(&addr) else {
             return Err(TransportError::MultiaddrNotSupported(addr));
         };
-        Listener::bind(id, addr)
+        Listener::bind(id, addr, &self.ready)
             .map_err(|source| TcpError::Listen { addr, source })
             .and_then(|listener| self.add_listener(listener))
             .map_err(TransportError::Other)
@@ -230,8 +237,9 @@ impl Transport for TcpTransport {
     ) -> Result<Self::Dial, TransportError<TcpError>> {
         match socket_addr(&addr) {
             Some(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => {
+                let ready = self.ready.clone();
                 Ok(Box::pin(async move {
-                    let connected = connect(addr).await;
+                    let connected = connect(addr, &ready).await;
                     connected.map_err(|source| TcpError::Connect { addr, source })
                 }))
             }
@@ -262,7 +270,7 @@ impl Transport for TcpTransport {
 
 struct Listener {
     id: ListenerId,
-    socket: Async<TcpListener>,
+    socket: Watched<TcpListener>,
     /// What it is bound to.
     addr: SocketAddr,
     /// What has been reported for it.
@@ -271,7 +279,7 @@ struct Listener {
 }
 
 impl Listener {
-    fn bind(id: ListenerId, addr: SocketAddr) -> io::Result<Self> {
+    fn bind(id: ListenerId, addr: SocketAddr, ready: &ReadySet) -> io::Result<Self> {
         let family = match addr {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
@@ -283,16 +291,17 @@ impl Listener {
         }
         // A restarted daemon gets its port back although old connections linger in TIME_WAIT.
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        tune(&socket)?;
         rustix::net::bind(&socket, &addr)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Self::new(id, TcpListener::from(socket))
+        Self::new(id, TcpListener::from(socket), ready)
     }
 
-    fn new(id: ListenerId, socket: TcpListener) -> io::Result<Self> {
+    fn new(id: ListenerId, socket: TcpListener, ready: &ReadySet) -> io::Result<Self> {
         Ok(Self {
             id,
             addr: socket.local_addr()?,
-            socket: Async::new(socket)?,
+            socket: ready.watch(socket)?,
             reported: Vec::new(),
             pause: None,
         })
@@ -327,23 +336,15 @@ impl Listener {
             ready!(Pin::new(pause).poll(cx));
             self.pause = None;
         }
-        loop {
-            match self.socket.get_ref().accept() {
-                Ok((stream, peer)) => return Poll::Ready(self.incoming(stream, peer)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = ready!(self.socket.poll_readable(cx)) {
-                        return Poll::Ready(self.failed(error));
-                    }
-                }
-                Err(error) => return Poll::Ready(self.failed(error)),
-            }
-        }
+        Poll::Ready(match ready!(self.socket.poll(Way::Read, cx, accept)) {
+            Ok((stream, peer)) => self.incoming(stream, peer),
+            Err(error) => self.failed(error),
+        })
     }
 
     fn incoming(&self, stream: TcpStream, peer: SocketAddr) -> Event {
         let local = stream.local_addr().unwrap_or(self.addr);
-        let connection = Async::new(stream).and_then(TcpConnection::new);
+        let connection = TcpConnection::new(stream, self.socket.set());
         TransportEvent::Incoming {
             listener_id: self.id,
             upgrade: ready(connection.map_err(|source| TcpError::Accept { source })),
@@ -359,6 +360,14 @@ impl Listener {
             error: TcpError::Accept { source },
         }
     }
+}
+
+/// Takes a connection; it does not block.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (stream, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((stream.into(), peer.ok_or(io::ErrorKind::AddrNotAvailable)?))
 }
 
 /// The addresses of this host's interfaces. Link-local IPv6 ones are left out: without a zone nobody can dial them.

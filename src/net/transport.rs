@@ -34,12 +34,12 @@ const MAX_STREAMS: usize = 128;
 ///
 /// # Errors
 ///
-/// If `keypair` cannot sign the key of the Noise handshake.
+/// If `keypair` cannot sign the key of the Noise handshake, or the kernel gives no file to watch sockets with.
 pub(crate) fn build(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
     resolver: Resolver,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     build_within(LIMIT, keypair, psk, resolver)
 }
 
@@ -48,16 +48,17 @@ fn build_within(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
     resolver: Resolver,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let transport = DnsTransport::new(TcpTransport::new(), resolver);
-    match psk {
+) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    let transport = DnsTransport::new(TcpTransport::new()?, resolver);
+    let built = match psk {
         Some(psk) => {
             let private =
                 transport.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
             upgraded(limit, keypair, private)
         }
         None => upgraded(limit, keypair, transport),
-    }
+    };
+    built.map_err(io::Error::other)
 }
 
 fn upgraded<T>(

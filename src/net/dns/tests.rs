@@ -377,7 +377,7 @@ fn dial_to_a_name_tries_its_addresses_in_order() {
             &format!("dnsaddr=/ip4/127.0.0.1/tcp/{}", dead.port()),
         );
     let (host, _) = Host::serving(zone);
-    let mut transport = DnsTransport::new(TcpTransport::new(), host.resolver());
+    let mut transport = DnsTransport::new(TcpTransport::new().unwrap(), host.resolver());
     let opts = DialOpts {
         role: Endpoint::Dialer,
         port_use: PortUse::New,

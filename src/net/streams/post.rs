@@ -22,11 +22,12 @@ use libp2p::swarm::ConnectionId;
 
 use super::heartbeat::MAX_QUEUED;
 use crate::{
+    net::executor::remember,
     protocol::{PeerId, StreamId},
     wire::frame,
 };
 
-/// Beats that wait at most. The loop takes them after two hundred steps of connections at the latest: more are no accident.
+/// Beats that wait at most. The loop takes them after a few steps of connections: more are no accident.
 const MAX_ARRIVED: usize = 4096;
 
 /// A beat that was read.
@@ -122,15 +123,6 @@ impl Outbox {
         let mut letters = lock(&self.0);
         remember(&mut letters.carrier, cx);
         std::mem::take(&mut letters.mail)
-    }
-}
-
-fn remember(waker: &mut Option<Waker>, cx: &mut Context<'_>) {
-    if !waker
-        .as_ref()
-        .is_some_and(|known| known.will_wake(cx.waker()))
-    {
-        *waker = Some(cx.waker().clone());
     }
 }
 

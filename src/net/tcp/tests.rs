@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use futures_util::task::noop_waker_ref;
-use futures_util::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 
@@ -42,11 +42,11 @@ fn listen_error(transport: &mut TcpTransport, addr: &Multiaddr) -> TcpError {
 fn bytes_go_both_ways_over_ipv4_and_ipv6() {
     block_on(async {
         for addr in ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"] {
-            let mut transport = TcpTransport::new();
+            let mut transport = TcpTransport::new().unwrap();
             let addr = listen(&mut transport, addr).await;
             let mut out = transport.dial(addr.clone(), OPTS).unwrap().await.unwrap();
             let (upgrade, from) = next(&mut transport).await.into_incoming().unwrap();
-            let local = out.socket.get_ref().local_addr().unwrap();
+            let local = out.socket.socket().local_addr().unwrap();
             assert_eq!(socket_addr(&from), Some(local));
             let mut inc = upgrade.await.unwrap();
             let mut got = [0; 4];
@@ -66,36 +66,14 @@ fn bytes_go_both_ways_over_ipv4_and_ipv6() {
 }
 
 #[test]
-fn read_that_empties_the_socket_waits_for_the_reactor_before_the_next() {
-    block_on(async {
-        let mut transport = TcpTransport::new();
-        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
-        let mut out = transport.dial(addr, OPTS).unwrap().await.unwrap();
-        let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
-        let mut inc = upgrade.await.unwrap();
-        for (sent, drained) in [(&b"full"[..], false), (b"few", true), (b"full", false)] {
-            out.write_all(sent).await.unwrap();
-            assert_eq!(inc.read(&mut [0; 4]).await.unwrap(), sent.len());
-            assert_eq!(inc.drained, drained);
-        }
-        assert!(
-            poll_fn(|cx| Poll::Ready(Pin::new(&mut inc).poll_read(cx, &mut [0; 4])))
-                .await
-                .is_pending()
-        );
-        assert!(inc.drained);
-    });
-}
-
-#[test]
 fn connections_have_nodelay_and_keepalive() {
     block_on(async {
-        let mut transport = TcpTransport::new();
+        let mut transport = TcpTransport::new().unwrap();
         let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
         let out = transport.dial(addr, OPTS).unwrap().await.unwrap();
         let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
         for connection in [out, upgrade.await.unwrap()] {
-            let stream = connection.socket.get_ref();
+            let stream = connection.socket.socket();
             assert!(stream.nodelay().unwrap());
             assert!(sockopt::socket_keepalive(stream).unwrap());
         }
@@ -105,7 +83,7 @@ fn connections_have_nodelay_and_keepalive() {
 #[test]
 fn port_in_use_is_said_in_one_sentence() {
     block_on(async {
-        let mut transport = TcpTransport::new();
+        let mut transport = TcpTransport::new().unwrap();
         let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
         let port = socket_addr(&addr).unwrap().port();
         assert_eq!(
@@ -123,8 +101,9 @@ fn port_in_use_is_said_in_one_sentence() {
 #[test]
 fn ipv6_listener_leaves_the_ipv4_port_free() {
     block_on(async {
-        let mut transport = TcpTransport::new();
-        let six = Listener::bind(ListenerId::next(), "[::]:0".parse().unwrap()).unwrap();
+        let mut transport = TcpTransport::new().unwrap();
+        let any = "[::]:0".parse().unwrap();
+        let six = Listener::bind(ListenerId::next(), any, &transport.ready).unwrap();
         let port = six.addr.port();
         listen(&mut transport, &format!("/ip4/127.0.0.1/tcp/{port}")).await;
     });
@@ -132,7 +111,7 @@ fn ipv6_listener_leaves_the_ipv4_port_free() {
 
 #[test]
 fn unsupported_addresses_are_handed_back() {
-    let mut transport = TcpTransport::new();
+    let mut transport = TcpTransport::new().unwrap();
     for addr in [
         "/ip4/127.0.0.1/udp/1/quic-v1",
         "/dns4/localhost/tcp/1",
@@ -155,7 +134,10 @@ fn refused_connect_names_the_address() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
-        let dial = TcpTransport::new().dial(multiaddr(addr), OPTS).unwrap();
+        let dial = TcpTransport::new()
+            .unwrap()
+            .dial(multiaddr(addr), OPTS)
+            .unwrap();
         let error = dial.await.unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("cannot connect to {addr}: ")),
@@ -170,9 +152,10 @@ fn failed_accept_is_reported_and_pauses_the_listener() {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     rustix::net::bind(&socket, &any).unwrap();
-    let listener = Listener::new(ListenerId::next(), TcpListener::from(socket)).unwrap();
     block_on(async {
-        let mut transport = TcpTransport::new();
+        let mut transport = TcpTransport::new().unwrap();
+        let socket = TcpListener::from(socket);
+        let listener = Listener::new(ListenerId::next(), socket, &transport.ready).unwrap();
         transport.add_listener(listener).unwrap();
         assert!(next(&mut transport).await.is_new_address());
         let before = Instant::now();
@@ -186,7 +169,7 @@ fn failed_accept_is_reported_and_pauses_the_listener() {
 #[test]
 fn removed_listener_is_reported_and_its_port_is_free_again() {
     block_on(async {
-        let mut transport = TcpTransport::new();
+        let mut transport = TcpTransport::new().unwrap();
         let id = ListenerId::next();
         transport
             .listen_on(id, "/ip4/127.0.0.1/tcp/0".parse().unwrap())
@@ -210,7 +193,7 @@ fn unspecified_listener_follows_the_interfaces() {
     }
     block_on(async {
         *HOST.lock().unwrap() = vec!["127.0.0.1", "::1", "192.0.2.1"];
-        let mut transport = TcpTransport::with_interfaces(host, Duration::from_millis(5));
+        let mut transport = TcpTransport::with_interfaces(host, Duration::from_millis(5)).unwrap();
         let first = listen(&mut transport, "/ip4/0.0.0.0/tcp/0").await;
         let port = socket_addr(&first).unwrap().port();
         assert_eq!(
