@@ -7,20 +7,23 @@
 //!   already (`nohup`), it stays so.
 //! - SIGPIPE is ignored by Rust's runtime before `main`: a reader that goes away is a write error, no death.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rustix::net::{RecvFlags, recv};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use smol::Async;
+
+use crate::net::executor::{ReadySet, Watched, Way};
 
 /// The handlers, for the life of the process. Create it once, before anything that a signal should end
 /// gracefully.
 #[derive(Debug)]
 pub struct Signals {
-    asked: Async<UnixStream>,
+    asked: Watched<UnixStream>,
 }
 
 impl Signals {
@@ -35,17 +38,21 @@ impl Signals {
             flag::register(signal, Arc::clone(&ending))?;
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
+        asked.set_nonblocking(true)?;
         Ok(Self {
-            asked: Async::new(asked)?,
+            asked: ReadySet::of_this_thread()?.watch(asked)?,
         })
     }
 
     /// Waits until a signal has asked the process to end. From then on it returns at once.
     ///
-    /// Cancel-safe. Fails only if the system cannot watch the descriptor: end then, too.
+    /// Cancel-safe. Fails only if the system cannot read the descriptor: end then, too.
     pub async fn end_requested(&self) -> io::Result<()> {
-        // The byte is left unread, so that it stays readable for whoever asks again.
-        self.asked.readable().await
+        // The byte is left unread, so that it is there for whoever asks again.
+        let peek = |asked: &UnixStream| Ok(recv(asked, &mut [0; 1], RecvFlags::PEEK)?);
+        poll_fn(|cx| self.asked.poll(Way::Read, cx, peek))
+            .await
+            .map(drop)
     }
 }
 
@@ -72,6 +79,7 @@ mod tests {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
+    use crate::net::executor::block_on;
 
     /// Set for the process that takes the signals: this test binary, started again.
     const ROLE: &str = "OC_DISCOVERY_TEST_SIGNALS";
@@ -84,8 +92,8 @@ mod tests {
         };
         let signals = Signals::new().unwrap();
         println!("handlers stand");
-        smol::block_on(signals.end_requested()).unwrap();
-        smol::block_on(signals.end_requested()).unwrap();
+        block_on(signals.end_requested()).unwrap();
+        block_on(signals.end_requested()).unwrap();
         println!("asked to end");
         if role == "stuck" {
             loop {

@@ -3,13 +3,18 @@
 //! libp2p's connections, the resolver's exchanges and the daemon's own tasks all run on it. Its tasks make
 //! progress only inside [`block_on`], so the daemon's loop is the future that is given there.
 
+mod ready;
+
 use std::future::Future;
-use std::task::{Context, Waker};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_io::Timer;
 use smol::LocalExecutor;
 use smol::future::{or, yield_now};
+
+pub(crate) use ready::{ReadySet, Watched, Way};
 
 /// Steps of tasks between two looks at the main future. Few, so that what a connection has in the processor's cache when its beat
 /// arrives is still there when the ack leaves: with 1000 leases that is a quarter of the time.
@@ -24,19 +29,38 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
     EXECUTOR.with(|executor| executor.spawn(future).detach());
 }
 
-/// Drives `future`, every spawned task and the reactor on this thread until `future` is done.
+/// Drives `future` and every spawned task on this thread until `future` is done.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     EXECUTOR.with(|executor| {
-        let tasks = async {
-            loop {
-                for _ in 0..TURN {
-                    executor.tick().await;
-                }
-                yield_now().await;
-            }
-        };
-        async_io::block_on(or(future, tasks))
+        let all = or(future, run_tasks(executor));
+        match ReadySet::of_this_thread() {
+            Ok(sockets) => drive(&sockets, all),
+            // Without a set there are no sockets in it.
+            Err(_) => async_io::block_on(all),
+        }
     })
+}
+
+fn drive<T>(sockets: &ReadySet, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let waker = sockets.waker();
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        sockets.listen();
+        if let Poll::Ready(done) = future.as_mut().poll(&mut cx) {
+            return done;
+        }
+        sockets.wait();
+    }
+}
+
+async fn run_tasks<T>(executor: &LocalExecutor<'_>) -> T {
+    loop {
+        for _ in 0..TURN {
+            executor.tick().await;
+        }
+        yield_now().await;
+    }
 }
 
 /// The output of `future`, or `None` if it takes longer than `limit`. It is dropped then.

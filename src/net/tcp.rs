@@ -5,7 +5,6 @@
 //! listener instead of spinning; a connect takes at most 5 s. No thread is started.
 
 mod connection;
-mod ready;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,8 +22,8 @@ use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, T
 use libp2p::multiaddr::Protocol;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use super::executor::{ReadySet, Watched, Way};
 use connection::{connect, tune};
-use ready::{ReadySet, Watched, Way};
 
 pub(crate) use connection::TcpConnection;
 
@@ -144,7 +143,7 @@ impl TcpTransport {
         period: Duration,
     ) -> io::Result<Self> {
         Ok(Self {
-            ready: ReadySet::new()?,
+            ready: ReadySet::of_this_thread()?,
             listeners: VecDeque::new(),
             events: VecDeque::new(),
             interfaces,

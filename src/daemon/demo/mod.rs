@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use smol::Timer;
 
 use super::signals::Signals;
+use crate::net::executor::block_on;
 
 mod stage;
 mod story;
@@ -129,7 +130,7 @@ pub fn run(speed: Speed) -> Result<(), Error> {
     };
     let tempo = Tempo::at(speed);
     let mut out = io::stdout();
-    let played = smol::block_on(smol::future::or(
+    let played = block_on(smol::future::or(
         interrupted,
         play(&executable, &stage, tempo, STORY, &mut out),
     ));

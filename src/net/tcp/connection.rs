@@ -11,8 +11,7 @@ use async_io::Async;
 use futures_util::{AsyncRead, AsyncWrite, ready};
 use rustix::net::sockopt;
 
-use super::ready::{ReadySet, Watched, Way};
-use crate::net::executor::within;
+use crate::net::executor::{ReadySet, Watched, Way, within};
 
 /// A connect that has not succeeded by then has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

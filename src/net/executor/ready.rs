@@ -1,41 +1,45 @@
-//! Which sockets are ready.
+//! Which sockets are ready, and what the thread waits with.
 //!
-//! `async-io` arms a socket anew for each wait, and a beat is one wait. Here a socket is entered once, for both directions, and the
-//! kernel reports changes only (edge-triggered, epoll(7)); the set itself is the one file on the reactor:
+//! `async-io` arms a socket anew for each wait, and a beat is one wait; and its own thread takes turns at waiting with ours. Here a
+//! socket is entered once, for both directions, and the kernel reports changes only (edge-triggered, epoll(7)):
 //!
 //! ```text
-//!  sockets ──changes──▶ epoll set ──readable──▶ async-io ──▶ report() ──▶ tasks that wait
+//!  sockets ──changes──▶ epoll set ──▶ wait() ──▶ tasks that wait for a socket
+//!  other threads ──────▶ bell ───────┘
 //! ```
 //!
-//! With 1000 leases that all beat, a beat takes two system calls instead of five.
-//!
 //! Invariants: a direction counts as ready from the kernel's report until the kernel says that it would block; whoever was told to
-//! wait is woken by the next report. One task waits for each direction of a socket.
+//! wait is woken by the next report. One task waits for each direction of a socket. A bell that is rung while nobody waits shortens
+//! the next wait to nothing.
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
     time::Duration,
 };
 
-use async_io::{Async, Timer};
 use rustix::{
     buffer::spare_capacity,
     event::{
-        Timespec,
+        EventfdFlags, Timespec,
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
+        eventfd,
     },
     io::Errno,
 };
 use slab::Slab;
-use smol::future::yield_now;
 
-use crate::net::executor::{self, remember};
+use super::remember;
 
-/// Reports taken from the kernel at once. No more than the executor's turn: all are answered before the next are taken.
-const BATCH: usize = 16;
+/// Reports taken from the kernel at once, for as many steps of tasks: all are answered before the next are taken.
+const BATCH: usize = super::TURN;
 
 /// After a failure of the set itself, of which none is known.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,14 +49,28 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
 
-/// The set. Clones share it.
+thread_local! {
+    static OF_THIS_THREAD: RefCell<Option<ReadySet>> = const { RefCell::new(None) };
+}
+
+/// The sockets whose tasks run on one thread. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct ReadySet(Arc<Shared>);
+pub(crate) struct ReadySet(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    epoll: Async<OwnedFd>,
+    epoll: OwnedFd,
     sockets: Mutex<Slab<Socket>>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes the thread.
+#[derive(Debug)]
+struct Bell {
+    file: OwnedFd,
+    rung: AtomicBool,
+    /// Somebody waits, or is about to.
+    heard: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,25 +90,46 @@ struct Side {
 
 /// A direction of a socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Read,
     Write,
 }
 
 impl ReadySet {
-    /// An empty set. Its reports come from a task on the executor.
-    pub(super) fn new() -> io::Result<Self> {
-        let epoll = Async::new(epoll::create(CreateFlags::CLOEXEC)?)?;
+    /// The set of this thread; it is made by the first who asks.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptor left for it.
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
+        OF_THIS_THREAD.with_borrow_mut(|set| match set {
+            Some(set) => Ok(set.clone()),
+            None => Ok(set.insert(Self::new()?).clone()),
+        })
+    }
+
+    fn new() -> io::Result<Self> {
         let set = Self(Arc::new(Shared {
-            epoll,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
             sockets: Mutex::default(),
+            bell: Arc::new(Bell {
+                file: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+                rung: AtomicBool::new(false),
+                heard: AtomicBool::new(false),
+            }),
         }));
-        executor::spawn(set.clone().report());
+        // It is never read: each ring is a change. No socket has this number.
+        let bell = EventData::new_u64(u64::MAX);
+        epoll::add(&set.0.epoll, &set.0.bell.file, bell, INTEREST)?;
         Ok(set)
     }
 
     /// Enters a socket that does not block.
-    pub(super) fn watch<T: AsFd>(&self, socket: T) -> io::Result<Watched<T>> {
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it: /proc/sys/fs/epoll/max_user_watches.
+    pub(crate) fn watch<T: AsFd>(&self, socket: T) -> io::Result<Watched<T>> {
         let key = self.0.sockets().insert(Socket::new());
         // From here on its end takes it out again.
         let watched = Watched {
@@ -99,36 +138,37 @@ impl ReadySet {
             set: self.clone(),
         };
         let data = EventData::new_u64(key as u64);
-        epoll::add(self.0.epoll.get_ref(), &watched.socket, data, INTEREST)?;
+        epoll::add(&self.0.epoll, &watched.socket, data, INTEREST)?;
         Ok(watched)
     }
 
-    async fn report(self) {
-        let mut events = Vec::with_capacity(BATCH);
-        loop {
-            if let Err(error) = self.0.report(&mut events).await {
-                log::error!("cannot learn which sockets are ready: {error}");
-                Timer::after(PAUSE).await;
-            }
+    /// Ends the wait.
+    pub(super) fn waker(&self) -> Waker {
+        Waker::from(self.0.bell.clone())
+    }
+
+    /// Forgets that the bell was rung: who rang it is heard now.
+    pub(super) fn listen(&self) {
+        self.0.bell.rung.store(false, SeqCst);
+    }
+
+    /// Waits for reports and wakes whom they concern, or until the bell rings.
+    pub(super) fn wait(&self) {
+        if let Err(error) = self.0.wait() {
+            log::error!("cannot learn which sockets are ready: {error}");
+            thread::sleep(PAUSE);
         }
     }
 }
 
 impl Shared {
-    async fn report(&self, events: &mut Vec<Event>) -> io::Result<()> {
-        self.epoll.readable().await?;
-        while self.take(events)? == BATCH {
-            // Those that were woken go first.
-            yield_now().await;
-        }
-        Ok(())
-    }
-
-    /// Wakes whom the next reports concern; says how many there were.
-    fn take(&self, events: &mut Vec<Event>) -> io::Result<usize> {
-        events.clear();
-        let now = Timespec::default();
-        match epoll::wait(self.epoll.get_ref(), spare_capacity(events), Some(&now)) {
+    fn wait(&self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(BATCH);
+        self.bell.heard.store(true, SeqCst);
+        let at_once = self.bell.rung.load(SeqCst).then_some(Timespec::default());
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), at_once.as_ref());
+        self.bell.heard.store(false, SeqCst);
+        match waited {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -136,7 +176,7 @@ impl Shared {
             .iter()
             .flat_map(|event| self.note(event))
             .for_each(Waker::wake);
-        Ok(events.len())
+        Ok(())
     }
 
     /// Whom the report wakes, to be done without the lock: a task may end then and take its socket out.
@@ -163,6 +203,20 @@ impl Shared {
     fn sockets(&self) -> MutexGuard<'_, Slab<Socket>> {
         // Nothing panics while it holds the lock.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, SeqCst);
+        if self.heard.swap(false, SeqCst) {
+            // It fails only when it has been rung 2^64 times.
+            let _ = rustix::io::write(&self.file, &1_u64.to_ne_bytes());
+        }
     }
 }
 
@@ -193,7 +247,7 @@ impl Side {
 
 /// A socket in the set, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(crate) struct Watched<T> {
     // Closing it takes it out of the kernel's set.
     socket: T,
     key: usize,
@@ -202,17 +256,17 @@ pub(super) struct Watched<T> {
 
 impl<T> Watched<T> {
     /// The socket.
-    pub(super) fn socket(&self) -> &T {
+    pub(crate) fn socket(&self) -> &T {
         &self.socket
     }
 
     /// The set that it is in.
-    pub(super) fn set(&self) -> &ReadySet {
+    pub(crate) fn set(&self) -> &ReadySet {
         &self.set
     }
 
     /// Does `work` if the socket is ready for it; if it would block, the task is woken when that has changed.
-    pub(super) fn poll<R>(
+    pub(crate) fn poll<R>(
         &self,
         way: Way,
         cx: &Context<'_>,
@@ -240,7 +294,7 @@ impl<T> Watched<T> {
 
     /// A read took less than it could have: there is no more, and the kernel reports what comes. What it has reported once is
     /// not forgotten: the end of the stream.
-    pub(super) fn emptied(&self) {
+    pub(crate) fn emptied(&self) {
         if let Some(socket) = self.set.0.sockets().get_mut(self.key) {
             socket.reading.ready = socket.ended;
         }
@@ -283,7 +337,7 @@ mod tests {
     #[test]
     fn what_would_block_waits_for_a_report_and_is_woken_by_it() {
         block_on(async {
-            let set = ReadySet::new().unwrap();
+            let set = ReadySet::of_this_thread().unwrap();
             let (socket, mut other) = pair(&set);
             let mut buf = [0; 4];
             for _ in 0..3 {
@@ -297,7 +351,7 @@ mod tests {
     #[test]
     fn a_socket_that_was_emptied_is_not_asked_again_before_a_report() {
         block_on(async {
-            let set = ReadySet::new().unwrap();
+            let set = ReadySet::of_this_thread().unwrap();
             let (socket, mut other) = pair(&set);
             other.write_all(b"abc").unwrap();
             let mut buf = [0; 4];
@@ -311,7 +365,7 @@ mod tests {
     #[test]
     fn an_end_that_was_reported_with_the_last_bytes_is_not_forgotten() {
         block_on(async {
-            let set = ReadySet::new().unwrap();
+            let set = ReadySet::of_this_thread().unwrap();
             let (socket, mut other) = pair(&set);
             let mut buf = [0; 4];
             assert!(once(|cx| read(&socket, cx, &mut buf)).await.is_pending());
@@ -326,7 +380,7 @@ mod tests {
     #[test]
     fn a_full_socket_takes_more_when_its_peer_has_read() {
         block_on(async {
-            let set = ReadySet::new().unwrap();
+            let set = ReadySet::of_this_thread().unwrap();
             let (socket, mut other) = pair(&set);
             let write = |cx: &mut Context<'_>| {
                 socket.poll(Way::Write, cx, |mut stream| stream.write(&[0; 4096]))
@@ -342,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_dropped_socket_leaves_no_place_taken() {
-        let set = ReadySet::new().unwrap();
+        let set = ReadySet::of_this_thread().unwrap();
         let (socket, _other) = pair(&set);
         assert_eq!(set.0.sockets().len(), 1);
         drop(socket);
