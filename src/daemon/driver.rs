@@ -250,10 +250,8 @@ impl Driver {
                 ack,
                 clock,
             } => self.on_ack(now, server, asked, &ack, clock),
-            NetEvent::LeaseClosed { server } => {
-                if self.granted.remove(&server) {
-                    log::info!("the heartbeat stream with {} has ended", text(&server));
-                }
+            NetEvent::LeaseClosed { server, why } => {
+                report::lease_closed(&server, self.granted.remove(&server), why.as_deref());
                 self.cx.machine.lease_closed(now, &server);
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),

@@ -35,6 +35,15 @@ pub(super) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 
+/// Logs the end of our heartbeat stream with a server: one on which a lease was `held`, or one that could not be opened, and `why`.
+pub(super) fn lease_closed(server: &PeerId, held: bool, why: Option<&str>) {
+    if let Some(why) = why {
+        log::warn!("{} takes no beats: {why}", text(server));
+    } else if held {
+        log::info!("the heartbeat stream with {} has ended", text(server));
+    }
+}
+
 /// The addresses as people write them.
 pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
     multiaddrs(addrs).iter().map(ToString::to_string).collect()

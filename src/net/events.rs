@@ -56,8 +56,11 @@ pub(crate) enum NetEvent {
         ack: Box<Ack>,
         clock: Option<WallReading>,
     },
-    /// Our heartbeat stream with a server is over.
-    LeaseClosed { server: protocol::PeerId },
+    /// Our heartbeat stream with a server is over, or could not be opened, and `why`.
+    LeaseClosed {
+        server: protocol::PeerId,
+        why: Option<String>,
+    },
     /// A lease that we gave up has come to its end.
     GaveUp { server: protocol::PeerId },
     /// A peer asks something.
@@ -187,10 +190,10 @@ impl Net {
                     let id = libp2p::PeerId::from(server);
                     log::debug!("dropped our heartbeat stream with {id}: {why}");
                     self.drop_lease(server);
-                    NetEvent::LeaseClosed { server }
+                    NetEvent::LeaseClosed { server, why: None }
                 }
             },
-            streams::Event::LeaseClosed { server } => NetEvent::LeaseClosed { server },
+            streams::Event::LeaseClosed { server, why } => NetEvent::LeaseClosed { server, why },
             streams::Event::GaveUp { server } => NetEvent::GaveUp { server },
             streams::Event::Request { peer, id, body } => match decode_request(&body) {
                 Ok(request) => NetEvent::Request {

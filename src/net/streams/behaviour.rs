@@ -56,7 +56,10 @@ impl Streams {
             .is_some_and(|outbound| outbound.connection == Some(connection))
         {
             self.outbound.remove(&peer);
-            self.happened(Event::LeaseClosed { server: peer });
+            self.happened(Event::LeaseClosed {
+                server: peer,
+                why: None,
+            });
         }
         while let Some(at) = self.leaving.iter().position(|(_, on, _)| *on == connection) {
             let (server, ..) = self.leaving.swap_remove(at);
@@ -166,7 +169,7 @@ impl NetworkBehaviour for Streams {
                 },
                 _ => return,
             },
-            Happened::LeaseClosed { lease } => {
+            Happened::LeaseClosed { lease, why } => {
                 if let Some(at) = self.leaving.iter().position(|(.., left)| *left == lease) {
                     self.leaving.swap_remove(at);
                     Event::GaveUp { server: peer }
@@ -176,7 +179,7 @@ impl NetworkBehaviour for Streams {
                     .is_some_and(|outbound| outbound.lease == lease)
                 {
                     self.outbound.remove(&peer);
-                    Event::LeaseClosed { server: peer }
+                    Event::LeaseClosed { server: peer, why }
                 } else {
                     return;
                 }

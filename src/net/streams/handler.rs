@@ -8,10 +8,8 @@
 //! Yamux allows loses the connection, and with it the lease: that is why our own requests wait for each other.
 
 use std::{
-    array,
     collections::VecDeque,
-    convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     io,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
@@ -20,9 +18,10 @@ use std::{
 
 use libp2p::{
     Multiaddr, Stream, StreamProtocol,
-    core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo},
+    core::upgrade::ReadyUpgrade,
     swarm::{
-        ConnectionHandler, ConnectionHandlerEvent, ConnectionId, SubstreamProtocol,
+        ConnectionHandler, ConnectionHandlerEvent, ConnectionId, StreamUpgradeError,
+        SubstreamProtocol,
         handler::{
             ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
         },
@@ -34,12 +33,9 @@ use super::{
     card::{self, IDENTIFY},
     exchange,
     heartbeat::{Inbound, Origin, Outbound},
+    protocols::{HEARTBEAT, Ours, PING, Purpose},
 };
 use crate::protocol::{PeerId, RequestId, StreamId};
-
-pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
-pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
-pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
@@ -78,8 +74,8 @@ pub(crate) enum Happened {
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
     Ack { lease: u64, body: Vec<u8> },
-    /// Our heartbeat stream is over.
-    LeaseClosed { lease: u64 },
+    /// Our heartbeat stream is over; `why` if it was never open.
+    LeaseClosed { lease: u64, why: Option<String> },
     /// The peer asks something.
     Request { id: RequestId, body: Vec<u8> },
     /// The peer answered our request, or will not.
@@ -99,14 +95,6 @@ enum Done {
 }
 
 type Task = Pin<Box<dyn Future<Output = io::Result<Done>> + Send>>;
-
-/// What an outbound stream is for.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    Lease,
-    Request(RequestId, Vec<u8>),
-    Probe,
-}
 
 /// Our streams on one connection.
 pub(crate) struct Handler(Box<State>);
@@ -160,7 +148,7 @@ struct State {
     ours: usize,
     to_open: VecDeque<Purpose>,
     closed: Vec<StreamId>,
-    leases_closed: Vec<u64>,
+    leases_closed: Vec<(u64, Option<String>)>,
 }
 
 impl State {
@@ -203,25 +191,25 @@ impl State {
 
     fn on_beat(&mut self, lease: u64, body: Vec<u8>, first: bool, last: bool) {
         if first {
-            self.end_lease();
+            self.end_lease(None);
             self.first_beat = Some((lease, body));
             if !std::mem::replace(&mut self.opening, true) {
                 self.to_open.push_back(Purpose::Lease);
             }
         } else if self.first_beat.is_some() {
             // Given up before the stream was open: nothing was held, nothing is to be said.
-            self.end_lease();
+            self.end_lease(None);
         } else if let Some(outbound) = &mut self.outbound
             && outbound.beat(&body, last).is_err()
         {
-            self.end_lease();
+            self.end_lease(None);
         }
     }
 
-    /// Ends our heartbeat stream, open or not, and says so.
-    fn end_lease(&mut self) {
-        let open = self.outbound.take().map(|outbound| outbound.lease);
-        let opening = self.first_beat.take().map(|(lease, _)| lease);
+    /// Ends our heartbeat stream, open or not, and says so; `why` it could not be opened.
+    fn end_lease(&mut self, why: Option<String>) {
+        let open = self.outbound.take().map(|outbound| (outbound.lease, None));
+        let opening = self.first_beat.take().map(|(lease, _)| (lease, why));
         self.leases_closed.extend(open.into_iter().chain(opening));
     }
 
@@ -276,7 +264,7 @@ impl State {
                 if outbound.beat(&body, false).is_ok() {
                     self.outbound = Some(outbound);
                 } else {
-                    self.leases_closed.push(lease);
+                    self.leases_closed.push((lease, None));
                 }
             }
             Purpose::Request(id, body) => self.tasks.push(Box::pin(async move {
@@ -292,7 +280,7 @@ impl State {
         match purpose {
             Purpose::Lease => {
                 self.opening = false;
-                self.end_lease();
+                self.end_lease(Some(error.to_string()));
             }
             Purpose::Request(id, _) => self
                 .tasks
@@ -316,8 +304,8 @@ impl State {
         if let Some(stream) = self.closed.pop() {
             return Some(Happened::StreamClosed { stream });
         }
-        if let Some(lease) = self.leases_closed.pop() {
-            return Some(Happened::LeaseClosed { lease });
+        if let Some((lease, why)) = self.leases_closed.pop() {
+            return Some(Happened::LeaseClosed { lease, why });
         }
         if let Some(inbound) = &mut self.inbound
             && inbound.poll(cx).is_ready()
@@ -334,7 +322,7 @@ impl State {
                 Ok(body) => Happened::Ack { lease, body },
                 Err(_) => {
                     self.outbound = None;
-                    Happened::LeaseClosed { lease }
+                    Happened::LeaseClosed { lease, why: None }
                 }
             });
         }
@@ -381,38 +369,6 @@ fn next_number() -> u64 {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The protocols that we take streams of.
-pub(crate) struct Ours {
-    serves: bool,
-    identifies: bool,
-}
-
-impl UpgradeInfo for Ours {
-    type Info = StreamProtocol;
-    type InfoIter = std::iter::Flatten<array::IntoIter<Option<StreamProtocol>, 4>>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        [
-            Some(PING),
-            self.serves.then_some(HEARTBEAT),
-            self.serves.then_some(DIRECTORY),
-            self.identifies.then_some(IDENTIFY),
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
-
-impl InboundUpgrade<Stream> for Ours {
-    type Output = (StreamProtocol, Stream);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, io: Stream, protocol: StreamProtocol) -> Self::Future {
-        ready(Ok((protocol, io)))
-    }
-}
-
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
     type ToBehaviour = Happened;
@@ -450,11 +406,7 @@ impl ConnectionHandler for Handler {
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Happened>> {
         if let Some(purpose) = self.0.next_to_open() {
-            let protocol = match purpose {
-                Purpose::Lease => HEARTBEAT,
-                Purpose::Request(..) => DIRECTORY,
-                Purpose::Probe => PING,
-            };
+            let protocol = purpose.protocol();
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
                 protocol: SubstreamProtocol::new(ReadyUpgrade::new(protocol), purpose),
             });
@@ -484,7 +436,13 @@ impl ConnectionHandler for Handler {
                 self.0.opened(protocol, info);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                self.0.not_opened(info, io::Error::other(error.to_string()));
+                let why = match error {
+                    StreamUpgradeError::NegotiationFailed => {
+                        format!("it does not speak {}", info.protocol())
+                    }
+                    error => error.to_string(),
+                };
+                self.0.not_opened(info, io::Error::other(why));
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ mod exchange;
 mod handler;
 mod heartbeat;
 mod post;
+mod protocols;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -32,8 +33,9 @@ use libp2p::{
 pub(crate) use self::card::{AGENT_VERSION, PROTOCOL_VERSION};
 use self::{
     card::{Card, IDENTIFY},
-    handler::{Command, DIRECTORY, HEARTBEAT, PING},
+    handler::Command,
     post::{Arrivals, Arrived, Outbox},
+    protocols::{DIRECTORY, HEARTBEAT, PING},
 };
 use crate::protocol::{PeerId, RequestId, StreamId};
 
@@ -64,8 +66,8 @@ pub(crate) enum Event {
         awaited: bool,
         body: Vec<u8>,
     },
-    /// Our heartbeat stream is over, or could not be opened.
-    LeaseClosed { server: PeerId },
+    /// Our heartbeat stream is over, or could not be opened, and `why`.
+    LeaseClosed { server: PeerId, why: Option<String> },
     /// A lease that we gave up is over, with or without the server's last word.
     GaveUp { server: PeerId },
     /// The peer asks something.
@@ -391,7 +393,8 @@ impl Streams {
         match command {
             Command::Beat { .. } => {
                 self.outbound.remove(&peer);
-                self.happened(Event::LeaseClosed { server: peer });
+                let why = Some(why.to_owned());
+                self.happened(Event::LeaseClosed { server: peer, why });
             }
             Command::Request { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
             Command::Probe => self.will_not_come(peer, Owed::Pong, why),

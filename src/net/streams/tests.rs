@@ -274,7 +274,13 @@ fn late_words_of_an_older_lease_touch_nothing() {
     world.out();
     let body = Vec::new();
     world.tells(1, Happened::Ack { lease: 1, body });
-    world.tells(1, Happened::LeaseClosed { lease: 1 });
+    world.tells(
+        1,
+        Happened::LeaseClosed {
+            lease: 1,
+            why: None,
+        },
+    );
     assert!(world.out().is_empty());
     let body = Vec::new();
     world.tells(1, Happened::Ack { lease: 2, body });

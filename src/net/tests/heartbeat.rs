@@ -257,8 +257,9 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
         world
             .until(|_, _, event| {
                 match event {
-                    NetEvent::LeaseClosed { server } => {
+                    NetEvent::LeaseClosed { server, why } => {
                         assert_eq!(server, nobody);
+                        assert!(why.is_some_and(|why| why.contains("/tcp/9")));
                         closed += 1;
                     }
                     NetEvent::Probed { peer, alive } => {
@@ -273,6 +274,24 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
         // Whatever else was on its way comes before the end of a whole exchange.
         world.lease(0, 1).await;
         assert_eq!((closed, dead), (1, 1));
+    });
+}
+
+#[test]
+fn a_server_that_takes_no_beats_is_named_with_what_it_does_not_speak() {
+    block_on(async {
+        let mut world = World::new(&[Role::Node, Role::Native]).await;
+        world.beat(1, 0);
+        let why = world
+            .until(|_, at, event| match event {
+                NetEvent::LeaseClosed { why, .. } if at == 1 => Some(why),
+                _ => None,
+            })
+            .await;
+        assert_eq!(
+            why.as_deref(),
+            Some("it does not speak /oc/heartbeat/1.0.0")
+        );
     });
 }
 
