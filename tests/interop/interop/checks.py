@@ -1,0 +1,237 @@
+"""What a peer of another implementation has to see of us. Each check has a connection of its own."""
+
+from bench.proc import Failed
+
+from .encoding import FIND_NODE, GET_VALUE, PUT_VALUE, find_node, from_base58, get_value, put_value, read_answer
+from .envelope import signer
+from .world import Daemon, wait_for
+
+KAD = "/oc/kad/1.0.0"
+HEARTBEAT = "/oc/heartbeat/1.0.0"
+PROTOCOLS = {"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/oc/directory/1.0.0", HEARTBEAT, KAD}
+
+
+def must_be(what, seen, expected):
+    if seen != expected:
+        raise Failed(f"{what}: saw {seen!r}, expected {expected!r}")
+
+
+def query(peer, native, request, *more):
+    """Kademlia's answers to requests on one stream."""
+    return [read_answer(answer) for answer in peer.ask(native.id, KAD, request, *more)]
+
+
+def must_find_the_indexer(world, answer):
+    must_be("type of the answer", answer.type, FIND_NODE)
+    addrs = world.indexer.status()["listen"]
+    must_be("addresses of the indexer among the closer peers", sorted(answer.closer.get(world.indexer.id, [])), sorted(addrs))
+
+
+def indexer_key(peer_id):
+    return f"/indexer/{peer_id}".encode()
+
+
+def must_be_the_record(world, value):
+    """The value is a record that the indexer has signed."""
+    if value is None:
+        raise Failed("saw no value, expected the indexer's record")
+    try:
+        who, payload = signer(value, "oc-discovery-indexer", "/oc/indexer-record/1")
+    except (ValueError, IndexError) as error:
+        raise Failed(f"the record: {error}") from error
+    must_be("signer of the record", who, world.indexer.id)
+    if from_base58(who) not in payload:
+        raise Failed(f"the record names another subject than {who}: {payload.hex()}")
+
+
+def connects_with_noise_and_yamux(world, start):
+    with start("plain") as peer:
+        upgraded = peer.connect(world.native.addr)
+        must_be("connection", upgraded, {"encryption": "/noise", "multiplexer": "/yamux/1.0.0"})
+        must_be("connections", peer.connections(world.native.id), 1)
+
+
+def identify_is_right(world, start):
+    native = world.native
+    with start("plain") as peer:
+        peer.connect(native.addr)
+        card = wait_for("identify was answered", lambda: peer.identified(native.id))
+        status = native.status()
+        must_be("agent", card["agent"], f"oc-discovery/{status['version']}")
+        must_be("protocols", set(card["protocols"]), PROTOCOLS)
+        must_be("addresses", sorted(card["addrs"]), sorted(status["listen"]))
+        if not (card["observed"] or "").startswith("/ip4/127.0.0.1/tcp/"):
+            raise Failed(f"observed address: saw {card['observed']}, expected one of 127.0.0.1")
+
+
+def ping_is_answered(world, start):
+    with start("plain") as peer:
+        peer.connect(world.native.addr)
+        peer.ping(world.native.id)
+
+
+def dht_query_on_the_first_stream(world, start):
+    with start("bare") as peer:
+        peer.connect(world.native.addr)
+        (answer,) = query(peer, world.native, find_node(peer.id))
+        must_find_the_indexer(world, answer)
+
+
+def dht_queries_on_four_streams_at_once(world, start):
+    """As many as wait for the handler."""
+    with start("bare") as peer:
+        peer.connect(world.native.addr)
+        for answer in peer.ask_at_once(4, world.native.id, KAD, find_node(peer.id)):
+            must_find_the_indexer(world, read_answer(answer))
+
+
+def dht_query_after_other_streams(world, start):
+    native = world.native
+    with start("plain") as peer:
+        peer.connect(native.addr)
+        wait_for("identify was answered", lambda: peer.identified(native.id))
+        peer.ping(native.id)
+        try:
+            answer = peer.ask(native.id, "/nobody/speaks/this", b"x")
+        except Failed:
+            pass
+        else:
+            raise Failed(f"a protocol that nobody speaks: saw {answer}, expected a refusal")
+        # The first stream is the one that the handler is attached for; the second finds it there.
+        for _ in range(2):
+            for answer in query(peer, native, find_node(peer.id), find_node(native.id)):
+                must_find_the_indexer(world, answer)
+        must_be("connections", peer.connections(native.id), 1)
+
+
+def dht_server_enters_the_routing_table(world, start):
+    native = world.native
+    with start("dht") as server, start("plain") as other:
+        server.connect(native.addr)
+        query(server, native, find_node(server.id))
+
+        def told():
+            # A connection without a use does not stay.
+            other.connect(native.addr)
+            (answer,) = query(other, native, find_node(server.id))
+            return answer.closer.get(server.id)
+
+        wait_for(f"others are told of {server.addr}", told, holds=lambda addrs: addrs == [server.addr])
+        must_ask(native, server)
+
+
+def must_ask(ours, server):
+    """A new server of the DHT is asked for the peers near us."""
+    wait_for(f"a query of {ours.id}", server.asked_by, holds=lambda askers: ours.id in askers)
+
+
+def own_search_finds_the_indexer_and_its_record(world, start):
+    """The library's own Kademlia, with a validator for our records."""
+    with start("dht") as peer:
+        peer.connect(world.native.addr)
+        wanted = {world.native.id, world.indexer.id}
+        near = from_base58(world.indexer.id)
+        wait_for(f"it finds {wanted}", lambda: set(peer.closest(near)), holds=wanted.issubset)
+        values = peer.get(indexer_key(world.indexer.id))
+        if not values:
+            raise Failed("saw no value that its validator takes, expected the indexer's record")
+        must_be_the_record(world, values[0])
+
+
+def record_of_a_live_indexer_is_answered(world, start):
+    with start("plain") as peer:
+        peer.connect(world.native.addr)
+        (answer,) = query(peer, world.native, get_value(indexer_key(world.indexer.id)))
+        must_be("type of the answer", answer.type, GET_VALUE)
+        must_be_the_record(world, answer.value)
+
+
+def foreign_and_invalid_records_are_not_stored(world, start):
+    native = world.native
+    before = native.table("dht_records")
+    with start("plain") as peer:
+        peer.connect(native.addr)
+        (valid,) = query(peer, native, get_value(indexer_key(world.indexer.id)))
+        forged = valid.value[:-1] + bytes([valid.value[-1] ^ 1])
+        records = {
+            b"/pk/" + from_base58(peer.id): b"a record of somebody else's",
+            indexer_key(peer.id): b"no envelope",
+            # Signed, but not by the subject of the key.
+            indexer_key(native.id): valid.value,
+            indexer_key(world.indexer.id): forged,
+        }
+        for key, value in records.items():
+            (answer,) = query(peer, native, put_value(key, value))
+            must_be("type of the answer", answer.type, PUT_VALUE)
+        for key in records:
+            (answer,) = query(peer, native, get_value(key))
+            must_be(f"value of {key!r}", answer.value, valid.value if key == indexer_key(world.indexer.id) else None)
+    must_be("records stored", native.table("dht_records"), before)
+
+
+def closing_and_dialling_again(world, start):
+    native = world.native
+    with start("plain") as peer:
+        for _ in range(2):
+            peer.connect(native.addr)
+            (answer,) = query(peer, native, find_node(peer.id))
+            must_find_the_indexer(world, answer)
+            before = native.table("connections")
+            peer.hang_up(native.id)
+            wait_for("no connection at the peer", lambda: peer.connections(native.id), holds=lambda seen: seen == 0)
+            wait_for(f"fewer than {before} at the native", lambda: native.table("connections"), holds=lambda seen: seen < before)
+
+
+def given_as_native(world, start, role):
+    """We dial. The log says what the peer does not speak, Kademlia is spoken none the less, and nothing else happens."""
+    with start("dht") as peer:
+        given = f"{peer.addr}/p2p/{peer.id}"
+        with Daemon(world.program, role, "--native", given, "--connect-interval", "200ms") as daemon:
+            wait_for(
+                f"a warning that {peer.id} does not speak a protocol of ours",
+                daemon.log,
+                holds=lambda log: any("WARN" in line and f"{peer.id} " in line and "does not speak /oc/" in line for line in log),
+            )
+            wait_for("our connection at the peer", lambda: peer.connections(daemon.id))
+            if role != "node":
+                must_ask(daemon, peer)
+            must_be("leases", daemon.status()["leases"], [])
+            must_be("exit code after SIGTERM", daemon.end(), 0)
+
+
+def given_as_native_of_a_node(world, start):
+    given_as_native(world, start, "node")
+
+
+def given_as_native_of_an_indexer(world, start):
+    given_as_native(world, start, "indexer")
+
+
+def given_as_native_of_a_native(world, start):
+    given_as_native(world, start, "native")
+
+
+def the_native_lives(world, _):
+    status = world.native.status()
+    must_be("live indexers", [entry["peer_id"] for entry in status["live_indexers"]], [world.indexer.id])
+
+
+def checks_of(kind):
+    """The checks that a kind of peer can make."""
+    return [
+        connects_with_noise_and_yamux,
+        identify_is_right,
+        ping_is_answered,
+        dht_query_on_the_first_stream,
+        dht_queries_on_four_streams_at_once,
+        dht_query_after_other_streams,
+        dht_server_enters_the_routing_table,
+        *([own_search_finds_the_indexer_and_its_record] if kind.searches else []),
+        record_of_a_live_indexer_is_answered,
+        foreign_and_invalid_records_are_not_stored,
+        closing_and_dialling_again,
+        given_as_native_of_a_node,
+        given_as_native_of_an_indexer,
+        given_as_native_of_a_native,
+        the_native_lives,
+    ]

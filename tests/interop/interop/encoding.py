@@ -1,0 +1,130 @@
+"""The few encodings that the checks write and read by hand: varints, protobuf, base58, multiaddresses, and Kademlia's messages."""
+
+import ipaddress
+from dataclasses import dataclass, field
+
+ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+# Codes of the multiaddr table.
+IP4, TCP = 4, 6
+# Types of Kademlia's messages (libp2p kad-dht specification).
+PUT_VALUE, GET_VALUE, FIND_NODE = 0, 1, 4
+
+
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def read_varint(data, at=0):
+    """The value, and where the next byte is."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+
+
+def protobuf(*fields):
+    """A message of (number, value); a value is a number, bytes or text. Of `None` there is no field."""
+    out = b""
+    for number, value in fields:
+        if value is None:
+            continue
+        if isinstance(value, int):
+            out += varint(number << 3) + varint(value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            out += varint(number << 3 | 2) + varint(len(data)) + data
+    return out
+
+
+def fields(message):
+    """All values by field number; lengths and varints only, as libp2p uses."""
+    found, at = {}, 0
+    while at < len(message):
+        tag, at = read_varint(message, at)
+        value, at = read_varint(message, at)
+        if tag & 7 == 2:
+            value, at = message[at : at + value], at + value
+        elif tag & 7 != 0:
+            raise ValueError(f"field {tag >> 3} has wire type {tag & 7}")
+        found.setdefault(tag >> 3, []).append(value)
+    return found
+
+
+def first(found, number, default=b""):
+    return found.get(number, [default])[0]
+
+
+def base58(data):
+    number = int.from_bytes(data)
+    text = ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = ALPHABET[digit] + text
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+
+
+def from_base58(text):
+    number = 0
+    for letter in text:
+        number = number * 58 + ALPHABET.index(letter)
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
+
+
+def peer_id(public_key):
+    """The peer id of a public key message: for Ed25519 the key itself as an identity multihash."""
+    return base58(bytes([0, len(public_key)]) + public_key)
+
+
+def multiaddr(text):
+    """`/ip4/A/tcp/P` in binary."""
+    _, ip4, ip, tcp, port = text.split("/")
+    if (ip4, tcp) != ("ip4", "tcp"):
+        raise ValueError(f"{text} is not /ip4/A/tcp/P")
+    return bytes([IP4]) + ipaddress.IPv4Address(ip).packed + bytes([TCP]) + int(port).to_bytes(2)
+
+
+def read_multiaddr(data):
+    """The first two parts as text, `/ip4/A/tcp/P`; of other addresses the bytes in hex."""
+    if len(data) >= 8 and data[0] == IP4 and data[5] == TCP:
+        return f"/ip4/{ipaddress.IPv4Address(data[1:5])}/tcp/{int.from_bytes(data[6:8])}"
+    return data.hex()
+
+
+@dataclass
+class Answer:
+    """A Kademlia message that was received."""
+
+    type: int
+    value: bytes | None = None
+    # Addresses of the closer peers, by id.
+    closer: dict = field(default_factory=dict)
+
+
+def find_node(peer):
+    return protobuf((1, FIND_NODE), (2, from_base58(peer)))
+
+
+def get_value(key):
+    return protobuf((1, GET_VALUE), (2, key))
+
+
+def put_value(key, value):
+    return protobuf((1, PUT_VALUE), (2, key), (3, protobuf((1, key), (2, value))))
+
+
+def read_answer(message):
+    found = fields(message)
+    closer = {}
+    for peer in map(fields, found.get(8, [])):
+        closer[base58(first(peer, 1))] = [read_multiaddr(addr) for addr in peer.get(2, [])]
+    record = fields(first(found, 3))
+    return Answer(first(found, 1, 0), first(record, 2, None), closer)

@@ -1,0 +1,92 @@
+"""What the peers talk to: a native and an indexer of ours on loopback."""
+
+import json
+import subprocess
+import time
+
+from bench import subjects
+from bench.proc import Failed, output
+
+DEADLINE_S = 10
+# Between two looks at what somebody else does.
+LOOK_S = 0.02
+
+
+def wait_for(expected, look, holds=bool):
+    """What `look` returns, as soon as it `holds`; `Failed` with what was seen last."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        seen = look()
+        if holds(seen):
+            return seen
+        if time.monotonic() > end:
+            raise Failed(f"saw {seen!r}, expected within {DEADLINE_S} s: {expected}")
+        time.sleep(LOOK_S)
+
+
+class Daemon:
+    """A process of ours. It listens on two ports, so that what is told of its addresses is more than what was dialled."""
+
+    def __init__(self, program, role, *options):
+        self.binary = program.binary
+        self.server = program.start(role, "--listen", "/ip4/127.0.0.1/tcp/0", *options, log="info")
+        self.data_dir = program.scratch / str(program.started)
+        self.addr = self.server.peer
+        self.id = self.addr.split("/p2p/")[1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop()
+
+    def status(self):
+        self.must_live()
+        command = [self.binary, "status", "--json", "--data-dir", self.data_dir]
+        return json.loads(output(*command, timeout=DEADLINE_S))
+
+    def table(self, name):
+        """How many entries a table has."""
+        return next(table["used"] for table in self.status()["tables"] if table["name"] == name)
+
+    def must_live(self):
+        if self.server.process.poll() is not None:
+            said = " | ".join(self.log()[-3:])
+            raise Failed(f"the process has ended with {self.server.process.returncode}: {said}")
+
+    def log(self):
+        return [line for _, line in list(self.server.lines)]
+
+    def end(self):
+        """Ends it in order; its exit code."""
+        self.server.process.terminate()
+        try:
+            return self.server.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"SIGTERM: has not ended within {DEADLINE_S} s") from error
+
+
+class World:
+    """A native with two addresses and an indexer that holds a lease with it; both are in each other's part of the DHT."""
+
+    def __init__(self):
+        self.program = subjects.Program()
+        self.program.use(subjects.build(subjects.REPOSITORY, subjects.TARGET, "--locked") / "oc-discovery")
+        self.native = self.indexer = None
+
+    def __enter__(self):
+        try:
+            self.native = Daemon(self.program, "native")
+            self.indexer = Daemon(self.program, "indexer", "--native", self.native.addr)
+            wait_for("the indexer is live", lambda: self.native.status()["live_indexers"])
+            wait_for("its record is in the DHT", lambda: self.native.table("dht_records"))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for daemon in (self.indexer, self.native):
+            if daemon:
+                daemon.server.stop()
+        self.program.remove()
