@@ -31,7 +31,7 @@ struct Capacity {
     min: usize,
     max: usize,
     doc: &'static str,
-    /// Bytes that one entry takes on a 64-bit machine, in all the tables that it sizes; touched only once it is used.
+    /// Bytes that one entry takes at most on a 64-bit machine, in all the tables that it sizes; touched only once it is used.
     bytes: usize,
     /// These tables, by the names that `oc-discovery status` gives them.
     tables: &'static [&'static str],
@@ -225,7 +225,7 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "/// {doc}\n///\n/// Set by `{PREFIX}{name}` at build time: {min} to {max}, default {default}.\n///\n/// An entry costs {bytes} bytes, once it is used.\n\
+            "/// {doc}\n///\n/// Set by `{PREFIX}{name}` at build time: {min} to {max}, default {default}.\n///\n/// An entry costs {bytes} bytes at most, once it is used.\n\
              pub const {name}: usize = {value};\n\n"
         );
     }

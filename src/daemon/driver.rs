@@ -183,7 +183,8 @@ impl Driver {
             self.cx.net.expire_records();
             if trim::is_due(self.cx.net.most_connections(), self.cx.net.connections()) {
                 self.cx.net.forget_most_connections();
-                trim::trim();
+                self.cx.net.shrink();
+                trim::trim(&mut *self.cx.machine);
             }
             // A lease that never came to be leaves without a word.
             let machine = &*self.cx.machine;

@@ -41,6 +41,13 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     })
 }
 
+/// Gives memory back that more sockets have needed.
+pub(crate) fn shrink() {
+    if let Ok(sockets) = ReadySet::of_this_thread() {
+        sockets.shrink();
+    }
+}
+
 fn drive<T>(sockets: &ReadySet, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let waker = sockets.waker();

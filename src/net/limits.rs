@@ -158,6 +158,13 @@ impl Limits {
         self.most = self.established;
     }
 
+    /// Gives memory back that more connections have needed.
+    pub(crate) fn shrink(&mut self) {
+        self.favoured.shrink_to_fit();
+        self.per_peer.shrink_to_fit();
+        self.pending.shrink_to_fit();
+    }
+
     /// Connections there may be.
     pub(crate) fn capacity(&self) -> usize {
         self.config.max

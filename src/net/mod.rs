@@ -380,6 +380,18 @@ impl Net {
         self.swarm.behaviour_mut().limits.forget_most();
     }
 
+    /// Gives memory back that more connections have needed.
+    pub(crate) fn shrink(&mut self) {
+        executor::shrink();
+        self.scope.shrink();
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.limits.shrink();
+        behaviour.streams.shrink();
+        if let Some(kademlia) = behaviour.kademlia() {
+            kademlia.store_mut().shrink();
+        }
+    }
+
     /// What the operator sees of the network side's tables.
     pub(crate) fn tables(&mut self) -> Vec<TableStats> {
         let behaviour = self.swarm.behaviour_mut();

@@ -1,6 +1,6 @@
 //! Who may hear of which address: loopback addresses are of use to peers on this host only.
 //!
-//! Invariants: one entry for each connected peer, and none for others. A peer is near if it came over loopback or from an address of
+//! Invariants: one entry for each connected peer, and none for others; `far` counts those that are not near. A peer is near if it came over loopback or from an address of
 //! this host.
 
 use std::{collections::HashMap, net::IpAddr};
@@ -14,29 +14,41 @@ use crate::{
 
 /// The connected peers, and whether each is near.
 #[derive(Debug, Default)]
-pub(super) struct Scope(HashMap<PeerId, bool>);
+pub(super) struct Scope {
+    near: HashMap<PeerId, bool>,
+    /// How many are not.
+    far: usize,
+}
 
 impl Scope {
     /// A connection with the peer was made; `remote` is its end. Returns whether the peer is near.
     pub(super) fn connected(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
-        let near = self.0.entry(peer).or_default();
-        *near |= is_loopback(remote) || is_of_this_host(remote);
-        *near
+        let known = self.near.get(&peer).copied();
+        let near = known == Some(true) || is_loopback(remote) || is_of_this_host(remote);
+        self.far -= usize::from(known == Some(false));
+        self.far += usize::from(!near);
+        self.near.insert(peer, near);
+        near
     }
 
     /// The last connection with the peer is gone.
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
+        self.far -= usize::from(self.near.remove(peer) == Some(false));
     }
 
     /// The peer is on this host.
     pub(super) fn is_near(&self, peer: &PeerId) -> bool {
-        self.0.get(peer).copied().unwrap_or_default()
+        self.near.get(peer).copied().unwrap_or_default()
     }
 
     /// All connected peers are on this host.
     pub(super) fn is_local(&self) -> bool {
-        self.0.values().all(|near| *near)
+        self.far == 0
+    }
+
+    /// Gives memory back that more peers have needed.
+    pub(super) fn shrink(&mut self) {
+        self.near.shrink_to_fit();
     }
 }
 
@@ -119,7 +131,7 @@ mod tests {
         scope.disconnected(&far);
         scope.disconnected(&near);
         assert!(scope.is_local() && !scope.is_near(&near));
-        assert!(scope.0.is_empty());
+        assert!(scope.near.is_empty());
     }
 
     #[test]

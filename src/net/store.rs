@@ -14,6 +14,9 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
+/// A key, as small as it can be kept.
+type Key = Box<[u8]>;
+
 /// Longest key, in bytes: `/indexer/` or `/node/` and a peer id in base58 take at most 64.
 pub(crate) const MAX_KEY: usize = 80;
 
@@ -24,8 +27,8 @@ pub(crate) const MAX_VALUE: usize = 1024;
 /// least recently stored one goes first.
 pub(crate) struct BoundedStore {
     capacity: usize,
-    slots: HashMap<RecordKey, Slot>,
-    protected: HashSet<RecordKey>,
+    slots: HashMap<Key, Slot>,
+    protected: HashSet<Key>,
     /// Grows with every record stored; orders them by age.
     stored: u64,
     refused: u64,
@@ -46,24 +49,25 @@ impl BoundedStore {
     /// Keeps the record of `key`, now or later, from being displaced: its subject holds a lease here. False if
     /// as many keys as the store has places are protected already, or the key is too long.
     pub(crate) fn protect(&mut self, key: &RecordKey) -> bool {
-        if self.protected.contains(key) {
+        if self.protected.contains(key.as_ref()) {
             return true;
         }
         if self.protected.len() >= self.capacity || key.as_ref().len() > MAX_KEY {
             return false;
         }
-        self.protected.insert(key.clone())
+        self.protected.insert(key.as_ref().into())
     }
 
     /// Ends the protection of `key`. Its record stays until it expires or its place is needed.
     pub(crate) fn unprotect(&mut self, key: &RecordKey) {
-        self.protected.remove(key);
+        self.protected.remove(key.as_ref());
     }
 
     /// Removes the records that have expired at `now`; says how many. Protection does not prolong a record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
         let before = self.slots.len();
-        self.slots.retain(|_, slot| !slot.record.is_expired(now));
+        self.slots
+            .retain(|_, slot| slot.expires.is_none_or(|expires| now < expires));
         before - self.slots.len()
     }
 
@@ -82,11 +86,17 @@ impl BoundedStore {
         self.refused
     }
 
+    /// Gives memory back that more records have needed.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+        self.protected.shrink_to_fit();
+    }
+
     fn check(&mut self, record: &Record) -> Result<()> {
         if record.key.as_ref().len() > MAX_KEY || record.value.len() > MAX_VALUE {
             return Err(Error::ValueTooLarge);
         }
-        if self.slots.contains_key(&record.key) || self.slots.len() < self.capacity {
+        if self.slots.contains_key(record.key.as_ref()) || self.slots.len() < self.capacity {
             return Ok(());
         }
         let oldest = self
@@ -102,19 +112,21 @@ impl BoundedStore {
     }
 }
 
-/// A stored record and its place in the order of storing.
+/// What is kept of a record besides its key, and its place in the order of storing.
 pub(crate) struct Slot {
-    record: Record,
+    value: Box<[u8]>,
+    publisher: Option<Box<PeerId>>,
+    expires: Option<Instant>,
     order: u64,
 }
 
 impl RecordStore for BoundedStore {
     type RecordsIter<'a> =
-        iter::Map<hash_map::Values<'a, RecordKey, Slot>, fn(&'a Slot) -> Cow<'a, Record>>;
+        iter::Map<hash_map::Iter<'a, Key, Slot>, fn((&'a Key, &'a Slot)) -> Cow<'a, Record>>;
     type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
-        self.slots.get(key).map(Slot::borrow)
+        self.slots.get_key_value(key.as_ref()).map(record)
     }
 
     fn put(&mut self, record: Record) -> Result<()> {
@@ -123,18 +135,22 @@ impl RecordStore for BoundedStore {
             return Err(error);
         }
         self.stored += 1;
-        let order = self.stored;
-        self.slots
-            .insert(record.key.clone(), Slot { record, order });
+        let slot = Slot {
+            value: record.value.into(),
+            publisher: record.publisher.map(Box::new),
+            expires: record.expires,
+            order: self.stored,
+        };
+        self.slots.insert(record.key.as_ref().into(), slot);
         Ok(())
     }
 
     fn remove(&mut self, key: &RecordKey) {
-        self.slots.remove(key);
+        self.slots.remove(key.as_ref());
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        self.slots.values().map(Slot::borrow)
+        self.slots.iter().map(record)
     }
 
     fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
@@ -152,10 +168,13 @@ impl RecordStore for BoundedStore {
     fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
 }
 
-impl Slot {
-    fn borrow(&self) -> Cow<'_, Record> {
-        Cow::Borrowed(&self.record)
-    }
+fn record<'a>((key, slot): (&'a Key, &'a Slot)) -> Cow<'a, Record> {
+    Cow::Owned(Record {
+        key: RecordKey::new(key),
+        value: slot.value.to_vec(),
+        publisher: slot.publisher.as_deref().copied(),
+        expires: slot.expires,
+    })
 }
 
 #[cfg(test)]

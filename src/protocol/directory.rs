@@ -2,101 +2,124 @@
 //!
 //! Indexers keep one for the nodes that hold leases with them, natives one for the nodes they have taken in. An entry
 //! lives exactly as long as its node's lease: who removes the lease removes the entry.
+//!
+//! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so there is a table for those and one
+//! for the rest, each with room for all: memory is touched as it is used, and a short record does not pay for a long one's room.
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, ops::Range};
 
 use heapless::Vec;
 
 use super::{
-    Envelope, MAX_LIST, Name, PeerId, RecordInfo,
+    MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, RecordInfo,
     table::{Keyed, Table, TableStats, keep_best},
 };
 
+/// Envelopes up to this, in bytes, are short: a name of 40 bytes and three addresses.
+const SHORT: usize = 384;
+
+/// Bytes of a node's room that it leaves untouched at least: its record is short or long.
+#[cfg(test)]
+pub(super) const NEVER_BOTH: usize = size_of::<Entry<SHORT>>() + size_of::<u16>();
+
 /// One node that can be found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    peer: PeerId,
-    name: Name,
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    peer: &'a PeerId,
+    name: &'a Name,
     rank: (u64, u64),
-    envelope: Envelope,
+    envelope: &'a [u8],
 }
 
-impl Entry {
+impl<'a> Found<'a> {
     /// The node.
-    pub fn peer(&self) -> &PeerId {
-        &self.peer
+    pub fn peer(&self) -> &'a PeerId {
+        self.peer
     }
 
     /// Its signed record, as it came.
-    pub fn envelope(&self) -> &[u8] {
-        &self.envelope
+    pub fn envelope(&self) -> &'a [u8] {
+        self.envelope
     }
 }
 
-/// The better record is the greater entry.
-impl Ord for Entry {
+/// The better record is the greater.
+impl Ord for Found<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.rank, self.peer).cmp(&(other.rank, other.peer))
     }
 }
 
-impl PartialOrd for Entry {
+impl PartialOrd for Found<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Keyed for Entry {
-    fn peer(&self) -> &PeerId {
-        &self.peer
+impl PartialEq for Found<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
     }
 }
 
+impl Eq for Found<'_> {}
+
 /// The answer to a lookup by name: who claims it, best first, and whether there are more than fit.
-pub type Claimants<'a> = (Vec<&'a Entry, MAX_LIST, u8>, bool);
+pub type Claimants<'a> = (Vec<Found<'a>, MAX_LIST, u8>, bool);
 
 /// At most `N` nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Directory<const N: usize>(Table<Entry, N>);
+pub struct Directory<const N: usize> {
+    short: Table<Entry<SHORT>, N>,
+    long: Table<Entry<MAX_ENVELOPE_LEN>, N>,
+    refused: u64,
+}
 
 impl<const N: usize> Directory<N> {
     /// Nobody can be found.
     pub const fn new() -> Self {
-        Self(Table::new())
+        Self {
+            short: Table::new(),
+            long: Table::new(),
+            refused: 0,
+        }
     }
 
     /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one signed later is never replaced by
     /// one signed earlier, whatever the clock showed.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
-        if self
-            .0
-            .find(&info.peer)
-            .is_some_and(|old| old.rank.1 >= info.sequence)
-        {
-            return false;
+        match self.find(&info.peer) {
+            Some(old) if old.rank.1 >= info.sequence => return false,
+            None if self.len() == N => {
+                self.refused += 1;
+                return false;
+            }
+            _ => {}
         }
-        let Ok(envelope) = Envelope::from_slice(envelope) else {
-            return false;
-        };
-        let entry = Entry {
-            peer: info.peer,
-            name: info.name.clone(),
-            rank: info.rank(),
-            envelope,
-        };
-        self.0.insert(entry).is_ok()
+        if let Some(entry) = Entry::new(info, envelope) {
+            self.long.remove(&info.peer);
+            self.short.insert(entry).is_ok()
+        } else if let Some(entry) = Entry::new(info, envelope) {
+            self.short.remove(&info.peer);
+            self.long.insert(entry).is_ok()
+        } else {
+            false
+        }
     }
 
     /// The node can be found here no longer.
     pub fn unlist(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
+        self.short.remove(peer);
+        self.long.remove(peer);
     }
 
     /// Who claims `name`: names are not owned, so there may be several.
     pub fn claimants(&self, name: &str) -> Claimants<'_> {
-        let mut found: Vec<&Entry, MAX_LIST, u8> = Vec::new();
+        let mut found: Vec<Found<'_>, MAX_LIST, u8> = Vec::new();
         let mut more = false;
-        for entry in self.0.iter().filter(|entry| entry.name == name) {
+        let short = self.short.iter().map(Entry::found);
+        let all = short.chain(self.long.iter().map(Entry::found));
+        for entry in all.filter(|entry| entry.name == name) {
             more |= found.is_full();
             keep_best(&mut found, entry);
         }
@@ -104,13 +127,63 @@ impl<const N: usize> Directory<N> {
     }
 
     /// The node's entry.
-    pub fn find(&self, peer: &PeerId) -> Option<&Entry> {
-        self.0.find(peer)
+    pub fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
+        let short = self.short.find(peer).map(Entry::found);
+        short.or_else(|| self.long.find(peer).map(Entry::found))
+    }
+
+    /// Where no node is; what is written there means nothing.
+    pub fn spare(&mut self) -> [Range<*mut u8>; 2] {
+        [self.short.spare(), self.long.spare()]
     }
 
     /// What the operator sees.
     pub fn stats(&self) -> TableStats {
-        self.0.stats("directory")
+        TableStats {
+            name: "directory",
+            used: self.len(),
+            capacity: N,
+            refused: self.refused,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.short.len() + self.long.len()
+    }
+}
+
+/// A node whose envelope has at most `E` bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry<const E: usize> {
+    peer: PeerId,
+    name: Name,
+    rank: (u64, u64),
+    envelope: Vec<u8, E, u16>,
+}
+
+impl<const E: usize> Entry<E> {
+    fn new(info: &RecordInfo, envelope: &[u8]) -> Option<Self> {
+        Some(Self {
+            peer: info.peer,
+            name: info.name.clone(),
+            rank: info.rank(),
+            envelope: Vec::from_slice(envelope).ok()?,
+        })
+    }
+
+    fn found(&self) -> Found<'_> {
+        Found {
+            peer: &self.peer,
+            name: &self.name,
+            rank: self.rank,
+            envelope: &self.envelope,
+        }
+    }
+}
+
+impl<const E: usize> Keyed for Entry<E> {
+    fn peer(&self) -> &PeerId {
+        &self.peer
     }
 }
 
@@ -160,6 +233,34 @@ mod tests {
                 .envelope(),
             b"new"
         );
+    }
+
+    #[test]
+    fn a_record_that_grows_or_shrinks_past_the_short_ones_stays_the_only_one() {
+        let mut directory = Directory::<1>::new();
+        let lengths = [1, SHORT, SHORT + 1, MAX_ENVELOPE_LEN, SHORT, SHORT + 1];
+        for (sequence, length) in (1..).zip(lengths) {
+            let envelope = std::vec![sequence as u8; length];
+            assert!(directory.list(&info(1, "pump", sequence), &envelope));
+            let (found, more) = directory.claimants("pump");
+            assert_eq!(found.first().unwrap().envelope(), envelope);
+            assert_eq!((found.len(), more, directory.stats().used), (1, false, 1));
+        }
+        assert!(!directory.list(&info(1, "pump", 99), &[0; MAX_ENVELOPE_LEN + 1]));
+        directory.unlist(&PeerId::from_bytes([1; 32]));
+        assert_eq!(directory.stats().used, 0);
+    }
+
+    #[test]
+    fn a_full_directory_refuses_the_next_node_short_or_long_and_counts_it() {
+        let mut directory = Directory::<2>::new();
+        assert!(directory.list(&info(1, "pump", 1), b"x"));
+        assert!(directory.list(&info(2, "pump", 1), &[0; SHORT + 1]));
+        assert!(!directory.list(&info(3, "pump", 1), b"x"));
+        assert!(!directory.list(&info(3, "pump", 1), &[0; SHORT + 1]));
+        assert!(directory.list(&info(1, "pump", 2), &[0; SHORT + 1]));
+        let TableStats { used, refused, .. } = directory.stats();
+        assert_eq!((used, refused), (2, 2));
     }
 
     #[test]

@@ -6,12 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use core::time::Duration;
+use core::{ops::Range, time::Duration};
 
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
     Report, Rng, Role, StreamId, Terms,
-    directory::{Claimants, Directory, Entry},
+    directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
     leases::Leases,
     time::{Ticker, clamp_lease},
@@ -198,8 +198,13 @@ impl<const N: usize> Machine for Indexer<N> {
         self.directory.claimants(name)
     }
 
-    fn listed(&self, peer: &PeerId) -> Option<&Entry> {
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
         self.directory.find(peer)
+    }
+
+    fn spare(&mut self) -> [Range<*mut u8>; 3] {
+        let [short, long] = self.directory.spare();
+        [short, long, self.stream_records.spare()]
     }
 
     fn favours(&self, peer: &PeerId) -> bool {

@@ -9,7 +9,7 @@
 //! The queue of streams to close has room for every record. The driver empties it after each input, except when it has overslept:
 //! if more streams were replaced in the meantime than fit, the oldest are left to their clients, who have left them.
 
-use core::time::Duration;
+use core::{ops::Range, time::Duration};
 
 use heapless::Deque;
 
@@ -196,6 +196,11 @@ impl<const S: usize> LeaseTable<S> {
     /// The next stream to close, and whose it is.
     pub fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
         self.closed.0.pop_front()
+    }
+
+    /// Where no record is; what is written there means nothing.
+    pub fn spare(&mut self) -> Range<*mut u8> {
+        self.records.spare()
     }
 
     /// What the operator sees of `stream_records`.

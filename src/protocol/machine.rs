@@ -10,12 +10,12 @@
 //! The driver's duties: it gives events in the order in which they happened; after each it polls until there is no action left;
 //! and it polls when [`Machine::timeout`] has come. It does no deciding of its own.
 
-use core::time::Duration;
+use core::{ops::Range, time::Duration};
 
 use super::{
     Ack, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, OutBeat, PeerId, RecordInfo, RequestId,
     Role, StreamId, Want,
-    directory::{Claimants, Entry},
+    directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
     native::{LiveIndexer, Responsible},
@@ -204,12 +204,19 @@ pub trait Machine {
     }
 
     /// The node's entry in the directory.
-    fn listed(&self, _peer: &PeerId) -> Option<&Entry> {
+    fn listed(&self, _peer: &PeerId) -> Option<Found<'_>> {
         None
     }
 
     /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
     fn favours(&self, peer: &PeerId) -> bool;
+
+    /// The large parts of tables in which nothing is now, if nothing else is done with the machine meanwhile: whoever gives their
+    /// pages back to the system finds them zeroed, and the machine does not mind.
+    fn spare(&mut self) -> [Range<*mut u8>; 3] {
+        const NONE: Range<*mut u8> = core::ptr::null_mut()..core::ptr::null_mut();
+        [NONE; 3]
+    }
 
     /// Tells what the operator can see.
     fn report(&self, now: Instant, to: &mut dyn Report);

@@ -5,6 +5,8 @@
 //! `const fn new()` is all zeroes and uninitialised space, so a table can stand in `.bss` and costs no memory
 //! before it is used.
 
+use core::ops::Range;
+
 use heapless::Vec;
 
 use super::PeerId;
@@ -134,6 +136,12 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     pub fn clear(&mut self) {
         self.slots.clear();
         self.order.clear();
+    }
+
+    /// Where no entry is; what is written there means nothing.
+    pub fn spare(&mut self) -> Range<*mut u8> {
+        let Range { start, end } = self.slots.spare_capacity_mut().as_mut_ptr_range();
+        start.cast()..end.cast()
     }
 
     /// The entries, in no order that means anything.

@@ -48,8 +48,6 @@ impl fmt::Debug for PeerId {
 pub type Addr = Vec<u8, MAX_ADDR_LEN, u8>;
 /// The addresses of one peer, best first.
 pub type Addrs = Vec<Addr, MAX_ADDRS, u8>;
-/// A signed record as it travels; opaque here.
-pub type Envelope = Vec<u8, MAX_ENVELOPE_LEN, u16>;
 /// A node's name.
 pub type Name = String<MAX_NAME_LEN, u8>;
 /// A sentence for a person.

@@ -142,6 +142,11 @@ impl ReadySet {
         Ok(watched)
     }
 
+    /// Gives memory back that more sockets have needed.
+    pub(crate) fn shrink(&self) {
+        self.0.sockets().shrink_to_fit();
+    }
+
     /// Ends the wait.
     pub(super) fn waker(&self) -> Waker {
         Waker::from(self.0.bell.clone())

@@ -346,6 +346,13 @@ impl Streams {
         self.reach(peer, addrs, Command::Probe);
     }
 
+    /// Gives memory back that more connections have needed.
+    pub(crate) fn shrink(&mut self) {
+        self.contacts.shrink_to_fit();
+        self.queue.shrink_to_fit();
+        self.shared.arrivals.shrink();
+    }
+
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
         // The newest: an older one may be dead without anybody knowing.
         let contact = self.contacts.get(&peer);

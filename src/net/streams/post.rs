@@ -67,6 +67,11 @@ impl Arrivals {
         room
     }
 
+    /// Gives memory back that more beats have needed.
+    pub(super) fn shrink(&self) {
+        lock(&self.0).beats.shrink_to_fit();
+    }
+
     /// The oldest beat.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
         let mut waiting = lock(&self.0);

@@ -1,6 +1,6 @@
 //! The native towards its driver: which event goes where, and in which order actions come out.
 
-use core::time::Duration;
+use core::{ops::Range, time::Duration};
 
 use super::*;
 
@@ -154,8 +154,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.directory.claimants(name)
     }
 
-    fn listed(&self, peer: &PeerId) -> Option<&Entry> {
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
         self.directory.find(peer)
+    }
+
+    fn spare(&mut self) -> [Range<*mut u8>; 3] {
+        let [short, long] = self.directory.spare();
+        [short, long, self.stream_records.spare()]
     }
 
     fn favours(&self, peer: &PeerId) -> bool {

@@ -31,7 +31,7 @@ use heapless::Vec;
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, MAX_LIST, Machine, Offers,
     OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId, Terms, Want,
-    directory::{Claimants, Directory, Entry},
+    directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
     leases::Leases,
     table::keep_best,
