@@ -240,7 +240,7 @@ impl Indexer {
 daemon! {
     /// Run a node: it can be found and finds others.
     "node", Node, listens by default on " /ip4/0.0.0.0/tcp/0)" {
-        /// name to be found by, 1 to 63 of a-z 0-9 - . (default: only the peer id)
+        /// name to be found by, 1 to 63 of a-z 0-9 - . (default: the host's name)
         #[argh(option, arg_name = "name")]
         name: Option<String>,
 
