@@ -4,8 +4,8 @@
 //! identity, Noise, the seed of the core), and would do so without a word: so it is waited for once, before all of them,
 //! and the log says why nothing happens.
 //!
-//! They come from getrandom(2), which waits by itself. The `getrandom` crate does not reach it in a static program with
-//! glibc: it reads `/dev/urandom`, which need not be there.
+//! They come from getrandom(2), which waits by itself. Keys do not depend on how the `getrandom` crate was built: by default, and
+//! unlike in `.cargo/config.toml`, it reads `/dev/urandom` in a static program with glibc, which need not be there.
 
 use std::io;
 
