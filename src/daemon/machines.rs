@@ -11,6 +11,7 @@ use crate::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
         capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
+        directory::NEVER_BOTH,
     },
     wire,
 };
@@ -27,11 +28,11 @@ static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new
 static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
 static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
 
-/// Bytes of a role's machine: what it takes once all its tables are full.
+/// Bytes of a role's machine: what it takes at most once all its tables are full.
 pub(super) const fn size(role: Role) -> usize {
     match role {
-        Role::Native => size_of::<NativeMachine>(),
-        Role::Indexer => size_of::<IndexerMachine>(),
+        Role::Native => size_of::<NativeMachine>() - MAX_NATIVE_LEASES * NEVER_BOTH,
+        Role::Indexer => size_of::<IndexerMachine>() - MAX_NODES * NEVER_BOTH,
         Role::Node => size_of::<Node>(),
     }
 }

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_io::Timer;
+use futures_timer::Delay;
 use smol::LocalExecutor;
 use smol::future::{or, yield_now};
 
@@ -73,7 +73,7 @@ async fn run_tasks<T>(executor: &LocalExecutor<'_>) -> T {
 /// The output of `future`, or `None` if it takes longer than `limit`. It is dropped then.
 pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     or(async { Some(future.await) }, async {
-        Timer::after(limit).await;
+        Delay::new(limit).await;
         None
     })
     .await

@@ -19,8 +19,7 @@ use super::{
 const SHORT: usize = 384;
 
 /// Bytes of a node's room that it leaves untouched at least: its record is short or long.
-#[cfg(test)]
-pub(super) const NEVER_BOTH: usize = size_of::<Entry<SHORT>>() + size_of::<u16>();
+pub const NEVER_BOTH: usize = size_of::<Entry<SHORT>>() + size_of::<u16>();
 
 /// One node that can be found.
 #[derive(Clone, Copy, Debug)]

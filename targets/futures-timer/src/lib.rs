@@ -1,33 +1,66 @@
-//! `futures-timer`'s `Delay` on [`async_io::Timer`].
+//! `futures-timer`'s `Delay` on one [`async_io::Timer`] for all of them.
 //!
 //! The published crate starts a thread of its own and wakes it for every timer; libp2p uses it for its
-//! connection and query timeouts. This package takes its place through `[patch.crates-io]`, so that the
-//! whole program has one thread and one timer wheel. Its version must equal the one in `Cargo.lock`, or cargo
-//! ignores the patch without a word: CI checks that no registry copy is in the tree.
+//! connection and query timeouts. This package takes its place through `[patch.crates-io]`. Its version must equal
+//! the one in `Cargo.lock`, or cargo ignores the patch without a word: CI checks that no registry copy is in the tree.
+//!
+//! Nearly all of these delays are limits that are dropped long before they end. So the reactor hears only of the one
+//! that ends next, and a new one costs an entry in a map:
+//!
+//! ```text
+//!  Delay ─┐
+//!  Delay ─┼─▶ Wheel: waiting, by end ──the earliest──▶ async_io::Timer
+//!  Delay ─┘        ▲                                        │
+//!                  └───────────── wake ─────────────────────┘
+//! ```
+//!
+//! Invariants: the timer is set to the end of the earliest that waits, or earlier; a dropped delay has no entry.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
 };
 
+use async_io::Timer;
+
+static WHEEL: LazyLock<Arc<Wheel>> = LazyLock::new(Arc::default);
+
 /// A future that is ready once its duration has passed.
-pub struct Delay(async_io::Timer);
+pub struct Delay {
+    /// `None`: never.
+    end: Option<Instant>,
+    /// Its entry, if it waits.
+    entry: Option<Key>,
+}
 
 impl Delay {
     /// Ready `duration` from now.
     pub fn new(duration: Duration) -> Self {
-        Self(async_io::Timer::after(duration))
+        Self {
+            end: Instant::now().checked_add(duration),
+            entry: None,
+        }
     }
 
     /// Starts anew: ready `duration` from now, whether it had fired before or not.
     pub fn reset(&mut self, duration: Duration) {
-        self.0.set_after(duration);
+        self.forget();
+        self.end = Instant::now().checked_add(duration);
+    }
+
+    fn forget(&mut self) {
+        if let Some(key) = self.entry.take() {
+            // Dropped without the lock: what a waker's end does is not ours to know.
+            let _gone = WHEEL.lock().waiting.remove(&key);
+        }
     }
 }
 
@@ -35,12 +68,165 @@ impl Future for Delay {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(drop)
+        match self.end {
+            Some(end) if end <= Instant::now() => {
+                self.forget();
+                Poll::Ready(())
+            }
+            Some(end) => {
+                self.entry = Some(WHEEL.wait(end, self.entry, cx.waker()));
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
 impl fmt::Debug for Delay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Delay").finish()
+    }
+}
+
+/// When it ends, and a number of its own.
+type Key = (Instant, u64);
+
+#[derive(Default)]
+struct Wheel(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    waiting: BTreeMap<Key, Waker>,
+    /// Delays that have waited so far; names the next.
+    named: u64,
+    timer: Option<(Instant, Timer)>,
+}
+
+impl Wheel {
+    /// Wakes `waker` at `end`. `entry` is what an earlier call said.
+    fn wait(self: &Arc<Self>, end: Instant, entry: Option<Key>, waker: &Waker) -> Key {
+        // Declared first, dropped last: without the lock.
+        let _old;
+        let mut all = self.lock();
+        if let Some(key) = entry
+            && let Some(known) = all.waiting.get_mut(&key)
+        {
+            if !known.will_wake(waker) {
+                _old = std::mem::replace(known, waker.clone());
+            }
+            return key;
+        }
+        all.named += 1;
+        let key = (end, all.named);
+        all.waiting.insert(key, waker.clone());
+        if all.timer.as_ref().is_none_or(|(set, _)| end < *set) {
+            self.turn(all);
+        }
+        key
+    }
+
+    /// Wakes those whose end has passed and sets the timer to the next.
+    fn turn(self: &Arc<Self>, mut all: MutexGuard<'_, Waiting>) {
+        let waker = Waker::from(self.clone());
+        let mut due = Vec::new();
+        all.timer = loop {
+            let now = Instant::now();
+            while let Some(first) = all.waiting.first_entry()
+                && first.key().0 <= now
+            {
+                due.push(first.remove());
+            }
+            let Some((&(end, _), _)) = all.waiting.first_key_value() else {
+                break None;
+            };
+            let mut timer = Timer::at(end);
+            let passed = Pin::new(&mut timer).poll(&mut Context::from_waker(&waker));
+            if passed.is_pending() {
+                break Some((end, timer));
+            }
+        };
+        drop(all);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The timer has fired.
+impl Wake for Wheel {
+    fn wake(self: Arc<Self>) {
+        self.turn(self.lock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use async_io::block_on;
+
+    use super::*;
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// Polled once, so that it waits.
+    fn waiting(duration: Duration) -> Delay {
+        let mut delay = Delay::new(duration);
+        let polled = Pin::new(&mut delay).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        delay
+    }
+
+    fn is_set_to(end: Instant) -> bool {
+        let all = WHEEL.lock();
+        all.timer.as_ref().is_some_and(|(set, _)| *set == end)
+    }
+
+    // One test: the wheel is the process's.
+    #[test]
+    fn the_earliest_sets_the_timer_each_ends_in_its_turn_and_none_is_left() {
+        let long = waiting(millis(60_000));
+        assert!(is_set_to(long.end.unwrap()));
+        let longer = waiting(millis(90_000));
+        assert!(is_set_to(long.end.unwrap()), "a later one changes nothing");
+
+        let begun = Instant::now();
+        let mut ends = Vec::new();
+        let mut delays: Vec<_> = [30, 10, 20, 10].map(|n| Delay::new(millis(n))).into();
+        block_on(poll_fn(|cx| {
+            delays.retain_mut(|delay| {
+                let ready = Pin::new(&mut *delay).poll(cx).is_ready();
+                ends.extend(ready.then_some(delay.end.unwrap() - begun));
+                !ready
+            });
+            match delays.is_empty() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        assert!(ends.is_sorted() && ends.len() == 4, "{ends:?}");
+        assert!(begun.elapsed() >= millis(30));
+        assert!(is_set_to(long.end.unwrap()), "the next is waited for again");
+
+        let mut again = waiting(millis(60_000));
+        again.reset(millis(5));
+        block_on(&mut again);
+        again.reset(Duration::MAX);
+        let never = Pin::new(&mut again).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(never.is_pending());
+
+        drop((long, longer, again));
+        assert!(WHEEL.lock().waiting.is_empty());
     }
 }
