@@ -11,7 +11,6 @@ use crate::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
         capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
-        directory::NEVER_BOTH,
     },
     wire,
 };
@@ -28,11 +27,11 @@ static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new
 static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
 static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
 
-/// Bytes of a role's machine: what it takes at most once all its tables are full.
+/// Bytes of a role's machine: what it takes at most.
 pub(super) const fn size(role: Role) -> usize {
     match role {
-        Role::Native => size_of::<NativeMachine>() - MAX_NATIVE_LEASES * NEVER_BOTH,
-        Role::Indexer => size_of::<IndexerMachine>() - MAX_NODES * NEVER_BOTH,
+        Role::Native => size_of::<NativeMachine>(),
+        Role::Indexer => size_of::<IndexerMachine>(),
         Role::Node => size_of::<Node>(),
     }
 }

@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, recv};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-use crate::net::executor::{ReadySet, Watched, Way};
+use crate::net::executor::{Left, ReadySet, Watched, Way};
 
 /// The handlers, for the life of the process. Create it once, before anything that a signal should end
 /// gracefully.
@@ -46,10 +46,11 @@ impl Signals {
 
     /// Waits until a signal has asked the process to end. From then on it returns at once.
     ///
-    /// Cancel-safe. Fails only if the system cannot read the descriptor: end then, too.
+    /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor: end then, too.
     pub async fn end_requested(&self) -> io::Result<()> {
         // The byte is left unread, so that it is there for whoever asks again.
-        let peek = |asked: &UnixStream| Ok(recv(asked, &mut [0; 1], RecvFlags::PEEK)?);
+        let peek =
+            |asked: &UnixStream| Ok((recv(asked, &mut [0; 1], RecvFlags::PEEK)?, Left::Maybe));
         poll_fn(|cx| self.asked.poll(Way::Read, cx, peek))
             .await
             .map(drop)

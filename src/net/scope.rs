@@ -1,7 +1,7 @@
 //! Who may hear of which address: loopback addresses are of use to peers on this host only.
 //!
-//! Invariants: one entry for each connected peer, and none for others; `far` counts those that are not near. A peer is near if it came over loopback or from an address of
-//! this host.
+//! Invariants: one entry for each connected peer, and none for others; `far` counts those that are not near. A peer is near if it
+//! came over loopback or from an address of this host.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -128,6 +128,12 @@ mod tests {
         assert!(scope.is_near(&near) && scope.is_local());
         assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1")));
         assert!(!scope.is_near(&far) && !scope.is_local());
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/2")));
+        scope.disconnected(&far);
+        assert!(scope.is_local());
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1")));
+        assert!(scope.connected(far, &addr("/ip4/127.0.0.1/tcp/1")));
+        assert!(scope.is_local(), "it is on this host after all");
         scope.disconnected(&far);
         scope.disconnected(&near);
         assert!(scope.is_local() && !scope.is_near(&near));

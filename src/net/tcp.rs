@@ -1,8 +1,8 @@
-//! TCP for libp2p on `async-io`: libp2p's own TCP transport comes with tokio only.
+//! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio only.
 //!
 //! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the addresses of the
 //! interfaces, reads them again every minute and reports what has come and gone; an accept that fails pauses its
-//! listener instead of spinning; a connect takes at most 5 s. No thread is started.
+//! listener instead of spinning; a connect takes at most 5 s.
 
 mod connection;
 
@@ -22,7 +22,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, T
 use libp2p::multiaddr::Protocol;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::executor::{ReadySet, Watched, Way};
+use super::executor::{Left, ReadySet, Watched, Way};
 use connection::{connect, tune};
 
 pub(crate) use connection::TcpConnection;
@@ -362,11 +362,12 @@ impl Listener {
 }
 
 /// Takes a connection; it does not block.
-fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept(listener: &TcpListener) -> io::Result<((TcpStream, SocketAddr), Left)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (stream, peer) = rustix::net::acceptfrom_with(listener, flags)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    Ok((stream.into(), peer.ok_or(io::ErrorKind::AddrNotAvailable)?))
+    let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(((stream.into(), peer), Left::Maybe))
 }
 
 /// The addresses of this host's interfaces. Link-local IPv6 ones are left out: without a zone nobody can dial them.

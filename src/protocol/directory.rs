@@ -18,9 +18,6 @@ use super::{
 /// Envelopes up to this, in bytes, are short: a name of 40 bytes and three addresses.
 const SHORT: usize = 384;
 
-/// Bytes of a node's room that it leaves untouched at least: its record is short or long.
-pub const NEVER_BOTH: usize = size_of::<Entry<SHORT>>() + size_of::<u16>();
-
 /// One node that can be found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
@@ -71,7 +68,6 @@ pub type Claimants<'a> = (Vec<Found<'a>, MAX_LIST, u8>, bool);
 pub struct Directory<const N: usize> {
     short: Table<Entry<SHORT>, N>,
     long: Table<Entry<MAX_ENVELOPE_LEN>, N>,
-    refused: u64,
 }
 
 impl<const N: usize> Directory<N> {
@@ -80,25 +76,24 @@ impl<const N: usize> Directory<N> {
         Self {
             short: Table::new(),
             long: Table::new(),
-            refused: 0,
         }
     }
 
-    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one signed later is never replaced by
-    /// one signed earlier, whatever the clock showed.
+    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one signed later is never replaced
+    /// by one signed earlier, whatever the clock showed.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
         match self.find(&info.peer) {
             Some(old) if old.rank.1 >= info.sequence => return false,
             None if self.len() == N => {
-                self.refused += 1;
+                self.short.count_refusal();
                 return false;
             }
             _ => {}
         }
-        if let Some(entry) = Entry::new(info, envelope) {
+        if let Some(entry) = Entry::<SHORT>::new(info, envelope) {
             self.long.remove(&info.peer);
             self.short.insert(entry).is_ok()
-        } else if let Some(entry) = Entry::new(info, envelope) {
+        } else if let Some(entry) = Entry::<MAX_ENVELOPE_LEN>::new(info, envelope) {
             self.short.remove(&info.peer);
             self.long.insert(entry).is_ok()
         } else {
@@ -139,10 +134,8 @@ impl<const N: usize> Directory<N> {
     /// What the operator sees.
     pub fn stats(&self) -> TableStats {
         TableStats {
-            name: "directory",
             used: self.len(),
-            capacity: N,
-            refused: self.refused,
+            ..self.short.stats("directory")
         }
     }
 

@@ -13,7 +13,7 @@
 //! the next wait to nothing.
 
 use std::{
-    cell::RefCell,
+    cell::OnceCell,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
@@ -38,7 +38,7 @@ use slab::Slab;
 
 use super::remember;
 
-/// Reports taken from the kernel at once, for as many steps of tasks: all are answered before the next are taken.
+/// Reports taken from the kernel at once: about as many as tasks then take steps, before the next are taken.
 const BATCH: usize = super::TURN;
 
 /// After a failure of the set itself, of which none is known.
@@ -50,7 +50,8 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::ET);
 
 thread_local! {
-    static OF_THIS_THREAD: RefCell<Option<ReadySet>> = const { RefCell::new(None) };
+    // A failure stays one: a set that is made later would not be waited with.
+    static OF_THIS_THREAD: OnceCell<Result<ReadySet, Errno>> = const { OnceCell::new() };
 }
 
 /// The sockets whose tasks run on one thread. Clones share them.
@@ -88,6 +89,15 @@ struct Side {
     waiter: Option<Waker>,
 }
 
+/// What a piece of work has left of what it came for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Who knows.
+    Maybe,
+    /// Nothing now.
+    Nothing,
+}
+
 /// A direction of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Way {
@@ -102,13 +112,10 @@ impl ReadySet {
     ///
     /// If the process has no file descriptor left for it.
     pub(crate) fn of_this_thread() -> io::Result<Self> {
-        OF_THIS_THREAD.with_borrow_mut(|set| match set {
-            Some(set) => Ok(set.clone()),
-            None => Ok(set.insert(Self::new()?).clone()),
-        })
+        Ok(OF_THIS_THREAD.with(|set| set.get_or_init(Self::new).clone())?)
     }
 
-    fn new() -> io::Result<Self> {
+    fn new() -> Result<Self, Errno> {
         let set = Self(Arc::new(Shared {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             sockets: Mutex::default(),
@@ -154,7 +161,8 @@ impl ReadySet {
 
     /// Forgets that the bell was rung: who rang it is heard now.
     pub(super) fn listen(&self) {
-        self.0.bell.rung.store(false, SeqCst);
+        // A swap, not a store: what the task reads from now on is newer than this.
+        self.0.bell.rung.swap(false, SeqCst);
     }
 
     /// Waits for reports and wakes whom they concern, or until the bell rings.
@@ -189,7 +197,7 @@ impl Shared {
         let Event { flags, data, .. } = *event;
         let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         let mut sockets = self.sockets();
-        // A report may be older than the socket that has the number now: that one finds out that there is nothing.
+        // A report may be older than the socket that has the number now: at worst that one asks in vain.
         let socket = usize::try_from(data.u64())
             .ok()
             .and_then(|key| sockets.get_mut(key));
@@ -270,13 +278,16 @@ impl<T> Watched<T> {
         &self.set
     }
 
-    /// Does `work` if the socket is ready for it; if it would block, the task is woken when that has changed.
+    /// Does `work` if the socket is ready for it; if it would block, the task is woken when that has changed. `work` says, too,
+    /// whether there was [less than it asked for](Left): then the next waits for the kernel's report.
     pub(crate) fn poll<R>(
         &self,
         way: Way,
         cx: &Context<'_>,
-        mut work: impl FnMut(&T) -> io::Result<R>,
+        mut work: impl FnMut(&T) -> io::Result<(R, Left)>,
     ) -> Poll<io::Result<R>> {
+        // Declared first, dropped last: without the lock.
+        let _before;
         // The lock is held over the work: a report in between would be forgotten.
         let mut sockets = self.set.0.sockets();
         let Some(socket) = sockets.get_mut(self.key) else {
@@ -290,25 +301,24 @@ impl<T> Watched<T> {
             match work(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => side.ready = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((done, left)) => {
+                    // The end of the stream is reported once, maybe with its last bytes.
+                    side.ready = left == Left::Maybe || socket.ended;
+                    return Poll::Ready(Ok(done));
+                }
             }
         }
-        remember(&mut side.waiter, cx);
+        _before = remember(&mut side.waiter, cx);
         Poll::Pending
-    }
-
-    /// A read took less than it could have: there is no more, and the kernel reports what comes. What it has reported once is
-    /// not forgotten: the end of the stream.
-    pub(crate) fn emptied(&self) {
-        if let Some(socket) = self.set.0.sockets().get_mut(self.key) {
-            socket.reading.ready = socket.ended;
-        }
     }
 }
 
 impl<T> Drop for Watched<T> {
     fn drop(&mut self) {
-        self.set.0.sockets().try_remove(self.key);
+        // The wakers are dropped without the lock.
+        let gone = self.set.0.sockets().try_remove(self.key);
+        drop(gone);
     }
 }
 
@@ -335,7 +345,9 @@ mod tests {
 
     fn read(socket: &Watched<UnixStream>, cx: &Context<'_>, buf: &mut [u8]) -> Poll<usize> {
         socket
-            .poll(Way::Read, cx, |mut stream| stream.read(buf))
+            .poll(Way::Read, cx, |mut stream| {
+                Ok((stream.read(buf)?, Left::Nothing))
+            })
             .map(Result::unwrap)
     }
 
@@ -361,8 +373,7 @@ mod tests {
             other.write_all(b"abc").unwrap();
             let mut buf = [0; 4];
             assert_eq!(poll_fn(|cx| read(&socket, cx, &mut buf)).await, 3);
-            socket.emptied();
-            let asked = once(|cx| socket.poll(Way::Read, cx, |_| Ok(()))).await;
+            let asked = once(|cx| socket.poll(Way::Read, cx, |_| Ok(((), Left::Maybe)))).await;
             assert!(asked.is_pending());
         });
     }
@@ -377,7 +388,6 @@ mod tests {
             other.write_all(b"abc").unwrap();
             drop(other);
             assert_eq!(poll_fn(|cx| read(&socket, cx, &mut buf)).await, 3);
-            socket.emptied();
             assert_eq!(poll_fn(|cx| read(&socket, cx, &mut buf)).await, 0);
         });
     }
@@ -388,7 +398,9 @@ mod tests {
             let set = ReadySet::of_this_thread().unwrap();
             let (socket, mut other) = pair(&set);
             let write = |cx: &mut Context<'_>| {
-                socket.poll(Way::Write, cx, |mut stream| stream.write(&[0; 4096]))
+                socket.poll(Way::Write, cx, |mut stream| {
+                    Ok((stream.write(&[0; 4096])?, Left::Maybe))
+                })
             };
             let mut sent = 0;
             while let Poll::Ready(n) = once(write).await {
@@ -397,6 +409,37 @@ mod tests {
             other.read_exact(&mut vec![0; sent]).unwrap();
             assert!(poll_fn(write).await.is_ok());
         });
+    }
+
+    #[test]
+    fn more_sockets_than_one_report_names_are_all_served() {
+        block_on(async {
+            let set = ReadySet::of_this_thread().unwrap();
+            let mut pairs: Vec<_> = (0..3 * BATCH).map(|_| pair(&set)).collect();
+            let mut buf = [0; 4];
+            for (socket, _) in &pairs {
+                assert!(once(|cx| read(socket, cx, &mut buf)).await.is_pending());
+            }
+            for (_, other) in &mut pairs {
+                other.write_all(b"abc").unwrap();
+            }
+            for (socket, _) in &pairs {
+                assert_eq!(poll_fn(|cx| read(socket, cx, &mut buf)).await, 3);
+            }
+        });
+    }
+
+    #[test]
+    fn another_thread_ends_the_wait() {
+        for pause in [0, 1, 20].map(Duration::from_millis) {
+            let (tell, told) = smol::channel::bounded(1);
+            let teller = thread::spawn(move || {
+                thread::sleep(pause);
+                tell.send_blocking(())
+            });
+            block_on(told.recv()).unwrap();
+            teller.join().unwrap().unwrap();
+        }
     }
 
     #[test]

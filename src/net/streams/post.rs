@@ -74,11 +74,12 @@ impl Arrivals {
 
     /// The oldest beat.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
+        let _before;
         let mut waiting = lock(&self.0);
         if let Some(beat) = waiting.beats.pop_front() {
             return Poll::Ready(beat);
         }
-        remember(&mut waiting.reader, cx);
+        _before = remember(&mut waiting.reader, cx);
         Poll::Pending
     }
 }
@@ -125,8 +126,9 @@ impl Outbox {
 
     /// What was said since the last time.
     pub(super) fn take(&self, cx: &mut Context<'_>) -> Mail {
+        let _before;
         let mut letters = lock(&self.0);
-        remember(&mut letters.carrier, cx);
+        _before = remember(&mut letters.carrier, cx);
         std::mem::take(&mut letters.mail)
     }
 }

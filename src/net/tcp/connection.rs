@@ -1,4 +1,4 @@
-//! One TCP connection on the reactor.
+//! One TCP connection.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_io::Async;
-use futures_util::{AsyncRead, AsyncWrite, ready};
+use futures_util::{AsyncRead, AsyncWrite};
 use rustix::net::sockopt;
 
-use crate::net::executor::{ReadySet, Watched, Way, within};
+use crate::net::executor::{Left, ReadySet, Watched, Way, within};
 
 /// A connect that has not succeeded by then has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +57,8 @@ impl TcpConnection {
 pub(super) fn tune(socket: impl AsFd) -> io::Result<()> {
     // Frames are small and each is answered: waiting to fill a segment only adds delay.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    // A read stops short at urgent data, and not because there is no more: there is to be none.
+    sockopt::set_socket_oobinline(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
@@ -70,12 +72,15 @@ impl AsyncRead for TcpConnection {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = |mut stream: &TcpStream| stream.read(buf);
-        let n = ready!(self.socket.poll(Way::Read, cx, read))?;
-        if n > 0 && n < buf.len() {
-            self.socket.emptied();
-        }
-        Poll::Ready(Ok(n))
+        let read = |mut stream: &TcpStream| {
+            let n = stream.read(buf)?;
+            let left = match n > 0 && n < buf.len() {
+                true => Left::Nothing,
+                false => Left::Maybe,
+            };
+            Ok((n, left))
+        };
+        self.socket.poll(Way::Read, cx, read)
     }
 }
 
@@ -85,7 +90,7 @@ impl AsyncWrite for TcpConnection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut stream: &TcpStream| stream.write(buf);
+        let write = |mut stream: &TcpStream| Ok((stream.write(buf)?, Left::Maybe));
         self.socket.poll(Way::Write, cx, write)
     }
 

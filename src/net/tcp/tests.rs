@@ -66,6 +66,26 @@ fn bytes_go_both_ways_over_ipv4_and_ipv6() {
 }
 
 #[test]
+fn reads_that_fill_the_buffer_leave_the_rest_for_the_next() {
+    block_on(async {
+        let mut transport = TcpTransport::new().unwrap();
+        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
+        let mut out = transport.dial(addr, OPTS).unwrap().await.unwrap();
+        let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
+        let mut inc = upgrade.await.unwrap();
+        for _ in 0..3 {
+            out.write_all(b"pingpong").await.unwrap();
+            for half in [b"ping", b"pong"] {
+                let mut got = [0; 4];
+                let read = within(Duration::from_secs(5), inc.read_exact(&mut got)).await;
+                read.unwrap().unwrap();
+                assert_eq!(&got, half);
+            }
+        }
+    });
+}
+
+#[test]
 fn connections_have_nodelay_and_keepalive() {
     block_on(async {
         let mut transport = TcpTransport::new().unwrap();
@@ -76,6 +96,11 @@ fn connections_have_nodelay_and_keepalive() {
             let stream = connection.socket.socket();
             assert!(stream.nodelay().unwrap());
             assert!(sockopt::socket_keepalive(stream).unwrap());
+            assert!(sockopt::socket_oobinline(stream).unwrap());
+            let seconds = |n| Duration::from_secs(n);
+            assert_eq!(sockopt::tcp_keepidle(stream).unwrap(), seconds(60));
+            assert_eq!(sockopt::tcp_keepintvl(stream).unwrap(), seconds(10));
+            assert_eq!(sockopt::tcp_keepcnt(stream).unwrap(), 3);
         }
     });
 }
@@ -149,12 +174,15 @@ fn refused_connect_names_the_address() {
 #[test]
 fn failed_accept_is_reported_and_pauses_the_listener() {
     // accept() fails at once on a socket that is bound, but does not listen.
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let flags = SocketFlags::NONBLOCK;
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     rustix::net::bind(&socket, &any).unwrap();
     block_on(async {
         let mut transport = TcpTransport::new().unwrap();
         let socket = TcpListener::from(socket);
+        let again = socket.try_clone().unwrap();
         let listener = Listener::new(ListenerId::next(), socket, &transport.ready).unwrap();
         transport.add_listener(listener).unwrap();
         assert!(next(&mut transport).await.is_new_address());
@@ -163,6 +191,11 @@ fn failed_accept_is_reported_and_pauses_the_listener() {
         assert!(poll_once(&mut transport).is_pending());
         assert!(next(&mut transport).await.is_listener_error());
         assert!(before.elapsed() >= ACCEPT_PAUSE);
+
+        rustix::net::listen(&again, 1).unwrap();
+        let _client = TcpStream::connect(again.local_addr().unwrap()).unwrap();
+        let taken = within(Duration::from_secs(5), next(&mut transport)).await;
+        assert!(taken.unwrap().into_incoming().is_some(), "it recovers");
     });
 }
 
