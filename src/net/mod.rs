@@ -13,7 +13,7 @@
 //! | [`addrs`] | which addresses are announced |
 //! | [`scope`] | to whom |
 //! | [`events`] | what happened, in the core's words |
-//! | [`executor`] | the one executor |
+//! | [`executor`] | the one executor, and the sockets that it waits for |
 
 pub(crate) mod addrs;
 pub(crate) mod dht;
