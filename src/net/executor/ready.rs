@@ -15,6 +15,7 @@
 use std::{
     cell::OnceCell,
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,7 +27,6 @@ use std::{
 };
 
 use rustix::{
-    buffer::spare_capacity,
     event::{
         EventfdFlags, Timespec,
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
@@ -176,19 +176,19 @@ impl ReadySet {
 
 impl Shared {
     fn wait(&self) -> io::Result<()> {
-        let mut events = Vec::with_capacity(BATCH);
+        let mut room = [const { MaybeUninit::uninit() }; BATCH];
         self.bell.heard.store(true, SeqCst);
         let at_once = self.bell.rung.load(SeqCst).then_some(Timespec::default());
-        let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), at_once.as_ref());
+        let waited = epoll::wait(&self.epoll, &mut room, at_once.as_ref());
         self.bell.heard.store(false, SeqCst);
         match waited {
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok((events, _)) => events
+                .iter()
+                .flat_map(|event| self.note(event))
+                .for_each(Waker::wake),
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        events
-            .iter()
-            .flat_map(|event| self.note(event))
-            .for_each(Waker::wake);
         Ok(())
     }
 
