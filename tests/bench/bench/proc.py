@@ -63,11 +63,7 @@ class Server:
     def stop(self):
         if self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            await_end(self.process)
 
     def kill(self):
         self.process.kill()
@@ -114,11 +110,7 @@ class Client:
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
 
     def say(self, command):
         self.process.stdin.write(command + "\n")
@@ -133,6 +125,15 @@ class Client:
         if answer["joined"] != peers:
             raise Failed(f"of {peers} peers only {answer['joined']} could join")
         return answer
+
+
+def await_end(process):
+    """Waits for the end of a process that was told to end, and makes it end after 5 s."""
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def raise_file_limit():

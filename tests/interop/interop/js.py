@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from bench import subjects
-from bench.proc import Failed
+from bench.proc import Failed, await_end
 
 # More than the peer itself gives each command.
 DEADLINE_S = 15
@@ -52,11 +52,7 @@ class Peer:
 
     def stop(self):
         self.process.stdin.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
         self.process.stdout.close()
 
     def connect(self, addr):
