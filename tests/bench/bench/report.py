@@ -49,9 +49,25 @@ ROWS = [
 ]
 
 
+def ratio(value, first):
+    """How many times the first column's figure it is; `None` where either is missing, no number or nothing."""
+    figures = isinstance(value, (int, float)) and isinstance(first, (int, float))
+    return value / first if figures and value and first else None
+
+
+def ratios(columns):
+    """subject -> key -> how many times the first subject's figure it is."""
+    first = next((rows for _, rows in columns.values()), {})
+    return {
+        name: {key: times for key, *_ in ROWS if (times := ratio(rows.get(key), first.get(key))) is not None}
+        for name, (_, rows) in columns.items()
+    }
+
+
 def table(columns, absent):
     """`columns`: subject -> (version, rows). `absent`: subject -> why."""
     names = list(columns)
+    times = ratios(columns)
     heads = [f"{name} {columns[name][0]}".strip() for name in names] + list(absent)
     lines = [
         "| what | " + " | ".join(heads) + " | how |",
@@ -62,5 +78,9 @@ def table(columns, absent):
         if all(cell is None for cell in cells):
             continue
         written = ["–" if cell is None else cell if isinstance(cell, str) else write(cell) for cell in cells]
+        # Machines differ: behind each figure how many times the first it is.
+        for at, name in enumerate(names[1:], start=1):
+            if key in times[name]:
+                written[at] += f" ({times[name][key]:.{0 if times[name][key] >= 10 else 1}f}×)"
         lines.append(f"| {what} | " + " | ".join(written + ["absent"] * len(absent)) + f" | {how} |")
     return "\n".join(lines)
