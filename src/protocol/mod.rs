@@ -13,7 +13,9 @@
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`directory`] | who can be found here |
 //! | [`clock`] | what time it is, if clocks disagree |
+//! | [`address`] | which host and prefix an address leads to |
 
+pub mod address;
 pub mod capacities;
 pub mod clock;
 pub mod directory;
@@ -28,6 +30,7 @@ pub mod table;
 pub mod time;
 pub mod types;
 
+pub use address::Source;
 pub use indexer::{Indexer, IndexerConfig};
 pub use lease::Terms;
 pub use machine::{Action, Machine, Report};

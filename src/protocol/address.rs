@@ -1,0 +1,265 @@
+//! What the core has to know of an address: which host it leads to, which prefix that host is in, and which port.
+//!
+//! The core keeps multiaddresses as opaque bytes ([`Addr`](super::Addr)) and reads only what stands first in them, because that is
+//! what a connection goes to, whatever follows it (a relay, another peer id). Servers weigh sources by it, and clients count
+//! failures by it: an attacker makes ids for nothing, hosts cost more, and prefixes cost most.
+//!
+//! Invariants: two ways to write the same host compare as equal (an IPv4 address mapped into IPv6, capital letters or a last dot
+//! in a name); bytes that cannot be read are a host of their own, so that no input is without a host.
+
+use core::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// A host, as small as it can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address that is not a mapped IPv4 address.
+    V6(Ipv6Addr),
+    /// A hash (56 bits) of a DNS name, or of a whole address that could not be read.
+    Name(u64),
+}
+
+/// Hosts that one holder has as a rule: /24 of IPv4, /48 of IPv6, a name as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix(u64);
+
+/// A host and a port: where a connection goes to, or comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The host.
+    pub host: Host,
+    /// The TCP port; 0 where the address names none.
+    pub port: u16,
+}
+
+/// Where a peer's connection comes from, as it is seen here.
+pub type Source = Endpoint;
+
+impl Host {
+    /// The prefix that the host is in.
+    pub fn prefix(self) -> Prefix {
+        let (family, bits) = match self {
+            Self::V4(ip) => (4u8, u64::from(u32::from(ip) >> 8)),
+            Self::V6(ip) => (6, (u128::from(ip) >> 80) as u64),
+            Self::Name(hash) => (0xd, hash & HASH_MASK),
+        };
+        Prefix(u64::from(family) << 56 | bits)
+    }
+}
+
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip),
+            IpAddr::V6(ip) => Self::V6(ip),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(ip) => ip.fmt(f),
+            Self::V6(ip) => ip.fmt(f),
+            Self::Name(_) => f.write_str("a named host"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads what a binary multiaddress (without its length) leads to first. Never fails: see the invariants.
+    pub fn of(addr: &[u8]) -> Self {
+        read(addr).unwrap_or(Self {
+            host: Host::Name(hash(addr.iter().copied())),
+            port: 0,
+        })
+    }
+
+    /// The prefix that the host is in.
+    pub fn prefix(self) -> Prefix {
+        self.host.prefix()
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(addr: SocketAddr) -> Self {
+        Self {
+            host: addr.ip().into(),
+            port: addr.port(),
+        }
+    }
+}
+
+/// Bits of a hash that count, so that a family fits above them.
+const HASH_MASK: u64 = (1 << 56) - 1;
+
+// Codes of the multiaddr table.
+const IP4: u64 = 4;
+const TCP: u64 = 6;
+const IP6: u64 = 41;
+const IP6ZONE: u64 = 42;
+const DNS: u64 = 53;
+const DNSADDR: u64 = 56;
+
+fn read(addr: &[u8]) -> Option<Endpoint> {
+    let mut rest = addr;
+    let mut code = varint(&mut rest)?;
+    if code == IP6ZONE {
+        // The zone says through which interface; the address that follows says where to.
+        sized(&mut rest)?;
+        code = varint(&mut rest)?;
+    }
+    let host = match code {
+        IP4 => Host::V4(fixed::<4>(&mut rest)?.into()),
+        IP6 => IpAddr::from(fixed::<16>(&mut rest)?).into(),
+        // dns, dns4, dns6 and dnsaddr.
+        DNS..=DNSADDR => {
+            let name = sized(&mut rest)?;
+            let name = name.strip_suffix(b".").unwrap_or(name);
+            Host::Name(hash(name.iter().map(u8::to_ascii_lowercase)))
+        }
+        _ => return None,
+    };
+    let port = match varint(&mut rest) {
+        Some(TCP) => u16::from_be_bytes(fixed::<2>(&mut rest)?),
+        _ => 0,
+    };
+    Some(Endpoint { host, port })
+}
+
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..63).step_by(7) {
+        let (&byte, tail) = rest.split_first()?;
+        *rest = tail;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn fixed<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (part, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*part)
+}
+
+fn sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::try_from(varint(rest)?).ok()?;
+    let (part, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    Some(part)
+}
+
+/// FNV-1a, as far as [`HASH_MASK`] goes.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash ^ hash >> 56) & HASH_MASK
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn tcp(port: u16) -> Vec<u8> {
+        [&[6][..], &port.to_be_bytes()].concat()
+    }
+
+    fn ip4(ip: [u8; 4], port: u16) -> Vec<u8> {
+        [&[4][..], &ip, &tcp(port)].concat()
+    }
+
+    fn ip6(text: &str, port: u16) -> Vec<u8> {
+        let ip: Ipv6Addr = text.parse().unwrap();
+        [&[41][..], &ip.octets(), &tcp(port)].concat()
+    }
+
+    fn dns(code: u8, name: &str, port: u16) -> Vec<u8> {
+        [&[code, name.len() as u8], name.as_bytes(), &tcp(port)].concat()
+    }
+
+    #[test]
+    fn host_and_port_of_an_address_are_read() {
+        let end = Endpoint::of(&ip4([192, 0, 2, 7], 4820));
+        assert_eq!(end.host, Host::V4([192, 0, 2, 7].into()));
+        assert_eq!(end.port, 4820);
+        let end = Endpoint::of(&ip6("2001:db8::1", 4821));
+        assert_eq!(end.host, Host::V6("2001:db8::1".parse().unwrap()));
+        assert_eq!(end.port, 4821);
+    }
+
+    #[test]
+    fn only_what_stands_first_counts() {
+        let direct = ip4([192, 0, 2, 7], 4820);
+        let relayed = [&direct[..], &[0xa5, 3, 2, 1, 2, 0xa2, 2]].concat();
+        assert_eq!(Endpoint::of(&direct), Endpoint::of(&relayed));
+    }
+
+    #[test]
+    fn prefixes_are_24_bits_of_ipv4_and_48_of_ipv6() {
+        let prefix = |addr: &[u8]| Endpoint::of(addr).prefix();
+        let v4 = prefix(&ip4([192, 0, 2, 0], 1));
+        assert_eq!(v4, prefix(&ip4([192, 0, 2, 255], 2)));
+        assert_ne!(v4, prefix(&ip4([192, 0, 3, 0], 1)));
+        let v6 = prefix(&ip6("2001:db8:7::1", 1));
+        assert_eq!(v6, prefix(&ip6("2001:db8:7:ffff::", 2)));
+        assert_ne!(v6, prefix(&ip6("2001:db8:8::1", 1)));
+        assert_ne!(v4, v6);
+    }
+
+    #[test]
+    fn a_mapped_ipv4_address_is_that_ipv4_address() {
+        assert_eq!(
+            Endpoint::of(&ip6("::ffff:192.0.2.7", 9)),
+            Endpoint::of(&ip4([192, 0, 2, 7], 9))
+        );
+        let socket: SocketAddr = "[::ffff:192.0.2.7]:9".parse().unwrap();
+        assert_eq!(
+            Endpoint::from(socket),
+            Endpoint::of(&ip4([192, 0, 2, 7], 9))
+        );
+    }
+
+    #[test]
+    fn a_name_is_the_same_host_however_it_is_written() {
+        let name = Endpoint::of(&dns(53, "gate.example", 1));
+        assert_eq!(name, Endpoint::of(&dns(54, "GATE.example.", 1)));
+        assert_ne!(name, Endpoint::of(&dns(53, "gate.example", 2)));
+        assert_ne!(name.host, Endpoint::of(&dns(53, "gate2.example", 1)).host);
+        assert_ne!(
+            name.prefix(),
+            Endpoint::of(&dns(53, "gate2.example", 1)).prefix()
+        );
+    }
+
+    #[test]
+    fn a_zone_does_not_hide_the_address() {
+        let plain = ip6("fe80::1", 5);
+        let zoned = [&[42, 4][..], b"eth0", &plain].concat();
+        assert_eq!(Endpoint::of(&zoned), Endpoint::of(&plain));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_host_of_its_own() {
+        let whole = ip4([192, 0, 2, 7], 4820);
+        let mut seen = std::collections::BTreeSet::new();
+        for cut in 0..5 {
+            seen.insert(Endpoint::of(&whole[..cut]));
+        }
+        assert_eq!(seen.len(), 5);
+        for bytes in [&[0x80; 64][..], &[53, 200, b'a'], &[0xff; 9], &[]] {
+            assert!(matches!(Endpoint::of(bytes).host, Host::Name(_)));
+        }
+        assert_eq!(Endpoint::of(&whole[..5]).port, 0, "no port is named");
+    }
+}
