@@ -235,6 +235,7 @@ impl Net {
             role,
             lease: Duration::ZERO,
             with_record: false,
+            fresh: false,
             load: None,
             known: PeerList::new(),
         };

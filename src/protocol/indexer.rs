@@ -117,10 +117,11 @@ impl<const N: usize> Machine for Indexer<N> {
             return Some(Action::Close { peer, stream });
         }
         let step = self.leases.poll(now, &mut self.rng)?;
-        Some(step.into_action(|with_record| OutBeat {
+        Some(step.into_action(|manner| OutBeat {
             role: Role::Indexer,
             lease: self.config.terms.lease,
-            with_record,
+            with_record: manner.with_record,
+            fresh: manner.fresh,
             load: Some(self.load()),
             known: PeerList::new(),
         }))
@@ -166,6 +167,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn lease_closed(&mut self, now: Instant, server: &PeerId) {
         self.leases.closed(now, server, &mut self.rng);
+    }
+
+    fn network_changed(&mut self, now: Instant) {
+        self.leases.network_changed(now);
     }
 
     fn record_signed(&mut self, now: Instant, urgent: bool) {

@@ -3,13 +3,33 @@
 //! ```text
 //!            beat 0            ack accepted           time to beat
 //!  Resting ─────────▶ Opening ─────────────▶ Idle ◀────────────────▶ Waiting
-//!     ▲                  │                     │      ack accepted       │
-//!     └──────────────────┴─────────────────────┴─────────────────────────┘
-//!        stream ended, ack late, full or refused (then the stream is dropped): backoff with full jitter
+//!     ▲                  │                     ▲      ack accepted     │  │
+//!     │                  │                     │                       │  │ ack late: beat 0 over
+//!     │                  │                     └────── Replacing ◀─────┼──┘ a new connection
+//!     │                  │                                 │           │
+//!     └──────────────────┴─────────────────────────────────┴───────────┘
+//!        stream ended, new one late too, full or refused (then the stream is dropped): backoff with full jitter
 //! ```
 //!
-//! Invariants: at most one beat is in flight; a lease held is never extended by anything but an ack, and it is counted
-//! from when its beat was *sent*, so the client never believes in a lease longer than its server does.
+//! A connection can fall silent: it delivers nothing and does not end, as after a pulled cable, a changed
+//! address or a dead route. TCP says so after minutes, and repeats what it has to send at ever longer
+//! intervals, so that what heals the link does not heal the connection. Therefore:
+//!
+//! - As soon as an ack is late, the next beat is *fresh* ([`OutBeat::fresh`]): it goes at once over a new
+//!   connection beside the silent one. The one that answers first is kept. From then on every new stream
+//!   is fresh until an ack has come.
+//! - A new stream has a third of the lease for its first ack, and a pause is at most a sixth of the lease.
+//! - When the network has changed ([`Lease::network_changed`]), what rests or waits starts at once.
+//!
+//! The rule that the simulation checks: let a connection deliver nothing from some time on, and let new
+//! connections to the server be possible from time t on. Then a beat over a new one is answered within
+//! [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if that is later.
+//!
+//! Invariants: one beat is in flight at most, and while a silent connection is replaced the one before it; a lease held is never
+//! extended by anything but an ack; it is counted from when its beat was *sent*, and never longer than was granted, so the client
+//! never believes in a lease longer than its server does.
+//!
+//! [`OutBeat::fresh`]: super::OutBeat::fresh
 
 use core::time::Duration;
 
@@ -18,14 +38,19 @@ use super::{
     time::{MAX_LEASE, MIN_LEASE, backoff},
 };
 
-/// How long dialling, handshake and the first ack may take together.
+/// How long dialling, handshake and the first ack may take together, if a third of the lease is longer.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// What they may take however short the lease is: TCP repeats its first packet after 1 s.
+pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// First step of the backoff.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
-/// Longest step of the backoff.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// No ack within this time, or a sixth of the lease: the stream is dropped (PROTOCOL.md).
+/// Longest step of the backoff, if a sixth of the lease is longer (DESIGN.md, section 2).
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// When an ack is late, if a sixth of the lease is longer (PROTOCOL.md).
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// A beat that was sent this short a time before the network changed is not sent again: the changes
+/// of one event come one after another.
+const NETWORK_SETTLES: Duration = Duration::from_millis(250);
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +61,23 @@ pub struct Terms {
     pub beat_interval: Duration,
 }
 
+impl Terms {
+    /// The longest time for which a server that can be reached again is not reached: the rest of an
+    /// attempt that was begun before, the pause after it, and the attempt that succeeds. The first two
+    /// are 2 s and 1 s for a lease of 6 s.
+    pub fn longest_outage(&self) -> Duration {
+        open_timeout(self.lease) + longest_pause(self.lease) + MIN_OPEN_TIMEOUT
+    }
+}
+
 /// What the lease wants done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Send a beat; on a new stream if none is open.
-    Beat,
+    Beat {
+        /// On a new stream over a new connection, beside the one that may be silent.
+        fresh: bool,
+    },
     /// The ack is overdue, or it ended the lease: drop the stream. The lease rests and will try again.
     Drop,
 }
@@ -52,6 +89,8 @@ pub struct Lease {
     role: Role,
     addrs: Addrs,
     phase: Phase,
+    /// What is asked for.
+    asked: Duration,
     granted: Duration,
     expiry: Option<Instant>,
     failures: u8,
@@ -59,6 +98,8 @@ pub struct Lease {
     released: bool,
     record_sent: u64,
     hurried: bool,
+    /// The connection that is there may be silent: the next stream is opened over a new one.
+    fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +107,8 @@ enum Phase {
     Resting {
         until: Instant,
     },
-    /// The server ended the lease; the stream is still to be dropped.
-    Denied {
+    /// The same, but the stream is still to be dropped: the server ended the lease, or the network has changed.
+    Dropping {
         until: Instant,
     },
     Opening {
@@ -79,16 +120,27 @@ enum Phase {
     Waiting {
         sent: Instant,
     },
+    /// A beat that was sent at `first` is to be sent again, over a new connection.
+    Late {
+        first: Instant,
+    },
+    /// It was, at `sent`. The silent connection may still answer.
+    Replacing {
+        first: Instant,
+        sent: Instant,
+    },
 }
 
 impl Lease {
-    /// A lease to be taken at once with the server, which is an indexer or a native.
-    pub fn new(now: Instant, server: PeerId, role: Role, addrs: Addrs) -> Self {
+    /// A lease to be taken at once with the server, which is an indexer or a native. `asked` is the lease
+    /// that will be asked for.
+    pub fn new(now: Instant, server: PeerId, role: Role, addrs: Addrs, asked: Duration) -> Self {
         Self {
             server,
             role,
             addrs,
             phase: Phase::Resting { until: now },
+            asked,
             granted: Duration::ZERO,
             expiry: None,
             failures: 0,
@@ -96,6 +148,7 @@ impl Lease {
             released: false,
             record_sent: 0,
             hurried: false,
+            fresh: false,
         }
     }
 
@@ -137,15 +190,19 @@ impl Lease {
 
     /// Whether the last attempt came to nothing and the next has not begun.
     pub fn is_resting(&self) -> bool {
-        matches!(self.phase, Phase::Resting { .. } | Phase::Denied { .. })
+        matches!(self.phase, Phase::Resting { .. } | Phase::Dropping { .. })
     }
 
     /// Whether a stream is open or being opened; if so, whether the server may think that it grants a lease on it.
     pub fn stream(&self) -> Option<bool> {
         match self.phase {
             Phase::Resting { .. } => None,
-            Phase::Denied { .. } => Some(false),
-            Phase::Opening { .. } | Phase::Idle { .. } | Phase::Waiting { .. } => Some(true),
+            Phase::Dropping { .. } => Some(false),
+            Phase::Opening { .. }
+            | Phase::Idle { .. }
+            | Phase::Waiting { .. }
+            | Phase::Late { .. }
+            | Phase::Replacing { .. } => Some(true),
         }
     }
 
@@ -155,22 +212,22 @@ impl Lease {
             return None;
         }
         match self.phase {
-            Phase::Resting { .. } => {
-                self.acks = 0;
-                self.record_sent = 0;
-                self.hurried = false;
-                self.phase = Phase::Opening { sent: now };
-                Some(Step::Beat)
-            }
-            Phase::Denied { until } => {
+            Phase::Resting { .. } => Some(self.begin_stream(Phase::Opening { sent: now })),
+            Phase::Dropping { until } => {
                 self.phase = Phase::Resting { until };
                 Some(Step::Drop)
             }
             Phase::Idle { .. } => {
                 self.phase = Phase::Waiting { sent: now };
-                Some(Step::Beat)
+                Some(Step::Beat { fresh: false })
             }
-            Phase::Opening { .. } | Phase::Waiting { .. } => {
+            Phase::Waiting { sent: first } | Phase::Late { first } => {
+                self.fresh = true;
+                self.failures = self.failures.max(1);
+                Some(self.begin_stream(Phase::Replacing { first, sent: now }))
+            }
+            Phase::Opening { .. } | Phase::Replacing { .. } => {
+                self.fresh = true;
                 self.closed(now, rng);
                 Some(Step::Drop)
             }
@@ -181,10 +238,12 @@ impl Lease {
     pub fn timeout(&self) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
-            Phase::Denied { .. } => Instant::from_millis(0),
-            Phase::Opening { sent } => sent + OPEN_TIMEOUT,
+            Phase::Dropping { .. } | Phase::Late { .. } => Instant::from_millis(0),
+            Phase::Opening { sent } | Phase::Replacing { sent, .. } => {
+                sent + open_timeout(self.length())
+            }
             Phase::Idle { next } => next,
-            Phase::Waiting { sent } => sent + ACK_TIMEOUT.min(self.granted / 6),
+            Phase::Waiting { sent } => sent + ACK_TIMEOUT.min(self.granted.max(MIN_LEASE) / 6),
         }
     }
 
@@ -192,11 +251,15 @@ impl Lease {
     pub fn acked(&mut self, now: Instant, ack: &Ack, terms: &Terms, rng: &mut Rng) {
         let sent = match self.phase {
             Phase::Opening { sent } | Phase::Waiting { sent } => sent,
-            Phase::Idle { .. } | Phase::Resting { .. } | Phase::Denied { .. } => return,
+            // Either beat may be the one that was answered; the earlier one promises less.
+            Phase::Late { first } | Phase::Replacing { first, .. } => first,
+            Phase::Idle { .. } | Phase::Resting { .. } | Phase::Dropping { .. } => return,
         };
+        self.fresh = false;
         match ack.code {
-            AckCode::Accepted => {
-                self.granted = ack.lease.clamp(MIN_LEASE, MAX_LEASE);
+            // A lease of 0 ms is none.
+            AckCode::Accepted if !ack.lease.is_zero() => {
+                self.granted = ack.lease.min(MAX_LEASE);
                 self.expiry = Some(sent + self.granted);
                 self.released = false;
                 self.acks = self.acks.saturating_add(1);
@@ -214,17 +277,21 @@ impl Lease {
                 self.idle(now, pause);
             }
             // `released` where nothing was held is as good as `full`.
-            AckCode::Released | AckCode::Full | AckCode::Refused => {
+            AckCode::Accepted | AckCode::Released | AckCode::Full | AckCode::Refused => {
                 self.expiry = None;
                 let until = self.pause(now, rng);
-                self.phase = Phase::Denied { until };
+                self.phase = Phase::Dropping { until };
             }
         }
     }
 
     /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight still waits for its answer.
     pub fn told(&mut self, ack: &Ack) {
-        let is_open = matches!(self.phase, Phase::Idle { .. } | Phase::Waiting { .. });
+        let is_open = match self.phase {
+            Phase::Idle { .. } | Phase::Waiting { .. } => true,
+            Phase::Late { .. } | Phase::Replacing { .. } => self.expiry.is_some(),
+            Phase::Resting { .. } | Phase::Dropping { .. } | Phase::Opening { .. } => false,
+        };
         self.released |= is_open && ack.code == AckCode::Released;
     }
 
@@ -232,7 +299,7 @@ impl Lease {
     pub fn closed(&mut self, now: Instant, rng: &mut Rng) {
         let until = match self.phase {
             // Its failure is counted already.
-            Phase::Resting { until } | Phase::Denied { until } => until,
+            Phase::Resting { until } | Phase::Dropping { until } => until,
             _ if self.failures == 0 && self.expiry(now).is_some() => {
                 self.failures = 1;
                 now
@@ -253,14 +320,54 @@ impl Lease {
     pub fn hurry(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Idle { next } => *next = (*next).min(now),
-            Phase::Opening { .. } | Phase::Waiting { .. } => self.hurried = true,
-            Phase::Resting { .. } | Phase::Denied { .. } => {}
+            Phase::Opening { .. }
+            | Phase::Waiting { .. }
+            | Phase::Late { .. }
+            | Phase::Replacing { .. } => self.hurried = true,
+            Phase::Resting { .. } | Phase::Dropping { .. } => {}
+        }
+    }
+
+    /// A link, a route or an address of this host came. What rests after a failure starts at once, and a
+    /// beat that is not answered yet is sent again, over a new connection.
+    pub fn network_changed(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Resting { .. } => {
+                self.fresh = true;
+                self.phase = Phase::Resting { until: now };
+            }
+            Phase::Waiting { sent } if now - sent >= NETWORK_SETTLES => {
+                self.phase = Phase::Late { first: sent };
+            }
+            Phase::Opening { sent } | Phase::Replacing { sent, .. }
+                if now - sent >= NETWORK_SETTLES =>
+            {
+                self.fresh = true;
+                self.phase = Phase::Dropping { until: now };
+            }
+            _ => {}
         }
     }
 
     /// Better addresses of the server became known.
     pub fn learn_addrs(&mut self, addrs: &Addrs) {
         self.addrs.clone_from(addrs);
+    }
+
+    fn begin_stream(&mut self, phase: Phase) -> Step {
+        self.acks = 0;
+        self.record_sent = 0;
+        self.hurried = false;
+        self.phase = phase;
+        Step::Beat { fresh: self.fresh }
+    }
+
+    /// How long the lease is, or will be.
+    fn length(&self) -> Duration {
+        match self.granted.is_zero() {
+            true => self.asked,
+            false => self.asked.min(self.granted),
+        }
     }
 
     /// The next beat comes after the pause, or at once if it was hurried while another was in flight.
@@ -275,7 +382,8 @@ impl Lease {
 
     /// Counts a failure; returns when to try again.
     fn pause(&mut self, now: Instant, rng: &mut Rng) -> Instant {
-        let pause = backoff(rng, BACKOFF_BASE, self.failures, BACKOFF_MAX);
+        let longest = longest_pause(self.length());
+        let pause = backoff(rng, BACKOFF_BASE, self.failures, longest);
         self.failures = self.failures.saturating_add(1);
         now + pause
     }
@@ -284,211 +392,19 @@ impl Lease {
 /// Time to the next beat: min(beat interval, granted / 3), times 0.8 to 0.95. With it one lost beat survives the
 /// second condition of the GC (PROTOCOL.md).
 fn beat_after(granted: Duration, beat_interval: Duration, rng: &mut Rng) -> Duration {
-    let longest = beat_interval.min(granted / 3);
+    let longest = beat_interval.min(granted.max(MIN_LEASE) / 3);
     longest * 4 / 5 + rng.up_to(longest * 3 / 20)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: Duration = Duration::from_secs(1);
-    const TERMS: Terms = Terms {
-        lease: Duration::from_secs(90),
-        beat_interval: Duration::from_secs(30),
-    };
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_millis(millis)
-    }
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn opening() -> (Lease, Rng) {
-        let mut rng = Rng::new(11);
-        let mut lease = Lease::new(
-            at(0),
-            PeerId::from_bytes([1; 32]),
-            Role::Indexer,
-            Addrs::new(),
-        );
-        assert_eq!(lease.poll(at(0), &mut rng), Some(Step::Beat));
-        (lease, rng)
-    }
-
-    fn held() -> (Lease, Rng) {
-        let (mut lease, mut rng) = opening();
-        lease.acked(at(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
-        (lease, rng)
-    }
-
-    #[test]
-    fn a_lease_is_counted_from_when_its_beat_was_sent() {
-        let (lease, _) = held();
-        assert_eq!(lease.expiry(at(90_000)), Some(at(90_000)));
-        assert_eq!(lease.expiry(at(90_001)), None);
-    }
-
-    #[test]
-    fn beats_come_at_80_to_95_percent_of_a_third_of_the_lease() {
-        let mut rng = Rng::new(5);
-        for _ in 0..1000 {
-            let pause = beat_after(90 * S, 30 * S, &mut rng);
-            assert!(pause >= 24 * S && pause <= ms(28_500), "{pause:?}");
-            assert!(beat_after(6 * S, 30 * S, &mut rng) <= ms(1_900));
-        }
-    }
-
-    #[test]
-    fn a_lost_beat_survives_the_second_condition_of_the_gc() {
-        // The longest gap with one beat lost is twice the longest pause; the GC looks at two thirds of the lease.
-        assert!(2 * ms(28_500) < 60 * S);
-    }
-
-    #[test]
-    fn a_late_ack_drops_the_stream_after_10_s_or_a_sixth_of_the_lease() {
-        let (mut lease, mut rng) = held();
-        let beat = lease.timeout();
-        assert_eq!(lease.poll(beat, &mut rng), Some(Step::Beat));
-        assert_eq!(lease.poll(beat + ms(9_999), &mut rng), None);
-        assert_eq!(lease.poll(beat + ms(10_000), &mut rng), Some(Step::Drop));
-
-        let (mut short, mut rng) = opening();
-        short.acked(at(0), &Ack::accepted(6 * S), &TERMS, &mut rng);
-        let beat = short.timeout();
-        short.poll(beat, &mut rng);
-        assert_eq!(short.timeout(), beat + S);
-    }
-
-    #[test]
-    fn a_lost_stream_is_reopened_at_once_and_then_with_backoff() {
-        let (mut lease, mut rng) = held();
-        lease.closed(at(1_000), &mut rng);
-        assert_eq!(lease.timeout(), at(1_000));
-        assert!(!lease.is_secure(at(1_000)));
-        assert_eq!(lease.poll(at(1_000), &mut rng), Some(Step::Beat));
-        lease.closed(at(1_001), &mut rng);
-        assert!(lease.timeout() <= at(2_001));
-        assert_eq!(lease.failures(), 2);
-    }
-
-    #[test]
-    fn a_server_that_accepts_and_hangs_up_is_met_with_backoff() {
-        let (mut lease, mut rng) = held();
-        for round in 1..=8u8 {
-            lease.closed(lease.timeout(), &mut rng);
-            assert_eq!(lease.failures(), round);
-            let now = lease.timeout();
-            lease.poll(now, &mut rng);
-            lease.acked(now, &Ack::accepted(90 * S), &TERMS, &mut rng);
-        }
-    }
-
-    #[test]
-    fn a_release_lets_the_lease_run_on_and_renews_nothing() {
-        let (mut lease, mut rng) = held();
-        let expiry = lease.expiry(at(200));
-        lease.told(&Ack::released(80 * S, Default::default()));
-        assert!(lease.is_released() && lease.is_secure(at(200)));
-        assert_eq!(lease.expiry(at(200)), expiry);
-        let beat = lease.timeout();
-        lease.poll(beat, &mut rng);
-        lease.acked(
-            beat,
-            &Ack::released(50 * S, Default::default()),
-            &TERMS,
-            &mut rng,
-        );
-        assert_eq!(lease.expiry(beat), expiry);
-    }
-
-    #[test]
-    fn a_release_that_crosses_a_beat_does_not_answer_it() {
-        let (mut lease, mut rng) = held();
-        let beat = lease.timeout();
-        lease.poll(beat, &mut rng);
-        let due = lease.timeout();
-        lease.told(&Ack::released(60 * S, Default::default()));
-        assert!(lease.is_released());
-        assert_eq!(lease.timeout(), due, "the beat in flight still waits");
-        lease.acked(beat + ms(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
-        assert!(!lease.is_released(), "taken in again");
-        assert_eq!(lease.expiry(beat), Some(beat + 90 * S));
-    }
-
-    #[test]
-    fn only_a_release_comes_unasked() {
-        let (lease, _) = held();
-        for ack in [Ack::accepted(1200 * S), Ack::full("no"), Ack::refused("no")] {
-            let mut told = lease.clone();
-            told.told(&ack);
-            assert_eq!(told, lease);
-        }
-    }
-
-    #[test]
-    fn an_ack_that_nobody_waits_for_changes_nothing() {
-        let (mut lease, mut rng) = held();
-        let before = lease.clone();
-        lease.acked(at(300), &Ack::accepted(1200 * S), &TERMS, &mut rng);
-        lease.acked(at(300), &Ack::refused("no"), &TERMS, &mut rng);
-        assert_eq!(lease, before);
-    }
-
-    #[test]
-    fn a_lease_that_the_server_ended_drops_its_stream_once_and_counts_one_failure() {
-        let (mut lease, mut rng) = opening();
-        lease.acked(at(10), &Ack::full("no room"), &TERMS, &mut rng);
-        assert_eq!((lease.stream(), lease.failures()), (Some(false), 1));
-        assert_eq!(lease.poll(at(10), &mut rng), Some(Step::Drop));
-        assert_eq!(lease.poll(at(10), &mut rng), None);
-        lease.closed(at(11), &mut rng);
-        assert_eq!((lease.stream(), lease.failures()), (None, 1));
-    }
-
-    #[test]
-    fn full_and_refused_end_the_lease() {
-        for ack in [Ack::full("no room"), Ack::refused("no")] {
-            let (mut lease, mut rng) = held();
-            let beat = lease.timeout();
-            lease.poll(beat, &mut rng);
-            lease.acked(beat, &ack, &TERMS, &mut rng);
-            assert_eq!(lease.expiry(beat), None);
-            assert!(lease.is_resting());
-        }
-    }
-
-    #[test]
-    fn the_record_goes_with_the_first_beat_and_again_when_it_changed() {
-        let (mut lease, mut rng) = opening();
-        assert!(lease.wants_record(1));
-        assert!(!lease.wants_record(1));
-        assert!(lease.wants_record(2));
-        lease.closed(at(1), &mut rng);
-        let now = lease.timeout();
-        lease.poll(now, &mut rng);
-        assert!(lease.wants_record(2), "a new stream begins anew");
-    }
-
-    #[test]
-    fn a_hurried_beat_goes_at_once_or_as_soon_as_the_one_in_flight_is_answered() {
-        let (mut lease, mut rng) = held();
-        lease.hurry(at(200));
-        assert_eq!(lease.poll(at(200), &mut rng), Some(Step::Beat));
-        lease.hurry(at(250));
-        assert_eq!(lease.poll(at(250), &mut rng), None, "one beat is in flight");
-        lease.acked(at(300), &Ack::accepted(90 * S), &TERMS, &mut rng);
-        assert_eq!(lease.poll(at(300), &mut rng), Some(Step::Beat));
-        lease.acked(at(400), &Ack::accepted(90 * S), &TERMS, &mut rng);
-        assert!(lease.timeout() >= at(24_400), "and only once");
-    }
-
-    #[test]
-    fn a_lease_held_is_never_extended_by_waiting() {
-        let (mut lease, mut rng) = held();
-        lease.closed(at(89_000), &mut rng);
-        assert_eq!(lease.expiry(at(90_001)), None);
-    }
+/// How long a new stream of a lease of this length has for its first ack.
+fn open_timeout(lease: Duration) -> Duration {
+    OPEN_TIMEOUT.min((lease / 3).max(MIN_OPEN_TIMEOUT))
 }
+
+/// The longest pause after an attempt that came to nothing.
+fn longest_pause(lease: Duration) -> Duration {
+    BACKOFF_MAX.min(lease / 6)
+}
+
+#[cfg(test)]
+mod tests;

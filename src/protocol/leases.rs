@@ -17,19 +17,28 @@ pub const MAX_HELD: usize = 16;
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "it becomes an action at once")]
 pub enum LeaseStep {
-    /// Send a beat to the server, with the own record or without.
-    Beat(PeerId, bool),
+    /// Send a beat to the server.
+    Beat(PeerId, Manner),
     /// Anything else.
     Other(Action),
 }
 
+/// How a beat is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// With the own record.
+    pub with_record: bool,
+    /// Over a new connection ([`OutBeat::fresh`]).
+    pub fresh: bool,
+}
+
 impl LeaseStep {
-    /// The action; `beat` makes the beat, given whether the own record goes with it.
-    pub fn into_action(self, beat: impl FnOnce(bool) -> OutBeat) -> Action {
+    /// The action; `beat` makes the beat.
+    pub fn into_action(self, beat: impl FnOnce(Manner) -> OutBeat) -> Action {
         match self {
-            Self::Beat(server, with_record) => Action::Beat {
+            Self::Beat(server, manner) => Action::Beat {
                 server,
-                beat: beat(with_record),
+                beat: beat(manner),
             },
             Self::Other(action) => action,
         }
@@ -78,6 +87,7 @@ impl Leases {
 
     /// Begins a lease with the server, or corrects its addresses. A full table takes no more.
     pub fn add(&mut self, now: Instant, server: PeerId, role: Role, addrs: &Addrs) -> bool {
+        let asked = self.terms.lease;
         match self.find_mut(&server) {
             Some(lease) => {
                 lease.learn_addrs(addrs);
@@ -85,7 +95,7 @@ impl Leases {
             }
             None => self
                 .held
-                .push(Lease::new(now, server, role, addrs.clone()))
+                .push(Lease::new(now, server, role, addrs.clone(), asked))
                 .is_ok(),
         }
     }
@@ -129,7 +139,10 @@ impl Leases {
         self.held.iter_mut().find_map(|lease| {
             let server = *lease.server();
             Some(match lease.poll(now, rng)? {
-                Step::Beat => LeaseStep::Beat(server, lease.wants_record(generation)),
+                Step::Beat { fresh } => {
+                    let with_record = lease.wants_record(generation);
+                    LeaseStep::Beat(server, Manner { with_record, fresh })
+                }
                 Step::Drop => LeaseStep::Other(Action::Drop { server }),
             })
         })
@@ -184,6 +197,13 @@ impl Leases {
         let lease = self.find_mut(server)?;
         lease.closed(now, rng);
         Some(lease)
+    }
+
+    /// A link, a route or an address of this host came: see [`Lease::network_changed`].
+    pub fn network_changed(&mut self, now: Instant) {
+        self.held
+            .iter_mut()
+            .for_each(|lease| lease.network_changed(now));
     }
 
     /// The own record was signed at `now`.
@@ -256,7 +276,10 @@ mod tests {
     #[test]
     fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_once() {
         let (mut leases, mut rng) = started(false);
-        let beat = |with_record| Some(LeaseStep::Beat(peer(1), with_record));
+        let beat = |with_record| {
+            let fresh = false;
+            Some(LeaseStep::Beat(peer(1), Manner { with_record, fresh }))
+        };
         assert_eq!(leases.poll(at(0), &mut rng), beat(false));
         leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
         assert_eq!(leases.poll(at(11), &mut rng), None);

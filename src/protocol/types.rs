@@ -152,6 +152,10 @@ pub struct OutBeat {
     pub lease: Duration,
     /// Whether the own signed record goes with it.
     pub with_record: bool,
+    /// Whether it goes on a new stream over a new connection, beside the connection that is there. That
+    /// one may have fallen silent and is used for nothing else. When the new one is made it is closed; if
+    /// it brings its ack before that, it stays, and the new one is not used for the beat.
+    pub fresh: bool,
     /// How full we are.
     pub load: Option<Load>,
     /// Indexers that we know (natives only).

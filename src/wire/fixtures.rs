@@ -73,6 +73,7 @@ pub(super) fn any_out_beat() -> impl Strategy<Value = OutBeat> {
             role,
             lease,
             with_record: false,
+            fresh: false,
             load: load.map(|(held, possible)| Load { held, possible }),
             known: known.into_iter().collect(),
         }

@@ -245,6 +245,7 @@ mod tests {
             role: Role::Indexer,
             lease: Duration::from_secs(90),
             with_record: false,
+            fresh: false,
             load: None,
             known: PeerList::new(),
         }

@@ -251,6 +251,7 @@ impl World {
                         role: self.devices[no].role,
                         lease: Default::default(),
                         with_record: false,
+                        fresh: false,
                         load: None,
                         known: Default::default(),
                     };
@@ -293,6 +294,9 @@ impl World {
     }
 
     fn send_beat(&mut self, no: DeviceNo, server: PeerId, beat: OutBeat) {
+        if beat.fresh {
+            self.drop_stream(no, &server);
+        }
         let stream = match self.devices[no].out.get(&server) {
             Some(&open) => open,
             None => self.open_stream(no, server),

@@ -207,6 +207,7 @@ pub(super) fn out_beat() -> OutBeat {
         role: Role::Node,
         lease: LEASE,
         with_record: false,
+        fresh: false,
         load: None,
         known: PeerList::new(),
     }

@@ -189,6 +189,7 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
             role: Role::Indexer,
             lease: LEASE,
             with_record: true,
+            fresh: false,
             load: Some(Load {
                 held: 1,
                 possible: 2,

@@ -410,10 +410,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     fn pop_lease_step(&mut self, now: Instant) -> Option<Action> {
         let step = self.leases.poll(now, &mut self.rng)?;
-        Some(step.into_action(|_| OutBeat {
+        Some(step.into_action(|manner| OutBeat {
             role: Role::Native,
             lease: self.config.terms.lease,
             with_record: false,
+            fresh: manner.fresh,
             load: None,
             known: self.window(now),
         }))

@@ -13,10 +13,11 @@ impl Machine for Node {
             return Some(ask);
         }
         let step = self.leases.poll(now, &mut self.rng)?;
-        Some(step.into_action(|with_record| OutBeat {
+        Some(step.into_action(|manner| OutBeat {
             role: Role::Node,
             lease: self.config.terms.lease,
-            with_record,
+            with_record: manner.with_record,
+            fresh: manner.fresh,
             load: None,
             known: PeerList::new(),
         }))
@@ -62,6 +63,15 @@ impl Machine for Node {
         self.propose_all(now, &answer.offers);
         if answer.takes_in && self.untried().next().is_none() && self.seeking() == 0 {
             self.be_taken_in(now, native);
+        }
+    }
+
+    fn network_changed(&mut self, now: Instant) {
+        self.leases.network_changed(now);
+        if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
+            // An answer that is still waited for was asked for over the network as it was.
+            self.round.clear();
+            self.next_round = now;
         }
     }
 

@@ -97,6 +97,7 @@ fn frames(beats: u64) -> Result<(), String> {
         role: Role::Node,
         lease: LEASE,
         with_record: false,
+        fresh: false,
         load: None,
         known: PeerList::new(),
     };

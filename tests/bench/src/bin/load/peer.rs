@@ -152,6 +152,7 @@ impl Lease {
             role: Role::Node,
             lease,
             with_record: record.is_some(),
+            fresh: false,
             load: None,
             known: PeerList::new(),
         };

@@ -1,0 +1,355 @@
+//! Leases at the boundaries of their times.
+
+use super::*;
+
+const S: Duration = Duration::from_secs(1);
+const TERMS: Terms = Terms {
+    lease: Duration::from_secs(90),
+    beat_interval: Duration::from_secs(30),
+};
+
+const BEAT: Step = Step::Beat { fresh: false };
+const FRESH: Step = Step::Beat { fresh: true };
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn opening() -> (Lease, Rng) {
+    let mut rng = Rng::new(11);
+    let mut lease = Lease::new(
+        at(0),
+        PeerId::from_bytes([1; 32]),
+        Role::Indexer,
+        Addrs::new(),
+        90 * S,
+    );
+    assert_eq!(lease.poll(at(0), &mut rng), Some(BEAT));
+    (lease, rng)
+}
+
+fn held() -> (Lease, Rng) {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    (lease, rng)
+}
+
+#[test]
+fn a_lease_is_counted_from_when_its_beat_was_sent() {
+    let (lease, _) = held();
+    assert_eq!(lease.expiry(at(90_000)), Some(at(90_000)));
+    assert_eq!(lease.expiry(at(90_001)), None);
+}
+
+#[test]
+fn beats_come_at_80_to_95_percent_of_a_third_of_the_lease() {
+    let mut rng = Rng::new(5);
+    for _ in 0..1000 {
+        let pause = beat_after(90 * S, 30 * S, &mut rng);
+        assert!(pause >= 24 * S && pause <= ms(28_500), "{pause:?}");
+        assert!(beat_after(6 * S, 30 * S, &mut rng) <= ms(1_900));
+    }
+}
+
+#[test]
+fn a_lost_beat_survives_the_second_condition_of_the_gc() {
+    // The longest gap with one beat lost is twice the longest pause; the GC looks at two thirds of the lease.
+    assert!(2 * ms(28_500) < 60 * S);
+}
+
+/// A beat of a lease of this length waits for its ack; when it was sent, and its lease.
+fn waiting(granted: Duration) -> (Instant, Lease, Rng) {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(0), &Ack::accepted(granted), &TERMS, &mut rng);
+    let beat = lease.timeout();
+    assert_eq!(lease.poll(beat, &mut rng), Some(BEAT));
+    (beat, lease, rng)
+}
+
+#[test]
+fn a_late_ack_makes_the_next_beat_fresh_at_once_after_10_s_or_a_sixth_of_the_lease() {
+    for (granted, late) in [
+        (90 * S, 10_000),
+        (60 * S, 10_000),
+        (54 * S, 9_000),
+        (6 * S, 1_000),
+    ] {
+        let (beat, mut lease, mut rng) = waiting(granted);
+        assert_eq!(lease.poll(beat + ms(late - 1), &mut rng), None);
+        assert_eq!(lease.poll(beat + ms(late), &mut rng), Some(FRESH));
+        assert_eq!(lease.poll(beat + ms(late), &mut rng), None);
+        assert_eq!(
+            lease.stream(),
+            Some(true),
+            "the silent stream stays meanwhile"
+        );
+        assert!(!lease.is_secure(beat + ms(late)));
+    }
+}
+
+#[test]
+fn a_new_stream_has_a_third_of_the_lease_or_5_s_and_never_less_than_1200_ms() {
+    for (granted, most) in [
+        (90 * S, 5_000),
+        (15 * S, 5_000),
+        (12 * S, 4_000),
+        (6 * S, 2_000),
+        (S, 1_200),
+    ] {
+        let (beat, mut lease, mut rng) = waiting(granted);
+        let late = lease.timeout();
+        assert_eq!(lease.poll(late, &mut rng), Some(FRESH));
+        assert_eq!(lease.poll(late + ms(most - 1), &mut rng), None);
+        assert_eq!(lease.poll(late + ms(most), &mut rng), Some(Step::Drop));
+        let pause = lease.timeout() - (late + ms(most));
+        assert!(pause <= granted / 6 && pause <= 10 * S, "{pause:?}");
+        assert!(beat < late);
+    }
+}
+
+#[test]
+fn every_new_stream_is_fresh_until_an_ack_has_come() {
+    let (_, mut lease, mut rng) = waiting(90 * S);
+    for _ in 0..4 {
+        assert_eq!(lease.poll(lease.timeout(), &mut rng), Some(FRESH));
+        lease.closed(lease.timeout(), &mut rng);
+    }
+    let now = lease.timeout();
+    assert_eq!(lease.poll(now, &mut rng), Some(FRESH));
+    lease.acked(now, &Ack::accepted(90 * S), &TERMS, &mut rng);
+    lease.closed(now, &mut rng);
+    assert_eq!(lease.poll(lease.timeout(), &mut rng), Some(BEAT));
+}
+
+#[test]
+fn a_first_stream_that_is_silent_is_followed_by_a_fresh_one() {
+    let (mut lease, mut rng) = opening();
+    assert_eq!(lease.poll(at(4_999), &mut rng), None);
+    assert_eq!(lease.poll(at(5_000), &mut rng), Some(Step::Drop));
+    assert_eq!(lease.poll(lease.timeout(), &mut rng), Some(FRESH));
+}
+
+#[test]
+fn an_ack_while_the_connection_is_replaced_counts_from_the_earlier_of_both_beats() {
+    let (beat, mut lease, mut rng) = waiting(90 * S);
+    let late = lease.timeout();
+    lease.poll(late, &mut rng);
+    lease.acked(late + ms(1), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert_eq!(lease.expiry(late), Some(beat + 90 * S));
+    assert!(lease.is_secure(late));
+}
+
+#[test]
+fn pauses_grow_up_to_a_sixth_of_the_lease_or_10_s() {
+    for (granted, longest) in [
+        (90 * S, 10 * S),
+        (60 * S, 10 * S),
+        (30 * S, 5 * S),
+        (6 * S, S),
+    ] {
+        let (_, mut lease, mut rng) = waiting(granted);
+        let mut seen = Duration::ZERO;
+        for _ in 0..500 {
+            lease.poll(lease.timeout(), &mut rng);
+            let now = lease.timeout();
+            lease.closed(now, &mut rng);
+            seen = seen.max(lease.timeout() - now);
+        }
+        assert!(seen <= longest && seen > longest * 9 / 10, "{seen:?}");
+    }
+}
+
+#[test]
+fn what_rests_starts_at_once_and_fresh_when_the_network_changes() {
+    let (mut lease, mut rng) = opening();
+    lease.closed(at(100), &mut rng);
+    let before = lease.timeout();
+    assert!(before > at(100));
+    lease.network_changed(at(100));
+    assert_eq!(lease.poll(at(100), &mut rng), Some(FRESH));
+}
+
+#[test]
+fn a_beat_in_flight_is_sent_again_when_the_network_changes_unless_it_is_younger_than_250_ms() {
+    let (beat, lease, mut rng) = waiting(90 * S);
+    let mut young = lease.clone();
+    young.network_changed(beat + ms(249));
+    assert_eq!(young, lease);
+    let mut older = lease.clone();
+    older.network_changed(beat + ms(250));
+    assert_eq!(older.poll(beat + ms(250), &mut rng), Some(FRESH));
+    older.network_changed(beat + ms(499));
+    assert_eq!(older.poll(beat + ms(499), &mut rng), None);
+    older.network_changed(beat + ms(500));
+    assert_eq!(older.poll(beat + ms(500), &mut rng), Some(Step::Drop));
+    assert_eq!(older.poll(beat + ms(500), &mut rng), Some(FRESH));
+    older.acked(beat + ms(510), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert_eq!(
+        older.expiry(beat),
+        Some(beat + ms(90_500)),
+        "the first beat is gone"
+    );
+}
+
+#[test]
+fn a_quiet_lease_is_left_alone_when_the_network_changes() {
+    let (lease, _) = held();
+    let mut changed = lease.clone();
+    changed.network_changed(at(10_000));
+    assert_eq!(changed, lease);
+}
+
+#[test]
+fn what_was_granted_is_believed_and_no_longer() {
+    for millis in [1, 999, 1_000, 1_001] {
+        let (mut lease, mut rng) = opening();
+        lease.acked(at(1), &Ack::accepted(ms(millis)), &TERMS, &mut rng);
+        assert_eq!(lease.expiry(at(millis)), Some(at(millis)));
+        assert_eq!(lease.expiry(at(millis + 1)), None);
+        assert!(lease.timeout() >= at(1 + 266), "{:?}", lease.timeout());
+    }
+}
+
+#[test]
+fn a_lease_of_0_ms_is_none() {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(1), &Ack::accepted(Duration::ZERO), &TERMS, &mut rng);
+    assert_eq!(lease.expiry(at(1)), None);
+    assert!(lease.is_resting() && lease.failures() == 1);
+    assert_eq!(lease.poll(at(1), &mut rng), Some(Step::Drop));
+    assert_eq!(lease.poll(at(1), &mut rng), None);
+}
+
+#[test]
+fn a_lost_stream_is_reopened_at_once_and_then_with_backoff() {
+    let (mut lease, mut rng) = held();
+    lease.closed(at(1_000), &mut rng);
+    assert_eq!(lease.timeout(), at(1_000));
+    assert!(!lease.is_secure(at(1_000)));
+    assert_eq!(lease.poll(at(1_000), &mut rng), Some(BEAT));
+    lease.closed(at(1_001), &mut rng);
+    assert!(lease.timeout() <= at(2_001));
+    assert_eq!(lease.failures(), 2);
+}
+
+#[test]
+fn a_server_that_accepts_and_hangs_up_is_met_with_backoff() {
+    let (mut lease, mut rng) = held();
+    for round in 1..=8u8 {
+        lease.closed(lease.timeout(), &mut rng);
+        assert_eq!(lease.failures(), round);
+        let now = lease.timeout();
+        lease.poll(now, &mut rng);
+        lease.acked(now, &Ack::accepted(90 * S), &TERMS, &mut rng);
+    }
+}
+
+#[test]
+fn a_release_lets_the_lease_run_on_and_renews_nothing() {
+    let (mut lease, mut rng) = held();
+    let expiry = lease.expiry(at(200));
+    lease.told(&Ack::released(80 * S, Default::default()));
+    assert!(lease.is_released() && lease.is_secure(at(200)));
+    assert_eq!(lease.expiry(at(200)), expiry);
+    let beat = lease.timeout();
+    lease.poll(beat, &mut rng);
+    lease.acked(
+        beat,
+        &Ack::released(50 * S, Default::default()),
+        &TERMS,
+        &mut rng,
+    );
+    assert_eq!(lease.expiry(beat), expiry);
+}
+
+#[test]
+fn a_release_that_crosses_a_beat_does_not_answer_it() {
+    let (mut lease, mut rng) = held();
+    let beat = lease.timeout();
+    lease.poll(beat, &mut rng);
+    let due = lease.timeout();
+    lease.told(&Ack::released(60 * S, Default::default()));
+    assert!(lease.is_released());
+    assert_eq!(lease.timeout(), due, "the beat in flight still waits");
+    lease.acked(beat + ms(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert!(!lease.is_released(), "taken in again");
+    assert_eq!(lease.expiry(beat), Some(beat + 90 * S));
+}
+
+#[test]
+fn only_a_release_comes_unasked() {
+    let (lease, _) = held();
+    for ack in [Ack::accepted(1200 * S), Ack::full("no"), Ack::refused("no")] {
+        let mut told = lease.clone();
+        told.told(&ack);
+        assert_eq!(told, lease);
+    }
+}
+
+#[test]
+fn an_ack_that_nobody_waits_for_changes_nothing() {
+    let (mut lease, mut rng) = held();
+    let before = lease.clone();
+    lease.acked(at(300), &Ack::accepted(1200 * S), &TERMS, &mut rng);
+    lease.acked(at(300), &Ack::refused("no"), &TERMS, &mut rng);
+    assert_eq!(lease, before);
+}
+
+#[test]
+fn a_lease_that_the_server_ended_drops_its_stream_once_and_counts_one_failure() {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(10), &Ack::full("no room"), &TERMS, &mut rng);
+    assert_eq!((lease.stream(), lease.failures()), (Some(false), 1));
+    assert_eq!(lease.poll(at(10), &mut rng), Some(Step::Drop));
+    assert_eq!(lease.poll(at(10), &mut rng), None);
+    lease.closed(at(11), &mut rng);
+    assert_eq!((lease.stream(), lease.failures()), (None, 1));
+}
+
+#[test]
+fn full_and_refused_end_the_lease() {
+    for ack in [Ack::full("no room"), Ack::refused("no")] {
+        let (mut lease, mut rng) = held();
+        let beat = lease.timeout();
+        lease.poll(beat, &mut rng);
+        lease.acked(beat, &ack, &TERMS, &mut rng);
+        assert_eq!(lease.expiry(beat), None);
+        assert!(lease.is_resting());
+    }
+}
+
+#[test]
+fn the_record_goes_with_the_first_beat_and_again_when_it_changed() {
+    let (mut lease, mut rng) = opening();
+    assert!(lease.wants_record(1));
+    assert!(!lease.wants_record(1));
+    assert!(lease.wants_record(2));
+    lease.closed(at(1), &mut rng);
+    let now = lease.timeout();
+    lease.poll(now, &mut rng);
+    assert!(lease.wants_record(2), "a new stream begins anew");
+}
+
+#[test]
+fn a_hurried_beat_goes_at_once_or_as_soon_as_the_one_in_flight_is_answered() {
+    let (mut lease, mut rng) = held();
+    lease.hurry(at(200));
+    assert_eq!(lease.poll(at(200), &mut rng), Some(BEAT));
+    lease.hurry(at(250));
+    assert_eq!(lease.poll(at(250), &mut rng), None, "one beat is in flight");
+    lease.acked(at(300), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert_eq!(lease.poll(at(300), &mut rng), Some(BEAT));
+    lease.acked(at(400), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert!(lease.timeout() >= at(24_400), "and only once");
+}
+
+#[test]
+fn a_lease_held_is_never_extended_by_waiting() {
+    let (mut lease, mut rng) = held();
+    lease.closed(at(89_000), &mut rng);
+    assert_eq!(lease.expiry(at(90_001)), None);
+}
