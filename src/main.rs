@@ -19,7 +19,7 @@ use oc_discovery::config::{Config, Flags, Role};
 use oc_discovery::daemon::capacity::Report;
 use oc_discovery::daemon::client::{self, Answer, Query, Request};
 use oc_discovery::daemon::status::{Found, IndexerList, Status};
-use oc_discovery::daemon::{self, demo};
+use oc_discovery::daemon::{self, demo, logging};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
@@ -32,10 +32,9 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, sentence }) => {
-            // Nobody is left to be told where stderr is closed.
-            let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
-            ExitCode::from(code)
+        Err(failure) => {
+            failure.say();
+            ExitCode::from(failure.code)
         }
     }
 }
@@ -44,6 +43,8 @@ fn main() -> ExitCode {
 struct Failure {
     code: u8,
     sentence: String,
+    /// A daemon's: it must end, whether somebody reads its stderr or not.
+    of_daemon: bool,
 }
 
 impl Failure {
@@ -51,6 +52,16 @@ impl Failure {
         Failure {
             code,
             sentence: sentence.to_string(),
+            of_daemon: false,
+        }
+    }
+
+    fn say(&self) {
+        if self.of_daemon {
+            logging::last_word(&self.sentence);
+        } else {
+            // There is no other place to say it where stderr is closed.
+            let _ = writeln!(io::stderr(), "oc-discovery: {}", self.sentence);
         }
     }
 }
@@ -104,8 +115,13 @@ fn execute(command: Command) -> Result<(), Failure> {
 }
 
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
-    let config = Config::parse(role, flags, &env).map_err(|error| Failure::new(USAGE, error))?;
-    daemon::run(config).map_err(|error| Failure::new(error.exit_code(), error))
+    let of_daemon = |failure| Failure {
+        of_daemon: true,
+        ..failure
+    };
+    let config =
+        Config::parse(role, flags, &env).map_err(|error| of_daemon(Failure::new(USAGE, error)))?;
+    daemon::run(config).map_err(|error| of_daemon(Failure::new(error.exit_code(), error)))
 }
 
 fn ask<T: Deserialize>(

@@ -3,37 +3,231 @@
 //! Under systemd a line begins with its syslog priority (`<6>`, see sd-daemon(3)) and the journal adds the
 //! time; anywhere else it begins with the UTC time. Text that comes from a peer cannot forge a line or drive
 //! the terminal: control characters are escaped.
+//!
+//! Invariants: writing never waits for a reader ([`Outlet`]), and what was lost is counted and said;
+//! whatever peers do, each place in the sources says at most [`OURS_MAX`] lines a minute, and each
+//! place of a library one ([`Joiner`]); a line is at most 4096 bytes long.
+//!
+//! Own code instead of `env_logger`, which waits for its reader.
+
+mod joiner;
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Stderr};
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use log::{Level, LevelFilter, Record, SetLoggerError};
+use async_io::Timer;
+use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 
+use self::joiner::{Joiner, LeftOut};
 use super::clock;
+use super::outlet::{LINE_MAX, Outlet};
 
 /// The target of our own log lines, up to the first `::`.
 const OURS: &str = "oc_discovery";
+/// Lines a minute of one place in our sources. Debugging has no such bound.
+const OURS_MAX: u32 = 256;
+/// Lines a minute of one place in a library.
+const THEIRS_MAX: u32 = 1;
+/// Bytes of a line that show what those left out are like.
+const SAMPLE_MAX: usize = 120;
+/// How often what waits is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log: our own lines from `level` on, those of libraries from warnings on (or less, if `level` is
-/// less). Fails if a logger was installed before.
+/// less). A panic is a line of it, too. Fails if a logger was installed before.
 pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
-    let format = if stderr_is_journal() {
-        Format::Journal
-    } else {
-        Format::Terminal
+    let logger = LOGGER.get_or_init(|| Logger::new(level));
+    log::set_logger(logger)?;
+    log::set_max_level(level);
+    // The standard hook would wait for the reader of stderr, instead of ending the process.
+    panic::set_hook(Box::new(|info| {
+        log::error!("this is a fault of oc-discovery: {info}")
+    }));
+    Ok(())
+}
+
+/// Says what could not be said before, as soon as it can be. To be run as a task for as long as the
+/// log is used.
+pub(super) async fn attend() {
+    let Some(logger) = LOGGER.get() else {
+        return;
     };
-    env_logger::Builder::new()
-        .filter_level(level.min(LevelFilter::Warn))
-        .filter_module(OURS, level)
-        .target(env_logger::Target::Stderr)
-        .format(move |out, record| {
-            let mut text = String::new();
-            // Writing to a String fails only if a value's own formatting does; what was written stays.
-            let _ = line(&mut text, format, clock::wall() / 1000, record);
-            out.write_all(text.as_bytes())
-        })
-        .try_init()
+    loop {
+        std::future::poll_fn(|cx| logger.poll_waiting(cx)).await;
+        Timer::after(RETRY).await;
+        logger.settle();
+    }
+}
+
+/// Why a daemon ends, on stderr, as the last that it says. Waits for no reader.
+pub fn last_word(sentence: &str) {
+    let line = format!("oc-discovery: {sentence}\n");
+    match LOGGER.get() {
+        Some(logger) => logger.lock().out.line(&line, |lost| logger.lost_line(lost)),
+        None => Outlet::new(io::stderr()).line(&line, |_| String::new()),
+    }
+}
+
+struct Logger {
+    level: LevelFilter,
+    format: Format,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    out: Outlet<Stderr>,
+    joiner: Joiner,
+    attending: Option<Waker>,
+}
+
+impl Logger {
+    fn new(level: LevelFilter) -> Self {
+        Self {
+            level,
+            format: match stderr_is_journal() {
+                true => Format::Journal,
+                false => Format::Terminal,
+            },
+            shared: Mutex::new(Shared {
+                out: Outlet::new(io::stderr()),
+                joiner: Joiner::default(),
+                attending: None,
+            }),
+        }
+    }
+
+    /// Nothing that holds it panics.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when something waits to be said.
+    fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.lock();
+        if shared.waits() {
+            return Poll::Ready(());
+        }
+        shared.attending = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn settle(&self) {
+        let mut shared = self.lock();
+        shared.out.settle(|lost| self.lost_line(lost));
+        let ended = shared.joiner.ended(clock::boottime());
+        self.say_left_out(&mut shared, &ended);
+    }
+
+    fn say_left_out(&self, shared: &mut Shared, all: &[LeftOut]) {
+        for left_out in all {
+            let line = self.own_line(Level::Warn, format_args!("{left_out}"));
+            shared.out.line(&line, |lost| self.lost_line(lost));
+        }
+    }
+
+    fn lost_line(&self, lost: u64) -> String {
+        let (s, was) = if lost == 1 {
+            ("", "was")
+        } else {
+            ("s", "were")
+        };
+        let text = format_args!("{lost} line{s} {was} lost: stderr had no room for more");
+        self.own_line(Level::Warn, text)
+    }
+
+    fn own_line(&self, level: Level, args: fmt::Arguments<'_>) -> String {
+        let mut text = String::new();
+        let record = Record::builder()
+            .target(OURS)
+            .level(level)
+            .args(args)
+            .build();
+        // Writing to a String fails only if a value's own formatting does; what was written stays.
+        let _ = line(&mut text, self.format, clock::wall() / 1000, &record);
+        text
+    }
+}
+
+impl Shared {
+    fn waits(&self) -> bool {
+        self.out.owes() || self.joiner.waits()
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let most = match is_ours(metadata.target()) {
+            true => self.level,
+            false => self.level.min(LevelFilter::Warn),
+        };
+        metadata.level() <= most
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut text = String::new();
+        let _ = line(&mut text, self.format, clock::wall() / 1000, record);
+        let mut shared = self.lock();
+        if record.level() <= Level::Info {
+            let most = match is_ours(record.target()) {
+                true => OURS_MAX,
+                false => THEIRS_MAX,
+            };
+            let now = clock::boottime();
+            let sample = || sample(record);
+            let (said, ended) = shared.joiner.admit(place(record), most, now, sample);
+            self.say_left_out(&mut shared, ended.as_slice());
+            if said {
+                shared.out.line(&text, |lost| self.lost_line(lost));
+            }
+        } else {
+            shared.out.line(&text, |lost| self.lost_line(lost));
+        }
+        let attending = match shared.waits() {
+            true => shared.attending.take(),
+            false => None,
+        };
+        drop(shared);
+        if let Some(attending) = attending {
+            attending.wake();
+        }
+    }
+
+    fn flush(&self) {
+        self.settle();
+    }
+}
+
+fn is_ours(target: &str) -> bool {
+    let rest = target.strip_prefix(OURS);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// What the lines of a place are like.
+fn sample(record: &Record<'_>) -> String {
+    let mut text = record.args().to_string();
+    shorten(&mut text, SAMPLE_MAX);
+    match is_ours(record.target()) {
+        true => text,
+        false => format!("{}: {text}", record.target()),
+    }
+}
+
+/// A place in the sources that logs.
+fn place(record: &Record<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (record.target(), record.file(), record.line()).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +257,26 @@ fn line(out: &mut String, format: Format, seconds: u64, record: &Record<'_>) -> 
         }
     }
     let target = record.target();
-    let ours = target
-        .strip_prefix(OURS)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    if !ours {
+    if !is_ours(target) {
         write!(out, "{target}: ")?;
     }
-    write!(Escaped(out), "{}", record.args())?;
+    let written = write!(Escaped(out), "{}", record.args());
+    shorten(out, LINE_MAX - 1);
     out.push('\n');
-    Ok(())
+    written
+}
+
+/// Cuts `text` to at most `max` bytes.
+fn shorten(text: &mut String, max: usize) {
+    const END: &str = "…";
+    if text.len() > max {
+        let mut end = max.saturating_sub(END.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(END);
+    }
 }
 
 /// Syslog priorities (RFC 5424, section 6.2.1).
@@ -187,6 +392,23 @@ mod tests {
             "full: é\n<3>x\u{1b}[2J",
         );
         assert_eq!(line, "<4>full: é\\n<3>x\\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn long_line_is_cut_at_its_bound_between_characters() {
+        let start = "<4>".len();
+        for (length, cut) in [(LINE_MAX - start - 1, false), (LINE_MAX - start, true)] {
+            let text = "x".repeat(length);
+            let line = logged(Format::Journal, "oc_discovery", Level::Warn, &text);
+            assert_eq!((line.len(), line.ends_with("…\n")), (LINE_MAX, cut));
+        }
+        let line = logged(
+            Format::Journal,
+            "oc_discovery",
+            Level::Warn,
+            &"é".repeat(5000),
+        );
+        assert!(line.len() <= LINE_MAX && line.ends_with("é…\n"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod lookup;
 mod machines;
 mod natives;
 mod notify;
+mod outlet;
 mod record;
 mod report;
 pub mod signals;
@@ -37,11 +38,7 @@ mod summary;
 pub(crate) mod testdir;
 mod trim;
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::{fmt, io, time::Duration};
 
 use async_io::Timer;
 use futures_util::FutureExt as _;
@@ -106,6 +103,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 }
 
 async fn serve(config: Config) -> Result<(), Error> {
+    executor::spawn(logging::attend());
     // Before the signals are taken over: this wait ends with the first of them.
     entropy::wait()
         .map_err(|error| Error(format!("the system gives no random numbers: {error}")))?;
@@ -249,16 +247,17 @@ async fn listen(net: &mut Net, addrs: &[Multiaddr]) -> Result<(), Error> {
         })
 }
 
-/// Tells whoever started us. A closed stdout is no reason to end.
+/// Tells the one that started us. A stdout that is closed, or full, is no reason to end or to wait.
 fn announce(driver: &Driver) {
     let own = driver.own_id();
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "peer id {own}");
+    let mut lines = vec![format!("peer id {own}")];
     for addr in driver.cx.net.listening() {
-        let _ = writeln!(stdout, "listening on {addr}/p2p/{own}");
+        lines.push(format!("listening on {addr}/p2p/{own}"));
     }
-    let _ = writeln!(stdout, "ready");
-    let _ = stdout.flush();
+    lines.push("ready".to_owned());
+    if !outlet::all(io::stdout(), &lines) {
+        log::warn!("stdout took not all lines of the start");
+    }
 }
 
 async fn farewell(driver: &mut Driver) {

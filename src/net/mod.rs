@@ -13,6 +13,7 @@
 //! | [`addrs`] | which addresses are announced |
 //! | [`scope`] | to whom |
 //! | [`events`] | what happened, in the core's words |
+//! | [`file`] | files that may be pipes |
 //! | [`executor`] | the one executor, and the sockets that it waits for |
 
 pub(crate) mod addrs;
@@ -20,6 +21,7 @@ pub(crate) mod dht;
 pub(crate) mod dns;
 mod events;
 pub(crate) mod executor;
+pub(crate) mod file;
 mod lazy;
 pub(crate) mod limits;
 mod muxer;

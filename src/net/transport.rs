@@ -5,8 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::{PeerId, noise, yamux};
 
 use super::dns::{DnsTransport, Resolver};
+use super::file;
 use super::muxer::OnceATurn;
 use super::tcp::TcpTransport;
 
@@ -102,7 +102,8 @@ pub(crate) fn psk_from_file(path: &Path) -> Result<PreSharedKey, PskError> {
         path: path.to_owned(),
         problem,
     };
-    let text = read(path).map_err(|source| error(PskProblem::Read(source)))?;
+    let text = file::read_patiently(path, MAX_KEY_FILE + 1)
+        .map_err(|source| error(PskProblem::Read(source)))?;
     parse_psk(&text).map_err(error)
 }
 
@@ -156,13 +157,6 @@ const KEY_TYPE: &str = "/key/swarm/psk/1.0.0/";
 const KEY_ENCODING: &str = "/base16/";
 const KEY_DIGITS: usize = 64;
 const MAX_KEY_FILE: u64 = 1024;
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let file = File::open(path)?;
-    file.take(MAX_KEY_FILE + 1).read_to_end(&mut text)?;
-    Ok(text)
-}
 
 /// libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and takes signs for digits.
 fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {

@@ -127,6 +127,21 @@ impl World {
         Peer::greeted(name, dir, log, child)
     }
 
+    /// Starts a process whose log goes elsewhere, and waits until it is ready.
+    pub(crate) fn start_into(
+        &self,
+        role: &str,
+        name: &'static str,
+        args: &[&str],
+        stderr: impl Into<Stdio>,
+    ) -> Peer {
+        let dir = self.path(name);
+        let log = self.path(&format!("{name}.log"));
+        let mut command = self.command(role, &dir, args);
+        let child = command.stdout(Stdio::piped()).stderr(stderr);
+        Peer::greeted(name, dir, log, child.spawn().unwrap())
+    }
+
     /// Starts a process that is expected to end by itself, and waits for that.
     pub(crate) fn start_in_vain(&self, role: &str, name: &str, args: &[&str]) -> Output {
         let dir = self.path(name);
@@ -162,7 +177,8 @@ impl World {
         self.native(native.name, &all)
     }
 
-    fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
+    /// The command line of a daemon on this directory.
+    pub(crate) fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         let mut command = self.program();
         command.arg(role).arg("--data-dir").arg(dir);
         if !args.contains(&"--listen") {
@@ -330,6 +346,11 @@ impl Peer {
     pub(crate) fn key(&self) -> Keypair {
         let bytes = fs::read(self.dir.join("identity")).unwrap();
         Keypair::from_protobuf_encoding(&bytes).unwrap()
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn pid(&self) -> u32 {

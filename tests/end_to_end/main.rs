@@ -16,3 +16,4 @@ mod offload;
 mod refresh;
 mod restart;
 mod service;
+mod stuck_reader;

@@ -1,9 +1,9 @@
 //! The private key of this peer. It is Ed25519, kept in the protobuf encoding of the libp2p peer id
 //! specification, in a file that only its owner may read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use libp2p::identity::{KeyType, Keypair};
@@ -68,12 +68,7 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
 }
 
 fn open(path: &Path) -> Result<Option<File>, StorageError> {
-    let opened = OpenOptions::new()
-        .read(true)
-        // A pipe in its place must not hold us up.
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-        .open(path);
-    match opened {
+    match crate::net::file::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StorageError::io("open", path)(error)),

@@ -16,12 +16,12 @@
 //!
 //! A write that fails is logged and tried again after a minute; the process lives.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{MAX_FILE_BYTES, decode, encode};
 use super::{StorageError, file};
+use crate::net::file::open;
 use libp2p::{Multiaddr, PeerId};
 
 /// Natives that are remembered.
@@ -81,7 +81,7 @@ pub struct StateFile {
 impl StateFile {
     pub(super) fn load(dir: &Path) -> Result<Self, StorageError> {
         let path = dir.join(STATE);
-        let saved = match File::open(&path) {
+        let saved = match open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => {
                 let bytes = opened

@@ -1,7 +1,6 @@
 //! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`, read again for each lookup since a
 //! device may get its lease late. What cannot be read or understood is left out.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
@@ -10,6 +9,8 @@ use std::time::Duration;
 use resolv_conf::{Config, ScopedIp};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
+
+use crate::net::file;
 
 /// Of a longer file the rest is ignored.
 const MAX_FILE: u64 = 1 << 20;
@@ -64,7 +65,7 @@ impl Files {
     /// the server is 127.0.0.1, as resolv.conf(5) has it.
     pub(super) fn system(&self, limit: Duration) -> System {
         let mut text = Vec::new();
-        let read = File::open(&self.resolv_conf)
+        let read = file::open(&self.resolv_conf)
             .and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -97,7 +98,7 @@ impl Files {
     }
 
     fn hosts_file(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let file = File::open(&self.hosts)?.take(MAX_FILE);
+        let file = file::open(&self.hosts)?.take(MAX_FILE);
         let mut ips = Vec::new();
         for line in BufReader::new(file).split(b'\n') {
             let line = line?;

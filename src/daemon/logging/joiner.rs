@@ -1,0 +1,176 @@
+//! So that no peer can write our log: of many lines of one kind some are said, and the others counted.
+//!
+//! A place in the sources has a window of a minute, which begins with its first line. In it at most
+//! so many of its lines are said as the caller allows; the others are left out, and when the window
+//! ends it is said how many they were, and what the first of them was like.
+//!
+//! Invariants: at most [`PLACES`] places are remembered; what was left out is always said in the
+//! end, also where a place gives way to another; time that goes back ends no window.
+
+use std::fmt;
+
+/// Places remembered. There are more in the sources, but few of them are reached by peers.
+const PLACES: usize = 64;
+/// How long a window lasts, in milliseconds.
+const WINDOW_MS: u64 = 60_000;
+
+/// The places that have said something in the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Joiner {
+    windows: Vec<Window>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    place: u64,
+    began: u64,
+    said: u32,
+    left_out: u64,
+    sample: String,
+}
+
+/// Lines of one place that were left out in its window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    lines: u64,
+    sample: String,
+}
+
+impl Joiner {
+    /// Whether the line of a place may be said at `now` (ms) where `most` are allowed in a minute;
+    /// and what ended before it. `sample` shows what the line is like.
+    pub(super) fn admit(
+        &mut self,
+        place: u64,
+        most: u32,
+        now: u64,
+        sample: impl FnOnce() -> String,
+    ) -> (bool, Vec<LeftOut>) {
+        let mut ended = self.ended(now);
+        let known = self.windows.iter_mut().find(|window| window.place == place);
+        if let Some(window) = known {
+            if window.said < most {
+                window.said += 1;
+                return (true, ended);
+            }
+            if window.left_out == 0 {
+                window.sample = sample();
+            }
+            window.left_out = window.left_out.saturating_add(1);
+            return (false, ended);
+        }
+        if self.windows.len() >= PLACES {
+            // They stand in the order in which they began.
+            ended.extend(self.windows.remove(0).into_left_out());
+        }
+        self.windows.push(Window {
+            place,
+            began: now,
+            said: 1,
+            left_out: 0,
+            sample: String::new(),
+        });
+        (true, ended)
+    }
+
+    /// Ends the windows whose time is over at `now` (ms); what was left out in them.
+    pub(super) fn ended(&mut self, now: u64) -> Vec<LeftOut> {
+        let over = |window: &mut Window| now.saturating_sub(window.began) >= WINDOW_MS;
+        let ended = self.windows.extract_if(.., over);
+        ended.filter_map(Window::into_left_out).collect()
+    }
+
+    /// Whether lines were left out of which nothing was said yet.
+    pub(super) fn waits(&self) -> bool {
+        self.windows.iter().any(|window| window.left_out > 0)
+    }
+}
+
+impl Window {
+    fn into_left_out(self) -> Option<LeftOut> {
+        (self.left_out > 0).then_some(LeftOut {
+            lines: self.left_out,
+            sample: self.sample,
+        })
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.lines == 1 { "" } else { "s" };
+        write!(f, "left out {} line{s} like: {}", self.lines, self.sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> String {
+        "such a one".to_owned()
+    }
+
+    fn left_out(lines: u64) -> LeftOut {
+        let sample = sample();
+        LeftOut { lines, sample }
+    }
+
+    #[test]
+    fn a_place_says_as_many_lines_a_minute_as_it_may_and_the_others_are_counted() {
+        let mut joiner = Joiner::default();
+        for time in [5, 6, 7] {
+            assert_eq!(joiner.admit(1, 3, time, sample), (true, vec![]));
+        }
+        assert!(!joiner.waits());
+        for _ in 0..40 {
+            assert_eq!(
+                joiner.admit(1, 3, 5 + WINDOW_MS - 1, sample),
+                (false, vec![])
+            );
+        }
+        assert!(joiner.waits());
+        assert_eq!(joiner.ended(5 + WINDOW_MS - 1), []);
+        assert_eq!(joiner.ended(5 + WINDOW_MS), [left_out(40)]);
+        assert!(!joiner.waits());
+        assert_eq!(joiner, Joiner::default());
+    }
+
+    #[test]
+    fn line_after_the_window_says_first_what_was_left_out_in_it() {
+        let mut joiner = Joiner::default();
+        joiner.admit(1, 1, 0, sample);
+        joiner.admit(1, 1, 1, sample);
+        let (said, ended) = joiner.admit(1, 1, WINDOW_MS, sample);
+        assert_eq!((said, ended), (true, vec![left_out(1)]));
+    }
+
+    #[test]
+    fn one_place_does_not_silence_another() {
+        let mut joiner = Joiner::default();
+        for _ in 0..1000 {
+            joiner.admit(1, 1, 0, sample);
+        }
+        assert!(joiner.admit(2, 1, 0, sample).0);
+    }
+
+    #[test]
+    fn of_too_many_places_the_oldest_gives_way_and_its_count_is_said() {
+        let mut joiner = Joiner::default();
+        for place in 0..PLACES as u64 {
+            joiner.admit(place, 1, place, sample);
+        }
+        joiner.admit(0, 1, 100, sample);
+        let (said, ended) = joiner.admit(1000, 1, 100, sample);
+        assert_eq!((said, ended), (true, vec![left_out(1)]));
+        assert_eq!(joiner.windows.len(), PLACES);
+    }
+
+    #[test]
+    fn what_was_left_out_is_a_sentence() {
+        assert_eq!(left_out(1).to_string(), "left out 1 line like: such a one");
+        assert_eq!(
+            left_out(1_154_999).to_string(),
+            "left out 1154999 lines like: such a one"
+        );
+    }
+}
