@@ -230,6 +230,7 @@ impl Lookups {
             used: self.all.len(),
             capacity: MAX_LOOKUPS,
             refused: self.refused,
+            evicted: 0,
         }
     }
 

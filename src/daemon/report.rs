@@ -56,6 +56,7 @@ pub(super) fn table(stats: TableStats) -> Table {
         used: stats.used as u64,
         capacity: stats.capacity as u64,
         refused: stats.refused,
+        evicted: stats.evicted,
     }
 }
 

@@ -116,8 +116,10 @@ pub struct Table {
     pub used: u64,
     /// Entries that fit.
     pub capacity: u64,
-    /// Entries that it has refused or evicted for want of room.
+    /// Entries that it has refused for want of room.
     pub refused: u64,
+    /// Entries that had to make room for others.
+    pub evicted: u64,
 }
 
 /// The answer to `indexers`: where a node could go.
@@ -248,6 +250,7 @@ impl Status {
                 table.name.clone(),
                 format!("{} of {}", table.used, table.capacity),
                 format!("{} refused", table.refused),
+                format!("{} evicted", table.evicted),
             ]
         });
         table(f, "tables", "none", rows)
@@ -396,7 +399,7 @@ mod tests {
         r#""stream_records":[{"peer_id":"12D3B","role":"indexer","last_seen_ms":7,"expires_in_ms":8}],"#,
         r#""leases":[{"peer_id":"12D3C","role":"native","expires_in_ms":0}],"#,
         r#""loops":{"gc":{"runs":0,"last_ms":0},"offload":{"runs":3,"last_ms":4}},"#,
-        r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0}]}"#
+        r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0,"evicted":0}]}"#
     );
 
     fn example() -> Status {

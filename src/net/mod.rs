@@ -404,6 +404,7 @@ impl Net {
             used: limits.used(),
             capacity: limits.capacity(),
             refused: limits.refused(),
+            evicted: 0,
         }];
         if let Some(kademlia) = behaviour.kademlia() {
             let store = kademlia.store_mut();
@@ -412,6 +413,7 @@ impl Net {
                 used: store.used(),
                 capacity: store.capacity(),
                 refused: store.refused(),
+                evicted: 0,
             });
         }
         tables

@@ -82,6 +82,11 @@ impl<const N: usize> Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
+        // A lease that has run out takes no room, although GC has not come by yet; in an oversleep all seem to have.
+        if self.stream_records.is_full() && self.overslept(now).is_zero() {
+            self.stream_records
+                .expire(now, |peer| self.directory.unlist(peer));
+        }
         if let Some(ack) = self.stream_records.no_room_for(now, from) {
             return ack.into();
         }
@@ -144,6 +149,9 @@ impl<const N: usize> Machine for Indexer<N> {
             return ack.into();
         }
         if beat.role != Role::Node {
+            // A peer is one thing at a time: what was a node is none any more.
+            self.stream_records.remove(from);
+            self.directory.unlist(from);
             return Ack::refused(
                 "an indexer grants leases to nodes only: indexers and natives go to a native",
             )

@@ -146,14 +146,30 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's stream GC.
-    pub fn collect(&mut self, now: Instant, mut gone: impl FnMut(&PeerId)) {
+    pub fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
+        self.remove_all(
+            |record| is_stale(now, record.last_seen, record.expiry),
+            gone,
+        );
+    }
+
+    /// Removes every record whose lease has run out, likewise.
+    pub fn expire(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
+        self.remove_all(|record| now > record.expiry, gone);
+    }
+
+    fn remove_all(
+        &mut self,
+        is_over: impl Fn(&StreamRecord) -> bool,
+        mut gone: impl FnMut(&PeerId),
+    ) {
         self.records.retain(|record| {
-            let stale = is_stale(now, record.last_seen, record.expiry);
-            if stale {
+            let is_over = is_over(record);
+            if is_over {
                 self.closed.push(record.peer, record.stream);
                 gone(&record.peer);
             }
-            !stale
+            !is_over
         });
     }
 
@@ -186,6 +202,11 @@ impl<const S: usize> LeaseTable<S> {
     /// How many leases there are.
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Whether a newcomer would find no room.
+    pub fn is_full(&self) -> bool {
+        self.records.is_full()
     }
 
     /// Whether there is no lease.

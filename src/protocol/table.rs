@@ -23,6 +23,7 @@ pub struct Table<T, const N: usize> {
     slots: Vec<T, N>,
     order: Vec<u16, N>,
     refused: u64,
+    evicted: u64,
 }
 
 /// What the operator sees of a table.
@@ -36,6 +37,8 @@ pub struct TableStats {
     pub capacity: usize,
     /// Entries that found no room since the start.
     pub refused: u64,
+    /// Entries that had to make room for others since the start.
+    pub evicted: u64,
 }
 
 impl<T: Keyed, const N: usize> Table<T, N> {
@@ -51,6 +54,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             slots: Vec::new(),
             order: Vec::new(),
             refused: 0,
+            evicted: 0,
         }
     }
 
@@ -119,6 +123,11 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         Some(self.slots.swap_remove(usize::from(slot)))
     }
 
+    /// Takes the peer's entry out, because another needs its place, and counts that.
+    pub fn evict(&mut self, peer: &PeerId) {
+        self.evicted += u64::from(self.remove(peer).is_some());
+    }
+
     /// Keeps the entries for which `keep` says so; `keep` may change them.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
         let mut slot = 0;
@@ -177,6 +186,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             used: self.len(),
             capacity: N,
             refused: self.refused,
+            evicted: self.evicted,
         }
     }
 
@@ -253,7 +263,8 @@ mod tests {
                 name: "t",
                 used: 2,
                 capacity: 2,
-                refused: 1
+                refused: 1,
+                evicted: 0
             }
         );
     }

@@ -77,6 +77,19 @@ pub struct Load {
     pub possible: u32,
 }
 
+/// What a server may say of its leases at most (PROTOCOL.md).
+const MAX_LOAD: u32 = 65_535;
+
+impl Load {
+    /// Both counts within the protocol's bound.
+    pub fn clamped(self) -> Self {
+        Self {
+            held: self.held.min(MAX_LOAD),
+            possible: self.possible.min(MAX_LOAD),
+        }
+    }
+}
+
 /// An indexer that a native hands out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {

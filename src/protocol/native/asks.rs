@@ -1,4 +1,5 @@
-//! Requests of nodes for indexers that wait until their candidates are probed: at most 8 candidates, 2 s in all.
+//! Requests of nodes for indexers that wait until their candidates are probed: at most 8 candidates, 2 s in all. What is asked while
+//! the native catches up after an oversleep waits until its leases are moved on; its candidates are chosen only then.
 
 use core::time::Duration;
 
@@ -30,29 +31,16 @@ pub struct Ask {
     pub want: Want,
     /// How many offers at most.
     pub most: usize,
-    /// Whom the answer may offer.
-    pub candidates: Candidates,
-    /// When it is answered at the latest.
-    pub deadline: Instant,
+    /// Which indexers the answer may offer, and since when they are looked at; `None`: they are not chosen yet.
+    pub candidates: Option<(Instant, Candidates)>,
 }
 
 impl Ask {
-    /// A request that came at `now`.
-    pub fn new(
-        now: Instant,
-        request: RequestId,
-        node: PeerId,
-        want: Want,
-        most: usize,
-        candidates: Candidates,
-    ) -> Self {
-        Self {
-            request,
-            node,
-            want,
-            most,
-            candidates,
-            deadline: now + ASK_TIMEOUT,
+    /// When it is answered at the latest; at once, if its candidates are not chosen yet.
+    pub fn deadline(&self) -> Instant {
+        match &self.candidates {
+            Some((since, _)) => *since + ASK_TIMEOUT,
+            None => Instant::default(),
         }
     }
 }

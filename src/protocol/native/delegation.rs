@@ -1,7 +1,10 @@
 //! Self-delegation: `responsible_peers`, the nodes that this native has taken in because no indexer was alive.
 //!
-//! A node is taken in by its first beat. Who was told so in answer to a request holds a ticket: it is taken in even if
+//! A node is taken in by its first beat. A node that was told so in answer to a request holds a ticket: it is taken in even if
 //! an indexer became reachable in the meantime, or is reachable for us but not for the node.
+//!
+//! Invariant: a ticket is a place. Nodes taken in and tickets that are still good are `R` together at most, so that no node is told
+//! that it will be taken in and then finds the table full.
 
 use core::time::Duration;
 
@@ -14,7 +17,7 @@ use crate::protocol::{
 
 /// How long a ticket is good: dialling, handshake and the first beat have 5 s.
 const TICKET_TTL: Duration = Duration::from_secs(10);
-/// Tickets at most; the oldest goes first.
+/// Tickets at most; past it no more nodes are told that they will be taken in.
 const MAX_TICKETS: usize = 256;
 
 /// One node that was taken in.
@@ -63,9 +66,13 @@ impl<const R: usize> Delegation<R> {
         self.responsible.is_empty()
     }
 
-    /// Whether the node could be taken in.
-    pub fn has_room(&self, peer: &PeerId) -> bool {
-        !self.responsible.is_full() || self.contains(peer)
+    /// Whether the node can be taken in, or be told so: it is in, holds a ticket, or there is a place that no ticket is for.
+    pub fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
+        let promised = self.tickets.iter().filter(|(_, until)| now <= *until);
+        let promised = promised.count();
+        self.contains(peer)
+            || self.has_ticket(now, peer)
+            || (self.responsible.len() + promised < R && promised < MAX_TICKETS)
     }
 
     /// Counts a node that found no room.
@@ -86,14 +93,14 @@ impl<const R: usize> Delegation<R> {
         }
     }
 
-    /// The node was told that it will be taken in.
+    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`].
     pub fn give_ticket(&mut self, now: Instant, peer: &PeerId) {
-        self.tickets.retain(|(holder, _)| holder != peer);
-        if self.tickets.is_full() {
-            self.tickets.pop_front();
+        self.tickets
+            .retain(|(holder, until)| holder != peer && now <= *until);
+        if !self.contains(peer) {
+            // There is room: the caller asked.
+            let _ = self.tickets.push_back((*peer, now + TICKET_TTL));
         }
-        // There is room now.
-        let _ = self.tickets.push_back((*peer, now + TICKET_TTL));
     }
 
     /// Whether the node was told so, and lately.
@@ -117,9 +124,15 @@ impl<const R: usize> Delegation<R> {
         self.releases.pop()
     }
 
+    /// How many nodes are taken in.
+    pub fn len(&self) -> usize {
+        self.responsible.len()
+    }
+
     /// The node's lease is over.
     pub fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
+        self.tickets.retain(|(holder, _)| holder != peer);
         self.releases.retain(|(released, _)| released != peer);
     }
 
@@ -189,9 +202,44 @@ mod tests {
     fn capacity_is_the_bound_and_an_entry_counts_once() {
         let mut delegation = Delegation::<1>::new();
         delegation.take_in(at(0), &peer(1));
-        assert!(delegation.has_room(&peer(1)));
-        assert!(!delegation.has_room(&peer(2)));
+        assert!(delegation.has_room(at(0), &peer(1)));
+        assert!(!delegation.has_room(at(0), &peer(2)));
         delegation.take_in(at(9), &peer(1));
         assert_eq!(delegation.iter().next().unwrap().since, at(0));
+    }
+
+    #[test]
+    fn a_ticket_reserves_its_place_for_as_long_as_it_is_good() {
+        let mut delegation = Delegation::<2>::new();
+        delegation.take_in(at(0), &peer(1));
+        delegation.give_ticket(at(0), &peer(2));
+        assert!(delegation.has_room(at(0), &peer(2)), "it is its own");
+        assert!(!delegation.has_room(at(10_000), &peer(3)));
+        assert!(delegation.has_room(at(10_001), &peer(3)));
+        delegation.give_ticket(at(5_000), &peer(2));
+        assert!(!delegation.has_room(at(10_001), &peer(3)), "renewed");
+        delegation.take_in(at(6_000), &peer(2));
+        assert!(!delegation.has_room(at(6_000), &peer(3)), "taken in");
+        delegation.forget(&peer(2));
+        assert!(delegation.has_room(at(6_000), &peer(3)));
+    }
+
+    #[test]
+    fn no_more_tickets_are_given_than_are_remembered() {
+        let id = |n: u16| {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&n.to_be_bytes());
+            PeerId::from_bytes(key)
+        };
+        let mut delegation = Delegation::<1000>::new();
+        let told = (0..1000).take_while(|n| {
+            let has_room = delegation.has_room(at(0), &id(*n));
+            if has_room {
+                delegation.give_ticket(at(0), &id(*n));
+            }
+            has_room
+        });
+        assert_eq!(told.count(), MAX_TICKETS);
+        assert!((0..256).all(|n| delegation.has_ticket(at(0), &id(n))));
     }
 }

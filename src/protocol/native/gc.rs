@@ -31,6 +31,21 @@ pub fn gc<const I: usize, const R: usize, const S: usize>(
     live.expire(now);
 }
 
+/// The same for the leases that have run out only, before the loop comes by: a lease that is over takes no room from a newcomer.
+pub fn expire<const I: usize, const R: usize, const S: usize>(
+    now: Instant,
+    streams: &mut LeaseTable<S>,
+    delegation: &mut Delegation<R>,
+    directory: &mut Directory<S>,
+    live: &mut LiveIndexers<I>,
+) {
+    streams.expire(now, |peer| {
+        delegation.forget(peer);
+        directory.unlist(peer);
+        live.lease_ended(peer);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use core::time::Duration;

@@ -1,17 +1,22 @@
 //! `known_peer_ids`: every indexer this native has heard of, by its own beat or from another native; what the refresh
 //! loop goes through.
 //!
-//! A full table lets the least recently heard go, and an id from hearsay never displaces one that was heard by beat.
-//! Searches that keep failing are made less often: every run, every 2nd, 4th, at most every 8th.
-//! An indexer that gave its lease up is forgotten, and hearsay does not bring it back while a copy of its record may
-//! still be in the DHT.
+//! Invariants:
+//! - What a peer says of others counts for less than its own beat, and what a guest says for less than what a fellow native says: an
+//!   id is kept with the best word there was for it, and no word displaces an id that was kept with a better one.
+//! - A full table lets what guests said go first, then the least recently heard. Of one guest at most [`MAX_OF_GUEST`] ids are kept.
+//! - An id of which nothing was heard for [`SILENCE_MAX`] is dropped.
+//! - Searches that keep failing are made less often: within 1, 2, 4, at most 8 runs, at random, so that ids which were learned
+//!   together do not stay together.
+//! - An indexer that gave its lease up is forgotten, and hearsay does not bring it back while a copy of its record may
+//!   still be in the DHT.
 
 use core::time::Duration;
 
 use heapless::Deque;
 
 use crate::protocol::{
-    Instant, PeerId,
+    Instant, PeerId, Rng,
     table::{Keyed, Table, TableStats},
 };
 
@@ -19,14 +24,31 @@ use crate::protocol::{
 const MAX_DEPARTED: usize = 64;
 /// Runs between two searches at most: 2 to the power of this.
 const MAX_BACKOFF_SHIFT: u8 = 3;
+/// Ids that are kept of what one guest reported (PROTOCOL.md).
+pub const MAX_OF_GUEST: usize = 32;
+/// How long an id stays of which nothing is heard (DESIGN.md): 1 h.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// On what ground an id is known, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    /// A guest said it; the number stands for that guest.
+    Guest(u32),
+    /// A fellow native said it, or an earlier run of this native.
+    Fellow,
+    /// The indexer beat, or its record was found.
+    Own,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     peer: PeerId,
     last_heard: Instant,
-    by_beat: bool,
+    word: Word,
     failures: u8,
     skip: u8,
+    /// When its last search ended; zero: it was never searched for.
+    searched: Instant,
 }
 
 impl Keyed for Known {
@@ -40,6 +62,7 @@ impl Keyed for Known {
 pub struct KnownPeerIds<const K: usize> {
     ids: Table<Known, K>,
     departed: Deque<(PeerId, Instant), MAX_DEPARTED>,
+    departures_lost: u64,
 }
 
 impl<const K: usize> KnownPeerIds<K> {
@@ -48,31 +71,55 @@ impl<const K: usize> KnownPeerIds<K> {
         Self {
             ids: Table::new(),
             departed: Deque::new(),
+            departures_lost: 0,
         }
     }
 
     /// The indexer itself beat.
     pub fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
         self.departed.retain(|(gone, _)| gone != peer);
-        self.hear(now, peer, true);
+        self.hear(now, peer, Word::Own);
     }
 
-    /// Another native, or an earlier run of this one, knows the indexer.
+    /// A fellow native, or an earlier run of this one, knows the indexer.
     pub fn heard_of(&mut self, now: Instant, peer: &PeerId) {
-        self.departed.retain(|(_, until)| now <= *until);
-        if !self.departed.iter().any(|(gone, _)| gone == peer) {
-            self.hear(now, peer, false);
+        if !self.has_departed(now, peer) {
+            self.hear(now, peer, Word::Fellow);
         }
     }
 
-    /// The indexer gave its lease up; copies of its record may be in the DHT for `copies`.
+    /// A guest says that it knows the indexer. It resets no backoff, and confirms only what guests said.
+    pub fn heard_of_by_guest(&mut self, now: Instant, guest: &PeerId, peer: &PeerId) {
+        if self.has_departed(now, peer) {
+            return;
+        }
+        let word = Word::Guest(Rng::for_peer(guest).bits() as u32);
+        if !self.contains(peer) && self.of_word(word).count() >= MAX_OF_GUEST {
+            let oldest = self.of_word(word).min_by_key(|known| known.last_heard);
+            if let Some(oldest) = oldest.map(|known| known.peer) {
+                self.ids.evict(&oldest);
+            }
+        }
+        self.hear(now, peer, word);
+    }
+
+    /// The indexer gave its lease up, or is none any more; copies of its record may be in the DHT for `copies`.
     pub fn forget(&mut self, now: Instant, peer: &PeerId, copies: Duration) {
         self.ids.remove(peer);
+        self.departed
+            .retain(|(gone, until)| gone != peer && now <= *until);
         if self.departed.is_full() {
             self.departed.pop_front();
+            self.departures_lost += 1;
         }
         // There is room now.
         let _ = self.departed.push_back((*peer, now + copies));
+    }
+
+    /// Drops the ids of which nothing was heard for an hour.
+    pub fn drop_silent(&mut self, now: Instant) {
+        self.ids
+            .retain(|known| now - known.last_heard < SILENCE_MAX);
     }
 
     /// Whether the id is known.
@@ -92,15 +139,27 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// A search for the id found something valid, or nothing.
-    pub fn searched(&mut self, peer: &PeerId, found: bool) {
-        if let Some(known) = self.ids.find_mut(peer) {
-            known.failures = if found {
-                0
-            } else {
-                known.failures.saturating_add(1)
-            };
-            known.skip = (1 << known.failures.saturating_sub(1).min(MAX_BACKOFF_SHIFT)) - 1;
+    pub fn searched(&mut self, now: Instant, peer: &PeerId, found: bool, rng: &mut Rng) {
+        let Some(known) = self.ids.find_mut(peer) else {
+            return;
+        };
+        known.searched = now;
+        known.skip = 0;
+        if found {
+            known.last_heard = now;
+            known.failures = 0;
+        } else {
+            known.failures = known.failures.saturating_add(1);
+            let runs = 1 << known.failures.saturating_sub(1).min(MAX_BACKOFF_SHIFT);
+            known.skip = rng.below(runs) as u8;
         }
+    }
+
+    /// When the id was last searched for; zero: never.
+    pub fn last_searched(&self, peer: &PeerId) -> Instant {
+        self.ids
+            .find(peer)
+            .map_or(Instant::default(), |known| known.searched)
     }
 
     /// All known ids.
@@ -113,41 +172,74 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.iter_after(after, K).map(|known| &known.peer)
     }
 
-    /// What the operator sees.
+    /// What the operator sees of the ids.
     pub fn stats(&self) -> TableStats {
         self.ids.stats("known_peer_ids")
     }
 
-    fn hear(&mut self, now: Instant, peer: &PeerId, by_beat: bool) {
+    /// What the operator sees of those that gave their lease up; past the capacity the oldest is forgotten.
+    pub fn departed_stats(&self) -> TableStats {
+        TableStats {
+            name: "departed",
+            used: self.departed.len(),
+            capacity: MAX_DEPARTED,
+            refused: 0,
+            evicted: self.departures_lost,
+        }
+    }
+
+    fn has_departed(&self, now: Instant, peer: &PeerId) -> bool {
+        self.departed
+            .iter()
+            .any(|(gone, until)| gone == peer && now <= *until)
+    }
+
+    fn of_word(&self, word: Word) -> impl Iterator<Item = &Known> {
+        self.ids.iter().filter(move |known| known.word == word)
+    }
+
+    fn hear(&mut self, now: Instant, peer: &PeerId, word: Word) {
+        let by_guest = matches!(word, Word::Guest(_));
         if let Some(known) = self.ids.find_mut(peer) {
+            if by_guest && !matches!(known.word, Word::Guest(_)) {
+                return;
+            }
             known.last_heard = now;
-            known.by_beat |= by_beat;
-            known.failures = 0;
-            known.skip = 0;
+            known.word = known.word.max(word);
+            if !by_guest {
+                known.failures = 0;
+                known.skip = 0;
+            }
             return;
         }
         if self.ids.is_full() {
-            self.displace(by_beat);
+            self.displace(word);
         }
-        // A table full of ids heard by beat refuses hearsay, and counts it.
+        // A table full of better known ids refuses the word, and counts it.
         let _ = self.ids.insert(Known {
             peer: *peer,
             last_heard: now,
-            by_beat,
+            word,
             failures: 0,
             skip: 0,
+            searched: Instant::default(),
         });
     }
 
-    fn displace(&mut self, for_beat: bool) {
-        let least_recent = self
+    fn displace(&mut self, word: Word) {
+        let rank = |word| match word {
+            Word::Guest(_) => 0,
+            Word::Fellow => 1,
+            Word::Own => 2,
+        };
+        let first_to_go = self
             .ids
             .iter()
-            .filter(|known| for_beat || !known.by_beat)
-            .min_by_key(|known| known.last_heard)
+            .filter(|known| rank(known.word) <= rank(word))
+            .min_by_key(|known| (rank(known.word) > 0, known.last_heard))
             .map(|known| known.peer);
-        if let Some(peer) = least_recent {
-            self.ids.remove(&peer);
+        if let Some(peer) = first_to_go {
+            self.ids.evict(&peer);
         }
     }
 }
@@ -194,35 +286,134 @@ mod tests {
         assert_eq!(known.stats().refused, 1);
     }
 
-    #[test]
-    fn failing_searches_back_off_to_every_eighth_run() {
+    /// Runs from one failed search to the next, for each of the first `searches`.
+    fn gaps(seed: u64, searches: usize) -> std::vec::Vec<u32> {
         let mut known = KnownPeerIds::<2>::new();
         known.heard_of(at(0), &peer(1));
-        let mut gaps = std::vec::Vec::new();
-        let mut gap = 0;
-        for _ in 0..40 {
+        let mut rng = Rng::new(seed);
+        let (mut gaps, mut gap) = (std::vec::Vec::new(), 0);
+        while gaps.len() < searches {
             gap += 1;
             if known.take_turn(&peer(1)) {
-                known.searched(&peer(1), false);
+                known.searched(at(0), &peer(1), false, &mut rng);
                 gaps.push(gap);
                 gap = 0;
             }
         }
-        assert_eq!(gaps, [1, 1, 2, 4, 8, 8, 8, 8]);
+        gaps
     }
 
     #[test]
-    fn a_beat_or_another_natives_word_resets_the_backoff() {
-        let mut known = KnownPeerIds::<2>::new();
-        known.heard_of(at(0), &peer(1));
-        for hear in [KnownPeerIds::heard_by_beat, KnownPeerIds::heard_of] {
-            for _ in 0..5 {
-                known.searched(&peer(1), false);
+    fn failing_searches_back_off_at_random_within_1_2_4_and_at_most_8_runs() {
+        let mut longest = [0; 8];
+        for seed in 0..200 {
+            for (longest, gap) in longest.iter_mut().zip(gaps(seed, 8)) {
+                *longest = gap.max(*longest);
             }
-            assert!(!known.take_turn(&peer(1)));
+        }
+        assert_eq!(longest, [1, 1, 2, 4, 8, 8, 8, 8]);
+        let fifth: std::collections::BTreeSet<_> = (0..200).map(|seed| gaps(seed, 5)[4]).collect();
+        assert_eq!(fifth, (1..=8).collect(), "at random within that");
+    }
+
+    /// An id whose searches have failed so often that the next run is not its turn.
+    fn backed_off() -> (KnownPeerIds<2>, Rng) {
+        let (mut known, mut rng) = (KnownPeerIds::<2>::new(), Rng::new(3));
+        known.heard_of(at(0), &peer(1));
+        while known.take_turn(&peer(1)) {
+            known.searched(at(0), &peer(1), false, &mut rng);
+        }
+        (known, rng)
+    }
+
+    #[test]
+    fn a_beat_a_found_record_or_a_fellow_natives_word_resets_the_backoff_and_a_guests_does_not() {
+        for hear in [KnownPeerIds::heard_by_beat, KnownPeerIds::heard_of] {
+            let (mut known, _) = backed_off();
             hear(&mut known, at(1), &peer(1));
             assert!(known.take_turn(&peer(1)));
         }
+        let (mut known, mut rng) = backed_off();
+        known.searched(at(1), &peer(1), true, &mut rng);
+        assert!(known.take_turn(&peer(1)));
+        let before = backed_off().0;
+        let mut known = before.clone();
+        known.heard_of_by_guest(at(1), &peer(9), &peer(1));
+        assert_eq!(known, before);
+    }
+
+    #[test]
+    fn an_id_of_which_nothing_was_heard_for_an_hour_is_dropped() {
+        let hear: [fn(&mut KnownPeerIds<2>); 5] = [
+            |known| known.heard_by_beat(at(5), &peer(1)),
+            |known| known.heard_of(at(5), &peer(1)),
+            |known| known.heard_of_by_guest(at(5), &peer(9), &peer(1)),
+            |known| {
+                known.heard_of(at(0), &peer(1));
+                known.searched(at(5), &peer(1), true, &mut Rng::new(1));
+            },
+            |known| {
+                known.heard_of(at(5), &peer(1));
+                known.searched(at(2_000_000), &peer(1), false, &mut Rng::new(1));
+            },
+        ];
+        for hear in hear {
+            let mut known = KnownPeerIds::<2>::new();
+            hear(&mut known);
+            known.drop_silent(at(3_600_004));
+            assert!(known.contains(&peer(1)));
+            known.drop_silent(at(3_600_005));
+            assert!(!known.contains(&peer(1)));
+        }
+    }
+
+    #[test]
+    fn of_one_guest_32_ids_are_kept_and_the_oldest_goes() {
+        let mut known = KnownPeerIds::<80>::new();
+        for n in 0..33 {
+            known.heard_of_by_guest(at(u64::from(n)), &peer(200), &peer(n));
+        }
+        assert_eq!((known.stats().used, known.stats().evicted), (32, 1));
+        assert!(!known.contains(&peer(0)) && known.contains(&peer(1)));
+        known.heard_of_by_guest(at(99), &peer(200), &peer(32));
+        assert_eq!(known.stats().evicted, 1, "it is there already");
+        known.heard_of_by_guest(at(99), &peer(201), &peer(0));
+        assert_eq!(
+            (known.stats().used, known.stats().evicted),
+            (33, 1),
+            "of another"
+        );
+    }
+
+    #[test]
+    fn what_a_guest_said_goes_first_and_displaces_nothing_else() {
+        let mut known = KnownPeerIds::<2>::new();
+        known.heard_by_beat(at(1), &peer(1));
+        known.heard_of_by_guest(at(9), &peer(200), &peer(2));
+        known.heard_of(at(10), &peer(3));
+        assert!(known.contains(&peer(1)) && known.contains(&peer(3)));
+        known.heard_of_by_guest(at(11), &peer(200), &peer(4));
+        assert!(!known.contains(&peer(4)));
+        assert_eq!((known.stats().refused, known.stats().evicted), (1, 1));
+        known.heard_of(at(12), &peer(3));
+        let mut raised = KnownPeerIds::<1>::new();
+        raised.heard_of_by_guest(at(1), &peer(200), &peer(1));
+        raised.heard_of(at(2), &peer(1));
+        raised.heard_of_by_guest(at(3), &peer(200), &peer(2));
+        assert!(raised.contains(&peer(1)), "a fellow confirmed it");
+    }
+
+    #[test]
+    fn departures_that_no_longer_matter_make_room_and_others_are_counted_when_they_go() {
+        let mut known = KnownPeerIds::<2>::new();
+        for n in 0..MAX_DEPARTED as u8 {
+            known.forget(at(0), &peer(n), Duration::from_secs(1));
+        }
+        known.forget(at(1_000), &peer(200), Duration::from_secs(1));
+        assert_eq!(known.departed_stats().evicted, 1);
+        known.forget(at(1_001), &peer(201), Duration::from_secs(1));
+        let stats = known.departed_stats();
+        assert_eq!((stats.used, stats.evicted), (2, 1), "their time is over");
     }
 
     #[test]

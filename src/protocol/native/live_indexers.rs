@@ -1,8 +1,13 @@
 //! `live_indexers`: the indexers that this native can hand out.
 //!
-//! An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of its record's life; it is
-//! removed by nothing else, except that its indexer gives the lease up. A beat displaces, in a full table, the DHT entry
-//! that would expire first; an entry from the DHT displaces nothing.
+//! Invariants:
+//! - An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of its record's life. It is removed by
+//!   nothing else, except that its indexer gives the lease up or takes another role, or that a full table needs its place.
+//! - An entry that has run out takes no room. Besides those, a beat displaces in a full table the DHT entry that would expire first; an
+//!   entry from the DHT displaces nothing. Each entry displaced is counted.
+//! - A better record is never replaced by a worse one. What a beat brought is replaced by a copy of the DHT only if that is better by
+//!   its rank and was not signed before it: an indexer's own word is judged by no clock.
+//! - No indexer is said to have more free leases than it last reported, less the places promised since.
 
 use core::time::Duration;
 
@@ -13,6 +18,10 @@ use crate::protocol::{
 
 /// How long a beat, a pong or a failed probe speaks for an indexer: 10 s (PROTOCOL.md).
 pub const VERDICT_TTL: Duration = Duration::from_secs(10);
+
+/// Free leases beyond which one indexer is as good as another. What an indexer reports cannot be checked, so a great number is worth
+/// no more than room for all that come until its next beat.
+const ENOUGH: u32 = 64;
 
 /// How an entry came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub struct LiveIndexer {
     /// Rank and time to live of the record behind it.
     rank: (u64, u64),
     record_ttl: Duration,
+    /// Receipt of its last beat; `None`: known from the DHT only.
+    heard: Option<Instant>,
     load: Option<Load>,
     /// Places promised to released nodes since the indexer's last word about its load.
     reserved: u32,
@@ -50,11 +61,17 @@ impl Keyed for LiveIndexer {
 }
 
 impl LiveIndexer {
-    /// Whether the indexer is reachable, as far as a beat, pong or failed probe of the last 10 s tells.
-    pub fn verdict(&self, now: Instant) -> Option<bool> {
+    /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at most 10 s before `since` or any
+    /// time after it. `since` is now, or when the question arrived: a verdict that was good then is good for its answer.
+    pub fn verdict(&self, since: Instant) -> Option<bool> {
         self.verdict
-            .filter(|(at, _)| now - *at <= VERDICT_TTL)
+            .filter(|(at, _)| since - *at <= VERDICT_TTL)
             .map(|(_, alive)| alive)
+    }
+
+    /// Receipt of its last beat; `None`: it is known from the DHT only.
+    pub fn last_beat(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// Leases it has to give, less those promised; `None` if it never said.
@@ -74,6 +91,15 @@ impl LiveIndexer {
     /// How many nodes the offload loop may send there: an unknown number of free leases counts as one.
     pub fn places(&self) -> u32 {
         self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
+    }
+
+    /// How it ranks among others: the free leases it reports, of which more than [`ENOUGH`] count for no more, less those promised. An
+    /// indexer that boasts gets no more nodes than one that has room.
+    pub fn weight(&self) -> i64 {
+        let reported = self
+            .load
+            .map_or(1, |load| load.possible.saturating_sub(load.held));
+        i64::from(reported.min(ENOUGH)) - i64::from(self.reserved)
     }
 
     /// Promises a place until the indexer's next beat.
@@ -116,8 +142,12 @@ impl<const I: usize> LiveIndexers<I> {
             entry.source = Source::Heartbeat;
             entry.expires = now + lease;
             entry.verdict = Some((now, true));
-            entry.load = load.or(entry.load);
-            entry.reserved = 0;
+            entry.heard = Some(now);
+            // A beat that does not tell the load takes no promise back that was made on a known one.
+            if load.is_some() || entry.load.is_none() {
+                entry.load = load.map(Load::clamped);
+                entry.reserved = 0;
+            }
             // Its own word is judged by no clock: the later it was signed, the better.
             let news = record.filter(|record| record.sequence > entry.rank.1);
             if let Some(record) = news {
@@ -130,9 +160,7 @@ impl<const I: usize> LiveIndexers<I> {
         let Some(record) = record else {
             return Ok(false);
         };
-        if self.0.is_full() {
-            self.displace_dht_entry();
-        }
+        self.make_room(now, true);
         let entry = LiveIndexer {
             peer: *peer,
             addrs: record.addrs.clone(),
@@ -140,7 +168,8 @@ impl<const I: usize> LiveIndexers<I> {
             source: Source::Heartbeat,
             rank: record.rank(),
             record_ttl: record.ttl,
-            load,
+            heard: Some(now),
+            load: load.map(Load::clamped),
             reserved: 0,
             verdict: Some((now, true)),
         };
@@ -152,19 +181,22 @@ impl<const I: usize> LiveIndexers<I> {
     pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
         let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
         if let Some(entry) = self.0.find_mut(&record.peer) {
-            let worse = match entry.source {
-                Source::Heartbeat => entry.expires < expires,
-                Source::Dht => entry.rank < record.rank(),
-            };
-            if worse {
-                entry.addrs.clone_from(&record.addrs);
+            let is_worse = record.rank() < entry.rank
+                || (entry.source == Source::Heartbeat && record.sequence < entry.rank.1);
+            let is_news = record.rank() > entry.rank || expires > entry.expires;
+            if is_worse || !is_news {
+                return false;
+            }
+            entry.addrs.clone_from(&record.addrs);
+            entry.rank = record.rank();
+            entry.record_ttl = record.ttl;
+            if expires > entry.expires {
                 entry.expires = expires;
                 entry.source = Source::Dht;
-                entry.rank = record.rank();
-                entry.record_ttl = record.ttl;
             }
-            return worse;
+            return true;
         }
+        self.make_room(now, false);
         let entry = LiveIndexer {
             peer: record.peer,
             addrs: record.addrs.clone(),
@@ -172,6 +204,7 @@ impl<const I: usize> LiveIndexers<I> {
             source: Source::Dht,
             rank: record.rank(),
             record_ttl: record.ttl,
+            heard: None,
             load: None,
             reserved: 0,
             verdict: None,
@@ -179,17 +212,27 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.insert(entry).is_ok()
     }
 
-    /// Whether the peer has an entry that still counts at `until`.
-    pub fn outlives(&self, peer: &PeerId, until: Instant) -> bool {
-        self.0
-            .find(peer)
-            .is_some_and(|entry| entry.expires >= until)
+    /// When the peer's entry runs out, if it has one that still counts.
+    pub fn expiry(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
+        self.find(now, peer).map(|entry| entry.expires)
     }
 
     /// The peer answered a probe, or did not.
     pub fn judge(&mut self, now: Instant, peer: &PeerId, alive: bool) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = Some((now, alive));
+        }
+    }
+
+    /// A probe that began at `began` has ended. A failed one says nothing against a beat that came since.
+    pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, alive: bool) {
+        let beat_since = self
+            .0
+            .find(peer)
+            .and_then(|entry| entry.heard)
+            .is_some_and(|heard| heard >= began);
+        if alive || !beat_since {
+            self.judge(now, peer, alive);
         }
     }
 
@@ -241,6 +284,12 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.find(peer).filter(|entry| now <= entry.expires)
     }
 
+    /// Whether no probe of the peer is needed for a question that came at `since`: there is a verdict, or no entry that counts.
+    pub fn is_decided(&self, now: Instant, since: Instant, peer: &PeerId) -> bool {
+        self.find(now, peer)
+            .is_none_or(|entry| entry.verdict(since).is_some())
+    }
+
     /// The peer's entry, even if it has run out and was not removed yet.
     pub fn find_any(&self, peer: &PeerId) -> Option<&LiveIndexer> {
         self.0.find(peer)
@@ -256,6 +305,13 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.iter().filter(move |entry| now <= entry.expires)
     }
 
+    /// The entries that count, in the order of their ids, beginning after `after`, once round.
+    pub fn iter_after(&self, now: Instant, after: &PeerId) -> impl Iterator<Item = &LiveIndexer> {
+        self.0
+            .iter_after(after, I)
+            .filter(move |entry| now <= entry.expires)
+    }
+
     /// What the operator sees.
     pub fn stats(&self, now: Instant) -> TableStats {
         TableStats {
@@ -264,15 +320,20 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    fn displace_dht_entry(&mut self) {
+    /// Makes room for one entry in a full table: what has run out goes, the first to run out first; else, `for_beat`, the entry of
+    /// the DHT that would expire first.
+    fn make_room(&mut self, now: Instant, for_beat: bool) {
+        if !self.0.is_full() {
+            return;
+        }
         let first_to_go = self
             .0
             .iter()
-            .filter(|entry| entry.source == Source::Dht)
-            .min_by_key(|entry| entry.expires)
+            .filter(|entry| entry.expires < now || (for_beat && entry.source == Source::Dht))
+            .min_by_key(|entry| (entry.expires >= now, entry.expires))
             .map(|entry| entry.peer);
         if let Some(peer) = first_to_go {
-            self.0.remove(&peer);
+            self.0.evict(&peer);
         }
     }
 }
@@ -331,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_better_entry_is_never_replaced_by_a_worse_from_the_dht() {
+    fn a_copy_of_the_same_record_lengthens_an_entry_and_never_shortens_it() {
         let mut live = LiveIndexers::<4>::new();
         live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 270_000)))
             .unwrap();
@@ -344,7 +405,7 @@ mod tests {
             "a millisecond longer"
         );
         assert!(
-            !live.found_in_dht(at(2), 180_000, &record(1, 0, 270_000)),
+            !live.found_in_dht(at(2), 180_001, &record(1, 0, 270_000)),
             "the same again"
         );
         assert!(
@@ -352,6 +413,113 @@ mod tests {
             "re-signed"
         );
         assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
+    }
+
+    /// What remains of the record with this sequence and expiry after a copy with that sequence and expiry came from the DHT.
+    fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
+        let with = |(sequence, expires): (u64, u64)| RecordInfo {
+            sequence,
+            ..record(1, expires - 270_000, 270_000)
+        };
+        let mut live = LiveIndexers::<4>::new();
+        live.beat(at(0), &peer(1), LEASE, None, Some(&with(by_beat)))
+            .unwrap();
+        let stored = live.found_in_dht(at(0), 1_000_000, &with(copy));
+        let entry = live.find(at(0), &peer(1)).unwrap();
+        (stored, entry.rank.1, entry.expires)
+    }
+
+    #[test]
+    fn what_a_beat_brought_is_replaced_only_by_a_better_record() {
+        let ours = (7, 1_270_000);
+        for (copy, stored) in [
+            ((6, 1_269_999), false),
+            ((8, 1_269_999), false),
+            ((6, 1_270_000), false),
+            ((6, 1_270_001), false),
+            ((8, 1_270_000), true),
+            ((8, 1_270_001), true),
+        ] {
+            let kept = if stored { copy.0 } else { 7 };
+            let (was_stored, sequence, _) = after_copy(ours, copy);
+            assert_eq!((was_stored, sequence), (stored, kept), "{copy:?}");
+        }
+        // A better record that ends before the lease does: the lease goes on.
+        let (stored, sequence, expires) = after_copy((7, 1_010_000), (8, 1_020_000));
+        assert_eq!((stored, sequence, expires), (true, 8, at(90_000)));
+    }
+
+    #[test]
+    fn an_entry_that_has_run_out_takes_no_room() {
+        let full_at = |now| {
+            let mut live = LiveIndexers::<2>::new();
+            for n in [1, 2] {
+                let lease = LEASE + Duration::from_secs(n.into());
+                live.beat(at(0), &peer(n), lease, None, Some(&record(n, 0, 1)))
+                    .unwrap();
+            }
+            let from_dht = live.clone().found_in_dht(at(now), 0, &record(3, 0, 9_000));
+            let by_beat = live.beat(at(now), &peer(3), LEASE, None, Some(&record(3, 0, 1)));
+            assert_eq!(live.stats(at(now)).evicted, u64::from(from_dht));
+            assert!(live.find(at(now), &peer(2)).is_some());
+            (from_dht, by_beat)
+        };
+        assert_eq!(full_at(91_000), (false, Err(Full)));
+        assert_eq!(full_at(91_001), (true, Ok(true)));
+    }
+
+    #[test]
+    fn a_failed_probe_does_not_outweigh_a_beat_that_came_while_it_ran() {
+        for (began, alive) in [(999, true), (1_000, true), (1_001, false)] {
+            let mut live = LiveIndexers::<4>::new();
+            live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
+                .unwrap();
+            live.probe_ended(at(2_999), at(began), &peer(1), false);
+            let verdict = live.find(at(2_999), &peer(1)).unwrap().verdict(at(2_999));
+            assert_eq!(verdict, Some(alive), "probe of {began}");
+        }
+    }
+
+    #[test]
+    fn after_a_beat_and_the_end_of_its_stream_a_probe_from_before_says_nothing() {
+        let mut live = LiveIndexers::<4>::new();
+        live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
+            .unwrap();
+        live.disconnected(&peer(1));
+        live.probe_ended(at(2_000), at(900), &peer(1), false);
+        let verdict =
+            |live: &LiveIndexers<4>| live.find(at(2_000), &peer(1)).unwrap().verdict(at(2_000));
+        assert_eq!(verdict(&live), None);
+        live.probe_ended(at(2_000), at(900), &peer(1), true);
+        assert_eq!(verdict(&live), Some(true));
+    }
+
+    #[test]
+    fn a_verdict_that_was_good_when_the_question_arrived_is_good_for_its_answer() {
+        let mut live = LiveIndexers::<4>::new();
+        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
+            .unwrap();
+        let entry = live.find(at(11_999), &peer(1)).unwrap();
+        assert_eq!(entry.verdict(at(10_000)), Some(true), "asked then");
+        assert_eq!(entry.verdict(at(10_001)), None);
+    }
+
+    #[test]
+    fn loads_are_clamped_to_65535() {
+        let mut live = LiveIndexers::<4>::new();
+        let load = Some(Load {
+            held: 70_000,
+            possible: u32::MAX,
+        });
+        live.beat(at(0), &peer(1), LEASE, load, Some(&record(1, 0, 1)))
+            .unwrap();
+        assert_eq!(live.find(at(0), &peer(1)).unwrap().free(), Some(0));
+        let load = Some(Load {
+            held: 0,
+            possible: u32::MAX,
+        });
+        live.beat(at(0), &peer(1), LEASE, load, None).unwrap();
+        assert_eq!(live.find(at(0), &peer(1)).unwrap().free(), Some(65_535));
     }
 
     #[test]
@@ -375,7 +543,10 @@ mod tests {
             Err(Full)
         );
         assert_eq!(live.stats(at(0)).used, 2);
-        assert_eq!(live.stats(at(0)).refused, 2);
+        assert_eq!(
+            (live.stats(at(0)).refused, live.stats(at(0)).evicted),
+            (2, 2)
+        );
     }
 
     #[test]

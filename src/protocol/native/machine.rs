@@ -33,7 +33,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .into_iter()
             .chain(self.prober.timeout())
             .chain(self.refresh.timeout())
-            .chain(self.asks.iter().map(|ask| ask.deadline))
+            .chain(self.offload.timeout())
+            .chain(self.asks.iter().map(Ask::deadline))
             .chain(self.leases.timeout())
             .min()
             .unwrap_or_default()
@@ -50,8 +51,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             return ack.into();
         }
         if beat.lease.is_zero() {
-            return self.end_of_lease(now, from);
+            return self.end_of_lease(now, from, beat.role);
         }
+        self.take_role(now, from, beat.role);
         match beat.role {
             Role::Indexer => self.indexer_beat(now, from, stream, beat),
             Role::Native => self.native_beat(now, from, stream, beat),
@@ -73,35 +75,25 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         most: usize,
         want: Want,
     ) -> Option<IndexersAnswer> {
-        let candidates = match want {
-            Want::Nothing => Candidates::new(),
-            Want::Lease | Want::OffersFailed => self.candidates(now),
+        let ask = Ask {
+            request,
+            node: *from,
+            want,
+            most,
+            candidates: None,
         };
-        if candidates.iter().all(|peer| self.is_decided(now, peer)) {
-            return Some(self.answer(now, from, most, want));
-        }
-        if self.asks.is_full() {
-            // Nobody is taken in while an indexer may be reachable: who gets no offer asks again.
-            return Some(IndexersAnswer {
-                offers: self.offers(now, most, want),
-                takes_in: false,
-            });
-        }
-        // There is room: asked above.
-        let _ = self
-            .asks
-            .push(Ask::new(now, request, *from, want, most, candidates));
-        None
+        self.take_ask(now, ask)
     }
 
     fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
-        if self.prober.ended(peer) {
-            self.live_indexers.judge(now, peer, alive);
+        if let Some(began) = self.prober.ended(peer) {
+            self.live_indexers.probe_ended(now, began, peer, alive);
         }
     }
 
     fn search_value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
-        self.refresh.value(now, own_ms, peer, record);
+        self.refresh
+            .value(now, own_ms, peer, record, &self.live_indexers);
     }
 
     fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {
@@ -203,6 +195,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         for stats in [
             self.live_indexers.stats(now),
             self.known_peer_ids.stats(),
+            self.known_peer_ids.departed_stats(),
             self.delegation.stats(),
             self.stream_records.stats(),
             self.directory.stats(),

@@ -12,6 +12,7 @@
 //! Invariants: a node is in `responsible_peers` only while it has a record in `stream_records`; an indexer that gave its
 //! lease up is in no table; only ids with a live entry are passed on to other natives, so that a dead id dies out.
 
+mod answers;
 pub mod asks;
 pub mod delegation;
 pub mod gc;
@@ -33,11 +34,10 @@ use super::{
     OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
-    leases::Leases,
-    table::keep_best,
-    time::{MAX_LEASE, Ticker, clamp_lease},
+    leases::{LeaseStep, Leases, MAX_HELD},
+    time::{Ticker, clamp_lease},
 };
-use asks::{Ask, Candidates, MAX_ASKS};
+use asks::{Ask, MAX_ASKS};
 use delegation::Delegation;
 use known_peer_ids::KnownPeerIds;
 use live_indexers::LiveIndexers;
@@ -80,7 +80,10 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     prober: Prober,
     asks: Vec<Ask, MAX_ASKS>,
     leases: Leases,
-    told_up_to: PeerId,
+    /// For each native that we beat to, the last id that it was told of.
+    told_up_to: Vec<(PeerId, PeerId), MAX_HELD>,
+    /// The last indexer that was named in an answer to a peer that only asks.
+    shown_up_to: PeerId,
 }
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
@@ -110,7 +113,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             prober: Prober::new(),
             asks: Vec::new(),
             leases: Leases::new(),
-            told_up_to: PeerId::from_bytes([0; 32]),
+            told_up_to: Vec::new(),
+            shown_up_to: PeerId::from_bytes([0; 32]),
         }
     }
 
@@ -155,8 +159,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.offload
                 .tick(now, &self.delegation, &mut self.live_indexers);
         }
-        while let Some(peer) = self.prober.pop_overdue(now) {
-            self.live_indexers.judge(now, &peer, false);
+        while let Some((peer, began)) = self.prober.pop_overdue(now) {
+            self.live_indexers.probe_ended(now, began, &peer, false);
         }
         self.offload.advance(
             now,
@@ -166,16 +170,49 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         );
     }
 
-    fn end_of_lease(&mut self, now: Instant, from: &PeerId) -> BeatOutcome {
+    /// Frees the places of leases that have run out, when one is needed and GC has not come by yet. Not while the native catches up
+    /// after an oversleep: then all seem to have run out.
+    fn make_room(&mut self, now: Instant, peer: &PeerId) {
+        let is_short = self.stream_records.is_full() || !self.delegation.has_room(now, peer);
+        if is_short && self.overslept(now).is_zero() {
+            gc::expire(
+                now,
+                &mut self.stream_records,
+                &mut self.delegation,
+                &mut self.directory,
+                &mut self.live_indexers,
+            );
+        }
+    }
+
+    fn end_of_lease(&mut self, now: Instant, from: &PeerId, role: Role) -> BeatOutcome {
         self.stream_records.remove(from);
         self.delegation.forget(from);
         self.directory.unlist(from);
-        let copies = self.live_indexers.remove(from);
-        if copies.is_some() || self.known_peer_ids.contains(from) {
-            self.known_peer_ids
-                .forget(now, from, copies.unwrap_or(3 * MAX_LEASE));
-        }
+        self.end_of_indexer(now, from, role == Role::Indexer);
         Ack::accepted(Duration::ZERO).into()
+    }
+
+    /// The peer is no indexer any more: it leaves `live_indexers` and `known_peer_ids`, and hearsay does not bring it back while copies
+    /// of its record may be in the DHT. `surely` it was one, even if it is in no table now.
+    fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, surely: bool) {
+        let copies = self.live_indexers.remove(peer);
+        if surely || copies.is_some() || self.known_peer_ids.contains(peer) {
+            // A record lives for three leases of its subject, which are like ours as far as we know.
+            let copies = copies.unwrap_or(self.config.terms.lease * 3);
+            self.known_peer_ids.forget(now, peer, copies);
+        }
+    }
+
+    /// A peer is one thing at a time: what it was before leaves the tables.
+    fn take_role(&mut self, now: Instant, from: &PeerId, role: Role) {
+        if role != Role::Indexer {
+            self.end_of_indexer(now, from, false);
+        }
+        if role != Role::Node {
+            self.delegation.forget(from);
+            self.directory.unlist(from);
+        }
     }
 
     fn indexer_beat(
@@ -185,11 +222,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
+        self.make_room(now, from);
         if let Some(ack) = self.stream_records.no_room_for(now, from) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         let record = beat.record.map(|(info, _)| info);
+        let was_here = self.is_registered(now, from);
         let Ok(publish) = self.live_indexers.beat(now, from, lease, beat.load, record) else {
             return Ack::full(
                 "live_indexers is full: build with a larger OC_DISCOVERY_MAX_INDEXERS",
@@ -199,10 +238,23 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.stream_records
             .renew(now, *from, Role::Indexer, stream, lease);
         self.known_peer_ids.heard_by_beat(now, from);
+        if !was_here && !self.delegation.is_empty() && self.is_registered(now, from) {
+            self.offload.indexer_registered();
+        }
         BeatOutcome {
             ack: Ack::accepted(lease),
             publish,
         }
+    }
+
+    /// Whether the indexer is live by its own beats, on a stream that is open.
+    fn is_registered(&self, now: Instant, indexer: &PeerId) -> bool {
+        let beats = |entry: &LiveIndexer| entry.source == Source::Heartbeat;
+        self.live_indexers.find(now, indexer).is_some_and(beats)
+            && self
+                .stream_records
+                .find(indexer)
+                .is_some_and(|record| record.connected)
     }
 
     fn native_beat(
@@ -218,6 +270,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
+        self.make_room(now, from);
         if let Some(ack) = self.stream_records.no_room_for(now, from) {
             return ack.into();
         }
@@ -237,8 +290,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        let welcome = self.delegation.contains(from)
-            || self.delegation.has_ticket(now, from)
+        let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
+        if !is_expected && !self.overslept(now).is_zero() {
+            // Every entry seems to have run out: whether an indexer is alive is known a moment later.
+            return Ack::full("this native catches up after a sleep: ask it again").into();
+        }
+        let welcome = is_expected
             || (self.stream_records.find(from).is_none()
                 && self.reachable_live_indexers(now).next().is_none());
         if !welcome {
@@ -246,9 +303,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .stream_records
                 .seen(now, from, stream)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
-            return Ack::released(left, self.offers(now, MAX_LIST, Want::Lease)).into();
+            return Ack::released(left, self.offers(now, now, MAX_LIST)).into();
         }
-        if !self.delegation.has_room(from) {
+        self.make_room(now, from);
+        if !self.delegation.has_room(now, from) {
             self.delegation.count_refusal();
             return Ack::full(
                 "this native has taken in as many nodes as it can: try another native",
@@ -266,80 +324,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.directory.list(info, envelope);
         }
         Ack::accepted(lease).into()
-    }
-
-    /// Offers, best first: for who only asks, all that live; for who wants a lease, the reachable.
-    fn offers(&mut self, now: Instant, most: usize, want: Want) -> Offers {
-        let mut offers = Offers::new();
-        let mut best: Vec<(u32, u64, PeerId), MAX_LIST, u8> = Vec::new();
-        let listed = self.live_indexers.iter(now).filter(|entry| match want {
-            Want::Nothing => true,
-            Want::Lease | Want::OffersFailed => {
-                entry.verdict(now) == Some(true) && entry.has_room()
-            }
-        });
-        for entry in listed {
-            keep_best(
-                &mut best,
-                (entry.free().unwrap_or(1), self.rng.bits(), entry.peer),
-            );
-        }
-        for (_, _, peer) in best.iter().take(most) {
-            let offer = self
-                .live_indexers
-                .find(now, peer)
-                .map(|entry| entry.offer(now));
-            offers.extend(offer.filter(|offer| !offer.addrs.is_empty()));
-        }
-        offers
-    }
-
-    /// Whom to probe for an answer: the reachable first, then those of whom nothing is known, in random order.
-    fn candidates(&mut self, now: Instant) -> Candidates {
-        let mut best: Vec<(bool, u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
-        for entry in self.live_indexers.iter(now) {
-            let verdict = entry.verdict(now);
-            if verdict != Some(false) && entry.has_room() {
-                keep_best(
-                    &mut best,
-                    (verdict == Some(true), self.rng.bits(), entry.peer),
-                );
-            }
-        }
-        best.iter().map(|(_, _, peer)| *peer).collect()
-    }
-
-    fn answer(&mut self, now: Instant, node: &PeerId, most: usize, want: Want) -> IndexersAnswer {
-        let offers = self.offers(now, most, want);
-        let stranded = match want {
-            Want::Nothing => false,
-            Want::Lease => offers.is_empty(),
-            Want::OffersFailed => true,
-        };
-        let takes_in = stranded && self.delegation.has_room(node);
-        if takes_in {
-            self.delegation.give_ticket(now, node);
-        } else if stranded {
-            self.delegation.count_refusal();
-        }
-        IndexersAnswer { offers, takes_in }
-    }
-
-    fn is_decided(&self, now: Instant, peer: &PeerId) -> bool {
-        self.live_indexers
-            .find(now, peer)
-            .is_none_or(|entry| entry.verdict(now).is_some())
-    }
-
-    fn pop_answer(&mut self, now: Instant) -> Option<Action> {
-        let at = self.asks.iter().position(|ask| {
-            ask.deadline <= now || ask.candidates.iter().all(|peer| self.is_decided(now, peer))
-        })?;
-        let ask = self.asks.swap_remove(at);
-        Some(Action::Answer {
-            request: ask.request,
-            answer: self.answer(now, &ask.node, ask.most, ask.want),
-        })
     }
 
     fn pop_release(&mut self, now: Instant) -> Option<Action> {
@@ -365,23 +349,22 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 
     fn pop_probe(&mut self, now: Instant) -> Option<Action> {
-        let undecided = |peer: &PeerId| {
-            self.live_indexers
-                .find(now, peer)
-                .is_some_and(|entry| entry.verdict(now).is_none())
-        };
-        let wanted = self
+        let asked = self
             .asks
             .iter()
-            .flat_map(|ask| ask.candidates.iter().copied())
-            .chain(self.offload.undecided())
-            .filter(undecided);
+            .filter_map(|ask| ask.candidates.as_ref())
+            .flat_map(|(since, candidates)| candidates.iter().map(|peer| (*since, *peer)))
+            .filter(|(since, peer)| !self.live_indexers.is_decided(now, *since, peer))
+            .map(|(_, peer)| peer);
+        let wanted = asked.chain(self.offload.undecided());
         self.prober
             .start(now, wanted)
             .map(|peer| Action::Probe { peer })
     }
 
     fn pop_search(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
+        self.refresh
+            .serve(now, own_ms, &self.known_peer_ids, &mut self.live_indexers);
         if let Some(peer) = self.refresh.overdue(now) {
             self.conclude(now, own_ms, &peer);
             return Some(Action::EndSearch { peer });
@@ -401,6 +384,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             peer,
             &mut self.known_peer_ids,
             &mut self.live_indexers,
+            &mut self.rng,
         );
         if outcome == Outcome::Refreshed {
             // Only a line of the log is lost if the driver does not poll.
@@ -410,27 +394,40 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     fn pop_lease_step(&mut self, now: Instant) -> Option<Action> {
         let step = self.leases.poll(now, &mut self.rng)?;
+        let known = match &step {
+            LeaseStep::Beat(server, _) => self.window(now, &{ *server }),
+            LeaseStep::Other(_) => PeerList::new(),
+        };
         Some(step.into_action(|manner| OutBeat {
             role: Role::Native,
             lease: self.config.terms.lease,
             with_record: false,
             fresh: manner.fresh,
             load: None,
-            known: self.window(now),
+            known,
         }))
     }
 
-    /// The next up to 16 ids to tell another native: all that have a live entry take turns.
-    fn window(&mut self, now: Instant) -> PeerList {
+    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each native separately.
+    fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
+        let at = self.told_up_to.iter().position(|(peer, _)| peer == native);
+        let told = at.and_then(|at| self.told_up_to.get(at));
+        let after = told.map_or(PeerId::from_bytes([0; 32]), |(_, up_to)| *up_to);
         let window: PeerList = self
             .known_peer_ids
-            .iter_after(&self.told_up_to)
+            .iter_after(&after)
             .filter(|peer| self.live_indexers.find(now, peer).is_some())
             .take(MAX_LIST)
             .copied()
             .collect();
         if let Some(last) = window.last() {
-            self.told_up_to = *last;
+            if let Some(at) = at {
+                self.told_up_to.swap_remove(at);
+            } else if self.told_up_to.is_full() {
+                self.told_up_to.remove(0);
+            }
+            // There is room now.
+            let _ = self.told_up_to.push((*native, *last));
         }
         window
     }

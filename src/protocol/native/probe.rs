@@ -11,7 +11,7 @@ pub const MAX_PROBES: usize = 8;
 /// Time for one ping, dialling included (PROTOCOL.md).
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The pings in flight.
+/// The pings in flight, and when each began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prober(Vec<(PeerId, Instant), MAX_PROBES>);
 
@@ -32,26 +32,26 @@ impl Prober {
         }
         let peer = wanted.find(|peer| !self.0.iter().any(|(busy, _)| busy == peer))?;
         // There is room: asked above.
-        let _ = self.0.push((peer, now + PROBE_TIMEOUT));
+        let _ = self.0.push((peer, now));
         Some(peer)
     }
 
-    /// A ping came to its end. Returns whether it was still waited for.
-    pub fn ended(&mut self, peer: &PeerId) -> bool {
-        let before = self.0.len();
-        self.0.retain(|(busy, _)| busy != peer);
-        self.0.len() < before
+    /// A ping came to its end. Returns when it began, if it was still waited for.
+    pub fn ended(&mut self, peer: &PeerId) -> Option<Instant> {
+        let at = self.0.iter().position(|(busy, _)| busy == peer)?;
+        Some(self.0.swap_remove(at).1)
     }
 
-    /// The next ping whose time is over.
-    pub fn pop_overdue(&mut self, now: Instant) -> Option<PeerId> {
-        let at = self.0.iter().position(|(_, deadline)| *deadline <= now)?;
-        Some(self.0.swap_remove(at).0)
+    /// The next ping whose time is over, and when it began.
+    pub fn pop_overdue(&mut self, now: Instant) -> Option<(PeerId, Instant)> {
+        let overdue = |(_, began): &(PeerId, Instant)| *began + PROBE_TIMEOUT <= now;
+        let at = self.0.iter().position(overdue)?;
+        Some(self.0.swap_remove(at))
     }
 
     /// When the next ping's time is over.
     pub fn timeout(&self) -> Option<Instant> {
-        self.0.iter().map(|(_, deadline)| *deadline).min()
+        self.0.iter().map(|(_, began)| *began + PROBE_TIMEOUT).min()
     }
 }
 
@@ -69,8 +69,8 @@ mod tests {
         let now = Instant::from_millis(0);
         let started: std::vec::Vec<_> = std::iter::from_fn(|| prober.start(now, peers())).collect();
         assert_eq!(started, peers().take(8).collect::<std::vec::Vec<_>>());
-        assert!(prober.ended(&started[3]));
-        assert!(!prober.ended(&started[3]), "its end counts once");
+        assert_eq!(prober.ended(&started[3]), Some(now));
+        assert_eq!(prober.ended(&started[3]), None, "its end counts once");
         assert_eq!(prober.start(now, peers().skip(8)), peers().nth(8));
     }
 
@@ -80,7 +80,11 @@ mod tests {
         let peer = prober.start(Instant::from_millis(0), peers()).unwrap();
         assert_eq!(prober.pop_overdue(Instant::from_millis(1_999)), None);
         assert_eq!(prober.timeout(), Some(Instant::from_millis(2_000)));
-        assert_eq!(prober.pop_overdue(Instant::from_millis(2_000)), Some(peer));
+        let began = Instant::from_millis(0);
+        assert_eq!(
+            prober.pop_overdue(Instant::from_millis(2_000)),
+            Some((peer, began))
+        );
         assert_eq!(prober.pop_overdue(Instant::from_millis(9_000)), None);
     }
 }

@@ -2,39 +2,41 @@
 //!
 //! ```text
 //!  tick ─▶ for every known id: does live_indexers[id] outlive the next run?
-//!            │ no
+//!            │ no: those whose entry expires soonest first, then those without an entry
 //!            ▼
 //!          search "/indexer/<id>", 5 s at most, 8 at once ─▶ every value as it streams in: decoded, valid? keep the best
-//!            │                                        (the first valid one gives the others 1 s more)
 //!            │
 //!            ├─ best stored in live_indexers if the entry is still missing or worse ─▶ "native: refreshed indexer from DHT"
 //!            └─ nothing valid: nothing stored, nothing logged; the next searches come less often
 //! ```
 //!
-//! Values arrive verified and decoded; here they are judged by time and rank. A run that is still searching when the next
-//! tick comes goes on; that tick is skipped.
+//! Invariants:
+//! - Values arrive verified and decoded; here they are judged by time and rank. A search takes every value until the query has ended
+//!   or 5 s have passed. An entry that would run out in that time is served when it does, by the best value so far.
+//! - Of the searches in flight, ids without an entry have at most half while ids with an entry could need them, so that dead ids
+//!   never keep an entry from being refreshed; ids with an entry leave the other half to them while some wait.
+//! - A tick that comes while searches of the last one wait looks at all ids anew: no id waits twice, and none is searched for twice at
+//!   a time. Of ids without an entry, those whose last search is the longest ago come first.
 
 use core::time::Duration;
 
 use heapless::Vec;
 
-use crate::protocol::{Instant, PeerId, RecordInfo, time::Ticker};
+use crate::protocol::{Instant, PeerId, RecordInfo, Rng, time::Ticker};
 
 use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 
 /// Searches in flight at most (DESIGN.md).
 pub const MAX_SEARCHES: usize = 8;
+/// Of them, kept for ids that have an entry, and for ids that have none.
+const HALF: usize = MAX_SEARCHES / 2;
 /// Time for one search (the diagram's `ctx 5s`).
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a search goes on after its first valid value: a peer that answers no query holds Kademlia up for the whole 5 s, and
-/// an entry may run out in that time.
-pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// What became of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The best value is in `live_indexers` now.
+    /// A value of this search is in `live_indexers` now.
     Refreshed,
     /// Nothing valid came, or the entry had become better in the meantime.
     Unchanged,
@@ -45,6 +47,12 @@ struct Search {
     peer: PeerId,
     deadline: Instant,
     best: Option<RecordInfo>,
+    /// Whether the peer had an entry when the search began.
+    for_entry: bool,
+    /// When the entry runs out, if that is before the search's time is over and there is a value to serve it with.
+    serve_at: Option<Instant>,
+    /// Whether one of its values was stored already.
+    stored: bool,
 }
 
 /// The refresh loop over at most `K` known ids.
@@ -52,7 +60,10 @@ struct Search {
 pub struct Refresh<const K: usize> {
     /// Its timer.
     pub ticker: Ticker,
+    /// Ids to be searched for, last first: those without an entry, then those with one.
     waiting: Vec<PeerId, K>,
+    /// How many at the end of `waiting` have an entry.
+    with_entry: usize,
     searches: Vec<Search, MAX_SEARCHES>,
 }
 
@@ -62,6 +73,7 @@ impl<const K: usize> Refresh<K> {
         Self {
             ticker: Ticker::new(),
             waiting: Vec::new(),
+            with_entry: 0,
             searches: Vec::new(),
         }
     }
@@ -73,18 +85,24 @@ impl<const K: usize> Refresh<K> {
         known: &mut KnownPeerIds<K>,
         live: &LiveIndexers<I>,
     ) {
-        if !self.waiting.is_empty() || !self.searches.is_empty() {
-            return;
-        }
+        known.drop_silent(now);
         let next_run = now + self.ticker.longest_gap();
+        let is_due = |peer: &&PeerId| {
+            live.expiry(now, peer).is_none_or(|at| at < next_run)
+                && !self.searches.iter().any(|search| search.peer == **peer)
+        };
+        self.waiting.clear();
         // As many ids as `known` holds at most: there is room.
-        self.waiting.extend(
-            known
-                .iter()
-                .filter(|peer| !live.outlives(peer, next_run))
-                .copied(),
-        );
+        self.waiting.extend(known.iter().filter(is_due).copied());
         self.waiting.retain(|peer| known.take_turn(peer));
+        self.waiting.sort_unstable_by_key(|peer| {
+            core::cmp::Reverse(match live.expiry(now, peer) {
+                Some(expires) => (false, expires, *peer),
+                None => (true, known.last_searched(peer), *peer),
+            })
+        });
+        let has_entry = |peer: &&PeerId| live.expiry(now, peer).is_some();
+        self.with_entry = self.waiting.iter().filter(has_entry).count();
     }
 
     /// Begins the next search, if one is due and one is free.
@@ -92,18 +110,41 @@ impl<const K: usize> Refresh<K> {
         if self.searches.is_full() {
             return None;
         }
-        let peer = self.waiting.pop()?;
+        let running = |for_entry| {
+            let same = |search: &&Search| search.for_entry == for_entry;
+            self.searches.iter().filter(same).count()
+        };
+        let without = self.waiting.len() - self.with_entry;
+        let for_entry = self.with_entry > 0 && (running(true) < HALF || without == 0);
+        let peer = if for_entry {
+            self.with_entry -= 1;
+            self.waiting.pop()?
+        } else if without > 0 && running(false) < HALF {
+            self.waiting.remove(without - 1)
+        } else {
+            return None;
+        };
         // There is room: asked above.
         let _ = self.searches.push(Search {
             peer,
             deadline: now + SEARCH_TIMEOUT,
             best: None,
+            for_entry,
+            serve_at: None,
+            stored: false,
         });
         Some(peer)
     }
 
     /// One value of the search for `peer`, at wall-clock time `own_ms`: kept if it is valid and the best so far.
-    pub fn value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
+    pub fn value<const I: usize>(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        peer: &PeerId,
+        record: &RecordInfo,
+        live: &LiveIndexers<I>,
+    ) {
         let Some(search) = self.searches.iter_mut().find(|search| search.peer == *peer) else {
             return;
         };
@@ -111,11 +152,31 @@ impl<const K: usize> Refresh<K> {
             .best
             .as_ref()
             .is_none_or(|best| best.rank() < record.rank());
-        if record.peer == *peer && record.is_valid_copy(own_ms) && better {
-            if search.best.is_none() {
-                search.deadline = search.deadline.min(now + SETTLE_TIME);
+        if record.peer != *peer || !record.is_valid_copy(own_ms) || !better {
+            return;
+        }
+        let expiry = live.expiry(now, peer);
+        search.serve_at = expiry.filter(|at| *at < search.deadline && !search.stored);
+        search.best = Some(record.clone());
+    }
+
+    /// Serves the entries that run out while their search goes on.
+    pub fn serve<const I: usize>(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        known: &KnownPeerIds<K>,
+        live: &mut LiveIndexers<I>,
+    ) {
+        for search in &mut self.searches {
+            if search.serve_at.is_some_and(|at| at <= now)
+                && let Some(best) = &search.best
+            {
+                search.serve_at = None;
+                search.stored |= known.contains(&search.peer)
+                    && best.is_valid_copy(own_ms)
+                    && live.found_in_dht(now, own_ms, best);
             }
-            search.best = Some(record.clone());
         }
     }
 
@@ -127,22 +188,21 @@ impl<const K: usize> Refresh<K> {
         peer: &PeerId,
         known: &mut KnownPeerIds<K>,
         live: &mut LiveIndexers<I>,
+        rng: &mut Rng,
     ) -> Outcome {
         let Some(at) = self.searches.iter().position(|search| search.peer == *peer) else {
             return Outcome::Unchanged;
         };
-        let best = self
-            .searches
-            .swap_remove(at)
-            .best
-            .filter(|best| best.is_valid_copy(own_ms));
-        known.searched(peer, best.is_some());
-        // Who gave its lease up while we searched is known no longer and is not brought back.
-        match best {
-            Some(best) if known.contains(peer) && live.found_in_dht(now, own_ms, &best) => {
-                Outcome::Refreshed
-            }
-            _ => Outcome::Unchanged,
+        let Search { best, stored, .. } = self.searches.swap_remove(at);
+        let best = best.filter(|best| best.is_valid_copy(own_ms));
+        known.searched(now, peer, best.is_some(), rng);
+        // An indexer that gave its lease up while we searched is known no longer and is not brought back.
+        let stored_now =
+            best.is_some_and(|best| known.contains(peer) && live.found_in_dht(now, own_ms, &best));
+        if stored || stored_now {
+            Outcome::Refreshed
+        } else {
+            Outcome::Unchanged
         }
     }
 
@@ -154,9 +214,12 @@ impl<const K: usize> Refresh<K> {
             .map(|search| search.peer)
     }
 
-    /// When the next search's time is over.
+    /// When the next search's time is over, or the next entry is to be served.
     pub fn timeout(&self) -> Option<Instant> {
-        self.searches.iter().map(|search| search.deadline).min()
+        self.searches
+            .iter()
+            .map(|search| search.serve_at.unwrap_or(search.deadline))
+            .min()
     }
 }
 
@@ -204,14 +267,39 @@ mod tests {
             f
         }
 
+        /// Gives the known id an entry that runs out `expires` ms after the start.
+        fn enter(&mut self, n: u8, expires: u64) {
+            let lease = Duration::from_millis(expires);
+            self.live
+                .beat(at(0), &peer(n), lease, None, Some(&record(n, 0)))
+                .unwrap();
+        }
+
+        fn value(&mut self, now: u64, own_ms: u64, n: u8, record: &RecordInfo) {
+            self.refresh
+                .value(at(now), own_ms, &peer(n), record, &self.live);
+            self.serve(now, own_ms);
+        }
+
         fn searches(&mut self, now: u64) -> std::vec::Vec<PeerId> {
             self.refresh.tick(at(now), &mut self.known, &self.live);
             std::iter::from_fn(|| self.refresh.next_search(at(now))).collect()
         }
 
-        fn conclude(&mut self, now: u64, own_ms: u64, n: u8) -> Outcome {
+        fn serve(&mut self, now: u64, own_ms: u64) {
             self.refresh
-                .conclude(at(now), own_ms, &peer(n), &mut self.known, &mut self.live)
+                .serve(at(now), own_ms, &self.known, &mut self.live);
+        }
+
+        fn conclude(&mut self, now: u64, own_ms: u64, n: u8) -> Outcome {
+            self.refresh.conclude(
+                at(now),
+                own_ms,
+                &peer(n),
+                &mut self.known,
+                &mut self.live,
+                &mut Rng::new(1),
+            )
         }
     }
 
@@ -234,14 +322,87 @@ mod tests {
     }
 
     #[test]
-    fn at_most_eight_searches_run_at_once() {
+    fn ids_without_an_entry_have_half_of_the_eight_searches() {
         let mut f = Fixture::knowing(1..=12);
         let first = f.searches(0);
-        assert_eq!(first.len(), 8);
-        f.refresh
-            .conclude(at(1), 0, &first[0], &mut f.known, &mut f.live);
-        assert!(f.refresh.next_search(at(1)).is_some());
-        assert!(f.refresh.next_search(at(1)).is_none());
+        assert_eq!(first, (1..=4).map(peer).collect::<std::vec::Vec<_>>());
+        f.conclude(1, 0, 1);
+        assert_eq!(f.refresh.next_search(at(1)), Some(peer(5)));
+        assert_eq!(f.refresh.next_search(at(1)), None);
+    }
+
+    #[test]
+    fn entries_that_expire_soonest_are_searched_for_first_and_have_all_eight_if_nothing_else_waits()
+    {
+        let mut f = Fixture::knowing(1..=10);
+        (1..=10).for_each(|n| f.enter(n, 30_000 - 1_000 * u64::from(n)));
+        let first = f.searches(0);
+        assert_eq!(
+            first,
+            (3..=10).rev().map(peer).collect::<std::vec::Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn ids_with_and_without_an_entry_have_a_half_each_while_both_wait() {
+        let mut f = Fixture::knowing(1..=16);
+        (1..=8).for_each(|n| f.enter(n, 20_000));
+        let first = f.searches(0);
+        let with_entry = first.iter().filter(|peer| peer.as_bytes()[0] <= 8).count();
+        assert_eq!((first.len(), with_entry), (8, 4));
+        // One of either kind ends: one of the same kind follows.
+        f.conclude(1, 0, 1);
+        assert_eq!(f.refresh.next_search(at(1)), Some(peer(5)));
+        f.conclude(1, 0, 9);
+        assert_eq!(f.refresh.next_search(at(1)), Some(peer(13)));
+        assert_eq!(f.refresh.next_search(at(1)), None);
+    }
+
+    #[test]
+    fn entries_about_to_run_out_are_looked_at_each_run_however_many_dead_ids_wait() {
+        let mut f = Fixture::knowing(1..=16);
+        f.enter(1, 60_000);
+        assert_eq!(f.searches(0).len(), 4, "four dead ids; the entry is fresh");
+        assert_eq!(f.searches(30_000), [peer(1)], "and now it is not");
+    }
+
+    #[test]
+    fn of_dead_ids_the_one_searched_for_the_longest_ago_is_next() {
+        let mut f = Fixture::knowing(1..=6);
+        assert_eq!(f.searches(0), [peer(1), peer(2), peer(3), peer(4)]);
+        for n in 1..=4 {
+            f.conclude(5_000 + u64::from(n), 0, n);
+        }
+        assert_eq!(f.searches(30_000), [peer(5), peer(6), peer(1), peer(2)]);
+    }
+
+    #[test]
+    fn an_entry_that_runs_out_during_the_search_is_served_then_by_the_best_value_so_far() {
+        let mut f = Fixture::knowing(1..=1);
+        f.enter(1, 3_000);
+        f.searches(0);
+        f.value(100, 10, 1, &record(1, 20));
+        f.value(200, 10, 1, &record(1, 10));
+        assert_eq!(f.refresh.timeout(), Some(at(3_000)));
+        f.serve(2_999, 10);
+        assert_eq!(f.live.expiry(at(2_999), &peer(1)), Some(at(3_000)));
+        f.serve(3_000, 10);
+        assert_eq!(f.live.expiry(at(3_000), &peer(1)), Some(at(273_010)));
+        assert_eq!(f.refresh.timeout(), Some(at(5_000)), "the search goes on");
+        f.value(4_000, 30, 1, &record(1, 30));
+        assert_eq!(f.conclude(5_000, 30, 1), Outcome::Refreshed);
+        assert_eq!(f.live.expiry(at(5_000), &peer(1)), Some(at(275_000)));
+    }
+
+    #[test]
+    fn an_entry_that_outlives_its_search_waits_for_the_best_value() {
+        for (expires, timeout) in [(4_999, 4_999), (5_000, 5_000), (5_001, 5_000)] {
+            let mut f = Fixture::knowing(1..=1);
+            f.enter(1, expires);
+            f.searches(0);
+            f.value(100, 10, 1, &record(1, 10));
+            assert_eq!(f.refresh.timeout(), Some(at(timeout)), "{expires}");
+        }
     }
 
     #[test]
@@ -251,7 +412,7 @@ mod tests {
             f.searches(0);
             order
                 .iter()
-                .for_each(|&issued| f.refresh.value(at(0), 30, &peer(1), &record(1, issued)));
+                .for_each(|&issued| f.value(0, 30, 1, &record(1, issued)));
             assert_eq!(f.conclude(0, 30, 1), Outcome::Refreshed);
             assert_eq!(f.live.find(at(0), &peer(1)).unwrap().expires, at(270_000));
         }
@@ -269,7 +430,7 @@ mod tests {
         ] {
             let mut f = Fixture::knowing(1..=1);
             f.searches(0);
-            f.refresh.value(at(0), own_ms, &peer(1), &value);
+            f.value(0, own_ms, 1, &value);
             assert_eq!(f.conclude(0, own_ms, 1), outcome, "{value:?}");
         }
     }
@@ -286,7 +447,7 @@ mod tests {
     fn an_entry_that_became_better_while_searching_is_kept() {
         let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        f.refresh.value(at(0), 200_000, &peer(1), &record(1, 0));
+        f.value(0, 200_000, 1, &record(1, 0));
         f.live
             .beat(at(10), &peer(1), 90 * S, None, Some(&record(1, 1)))
             .unwrap();
@@ -305,33 +466,22 @@ mod tests {
     }
 
     #[test]
-    fn the_first_valid_value_gives_the_others_one_second_more() {
-        let mut f = Fixture::knowing(1..=2);
+    fn values_count_until_the_search_is_over_however_late_they_come() {
+        let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        f.refresh.value(at(500), 30, &peer(1), &record(1, 10));
-        f.refresh.value(at(1_400), 30, &peer(1), &record(1, 20));
-        assert_eq!(f.refresh.overdue(at(1_499)), None);
-        assert_eq!(f.refresh.overdue(at(1_500)), Some(peer(1)));
-        f.refresh.value(at(4_500), 30, &peer(2), &record(2, 10));
-        f.conclude(1_500, 30, 1);
+        f.value(100, 30, 1, &record(1, 10));
         assert_eq!(f.refresh.overdue(at(4_999)), None);
-        assert_eq!(f.refresh.overdue(at(5_000)), Some(peer(2)), "5 s at most");
+        f.value(4_999, 30, 1, &record(1, 20));
+        assert_eq!(f.conclude(5_000, 30, 1), Outcome::Refreshed);
+        assert_eq!(f.live.expiry(at(5_000), &peer(1)), Some(at(274_990)));
     }
 
     #[test]
     fn who_gave_its_lease_up_during_the_search_is_not_brought_back() {
         let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        f.refresh.value(at(0), 0, &peer(1), &record(1, 0));
+        f.value(0, 0, 1, &record(1, 0));
         f.known.forget(at(1), &peer(1), 270 * S);
         assert_eq!(f.conclude(2, 0, 1), Outcome::Unchanged);
-    }
-
-    #[test]
-    fn a_run_that_is_still_searching_skips_the_tick() {
-        let mut f = Fixture::knowing(1..=9);
-        assert_eq!(f.searches(0).len(), 8);
-        assert!(f.searches(30_000).is_empty());
-        assert_eq!(f.refresh.waiting.len(), 1);
     }
 }

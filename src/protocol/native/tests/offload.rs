@@ -2,10 +2,13 @@
 
 use super::*;
 
-/// A node taken in at 1 s on stream 100; an indexer that beat last at `beat`. The first run of the loop is at 30 s.
+/// A node taken in at 1 s on stream 100, because it could not use the indexer that had registered before; that one beat last at
+/// `beat`. The first run of the loop is at 30 s.
 fn taken_in(beat: u64) -> Rig {
     let mut rig = Rig::new();
+    rig.indexer(1);
     rig.now = 1_000;
+    assert!(rig.ask(100, Want::OffersFailed).unwrap().takes_in);
     assert_eq!(rig.node(100).code, AckCode::Accepted);
     rig.run(beat);
     rig.indexer(1);
@@ -46,6 +49,32 @@ fn at_its_tick_and_not_before_the_node_is_released_with_the_indexer_that_has_a_p
             .any(|(_, action)| matches!(action, Action::Close { .. })),
         "and so does the stream"
     );
+}
+
+#[test]
+fn an_indexer_that_registers_has_the_nodes_at_once_and_others_wait_a_second() {
+    let mut rig = Rig::new();
+    rig.node(100);
+    rig.run(5_000);
+    rig.indexer(1);
+    assert_eq!(releases(&rig.run(5_000)).len(), 1);
+    // It came to nothing, and another indexer registers.
+    assert!(rig.ask(100, Want::OffersFailed).unwrap().takes_in);
+    rig.node(100);
+    rig.indexer(2);
+    assert!(releases(&rig.run(5_999)).is_empty());
+    assert_eq!(releases(&rig.run(6_000)).len(), 1);
+}
+
+#[test]
+fn a_beat_of_an_indexer_that_is_here_already_begins_no_run() {
+    let mut rig = taken_in(5_000);
+    rig.beat(Role::Indexer, 1, 1, Some(&record(1, 2)));
+    assert!(releases(&rig.run(9_000)).is_empty());
+    // A new stream is a registration.
+    rig.native.stream_closed(at(9_000), &peer(1), StreamId(1));
+    rig.beat(Role::Indexer, 1, 7, None);
+    assert_eq!(releases(&rig.run(9_000)).len(), 1);
 }
 
 #[test]

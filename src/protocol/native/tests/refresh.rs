@@ -100,18 +100,18 @@ fn a_fresh_entry_is_not_searched_for_and_one_that_would_not_outlive_the_next_run
 }
 
 #[test]
-fn at_most_eight_searches_run_at_once_and_the_others_follow() {
+fn at_most_four_searches_of_ids_without_an_entry_run_at_once_and_the_others_follow() {
     let mut rig = Rig::new();
-    for n in 1..=12 {
+    for n in 1..=7 {
         rig.native.remember(at(0), &peer(n));
     }
     let first = searches(&rig.run(20_000));
-    assert_eq!(first.len(), 8);
+    assert_eq!(first.len(), 4);
     rig.native.search_ended(at(20_000), 20_000, &first[0].1);
     assert_eq!(searches(&rig.run(24_999)).len(), 1);
     assert_eq!(
         searches(&rig.run(25_000)).len(),
-        3,
+        2,
         "when the time of the first is over"
     );
 }

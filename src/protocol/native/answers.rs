@@ -1,0 +1,133 @@
+//! Which indexers a native hands out, and what it answers to a node that asks.
+//!
+//! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that was good when the question arrived is
+//! good for its answer; no node is told that it is taken in while an indexer is known to be reachable, unless it said that every offer
+//! failed; of the peers that only ask, every live indexer is named to somebody in the end.
+
+use super::*;
+use crate::protocol::table::keep_best;
+use asks::Candidates;
+
+impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
+    /// A request for indexers; `None`: the answer comes later.
+    pub(super) fn take_ask(&mut self, now: Instant, mut ask: Ask) -> Option<IndexersAnswer> {
+        let catches_up = !self.overslept(now).is_zero();
+        if !catches_up {
+            let candidates = self.candidates(now, ask.want);
+            if candidates
+                .iter()
+                .all(|peer| self.live_indexers.is_decided(now, now, peer))
+            {
+                return Some(self.answer(now, now, &ask));
+            }
+            ask.candidates = Some((now, candidates));
+        }
+        if self.asks.is_full() {
+            // No node is taken in while an indexer may be reachable: without an offer it asks again.
+            return Some(IndexersAnswer {
+                offers: self.offers(now, now, ask.most),
+                takes_in: false,
+            });
+        }
+        // There is room: asked above.
+        let _ = self.asks.push(ask);
+        None
+    }
+
+    /// The next request whose candidates are decided, answered. Requests that waited for the end of an oversleep get candidates first.
+    pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
+        while let Some(at) = self.asks.iter().position(|ask| ask.candidates.is_none()) {
+            let want = self.asks.get(at)?.want;
+            let candidates = self.candidates(now, want);
+            self.asks.get_mut(at)?.candidates = Some((now, candidates));
+        }
+        let at = self.asks.iter().position(|ask| {
+            ask.deadline() <= now
+                || ask.candidates.iter().all(|(since, candidates)| {
+                    candidates
+                        .iter()
+                        .all(|peer| self.live_indexers.is_decided(now, *since, peer))
+                })
+        })?;
+        let ask = self.asks.swap_remove(at);
+        let since = ask.candidates.as_ref().map_or(now, |(since, _)| *since);
+        Some(Action::Answer {
+            request: ask.request,
+            answer: self.answer(now, since, &ask),
+        })
+    }
+
+    fn answer(&mut self, now: Instant, since: Instant, ask: &Ask) -> IndexersAnswer {
+        if ask.want == Want::Nothing {
+            return IndexersAnswer {
+                offers: self.next_shown(now, ask.most),
+                takes_in: false,
+            };
+        }
+        let offers = self.offers(now, since, ask.most);
+        let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;
+        if is_stranded {
+            self.make_room(now, &ask.node);
+        }
+        let takes_in = is_stranded && self.delegation.has_room(now, &ask.node);
+        if takes_in {
+            self.delegation.give_ticket(now, &ask.node);
+        } else if is_stranded {
+            self.delegation.count_refusal();
+        }
+        IndexersAnswer { offers, takes_in }
+    }
+
+    /// For a node that wants a lease: the reachable that have room, best first.
+    pub(super) fn offers(&mut self, now: Instant, since: Instant, most: usize) -> Offers {
+        let mut best: Vec<(i64, u64, PeerId), MAX_LIST, u8> = Vec::new();
+        for entry in self.live_indexers.iter(now) {
+            if entry.verdict(since) == Some(true) && entry.has_room() {
+                keep_best(&mut best, (entry.weight(), self.rng.bits(), entry.peer));
+            }
+        }
+        let mut offers = Offers::new();
+        for (_, _, peer) in best.iter().take(most) {
+            let offer = self
+                .live_indexers
+                .find(now, peer)
+                .map(|entry| entry.offer(now));
+            offers.extend(offer.filter(|offer| !offer.addrs.is_empty()));
+        }
+        offers
+    }
+
+    /// For a peer that only asks: the live indexers in the order of their ids, going on where the last answer ended.
+    fn next_shown(&mut self, now: Instant, most: usize) -> Offers {
+        let mut offers = Offers::new();
+        offers.extend(
+            self.live_indexers
+                .iter_after(now, &self.shown_up_to)
+                .map(|entry| entry.offer(now))
+                .filter(|offer| !offer.addrs.is_empty())
+                .take(most.min(MAX_LIST)),
+        );
+        if let Some(last) = offers.last() {
+            self.shown_up_to = last.peer;
+        }
+        offers
+    }
+
+    /// Which indexers to probe for an answer: the reachable first, then those of which nothing is known, in random order.
+    fn candidates(&mut self, now: Instant, want: Want) -> Candidates {
+        let mut best: Vec<(bool, u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
+        if want == Want::Nothing {
+            return Candidates::new();
+        }
+        for entry in self.live_indexers.iter(now) {
+            let verdict = entry.verdict(now);
+            if verdict != Some(false) && entry.has_room() {
+                keep_best(
+                    &mut best,
+                    (verdict == Some(true), self.rng.bits(), entry.peer),
+                );
+            }
+        }
+        best.iter().map(|(_, _, peer)| *peer).collect()
+    }
+}
