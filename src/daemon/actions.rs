@@ -105,7 +105,9 @@ impl Driver {
         let sequence = self.state.next_sequence(own_ms, now.as_millis());
         match self.record.sign(sequence, own_ms, addrs) {
             Ok(urgent) => {
-                self.state.note_time(own_ms);
+                if let Some(settled) = self.cx.settled_ms() {
+                    self.state.note_time(settled);
+                }
                 self.cx.machine.record_signed(now, urgent);
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),

@@ -28,7 +28,12 @@ impl Context {
 
     /// The time to sign and judge records with, ms since the Unix epoch.
     pub(super) fn own_ms(&self) -> u64 {
-        self.wall.own_ms(clock::wall())
+        self.wall.own_ms(self.now(), clock::wall())
+    }
+
+    /// The same, as far as it may be persisted; see [`WallClock::settled_ms`].
+    pub(super) fn settled_ms(&self) -> Option<u64> {
+        self.wall.settled_ms(self.now(), clock::wall())
     }
 }
 

@@ -91,12 +91,14 @@ impl Driver {
         let now = Instant::from_millis(clock::boottime());
         let machine = machines::start(config, state.state(), now, own, seed)
             .ok_or_else(|| Error::new("this process runs a daemon already"))?;
+        let mut wall = WallClock::new(clock::BUILD_MS);
+        wall.remember(state.state().highest_time_ms);
         Ok(Self {
             cx: Context {
                 net,
                 machine,
                 own,
-                wall: WallClock::new(clock::BUILD_MS.max(state.state().highest_time_ms)),
+                wall,
             },
             record: OwnRecord::new(key, config),
             state,
@@ -335,13 +337,9 @@ impl Driver {
     ) {
         if let Some(theirs) = clock {
             let is_native = self.cx.net.is_native(&server);
-            self.cx.wall.heard(
-                server,
-                is_native,
-                theirs.ms,
-                theirs.synchronised,
-                clock::wall(),
-            );
+            self.cx
+                .wall
+                .heard(now, server, is_native, theirs.ms, theirs.synchronised);
         }
         if asked {
             self.cx.machine.acked(now, &server, ack);
@@ -457,8 +455,8 @@ impl Driver {
         if !indexers.is_empty() {
             self.state.set_indexers(indexers);
         }
-        if self.cx.wall.is_trusted(clock::wall()) {
-            self.state.note_time(self.cx.own_ms());
+        if let Some(settled) = self.cx.settled_ms() {
+            self.state.note_time(settled);
         }
     }
 

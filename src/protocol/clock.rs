@@ -1,108 +1,151 @@
 //! What time it is on the wall, when clocks disagree: for signing and judging records only.
 //!
-//! Own time = max(system clock, build date, highest time persisted). Who is more than 30 s away from the median of its configured
-//! natives' clocks signs with the median (PROTOCOL.md). A device without a clock takes the time from whoever grants it a lease.
+//! Own time = max(system clock, build date, highest time persisted). A device that is more than 30 s away from the median of its
+//! configured natives' clocks signs with the median (PROTOCOL.md).
+//!
+//! Invariants: a clock that was heard is kept as its distance from the monotonic clock, so that a step of the system clock moves
+//! nothing; only configured natives can move own time of a device whose system clock may be right; a device whose system clock is
+//! before the build date or the highest time persisted, and that has heard no native, borrows the time of other servers, and what
+//! is borrowed is never persisted; a clock before the build date, or a century after it, is heard by no device.
 
 use heapless::Vec;
 
-use super::PeerId;
+use super::{Instant, PeerId};
 
-/// Servers whose clocks are remembered at most.
-const MAX_SAMPLES: usize = 16;
+/// Natives, and other servers, whose clocks are remembered at most.
+const MAX_SAMPLES: usize = 8;
 /// How far away from the median counts as wrong.
 const TOLERANCE_MS: u64 = 30_000;
+/// How far after the build date a clock may be: a hundred years.
+const LONGEST_AGE_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sample {
     peer: PeerId,
-    ahead_ms: i64,
-    native: bool,
+    /// Its wall clock when the monotonic clock showed zero.
+    at_zero_ms: i64,
     synchronised: bool,
 }
+
+type Samples = Vec<Sample, MAX_SAMPLES>;
 
 /// Judges the system clock by the clocks of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WallClock {
-    floor_ms: u64,
-    samples: Vec<Sample, MAX_SAMPLES>,
+    built_ms: u64,
+    highest_ms: u64,
+    natives: Samples,
+    others: Samples,
 }
 
 impl WallClock {
-    /// A clock that is never before `floor_ms`: the build date or the highest time persisted, ms since the Unix epoch.
-    pub const fn new(floor_ms: u64) -> Self {
+    /// A clock that is never before `built_ms`, the build date, in ms since the Unix epoch.
+    pub const fn new(built_ms: u64) -> Self {
         Self {
-            floor_ms,
-            samples: Vec::new(),
+            built_ms,
+            highest_ms: 0,
+            natives: Vec::new(),
+            others: Vec::new(),
         }
     }
 
-    /// A server's ack told its wall clock when the system clock showed `system_ms`.
+    /// The highest time that was persisted, ms since the Unix epoch: the system clock is wrong if it is before that.
+    pub fn remember(&mut self, highest_ms: u64) {
+        self.highest_ms = highest_ms;
+    }
+
+    /// A server's ack told its wall clock at `now`. `native`: it is a native that is configured here.
     pub fn heard(
         &mut self,
+        now: Instant,
         peer: PeerId,
         native: bool,
         theirs_ms: u64,
         synchronised: bool,
-        system_ms: u64,
     ) {
-        self.samples.retain(|sample| sample.peer != peer);
-        if self.samples.is_full() {
-            self.samples.remove(0);
+        let latest = self.built_ms.saturating_add(LONGEST_AGE_MS);
+        if !(self.built_ms..=latest).contains(&theirs_ms) {
+            return;
+        }
+        let Some(at_zero_ms) = i128::from(theirs_ms)
+            .checked_sub(i128::from(now.as_millis()))
+            .and_then(|at_zero| i64::try_from(at_zero).ok())
+        else {
+            return;
+        };
+        let samples = if native {
+            &mut self.natives
+        } else {
+            &mut self.others
+        };
+        samples.retain(|sample| sample.peer != peer);
+        if samples.is_full() {
+            samples.remove(0);
         }
         // There is room now.
-        let _ = self.samples.push(Sample {
+        let _ = samples.push(Sample {
             peer,
-            ahead_ms: i64::try_from(i128::from(theirs_ms) - i128::from(system_ms))
-                .unwrap_or(i64::MAX),
-            native,
+            at_zero_ms,
             synchronised,
         });
     }
 
-    /// Whether the time is known: by the system clock, if it is past the floor, or by others.
+    /// Whether there is a time to sign with: the system clock may be right, or another's clock is known.
     pub fn is_trusted(&self, system_ms: u64) -> bool {
-        system_ms >= self.floor_ms || !self.samples.is_empty()
+        self.may_be_right(system_ms) || !self.natives.is_empty() || !self.others.is_empty()
     }
 
     /// The time to sign and judge with, ms since the Unix epoch.
-    pub fn own_ms(&self, system_ms: u64) -> u64 {
-        let own = system_ms.max(self.floor_ms);
-        match self.median_ahead(system_ms >= self.floor_ms) {
-            Some(ahead) => {
-                let median = system_ms.saturating_add_signed(ahead);
-                if median.abs_diff(own) > TOLERANCE_MS {
-                    median
-                } else {
-                    own
-                }
-            }
-            None => own,
+    pub fn own_ms(&self, now: Instant, system_ms: u64) -> u64 {
+        self.settled_ms(now, system_ms)
+            .or_else(|| median(&self.others, now, |_| true))
+            .unwrap_or_else(|| self.floor_ms())
+    }
+
+    /// The time as far as it may be persisted: as [`WallClock::own_ms`], `None` while that is borrowed or not known.
+    pub fn settled_ms(&self, now: Instant, system_ms: u64) -> Option<u64> {
+        let own = Some(system_ms).filter(|&system| self.may_be_right(system));
+        // Against a system clock that may be right, only synchronised clocks count.
+        let median = median(&self.natives, now, |sample| {
+            sample.synchronised || own.is_none()
+        });
+        match (own, median) {
+            (Some(own), Some(median)) if median.abs_diff(own) <= TOLERANCE_MS => Some(own),
+            (own, median) => median.or(own),
         }
     }
 
-    /// The median over the most trustworthy samples: natives before others; against a system clock that may be right, only
-    /// those that are synchronised.
-    fn median_ahead(&self, system_may_be_right: bool) -> Option<i64> {
-        let any_native = self.samples.iter().any(|sample| sample.native);
-        let mut ahead: Vec<i64, MAX_SAMPLES> = self
-            .samples
-            .iter()
-            .filter(|sample| {
-                sample.native == any_native && (sample.synchronised || !system_may_be_right)
-            })
-            .map(|sample| sample.ahead_ms)
-            .collect();
-        ahead.sort_unstable();
-        ahead.get(ahead.len().checked_sub(1)? / 2).copied()
+    fn floor_ms(&self) -> u64 {
+        self.built_ms.max(self.highest_ms)
     }
+
+    fn may_be_right(&self, system_ms: u64) -> bool {
+        system_ms >= self.floor_ms()
+    }
+}
+
+/// The median of the clocks that count, at `now`.
+fn median(samples: &Samples, now: Instant, counts: impl Fn(&Sample) -> bool) -> Option<u64> {
+    let mut counted: Vec<i64, MAX_SAMPLES> = samples
+        .iter()
+        .filter(|sample| counts(sample))
+        .map(|sample| sample.at_zero_ms)
+        .collect();
+    counted.sort_unstable();
+    let middle = *counted.get(counted.len().checked_sub(1)? / 2)?;
+    Some(now.as_millis().saturating_add_signed(middle))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BUILT: u64 = 1_000_000_000;
-    const NOW: u64 = 2_000_000_000;
+    const BUILT: u64 = 1_700_000_000_000;
+    const NOW: u64 = 1_790_000_000_000;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
 
     fn peer(n: u8) -> PeerId {
         PeerId::from_bytes([n; 32])
@@ -110,12 +153,16 @@ mod tests {
 
     #[test]
     fn own_time_is_never_before_the_floor() {
-        let clock = WallClock::new(BUILT);
-        assert_eq!(clock.own_ms(0), BUILT);
-        assert_eq!(clock.own_ms(BUILT - 1), BUILT);
-        assert_eq!(clock.own_ms(BUILT + 1), BUILT + 1);
+        let mut clock = WallClock::new(BUILT);
+        assert_eq!(clock.own_ms(at(0), 0), BUILT);
+        assert_eq!(clock.own_ms(at(0), BUILT - 1), BUILT);
+        assert_eq!(clock.own_ms(at(0), BUILT + 1), BUILT + 1);
         assert!(!clock.is_trusted(BUILT - 1));
         assert!(clock.is_trusted(BUILT));
+        clock.remember(NOW);
+        assert_eq!(clock.own_ms(at(0), BUILT + 1), NOW);
+        assert!(!clock.is_trusted(NOW - 1));
+        assert!(clock.is_trusted(NOW));
     }
 
     #[test]
@@ -127,40 +174,104 @@ mod tests {
             (-30_001, NOW - 30_001),
         ] {
             let mut clock = WallClock::new(BUILT);
-            clock.heard(peer(1), true, NOW.saturating_add_signed(ahead), true, NOW);
-            assert_eq!(clock.own_ms(NOW), signs_with, "{ahead}");
+            clock.heard(at(7), peer(1), true, NOW.saturating_add_signed(ahead), true);
+            assert_eq!(clock.own_ms(at(7), NOW), signs_with, "{ahead}");
         }
     }
 
     #[test]
-    fn one_wrong_native_of_three_moves_nobody() {
+    fn one_wrong_native_of_three_moves_no_device() {
         let mut clock = WallClock::new(BUILT);
         for (n, theirs) in [(1, NOW), (2, NOW + 9_000_000), (3, NOW + 5)] {
-            clock.heard(peer(n), true, theirs, true, NOW);
+            clock.heard(at(7), peer(n), true, theirs, true);
         }
-        assert_eq!(clock.own_ms(NOW), NOW);
+        assert_eq!(clock.own_ms(at(7), NOW), NOW);
+        assert_eq!(clock.settled_ms(at(7), NOW), Some(NOW));
     }
 
     #[test]
-    fn a_device_without_a_clock_takes_the_time_from_whoever_grants_it_a_lease() {
+    fn a_step_of_the_system_clock_does_not_move_the_clocks_that_were_heard() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(peer(1), false, NOW, false, 77);
+        clock.heard(at(5_000), peer(1), true, NOW, true);
+        assert_eq!(clock.own_ms(at(6_000), 6_000), NOW + 1_000, "1970");
+        assert_eq!(
+            clock.own_ms(at(7_000), NOW + 2_000),
+            NOW + 2_000,
+            "NTP came"
+        );
+        assert_eq!(
+            clock.own_ms(at(8_000), NOW + 3_600_000),
+            NOW + 3_000,
+            "a step of an hour is not followed"
+        );
+        assert_eq!(
+            clock.settled_ms(at(8_000), NOW + 3_600_000),
+            Some(NOW + 3_000)
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_no_configured_native_does_not_move_a_clock_that_may_be_right() {
+        let mut clock = WallClock::new(BUILT);
+        for n in 1..=3 {
+            clock.heard(at(0), peer(n), false, NOW + 3_600_000, true);
+        }
+        assert_eq!(clock.own_ms(at(0), NOW), NOW);
+        assert_eq!(clock.own_ms(at(0), BUILT), BUILT);
+        assert_eq!(clock.settled_ms(at(0), NOW), Some(NOW));
+    }
+
+    #[test]
+    fn a_device_without_a_clock_borrows_the_time_until_a_native_tells_it_and_persists_none_of_it() {
+        let mut clock = WallClock::new(BUILT);
+        assert_eq!(clock.settled_ms(at(70), 77), None);
+        clock.heard(at(70), peer(1), false, NOW + 9_000_000, false);
         assert!(clock.is_trusted(77));
-        assert_eq!(clock.own_ms(77 + 500), NOW + 500);
+        assert_eq!(clock.own_ms(at(570), 577), NOW + 9_000_500);
+        assert_eq!(clock.settled_ms(at(570), 577), None, "borrowed");
+        clock.heard(at(600), peer(2), true, NOW, false);
+        assert_eq!(clock.own_ms(at(700), 707), NOW + 100);
+        assert_eq!(clock.settled_ms(at(700), 707), Some(NOW + 100));
     }
 
     #[test]
     fn a_clock_that_may_be_right_yields_only_to_synchronised_ones() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(peer(1), true, NOW + 3_600_000, false, NOW);
-        assert_eq!(clock.own_ms(NOW), NOW);
+        clock.heard(at(0), peer(1), true, NOW + 3_600_000, false);
+        assert_eq!(clock.own_ms(at(0), NOW), NOW);
     }
 
     #[test]
-    fn absurd_clocks_do_not_wrap() {
+    fn a_clock_before_the_build_date_or_a_century_after_it_is_not_heard() {
+        let latest = BUILT + LONGEST_AGE_MS;
+        for (theirs, heard) in [
+            (BUILT - 1, false),
+            (BUILT, true),
+            (latest, true),
+            (latest + 1, false),
+            (u64::MAX, false),
+        ] {
+            let mut clock = WallClock::new(BUILT);
+            clock.heard(at(0), peer(1), true, theirs, true);
+            assert_eq!(clock.is_trusted(0), heard, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn other_servers_do_not_crowd_out_the_natives() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(peer(1), true, u64::MAX, true, 0);
-        clock.own_ms(u64::MAX);
-        clock.own_ms(0);
+        clock.heard(at(0), peer(1), true, NOW, true);
+        for n in 2..100 {
+            clock.heard(at(0), peer(n), false, NOW + 3_600_000, true);
+        }
+        assert_eq!(clock.own_ms(at(0), 0), NOW);
+    }
+
+    #[test]
+    fn absurd_times_do_not_wrap() {
+        let mut clock = WallClock::new(u64::MAX);
+        clock.heard(at(u64::MAX), peer(1), true, u64::MAX, true);
+        clock.own_ms(at(u64::MAX), u64::MAX);
+        clock.own_ms(at(0), 0);
     }
 }

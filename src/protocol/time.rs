@@ -180,18 +180,25 @@ impl Default for Ticker {
     }
 }
 
-/// Limits how many newcomers are let in: `rate` a second, `burst` at once.
+/// Limits how often something may happen: `RATE` times a second for long, `BURST` times at once after a quiet time.
+///
+/// Counts in thousandths of a token, so that no remainder of a millisecond is lost: over any time the bucket gives
+/// exactly what its rate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenBucket {
-    spent: u32,
+pub struct Bucket<const RATE: u32, const BURST: u32> {
+    /// Thousandths of tokens that are taken and not refilled yet.
+    spent: u64,
     counted_to: Instant,
 }
 
-impl TokenBucket {
-    /// New joins a second that are let in for long. A gateway's CPU pays 1 to 5 ms for each.
-    pub const RATE: u32 = 200;
-    /// New joins that are let in at once after a quiet time.
-    pub const BURST: u32 = 400;
+/// Limits how many newcomers a server lets in. A gateway's CPU pays 1 to 5 ms for each.
+pub type TokenBucket = Bucket<200, 400>;
+
+impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
+    /// Tokens a second.
+    pub const RATE: u32 = RATE;
+    /// Tokens at once after a quiet time.
+    pub const BURST: u32 = BURST;
 
     /// A full bucket.
     pub const fn new() -> Self {
@@ -203,23 +210,36 @@ impl TokenBucket {
 
     /// Takes a token if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
-        let millis = u64::try_from((now - self.counted_to).as_millis()).unwrap_or(u64::MAX);
-        let refilled = millis.saturating_mul(u64::from(Self::RATE)) / 1000;
-        if refilled > 0 {
-            self.spent = self
-                .spent
-                .saturating_sub(u32::try_from(refilled).unwrap_or(u32::MAX));
-            self.counted_to = now;
+        self.refill(now);
+        let there_is_one = self.spent + TOKEN <= u64::from(BURST) * TOKEN;
+        if there_is_one {
+            self.spent += TOKEN;
         }
-        if self.spent == Self::BURST {
-            return false;
-        }
-        self.spent += 1;
-        true
+        there_is_one
+    }
+
+    /// When the next token can be taken: `now` if there is one.
+    pub fn next(&self, now: Instant) -> Instant {
+        let mut bucket = self.clone();
+        bucket.refill(now);
+        let short = (bucket.spent + TOKEN).saturating_sub(u64::from(BURST) * TOKEN);
+        now + Duration::from_millis(short.div_ceil(u64::from(RATE)))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let millis = now.0.saturating_sub(self.counted_to.0);
+        // A rate a second in tokens is the same rate a millisecond in their thousandths.
+        self.spent = self
+            .spent
+            .saturating_sub(millis.saturating_mul(u64::from(RATE)));
+        self.counted_to = self.counted_to.max(now);
     }
 }
 
-impl Default for TokenBucket {
+/// Thousandths of a token.
+const TOKEN: u64 = 1000;
+
+impl<const RATE: u32, const BURST: u32> Default for Bucket<RATE, BURST> {
     fn default() -> Self {
         Self::new()
     }
@@ -302,6 +322,33 @@ mod tests {
         assert!(!bucket.take(now + Duration::from_millis(4)));
         assert!(bucket.take(now + Duration::from_millis(5)));
         assert!(!bucket.take(now + Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn a_bucket_loses_no_remainder_however_often_it_is_asked() {
+        for step in [1, 3, 7, 8, 9, 11] {
+            let mut bucket = TokenBucket::new();
+            let start = 1_000_000;
+            while bucket.take(at(start)) {}
+            let asked = (1..=10_000).filter(|now| now % step == 0);
+            let let_in = asked.filter(|now| bucket.take(at(start + now))).count();
+            let last = 10_000 / step * step;
+            let most = (10_000 / step).min(last * 200 / 1000);
+            assert_eq!(let_in as u64, most, "asked every {step} ms for 10 s");
+        }
+    }
+
+    #[test]
+    fn a_bucket_says_when_its_next_token_comes() {
+        let mut bucket = Bucket::<2, 3>::new();
+        let now = at(1_000_000);
+        for _ in 0..3 {
+            assert_eq!(bucket.next(now), now);
+            assert!(bucket.take(now));
+        }
+        assert_eq!(bucket.next(now), now + Duration::from_millis(500));
+        assert!(!bucket.take(now + Duration::from_millis(499)));
+        assert!(bucket.take(now + Duration::from_millis(500)));
     }
 
     #[test]

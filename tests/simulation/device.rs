@@ -126,7 +126,7 @@ impl Device {
 
     /// The time to sign and judge with.
     pub fn own_ms(&self, now: u64) -> u64 {
-        self.clock.own_ms(self.system_ms(now))
+        self.clock.own_ms(self.instant(now), self.system_ms(now))
     }
 
     /// A new number.

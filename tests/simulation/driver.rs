@@ -191,10 +191,10 @@ impl World {
         if device.out.get(&server) != Some(&stream) {
             return Ok(());
         }
-        let (now, system_ms) = (device.instant(self.now), device.system_ms(self.now));
+        let now = device.instant(self.now);
         device
             .clock
-            .heard(server, is_native, wall_ms, synchronised, system_ms);
+            .heard(now, server, is_native, wall_ms, synchronised);
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack),
             (false, AckCode::Released) => device.machine.told(now, &server, &ack),
