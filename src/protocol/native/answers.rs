@@ -71,7 +71,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         let takes_in = is_stranded && self.delegation.has_room(now, &ask.node);
         if takes_in {
-            self.delegation.give_ticket(now, &ask.node);
+            let stranded = ask.want == Want::OffersFailed;
+            self.delegation.give_ticket(now, &ask.node, stranded);
         } else if is_stranded {
             self.delegation.count_refusal();
         }

@@ -4,7 +4,8 @@
 //! an indexer became reachable in the meantime, or is reachable for us but not for the node.
 //!
 //! Invariant: a ticket is a place. Nodes taken in and tickets that are still good are `R` together at most, so that no node is told
-//! that it will be taken in and then finds the table full.
+//! that it will be taken in and then finds the table full. The exception is a node that lately let a ticket go: it holds a lease
+//! elsewhere, as far as can be seen from here, and its next ticket keeps no place from a node that holds none.
 
 use core::time::Duration;
 
@@ -19,6 +20,27 @@ use crate::protocol::{
 const TICKET_TTL: Duration = Duration::from_secs(10);
 /// Tickets at most; past it no more nodes are told that they will be taken in.
 const MAX_TICKETS: usize = 256;
+/// How long a ticket that was let go is remembered, if there is room: two rounds of a node that looks for a second lease.
+const UNCLAIMED_TTL: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ticket {
+    holder: PeerId,
+    /// Until when it is good.
+    until: Instant,
+    /// Until when a place is kept for it.
+    kept_until: Instant,
+}
+
+impl Ticket {
+    fn is_good(&self, now: Instant) -> bool {
+        now <= self.until
+    }
+
+    fn is_kept(&self, now: Instant) -> bool {
+        now <= self.kept_until
+    }
+}
 
 /// One node that was taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +64,7 @@ pub type Release = (PeerId, PeerId);
 #[derive(Clone, Debug, Default)]
 pub struct Delegation<const R: usize> {
     responsible: Table<Responsible, R>,
-    tickets: Deque<(PeerId, Instant), MAX_TICKETS>,
+    tickets: Deque<Ticket, MAX_TICKETS>,
     releases: Vec<Release, R>,
 }
 
@@ -66,13 +88,15 @@ impl<const R: usize> Delegation<R> {
         self.responsible.is_empty()
     }
 
-    /// Whether the node can be taken in, or be told so: it is in, holds a ticket, or there is a place that no ticket is for.
+    /// Whether the node can be taken in, or be told so: it is in, a place is kept for it, or there is one that is kept for no other.
     pub fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
-        let promised = self.tickets.iter().filter(|(_, until)| now <= *until);
-        let promised = promised.count();
+        let good = self.tickets.iter().filter(|ticket| ticket.is_good(now));
+        let (all, kept) = good.fold((0, 0), |(all, kept), ticket| {
+            (all + 1, kept + usize::from(ticket.is_kept(now)))
+        });
         self.contains(peer)
-            || self.has_ticket(now, peer)
-            || (self.responsible.len() + promised < R && promised < MAX_TICKETS)
+            || self.ticket(peer).is_some_and(|ticket| ticket.is_kept(now))
+            || (self.responsible.len() + kept < R && all < MAX_TICKETS)
     }
 
     /// Counts a node that found no room.
@@ -82,7 +106,7 @@ impl<const R: usize> Delegation<R> {
 
     /// Takes the node in; its ticket is used up.
     pub fn take_in(&mut self, now: Instant, peer: &PeerId) {
-        self.tickets.retain(|(holder, _)| holder != peer);
+        self.tickets.retain(|ticket| ticket.holder != *peer);
         self.releases.retain(|(released, _)| released != peer);
         if !self.contains(peer) {
             // The caller asked `has_room`.
@@ -93,21 +117,38 @@ impl<const R: usize> Delegation<R> {
         }
     }
 
-    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`].
-    pub fn give_ticket(&mut self, now: Instant, peer: &PeerId) {
-        self.tickets
-            .retain(|(holder, until)| holder != peer && now <= *until);
-        if !self.contains(peer) {
-            // There is room: the caller asked.
-            let _ = self.tickets.push_back((*peer, now + TICKET_TTL));
+    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`]. `stranded`: it said that every offer
+    /// failed, so it holds no lease.
+    pub fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
+        if self.contains(peer) {
+            return;
         }
+        let until = now + TICKET_TTL;
+        let kept_until = match self.ticket(peer) {
+            Some(unclaimed) if !stranded => unclaimed.kept_until,
+            _ => until,
+        };
+        self.tickets
+            .retain(|ticket| ticket.holder != *peer && now <= ticket.until + UNCLAIMED_TTL);
+        if self.tickets.is_full() {
+            // The oldest is first: it is not good any more, or the caller did not ask.
+            self.tickets.pop_front();
+        }
+        // There is room now.
+        let _ = self.tickets.push_back(Ticket {
+            holder: *peer,
+            until,
+            kept_until,
+        });
     }
 
     /// Whether the node was told so, and lately.
     pub fn has_ticket(&self, now: Instant, peer: &PeerId) -> bool {
-        self.tickets
-            .iter()
-            .any(|(holder, until)| holder == peer && now <= *until)
+        self.ticket(peer).is_some_and(|ticket| ticket.is_good(now))
+    }
+
+    fn ticket(&self, peer: &PeerId) -> Option<&Ticket> {
+        self.tickets.iter().find(|ticket| ticket.holder == *peer)
     }
 
     /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again in the same step.
@@ -132,7 +173,7 @@ impl<const R: usize> Delegation<R> {
     /// The node's lease is over.
     pub fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
-        self.tickets.retain(|(holder, _)| holder != peer);
+        self.tickets.retain(|ticket| ticket.holder != *peer);
         self.releases.retain(|(released, _)| released != peer);
     }
 
@@ -170,7 +211,7 @@ mod tests {
     #[test]
     fn a_ticket_is_good_for_ten_seconds_and_for_one_entry() {
         let mut delegation = Delegation::<2>::new();
-        delegation.give_ticket(at(0), &peer(1));
+        delegation.give_ticket(at(0), &peer(1), false);
         assert!(delegation.has_ticket(at(10_000), &peer(1)));
         assert!(!delegation.has_ticket(at(10_001), &peer(1)));
         assert!(!delegation.has_ticket(at(0), &peer(2)));
@@ -212,12 +253,16 @@ mod tests {
     fn a_ticket_reserves_its_place_for_as_long_as_it_is_good() {
         let mut delegation = Delegation::<2>::new();
         delegation.take_in(at(0), &peer(1));
-        delegation.give_ticket(at(0), &peer(2));
+        delegation.give_ticket(at(0), &peer(2), false);
         assert!(delegation.has_room(at(0), &peer(2)), "it is its own");
         assert!(!delegation.has_room(at(10_000), &peer(3)));
         assert!(delegation.has_room(at(10_001), &peer(3)));
-        delegation.give_ticket(at(5_000), &peer(2));
-        assert!(!delegation.has_room(at(10_001), &peer(3)), "renewed");
+        delegation.give_ticket(at(5_000), &peer(2), false);
+        assert!(delegation.has_ticket(at(15_000), &peer(2)), "renewed");
+        assert!(
+            delegation.has_room(at(10_001), &peer(3)),
+            "but a place is kept once"
+        );
         delegation.take_in(at(6_000), &peer(2));
         assert!(!delegation.has_room(at(6_000), &peer(3)), "taken in");
         delegation.forget(&peer(2));
@@ -235,11 +280,32 @@ mod tests {
         let told = (0..1000).take_while(|n| {
             let has_room = delegation.has_room(at(0), &id(*n));
             if has_room {
-                delegation.give_ticket(at(0), &id(*n));
+                delegation.give_ticket(at(0), &id(*n), false);
             }
             has_room
         });
         assert_eq!(told.count(), MAX_TICKETS);
         assert!((0..256).all(|n| delegation.has_ticket(at(0), &id(n))));
+    }
+
+    #[test]
+    fn a_node_that_let_a_ticket_go_keeps_no_place_from_others_unless_it_is_stranded() {
+        for (again, stranded, keeps) in [
+            (5_000, false, false),
+            (10_001, false, false),
+            (10_001, true, true),
+            (130_000, false, false),
+            (130_001, false, true),
+        ] {
+            let mut delegation = Delegation::<1>::new();
+            delegation.give_ticket(at(0), &peer(1), false);
+            // Another comes by, so that what is too old is forgotten.
+            delegation.give_ticket(at(again), &peer(9), false);
+            delegation.give_ticket(at(again), &peer(1), stranded);
+            delegation.tickets.retain(|ticket| ticket.holder != peer(9));
+            assert!(delegation.has_ticket(at(again), &peer(1)));
+            let kept = !delegation.has_room(at(again + 9_000), &peer(2));
+            assert_eq!(kept, keeps, "again at {again}, stranded: {stranded}");
+        }
     }
 }
