@@ -1,0 +1,212 @@
+//! What is tried, and what is measured of it.
+
+use std::time::Instant;
+
+use oc_discovery::protocol::Role;
+
+use crate::{
+    ledger::Holding,
+    world::{MakeIndexer, Size, World, indexer},
+};
+
+/// How often it is looked how many nodes are under a lease, ms.
+const LOOK: u64 = 20;
+/// Natives and indexers run so long before the nodes start, ms.
+const AHEAD: u64 = 60_000;
+/// After their start nodes have so long to settle before something happens to them, ms.
+const SETTLE: u64 = 150_000;
+
+/// What happens, and from when on it is measured.
+#[derive(Clone, Copy)]
+enum Event {
+    /// The nodes start.
+    Start,
+    /// One of the natives ends, and its connections with it.
+    NativeDies,
+    /// Every other indexer ends. `told`: their connections end; else they are silent.
+    IndexersDie { told: bool },
+    /// All indexers start, while the natives have taken all nodes in.
+    IndexersCome,
+}
+
+/// One run.
+pub struct Scenario {
+    /// What it is called.
+    pub name: &'static str,
+    size: Size,
+    make_indexer: MakeIndexer,
+    /// The nodes start within this time, ms.
+    within: u64,
+    event: Event,
+    /// How long it is measured, ms.
+    lasts: u64,
+}
+
+/// What was measured.
+pub struct Row {
+    pub name: &'static str,
+    /// Time until 90, 99 and 100 % of the nodes are where they belong, for good, ms.
+    pub times: [Option<u64>; 3],
+    /// Messages in the worst second: of the busiest, and the mean.
+    pub native: (u64, f64),
+    pub indexer: (u64, f64),
+    /// Most leases of an indexer through the mean; 1 is even.
+    pub spread: Option<f64>,
+    /// Shares of the nodes in the end, in percent: with two indexers' leases, with a native's, with none.
+    pub shares: [f64; 3],
+    /// When the run was ended because too much happened, ms from the event.
+    pub stopped: Option<u64>,
+    /// What the run took, ms.
+    pub wall_ms: u128,
+}
+
+/// All scenarios.
+pub fn all(size: Size) -> Vec<Scenario> {
+    let ample: MakeIndexer = indexer::<1024>;
+    let scenario = |name, within, event, lasts| Scenario {
+        name,
+        size,
+        make_indexer: ample,
+        within,
+        event,
+        lasts,
+    };
+    let short = |name, make_indexer| Scenario {
+        name,
+        size: Size {
+            indexers: (size.nodes / 100).max(1),
+            ..size
+        },
+        make_indexer,
+        within: 10_000,
+        event: Event::Start,
+        lasts: 400_000,
+    };
+    let alone = Size {
+        indexers: 0,
+        ..size
+    };
+    let few = Size {
+        natives: 1,
+        indexers: 1,
+        nodes: 200,
+    };
+    vec![
+        scenario("start within 0.1 s", 100, Event::Start, 150_000),
+        scenario("start within 10 s", 10_000, Event::Start, 150_000),
+        scenario("start within 120 s", 120_000, Event::Start, 240_000),
+        scenario("a native dies", 10_000, Event::NativeDies, 150_000),
+        scenario(
+            "half of the indexers die, told",
+            10_000,
+            Event::IndexersDie { told: true },
+            150_000,
+        ),
+        scenario(
+            "half of the indexers die, silent",
+            10_000,
+            Event::IndexersDie { told: false },
+            150_000,
+        ),
+        short("places for 1.2 leases a node", indexer::<120>),
+        short("places for 0.8 leases a node", indexer::<80>),
+        Scenario {
+            size: alone,
+            ..scenario("no indexer", 10_000, Event::Start, 150_000)
+        },
+        scenario("all indexers come", 10_000, Event::IndexersCome, 150_000),
+        Scenario {
+            size: few,
+            ..scenario(
+                "an indexer comes to 200 nodes",
+                1_000,
+                Event::IndexersCome,
+                60_000,
+            )
+        },
+    ]
+}
+
+impl Scenario {
+    /// Lets it happen.
+    pub fn run(&self, seed: u64) -> Row {
+        let begun = Instant::now();
+        let mut world = World::new(self.size, self.make_indexer, seed);
+        world.start(world.all(Role::Native), 1_000);
+        if !matches!(self.event, Event::IndexersCome) {
+            world.start(world.all(Role::Indexer), 1_000);
+        }
+        world.run(AHEAD);
+        if !matches!(self.event, Event::Start) {
+            world.start(world.all(Role::Node), self.within);
+            world.run(AHEAD + SETTLE);
+        }
+        world.reset_work();
+        let (times, stopped) = self.watch(&mut world);
+        let nodes: Vec<_> = holdings(&world).collect();
+        let percent = |is: fn(&Holding) -> bool| {
+            let count = nodes.iter().filter(|holding| is(holding)).count();
+            100.0 * count as f64 / nodes.len() as f64
+        };
+        let loads = world.loads();
+        let most = loads.iter().max().copied().unwrap_or_default();
+        Row {
+            name: self.name,
+            times,
+            native: busiest(&world.peaks(Role::Native)),
+            indexer: busiest(&world.peaks(Role::Indexer)),
+            spread: (most > 0).then(|| most as f64 / mean(&loads)),
+            shares: [
+                percent(|holding| holding.indexers >= 2),
+                percent(|holding| holding.native),
+                percent(|holding| !holding.native && holding.indexers == 0),
+            ],
+            stopped,
+            wall_ms: begun.elapsed().as_millis(),
+        }
+    }
+
+    /// Lets the event happen, and what follows; how long it took until 90, 99 and 100 % of the nodes were where they belong, and
+    /// when too much happened.
+    fn watch(&self, world: &mut World) -> ([Option<u64>; 3], Option<u64>) {
+        let start = world.now();
+        match self.event {
+            Event::Start => world.start(world.all(Role::Node), self.within),
+            Event::NativeDies => world.kill(0..1, true),
+            Event::IndexersDie { told } => world.kill(world.all(Role::Indexer).step_by(2), told),
+            Event::IndexersCome => world.start(world.all(Role::Indexer), 0),
+        }
+        let belongs = match self.event {
+            Event::IndexersCome => |holding: Holding| holding.indexers > 0,
+            _ => |holding: Holding| holding.native || holding.indexers > 0,
+        };
+        let mut times = [None; 3];
+        for at in (start + LOOK..=start + self.lasts).step_by(LOOK as usize) {
+            let there = holdings(world).filter(|holding| belongs(*holding)).count();
+            for (time, percent) in times.iter_mut().zip([90, 99, 100]) {
+                let enough = there * 100 >= self.size.nodes * percent;
+                *time = if enough {
+                    time.or(Some(world.now() - start))
+                } else {
+                    None
+                };
+            }
+            if !world.run(at) {
+                return (times, Some(world.now() - start));
+            }
+        }
+        (times, None)
+    }
+}
+
+fn holdings(world: &World) -> impl Iterator<Item = Holding> {
+    world.all(Role::Node).map(|node| world.holding(node))
+}
+
+fn busiest(peaks: &[u64]) -> (u64, f64) {
+    (peaks.iter().max().copied().unwrap_or_default(), mean(peaks))
+}
+
+fn mean(values: &[u64]) -> f64 {
+    values.iter().sum::<u64>() as f64 / values.len().max(1) as f64
+}
