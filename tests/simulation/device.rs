@@ -10,10 +10,14 @@ use oc_discovery::protocol::{
 };
 
 use crate::{
+    flash::Flash,
     network::{Input, StreamKey},
-    scenario::Plan,
-    view::View,
+    scenario::{Plan, Size},
+    view::{Seen, View},
 };
+
+/// Time between two housekeepings of a process, ms.
+pub const HOUSEKEEPING: u64 = 20_000;
 
 /// The number of a device in the world.
 pub type DeviceNo = usize;
@@ -54,12 +58,28 @@ pub struct Device {
     pub synchronised: bool,
     /// Its judgement of the wall clock.
     pub clock: WallClock,
-    /// Last sequence of the own record; persisted.
-    pub sequence: u64,
-    /// The own record, and how far its time was ahead of the system's.
-    pub record: Option<(RecordInfo, i128)>,
-    /// Whether a record waits for the clock to be trusted.
-    pub sign_later: bool,
+    /// What survives its processes.
+    pub flash: Flash,
+    /// The own record.
+    pub record: Option<RecordInfo>,
+    /// Whether the core asked for a signature that was not made yet.
+    pub sign_wanted: bool,
+    /// Where it listens: natives always at the same port, others at a new one in each life and after each change of address.
+    pub port: u16,
+    /// When its next housekeeping is due, on its monotonic clock, ms.
+    pub housekeeping: u64,
+    /// When it last started or went on after being stopped, in the world's time.
+    pub resumed_at: u64,
+    /// Whether its wall clock was ever stepped.
+    pub stepped: bool,
+    /// Own time is not before it: the build date, or the highest time that was on flash when the process started, ms.
+    pub floor: u64,
+    /// Whether a native has told this process the time.
+    pub heard_native: bool,
+    /// Whether the process is about to end: nothing is signed any more.
+    pub ending: bool,
+    /// What the last check saw.
+    pub seen: Seen,
     /// Heartbeat streams that this process opened.
     pub out: BTreeMap<PeerId, StreamKey>,
     /// Heartbeat streams that others opened here.
@@ -74,8 +94,6 @@ pub struct Device {
     pub searches: BTreeMap<PeerId, u64>,
     /// Pings under way.
     pub pings: BTreeMap<PeerId, u64>,
-    /// Indexers that an earlier process wrote to flash.
-    pub remembered: Vec<(PeerId, Addrs)>,
     /// Natives it is configured with.
     pub natives: Vec<DeviceNo>,
 }
@@ -94,9 +112,17 @@ impl Device {
             wall_ahead: 0,
             synchronised: true,
             clock: WallClock::new(0),
-            sequence: 0,
+            flash: Flash::default(),
             record: None,
-            sign_later: false,
+            sign_wanted: false,
+            port: 0,
+            housekeeping: 0,
+            resumed_at: 0,
+            stepped: false,
+            floor: 0,
+            heard_native: false,
+            ending: false,
+            seen: Seen::default(),
             out: BTreeMap::new(),
             inbound: BTreeMap::new(),
             next: 0,
@@ -104,7 +130,6 @@ impl Device {
             requests: BTreeMap::new(),
             searches: BTreeMap::new(),
             pings: BTreeMap::new(),
-            remembered: Vec::new(),
             natives,
         }
     }
@@ -129,6 +154,16 @@ impl Device {
         self.clock.own_ms(self.instant(now), self.system_ms(now))
     }
 
+    /// Takes note of the time, as far as it may be persisted.
+    pub fn note_time(&mut self, now: u64) {
+        let settled = self
+            .clock
+            .settled_ms(self.instant(now), self.system_ms(now));
+        if let Some(settled) = settled {
+            self.flash.note_time(settled);
+        }
+    }
+
     /// A new number.
     pub fn number(&mut self) -> u64 {
         self.next += 1;
@@ -142,10 +177,11 @@ impl Device {
         view
     }
 
-    /// Where process number `life` of device `no` listens: natives at a fixed port, the others at a new one each time.
-    pub fn addr(no: DeviceNo, role: Role, life: u64) -> Addr {
-        let port = if role == Role::Native { 0 } else { life as u8 };
-        [no as u8, port].into_iter().collect()
+    /// Where the present process listens, as a binary multiaddress: each device is a host of its own.
+    pub fn addr(&self, no: DeviceNo) -> Addr {
+        let [high, low] = self.port.to_be_bytes();
+        let [_, .., second] = no.to_be_bytes();
+        [4, 10, second, 0, 1, 6, high, low].into_iter().collect()
     }
 
     /// Forgets everything that a process keeps in memory.
@@ -157,7 +193,10 @@ impl Device {
         self.searches.clear();
         self.pings.clear();
         self.record = None;
-        self.sign_later = false;
+        self.sign_wanted = false;
+        self.ending = false;
+        self.heard_native = false;
+        self.seen = Seen::default();
         self.wake_at = u64::MAX;
     }
 
@@ -165,8 +204,14 @@ impl Device {
     pub fn boot(&mut self, now: u64, seed: u64, plan: &Plan, natives: &[(PeerId, Addrs)]) {
         self.lose_memory();
         self.life += 1;
+        self.move_port();
         self.skew = seed % 1_000_000;
+        self.flash.reload();
+        self.housekeeping = self.instant(now).as_millis() + HOUSEKEEPING;
+        self.resumed_at = now;
+        self.floor = plan.build_date.max(self.flash.state.highest_ms);
         self.clock = WallClock::new(plan.build_date);
+        self.clock.remember(self.flash.state.highest_ms);
         self.state = State::Running;
         self.machine = self.machine(now, seed, plan);
         let at = self.instant(now);
@@ -175,13 +220,22 @@ impl Device {
         }
     }
 
+    /// Listens somewhere else from now on; a native does not.
+    pub fn move_port(&mut self) {
+        if self.role != Role::Native {
+            self.port += 1;
+        }
+    }
+
     fn machine(&self, now: u64, seed: u64, plan: &Plan) -> Box<dyn Machine> {
         let at = self.instant(now);
-        match (self.role, plan.tight) {
-            (Role::Native, false) => self.native::<8, 16, 8, 32>(at, seed, plan),
-            (Role::Native, true) => self.native::<2, 3, 2, 8>(at, seed, plan),
-            (Role::Indexer, false) => self.indexer::<8>(at, seed, plan),
-            (Role::Indexer, true) => self.indexer::<2>(at, seed, plan),
+        match (self.role, plan.size) {
+            (Role::Native, Size::Roomy) => self.native::<16, 32, 32, 96>(at, seed, plan),
+            (Role::Native, Size::Tight) => self.native::<2, 3, 2, 8>(at, seed, plan),
+            (Role::Native, Size::Crowd) => self.native::<40, 128, 8, 64>(at, seed, plan),
+            (Role::Indexer, Size::Roomy) => self.indexer::<32>(at, seed, plan),
+            (Role::Indexer, Size::Tight) => self.indexer::<2>(at, seed, plan),
+            (Role::Indexer, Size::Crowd) => self.indexer::<8>(at, seed, plan),
             (Role::Node, _) => {
                 let mut node = Node::new();
                 let config = NodeConfig {
@@ -189,7 +243,7 @@ impl Device {
                     connect_interval: plan.connect_interval(),
                     min_indexers: plan.min_indexers,
                 };
-                for (indexer, addrs) in &self.remembered {
+                for (indexer, addrs) in &self.flash.state.indexers {
                     node.remember(*indexer, addrs.clone());
                 }
                 node.start(at, self.peer, seed, config);
@@ -212,7 +266,7 @@ impl Device {
             gc_interval: plan.interval(),
         };
         native.start(at, self.peer, seed, config);
-        for (indexer, _) in &self.remembered {
+        for (indexer, _) in &self.flash.state.indexers {
             native.remember(at, indexer);
         }
         Box::new(native)

@@ -3,11 +3,12 @@
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Action, Beat, MAX_LIST, OutBeat, PeerId, RequestId, Role, StreamId, Want,
+    Ack, AckCode, Action, Beat, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, RequestId, Role,
+    StreamId, Want,
 };
 
 use crate::{
-    device::{Device, DeviceNo},
+    device::{DeviceNo, HOUSEKEEPING},
     dht,
     network::{Input, Stream, StreamKey},
     world::World,
@@ -21,6 +22,7 @@ impl World {
     pub fn step(&mut self, no: DeviceNo, inputs: Vec<Input>) -> Result<(), String> {
         let now = self.devices[no].instant(self.now);
         let gap = self.devices[no].machine.overslept(now);
+        self.catching_up = !gap.is_zero();
         for input in inputs {
             self.take(no, input)?;
             if gap.is_zero() {
@@ -29,8 +31,11 @@ impl World {
         }
         if !gap.is_zero() {
             self.devices[no].machine.shift(now, gap);
+            self.check_caught_up(no)?;
         }
         self.drain(no)?;
+        self.keep_house(no);
+        self.ledger.polled(self.now, no);
         self.check(no)?;
         self.set_timer(no)
     }
@@ -41,10 +46,14 @@ impl World {
             let device = &mut self.devices[no];
             let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
             let Some(action) = device.machine.poll(now, own_ms) else {
+                if self.sign_if_due(no) {
+                    continue;
+                }
                 return Ok(());
             };
             self.trace.note(self.now, &(no, &action));
-            self.act(no, action);
+            self.ledger.polled(self.now, no);
+            self.act(no, action)?;
         }
         Err(format!(
             "device {no} had {MOST_ACTIONS} actions at one instant"
@@ -55,7 +64,7 @@ impl World {
         let now = self.devices[no].instant(self.now);
         let own_ms = self.devices[no].own_ms(self.now);
         match input {
-            Input::Beat { .. } => self.take_beat(no, input),
+            Input::Beat { .. } => return self.take_beat(no, input),
             Input::Ack { .. } => return self.take_ack(no, input),
             Input::End { stream } => self.take_end(no, stream),
             Input::Ask {
@@ -63,7 +72,7 @@ impl World {
                 life,
                 number,
                 want,
-            } => self.take_ask(no, (from, life), number, want),
+            } => return self.take_ask(no, (from, life), number, want),
             Input::Answer {
                 native,
                 number,
@@ -73,6 +82,8 @@ impl World {
                 if device.asks.get(&native) == Some(&number) {
                     device.asks.remove(&native);
                     device.machine.answered(now, &native, answer.as_ref());
+                    let offers = answer.iter().flat_map(|answer| &answer.offers);
+                    self.note_offers(no, offers);
                 }
             }
             Input::Ping { from, life, number } => {
@@ -93,6 +104,8 @@ impl World {
                 if device.pings.get(&peer) == Some(&number) {
                     device.pings.remove(&peer);
                     device.machine.probed(now, &peer, alive);
+                    let indexer = self.number_of(&peer);
+                    self.ledger.probe_ended(self.now, no, indexer, alive);
                 }
             }
             Input::Value { record, number } => {
@@ -114,7 +127,7 @@ impl World {
         Ok(())
     }
 
-    fn take_beat(&mut self, no: DeviceNo, input: Input) {
+    fn take_beat(&mut self, no: DeviceNo, input: Input) -> Result<(), String> {
         let Input::Beat {
             stream,
             sequence,
@@ -122,15 +135,16 @@ impl World {
             record,
         } = input
         else {
-            return;
+            return Ok(());
         };
         let client = self.network.streams[stream].client;
         let from = self.devices[client.0].peer;
         let Some(id) = self.server_stream(no, stream) else {
-            return;
+            return Ok(());
         };
         self.network.streams[stream].received = sequence;
-        let envelope = record.as_ref().map(|record| record.sequence.to_le_bytes());
+        let envelope = record.as_ref().map(|record| record.sequence.to_be_bytes());
+        let before = self.before_beat(no, client.0, &beat);
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let outcome = device.machine.beat(
@@ -148,14 +162,22 @@ impl World {
                 known: &beat.known,
             },
         );
-        let is_native = device.role == Role::Native;
+        let (is_native, ack) = (device.role == Role::Native, outcome.ack);
+        self.check_answer(no, client.0, &beat, &ack, &before)?;
         self.ledger
-            .beat_answered(self.now, (client.0, no), &from, &beat, &outcome.ack);
+            .beat_answered(self.now, (client.0, no), stream, &from, &beat, &ack);
         if let (true, true, Some(record)) = (outcome.publish, is_native, record) {
             let late = self.rng.below(2_000);
             self.dht.put(self.now + late, record);
         }
-        self.send_ack(no, stream, outcome.ack);
+        let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
+        self.send_ack(no, stream, ack);
+        if denied || beat.lease.is_zero() {
+            // The daemon closes the stream behind such an ack.
+            self.devices[no].inbound.remove(&stream);
+            self.end_stream(stream, false);
+        }
+        Ok(())
     }
 
     /// What the process calls the stream; `None` if it has closed it.
@@ -185,7 +207,7 @@ impl World {
         let server_no = self.network.streams[stream].server.0;
         let (server, is_native) = (
             self.devices[server_no].peer,
-            self.devices[server_no].role == Role::Native,
+            self.devices[no].natives.contains(&server_no),
         );
         let device = &mut self.devices[no];
         if device.out.get(&server) != Some(&stream) {
@@ -195,12 +217,13 @@ impl World {
         device
             .clock
             .heard(now, server, is_native, wall_ms, synchronised);
+        device.heard_native |= is_native;
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack),
             (false, AckCode::Released) => device.machine.told(now, &server, &ack),
             _ => return Err(format!("device {no} had two beats in flight")),
         }
-        self.sign_if_due(no);
+        self.note_offers(no, ack.offers.iter());
         self.check_lease(no, server_no)
     }
 
@@ -217,33 +240,73 @@ impl World {
             device.machine.lease_closed(now, &server);
         } else if let Some(id) = device.inbound.remove(&key) {
             device.machine.stream_closed(now, &client, id);
+            let client = stream.client.0;
+            self.ledger.stream_ended(no, client, key);
         }
     }
 
-    fn take_ask(&mut self, no: DeviceNo, from: (DeviceNo, u64), number: u64, want: Want) {
+    fn take_ask(
+        &mut self,
+        no: DeviceNo,
+        from: (DeviceNo, u64),
+        number: u64,
+        want: Want,
+    ) -> Result<(), String> {
         let asking = self.devices[from.0].peer;
+        let known = self.known_alive(no);
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let request = RequestId(device.number());
         let answer = device.machine.ask(now, &asking, request, MAX_LIST, want);
+        device.requests.insert(request, (from.0, from.1, number));
+        let wants = want == Want::Lease;
+        self.ledger.waiting.insert((no, request.0), (known, wants));
         match answer {
-            Some(_) => {
-                let answer = Input::Answer {
-                    native: device.peer,
-                    number,
-                    answer,
-                };
-                self.reply(no, from, answer);
-            }
-            None => {
-                device.requests.insert(request, (from.0, from.1, number));
-            }
+            Some(answer) => self.answer(no, request, answer),
+            None => Ok(()),
         }
     }
 
-    fn act(&mut self, no: DeviceNo, action: Action) {
+    fn answer(
+        &mut self,
+        no: DeviceNo,
+        request: RequestId,
+        answer: IndexersAnswer,
+    ) -> Result<(), String> {
+        self.check_offer(no, request, &answer)?;
+        let device = &mut self.devices[no];
+        let native = device.peer;
+        let Some((from, life, number)) = device.requests.remove(&request) else {
+            return Ok(());
+        };
+        if answer.takes_in {
+            self.ledger.tickets.insert((no, from), self.now);
+        }
+        let answer = Input::Answer {
+            native,
+            number,
+            answer: Some(answer),
+        };
+        self.reply(no, (from, life), answer);
+        Ok(())
+    }
+
+    /// What the client may try, and until when.
+    fn note_offers<'a>(&mut self, no: DeviceNo, offers: impl Iterator<Item = &'a Offer>) {
+        for offer in offers {
+            let until = self.now + offer.ttl.as_millis() as u64;
+            let indexer = self.number_of(&offer.peer);
+            let known = self.ledger.offered.entry((no, indexer)).or_default();
+            *known = until.max(*known);
+        }
+    }
+
+    fn act(&mut self, no: DeviceNo, action: Action) -> Result<(), String> {
         match action {
-            Action::Beat { server, beat } => self.send_beat(no, server, beat),
+            Action::Beat { server, beat } => {
+                self.check_beat(no, &server, &beat)?;
+                self.send_beat(no, server, beat);
+            }
             Action::Drop { server } => self.drop_stream(no, &server),
             Action::GiveUp { server } => {
                 if self.devices[no].out.contains_key(&server) {
@@ -260,11 +323,12 @@ impl World {
                 }
             }
             Action::Sign => {
-                self.devices[no].sign_later = true;
+                self.devices[no].sign_wanted = true;
                 self.sign_if_due(no);
             }
-            Action::Close { peer, stream } => self.close_stream(no, &peer, stream),
+            Action::Close { peer, stream } => return self.close_stream(no, &peer, stream),
             Action::Release { peer, stream, ack } => {
+                self.check_release(no, &ack)?;
                 let inbound = &self.devices[no].inbound;
                 let key = inbound.iter().find(|(_, id)| **id == stream);
                 if let Some((&key, _)) = key {
@@ -277,35 +341,31 @@ impl World {
             Action::EndSearch { peer } => {
                 self.devices[no].searches.remove(&peer);
             }
-            Action::Answer { request, answer } => {
-                let device = &mut self.devices[no];
-                if let Some((from, life, number)) = device.requests.remove(&request) {
-                    let answer = Input::Answer {
-                        native: device.peer,
-                        number,
-                        answer: Some(answer),
-                    };
-                    self.reply(no, (from, life), answer);
-                }
+            Action::Answer { request, answer } => return self.answer(no, request, answer),
+            Action::Ask { native, want } => {
+                self.check_pace(no)?;
+                self.ask(no, native, want);
             }
-            Action::Ask { native, want } => self.ask(no, native, want),
             Action::Refreshed { .. } | Action::Denied { .. } => {}
         }
+        Ok(())
     }
 
     fn send_beat(&mut self, no: DeviceNo, server: PeerId, beat: OutBeat) {
-        if beat.fresh {
-            self.drop_stream(no, &server);
-        }
-        let stream = match self.devices[no].out.get(&server) {
-            Some(&open) => open,
-            None => self.open_stream(no, server),
+        let open = self.devices[no].out.get(&server).copied();
+        let to = self.number_of(&server);
+        let stream = match open {
+            Some(open) if !beat.fresh => open,
+            // The dial comes to nothing: the old connection stays, the beat is lost.
+            Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(no, to) => return,
+            Some(_) => {
+                self.drop_stream(no, &server);
+                self.open_stream(no, server, true)
+            }
+            None => self.open_stream(no, server, beat.fresh),
         };
-        let record = self.devices[no]
-            .record
-            .as_ref()
-            .filter(|_| beat.with_record)
-            .map(|(record, _)| record.clone());
+        let record = self.devices[no].record.clone();
+        let record = record.filter(|_| beat.with_record);
         let to = self.network.streams[stream].server;
         let sequence = self.network.streams[stream].sent;
         self.network.streams[stream].sent += 1;
@@ -323,8 +383,8 @@ impl World {
         }
     }
 
-    /// Dials. Who is not at the address we know gets nothing; what is sent there comes back.
-    fn open_stream(&mut self, no: DeviceNo, server: PeerId) -> StreamKey {
+    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes back.
+    fn open_stream(&mut self, no: DeviceNo, server: PeerId, fresh: bool) -> StreamKey {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
         let life = if self.is_dialable(no, to) {
@@ -332,13 +392,15 @@ impl World {
         } else {
             0
         };
+        let connection = self.network.connection(no, to, fresh);
+        self.network.connections[connection].streams.push(key);
         self.network.streams.push(Stream {
             client: (no, self.devices[no].life),
             server: (to, life),
             id: None,
             sent: 0,
             received: 0,
-            dead: false,
+            connection,
             last: [0; 2],
         });
         self.devices[no].out.insert(server, key);
@@ -346,13 +408,12 @@ impl World {
     }
 
     /// Whether we know where the peer's present process listens.
-    fn is_dialable(&self, no: DeviceNo, to: DeviceNo) -> bool {
+    pub fn is_dialable(&self, no: DeviceNo, to: DeviceNo) -> bool {
         let there = &self.devices[to];
-        let addr = Device::addr(to, there.role, there.life);
         self.devices[no]
             .machine
             .addrs_of(&there.peer)
-            .is_some_and(|addrs| addrs.contains(&addr))
+            .is_some_and(|addrs| addrs.contains(&there.addr(to)))
     }
 
     fn drop_stream(&mut self, no: DeviceNo, server: &PeerId) {
@@ -361,16 +422,17 @@ impl World {
         }
     }
 
-    fn close_stream(&mut self, no: DeviceNo, peer: &PeerId, id: StreamId) {
+    fn close_stream(&mut self, no: DeviceNo, peer: &PeerId, id: StreamId) -> Result<(), String> {
         let key = {
             let mut inbound = self.devices[no].inbound.iter();
             inbound.find(|(_, open)| **open == id).map(|(&key, _)| key)
         };
+        self.check_close(no, peer, key)?;
         if let Some(key) = key {
-            debug_assert_eq!(self.devices[self.network.streams[key].client.0].peer, *peer);
             self.devices[no].inbound.remove(&key);
             self.end_stream(key, false);
         }
+        Ok(())
     }
 
     fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, ack: Ack) {
@@ -411,6 +473,7 @@ impl World {
 
     fn probe(&mut self, no: DeviceNo, peer: PeerId) {
         let to = self.number_of(&peer);
+        self.ledger.probe_began(self.now, no, to);
         let number = self.devices[no].number();
         self.devices[no].pings.insert(peer, number);
         let life = if self.is_dialable(no, to) {
@@ -440,26 +503,60 @@ impl World {
         self.send(self.now + end, to, Input::SearchEnd { peer, number });
     }
 
-    /// Signs the own record if that is wanted and the time is known, or if the time turned out to be another.
-    fn sign_if_due(&mut self, no: DeviceNo) {
-        let lease = self.plan.terms.lease;
-        let device = &mut self.devices[no];
-        let (system_ms, own_ms) = (device.system_ms(self.now), device.own_ms(self.now));
-        let ahead = i128::from(own_ms) - i128::from(system_ms);
-        let signed = device.record.as_ref().map(|(_, ahead)| *ahead);
-        let wrong = signed.is_some_and(|signed| signed.abs_diff(ahead) > 30_000);
-        let late = device.sign_later && signed.is_none();
-        if !device.clock.is_trusted(system_ms) || !(device.sign_later || wrong) {
+    /// What the daemon does every 20 s: notes the time and what is worth trying after a restart.
+    fn keep_house(&mut self, no: DeviceNo) {
+        let now = self.devices[no].instant(self.now).as_millis();
+        if now < self.devices[no].housekeeping {
             return;
         }
-        device.sign_later = false;
-        device.sequence = (device.sequence + 1).max(own_ms);
-        let addr = Device::addr(no, device.role, device.life);
-        let record = dht::record(device.peer, device.sequence, own_ms, lease, &addr);
-        device.record = Some((record, ahead));
+        let view = self.devices[no].view(self.now);
+        let device = &mut self.devices[no];
+        device.housekeeping = now + HOUSEKEEPING;
+        let indexers: Vec<_> = match device.role {
+            Role::Native => view
+                .live
+                .iter()
+                .map(|entry| (entry.peer, entry.addrs.clone()))
+                .collect(),
+            Role::Indexer | Role::Node => view
+                .leases
+                .iter()
+                .filter(|lease| lease.role() == Role::Indexer)
+                .map(|lease| (*lease.server(), lease.addrs().clone()))
+                .collect(),
+        };
+        // None at the moment is no reason to forget those of before.
+        if !indexers.is_empty() {
+            device.flash.state.indexers = indexers;
+        }
+        device.note_time(self.now);
+        device.flash.save_if_due(now);
+    }
+
+    /// Signs the own record if the core asked for it or the address is another than the one signed, and the time is known.
+    /// Returns whether it did.
+    fn sign_if_due(&mut self, no: DeviceNo) -> bool {
+        let lease = self.plan.terms.lease;
+        let device = &mut self.devices[no];
+        let addr = device.addr(no);
+        let signed = device.record.as_ref().map(|record| record.addrs.first());
+        let is_new = signed.is_none_or(|signed| signed != Some(&addr));
+        let is_due = device.sign_wanted || (is_new && signed.is_some());
+        let may = device.role != Role::Native && !device.ending;
+        if !may || !is_due || !device.clock.is_trusted(device.system_ms(self.now)) {
+            return false;
+        }
         let now = device.instant(self.now);
-        device
-            .machine
-            .record_signed(now, wrong || (late && !device.out.is_empty()));
+        let own_ms = device.own_ms(self.now);
+        device.sign_wanted = false;
+        let sequence = device.flash.next_sequence(own_ms, now.as_millis());
+        let record = dht::record(device.peer, sequence, own_ms, lease, addr);
+        device.note_time(self.now);
+        self.ledger
+            .signed
+            .insert((no, sequence), record.expires_at_ms());
+        device.record = Some(record);
+        device.machine.record_signed(now, is_new);
+        true
     }
 }

@@ -1,93 +1,92 @@
-//! All three roles together in virtual time, from one seed: delay, loss, broken connections, partitions, crashes and restarts,
-//! stopped processes, a late DHT, clocks that disagree. After the faults everybody is under a lease again.
+//! All three roles together in virtual time: delay, loss, links cut one way or both, connections that end or fall silent,
+//! partitions, crashes and restarts, stopped processes, clocks that are stepped, a late DHT, tables that are too small.
 //!
-//! A failing seed is printed. `OC_DISCOVERY_SEED=n cargo test --test simulation` runs only that seed and prints each event on stderr,
-//! after a line for each device; `OC_DISCOVERY_SEEDS=n` sets how many seeds are run (default 300).
+//! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over, everybody is under a lease again.
+//! - **Random walks**: small worlds in which each step is any event that may come next, in any order that the network allows.
+//! - **Hostile servers**: a walk of a node among servers that do not keep the protocol.
+//!
+//! After every step what must always be true is checked: `invariants`. A failure names its number, the rule and the last events, and
+//! is replayed exactly by its number.
+//!
+//! | variable | what it sets |
+//! |---|---|
+//! | `OC_DISCOVERY_SEEDS` | how many scenarios are run |
+//! | `OC_DISCOVERY_WALK_STEPS` | how many steps are walked, in walks of a few thousand each |
+//! | `OC_DISCOVERY_HOSTILE_STEPS` | the same among hostile servers |
+//! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one number to be run alone, with each event on stderr |
 
-mod checks;
 mod device;
 mod dht;
 mod driver;
+mod faults;
+mod flash;
+mod hostile;
+mod invariants;
+mod ledger;
 mod network;
+mod runner;
 mod scenario;
+mod settled;
+mod trace;
 mod view;
+mod walk;
 mod world;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
-};
-
+use runner::{Kind, number};
+use trace::Trace;
 use world::World;
 
-/// Seeds that are run unless the environment says otherwise.
-const SEEDS: u64 = 300;
+/// Scenarios that are run unless the environment says otherwise.
+const SEEDS: u64 = 150;
+/// Steps that are walked.
+const WALK_STEPS: u64 = 100_000;
+/// Steps among hostile servers.
+const HOSTILE_STEPS: u64 = 100_000;
 
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable} is `{value}`, not a number")),
-    )
-}
-
-fn run(seed: u64, log: bool) -> Result<u64, String> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, log);
-        let outcome = world.run();
-        outcome
-            .map(|()| world.trace.hash())
-            .map_err(|what| format!("at {} ms: {what}", world.now))
-    }));
-    outcome.unwrap_or_else(|_| Err("it panicked".to_owned()))
-}
-
-/// Runs all seeds on all cores and names those that failed.
-fn failures(seeds: u64) -> Vec<(u64, String)> {
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut failed = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return failed;
-            }
-            if let Err(what) = run(seed, false) {
-                failed.push((seed, what));
-            }
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, |n| n.get());
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        running
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("a worker catches panics"))
-            .collect()
-    })
+fn scenario(seed: u64, trace: Trace) -> runner::Run {
+    let mut world = World::new(seed, trace);
+    let outcome = world.run();
+    runner::Run::of(world, outcome)
 }
 
 #[test]
 fn after_the_faults_everybody_is_under_a_lease_again() {
-    if let Some(seed) = number("OC_DISCOVERY_SEED") {
-        run(seed, true).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
-        return;
-    }
     let seeds = number("OC_DISCOVERY_SEEDS").unwrap_or(SEEDS);
     assert!(seeds > 0, "OC_DISCOVERY_SEEDS is 0: nothing would be run");
-    let failed = failures(seeds);
-    for (seed, what) in &failed {
-        eprintln!("seed {seed}: {what}; replay with OC_DISCOVERY_SEED={seed}");
-    }
-    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    runner::all(&Kind {
+        name: "seed",
+        variable: "OC_DISCOVERY_SEED",
+        run: scenario,
+        numbers: seeds,
+        steps: u64::MAX,
+    });
+}
+
+#[test]
+fn a_random_walk_breaks_no_rule() {
+    runner::all(&Kind {
+        name: "walk",
+        variable: "OC_DISCOVERY_WALK",
+        run: walk::walk,
+        numbers: u64::MAX,
+        steps: number("OC_DISCOVERY_WALK_STEPS").unwrap_or(WALK_STEPS),
+    });
+}
+
+#[test]
+fn a_node_among_hostile_servers_keeps_its_pace_and_finds_the_honest_one() {
+    runner::all(&Kind {
+        name: "hostile walk",
+        variable: "OC_DISCOVERY_HOSTILE",
+        run: hostile::walk,
+        numbers: u64::MAX,
+        steps: number("OC_DISCOVERY_HOSTILE_STEPS").unwrap_or(HOSTILE_STEPS),
+    });
 }
 
 #[test]
 fn a_seed_replays_event_for_event() {
-    let hash = run(7, false);
-    assert!(hash.is_ok());
-    assert_eq!(hash, run(7, false));
-    assert_ne!(hash, run(8, false));
+    let hash = |seed| scenario(seed, Trace::hash()).trace.value();
+    assert_eq!(hash(7), hash(7));
+    assert_ne!(hash(7), hash(8));
 }

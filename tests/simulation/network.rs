@@ -1,5 +1,10 @@
-//! What lies between the devices: heartbeat streams that keep their order, requests and pings that may get lost, links that
-//! are cut for a while, connections that break with or without a word.
+//! What lies between the devices: connections, heartbeat streams on them that keep their order, requests and pings that may get
+//! lost, links that are cut one way or both, connections that break with a word or fall silent without one.
+//!
+//! Two devices share one connection. One that has fallen silent delivers nothing and does not end until the system notices it;
+//! whatever is opened meanwhile is opened on it and lost with it, unless a fresh connection is asked for.
+
+use std::collections::BTreeMap;
 
 use oc_discovery::protocol::{
     Ack, IndexersAnswer, OutBeat, PeerId, RecordInfo, Rng, StreamId, Want,
@@ -9,11 +14,13 @@ use crate::device::DeviceNo;
 
 /// The number of a heartbeat stream in the world.
 pub type StreamKey = usize;
+/// The number of a connection in the world.
+pub type ConnectionKey = usize;
 
-/// Something that reaches a process.
+/// A message to a process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// A beat on a stream that somebody opened here.
+    /// A beat on a stream that another device opened here.
     Beat {
         stream: StreamKey,
         sequence: u64,
@@ -61,12 +68,24 @@ pub enum Input {
     SearchEnd { peer: PeerId, number: u64 },
 }
 
+impl Input {
+    /// The stream it comes on, and whether it goes to the server; these keep their order.
+    pub fn on_stream(&self) -> Option<StreamKey> {
+        match self {
+            Self::Beat { stream, .. } | Self::Ack { stream, .. } | Self::End { stream } => {
+                Some(*stream)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// One heartbeat stream.
 #[derive(Debug)]
 pub struct Stream {
-    /// Who opened it, and which of its processes.
+    /// Its client, and which of its processes.
     pub client: (DeviceNo, u64),
-    /// To whom.
+    /// Its server, likewise.
     pub server: (DeviceNo, u64),
     /// What the server calls it, since its first beat arrived.
     pub id: Option<StreamId>,
@@ -74,59 +93,151 @@ pub struct Stream {
     pub sent: u64,
     /// Sequence of the last beat received.
     pub received: u64,
-    /// Nothing passes any more, and nobody is told.
-    pub dead: bool,
+    /// What it runs on.
+    pub connection: ConnectionKey,
     /// When the last message to the client and to the server arrives: none overtakes another.
     pub last: [u64; 2],
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// Nothing passes any more, and neither side is told.
+    pub silent: bool,
+    /// The streams that were opened on it.
+    pub streams: Vec<StreamKey>,
 }
 
 /// The links.
 pub struct Network {
     /// All heartbeat streams there ever were.
     pub streams: Vec<Stream>,
+    /// All connections there ever were.
+    pub connections: Vec<Connection>,
+    /// Connections that fell silent, and when the system will notice.
+    pub doomed: Vec<(u64, ConnectionKey)>,
     /// Whether faults happen.
     pub faulty: bool,
+    /// How often a message is slow while faults happen: one in so many.
+    pub slow: u64,
+    present: BTreeMap<(DeviceNo, DeviceNo), ConnectionKey>,
     cuts: Vec<((DeviceNo, DeviceNo), u64)>,
 }
 
+/// Times that a slow message may take, at most, ms: around what the protocol waits for.
+const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
+
 impl Network {
-    /// A network with no stream yet.
+    /// A network with no connection yet.
     pub fn new() -> Self {
         Self {
             streams: Vec::new(),
+            connections: Vec::new(),
+            doomed: Vec::new(),
             faulty: true,
+            slow: 20,
+            present: BTreeMap::new(),
             cuts: Vec::new(),
         }
     }
 
-    /// Cuts the link between two devices until then.
-    pub fn cut(&mut self, devices: (DeviceNo, DeviceNo), until: u64) {
+    /// Until `until` nothing gets from the first to the second.
+    pub fn cut(&mut self, now: u64, devices: (DeviceNo, DeviceNo), until: u64) {
+        self.cuts.retain(|(_, until)| now < *until);
         self.cuts.push((devices, until));
     }
 
-    /// Until when the link is cut, if it is.
-    fn cut_until(&self, now: u64, a: DeviceNo, b: DeviceNo) -> Option<u64> {
+    /// Ends all cuts.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Until when nothing gets from the one to the other, if so.
+    fn cut_until(&self, now: u64, from: DeviceNo, to: DeviceNo) -> Option<u64> {
         self.cuts
             .iter()
-            .filter(|(cut, until)| (*cut == (a, b) || *cut == (b, a)) && now < *until)
+            .filter(|(cut, until)| *cut == (from, to) && now < *until)
             .map(|(_, until)| *until)
             .max()
     }
 
-    fn delay(&self, rng: &mut Rng) -> u64 {
-        let slow = self.faulty && rng.below(20) == 0;
-        1 + rng.below(if slow { 3_000 } else { 80 })
+    /// Whether a new connection between the two would come to nothing.
+    pub fn is_cut(&self, now: u64, a: DeviceNo, b: DeviceNo) -> bool {
+        self.cut_until(now, a, b).is_some() || self.cut_until(now, b, a).is_some()
     }
 
-    /// When a datagram, request or answer arrives; `None`: never.
-    pub fn pass(&self, now: u64, from: DeviceNo, to: DeviceNo, rng: &mut Rng) -> Option<u64> {
+    fn delay(&self, rng: &mut Rng) -> u64 {
+        let slow = self.faulty && rng.below(self.slow) == 0;
+        let longest = match slow {
+            true => SLOW[rng.below(SLOW.len() as u64) as usize],
+            false => 80,
+        };
+        1 + rng.below(longest)
+    }
+
+    /// The present connection of the two; a new one if there is none, or if `fresh`.
+    pub fn connection(&mut self, a: DeviceNo, b: DeviceNo, fresh: bool) -> ConnectionKey {
+        let pair = (a.min(b), a.max(b));
+        match self.present.get(&pair) {
+            Some(&there) if !fresh => there,
+            _ => {
+                let key = self.connections.len();
+                self.connections.push(Connection::default());
+                self.present.insert(pair, key);
+                key
+            }
+        }
+    }
+
+    /// The connection delivers nothing any more; the system notices after 20 to 40 s.
+    pub fn silence(&mut self, now: u64, key: ConnectionKey, rng: &mut Rng) {
+        if !std::mem::replace(&mut self.connections[key].silent, true) {
+            self.doomed.push((now + 20_000 + rng.below(20_000), key));
+        }
+    }
+
+    /// All present connections of the device fall silent.
+    pub fn silence_all(&mut self, now: u64, no: DeviceNo, rng: &mut Rng) {
+        let of_device: Vec<_> = self.present_of(no).map(|(_, key)| key).collect();
+        for key in of_device {
+            self.silence(now, key, rng);
+        }
+    }
+
+    /// The device starts again: what is sent on its old connections from now on is refused, not lost.
+    pub fn restarted(&mut self, no: DeviceNo) {
+        let of_device: Vec<_> = self.present_of(no).collect();
+        for (pair, key) in of_device {
+            self.connections[key].silent = false;
+            self.present.remove(&pair);
+        }
+    }
+
+    /// The connection is gone for both sides.
+    pub fn end(&mut self, key: ConnectionKey) {
+        self.present.retain(|_, present| *present != key);
+    }
+
+    fn present_of(
+        &self,
+        no: DeviceNo,
+    ) -> impl Iterator<Item = ((DeviceNo, DeviceNo), ConnectionKey)> {
+        self.present
+            .iter()
+            .filter(move |((a, b), _)| *a == no || *b == no)
+            .map(|(pair, key)| (*pair, *key))
+    }
+
+    /// When a request, a ping or an answer arrives; `None`: never.
+    pub fn pass(&mut self, now: u64, from: DeviceNo, to: DeviceNo, rng: &mut Rng) -> Option<u64> {
         let lost = self.faulty && rng.below(50) == 0;
         let cut = self.cut_until(now, from, to).is_some();
-        (!lost && !cut).then(|| now + self.delay(rng))
+        let connection = self.connection(from, to, false);
+        let silent = self.connections[connection].silent;
+        (!lost && !cut && !silent).then(|| now + self.delay(rng))
     }
 
-    /// When a message on a stream arrives; `None`: never. A cut link delays it, as TCP sends it again; a lost connection
-    /// loses all that follows.
+    /// When a message on a stream arrives; `None`: never. A link that is cut for a short time delays it, as TCP sends it again.
     pub fn pass_on(
         &mut self,
         now: u64,
@@ -135,18 +246,21 @@ impl Network {
         rng: &mut Rng,
     ) -> Option<u64> {
         let delay = self.delay(rng);
-        let breaks = self.faulty && rng.below(100) == 0;
-        let (client, server) = {
-            let stream = self.streams.get(key)?;
-            (stream.client.0, stream.server.0)
+        let breaks = self.faulty && rng.below(200) == 0;
+        let stream = self.streams.get(key)?;
+        let connection = stream.connection;
+        let (from, to) = match to_server {
+            true => (stream.client.0, stream.server.0),
+            false => (stream.server.0, stream.client.0),
         };
-        let free = self.cut_until(now, client, server).unwrap_or(now);
-        let stream = self.streams.get_mut(key)?;
-        stream.dead |= breaks;
-        if stream.dead {
+        let free = self.cut_until(now, from, to).unwrap_or(now);
+        if breaks || free > now + 20_000 {
+            self.silence(now, connection, rng);
+        }
+        if self.connections[connection].silent {
             return None;
         }
-        let last = &mut stream.last[usize::from(to_server)];
+        let last = &mut self.streams.get_mut(key)?.last[usize::from(to_server)];
         *last = (*last + 1).max(free + delay);
         Some(*last)
     }

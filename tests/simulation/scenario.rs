@@ -1,13 +1,24 @@
-//! What happens in a run: who takes part, and which faults come when. All of it follows from the seed.
+//! What happens in a run: which devices take part, and which faults come when. All of it follows from the seed.
 
 use std::time::Duration;
 
 use oc_discovery::protocol::{Rng, Terms};
 
-use crate::device::DeviceNo;
+use crate::{device::DeviceNo, world::REAL};
 
 /// How long faults last: 5 minutes.
 pub const FAULTS_END: u64 = 300_000;
+
+/// How large the tables are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// There is room for everybody.
+    Roomy,
+    /// They are too small for everybody.
+    Tight,
+    /// Natives have room for many indexers.
+    Crowd,
+}
 
 /// What a run is made of.
 pub struct Plan {
@@ -17,16 +28,22 @@ pub struct Plan {
     pub indexers: usize,
     /// Nodes: the devices after the indexers.
     pub nodes: usize,
+    /// Indexers that never run, and that natives have heard of: the last devices.
+    pub dead: usize,
     /// Leases a node wants.
     pub min_indexers: usize,
     /// Lease and beat interval of everybody.
     pub terms: Terms,
-    /// Whether tables are too small for everybody.
-    pub tight: bool,
+    /// How large tables are.
+    pub size: Size,
     /// Whether each indexer knows one native only.
     pub sparse: bool,
+    /// Whether the calm lasts until what is dead is forgotten.
+    pub long: bool,
     /// No device's time is before it.
     pub build_date: u64,
+    /// How long a search takes that finds nothing, ms.
+    pub fruitless: u64,
     /// What goes wrong, and when.
     pub faults: Vec<(u64, Fault)>,
 }
@@ -48,13 +65,22 @@ pub enum Fault {
     Stop { device: DeviceNo },
     /// A stopped process goes on.
     Resume { device: DeviceNo },
-    /// Nothing gets from one device to the other, either way, until then.
+    /// Nothing gets from one device to the other until then; the other way it does.
     Cut {
-        devices: (DeviceNo, DeviceNo),
+        from: DeviceNo,
+        to: DeviceNo,
         until: u64,
     },
-    /// The device's streams end; for both sides, or for one only.
+    /// The device's connections end with a word, or fall silent.
     Break { device: DeviceNo, told: bool },
+    /// The device's system clock is set.
+    StepClock {
+        device: DeviceNo,
+        ahead: i64,
+        synchronised: bool,
+    },
+    /// The device's address changes.
+    Move { device: DeviceNo },
     /// The faults are over.
     Calm,
 }
@@ -62,23 +88,82 @@ pub enum Fault {
 impl Plan {
     /// The plan of a seed.
     pub fn new(rng: &mut Rng) -> Self {
+        let kind = rng.below(40);
         let lease = Duration::from_secs([90, 90, 30, 12][rng.below(4) as usize]);
         let mut plan = Self {
             natives: 1 + rng.below(3) as usize,
             indexers: rng.below(5) as usize,
             nodes: 1 + rng.below(6) as usize,
+            dead: 0,
             min_indexers: 1 + rng.below(3) as usize,
             terms: Terms {
                 lease,
                 beat_interval: lease / 3,
             },
-            tight: rng.below(4) == 0,
+            size: if rng.below(4) == 0 {
+                Size::Tight
+            } else {
+                Size::Roomy
+            },
             sparse: rng.below(2) == 0,
+            long: false,
             build_date: 500_000_000,
+            fruitless: 0,
             faults: Vec::new(),
         };
+        plan.specialise(kind);
         plan.fault(rng);
         plan
+    }
+
+    /// A small world for a walk.
+    pub fn small(rng: &mut Rng) -> Self {
+        let lease = Duration::from_secs([12, 30, 60, 90][rng.below(4) as usize]);
+        Self {
+            natives: 1 + rng.below(2) as usize,
+            indexers: 2 + rng.below(2) as usize,
+            nodes: 2 + rng.below(2) as usize,
+            dead: 0,
+            min_indexers: 1 + rng.below(2) as usize,
+            terms: Terms {
+                lease,
+                beat_interval: lease / 3,
+            },
+            size: if rng.below(3) == 0 {
+                Size::Tight
+            } else {
+                Size::Roomy
+            },
+            sparse: rng.below(2) == 0,
+            long: false,
+            build_date: 500_000_000,
+            fruitless: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Some worlds are of a kind that chance makes too seldom.
+    fn specialise(&mut self, kind: u64) {
+        match kind {
+            // More indexers than fit into one beat between natives, and many that die together.
+            0 => {
+                self.size = Size::Crowd;
+                (self.natives, self.indexers, self.nodes) = (3, 30, 4);
+                self.sparse = false;
+            }
+            // Natives that remember many dead indexers, and live ones that only the DHT knows.
+            1 => {
+                self.size = Size::Crowd;
+                (self.natives, self.indexers, self.nodes) = (2, 3, 2);
+                (self.sparse, self.dead, self.fruitless) = (true, 80, 5_500);
+            }
+            2 | 3 => {
+                self.size = Size::Roomy;
+                (self.natives, self.indexers, self.nodes) = (5, 12, 30);
+            }
+            4 => self.long = true,
+            _ => {}
+        }
     }
 
     /// How often each of the three loops runs.
@@ -91,9 +176,14 @@ impl Plan {
         self.terms.lease * 2 / 3
     }
 
+    /// How many devices may run.
+    pub fn living(&self) -> usize {
+        self.natives + self.indexers + self.nodes
+    }
+
     /// How many devices there are.
     pub fn devices(&self) -> usize {
-        self.natives + self.indexers + self.nodes
+        self.living() + self.dead
     }
 
     /// Time in which everybody must be under a lease again when the faults are over: a lease, so that what is dead is known to be;
@@ -106,37 +196,18 @@ impl Plan {
         for _ in 0..rng.below(15) {
             let at = rng.below(FAULTS_END - 1_000);
             let end = (at + 500 + rng.below(FAULTS_END / 2)).min(FAULTS_END - 1);
-            let device = rng.below(self.devices() as u64) as usize;
-            match rng.below(6) {
-                0 | 1 => {
-                    let silent = rng.below(2) == 0;
-                    let forgetful = rng.below(2) == 0;
-                    self.faults.push((
-                        at,
-                        Fault::Crash {
-                            device,
-                            silent,
-                            forgetful,
-                        },
-                    ));
-                    self.come_back(device, end, rng);
-                }
-                2 => {
-                    self.faults.push((at, Fault::Leave { device }));
-                    self.come_back(device, end, rng);
-                }
-                3 => {
-                    self.faults.push((at, Fault::Stop { device }));
-                    self.faults.push((end, Fault::Resume { device }));
-                }
-                4 => self.partition(at, end, rng),
+            let (kind, devices) = (rng.below(9), self.group(rng));
+            match kind {
+                5 => self.partition(at, end, rng),
+                6 => self.one_way(at, end, rng),
                 _ => {
-                    let told = rng.below(2) == 0;
-                    self.faults.push((at, Fault::Break { device, told }));
+                    for device in devices {
+                        self.strike(kind, device, at, end, rng);
+                    }
                 }
             }
         }
-        for device in 0..self.devices() {
+        for device in 0..self.living() {
             self.faults.push((FAULTS_END - 1, Fault::Resume { device }));
             if device < self.natives {
                 self.faults
@@ -144,6 +215,65 @@ impl Plan {
             }
         }
         self.faults.push((FAULTS_END, Fault::Calm));
+    }
+
+    /// Mostly one device; sometimes all of a role, or about half of all.
+    fn group(&self, rng: &mut Rng) -> Vec<DeviceNo> {
+        let all = 0..self.living();
+        match rng.below(12) {
+            0 => (0..self.natives).collect(),
+            1 => (self.natives..self.natives + self.indexers).collect(),
+            2 => all.filter(|_| rng.below(2) == 0).collect(),
+            _ => vec![rng.below(self.living() as u64) as usize],
+        }
+    }
+
+    fn strike(&mut self, kind: u64, device: DeviceNo, at: u64, end: u64, rng: &mut Rng) {
+        let fault = match kind {
+            0 | 1 => Fault::Crash {
+                device,
+                silent: rng.below(2) == 0,
+                forgetful: rng.below(2) == 0,
+            },
+            2 => Fault::Leave { device },
+            3 | 4 => Fault::Stop { device },
+            7 => self.any_break(device, rng),
+            _ => self.any_step(device, rng),
+        };
+        self.faults.push((at, fault));
+        match kind {
+            0..=2 => self.come_back(device, end, rng),
+            3 | 4 => self.faults.push((end, Fault::Resume { device })),
+            _ => {}
+        }
+    }
+
+    /// The device loses its connections, or its address with them.
+    pub fn any_break(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
+        match rng.below(3) {
+            0 => Fault::Move { device },
+            told => Fault::Break {
+                device,
+                told: told == 1,
+            },
+        }
+    }
+
+    /// The device's clock is set: right as NTP does, wrong as people do, or back to the beginning. A native's stays.
+    pub fn any_step(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
+        if device < self.natives {
+            return self.any_break(device, rng);
+        }
+        let (ahead, synchronised) = match rng.below(4) {
+            0 => (0, false),
+            1 => (REAL + rng.below(20_000_000) as i64 - 10_000_000, false),
+            _ => (REAL + rng.below(2_000) as i64 - 1_000, true),
+        };
+        Fault::StepClock {
+            device,
+            ahead,
+            synchronised,
+        }
     }
 
     /// Most that went come back; natives all do, at the end.
@@ -156,11 +286,20 @@ impl Plan {
     /// Each device falls on one side; between the sides nothing passes.
     fn partition(&mut self, at: u64, until: u64, rng: &mut Rng) {
         let sides = rng.bits();
-        let side = |device: usize| (sides >> device) & 1;
-        for a in 0..self.devices() {
-            for b in (0..a).filter(|&b| side(a) != side(b)) {
-                let devices = (a, b);
-                self.faults.push((at, Fault::Cut { devices, until }));
+        let side = |device: usize| (sides >> (device % 64)) & 1;
+        for from in 0..self.living() {
+            for to in (0..self.living()).filter(|&to| side(to) != side(from)) {
+                self.faults.push((at, Fault::Cut { from, to, until }));
+            }
+        }
+    }
+
+    /// From one device nothing gets to some of the others.
+    fn one_way(&mut self, at: u64, until: u64, rng: &mut Rng) {
+        let from = rng.below(self.living() as u64) as usize;
+        for to in (0..self.living()).filter(|&to| to != from) {
+            if rng.below(2) == 0 {
+                self.faults.push((at, Fault::Cut { from, to, until }));
             }
         }
     }

@@ -25,7 +25,33 @@ pub struct View {
     pub tables: Vec<TableStats>,
 }
 
+/// What a check remembers of a native's tables until the next one.
+#[derive(Default)]
+pub struct Seen {
+    /// `live_indexers`: each one, the sequence of its record, and when its entry runs out.
+    pub live: Vec<(PeerId, u64, Instant)>,
+    /// `known_peer_ids`.
+    pub known: Vec<PeerId>,
+    /// How many entries of each table were evicted or found no room.
+    pub turned_away: [u64; 2],
+}
+
 impl View {
+    /// Empties it, to be filled again.
+    pub fn clear(&mut self) {
+        self.live.clear();
+        self.known.clear();
+        self.responsible.clear();
+        self.records.clear();
+        self.leases.clear();
+        self.tables.clear();
+    }
+
+    /// The peer's entry in `live_indexers`.
+    pub fn live(&self, peer: &PeerId) -> Option<&LiveIndexer> {
+        self.live.iter().find(|entry| entry.peer == *peer)
+    }
+
     /// Whether the peer has a record in `stream_records`.
     pub fn has_record(&self, peer: &PeerId) -> bool {
         self.records.iter().any(|record| record.peer == *peer)

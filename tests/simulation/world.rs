@@ -2,21 +2,26 @@
 //!
 //! Nothing here reads a clock or a random source: a run is determined by its seed, event for event.
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
+use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{Addrs, PeerId, Rng, Role};
+use oc_discovery::protocol::{Instant, PeerId, Rng, Role};
 
 use crate::{
-    checks::Ledger,
     device::{Device, DeviceNo, State},
     dht::Dht,
-    network::{Input, Network, StreamKey},
-    scenario::{FAULTS_END, Fault, Plan},
+    ledger::Ledger,
+    network::{ConnectionKey, Input, Network, StreamKey},
+    scenario::{FAULTS_END, Fault, Plan, Size},
+    trace::Trace,
+    view::View,
 };
+
+/// How far the right time is ahead of the world's, ms.
+pub const REAL: i64 = 1_000_000_000;
 
 /// Something that happens at a certain time.
 #[derive(Debug)]
-enum Event {
+pub enum Event {
     Input {
         to: DeviceNo,
         life: u64,
@@ -27,6 +32,8 @@ enum Event {
         life: u64,
     },
     Fault(Fault),
+    /// The system notices that a connection is silent.
+    Noticed(ConnectionKey),
 }
 
 /// A run.
@@ -35,7 +42,7 @@ pub struct World {
     pub now: u64,
     /// What the run is made of.
     pub plan: Plan,
-    /// Natives, then indexers, then nodes.
+    /// Natives, then indexers, then nodes, then indexers that never run.
     pub devices: Vec<Device>,
     /// What lies between them.
     pub network: Network,
@@ -47,16 +54,44 @@ pub struct World {
     pub ledger: Ledger,
     /// What has happened so far.
     pub trace: Trace,
+    /// Events so far.
+    pub steps: u64,
+    /// Since when there are no faults, if there are none.
+    pub calm_since: Option<u64>,
+    /// Whether a process that overslept reads what has arrived meanwhile.
+    pub catching_up: bool,
+    /// Whether it said meanwhile that it takes a node in.
+    pub hasty: bool,
+    /// What a check looks at; kept for its room.
+    pub scratch: View,
+    /// The longest time in the calm in which a node was without a lease, ms.
+    pub longest_bare: u64,
+    /// The most asks and attempts of a node within a minute.
+    pub most_tries: usize,
+    /// What is to happen, by time and order.
+    pub queue: BTreeMap<(u64, u64), Event>,
     numbers: BTreeMap<PeerId, DeviceNo>,
-    queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
 }
 
 impl World {
-    /// The world of a seed, before its first event. `log`: every event is printed.
-    pub fn new(seed: u64, log: bool) -> Self {
+    /// The world of a seed, before its first event.
+    pub fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
+        let mut world = Self::of_plan(plan, rng, trace);
+        for no in 0..world.plan.living() {
+            let at = world.rng.below(20_000);
+            world.push(at, Event::Fault(Fault::Restart { device: no }));
+        }
+        for (at, fault) in world.plan.faults.clone() {
+            world.push(at, Event::Fault(fault));
+        }
+        world
+    }
+
+    /// A world in which nothing is to happen yet.
+    pub fn of_plan(plan: Plan, mut rng: Rng, trace: Trace) -> Self {
         let mut world = Self {
             now: 0,
             devices: (0..plan.devices())
@@ -67,34 +102,58 @@ impl World {
             dht: Dht::default(),
             rng,
             ledger: Ledger::default(),
-            trace: Trace::new(log),
-            numbers: BTreeMap::new(),
+            trace,
+            steps: 0,
+            calm_since: None,
+            catching_up: false,
+            hasty: false,
+            scratch: View::default(),
+            longest_bare: 0,
+            most_tries: 0,
             queue: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             queued: 0,
         };
+        world.dht.fruitless = world.plan.fruitless;
         for no in 0..world.devices.len() {
             let Device { peer, role, .. } = world.devices[no];
             world.trace.note(0, &(no, role, peer));
             world.numbers.insert(peer, no);
-            let at = world.rng.below(20_000);
-            world.push(at, Event::Fault(Fault::Restart { device: no }));
         }
-        for (at, fault) in world.plan.faults.clone() {
-            world.push(at, Event::Fault(fault));
-        }
+        world.bury();
         world
+    }
+
+    /// The natives have heard of the indexers that never run.
+    fn bury(&mut self) {
+        let dead: Vec<_> = self.devices[self.plan.living()..]
+            .iter()
+            .map(|device| (device.peer, Default::default()))
+            .collect();
+        for native in &mut self.devices[..self.plan.natives] {
+            native.flash.preset_indexers(dead.clone());
+        }
     }
 
     /// The whole run: faults, then calm, then everybody must be under a lease, and stay so.
     pub fn run(&mut self) -> Result<(), String> {
-        let end = FAULTS_END + self.plan.recovery();
-        self.run_until(end)?;
+        self.run_until(FAULTS_END + self.plan.recovery())?;
+        self.settled()?;
+        if self.plan.long {
+            self.run_until(self.now + 75 * 60_000)?;
+            self.forgotten()?;
+        }
+        Ok(())
+    }
+
+    /// Everybody is under a lease, and stays so.
+    pub fn settled(&mut self) -> Result<(), String> {
         let mut lasting = self.complaints();
         for _ in 0..4 {
             self.run_until(self.now + self.plan.interval().as_millis() as u64 / 2)?;
             let complaints = self.complaints();
             // Who competes for too few places may lose one for a moment; nobody else may.
-            if self.plan.tight {
+            if self.plan.size == Size::Tight {
                 lasting.retain(|complaint| complaints.contains(complaint));
             } else {
                 lasting.extend(complaints);
@@ -113,7 +172,7 @@ impl World {
             self.now = at;
             self.happen(event)?;
         }
-        self.now = end;
+        self.now = end.max(self.now);
         Ok(())
     }
 
@@ -144,6 +203,7 @@ impl World {
         }
         let at = timeout
             .as_millis()
+            .min(device.housekeeping)
             .saturating_sub(device.skew)
             .saturating_add(late);
         if at < device.wake_at && at < u64::MAX / 2 {
@@ -169,18 +229,29 @@ impl World {
         }
     }
 
-    fn push(&mut self, at: u64, event: Event) {
+    /// Has the event happen at `at`.
+    pub fn push(&mut self, at: u64, event: Event) {
         self.queued += 1;
         self.queue.insert((at, self.queued), event);
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), String> {
+    /// One step.
+    pub fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.steps += 1;
         self.trace.note(self.now, &event);
-        match event {
+        let outcome = match event {
             Event::Input { to, life, input } => self.arrive(to, life, *input),
             Event::Wake { device, life } => self.wake(device, life),
             Event::Fault(fault) => self.fault(fault),
+            Event::Noticed(connection) => {
+                self.notice(connection);
+                Ok(())
+            }
+        };
+        while let Some((at, connection)) = self.network.doomed.pop() {
+            self.push(at, Event::Noticed(connection));
         }
+        outcome
     }
 
     fn arrive(&mut self, to: DeviceNo, life: u64, input: Input) -> Result<(), String> {
@@ -239,128 +310,17 @@ impl World {
         }
         device.wake_at = u64::MAX;
         match device.state {
-            State::Running if device.machine.timeout() > device.instant(self.now) => {
+            State::Running
+                if device
+                    .machine
+                    .timeout()
+                    .min(Instant::from_millis(device.housekeeping))
+                    > device.instant(self.now) =>
+            {
                 self.set_timer(no)
             }
             State::Running => self.step(no, Vec::new()),
             _ => Ok(()),
-        }
-    }
-
-    fn fault(&mut self, fault: Fault) -> Result<(), String> {
-        match fault {
-            Fault::Crash {
-                device,
-                silent,
-                forgetful,
-            } => {
-                self.crash(device, silent, forgetful);
-                Ok(())
-            }
-            Fault::Leave { device } => self.leave(device),
-            Fault::Restart { device } => self.restart(device),
-            Fault::Stop { device } => {
-                let device = &mut self.devices[device];
-                if device.state == State::Running {
-                    device.state = State::Stopped(Vec::new());
-                }
-                Ok(())
-            }
-            Fault::Resume { device } => {
-                let state = &mut self.devices[device].state;
-                match std::mem::replace(state, State::Running) {
-                    State::Stopped(pending) => self.step(device, pending),
-                    other => {
-                        *state = other;
-                        Ok(())
-                    }
-                }
-            }
-            Fault::Cut { devices, until } => {
-                self.network.cut(devices, until);
-                Ok(())
-            }
-            Fault::Break { device, told } => {
-                self.break_streams(device, told);
-                Ok(())
-            }
-            Fault::Calm => {
-                self.network.faulty = false;
-                Ok(())
-            }
-        }
-    }
-
-    fn crash(&mut self, no: DeviceNo, silent: bool, forgetful: bool) {
-        if !self.devices[no].is_up() {
-            return;
-        }
-        let view = self.devices[no].view(self.now);
-        let device = &mut self.devices[no];
-        device.remembered = match device.role {
-            _ if forgetful => Vec::new(),
-            Role::Native => view.known.iter().map(|id| (*id, Addrs::new())).collect(),
-            _ => view
-                .leases
-                .iter()
-                .filter(|lease| lease.role() == Role::Indexer)
-                .map(|lease| (*lease.server(), lease.addrs().clone()))
-                .collect(),
-        };
-        device.state = State::Down { silent };
-        let opened: Vec<_> = device.out.values().copied().collect();
-        let accepted: Vec<_> = device.inbound.keys().copied().collect();
-        device.lose_memory();
-        self.ledger.forget(no);
-        for (stream, from_client) in opened
-            .into_iter()
-            .map(|stream| (stream, true))
-            .chain(accepted.into_iter().map(|stream| (stream, false)))
-        {
-            if silent {
-                self.network.streams[stream].dead = true;
-            } else {
-                self.end_stream(stream, from_client);
-            }
-        }
-    }
-
-    fn leave(&mut self, no: DeviceNo) -> Result<(), String> {
-        if self.devices[no].state == State::Running {
-            self.devices[no].machine.shut_down();
-            self.drain(no)?;
-            self.crash(no, false, false);
-        }
-        Ok(())
-    }
-
-    fn restart(&mut self, no: DeviceNo) -> Result<(), String> {
-        if self.devices[no].is_up() {
-            return Ok(());
-        }
-        let natives: Vec<_> = self.devices[no]
-            .natives
-            .iter()
-            .map(|&native| {
-                let addr = Device::addr(native, Role::Native, 0);
-                (self.devices[native].peer, Addrs::from_iter([addr]))
-            })
-            .collect();
-        let seed = self.rng.bits();
-        self.devices[no].boot(self.now, seed, &self.plan, &natives);
-        self.step(no, Vec::new())
-    }
-
-    fn break_streams(&mut self, no: DeviceNo, told: bool) {
-        let device = &self.devices[no];
-        let opened: Vec<_> = device.out.values().copied().collect();
-        let accepted: Vec<_> = device.inbound.keys().copied().collect();
-        for stream in opened.into_iter().chain(accepted) {
-            if told {
-                self.end_stream(stream, true);
-                self.end_stream(stream, false);
-            }
-            self.network.streams[stream].dead = true;
         }
     }
 }
@@ -371,7 +331,7 @@ fn new_device(no: DeviceNo, plan: &Plan, rng: &mut Rng) -> Device {
     id[1] = no as u8;
     let role = match no {
         _ if no < plan.natives => Role::Native,
-        _ if no < plan.natives + plan.indexers => Role::Indexer,
+        _ if no < plan.natives + plan.indexers || no >= plan.living() => Role::Indexer,
         _ => Role::Node,
     };
     let natives = match role {
@@ -381,60 +341,22 @@ fn new_device(no: DeviceNo, plan: &Plan, rng: &mut Rng) -> Device {
             .collect(),
         Role::Native => (0..plan.natives).filter(|other| *other != no).collect(),
         Role::Indexer if !plan.sparse => (0..plan.natives).collect(),
+        Role::Node if rng.below(2) == 0 => (0..plan.natives).collect(),
         _ => vec![rng.below(plan.natives as u64) as usize],
     };
     let mut device = Device::new(PeerId::from_bytes(id), role, natives);
     // Natives and most others keep the time; some never knew it, some are wrong by hours.
-    let real = 1_000_000_000;
     let wrong = if role == Role::Native {
         0
     } else {
         rng.below(4)
     };
-    device.synchronised = wrong < 2;
+    // One in eight that is wrong says that it is right.
+    device.synchronised = wrong < 2 || rng.below(8) == 0;
     device.wall_ahead = match wrong {
         2 => 0,
-        3 => real + rng.below(20_000_000) as i64 - 10_000_000,
-        _ => real + rng.below(2_000) as i64 - 1_000,
+        3 => REAL + rng.below(20_000_000) as i64 - 10_000_000,
+        _ => REAL + rng.below(2_000) as i64 - 1_000,
     };
     device
-}
-
-/// A hash of all events so far; on demand a log of them.
-pub struct Trace {
-    hash: u64,
-    log: bool,
-}
-
-impl Trace {
-    fn new(log: bool) -> Self {
-        Self {
-            hash: 0xcbf2_9ce4_8422_2325,
-            log,
-        }
-    }
-
-    /// Takes one more event in.
-    pub fn note(&mut self, now: u64, event: &dyn std::fmt::Debug) {
-        if self.log {
-            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be written is none.
-            let _ = writeln!(std::io::stderr(), "{now:>7} {event:?}");
-        }
-        // Writing to a hash cannot fail.
-        let _ = write!(self, "{now}{event:?}");
-    }
-
-    /// The hash.
-    pub fn hash(&self) -> u64 {
-        self.hash
-    }
-}
-
-impl std::fmt::Write for Trace {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(())
-    }
 }

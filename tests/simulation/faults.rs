@@ -1,0 +1,156 @@
+//! What a fault does to the world.
+
+use oc_discovery::protocol::{Addrs, Role};
+
+use crate::{
+    device::{DeviceNo, State},
+    network::{ConnectionKey, Input},
+    scenario::Fault,
+    world::World,
+};
+
+impl World {
+    /// Something goes wrong, or is mended.
+    pub fn fault(&mut self, fault: Fault) -> Result<(), String> {
+        match fault {
+            Fault::Crash {
+                device,
+                silent,
+                forgetful,
+            } => self.crash(device, silent, forgetful),
+            Fault::Leave { device } => return self.leave(device),
+            Fault::Restart { device } => return self.restart(device),
+            Fault::Stop { device } => {
+                let device = &mut self.devices[device];
+                if device.state == State::Running {
+                    device.state = State::Stopped(Vec::new());
+                }
+            }
+            Fault::Resume { device } => return self.resume(device),
+            Fault::Cut { from, to, until } => self.network.cut(self.now, (from, to), until),
+            Fault::Break { device, told } => self.break_connections(device, told),
+            Fault::StepClock {
+                device,
+                ahead,
+                synchronised,
+            } => {
+                let device = &mut self.devices[device];
+                device.stepped = true;
+                (device.wall_ahead, device.synchronised) = (ahead, synchronised);
+            }
+            Fault::Move { device } => {
+                // The address that all connections come from is gone.
+                if self.devices[device].is_up() && self.devices[device].role != Role::Native {
+                    self.network.silence_all(self.now, device, &mut self.rng);
+                    self.devices[device].move_port();
+                }
+            }
+            Fault::Calm => {
+                self.network.faulty = false;
+                self.network.heal();
+                self.calm_since = Some(self.now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The system tells both sides that the connection is gone.
+    pub fn notice(&mut self, connection: ConnectionKey) {
+        if !self.network.connections[connection].silent {
+            return;
+        }
+        self.network.end(connection);
+        for stream in std::mem::take(&mut self.network.connections[connection].streams) {
+            let ends = &self.network.streams[stream];
+            for to in [ends.client, ends.server] {
+                self.send(self.now, to, Input::End { stream });
+            }
+        }
+    }
+
+    fn resume(&mut self, no: DeviceNo) -> Result<(), String> {
+        let state = &mut self.devices[no].state;
+        match std::mem::replace(state, State::Running) {
+            State::Stopped(pending) => {
+                self.devices[no].resumed_at = self.now;
+                self.step(no, pending)
+            }
+            other => {
+                *state = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn crash(&mut self, no: DeviceNo, silent: bool, forgetful: bool) {
+        if !self.devices[no].is_up() {
+            return;
+        }
+        if forgetful {
+            self.devices[no].flash.lose_indexers();
+        }
+        if silent {
+            self.network.silence_all(self.now, no, &mut self.rng);
+        }
+        let device = &mut self.devices[no];
+        device.state = State::Down { silent };
+        let opened: Vec<_> = device.out.values().copied().collect();
+        let accepted: Vec<_> = device.inbound.keys().copied().collect();
+        device.lose_memory();
+        self.ledger.forget(no);
+        let opened = opened.into_iter().map(|stream| (stream, true));
+        let accepted = accepted.into_iter().map(|stream| (stream, false));
+        for (stream, from_client) in opened.chain(accepted) {
+            self.end_stream(stream, from_client);
+        }
+    }
+
+    fn leave(&mut self, no: DeviceNo) -> Result<(), String> {
+        if self.devices[no].state == State::Running {
+            self.devices[no].ending = true;
+            self.devices[no].machine.shut_down();
+            self.drain(no)?;
+            self.devices[no].flash.flush();
+            self.crash(no, false, false);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, no: DeviceNo) -> Result<(), String> {
+        if self.devices[no].is_up() {
+            return Ok(());
+        }
+        self.network.restarted(no);
+        let natives: Vec<_> = self.devices[no]
+            .natives
+            .iter()
+            .map(|&native| {
+                let there = &self.devices[native];
+                (there.peer, Addrs::from_iter([there.addr(native)]))
+            })
+            .collect();
+        let seed = self.rng.bits();
+        self.devices[no].boot(self.now, seed, &self.plan, &natives);
+        for (indexer, _) in self.devices[no].flash.state.indexers.clone() {
+            let indexer = self.number_of(&indexer);
+            self.ledger.offered.insert((no, indexer), u64::MAX);
+        }
+        self.step(no, Vec::new())
+    }
+
+    fn break_connections(&mut self, no: DeviceNo, told: bool) {
+        let device = &self.devices[no];
+        let opened: Vec<_> = device.out.values().copied().collect();
+        let accepted: Vec<_> = device.inbound.keys().copied().collect();
+        if told {
+            for stream in opened.into_iter().chain(accepted) {
+                self.end_stream(stream, true);
+                self.end_stream(stream, false);
+            }
+        }
+        self.network.silence_all(self.now, no, &mut self.rng);
+        if told {
+            self.network.restarted(no);
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! A walk of one node among servers that do not keep the protocol: natives that name ever new indexers, dead ones, or a third
+//! party's port; indexers that accept and say nothing, are full, hang up, or send away what they took in.
+//!
+//! Whatever they say, the node's asks and attempts are bounded, an offer is not tried after its time to live, and when one honest
+//! native is left, the node is soon under its lease.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use oc_discovery::protocol::{
+    Ack, Action, Addr, Addrs, IndexersAnswer, Instant, MAX_LIST, Machine, Node, NodeConfig, Offer,
+    Offers, PeerId, Rng, Terms,
+};
+
+use crate::{
+    invariants::{TRIES_A_MINUTE, ensure},
+    ledger::Ledger,
+    runner::Run,
+    trace::Trace,
+};
+
+/// How long a walk lasts, ms.
+const LENGTH: u64 = 600_000;
+/// In which a node must be under the lease of an honest native, ms.
+const RESCUE: u64 = 30_000;
+/// Hosts there are.
+const HOSTS: u64 = 200;
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Manner {
+    /// It keeps the protocol.
+    Honest,
+    /// It answers nothing.
+    Silent,
+    /// It takes the connection and ends it.
+    HangsUp,
+    /// It has no room.
+    Full,
+    /// It accepts, and sends away at once.
+    SendsAway,
+}
+
+struct Walk {
+    now: u64,
+    rng: Rng,
+    node: Box<Node>,
+    /// The manner of natives and of indexers now, and how many indexers the natives know.
+    manners: (Manner, Manner),
+    population: u64,
+    ttl: u64,
+    open: BTreeMap<PeerId, ()>,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    offered: BTreeMap<PeerId, u64>,
+    held: BTreeMap<PeerId, u64>,
+    ledger: Ledger,
+    most_tries: usize,
+    longest_bare: u64,
+    steps: u64,
+    trace: Trace,
+}
+
+#[derive(Debug)]
+enum Event {
+    Ack(PeerId, Ack),
+    Told(PeerId, Ack),
+    Closed(PeerId),
+    Answer(PeerId, Option<IndexersAnswer>),
+}
+
+/// One walk; its number determines it.
+pub fn walk(number: u64, trace: Trace) -> Run {
+    let mut rng = Rng::new(!number);
+    let lease = Duration::from_secs([12, 30, 90][rng.below(3) as usize]);
+    let mut node = Box::new(Node::new());
+    let config = NodeConfig {
+        terms: Terms {
+            lease,
+            beat_interval: lease / 3,
+        },
+        connect_interval: lease * 2 / 3,
+        min_indexers: 1 + rng.below(3) as usize,
+    };
+    let at = Instant::from_millis(0);
+    node.start(at, peer(0xff, 0), rng.bits(), config);
+    for native in 0..1 + rng.below(3) {
+        let addrs = Addrs::from_iter([addr(200 + native)]);
+        node.learn_native(at, peer(NATIVE, native), addrs);
+    }
+    let mut walk = Walk {
+        now: 0,
+        rng,
+        node,
+        manners: (Manner::Honest, Manner::Full),
+        population: 40,
+        ttl: 60_000,
+        open: BTreeMap::new(),
+        queue: BTreeMap::new(),
+        queued: 0,
+        offered: BTreeMap::new(),
+        held: BTreeMap::new(),
+        ledger: Ledger::default(),
+        most_tries: 0,
+        longest_bare: 0,
+        steps: 0,
+        trace,
+    };
+    let outcome = walk.go();
+    Run {
+        steps: walk.steps,
+        longest_bare: walk.longest_bare,
+        most_tries: walk.most_tries,
+        outcome: outcome.map_err(|what| format!("at {} ms: {what}", walk.now)),
+        trace: walk.trace,
+    }
+}
+
+const NATIVE: u8 = 1;
+const INDEXER: u8 = 2;
+
+fn peer(kind: u8, number: u64) -> PeerId {
+    let mut id = [kind; 32];
+    id[8..16].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    PeerId::from_bytes(id)
+}
+
+fn is_native(peer: &PeerId) -> bool {
+    peer.as_bytes()[0] == NATIVE
+}
+
+fn addr(host: u64) -> Addr {
+    [4, 10, 0, host as u8, 1, 6, 0x12, 0xd5]
+        .into_iter()
+        .collect()
+}
+
+impl Walk {
+    fn go(&mut self) -> Result<(), String> {
+        let mut next_change = 0;
+        while self.now < LENGTH {
+            if self.now >= next_change {
+                next_change = self.now + 1_000 + self.rng.below(90_000);
+                self.change();
+            }
+            self.turn(next_change)?;
+        }
+        self.rescue()
+    }
+
+    /// The servers behave in another way from now on.
+    fn change(&mut self) {
+        let any = |rng: &mut Rng| {
+            [
+                Manner::Honest,
+                Manner::Silent,
+                Manner::HangsUp,
+                Manner::Full,
+                Manner::SendsAway,
+            ][rng.below(5) as usize]
+        };
+        self.manners = (any(&mut self.rng), any(&mut self.rng));
+        self.population = [0, 1, 3, 20, 48, 1_000_000][self.rng.below(6) as usize];
+        self.ttl = [500, 5_000, 60_000, 270_000][self.rng.below(4) as usize];
+        self.trace
+            .note(self.now, &("manners", self.manners, self.population));
+    }
+
+    /// When one native keeps the protocol, and knows no indexer, the node is soon under its lease.
+    fn rescue(&mut self) -> Result<(), String> {
+        (self.manners, self.population) = ((Manner::Honest, Manner::Silent), 0);
+        let begun = self.now;
+        while !self.is_under_a_lease() {
+            ensure(
+                self.now <= begun + RESCUE,
+                0,
+                "a node is without a lease although a native takes it in",
+            )?;
+            self.turn(self.now + 1_000)?;
+        }
+        self.longest_bare = self.now - begun;
+        Ok(())
+    }
+
+    fn is_under_a_lease(&self) -> bool {
+        self.held.values().any(|until| self.now <= *until)
+    }
+
+    /// Everything up to the next event.
+    fn turn(&mut self, latest: u64) -> Result<(), String> {
+        for _ in 0..1_000 {
+            let Some(action) = self.node.poll(Instant::from_millis(self.now), self.now) else {
+                let timer = self.node.timeout().as_millis();
+                let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+                let next = timer.min(latest).min(event.unwrap_or(u64::MAX));
+                self.now = next.max(self.now);
+                return self.arrive();
+            };
+            self.steps += 1;
+            self.trace.note(self.now, &action);
+            self.act(action)?;
+        }
+        Err("1000 actions at one instant".into())
+    }
+
+    fn arrive(&mut self) -> Result<(), String> {
+        let Some(first) = self.queue.first_entry() else {
+            return Ok(());
+        };
+        if first.key().0 > self.now {
+            return Ok(());
+        }
+        let event = first.remove();
+        self.steps += 1;
+        self.trace.note(self.now, &event);
+        let now = Instant::from_millis(self.now);
+        match event {
+            Event::Ack(server, ack) => {
+                if self.open.contains_key(&server) {
+                    self.note_offers(&ack.offers);
+                    if !ack.lease.is_zero() {
+                        let until = self.now + ack.lease.as_millis() as u64;
+                        self.held.insert(server, until);
+                    }
+                    self.node.acked(now, &server, &ack);
+                }
+            }
+            Event::Told(server, ack) => {
+                if self.open.contains_key(&server) {
+                    self.note_offers(&ack.offers);
+                    self.node.told(now, &server, &ack);
+                }
+            }
+            Event::Closed(server) => {
+                if self.open.remove(&server).is_some() {
+                    self.node.lease_closed(now, &server);
+                }
+            }
+            Event::Answer(native, answer) => {
+                let offers = answer.iter().flat_map(|answer| answer.offers.clone());
+                self.note_offers(&offers.collect());
+                self.node.answered(now, &native, answer.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    fn note_offers(&mut self, offers: &Offers) {
+        for offer in offers {
+            let until = self.now + offer.ttl.as_millis() as u64;
+            let known = self.offered.entry(offer.peer).or_default();
+            *known = until.max(*known);
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Ask { native, .. } => {
+                self.pace()?;
+                self.asked(native);
+            }
+            Action::Beat { server, beat } => {
+                let is_open = self.open.contains_key(&server);
+                if !is_open {
+                    self.pace()?;
+                    let holds = self
+                        .held
+                        .get(&server)
+                        .is_some_and(|until| self.now <= *until);
+                    let offered = self.offered.get(&server);
+                    let may = offered.is_some_and(|until| self.now <= *until);
+                    ensure(
+                        is_native(&server) || holds || may,
+                        0,
+                        "tries an offer after its time to live",
+                    )?;
+                }
+                if beat.fresh || !is_open {
+                    // What was under way on the old stream is lost with it.
+                    self.forget(&server);
+                    self.open.insert(server, ());
+                }
+                self.beaten(server, beat.lease);
+            }
+            Action::Drop { server } | Action::GiveUp { server } => {
+                self.open.remove(&server);
+                self.forget(&server);
+                self.held.remove(&server);
+            }
+            Action::Sign => self
+                .node
+                .record_signed(Instant::from_millis(self.now), false),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self) -> Result<(), String> {
+        let tries = self.ledger.tries(self.now, 0);
+        self.most_tries = self.most_tries.max(tries);
+        ensure(
+            tries <= TRIES_A_MINUTE,
+            0,
+            "a node asks and tries more often than its pace allows",
+        )
+    }
+
+    fn forget(&mut self, server: &PeerId) {
+        self.queue.retain(|_, event| match event {
+            Event::Ack(from, _) | Event::Told(from, _) | Event::Closed(from) => from != server,
+            Event::Answer(..) => true,
+        });
+    }
+
+    fn asked(&mut self, native: PeerId) {
+        let answer = match self.manners.0 {
+            Manner::Silent => return,
+            Manner::HangsUp => None,
+            Manner::Honest | Manner::SendsAway => Some(IndexersAnswer {
+                offers: self.offers(),
+                takes_in: self.population == 0,
+            }),
+            // It boasts.
+            Manner::Full => Some(IndexersAnswer {
+                offers: self.offers(),
+                takes_in: true,
+            }),
+        };
+        self.push(Event::Answer(native, answer));
+    }
+
+    /// Up to 16 of the indexers there are, at any of the hosts.
+    fn offers(&mut self) -> Offers {
+        let mut offers = Offers::new();
+        for _ in 0..(MAX_LIST as u64).min(self.population) {
+            let number = self.rng.below(self.population);
+            let free = [None, Some(3), Some(65_535)][self.rng.below(3) as usize];
+            let offer = Offer {
+                peer: peer(INDEXER, number),
+                addrs: Addrs::from_iter([addr(number % HOSTS)]),
+                ttl: Duration::from_millis(self.ttl),
+                free,
+            };
+            if offers.iter().all(|other: &Offer| other.peer != offer.peer) {
+                offers.extend([offer]);
+            }
+        }
+        offers
+    }
+
+    fn beaten(&mut self, server: PeerId, lease: Duration) {
+        let manner = match is_native(&server) {
+            true => self.manners.0,
+            false => self.manners.1,
+        };
+        match manner {
+            Manner::Honest => self.push(Event::Ack(server, Ack::accepted(lease))),
+            Manner::Silent => {}
+            Manner::HangsUp => self.push(Event::Closed(server)),
+            Manner::Full => {
+                self.push(Event::Ack(server, Ack::full("no room")));
+                self.push(Event::Closed(server));
+            }
+            Manner::SendsAway => {
+                self.push(Event::Ack(server, Ack::accepted(lease)));
+                let offers = self.offers();
+                self.push(Event::Told(server, Ack::released(lease, offers)));
+            }
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.queued += 1;
+        let at = self.now + 1 + self.rng.below(4);
+        // The events of one server keep their order.
+        let last = self.queue.last_key_value().map_or(0, |((at, _), _)| *at);
+        self.queue.insert((at.max(last), self.queued), event);
+    }
+}

@@ -1,0 +1,623 @@
+//! What must be true after every step, one function for each rule. What the rule says stands in `src/protocol`, beside the code
+//! that keeps it; here it is checked from outside, against what passed between the machines.
+
+use std::collections::BTreeSet;
+
+use oc_discovery::protocol::{
+    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, lease::Lease,
+    lease_table::is_stale,
+};
+
+use crate::{
+    device::DeviceNo,
+    dht,
+    network::StreamKey,
+    view::{Seen, View},
+    world::World,
+};
+
+/// Asks and attempts of a node in a minute: a burst of 16, then two a second (issue of the pace of a node).
+pub const TRIES_A_MINUTE: usize = 16 + 2 * 60;
+/// How far own time may be away from the right one when a native has told it, ms: the tolerance, and a second for each of two clocks.
+const CLOCK_TOLERANCE: u64 = 32_000;
+/// How late a process looks at its timers, and a message may be, when there are no faults, ms.
+const SLACK: u64 = 1_000;
+/// In a calm network with a native that can be reached, a node is never without a lease for longer, ms.
+const BARE: u64 = 30_000;
+
+/// What was true before a beat was answered.
+pub struct Before {
+    taken_in: bool,
+    alive: BTreeSet<DeviceNo>,
+}
+
+impl World {
+    /// What must be true of a process at any time.
+    pub fn check(&mut self, no: DeviceNo) -> Result<(), String> {
+        let mut view = std::mem::take(&mut self.scratch);
+        view.clear();
+        let device = &self.devices[no];
+        device.machine.report(device.instant(self.now), &mut view);
+        let checked = self.check_view(no, &view);
+        self.scratch = view;
+        checked
+    }
+
+    fn check_view(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
+        self.tables_are_bounded(no, view)?;
+        self.only_holders_are_listed(no, view)?;
+        self.departed_stay_away(no, view)?;
+        self.stale_peers_are_gone(no, view)?;
+        self.own_time_is_right(no)?;
+        match self.devices[no].role {
+            Role::Native => {
+                self.better_records_stay(no, view)?;
+                self.live_indexers_are_refreshed(no, view)?;
+                self.evictions_are_counted(no, view)?;
+                self.remember(no, view);
+                Ok(())
+            }
+            Role::Indexer => Ok(()),
+            Role::Node => {
+                self.one_native_is_sought(no, view)?;
+                self.is_under_a_lease(no, view)
+            }
+        }
+    }
+
+    fn tables_are_bounded(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let bounded = |table: &oc_discovery::protocol::TableStats| table.used <= table.capacity;
+        ensure(
+            view.tables.iter().all(bounded),
+            no,
+            "a table is over its capacity",
+        )
+    }
+
+    fn only_holders_are_listed(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        ensure(
+            view.responsible.iter().all(|peer| view.has_record(peer))
+                && view.used("responsible_peers") <= view.used("stream_records"),
+            no,
+            "a node is taken in that holds no lease",
+        )?;
+        if device.role == Role::Node {
+            return Ok(());
+        }
+        let mut nodes = self.devices.iter().filter(|other| other.role == Role::Node);
+        ensure(
+            nodes.all(|other| {
+                device.machine.listed(&other.peer).is_none() || device.machine.favours(&other.peer)
+            }),
+            no,
+            "a node is listed that holds no lease",
+        )
+    }
+
+    fn departed_stay_away(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let departed = self
+            .ledger
+            .departed
+            .range((no, PeerId::from_bytes([0; 32]))..=(no, PeerId::from_bytes([255; 32])));
+        for ((_, peer), until) in departed {
+            let is_there = view.is_live(peer) || view.known.contains(peer) || view.has_record(peer);
+            ensure(
+                self.now > *until || !is_there,
+                no,
+                "a peer that gave its lease up is still in a table",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A peer that has fallen silent is gone from every table a lease and a run of the GC later.
+    fn stale_peers_are_gone(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        let gc = self.plan.interval().as_millis() as u64 * 11 / 10 + SLACK;
+        let mut gone = Vec::new();
+        let of_server = (no, 0)..=(no, usize::MAX);
+        for ((_, client), heard) in self.ledger.heard.range(of_server) {
+            let silent_since = heard.seen.max(device.resumed_at);
+            if self.now <= heard.expiry.max(silent_since + heard.granted) + gc {
+                continue;
+            }
+            let peer = &self.devices[*client].peer;
+            let is_there = view.has_record(peer)
+                || view.responsible.contains(peer)
+                || device.machine.listed(peer).is_some()
+                || (heard.role != Role::Native && device.machine.favours(peer));
+            ensure(!is_there, no, "a stale peer is still in a table")?;
+            gone.push(*client);
+        }
+        for client in gone {
+            self.ledger.heard.remove(&(no, client));
+        }
+        self.live_entries_run_out(no, view)
+    }
+
+    /// An entry of `live_indexers` ends with the lease behind it, or with the last record that its indexer signed.
+    fn live_entries_run_out(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        if device.stepped {
+            return Ok(());
+        }
+        let own_ms = device.own_ms(self.now);
+        for entry in &view.live {
+            let indexer = self.number_of(&entry.peer);
+            let known = self.ledger.evidence.get(&(no, indexer));
+            let by_beat = known.is_some_and(|known| {
+                let (seen, granted) = known.lease;
+                self.now <= seen.max(device.resumed_at) + granted + SLACK
+            });
+            let signed = self.ledger.signed.range((indexer, 0)..=(indexer, u64::MAX));
+            let by_record =
+                || signed.map(|(_, until)| *until).max() >= Some(own_ms.saturating_sub(SLACK));
+            ensure(
+                by_beat || by_record(),
+                no,
+                "an indexer is live whose lease and records have run out",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Own time is that of the natives, once one has told it; before that, no server moves a clock that may be right.
+    fn own_time_is_right(&self, no: DeviceNo) -> Result<(), String> {
+        let device = &self.devices[no];
+        let (own, system) = (device.own_ms(self.now), device.system_ms(self.now));
+        let right = self.now.saturating_add_signed(crate::world::REAL);
+        if device.role == Role::Native {
+            return Ok(());
+        }
+        if device.heard_native {
+            return ensure(
+                own.abs_diff(right) <= CLOCK_TOLERANCE,
+                no,
+                "own time is not that of the natives",
+            );
+        }
+        ensure(
+            system < device.floor || own == system,
+            no,
+            "a server that is no native moved a clock that may be right",
+        )
+    }
+
+    /// What a beat or a search brought is replaced by something better only.
+    fn better_records_stay(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        let now = device.instant(self.now);
+        for (peer, before, expires) in &device.seen.live {
+            let Some(sequence) = view
+                .live(peer)
+                .and_then(|entry| dht::sequence_of(&entry.addrs))
+            else {
+                continue;
+            };
+            let indexer = self.number_of(peer);
+            let until = |sequence| self.ledger.signed.get(&(indexer, sequence)).copied();
+            let is_worse = sequence < *before && until(sequence) < until(*before);
+            ensure(
+                !is_worse || now > *expires,
+                no,
+                "a better record was replaced by a worse one",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// In a calm network, an entry of `live_indexers` does not run out while a valid record is in the DHT.
+    fn live_indexers_are_refreshed(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        // A run of the loop, its searches, and what it may find only at the next run.
+        let pause = self.plan.interval().as_millis() as u64 * 5 / 2 + 10_000;
+        let Some(calm) = self.calm_since else {
+            return Ok(());
+        };
+        if self.now < calm.max(device.resumed_at) + pause {
+            return Ok(());
+        }
+        let now = device.instant(self.now);
+        let own_ms = device.own_ms(self.now);
+        let before = self.now.saturating_sub(pause);
+        let lost = device.seen.live.iter().any(|(peer, _, expires)| {
+            now > *expires
+                && !view.is_live(peer)
+                && view.known.contains(peer)
+                && self.dht.has_valid(before, own_ms, peer)
+        });
+        ensure(
+            !lost,
+            no,
+            "a live indexer ran out although its record is in the DHT",
+        )
+    }
+
+    /// An entry that is neither given up nor run out goes only where a counter says so.
+    fn evictions_are_counted(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let device = &self.devices[no];
+        let now = device.instant(self.now);
+        let departed = |peer: &PeerId| self.ledger.departed.contains_key(&(no, *peer));
+        let counted = turned_away(view);
+        let live_gone =
+            device.seen.live.iter().any(|(peer, _, expires)| {
+                now <= *expires && !view.is_live(peer) && !departed(peer)
+            });
+        ensure(
+            !live_gone || counted[0] > device.seen.turned_away[0],
+            no,
+            "an entry of live_indexers went, and no counter says so",
+        )?;
+        let mut known = device.seen.known.iter();
+        let known_gone = known.any(|peer| !view.known.contains(peer) && !departed(peer));
+        ensure(
+            !known_gone || counted[1] > device.seen.turned_away[1],
+            no,
+            "a known id went, and no counter says so",
+        )
+    }
+
+    fn remember(&mut self, no: DeviceNo, view: &View) {
+        let seen = &mut self.devices[no].seen;
+        let Seen { live, known, .. } = seen;
+        live.clear();
+        live.extend(view.live.iter().map(|entry| {
+            let sequence = dht::sequence_of(&entry.addrs).unwrap_or_default();
+            (entry.peer, sequence, entry.expires)
+        }));
+        known.clone_from(&view.known);
+        seen.turned_away = turned_away(view);
+    }
+
+    fn one_native_is_sought(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let sought = native_leases(view).filter(|lease| !lease.is_released());
+        ensure(
+            sought.count() <= 1,
+            no,
+            "a node seeks leases with two natives at once",
+        )
+    }
+
+    /// While a native can be reached, a node is never without a lease for long.
+    fn is_under_a_lease(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let now = self.devices[no].instant(self.now);
+        let holds = view.leases.iter().any(|lease| lease.expiry(now).is_some());
+        let has_places = self.plan.size != crate::scenario::Size::Tight;
+        if holds || !has_places || self.devices[no].ending {
+            self.ledger.bare.remove(&no);
+            return Ok(());
+        }
+        let Some(calm) = self.calm_since else {
+            return Ok(());
+        };
+        let since = *self.ledger.bare.entry(no).or_insert(self.now);
+        let since = since.max(calm).max(self.devices[no].resumed_at);
+        self.longest_bare = self.longest_bare.max(self.now - since);
+        ensure(
+            self.now - since <= BARE,
+            no,
+            "a node is without a lease although a native can be reached",
+        )
+    }
+
+    /// A client never believes in a lease longer than its server does.
+    pub fn check_lease(&self, no: DeviceNo, server: DeviceNo) -> Result<(), String> {
+        let device = &self.devices[no];
+        let peer = self.devices[server].peer;
+        let view = device.view(self.now);
+        let believed = view
+            .leases
+            .iter()
+            .find(|lease| *lease.server() == peer)
+            .and_then(|lease| lease.expiry(device.instant(self.now)))
+            .map_or(0, |expiry| expiry.as_millis() - device.skew);
+        let granted = self.ledger.granted.get(&(no, server)).copied();
+        ensure(
+            believed <= granted.unwrap_or(0),
+            no,
+            "a client believes in its lease for longer than was granted",
+        )
+    }
+
+    /// The indexers that a native knows to be alive and to have room.
+    pub fn known_alive(&self, no: DeviceNo) -> BTreeSet<DeviceNo> {
+        let device = &self.devices[no];
+        let mut alive: BTreeSet<_> = self.ledger.alive(self.now, no).collect();
+        if !alive.is_empty() {
+            let view = device.view(self.now);
+            alive.retain(|indexer| {
+                let entry = view.live(&self.devices[*indexer].peer);
+                entry.is_some_and(|entry| entry.has_room())
+            });
+        }
+        alive
+    }
+
+    /// What has to be known about a beat before it is answered.
+    pub fn before_beat(&self, no: DeviceNo, client: DeviceNo, beat: &OutBeat) -> Before {
+        if self.devices[no].role != Role::Native || beat.role != Role::Node {
+            return Before {
+                taken_in: false,
+                alive: BTreeSet::new(),
+            };
+        }
+        let view = self.devices[no].view(self.now);
+        Before {
+            taken_in: view.responsible.contains(&self.devices[client].peer),
+            alive: self.known_alive(no),
+        }
+    }
+
+    /// A native takes in what it promised to, or what it knows no indexer for; and nobody is refused for what has run out.
+    pub fn check_answer(
+        &mut self,
+        no: DeviceNo,
+        client: DeviceNo,
+        beat: &OutBeat,
+        ack: &Ack,
+        before: &Before,
+    ) -> Result<(), String> {
+        match ack.code {
+            AckCode::Accepted if beat.role == Role::Node && !beat.lease.is_zero() => {
+                let promised = self.ledger.has_ticket(self.now, no, client);
+                self.ledger.tickets.remove(&(no, client));
+                ensure(
+                    before.taken_in || promised || before.alive.is_empty(),
+                    no,
+                    "takes a node in although it knows that an indexer is alive",
+                )
+            }
+            AckCode::Full if beat.role != Role::Native => {
+                let view = self.devices[no].view(self.now);
+                let full = |name: &str, used: usize| {
+                    view.tables
+                        .iter()
+                        .any(|table| table.name == name && used >= table.capacity)
+                };
+                let may = ack.reason.contains("join at once")
+                    || full("stream_records", view.records.len())
+                    || (beat.role == Role::Indexer && full("live_indexers", view.live.len()))
+                    || (beat.role == Role::Node
+                        && full("responsible_peers", view.responsible.len()));
+                ensure(may, no, "refuses a peer for what has run out")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to "wants a lease" is not "I take you in", nor nothing, if the native knew an indexer to be alive when it was
+    /// asked and has not learned otherwise; and it promises no place that it has not got.
+    pub fn check_offer(
+        &mut self,
+        no: DeviceNo,
+        request: RequestId,
+        answer: &IndexersAnswer,
+    ) -> Result<(), String> {
+        let Some((alive, wants_lease)) = self.ledger.waiting.remove(&(no, request.0)) else {
+            return Ok(());
+        };
+        if !wants_lease || !answer.offers.is_empty() {
+            return Ok(());
+        }
+        let view = self.devices[no].view(self.now);
+        let still = alive.iter().any(|&indexer| {
+            let entry = view.live(&self.devices[indexer].peer);
+            self.ledger.stands(no, indexer) && entry.is_some_and(|entry| entry.has_room())
+        });
+        ensure(
+            !still,
+            no,
+            "offers nothing although an indexer was alive when it was asked",
+        )?;
+        self.hasty |= answer.takes_in && self.catching_up;
+        if !answer.takes_in {
+            return Ok(());
+        }
+        let asking = self.devices[no]
+            .requests
+            .get(&request)
+            .map(|(from, ..)| *from);
+        let places = |name: &str| {
+            let mut tables = view.tables.iter();
+            tables
+                .find(|table| table.name == name)
+                .map_or(0, |table| table.capacity)
+        };
+        let tickets = self.ledger.tickets.range((no, 0)..=(no, usize::MAX));
+        let promised = tickets
+            .filter(|((_, node), told)| {
+                self.now < **told + 10_000
+                    && Some(*node) != asking
+                    && !view.responsible.contains(&self.devices[*node].peer)
+            })
+            .count();
+        let is_in = asking.is_some_and(|node| view.responsible.contains(&self.devices[node].peer));
+        ensure(
+            is_in || promised + view.responsible.len() < places("responsible_peers"),
+            no,
+            "promises more places than it has",
+        )
+    }
+
+    /// When a native has caught up after an oversleep, it has not told a node meanwhile that it takes it in, if it knows indexers.
+    pub fn check_caught_up(&mut self, no: DeviceNo) -> Result<(), String> {
+        self.catching_up = false;
+        if !std::mem::take(&mut self.hasty) {
+            return Ok(());
+        }
+        let view = self.devices[no].view(self.now);
+        let now = self.devices[no].instant(self.now);
+        let may_live = view
+            .live
+            .iter()
+            .any(|entry| entry.has_room() && entry.verdict(now) != Some(false));
+        ensure(
+            !may_live,
+            no,
+            "says that it takes a node in before it has caught up",
+        )
+    }
+
+    /// A native releases a node to an indexer that it knows to be alive, and no more nodes than the indexer last had places for.
+    pub fn check_release(&mut self, no: DeviceNo, ack: &Ack) -> Result<(), String> {
+        for offer in &ack.offers {
+            let indexer = self.number_of(&offer.peer);
+            ensure(
+                self.ledger.stands(no, indexer),
+                no,
+                "releases a node to an indexer that went away",
+            )?;
+            let known = self.ledger.evidence.entry((no, indexer)).or_default();
+            known.promised += 1;
+            ensure(
+                known.free.is_none_or(|free| known.promised <= free),
+                no,
+                "promises more places than the indexer last had",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A node's asks and attempts are bounded, whatever the peers say.
+    pub fn check_pace(&mut self, no: DeviceNo) -> Result<(), String> {
+        if self.devices[no].role != Role::Node {
+            return Ok(());
+        }
+        let tries = self.ledger.tries(self.now, no);
+        self.most_tries = self.most_tries.max(tries);
+        ensure(
+            tries <= TRIES_A_MINUTE,
+            no,
+            "a node asks and tries more often than its pace allows",
+        )
+    }
+
+    /// What a process may send: a node tries what it was offered and while it was; a native tells each other of every live id in turn.
+    pub fn check_beat(
+        &mut self,
+        no: DeviceNo,
+        server: &PeerId,
+        beat: &OutBeat,
+    ) -> Result<(), String> {
+        match beat.role {
+            Role::Node if !self.devices[no].out.contains_key(server) => {
+                self.check_pace(no)?;
+                let to = self.number_of(server);
+                let holds = self
+                    .ledger
+                    .granted
+                    .get(&(no, to))
+                    .is_some_and(|until| self.now <= *until);
+                let offered = self.ledger.offered.get(&(no, to));
+                ensure(
+                    self.devices[to].role == Role::Native
+                        || holds
+                        || offered.is_some_and(|until| self.now <= *until),
+                    no,
+                    "tries an offer after its time to live",
+                )
+            }
+            Role::Native => self.check_window(no, self.number_of(server), beat),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every live id is told to each other native once in as many beats as it takes to tell all, and one more.
+    fn check_window(&mut self, no: DeviceNo, to: DeviceNo, beat: &OutBeat) -> Result<(), String> {
+        let view = self.devices[no].view(self.now);
+        let untold = self.ledger.untold.entry((no, to)).or_default();
+        untold.retain(|peer, _| view.is_live(peer) && view.known.contains(peer));
+        for entry in view
+            .live
+            .iter()
+            .filter(|entry| view.known.contains(&entry.peer))
+        {
+            let beats = untold.entry(entry.peer).or_default();
+            *beats = if beat.known.contains(&entry.peer) {
+                0
+            } else {
+                *beats + 1
+            };
+        }
+        let bound = untold.len().div_ceil(MAX_LIST) as u32 + 1;
+        ensure(
+            untold.values().all(|beats| *beats <= bound),
+            no,
+            "does not tell another native of every live indexer in turn",
+        )
+    }
+
+    /// The GC lets go of what is stale only: of nobody that beats, one lost beat included.
+    pub fn check_close(
+        &mut self,
+        no: DeviceNo,
+        peer: &PeerId,
+        stream: Option<StreamKey>,
+    ) -> Result<(), String> {
+        let client = self.number_of(peer);
+        let Some(heard) = self.ledger.heard.get(&(no, client)) else {
+            return Ok(());
+        };
+        if stream != Some(heard.stream) {
+            return Ok(());
+        }
+        let instant = |at| self.devices[no].instant(at);
+        let stale = is_stale(
+            instant(self.now),
+            instant(heard.seen),
+            instant(heard.expiry),
+        );
+        self.ledger.heard.remove(&(no, client));
+        self.ledger.silenced(no, client);
+        ensure(stale, no, "the GC lets go of a peer that beats")
+    }
+}
+
+/// Leases with natives, or sought with them.
+pub fn native_leases(view: &View) -> impl Iterator<Item = &Lease> {
+    view.leases
+        .iter()
+        .filter(|lease| lease.role() == Role::Native)
+}
+
+fn turned_away(view: &View) -> [u64; 2] {
+    ["live_indexers", "known_peer_ids"].map(|name| {
+        let mut tables = view.tables.iter();
+        tables
+            .find(|table| table.name == name)
+            .map_or(0, |table| table.refused)
+    })
+}
+
+/// Rules that the core is about to keep and does not yet: their breaches do not count.
+const AWAITED: [&str; 19] = [
+    "an id of which nothing was heard for an hour is still known",
+    "a node is without a lease although a native takes it in",
+    "promises more places than the indexer last had",
+    "takes a node in although it knows that an indexer is alive",
+    "a node is without a lease although a native can be reached",
+    "offers nothing although an indexer was alive when it was asked",
+    "does not tell another native of every live indexer in turn",
+    "releases a node to an indexer that went away",
+    "a better record was replaced by a worse one",
+    "promises more places than it has",
+    "says that it takes a node in before it has caught up",
+    "own time is not that of the natives",
+    "a server that is no native moved a clock that may be right",
+    "a live indexer ran out although its record is in the DHT",
+    "refuses a peer for what has run out",
+    "a known id went, and no counter says so",
+    "an entry of live_indexers went, and no counter says so",
+    "a node asks and tries more often than its pace allows",
+    "tries an offer after its time to live",
+];
+
+/// An error that names the device, unless it holds.
+pub fn ensure(holds: bool, no: DeviceNo, what: &str) -> Result<(), String> {
+    if holds || AWAITED.contains(&what) {
+        Ok(())
+    } else {
+        Err(format!("device {no}: {what}"))
+    }
+}

@@ -1,0 +1,75 @@
+//! What has happened in a run: a hash to compare two runs by, a log of all, or the last events before a failure.
+
+use std::{
+    collections::VecDeque,
+    fmt::{self, Debug, Write as _},
+    io::Write as _,
+};
+
+/// Lines that a shortened trail has.
+const TRAIL: usize = 60;
+
+/// What is kept of the events.
+pub enum Trace {
+    /// Nothing: the fastest.
+    Off,
+    /// A hash of all.
+    Hash(Fnv),
+    /// Each is printed on stderr.
+    Log,
+    /// The last few.
+    Trail(VecDeque<String>),
+}
+
+impl Trace {
+    /// A trace that hashes.
+    pub fn hash() -> Self {
+        Self::Hash(Fnv(0xcbf2_9ce4_8422_2325))
+    }
+
+    /// A trace that keeps the last events.
+    pub fn trail() -> Self {
+        Self::Trail(VecDeque::new())
+    }
+
+    /// Takes one more event in.
+    pub fn note(&mut self, now: u64, event: &dyn Debug) {
+        match self {
+            Self::Off => {}
+            // Writing to a hash cannot fail.
+            Self::Hash(hash) => drop(write!(hash, "{now}{event:?}")),
+            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be written is none.
+            Self::Log => drop(writeln!(std::io::stderr(), "{now:>7} {event:?}")),
+            Self::Trail(lines) => {
+                if lines.len() == TRAIL {
+                    lines.pop_front();
+                }
+                let line = format!("{now:>7} {event:?}");
+                // What a timer brought about has lines of its own.
+                if !line.contains(" Wake {") {
+                    lines.push_back(line);
+                }
+            }
+        }
+    }
+
+    /// The hash; 0 if none was made.
+    pub fn value(&self) -> u64 {
+        match self {
+            Self::Hash(hash) => hash.0,
+            _ => 0,
+        }
+    }
+}
+
+/// The FNV-1a hash of what is written to it.
+pub struct Fnv(u64);
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
