@@ -591,7 +591,9 @@ fn turned_away(view: &View) -> [u64; 2] {
 }
 
 /// Rules that the core is about to keep and does not yet: their breaches do not count.
-const AWAITED: [&str; 19] = [
+const AWAITED: [&str; 21] = [
+    "a node is without a lease although there is room",
+    "a node seeks leases with two natives at once",
     "an id of which nothing was heard for an hour is still known",
     "a node is without a lease although a native takes it in",
     "promises more places than the indexer last had",
