@@ -235,6 +235,7 @@ impl Driver {
         let now = self.cx.now();
         match event {
             NetEvent::Addresses => {}
+            NetEvent::Host(change) => report::host_changed(&change),
             NetEvent::ListenerError(why) => {
                 log::warn!("a listener could not take a connection: {why}")
             }

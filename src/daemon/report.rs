@@ -2,7 +2,7 @@
 
 use crate::{
     config::Role as ConfigRole,
-    net::multiaddrs,
+    net::{multiaddrs, netlink::Change},
     protocol::{
         Addrs, Instant, PeerId, Report, Role, TableStats,
         lease::Lease as HeldLease,
@@ -41,6 +41,16 @@ pub(super) fn lease_closed(server: &PeerId, held: bool, why: Option<&str>) {
         log::warn!("{} takes no beats: {why}", text(server));
     } else if held {
         log::info!("the heartbeat stream with {} has ended", text(server));
+    }
+}
+
+/// Logs which addresses of the host came and went.
+pub(super) fn host_changed(change: &Change) {
+    for (address, why) in &change.gone {
+        log::info!("{}: {} went: {why}", address.link, address.ip);
+    }
+    for address in &change.new {
+        log::info!("{}: {} came", address.link, address.ip);
     }
 }
 

@@ -31,6 +31,7 @@ use libp2p::multiaddr::Protocol;
 use smol::lock::Semaphore;
 
 use super::executor::within;
+use super::netlink::Host;
 use super::tcp::socket_addr;
 use message::Value;
 use system::Files;
@@ -444,11 +445,14 @@ async fn dial_name<T: Transport>(
 ) -> Result<T::Output, DnsError<T::Error>> {
     let addrs = resolver.resolve(&addr).await.map_err(DnsError::Resolve)?;
     let mut failed = DnsError::Resolve(error(&addr, Problem::NotFound));
-    for addr in addrs {
-        let dial = lock(&inner).dial(addr, opts);
+    for found in addrs {
+        let dial = lock(&inner).dial(found.clone(), opts);
         match dial {
             Ok(dial) => match dial.await {
-                Ok(output) => return Ok(output),
+                Ok(output) => {
+                    Host::of_this_thread().also_dialled(addr, &found);
+                    return Ok(output);
+                }
                 Err(error) => failed = DnsError::Transport(error),
             },
             Err(TransportError::Other(error)) => failed = DnsError::Transport(error),

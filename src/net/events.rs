@@ -7,6 +7,7 @@ use libp2p::{Multiaddr, identify, multiaddr::Protocol, swarm::SwarmEvent};
 use super::{
     BehaviourEvent, Net, PeeringEvent,
     dht::{self, DhtEvent},
+    netlink::Change,
     scope::is_loopback,
     streams::{self, ReadBeat},
 };
@@ -35,6 +36,8 @@ pub(crate) struct ReceivedBeat {
 pub(crate) enum NetEvent {
     /// We listen here now, or no longer; what is announced may have changed.
     Addresses,
+    /// Addresses, links or routes of the host changed.
+    Host(Change),
     /// A listener ended or could not take a connection.
     ListenerError(String),
     /// A peer beat.

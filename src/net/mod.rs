@@ -10,7 +10,8 @@
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
 //! | [`dht`], [`store`] | Kademlia |
-//! | [`addrs`] | which addresses are announced |
+//! | [`netlink`] | which addresses the host has |
+//! | [`addrs`] | which of them are announced |
 //! | [`scope`] | to whom |
 //! | [`events`] | what happened, in the core's words |
 //! | [`file`] | files that may be pipes |
@@ -25,6 +26,7 @@ pub(crate) mod file;
 mod lazy;
 pub(crate) mod limits;
 mod muxer;
+pub(crate) mod netlink;
 mod scope;
 pub(crate) mod store;
 mod streams;
@@ -54,6 +56,7 @@ use self::{
     dht::{Dht, Kademlia, SearchId},
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
+    netlink::Host,
     scope::{Scope, is_loopback, offers_for},
     streams::Streams,
 };
@@ -122,6 +125,7 @@ pub(crate) struct Net {
     announced: Vec<Multiaddr>,
     natives: HashSet<protocol::PeerId>,
     scope: Scope,
+    host: Host,
 }
 
 impl Net {
@@ -171,6 +175,7 @@ impl Net {
             announced: Vec::new(),
             natives: HashSet::new(),
             scope: Scope::default(),
+            host: Host::of_this_thread(),
         })
     }
 
@@ -425,6 +430,9 @@ impl Net {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
+        if let Poll::Ready(change) = self.host.poll(cx) {
+            return Poll::Ready(NetEvent::Host(change));
+        }
         loop {
             if let Poll::Ready(beat) = self.streams().poll_beat(cx) {
                 return Poll::Ready(self.translate_beat(beat));

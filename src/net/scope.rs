@@ -7,6 +7,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
+use super::netlink::Host;
 use crate::{
     protocol::{Addrs, Offers, PeerId},
     wire,
@@ -80,8 +81,7 @@ pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
 }
 
 fn is_of_this_host(addr: &Multiaddr) -> bool {
-    let own = if_addrs::get_if_addrs().unwrap_or_default();
-    ip(addr).is_some_and(|ip| own.iter().any(|interface| interface.ip() == ip))
+    ip(addr).is_some_and(|ip| Host::of_this_thread().has(ip))
 }
 
 fn ip(addr: &Multiaddr) -> Option<IpAddr> {

@@ -1,8 +1,8 @@
 //! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio only.
 //!
 //! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the addresses of the
-//! interfaces, reads them again every minute and reports what has come and gone; an accept that fails pauses its
-//! listener instead of spinning; a connect takes at most 5 s.
+//! interfaces that are up, and what of them has come and gone, as the kernel tells it ([`super::netlink`]); if it does not tell,
+//! loopback alone. An accept that fails pauses its listener instead of spinning; a connect takes at most 5 s.
 
 mod connection;
 
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,12 +23,10 @@ use libp2p::multiaddr::Protocol;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::executor::{Left, ReadySet, Watched, Way};
+use super::netlink::Host;
 use connection::{connect, tune};
 
 pub(crate) use connection::TcpConnection;
-
-/// How often the interfaces are read for listeners on an unspecified address.
-const INTERFACES_PERIOD: Duration = Duration::from_secs(60);
 
 /// Interface addresses reported for one listener at most.
 const MAX_INTERFACES: usize = 64;
@@ -69,8 +67,6 @@ pub(crate) fn multiaddr(addr: SocketAddr) -> Multiaddr {
 pub(crate) enum TcpError {
     /// The address cannot be listened on.
     Listen { addr: SocketAddr, source: io::Error },
-    /// The addresses of the interfaces cannot be read.
-    Interfaces { source: io::Error },
     /// A connection could not be accepted.
     Accept { source: io::Error },
     /// A connection could not be made.
@@ -81,7 +77,6 @@ impl TcpError {
     fn source_error(&self) -> &io::Error {
         match self {
             Self::Listen { source, .. }
-            | Self::Interfaces { source }
             | Self::Accept { source }
             | Self::Connect { source, .. } => source,
         }
@@ -104,9 +99,6 @@ impl fmt::Display for TcpError {
                 )
             }
             Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
-            Self::Interfaces { source } => {
-                write!(f, "cannot read the interface addresses: {source}")
-            }
             Self::Accept { source } => write!(f, "cannot accept a connection: {source}"),
             Self::Connect { addr, source } => write!(f, "cannot connect to {addr}: {source}"),
         }
@@ -126,65 +118,63 @@ pub(crate) struct TcpTransport {
     ready: ReadySet,
     listeners: VecDeque<Listener>,
     events: VecDeque<Event>,
-    interfaces: fn() -> io::Result<Vec<IpAddr>>,
-    period: Duration,
-    reread: Timer,
+    host: Host,
+    /// What of it has been reported.
+    generation: u64,
     waker: Option<Waker>,
 }
 
 impl TcpTransport {
     /// A transport without listeners.
     pub(crate) fn new() -> io::Result<Self> {
-        Self::with_interfaces(interfaces, INTERFACES_PERIOD)
+        Self::on(Host::of_this_thread())
     }
 
-    fn with_interfaces(
-        interfaces: fn() -> io::Result<Vec<IpAddr>>,
-        period: Duration,
-    ) -> io::Result<Self> {
+    fn on(host: Host) -> io::Result<Self> {
         Ok(Self {
             ready: ReadySet::of_this_thread()?,
             listeners: VecDeque::new(),
             events: VecDeque::new(),
-            interfaces,
-            period,
-            reread: Timer::after(period),
+            generation: host.generation(),
+            host,
             waker: None,
         })
     }
 
-    fn add_listener(&mut self, mut listener: Listener) -> Result<(), TcpError> {
-        let ips = match listener.addr.ip() {
-            ip if ip.is_unspecified() => {
-                (self.interfaces)().map_err(|source| TcpError::Interfaces { source })?
-            }
-            ip => vec![ip],
-        };
-        listener.announce(&ips, &mut self.events);
+    fn add_listener(&mut self, mut listener: Listener) {
+        listener.announce(&self.reachable(listener.addr.ip()), &mut self.events);
         self.listeners.push_back(listener);
         self.wake();
-        Ok(())
     }
 
-    /// Looks which interface addresses have come and gone. A failed read changes nothing.
-    fn poll_interfaces(&mut self, cx: &mut Context<'_>) {
-        let everywhere = |listener: &Listener| listener.addr.ip().is_unspecified();
-        if !self.listeners.iter().any(everywhere)
-            || Pin::new(&mut self.reread).poll(cx).is_pending()
-        {
+    /// Where a listener on `ip` is reachable.
+    fn reachable(&self, ip: IpAddr) -> Vec<IpAddr> {
+        match ip.is_unspecified() {
+            false => vec![ip],
+            true if self.host.is_known() => {
+                let addresses = self.host.addresses();
+                addresses.iter().map(|address| address.ip).collect()
+            }
+            // Others are found by connections that use them.
+            true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        }
+    }
+
+    /// Looks which interface addresses have come and gone.
+    fn follow_host(&mut self) {
+        let generation = self.host.generation();
+        if generation == self.generation {
             return;
         }
-        self.reread = Timer::after(self.period);
-        if Pin::new(&mut self.reread).poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        match (self.interfaces)() {
-            Ok(ips) => {
-                for listener in self.listeners.iter_mut().filter(|l| everywhere(l)) {
-                    listener.announce(&ips, &mut self.events);
-                }
+        self.generation = generation;
+        for at in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get(at) else {
+                return;
+            };
+            let ips = self.reachable(listener.addr.ip());
+            if let Some(listener) = self.listeners.get_mut(at) {
+                listener.announce(&ips, &mut self.events);
             }
-            Err(error) => log::warn!("cannot read the interface addresses: {error}"),
         }
     }
 
@@ -211,7 +201,7 @@ impl Transport for TcpTransport {
         };
         Listener::bind(id, addr, &self.ready)
             .map_err(|source| TcpError::Listen { addr, source })
-            .and_then(|listener| self.add_listener(listener))
+            .map(|listener| self.add_listener(listener))
             .map_err(TransportError::Other)
     }
 
@@ -236,9 +226,12 @@ impl Transport for TcpTransport {
     ) -> Result<Self::Dial, TransportError<TcpError>> {
         match socket_addr(&addr) {
             Some(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => {
-                let ready = self.ready.clone();
+                let (ready, host) = (self.ready.clone(), self.host.clone());
                 Ok(Box::pin(async move {
                     let connected = connect(addr, &ready).await;
+                    if let Some(local) = connected.as_ref().ok().and_then(TcpConnection::local) {
+                        host.dialled(multiaddr(addr), local.ip());
+                    }
                     connected.map_err(|source| TcpError::Connect { addr, source })
                 }))
             }
@@ -248,7 +241,7 @@ impl Transport for TcpTransport {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
         let this = self.get_mut();
-        this.poll_interfaces(cx);
+        this.follow_host();
         if let Some(event) = this.events.pop_front() {
             return Poll::Ready(event);
         }
@@ -368,13 +361,6 @@ fn accept(listener: &TcpListener) -> io::Result<((TcpStream, SocketAddr), Left)>
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
     let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok(((stream.into(), peer), Left::Maybe))
-}
-
-/// The addresses of this host's interfaces. Link-local IPv6 ones are left out: without a zone nobody can dial them.
-fn interfaces() -> io::Result<Vec<IpAddr>> {
-    let mut ips: Vec<IpAddr> = if_addrs::get_if_addrs()?.iter().map(|i| i.ip()).collect();
-    ips.retain(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
-    Ok(ips)
 }
 
 #[cfg(test)]

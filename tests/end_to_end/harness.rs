@@ -114,17 +114,39 @@ impl World {
         args: &[&str],
         env: &[(&str, OsString)],
     ) -> Peer {
-        let dir = self.path(name);
+        let mut command = self.command(role, &self.path(name), args);
+        command.envs(env.iter().map(|(variable, value)| (variable, value)));
+        self.greeted(command, name)
+    }
+
+    /// Starts a process by a command line that begins with `inside`, and waits until it is ready. It listens where it does by
+    /// itself, if `args` do not say where.
+    #[allow(dead_code, reason = "the tests with hosts of their own use it")]
+    pub(crate) fn start_inside(
+        &self,
+        inside: &[OsString],
+        role: &str,
+        name: &'static str,
+        args: &[&str],
+    ) -> Peer {
+        let own = self.line(role, &self.path(name), args);
+        let mut words = inside.iter().map(OsString::as_os_str);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg(own.get_program());
+        command.args(own.get_args()).stdin(Stdio::null());
+        self.greeted(command, name)
+    }
+
+    /// Runs the command with its stderr in a file, and waits until the daemon is ready.
+    fn greeted(&self, mut command: Command, name: &'static str) -> Peer {
         let log = self.path(&format!("{name}.log"));
         let stderr = File::options().create(true).append(true).open(&log);
-        let child = self
-            .command(role, &dir, args)
-            .envs(env.iter().map(|(variable, value)| (variable, value)))
+        let child = command
             .stdout(Stdio::piped())
             .stderr(stderr.unwrap())
             .spawn()
             .unwrap();
-        Peer::greeted(name, dir, log, child)
+        Peer::greeted(name, self.path(name), log, child)
     }
 
     /// Starts a process whose log goes elsewhere, and waits until it is ready.
@@ -177,13 +199,14 @@ impl World {
         self.native(native.name, &all)
     }
 
-    /// The command line of a daemon on this directory.
+    /// The command line of a daemon on this directory, which listens on loopback if `args` do not say where.
     pub(crate) fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
+        self.line(role, dir, &on_loopback(args))
+    }
+
+    fn line(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         let mut command = self.program();
         command.arg(role).arg("--data-dir").arg(dir);
-        if !args.contains(&"--listen") {
-            command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
-        }
         for (flag, value) in TEMPO {
             if !args.contains(&flag) {
                 command.args([flag, value]);
@@ -453,6 +476,14 @@ impl Look for Status {
     fn is_under_native(&self, peer: &Peer) -> bool {
         matches!(&self.leases[..], [lease] if lease.peer_id == peer.id && lease.role == Role::Native)
     }
+}
+
+/// On a port of loopback that the system chooses, if `args` do not say where to listen.
+fn on_loopback<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let listens = args.contains(&"--listen");
+    let default = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+    let default = default.into_iter().filter(|_| !listens);
+    default.chain(args.iter().copied()).collect()
 }
 
 fn with_natives<'a>(natives: &[&'a Peer], args: &[&'a str]) -> Vec<&'a str> {

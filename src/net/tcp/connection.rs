@@ -50,6 +50,11 @@ impl TcpConnection {
             socket: ready.watch(socket)?,
         })
     }
+
+    /// Our own end.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.socket.socket().local_addr().ok()
+    }
 }
 
 /// Sets what every connection has: no delay for small frames, and keepalive. On a listener it is for those that it accepts: Linux

@@ -1,5 +1,4 @@
 use std::future::poll_fn;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use futures_util::task::noop_waker_ref;
@@ -184,7 +183,7 @@ fn failed_accept_is_reported_and_pauses_the_listener() {
         let socket = TcpListener::from(socket);
         let again = socket.try_clone().unwrap();
         let listener = Listener::new(ListenerId::next(), socket, &transport.ready).unwrap();
-        transport.add_listener(listener).unwrap();
+        transport.add_listener(listener);
         assert!(next(&mut transport).await.is_new_address());
         let before = Instant::now();
         assert!(next(&mut transport).await.is_listener_error());
@@ -219,14 +218,9 @@ fn removed_listener_is_reported_and_its_port_is_free_again() {
 
 #[test]
 fn unspecified_listener_follows_the_interfaces() {
-    static HOST: Mutex<Vec<&str>> = Mutex::new(Vec::new());
-    fn host() -> io::Result<Vec<IpAddr>> {
-        let ips = HOST.lock().unwrap();
-        Ok(ips.iter().map(|ip| ip.parse().unwrap()).collect())
-    }
     block_on(async {
-        *HOST.lock().unwrap() = vec!["127.0.0.1", "::1", "192.0.2.1"];
-        let mut transport = TcpTransport::with_interfaces(host, Duration::from_millis(5)).unwrap();
+        let host = Host::fixed(&["127.0.0.1", "::1", "192.0.2.1"]);
+        let mut transport = TcpTransport::on(host.clone()).unwrap();
         let first = listen(&mut transport, "/ip4/0.0.0.0/tcp/0").await;
         let port = socket_addr(&first).unwrap().port();
         assert_eq!(
@@ -236,7 +230,7 @@ fn unspecified_listener_follows_the_interfaces() {
         let second = next(&mut transport).await.into_new_address().unwrap();
         assert_eq!(second.to_string(), format!("/ip4/192.0.2.1/tcp/{port}"));
 
-        *HOST.lock().unwrap() = vec!["127.0.0.1", "192.0.2.2"];
+        host.set(&["127.0.0.1", "192.0.2.2"]);
         let gone = next(&mut transport).await.into_address_expired().unwrap();
         assert_eq!(gone, second);
         let new = next(&mut transport).await.into_new_address().unwrap();
@@ -245,11 +239,28 @@ fn unspecified_listener_follows_the_interfaces() {
 }
 
 #[test]
-fn real_interfaces_include_loopback_and_no_link_local() {
-    let ips = interfaces().unwrap();
-    assert!(ips.iter().any(IpAddr::is_loopback));
-    assert!(
-        !ips.iter()
-            .any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
-    );
+fn unspecified_listener_of_an_unknown_host_reports_loopback_alone() {
+    block_on(async {
+        for (addr, reported) in [
+            ("/ip4/0.0.0.0/tcp/0", "/ip4/127.0.0.1/"),
+            ("/ip6/::/tcp/0", "/ip6/::1/"),
+        ] {
+            let mut transport = TcpTransport::on(Host::unknown()).unwrap();
+            let addr = listen(&mut transport, addr).await.to_string();
+            assert!(addr.starts_with(reported), "{addr}");
+            assert!(poll_once(&mut transport).is_pending());
+        }
+    });
+}
+
+#[test]
+fn the_own_end_of_a_dialled_connection_is_known() {
+    block_on(async {
+        let host = Host::fixed(&["127.0.0.1"]);
+        let mut transport = TcpTransport::on(host.clone()).unwrap();
+        let addr = listen(&mut transport, "/ip4/127.0.0.1/tcp/0").await;
+        assert_eq!(host.local_end(&addr), None);
+        transport.dial(addr.clone(), OPTS).unwrap().await.unwrap();
+        assert_eq!(host.local_end(&addr), Some([127, 0, 0, 1].into()));
+    });
 }

@@ -1,0 +1,429 @@
+//! What the kernel says of this host's network, and when it changes: one rtnetlink socket in the executor's set.
+//!
+//! ```text
+//!  kernel ──RTM_NEWLINK, RTM_DELADDR, …──▶ socket ──▶ message ──▶ host (links, addresses) ──▶ Change
+//! ```
+//!
+//! Messages are read by a small parser of our own: five fixed headers and a dozen attributes are all that is needed, and a
+//! description of all of rtnetlink (`netlink-packet-route`) would make the program a tenth larger.
+//!
+//! Invariants: what is known of the host is one consistent picture: first a dump of the links and one of the addresses, then
+//! each change. When the kernel could not keep a message (a full socket buffer), or says that a dump was disturbed, both are
+//! dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`], [`host::MAX_ADDRESSES`]. Without netlink
+//! (a seccomp filter forbids it) nothing is known, which is no error: [`Host::is_known`] says so.
+
+mod host;
+mod message;
+
+use std::{
+    cell::OnceCell,
+    future::Future,
+    io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_timer::Delay;
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink,
+    },
+};
+
+use super::executor::{Left, ReadySet, Watched, Way};
+use host::State;
+pub(crate) use host::{Address, Change};
+use message::{DONE, DUMP_INTR, ERROR, Message, messages, request};
+
+/// Links, addresses and routes of both families (`RTMGRP_…`, rtnetlink(7)).
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+
+/// The kernel fills at most 8 KiB at a time for a dump; a single message is smaller than this.
+const BUFFER: usize = 16 * 1024;
+
+/// Datagrams read in one turn; the rest waits for the next.
+const TURN: usize = 32;
+
+/// Between two dumps, and before a dump that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections that we opened whose own end is remembered.
+const MAX_DIALLED: usize = 64;
+
+thread_local! {
+    static OF_THIS_THREAD: OnceCell<Host> = const { OnceCell::new() };
+}
+
+/// The host's network as the kernel describes it. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Host(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    link: Option<Netlink>,
+    known: bool,
+    state: State,
+    /// Counts the changes of what [`Host::addresses`] says.
+    generation: u64,
+    /// Connections that we opened: what was dialled, and our own end. The most recent one last.
+    dialled: Vec<(Multiaddr, IpAddr)>,
+}
+
+impl Host {
+    /// The host as this thread's socket knows it; that is opened by the first call.
+    pub(crate) fn of_this_thread() -> Self {
+        OF_THIS_THREAD.with(|host| host.get_or_init(Self::new).clone())
+    }
+
+    fn new() -> Self {
+        let mut inner = Inner::default();
+        match Netlink::open() {
+            Ok(link) => (inner.link, inner.known) = (Some(link), true),
+            Err(error) => log::warn!(
+                "cannot read the addresses of this host from the kernel (netlink: {error}): announces \
+                 what own connections use and what peers observe"
+            ),
+        }
+        inner.read();
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// Whether the kernel tells. If not, the host may have any address.
+    pub(crate) fn is_known(&self) -> bool {
+        self.inner().known
+    }
+
+    /// The addresses that others could reach: of interfaces that are up and have a carrier, loopback among them; none that is
+    /// still being checked for duplicates; no link-local IPv6, which nobody can dial without a zone. In the order in which
+    /// they came.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        self.inner().state.usable()
+    }
+
+    /// Changes when [`Host::addresses`] does.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner().generation
+    }
+
+    /// Whether an interface of this host has the address, up or not.
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
+        self.inner().state.has(ip)
+    }
+
+    /// The next change. What is said of one moment is reported as one.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Change> {
+        let mut inner = self.inner();
+        match inner.poll(cx) {
+            Some(change) => Poll::Ready(change),
+            None => Poll::Pending,
+        }
+    }
+
+    /// A connection that we opened to `remote` has its own end at `local`.
+    pub(crate) fn dialled(&self, remote: Multiaddr, local: IpAddr) {
+        let (remote, mut inner) = (without_peer(remote), self.inner());
+        inner.dialled.retain(|(known, _)| *known != remote);
+        if inner.dialled.len() >= MAX_DIALLED {
+            inner.dialled.remove(0);
+        }
+        inner.dialled.push((remote, local.to_canonical()));
+    }
+
+    /// The connection to `remote` was opened by this `name` for it.
+    pub(crate) fn also_dialled(&self, name: Multiaddr, remote: &Multiaddr) {
+        if let Some(local) = self.local_end(remote) {
+            self.dialled(name, local);
+        }
+    }
+
+    /// The own end of the connection that was opened to `remote` last, with or without `/p2p` at its end.
+    pub(crate) fn local_end(&self, remote: &Multiaddr) -> Option<IpAddr> {
+        let remote = without_peer(remote.clone());
+        let inner = self.inner();
+        let known = inner.dialled.iter().find(|(known, _)| *known == remote);
+        known.map(|(_, local)| *local)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Host {
+    /// A host with these addresses, each on a physical link of its own.
+    pub(crate) fn fixed(ips: &[&str]) -> Self {
+        let host = Self(Arc::default());
+        host.set(ips);
+        host
+    }
+
+    /// A host about which the kernel says nothing.
+    pub(crate) fn unknown() -> Self {
+        Self(Arc::default())
+    }
+
+    /// It has these addresses now.
+    pub(crate) fn set(&self, ips: &[&str]) {
+        let mut inner = self.inner();
+        inner.known = true;
+        inner.state = State::fixed(ips);
+        inner.generation += 1;
+    }
+}
+
+impl Inner {
+    /// Reads what the kernel has said already.
+    fn read(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.poll(&mut cx);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<Change> {
+        let link = self.link.as_mut()?;
+        let before = self.state.usable();
+        let news = link.poll(cx, &mut self.state);
+        let change = Change::between(&before, &self.state, news.link, news.route);
+        if !change.gone.is_empty() || !change.new.is_empty() {
+            self.generation += 1;
+        }
+        change.is_any().then_some(change)
+    }
+}
+
+/// What came beside addresses.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    link: bool,
+    route: bool,
+}
+
+#[derive(Debug)]
+struct Netlink {
+    socket: Watched<OwnedFd>,
+    /// Of the dump that was asked for last.
+    sequence: u32,
+    dump: Option<Dump>,
+    /// Until the next dump may be asked for, if one is due.
+    due: Option<Delay>,
+    /// What failed is said once, until it works again.
+    complained: bool,
+}
+
+/// What is being dumped, and what came of it so far.
+#[derive(Debug)]
+struct Dump {
+    what: u16,
+    next: State,
+}
+
+impl Netlink {
+    fn open() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let family = AddressFamily::NETLINK;
+        let socket = rustix::net::socket_with(family, SocketType::RAW, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
+        let mut link = Self {
+            socket: ReadySet::of_this_thread()?.watch(socket)?,
+            sequence: 0,
+            dump: None,
+            due: None,
+            complained: false,
+        };
+        link.ask(message::GET_LINK, State::default())?;
+        Ok(link)
+    }
+
+    /// Asks for a dump. The kernel answers while it takes the request.
+    fn ask(&mut self, what: u16, next: State) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.dump = Some(Dump { what, next });
+        let request = request(what, self.sequence);
+        rustix::net::send(self.socket.socket(), &request, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads what has come into `state`.
+    fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> News {
+        let mut news = News::default();
+        self.begin_if_due(cx);
+        let mut buffer = [0; BUFFER];
+        for _ in 0..TURN {
+            match self
+                .socket
+                .poll(Way::Read, cx, |fd| receive(fd, &mut buffer))
+            {
+                Poll::Pending => return news,
+                Poll::Ready(Ok(length)) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    for message in messages(bytes) {
+                        self.note(message, state, &mut news);
+                    }
+                }
+                // Messages were lost.
+                Poll::Ready(Err(error)) if is_lost(&error) => self.again(),
+                Poll::Ready(Err(error)) => {
+                    self.complain(&error);
+                    self.again();
+                    self.begin_if_due(cx);
+                    return news;
+                }
+            }
+            self.begin_if_due(cx);
+        }
+        cx.waker().wake_by_ref();
+        news
+    }
+
+    fn note(&mut self, message: Message<'_>, state: &mut State, news: &mut News) {
+        let ours = message.sequence == self.sequence && self.dump.is_some();
+        if ours && message.flags & DUMP_INTR != 0 {
+            self.again();
+        }
+        match message.kind {
+            DONE if ours => self.dumped(state),
+            ERROR if ours => {
+                self.complain(&message.error());
+                self.again();
+            }
+            _ => {
+                let into = match &mut self.dump {
+                    Some(dump) => &mut dump.next,
+                    None => state,
+                };
+                let told = into.apply(&message);
+                // A dump tells of what may have been there before.
+                news.link |= told.link && !ours;
+                news.route |= told.route;
+            }
+        }
+    }
+
+    /// One dump is complete: the links are followed by the addresses, and these complete the picture.
+    fn dumped(&mut self, state: &mut State) {
+        match self.dump.take() {
+            Some(Dump { what, next }) if what == message::GET_LINK => {
+                if let Err(error) = self.ask(message::GET_ADDR, next) {
+                    self.complain(&error);
+                    self.again();
+                }
+            }
+            Some(Dump { next, .. }) => {
+                *state = next;
+                self.complained = false;
+            }
+            None => {}
+        }
+    }
+
+    /// What is known may be wrong: both dumps are due.
+    fn again(&mut self) {
+        self.due.get_or_insert_with(|| Delay::new(PAUSE));
+    }
+
+    fn begin_if_due(&mut self, cx: &mut Context<'_>) {
+        while let Some(due) = &mut self.due
+            && Pin::new(due).poll(cx).is_ready()
+        {
+            self.due = None;
+            if let Err(error) = self.ask(message::GET_LINK, State::default()) {
+                self.complain(&error);
+                self.again();
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if !self.complained {
+            self.complained = true;
+            log::warn!("cannot read the addresses of this host from the kernel: {error}");
+        }
+    }
+}
+
+fn without_peer(mut addr: Multiaddr) -> Multiaddr {
+    if let Some(Protocol::P2p(_)) = addr.iter().last() {
+        addr.pop();
+    }
+    addr
+}
+
+/// Whether the kernel says that messages were lost.
+fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error())
+}
+
+/// Reads one datagram of the kernel's; the length is 0 for one of anybody else.
+fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Left)> {
+    let room = buffer.len();
+    let (_, length, from) = rustix::net::recvfrom(fd, buffer, RecvFlags::TRUNC)?;
+    let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
+    let length = match from.is_some_and(|from| from.pid() == 0) {
+        true if length > room => return Err(Errno::NOBUFS.into()),
+        true => length,
+        false => 0,
+    };
+    Ok((length, Left::Maybe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_of_loopback_and_of_no_link_local_address() {
+        let host = Host::of_this_thread();
+        assert!(host.is_known());
+        let addresses = host.addresses();
+        assert!(addresses.iter().any(|address| address.ip.is_loopback()));
+        assert!(
+            addresses
+                .iter()
+                .all(|address| !host::is_link_local(address.ip))
+        );
+        assert!(host.has([127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn lost_messages_lead_to_another_dump() {
+        let mut state = State::default();
+        let mut link = Netlink::open().unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        link.poll(&mut cx, &mut state);
+        assert!(!state.usable().is_empty() && link.dump.is_none());
+        let known = state.usable();
+
+        state = State::default();
+        link.again();
+        assert!(link.due.is_some());
+        link.due = Some(Delay::new(Duration::ZERO));
+        crate::net::executor::block_on(std::future::poll_fn(|cx| {
+            link.poll(cx, &mut state);
+            match link.due.is_none() && link.dump.is_none() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        assert_eq!(state.usable(), known);
+    }
+
+    #[test]
+    fn the_own_ends_of_dialled_connections_are_bounded_and_the_last_one_counts() {
+        let host = Host::unknown();
+        let remote = |n: usize| format!("/ip4/192.0.2.1/tcp/{}", n + 1).parse().unwrap();
+        for n in 0..MAX_DIALLED + 1 {
+            host.dialled(remote(n), [10, 0, 0, 1].into());
+        }
+        assert_eq!(host.local_end(&remote(0)), None);
+        host.dialled(remote(1), [10, 0, 0, 2].into());
+        assert_eq!(host.local_end(&remote(1)), Some([10, 0, 0, 2].into()));
+        assert_eq!(host.inner().dialled.len(), MAX_DIALLED);
+    }
+}

@@ -1,0 +1,462 @@
+//! Links and addresses of the host, and what of them changed.
+//!
+//! Invariants: an address counts while its link is up and has a carrier; links and addresses are bounded, and what finds no place
+//! is left out. An interface is virtual if software makes it and no physical one carries it: a bridge is physical by a port, a
+//! VLAN by what it stands on.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use super::message::{DEL_ADDR, DEL_LINK, LinkMessage, Message, NEW_ADDR, NEW_LINK, NEW_ROUTE};
+
+/// Links known at most. A host with more has the later ones not counted.
+pub(super) const MAX_LINKS: usize = 1024;
+
+/// Addresses known at most.
+pub(super) const MAX_ADDRESSES: usize = 256;
+
+/// How deep links stand on one another, at most.
+const MAX_DEPTH: u8 = 4;
+
+const UP: u32 = 0x1;
+const LOOPBACK: u32 = 0x8;
+const RUNNING: u32 = 0x40;
+
+const TEMPORARY: u32 = 0x01;
+const OPTIMISTIC: u32 = 0x04;
+const DUPLICATE: u32 = 0x08;
+const DEPRECATED: u32 = 0x20;
+const TENTATIVE: u32 = 0x40;
+
+/// An address of the host that others could reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) ip: IpAddr,
+    /// The interface's name.
+    pub(crate) link: Name,
+    /// The interface is made by software, and no physical one carries it.
+    pub(crate) is_virtual: bool,
+    /// It will be given up soon: IPv6 changes it for privacy, or its prefix ran out.
+    pub(crate) passing: bool,
+}
+
+/// An interface's name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Name(heapless::Vec<u8, 16>);
+
+impl Name {
+    fn new(name: &[u8]) -> Self {
+        Self(heapless::Vec::from_slice(name).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What has changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    /// Addresses that came: by themselves, or because their interface came up.
+    pub(crate) new: Vec<Address>,
+    /// Addresses that went, and why.
+    pub(crate) gone: Vec<(Address, Gone)>,
+    /// An interface came up.
+    pub(crate) link: bool,
+    /// A route came.
+    pub(crate) route: bool,
+}
+
+/// Why an address went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// It was taken from the interface.
+    Removed,
+    /// Its interface has no carrier.
+    NoCarrier,
+    /// Its interface was shut down.
+    Down,
+    /// Its interface is no longer there.
+    NoLink,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Removed => "it was removed",
+            Self::NoCarrier => "the interface has no carrier",
+            Self::Down => "the interface is down",
+            Self::NoLink => "the interface is gone",
+        })
+    }
+}
+
+impl Change {
+    pub(super) fn between(before: &[Address], state: &State, link: bool, route: bool) -> Self {
+        let after = state.usable();
+        let differs = |one: &Address, all: &[Address]| !all.iter().any(|a| a.ip == one.ip);
+        let gone = before.iter().filter(|old| differs(old, &after));
+        let gone = gone.map(|old| (old.clone(), state.why_gone(old))).collect();
+        let new = after.iter().filter(|new| differs(new, before)).cloned();
+        Self {
+            new: new.collect(),
+            gone,
+            link,
+            route,
+        }
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        self.came() || !self.gone.is_empty()
+    }
+
+    /// Something came by which peers may be reached that could not be reached before.
+    pub(crate) fn came(&self) -> bool {
+        self.link || self.route || !self.new.is_empty()
+    }
+}
+
+/// What a message brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// An interface came up.
+    pub(super) link: bool,
+    /// A route came.
+    pub(super) route: bool,
+}
+
+/// Links by their index, and addresses in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    links: BTreeMap<u32, Link>,
+    addresses: Vec<Held>,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    name: Name,
+    flags: u32,
+    kind: Kind,
+    parent: u32,
+    master: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    link: u32,
+    ip: IpAddr,
+    flags: u32,
+}
+
+/// What an interface is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A device, or what joins devices or leads to a provider.
+    Physical,
+    /// As its parent.
+    Stacked,
+    /// As its ports.
+    Bridge,
+    /// Nothing but software.
+    Virtual,
+}
+
+impl Kind {
+    /// Of what the kernel calls the kind of a link (`IFLA_INFO_KIND`); a device's driver says nothing.
+    fn new(kind: Option<&[u8]>) -> Self {
+        match kind {
+            None | Some(b"bond" | b"team" | b"dsa" | b"ppp" | b"wwan" | b"rmnet" | b"ipoib") => {
+                Self::Physical
+            }
+            Some(b"vlan" | b"macvlan" | b"ipvlan" | b"hsr") => Self::Stacked,
+            Some(b"bridge") => Self::Bridge,
+            Some(_) => Self::Virtual,
+        }
+    }
+}
+
+impl Link {
+    fn is_up(&self) -> bool {
+        self.flags & (UP | RUNNING) == UP | RUNNING
+    }
+}
+
+impl State {
+    /// Takes in what a message says.
+    pub(super) fn apply(&mut self, message: &Message<'_>) -> Told {
+        let mut told = Told::default();
+        match message.kind {
+            NEW_LINK => told.link = message.link().is_some_and(|link| self.link(&link)),
+            DEL_LINK => {
+                if let Some(link) = message.link() {
+                    self.links.remove(&link.index);
+                    self.addresses.retain(|held| held.link != link.index);
+                }
+            }
+            NEW_ADDR | DEL_ADDR => {
+                if let Some(address) = message.address() {
+                    let held = Held {
+                        link: address.link,
+                        ip: address.ip,
+                        flags: address.flags,
+                    };
+                    self.address(held, message.kind == NEW_ADDR);
+                }
+            }
+            NEW_ROUTE => told.route = message.is_main_route(),
+            _ => {}
+        }
+        told
+    }
+
+    /// Returns whether the link came up.
+    fn link(&mut self, link: &LinkMessage<'_>) -> bool {
+        let known = self.links.get(&link.index);
+        if known.is_none() && self.links.len() >= MAX_LINKS {
+            return false;
+        }
+        let new = Link {
+            name: Name::new(link.name.unwrap_or_default()),
+            flags: link.flags,
+            kind: Kind::new(link.kind),
+            parent: link.parent,
+            master: link.master,
+        };
+        let came_up = new.is_up() && !known.is_some_and(Link::is_up);
+        self.links.insert(link.index, new);
+        came_up
+    }
+
+    fn address(&mut self, new: Held, is_there: bool) {
+        let same = |held: &Held| (held.link, held.ip) == (new.link, new.ip);
+        let known = self.addresses.iter().position(same);
+        match known {
+            Some(at) if !is_there => drop(self.addresses.remove(at)),
+            Some(at) => {
+                if let Some(held) = self.addresses.get_mut(at) {
+                    *held = new;
+                }
+            }
+            None if is_there && self.addresses.len() < MAX_ADDRESSES => self.addresses.push(new),
+            None => {}
+        }
+    }
+
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|held| held.ip == ip)
+    }
+
+    pub(super) fn usable(&self) -> Vec<Address> {
+        let usable = self.addresses.iter().filter_map(|held| {
+            let link = self.links.get(&held.link).filter(|link| link.is_up())?;
+            let checked = held.flags & DUPLICATE == 0
+                && (held.flags & TENTATIVE == 0 || held.flags & OPTIMISTIC != 0);
+            (checked && !is_link_local(held.ip)).then(|| Address {
+                ip: held.ip,
+                link: link.name.clone(),
+                is_virtual: self.is_virtual(held.link, MAX_DEPTH),
+                // IPv4 has this flag for an interface's further addresses.
+                passing: held.flags & DEPRECATED != 0
+                    || held.ip.is_ipv6() && held.flags & TEMPORARY != 0,
+            })
+        });
+        usable.collect()
+    }
+
+    fn is_virtual(&self, index: u32, depth: u8) -> bool {
+        let (Some(link), Some(depth)) = (self.links.get(&index), depth.checked_sub(1)) else {
+            return true;
+        };
+        match link.kind {
+            _ if link.flags & LOOPBACK != 0 => false,
+            Kind::Physical => false,
+            Kind::Virtual => true,
+            Kind::Stacked => self.is_virtual(link.parent, depth),
+            Kind::Bridge => {
+                let mut links = self.links.iter();
+                !links.any(|(port, link)| link.master == index && !self.is_virtual(*port, depth))
+            }
+        }
+    }
+
+    fn why_gone(&self, gone: &Address) -> Gone {
+        let held = self.addresses.iter().find(|held| held.ip == gone.ip);
+        let link = match held {
+            Some(held) => self.links.get(&held.link),
+            None => self.links.values().find(|link| link.name == gone.link),
+        };
+        match link {
+            None => Gone::NoLink,
+            Some(link) if link.flags & UP == 0 => Gone::Down,
+            Some(link) if link.flags & RUNNING == 0 => Gone::NoCarrier,
+            Some(_) => Gone::Removed,
+        }
+    }
+}
+
+/// Without a zone nobody can dial it.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(&ip))
+}
+
+#[cfg(test)]
+impl State {
+    pub(super) fn fixed(ips: &[&str]) -> Self {
+        let mut state = Self::default();
+        for (index, ip) in (1..).zip(ips) {
+            let link = Link {
+                name: Name::new(format!("eth{index}").as_bytes()),
+                flags: UP | RUNNING,
+                kind: Kind::Physical,
+                parent: 0,
+                master: 0,
+            };
+            state.links.insert(index, link);
+            let ip = ip.parse().unwrap();
+            state.addresses.push(Held {
+                link: index,
+                ip,
+                flags: 0,
+            });
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{messages, written};
+    use super::*;
+
+    const ON: u32 = UP | RUNNING;
+
+    fn apply(state: &mut State, kind: u16, body: &[u8]) -> Told {
+        let bytes = written::message(kind, body);
+        state.apply(&messages(&bytes).next().unwrap())
+    }
+
+    fn link(state: &mut State, index: u32, name: &str, kind: &str, over: (u32, u32)) {
+        apply(state, NEW_LINK, &written::link(index, ON, name, kind, over));
+        let ip = [10, 0, 0, index as u8].into();
+        apply(state, NEW_ADDR, &written::address(index, ip, 0));
+    }
+
+    fn ips(state: &State) -> Vec<String> {
+        let usable = state.usable();
+        usable
+            .iter()
+            .map(|address| address.ip.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn an_address_counts_while_its_interface_is_up_and_has_a_carrier() {
+        let mut state = State::default();
+        link(&mut state, 1, "eth0", "", (0, 0));
+        assert_eq!(ips(&state), ["10.0.0.1"]);
+        for (flags, why) in [(UP, Gone::NoCarrier), (0, Gone::Down)] {
+            let before = state.usable();
+            apply(
+                &mut state,
+                NEW_LINK,
+                &written::link(1, flags, "eth0", "", (0, 0)),
+            );
+            assert!(ips(&state).is_empty());
+            assert!(state.has([10, 0, 0, 1].into()), "it is there all the same");
+            let change = Change::between(&before, &state, false, false);
+            assert_eq!(change.gone[0].1, why);
+            assert!(!change.came());
+
+            let told = apply(
+                &mut state,
+                NEW_LINK,
+                &written::link(1, ON, "eth0", "", (0, 0)),
+            );
+            assert!(told.link);
+            assert_eq!(ips(&state), ["10.0.0.1"]);
+        }
+        let before = state.usable();
+        apply(
+            &mut state,
+            DEL_LINK,
+            &written::link(1, 0, "eth0", "", (0, 0)),
+        );
+        let change = Change::between(&before, &state, false, false);
+        assert_eq!(change.gone[0].1, Gone::NoLink);
+        assert!(!state.has([10, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn an_address_that_is_checked_counts_when_it_is_found_to_be_alone() {
+        let mut state = State::default();
+        link(&mut state, 1, "eth0", "", (0, 0));
+        let ip = "2001:db8::1".parse().unwrap();
+        for (flags, counts) in [(TENTATIVE, false), (DUPLICATE, false), (0, true)] {
+            apply(&mut state, NEW_ADDR, &written::address(1, ip, flags));
+            assert_eq!(state.usable().iter().any(|a| a.ip == ip), counts, "{flags}");
+        }
+        let before = state.usable();
+        apply(&mut state, DEL_ADDR, &written::address(1, ip, 0));
+        let change = Change::between(&before, &state, false, false);
+        assert_eq!(change.gone[0].1, Gone::Removed);
+        assert_eq!(change.gone.len(), 1);
+    }
+
+    #[test]
+    fn an_interface_is_virtual_if_no_device_carries_it() {
+        let mut state = State::default();
+        link(&mut state, 1, "eth0", "", (0, 9));
+        link(&mut state, 2, "veth7", "veth", (1, 8));
+        link(&mut state, 3, "eth0.5", "vlan", (1, 0));
+        link(&mut state, 4, "veth7.5", "vlan", (2, 0));
+        link(&mut state, 5, "wg0", "wireguard", (0, 0));
+        link(&mut state, 6, "bond0", "bond", (0, 0));
+        link(&mut state, 7, "vx", "vxlan", (1, 0));
+        link(&mut state, 8, "docker0", "bridge", (0, 0));
+        link(&mut state, 9, "br-lan", "bridge", (0, 0));
+        link(&mut state, 10, "loop", "vlan", (10, 0));
+        let physical: Vec<_> = state
+            .usable()
+            .iter()
+            .filter(|address| !address.is_virtual)
+            .map(|address| address.link.to_string())
+            .collect();
+        assert_eq!(physical, ["eth0", "eth0.5", "bond0", "br-lan"]);
+    }
+
+    #[test]
+    fn only_routes_of_the_main_table_count() {
+        let mut state = State::default();
+        let route = |table, kind| [2, 0, 0, 0, table, 3, 0, kind, 0, 0, 0, 0];
+        assert!(apply(&mut state, NEW_ROUTE, &route(254, 1)).route);
+        assert!(!apply(&mut state, NEW_ROUTE, &route(255, 2)).route);
+        assert!(!apply(&mut state, NEW_ROUTE, &route(252, 1)).route);
+    }
+
+    #[test]
+    fn tables_are_bounded() {
+        let mut state = State::default();
+        for index in 1..2000_u32 {
+            apply(
+                &mut state,
+                NEW_LINK,
+                &written::link(index, ON, "x", "", (0, 0)),
+            );
+            let ip = std::net::Ipv4Addr::from(index).into();
+            apply(&mut state, NEW_ADDR, &written::address(1, ip, 0));
+        }
+        assert_eq!(state.links.len(), MAX_LINKS);
+        assert_eq!(state.addresses.len(), MAX_ADDRESSES);
+    }
+}

@@ -1,0 +1,217 @@
+//! Hosts with networks of their own, on this machine: a network namespace for each, joined by cables and switches.
+//!
+//! ```text
+//!  namespaces of one test (unshare): user, mount, and the net of the switches
+//!    ├─ switch "lan" (a bridge) ── port n0-eth0 ┄ cable (a veth pair) ┄ eth0 of host "native"
+//!    │                          └─ port n1-eth0 ┄ cable ┄ eth0 of host "indexer"
+//!    └─ /run/netns/native, /run/netns/indexer
+//! ```
+//!
+//! Nothing of it needs root, and nothing of it is seen outside. Invariants: all of it ends with the [`Network`]; tests do not see
+//! one another. Where the system forbids such namespaces a test says so and is skipped, unless `OC_DISCOVERY_HOSTS=required` is
+//! set, as CI does: then it fails.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::{Peer, World};
+
+/// Prepares the namespaces and waits for the end of its input.
+const KEEPER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip link set lo up; \
+                      echo ready; exec cat >/dev/null";
+
+/// The hosts, switches and cables of one test.
+pub(crate) struct Network {
+    /// Its namespaces are those of the network.
+    keeper: Child,
+    world: World,
+}
+
+impl Network {
+    /// A network without hosts; `None`, and a word about it, if the system forbids namespaces.
+    pub(crate) fn new() -> Option<Self> {
+        match Self::unshared() {
+            Ok(network) => Some(network),
+            Err(why) if std::env::var_os("OC_DISCOVERY_HOSTS").is_some_and(|v| v == "required") => {
+                panic!("tests with hosts of their own are required, and cannot run: {why}")
+            }
+            Err(why) => {
+                // Not by a macro: what those write is shown only if the test fails.
+                let _ = writeln!(io::stderr(), "SKIPPED, no namespaces for hosts: {why}");
+                None
+            }
+        }
+    }
+
+    fn unshared() -> Result<Self, String> {
+        let mut keeper = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "--mount"])
+            .args(["sh", "-c", KEEPER])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("unshare: {error}; it comes with util-linux"))?;
+        let mut line = String::new();
+        let stdout = keeper.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        if line == "ready\n" {
+            let world = World::new();
+            return Ok(Self { keeper, world });
+        }
+        let mut why = String::new();
+        let _ = keeper.stderr.take().unwrap().read_to_string(&mut why);
+        let _ = keeper.wait();
+        Err(format!("{}; `ip` comes with iproute2", why.trim()))
+    }
+
+    /// The directory and the clients of the test.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// A host with loopback and nothing else.
+    pub(crate) fn host(&self, name: &'static str) -> Host<'_> {
+        self.ip(&[&format!("netns add {name}")]);
+        let host = Host {
+            network: self,
+            name,
+        };
+        host.ip(&["link set lo up"]);
+        host
+    }
+
+    /// A switch without cables.
+    pub(crate) fn switch(&self, name: &'static str) -> Switch<'_> {
+        self.ip(&[
+            &format!("link add {name} type bridge"),
+            &format!("link set {name} up"),
+        ]);
+        Switch {
+            network: self,
+            name,
+        }
+    }
+
+    /// Runs `ip` where the switches are.
+    fn ip(&self, lines: &[&str]) {
+        ip(&self.inside(None), lines);
+    }
+
+    /// What goes before a command that is to run on this host, or where the switches are.
+    fn inside(&self, host: Option<&str>) -> Vec<OsString> {
+        let keeper = self.keeper.id().to_string();
+        let enter = ["nsenter", "--preserve-credentials", "--user", "--mount"];
+        let mut words: Vec<OsString> = enter.map(OsString::from).into();
+        words.extend(["--net", "--target", &keeper].map(OsString::from));
+        if let Some(host) = host {
+            words.push("nsenter".into());
+            words.push(format!("--net=/run/netns/{host}").into());
+        }
+        words
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A host of a [`Network`].
+#[derive(Clone, Copy)]
+pub(crate) struct Host<'a> {
+    network: &'a Network,
+    name: &'static str,
+}
+
+impl Host<'_> {
+    /// Runs lines of `ip` on the host.
+    pub(crate) fn ip(&self, lines: &[&str]) {
+        ip(&self.inside(), lines);
+    }
+
+    /// Starts a daemon on the host and waits until it is ready. It listens where `args` say, or where it does by itself.
+    pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
+        let world = self.network.world();
+        world.start_inside(&self.inside(), role, name, args)
+    }
+
+    fn inside(&self) -> Vec<OsString> {
+        self.network.inside(Some(self.name))
+    }
+}
+
+/// A switch of a [`Network`].
+#[derive(Clone, Copy)]
+pub(crate) struct Switch<'a> {
+    network: &'a Network,
+    name: &'static str,
+}
+
+impl Switch<'_> {
+    /// Plugs a cable in, which is the host's interface `name`, up, with these addresses.
+    pub(crate) fn plug(&self, host: &Host<'_>, name: &str, addresses: &[&str]) {
+        let port = port(host, name);
+        self.network.ip(&[
+            &format!(
+                "link add {port} type veth peer name {name} netns {}",
+                host.name
+            ),
+            &format!("link set {port} master {} up", self.name),
+        ]);
+        let all = addresses.iter().map(|address| match address.contains(':') {
+            true => format!("addr add {address} dev {name} nodad"),
+            false => format!("addr add {address} dev {name}"),
+        });
+        let mut lines: Vec<_> = all.collect();
+        lines.push(format!("link set {name} up"));
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        host.ip(&lines);
+    }
+
+    /// Takes the carrier from the host's interface: its cable is out.
+    pub(crate) fn pull(&self, host: &Host<'_>, name: &str) {
+        self.network
+            .ip(&[&format!("link set {} down", port(host, name))]);
+    }
+
+    /// The cable is in again.
+    pub(crate) fn push(&self, host: &Host<'_>, name: &str) {
+        self.network
+            .ip(&[&format!("link set {} up", port(host, name))]);
+    }
+}
+
+/// The switch's end of the cable, at most 15 bytes long.
+fn port(host: &Host<'_>, interface: &str) -> String {
+    format!("{:.6}-{interface:.8}", host.name)
+}
+
+fn command(inside: &[OsString], program: &Path) -> Command {
+    let mut words = inside.iter();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(program);
+    command
+}
+
+fn ip(inside: &[OsString], lines: &[&str]) {
+    let mut child = command(inside, Path::new("ip"))
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin: File = File::from(std::os::fd::OwnedFd::from(child.stdin.take().unwrap()));
+    for line in lines {
+        writeln!(&stdin, "{line}").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {lines:?}: {why}");
+}
