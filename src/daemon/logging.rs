@@ -6,14 +6,14 @@
 //!
 //! Invariants: writing never waits for a reader ([`Outlet`]), and what was lost is counted and said;
 //! whatever peers do, each place in the sources says at most [`OURS_MAX`] lines a minute, and each
-//! place of a library one ([`Joiner`]); a line is at most 4096 bytes long.
+//! place of a library one, and the same line that names a peer ([`EACH`]) one ([`Joiner`]); a line is at most 4096 bytes long.
 //!
 //! Own code instead of `env_logger`, which waits for its reader.
 
 mod joiner;
 
 use std::fmt::{self, Write as _};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::io::{self, Stderr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic;
@@ -27,6 +27,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use self::joiner::{Joiner, LeftOut};
 use super::clock;
 use super::outlet::{LINE_MAX, Outlet};
+use crate::net::EACH;
 
 /// The target of our own log lines, up to the first `::`.
 const OURS: &str = "oc_discovery";
@@ -84,7 +85,9 @@ struct Logger {
 
 struct Shared {
     out: Outlet<Stderr>,
-    joiner: Joiner,
+    places: Joiner,
+    /// Lines that name a peer.
+    lines: Joiner,
     attending: Option<Waker>,
 }
 
@@ -98,7 +101,8 @@ impl Logger {
             },
             shared: Mutex::new(Shared {
                 out: Outlet::new(io::stderr()),
-                joiner: Joiner::default(),
+                places: Joiner::default(),
+                lines: Joiner::default(),
                 attending: None,
             }),
         }
@@ -122,7 +126,9 @@ impl Logger {
     fn settle(&self) {
         let mut shared = self.lock();
         shared.out.settle(|lost| self.lost_line(lost));
-        let ended = shared.joiner.ended(clock::boottime());
+        let now = clock::boottime();
+        let mut ended = shared.places.ended(now);
+        ended.extend(shared.lines.ended(now));
         self.say_left_out(&mut shared, &ended);
     }
 
@@ -157,8 +163,33 @@ impl Logger {
 }
 
 impl Shared {
+    /// Whether this line is to be said at `now` (ms), and what was left out before it.
+    fn admit(&mut self, record: &Record<'_>, now: u64) -> (bool, Vec<LeftOut>) {
+        if record.level() > Level::Info {
+            return (true, Vec::new());
+        }
+        let mut ended = Vec::new();
+        if record.target() == EACH {
+            let key = hash((place(record), record.args().to_string()));
+            let (said, over) = self.lines.admit(key, 1, now, || sample(record));
+            if !said {
+                return (false, over);
+            }
+            ended = over;
+        }
+        let most = match is_ours(record.target()) {
+            true => OURS_MAX,
+            false => THEIRS_MAX,
+        };
+        let (said, over) = self
+            .places
+            .admit(place(record), most, now, || sample(record));
+        ended.extend(over);
+        (said, ended)
+    }
+
     fn waits(&self) -> bool {
-        self.out.owes() || self.joiner.waits()
+        self.out.owes() || self.places.waits() || self.lines.waits()
     }
 }
 
@@ -178,19 +209,9 @@ impl Log for Logger {
         let mut text = String::new();
         let _ = line(&mut text, self.format, clock::wall() / 1000, record);
         let mut shared = self.lock();
-        if record.level() <= Level::Info {
-            let most = match is_ours(record.target()) {
-                true => OURS_MAX,
-                false => THEIRS_MAX,
-            };
-            let now = clock::boottime();
-            let sample = || sample(record);
-            let (said, ended) = shared.joiner.admit(place(record), most, now, sample);
-            self.say_left_out(&mut shared, ended.as_slice());
-            if said {
-                shared.out.line(&text, |lost| self.lost_line(lost));
-            }
-        } else {
+        let (said, ended) = shared.admit(record, clock::boottime());
+        self.say_left_out(&mut shared, &ended);
+        if said {
             shared.out.line(&text, |lost| self.lost_line(lost));
         }
         let attending = match shared.waits() {
@@ -225,8 +246,12 @@ fn sample(record: &Record<'_>) -> String {
 
 /// A place in the sources that logs.
 fn place(record: &Record<'_>) -> u64 {
+    hash((record.target(), record.file(), record.line()))
+}
+
+fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (record.target(), record.file(), record.line()).hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 

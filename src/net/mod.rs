@@ -5,7 +5,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | [`tcp`], [`dns`], [`transport`], [`muxer`] | connections |
+//! | [`tcp`], [`dns`], [`transport`], [`muxer`], [`goaway`] | connections |
 //! | [`limits`] | how many of them |
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
@@ -23,6 +23,7 @@ pub(crate) mod dns;
 mod events;
 pub(crate) mod executor;
 pub(crate) mod file;
+mod goaway;
 mod lazy;
 pub(crate) mod limits;
 mod muxer;
@@ -74,6 +75,10 @@ use crate::{
         heartbeat::{WallReading, encode_ack, encode_beat},
     },
 };
+
+/// Target of log lines that a peer can bring about and that name it: the same line is said once a
+/// minute at most (see `daemon::logging`).
+pub(crate) const EACH: &str = "oc_discovery::each";
 
 /// How long a connection without a use stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -19,6 +19,7 @@ use libp2p::{PeerId, noise, yamux};
 
 use super::dns::{DnsTransport, Resolver};
 use super::file;
+use super::goaway;
 use super::muxer::OnceATurn;
 use super::tcp::TcpTransport;
 
@@ -78,9 +79,12 @@ where
     Ok(transport
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
-        .multiplex(yamux)
+        .multiplex(goaway::Config(yamux))
         .timeout(limit)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(OnceATurn::new(muxer))))
+        .map(|(peer, muxer), _| {
+            let muxer = OnceATurn::new(muxer.of(peer));
+            (peer, StreamMuxerBox::new(muxer))
+        })
         .boxed())
 }
 

@@ -3,6 +3,7 @@
 //! Every test starts its own natives, indexers and nodes with shortened intervals and waits for what it wants to see in
 //! their `status`, with a deadline. Where a bound is part of the interface it is measured from an event that was seen.
 
+mod bad_frames;
 mod commands;
 mod dht_server;
 mod ending;
@@ -16,4 +17,5 @@ mod offload;
 mod refresh;
 mod restart;
 mod service;
+mod stranger;
 mod stuck_reader;

@@ -1,0 +1,312 @@
+//! Yamux that ends a connection when it says so.
+//!
+//! For a frame that breaks its rules the library logs an error, sends a GoAway, and reads on: the
+//! peer may send the next such frame, and a million of them. A GoAway is the end by the
+//! specification, so nothing is read after one: the library then finds the connection closed, and
+//! the swarm drops it.
+//!
+//! ```text
+//!  Yamux ──frames──▶ Watched ──▶ Noise ──▶ TCP
+//!        ◀──(the end, once a GoAway was written)──
+//! ```
+//!
+//! Invariants: from the moment in which Yamux writes a GoAway it reads nothing; bytes pass through
+//! unchanged; a body of a frame is not taken for a header.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use futures_util::{AsyncRead, AsyncWrite};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+use libp2p::{PeerId, yamux};
+
+/// Bytes of a frame's header: version, type, flags (2), stream (4), length (4).
+const HEADER: usize = 12;
+/// Types of frames whose length counts the bytes of a body, and the one that ends the connection.
+const DATA: u8 = 0;
+const GO_AWAY: u8 = 3;
+
+/// Yamux, as an upgrade.
+#[derive(Clone)]
+pub(super) struct Config(pub(super) yamux::Config);
+
+/// A muxer, and whether it broke off.
+pub(super) struct Muxer<M> {
+    inner: M,
+    broken: Arc<AtomicBool>,
+    peer: Option<PeerId>,
+}
+
+impl<M> Muxer<M> {
+    /// The same muxer, which can say whose it is.
+    pub(super) fn of(self, peer: PeerId) -> Self {
+        let peer = Some(peer);
+        Self { peer, ..self }
+    }
+
+    /// Says once why the connection ends, if Yamux broke it off.
+    fn note<T, E>(&mut self, polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+        if let Poll::Ready(Err(_)) = polled
+            && self.broken.load(Relaxed)
+            && let Some(peer) = self.peer.take()
+        {
+            log::warn!(
+                target: super::EACH,
+                "closed a connection of {peer}: it broke the rules of Yamux"
+            );
+        }
+        polled
+    }
+}
+
+impl UpgradeInfo for Config {
+    type Info = <yamux::Config as UpgradeInfo>::Info;
+    type InfoIter = <yamux::Config as UpgradeInfo>::InfoIter;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.protocol_info()
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Config
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Muxer<yamux::Muxer<Watched<C>>>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Output>>;
+
+    fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
+        let (socket, broken) = Watched::new(socket);
+        std::future::ready(at_once(self.0.upgrade_inbound(socket, info), broken))
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Config
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Muxer<yamux::Muxer<Watched<C>>>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Output>>;
+
+    fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
+        let (socket, broken) = Watched::new(socket);
+        std::future::ready(at_once(self.0.upgrade_outbound(socket, info), broken))
+    }
+}
+
+/// Yamux is agreed on by its name alone: its upgrade is done at once.
+fn at_once<M>(
+    upgrade: futures_util::future::Ready<io::Result<M>>,
+    broken: Arc<AtomicBool>,
+) -> io::Result<Muxer<M>> {
+    Ok(Muxer {
+        inner: upgrade.into_inner()?,
+        broken,
+        peer: None,
+    })
+}
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for Muxer<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        let polled = Pin::new(&mut self.inner).poll_inbound(cx);
+        self.note(polled)
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        let polled = Pin::new(&mut self.inner).poll(cx);
+        self.note(polled)
+    }
+}
+
+/// What Yamux reads from and writes to.
+pub(super) struct Watched<C> {
+    inner: C,
+    frames: Frames,
+    broken: Arc<AtomicBool>,
+}
+
+impl<C> Watched<C> {
+    fn new(inner: C) -> (Self, Arc<AtomicBool>) {
+        let broken = Arc::new(AtomicBool::new(false));
+        let watched = Self {
+            inner,
+            frames: Frames::default(),
+            broken: broken.clone(),
+        };
+        (watched, broken)
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.broken.load(Relaxed) {
+            true => Poll::Ready(Ok(0)),
+            false => Pin::new(&mut self.inner).poll_read(cx, room),
+        }
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // Before it is written: a peer that reads nothing would hold the write up.
+        if self.frames.clone().pass(bytes) {
+            self.broken.store(true, Relaxed);
+        }
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.frames.pass(bytes.get(..*count).unwrap_or(bytes));
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+/// Where in the frames that are written we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Frames {
+    /// Bytes of the header that passed, the type and the length in them.
+    passed: usize,
+    kind: u8,
+    length: [u8; 4],
+    /// Bytes of the body that are to come.
+    body: usize,
+}
+
+impl Frames {
+    /// These bytes are next. Whether a GoAway begins in them.
+    fn pass(&mut self, bytes: &[u8]) -> bool {
+        let mut ends = false;
+        let mut left = bytes;
+        while let Some((byte, rest)) = left.split_first() {
+            if self.body > 0 {
+                let of_body = self.body.min(left.len());
+                self.body -= of_body;
+                left = left.get(of_body..).unwrap_or_default();
+                continue;
+            }
+            match self.passed {
+                1 => {
+                    self.kind = *byte;
+                    ends |= *byte == GO_AWAY;
+                }
+                8..HEADER => {
+                    if let Some(place) = self.length.get_mut(self.passed - 8) {
+                        *place = *byte;
+                    }
+                }
+                _ => {}
+            }
+            self.passed = (self.passed + 1) % HEADER;
+            if self.passed == 0 && self.kind == DATA {
+                self.body = usize::try_from(u32::from_be_bytes(self.length)).unwrap_or(usize::MAX);
+            }
+            left = rest;
+        }
+        ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use smol::io::Cursor;
+
+    use super::*;
+
+    fn frame(kind: u8, length: u32, body: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0, kind, 0, 0, 0, 0, 0, 1];
+        frame.extend(length.to_be_bytes());
+        frame.extend(body);
+        frame
+    }
+
+    #[test]
+    fn only_a_header_ends_it_wherever_the_writes_are_cut() {
+        // A window update with a length that is none, a body that looks like a GoAway, a ping.
+        let before = [
+            frame(1, 300, &[]),
+            frame(DATA, 12, &frame(GO_AWAY, 0, &[])),
+            frame(DATA, 0, &[]),
+            frame(2, 7, &[]),
+        ]
+        .concat();
+        let all = [before.clone(), frame(GO_AWAY, 1, &[])].concat();
+        for piece in 1..=all.len() {
+            let mut frames = Frames::default();
+            let mut passed = 0;
+            for bytes in all.chunks(piece) {
+                let ends = frames.pass(bytes);
+                let has_type =
+                    passed < before.len() + 2 && passed + bytes.len() >= before.len() + 2;
+                assert_eq!(ends, has_type, "{passed} in pieces of {piece}");
+                passed += bytes.len();
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_once_a_goaway_is_about_to_be_written() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut read = |socket: &mut Watched<_>| {
+            let polled = Pin::new(socket).poll_read(&mut cx, &mut [0; 4]);
+            assert!(matches!(polled, Poll::Ready(Ok(_))));
+            match polled {
+                Poll::Ready(Ok(count)) => count,
+                _ => 0,
+            }
+        };
+        let (mut socket, broken) = Watched::new(Cursor::new(vec![7; 100]));
+        assert_eq!(read(&mut socket), 4);
+        let mut cx = Context::from_waker(Waker::noop());
+        let ping = frame(2, 0, &[]);
+        let _ = Pin::new(&mut socket).poll_write(&mut cx, &ping);
+        assert!(!broken.load(Relaxed));
+        assert_eq!(read(&mut socket), 4);
+        let goaway = frame(GO_AWAY, 1, &[]);
+        let _ = Pin::new(&mut socket).poll_write(&mut cx, &goaway);
+        assert!(broken.load(Relaxed));
+        assert_eq!(read(&mut socket), 0);
+    }
+}
