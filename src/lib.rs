@@ -18,7 +18,7 @@
 //! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring their own network.
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
-// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), and says why.
+// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control` getsockopt(2); they say why.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 

@@ -4,21 +4,25 @@
 //! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
 //! other end: only the owner of the process and root are answered.
 //!
-//! Bounds: 8 clients at once (others wait in the system's queue), 512 bytes a line, 5 s to send it, 10 s to
-//! take the answer. How long an answer takes to make is the loop's affair; a request that it drops is answered
-//! with an error.
+//! Bounds: [`MAX_CLIENTS`] are answered at once, and [`MAX_WAITING`] more are heard. A client that does not send
+//! its line, or take its answer, loses its place after 2 s, and before that to a newcomer if all places are
+//! taken: the one that has been silent the longest goes first, one that has sent its line never. A line has 512
+//! bytes at most. How long an answer takes to make is the loop's affair; a request that it drops is answered with
+//! an error.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use miniserde::json;
-use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, geteuid};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,10 +34,13 @@ use super::status::Refusal;
 use super::storage::DataDir;
 use crate::net::executor::{spawn, within};
 
+/// Clients that are answered at once: an answer may be long.
 const MAX_CLIENTS: usize = 8;
+/// Clients beside them that have not sent their line, or wait for an answer to be begun.
+const MAX_WAITING: usize = 32;
 const MAX_LINE_BYTES: usize = 512;
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-const TAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may be silent: until its line is there, and between two pieces of its answer.
+const SILENCE: Duration = Duration::from_secs(2);
 /// After a failed accept: the descriptors that are missing do not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -139,15 +146,27 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// Takes clients in, until the process ends.
 async fn serve(listener: Async<UnixListener>, requests: Sender<ControlRequest>) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS + MAX_WAITING));
+    let desk = Rc::new(Desk {
+        requests,
+        answered: Semaphore::new(MAX_CLIENTS),
+        silent: RefCell::default(),
+        count: Cell::new(0),
+    });
     loop {
-        let slot = slots.acquire_arc().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let requests = requests.clone();
+                let place = match places.try_acquire_arc() {
+                    Some(place) => place,
+                    None => {
+                        desk.send_the_longest_silent_away();
+                        places.acquire_arc().await
+                    }
+                };
+                let desk = Rc::clone(&desk);
                 spawn(async move {
-                    converse(stream, &requests).await;
-                    drop(slot);
+                    desk.converse(stream).await;
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -158,24 +177,89 @@ async fn serve(listener: Async<UnixListener>, requests: Sender<ControlRequest>) 
     }
 }
 
-/// One client, from its line to its answer.
-async fn converse(mut stream: Async<UnixStream>, requests: &Sender<ControlRequest>) {
-    let answer = match query_of(&mut stream).await {
-        Ok(query) => ask(query, requests).await,
-        Err(message) => Err(message),
-    };
-    let mut line = answer.unwrap_or_else(|message| refusal(&message));
-    line.push('\n');
-    send(&mut stream, line.as_bytes(), TAKE_TIMEOUT).await;
+/// What the clients share.
+struct Desk {
+    requests: Sender<ControlRequest>,
+    answered: Semaphore,
+    /// Clients that have not sent their line, the longest silent first. A client is sent away by
+    /// dropping its sender.
+    silent: RefCell<VecDeque<(u64, Sender<()>)>>,
+    /// How many have come.
+    count: Cell<u64>,
 }
 
-async fn query_of(stream: &mut Async<UnixStream>) -> Result<Query, String> {
-    let peer = socket_peercred(&*stream)
-        .map_err(|error| format!("the system does not say who asks: {error}"))?;
-    if !may_ask(peer.uid, geteuid()) {
-        return Err("only the user that oc-discovery runs as, and root, may ask it".to_owned());
+impl Desk {
+    fn send_the_longest_silent_away(&self) {
+        let longest = self.silent.borrow_mut().pop_front();
+        drop(longest);
     }
-    parse(&receive(stream, SEND_TIMEOUT).await?)
+
+    /// One client, from its line to its answer.
+    async fn converse(&self, mut stream: Async<UnixStream>) {
+        let query = self.query_of(&mut stream).await;
+        // It has spoken: it is not sent away any more.
+        let _turn = self.answered.acquire().await;
+        let answer = match query {
+            Ok(query) => ask(query, &self.requests).await,
+            Err(message) => Err(message),
+        };
+        let mut line = answer.unwrap_or_else(|message| refusal(&message));
+        line.push('\n');
+        send(&mut stream, line.as_bytes(), SILENCE).await;
+    }
+
+    async fn query_of(&self, stream: &mut Async<UnixStream>) -> Result<Query, String> {
+        let peer = uid_of(&*stream)
+            .map_err(|error| format!("the system does not say who asks: {error}"))?;
+        if !may_ask(peer, geteuid()) {
+            return Err("only the user that oc-discovery runs as, and root, may ask it".to_owned());
+        }
+        let (here, sent_away) = bounded::<()>(1);
+        let number = self.count.get();
+        self.count.set(number.wrapping_add(1));
+        self.silent.borrow_mut().push_back((number, here));
+        let line = future::or(receive(stream, SILENCE), async {
+            // Nothing is ever sent on it.
+            let _ = sent_away.recv().await;
+            Err("others asked meanwhile, and this client was silent the longest".to_owned())
+        })
+        .await;
+        self.silent
+            .borrow_mut()
+            .retain(|(silent, _)| *silent != number);
+        parse(&line?)
+    }
+}
+
+/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, as the daemon's of a
+/// container is: then the system gives 0 for its pid, which `rustix` 1.1 takes for an error.
+#[allow(
+    unsafe_code,
+    reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
+)]
+fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: libc::uid_t::MAX,
+        gid: libc::gid_t::MAX,
+    };
+    let size = size_of::<libc::ucred>();
+    let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
+    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`: numbers, of which
+    // each value is one.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    match got {
+        0 => Ok(Uid::from_raw(peer.uid)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn may_ask(peer: Uid, own: Uid) -> bool {
@@ -210,11 +294,17 @@ async fn receive(stream: &mut Async<UnixStream>, limit: Duration) -> Result<Vec<
     }
 }
 
-/// Writes and closes. A client that does not read in time, or went away, gets no more.
+/// Writes and closes. A client that takes nothing for as long as `limit`, or went away, gets no more.
 async fn send(stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
-    let written = within(limit, stream.write_all(bytes)).await;
-    if !matches!(written, Some(Ok(()))) {
-        log::debug!("a client of the control socket did not take its answer");
+    let mut left = bytes;
+    while !left.is_empty() {
+        match within(limit, stream.write(left)).await {
+            Some(Ok(taken @ 1..)) => left = left.get(taken..).unwrap_or_default(),
+            _ => {
+                log::debug!("a client of the control socket did not take its answer");
+                return;
+            }
+        }
     }
 }
 
@@ -247,227 +337,4 @@ fn refusal(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::daemon::testdir::TestDir;
-    use crate::net::executor::block_on;
-
-    /// For what is expected not to happen.
-    const BRIEF: Duration = Duration::from_millis(30);
-
-    async fn connect(dir: &Path) -> Async<UnixStream> {
-        let (path, _through) = socket_path(dir).unwrap();
-        Async::<UnixStream>::connect(&path).await.unwrap()
-    }
-
-    async fn asking(dir: &Path, line: &[u8]) -> Async<UnixStream> {
-        let mut stream = connect(dir).await;
-        stream.write_all(line).await.unwrap();
-        stream
-    }
-
-    /// The whole line that the daemon answers.
-    async fn line_from(mut stream: Async<UnixStream>) -> String {
-        let mut bytes = Vec::new();
-        let mut byte = [0];
-        let answering = async {
-            while stream.read(&mut byte).await.unwrap() == 1 && byte != *b"\n" {
-                bytes.extend(byte);
-            }
-        };
-        within(Duration::from_secs(10), answering)
-            .await
-            .expect("no answer came");
-        assert_eq!(byte, *b"\n", "no whole line came");
-        String::from_utf8(bytes).unwrap()
-    }
-
-    fn error_in(json: &str) -> String {
-        json::from_str::<Refusal>(json).unwrap().error
-    }
-
-    #[test]
-    fn each_query_reaches_the_loop_and_its_answer_the_client() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            for (line, query) in [
-                ("status\n", Query::Status),
-                ("indexers\n", Query::Indexers),
-                ("find lamp-1\n", Query::Find("lamp-1".to_owned())),
-            ] {
-                let client = asking(dir.path(), line.as_bytes()).await;
-                let request = control.next().await;
-                assert_eq!(request.query, query);
-                request.reply.answer(r#"{"a":1}"#.to_owned());
-                assert_eq!(line_from(client).await, r#"{"a":1}"#);
-            }
-        });
-    }
-
-    #[test]
-    fn connection_is_closed_after_the_answer() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            let mut client = asking(dir.path(), b"status\n").await;
-            control.next().await.reply.refuse("no \"name\"\n");
-            let mut all = String::new();
-            client.read_to_string(&mut all).await.unwrap();
-            assert_eq!(all, "{\"error\":\"no \\\"name\\\"\\n\"}\n");
-        });
-    }
-
-    #[test]
-    fn dropped_request_is_answered_with_an_error() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            let client = asking(dir.path(), b"status\n").await;
-            drop(control.next().await);
-            assert!(error_in(&line_from(client).await).contains("could not answer"));
-        });
-    }
-
-    #[test]
-    fn request_that_nobody_took_is_answered_at_the_end() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            let client = asking(dir.path(), b"status\n").await;
-            while control.requests.is_empty() {
-                future::yield_now().await;
-            }
-            drop(control);
-            assert!(error_in(&line_from(client).await).contains("is ending"));
-        });
-    }
-
-    #[test]
-    fn wrong_line_is_answered_and_never_reaches_the_loop() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        let longest = [&[b'x'; 511][..], b"\n"].concat();
-        let too_long = [&[b'x'; 512][..], b"\n"].concat();
-        block_on(async {
-            for (line, message) in [
-                (&b"stop\n"[..], "`stop` is not known"),
-                (b"\n", "`` is not known"),
-                (b"status now\n", "is not known"),
-                (b"find \n", "is not known"),
-                (b"find \xff\n", "not UTF-8"),
-                (&longest, "is not known"),
-                (&too_long, "at most 512 bytes"),
-            ] {
-                let client = asking(dir.path(), line).await;
-                let error = error_in(&line_from(client).await);
-                assert!(error.contains(message), "{error}");
-            }
-        });
-        assert!(control.requests.is_empty());
-    }
-
-    #[test]
-    fn line_may_come_in_pieces() {
-        let (mut near, far) = Async::<UnixStream>::pair().unwrap();
-        block_on(async {
-            let mut far = far;
-            spawn(async move {
-                for piece in [&b"sta"[..], b"tus", b"\nmore"] {
-                    far.write_all(piece).await.unwrap();
-                    future::yield_now().await;
-                }
-            });
-            let line = receive(&mut near, SEND_TIMEOUT).await;
-            assert_eq!(line.as_deref(), Ok(&b"status"[..]));
-        });
-    }
-
-    #[test]
-    fn client_that_says_nothing_is_given_up() {
-        let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
-        let error = block_on(receive(&mut near, BRIEF)).unwrap_err();
-        assert_eq!(error, "no request came within 0 s");
-    }
-
-    #[test]
-    fn client_that_does_not_read_is_given_up() {
-        let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
-        let more_than_the_system_buffers = vec![b'x'; 16 * 1024 * 1024];
-        // It would wait for ever without its limit.
-        block_on(send(&mut near, &more_than_the_system_buffers, BRIEF));
-    }
-
-    #[test]
-    fn ninth_client_waits_for_a_place() {
-        let dir = TestDir::new();
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            let mut clients = Vec::new();
-            let mut requests = Vec::new();
-            for _ in 0..MAX_CLIENTS {
-                clients.push(asking(dir.path(), b"status\n").await);
-                requests.push(control.next().await);
-            }
-            let _ninth = asking(dir.path(), b"find x\n").await;
-            assert!(within(BRIEF, control.next()).await.is_none());
-            requests.pop();
-            assert_eq!(control.next().await.query, Query::Find("x".to_owned()));
-        });
-    }
-
-    #[test]
-    fn other_users_are_refused() {
-        let (own, other) = (Uid::from_raw(1000), Uid::from_raw(1001));
-        assert!(may_ask(own, own));
-        assert!(may_ask(Uid::ROOT, own));
-        assert!(!may_ask(other, own));
-        assert!(!may_ask(other, Uid::ROOT));
-    }
-
-    #[test]
-    fn socket_of_a_dead_process_is_replaced_and_ours_is_removed() {
-        let dir = TestDir::new();
-        let path = dir.path().join("control.sock");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        let data = DataDir::open(dir.path()).unwrap();
-        let control = Control::bind(&data).unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        drop(control);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn file_in_the_place_of_the_socket_is_left_alone() {
-        let dir = TestDir::new();
-        let path = dir.path().join("control.sock");
-        std::fs::write(&path, "mine").unwrap();
-        let data = DataDir::open(dir.path()).unwrap();
-        let error = Control::bind(&data).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
-    }
-
-    #[test]
-    fn path_longer_than_a_socket_address_works() {
-        let dir = TestDir::new();
-        let long = dir.path().join("d".repeat(200));
-        let data = DataDir::open(&long).unwrap();
-        let control = Control::bind(&data).unwrap();
-        block_on(async {
-            let client = asking(&long, b"status\n").await;
-            control.next().await.reply.answer("{}".to_owned());
-            assert_eq!(line_from(client).await, "{}");
-        });
-        drop(control);
-        assert!(!long.join("control.sock").exists());
-    }
-}
+mod tests;

@@ -142,6 +142,7 @@ impl Driver {
             }
         }
         known.into_iter().for_each(|native| self.on_learned(native));
+        self.remember_addrs();
     }
 
     /// The own peer id, as people write it.
@@ -456,9 +457,17 @@ impl Driver {
         if !indexers.is_empty() {
             self.state.set_indexers(indexers);
         }
+        self.remember_addrs();
         if let Some(settled) = self.cx.settled_ms() {
             self.state.note_time(settled);
         }
+    }
+
+    /// Peers whose addresses are remembered do not give way to strangers.
+    fn remember_addrs(&mut self) {
+        let state = self.state.state();
+        let known = state.natives.iter().chain(&state.indexers);
+        self.cx.net.remember(known.flat_map(|known| &known.addrs));
     }
 
     /// One line about the machine.

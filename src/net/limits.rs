@@ -2,11 +2,11 @@
 //! refuses before any other allocates.
 //!
 //! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured peers; at most
-//! `max_per_peer` for one peer, of which the newest stay; inbound at most `max_pending` before their handshake is done and
-//! `max_pending_per_source` of these for one source (an IPv4 address, or the /64 of an IPv6 one). Outbound connections count,
-//! but are refused only at `max`: they are our own wish. A peer whose id is no inlined Ed25519 key is refused.
+//! `max_per_peer` for one peer, of which the newest stay. Outbound connections count, but are refused only at `max`: they are
+//! our own wish. A peer whose id is no inlined Ed25519 key is refused. Before their handshake is done inbound connections are
+//! the affair of [`admission`](super::admission), which hears from here at which addresses favoured peers are.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -15,15 +15,17 @@ use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::admission::Places;
+use super::handshakes::Source;
 use super::tcp::socket_addr;
-use crate::protocol;
+use crate::protocol::{self, TableStats};
 
 /// The numbers of [`Limits`].
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +38,6 @@ pub(crate) struct LimitsConfig {
     pub(crate) max_per_peer: usize,
     /// Inbound connections whose handshake is not done.
     pub(crate) max_pending: usize,
-    /// Of these, from one source.
-    pub(crate) max_pending_per_source: usize,
 }
 
 /// Handshakes that may go on at once. Each takes up to 30 KiB while it lasts: 8 MiB at most.
@@ -45,17 +45,13 @@ const MAX_PENDING: usize = 256;
 
 impl LimitsConfig {
     /// `max` connections in all, `reserved` of them for favoured peers, two for one peer; [`MAX_PENDING`] handshakes at once, and
-    /// never more than connections, seven eighths of them with one source.
+    /// never more than connections.
     pub(crate) fn new(max: usize, reserved: usize) -> Self {
-        let max_pending = max.min(MAX_PENDING);
         Self {
             max,
             reserved,
             max_per_peer: 2,
-            max_pending,
-            // When an indexer dies, or a native hands its nodes over, a whole site comes at once, and all of it may stand behind
-            // one address. An eighth is left to others.
-            max_pending_per_source: (max_pending * 7 / 8).max(1),
+            max_pending: max.min(MAX_PENDING),
         }
     }
 }
@@ -67,10 +63,6 @@ pub(crate) enum Refused {
     Full { max: usize },
     /// Only slots for favoured peers are left.
     Reserved { reserved: usize },
-    /// Too many handshakes are going on.
-    Pending { max: usize },
-    /// Too many handshakes are going on with this source.
-    PendingPerSource { max: usize },
     /// The peer id is not an inlined Ed25519 key.
     Identity,
 }
@@ -83,10 +75,6 @@ impl fmt::Display for Refused {
                 f,
                 "the last {reserved} connections are kept for natives and lease holders"
             ),
-            Self::Pending { max } => write!(f, "{max} handshakes are going on already"),
-            Self::PendingPerSource { max } => {
-                write!(f, "{max} handshakes with this source are going on already")
-            }
             Self::Identity => write!(f, "the peer id is not an Ed25519 identity"),
         }
     }
@@ -97,29 +85,30 @@ impl Error for Refused {}
 /// The behaviour. It talks to nobody: its handler is a dummy.
 pub(crate) struct Limits {
     config: LimitsConfig,
-    favoured: HashSet<protocol::PeerId>,
+    /// Favoured peers, each with the source at which it was seen last.
+    favoured: HashMap<protocol::PeerId, Option<Source>>,
     established: usize,
     /// Most that were established at once since [`Limits::forget_most`].
     most: usize,
-    /// The connections of each peer, the oldest first.
-    per_peer: HashMap<protocol::PeerId, Vec<ConnectionId>>,
+    /// The connections of each peer and where they lead, the oldest first.
+    per_peer: HashMap<protocol::PeerId, Vec<(ConnectionId, Source)>>,
     /// Those that a newer one of the same peer displaces.
     displaced: VecDeque<(PeerId, ConnectionId)>,
-    pending: HashMap<ConnectionId, Option<IpAddr>>,
+    places: Places,
     refused: u64,
 }
 
 impl Limits {
     /// No connections yet, and nobody favoured.
-    pub(crate) fn new(config: LimitsConfig) -> Self {
+    pub(super) fn new(config: LimitsConfig, places: Places) -> Self {
         Self {
             config,
-            favoured: HashSet::new(),
+            favoured: HashMap::new(),
             established: 0,
             most: 0,
             per_peer: HashMap::new(),
             displaced: VecDeque::new(),
-            pending: HashMap::new(),
+            places,
             refused: 0,
         }
     }
@@ -127,20 +116,64 @@ impl Limits {
     /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if as many
     /// peers as there are connections are favoured already.
     pub(crate) fn favour(&mut self, peer: protocol::PeerId) -> bool {
-        if self.favoured.contains(&peer) {
+        if self.favoured.contains_key(&peer) {
             return true;
         }
-        self.favoured.len() < self.config.max && self.favoured.insert(peer)
+        if self.favoured.len() >= self.config.max {
+            return false;
+        }
+        let connections = self.per_peer.get(&peer);
+        let seen = connections.and_then(|connections| Some(connections.last()?.1));
+        self.favoured.insert(peer, None);
+        if let Some(source) = seen {
+            self.see(&peer, source);
+        }
+        true
     }
 
     /// Takes the favour back. The peer's connections stay.
     pub(crate) fn unfavour(&mut self, peer: &protocol::PeerId) {
-        self.favoured.remove(peer);
+        if let Some(Some(source)) = self.favoured.remove(peer) {
+            self.places.lock().release(source);
+        }
     }
 
     /// Takes the favour back from all peers that are not to be kept.
-    pub(crate) fn retain_favoured(&mut self, keep: impl FnMut(&protocol::PeerId) -> bool) {
-        self.favoured.retain(keep);
+    pub(crate) fn retain_favoured(&mut self, mut keep: impl FnMut(&protocol::PeerId) -> bool) {
+        let mut places = self.places.lock();
+        for (_, seen) in self.favoured.extract_if(|peer, _| !keep(peer)) {
+            if let Some(source) = seen {
+                places.release(source);
+            }
+        }
+    }
+
+    /// Peers with these addresses are remembered.
+    pub(crate) fn remember<'a>(&mut self, addrs: impl Iterator<Item = &'a Multiaddr>) {
+        self.places.lock().remember(addrs.map(source));
+    }
+
+    /// Inbound connections whose handshake goes on.
+    pub(crate) fn handshakes(&self) -> TableStats {
+        let places = self.places.lock();
+        TableStats {
+            name: "handshakes",
+            used: places.used(),
+            capacity: places.capacity(),
+            refused: 0,
+            evicted: places.gave_way(),
+        }
+    }
+
+    /// A favoured peer is at this source now: its next connection may come from there.
+    fn see(&mut self, peer: &protocol::PeerId, source: Source) {
+        if let Some(seen) = self.favoured.get_mut(peer) {
+            let mut places = self.places.lock();
+            places.hold(source);
+            if let Some(before) = seen.replace(source) {
+                places.release(before);
+            }
+        }
     }
 
     /// Established connections.
@@ -162,7 +195,7 @@ impl Limits {
     pub(crate) fn shrink(&mut self) {
         self.favoured.shrink_to_fit();
         self.per_peer.shrink_to_fit();
-        self.pending.shrink_to_fit();
+        self.places.lock().shrink();
     }
 
     /// Connections there may be.
@@ -175,29 +208,11 @@ impl Limits {
         self.refused
     }
 
-    fn check_pending(&self, source: Option<IpAddr>) -> Result<(), Refused> {
-        let LimitsConfig {
-            max_pending,
-            max_pending_per_source,
-            ..
-        } = self.config;
-        if self.pending.len() >= max_pending {
-            return Err(Refused::Pending { max: max_pending });
-        }
-        let same = self.pending.values().filter(|known| **known == source);
-        if same.count() >= max_pending_per_source {
-            return Err(Refused::PendingPerSource {
-                max: max_pending_per_source,
-            });
-        }
-        Ok(())
-    }
-
     fn check_inbound(&self, peer: PeerId) -> Result<(), Refused> {
         let peer = ed25519(peer)?;
         self.check_full()?;
         let LimitsConfig { max, reserved, .. } = self.config;
-        if self.established + reserved >= max && !self.favoured.contains(&peer) {
+        if self.established + reserved >= max && !self.favoured.contains_key(&peer) {
             return Err(Refused::Reserved { reserved });
         }
         Ok(())
@@ -235,25 +250,20 @@ impl NetworkBehaviour for Limits {
 
     fn handle_pending_inbound_connection(
         &mut self,
-        connection_id: ConnectionId,
+        _: ConnectionId,
         _: &Multiaddr,
-        remote_addr: &Multiaddr,
+        _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let source = source(remote_addr);
-        let verdict = self.check_full().and_then(|()| self.check_pending(source));
-        self.judge(verdict, ())?;
-        self.pending.insert(connection_id, source);
-        Ok(())
+        self.judge(self.check_full(), ())
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        connection_id: ConnectionId,
+        _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pending.remove(&connection_id);
         self.judge(self.check_inbound(peer), dummy::ConnectionHandler)
     }
 
@@ -287,18 +297,22 @@ impl NetworkBehaviour for Limits {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             }) => {
                 self.established += 1;
                 self.most = self.most.max(self.established);
                 let Ok(peer) = ed25519(peer_id) else { return };
+                let source = source(endpoint.get_remote_address());
                 let connections = self.per_peer.entry(peer).or_default();
                 connections.reserve_exact(1);
-                connections.push(connection_id);
+                connections.push((connection_id, source));
                 // After a power cut the old ones are dead and nobody has noticed: the newest counts.
                 if connections.len() > self.config.max_per_peer {
-                    self.displaced.push_back((peer_id, connections.remove(0)));
+                    let (oldest, _) = connections.remove(0);
+                    self.displaced.push_back((peer_id, oldest));
                 }
+                self.see(&peer, source);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
@@ -308,14 +322,11 @@ impl NetworkBehaviour for Limits {
                 self.established = self.established.saturating_sub(1);
                 let Ok(peer) = ed25519(peer_id) else { return };
                 if let Some(connections) = self.per_peer.get_mut(&peer) {
-                    connections.retain(|open| *open != connection_id);
+                    connections.retain(|(open, _)| *open != connection_id);
                     if connections.is_empty() {
                         self.per_peer.remove(&peer);
                     }
                 }
-            }
-            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
-                self.pending.remove(&connection_id);
             }
             _ => {}
         }
@@ -346,7 +357,7 @@ fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
 }
 
 /// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to itself.
-fn source(remote: &Multiaddr) -> Option<IpAddr> {
+pub(super) fn source(remote: &Multiaddr) -> Source {
     socket_addr(remote).map(|addr| match addr.ip().to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),

@@ -6,7 +6,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`tcp`], [`dns`], [`transport`], [`muxer`], [`goaway`] | connections |
-//! | [`limits`] | how many of them |
+//! | [`limits`], [`admission`], [`handshakes`] | how many of them, and which give way |
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
 //! | [`dht`], [`store`] | Kademlia |
@@ -18,12 +18,14 @@
 //! | [`executor`] | the one executor, and the sockets that it waits for |
 
 pub(crate) mod addrs;
+mod admission;
 pub(crate) mod dht;
 pub(crate) mod dns;
 mod events;
 pub(crate) mod executor;
 pub(crate) mod file;
 mod goaway;
+mod handshakes;
 mod lazy;
 pub(crate) mod limits;
 mod muxer;
@@ -54,6 +56,7 @@ use libp2p::{
 
 use self::{
     addrs::Addresses,
+    admission::{Places, with_door},
     dht::{Dht, Kademlia, SearchId},
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
@@ -150,8 +153,11 @@ impl Net {
             .with_cache_size(0)
             .with_hide_listen_addrs(true)
             .with_push_listen_addr_updates(true);
+        let limits = LimitsConfig::new(connections, connections / RESERVED_SHARE);
+        let places = Places::new(limits.max_pending);
+        let stack = transport::build(key, psk, dns::Resolver::new())?;
         let behaviour = Behaviour {
-            limits: Limits::new(LimitsConfig::new(connections, connections / RESERVED_SHARE)),
+            limits: Limits::new(limits, places.clone()),
             streams: Streams::new(&key.public(), serves, dht::PROTOCOL),
             peering: Lazy::new(
                 Peering {
@@ -169,12 +175,7 @@ impl Net {
             .with_per_connection_event_buffer_size(4)
             .with_max_negotiating_inbound_streams(16);
         Ok(Self {
-            swarm: Swarm::new(
-                transport::build(key, psk, dns::Resolver::new())?,
-                behaviour,
-                own,
-                config,
-            ),
+            swarm: Swarm::new(with_door(stack, places), behaviour, own, config),
             dht: Dht::default(),
             addresses: Addresses::default(),
             announced: Vec::new(),
@@ -378,6 +379,11 @@ impl Net {
         }
     }
 
+    /// Peers with these addresses are remembered: they do not give way to strangers.
+    pub(crate) fn remember<'a>(&mut self, addrs: impl Iterator<Item = &'a Multiaddr>) {
+        self.swarm.behaviour_mut().limits.remember(addrs);
+    }
+
     /// Connections that are open.
     pub(crate) fn connections(&self) -> usize {
         self.swarm.behaviour().limits.used()
@@ -416,6 +422,7 @@ impl Net {
             refused: limits.refused(),
             evicted: 0,
         }];
+        tables.push(limits.handshakes());
         if let Some(kademlia) = behaviour.kademlia() {
             let store = kademlia.store_mut();
             tables.push(TableStats {

@@ -216,6 +216,44 @@ impl World {
         command
     }
 
+    /// Starts a daemon by way of another program, and waits until it is ready.
+    pub(crate) fn start_by(
+        &self,
+        wrapper: &[&str],
+        role: &str,
+        name: &'static str,
+        args: &[&str],
+    ) -> Peer {
+        let dir = self.path(name);
+        let log = self.path(&format!("{name}.log"));
+        let mut command = self.command_by(wrapper, role, &dir, args);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap());
+        Peer::greeted(name, dir, log, child.spawn().unwrap())
+    }
+
+    /// The command line of a daemon that another program starts.
+    pub(crate) fn command_by(
+        &self,
+        wrapper: &[&str],
+        role: &str,
+        dir: &Path,
+        args: &[&str],
+    ) -> Command {
+        let daemon = self.command(role, dir, args);
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(daemon.get_program())
+            .args(daemon.get_args())
+            .env_clear()
+            .env("HOME", &self.dir)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null());
+        command
+    }
+
     fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oc-discovery"));
         command.env_clear().env("HOME", &self.dir);
@@ -374,6 +412,21 @@ impl Peer {
     /// Its data directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Processor time that it has used, in ticks of the system (proc_pid_stat(5)).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let number = |index: usize| fields[index].parse::<u64>().unwrap();
+        number(11) + number(12)
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        open.count()
     }
 
     pub(crate) fn pid(&self) -> u32 {

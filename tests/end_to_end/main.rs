@@ -5,11 +5,13 @@
 
 mod bad_frames;
 mod commands;
+mod crowd;
 mod dht_server;
 mod ending;
 mod garbage;
 mod gc;
 mod harness;
+mod hosts;
 mod leases;
 mod natives;
 mod network;

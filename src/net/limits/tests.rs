@@ -1,18 +1,20 @@
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::identity::Keypair;
-use libp2p::swarm::{self, ListenError, Swarm, SwarmEvent};
+use libp2p::swarm::{self, Swarm, SwarmEvent};
 use smol::channel::{Sender, bounded};
 use smol::future::or;
 
 use std::task::Waker;
 
 use super::*;
+use crate::net::admission::{Slot, with_door};
 use crate::net::dns::Resolver;
 use crate::net::executor::{block_on, spawn};
+use crate::net::handshakes::Entered;
 use crate::net::transport;
 
 const CONFIG: LimitsConfig = LimitsConfig {
@@ -20,8 +22,11 @@ const CONFIG: LimitsConfig = LimitsConfig {
     reserved: 2,
     max_per_peer: 2,
     max_pending: 3,
-    max_pending_per_source: 2,
 };
+
+fn limits() -> Limits {
+    Limits::new(CONFIG, Places::new(CONFIG.max_pending))
+}
 
 fn peer() -> PeerId {
     Keypair::generate_ed25519().public().to_peer_id()
@@ -43,13 +48,6 @@ fn fresh_id() -> ConnectionId {
     thread_local!(static LAST: Cell<usize> = const { Cell::new(0) });
     LAST.set(LAST.get() + 1);
     ConnectionId::new_unchecked(LAST.get())
-}
-
-fn pend(limits: &mut Limits, remote: &str) -> Result<ConnectionId, Refused> {
-    let id = fresh_id();
-    let remote = remote.parse().unwrap();
-    let denied = limits.handle_pending_inbound_connection(id, &addr(), &remote);
-    denied.map(|()| id).map_err(cause)
 }
 
 fn cause(denied: ConnectionDenied) -> Refused {
@@ -104,19 +102,9 @@ fn close(limits: &mut Limits, connection_id: ConnectionId, peer_id: PeerId, left
     }));
 }
 
-fn fail(limits: &mut Limits, connection_id: ConnectionId) {
-    limits.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
-        local_addr: &addr(),
-        send_back_addr: &addr(),
-        error: &ListenError::Aborted,
-        connection_id,
-        peer_id: None,
-    }));
-}
-
 #[test]
 fn last_slots_are_for_favoured_peers_only() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let (favoured, later) = (peer(), peer());
     for _ in 0..2 {
         inbound(&mut limits, peer()).unwrap();
@@ -131,7 +119,8 @@ fn last_slots_are_for_favoured_peers_only() {
     inbound(&mut limits, later).unwrap();
     let full = Refused::Full { max: 4 };
     assert_eq!(inbound(&mut limits, favoured), Err(full));
-    assert_eq!(pend(&mut limits, "/ip4/192.0.2.1/tcp/1"), Err(full));
+    let begun = limits.handle_pending_inbound_connection(fresh_id(), &addr(), &addr());
+    assert_eq!(begun.map_err(cause), Err(full));
     assert_eq!(
         (limits.used(), limits.capacity(), limits.refused()),
         (4, 4, 4)
@@ -140,7 +129,7 @@ fn last_slots_are_for_favoured_peers_only() {
 
 #[test]
 fn closed_connections_free_their_slots() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let peer = peer();
     let first = inbound(&mut limits, peer).unwrap();
     let second = inbound(&mut limits, peer).unwrap();
@@ -154,7 +143,7 @@ fn closed_connections_free_their_slots() {
 
 #[test]
 fn a_peak_is_remembered_until_it_is_forgotten() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let peer = peer();
     let first = inbound(&mut limits, peer).unwrap();
     let second = inbound(&mut limits, peer).unwrap();
@@ -170,7 +159,7 @@ fn a_peak_is_remembered_until_it_is_forgotten() {
 
 #[test]
 fn newest_connections_of_a_peer_displace_its_oldest() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let (peer, other) = (self::peer(), self::peer());
     favour(&mut limits, peer);
     let oldest = inbound(&mut limits, peer).unwrap();
@@ -196,7 +185,7 @@ fn closing(limits: &mut Limits) -> Option<(PeerId, ConnectionId)> {
 
 #[test]
 fn outbound_connections_count_and_are_refused_at_the_maximum_only() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let peer = peer();
     for _ in 0..4 {
         outbound(&mut limits, peer).unwrap();
@@ -205,31 +194,65 @@ fn outbound_connections_count_and_are_refused_at_the_maximum_only() {
     assert_eq!(limits.used(), 4);
 }
 
-#[test]
-fn pending_handshakes_are_bounded_by_source_and_in_all() {
-    let mut limits = Limits::new(CONFIG);
-    let first = pend(&mut limits, "/ip6/2001:db8::1/tcp/1").unwrap();
-    let second = pend(&mut limits, "/ip6/2001:db8::2/tcp/2").unwrap();
-    let same = pend(&mut limits, "/ip6/2001:db8::3/tcp/3");
-    assert_eq!(same, Err(Refused::PendingPerSource { max: 2 }));
-    pend(&mut limits, "/ip6/2001:db8:0:1::1/tcp/1").unwrap();
-    let more = pend(&mut limits, "/ip4/192.0.2.1/tcp/1");
-    assert_eq!(more, Err(Refused::Pending { max: 3 }));
-
-    fail(&mut limits, first);
-    let peer = peer();
-    limits
-        .handle_established_inbound_connection(second, peer, &addr(), &addr())
-        .unwrap();
-    for _ in 0..2 {
-        pend(&mut limits, "/ip4/192.0.2.1/tcp/1").unwrap();
+/// Takes all places from one source after the other; the sources that still have one.
+fn crowd(limits: &Limits, sources: &[&str]) -> Vec<bool> {
+    let mut places = limits.places.lock();
+    let slots: Vec<Slot> = sources.iter().map(|_| Slot::default()).collect();
+    let mut stays = vec![true; sources.len()];
+    for (index, source) in sources.iter().enumerate() {
+        let source = Some(source.parse().unwrap());
+        match places.enter(source, slots[index].clone(), Instant::now()) {
+            Entered::Waits(_) => {}
+            Entered::Refused => stays[index] = false,
+            Entered::Displaced(_, slot) => {
+                let gone = slots.iter().position(|known| known.is(&slot)).unwrap();
+                stays[gone] = false;
+            }
+        }
     }
+    stays
+}
+
+#[test]
+fn source_of_a_favoured_peer_does_not_give_way_to_strangers() {
+    // The peers of these tests are at 192.0.2.1.
+    let sources = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let mut limits = limits();
+    let peer = peer();
+    assert_eq!(crowd(&limits, &sources), [false, true, true, true]);
+
+    let mut known = Limits::new(CONFIG, Places::new(3));
+    let connection = inbound(&mut known, peer).unwrap();
+    favour(&mut known, peer);
+    // It is known by its favour, also without a connection.
+    close(&mut known, connection, peer, 0);
+    assert_eq!(crowd(&known, &sources), [true, false, true, true]);
+
+    for forget in [
+        |limits: &mut Limits, peer| unfavour(limits, peer),
+        |limits: &mut Limits, _| limits.retain_favoured(|_| false),
+    ] {
+        limits = Limits::new(CONFIG, Places::new(3));
+        favour(&mut limits, peer);
+        inbound(&mut limits, peer).unwrap();
+        forget(&mut limits, peer);
+        assert_eq!(crowd(&limits, &sources), [false, true, true, true]);
+    }
+}
+
+#[test]
+fn an_ipv6_source_is_a_whole_64() {
+    let same = ["/ip6/2001:db8::1/tcp/1", "/ip6/2001:db8::ffff:2/tcp/2"];
+    let other = "/ip6/2001:db8:0:1::1/tcp/1";
+    let [first, second] = same.map(|addr| source(&addr.parse().unwrap()));
+    assert!(first.is_some() && first == second);
+    assert_ne!(first, source(&other.parse().unwrap()));
 }
 
 #[test]
 fn only_inlined_ed25519_ids_connect() {
     let ecdsa_like = PeerId::random();
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     assert_eq!(inbound(&mut limits, ecdsa_like), Err(Refused::Identity));
     assert_eq!(outbound(&mut limits, ecdsa_like), Err(Refused::Identity));
     assert_eq!((limits.used(), limits.refused()), (0, 2));
@@ -237,7 +260,7 @@ fn only_inlined_ed25519_ids_connect() {
 
 #[test]
 fn favoured_peers_are_bounded() {
-    let mut limits = Limits::new(CONFIG);
+    let mut limits = limits();
     let first = peer();
     assert!((0..3).all(|_| favour(&mut limits, peer())) && favour(&mut limits, first));
     assert!(!favour(&mut limits, peer()) && favour(&mut limits, first));
@@ -247,11 +270,18 @@ fn favoured_peers_are_bounded() {
 
 fn swarm(config: LimitsConfig) -> Swarm<Limits> {
     let keypair = Keypair::generate_ed25519();
-    let transport = transport::build(&keypair, None, Resolver::new()).unwrap();
+    let stack = transport::build(&keypair, None, Resolver::new()).unwrap();
+    let places = Places::new(config.max_pending);
+    let transport = with_door(stack, places.clone());
     let config_of_swarm =
         swarm::Config::with_executor(spawn).with_idle_connection_timeout(Duration::from_secs(60));
     let peer = keypair.public().to_peer_id();
-    Swarm::new(transport, Limits::new(config), peer, config_of_swarm)
+    Swarm::new(
+        transport,
+        Limits::new(config, places),
+        peer,
+        config_of_swarm,
+    )
 }
 
 /// A peer that dials `addr` and stays until what is returned is dropped.
@@ -291,7 +321,7 @@ fn swarm_refuses_past_the_maximum_and_takes_the_next_when_one_leaves() {
         let _third = client(&address);
         until(&mut server, |limits| limits.used() == 1).await;
         let limits = server.behaviour();
-        assert!(limits.pending.is_empty());
+        assert_eq!(limits.handshakes().used, 0);
         assert_eq!((limits.per_peer.len(), limits.refused()), (1, 1));
     });
 }

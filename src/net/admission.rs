@@ -1,0 +1,242 @@
+//! The door: gives each inbound connection a place until its handshake is done, and ends the one
+//! that has to [give way](Handshakes).
+//!
+//! libp2p does not end a pending inbound connection on request: its behaviours may refuse one as it
+//! comes, and no later. So this transport stands around the whole stack and keeps each handshake
+//! where it can be dropped, its socket with it, at once: a thousand may come before the tasks of
+//! those that gave way have their turn.
+//!
+//! Invariants: a handshake that has a place is polled by its task alone; one that gave way is gone
+//! when the newcomer is handed on; a place is free again when its handshake is done, fails, or is
+//! dropped.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{
+    Boxed, DialOpts, ListenerId, Transport, TransportError, TransportEvent,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::executor::spawn;
+use super::handshakes::{Entered, Handshakes};
+use super::limits::source;
+
+/// How often it is looked whether an episode is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Stack = Boxed<(PeerId, StreamMuxerBox)>;
+type Upgrade = <Stack as Transport>::ListenerUpgrade;
+
+/// The places, shared with those who tell which sources are known.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Mutex<Handshakes<Slot>>>);
+
+impl Places {
+    /// `max` places.
+    pub(super) fn new(max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Handshakes::new(max))))
+    }
+
+    /// The places; nothing that holds them panics.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Handshakes<Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guarded handshake of a newcomer; `None` if it gives way itself.
+    fn enter(&self, upgrade: Upgrade, from: &Multiaddr) -> Option<Guarded> {
+        let slot = Slot::default();
+        slot.fill(upgrade);
+        let mut places = self.lock();
+        let was_crowded = places.is_crowded();
+        let entered = places.enter(source(from), slot.clone(), Instant::now());
+        let begins = !was_crowded && places.is_crowded();
+        drop(places);
+        if begins {
+            spawn(tell(self.clone()));
+        }
+        let id = match entered {
+            Entered::Waits(id) => id,
+            Entered::Displaced(id, gives_way) => {
+                gives_way.end();
+                id
+            }
+            Entered::Refused => return None,
+        };
+        let places = self.clone();
+        Some(Guarded { slot, places, id })
+    }
+}
+
+/// Says each episode when it is over.
+async fn tell(places: Places) {
+    while places.lock().is_crowded() {
+        Timer::after(LOOK).await;
+        let ended = places.lock().ended(Instant::now());
+        if let Some(episode) = ended {
+            log::warn!("{episode}");
+        }
+    }
+}
+
+/// Where a handshake is kept.
+#[derive(Clone, Default)]
+pub(super) struct Slot(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    upgrade: Option<Upgrade>,
+    waiter: Option<Waker>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn fill(&self, upgrade: Upgrade) {
+        self.lock().upgrade = Some(upgrade);
+    }
+
+    /// Drops the handshake, and lets its task know.
+    fn end(&self) {
+        let mut kept = self.lock();
+        let (upgrade, waiter) = (kept.upgrade.take(), kept.waiter.take());
+        drop(kept);
+        drop(upgrade);
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}
+
+/// A handshake with a place.
+struct Guarded {
+    slot: Slot,
+    places: Places,
+    id: u64,
+}
+
+impl Future for Guarded {
+    type Output = io::Result<(PeerId, StreamMuxerBox)>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut kept = self.slot.lock();
+        let Some(upgrade) = &mut kept.upgrade else {
+            let why = "gave way to a newcomer before the handshake was done";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        };
+        match Pin::new(upgrade).poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => {
+                kept.waiter = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.places.lock().leave(self.id);
+    }
+}
+
+/// The transport, with a door before these places.
+pub(super) fn with_door(stack: Stack, places: Places) -> Stack {
+    Door { stack, places }.boxed()
+}
+
+struct Door {
+    stack: Stack,
+    places: Places,
+}
+
+impl Transport for Door {
+    type Output = (PeerId, StreamMuxerBox);
+    type Error = io::Error;
+    type ListenerUpgrade = Guarded;
+    type Dial = <Stack as Transport>::Dial;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        self.stack.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.stack.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        self.stack.dial(addr, opts)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Guarded, io::Error>> {
+        loop {
+            let event = match ready!(Pin::new(&mut self.stack).poll(cx)) {
+                TransportEvent::Incoming {
+                    listener_id,
+                    upgrade,
+                    local_addr,
+                    send_back_addr,
+                } => {
+                    let Some(upgrade) = self.places.enter(upgrade, &send_back_addr) else {
+                        continue;
+                    };
+                    TransportEvent::Incoming {
+                        listener_id,
+                        upgrade,
+                        local_addr,
+                        send_back_addr,
+                    }
+                }
+                TransportEvent::NewAddress {
+                    listener_id,
+                    listen_addr,
+                } => TransportEvent::NewAddress {
+                    listener_id,
+                    listen_addr,
+                },
+                TransportEvent::AddressExpired {
+                    listener_id,
+                    listen_addr,
+                } => TransportEvent::AddressExpired {
+                    listener_id,
+                    listen_addr,
+                },
+                TransportEvent::ListenerClosed {
+                    listener_id,
+                    reason,
+                } => TransportEvent::ListenerClosed {
+                    listener_id,
+                    reason,
+                },
+                TransportEvent::ListenerError { listener_id, error } => {
+                    TransportEvent::ListenerError { listener_id, error }
+                }
+            };
+            return Poll::Ready(event);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use super::*;
+
+fn ip(last: u8) -> Source {
+    Some([192, 0, 2, last].into())
+}
+
+/// Connections whose handle is their number.
+struct Room {
+    handshakes: Handshakes<u32>,
+    begin: Instant,
+    entered: u32,
+}
+
+impl Room {
+    fn new(max: usize) -> Self {
+        Self {
+            handshakes: Handshakes::new(max),
+            begin: Instant::now(),
+            entered: 0,
+        }
+    }
+
+    fn at(&self, time: Duration) -> Instant {
+        self.begin + time
+    }
+
+    /// The number of the one that gave way, if one did; the newcomer has the next one.
+    fn enter(&mut self, source: Source) -> Option<u32> {
+        let number = self.entered;
+        self.entered += 1;
+        match self.handshakes.enter(source, number, self.begin) {
+            Entered::Waits(_) => None,
+            Entered::Displaced(_, gave_way) => Some(gave_way),
+            Entered::Refused => Some(number),
+        }
+    }
+
+    fn enter_all(&mut self, sources: &[Source]) -> Vec<Option<u32>> {
+        sources.iter().map(|source| self.enter(*source)).collect()
+    }
+}
+
+#[test]
+fn as_many_wait_as_there_are_places_and_one_more_displaces_one() {
+    let mut room = Room::new(3);
+    assert_eq!(room.enter_all(&[ip(1), ip(1), ip(2)]), [None; 3]);
+    assert_eq!(room.enter(ip(3)), Some(0), "the oldest of the most");
+    assert_eq!(room.handshakes.used(), 3);
+    assert_eq!(room.handshakes.gave_way(), 1);
+}
+
+#[test]
+fn source_with_the_most_displaces_its_own_oldest() {
+    let mut room = Room::new(4);
+    room.enter_all(&[ip(2), ip(1), ip(1), ip(2)]);
+    // With the newcomer source 1 has three.
+    assert_eq!(room.enter(ip(1)), Some(1));
+    assert_eq!(room.enter(ip(1)), Some(2));
+}
+
+#[test]
+fn newcomer_is_safe_from_any_number_of_connections_of_few_sources() {
+    let mut room = Room::new(8);
+    for number in 0..100 {
+        room.enter(ip(number % 3));
+    }
+    let honest = room.entered;
+    room.enter(ip(9));
+    for number in 0..1000 {
+        assert_ne!(room.enter(ip(number as u8 % 3)), Some(honest));
+    }
+}
+
+#[test]
+fn of_sources_that_have_equally_many_the_oldest_connection_gives_way() {
+    let mut room = Room::new(3);
+    room.enter_all(&[ip(1), ip(2), ip(3)]);
+    assert_eq!(room.enter(ip(4)), Some(0));
+    assert_eq!(room.enter(ip(1)), Some(1));
+}
+
+#[test]
+fn one_that_left_makes_room() {
+    let mut room = Room::new(2);
+    room.enter_all(&[ip(1), ip(1)]);
+    room.handshakes.leave(0);
+    room.handshakes.leave(0);
+    assert_eq!(room.handshakes.used(), 1);
+    assert_eq!(room.enter(ip(1)), None);
+    assert_eq!(room.enter(ip(2)), Some(1));
+}
+
+#[test]
+fn as_many_of_a_source_as_it_has_known_peers_never_give_way() {
+    let mut room = Room::new(4);
+    room.handshakes.hold(ip(1));
+    room.handshakes.hold(ip(1));
+    room.enter_all(&[ip(1), ip(1), ip(2), ip(3)]);
+    // All have at most one that counts, and of these the oldest is that of source 2.
+    assert_eq!(room.enter(ip(4)), Some(2));
+    assert_eq!(room.enter(ip(5)), Some(3));
+    // A third one of source 1 counts; it is as old as its oldest.
+    assert_eq!(room.enter(ip(1)), Some(0));
+    room.handshakes.release(ip(1));
+    room.handshakes.release(ip(1));
+    assert_eq!(room.enter(ip(6)), Some(1));
+}
+
+#[test]
+fn stranger_gives_way_itself_where_all_others_are_known() {
+    let mut room = Room::new(2);
+    room.handshakes.hold(ip(1));
+    room.handshakes.remember([ip(2)].into_iter());
+    room.enter_all(&[ip(1), ip(2)]);
+    assert_eq!(room.enter(ip(3)), Some(2));
+    room.handshakes.hold(ip(4));
+    assert_eq!(room.enter(ip(4)), Some(3), "none of the known ones");
+    room.handshakes.remember([].into_iter());
+    assert_eq!(room.enter(ip(4)), Some(1), "it is forgotten");
+}
+
+#[test]
+fn episode_is_over_after_quiet_and_names_the_sources_with_the_most() {
+    let mut room = Room::new(1);
+    assert!(!room.handshakes.is_crowded());
+    for number in 0..10 {
+        room.enter(ip(1 + u8::from(number > 5)));
+    }
+    assert!(room.handshakes.is_crowded());
+    let just_before = room.at(QUIET - Duration::from_millis(1));
+    assert!(room.handshakes.ended(just_before).is_none());
+    let ended = room.handshakes.ended(room.at(QUIET)).unwrap();
+    assert_eq!(
+        ended.to_string(),
+        "9 connections gave way to newcomers before their handshake was done, in 0.0 s; the sources \
+         with the most: 192.0.2.1 (6), 192.0.2.2 (3)"
+    );
+    assert!(!room.handshakes.is_crowded());
+    assert!(room.handshakes.ended(room.at(LONG)).is_none());
+}
+
+#[test]
+fn episode_that_goes_on_is_said_after_a_minute() {
+    let mut room = Room::new(1);
+    let begin = room.begin;
+    let step = Duration::from_secs(1);
+    let mut time = Duration::ZERO;
+    while time < LONG {
+        room.begin = begin + time;
+        room.enter(ip(1));
+        room.enter(ip(1));
+        assert!(room.handshakes.ended(room.begin).is_none());
+        time += step;
+    }
+    assert!(room.handshakes.ended(begin + LONG).is_some());
+}
+
+#[test]
+fn episode_counts_a_bounded_number_of_sources() {
+    let mut episode = Episode::new(Instant::now());
+    let now = episode.began;
+    for _ in 0..1000 {
+        episode.count(ip(255), now);
+    }
+    for other in 0..200 {
+        episode.count(ip(other), now);
+    }
+    assert_eq!(episode.sources.len(), COUNTED);
+    assert!(episode.to_string().contains("most: 192.0.2.255 (1000), "));
+}

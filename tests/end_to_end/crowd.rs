@@ -1,0 +1,155 @@
+//! Silent connections in any number: newcomers from elsewhere join all the same.
+//!
+//! As long and as strict as the issue has it, with the optimised program:
+//!
+//! ```text
+//! OC_DISCOVERY_FLOOD_SECONDS=20 cargo test --release --test end_to_end crowd -- --nocapture
+//! ```
+
+use std::collections::VecDeque;
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use super::harness::{Look, Peer, SLACK, World, eventually, ms};
+use super::stranger::socket;
+
+/// Where the silent ones come from. Daemons come from 127.0.0.1.
+const SOURCES: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(127, 0, 0, 2),
+    Ipv4Addr::new(127, 0, 0, 3),
+    Ipv4Addr::new(127, 0, 0, 4),
+];
+/// Connections a second, of all sources together.
+const RATE: u64 = 2000;
+/// Indexers that join meanwhile.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// Sockets that each source holds open; older ones it closes itself.
+const HELD: usize = 250;
+
+/// Opens silent connections until it is dropped.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    opened: Arc<AtomicU64>,
+    sources: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn new(to: SocketAddr) -> Flood {
+        let stop = Arc::new(AtomicBool::new(false));
+        let opened = Arc::new(AtomicU64::new(0));
+        let sources = SOURCES.map(|source| {
+            let (stop, opened) = (Arc::clone(&stop), Arc::clone(&opened));
+            thread::spawn(move || flood(source, to, &stop, &opened))
+        });
+        Flood {
+            stop,
+            opened,
+            sources: sources.into(),
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        for source in self.sources.drain(..) {
+            let _ = source.join();
+        }
+    }
+}
+
+fn flood(source: Ipv4Addr, to: SocketAddr, stop: &AtomicBool, opened: &AtomicU64) {
+    let mut held = VecDeque::new();
+    let begin = Instant::now();
+    let mut due = 0.0;
+    while !stop.load(Relaxed) {
+        // As many as are due by now: a late turn makes up for it.
+        while due < begin.elapsed().as_secs_f64() * RATE as f64 / SOURCES.len() as f64 {
+            due += 1.0;
+            if let Some(socket) = silent(source, to) {
+                opened.fetch_add(1, Relaxed);
+                held.push_back(socket);
+            }
+            if held.len() > HELD {
+                held.pop_front();
+            }
+        }
+        thread::sleep(ms(2));
+    }
+}
+
+fn silent(source: Ipv4Addr, to: SocketAddr) -> Option<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).ok()?;
+    bind(&socket, &SocketAddr::from((source, 0))).ok()?;
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Some(socket),
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn newcomers_join_among_two_thousand_silent_connections_a_second() {
+    let seconds = env::var("OC_DISCOVERY_FLOOD_SECONDS").ok();
+    let length = seconds.as_ref().map_or(3, |text| text.parse().unwrap());
+    let length = Duration::from_secs(length);
+    // A machine that does other things, too, is slower.
+    let limit = if seconds.is_some() {
+        ms(1000)
+    } else {
+        SLACK / 4
+    };
+
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let flood = Flood::new(socket(&native));
+    native.until("a crowd", SLACK, |s| s.used("handshakes") > 200);
+    let begin = Instant::now();
+    let ticks = native.cpu_ticks();
+
+    let mut indexers: Vec<Peer> = Vec::new();
+    for (number, name) in NAMES.into_iter().enumerate() {
+        let turn = length * number as u32 / NAMES.len() as u32;
+        while begin.elapsed() < turn {
+            // Those that were here before stay through all of it.
+            for indexer in &indexers {
+                assert!(indexer.status().holds_lease_of(&native));
+            }
+        }
+        let indexer = world.indexer(name, &[&native], &[]);
+        indexer.until("its lease", SLACK, |s| s.holds_lease_of(&native));
+        let took = indexer.ready.elapsed();
+        println!("{name} joined after {took:?}");
+        assert!(took < limit, "{name} joined after {took:?}");
+        indexers.push(indexer);
+    }
+    let lasted = begin.elapsed();
+    let descriptors = native.descriptors();
+    println!(
+        "{} connections opened in {lasted:?}; {} ticks of processor time, {descriptors} descriptors",
+        flood.opened.load(Relaxed),
+        native.cpu_ticks() - ticks,
+    );
+    assert!(descriptors < 400, "{descriptors}");
+    drop(flood);
+
+    let said = "connections gave way to newcomers before their handshake was done";
+    eventually("the episode", SLACK, || {
+        native.log().contains(said).then_some(())
+    });
+    let log = native.log();
+    println!("{log}");
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    let line = log.lines().find(|line| line.contains(said)).unwrap();
+    for source in SOURCES {
+        assert!(line.contains(&format!(" {source} (")), "{line}");
+    }
+}
