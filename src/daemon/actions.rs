@@ -15,15 +15,17 @@ impl Driver {
         match action {
             Action::Beat { server, beat } => {
                 let record = self.record.envelope().filter(|_| beat.with_record);
+                // What is logged already is not said again at each further try.
+                if beat.fresh && self.granted.remove(&server) {
+                    log::info!("{} does not answer: makes a new connection", text(&server));
+                }
                 if let Some(addrs) = self.cx.machine.addrs_of(&server) {
                     self.cx.net.beat(server, addrs, &beat, record);
                     self.cx.net.favour(server, true);
                 }
             }
             Action::Drop { server } => {
-                if self.granted.remove(&server) {
-                    log::info!("{} does not answer: reconnects", text(&server));
-                }
+                self.granted.remove(&server);
                 self.cx.net.drop_lease(server);
             }
             Action::GiveUp { server } => {

@@ -236,7 +236,12 @@ impl Driver {
         let now = self.cx.now();
         match event {
             NetEvent::Addresses => {}
-            NetEvent::Host(change) => report::host_changed(&change),
+            NetEvent::Host(change) => {
+                report::host_changed(&change);
+                if change.came() && self.cx.machine.network_changed(now) > 0 {
+                    log::info!("the network has changed: tries again at once what did not answer");
+                }
+            }
             NetEvent::ListenerError(why) => {
                 log::warn!("a listener could not take a connection: {why}")
             }

@@ -32,6 +32,7 @@ use smol::lock::Semaphore;
 
 use super::executor::within;
 use super::netlink::Host;
+use super::race::{own_subnets, race};
 use super::tcp::socket_addr;
 use message::Value;
 use system::Files;
@@ -369,7 +370,7 @@ impl<E: Error + 'static> Error for DnsError<E> {
     }
 }
 
-/// A transport that dials names too: their addresses one after another, until one answers.
+/// A transport that dials names too: their addresses as a race.
 pub(crate) struct DnsTransport<T> {
     /// Shared with the dials that still resolve their name.
     inner: Arc<Mutex<T>>,
@@ -391,7 +392,7 @@ where
     T: Transport + Send + Unpin + 'static,
     T::Dial: Send + 'static,
     T::Error: Send + 'static,
-    T::Output: 'static,
+    T::Output: Send + 'static,
 {
     type Output = T::Output;
     type Error = DnsError<T::Error>;
@@ -444,22 +445,25 @@ async fn dial_name<T: Transport>(
     opts: DialOpts,
 ) -> Result<T::Output, DnsError<T::Error>> {
     let addrs = resolver.resolve(&addr).await.map_err(DnsError::Resolve)?;
-    let mut failed = DnsError::Resolve(error(&addr, Problem::NotFound));
-    for found in addrs {
+    let attempts = addrs.into_iter().map(|found| {
         let dial = lock(&inner).dial(found.clone(), opts);
-        match dial {
-            Ok(dial) => match dial.await {
-                Ok(output) => {
-                    Host::of_this_thread().also_dialled(addr, &found);
-                    return Ok(output);
+        let (name, reached) = (addr.clone(), found.clone());
+        let attempt = async move {
+            let output = match dial {
+                Ok(dial) => dial.await.map_err(DnsError::Transport)?,
+                Err(TransportError::Other(error)) => return Err(DnsError::Transport(error)),
+                Err(TransportError::MultiaddrNotSupported(addr)) => {
+                    return Err(DnsError::Resolve(error(&addr, Problem::Unsupported)));
                 }
-                Err(error) => failed = DnsError::Transport(error),
-            },
-            Err(TransportError::Other(error)) => failed = DnsError::Transport(error),
-            Err(TransportError::MultiaddrNotSupported(_)) => {}
-        }
-    }
-    Err(failed)
+            };
+            Host::of_this_thread().also_dialled(name, &reached);
+            Ok(output)
+        };
+        (found, attempt)
+    });
+    race(own_subnets, attempts)
+        .await
+        .unwrap_or_else(|| Err(DnsError::Resolve(error(&addr, Problem::NotFound))))
 }
 
 #[cfg(test)]

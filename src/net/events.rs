@@ -174,13 +174,14 @@ impl Net {
             }
             streams::Event::Ack {
                 server,
+                lease,
                 sequence,
                 awaited,
                 body,
             } => match read_ack(&body, sequence, awaited) {
                 Ok((asked, ack)) => {
                     if asked {
-                        self.streams().answered(&server);
+                        self.streams().answered(&server, lease);
                     }
                     NetEvent::Ack {
                         server,

@@ -5,7 +5,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | [`tcp`], [`dns`], [`transport`], [`muxer`], [`goaway`] | connections |
+//! | [`tcp`], [`dns`], [`race`], [`transport`], [`muxer`], [`goaway`] | connections |
 //! | [`limits`], [`admission`], [`handshakes`] | how many of them, and which give way |
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
@@ -30,6 +30,7 @@ mod lazy;
 pub(crate) mod limits;
 mod muxer;
 pub(crate) mod netlink;
+mod race;
 mod scope;
 pub(crate) mod store;
 mod streams;
@@ -41,7 +42,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     io,
-    num::NonZeroUsize,
+    num::{NonZeroU8, NonZeroUsize},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -60,7 +61,7 @@ use self::{
     dht::{Dht, Kademlia, SearchId},
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
-    netlink::Host,
+    netlink::{Change, Host},
     scope::{Scope, is_loopback, offers_for},
     streams::Streams,
 };
@@ -171,6 +172,8 @@ impl Net {
         };
         let config = swarm::Config::with_executor(executor::spawn)
             .with_idle_connection_timeout(IDLE_TIMEOUT)
+            // How many are under way is for the race to say.
+            .with_dial_concurrency_factor(NonZeroU8::MAX)
             .with_notify_handler_buffer_size(NonZeroUsize::MIN.saturating_add(3))
             .with_per_connection_event_buffer_size(4)
             .with_max_negotiating_inbound_streams(16);
@@ -237,7 +240,7 @@ impl Net {
         record: Option<&[u8]>,
     ) {
         let addrs = multiaddrs(addrs);
-        self.streams().beat(server, addrs, |sequence| {
+        self.streams().beat(server, addrs, beat.fresh, |sequence| {
             encode_beat(sequence, beat, record)
         });
     }
@@ -402,6 +405,7 @@ impl Net {
     /// Gives memory back that more connections have needed.
     pub(crate) fn shrink(&mut self) {
         executor::shrink();
+        tcp::shrink();
         self.scope.shrink();
         let behaviour = self.swarm.behaviour_mut();
         behaviour.limits.shrink();
@@ -443,6 +447,7 @@ impl Net {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
         if let Poll::Ready(change) = self.host.poll(cx) {
+            self.close_orphans(&change);
             return Poll::Ready(NetEvent::Host(change));
         }
         loop {
@@ -452,6 +457,18 @@ impl Net {
             let event = ready!(self.swarm.poll_next_unpin(cx));
             if let Some(event) = event.and_then(|event| self.translate(event)) {
                 return Poll::Ready(event);
+            }
+        }
+    }
+
+    /// Closes connections from addresses that the host no longer has. While an interface is only down, its addresses are there.
+    fn close_orphans(&self, change: &Change) {
+        for (address, _) in &change.gone {
+            if !self.host.has(address.ip) {
+                match tcp::close_connections_from(address.ip) {
+                    0 => {}
+                    n => log::info!("closes {n} connections from {}, which is gone", address.ip),
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use super::executor::{Left, ReadySet, Watched, Way};
 use super::netlink::Host;
 use connection::{connect, tune};
 
-pub(crate) use connection::TcpConnection;
+pub(crate) use connection::{TcpConnection, close_connections_from, shrink};
 
 /// Interface addresses reported for one listener at most.
 const MAX_INTERFACES: usize = 64;

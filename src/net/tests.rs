@@ -1,5 +1,6 @@
 //! Several peers in one process, over loopback.
 
+mod dialling;
 mod directory;
 mod heartbeat;
 mod hostile;

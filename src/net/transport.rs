@@ -1,6 +1,7 @@
 //! The stack under the swarm: names and TCP, a private network if there is a key, Noise, Yamux.
 //!
-//! Invariants: a connection is authenticated and multiplexed within [`LIMIT`] or it is gone; it carries at most
+//! Invariants: the addresses of one peer are dialled as a [race](super::race); a connection is authenticated and multiplexed within
+//! [`LIMIT`] or it is gone; it carries at most
 //! [`MAX_STREAMS`] streams; with a pre-shared key nothing is said to a peer that does not have it.
 
 use std::error::Error;
@@ -21,6 +22,7 @@ use super::dns::{DnsTransport, Resolver};
 use super::file;
 use super::goaway;
 use super::muxer::OnceATurn;
+use super::race::{Racing, own_subnets};
 use super::tcp::TcpTransport;
 
 /// From the first byte, or the name, to the multiplexed connection.
@@ -59,7 +61,8 @@ fn build_within(
         }
         None => upgraded(limit, keypair, transport),
     };
-    built.map_err(io::Error::other)
+    let built = built.map_err(io::Error::other)?;
+    Ok(Racing::new(built, own_subnets).boxed())
 }
 
 fn upgraded<T>(

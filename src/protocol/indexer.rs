@@ -177,8 +177,8 @@ impl<const N: usize> Machine for Indexer<N> {
         self.leases.closed(now, server, &mut self.rng);
     }
 
-    fn network_changed(&mut self, now: Instant) {
-        self.leases.network_changed(now);
+    fn network_changed(&mut self, now: Instant) -> usize {
+        self.leases.network_changed(now)
     }
 
     fn record_signed(&mut self, now: Instant, urgent: bool) {

@@ -329,8 +329,8 @@ impl Lease {
     }
 
     /// A link, a route or an address of this host came. What rests after a failure starts at once, and a
-    /// beat that is not answered yet is sent again, over a new connection.
-    pub fn network_changed(&mut self, now: Instant) {
+    /// beat that is not answered yet is sent again, over a new connection. Returns whether there is one.
+    pub fn network_changed(&mut self, now: Instant) -> bool {
         match self.phase {
             Phase::Resting { .. } => {
                 self.fresh = true;
@@ -345,8 +345,9 @@ impl Lease {
                 self.fresh = true;
                 self.phase = Phase::Dropping { until: now };
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Better addresses of the server became known.

@@ -199,11 +199,11 @@ impl Leases {
         Some(lease)
     }
 
-    /// A link, a route or an address of this host came: see [`Lease::network_changed`].
-    pub fn network_changed(&mut self, now: Instant) {
-        self.held
-            .iter_mut()
-            .for_each(|lease| lease.network_changed(now));
+    /// A link, a route or an address of this host came: see [`Lease::network_changed`]. Returns how many leases start.
+    pub fn network_changed(&mut self, now: Instant) -> usize {
+        let held = self.held.iter_mut();
+        held.map(|lease| usize::from(lease.network_changed(now)))
+            .sum()
     }
 
     /// The own record was signed at `now`.

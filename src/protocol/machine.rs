@@ -176,8 +176,10 @@ pub trait Machine {
     /// Our heartbeat stream to the server has ended or could not be opened.
     fn lease_closed(&mut self, now: Instant, server: &PeerId);
 
-    /// A link, a route or an address of this host came: what waits for a server starts at once.
-    fn network_changed(&mut self, _now: Instant) {}
+    /// A link, a route or an address of this host came: what waits for a server starts at once. Returns how much that is.
+    fn network_changed(&mut self, _now: Instant) -> usize {
+        0
+    }
 
     /// A native answered our request for indexers; `None`: it did not.
     fn answered(&mut self, _now: Instant, _native: &PeerId, _answer: Option<&IndexersAnswer>) {}

@@ -35,6 +35,8 @@ const TENTATIVE: u32 = 0x40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) ip: IpAddr,
+    /// How many of its bits are those of the network that it is in.
+    pub(crate) prefix: u8,
     /// The interface's name.
     pub(crate) link: Name,
     /// The interface is made by software, and no physical one carries it.
@@ -156,6 +158,7 @@ struct Link {
 struct Held {
     link: u32,
     ip: IpAddr,
+    prefix: u8,
     flags: u32,
 }
 
@@ -209,6 +212,7 @@ impl State {
                     let held = Held {
                         link: address.link,
                         ip: address.ip,
+                        prefix: address.prefix,
                         flags: address.flags,
                     };
                     self.address(held, message.kind == NEW_ADDR);
@@ -264,6 +268,7 @@ impl State {
                 && (held.flags & TENTATIVE == 0 || held.flags & OPTIMISTIC != 0);
             (checked && !is_link_local(held.ip)).then(|| Address {
                 ip: held.ip,
+                prefix: held.prefix,
                 link: link.name.clone(),
                 is_virtual: self.is_virtual(held.link, MAX_DEPTH),
                 // IPv4 has this flag for an interface's further addresses.
@@ -327,6 +332,7 @@ impl State {
             state.addresses.push(Held {
                 link: index,
                 ip,
+                prefix: 24,
                 flags: 0,
             });
         }

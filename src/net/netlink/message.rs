@@ -81,6 +81,8 @@ pub(super) struct LinkMessage<'a> {
 pub(super) struct AddressMessage {
     pub(super) link: u32,
     pub(super) ip: IpAddr,
+    /// Bits of the network that it is in.
+    pub(super) prefix: u8,
     pub(super) flags: u32,
 }
 
@@ -141,6 +143,7 @@ impl<'a> Message<'a> {
             link: u32_at(self.body, 4)?,
             // On a point-to-point link the other one is the peer's.
             ip: local.or(address)?,
+            prefix: *self.body.get(1)?,
             flags,
         })
     }

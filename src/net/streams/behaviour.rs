@@ -1,6 +1,9 @@
 //! The behaviour towards the swarm: who connected, what the connections tell.
 
-use std::task::{Context, Poll};
+use std::{
+    io,
+    task::{Context, Poll},
+};
 
 use libp2p::{
     Multiaddr,
@@ -13,7 +16,8 @@ use libp2p::{
 };
 
 use super::{
-    Event, Inbound, Owed, Streams,
+    Event, Owed, Streams,
+    contact::{Health, Inbound},
     handler::{Command, Handler, Happened},
 };
 use crate::protocol::PeerId;
@@ -28,10 +32,8 @@ impl Streams {
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
-        let contact = self.contacts.entry(peer).or_default();
-        contact.connections.reserve_exact(1);
-        contact.connections.push(connection);
-        self.dials.remove(&peer);
+        self.contacts.entry(peer).or_default().connected(connection);
+        self.dials.retain(|(dialled, _)| *dialled != peer);
         for command in self.take_waiting(&peer) {
             self.send(peer, connection, command);
         }
@@ -39,22 +41,18 @@ impl Streams {
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
         if let Some(contact) = self.contacts.get_mut(&peer) {
-            contact.connections.retain(|open| *open != connection);
             let lost = contact
                 .lease
                 .take_if(|lease| lease.connection == connection);
-            if contact.connections.is_empty() {
+            if contact.disconnected(connection) {
                 self.contacts.remove(&peer);
             }
             if let Some(Inbound { stream, .. }) = lost {
                 self.happened(Event::StreamClosed { peer, stream });
             }
         }
-        if self
-            .outbound
-            .get(&peer)
-            .is_some_and(|outbound| outbound.connection == Some(connection))
-        {
+        let outbound = self.outbound.get_mut(&peer);
+        if outbound.is_some_and(|outbound| outbound.lost(connection)) {
             self.outbound.remove(&peer);
             self.happened(Event::LeaseClosed {
                 server: peer,
@@ -73,10 +71,18 @@ impl Streams {
     }
 
     fn dial_failed(&mut self, peer: PeerId, connection: ConnectionId, why: &DialError) {
-        if self.dials.get(&peer) != Some(&connection) {
+        let Some(at) = self
+            .dials
+            .iter()
+            .position(|dial| *dial == (peer, connection))
+        else {
+            return;
+        };
+        self.dials.remove(at);
+        // What waits is about the newest dial, which began when the others seemed lost.
+        if self.dials.iter().skip(at).any(|(later, _)| *later == peer) {
             return;
         }
-        self.dials.remove(&peer);
         let why = why.to_string();
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
@@ -160,23 +166,27 @@ impl NetworkBehaviour for Streams {
                 }
                 Event::StreamClosed { peer, stream }
             }
-            Happened::Ack { lease, body } => match self.outbound.get(&peer) {
-                Some(outbound) if outbound.lease == lease => Event::Ack {
+            Happened::Ack { lease, body } => {
+                let outbound = self.outbound.get(&peer);
+                let Some(answers) = outbound.and_then(|outbound| outbound.answers(lease)) else {
+                    return;
+                };
+                Event::Ack {
                     server: peer,
-                    sequence: outbound.next.saturating_sub(1),
-                    awaited: outbound.awaited,
+                    lease,
+                    sequence: answers.sequence,
+                    awaited: answers.awaited,
                     body,
-                },
-                _ => return,
-            },
+                }
+            }
             Happened::LeaseClosed { lease, why } => {
                 if let Some(at) = self.leaving.iter().position(|(.., left)| *left == lease) {
                     self.leaving.swap_remove(at);
                     Event::GaveUp { server: peer }
                 } else if self
                     .outbound
-                    .get(&peer)
-                    .is_some_and(|outbound| outbound.lease == lease)
+                    .get_mut(&peer)
+                    .is_some_and(|outbound| outbound.ended(lease))
                 {
                     self.outbound.remove(&peer);
                     Event::LeaseClosed { server: peer, why }
@@ -189,9 +199,20 @@ impl NetworkBehaviour for Streams {
                 Event::Request { peer, id, body }
             }
             Happened::Response { id, body } if self.settle(connection, Owed::Response(id)) => {
+                match &body {
+                    Ok(_) => self.trust(&peer, connection),
+                    Err(why) if why.kind() == io::ErrorKind::TimedOut => {
+                        self.suspect(&peer, connection, Health::Doubtful);
+                    }
+                    Err(_) => {}
+                }
                 Event::Response { id, body }
             }
             Happened::Probed { alive } if self.settle(connection, Owed::Pong) => {
+                match alive {
+                    true => self.trust(&peer, connection),
+                    false => self.suspect(&peer, connection, Health::Doubtful),
+                }
                 Event::Probed { peer, alive }
             }
             Happened::Response { .. } | Happened::Probed { .. } => return,

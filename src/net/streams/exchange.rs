@@ -12,13 +12,16 @@ use crate::{
 
 /// How long one side of an exchange may keep the other waiting.
 pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a pong may take (PROTOCOL.md).
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the answer to our question may take, once there is a connection: a server has 3 s for it
+/// (PROTOCOL.md, section 4). What takes longer makes the connection doubtful.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a pong may take, once there is a connection (PROTOCOL.md).
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a ping (libp2p ping specification).
 const PING_LEN: usize = 32;
 
 /// Asks and waits for the response.
-pub(crate) async fn request(mut io: Stream, body: Vec<u8>) -> io::Result<Vec<u8>> {
+pub(crate) async fn request(mut io: Stream, body: Vec<u8>, limit: Duration) -> io::Result<Vec<u8>> {
     let exchange = async {
         write_frame(&mut io, &body).await?;
         let response = read_frame(&mut io, frame::MAX_RESPONSE).await?;
@@ -26,9 +29,7 @@ pub(crate) async fn request(mut io: Stream, body: Vec<u8>) -> io::Result<Vec<u8>
         let _ = io.close().await;
         Ok(response)
     };
-    within(EXCHANGE_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(too_late)
+    within(limit, exchange).await.unwrap_or_else(too_late)
 }
 
 /// Reads a request; the stream waits for the response.
@@ -52,7 +53,7 @@ pub(crate) async fn respond(mut io: Stream, body: Vec<u8>) -> io::Result<()> {
 }
 
 /// Sends one ping; whether the right pong came in time.
-pub(crate) async fn ping(mut io: Stream) -> bool {
+pub(crate) async fn ping(mut io: Stream, limit: Duration) -> bool {
     let exchange = async {
         let mut sent = [0; PING_LEN];
         getrandom::fill(&mut sent).map_err(|_| io::ErrorKind::Other)?;
@@ -63,7 +64,7 @@ pub(crate) async fn ping(mut io: Stream) -> bool {
         let _ = io.close().await;
         io::Result::Ok(pong == sent)
     };
-    matches!(within(PING_TIMEOUT, exchange).await, Some(Ok(true)))
+    matches!(within(limit, exchange).await, Some(Ok(true)))
 }
 
 /// Answers every ping that comes on the stream, as the libp2p specification asks.

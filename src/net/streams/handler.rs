@@ -14,6 +14,7 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use libp2p::{
@@ -31,7 +32,7 @@ use libp2p::{
 use super::{
     Shared,
     card::{self, IDENTIFY},
-    exchange,
+    exchange::{self, PING_TIMEOUT, REQUEST_TIMEOUT},
     heartbeat::{Inbound, Origin, Outbound},
     protocols::{HEARTBEAT, Ours, PING, Purpose},
 };
@@ -74,7 +75,7 @@ pub(crate) enum Happened {
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
     Ack { lease: u64, body: Vec<u8> },
-    /// Our heartbeat stream is over; `why` if it was never open.
+    /// Our heartbeat stream is over; `why` if it was never open, or because of what the server sent.
     LeaseClosed { lease: u64, why: Option<String> },
     /// The peer asks something.
     Request { id: RequestId, body: Vec<u8> },
@@ -172,10 +173,14 @@ impl State {
                 }
             }
             Command::Request { id, body } => {
-                self.to_open.push_back(Purpose::Request(id, body));
+                let until = Instant::now() + REQUEST_TIMEOUT;
+                self.to_open.push_back(Purpose::Request(id, body, until));
             }
             Command::Respond { id, body } => self.respond(id, body),
-            Command::Probe => self.to_open.push_back(Purpose::Probe),
+            Command::Probe => {
+                let until = Instant::now() + PING_TIMEOUT;
+                self.to_open.push_back(Purpose::Probe(until));
+            }
         }
     }
 
@@ -254,6 +259,7 @@ impl State {
     }
 
     fn opened(&mut self, io: Stream, purpose: Purpose) {
+        let left = purpose.patience();
         match purpose {
             Purpose::Lease => {
                 self.opening = false;
@@ -267,11 +273,11 @@ impl State {
                     self.leases_closed.push((lease, None));
                 }
             }
-            Purpose::Request(id, body) => self.tasks.push(Box::pin(async move {
-                Ok(Done::Response(id, exchange::request(io, body).await))
+            Purpose::Request(id, body, _) => self.tasks.push(Box::pin(async move {
+                Ok(Done::Response(id, exchange::request(io, body, left).await))
             })),
-            Purpose::Probe => self.tasks.push(Box::pin(async {
-                Ok(Done::Probed(exchange::ping(io).await))
+            Purpose::Probe(_) => self.tasks.push(Box::pin(async move {
+                Ok(Done::Probed(exchange::ping(io, left).await))
             })),
         }
     }
@@ -282,10 +288,10 @@ impl State {
                 self.opening = false;
                 self.end_lease(Some(error.to_string()));
             }
-            Purpose::Request(id, _) => self
+            Purpose::Request(id, ..) => self
                 .tasks
                 .push(Box::pin(ready(Ok(Done::Response(id, Err(error)))))),
-            Purpose::Probe => self.tasks.push(Box::pin(ready(Ok(Done::Probed(false))))),
+            Purpose::Probe(_) => self.tasks.push(Box::pin(ready(Ok(Done::Probed(false))))),
         }
     }
 
@@ -320,9 +326,11 @@ impl State {
             let lease = outbound.lease;
             return Some(match ack {
                 Ok(body) => Happened::Ack { lease, body },
-                Err(_) => {
+                Err(error) => {
                     self.outbound = None;
-                    Happened::LeaseClosed { lease, why: None }
+                    let is_to_blame = error.kind() == io::ErrorKind::InvalidData;
+                    let why = is_to_blame.then(|| error.to_string());
+                    Happened::LeaseClosed { lease, why }
                 }
             });
         }
@@ -406,10 +414,9 @@ impl ConnectionHandler for Handler {
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Happened>> {
         if let Some(purpose) = self.0.next_to_open() {
-            let protocol = purpose.protocol();
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(ReadyUpgrade::new(protocol), purpose),
-            });
+            let (upgrade, patience) = (ReadyUpgrade::new(purpose.protocol()), purpose.patience());
+            let protocol = SubstreamProtocol::new(upgrade, purpose).with_timeout(patience);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         let state = &mut *self.0;
         match state.poll_heartbeats(cx).or_else(|| state.poll_tasks(cx)) {
@@ -438,11 +445,14 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let why = match error {
                     StreamUpgradeError::NegotiationFailed => {
-                        format!("it does not speak {}", info.protocol())
+                        io::Error::other(format!("it does not speak {}", info.protocol()))
                     }
-                    error => error.to_string(),
+                    StreamUpgradeError::Timeout => {
+                        io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
+                    }
+                    error => io::Error::other(error.to_string()),
                 };
-                self.0.not_opened(info, io::Error::other(why));
+                self.0.not_opened(info, why);
             }
             _ => {}
         }

@@ -29,6 +29,9 @@ pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an opened stream may wait for its first beat.
 const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// Acks that a server may send for one beat: its answer, and what it says unasked. It has a single thing to say
+/// unasked, that it hands the client over, and once it has, only a further beat could change that.
+pub(crate) const MAX_ACKS: u8 = 4;
 /// How long the last ack may take after the lease was given up.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1000);
 
@@ -258,6 +261,8 @@ pub(crate) struct Outbound {
     pub(crate) lease: u64,
     /// The lease was given up: until when the last ack has to come.
     leaving: Option<Box<Delay>>,
+    /// Since the last beat.
+    acks: u8,
 }
 
 impl Outbound {
@@ -266,6 +271,7 @@ impl Outbound {
             frames: Frames::new(io),
             lease,
             leaving: None,
+            acks: 0,
         }
     }
 
@@ -274,10 +280,11 @@ impl Outbound {
         if last {
             self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
         }
+        self.acks = 0;
         self.frames.send(frame::frame(body))
     }
 
-    /// The next ack; an error when the stream is over.
+    /// The next ack; an error when the stream is over, of the kind `InvalidData` because of what the server sends.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         let blocked = self.frames.poll_write(cx)?.is_pending();
         if !blocked && let Poll::Ready(body) = self.frames.poll_frame(cx) {
@@ -285,7 +292,14 @@ impl Outbound {
                 Ok(_) if self.leaving.is_some() => {
                     Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
                 }
-                body => Poll::Ready(body),
+                Ok(_) if self.acks == MAX_ACKS => Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("it sent more than {MAX_ACKS} acks for one beat"),
+                ))),
+                body => {
+                    self.acks += 1;
+                    Poll::Ready(body)
+                }
             };
         }
         ready!(poll_limit(&mut self.leaving, cx));

@@ -5,18 +5,21 @@
 //!
 //! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up in one [`Event::GaveUp`]; every
 //! request in one [`Event::Response`]; every probe in one [`Event::Probed`]. A lease has a number of its own, so that the late end of
-//! an older stream touches nothing. At most [`MAX_WAITING`] commands wait for a connection.
+//! an older stream touches nothing. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials of ours to one
+//! peer are under way. A connection on which an answer did not come takes no further streams of ours ([`contact`]).
 
 mod behaviour;
 mod card;
+mod contact;
 mod exchange;
 mod handler;
 mod heartbeat;
+mod held;
 mod post;
 mod protocols;
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     io,
     task::{Context, Poll, Waker, ready},
 };
@@ -25,7 +28,7 @@ use libp2p::{
     Multiaddr, StreamProtocol,
     identity::PublicKey,
     swarm::{
-        ConnectionId, NotifyHandler, ToSwarm,
+        CloseConnection, ConnectionId, NotifyHandler, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -33,14 +36,19 @@ use libp2p::{
 pub(crate) use self::card::{AGENT_VERSION, PROTOCOL_VERSION};
 use self::{
     card::{Card, IDENTIFY},
+    contact::{Contact, Health, Inbound},
     handler::Command,
-    post::{Arrivals, Arrived, Outbox},
+    held::Outbound,
+    post::{Arrivals, Arrived},
     protocols::{DIRECTORY, HEARTBEAT, PING},
 };
 use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
+/// Dials of ours to one peer at once. A fresh beat does not wait for a dial that was begun before, which
+/// may be lost as well; each ends within 10 s.
+const MAX_DIALS: usize = 3;
 
 /// A beat that came.
 #[derive(Debug)]
@@ -62,6 +70,8 @@ pub(crate) enum Event {
     /// answered before.
     Ack {
         server: PeerId,
+        /// Names the lease for [`Streams::answered`].
+        lease: u64,
         sequence: u64,
         awaited: bool,
         body: Vec<u8>,
@@ -85,14 +95,6 @@ pub(crate) enum Event {
     Probed { peer: PeerId, alive: bool },
 }
 
-/// Our heartbeat stream with one server.
-struct Outbound {
-    lease: u64,
-    connection: Option<ConnectionId>,
-    next: u64,
-    awaited: bool,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owed {
     Response(RequestId),
@@ -106,23 +108,6 @@ pub(crate) struct Shared {
     serves: bool,
     arrivals: Arrivals,
     card: Card,
-}
-
-/// A connected peer.
-#[derive(Default)]
-struct Contact {
-    /// The oldest first.
-    connections: Vec<ConnectionId>,
-    /// Its newest heartbeat stream.
-    lease: Option<Inbound>,
-}
-
-struct Inbound {
-    stream: StreamId,
-    connection: ConnectionId,
-    /// Of the last beat.
-    sequence: u64,
-    outbox: Outbox,
 }
 
 /// The behaviour.
@@ -139,7 +124,8 @@ pub(crate) struct Streams {
     /// Requests and probes of ours that a connection owes an answer to.
     owed: Vec<(PeerId, ConnectionId, Owed)>,
     waiting: Vec<(PeerId, Command)>,
-    dials: HashMap<PeerId, ConnectionId>,
+    /// The oldest first.
+    dials: Vec<(PeerId, ConnectionId)>,
     queue: VecDeque<ToSwarm<Event, Command>>,
     waker: Option<Waker>,
 }
@@ -162,7 +148,7 @@ impl Streams {
             asked_on: HashMap::new(),
             owed: Vec::new(),
             waiting: Vec::new(),
-            dials: HashMap::new(),
+            dials: Vec::new(),
             queue: VecDeque::new(),
             waker: None,
         }
@@ -188,6 +174,7 @@ impl Streams {
                 continue;
             };
             let newest = contact.lease.as_ref().map(|lease| lease.stream);
+            contact.heard(connection);
             if newest <= Some(stream) {
                 contact.lease = Some(Inbound {
                     stream,
@@ -203,84 +190,6 @@ impl Streams {
                 sequence,
                 body,
             });
-        }
-    }
-
-    /// Sends a beat, made by `encode` from its sequence; on a new stream, dialling `addrs`, if none is open.
-    pub(crate) fn beat(
-        &mut self,
-        server: PeerId,
-        addrs: Vec<Multiaddr>,
-        encode: impl FnOnce(u64) -> Vec<u8>,
-    ) {
-        let outbound = self.outbound.entry(server).or_insert_with(|| {
-            self.leases += 1;
-            Outbound {
-                lease: self.leases,
-                connection: None,
-                next: 0,
-                awaited: false,
-            }
-        });
-        let sequence = outbound.next;
-        outbound.next += 1;
-        outbound.awaited = true;
-        let command = Command::Beat {
-            lease: outbound.lease,
-            body: encode(sequence),
-            first: sequence == 0,
-            last: false,
-        };
-        match outbound.connection {
-            Some(connection) => self.notify(server, connection, command),
-            None => self.reach(server, addrs, command),
-        }
-    }
-
-    /// Sends the last beat of a stream, which ends with its ack: [`Event::GaveUp`]. Without a stream there is nothing to say.
-    pub(crate) fn give_up(&mut self, server: PeerId, encode: impl FnOnce(u64) -> Vec<u8>) {
-        self.waiting
-            .retain(|(peer, command)| *peer != server || !matches!(command, Command::Beat { .. }));
-        match self.outbound.remove(&server) {
-            Some(Outbound {
-                lease,
-                connection: Some(connection),
-                next,
-                ..
-            }) => {
-                self.leaving.push((server, connection, lease));
-                self.notify(
-                    server,
-                    connection,
-                    Command::Beat {
-                        lease,
-                        body: encode(next),
-                        first: false,
-                        last: true,
-                    },
-                );
-            }
-            _ => self.happened(Event::GaveUp { server }),
-        }
-    }
-
-    /// The last beat to the server was answered.
-    pub(crate) fn answered(&mut self, server: &PeerId) {
-        if let Some(outbound) = self.outbound.get_mut(server) {
-            outbound.awaited = false;
-        }
-    }
-
-    /// Drops our heartbeat stream with the server; no event follows.
-    pub(crate) fn drop_lease(&mut self, server: PeerId) {
-        self.waiting
-            .retain(|(peer, command)| *peer != server || !matches!(command, Command::Beat { .. }));
-        if let Some(Outbound {
-            connection: Some(connection),
-            ..
-        }) = self.outbound.remove(&server)
-        {
-            self.notify(server, connection, Command::DropLease);
         }
     }
 
@@ -313,7 +222,7 @@ impl Streams {
         let Some(contact) = self.contacts.get(&peer) else {
             return;
         };
-        for connection in contact.connections.clone() {
+        for connection in contact.all() {
             self.notify(peer, connection, Command::Close { stream });
         }
     }
@@ -353,23 +262,26 @@ impl Streams {
         self.shared.arrivals.shrink();
     }
 
+    /// Sends the command on the newest connection that is not suspected, or on one that is made for it.
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
-        // The newest: an older one may be dead without anybody knowing.
-        let contact = self.contacts.get(&peer);
-        if let Some(&connection) = contact.and_then(|contact| contact.connections.last()) {
+        if let Some(connection) = self.contacts.get(&peer).and_then(Contact::usable) {
             return self.send(peer, connection, command);
         }
         if self.waiting.len() == MAX_WAITING {
             return self.failed(peer, command, "too many connections are being made");
         }
+        let is_fresh = matches!(&command, Command::Beat { .. })
+            && self.outbound.get(&peer).is_some_and(Outbound::is_fresh);
         self.waiting.push((peer, command));
-        if let Entry::Vacant(dial) = self.dials.entry(peer) {
+        let dials = self.dials.iter().filter(|(dialled, _)| *dialled == peer);
+        let dials = dials.count();
+        if dials == 0 || (is_fresh && dials < MAX_DIALS) {
             // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does not wait for that.
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
                 .build();
-            dial.insert(opts.connection_id());
+            self.dials.push((peer, opts.connection_id()));
             self.push(ToSwarm::Dial { opts });
         }
     }
@@ -378,7 +290,8 @@ impl Streams {
         match &command {
             Command::Beat { .. } => {
                 if let Some(outbound) = self.outbound.get_mut(&peer) {
-                    outbound.connection = Some(connection);
+                    outbound.goes_over(connection);
+                    self.close_silent(peer);
                 }
             }
             Command::Request { id, .. } => self.owed.push((peer, connection, Owed::Response(*id))),
@@ -386,6 +299,31 @@ impl Streams {
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
         self.notify(peer, connection, command);
+    }
+
+    /// Closes the connections that fell silent: another takes their place.
+    fn close_silent(&mut self, peer: PeerId) {
+        let silent = self.contacts.get(&peer).map(Contact::silent);
+        for connection in silent.unwrap_or_default() {
+            self.push(ToSwarm::CloseConnection {
+                peer_id: peer.into(),
+                connection: CloseConnection::One(connection),
+            });
+        }
+    }
+
+    /// An answer on the connection did not come.
+    fn suspect(&mut self, peer: &PeerId, connection: ConnectionId, health: Health) {
+        if let Some(contact) = self.contacts.get_mut(peer) {
+            contact.suspect(connection, health);
+        }
+    }
+
+    /// It did.
+    fn trust(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if let Some(contact) = self.contacts.get_mut(peer) {
+            contact.trust(connection);
+        }
     }
 
     fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: Command) {
@@ -399,7 +337,9 @@ impl Streams {
     fn failed(&mut self, peer: PeerId, command: Command, why: &str) {
         match command {
             Command::Beat { .. } => {
-                self.outbound.remove(&peer);
+                if let Some(lost) = self.outbound.remove(&peer) {
+                    self.drop_older(peer, lost);
+                }
                 let why = Some(why.to_owned());
                 self.happened(Event::LeaseClosed { server: peer, why });
             }

@@ -4,6 +4,7 @@ use std::{
     array,
     convert::Infallible,
     future::{Ready, ready},
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -18,12 +19,17 @@ pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/
 pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
 pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
+/// How long opening a heartbeat stream may take. Nobody waits for it longer: the core drops it before.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What an outbound stream is for.
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Lease,
-    Request(RequestId, Vec<u8>),
-    Probe,
+    /// A question, and when it has to be answered.
+    Request(RequestId, Vec<u8>, Instant),
+    /// When the pong has to be there.
+    Probe(Instant),
 }
 
 impl Purpose {
@@ -32,7 +38,17 @@ impl Purpose {
         match self {
             Self::Lease => HEARTBEAT,
             Self::Request(..) => DIRECTORY,
-            Self::Probe => PING,
+            Self::Probe(..) => PING,
+        }
+    }
+
+    /// How long opening the stream may take: on a connection that is silent it never ends.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Lease => OPENING_TIMEOUT,
+            Self::Request(_, _, until) | Self::Probe(until) => {
+                until.saturating_duration_since(Instant::now())
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use libp2p::{
 
 use super::{
     handler::{Command, Happened},
+    post::Outbox,
     *,
 };
 
@@ -112,9 +113,18 @@ impl World {
     }
 
     fn beat(&mut self) {
-        self.streams.beat(self.peer, Vec::new(), |_| Vec::new());
+        let encode = |_| Vec::new();
+        self.streams.beat(self.peer, Vec::new(), false, encode);
+    }
+
+    /// A beat that is to go over a new connection.
+    fn beat_fresh(&mut self) {
+        let encode = |_| Vec::new();
+        self.streams.beat(self.peer, Vec::new(), true, encode);
     }
 }
+
+mod silent;
 
 fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())

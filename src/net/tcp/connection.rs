@@ -1,9 +1,11 @@
 //! One TCP connection.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,10 +18,50 @@ use crate::net::executor::{Left, ReadySet, Watched, Way, within};
 /// A connect that has not succeeded by then has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The first and the further keepalive probes: a peer that vanished is noticed after 90 s of silence.
+/// How long what was sent may wait for the other side's kernel to confirm it (`TCP_USER_TIMEOUT`; without it
+/// Linux repeats for 15 min). A client replaces a silent connection long before, when an ack is late; this is for
+/// all others: a server whose client is gone, a ping, a question. A third of the default lease, so that a server
+/// has done with a dead connection, and the place that it takes, well before the lease over it runs out; and
+/// longer than any wait of ours for an answer, so that it never ends what still may be answered.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this much silence in both directions TCP asks whether the peer is still there. With [`USER_TIMEOUT`] a
+/// question that is not answered within [`KEEPALIVE_INTERVAL`] ends the connection: one that vanished is noticed
+/// after 70 s. Beats are more frequent than that, so that a lease never depends on one packet.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_COUNT: u32 = 3;
+
+thread_local! {
+    /// The connections of this thread, and some that have ended.
+    static OPEN: RefCell<Vec<Weak<TcpStream>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Ends every connection that this host has from the address `ip`, which it has no longer: nothing that the peer
+/// sends there arrives, and what we send is dropped on the way. Returns how many there were.
+pub(crate) fn close_connections_from(ip: IpAddr) -> usize {
+    let is_from = |socket: &TcpStream| {
+        let local = socket.local_addr();
+        local.is_ok_and(|local| local.ip().to_canonical() == ip.to_canonical())
+    };
+    OPEN.with_borrow(|open| {
+        let open = open.iter().filter_map(Weak::upgrade);
+        // Its task reads the end, and the swarm does the rest. One that has ended by itself cannot be ended.
+        open.filter(|socket| is_from(socket) && socket.shutdown(Shutdown::Both).is_ok())
+            .count()
+    })
+}
+
+/// Gives memory back that more connections have needed.
+pub(crate) fn shrink() {
+    OPEN.with_borrow_mut(|open| {
+        open.retain(is_open);
+        open.shrink_to_fit();
+    });
+}
+
+fn is_open(socket: &Weak<TcpStream>) -> bool {
+    socket.strong_count() > 0
+}
 
 /// Connects to `addr`, within [`CONNECT_TIMEOUT`].
 pub(super) async fn connect(addr: SocketAddr, ready: &ReadySet) -> io::Result<TcpConnection> {
@@ -40,12 +82,20 @@ pub(super) async fn connect(addr: SocketAddr, ready: &ReadySet) -> io::Result<Tc
 /// times for each wake-up, and each of these polls would be one more system call.
 #[derive(Debug)]
 pub(crate) struct TcpConnection {
-    pub(super) socket: Watched<TcpStream>,
+    pub(super) socket: Watched<Arc<TcpStream>>,
 }
 
 impl TcpConnection {
     /// A connection over a socket that does not block and has its [`tune`]d options.
     pub(super) fn new(socket: TcpStream, ready: &ReadySet) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        OPEN.with_borrow_mut(|open| {
+            // Those that have ended leave before the list grows.
+            if open.len() == open.capacity() {
+                open.retain(is_open);
+            }
+            open.push(Arc::downgrade(&socket));
+        });
         Ok(Self {
             socket: ready.watch(socket)?,
         })
@@ -57,7 +107,7 @@ impl TcpConnection {
     }
 }
 
-/// Sets what every connection has: no delay for small frames, and keepalive. On a listener it is for those that it accepts: Linux
+/// Sets what every connection has: no delay for small frames, and an end when the peer is silent. On a listener it is for those that it accepts: Linux
 /// hands these options on.
 pub(super) fn tune(socket: impl AsFd) -> io::Result<()> {
     // Frames are small and each is answered: waiting to fill a segment only adds delay.
@@ -67,7 +117,8 @@ pub(super) fn tune(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
+    let timeout = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(&socket, timeout)?;
     Ok(())
 }
 
@@ -77,8 +128,8 @@ impl AsyncRead for TcpConnection {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = |mut stream: &TcpStream| {
-            let n = stream.read(buf)?;
+        let read = |stream: &Arc<TcpStream>| {
+            let n = (&**stream).read(buf)?;
             let left = match n > 0 && n < buf.len() {
                 true => Left::Nothing,
                 false => Left::Maybe,
@@ -95,7 +146,7 @@ impl AsyncWrite for TcpConnection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut stream: &TcpStream| Ok((stream.write(buf)?, Left::Maybe));
+        let write = |stream: &Arc<TcpStream>| Ok(((&**stream).write(buf)?, Left::Maybe));
         self.socket.poll(Way::Write, cx, write)
     }
 

@@ -99,7 +99,7 @@ fn connections_have_nodelay_and_keepalive() {
             let seconds = |n| Duration::from_secs(n);
             assert_eq!(sockopt::tcp_keepidle(stream).unwrap(), seconds(60));
             assert_eq!(sockopt::tcp_keepintvl(stream).unwrap(), seconds(10));
-            assert_eq!(sockopt::tcp_keepcnt(stream).unwrap(), 3);
+            assert_eq!(sockopt::tcp_user_timeout(stream).unwrap(), 30_000);
         }
     });
 }

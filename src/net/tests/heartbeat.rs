@@ -306,3 +306,40 @@ fn a_server_without_an_address_closes_the_lease() {
             .await;
     });
 }
+
+#[test]
+fn a_server_that_sends_more_than_4_acks_for_a_beat_loses_the_stream() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let released = Ack::released(LEASE, Offers::new());
+        let stream = world.lease(1, 0).await;
+        let node = world.id(1);
+        for _ in 0..3 {
+            world.net(0).tell(node, stream, &released);
+        }
+        let mut told = 0;
+        world
+            .until(|_, at, event| match event {
+                NetEvent::Ack { asked, .. } => {
+                    assert_eq!((at, asked), (1, false));
+                    told += 1;
+                    (told == 3).then_some(())
+                }
+                NetEvent::LeaseClosed { why, .. } => panic!("{why:?}"),
+                _ => None,
+            })
+            .await;
+        world.net(0).tell(node, stream, &released);
+        let why = world
+            .until(|_, _, event| match event {
+                NetEvent::LeaseClosed { why, .. } => Some(why),
+                NetEvent::Ack { .. } => panic!("it is one too many"),
+                _ => None,
+            })
+            .await;
+        assert_eq!(
+            why.as_deref(),
+            Some("it sent more than 4 acks for one beat")
+        );
+    });
+}

@@ -108,8 +108,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.leases.closed(now, server, &mut self.rng);
     }
 
-    fn network_changed(&mut self, now: Instant) {
-        self.leases.network_changed(now);
+    fn network_changed(&mut self, now: Instant) -> usize {
+        self.leases.network_changed(now)
     }
 
     fn record_signed(&mut self, _now: Instant, _urgent: bool) {}

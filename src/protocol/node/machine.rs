@@ -66,13 +66,15 @@ impl Machine for Node {
         }
     }
 
-    fn network_changed(&mut self, now: Instant) {
-        self.leases.network_changed(now);
+    fn network_changed(&mut self, now: Instant) -> usize {
+        let started = self.leases.network_changed(now);
         if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
             // An answer that is still waited for was asked for over the network as it was.
             self.round.clear();
             self.next_round = now;
+            return started + 1;
         }
+        started
     }
 
     fn record_signed(&mut self, now: Instant, urgent: bool) {

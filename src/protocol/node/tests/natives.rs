@@ -246,3 +246,26 @@ fn shutting_down_gives_everything_up_and_seeks_nothing_any_more() {
     rig.now = 1_000_000;
     assert_eq!(rig.node.poll(at(rig.now), 0), None);
 }
+
+#[test]
+fn without_a_lease_a_changed_network_begins_a_round_at_once_and_with_one_it_does_not() {
+    let mut rig = Rig::new(1, [1]);
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    rig.now = 100;
+    assert_eq!(
+        rig.node.network_changed(at(100)),
+        1,
+        "the answer may be lost"
+    );
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    assert_eq!(rig.no_answer(1), []);
+    rig.now += 1;
+    assert_eq!(rig.node.network_changed(at(rig.now)), 1);
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+
+    let mut rig = holding(1, [10]);
+    rig.now += 1_000;
+    let before = rig.node.clone();
+    assert_eq!(rig.node.network_changed(at(rig.now)), 0);
+    assert_eq!(rig.node, before);
+}

@@ -1,0 +1,343 @@
+//! Dialling the addresses of one peer as a race (RFC 8305).
+//!
+//! ```text
+//!  own subnets first, else as given     0 ms     250 ms    500 ms
+//!    192.168.77.2   ───────────────────▶├── silent …
+//!    172.17.0.1     ────────────────────────────▶├─ refused: the next at once
+//!    203.0.113.4    ──────────────────────────────▶├──── answers: the others are dropped
+//! ```
+//!
+//! libp2p's own ways do not do this: its concurrent dial starts all addresses together, and its smart
+//! dial sorts them by port and starts the third and all further ones at the same moment.
+//!
+//! Invariants: an attempt starts [`STAGGER`] after the one before it, or when one has failed; at most
+//! [`MAX_AT_ONCE`] of one race are under way; a peer that is not the one meant has failed. The swarm
+//! drops the attempts that lost, and their sockets with them.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use futures_timer::Delay;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
+    multiaddr::Protocol,
+};
+
+use super::netlink::{Address, Host};
+
+/// How long an attempt has before the next one starts (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Attempts of one race under way at once: as many as a record has addresses.
+const MAX_AT_ONCE: usize = 8;
+
+/// A network of this host: an address in it, and how many of its bits are those of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subnet {
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+impl Subnet {
+    fn contains(&self, ip: IpAddr) -> bool {
+        let same = |one: u128, other: u128, bits: u32| {
+            let host = bits.saturating_sub(u32::from(self.prefix));
+            (one ^ other).checked_shr(host).unwrap_or_default() == 0
+        };
+        match (self.ip, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                same(u32::from(own).into(), u32::from(ip).into(), 32)
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => same(own.into(), ip.into(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// The networks that this host has an address in. A bridge that software has made is not one of them if there is
+/// any other: many hosts have the same one, with the same addresses. In a container there is nothing else.
+pub(crate) fn own_subnets() -> Vec<Subnet> {
+    let addresses = Host::of_this_thread().addresses();
+    let is_real = |address: &&Address| !address.is_virtual && !address.ip.is_loopback();
+    let has_real = addresses.iter().any(|address| is_real(&address));
+    let subnet = |address: &Address| Subnet {
+        ip: address.ip,
+        prefix: address.prefix,
+    };
+    let counts = |address: &&Address| !has_real || !address.is_virtual;
+    addresses.iter().filter(counts).map(subnet).collect()
+}
+
+/// The order in which addresses are tried: [`own_subnets`], or what a test says.
+pub(crate) type Subnets = fn() -> Vec<Subnet>;
+
+/// One race. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Race(Arc<Mutex<State>>);
+
+struct State {
+    addrs: Vec<Multiaddr>,
+    subnets: Subnets,
+    /// The place of each attempt in the order; none before the first one is polled.
+    places: Vec<usize>,
+    started: usize,
+    running: usize,
+    /// When the next may start.
+    next: Option<Instant>,
+    waiting: Vec<Waker>,
+}
+
+impl Race {
+    pub(crate) fn new(subnets: Subnets) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            addrs: Vec::new(),
+            subnets,
+            places: Vec::new(),
+            started: 0,
+            running: 0,
+            next: None,
+            waiting: Vec::new(),
+        })))
+    }
+
+    /// Enters an attempt and returns its number; `None` if the race has begun or has the address already.
+    pub(crate) fn enter(&self, addr: &Multiaddr) -> Option<usize> {
+        let mut state = self.state();
+        if !state.places.is_empty() || state.addrs.contains(addr) {
+            return None;
+        }
+        state.addrs.push(addr.clone());
+        Some(state.addrs.len() - 1)
+    }
+
+    /// Makes the attempt when it is its turn.
+    pub(crate) async fn run<T, E>(
+        self,
+        number: usize,
+        attempt: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut pause = None;
+        poll_fn(|cx| self.poll_turn(number, &mut pause, cx)).await;
+        let outcome = attempt.await;
+        if outcome.is_err() {
+            self.failed();
+        }
+        outcome
+    }
+
+    /// Ready when the attempt has started; `pause` is what it waits for until then.
+    fn poll_turn(
+        &self,
+        number: usize,
+        pause: &mut Option<Delay>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let woken = {
+                let mut state = self.state();
+                state.fix_order();
+                let is_next = state.places.get(number) == Some(&state.started);
+                if !is_next || state.running >= MAX_AT_ONCE {
+                    state.waiting.push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                let left = state
+                    .next
+                    .map(|next| next.saturating_duration_since(Instant::now()));
+                match left {
+                    Some(left) if !left.is_zero() => {
+                        *pause = Some(Delay::new(left));
+                        // A failure starts it earlier.
+                        state.waiting.push(cx.waker().clone());
+                        None
+                    }
+                    _ => Some(state.start()),
+                }
+            };
+            if let Some(woken) = woken {
+                woken.into_iter().for_each(Waker::wake);
+                return Poll::Ready(());
+            }
+            if let Some(pause) = pause {
+                ready!(Pin::new(pause).poll(cx));
+            }
+        }
+    }
+
+    fn failed(&self) {
+        let woken = {
+            let mut state = self.state();
+            state.running = state.running.saturating_sub(1);
+            state.next = None;
+            std::mem::take(&mut state.waiting)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Addresses in a network of this host come first, and otherwise as they were entered.
+    fn fix_order(&mut self) {
+        if !self.places.is_empty() {
+            return;
+        }
+        let subnets = match self.addrs.len() {
+            0 | 1 => Vec::new(),
+            _ => (self.subnets)(),
+        };
+        let is_far = |addr: &Multiaddr| {
+            !ip(addr).is_some_and(|ip| subnets.iter().any(|subnet| subnet.contains(ip)))
+        };
+        let mut order: Vec<usize> = (0..self.addrs.len()).collect();
+        order.sort_by_key(|number| self.addrs.get(*number).is_some_and(is_far));
+        self.places = vec![0; order.len()];
+        for (place, number) in order.into_iter().enumerate() {
+            if let Some(slot) = self.places.get_mut(number) {
+                *slot = place;
+            }
+        }
+    }
+
+    /// An attempt starts; those that wait look again.
+    fn start(&mut self) -> Vec<Waker> {
+        self.started += 1;
+        self.running += 1;
+        self.next = Some(Instant::now() + STAGGER);
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+fn ip(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Makes the attempts as a race: the first that succeeds, or the error of the last that failed, if there was one.
+pub(crate) async fn race<T, E, F>(
+    subnets: Subnets,
+    attempts: impl Iterator<Item = (Multiaddr, F)>,
+) -> Option<Result<T, E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let race = Race::new(subnets);
+    let attempts = attempts.filter_map(|(addr, attempt)| {
+        let number = race.enter(&addr)?;
+        Some(race.clone().run(number, attempt))
+    });
+    let mut attempts: FuturesUnordered<_> = attempts.collect();
+    let mut failed = None;
+    while let Some(outcome) = attempts.next().await {
+        match outcome {
+            Ok(done) => return Some(Ok(done)),
+            Err(error) => failed = Some(Err(error)),
+        }
+    }
+    failed
+}
+
+/// A transport whose dials to one peer race each other.
+pub(crate) struct Racing<T> {
+    inner: T,
+    subnets: Subnets,
+    /// What the swarm dials at this moment: it asks for all addresses of a peer in a row.
+    latest: Option<(PeerId, Race)>,
+}
+
+impl<T> Racing<T> {
+    pub(crate) fn new(inner: T, subnets: Subnets) -> Self {
+        Self {
+            inner,
+            subnets,
+            latest: None,
+        }
+    }
+
+    /// The race that this dial takes part in, and its number there.
+    fn enter(&mut self, peer: PeerId, addr: &Multiaddr) -> Option<(Race, usize)> {
+        if let Some((dialled, race)) = &self.latest
+            && *dialled == peer
+            && let Some(number) = race.enter(addr)
+        {
+            return Some((race.clone(), number));
+        }
+        let race = Race::new(self.subnets);
+        let number = race.enter(addr)?;
+        self.latest = Some((peer, race.clone()));
+        Some((race, number))
+    }
+}
+
+impl<T, M> Transport for Racing<T>
+where
+    T: Transport<Output = (PeerId, M), Error = io::Error> + Unpin,
+    T::Dial: Send + 'static,
+    M: 'static,
+{
+    type Output = T::Output;
+    type Error = io::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = Pin<Box<dyn Future<Output = io::Result<T::Output>> + Send>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let dial = self.inner.dial(addr.clone(), opts)?;
+        let meant = match addr.iter().last() {
+            Some(Protocol::P2p(peer)) => peer,
+            _ => return Ok(Box::pin(dial)),
+        };
+        let attempt = async move {
+            match dial.await? {
+                (peer, muxer) if peer == meant => Ok((peer, muxer)),
+                (peer, _) => Err(io::Error::other(format!("another peer answers: {peer}"))),
+            }
+        };
+        Ok(match self.enter(meant, &addr) {
+            Some((race, number)) => Box::pin(race.run(number, attempt)),
+            None => Box::pin(attempt),
+        })
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        let this = self.get_mut();
+        this.latest = None;
+        Pin::new(&mut this.inner).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

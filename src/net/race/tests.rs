@@ -1,0 +1,182 @@
+//! Races in which each attempt does what the test says.
+
+use std::{cell::RefCell, future::pending, rc::Rc};
+
+use super::*;
+use crate::net::executor::{block_on, within};
+
+/// What has not happened by then will not happen.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn nowhere() -> Vec<Subnet> {
+    Vec::new()
+}
+
+fn at_home() -> Vec<Subnet> {
+    let subnet = |ip: &str, prefix| Subnet {
+        ip: ip.parse().unwrap(),
+        prefix,
+    };
+    vec![subnet("192.168.77.9", 24), subnet("2001:db8::9", 64)]
+}
+
+fn addr(n: u8) -> Multiaddr {
+    format!("/ip4/10.0.0.{n}/tcp/1").parse().unwrap()
+}
+
+#[derive(Clone, Copy)]
+enum Does {
+    Answers,
+    Fails,
+    Nothing,
+}
+
+/// When each attempt started, in the order of starting.
+type Started = Rc<RefCell<Vec<(usize, Instant)>>>;
+
+/// Runs a race of attempts; how it ended, and when each started.
+fn run(
+    subnets: Subnets,
+    attempts: &[(Multiaddr, Does)],
+) -> (Option<Result<usize, usize>>, Started) {
+    let started = Started::default();
+    let all = attempts.iter().enumerate().map(|(number, (addr, does))| {
+        let (started, does) = (started.clone(), *does);
+        let attempt = async move {
+            started.borrow_mut().push((number, Instant::now()));
+            match does {
+                Does::Answers => Ok(number),
+                Does::Fails => Err(number),
+                Does::Nothing => pending().await,
+            }
+        };
+        (addr.clone(), attempt)
+    });
+    let outcome = block_on(within(DEADLINE, race(subnets, all)));
+    (outcome.expect("it does not end"), started)
+}
+
+fn order(started: &Started) -> Vec<usize> {
+    started.borrow().iter().map(|(number, _)| *number).collect()
+}
+
+#[test]
+fn the_next_attempt_starts_after_250_ms_of_silence_and_the_first_answer_wins() {
+    let (outcome, started) = run(
+        nowhere,
+        &[
+            (addr(1), Does::Nothing),
+            (addr(2), Does::Nothing),
+            (addr(3), Does::Answers),
+            (addr(4), Does::Answers),
+        ],
+    );
+    assert_eq!(outcome, Some(Ok(2)));
+    assert_eq!(order(&started), [0, 1, 2], "the last is not needed");
+    let started = started.borrow();
+    for pair in started.windows(2) {
+        assert!(pair[1].1 - pair[0].1 >= STAGGER);
+    }
+}
+
+#[test]
+fn a_failed_attempt_starts_the_next_at_once() {
+    let begun = Instant::now();
+    let mut attempts: Vec<_> = (0..60).map(|n| (addr(n), Does::Fails)).collect();
+    attempts.push((addr(60), Does::Answers));
+    let (outcome, started) = run(nowhere, &attempts);
+    assert_eq!(outcome, Some(Ok(60)));
+    assert!(started.borrow().iter().map(|(n, _)| *n).eq(0..=60));
+    // With pauses it would be 15 s.
+    assert!(begun.elapsed() < 10 * STAGGER);
+}
+
+#[test]
+fn a_failure_shortens_the_pause_of_the_one_that_waits() {
+    let (outcome, started) = run(
+        nowhere,
+        &[
+            (addr(1), Does::Nothing),
+            (addr(2), Does::Fails),
+            (addr(3), Does::Answers),
+        ],
+    );
+    assert_eq!(outcome, Some(Ok(2)));
+    let started = started.borrow();
+    assert!(started[1].1 - started[0].1 >= STAGGER);
+    assert!(started[2].1 - started[1].1 < STAGGER);
+}
+
+#[test]
+fn when_all_fail_the_last_error_is_told_and_without_an_attempt_nothing() {
+    let both = [(addr(1), Does::Fails), (addr(2), Does::Fails)];
+    assert_eq!(run(nowhere, &both).0, Some(Err(1)));
+    assert_eq!(run(nowhere, &[]).0, None);
+}
+
+#[test]
+fn addresses_in_an_own_subnet_come_first_and_the_others_as_given() {
+    let text = [
+        "/ip4/172.17.0.1/tcp/1",
+        "/ip4/192.168.78.1/tcp/1",
+        "/dns4/example.com/tcp/1",
+        "/ip6/2001:db8::1/tcp/1",
+        "/ip6/2001:db8:0:1::1/tcp/1",
+        "/ip4/192.168.77.1/tcp/1",
+    ];
+    let attempts: Vec<_> = text
+        .iter()
+        .map(|text| (text.parse().unwrap(), Does::Fails))
+        .collect();
+    let (_, started) = run(at_home, &attempts);
+    assert_eq!(order(&started), [3, 5, 0, 1, 2, 4]);
+}
+
+#[test]
+fn a_subnet_ends_at_its_last_bit() {
+    let subnet = |ip: &str, prefix| Subnet {
+        ip: ip.parse().unwrap(),
+        prefix,
+    };
+    let holds = |subnet: Subnet, ip: &str| subnet.contains(ip.parse().unwrap());
+    assert!(holds(subnet("10.1.2.3", 23), "10.1.3.255"));
+    assert!(!holds(subnet("10.1.2.3", 23), "10.1.4.0"));
+    assert!(holds(subnet("10.1.2.3", 32), "10.1.2.3"));
+    assert!(!holds(subnet("10.1.2.3", 32), "10.1.2.2"));
+    assert!(holds(subnet("10.1.2.3", 0), "192.0.2.1"));
+    assert!(!holds(subnet("10.1.2.3", 0), "::1"));
+    assert!(holds(subnet("::1", 128), "::1") && !holds(subnet("::1", 128), "::2"));
+    assert!(holds(subnet("::1", 0), "ffff::"));
+}
+
+#[test]
+fn the_attempts_under_way_are_bounded() {
+    let race = Race::new(nowhere);
+    let numbers: Vec<_> = (0..MAX_AT_ONCE as u8 + 1)
+        .map(|n| race.enter(&addr(n)).unwrap())
+        .collect();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut starts = |number: usize| {
+        // The stagger is over.
+        race.state().next = None;
+        race.poll_turn(number, &mut None, &mut cx).is_ready()
+    };
+    assert!(!starts(1), "it is not its turn");
+    for number in &numbers[..MAX_AT_ONCE] {
+        assert!(starts(*number));
+    }
+    assert!(!starts(MAX_AT_ONCE));
+    race.failed();
+    assert!(starts(MAX_AT_ONCE));
+}
+
+#[test]
+fn a_race_that_has_begun_takes_no_more_and_no_address_twice() {
+    let race = Race::new(nowhere);
+    assert_eq!(race.enter(&addr(1)), Some(0));
+    assert_eq!(race.enter(&addr(1)), None);
+    assert_eq!(race.enter(&addr(2)), Some(1));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(race.poll_turn(0, &mut None, &mut cx).is_ready());
+    assert_eq!(race.enter(&addr(3)), None);
+}
