@@ -290,7 +290,11 @@ impl Driver {
             load: received.load,
             known: &received.known,
         };
-        let outcome = self.cx.machine.beat(now, &from, stream, &beat);
+        let outcome = if received.publish {
+            self.cx.machine.beat(now, &from, stream, &beat)
+        } else {
+            self.cx.machine.spare_beat(now, &from, stream, &beat)
+        };
         let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
         let leaves = !denied && received.lease.is_zero();
         let clock = WallReading {

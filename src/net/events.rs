@@ -29,6 +29,8 @@ pub(crate) struct ReceivedBeat {
     pub(crate) record: Option<(RecordInfo, Vec<u8>)>,
     pub(crate) load: Option<Load>,
     pub(crate) known: PeerList,
+    /// Whether no other server publishes the sender's record.
+    pub(crate) publish: bool,
 }
 
 /// What happened.
@@ -282,6 +284,7 @@ fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
         record,
         load: beat.load,
         known: beat.known,
+        publish: beat.publish,
     })
 }
 

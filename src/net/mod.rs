@@ -252,6 +252,7 @@ impl Net {
             lease: Duration::ZERO,
             with_record: false,
             fresh: false,
+            publish: true,
             load: None,
             known: PeerList::new(),
         };

@@ -2,6 +2,10 @@
 //!
 //! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale are collected by the same
 //! rule as at a native, and by a loop of the same name.
+//!
+//! A lease is *spare* if its holder says in its beats that another server publishes its record: it holds a lease there. When places
+//! are short, spare leases yield to nodes that have none: with less than a tenth of all places free none is granted, and with less
+//! than a twentieth none is renewed. Between the two nothing changes, so that no lease is granted and ended in turn.
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +29,11 @@ pub struct IndexerConfig {
     /// Time between runs of the stream GC.
     pub gc_interval: Duration,
 }
+
+/// No spare lease is granted with less than one of so many places free (DESIGN.md, section 2).
+const GRANTS_NO_SPARE: u32 = 10;
+/// And none is renewed with less than one of so many.
+const RENEWS_NO_SPARE: u32 = 20;
 
 /// An indexer with room for `N` nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +81,20 @@ impl<const N: usize> Indexer<N> {
         Load {
             held: u32::try_from(stats.used).unwrap_or(u32::MAX),
             possible: u32::try_from(stats.capacity).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether fewer than one of `parts` places is free; a table smaller than that has room as long as any is.
+    fn is_short(&self, parts: u32) -> bool {
+        let load = self.load();
+        load.possible.saturating_sub(load.held) < load.possible / parts
+    }
+
+    /// A spare lease yields, unless it may stay.
+    fn yields(&self, from: &PeerId) -> bool {
+        match self.stream_records.find(from) {
+            Some(_) => self.is_short(RENEWS_NO_SPARE),
+            None => self.is_short(GRANTS_NO_SPARE),
         }
     }
 
@@ -127,6 +150,7 @@ impl<const N: usize> Machine for Indexer<N> {
             lease: self.config.terms.lease,
             with_record: manner.with_record,
             fresh: manner.fresh,
+            publish: true,
             load: Some(self.load()),
             known: PeerList::new(),
         }))
@@ -163,6 +187,25 @@ impl<const N: usize> Machine for Indexer<N> {
             return Ack::accepted(Duration::ZERO).into();
         }
         self.node_beat(now, from, stream, beat)
+    }
+
+    fn spare_beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        let is_newest = self.stream_records.refusal(from, stream, beat).is_none();
+        if is_newest && beat.role == Role::Node && !beat.lease.is_zero() && self.yields(from) {
+            self.stream_records.turn_away(from);
+            self.directory.unlist(from);
+            return Ack::full("places are short here, and you hold a lease elsewhere").into();
+        }
+        BeatOutcome {
+            publish: false,
+            ..self.beat(now, from, stream, beat)
+        }
     }
 
     fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {

@@ -145,6 +145,12 @@ impl<const S: usize> LeaseTable<S> {
         Some(record)
     }
 
+    /// Turns a peer away that held or wants a place which others need; counted as one that found no room.
+    pub fn turn_away(&mut self, peer: &PeerId) {
+        self.remove(peer);
+        self.records.count_refusal();
+    }
+
     /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's stream GC.
     pub fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
         self.remove_all(

@@ -105,7 +105,7 @@ impl Leases {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
-        if let Some(granted) = self.held.swap_remove(at).stream() {
+        if let Some(granted) = self.held.remove(at).stream() {
             // As long as `held` at most: if the driver polls, there is room; if not, the lease runs out by itself.
             let _ = self.leaving.push((*server, granted));
         }

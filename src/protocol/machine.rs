@@ -143,6 +143,17 @@ pub trait Machine {
         Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
     }
 
+    /// The same, but the beat says that another server publishes the sender's record: the lease asked for here is spare.
+    fn spare_beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        self.beat(now, from, stream, beat)
+    }
+
     /// A heartbeat stream that `peer` had opened has ended.
     fn stream_closed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId) {}
 

@@ -26,7 +26,10 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offers, OutBeat, PeerId,
-    PeerList, Report, Rng, Role, Terms, Want, lease::Lease, leases::Leases, time::backoff,
+    PeerList, Report, Rng, Role, Terms, Want,
+    lease::Lease,
+    leases::{LeaseStep, Leases},
+    time::backoff,
 };
 
 /// Natives known at most.
@@ -376,6 +379,14 @@ impl Node {
         self.leases.iter().any(|lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         })
+    }
+
+    /// The indexer that publishes our record, so that the others need not: of those whose lease is held the first.
+    fn publisher(&self, now: Instant) -> Option<PeerId> {
+        let held = |lease: &&Lease| {
+            lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
+        };
+        self.leases.iter().find(held).map(|lease| *lease.server())
     }
 
     /// The native takes us in, unless another does already.

@@ -169,6 +169,8 @@ pub struct OutBeat {
     /// one may have fallen silent and is used for nothing else. When the new one is made it is closed; if
     /// it brings its ack before that, it stays, and the new one is not used for the beat.
     pub fresh: bool,
+    /// Whether the server is to publish the own record in the DHT; `false`: another of ours does, with which a lease is held.
+    pub publish: bool,
     /// How full we are.
     pub load: Option<Load>,
     /// Indexers that we know (natives only).

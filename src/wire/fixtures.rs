@@ -68,16 +68,18 @@ pub(super) fn long_offer(seed: u8) -> Offer {
 pub(super) fn any_out_beat() -> impl Strategy<Value = OutBeat> {
     let role = prop_oneof![Just(Role::Node), Just(Role::Indexer), Just(Role::Native)];
     let load = option::of(any::<(u32, u32)>());
-    (role, any_millis(), load, vec(any_peer(), 0..=16)).prop_map(|(role, lease, load, known)| {
-        OutBeat {
+    let known = vec(any_peer(), 0..=16);
+    (role, any_millis(), load, known, any::<bool>()).prop_map(
+        |(role, lease, load, known, publish)| OutBeat {
             role,
             lease,
             with_record: false,
             fresh: false,
+            publish,
             load: load.map(|(held, possible)| Load { held, possible }),
             known: known.into_iter().collect(),
-        }
-    })
+        },
+    )
 }
 
 pub(super) fn any_record() -> impl Strategy<Value = Option<Vec<u8>>> {

@@ -29,6 +29,8 @@ pub struct WireBeat<'a> {
     pub load: Option<Load>,
     /// Indexers that the sender knows.
     pub known: PeerList,
+    /// `false`: another of the sender's servers publishes its record.
+    pub publish: bool,
 }
 
 /// The server's wall clock, as it says.
@@ -57,7 +59,7 @@ pub fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<
     debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
     let known = !beat.known.is_empty();
     let head = written(|w| {
-        let optional = [record.is_some(), beat.load.is_some(), known];
+        let optional = [record.is_some(), beat.load.is_some(), known, !beat.publish];
         w.map(3 + optional.iter().filter(|&&there| there).count() as u64)?;
         w.u8(0)?.u64(sequence)?;
         w.u8(1)?.u8(role_code(beat.role))?;
@@ -68,6 +70,10 @@ pub fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<
         if let Some(load) = beat.load {
             w.u8(4)?.array(2)?.u32(load.held)?.u32(load.possible)?;
         }
+        if !beat.publish {
+            w.u8(8)?.bool(false)?;
+        }
+        // Last, because the list takes what room is left.
         if known {
             w.u8(5)?;
         }
@@ -89,6 +95,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
     const FIELD: &str = "beat";
     let (mut sequence, mut role, mut lease) = (None, None, None);
     let (mut record, mut load, mut known) = (None, None, PeerList::new());
+    let mut publish = true;
     Reader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -98,6 +105,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
                 3 => record = Some(r.bytes("signed record", MAX_ENVELOPE_LEN)?),
                 4 => load = Some(read_load(r)?),
                 5 => known = r.list("known ids", |r| r.peer("known id"))?,
+                8 => publish = r.boolean("whether to publish")?,
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -110,6 +118,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
         record,
         load,
         known,
+        publish,
     })
 }
 
@@ -246,6 +255,7 @@ mod tests {
             lease: Duration::from_secs(90),
             with_record: false,
             fresh: false,
+            publish: true,
             load: None,
             known: PeerList::new(),
         }
@@ -265,6 +275,24 @@ mod tests {
             0xa5, 0, 0, 1, 1, 2, 0x1a, 0x00, 0x01, 0x5f, 0x90, 3, 0x41, 0xab, 4, 0x82, 1, 0x18, 24,
         ];
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_beat_says_if_another_server_publishes_and_else_nothing() {
+        let elsewhere = OutBeat {
+            publish: false,
+            ..plain_beat()
+        };
+        let bytes = encode_beat(0, &elsewhere, None);
+        assert_eq!(
+            bytes,
+            [0xa4, 0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90, 8, 0xf4]
+        );
+        assert!(!decode_beat(&bytes).unwrap().publish);
+        let silent = decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0]).unwrap();
+        assert!(silent.publish, "the default of version 1");
+        let no_bool = decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 8, 0]);
+        assert!(no_bool.is_err());
     }
 
     #[test]
@@ -462,6 +490,7 @@ mod tests {
                 record: record.as_deref(),
                 load: beat.load,
                 known: beat.known,
+                publish: beat.publish,
             });
         }
 

@@ -147,21 +147,21 @@ impl World {
         let before = self.before_beat(no, client.0, &beat);
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        let outcome = device.machine.beat(
-            now,
-            &from,
-            id,
-            &Beat {
-                role: beat.role,
-                lease: beat.lease,
-                record: record
-                    .as_ref()
-                    .zip(envelope.as_ref())
-                    .map(|(record, envelope)| (record, envelope.as_slice())),
-                load: beat.load,
-                known: &beat.known,
-            },
-        );
+        let incoming = Beat {
+            role: beat.role,
+            lease: beat.lease,
+            record: record
+                .as_ref()
+                .zip(envelope.as_ref())
+                .map(|(record, envelope)| (record, envelope.as_slice())),
+            load: beat.load,
+            known: &beat.known,
+        };
+        let outcome = if beat.publish {
+            device.machine.beat(now, &from, id, &incoming)
+        } else {
+            device.machine.spare_beat(now, &from, id, &incoming)
+        };
         let (is_native, ack) = (device.role == Role::Native, outcome.ack);
         self.check_answer(no, client.0, &beat, &ack, &before)?;
         self.ledger
@@ -315,6 +315,7 @@ impl World {
                         lease: Default::default(),
                         with_record: false,
                         fresh: false,
+                        publish: true,
                         load: None,
                         known: Default::default(),
                     };

@@ -208,6 +208,7 @@ pub(super) fn out_beat() -> OutBeat {
         lease: LEASE,
         with_record: false,
         fresh: false,
+        publish: true,
         load: None,
         known: PeerList::new(),
     }

@@ -60,7 +60,7 @@ fn join(indexer: &mut Indexer<2>, now: u64, n: u8) -> Ack {
     node_beat(indexer, now, n, u64::from(n), LEASE, None).ack
 }
 
-fn drain(indexer: &mut Indexer<2>, now: u64) -> Vec<Action> {
+fn drain<const N: usize>(indexer: &mut Indexer<N>, now: u64) -> Vec<Action> {
     let mut out = Vec::new();
     while let Some(action) = indexer.poll(at(now), now) {
         out.push(action);
@@ -190,6 +190,7 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
             lease: LEASE,
             with_record: true,
             fresh: false,
+            publish: true,
             load: Some(Load {
                 held: 1,
                 possible: 2,
@@ -238,4 +239,83 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
         [],
         "the stream was dropped: there is nobody to be told"
     );
+}
+
+/// An indexer with room for 40 nodes that holds so many leases; node `n` has stream `n`.
+fn filled(leases: u8) -> Box<Indexer<40>> {
+    let mut indexer = Box::new(Indexer::new());
+    indexer.start(at(0), peer(0), 1, CONFIG);
+    for n in 1..=leases {
+        let beat = beat_of(LEASE);
+        let outcome = indexer.beat(at(0), &peer(n), StreamId(u64::from(n)), &beat);
+        assert_eq!(outcome.ack.code, AckCode::Accepted);
+    }
+    indexer
+}
+
+fn beat_of(lease: Duration) -> Beat<'static> {
+    Beat {
+        role: Role::Node,
+        lease,
+        record: None,
+        load: None,
+        known: &[],
+    }
+}
+
+#[test]
+fn no_spare_lease_is_granted_with_less_than_a_tenth_of_the_places_free() {
+    for (held, code) in [(36, AckCode::Accepted), (37, AckCode::Full)] {
+        let mut indexer = filled(held);
+        let ack = indexer
+            .spare_beat(at(1), &peer(99), StreamId(99), &beat_of(LEASE))
+            .ack;
+        assert_eq!(ack.code, code, "{held} of 40 held");
+        let own = indexer.beat(at(1), &peer(98), StreamId(98), &beat_of(LEASE));
+        assert_eq!(own.ack.code, AckCode::Accepted, "for a node that has none");
+    }
+}
+
+#[test]
+fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
+    for (held, code) in [(38, AckCode::Accepted), (39, AckCode::Full)] {
+        let mut indexer = filled(held);
+        drain(&mut indexer, 0);
+        let beat = beat_of(LEASE);
+        let ack = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat).ack;
+        assert_eq!(ack.code, code, "{held} of 40 held");
+        let turned_away = code == AckCode::Full;
+        assert_eq!(indexer.favours(&peer(7)), !turned_away);
+        let close = Action::Close {
+            peer: peer(7),
+            stream: StreamId(7),
+        };
+        assert_eq!(drain(&mut indexer, 1).contains(&close), turned_away);
+    }
+}
+
+#[test]
+fn a_spare_lease_can_be_given_up_and_an_old_stream_of_it_ends_nothing() {
+    let mut indexer = filled(39);
+    let old = indexer.spare_beat(at(1), &peer(7), StreamId(6), &beat_of(LEASE));
+    assert_eq!(old.ack.code, AckCode::Refused);
+    assert!(indexer.favours(&peer(7)));
+    let last = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat_of(Duration::ZERO));
+    assert_eq!(last.ack, Ack::accepted(Duration::ZERO));
+}
+
+#[test]
+fn the_record_of_a_spare_lease_is_listed_and_not_published() {
+    let mut indexer = filled(1);
+    let pump = record(1, 5, "pump");
+    let beat = Beat {
+        record: Some((&pump, b"signed")),
+        ..beat_of(LEASE)
+    };
+    assert!(
+        !indexer
+            .spare_beat(at(1), &peer(1), StreamId(1), &beat)
+            .publish
+    );
+    assert_eq!(indexer.claimants("pump").0.len(), 1);
 }

@@ -403,6 +403,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             lease: self.config.terms.lease,
             with_record: false,
             fresh: manner.fresh,
+            publish: true,
             load: None,
             known,
         }))

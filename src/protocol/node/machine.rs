@@ -12,12 +12,18 @@ impl Machine for Node {
         if let Some(ask) = self.pop_ask(now) {
             return Some(ask);
         }
+        let publisher = self.publisher(now);
         let step = self.leases.poll(now, &mut self.rng)?;
+        let publish = match (&step, publisher) {
+            (LeaseStep::Beat(server, _), Some(publisher)) => *server == publisher,
+            _ => true,
+        };
         Some(step.into_action(|manner| OutBeat {
             role: Role::Node,
             lease: self.config.terms.lease,
             with_record: manner.with_record,
             fresh: manner.fresh,
+            publish,
             load: None,
             known: PeerList::new(),
         }))

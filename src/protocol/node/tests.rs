@@ -2,6 +2,7 @@
 
 mod natives;
 mod offers;
+mod spare;
 
 use std::vec::Vec;
 

@@ -98,6 +98,7 @@ fn frames(beats: u64) -> Result<(), String> {
         lease: LEASE,
         with_record: false,
         fresh: false,
+        publish: true,
         load: None,
         known: PeerList::new(),
     };

@@ -153,6 +153,7 @@ impl Lease {
             lease,
             with_record: record.is_some(),
             fresh: false,
+            publish: true,
             load: None,
             known: PeerList::new(),
         };

@@ -383,9 +383,12 @@ impl World {
             known: &beat.known,
         };
         let server = &mut self.peers[to];
-        let outcome = server
-            .machine
-            .beat(now, &id, StreamId(stream as u64), &incoming);
+        let (machine, stream_id) = (&mut server.machine, StreamId(stream as u64));
+        let outcome = if beat.publish {
+            machine.beat(now, &id, stream_id, &incoming)
+        } else {
+            machine.spare_beat(now, &id, stream_id, &incoming)
+        };
         if let (Role::Native, true, Some(record)) = (server.role, outcome.publish, record) {
             self.dht.insert(id, record);
         }
@@ -584,6 +587,7 @@ fn last_beat(role: Role) -> OutBeat {
         lease: Duration::ZERO,
         with_record: false,
         fresh: false,
+        publish: true,
         load: None,
         known: Default::default(),
     }

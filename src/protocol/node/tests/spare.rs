@@ -1,0 +1,40 @@
+//! More leases than one: which server publishes the record, and what follows when one of them falls silent.
+
+use super::*;
+
+/// What the node's beats say at this instant: to which server, and whether it is to publish.
+fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
+    let mut out = Vec::new();
+    while let Some(action) = rig.node.poll(at(rig.now), 0) {
+        if let Action::Beat { server, beat } = action {
+            out.push((server.as_bytes()[0], beat.publish));
+        }
+    }
+    out.sort_unstable();
+    out
+}
+
+#[test]
+fn one_server_at_a_time_publishes_the_record() {
+    let mut rig = holding(2, [10, 11]);
+    let hurry = |rig: &mut Rig| {
+        rig.node.record_signed(at(rig.now), true);
+        beats(rig)
+    };
+    let said = hurry(&mut rig);
+    let publishers: Vec<u8> = said.iter().filter(|(_, is)| *is).map(|(n, _)| *n).collect();
+    assert_eq!((said.len(), publishers.len()), (2, 1), "{said:?}");
+    rig.accepted(10);
+    rig.accepted(11);
+
+    rig.now += 1;
+    let publisher = publishers[0];
+    let other = if publisher == 10 { 11 } else { 10 };
+    rig.node.lease_closed(at(rig.now), &peer(publisher));
+    let said = hurry(&mut rig);
+    assert!(
+        said.contains(&(other, true)),
+        "the lease that is left: {said:?}"
+    );
+    assert!(said.contains(&(publisher, false)), "a new stream: {said:?}");
+}
