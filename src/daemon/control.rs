@@ -32,6 +32,7 @@ use smol::{Async, Timer, future};
 use super::client::socket_path;
 use super::status::Refusal;
 use super::storage::DataDir;
+use crate::net::EACH;
 use crate::net::executor::{spawn, within};
 
 /// Clients that are answered at once: an answer may be long.
@@ -42,7 +43,7 @@ const MAX_LINE_BYTES: usize = 512;
 /// How long a client may be silent: until its line is there, and between two pieces of its answer.
 const SILENCE: Duration = Duration::from_secs(2);
 /// After a failed accept: the descriptors that are missing do not come back at once.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an operator may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +171,12 @@ async fn serve(listener: Async<UnixListener>, requests: Sender<ControlRequest>) 
                 });
             }
             Err(error) => {
-                log::warn!("cannot take in a client of the control socket: {error}");
+                // What is missing is a descriptor, and a silent client has one.
+                desk.send_the_longest_silent_away();
+                log::warn!(
+                    target: EACH,
+                    "cannot take in a client of the control socket: {error}"
+                );
                 Timer::after(ACCEPT_PAUSE).await;
             }
         }

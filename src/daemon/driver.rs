@@ -14,6 +14,7 @@ use super::{
     Error, clock,
     context::Context,
     control::{ControlRequest, Query},
+    descriptors::Plan,
     lookup::Lookups,
     machines, natives,
     natives::Learned,
@@ -27,15 +28,13 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        Net, NetCapacities, NetEvent, ReceivedBeat,
+        EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
         dht::{DhtEvent, SearchId},
         multiaddrs,
     },
     protocol::{
         Ack, AckCode, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role,
-        StreamId,
-        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
-        clock::WallClock,
+        StreamId, capacities::MAX_DHT_RECORDS, clock::WallClock,
     },
     wire::{
         Kind,
@@ -73,6 +72,7 @@ impl Driver {
         config: &Config,
         dir: &DataDir,
         psk: Option<PreSharedKey>,
+        plan: Plan,
     ) -> Result<Self, Error> {
         let key: Keypair = dir.identity().map_err(Error::new)?;
         let state = dir.state().map_err(Error::new)?;
@@ -83,7 +83,8 @@ impl Driver {
             ConfigRole::Node => Role::Node,
         };
         let capacities = NetCapacities {
-            connections: MAX_CONNECTIONS,
+            connections: plan.connections,
+            handshakes: plan.handshakes,
             dht_records: MAX_DHT_RECORDS,
         };
         let net = Net::new(&key, role, psk, capacities).map_err(Error::new)?;
@@ -243,7 +244,7 @@ impl Driver {
                 }
             }
             NetEvent::ListenerError(why) => {
-                log::warn!("a listener could not take a connection: {why}")
+                log::warn!(target: EACH, "a listener could not take a connection: {why}")
             }
             NetEvent::Beat {
                 from,

@@ -20,6 +20,7 @@ pub mod clock;
 mod context;
 pub mod control;
 pub mod demo;
+mod descriptors;
 mod driver;
 mod entropy;
 pub mod logging;
@@ -57,8 +58,10 @@ use crate::{
     config::{Config, Role},
     net::{
         Net, NetEvent, executor,
+        limits::MAX_HANDSHAKES,
         transport::{psk_from_file, sentence},
     },
+    protocol::capacities::MAX_CONNECTIONS,
 };
 
 /// How long the listeners may take to come up.
@@ -99,10 +102,15 @@ impl std::error::Error for Error {}
 pub fn run(config: Config) -> Result<(), Error> {
     // Only fails if a logger is set already, as in a test; that one serves as well.
     let _ = logging::init(config.log);
-    executor::block_on(serve(config))
+    let wanted = descriptors::Plan {
+        connections: MAX_CONNECTIONS,
+        handshakes: MAX_HANDSHAKES.min(MAX_CONNECTIONS),
+    };
+    let plan = descriptors::plan(wanted, config.listen.len()).map_err(Error::new)?;
+    executor::block_on(serve(config, plan))
 }
 
-async fn serve(config: Config) -> Result<(), Error> {
+async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
     executor::spawn(logging::attend());
     // Before the signals are taken over: this wait ends with the first of them.
     entropy::wait()
@@ -121,7 +129,7 @@ async fn serve(config: Config) -> Result<(), Error> {
             "anyone who reaches this native may join: give all devices one key file with --psk to close it"
         );
     }
-    let mut driver = Driver::new(&config, &dir, psk)?;
+    let mut driver = Driver::new(&config, &dir, psk, plan)?;
     listen(&mut driver.cx.net, &config.listen).await?;
     let control = Control::bind(&dir)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;

@@ -41,17 +41,16 @@ pub(crate) struct LimitsConfig {
 }
 
 /// Handshakes that may go on at once. Each takes up to 30 KiB while it lasts: 8 MiB at most.
-const MAX_PENDING: usize = 256;
+pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer; [`MAX_PENDING`] handshakes at once, and
-    /// never more than connections.
-    pub(crate) fn new(max: usize, reserved: usize) -> Self {
+    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer; `max_pending` handshakes at once.
+    pub(crate) fn new(max: usize, reserved: usize, max_pending: usize) -> Self {
         Self {
             max,
             reserved,
             max_per_peer: 2,
-            max_pending: max.min(MAX_PENDING),
+            max_pending,
         }
     }
 }

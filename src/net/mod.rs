@@ -122,6 +122,8 @@ impl Behaviour {
 pub(crate) struct NetCapacities {
     /// Connections at most.
     pub(crate) connections: usize,
+    /// Inbound connections whose handshake is not done, at most.
+    pub(crate) handshakes: usize,
     /// Records in the DHT store at most.
     pub(crate) dht_records: usize,
 }
@@ -154,7 +156,11 @@ impl Net {
             .with_cache_size(0)
             .with_hide_listen_addrs(true)
             .with_push_listen_addr_updates(true);
-        let limits = LimitsConfig::new(connections, connections / RESERVED_SHARE);
+        let limits = LimitsConfig::new(
+            connections,
+            connections / RESERVED_SHARE,
+            capacities.handshakes,
+        );
         let places = Places::new(limits.max_pending);
         let stack = transport::build(key, psk, dns::Resolver::new())?;
         let behaviour = Behaviour {

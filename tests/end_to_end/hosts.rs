@@ -1,6 +1,10 @@
 //! Hosts as they are: containers, file systems that take nothing, few descriptors.
 
-use super::harness::{SLACK, World};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use super::harness::{Look, SLACK, World, ms};
+use super::stranger::socket;
 
 /// In a namespace of its own, as a container has it.
 const CONTAINER: [&str; 5] = [
@@ -20,4 +24,66 @@ fn daemon_in_another_pid_namespace_is_asked_by_its_user() {
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(answer.stdout.contains(&native.id), "{answer:?}");
     native.until("its own client", SLACK, |status| status.uptime_ms > 0);
+}
+
+/// Starts what follows with so many descriptors at most.
+fn with_descriptors(limit: u32) -> [String; 4] {
+    let script = format!("ulimit -n {limit} && exec \"$@\"");
+    ["sh", "-c", &script, "sh"].map(str::to_owned)
+}
+
+#[test]
+fn with_forty_descriptors_strangers_take_none_that_the_operator_or_a_node_needs() {
+    let world = World::new();
+    let wrapper = with_descriptors(40);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let native = world.start_by(&wrapper, "native", "native", &[]);
+    let mut strangers = Vec::new();
+    for _ in 0..100 {
+        strangers.extend(TcpStream::connect_timeout(&socket(&native), SLACK));
+        let begin = Instant::now();
+        native.status();
+        assert!(begin.elapsed() < ms(2000), "{:?}", begin.elapsed());
+    }
+    assert!(native.descriptors() <= 40);
+    let node = world.node("node", &[&native], &[]);
+    node.until("its lease", SLACK, |s| s.is_under_native(&native));
+    let log = native.log();
+    let enough = "the limit of 40 file descriptors is enough for ";
+    assert_eq!(log.matches(enough).count(), 1, "{log}");
+    assert!(!log.contains("could not take"), "{log}");
+    assert!(!log.contains("cannot take"), "{log}");
+}
+
+#[test]
+fn too_few_descriptors_are_a_sentence_with_the_number_that_is_needed() {
+    let world = World::new();
+    for limit in [8, 10, 12, 20, 25] {
+        let wrapper = with_descriptors(limit);
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let dir = world.path("native");
+        let output = world
+            .command_by(&wrapper, "native", &dir, &[])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
+        let sentence =
+            format!("oc-discovery: the limit of {limit} file descriptors is too low: at least ");
+        assert!(stderr.starts_with(&sentence), "{stderr}");
+    }
+}
+
+#[test]
+fn soft_limit_is_raised_to_what_is_needed() {
+    let world = World::new();
+    let script = ["sh", "-c", "ulimit -S -n 64 && exec \"$@\"", "sh"];
+    let native = world.start_by(&script, "native", "native", &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", native.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft > 64, "{line}");
 }

@@ -286,7 +286,7 @@ fn swarm(config: LimitsConfig) -> Swarm<Limits> {
 
 /// A peer that dials `addr` and stays until what is returned is dropped.
 fn client(addr: &Multiaddr) -> Sender<()> {
-    let mut swarm = swarm(LimitsConfig::new(4, 0));
+    let mut swarm = swarm(LimitsConfig::new(4, 0, 4));
     swarm.dial(addr.clone()).unwrap();
     let (stay, gone) = bounded(1);
     spawn(or(
@@ -305,7 +305,7 @@ async fn until(swarm: &mut Swarm<Limits>, reached: impl Fn(&Limits) -> bool) {
 #[test]
 fn swarm_refuses_past_the_maximum_and_takes_the_next_when_one_leaves() {
     block_on(async {
-        let mut server = swarm(LimitsConfig::new(1, 0));
+        let mut server = swarm(LimitsConfig::new(1, 0, 1));
         let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
         server.listen_on(any).unwrap();
         let Some(SwarmEvent::NewListenAddr { address, .. }) = server.next().await else {

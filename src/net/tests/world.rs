@@ -63,6 +63,7 @@ impl World {
         for (seed, role) in (1..).zip(roles) {
             let capacities = NetCapacities {
                 connections: 32,
+                handshakes: 32,
                 dht_records: 8,
             };
             let mut net = Net::new(&key(seed), *role, None, capacities).unwrap();

@@ -1,0 +1,160 @@
+//! How many file descriptors there are, and what they are enough for.
+//!
+//! Each connection is one. Were they all given to connections, `status` could not be answered, no
+//! state be saved and no server be dialled, whenever strangers like: so some are kept back, and
+//! what is left is divided between connections and handshakes. It is reckoned once, at the start.
+//!
+//! Invariants: own files, the reserve, connections and handshakes together are never more than the
+//! limit; a limit that is too low for a few of each is an error before anything is opened.
+
+use std::fmt;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that a daemon has open by itself, beside those that it was started with and one for
+/// each address that it listens on: what waits for sockets (5), signals (5), the lock, the control
+/// socket, the kernel's reports of addresses, the service manager, the start lines.
+const OWN: usize = 16;
+/// Kept back for clients of the control socket, for the state that is saved, for names that are
+/// looked up, and for connections that are being made.
+const RESERVE: usize = 8;
+/// Least number of handshakes at once, and of connections, with which a role can do its work.
+const LEAST_HANDSHAKES: usize = 2;
+const LEAST_CONNECTIONS: usize = 4;
+
+/// What the descriptors are enough for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Connections at most.
+    pub(super) connections: usize,
+    /// Inbound connections before their handshake is done, at most.
+    pub(super) handshakes: usize,
+}
+
+/// The limit is too low: how many it is, and how many are needed at least.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooFew {
+    limit: usize,
+    least: usize,
+}
+
+impl fmt::Display for TooFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the limit of {} file descriptors is too low: at least {} are needed; raise it with \
+             `ulimit -n`, or LimitNOFILE= of the service",
+            self.limit, self.least
+        )
+    }
+}
+
+/// Raises the soft limit as far as it is of use and may be raised, and divides what there is:
+/// `wanted` at most, beside `listeners` of them. Says so if it is less.
+///
+/// # Errors
+/// [`TooFew`].
+pub(super) fn plan(wanted: Plan, listeners: usize) -> Result<Plan, TooFew> {
+    let own = already_open() + listeners + OWN + RESERVE;
+    let all = own + wanted.connections + wanted.handshakes;
+    let limit = raise(all);
+    let plan = divide(limit, own, wanted)?;
+    if plan != wanted {
+        log::warn!(
+            "the limit of {limit} file descriptors is enough for {} connections of {}: raise it to \
+             {all} with `ulimit -n`, or LimitNOFILE= of the service",
+            plan.connections,
+            wanted.connections
+        );
+    }
+    Ok(plan)
+}
+
+/// Raises the soft limit to `wanted`, or to the hard one if that is lower. The limit then.
+fn raise(wanted: usize) -> usize {
+    let number = |limit: Option<u64>| {
+        limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
+    };
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let (soft, hard) = (number(current), number(maximum));
+    let raised = wanted.min(hard);
+    if raised <= soft {
+        return soft;
+    }
+    let current = u64::try_from(raised).ok();
+    match setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    }
+}
+
+/// A handshake for each three connections, as far as more are not wanted.
+fn divide(limit: usize, own: usize, wanted: Plan) -> Result<Plan, TooFew> {
+    let least = own + LEAST_HANDSHAKES + LEAST_CONNECTIONS;
+    if limit < least {
+        return Err(TooFew { limit, least });
+    }
+    let free = limit - own;
+    let handshakes = (free / 4).max(LEAST_HANDSHAKES).min(wanted.handshakes);
+    Ok(Plan {
+        connections: (free - handshakes).min(wanted.connections),
+        handshakes,
+    })
+}
+
+/// Standard streams, and what else the process was started with.
+fn already_open() -> usize {
+    // Reading the list is one of them.
+    std::fs::read_dir("/proc/self/fd").map_or(4, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Plan = Plan {
+        connections: 1536,
+        handshakes: 256,
+    };
+
+    fn divided(limit: usize) -> Option<(usize, usize)> {
+        let plan = divide(limit, 30, WANTED).ok()?;
+        Some((plan.connections, plan.handshakes))
+    }
+
+    #[test]
+    fn descriptors_are_divided_and_their_sum_is_never_more_than_the_limit() {
+        assert_eq!(divided(36), Some((4, 2)));
+        assert_eq!(divided(38), Some((6, 2)));
+        assert_eq!(divided(130), Some((75, 25)));
+        assert_eq!(divided(30 + 1536 + 256), Some((1536, 256)));
+        assert_eq!(divided(30 + 1536 + 256 - 1), Some((1535, 256)));
+        assert_eq!(divided(usize::MAX), Some((1536, 256)));
+        for limit in 36..3000 {
+            let (connections, handshakes) = divided(limit).unwrap();
+            assert!(30 + connections + handshakes <= limit, "{limit}");
+        }
+    }
+
+    #[test]
+    fn too_low_a_limit_is_a_sentence_with_both_numbers() {
+        let error = divide(35, 30, WANTED).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the limit of 35 file descriptors is too low: at least 36 are needed; raise it with \
+             `ulimit -n`, or LimitNOFILE= of the service"
+        );
+        assert!(divide(0, 30, WANTED).is_err());
+    }
+
+    #[test]
+    fn few_that_are_wanted_are_not_made_more() {
+        let wanted = Plan {
+            connections: 5,
+            handshakes: 5,
+        };
+        assert_eq!(divide(1000, 30, wanted), Ok(wanted));
+    }
+}
