@@ -8,6 +8,8 @@ use super::harness::{Look, SLACK, World};
 
 /// On release a node moves within this time.
 const MOVE: Duration = Duration::from_secs(1);
+/// And all are with an indexer this long after it registered: offload runs then, at most once a second.
+const HOME: Duration = Duration::from_secs(2);
 /// A probe has 2 s; a native that pings nobody answers well before.
 const NO_PROBE: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,24 @@ fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
         nodes.iter().all(|node| s.stream_record(node).is_none())
     });
     assert!(native.status().responsible_peers.is_empty());
+}
+
+#[test]
+fn nodes_go_to_an_indexer_when_it_registers_however_long_the_interval_is() {
+    let world = World::new();
+    let native = world.native("native", &["--offload-interval", "1h"]);
+    let args = ["--connect-interval", "1h", "--min-indexers", "1"];
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let nodes = names.map(|name| world.node(name, &[&native], &args));
+    native.until("all taken in", SLACK, |s| {
+        nodes.iter().all(|node| s.is_responsible_for(node))
+    });
+    let indexer = world.indexer("indexer", &[&native], &[]);
+    for node in &nodes {
+        node.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
+    }
+    let took = indexer.ready.elapsed();
+    assert!(took <= HOME, "{took:?}");
 }
 
 #[test]
