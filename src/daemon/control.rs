@@ -31,7 +31,7 @@ use smol::{Async, Timer, future};
 
 use super::client::socket_path;
 use super::status::Refusal;
-use super::storage::DataDir;
+use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
 use crate::net::executor::{spawn, within};
 
@@ -86,12 +86,34 @@ impl Reply {
 #[derive(Debug)]
 pub struct Control {
     requests: Receiver<ControlRequest>,
-    path: PathBuf,
+    /// `None`: there is no socket.
+    path: Option<PathBuf>,
     /// What a long path leads through.
     _through: Option<OwnedFd>,
 }
 
 impl Control {
+    /// As [`Control::bind`]; where the file system takes no socket there is none, which is said.
+    ///
+    /// # Errors
+    /// All others of [`Control::bind`].
+    pub fn bind_if_possible(dir: &DataDir) -> io::Result<Self> {
+        let bound = Self::bind(dir);
+        match &bound {
+            Err(error) if takes_nothing(error) => {
+                log::warn!(
+                    "there is no control socket, and `status` and its like find no daemon: {error}"
+                );
+                Ok(Self {
+                    requests: bounded(1).1,
+                    path: None,
+                    _through: None,
+                })
+            }
+            _ => bound,
+        }
+    }
+
     /// Listens on the socket in `dir`, on this thread's executor. Because of the lock that `dir` stands for, a
     /// socket that is found there belongs to a process that is gone.
     ///
@@ -104,10 +126,10 @@ impl Control {
         let (sender, requests) = bounded(MAX_CLIENTS);
         let control = Self {
             requests,
-            path,
+            path: Some(path.clone()),
             _through: through,
         };
-        std::fs::set_permissions(&control.path, Permissions::from_mode(0o600))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         spawn(serve(listener, sender));
         Ok(control)
     }
@@ -128,7 +150,9 @@ impl Drop for Control {
         self.requests.close();
         while self.requests.try_recv().is_ok() {}
         // If it fails, the next process removes it.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

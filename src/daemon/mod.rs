@@ -131,7 +131,7 @@ async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
     }
     let mut driver = Driver::new(&config, &dir, psk, plan)?;
     listen(&mut driver.cx.net, &config.listen).await?;
-    let control = Control::bind(&dir)
+    let control = Control::bind_if_possible(&dir)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.cx.now());

@@ -1,7 +1,10 @@
 //! Hosts as they are: containers, file systems that take nothing, few descriptors.
 
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Instant;
+
+use rustix::process::Signal;
 
 use super::harness::{Look, SLACK, World, ms};
 use super::stranger::socket;
@@ -86,4 +89,86 @@ fn soft_limit_is_raised_to_what_is_needed() {
         .unwrap();
     let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(soft > 64, "{line}");
+}
+
+/// Starts what follows in namespaces where a line of shell has prepared the file system.
+fn with_mounts(prepare: &str) -> [String; 8] {
+    let script = format!("{prepare} && exec \"$@\"");
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
+    let [a, b, c, d] = unshare.map(str::to_owned);
+    let [e, f, g, h] = ["sh", "-e", "-c", &script].map(str::to_owned);
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Makes an identity and a state in the directory of `name`; its path.
+fn lived_in(world: &World, name: &'static str) -> (PathBuf, String) {
+    let mut first = world.native(name, &[]);
+    assert_eq!(first.end(Signal::TERM).0.code(), Some(0));
+    (world.path(name), first.id.clone())
+}
+
+/// Starts a native of which the directory takes nothing, and sees that it serves.
+fn serves_without_saving(world: &World, prepare: &str, id: &str) {
+    let wrapper = with_mounts(prepare);
+    let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    wrapper.push("sh");
+    let native = world.start_by(&wrapper, "native", "native", &[]);
+    assert_eq!(native.id, id);
+    let indexer = world.indexer("indexer", &[&native], &[]);
+    indexer.until("its lease", SLACK, |s| s.holds_lease_of(&native));
+    let log = native.log();
+    for said in [
+        "cannot be written, so that nothing is saved: ",
+        "there is no control socket, and `status` and its like find no daemon: ",
+    ] {
+        assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
+    }
+}
+
+#[test]
+fn native_on_a_read_only_file_system_serves_warns_and_saves_nothing() {
+    let world = World::new();
+    let (dir, id) = lived_in(&world, "native");
+    let dir = dir.display();
+    let prepare = format!("mount --bind {dir} {dir} && mount -o remount,bind,ro {dir}");
+    serves_without_saving(&world, &prepare, &id);
+}
+
+#[test]
+fn native_on_a_file_system_without_inodes_serves_warns_and_saves_nothing() {
+    let world = World::new();
+    let (dir, id) = lived_in(&world, "native");
+    let dir = dir.display();
+    // The root, the identity and the state: there is none left for a lock.
+    let prepare = format!(
+        "cp -a {dir} {dir}.kept && mount -t tmpfs -o nr_inodes=3,mode=700 none {dir} && \
+         cp -p {dir}.kept/identity {dir}.kept/state {dir}/"
+    );
+    serves_without_saving(&world, &prepare, &id);
+}
+
+#[test]
+fn native_without_an_identity_does_not_start_where_none_can_be_saved() {
+    let world = World::new();
+    let dir = world.path("native");
+    std::fs::create_dir(&dir).unwrap();
+    let mount = format!(
+        "mount -t tmpfs -o nr_inodes=1,mode=700 none {}",
+        dir.display()
+    );
+    let wrapper = with_mounts(&mount);
+    let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    wrapper.push("sh");
+    let output = world
+        .command_by(&wrapper, "native", &dir, &[])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let sentence = "oc-discovery: cannot create the identity ";
+    let last = stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with(sentence) && last.contains("No space left"),
+        "{stderr}"
+    );
 }

@@ -10,6 +10,9 @@
 //! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so that a crash or
 //! a full disk leaves the old one. An identity that cannot be used is an error and is never overwritten: the
 //! key is the peer, and only a person can decide to be another one.
+//!
+//! A directory that takes nothing (a read-only file system, a full one) is no reason not to run where the identity
+//! is there: it is said once, and nothing is saved.
 
 mod codec;
 mod file;
@@ -42,7 +45,7 @@ impl DataDir {
     /// Creates the directory if need be (mode 0700, parents too) and locks it. Never waits.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be written.
+    /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be made or locked.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let in_dir = |doing| StorageError::io(doing, path);
         DirBuilder::new()
@@ -51,14 +54,7 @@ impl DataDir {
             .create(path)
             .map_err(in_dir("create the data directory"))?;
         let lock_path = path.join(LOCK);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(StorageError::io("open", &lock_path))?;
+        let (mut lock, refusal) = open_lock(path).map_err(StorageError::io("open", &lock_path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -69,7 +65,16 @@ impl DataDir {
             }
             Err(error) => return Err(StorageError::io("lock", &lock_path)(error.into())),
         }
-        write_pid(&mut lock).map_err(StorageError::io("write to", &lock_path))?;
+        let refusal = match refusal {
+            None => write_pid(&mut lock).err(),
+            refusal => refusal,
+        };
+        if let Some(error) = refusal {
+            log::warn!(
+                "the data directory {} cannot be written, so that nothing is saved: {error}",
+                path.display()
+            );
+        }
         Ok(Self {
             path: path.to_path_buf(),
             _lock: lock,
@@ -199,6 +204,33 @@ impl std::error::Error for StorageError {
             _ => None,
         }
     }
+}
+
+/// What is locked: the lock file; as it is where it cannot be written; the directory itself where there is none and
+/// none can be made. And why the file is not one that can be written.
+fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
+    let path = dir.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.create(true).truncate(false).open(&path) {
+        Err(error) if takes_nothing(&error) => {
+            let opened = match crate::net::file::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(dir)?,
+                opened => opened?,
+            };
+            Ok((opened, Some(error)))
+        }
+        opened => Ok((opened?, None)),
+    }
+}
+
+/// Whether it is the file system that takes nothing: it is read-only, or has no room for a file.
+pub(super) fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    )
 }
 
 /// The process that holds the lock. The file may still be empty, or hold the pid of the one before.

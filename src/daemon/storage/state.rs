@@ -14,7 +14,8 @@
 //! - *The known peers are hints*, tried at the next start. Their order means nothing: they are kept sorted, so
 //!   that it makes no change.
 //!
-//! A write that fails is logged and tried again after a minute; the process lives.
+//! A write that fails is tried again after a minute; the process lives. The log says so when writes begin to fail, when the reason
+//! is another one, and when they succeed again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,8 +75,8 @@ pub struct StateFile {
     /// What the file has; `None` if there is none.
     saved: Option<State>,
     last_attempt: Option<u64>,
-    /// Whether that attempt failed.
-    failed: bool,
+    /// Why that attempt failed, if it did.
+    failed: Option<io::ErrorKind>,
 }
 
 impl StateFile {
@@ -99,7 +100,7 @@ impl StateFile {
             state: saved.clone().unwrap_or_default(),
             saved,
             last_attempt: None,
-            failed: false,
+            failed: None,
         })
     }
 
@@ -114,7 +115,7 @@ impl StateFile {
         let sequence = self.state.record_sequence.saturating_add(1).max(wall_ms);
         self.state.record_sequence = sequence;
         let reserved = self.saved.as_ref().map_or(0, |saved| saved.record_sequence);
-        let pausing = self.failed && now < self.soonest();
+        let pausing = self.failed.is_some() && now < self.soonest();
         if sequence > reserved && !pausing {
             self.write(now, sequence.saturating_add(SEQUENCE_RESERVE));
         }
@@ -188,14 +189,22 @@ impl StateFile {
         let written = encode(&state)
             .map_err(io::Error::other)
             .and_then(|bytes| file::replace(&self.dir, STATE, &bytes));
-        self.failed = written.is_err();
+        let path = self.dir.join(STATE);
+        let failed = written.as_ref().err().map(io::Error::kind);
         match written {
-            Ok(()) => self.saved = Some(state),
-            Err(error) => log::warn!(
-                "cannot write {}: {error}; the next attempt is in a minute",
-                self.dir.join(STATE).display()
+            Ok(()) => {
+                self.saved = Some(state);
+                if self.failed.is_some() {
+                    log::info!("{} is written again", path.display());
+                }
+            }
+            Err(error) if self.failed != failed => log::warn!(
+                "cannot write {}: {error}; it is tried again each minute, and until then nothing is saved",
+                path.display()
             ),
+            Err(_) => {}
         }
+        self.failed = failed;
     }
 }
 
@@ -399,6 +408,20 @@ pub(super) mod tests {
             file.next_sequence(WALL, 0);
             assert!(inode(&scratch).is_some());
         }
+    }
+
+    #[test]
+    fn reason_of_a_failed_write_is_kept_until_one_succeeds() {
+        let scratch = TestDir::new();
+        let mut file = load(&scratch);
+        let in_the_way = scratch.path().join(STATE);
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(in_the_way.join("x"), "").unwrap();
+        file.next_sequence(WALL, 0);
+        assert_eq!(file.failed, Some(io::ErrorKind::IsADirectory));
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        file.save_if_due(60_000);
+        assert_eq!(file.failed, None);
     }
 
     #[test]
