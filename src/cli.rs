@@ -290,7 +290,7 @@ pub(crate) struct Find {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// a name, 1 to 63 of a-z 0-9 - . in lower case, or a peer id
+    /// a name, 1 to 63 of a-z 0-9 - . (upper case is as good), or a peer id
     #[argh(positional, arg_name = "name-or-peer-id")]
     pub(crate) query: String,
 }

@@ -260,6 +260,30 @@ pub fn is_name(name: &str) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
+/// The name of a node that was given none, after its host's: in lower case, with `-` for each character that a name
+/// cannot have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes; `node` if nothing is left.
+pub fn name_of_host(host: &str) -> String {
+    let ends = ['-', '.'];
+    let mapped: String = host
+        .to_lowercase()
+        .chars()
+        .map(|c| match c {
+            'a'..='z' | '0'..='9' | '-' | '.' => c,
+            _ => '-',
+        })
+        .collect();
+    let begin = mapped.trim_start_matches(ends);
+    // All of it is ASCII by now.
+    let name = begin
+        .get(..NAME_MAX)
+        .unwrap_or(begin)
+        .trim_end_matches(ends);
+    match name {
+        "" => "node".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
 fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Error> {
     match value {
         Some("") => Err(Error::new("--data-dir", "", "give a directory")),

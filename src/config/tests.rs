@@ -291,3 +291,29 @@ fn endless_value_is_cut_in_the_message() {
     let error = native(&"x".repeat(100_000)).unwrap_err();
     assert!(error.len() < 300, "{}", error.len());
 }
+
+#[test]
+fn host_name_becomes_a_node_name_by_one_rule() {
+    let long = format!("{}.x", "a".repeat(62));
+    let many = "é".repeat(100);
+    for (host, name) in [
+        ("phost01", "phost01"),
+        ("PHost01", "phost01"),
+        ("büro", "b-ro"),
+        ("BÜRO", "b-ro"),
+        ("l490vp026_pub", "l490vp026-pub"),
+        ("my host!", "my-host"),
+        ("-a.b-.", "a.b"),
+        ("_", "node"),
+        (".", "node"),
+        ("", "node"),
+        ("\u{fffd}x\u{fffd}", "x"),
+        (&*long, &*"a".repeat(62)),
+        (&*"a".repeat(64), &*"a".repeat(63)),
+        (&*many, "node"),
+        (&*format!("{many}x"), "x"),
+    ] {
+        assert_eq!(name_of_host(host), name, "{host}");
+        assert!(is_name(&name_of_host(host)));
+    }
+}

@@ -84,13 +84,16 @@ pub enum Error {
 }
 
 impl Query {
-    /// Takes a node's name or a peer id.
+    /// Takes a node's name, in upper or lower case, or a peer id.
     ///
     /// # Errors
     /// [`Error::Query`] for anything else.
     pub fn parse(text: &str) -> Result<Query, Error> {
-        if config::is_name(text) || text.parse::<PeerId>().is_ok() {
+        let name = text.to_ascii_lowercase();
+        if text.parse::<PeerId>().is_ok() {
             Ok(Query(text.to_owned()))
+        } else if config::is_name(&name) {
+            Ok(Query(name))
         } else {
             Err(Error::Query(text.chars().take(120).collect()))
         }
@@ -196,7 +199,7 @@ impl fmt::Display for Error {
         match self {
             Error::Query(query) => write!(
                 f,
-                "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - . in lower case, nor \
+                "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \
                  a peer id; give one of the two",
                 config::NAME_MAX
             ),
@@ -455,7 +458,9 @@ mod tests {
             let request = Request::Find(Query::parse(good).unwrap());
             assert_eq!(request.to_string(), format!("find {good}"));
         }
-        for bad in ["", "Cam", "a b", "a\nstatus", "é"] {
+        let request = Request::Find(Query::parse("PHost01").unwrap());
+        assert_eq!(request.to_string(), "find phost01");
+        for bad in ["", "a_b", "a b", "a\nstatus", "é"] {
             let error = Query::parse(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(!error.to_string().contains('\n'));

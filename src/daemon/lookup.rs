@@ -108,9 +108,11 @@ impl Lookups {
             .parse()
             .ok()
             .and_then(|peer: libp2p::PeerId| PeerId::try_from(peer).ok());
-        let question = match (peer, Name::try_from(what)) {
+        // Names are in lower case.
+        let lower = what.to_ascii_lowercase();
+        let question = match (peer, Name::try_from(lower.as_str())) {
             (Some(peer), _) => Question::Peer(peer),
-            (None, Ok(name)) => Question::Name(what.to_owned(), name),
+            (None, Ok(name)) => Question::Name(lower, name),
             (None, Err(_)) => {
                 return reply.refuse("a name has at most 63 bytes, and this is no peer id");
             }

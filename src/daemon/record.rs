@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p::{Multiaddr, identity::Keypair};
 
 use crate::{
-    config::{Config, Role},
+    config::{Config, Role, name_of_host},
     wire::record::{MAX_TTL, SignError, sign_indexer, sign_node},
 };
 
@@ -93,18 +93,13 @@ fn to_list(tags: &BTreeMap<String, String>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The name of a node that was given none: its host's, as far as a name may have its letters.
+/// The name of a node that was given none. It is said, since others look for it.
 fn host_name() -> String {
-    let host = rustix::system::uname();
-    let name: String = host
-        .nodename()
-        .to_string_lossy()
-        .to_ascii_lowercase()
-        .chars()
-        .filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
-        .take(63)
-        .collect();
-    if name.is_empty() { "node".into() } else { name }
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let name = name_of_host(&host);
+    log::info!("is named {name}, after the host name {host:?}: --name gives another");
+    name
 }
 
 #[cfg(test)]

@@ -172,3 +172,26 @@ fn native_without_an_identity_does_not_start_where_none_can_be_saved() {
         "{stderr}"
     );
 }
+
+#[test]
+fn node_is_named_after_its_host_says_so_and_is_found_in_upper_case_too() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let wrapper = ["unshare", "--user", "--map-root-user", "--uts"];
+    let script = [
+        "sh",
+        "-c",
+        "echo PHost_01 >/proc/sys/kernel/hostname && exec \"$@\"",
+        "sh",
+    ];
+    let wrapper = [&wrapper[..], &script[..]].concat();
+    let node = world.start_by(&wrapper, "node", "node", &["--native", &native.addr]);
+    native.until("its record", SLACK, |s| s.used("directory") > 0);
+    let said = "is named phost-01, after the host name \"PHost_01\"";
+    assert_eq!(node.log().matches(said).count(), 1, "{}", node.log());
+    for query in ["phost-01", "PHost-01"] {
+        let answer = world.ask(&native, "find", &[query]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert!(answer.stdout.contains(&node.id), "{answer:?}");
+    }
+}
