@@ -108,7 +108,7 @@ impl<const N: usize> Indexer<N> {
         // A lease that has run out takes no room, although GC has not come by yet; in an oversleep all seem to have.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
             self.stream_records
-                .expire(now, |peer| self.directory.unlist(peer));
+                .expire(now, from, |peer| self.directory.unlist(peer));
         }
         if let Some(ack) = self.stream_records.no_room_for(now, from) {
             return ack.into();

@@ -160,8 +160,13 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Removes every record whose lease has run out, likewise.
-    pub fn expire(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
-        self.remove_all(|record| now > record.expiry, gone);
+    ///
+    /// The lease of `newcomer`, for whom room is made, stays: its late beat renews it, and the stream that it came on stays open.
+    pub fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
+        self.remove_all(
+            |record| now > record.expiry && record.peer != *newcomer,
+            gone,
+        );
     }
 
     fn remove_all(
@@ -343,6 +348,19 @@ mod tests {
         assert!(ack.reason.contains("stream_records is full"));
         assert_eq!(table.no_room_for(at(1), &peer(4)), None);
         assert_eq!(table.stats().refused, 1);
+    }
+
+    #[test]
+    fn a_late_beat_into_a_full_table_keeps_its_lease_and_its_stream() {
+        let mut table = table_with(&[1, 2, 3, 4], at(0));
+        let mut gone = std::vec::Vec::new();
+        table.expire(at(90_001), &peer(1), |p| gone.push(*p));
+        gone.sort();
+        assert_eq!(gone, [peer(2), peer(3), peer(4)]);
+        table.renew(at(90_001), peer(1), Role::Indexer, StreamId(1), LEASE);
+        let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+        assert!(!closed.contains(&(peer(1), StreamId(1))));
+        assert_eq!(table.find(&peer(1)).unwrap().expiry, at(180_001));
     }
 
     #[test]

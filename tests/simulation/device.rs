@@ -74,8 +74,8 @@ pub struct Device {
     pub stepped: bool,
     /// Own time is not before it: the build date, or the highest time that was on flash when the process started, ms.
     pub floor: u64,
-    /// Whether a native has told this process the time.
-    pub heard_native: bool,
+    /// The natives that have told this process the time, and how old the last word was when it was read, ms.
+    pub natives_clocks: BTreeMap<PeerId, u64>,
     /// Whether the process is about to end: nothing is signed any more.
     pub ending: bool,
     /// What the last check saw.
@@ -120,7 +120,7 @@ impl Device {
             resumed_at: 0,
             stepped: false,
             floor: 0,
-            heard_native: false,
+            natives_clocks: BTreeMap::new(),
             ending: false,
             seen: Seen::default(),
             out: BTreeMap::new(),
@@ -195,7 +195,7 @@ impl Device {
         self.record = None;
         self.sign_wanted = false;
         self.ending = false;
-        self.heard_native = false;
+        self.natives_clocks.clear();
         self.seen = Seen::default();
         self.wake_at = u64::MAX;
     }

@@ -11,7 +11,7 @@ use crate::{
     device::{DeviceNo, HOUSEKEEPING},
     dht,
     network::{Input, Stream, StreamKey},
-    world::World,
+    world::{REAL, World},
 };
 
 /// Actions in a row at one instant that no machine may exceed.
@@ -217,7 +217,11 @@ impl World {
         device
             .clock
             .heard(now, server, is_native, wall_ms, synchronised);
-        device.heard_native |= is_native;
+        if is_native {
+            let right = self.now.saturating_add_signed(REAL);
+            let age = right.saturating_sub(wall_ms);
+            device.natives_clocks.insert(server, age);
+        }
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack),
             (false, AckCode::Released) => device.machine.told(now, &server, &ack),
@@ -259,8 +263,7 @@ impl World {
         let request = RequestId(device.number());
         let answer = device.machine.ask(now, &asking, request, MAX_LIST, want);
         device.requests.insert(request, (from.0, from.1, number));
-        let wants = want == Want::Lease;
-        self.ledger.waiting.insert((no, request.0), (known, wants));
+        self.ledger.waiting.insert((no, request.0), (known, want));
         match answer {
             Some(answer) => self.answer(no, request, answer),
             None => Ok(()),
@@ -279,9 +282,6 @@ impl World {
         let Some((from, life, number)) = device.requests.remove(&request) else {
             return Ok(());
         };
-        if answer.takes_in {
-            self.ledger.tickets.insert((no, from), self.now);
-        }
         let answer = Input::Answer {
             native,
             number,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use oc_discovery::protocol::{Ack, AckCode, OutBeat, PeerId, Role};
+use oc_discovery::protocol::{Ack, AckCode, OutBeat, PeerId, Role, Want};
 
 use crate::device::DeviceNo;
 
@@ -12,6 +12,8 @@ const VERDICT: u64 = 10_000;
 const PROBE: u64 = 2_000;
 /// A word "I take you in" holds for so long, ms.
 const TICKET: u64 = 10_000;
+/// A node that let such a word go is remembered for so long, ms.
+const LET_GO: u64 = 120_000;
 /// In which asks and attempts are counted, ms.
 const MINUTE: u64 = 60_000;
 
@@ -44,6 +46,13 @@ pub struct Heard {
     pub stream: usize,
 }
 
+/// A word "I take you in" that was not made use of yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    told: u64,
+    kept_until: u64,
+}
+
 /// What has been said between devices.
 #[derive(Default)]
 pub struct Ledger {
@@ -55,10 +64,10 @@ pub struct Ledger {
     pub evidence: BTreeMap<(DeviceNo, DeviceNo), Evidence>,
     /// What servers heard of their clients: (server, client).
     pub heard: BTreeMap<(DeviceNo, DeviceNo), Heard>,
-    /// When a native told a node that it takes it in.
-    pub tickets: BTreeMap<(DeviceNo, DeviceNo), u64>,
-    /// Requests that wait at a native: which indexers it knew to be alive when they came.
-    pub waiting: BTreeMap<(DeviceNo, u64), (BTreeSet<DeviceNo>, bool)>,
+    /// What a native told a node that it takes in: (native, node).
+    pub tickets: BTreeMap<(DeviceNo, DeviceNo), Ticket>,
+    /// Requests that wait at a native: which indexers it knew to be alive when they came, and what is wanted.
+    pub waiting: BTreeMap<(DeviceNo, u64), (BTreeSet<DeviceNo>, Want)>,
     /// Until when a node may try an indexer that it was offered: (node, indexer).
     pub offered: BTreeMap<(DeviceNo, DeviceNo), u64>,
     /// When a node asked or tried a server, in the last minute.
@@ -87,6 +96,7 @@ impl Ledger {
             AckCode::Accepted if beat.lease.is_zero() => {
                 self.heard.remove(&key);
                 self.evidence.remove(&key);
+                self.tickets.remove(&key);
                 // Every copy lives at least as long as the lease it was sent with.
                 self.departed.insert((server, *from), now + 1_000);
             }
@@ -178,8 +188,27 @@ impl Ledger {
 
     /// Whether the native told the node lately that it takes it in.
     pub fn has_ticket(&self, now: u64, native: DeviceNo, node: DeviceNo) -> bool {
-        let told = self.tickets.get(&(native, node));
-        told.is_some_and(|told| now <= *told + TICKET)
+        let ticket = self.tickets.get(&(native, node));
+        ticket.is_some_and(|ticket| now <= ticket.told + TICKET)
+    }
+
+    /// The nodes that the native told so, and keeps a place for.
+    pub fn places_kept(&self, now: u64, native: DeviceNo) -> impl Iterator<Item = DeviceNo> {
+        self.tickets
+            .range((native, 0)..=(native, usize::MAX))
+            .filter(move |(_, ticket)| now <= ticket.kept_until)
+            .map(|((_, node), _)| *node)
+    }
+
+    /// The native tells the node that it takes it in. A node that lately let such a word go is kept no place, unless it is `stranded`.
+    pub fn give_ticket(&mut self, now: u64, native: DeviceNo, node: DeviceNo, stranded: bool) {
+        let before = self.tickets.get(&(native, node));
+        let let_go = before.filter(|before| !stranded && now <= before.told + TICKET + LET_GO);
+        let ticket = Ticket {
+            told: now,
+            kept_until: let_go.map_or(now + TICKET, |before| before.kept_until),
+        };
+        self.tickets.insert((native, node), ticket);
     }
 
     /// The node asks or tries a server; returns how often it did so within a minute.

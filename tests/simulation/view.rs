@@ -70,6 +70,14 @@ impl View {
             .map_or(0, |table| table.used)
     }
 
+    /// Entries that a table has room for.
+    pub fn capacity(&self, name: &str) -> usize {
+        let mut tables = self.tables.iter();
+        tables
+            .find(|table| table.name == name)
+            .map_or(0, |table| table.capacity)
+    }
+
     /// Whether a table has no room.
     pub fn is_full(&self, name: &str) -> bool {
         self.tables

@@ -123,13 +123,14 @@ impl<const R: usize> Delegation<R> {
         if self.contains(peer) {
             return;
         }
+        self.tickets
+            .retain(|ticket| now <= ticket.until + UNCLAIMED_TTL);
         let until = now + TICKET_TTL;
         let kept_until = match self.ticket(peer) {
             Some(unclaimed) if !stranded => unclaimed.kept_until,
             _ => until,
         };
-        self.tickets
-            .retain(|ticket| ticket.holder != *peer && now <= ticket.until + UNCLAIMED_TTL);
+        self.tickets.retain(|ticket| ticket.holder != *peer);
         if self.tickets.is_full() {
             // The oldest is first: it is not good any more, or the caller did not ask.
             self.tickets.pop_front();

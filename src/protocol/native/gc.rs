@@ -11,7 +11,7 @@
 //!
 //! Nothing happens between two records, so nobody sees half of it. The others go on undisturbed.
 
-use crate::protocol::{Instant, directory::Directory, lease_table::LeaseTable};
+use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseTable};
 
 use super::{delegation::Delegation, live_indexers::LiveIndexers};
 
@@ -31,15 +31,16 @@ pub fn gc<const I: usize, const R: usize, const S: usize>(
     live.expire(now);
 }
 
-/// The same for the leases that have run out only, before the loop comes by: a lease that is over takes no room from a newcomer.
+/// The same for the leases that have run out only, before the loop comes by: a lease that is over takes no room from `newcomer`.
 pub fn expire<const I: usize, const R: usize, const S: usize>(
     now: Instant,
+    newcomer: &PeerId,
     streams: &mut LeaseTable<S>,
     delegation: &mut Delegation<R>,
     directory: &mut Directory<S>,
     live: &mut LiveIndexers<I>,
 ) {
-    streams.expire(now, |peer| {
+    streams.expire(now, newcomer, |peer| {
         delegation.forget(peer);
         directory.unlist(peer);
         live.lease_ended(peer);
@@ -51,7 +52,7 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::protocol::{Addrs, Name, PeerId, RecordInfo, Role, StreamId};
+    use crate::protocol::{Addrs, Name, RecordInfo, Role, StreamId};
 
     const LEASE: Duration = Duration::from_secs(90);
 

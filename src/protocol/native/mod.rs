@@ -177,6 +177,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if is_short && self.overslept(now).is_zero() {
             gc::expire(
                 now,
+                peer,
                 &mut self.stream_records,
                 &mut self.delegation,
                 &mut self.directory,
