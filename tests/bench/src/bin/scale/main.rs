@@ -9,6 +9,8 @@ mod report;
 mod scenario;
 mod world;
 
+use std::process::ExitCode;
+
 use argh::FromArgs;
 
 use scenario::Scenario;
@@ -44,14 +46,23 @@ struct Args {
 /// A native for 20,000 nodes is large, and may pass over the stack on its way to the heap.
 const STACK: usize = 256 << 20;
 
-fn main() -> Result<(), String> {
+fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let runs = std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(|| run(args))
-        .map_err(|error| format!("no thread with a stack of {STACK} bytes: {error}"))?;
-    runs.join()
-        .unwrap_or_else(|_| Err("a run has failed".into()))
+        .map_err(|error| format!("no thread with a stack of {STACK} bytes: {error}"));
+    let done = runs.and_then(|runs| {
+        let failed = |_| Err("a run has failed".into());
+        runs.join().unwrap_or_else(failed)
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("scale: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run(args: Args) -> Result<(), String> {
@@ -80,5 +91,12 @@ fn run(args: Args) -> Result<(), String> {
         report::table
     };
     print(&rows);
-    Ok(())
+    let missed = rows.iter().filter_map(|row| {
+        let why = row.missed.as_ref()?;
+        Some(format!("{}: {why}", row.name))
+    });
+    match missed.collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        some => Err(format!("goals were missed: {}", some.join("; "))),
+    }
 }

@@ -53,13 +53,16 @@ fn object(row: &Row) -> String {
         "  {{\"name\": \"{}\", \"to_90_percent_ms\": {most}, \"to_99_percent_ms\": {nearly}, \"to_100_percent_ms\": {all}, \
          \"native_busiest\": {}, \"native_mean\": {:.1}, \"indexer_busiest\": {}, \"indexer_mean\": {:.1}, \
          \"leases_most_to_mean\": {spread}, \"two_leases_percent\": {two:.2}, \"at_natives_percent\": {native:.2}, \
-         \"no_lease_percent\": {none:.2}, \"ended_early_at_ms\": {}, \"wall_ms\": {}}}",
+         \"no_lease_percent\": {none:.2}, \"ended_early_at_ms\": {}, \"missed\": {}, \"wall_ms\": {}}}",
         row.name,
         row.native.0,
         row.native.1,
         row.indexer.0,
         row.indexer.1,
         row.stopped.map_or("null".into(), |ms| ms.to_string()),
+        row.missed
+            .as_ref()
+            .map_or("null".into(), |why| format!("\"{why}\"")),
         row.wall_ms,
     )
 }
