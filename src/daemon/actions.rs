@@ -79,6 +79,7 @@ impl Driver {
                 let request = Request::Indexers {
                     most: MAX_LIST as u8,
                     want,
+                    from: None,
                 };
                 self.lookups
                     .request(&mut self.cx, native, None, &request, Asked::ByCore);

@@ -34,7 +34,7 @@ use crate::{
     },
     protocol::{
         Ack, AckCode, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role,
-        StreamId, capacities::MAX_DHT_RECORDS, clock::WallClock,
+        StreamId, Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
     },
     wire::{
         Kind,
@@ -374,7 +374,15 @@ impl Driver {
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
         match request {
-            Request::Indexers { most, want } => {
+            Request::Indexers {
+                most,
+                want: Want::Nothing,
+                from: Some(cursor),
+            } => {
+                let page = self.cx.machine.page(now, cursor, usize::from(most));
+                self.cx.net.respond(id, Response::Page(Box::new(page)));
+            }
+            Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);
                 if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
                     self.cx
@@ -404,7 +412,7 @@ impl Driver {
                 log::warn!("{} answers: {}", text(&server), why.escape_debug());
                 None
             }
-            Ok(Response::Records { .. }) => None,
+            Ok(Response::Records { .. } | Response::Page(_)) => None,
             Err(why) => {
                 log::warn!("{} could not be asked for indexers: {why}", text(&server));
                 None

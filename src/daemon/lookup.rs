@@ -8,7 +8,9 @@
 //!
 //! Names are not owned and not in the DHT: every indexer is asked, and every claimant is found.
 //!
-//! Bounds: [`MAX_LOOKUPS`] at once, [`MAX_TARGETS`] peers asked for each, [`MAX_OPEN`] of them at a time, [`LOOKUP_TIMEOUT`] in all.
+//! Natives are asked page after page for all the indexers that are alive, in the order of their ids.
+//!
+//! Bounds: [`MAX_LOOKUPS`] at once, [`MAX_TARGETS`] peers asked for each, [`MAX_PAGES`] pages of each native, [`MAX_OPEN`] of them at a time, [`LOOKUP_TIMEOUT`] in all.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,7 +28,8 @@ use super::{
 use crate::{
     net::dht::SearchId,
     protocol::{
-        Addrs, Instant, MAX_LIST, Name, Offer, PeerId, Reason, RequestId, Role, TableStats, Want,
+        Addrs, Cursor, Instant, MAX_LIST, Name, Offer, PeerId, Reason, RequestId, Role, TableStats,
+        Want,
     },
     wire::{
         Kind,
@@ -39,8 +42,10 @@ use crate::{
 const MAX_LOOKUPS: usize = 32;
 /// Of these, for other peers: the operator's always find room.
 const MAX_FOR_PEERS: usize = 24;
-/// Peers asked for one lookup.
-const MAX_TARGETS: usize = 64;
+/// Peers asked for one lookup; twice the live indexers of a native, by default.
+const MAX_TARGETS: usize = 512;
+/// Pages of indexers that one native is asked for, of 16 each.
+const MAX_PAGES: usize = MAX_TARGETS / MAX_LIST;
 /// Answers waited for at a time in one lookup.
 const MAX_OPEN: usize = 8;
 /// Time for one lookup; what was found by then is the answer.
@@ -82,6 +87,8 @@ struct Lookup {
     open: usize,
     asked: Vec<PeerId>,
     to_ask: VecDeque<(PeerId, Addrs, Role)>,
+    /// For each native that has more pages: after which id it goes on, and how many it was asked for.
+    pages: HashMap<PeerId, (PeerId, usize)>,
     hits: Vec<Hit>,
     indexers: Vec<Offer>,
 }
@@ -176,6 +183,10 @@ impl Lookups {
                         .for_each(|envelope| lookup.hit(envelope, source));
                 }
                 Ok(Response::Indexers(answer)) => lookup.learn(&answer.offers),
+                Ok(Response::Page(page)) => {
+                    lookup.learn(&page.offers);
+                    lookup.turn_page(server, page.next);
+                }
                 Ok(Response::Error(_)) | Err(_) => {}
             }
         }
@@ -271,6 +282,7 @@ impl Lookups {
             open: 0,
             asked: vec![cx.own],
             to_ask: VecDeque::new(),
+            pages: HashMap::new(),
             hits: Vec::new(),
             indexers: Vec::new(),
         };
@@ -304,7 +316,7 @@ impl Lookups {
                 && let Some((server, addrs, role)) = lookup.to_ask.pop_front()
             {
                 lookup.open += 1;
-                let (request, asked) = (lookup.request(role), Asked::ByLookup(lookup.id));
+                let (request, asked) = (lookup.request(&server, role), Asked::ByLookup(lookup.id));
                 self.request(cx, server, Some(&addrs), &request, asked);
             } else if lookup.open == 0 || lookup.deadline <= now {
                 let lookup = self.all.swap_remove(at);
@@ -367,14 +379,34 @@ impl Lookup {
     }
 
     /// The question as this server can answer it: natives are asked for indexers, indexers for what is looked for.
-    fn request(&self, role: Role) -> Request {
+    fn request(&self, server: &PeerId, role: Role) -> Request {
         match (&self.question, role) {
             (Question::Indexers, _) | (_, Role::Native) => Request::Indexers {
                 most: MAX_LIST as u8,
                 want: Want::Nothing,
+                from: Some(
+                    self.pages
+                        .get(server)
+                        .map_or(Cursor::Start, |(after, _)| Cursor::After(*after)),
+                ),
             },
             (Question::Name(_, name), _) => Request::FindName(name.clone()),
             (Question::Peer(peer), _) => Request::FindPeer(*peer),
+        }
+    }
+
+    /// The native is asked for its next page, before anybody else is asked. Ids only grow, so that its pages come to an end.
+    fn turn_page(&mut self, native: PeerId, next: Option<PeerId>) {
+        let (before, count) = match self.pages.get(&native) {
+            Some((after, count)) => (Some(*after), *count),
+            None => (None, 1),
+        };
+        if let Some(next) = next
+            && Some(next) > before
+            && count < MAX_PAGES
+        {
+            self.pages.insert(native, (next, count + 1));
+            self.to_ask.push_front((native, Addrs::new(), Role::Native));
         }
     }
 

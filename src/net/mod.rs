@@ -312,12 +312,17 @@ impl Net {
 
     /// Answers a directory request.
     pub(crate) fn respond(&mut self, id: RequestId, mut response: Response) {
-        if let Response::Indexers(answer) = &mut response {
+        let offers = match &mut response {
+            Response::Indexers(answer) => Some(&mut answer.offers),
+            Response::Page(page) => Some(&mut page.offers),
+            Response::Records { .. } | Response::Error(_) => None,
+        };
+        if let Some(offers) = offers {
             let near = self
                 .streams()
                 .asker(id)
                 .is_some_and(|peer| self.scope.is_near(&peer));
-            answer.offers = offers_for(near, &answer.offers);
+            *offers = offers_for(near, offers);
         }
         self.streams().respond(id, encode_response(&response));
     }

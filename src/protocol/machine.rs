@@ -13,8 +13,8 @@
 use core::{ops::Range, time::Duration};
 
 use super::{
-    Ack, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, OutBeat, PeerId, RecordInfo, RequestId,
-    Role, StreamId, Want,
+    Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, OutBeat, PeerId,
+    RecordInfo, RequestId, Role, StreamId, Want,
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
@@ -167,6 +167,11 @@ pub trait Machine {
         _want: Want,
     ) -> Option<IndexersAnswer> {
         Some(IndexersAnswer::default())
+    }
+
+    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids.
+    fn page(&mut self, _now: Instant, _from: Cursor, _most: usize) -> IndexersPage {
+        IndexersPage::default()
     }
 
     /// A probe has ended.

@@ -164,7 +164,11 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// Up to `most` entries in the order of their peers, beginning after `after`, once round at the most.
-    pub fn iter_after(&self, after: &PeerId, most: usize) -> impl Iterator<Item = &T> {
+    pub fn iter_after<'t>(
+        &'t self,
+        after: &PeerId,
+        most: usize,
+    ) -> impl Iterator<Item = &'t T> + use<'t, T, N> {
         let start = self.position(after).map_or_else(|at| at, |at| at + 1);
         let (before, behind) = self.order.split_at(start.min(self.order.len()));
         behind

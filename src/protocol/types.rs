@@ -201,6 +201,8 @@ pub struct Ack {
     pub offers: Offers,
     /// Why, for a person (full, refused).
     pub reason: Reason,
+    /// Indexers that the server knows, from one native to another.
+    pub known: PeerList,
 }
 
 impl Ack {
@@ -211,6 +213,7 @@ impl Ack {
             lease,
             offers: Offers::new(),
             reason: Reason::new(),
+            known: PeerList::new(),
         }
     }
 
@@ -221,6 +224,7 @@ impl Ack {
             lease: left,
             offers,
             reason: Reason::new(),
+            known: PeerList::new(),
         }
     }
 
@@ -241,6 +245,7 @@ impl Ack {
             lease: Duration::ZERO,
             offers: Offers::new(),
             reason: Reason::try_from(reason).unwrap_or_default(),
+            known: PeerList::new(),
         }
     }
 }
@@ -282,6 +287,24 @@ pub struct IndexersAnswer {
     pub offers: Offers,
     /// The native will take the node in; the entry is made by its first beat.
     pub takes_in: bool,
+}
+
+/// Where a page of indexers begins: pages are in the order of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// With the first.
+    Start,
+    /// With the first after this id.
+    After(PeerId),
+}
+
+/// One page of the live indexers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexersPage {
+    /// Indexers, in the order of their ids.
+    pub offers: Offers,
+    /// The next page begins after this id; `None`: there is none.
+    pub next: Option<PeerId>,
 }
 
 /// Names one heartbeat stream of this process; a later stream has a greater number.

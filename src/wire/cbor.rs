@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 use minicbor::{Decoder, Encoder, data::Type, decode, encode};
 
 use super::{DecodeError, peer_from_bytes, peer_to_bytes, to_multiaddr};
-use crate::protocol::{Addr, Addrs, MAX_LIST, Offer, PeerId};
+use crate::protocol::{Addr, Addrs, Cursor, MAX_LIST, Offer, PeerId};
 
 /// Reads one message.
 pub(super) struct Reader<'b>(Decoder<'b>);
@@ -170,6 +170,16 @@ impl<'b> Reader<'b> {
     pub(super) fn peer(&mut self, field: &'static str) -> Result<PeerId, DecodeError> {
         let bytes = self.bytes(field, usize::MAX)?;
         peer_from_bytes(bytes).ok_or(DecodeError::NotEd25519 { field })
+    }
+
+    /// Reads where a page begins: an empty byte string, or the id that it begins after.
+    pub(super) fn cursor(&mut self, field: &'static str) -> Result<Cursor, DecodeError> {
+        match self.bytes(field, usize::MAX)? {
+            [] => Ok(Cursor::Start),
+            bytes => peer_from_bytes(bytes)
+                .map(Cursor::After)
+                .ok_or(DecodeError::NotEd25519 { field }),
+        }
     }
 
     /// Reads an offer.
@@ -353,6 +363,9 @@ pub(super) fn fitting(room: usize, items: impl Iterator<Item = Vec<u8>>) -> (Vec
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Length of [`peer_item`]: a head of two bytes, and the peer id.
+pub(super) const PEER_ITEM_LEN: usize = 40;
 
 /// The bytes of a peer id as an item.
 pub(super) fn peer_item(peer: &PeerId) -> Vec<u8> {

@@ -227,9 +227,13 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (4, text(9)),
                 (5, uint(5)),
                 (6, vec![0xf5]),
+                (7, list(2, &peer())),
             ],
         ),
-        ("request", vec![(0, uint(0)), (1, uint(4)), (2, uint(2))]),
+        (
+            "request",
+            vec![(0, uint(0)), (1, uint(4)), (2, uint(2)), (3, peer())],
+        ),
         ("request", vec![(0, uint(1)), (1, text(4))]),
         ("request", vec![(0, uint(2)), (1, peer())]),
         (
@@ -238,6 +242,7 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (0, uint(0)),
                 (1, list(1, &offer_item(&long_offer(1)))),
                 (2, vec![0xf4]),
+                (3, peer()),
             ],
         ),
         (

@@ -5,12 +5,12 @@
 
 use super::{
     DecodeError,
-    cbor::{Reader, fitting, offer_item, peer_item, required, written},
+    cbor::{PEER_ITEM_LEN, Reader, fitting, offer_item, peer_item, required, written},
     frame::MAX_RESPONSE,
 };
 use crate::protocol::{
-    IndexersAnswer, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN, Name, PeerId, Reason,
-    Want,
+    Cursor, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN,
+    Name, PeerId, Reason, Want,
 };
 
 /// What is asked.
@@ -22,6 +22,8 @@ pub enum Request {
         most: u8,
         /// Why the node asks.
         want: Want,
+        /// Only asking: the page that is wanted. `None`: whichever indexers the native names.
+        from: Option<Cursor>,
     },
     /// Who claims this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that nobody can have.
     FindName(Name),
@@ -34,6 +36,8 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Indexers`].
     Indexers(Box<IndexersAnswer>),
+    /// To the same, if more pages follow after this one.
+    Page(Box<IndexersPage>),
     /// To the other two.
     Records {
         /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
@@ -48,10 +52,18 @@ pub enum Response {
 /// The bytes of a request.
 pub fn encode_request(request: &Request) -> Vec<u8> {
     written(|w| match request {
-        Request::Indexers { most, want } => {
-            w.map(3)?.u8(0)?.u8(0)?;
+        Request::Indexers { most, want, from } => {
+            w.map(3 + u64::from(from.is_some()))?.u8(0)?.u8(0)?;
             w.u8(1)?.u8(*most)?;
-            w.u8(2)?.u8(want_code(*want))?.ok()
+            w.u8(2)?.u8(want_code(*want))?;
+            match from {
+                None => w.ok(),
+                Some(Cursor::Start) => w.u8(3)?.bytes(&[])?.ok(),
+                Some(Cursor::After(peer)) => {
+                    w.u8(3)?.writer_mut().extend_from_slice(&peer_item(peer));
+                    w.ok()
+                }
+            }
         }
         Request::FindName(name) => w.map(2)?.u8(0)?.u8(1)?.u8(1)?.str(name)?.ok(),
         Request::FindPeer(peer) => {
@@ -93,14 +105,20 @@ pub fn encode_response(response: &Response) -> Vec<u8> {
         Response::Indexers(answer) => {
             let offers = answer.offers.iter().map(offer_item);
             let (list, _) = fitting(MAX_RESPONSE - AROUND, offers);
-            encode_list(0, &list, answer.takes_in)
+            encode_list(0, &list, answer.takes_in, None)
+        }
+        Response::Page(page) => {
+            // All fit: sixteen of the longest offers take less than half of the frame.
+            let offers = page.offers.iter().map(offer_item);
+            let (list, _) = fitting(MAX_RESPONSE - AROUND - 1 - PEER_ITEM_LEN, offers);
+            encode_list(0, &list, false, page.next.as_ref())
         }
         Response::Records { records, more } => {
             let items = records
                 .iter()
                 .map(|record| written(|w| w.bytes(record)?.ok()));
             let (list, count) = fitting(MAX_RESPONSE - AROUND, items);
-            encode_list(1, &list, *more || count < records.len())
+            encode_list(1, &list, *more || count < records.len(), None)
         }
         Response::Error(reason) => written(|w| w.map(2)?.u8(0)?.u8(255)?.u8(1)?.str(reason)?.ok()),
     }
@@ -113,17 +131,17 @@ pub fn encode_response(response: &Response) -> Vec<u8> {
 pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, takes_in) = decode_list(bytes, "offers", Reader::offer)?;
+            let (offers, takes_in, next) = decode_list(bytes, "offers", true, Reader::offer)?;
             let takes_in = required(takes_in, "response", 2)?;
-            Ok(Response::Indexers(Box::new(IndexersAnswer {
-                offers,
-                takes_in,
-            })))
+            Ok(match next {
+                Some(_) => Response::Page(Box::new(IndexersPage { offers, next })),
+                None => Response::Indexers(Box::new(IndexersAnswer { offers, takes_in })),
+            })
         }
         1 => {
             let read =
                 |r: &mut Reader<'_>| Ok(r.bytes("signed record", MAX_ENVELOPE_LEN)?.to_vec());
-            let (records, more) = decode_list(bytes, "signed records", read)?;
+            let (records, more, _) = decode_list(bytes, "signed records", false, read)?;
             Ok(Response::Records {
                 records: records.into_iter().collect(),
                 more: more.unwrap_or(false),
@@ -138,11 +156,15 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
     }
 }
 
-fn encode_list(code: u8, list: &[u8], flag: bool) -> Vec<u8> {
+fn encode_list(code: u8, list: &[u8], flag: bool, next: Option<&PeerId>) -> Vec<u8> {
     written(|w| {
-        w.map(3)?.u8(0)?.u8(code)?;
+        w.map(3 + u64::from(next.is_some()))?.u8(0)?.u8(code)?;
         w.u8(1)?.writer_mut().extend_from_slice(list);
-        w.u8(2)?.bool(flag)?.ok()
+        w.u8(2)?.bool(flag)?;
+        if let Some(next) = next {
+            w.u8(3)?.writer_mut().extend_from_slice(&peer_item(next));
+        }
+        w.ok()
     })
 }
 
@@ -183,39 +205,44 @@ fn value_at_1<'b, T>(
 fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     const FIELD: &str = "request";
     let (mut most, mut want) = (MAX_LIST as u8, Want::default());
+    let mut from = None;
     Reader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 1 => most = r.uint("indexers asked for")?.min(MAX_LIST as u64) as u8,
                 2 => want = r.code("want", want_of)?,
+                3 => from = Some(r.cursor("cursor")?),
                 _ => r.skip(FIELD)?,
             }
             Ok(())
         })
     })?;
-    Ok(Request::Indexers { most, want })
+    Ok(Request::Indexers { most, want, from })
 }
 
 type List<T> = heapless::Vec<T, MAX_LIST, u8>;
+type Listed<T> = (List<T>, Option<bool>, Option<PeerId>);
 
-/// The list at key 1 and the truth value at key 2.
+/// The list at key 1, the truth value at key 2, and for `pages` the id at key 3.
 fn decode_list<'b, T>(
     bytes: &'b [u8],
     field: &'static str,
+    pages: bool,
     mut item: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
-) -> Result<(List<T>, Option<bool>), DecodeError> {
-    let (mut list, mut flag) = (None, None);
+) -> Result<Listed<T>, DecodeError> {
+    let (mut list, mut flag, mut next) = (None, None, None);
     Reader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
                 1 => list = Some(r.list(field, &mut item)?),
                 2 => flag = Some(r.boolean("response's key 2")?),
+                3 if pages => next = Some(r.peer("id to continue after")?),
                 _ => r.skip("response")?,
             }
             Ok(())
         })
     })?;
-    Ok((required(list, "response", 1)?, flag))
+    Ok((required(list, "response", 1)?, flag, next))
 }
 
 /// As many whole characters as a reason holds.
@@ -255,8 +282,20 @@ mod tests {
         let request = Request::Indexers {
             most: 4,
             want: Want::OffersFailed,
+            from: None,
         };
         assert_eq!(encode_request(&request), [0xa3, 0, 0, 1, 4, 2, 2]);
+        let page = |from| Request::Indexers {
+            most: 16,
+            want: Want::Nothing,
+            from: Some(from),
+        };
+        let first = [0xa4, 0, 0, 1, 16, 2, 0, 3, 0x40];
+        assert_eq!(encode_request(&page(Cursor::Start)), first);
+        let mut next = [&first[..8], &[0x58, 38, 0, 0x24, 8, 1, 0x12, 0x20]].concat();
+        next.extend([7; 32]);
+        let after = Cursor::After(PeerId::from_bytes([7; 32]));
+        assert_eq!(encode_request(&page(after)), next);
         let request = Request::FindName(Name::try_from("ab").unwrap());
         assert_eq!(encode_request(&request), [0xa2, 0, 1, 1, 0x62, b'a', b'b']);
     }
@@ -266,6 +305,7 @@ mod tests {
         let request = Request::Indexers {
             most: 16,
             want: Want::Nothing,
+            from: None,
         };
         assert_eq!(decode_request(&[0xa1, 0, 0]), Ok(request.clone()));
         assert_eq!(decode_request(&[0xa2, 0, 0, 1, 0x19, 1, 0]), Ok(request));
@@ -291,6 +331,43 @@ mod tests {
             code: 99,
         };
         assert_eq!(decode_request(&[0xa2, 0, 0, 2, 0x18, 99]), Err(unknown));
+    }
+
+    #[test]
+    fn a_cursor_is_empty_or_an_id() {
+        let request = |cursor: &[u8]| [&[0xa2, 0, 0, 3], cursor].concat();
+        let from = |cursor: &[u8]| match decode_request(&request(cursor)) {
+            Ok(Request::Indexers { from, .. }) => Ok(from),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(from(&[0x40]), Ok(Some(Cursor::Start)));
+        let peer = PeerId::from_bytes([7; 32]);
+        assert_eq!(from(&peer_item(&peer)), Ok(Some(Cursor::After(peer))));
+        let bad = DecodeError::NotEd25519 { field: "cursor" };
+        assert_eq!(from(&[0x41, 0]), Err(bad));
+    }
+
+    #[test]
+    fn a_page_says_where_the_next_begins_and_the_last_one_does_not() {
+        let offers: crate::protocol::Offers = (0..16).map(long_offer).collect();
+        let page = IndexersPage {
+            next: Some(PeerId::from_bytes([9; 32])),
+            offers: offers.clone(),
+        };
+        let bytes = encode_response(&Response::Page(Box::new(page.clone())));
+        assert!(bytes.len() <= MAX_RESPONSE);
+        assert_eq!(decode_response(&bytes), Ok(Response::Page(Box::new(page))));
+        let last = IndexersPage { offers, next: None };
+        let bytes = encode_response(&Response::Page(Box::new(last.clone())));
+        let answer = IndexersAnswer {
+            offers: last.offers,
+            takes_in: false,
+        };
+        assert_eq!(
+            decode_response(&bytes),
+            Ok(Response::Indexers(Box::new(answer)))
+        );
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::{
     to_addr,
 };
 use crate::protocol::{
-    Ack, AckCode, Addr, IndexersAnswer, Load, MAX_ENVELOPE_LEN, Name, Offer, OutBeat, PeerId,
-    Reason, Role, Want,
+    Ack, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name, Offer,
+    OutBeat, PeerId, Reason, Role, Want,
 };
 
 pub(super) fn any_peer() -> impl Strategy<Value = PeerId> {
@@ -94,12 +94,15 @@ pub(super) fn any_ack() -> impl Strategy<Value = Ack> {
         Just(AckCode::Full),
         Just(AckCode::Refused),
     ];
-    (code, any_millis(), vec(any_offer(), 0..=10), "[ -~]{0,100}").prop_map(
-        |(code, lease, offers, reason)| Ack {
+    let known = vec(any_peer(), 0..=16);
+    let offers = vec(any_offer(), 0..=8);
+    (code, any_millis(), offers, "[ -~]{0,100}", known).prop_map(
+        |(code, lease, offers, reason, known)| Ack {
             code,
             lease,
             offers: offers.into_iter().collect(),
             reason: Reason::try_from(reason.as_str()).unwrap(),
+            known: known.into_iter().collect(),
         },
     )
 }
@@ -128,8 +131,16 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
         Just(Want::Lease),
         Just(Want::OffersFailed)
     ];
+    let from = option::of(prop_oneof![
+        Just(Cursor::Start),
+        any_peer().prop_map(Cursor::After)
+    ]);
     prop_oneof![
-        (0..=16u8, want).prop_map(|(most, want)| Request::Indexers { most, want }),
+        (0..=16u8, want, from).prop_map(|(most, want, from)| Request::Indexers {
+            most,
+            want,
+            from
+        }),
         "[a-z0-9.-]{1,63}"
             .prop_map(|name| Request::FindName(Name::try_from(name.as_str()).unwrap())),
         any_peer().prop_map(Request::FindPeer),
@@ -142,6 +153,11 @@ pub(super) fn any_response() -> impl Strategy<Value = Response> {
         (vec(any_offer(), 0..=16), any::<bool>()).prop_map(|(offers, takes_in)| {
             let offers = offers.into_iter().collect();
             Response::Indexers(Box::new(IndexersAnswer { offers, takes_in }))
+        }),
+        (vec(any_offer(), 0..=16), any_peer()).prop_map(|(offers, next)| {
+            let offers = offers.into_iter().collect();
+            let next = Some(next);
+            Response::Page(Box::new(IndexersPage { offers, next }))
         }),
         (vec(record, 0..=16), any::<bool>())
             .prop_map(|(records, more)| Response::Records { records, more }),

@@ -1,6 +1,6 @@
 //! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
 //!
-//! What a beat says is not judged here: whether role 2 or known ids count, whether the sequence is the next, and whether the
+//! What a beat or an ack says is not judged here: whether role 2 or known ids count, whether the sequence is the next, and whether the
 //! record is the sender's is for the layers above.
 
 use std::time::Duration;
@@ -137,6 +137,11 @@ pub fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u
             w.u8(5)?.u64(clock.ms)?;
             w.u8(6)?.bool(clock.synchronised)?;
         }
+        if !ack.known.is_empty() {
+            // Sixteen ids are 640 bytes: they fit beside everything but the offers, of which there are none then.
+            let (known, _) = fitting(MAX_FRAME, ack.known.iter().map(peer_item));
+            w.u8(7)?.writer_mut().extend_from_slice(&known);
+        }
         w.ok()
     });
     // Two bytes: the map's head and the key of the offers.
@@ -145,6 +150,7 @@ pub fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u
     let keys = 3
         + u64::from(offers > 0)
         + u64::from(!ack.reason.is_empty())
+        + u64::from(!ack.known.is_empty())
         + 2 * u64::from(clock.is_some());
     written(|w| {
         w.map(keys)?.writer_mut().extend_from_slice(&head);
@@ -166,6 +172,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
     let (mut sequence, mut code, mut lease) = (None, None, None);
     let (mut offers, mut reason) = (None, Reason::new());
     let (mut wall, mut synchronised) = (None, false);
+    let mut known = PeerList::new();
     Reader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -176,6 +183,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
                 4 => reason = read_reason(r)?,
                 5 => wall = Some(r.uint("wall clock")?),
                 6 => synchronised = r.boolean("synchronised")?,
+                7 => known = r.list("known ids", |r| r.peer("known id"))?,
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -188,6 +196,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
             lease: required(lease, FIELD, 2)?,
             offers: offers.unwrap_or_default(),
             reason,
+            known,
         },
         clock: wall.map(|ms| WallReading { ms, synchronised }),
     })

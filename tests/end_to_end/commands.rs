@@ -179,3 +179,23 @@ fn node_taken_in_by_the_native_is_found_on_the_native_and_by_others() {
         }
     }
 }
+
+#[test]
+fn more_indexers_than_one_answer_holds_are_all_listed() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let names = [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r",
+    ];
+    let indexers = names.map(|name| world.indexer(name, &[&native], &[]));
+    native.until("all indexers", SLACK, |s| {
+        s.live_indexers.len() == indexers.len()
+    });
+    let node = world.node("node", &[&native], &[]);
+    let answer = world.ask(&node, "indexers", &["--json"]);
+    let list: IndexerList = json::from_str(&answer.stdout).unwrap();
+    for indexer in &indexers {
+        let mut listed = list.indexers.iter();
+        assert!(listed.any(|l| l.peer_id == indexer.id), "{answer:?}");
+    }
+}

@@ -19,6 +19,7 @@ pub type ConnectionKey = usize;
 
 /// A message to a process.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a message is moved twice")]
 pub enum Input {
     /// A beat on a stream that another device opened here.
     Beat {

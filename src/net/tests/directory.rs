@@ -10,6 +10,7 @@ use crate::{
 const ASK: Request = Request::Indexers {
     most: 4,
     want: Want::Lease,
+    from: None,
 };
 
 fn ask(world: &mut World, from: usize, to: usize, id: u64) {

@@ -98,7 +98,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         offers
     }
 
-    /// For a peer that only asks: the live indexers in the order of their ids, going on where the last answer ended.
+    /// For a peer that only asks, without a cursor: the live indexers in the order of their ids, going on where the last such answer
+    /// ended, and once round.
     fn next_shown(&mut self, now: Instant, most: usize) -> Offers {
         let mut offers = Offers::new();
         offers.extend(
@@ -112,6 +113,25 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.shown_up_to = last.peer;
         }
         offers
+    }
+
+    /// The page of live indexers that begins at the cursor. While the native catches up after an oversleep, entries count that will
+    /// when their leases are moved on.
+    pub(super) fn page_of(&self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
+        let gap = self.overslept(now);
+        let mut page = IndexersPage::default();
+        let mut last = None;
+        let entries = self.live_indexers.iter_from(from);
+        for entry in entries.filter(|entry| now <= entry.expires + gap && !entry.addrs.is_empty()) {
+            if page.offers.len() >= most.clamp(1, MAX_LIST) {
+                page.next = last;
+                break;
+            }
+            last = Some(entry.peer);
+            // There is room: asked above.
+            let _ = page.offers.push(entry.offer(now));
+        }
+        page
     }
 
     /// Which indexers to probe for an answer: the reachable first, then those of which nothing is known, in random order.

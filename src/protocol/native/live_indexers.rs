@@ -12,7 +12,7 @@
 use core::time::Duration;
 
 use crate::protocol::{
-    Addrs, Instant, Load, Offer, PeerId, RecordInfo,
+    Addrs, Cursor, Instant, Load, Offer, PeerId, RecordInfo,
     table::{Keyed, Table, TableStats},
 };
 
@@ -310,6 +310,17 @@ impl<const I: usize> LiveIndexers<I> {
         self.0
             .iter_after(after, I)
             .filter(move |entry| now <= entry.expires)
+    }
+
+    /// All entries in the order of their ids, from the cursor to the end; those that have run out too.
+    pub fn iter_from(&self, from: Cursor) -> impl Iterator<Item = &LiveIndexer> {
+        let (after, first) = match from {
+            Cursor::Start => (PeerId::from_bytes([u8::MAX; 32]), None),
+            Cursor::After(peer) => (peer, Some(peer)),
+        };
+        self.0
+            .iter_after(&after, I)
+            .take_while(move |entry| first.is_none_or(|first| entry.peer > first))
     }
 
     /// What the operator sees.

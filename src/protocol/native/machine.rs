@@ -85,6 +85,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.take_ask(now, ask)
     }
 
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
+        self.page_of(now, from, most)
+    }
+
     fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
         if let Some(began) = self.prober.ended(peer) {
             self.live_indexers.probe_ended(now, began, peer, alive);

@@ -30,8 +30,9 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, IndexersAnswer, Instant, MAX_LIST, Machine, Offers,
-    OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId, Terms, Want,
+    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, MAX_LIST,
+    Machine, Offers, OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId,
+    Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
     leases::{LeaseStep, Leases, MAX_HELD},

@@ -215,3 +215,93 @@ fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
     assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.favours(&peer(100)));
     assert!(rig.view().responsible.is_empty());
 }
+
+/// All pages of at most `most`, one after another.
+fn pages(rig: &mut Rig, most: usize) -> Vec<Vec<PeerId>> {
+    let (mut pages, mut from) = (Vec::new(), Cursor::Start);
+    loop {
+        let page = rig.native.page(at(rig.now), from, most);
+        pages.push(page.offers.iter().map(|offer| offer.peer).collect());
+        assert!(pages.len() < 100, "it does not come to an end");
+        match page.next {
+            Some(next) => from = Cursor::After(next),
+            None => return pages,
+        }
+    }
+}
+
+#[test]
+fn pages_name_every_live_indexer_once_in_the_order_of_ids() {
+    for (count, lengths) in [
+        (0, [0].as_slice()),
+        (15, &[15]),
+        (16, &[16]),
+        (17, &[16, 1]),
+        (32, &[16, 16]),
+    ] {
+        let mut rig = with_silent_indexers(count);
+        let pages = pages(&mut rig, MAX_LIST);
+        let of_each: Vec<_> = pages.iter().map(Vec::len).collect();
+        assert_eq!(of_each, lengths, "{count} indexers");
+        assert_eq!(pages.concat(), (1..=count).map(peer).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_page_asks_for_no_probe_and_goes_on_after_an_id_that_is_gone() {
+    let mut rig = with_silent_indexers(3);
+    assert_eq!(pages(&mut rig, 1), [[peer(1)], [peer(2)], [peer(3)]]);
+    assert!(probes(&rig.drain()).is_empty());
+    rig.give_up(Role::Indexer, 2, 2);
+    let page = rig.native.page(at(rig.now), Cursor::After(peer(2)), 16);
+    assert_eq!((page.offers.len(), page.next), (1, None));
+    rig.run(90_001);
+    assert_eq!(pages(&mut rig, 16), [[]], "they have run out");
+}
+
+#[test]
+fn of_those_that_only_ask_without_a_cursor_each_is_told_the_next_indexers() {
+    let mut rig = with_silent_indexers(20);
+    let first = offered(&rig.ask(100, Want::Nothing).unwrap());
+    let second = offered(&rig.ask(101, Want::Nothing).unwrap());
+    assert_eq!(first, (1..=16).map(peer).collect::<Vec<_>>());
+    assert_eq!(
+        second,
+        (17..=20).chain(1..=12).map(peer).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_page_asked_for_while_the_native_catches_up_names_those_whose_lease_will_be_moved_on() {
+    let mut rig = with_silent_indexers(2);
+    rig.now = 300_000;
+    assert_eq!(pages(&mut rig, 16), [[peer(1), peer(2)]]);
+}
+
+#[test]
+fn what_is_asked_while_the_native_catches_up_is_answered_when_its_leases_are_moved_on() {
+    let mut rig = Rig::new();
+    rig.indexer(1);
+    rig.drain();
+    rig.now = 300_000;
+    let gap = rig.native.overslept(at(rig.now));
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    assert_eq!(rig.ask(101, Want::Nothing), None);
+    let ack = rig.node(102);
+    assert_eq!(ack.code, AckCode::Full, "nor is a node taken in");
+    rig.native.shift(at(rig.now), gap);
+    let actions = rig.drain();
+    assert_eq!(probes(&actions), [peer(1)]);
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Answer { request, answer }
+            if *request == RequestId(101) && offered(answer) == [peer(1)]))
+    );
+    rig.native.probed(at(rig.now), &peer(1), true);
+    let actions = rig.drain();
+    assert!(
+        matches!(actions.as_slice(), [Action::Answer { answer, .. }] if !answer.takes_in),
+        "{actions:?}"
+    );
+}
