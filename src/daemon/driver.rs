@@ -321,6 +321,9 @@ impl Driver {
                 (Role::Native, Role::Node) => {
                     log::info!("takes node {} in: no indexer is reachable", text(&from));
                 }
+                (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
+                    log::info!("guest {} beats: a native not configured here", text(&from));
+                }
                 (Role::Native, _) => {
                     log::info!("{} {} beats", report::role(received.role), text(&from))
                 }

@@ -88,3 +88,22 @@ fn indexer_that_ends_is_gone_from_its_natives_at_once_and_not_brought_back() {
     gone(n1);
     gone(n2);
 }
+
+#[test]
+fn native_started_with_the_first_alone_shares_indexers_with_it_in_both_directions() {
+    let world = World::new();
+    let first = world.native("first", &[]);
+    let args = ["--native", first.addr.as_str()];
+    let second = world.native("second", &args);
+    let of_first = world.indexer("of-first", &[&first], &[]);
+    let of_second = world.indexer("of-second", &[&second], &[]);
+    second.until("the first's indexer", SLACK, |s| {
+        s.live(&of_first).is_some()
+    });
+    first.until("the second's indexer", SLACK, |s| {
+        s.live(&of_second).is_some()
+    });
+    assert_eq!(first.status().used("guests"), 1);
+    assert_eq!(second.status().used("guests"), 0);
+    assert!(first.log().contains("guest"), "{}", first.log());
+}

@@ -105,6 +105,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     }
 
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        self.heed_fellow(now, server, ack);
         self.leases.acked(now, server, ack, &mut self.rng);
     }
 
@@ -202,6 +203,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             self.known_peer_ids.departed_stats(),
             self.delegation.stats(),
             self.stream_records.stats(),
+            self.guests_stats(),
             self.directory.stats(),
         ] {
             to.table(stats);

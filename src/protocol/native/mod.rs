@@ -15,6 +15,7 @@
 mod answers;
 pub mod asks;
 pub mod delegation;
+mod fellows;
 pub mod gc;
 pub mod known_peer_ids;
 pub mod live_indexers;
@@ -30,16 +31,18 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, MAX_LIST,
-    Machine, Offers, OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role, StreamId,
-    Terms, Want,
+    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant,
+    MAX_LIST, Machine, Offers, OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role,
+    StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
-    lease_table::LeaseTable,
+    lease_table::{LeaseTable, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD},
+    table::TableStats,
     time::{Ticker, clamp_lease},
 };
 use asks::{Ask, MAX_ASKS};
 use delegation::Delegation;
+use fellows::Told;
 use known_peer_ids::KnownPeerIds;
 use live_indexers::LiveIndexers;
 use offload::Offload;
@@ -81,8 +84,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     prober: Prober,
     asks: Vec<Ask, MAX_ASKS>,
     leases: Leases,
-    /// For each native that we beat to, the last id that it was told of.
-    told_up_to: Vec<(PeerId, PeerId), MAX_HELD>,
+    told: Told,
+    guests_refused: u64,
     /// The last indexer that was named in an answer to a peer that only asks.
     shown_up_to: PeerId,
 }
@@ -114,7 +117,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             prober: Prober::new(),
             asks: Vec::new(),
             leases: Leases::new(),
-            told_up_to: Vec::new(),
+            told: Told::new(),
+            guests_refused: 0,
             shown_up_to: PeerId::from_bytes([0; 32]),
         }
     }
@@ -259,32 +263,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .is_some_and(|record| record.connected)
     }
 
-    fn native_beat(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        stream: StreamId,
-        beat: &Beat<'_>,
-    ) -> BeatOutcome {
-        if self.leases.find(from).is_none() {
-            return Ack::refused(
-                "this native does not know you: start it with your address as --native",
-            )
-            .into();
-        }
-        self.make_room(now, from);
-        if let Some(ack) = self.stream_records.no_room_for(now, from) {
-            return ack.into();
-        }
-        let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.stream_records
-            .renew(now, *from, Role::Native, stream, lease);
-        for peer in beat.known.iter().filter(|peer| **peer != self.own) {
-            self.known_peer_ids.heard_of(now, peer);
-        }
-        Ack::accepted(lease).into()
-    }
-
     fn node_beat(
         &mut self,
         now: Instant,
@@ -409,30 +387,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             load: None,
             known,
         }))
-    }
-
-    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each native separately.
-    fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
-        let at = self.told_up_to.iter().position(|(peer, _)| peer == native);
-        let told = at.and_then(|at| self.told_up_to.get(at));
-        let after = told.map_or(PeerId::from_bytes([0; 32]), |(_, up_to)| *up_to);
-        let window: PeerList = self
-            .known_peer_ids
-            .iter_after(&after)
-            .filter(|peer| self.live_indexers.find(now, peer).is_some())
-            .take(MAX_LIST)
-            .copied()
-            .collect();
-        if let Some(last) = window.last() {
-            if let Some(at) = at {
-                self.told_up_to.swap_remove(at);
-            } else if self.told_up_to.is_full() {
-                self.told_up_to.remove(0);
-            }
-            // There is room now.
-            let _ = self.told_up_to.push((*native, *last));
-        }
-        window
     }
 }
 

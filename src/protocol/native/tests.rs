@@ -10,9 +10,7 @@ mod registration;
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
-use crate::protocol::{
-    AckCode, Addr, Load, Name, lease::Lease, lease_table::StreamRecord, table::TableStats,
-};
+use crate::protocol::{Addr, Load, Name, lease::Lease};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
 const LEASE: Duration = Duration::from_secs(90);

@@ -19,19 +19,107 @@ fn told(rig: &mut Rig) -> Vec<PeerId> {
 }
 
 #[test]
-fn only_natives_that_are_configured_count() {
+fn what_a_fellow_reports_counts_in_its_beats_and_in_its_acks() {
     let mut rig = Rig::new();
-    let ack = rig
-        .beat_with(Role::Native, 9, 9, LEASE, None, None, &[peer(1)])
-        .ack;
-    assert_eq!(ack.code, AckCode::Refused);
-    assert!(ack.reason.contains("--native"));
-    assert!(rig.view().known.is_empty() && rig.view().records.is_empty());
     rig.learn_native(9);
     let known = [peer(1), OWN];
     let outcome = rig.beat_with(Role::Native, 9, 9, LEASE, None, None, &known);
     assert_eq!(outcome.ack, Ack::accepted(LEASE));
     assert_eq!(rig.view().known, [peer(1)], "our own id is nobody's news");
+    rig.drain();
+    let mut ack = Ack::accepted(LEASE);
+    ack.known = [peer(2), OWN].into_iter().collect();
+    rig.native.acked(at(0), &peer(9), &ack);
+    assert_eq!(rig.view().known, [peer(1), peer(2)]);
+    ack.known = [peer(3)].into_iter().collect();
+    rig.native.acked(at(0), &peer(8), &ack);
+    assert_eq!(rig.view().known.len(), 2, "it is no fellow");
+}
+
+#[test]
+fn a_guest_is_accepted_told_the_live_ids_and_learned_from() {
+    let mut rig = Rig::new();
+    (1..=20).for_each(|n| rig.indexer(n));
+    let beat =
+        |rig: &mut Rig| rig.beat_with(Role::Native, 109, 109, LEASE, None, None, &[peer(50)]);
+    let outcome = beat(&mut rig);
+    assert_eq!(outcome.ack.code, AckCode::Accepted);
+    let mut told: Vec<_> = outcome.ack.known.to_vec();
+    told.extend(beat(&mut rig).ack.known);
+    told.truncate(20);
+    assert_eq!(told, (1..=20).map(peer).collect::<Vec<_>>());
+    assert!(rig.view().known.contains(&peer(50)));
+    assert!(
+        !rig.drain()
+            .iter()
+            .any(|action| matches!(action, Action::Beat { .. })),
+        "we beat to fellows only"
+    );
+}
+
+#[test]
+fn guests_take_at_most_half_of_the_room_for_natives() {
+    // 40 leases, less 32 of indexers and 6 of nodes: one guest.
+    let mut rig = Rig::new();
+    assert_eq!(
+        rig.beat(Role::Native, 9, 9, None).ack.code,
+        AckCode::Accepted
+    );
+    let ack = rig.beat(Role::Native, 8, 8, None).ack;
+    assert_eq!(ack.code, AckCode::Full);
+    assert!(ack.reason.contains("--native"));
+    assert_eq!(rig.view().refused("guests"), 1);
+    rig.learn_native(8);
+    assert_eq!(
+        rig.beat(Role::Native, 8, 8, None).ack.code,
+        AckCode::Accepted
+    );
+    assert_eq!(
+        rig.beat(Role::Native, 9, 9, None).ack.code,
+        AckCode::Accepted
+    );
+    rig.give_up(Role::Native, 9, 9);
+    assert_eq!(
+        rig.beat(Role::Native, 7, 7, None).ack.code,
+        AckCode::Accepted
+    );
+}
+
+#[test]
+fn of_one_guest_at_most_32_ids_are_kept_and_a_fellows_take_their_room() {
+    let mut rig = Rig::new();
+    rig.learn_native(8);
+    let ids: Vec<_> = (101..=140).map(peer).collect();
+    for ids in ids.chunks(8) {
+        rig.now += 1;
+        rig.beat_with(Role::Native, 9, 9, LEASE, None, None, ids);
+    }
+    let mut known = rig.view().known;
+    known.sort();
+    assert_eq!(known, ids[8..], "the oldest went");
+    rig.beat_with(Role::Native, 8, 8, LEASE, None, None, &[peer(1)]);
+    assert!(rig.view().known.contains(&peer(1)));
+    assert_eq!(rig.view().known.len(), 32);
+}
+
+#[test]
+fn each_native_hears_all_ids_in_its_own_turn() {
+    let mut rig = Rig::new();
+    (1..=20).for_each(|n| rig.indexer(n));
+    rig.learn_native(108);
+    rig.learn_native(109);
+    let mut heard = [Vec::new(), Vec::new()];
+    for _ in 0..2 {
+        for (n, heard) in [108, 109].into_iter().zip(&mut heard) {
+            let outcome = rig.beat(Role::Native, n, n.into(), None);
+            heard.extend(outcome.ack.known);
+        }
+    }
+    for mut heard in heard {
+        heard.sort();
+        heard.dedup();
+        assert_eq!(heard.len(), 20);
+    }
 }
 
 #[test]

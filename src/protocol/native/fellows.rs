@@ -1,0 +1,128 @@
+//! Natives among each other: fellows and guests (PROTOCOL.md, "Who may say what").
+//!
+//! A fellow is a native that is configured here: we beat to it, and the ids that it reports count. Any other native is a guest: it is
+//! accepted, and what it reports counts for less than anything else.
+//!
+//! Invariants: guests hold at most half of the leases that are there for natives, so that every fellow finds room; each native is told
+//! all ids with a live entry in turn, by our beats if it grants us a lease and by our acks if we grant it one, and what another was
+//! told makes no difference.
+
+use super::*;
+
+/// Natives whose turns are remembered: those we beat to, and those that beat to us.
+const MAX_TOLD: usize = 2 * MAX_HELD;
+
+/// For each native, the last id that it was told of; the native told least recently first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told(Vec<(PeerId, PeerId), MAX_TOLD>);
+
+impl Told {
+    /// No native was told anything.
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn up_to(&self, native: &PeerId) -> PeerId {
+        let mut all = self.0.iter();
+        all.find(|(peer, _)| peer == native)
+            .map_or(PeerId::from_bytes([0; 32]), |(_, up_to)| *up_to)
+    }
+
+    fn note(&mut self, native: &PeerId, up_to: PeerId) {
+        if let Some(at) = self.0.iter().position(|(peer, _)| peer == native) {
+            self.0.remove(at);
+        } else if self.0.is_full() {
+            self.0.remove(0);
+        }
+        // There is room now.
+        let _ = self.0.push((*native, up_to));
+    }
+}
+
+impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
+    /// Leases that guests may hold: half of those that are there for natives.
+    pub const MAX_GUESTS: usize = S.saturating_sub(I + 2 * R) / 2;
+
+    /// A beat of another native.
+    pub(super) fn native_beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome {
+        self.make_room(now, from);
+        let is_fellow = self.is_fellow(from);
+        let is_new = self.stream_records.find(from).is_none();
+        if !is_fellow && is_new && self.guests().count() >= Self::MAX_GUESTS {
+            self.guests_refused += 1;
+            return Ack::full(
+                "no room for a guest: start this native with yours as --native to make it a fellow",
+            )
+            .into();
+        }
+        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+            return ack.into();
+        }
+        let lease = clamp_lease(beat.lease, self.config.terms.lease);
+        self.stream_records
+            .renew(now, *from, Role::Native, stream, lease);
+        for peer in beat.known.iter().filter(|peer| **peer != self.own) {
+            if is_fellow {
+                self.known_peer_ids.heard_of(now, peer);
+            } else {
+                self.known_peer_ids.heard_of_by_guest(now, from, peer);
+            }
+        }
+        let mut ack = Ack::accepted(lease);
+        ack.known = self.window(now, from);
+        ack.into()
+    }
+
+    /// What a fellow native reports in an ack.
+    pub(super) fn heed_fellow(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        if ack.code == AckCode::Accepted && self.is_fellow(server) {
+            for peer in ack.known.iter().filter(|peer| **peer != self.own) {
+                self.known_peer_ids.heard_of(now, peer);
+            }
+        }
+    }
+
+    /// Whether the native is configured here.
+    pub(super) fn is_fellow(&self, native: &PeerId) -> bool {
+        self.leases.find(native).is_some()
+    }
+
+    /// The leases of guests.
+    pub(super) fn guests(&self) -> impl Iterator<Item = &StreamRecord> {
+        self.stream_records
+            .iter()
+            .filter(|record| record.role == Role::Native && !self.is_fellow(&record.peer))
+    }
+
+    /// What the operator sees of the guests.
+    pub(super) fn guests_stats(&self) -> TableStats {
+        TableStats {
+            name: "guests",
+            used: self.guests().count(),
+            capacity: Self::MAX_GUESTS,
+            refused: self.guests_refused,
+            evicted: 0,
+        }
+    }
+
+    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each native separately.
+    pub(super) fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
+        let window: PeerList = self
+            .known_peer_ids
+            .iter_after(&self.told.up_to(native))
+            .filter(|peer| self.live_indexers.find(now, peer).is_some())
+            .take(MAX_LIST)
+            .copied()
+            .collect();
+        if let Some(last) = window.last() {
+            self.told.note(native, *last);
+        }
+        window
+    }
+}
