@@ -350,9 +350,29 @@ impl Lease {
         true
     }
 
-    /// Better addresses of the server became known.
-    pub fn learn_addrs(&mut self, addrs: &Addrs) {
+    /// Whether its ack is late: the server, or the way to it, may be gone.
+    pub fn is_late(&self) -> bool {
+        matches!(self.phase, Phase::Late { .. } | Phase::Replacing { .. })
+    }
+
+    /// Where the server listens now. If it did not answer where it was, it is tried there at once.
+    pub fn learn_addrs(&mut self, now: Instant, addrs: &Addrs) {
+        if self.addrs == *addrs {
+            return;
+        }
         self.addrs.clone_from(addrs);
+        match self.phase {
+            Phase::Resting { .. } => self.phase = Phase::Resting { until: now },
+            Phase::Replacing { first, .. } => self.phase = Phase::Late { first },
+            Phase::Opening { .. } => {
+                self.fresh = true;
+                self.phase = Phase::Dropping { until: now };
+            }
+            Phase::Dropping { .. }
+            | Phase::Idle { .. }
+            | Phase::Waiting { .. }
+            | Phase::Late { .. } => {}
+        }
     }
 
     fn begin_stream(&mut self, phase: Phase) -> Step {

@@ -90,7 +90,7 @@ impl Leases {
         let asked = self.terms.lease;
         match self.find_mut(&server) {
             Some(lease) => {
-                lease.learn_addrs(addrs);
+                lease.learn_addrs(now, addrs);
                 true
             }
             None => self
@@ -197,6 +197,15 @@ impl Leases {
         let lease = self.find_mut(server)?;
         lease.closed(now, rng);
         Some(lease)
+    }
+
+    /// A native says where the server listens now. That counts only while the server does not answer where it was.
+    pub fn learn_addrs(&mut self, now: Instant, server: &PeerId, addrs: &Addrs) {
+        if let Some(lease) = self.find_mut(server)
+            && lease.is_late()
+        {
+            lease.learn_addrs(now, addrs);
+        }
     }
 
     /// A link, a route or an address of this host came: see [`Lease::network_changed`]. Returns how many leases start.

@@ -247,7 +247,7 @@ impl Node {
     }
 
     fn advance_round(&mut self, now: Instant) {
-        let covered = self.seeking() + self.untried().count();
+        let covered = self.seeking() - self.late() + self.untried().count();
         let Some(round) = self.round.first_mut() else {
             return;
         };
@@ -369,6 +369,14 @@ impl Node {
             .iter()
             .filter(|lease| lease.role() == Role::Indexer && !lease.is_released())
             .count()
+    }
+
+    /// Leases with indexers whose ack is late. Others are asked for meanwhile, or where the indexer is now.
+    fn late(&self) -> usize {
+        let late = |lease: &&Lease| {
+            lease.role() == Role::Indexer && !lease.is_released() && lease.is_late()
+        };
+        self.leases.iter().filter(late).count()
     }
 
     fn wants_more(&self) -> bool {

@@ -8,3 +8,4 @@ mod addresses;
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;
 mod network;
+mod silent;

@@ -196,16 +196,16 @@ impl Streams {
     fn set_aside(&mut self, server: PeerId) -> Option<Older> {
         self.forget_waiting_beat(&server);
         let outbound = self.outbound.remove(&server)?;
-        let open = outbound.connection.map(|connection| Older {
+        // One that is set aside already stays so while the one that is to replace it has no connection.
+        let Some(connection) = outbound.connection else {
+            return outbound.older;
+        };
+        self.suspect(&server, connection, Health::Silent);
+        Some(Older {
             lease: outbound.lease,
             connection,
             next: outbound.next,
-        });
-        self.drop_older(server, outbound);
-        if let Some(older) = &open {
-            self.suspect(&server, older.connection, Health::Silent);
-        }
-        open
+        })
     }
 
     fn forget_waiting_beat(&mut self, server: &PeerId) {

@@ -1,6 +1,7 @@
 //! Leases at the boundaries of their times.
 
 use super::*;
+use crate::protocol::Addr;
 
 const S: Duration = Duration::from_secs(1);
 const TERMS: Terms = Terms {
@@ -201,6 +202,28 @@ fn a_quiet_lease_is_left_alone_when_the_network_changes() {
     let mut changed = lease.clone();
     changed.network_changed(at(10_000));
     assert_eq!(changed, lease);
+}
+
+#[test]
+fn a_server_that_has_moved_is_tried_at_once_where_it_is_now() {
+    let moved = Addrs::from_slice(&[Addr::from_slice(b"b").unwrap()]).unwrap();
+    let (_, mut lease, mut rng) = waiting(90 * S);
+    let late = lease.timeout();
+    lease.learn_addrs(late, &Addrs::new());
+    assert_eq!(lease.poll(late, &mut rng), Some(FRESH));
+    lease.learn_addrs(late + ms(5), &Addrs::new());
+    assert_eq!(lease.poll(late + ms(5), &mut rng), None, "it has not moved");
+    lease.learn_addrs(late + ms(5), &moved);
+    assert_eq!(lease.poll(late + ms(5), &mut rng), Some(FRESH));
+    assert_eq!(lease.addrs(), &moved);
+
+    let (mut opening, mut rng) = opening();
+    opening.learn_addrs(at(5), &moved);
+    assert_eq!(opening.poll(at(5), &mut rng), Some(Step::Drop));
+    assert_eq!(opening.poll(at(5), &mut rng), Some(FRESH));
+    opening.closed(at(6), &mut rng);
+    opening.learn_addrs(at(6), &Addrs::new());
+    assert_eq!(opening.poll(at(6), &mut rng), Some(FRESH));
 }
 
 #[test]

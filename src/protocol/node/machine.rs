@@ -13,7 +13,12 @@ impl Machine for Node {
             return Some(ask);
         }
         let publisher = self.publisher(now);
+        let late = self.late();
         let step = self.leases.poll(now, &mut self.rng)?;
+        if self.late() > late {
+            // An indexer that does not answer any more may be somewhere else.
+            self.next_round = now;
+        }
         let publish = match (&step, publisher) {
             (LeaseStep::Beat(server, _), Some(publisher)) => *server == publisher,
             _ => true,
@@ -66,6 +71,9 @@ impl Machine for Node {
         round.waiting = None;
         round.asked += 1;
         let Some(answer) = answer else { return };
+        for offer in &answer.offers {
+            self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
+        }
         self.propose_all(now, &answer.offers);
         if answer.takes_in && self.untried().next().is_none() && self.seeking() == 0 {
             self.be_taken_in(now, native);

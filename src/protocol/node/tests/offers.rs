@@ -134,11 +134,43 @@ fn a_silent_indexer_is_tried_over_a_new_connection_at_once_and_then_dropped() {
     assert!((24_000..=28_500).contains(&beat));
     assert_eq!(rig.run(beat + 9_999), []);
     let out = rig.run(beat + 10_000);
-    assert_eq!(out, [(beat + 10_000, Beat(10))]);
+    assert_eq!(
+        out,
+        [
+            (beat + 10_000, Beat(10)),
+            (beat + 10_000, Asked(1, Want::Lease))
+        ]
+    );
+    assert_eq!(rig.answer(1, &offering([])), []);
     assert_eq!(rig.run(beat + 14_999), []);
     let out = rig.run(beat + 15_000);
     assert_eq!(out.first(), Some(&(beat + 15_000, Dropped(10))));
     assert!(out.contains(&(beat + 15_000, Asked(1, Want::OffersFailed))));
+}
+
+#[test]
+fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is() {
+    let mut rig = holding(1, [10]);
+    let out = rig.run(30_000);
+    let [(beat, Beat(10))] = out.as_slice() else {
+        panic!("{out:?}");
+    };
+    let beat = *beat;
+    let mut moved = offering([10]);
+    moved.offers[0].addrs = addrs(77);
+    // A healthy lease is not moved by what others say.
+    let mut healthy = rig.node.clone();
+    healthy.answered(at(beat), &peer(1), Some(&moved));
+    assert_eq!(healthy.addrs_of(&peer(10)), Some(&addrs(10)));
+    rig.run(beat + 10_000);
+    rig.now = beat + 10_020;
+    assert_eq!(rig.answer(1, &moved), [Beat(10)]);
+    assert_eq!(rig.node.addrs_of(&peer(10)), Some(&addrs(77)));
+    assert_eq!(rig.accepted(10), []);
+    assert_eq!(rig.held(), [10]);
+    // It counts from the beat whose ack was late: that beat may be the one that was answered.
+    let expiry = rig.node.leases.find(&peer(10)).unwrap().expiry(at(beat));
+    assert_eq!(expiry, Some(at(beat) + LEASE));
 }
 
 #[test]
