@@ -151,6 +151,15 @@ macro_rules! daemon {
             #[argh(option, arg_name = "multiaddr")]
             listen: Vec<String>,
 
+            /// address to be announced before all others, for port forwarding and names: /ip4, /ip6,
+            /// /dns, /dns4 or /dns6 with /tcp/PORT; may be given up to 8 times (default: none)
+            #[argh(option, arg_name = "multiaddr")]
+            announce: Vec<String>,
+
+            /// announce nothing but what --announce says (default: the addresses of this host, too)
+            #[argh(switch)]
+            announce_only: bool,
+
             /// a native: /ip4, /ip6, /dns, /dns4 or /dns6 with /tcp/PORT/p2p/ID, or
             /// /dnsaddr/NAME; may be given up to 8 times (default: those of the last run)
             #[argh(option, arg_name = "multiaddr")]
@@ -199,6 +208,8 @@ macro_rules! daemon {
                 Flags {
                     data_dir: self.data_dir,
                     listen: self.listen,
+                    announce: self.announce,
+                    announce_only: self.announce_only,
                     native: self.native,
                     psk: self.psk,
                     log: self.log,
@@ -217,7 +228,7 @@ macro_rules! daemon {
 
 daemon! {
     /// Run a native: the well-known entry that knows which indexers are alive.
-    "native", Native, listens by default on " /ip4/0.0.0.0/tcp/4820)" {}
+    "native", Native, listens by default on " port 4820 of all addresses, IPv4 and IPv6)" {}
 }
 
 impl Native {
@@ -228,7 +239,8 @@ impl Native {
 
 daemon! {
     /// Run an indexer: it keeps the leases of nodes and answers lookups.
-    "indexer", Indexer, listens by default on " /ip4/0.0.0.0/tcp/0)" {}
+    "indexer", Indexer, listens by default on
+    " one port of all addresses, IPv4 and IPv6: that of the last run, else 4821 if it is free)" {}
 }
 
 impl Indexer {
@@ -239,7 +251,8 @@ impl Indexer {
 
 daemon! {
     /// Run a node: it can be found and finds others.
-    "node", Node, listens by default on " /ip4/0.0.0.0/tcp/0)" {
+    "node", Node, listens by default on
+    " one port of all addresses, IPv4 and IPv6: that of the last run, else any)" {
         /// name to be found by, 1 to 63 of a-z 0-9 - . (default: the host's name)
         #[argh(option, arg_name = "name")]
         name: Option<String>,
@@ -360,7 +373,8 @@ mod tests {
 
     #[test]
     fn every_option_of_a_daemon_arrives() {
-        let common = "--data-dir d --listen l1 --listen l2 --native n1 --native n2 --psk p \
+        let common = "--data-dir d --listen l1 --listen l2 --announce a1 --announce a2 \
+            --announce-only --native n1 --native n2 --psk p \
             --log debug --lease 1 --beat-interval 2 --offload-interval 3 --refresh-interval 4 \
             --gc-interval 5 --connect-interval 6";
         for role in ["native", "indexer", "node"] {
@@ -372,6 +386,8 @@ mod tests {
             };
             assert_eq!(flags.data_dir.as_deref(), Some("d"));
             assert_eq!(flags.listen, ["l1", "l2"]);
+            assert_eq!(flags.announce, ["a1", "a2"]);
+            assert!(flags.announce_only);
             assert_eq!(flags.native, ["n1", "n2"]);
             assert_eq!(flags.psk.as_deref(), Some("p"));
             assert_eq!(flags.log.as_deref(), Some("debug"));
@@ -411,7 +427,10 @@ mod tests {
         }
         let help = told("native --help");
         let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains("(default: /ip4/0.0.0.0/tcp/4820)"), "{text}");
+        assert!(
+            text.contains("(default: port 4820 of all addresses, IPv4 and IPv6)"),
+            "{text}"
+        );
         assert!(text.contains("1s to 20m (default: 90s)"), "{text}");
         assert!(!text.contains("--min-indexers"), "{text}");
         assert!(told("--help").contains("Commands:"));

@@ -17,7 +17,8 @@ use miniserde::{Deserialize, Serialize};
 mod values;
 
 use values::{
-    beat_interval, duration_or, interval, level, listen, min_indexers, name, natives, psk, tags,
+    announce, beat_interval, duration_or, interval, level, listen, min_indexers, name, natives,
+    psk, tags,
 };
 
 /// Shortest lease (PROTOCOL.md).
@@ -32,6 +33,8 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 pub const NATIVES_MAX: usize = 8;
 /// Most addresses that a process listens on.
 pub const LISTEN_MAX: usize = 8;
+/// Most addresses that a process is told to announce: as many as a record has (PROTOCOL.md).
+pub const ANNOUNCE_MAX: usize = 8;
 /// Longest multiaddress in its binary form, without `/p2p` (PROTOCOL.md), in bytes.
 pub const MULTIADDR_MAX: usize = 64;
 /// Longest name of a node (PROTOCOL.md), in bytes.
@@ -44,6 +47,8 @@ pub const TAGS_BYTES_MAX: usize = 256;
 pub const MIN_INDEXERS_MAX: u8 = 8;
 /// TCP port of a native that is not told another one.
 pub const NATIVE_PORT: u16 = 4820;
+/// TCP port that an indexer takes at its first start, if it is free and no other one is told.
+pub const INDEXER_PORT: u16 = 4821;
 
 /// Where services that the system starts keep their data: a directory for each role, as the packages set it up.
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
@@ -101,8 +106,13 @@ pub struct Config {
     pub role: Role,
     /// Directory of the identity, the saved state and the control socket.
     pub data_dir: PathBuf,
-    /// Addresses to listen on: 1 to [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`.
+    /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. None: all addresses of both families, on
+    /// one port: [`NATIVE_PORT`], that of the last run, [`INDEXER_PORT`] or any.
     pub listen: Vec<Multiaddr>,
+    /// Addresses to be announced before all others, at most [`ANNOUNCE_MAX`], without `/p2p`.
+    pub announce: Vec<Multiaddr>,
+    /// Nothing but these is announced.
+    pub announce_only: bool,
     /// The natives, at most [`NATIVES_MAX`]. May be empty: a first native has no others, and the
     /// other roles can know natives from an earlier run.
     pub natives: Vec<NativeAddr>,
@@ -136,6 +146,8 @@ pub struct Config {
 pub struct Flags {
     pub data_dir: Option<String>,
     pub listen: Vec<String>,
+    pub announce: Vec<String>,
+    pub announce_only: bool,
     pub native: Vec<String>,
     pub psk: Option<String>,
     pub log: Option<String>,
@@ -216,7 +228,9 @@ impl Config {
         Ok(Config {
             role,
             data_dir: data_dir(role, flags.data_dir.as_deref(), env)?,
-            listen: listen(role, &flags.listen)?,
+            listen: listen(&flags.listen)?,
+            announce: announce(&flags.announce, flags.announce_only)?,
+            announce_only: flags.announce_only,
             natives: natives(&flags.native)?,
             psk: flags.psk.as_deref().map(psk).transpose()?,
             log: flags.log.as_deref().map_or(Ok(LevelFilter::Info), level)?,

@@ -34,14 +34,16 @@ fn tagged(tags: &[&str]) -> Result<Config, String> {
 
 #[test]
 fn defaults_need_no_flag_in_any_role() {
-    for (role, port) in [(Role::Native, 4820), (Role::Indexer, 0), (Role::Node, 0)] {
+    for role in Role::ALL {
         let config = parse(role, |_| {}).unwrap();
         assert_eq!(
             config,
             Config {
                 role,
                 data_dir: format!("/home/mia/.local/state/oc-discovery/{role}").into(),
-                listen: vec![format!("/ip4/0.0.0.0/tcp/{port}").parse().unwrap()],
+                listen: vec![],
+                announce: vec![],
+                announce_only: false,
                 natives: vec![],
                 psk: None,
                 log: LevelFilter::Info,
@@ -183,6 +185,48 @@ fn native_that_cannot_be_dialled_or_verified_is_refused() {
         assert!(error.contains(problem), "{value}: {error}");
     }
     assert!(native(&format!("/dns/{}/tcp/1/p2p/{ID}", &long[1..])).is_ok());
+}
+
+#[test]
+fn what_leads_here_is_announced() {
+    let announce = |values: &[&str], only| {
+        parse(Role::Indexer, |flags| {
+            flags.announce = values.iter().map(|&value| value.into()).collect();
+            flags.announce_only = only;
+        })
+    };
+    let (name, ip) = ("/dns/gate.example.com/tcp/4821", "/ip6/2001:db8::1/tcp/1");
+    let config = announce(&[name, ip, name], true).unwrap();
+    assert_eq!(
+        config.announce,
+        [name, ip].map(|addr| addr.parse().unwrap())
+    );
+    assert!(config.announce_only);
+    for (bad, why) in [
+        ("gate.example.com", "no multiaddress"),
+        ("/dns/gate.example.com", "/tcp/PORT"),
+        ("/dnsaddr/gate.example.com/tcp/1", "/tcp/PORT"),
+        ("/ip4/192.0.2.1/udp/1/quic-v1", "/tcp/PORT"),
+        ("/ip4/192.0.2.1/tcp/0", "port 0"),
+        ("/ip4/0.0.0.0/tcp/1", "nobody can dial"),
+        ("/ip4/224.0.0.1/tcp/1", "nobody can dial"),
+        ("/ip6/fe80::1/tcp/1", "nobody can dial"),
+        (
+            &format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}"),
+            "leave /p2p/ID out",
+        ),
+        (&format!("/dns/{}/tcp/1", "x".repeat(60)), "64 is the most"),
+    ] {
+        let error = announce(&[bad], false).unwrap_err();
+        assert!(error.starts_with("--announce \""), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+    assert!(
+        announce(&[], true)
+            .unwrap_err()
+            .starts_with("--announce-only: ")
+    );
+    assert!(announce(&[ip; 9], false).unwrap_err().contains("8 is"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use libp2p::multiaddr::Protocol;
 use log::LevelFilter;
 
 use super::{
-    Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_INDEXERS_MAX, MULTIADDR_MAX, NAME_MAX,
-    NATIVE_PORT, NATIVES_MAX, NativeAddr, Role, TAGS_BYTES_MAX, TAGS_MAX, is_name,
+    ANNOUNCE_MAX, Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_INDEXERS_MAX, MULTIADDR_MAX,
+    NAME_MAX, NATIVES_MAX, NativeAddr, TAGS_BYTES_MAX, TAGS_MAX, is_name,
 };
 
 pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
@@ -34,16 +35,8 @@ pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
         })
 }
 
-pub(super) fn listen(role: Role, values: &[String]) -> Result<Vec<Multiaddr>, Error> {
+pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
     const OPTION: &str = "--listen";
-    if values.is_empty() {
-        let port = if role == Role::Native { NATIVE_PORT } else { 0 };
-        return Ok(vec![
-            Multiaddr::empty()
-                .with(Protocol::Ip4(std::net::Ipv4Addr::UNSPECIFIED))
-                .with(Protocol::Tcp(port)),
-        ]);
-    }
     at_most(OPTION, values, LISTEN_MAX)?;
     values
         .iter()
@@ -59,6 +52,53 @@ pub(super) fn listen(role: Role, values: &[String]) -> Result<Vec<Multiaddr>, Er
             }
         })
         .collect()
+}
+
+pub(super) fn announce(values: &[String], only: bool) -> Result<Vec<Multiaddr>, Error> {
+    const OPTION: &str = "--announce";
+    if only && values.is_empty() {
+        return Err(Error::bare(
+            "--announce-only",
+            "nothing would be announced; give at least one --announce with it",
+        ));
+    }
+    at_most(OPTION, values, ANNOUNCE_MAX)?;
+    let mut addrs = Vec::new();
+    for value in values {
+        let addr = announced(value)?;
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    Ok(addrs)
+}
+
+fn announced(value: &str) -> Result<Multiaddr, Error> {
+    const OPTION: &str = "--announce";
+    let wrong = |problem: &str| Err(Error::new(OPTION, value, problem));
+    let addr = multiaddr(OPTION, value)?;
+    let (ip, port): (Option<IpAddr>, u16) = match addr.iter().collect::<Vec<_>>().as_slice() {
+        [Protocol::Ip4(ip), Protocol::Tcp(port)] => (Some((*ip).into()), *port),
+        [Protocol::Ip6(ip), Protocol::Tcp(port)] => (Some((*ip).into()), *port),
+        [
+            Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host),
+            Protocol::Tcp(port),
+        ] if !host.is_empty() => (None, *port),
+        [.., Protocol::P2p(_)] => {
+            return wrong("leave /p2p/ID out: a record has the peer's own id already");
+        }
+        _ => {
+            return wrong("only /ip4, /ip6, /dns, /dns4 or /dns6 with /tcp/PORT can be announced");
+        }
+    };
+    if port == 0 {
+        return wrong("port 0 cannot be dialled; give the port that leads here");
+    }
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || link_local(ip)) {
+        return wrong("nobody can dial this address; give one that leads here from other hosts");
+    }
+    Ok(addr)
 }
 
 pub(super) fn natives(values: &[String]) -> Result<Vec<NativeAddr>, Error> {
@@ -107,6 +147,7 @@ fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
     let addr: Multiaddr = value.parse().map_err(|_| {
         let example = match option {
             "--listen" => "/ip4/0.0.0.0/tcp/4820",
+            "--announce" => "/dns/gate.example.com/tcp/4821",
             _ => "/ip4/192.0.2.1/tcp/4820/p2p/ID",
         };
         Error::new(

@@ -29,6 +29,7 @@ use crate::{
     config::{Config, Role as ConfigRole},
     net::{
         EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
+        addrs::Announce,
         dht::{DhtEvent, SearchId},
         multiaddrs,
     },
@@ -87,7 +88,11 @@ impl Driver {
             handshakes: plan.handshakes,
             dht_records: MAX_DHT_RECORDS,
         };
-        let net = Net::new(&key, role, psk, capacities).map_err(Error::new)?;
+        let announce = Announce {
+            first: config.announce.clone(),
+            only: config.announce_only,
+        };
+        let net = Net::new(&key, role, psk, capacities, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
         let machine = machines::start(config, state.state(), now, own, seed)
@@ -505,7 +510,13 @@ impl Driver {
                 peer_id: self.own_id(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
-                listen: self.cx.net.listening().map(ToString::to_string).collect(),
+                listen: self
+                    .cx
+                    .net
+                    .listening()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 live_indexers: Vec::new(),
                 known_peer_ids: Vec::new(),
                 responsible_peers: Vec::new(),

@@ -23,6 +23,7 @@ pub mod demo;
 mod descriptors;
 mod driver;
 mod entropy;
+mod listen;
 pub mod logging;
 mod lookup;
 mod machines;
@@ -42,8 +43,6 @@ mod trim;
 use std::{fmt, io, time::Duration};
 
 use async_io::Timer;
-use futures_util::FutureExt as _;
-use libp2p::Multiaddr;
 use smol::future::or;
 
 use self::{
@@ -56,16 +55,10 @@ use self::{
 };
 use crate::{
     config::{Config, Role},
-    net::{
-        Net, NetEvent, executor,
-        limits::MAX_HANDSHAKES,
-        transport::{psk_from_file, sentence},
-    },
+    net::{NetEvent, executor, limits::MAX_HANDSHAKES, transport::psk_from_file},
     protocol::capacities::MAX_CONNECTIONS,
 };
 
-/// How long the listeners may take to come up.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long giving the leases up may take at the end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
 /// After an oversleep: how long there must be quiet until all that waited counts as read, and how long that may take.
@@ -130,12 +123,12 @@ async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
         );
     }
     let mut driver = Driver::new(&config, &dir, psk, plan)?;
-    listen(&mut driver.cx.net, &config.listen).await?;
+    listen::listen(&mut driver, &config)?;
     let control = Control::bind_if_possible(&dir)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.cx.now());
-    announce(&driver);
+    listen::announce(&driver, &config);
     notifier.ready(|| driver.summary());
     driver.start(&config);
     let natives = natives::resolve(&config.natives);
@@ -226,46 +219,6 @@ async fn catch_up(driver: &mut Driver) {
     // Input that never ceases is no reason to wait for ever.
     let _ = executor::within(CATCH_UP_TIMEOUT, all).await;
     driver.shift(gap);
-}
-
-async fn listen(net: &mut Net, addrs: &[Multiaddr]) -> Result<(), Error> {
-    for addr in addrs {
-        net.listen(addr.clone())
-            .map_err(|error| Error(format!("cannot listen on {addr}: {}", sentence(&error))))?;
-    }
-    let all_up = async {
-        // Each listener reports at least one address; a host may have many more.
-        while net.listening().count() < addrs.len() {
-            if let NetEvent::ListenerError(why) = net.next_event().await {
-                return Err(Error(format!("cannot listen: {why}")));
-            }
-        }
-        // The others of an unspecified address are reported at once, too.
-        while net.next_event().now_or_never().is_some() {}
-        Ok(())
-    };
-    executor::within(LISTEN_TIMEOUT, all_up)
-        .await
-        .unwrap_or_else(|| {
-            let all: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-            Err(Error(format!(
-                "there is no address to listen on for {}: is the network up?",
-                all.join(", ")
-            )))
-        })
-}
-
-/// Tells the one that started us. A stdout that is closed, or full, is no reason to end or to wait.
-fn announce(driver: &Driver) {
-    let own = driver.own_id();
-    let mut lines = vec![format!("peer id {own}")];
-    for addr in driver.cx.net.listening() {
-        lines.push(format!("listening on {addr}/p2p/{own}"));
-    }
-    lines.push("ready".to_owned());
-    if !outlet::all(io::stdout(), &lines) {
-        log::warn!("stdout took not all lines of the start");
-    }
 }
 
 async fn farewell(driver: &mut Driver) {

@@ -1,8 +1,8 @@
 //! What libp2p tells, in the core's words: decoded, verified, bounded.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use libp2p::{Multiaddr, identify, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
     BehaviourEvent, Net, PeeringEvent,
@@ -10,6 +10,7 @@ use super::{
     netlink::Change,
     scope::is_loopback,
     streams::{self, ReadBeat},
+    tcp::socket_addr,
 };
 use crate::{
     protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId},
@@ -109,7 +110,9 @@ impl Net {
                 peer_id, endpoint, ..
             } => {
                 let peer = protocol::PeerId::try_from(peer_id).ok()?;
-                if !self.scope.connected(peer, endpoint.get_remote_address()) {
+                let end = self.own_end(&endpoint);
+                let remote = endpoint.get_remote_address();
+                if !self.scope.connected(peer, remote, end) {
                     self.confine();
                 }
                 None
@@ -185,6 +188,10 @@ impl Net {
                     if asked {
                         self.streams().answered(&server, lease);
                     }
+                    if ack.ack.code == protocol::AckCode::Accepted {
+                        self.addresses.used(server.into(), self.scope.end(&server));
+                        self.announce();
+                    }
                     NetEvent::Ack {
                         server,
                         asked,
@@ -223,6 +230,14 @@ impl Net {
             },
             streams::Event::Probed { peer, alive } => NetEvent::Probed { peer, alive },
         })
+    }
+
+    /// Our own end of a connection.
+    fn own_end(&self, endpoint: &ConnectedPoint) -> Option<IpAddr> {
+        match endpoint {
+            ConnectedPoint::Dialer { address, .. } => self.host.local_end(address),
+            ConnectedPoint::Listener { local_addr, .. } => Some(socket_addr(local_addr)?.ip()),
+        }
     }
 
     fn identified(&mut self, event: identify::Event) -> Option<NetEvent> {

@@ -56,13 +56,13 @@ use libp2p::{
 };
 
 use self::{
-    addrs::Addresses,
+    addrs::{Addresses, Announce},
     admission::{Places, with_door},
     dht::{Dht, Kademlia, SearchId},
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
     netlink::{Change, Host},
-    scope::{Scope, is_loopback, offers_for},
+    scope::{Scope, is_loopback, is_of_this_host, offers_for},
     streams::Streams,
 };
 pub(crate) use self::{
@@ -146,7 +146,9 @@ impl Net {
         role: Role,
         psk: Option<PreSharedKey>,
         capacities: NetCapacities,
+        announce: Announce,
     ) -> io::Result<Self> {
+        let host = Host::of_this_thread();
         let own = key.public().to_peer_id();
         let serves = role != Role::Node;
         let connections = capacities.connections;
@@ -186,22 +188,28 @@ impl Net {
         Ok(Self {
             swarm: Swarm::new(with_door(stack, places), behaviour, own, config),
             dht: Dht::default(),
-            addresses: Addresses::default(),
+            addresses: Addresses::new(host.clone(), announce),
             announced: Vec::new(),
             natives: HashSet::new(),
             scope: Scope::default(),
-            host: Host::of_this_thread(),
+            host,
         })
     }
 
     /// Listens; the addresses come as [`NetEvent::Addresses`].
     pub(crate) fn listen(&mut self, addr: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.addresses.asked(&addr);
         self.swarm.listen_on(addr).map(drop)
     }
 
-    /// Addresses that we listen on.
-    pub(crate) fn listening(&self) -> impl Iterator<Item = &Multiaddr> {
-        self.swarm.listeners()
+    /// Addresses that we listen on, best first.
+    pub(crate) fn listening(&self) -> Vec<Multiaddr> {
+        self.addresses.listened()
+    }
+
+    /// The address by which peers on other hosts reach us best; one of loopback if there is no other.
+    pub(crate) fn best_addr(&self) -> Option<Multiaddr> {
+        self.addresses.announce(true, 1).pop()
     }
 
     /// Addresses for the own record, and for identify.
@@ -246,6 +254,7 @@ impl Net {
         record: Option<&[u8]>,
     ) {
         let addrs = multiaddrs(addrs);
+        let record = record.filter(|_| self.may_show_record(&server, &addrs));
         self.streams().beat(server, addrs, beat.fresh, |sequence| {
             encode_beat(sequence, beat, record)
         });
@@ -505,6 +514,16 @@ impl Net {
         self.swarm.behaviour().streams.announce(&self.announced);
         self.confine();
         true
+    }
+
+    /// Whether the own record is of use to a server with these addresses: loopback alone would lead one on another host to itself.
+    fn may_show_record(&self, server: &protocol::PeerId, addrs: &[Multiaddr]) -> bool {
+        let elsewhere =
+            |addr: &Multiaddr| !(is_loopback(addr) || dns::is_name(addr) || is_of_this_host(addr));
+        let only_loopback = self.announced.iter().all(is_loopback);
+        !only_loopback
+            || !self.announced.is_empty()
+                && (self.scope.is_near(server) || !addrs.iter().all(elsewhere))
     }
 
     /// Whether loopback addresses may be told to everybody we know: all of us are on this host.

@@ -165,6 +165,15 @@ impl Host {
         host
     }
 
+    /// A host with these addresses, each on a link of its own of this kind: as the kernel calls it, empty for a device, `passing`
+    /// for one that gives its address up.
+    pub(crate) fn with_links(links: &[(&str, &str)]) -> Self {
+        let host = Self(Arc::default());
+        host.inner().known = true;
+        host.inner().state = State::with_links(links);
+        host
+    }
+
     /// A host about which the kernel says nothing.
     pub(crate) fn unknown() -> Self {
         Self(Arc::default())

@@ -13,33 +13,54 @@ use crate::{
     wire,
 };
 
-/// The connected peers, and whether each is near.
+/// The connected peers, and where each is.
 #[derive(Debug, Default)]
 pub(super) struct Scope {
-    near: HashMap<PeerId, bool>,
-    /// How many are not.
+    peers: HashMap<PeerId, Seen>,
+    /// How many are not near.
     far: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    near: bool,
+    /// Our own end of the last connection with it.
+    end: Option<IpAddr>,
+}
+
 impl Scope {
-    /// A connection with the peer was made; `remote` is its end. Returns whether the peer is near.
-    pub(super) fn connected(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
-        let known = self.near.get(&peer).copied();
-        let near = known == Some(true) || is_loopback(remote) || is_of_this_host(remote);
-        self.far -= usize::from(known == Some(false));
+    /// A connection with the peer was made; `remote` is its end, `end` our own. Returns whether the peer is near.
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerId,
+        remote: &Multiaddr,
+        end: Option<IpAddr>,
+    ) -> bool {
+        let known = self.peers.get(&peer).copied();
+        let was_near = known.map(|seen| seen.near);
+        let near = was_near == Some(true) || is_loopback(remote) || is_of_this_host(remote);
+        self.far -= usize::from(was_near == Some(false));
         self.far += usize::from(!near);
-        self.near.insert(peer, near);
+        let end = end.or(known.and_then(|seen| seen.end));
+        self.peers.insert(peer, Seen { near, end });
         near
     }
 
     /// The last connection with the peer is gone.
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
-        self.far -= usize::from(self.near.remove(peer) == Some(false));
+        let gone = self.peers.remove(peer);
+        self.far -= usize::from(gone.is_some_and(|seen| !seen.near));
     }
 
     /// The peer is on this host.
     pub(super) fn is_near(&self, peer: &PeerId) -> bool {
-        self.near.get(peer).copied().unwrap_or_default()
+        self.peers.get(peer).is_some_and(|seen| seen.near)
+    }
+
+    /// Our own end of the last connection with a peer on another host.
+    pub(super) fn end(&self, peer: &PeerId) -> Option<IpAddr> {
+        let seen = self.peers.get(peer).filter(|seen| !seen.near)?;
+        seen.end
     }
 
     /// All connected peers are on this host.
@@ -49,7 +70,7 @@ impl Scope {
 
     /// Gives memory back that more peers have needed.
     pub(super) fn shrink(&mut self) {
-        self.near.shrink_to_fit();
+        self.peers.shrink_to_fit();
     }
 }
 
@@ -80,7 +101,8 @@ pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| ip.is_loopback())
 }
 
-fn is_of_this_host(addr: &Multiaddr) -> bool {
+/// An address that an interface of this host has.
+pub(super) fn is_of_this_host(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| Host::of_this_thread().has(ip))
 }
 
@@ -123,21 +145,21 @@ mod tests {
     fn who_came_over_loopback_once_is_near_until_its_last_connection_is_gone() {
         let mut scope = Scope::default();
         let [near, far] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
-        assert!(scope.connected(near, &addr("/ip4/127.0.0.1/tcp/1")));
-        assert!(scope.connected(near, &addr("/ip4/192.0.2.1/tcp/1")));
+        assert!(scope.connected(near, &addr("/ip4/127.0.0.1/tcp/1"), None));
+        assert!(scope.connected(near, &addr("/ip4/192.0.2.1/tcp/1"), None));
         assert!(scope.is_near(&near) && scope.is_local());
-        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1")));
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1"), None));
         assert!(!scope.is_near(&far) && !scope.is_local());
-        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/2")));
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/2"), None));
         scope.disconnected(&far);
         assert!(scope.is_local());
-        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1")));
-        assert!(scope.connected(far, &addr("/ip4/127.0.0.1/tcp/1")));
+        assert!(!scope.connected(far, &addr("/ip4/203.0.113.77/tcp/1"), None));
+        assert!(scope.connected(far, &addr("/ip4/127.0.0.1/tcp/1"), None));
         assert!(scope.is_local(), "it is on this host after all");
         scope.disconnected(&far);
         scope.disconnected(&near);
         assert!(scope.is_local() && !scope.is_near(&near));
-        assert!(scope.near.is_empty());
+        assert!(scope.peers.is_empty());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio only.
 //!
 //! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the addresses of the
-//! interfaces that are up, and what of them has come and gone, as the kernel tells it ([`super::netlink`]); if it does not tell,
-//! loopback alone. An accept that fails pauses its listener instead of spinning; a connect takes at most 5 s.
+//! interfaces that are up, and what of them has come and gone, as the kernel tells it ([`super::netlink`]); if it does not
+//! tell, loopback alone; a listener on an address that no interface has yet waits for it; what is reported can be reached: its interface
+//! is up. An accept that fails pauses its listener instead of spinning; a connect takes at most 5 s.
 
 mod connection;
 
@@ -20,6 +21,7 @@ use futures_util::ready;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::executor::{Left, ReadySet, Watched, Way};
@@ -27,6 +29,12 @@ use super::netlink::Host;
 use connection::{connect, tune};
 
 pub(crate) use connection::{TcpConnection, close_connections_from, shrink};
+
+/// How often an address is tried that no interface had: the kernel tells when it comes, if it tells anything.
+const AWAITED_PERIOD: Duration = Duration::from_secs(10);
+
+/// Ports that the system chose are tried so often, until one is free in both families.
+const PORT_TRIES: usize = 16;
 
 /// Interface addresses reported for one listener at most.
 const MAX_INTERFACES: usize = 64;
@@ -92,12 +100,6 @@ impl fmt::Display for TcpError {
                 "cannot listen on {addr}: port {} is in use by another process",
                 addr.port()
             ),
-            Self::Listen { addr, .. } if kind == io::ErrorKind::AddrNotAvailable => {
-                write!(
-                    f,
-                    "cannot listen on {addr}: no interface of this host has this address"
-                )
-            }
             Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Accept { source } => write!(f, "cannot accept a connection: {source}"),
             Self::Connect { addr, source } => write!(f, "cannot connect to {addr}: {source}"),
@@ -117,6 +119,9 @@ type Event = TransportEvent<Ready<Result<TcpConnection, TcpError>>, TcpError>;
 pub(crate) struct TcpTransport {
     ready: ReadySet,
     listeners: VecDeque<Listener>,
+    awaited: Vec<Awaited>,
+    /// When they are tried again.
+    retry: Option<Timer>,
     events: VecDeque<Event>,
     host: Host,
     /// What of it has been reported.
@@ -134,6 +139,8 @@ impl TcpTransport {
         Ok(Self {
             ready: ReadySet::of_this_thread()?,
             listeners: VecDeque::new(),
+            awaited: Vec::new(),
+            retry: None,
             events: VecDeque::new(),
             generation: host.generation(),
             host,
@@ -149,23 +156,30 @@ impl TcpTransport {
 
     /// Where a listener on `ip` is reachable.
     fn reachable(&self, ip: IpAddr) -> Vec<IpAddr> {
-        match ip.is_unspecified() {
-            false => vec![ip],
-            true if self.host.is_known() => {
-                let addresses = self.host.addresses();
-                addresses.iter().map(|address| address.ip).collect()
-            }
-            // Others are found by connections that use them.
-            true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        if ip.is_loopback() {
+            return vec![ip];
         }
+        if !self.host.is_known() {
+            // Where else an unspecified one is reachable is found by connections that use it.
+            return match ip.is_unspecified() {
+                true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+                false => vec![ip],
+            };
+        }
+        let addresses = self.host.addresses();
+        let ips = addresses.iter().map(|address| address.ip);
+        ips.filter(|own| ip.is_unspecified() || *own == ip)
+            .collect()
     }
 
     /// Looks which interface addresses have come and gone.
-    fn follow_host(&mut self) {
+    fn follow_host(&mut self, cx: &mut Context<'_>) {
         let generation = self.host.generation();
         if generation == self.generation {
+            self.retry_awaited(cx);
             return;
         }
+        self.bind_awaited();
         self.generation = generation;
         for at in 0..self.listeners.len() {
             let Some(listener) = self.listeners.get(at) else {
@@ -176,6 +190,45 @@ impl TcpTransport {
                 listener.announce(&ips, &mut self.events);
             }
         }
+    }
+
+    fn retry_awaited(&mut self, cx: &mut Context<'_>) {
+        while let Some(retry) = &mut self.retry
+            && Pin::new(retry).poll(cx).is_ready()
+        {
+            self.bind_awaited();
+        }
+    }
+
+    /// Listens on awaited addresses that have come.
+    fn bind_awaited(&mut self) {
+        for mut awaited in std::mem::take(&mut self.awaited) {
+            let Awaited { id, addr, .. } = awaited;
+            match Listener::bind(id, addr, &self.ready) {
+                Ok(listener) => {
+                    log::info!("listens on {addr} now: the address has come");
+                    self.add_listener(listener);
+                    continue;
+                }
+                Err(source) if is_absent(&source) => awaited.complained = false,
+                Err(source) => {
+                    if !awaited.complained {
+                        self.events.push_back(TransportEvent::ListenerError {
+                            listener_id: id,
+                            error: TcpError::Listen { addr, source },
+                        });
+                    }
+                    awaited.complained = true;
+                }
+            }
+            self.awaited.push(awaited);
+        }
+        self.set_retry();
+    }
+
+    fn set_retry(&mut self) {
+        let waits = !self.awaited.is_empty();
+        self.retry = waits.then(|| Timer::after(AWAITED_PERIOD));
     }
 
     fn wake(&mut self) {
@@ -199,16 +252,28 @@ impl Transport for TcpTransport {
         let Some(addr) = socket_addr(&addr) else {
             return Err(TransportError::MultiaddrNotSupported(addr));
         };
-        Listener::bind(id, addr, &self.ready)
-            .map_err(|source| TcpError::Listen { addr, source })
-            .map(|listener| self.add_listener(listener))
-            .map_err(TransportError::Other)
+        match Listener::bind(id, addr, &self.ready) {
+            Ok(listener) => self.add_listener(listener),
+            Err(source) if is_absent(&source) => {
+                log::warn!("waits for the address {addr}, which no interface has yet");
+                self.awaited.push(Awaited {
+                    id,
+                    addr,
+                    complained: false,
+                });
+                self.set_retry();
+                self.wake();
+            }
+            Err(source) => return Err(TransportError::Other(TcpError::Listen { addr, source })),
+        }
+        Ok(())
     }
 
     fn remove_listener(&mut self, id: ListenerId) -> bool {
-        let before = self.listeners.len();
+        let before = self.listeners.len() + self.awaited.len();
         self.listeners.retain(|listener| listener.id != id);
-        let removed = self.listeners.len() < before;
+        self.awaited.retain(|awaited| awaited.id != id);
+        let removed = self.listeners.len() + self.awaited.len() < before;
         if removed {
             self.events.push_back(TransportEvent::ListenerClosed {
                 listener_id: id,
@@ -241,7 +306,7 @@ impl Transport for TcpTransport {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
         let this = self.get_mut();
-        this.follow_host();
+        this.follow_host(cx);
         if let Some(event) = this.events.pop_front() {
             return Poll::Ready(event);
         }
@@ -260,6 +325,84 @@ impl Transport for TcpTransport {
     }
 }
 
+/// An address to listen on that no interface has.
+#[derive(Debug)]
+struct Awaited {
+    id: ListenerId,
+    addr: SocketAddr,
+    /// Why it could not be listened on although it came has been said.
+    complained: bool,
+}
+
+/// No interface has the address.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// The system does not have the address family.
+fn is_unknown_family(error: &io::Error) -> bool {
+    is_absent(error) || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// All addresses of both families, as far as the system has them, on one port that is free in both; for port 0 the system chooses.
+///
+/// # Errors
+///
+/// `AddrInUse` if another process has the port, or what else keeps the system from listening.
+pub(crate) fn everywhere(port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut tried = Err(io::ErrorKind::AddrInUse.into());
+    for _ in 0..if port == 0 { PORT_TRIES } else { 1 } {
+        tried = on_one_port(port);
+        match &tried {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+    }
+    tried
+}
+
+fn on_one_port(mut port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (mut held, mut addrs) = (Vec::new(), Vec::new());
+    let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for ip in [
+        Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    ] {
+        match bound(SocketAddr::new(ip, port)) {
+            Ok(socket) => {
+                port = socket.local_addr()?.port();
+                held.push(socket);
+                addrs.push(SocketAddr::new(ip, port));
+            }
+            Err(error) if is_unknown_family(&error) => missing = error,
+            Err(error) => return Err(error),
+        }
+    }
+    match addrs.is_empty() {
+        true => Err(missing),
+        false => Ok(addrs),
+    }
+}
+
+/// A socket that listens on `addr`.
+fn bound(addr: SocketAddr) -> io::Result<TcpListener> {
+    let family = match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // A restarted daemon gets its port back although old connections linger in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    tune(&socket)?;
+    rustix::net::bind(&socket, &addr)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
 struct Listener {
     id: ListenerId,
     socket: Watched<TcpListener>,
@@ -272,21 +415,7 @@ struct Listener {
 
 impl Listener {
     fn bind(id: ListenerId, addr: SocketAddr, ready: &ReadySet) -> io::Result<Self> {
-        let family = match addr {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        if addr.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        // A restarted daemon gets its port back although old connections linger in TIME_WAIT.
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        tune(&socket)?;
-        rustix::net::bind(&socket, &addr)?;
-        rustix::net::listen(&socket, BACKLOG)?;
-        Self::new(id, TcpListener::from(socket), ready)
+        Self::new(id, bound(addr)?, ready)
     }
 
     fn new(id: ListenerId, socket: TcpListener, ready: &ReadySet) -> io::Result<Self> {

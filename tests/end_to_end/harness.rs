@@ -310,6 +310,8 @@ pub(crate) struct Peer {
     pub(crate) id: String,
     /// The first address that it listens on, with `/p2p`.
     pub(crate) addr: String,
+    /// What it said of its addresses.
+    pub(crate) greeting: Vec<String>,
     /// When it said that it is ready.
     pub(crate) ready: Instant,
 }
@@ -333,6 +335,7 @@ impl Peer {
             stdout,
             id: String::new(),
             addr: String::new(),
+            greeting: Vec::new(),
             ready: Instant::now(),
         };
         peer.greet();
@@ -342,16 +345,22 @@ impl Peer {
     /// Reads what a daemon prints at its start, in the order that is part of the interface.
     fn greet(&mut self) {
         self.id = self.line().1.strip_prefix("peer id ").unwrap().to_owned();
-        let first = self.line().1;
-        self.addr = first.strip_prefix("listening on ").unwrap().to_owned();
-        assert!(self.addr.ends_with(&format!("/p2p/{}", self.id)), "{first}");
         loop {
             match self.line() {
                 (at, line) if line == "ready" => {
                     self.ready = at;
                     return;
                 }
-                (_, line) => assert!(line.starts_with("listening on /"), "{line}"),
+                (_, line) => {
+                    let words = ["announces ", "listening on ", "--native "];
+                    let addr = words.iter().find_map(|word| line.strip_prefix(word));
+                    let addr = addr.unwrap_or_else(|| panic!("{line}"));
+                    assert!(addr.ends_with(&format!("/p2p/{}", self.id)), "{line}");
+                    if self.addr.is_empty() {
+                        self.addr = addr.to_owned();
+                    }
+                    self.greeting.push(line);
+                }
             }
         }
     }

@@ -2,11 +2,42 @@
 
 use std::time::Duration;
 
-use crate::harness::Peer;
+use crate::harness::{Look as _, Peer, SLACK};
 use crate::network::Network;
 
 /// How soon a change has to be seen. The kernel itself gathers losses of a carrier for up to a second.
 const SOON: Duration = Duration::from_secs(3);
+
+#[test]
+fn indexer_behind_ten_bridges_is_reached_at_the_address_that_its_native_sees() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let [native_host, indexer_host, node_host] =
+        ["native", "indexer", "node"].map(|n| network.host(n));
+    lan.plug(&native_host, "eth0", &["192.168.77.9/24"]);
+    lan.plug(&node_host, "eth0", &["192.168.77.2/24"]);
+    for n in 0..10 {
+        indexer_host.bridge(&format!("docker{n}"), &format!("172.{}.0.1/16", 17 + n));
+    }
+    lan.plug(&indexer_host, "eth0", &["192.168.77.1/24"]);
+
+    let native = native_host.start("native", "native", &["--listen", "/ip4/0.0.0.0/tcp/4820"]);
+    let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
+    let indexer = indexer_host.start("indexer", "indexer", &["--native", &at]);
+    native.until("the indexer, best address first", SLACK, |status| {
+        let entry = status.live(&indexer);
+        entry.is_some_and(|entry| entry.addrs[0].starts_with("/ip4/192.168.77.1/"))
+    });
+    // Three of the bridges were enough to hide it from offers, which have four addresses.
+    let record = &native.status().live(&indexer).unwrap().addrs.clone();
+    assert_eq!(record.len(), 4);
+    let node = node_host.start("node", "node", &["--native", &at]);
+    node.until("a lease of the indexer", SLACK, |status| {
+        status.holds_lease_of(&indexer)
+    });
+}
 
 #[test]
 fn addresses_that_come_and_go_are_seen_when_it_happens() {
@@ -45,6 +76,162 @@ fn addresses_that_come_and_go_are_seen_when_it_happens() {
             "192.168.77.9 went: the interface is down",
         ]
     );
+}
+
+#[test]
+fn host_with_ipv6_alone_is_announced_by_it() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let hosts = ["native", "indexer", "node"].map(|name| network.host(name));
+    let [native_host, indexer_host, node_host] = &hosts;
+    for (host, ip) in hosts.iter().zip(["fd77::1/64", "fd77::2/64", "fd77::3/64"]) {
+        lan.plug(host, "eth0", &[ip]);
+    }
+    let native = native_host.start("native", "native", &[]);
+    let at = format!("/ip6/fd77::1/tcp/4820/p2p/{}", native.id);
+    assert_eq!(native.greeting[0], format!("listening on {at}"));
+    assert_eq!(native.greeting.last(), Some(&format!("--native {at}")));
+
+    let indexer = indexer_host.start("indexer", "indexer", &["--native", &at]);
+    let node = node_host.start("node", "node", &["--native", &at]);
+    node.until("a lease of the indexer", SLACK, |status| {
+        status.holds_lease_of(&indexer)
+    });
+    let entry = native.status().live(&indexer).unwrap().clone();
+    assert_eq!(entry.addrs, ["/ip6/fd77::2/tcp/4821"]);
+}
+
+#[test]
+fn indexer_with_loopback_alone_is_no_offer_for_another_host() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let [native_host, indexer_host] = ["native", "indexer"].map(|name| network.host(name));
+    lan.plug(&native_host, "eth0", &["192.168.77.9/24"]);
+    lan.plug(&indexer_host, "eth0", &["192.168.77.1/24"]);
+    let native = native_host.start("native", "native", &[]);
+    let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--native", &at];
+    let indexer = indexer_host.start("indexer", "indexer", &listen);
+    native.until("its beats", SLACK, |status| {
+        status.stream_record(&indexer).is_some()
+    });
+    native.until_runs("offload", 2);
+    assert!(native.status().live(&indexer).is_none());
+}
+
+#[test]
+fn awaited_address_is_listened_on_when_it_comes() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let (lan, host) = (network.switch("lan"), network.host("native"));
+    lan.plug(&host, "eth0", &["192.168.77.9/24"]);
+    let listen = [
+        "--listen",
+        "/ip4/192.168.77.9/tcp/4820",
+        "--listen",
+        "/ip4/192.168.77.10/tcp/4820",
+    ];
+    let native = host.start("native", "native", &listen);
+    let listens = |ips: &[&str]| {
+        let all: Vec<_> = ips.iter().map(|ip| format!("/ip4/{ip}/tcp/4820")).collect();
+        native.until("where it listens", SOON, |status| status.listen == all);
+    };
+    listens(&["192.168.77.9"]);
+    assert_eq!(
+        said(&native, "WARN  waits for "),
+        ["the address 192.168.77.10:4820, which no interface has yet"]
+    );
+    host.ip(&["addr add 192.168.77.10/24 dev eth0"]);
+    listens(&["192.168.77.9", "192.168.77.10"]);
+    host.ip(&["addr del 192.168.77.10/24 dev eth0"]);
+    listens(&["192.168.77.9"]);
+    host.ip(&["addr add 192.168.77.10/24 dev eth0"]);
+    listens(&["192.168.77.9", "192.168.77.10"]);
+}
+
+#[test]
+fn daemon_that_starts_before_its_network_is_ready_when_that_comes() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let (lan, host) = (network.switch("lan"), network.host("native"));
+    host.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+    host.ip(&["link set lo down"]);
+    let native = host.start("native", "native", &[]);
+    assert!(native.greeting.is_empty(), "{:?}", native.greeting);
+    lan.plug(&host, "eth0", &["192.168.77.9/24"]);
+    native.until("where it listens", SOON, |status| {
+        status.listen == ["/ip4/192.168.77.9/tcp/4820"]
+    });
+}
+
+#[test]
+fn start_lines_have_the_best_address_first_and_loopback_last() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let (lan, host) = (network.switch("lan"), network.host("native"));
+    host.bridge("docker0", "172.17.0.1/16");
+    lan.plug(&host, "eth0", &["198.51.100.7/24", "fd77::1/64"]);
+    let announce = ["--announce", "/dns/gate.example.com/tcp/443"];
+    let native = host.start("native", "native", &announce);
+    let lines: Vec<_> = native
+        .greeting
+        .iter()
+        .map(|line| line.split("/p2p/").next().unwrap())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "announces /dns/gate.example.com/tcp/443",
+            "listening on /ip4/198.51.100.7/tcp/4820",
+            "listening on /ip4/172.17.0.1/tcp/4820",
+            "listening on /ip6/fd77::1/tcp/4820",
+            "listening on /ip4/127.0.0.1/tcp/4820",
+            "listening on /ip6/::1/tcp/4820",
+            "--native /dns/gate.example.com/tcp/443",
+        ]
+    );
+}
+
+#[test]
+fn port_is_taken_again_after_a_restart_unless_another_process_has_it() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let host = network.host("indexer");
+    let port = |peer: &Peer| -> u16 {
+        let ports = peer
+            .greeting
+            .iter()
+            .map(|line| line.split('/').nth(4).unwrap());
+        let mut ports: Vec<_> = ports.collect();
+        ports.dedup();
+        assert_eq!(ports.len(), 1, "{:?}", peer.greeting);
+        ports[0].parse().unwrap()
+    };
+    let first = host.start("indexer", "indexer", &[]);
+    assert_eq!(port(&first), 4821);
+    // A second one takes any, and again the same.
+    let mut second = host.start("indexer", "second", &[]);
+    let any = port(&second);
+    assert_ne!(any, 4821);
+    second.kill();
+    let mut second = host.start("indexer", "second", &[]);
+    assert_eq!(port(&second), any);
+
+    second.kill();
+    let listen = format!("/ip6/::1/tcp/{any}");
+    let _in_the_way = host.start("node", "in-the-way", &["--listen", &listen]);
+    let second = host.start("indexer", "second", &[]);
+    assert_ne!(port(&second), any);
+    let why = format!("port {any} of the last run is in use by another process");
+    assert!(second.log().contains(&why), "{}", second.log());
 }
 
 /// What its log has after `start`.

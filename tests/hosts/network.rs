@@ -135,6 +135,28 @@ impl Host<'_> {
         ip(&self.inside(), lines);
     }
 
+    /// Sets a kernel parameter of the host's network.
+    pub(crate) fn sysctl(&self, key: &str, value: &str) {
+        let set = format!("echo {value} > /proc/sys/{}", key.replace('.', "/"));
+        let status = command(&self.inside(), Path::new("sh"))
+            .args(["-c", &set])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{set}");
+    }
+
+    /// Adds a bridge with a port that is up, as container engines do: its address counts as one of the host's.
+    pub(crate) fn bridge(&self, name: &str, address: &str) {
+        self.ip(&[
+            &format!("link add {name} type bridge"),
+            &format!("link add {name}-in type veth peer name {name}-out"),
+            &format!("link set {name}-in master {name} up"),
+            &format!("link set {name}-out up"),
+            &format!("addr add {address} dev {name}"),
+            &format!("link set {name} up"),
+        ]);
+    }
+
     /// Starts a daemon on the host and waits until it is ready. It listens where `args` say, or where it does by itself.
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
         let world = self.network.world();

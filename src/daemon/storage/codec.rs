@@ -5,7 +5,8 @@
 //!           1: uint               ; no record with a sequence above this one was signed
 //!           2: uint               ; highest time seen, ms since the Unix epoch
 //!           3: [0*8 known]        ; natives
-//!           4: [0*64 known] }     ; indexers
+//!           4: [0*64 known]       ; indexers
+//!         ? 5: uint }             ; port that is listened on, 1 to 65535
 //! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 128 bytes each)
 //! ```
 //!
@@ -26,12 +27,15 @@ type DecodeError = minicbor::decode::Error;
 
 pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = Encoder::new(Vec::new());
-    encoder.map(5)?;
+    encoder.map(5 + u64::from(state.port.is_some()))?;
     encoder.u8(0)?.u64(VERSION)?;
     encoder.u8(1)?.u64(state.record_sequence)?;
     encoder.u8(2)?.u64(state.highest_time_ms)?;
     encode_known(encoder.u8(3)?, &state.natives)?;
     encode_known(encoder.u8(4)?, &state.indexers)?;
+    if let Some(port) = state.port {
+        encoder.u8(5)?.u16(port)?;
+    }
     Ok(encoder.into_writer())
 }
 
@@ -58,6 +62,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
             2 => state.highest_time_ms = decoder.u64()?,
             3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
             4 => state.indexers = decode_known(&mut decoder, MAX_INDEXERS)?,
+            5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
             _ => decoder.skip()?,
         }
     }
@@ -122,6 +127,7 @@ mod tests {
         let state = State {
             record_sequence: u64::MAX,
             highest_time_ms: u64::MAX,
+            port: Some(u16::MAX),
             natives: full(MAX_NATIVES),
             indexers: full(MAX_INDEXERS),
         };

@@ -51,6 +51,8 @@ pub struct State {
     pub record_sequence: u64,
     /// The highest time that could be trusted, in milliseconds since the Unix epoch; 0: none.
     pub highest_time_ms: u64,
+    /// The port that is listened on while none is told; `None`: none was yet.
+    pub port: Option<u16>,
     /// Natives, sorted by id, at most [`MAX_NATIVES`].
     pub natives: Vec<KnownPeer>,
     /// Indexers, sorted by id, at most [`MAX_INDEXERS`].
@@ -127,6 +129,12 @@ impl StateFile {
         self.state.highest_time_ms = self.state.highest_time_ms.max(wall_ms);
     }
 
+    /// Sets the port to be taken again, and writes it at once if the last attempt is a minute ago.
+    pub fn set_port(&mut self, port: u16, now: u64) {
+        self.state.port = Some(port);
+        self.save_if_due(now);
+    }
+
     /// Sets the natives to be remembered. Of too many, the first are kept.
     pub fn set_natives(&mut self, natives: Vec<KnownPeer>) {
         self.state.natives = bounded(natives, MAX_NATIVES);
@@ -169,6 +177,7 @@ impl StateFile {
         let State {
             record_sequence,
             highest_time_ms,
+            port,
             natives,
             indexers,
         } = &self.state;
@@ -176,6 +185,7 @@ impl StateFile {
         let saved = self.saved.as_ref().unwrap_or(&none);
         *record_sequence > saved.record_sequence
             || *highest_time_ms >= saved.highest_time_ms.saturating_add(TIME_STEP_MS)
+            || *port != saved.port
             || *natives != saved.natives
             || *indexers != saved.indexers
     }

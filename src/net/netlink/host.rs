@@ -318,22 +318,32 @@ pub(super) fn is_link_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 impl State {
     pub(super) fn fixed(ips: &[&str]) -> Self {
+        let links: Vec<_> = ips.iter().map(|ip| (*ip, "")).collect();
+        Self::with_links(&links)
+    }
+
+    pub(super) fn with_links(links: &[(&str, &str)]) -> Self {
         let mut state = Self::default();
-        for (index, ip) in (1..).zip(ips) {
+        for (index, (ip, kind)) in (1..).zip(links) {
+            let ip: IpAddr = ip.parse().unwrap();
+            let (kind, flags) = match *kind {
+                "passing" => ("", DEPRECATED),
+                kind => (kind, 0),
+            };
             let link = Link {
                 name: Name::new(format!("eth{index}").as_bytes()),
                 flags: UP | RUNNING,
-                kind: Kind::Physical,
+                kind: Kind::new(Some(kind.as_bytes()).filter(|kind| !kind.is_empty())),
                 parent: 0,
                 master: 0,
             };
             state.links.insert(index, link);
-            let ip = ip.parse().unwrap();
+            let (link, prefix) = (index, 24);
             state.addresses.push(Held {
-                link: index,
+                link,
                 ip,
-                prefix: 24,
-                flags: 0,
+                prefix,
+                flags,
             });
         }
         state

@@ -114,12 +114,69 @@ fn port_in_use_is_said_in_one_sentence() {
             listen_error(&mut transport, &addr).to_string(),
             format!("cannot listen on 127.0.0.1:{port}: port {port} is in use by another process")
         );
-        let foreign = "/ip4/192.0.2.1/tcp/0".parse().unwrap();
-        assert_eq!(
-            listen_error(&mut transport, &foreign).to_string(),
-            "cannot listen on 192.0.2.1:0: no interface of this host has this address"
-        );
     });
+}
+
+#[test]
+fn an_address_that_no_interface_has_is_awaited() {
+    block_on(async {
+        let host = Host::fixed(&["127.0.0.1"]);
+        let mut transport = TcpTransport::on(host.clone()).unwrap();
+        let id = ListenerId::next();
+        let absent: Multiaddr = "/ip4/192.0.2.1/tcp/0".parse().unwrap();
+        transport.listen_on(id, absent.clone()).unwrap();
+        assert!(poll_once(&mut transport).is_pending());
+        // Still not there: the change was another's.
+        host.set(&["127.0.0.1", "192.0.2.7"]);
+        assert!(poll_once(&mut transport).is_pending());
+        assert_eq!(transport.awaited.len(), 1);
+        // It has come.
+        transport.awaited[0].addr = "127.0.0.1:0".parse().unwrap();
+        host.set(&["127.0.0.1"]);
+        assert!(next(&mut transport).await.is_new_address());
+        assert!(transport.awaited.is_empty() && transport.retry.is_none());
+
+        let id = ListenerId::next();
+        transport.listen_on(id, absent).unwrap();
+        assert!(transport.remove_listener(id));
+        assert!(transport.awaited.is_empty());
+    });
+}
+
+#[test]
+fn an_awaited_address_whose_port_is_taken_when_it_comes_is_said_once() {
+    block_on(async {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = Host::fixed(&[]);
+        let mut transport = TcpTransport::on(host.clone()).unwrap();
+        transport.awaited.push(Awaited {
+            id: ListenerId::next(),
+            addr: other.local_addr().unwrap(),
+            complained: false,
+        });
+        host.set(&["127.0.0.1"]);
+        assert!(next(&mut transport).await.is_listener_error());
+        host.set(&["127.0.0.1"]);
+        assert!(poll_once(&mut transport).is_pending());
+        drop(other);
+        host.set(&["127.0.0.1"]);
+        assert!(next(&mut transport).await.is_new_address());
+    });
+}
+
+#[test]
+fn one_port_for_both_families() {
+    let addrs = everywhere(0).unwrap();
+    let port = addrs[0].port();
+    assert!(port != 0 && addrs.iter().all(|addr| addr.port() == port));
+    let families: Vec<_> = addrs.iter().map(SocketAddr::is_ipv6).collect();
+    assert_eq!(families, [false, true]);
+    for taken in addrs {
+        let _other = bound(taken).unwrap();
+        let error = everywhere(port).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{taken}");
+    }
+    assert_eq!(everywhere(port).unwrap()[0].port(), port);
 }
 
 #[test]

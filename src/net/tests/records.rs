@@ -223,7 +223,7 @@ fn loopback_addresses_leave_the_routing_table_when_a_far_peer_connects() {
         assert!(net.is_local());
         assert!(
             !net.scope
-                .connected(protocol::PeerId::from_bytes([9; 32]), &far)
+                .connected(protocol::PeerId::from_bytes([9; 32]), &far, None)
         );
         net.confine();
         assert!(dht::addresses(kademlia(&mut world, 0), &other).is_empty());

@@ -21,7 +21,7 @@ use libp2p::{
 };
 
 use crate::{
-    net::{Net, NetCapacities, NetEvent, dns::Resolver, executor, transport},
+    net::{Net, NetCapacities, NetEvent, addrs::Announce, dns::Resolver, executor, transport},
     protocol::{self, Ack, Addrs, OutBeat, PeerList, Role, StreamId},
     wire::{
         self,
@@ -66,7 +66,8 @@ impl World {
                 handshakes: 32,
                 dht_records: 8,
             };
-            let mut net = Net::new(&key(seed), *role, None, capacities).unwrap();
+            let mut net =
+                Net::new(&key(seed), *role, None, capacities, Announce::default()).unwrap();
             net.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
             world.0.push(Peer {
                 net,
@@ -79,7 +80,7 @@ impl World {
                     (who == at && matches!(event, NetEvent::Addresses)).then_some(())
                 })
                 .await;
-            let listening: Vec<_> = world.0[at].net.listening().cloned().collect();
+            let listening = world.0[at].net.listening();
             world.0[at].addrs = wire::to_addrs(&listening);
         }
         world

@@ -1,0 +1,97 @@
+//! Where the daemon listens, and what it says of that at its start.
+//!
+//! Invariants: without `--listen`, both IP families share one port, which is taken again after a restart, so that a firewall rule
+//! and a record stay true. An address that no interface has yet is awaited; only one that can never be listened on is an error.
+
+use std::io;
+
+use futures_util::FutureExt as _;
+use libp2p::Multiaddr;
+
+use super::{Error, driver::Driver, outlet};
+use crate::{
+    config::{Config, INDEXER_PORT, NATIVE_PORT, Role},
+    net::{tcp, transport::sentence},
+};
+
+/// Listens where the configuration says.
+///
+/// # Errors
+/// Another process has the port that was told, or the system does not have the address family.
+pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> {
+    let addrs = match config.listen.is_empty() {
+        true => everywhere(driver, config.role)?,
+        false => config.listen.clone(),
+    };
+    for addr in addrs {
+        let listening = driver.cx.net.listen(addr.clone());
+        listening.map_err(|error| {
+            Error::new(format!("cannot listen on {addr}: {}", sentence(&error)))
+        })?;
+    }
+    // What can be listened on is reported at once.
+    while driver.cx.net.next_event().now_or_never().is_some() {}
+    if driver.cx.net.listening().is_empty() {
+        log::warn!("there is no address to listen on yet: waits until the network is up");
+    }
+    Ok(())
+}
+
+/// All addresses on the port of the role.
+fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> {
+    let known = driver.state.state().port;
+    let ports = match (role, known) {
+        (Role::Native, _) => vec![NATIVE_PORT],
+        (_, Some(port)) => vec![port, 0],
+        (Role::Indexer, None) => vec![INDEXER_PORT, 0],
+        (Role::Node, None) => vec![0],
+    };
+    let (mut addrs, mut taken) = (Err(io::ErrorKind::AddrInUse.into()), false);
+    for port in ports {
+        addrs = tcp::everywhere(port);
+        match &addrs {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = true,
+            _ => break,
+        }
+    }
+    let addrs = addrs.map_err(|error| match (error.kind(), role) {
+        (io::ErrorKind::AddrInUse, Role::Native) => Error::new(format!(
+            "cannot listen on port {NATIVE_PORT}: it is in use by another process; end that one, or \
+             give another with --listen /ip4/0.0.0.0/tcp/PORT"
+        )),
+        _ => Error::new(format!("cannot listen: {error}")),
+    })?;
+    if let Some(port) = addrs.first().map(std::net::SocketAddr::port)
+        && role != Role::Native
+    {
+        if let (Some(known), true) = (known, taken) {
+            log::warn!(
+                "port {known} of the last run is in use by another process: takes {port} from now \
+                 on; a firewall rule has to follow"
+            );
+        }
+        driver.state.set_port(port, driver.cx.now().as_millis());
+    }
+    Ok(addrs.into_iter().map(tcp::multiaddr).collect())
+}
+
+/// Tells the one that started us, best address first. A stdout that is closed, or full, is no reason to end or to wait.
+pub(super) fn announce(driver: &Driver, config: &Config) {
+    let own = driver.own_id();
+    let net = &driver.cx.net;
+    let mut lines = vec![format!("peer id {own}")];
+    let announced = config.announce.iter();
+    lines.extend(announced.map(|addr| format!("announces {addr}/p2p/{own}")));
+    let listening = net.listening();
+    let listening = listening.iter();
+    lines.extend(listening.map(|addr| format!("listening on {addr}/p2p/{own}")));
+    if config.role == Role::Native
+        && let Some(addr) = net.best_addr()
+    {
+        lines.push(format!("--native {addr}/p2p/{own}"));
+    }
+    lines.push("ready".to_owned());
+    if !outlet::all(io::stdout(), &lines) {
+        log::warn!("stdout took not all lines of the start");
+    }
+}
