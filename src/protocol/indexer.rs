@@ -17,7 +17,7 @@ use super::{
     Report, Rng, Role, StreamId, Terms,
     directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
-    leases::Leases,
+    leases::{Leases, SERVER_DIAL},
     time::{Ticker, clamp_lease},
 };
 
@@ -73,7 +73,7 @@ impl<const N: usize> Indexer<N> {
         self.config = config;
         self.rng = Rng::new(seed);
         self.gc.start(now, config.gc_interval, 1);
-        self.leases.start(now, config.terms, true);
+        self.leases.start(now, config.terms, true, SERVER_DIAL);
     }
 
     fn load(&self) -> Load {

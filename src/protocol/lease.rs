@@ -100,6 +100,8 @@ pub struct Lease {
     hurried: bool,
     /// The connection that is there may be silent: the next stream is opened over a new one.
     fresh: bool,
+    /// How long the first ack of a new stream is waited for at most, until one has come.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +151,14 @@ impl Lease {
             record_sent: 0,
             hurried: false,
             fresh: false,
+            patience: OPEN_TIMEOUT,
         }
+    }
+
+    /// The same, with at most `patience` for the first ack of all, dialling included.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Whom the lease is with.
@@ -186,6 +195,25 @@ impl Lease {
     /// Attempts in a row that came to nothing.
     pub fn failures(&self) -> u8 {
         self.failures
+    }
+
+    /// Whether the lease was renewed on the stream that is open: a server that grants one and leaves it at that is
+    /// no better than one that grants none.
+    pub fn is_proven(&self) -> bool {
+        self.acks > 1
+    }
+
+    /// Whether nothing was granted yet.
+    pub fn is_attempt(&self) -> bool {
+        self.expiry.is_none()
+    }
+
+    /// Whether what is done next is to open a stream.
+    pub fn opens_next(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Resting { .. } | Phase::Waiting { .. } | Phase::Late { .. }
+        )
     }
 
     /// Whether the last attempt came to nothing and the next has not begun.
@@ -240,7 +268,7 @@ impl Lease {
             Phase::Resting { until } => until,
             Phase::Dropping { .. } | Phase::Late { .. } => Instant::from_millis(0),
             Phase::Opening { sent } | Phase::Replacing { sent, .. } => {
-                sent + open_timeout(self.length())
+                sent + open_timeout(self.length()).min(self.patience)
             }
             Phase::Idle { next } => next,
             Phase::Waiting { sent } => sent + ACK_TIMEOUT.min(self.granted.max(MIN_LEASE) / 6),
@@ -262,6 +290,7 @@ impl Lease {
                 self.granted = ack.lease.min(MAX_LEASE);
                 self.expiry = Some(sent + self.granted);
                 self.released = false;
+                self.patience = OPEN_TIMEOUT;
                 self.acks = self.acks.saturating_add(1);
                 // Only a lease that was renewed once counts as a success: a server that accepts and hangs up, over
                 // and over, is met with backoff.

@@ -1,17 +1,29 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! At most [`MAX_HELD`] leases, one for each server. The own record is signed anew when it is older than one lease; every lease
+//! At most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each question of a node, draws from
+//! one bucket whatever the peers say: of a node 16 at once and then two a second, of an indexer or native, which holds a
+//! lease with each of its natives, 64 and eight a second. What draws nothing waits for the bucket and loses no place.
+//! The own record is signed anew when it is older than one lease; every lease
 //! is then sent the new one with its next beat, and a lease on a new stream with its first.
+
+use core::time::Duration;
 
 use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Rng, Role,
     lease::{Lease, Step, Terms},
+    table::TableStats,
+    time::Bucket,
 };
 
 /// Leases held at most: 8 wanted, some on their way in or out.
 pub const MAX_HELD: usize = 16;
+
+/// What one stream or question of a node takes from the bucket.
+pub const NODE_DIAL: u32 = 4;
+/// What one stream of an indexer or native takes.
+pub const SERVER_DIAL: u32 = 1;
 
 /// What is to be done about a lease or the record.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +68,9 @@ pub struct Leases {
     denied: Vec<(PeerId, Ack), 1>,
     generation: u64,
     sign_at: Option<Instant>,
+    dials: Bucket<8, 64>,
+    /// What a stream or question takes from it.
+    cost: u32,
 }
 
 impl Leases {
@@ -63,19 +78,23 @@ impl Leases {
     pub const fn new() -> Self {
         Self {
             terms: Terms {
-                lease: core::time::Duration::ZERO,
-                beat_interval: core::time::Duration::ZERO,
+                lease: Duration::ZERO,
+                beat_interval: Duration::ZERO,
             },
             held: Vec::new(),
             leaving: Vec::new(),
             denied: Vec::new(),
             generation: 0,
             sign_at: None,
+            dials: Bucket::new(),
+            cost: 0,
         }
     }
 
-    /// Sets what is asked for; `signs` if this process has a record of its own.
-    pub fn start(&mut self, now: Instant, terms: Terms, signs: bool) {
+    /// Sets what is asked for; `signs` if this process has a record of its own. `cost`: what a stream takes from the
+    /// bucket, [`NODE_DIAL`] or [`SERVER_DIAL`].
+    pub fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
+        self.cost = cost;
         self.terms = terms;
         self.sign_at = signs.then_some(now);
     }
@@ -97,6 +116,49 @@ impl Leases {
                 .held
                 .push(Lease::new(now, server, role, addrs.clone(), asked))
                 .is_ok(),
+        }
+    }
+
+    /// Begins a lease with a server of which nothing is known: it has `patience` for its first ack. A full table takes no
+    /// more.
+    pub fn attempt(
+        &mut self,
+        now: Instant,
+        server: PeerId,
+        addrs: &Addrs,
+        patience: Duration,
+    ) -> bool {
+        let lease = Lease::new(now, server, Role::Indexer, addrs.clone(), self.terms.lease);
+        self.find(&server).is_none() && self.held.push(lease.with_patience(patience)).is_ok()
+    }
+
+    /// Whether a stream could be opened at `now` beside those that are to be opened already.
+    pub fn has_dials(&self, now: Instant) -> bool {
+        let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;
+        let due = u32::try_from(self.held.iter().filter(due).count()).unwrap_or(u32::MAX);
+        let tokens = due.saturating_add(1).saturating_mul(self.cost);
+        self.dials.next(tokens) <= now
+    }
+
+    /// From when on one more stream can be opened or question asked.
+    pub fn next_dial(&self) -> Instant {
+        self.dials.next(self.cost)
+    }
+
+    /// Draws for a question.
+    pub fn draw(&mut self, now: Instant) -> bool {
+        self.dials.take_many(now, self.cost)
+    }
+
+    /// What the operator sees of the bucket: how many streams and questions of it are taken.
+    pub fn dials(&self, now: Instant) -> TableStats {
+        let of_these = |tokens: u32| tokens.div_ceil(self.cost.max(1)) as usize;
+        TableStats {
+            name: "dials",
+            used: of_these(self.dials.spent(now)),
+            capacity: of_these(Bucket::<8, 64>::BURST),
+            refused: 0,
+            evicted: 0,
         }
     }
 
@@ -138,8 +200,14 @@ impl Leases {
         let generation = self.generation;
         self.held.iter_mut().find_map(|lease| {
             let server = *lease.server();
+            let opens = lease.opens_next();
+            if opens && (lease.timeout() > now || self.dials.next(self.cost) > now) {
+                return None;
+            }
             Some(match lease.poll(now, rng)? {
                 Step::Beat { fresh } => {
+                    let drawn = !opens || self.dials.take_many(now, self.cost);
+                    debug_assert!(drawn, "it was asked above");
                     let with_record = lease.wants_record(generation);
                     LeaseStep::Beat(server, Manner { with_record, fresh })
                 }
@@ -160,11 +228,11 @@ impl Leases {
         if !self.leaving.is_empty() {
             return Some(Instant::from_millis(0));
         }
-        self.held
-            .iter()
-            .map(Lease::timeout)
-            .chain(self.sign_at)
-            .min()
+        let next = |lease: &Lease| match lease.opens_next() {
+            true => lease.timeout().max(self.next_dial()),
+            false => lease.timeout(),
+        };
+        self.held.iter().map(next).chain(self.sign_at).min()
     }
 
     /// Takes in what a server said unasked.
@@ -241,8 +309,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
@@ -261,7 +327,7 @@ mod tests {
 
     fn started(signs: bool) -> (Leases, Rng) {
         let mut leases = Leases::new();
-        leases.start(at(0), TERMS, signs);
+        leases.start(at(0), TERMS, signs, SERVER_DIAL);
         leases.add(at(0), peer(1), Role::Native, &Addrs::new());
         (leases, Rng::new(2))
     }

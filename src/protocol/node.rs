@@ -10,13 +10,32 @@
 //!        │                                                                                  │
 //!        │ none has an offer, one takes us in                        one accepted: what a native holds is given up
 //!        ▼                                                                                  │
-//!  lease with that native ◀──every offer failed: the next round says so───────────────────────┘
+//!  lease with that native ◀──every offer failed, or 2 s without a lease: a round that says so─────┘
 //! ```
 //!
-//! Invariants: at most one lease is being sought with a native at a time; a lease is given up only after another was accepted
-//! (make before break); rounds that come to nothing back off up to `connect_interval`.
+//! | file | what it decides |
+//! |---|---|
+//! | [`rounds`] | when which native is asked, and what for |
+//! | [`candidates`] | which indexer is tried next |
+//! | [`failures`] | what is left alone, and for how long |
+//!
+//! A node that holds no lease with an indexer tries more of them at a time the longer that lasts: [`NodeConfig::min_indexers`],
+//! doubled every 2 s up to [`MAX_TRIES`]; each has 2 s for its first ack, 2 s more for each time it failed, up to 5 s.
+//! Meanwhile a native takes it in.
+//!
+//! Invariants:
+//! - At most one lease is being sought with a native at a time; a lease is given up only after another was accepted (make
+//!   before break).
+//! - Every stream that is opened and every question draws from one bucket, of 16 at once and then two a second,
+//!   whatever the peers say ([`Leases`]). So a node opens at most 136 connections in its first minute and 120 in every one after
+//!   it. What it does to one host and port, or to one prefix, is bounded further by [`failures`].
+//! - One word that was not asked for counts between two acks: a server that says `released` over and over is
+//!   heard once a beat.
 
+mod candidates;
+mod failures;
 mod machine;
+mod rounds;
 #[cfg(test)]
 mod tests;
 
@@ -25,23 +44,28 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offers, OutBeat, PeerId,
+    Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offer, Offers, OutBeat, PeerId,
     PeerList, Report, Rng, Role, Terms, Want,
-    lease::Lease,
-    leases::{LeaseStep, Leases},
-    time::backoff,
+    lease::{Lease, OPEN_TIMEOUT},
+    leases::{LeaseStep, Leases, NODE_DIAL},
 };
+use candidates::{Candidates, Choice, MAX_CANDIDATES};
+use failures::Failures;
+use rounds::Rounds;
 
-/// Natives known at most.
-pub const MAX_NATIVES: usize = 8;
-/// Indexers that may be tried, at most.
-const MAX_CANDIDATES: usize = 32;
-/// How long a native has for its answer: dialling, and 2 s for probing its candidates.
-const ASK_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long an indexer that gave no lease is left alone.
-const FAILED_TTL: Duration = Duration::from_secs(10);
-/// First step of the backoff between rounds.
-const BACKOFF_BASE: Duration = Duration::from_millis(500);
+pub use rounds::MAX_NATIVES;
+
+/// Indexers that a node without a lease tries at once, at most.
+pub const MAX_TRIES: usize = 8;
+/// How long an indexer has for its first ack while the node holds no lease; how long that may last before a native is asked to
+/// take the node in; and how long before more indexers are tried at once.
+const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the tries at once double.
+const MAX_STEPS: u32 = MAX_TRIES.ilog2();
+/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer (DESIGN.md, section 2).
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long an indexer of an earlier run is a candidate.
+const REMEMBERED_TTL: Duration = Duration::from_secs(60);
 
 /// What a node is told at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,23 +78,6 @@ pub struct NodeConfig {
     pub min_indexers: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Candidate {
-    peer: PeerId,
-    addrs: Addrs,
-    free: Option<u32>,
-    failed: Option<Instant>,
-}
-
-/// A round of connect-to-natives under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Round {
-    asked: usize,
-    /// Whose answer is waited for, and until when.
-    waiting: Option<(PeerId, Instant)>,
-    remembered_tried: bool,
-}
-
 /// A node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -78,14 +85,14 @@ pub struct Node {
     config: NodeConfig,
     rng: Rng,
     leases: Leases,
-    natives: Vec<(PeerId, Addrs), MAX_NATIVES>,
-    first_native: usize,
+    rounds: Rounds,
     remembered: Vec<(PeerId, Addrs), MAX_CANDIDATES>,
-    candidates: Vec<Candidate, MAX_CANDIDATES>,
-    round: Vec<Round, 1>,
-    next_round: Instant,
-    failed_rounds: u8,
-    offers_failed: bool,
+    candidates: Candidates,
+    failures: Failures,
+    /// Since when indexers are tried without a lease with one of them.
+    without_since: Option<Instant>,
+    /// When something is to be decided without an event.
+    wake: Instant,
     stopped: bool,
 }
 
@@ -104,14 +111,12 @@ impl Node {
             },
             rng: Rng::new(0),
             leases: Leases::new(),
-            natives: Vec::new(),
-            first_native: 0,
+            rounds: Rounds::new(),
             remembered: Vec::new(),
-            candidates: Vec::new(),
-            round: Vec::new(),
-            next_round: Instant::from_millis(0),
-            failed_rounds: 0,
-            offers_failed: false,
+            candidates: Candidates::new(),
+            failures: Failures::new(),
+            without_since: None,
+            wake: Instant::from_millis(0),
             stopped: false,
         }
     }
@@ -121,8 +126,9 @@ impl Node {
         self.own = own;
         self.config = config;
         self.rng = Rng::new(seed);
-        self.next_round = now;
-        self.leases.start(now, config.terms, true);
+        let longest_pause = LONGEST_PAUSE.min(config.terms.lease / 6);
+        self.rounds.start(now, &own, longest_pause);
+        self.leases.start(now, config.terms, true, NODE_DIAL);
     }
 
     /// An indexer that an earlier run of this node knew: it is tried when no native can be reached.
@@ -139,13 +145,14 @@ impl Node {
         self.drop_lost_leases(now);
         self.break_after_make(now);
         self.seek_leases(now);
-        if self.round.is_empty() && now >= self.next_round {
-            let _ = self.round.push(Round {
-                asked: 0,
-                waiting: None,
-                remembered_tried: false,
-            });
+        if self.offers_failed(now) && self.rounds.may_complain() {
+            self.rounds.begin(Want::OffersFailed);
         }
+        let want = match self.offers_failed(now) {
+            true => Want::OffersFailed,
+            false => Want::Lease,
+        };
+        self.rounds.begin_if_due(now, want);
         self.advance_round(now);
     }
 
@@ -155,33 +162,22 @@ impl Node {
             lease.is_resting() && lease.failures() > u8::from(lease.expiry(now).is_some())
         };
         loop {
-            let lost = self.leases.iter().find(is_lost);
-            let Some((server, role)) = lost.map(|lease| (*lease.server(), lease.role())) else {
+            let Some(lost) = self.leases.iter().find(is_lost).cloned() else {
                 return;
             };
-            self.leases.give_up(&server);
-            if let Some(candidate) = self
-                .candidates
-                .iter_mut()
-                .find(|candidate| candidate.peer == server)
-            {
-                candidate.failed = Some(now);
-            }
-            if role == Role::Indexer && self.wants_more() && self.untried().next().is_none() {
-                self.offers_failed = !self.holds_an_indexer(now);
-                self.next_round = now;
-            } else if role == Role::Native
-                && self.round.is_empty()
-                && self.leases.iter().next().is_none()
-            {
-                self.next_round = now
-                    + backoff(
-                        &mut self.rng,
-                        BACKOFF_BASE,
-                        self.failed_rounds,
-                        self.config.connect_interval,
-                    );
-                self.failed_rounds = self.failed_rounds.saturating_add(1);
+            self.leases.give_up(lost.server());
+            match lost.role() {
+                Role::Native if self.leases.iter().next().is_none() => {
+                    self.rounds.hurry_a_little(now, &mut self.rng);
+                }
+                Role::Native => {}
+                Role::Indexer | Role::Node => {
+                    let (server, addrs) = (lost.server(), lost.addrs());
+                    self.failures.note(now, server, addrs, &mut self.rng);
+                    if self.wants_more() && !self.has_candidate(now) {
+                        self.rounds.hurry(now);
+                    }
+                }
             }
         }
     }
@@ -193,174 +189,189 @@ impl Node {
             .iter()
             .filter(accepted)
             .max_by_key(|lease| lease.role() == Role::Indexer)
-            .map(|lease| (*lease.server(), lease.role()))
+            .map(|lease| *lease.server())
         else {
             return;
         };
-        self.failed_rounds = 0;
-        if keep.1 == Role::Indexer {
-            self.offers_failed = false;
+        if self.leases.iter().filter(accepted).any(Lease::is_proven) {
+            self.rounds.succeeded();
+        }
+        if self.holds_an_indexer(now) {
+            self.without_since = None;
         }
         let superseded = |lease: &&Lease| {
-            *lease.server() != keep.0
+            *lease.server() != keep
                 && lease.is_secure(now)
                 && (lease.role() == Role::Native || lease.is_released())
         };
-        loop {
-            let found = self
-                .leases
-                .iter()
-                .find(superseded)
-                .map(|lease| *lease.server());
-            let Some(server) = found else { return };
+        while let Some(server) = self.find_server(superseded) {
+            self.leases.give_up(&server);
+        }
+        // What was tried beside it, and is one too many now.
+        while self.holds_an_indexer(now) && self.seeking() > self.config.min_indexers {
+            let indexer = |lease: &&Lease| lease.role() == Role::Indexer && !lease.is_released();
+            let surplus = self
+                .find_server(|lease| indexer(lease) && lease.is_attempt())
+                .or_else(|| self.find_server(|lease| indexer(lease) && !lease.is_secure(now)))
+                .or_else(|| self.find_server(|lease| indexer(lease) && *lease.server() != keep));
+            let Some(server) = surplus else { return };
             self.leases.give_up(&server);
         }
     }
 
+    fn find_server(&self, is_meant: impl Fn(&&Lease) -> bool) -> Option<PeerId> {
+        self.leases
+            .iter()
+            .find(is_meant)
+            .map(|lease| *lease.server())
+    }
+
     fn seek_leases(&mut self, now: Instant) {
-        while self.wants_more() {
-            let Some((peer, addrs)) = self.choose() else {
-                return;
+        while self.seeking() < self.width(now) && self.leases.has_dials(now) {
+            let choice = match self.without_since {
+                Some(since) if now >= since + TRY_TIMEOUT => Choice::Blind,
+                _ => Choice::ByRoom,
             };
-            if !self.leases.add(now, peer, Role::Indexer, &addrs) {
+            let (failures, leases) = (&self.failures, &self.leases);
+            let chosen = self
+                .candidates
+                .choose(now, &self.own, choice, failures, leases);
+            let Some((peer, addrs)) = chosen else { return };
+            let patience = if self.holds_an_indexer(now) {
+                OPEN_TIMEOUT
+            } else {
+                let failed = u32::from(self.failures.of(&peer));
+                (TRY_TIMEOUT * (1 + failed)).min(OPEN_TIMEOUT)
+            };
+            if !self.leases.attempt(now, peer, &addrs, patience) {
                 return;
+            }
+            if !self.holds_an_indexer(now) {
+                self.without_since.get_or_insert(now);
             }
         }
     }
 
-    /// The next candidate: weighted by free leases, and the same for the same node and the same offers.
-    fn choose(&self) -> Option<(PeerId, Addrs)> {
-        let weight = |candidate: &Candidate| u64::from(candidate.free.unwrap_or(1));
-        let mut untried: Vec<&Candidate, MAX_CANDIDATES> = self.untried().collect();
-        untried.sort_unstable_by_key(|candidate| candidate.peer);
-        let mut rng = Rng::for_peer(&self.own);
-        let total: u64 = untried.iter().map(|candidate| weight(candidate)).sum();
-        let mut at = rng.below(total);
-        let chosen = untried.iter().find(|candidate| {
-            let here = at < weight(candidate);
-            at = at.saturating_sub(weight(candidate));
-            here
-        });
-        chosen
-            .or(untried.first())
-            .map(|candidate| (candidate.peer, candidate.addrs.clone()))
+    /// How many indexers may hold a lease or be tried now.
+    fn width(&self, now: Instant) -> usize {
+        let wanted = self.config.min_indexers;
+        match self.without_since {
+            Some(since) if !self.holds_an_indexer(now) => {
+                let steps = (1..=MAX_STEPS).filter(|steps| now >= since + TRY_TIMEOUT * *steps);
+                (wanted << steps.count()).clamp(wanted, MAX_TRIES.max(wanted))
+            }
+            _ => wanted,
+        }
+    }
+
+    /// Whether there is no lease although indexers were offered: each of them rests, or it has taken too long.
+    fn offers_failed(&self, now: Instant) -> bool {
+        let has_a_lease = |lease: &Lease| {
+            !lease.is_released() && (lease.is_secure(now) || lease.role() == Role::Native)
+        };
+        if self.leases.iter().any(has_a_lease) {
+            return false;
+        }
+        let all = self.seeking() == 0 && !self.has_candidate(now) && self.candidates.any(now);
+        all || self
+            .without_since
+            .is_some_and(|since| now >= since + TRY_TIMEOUT)
     }
 
     fn advance_round(&mut self, now: Instant) {
-        let covered = self.seeking() - self.late() + self.untried().count();
-        let Some(round) = self.round.first_mut() else {
+        let asking = self.rounds.is_asking(now);
+        if !self.rounds.is_under_way() || self.rounds.is_waiting() {
             return;
+        }
+        let ready = self.candidates.ready(now, &self.failures, &self.leases);
+        let covered = self.seeking() - self.late() + ready;
+        let suffices = match self.rounds.want() {
+            Some(Want::OffersFailed) => !self.offers_failed(now),
+            _ => covered >= self.config.min_indexers,
         };
-        if round.waiting.is_some_and(|(_, until)| until <= now) {
-            round.waiting = None;
-            round.asked += 1;
-        }
-        if round.waiting.is_some() {
+        if asking && !suffices {
             return;
         }
-        if covered < self.config.min_indexers && round.asked < self.natives.len() {
-            return;
-        }
-        if self.leases.iter().next().is_none() && covered == 0 && !round.remembered_tried {
-            round.remembered_tried = true;
+        if self.leases.iter().next().is_none() && covered == 0 && self.rounds.try_remembered() {
             for (peer, addrs) in self.remembered.clone() {
-                self.propose(now, peer, addrs, None);
+                let (ttl, free) = (REMEMBERED_TTL, None);
+                let offer = Offer {
+                    peer,
+                    addrs,
+                    ttl,
+                    free,
+                };
+                self.propose(now, &offer);
             }
             self.seek_leases(now);
-            return self.advance_round(now);
         }
-        self.end_round(now);
-    }
-
-    fn end_round(&mut self, now: Instant) {
-        self.round.clear();
         // A lease that only runs out is none.
-        let pause = if self.leases.iter().any(|lease| !lease.is_released()) {
-            self.config.connect_interval + self.rng.up_to(self.config.connect_interval / 10)
-        } else {
-            let failures = self.failed_rounds;
-            self.failed_rounds = failures.saturating_add(1);
-            backoff(
-                &mut self.rng,
-                BACKOFF_BASE,
-                failures,
-                self.config.connect_interval,
-            )
-        };
-        self.next_round = now + pause;
+        let has_leases = self.leases.iter().any(|lease| !lease.is_released());
+        let interval = has_leases.then_some(self.config.connect_interval);
+        self.rounds.end(now, interval, &mut self.rng);
     }
 
     /// Asks the round's next native, if it is its turn.
     fn pop_ask(&mut self, now: Instant) -> Option<Action> {
-        let holds_an_indexer = self.holds_an_indexer(now);
-        let round = self.round.first_mut()?;
-        if round.waiting.is_some() {
+        if !self.rounds.is_asking(now) || !self.leases.draw(now) {
             return None;
         }
-        let at = (self.first_native + round.asked) % self.natives.len().max(1);
-        let (native, _) = self.natives.get(at)?;
-        round.waiting = Some((*native, now + ASK_TIMEOUT));
-        Some(Action::Ask {
-            native: *native,
-            want: if self.offers_failed && !holds_an_indexer {
-                Want::OffersFailed
-            } else {
-                Want::Lease
-            },
-        })
+        let (native, want) = self.rounds.ask(now)?;
+        Some(Action::Ask { native, want })
     }
 
-    fn propose(&mut self, now: Instant, peer: PeerId, addrs: Addrs, free: Option<u32>) {
-        if peer == self.own
-            || self
-                .leases
-                .find(&peer)
-                .is_some_and(|lease| lease.role() == Role::Indexer)
-        {
-            return;
+    /// When something is to be decided, if nothing happens before.
+    fn next_decision(&self, now: Instant) -> Instant {
+        if self.stopped {
+            return Instant::from_millis(u64::MAX);
         }
-        if let Some(known) = self
-            .candidates
-            .iter_mut()
-            .find(|candidate| candidate.peer == peer)
-        {
-            known.addrs = addrs;
-            known.free = free;
-            known.failed = known.failed.filter(|failed| now - *failed < FAILED_TTL);
-            return;
-        }
-        if self.candidates.is_full() {
-            self.candidates
-                .retain(|candidate| candidate.failed.is_none());
-        }
-        // What does not fit is the least of the offers: they come best first.
-        let _ = self.candidates.push(Candidate {
-            peer,
-            addrs,
-            free,
-            failed: None,
+        let round = match self.rounds.waits_until() {
+            Some(until) => until,
+            None if self.rounds.is_under_way() => self.leases.next_dial(),
+            None => self.rounds.next(),
+        };
+        // Until as many are tried as may be, more are tried every 2 s; a native is asked after the first.
+        let step = self.without_since.and_then(|since| {
+            (1..=MAX_STEPS)
+                .map(|steps| since + TRY_TIMEOUT * steps)
+                .find(|at| now < *at)
         });
+        let candidate = (self.seeking() < self.width(now))
+            .then(|| self.candidates.ready_at(now, &self.failures, &self.leases))
+            .flatten()
+            .map(|ready| ready.max(self.leases.next_dial()));
+        [Some(round), step, candidate]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(round)
+            .max(now + Duration::from_millis(1))
     }
 
-    /// A server names offers, and may send us away: the first time, that begins a round.
-    fn heed(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
-        self.propose_all(now, &ack.offers);
-        let was_released = self.leases.find(server).is_none_or(Lease::is_released);
-        if ack.code == AckCode::Released && !was_released {
-            self.next_round = now;
+    fn propose(&mut self, now: Instant, offer: &Offer) {
+        let held = self.leases.find(&offer.peer);
+        if offer.peer != self.own && held.is_none_or(|lease| lease.role() != Role::Indexer) {
+            self.candidates.propose(now, offer, &self.failures);
         }
     }
 
     fn propose_all(&mut self, now: Instant, offers: &Offers) {
         for offer in offers {
-            self.propose(now, offer.peer, offer.addrs.clone(), offer.free);
+            self.propose(now, offer);
         }
     }
 
-    fn untried(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|candidate| {
-            candidate.failed.is_none() && self.leases.find(&candidate.peer).is_none()
-        })
+    /// A server sends us away: the first time, that begins a round, and the places it names are kept for us.
+    fn sent_away(&mut self, now: Instant, ack: &Ack) {
+        for offer in &ack.offers {
+            self.failures.forgive(&offer.peer);
+        }
+        self.propose_all(now, &ack.offers);
+        self.rounds.hurry(now);
+    }
+
+    fn has_candidate(&self, now: Instant) -> bool {
+        self.candidates.ready(now, &self.failures, &self.leases) > 0
     }
 
     /// Leases with indexers that are held, or on their way.
@@ -394,31 +405,23 @@ impl Node {
         let held = |lease: &&Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         };
-        self.leases.iter().find(held).map(|lease| *lease.server())
+        self.find_server(held)
     }
 
     /// The native takes us in, unless another does already.
     fn be_taken_in(&mut self, now: Instant, native: &PeerId) {
         let sought = |lease: &Lease| lease.role() == Role::Native && !lease.is_released();
-        if self.leases.iter().any(sought) {
+        let is_full = self.failures.ready_at(native, &Addrs::new()) > now;
+        if is_full || self.leases.iter().any(sought) {
             return;
         }
-        let Some(at) = self.natives.iter().position(|(peer, _)| peer == native) else {
+        let Some(addrs) = self.rounds.addrs_of(native).cloned() else {
             return;
         };
-        let addrs = self.natives.get(at).map(|(_, addrs)| addrs.clone());
-        if self
-            .leases
-            .add(now, *native, Role::Native, &addrs.unwrap_or_default())
-        {
+        if self.leases.add(now, *native, Role::Native, &addrs) {
             self.leases.hurry(now, native);
         }
-        // The native that helped is asked first the next time.
-        self.first_native = at;
-        let all = self.natives.len();
-        if let Some(round) = self.round.first_mut() {
-            round.asked = all;
-        }
+        self.rounds.helped_by(native);
     }
 }
 

@@ -210,20 +210,33 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
 
     /// Takes a token if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        let there_is_one = self.spent + TOKEN <= u64::from(BURST) * TOKEN;
-        if there_is_one {
-            self.spent += TOKEN;
-        }
-        there_is_one
+        self.take_many(now, 1)
     }
 
-    /// When the next token can be taken: `now` if there is one.
-    pub fn next(&self, now: Instant) -> Instant {
+    /// Takes `tokens`, all or none of them.
+    pub fn take_many(&mut self, now: Instant, tokens: u32) -> bool {
+        let there = now >= self.next(tokens);
+        if there {
+            self.refill(now);
+            self.spent += u64::from(tokens) * TOKEN;
+        }
+        there
+    }
+
+    /// From when on so many `tokens` can be taken, if none is taken before. Of more than the burst: never.
+    pub fn next(&self, tokens: u32) -> Instant {
+        let Some(most) = BURST.checked_sub(tokens) else {
+            return Instant(u64::MAX);
+        };
+        let short = self.spent.saturating_sub(u64::from(most) * TOKEN);
+        self.counted_to + Duration::from_millis(short.div_ceil(u64::from(RATE)))
+    }
+
+    /// Tokens that are taken and not refilled yet, at `now`.
+    pub fn spent(&self, now: Instant) -> u32 {
         let mut bucket = self.clone();
         bucket.refill(now);
-        let short = (bucket.spent + TOKEN).saturating_sub(u64::from(BURST) * TOKEN);
-        now + Duration::from_millis(short.div_ceil(u64::from(RATE)))
+        u32::try_from(bucket.spent.div_ceil(TOKEN)).unwrap_or(u32::MAX)
     }
 
     fn refill(&mut self, now: Instant) {
@@ -342,11 +355,15 @@ mod tests {
     fn a_bucket_says_when_its_next_token_comes() {
         let mut bucket = Bucket::<2, 3>::new();
         let now = at(1_000_000);
-        for _ in 0..3 {
-            assert_eq!(bucket.next(now), now);
-            assert!(bucket.take(now));
-        }
-        assert_eq!(bucket.next(now), now + Duration::from_millis(500));
+        assert!(bucket.next(3) <= now);
+        assert_eq!(bucket.next(4), at(u64::MAX));
+        assert!(!bucket.take_many(now, 4));
+        assert!(bucket.take_many(now, 2));
+        assert!(bucket.next(1) <= now);
+        assert!(bucket.take(now));
+        assert_eq!(bucket.spent(now), 3);
+        assert_eq!(bucket.next(1), now + Duration::from_millis(500));
+        assert_eq!(bucket.next(2), now + Duration::from_secs(1));
         assert!(!bucket.take(now + Duration::from_millis(499)));
         assert!(bucket.take(now + Duration::from_millis(500)));
     }

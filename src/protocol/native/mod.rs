@@ -36,7 +36,7 @@ use super::{
     StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, StreamRecord},
-    leases::{LeaseStep, Leases, MAX_HELD},
+    leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
     table::TableStats,
     time::{Ticker, clamp_lease},
 };
@@ -131,7 +131,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.offload.ticker.start(now, config.offload_interval, 3);
         self.refresh.ticker.start(now, config.refresh_interval, 2);
         self.gc.start(now, config.gc_interval, 1);
-        self.leases.start(now, config.terms, false);
+        self.leases.start(now, config.terms, false, SERVER_DIAL);
     }
 
     /// An indexer that an earlier run of this native knew: the refresh loop will look for it.

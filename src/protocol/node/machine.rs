@@ -14,10 +14,13 @@ impl Machine for Node {
         }
         let publisher = self.publisher(now);
         let late = self.late();
-        let step = self.leases.poll(now, &mut self.rng)?;
+        let Some(step) = self.leases.poll(now, &mut self.rng) else {
+            self.wake = self.next_decision(now);
+            return None;
+        };
         if self.late() > late {
             // An indexer that does not answer any more may be somewhere else.
-            self.next_round = now;
+            self.rounds.hurry(now);
         }
         let publish = match (&step, publisher) {
             (LeaseStep::Beat(server, _), Some(publisher)) => *server == publisher,
@@ -35,77 +38,95 @@ impl Machine for Node {
     }
 
     fn timeout(&self) -> Instant {
-        let round = match self.round.first() {
-            Some(round) => round.waiting.map(|(_, until)| until),
-            None => (!self.stopped).then_some(self.next_round),
-        };
-        self.leases
-            .timeout()
-            .into_iter()
-            .chain(round)
-            .min()
-            .unwrap_or(Instant::from_millis(u64::MAX))
+        let leases = self.leases.timeout();
+        leases.map_or(self.wake, |at| at.min(self.wake))
     }
 
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
-        self.heed(now, server, ack);
-        self.leases.acked(now, server, ack, &mut self.rng);
+        self.wake = now;
+        let Some(lease) = self.leases.find(server) else {
+            return;
+        };
+        let (role, was_released) = (lease.role(), lease.is_released());
+        match ack.code {
+            AckCode::Accepted => {}
+            AckCode::Released if !was_released => self.sent_away(now, ack),
+            AckCode::Released => self.propose_all(now, &ack.offers),
+            AckCode::Full | AckCode::Refused => {
+                self.propose_all(now, &ack.offers);
+                if role == Role::Native {
+                    // It answers, so that its address is well; but it is of no use for a while.
+                    let id_only = Addrs::new();
+                    self.failures.note(now, server, &id_only, &mut self.rng);
+                }
+            }
+        }
+        let lease = self.leases.acked(now, server, ack, &mut self.rng);
+        if let Some(lease) = lease.filter(|lease| lease.is_proven()) {
+            self.failures.forget(server, lease.addrs());
+        }
     }
 
     fn told(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
-        self.heed(now, server, ack);
+        let is_released =
+            |leases: &Leases| leases.find(server).is_none_or(|lease| lease.is_released());
+        if is_released(&self.leases) {
+            return;
+        }
         self.leases.told(server, ack);
+        if is_released(&self.leases) {
+            self.wake = now;
+            self.sent_away(now, ack);
+        }
     }
 
     fn lease_closed(&mut self, now: Instant, server: &PeerId) {
+        self.wake = now;
         self.leases.closed(now, server, &mut self.rng);
     }
 
     fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
-        let Some(round) = self.round.first_mut() else {
+        self.wake = now;
+        let Some(want) = self.rounds.answered(native) else {
             return;
         };
-        if round.waiting.is_none_or(|(asked, _)| asked != *native) {
-            return;
-        }
-        round.waiting = None;
-        round.asked += 1;
         let Some(answer) = answer else { return };
         for offer in &answer.offers {
             self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
         }
         self.propose_all(now, &answer.offers);
-        if answer.takes_in && self.untried().next().is_none() && self.seeking() == 0 {
+        let stranded = match want {
+            Want::OffersFailed => self.offers_failed(now),
+            Want::Lease | Want::Nothing => !self.has_candidate(now) && self.seeking() == 0,
+        };
+        if answer.takes_in && stranded {
             self.be_taken_in(now, native);
         }
     }
 
     fn network_changed(&mut self, now: Instant) -> usize {
         let started = self.leases.network_changed(now);
+        // What failed over the network as it was may be well over the one that is.
+        self.failures.clear();
         if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
             // An answer that is still waited for was asked for over the network as it was.
-            self.round.clear();
-            self.next_round = now;
+            self.rounds.restart(now);
+            self.wake = now;
             return started + 1;
         }
         started
     }
 
     fn record_signed(&mut self, now: Instant, urgent: bool) {
+        self.wake = now;
         self.leases.signed(now, urgent);
     }
 
     fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
-        if peer == self.own {
-            return;
-        }
-        match self.natives.iter_mut().find(|(native, _)| *native == peer) {
-            Some((_, old)) => *old = addrs,
-            None => {
-                if self.natives.push((peer, addrs)).is_ok() && self.leases.iter().next().is_none() {
-                    self.next_round = now;
-                }
-            }
+        self.wake = now;
+        let is_new = peer != self.own && self.rounds.learn(peer, addrs);
+        if is_new && self.leases.iter().next().is_none() && !self.rounds.is_under_way() {
+            self.rounds.restart(now);
         }
     }
 
@@ -117,27 +138,28 @@ impl Machine for Node {
 
     fn shut_down(&mut self) {
         self.stopped = true;
-        self.round.clear();
+        self.wake = Instant::from_millis(0);
+        self.rounds.stop();
         self.leases.give_up_all();
     }
 
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
-        self.leases
-            .find(peer)
-            .map(|lease| lease.addrs())
-            .or_else(|| {
-                self.natives
-                    .iter()
-                    .find(|(native, _)| native == peer)
-                    .map(|(_, addrs)| addrs)
-            })
+        let lease = self.leases.find(peer).map(|lease| lease.addrs());
+        lease.or_else(|| self.rounds.addrs_of(peer))
     }
 
     fn favours(&self, peer: &PeerId) -> bool {
-        self.leases.find(peer).is_some() || self.natives.iter().any(|(native, _)| native == peer)
+        self.leases.find(peer).is_some() || self.rounds.addrs_of(peer).is_some()
     }
 
-    fn report(&self, _now: Instant, to: &mut dyn Report) {
+    fn report(&self, now: Instant, to: &mut dyn Report) {
         self.leases.iter().for_each(|lease| to.lease(lease));
+        for stats in [
+            self.candidates.stats(),
+            self.failures.stats(),
+            self.leases.dials(now),
+        ] {
+            to.table(stats);
+        }
     }
 }

@@ -59,7 +59,10 @@ enum Did {
 
 use Did::{Asked, Beat, Dropped, GaveUp};
 
-/// Node 0; natives are 1 to 9, indexers from 10 on.
+/// The node itself: one that asks natives 1, 2, 3 in this order.
+const OWN: u8 = 250;
+
+/// Natives are 1 to 9, indexers from 10 on.
 struct Rig {
     node: Node,
     now: u64,
@@ -67,7 +70,7 @@ struct Rig {
 
 impl Rig {
     fn new(min_indexers: usize, natives: impl IntoIterator<Item = u8>) -> Self {
-        Self::of(0, min_indexers, natives)
+        Self::of(OWN, min_indexers, natives)
     }
 
     fn of(own: u8, min_indexers: usize, natives: impl IntoIterator<Item = u8>) -> Self {

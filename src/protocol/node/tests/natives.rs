@@ -44,8 +44,8 @@ fn a_native_that_becomes_known_while_there_is_no_lease_is_asked_at_once() {
     rig.now = 10;
     rig.node.learn_native(at(10), peer(1), addrs(1));
     assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
-    rig.node.learn_native(at(10), peer(0), addrs(0));
-    assert!(!rig.node.favours(&peer(0)), "it is no native of its own");
+    rig.node.learn_native(at(10), peer(OWN), addrs(OWN));
+    assert!(!rig.node.favours(&peer(OWN)), "it is no native of its own");
 }
 
 #[test]
@@ -69,17 +69,17 @@ fn a_round_comes_every_connect_interval_and_asks_only_when_leases_are_missing() 
 }
 
 #[test]
-fn rounds_that_come_to_nothing_back_off_up_to_the_connect_interval() {
+fn rounds_that_come_to_nothing_back_off_up_to_ten_seconds() {
     let mut rig = Rig::new(1, [1]);
     let mut ceiling = 500;
     for _ in 0..12 {
         let started = rig.now;
         assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
         rig.no_answer(1);
-        let next = rig.node.next_round.as_millis();
+        let next = rig.node.rounds.next().as_millis();
         let pause = next - started;
         assert!((1..=ceiling).contains(&pause), "{pause} of {ceiling}");
-        ceiling = (ceiling * 2).min(60_000);
+        ceiling = (ceiling * 2).min(10_000);
         rig.now = next;
     }
 }
@@ -154,6 +154,7 @@ fn a_release_in_answer_to_a_beat_does_the_same() {
 #[test]
 fn a_release_is_news_only_once() {
     let mut rig = taken_in([1]);
+    rig.now = 5_000;
     assert_eq!(rig.released(1, []), [Asked(1, Want::Lease)]);
     rig.answer(1, &offering([]));
     assert_eq!(rig.released(1, []), []);
@@ -190,9 +191,9 @@ fn a_released_node_whose_offer_fails_says_so_and_is_taken_in_again_by_the_same_n
 #[test]
 fn a_ticket_is_used_at_once_even_if_a_beat_is_in_flight() {
     let mut rig = taken_in([1]);
-    rig.run(20_000);
-    rig.released(1, []);
-    let out = rig.run(27_999);
+    rig.run(21_000);
+    assert_eq!(rig.released(1, []), [Asked(1, Want::Lease)]);
+    let out = rig.run(28_999);
     assert!(matches!(out.as_slice(), [(_, Beat(1))]), "{out:?}");
     assert_eq!(rig.answer(1, &taking_in([])), [], "one beat is in flight");
     assert_eq!(rig.ack(1, &Ack::released(LEASE, offers([]))), [Beat(1)]);
@@ -201,6 +202,7 @@ fn a_ticket_is_used_at_once_even_if_a_beat_is_in_flight() {
 #[test]
 fn a_released_node_may_be_taken_in_by_another_native_and_then_leaves_the_first() {
     let mut rig = taken_in([1, 2]);
+    rig.now = 5_000;
     rig.released(1, []);
     assert_eq!(rig.answer(1, &offering([])), [Asked(2, Want::Lease)]);
     assert_eq!(rig.answer(2, &taking_in([])), [Beat(2)]);

@@ -118,6 +118,7 @@ fn a_lost_indexer_is_tried_once_more_at_once_and_then_replaced_within_the_same_s
 #[test]
 fn with_one_lease_left_the_other_is_sought_at_once_but_offers_have_not_all_failed() {
     let mut rig = holding(2, [10, 11]);
+    rig.now = 5_000;
     assert_eq!(rig.closed(10), [Beat(10)]);
     assert_eq!(rig.closed(10), [Asked(1, Want::Lease)]);
     assert_eq!(rig.answer(1, &offering([11, 12])), [Beat(12)]);
@@ -177,7 +178,7 @@ fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is(
 fn it_never_takes_a_lease_with_itself() {
     let mut rig = Rig::new(1, [1]);
     rig.drain();
-    assert_eq!(rig.answer(1, &offering([0])), []);
+    assert_eq!(rig.answer(1, &offering([OWN])), []);
 }
 
 #[test]

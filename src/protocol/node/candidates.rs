@@ -1,0 +1,182 @@
+//! Which indexers a node may try, and which one is next.
+//!
+//! Invariants: an offer is not tried after its time to live; a candidate that rests ([`Failures`]) is
+//! not tried; no host and port is tried under two ids at once; what does not fit is the least of the offers,
+//! and a full table forgets candidates that have run out or that rest before it refuses new ones.
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use super::failures::Failures;
+use crate::protocol::{
+    Addrs, Instant, Offer, PeerId, Rng, TableStats, address::Endpoint, leases::Leases,
+};
+
+/// Indexers that may be tried, at most.
+pub(super) const MAX_CANDIDATES: usize = 32;
+/// The longest time to live of an offer that is believed: a record's (PROTOCOL.md).
+const LONGEST_TTL: Duration = Duration::from_secs(3600);
+/// Free leases that count at most when a candidate is chosen: who boasts is not chosen before all others.
+const MOST_FREE: u32 = 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Candidate {
+    peer: PeerId,
+    addrs: Addrs,
+    free: Option<u32>,
+    /// The end of the offer's time to live; still good.
+    until: Instant,
+}
+
+/// The candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidates {
+    all: Vec<Candidate, MAX_CANDIDATES>,
+    refused: u64,
+    evicted: u64,
+}
+
+/// How the next candidate is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Weighted by free leases.
+    ByRoom,
+    /// All alike: what they say of themselves has led to nothing.
+    Blind,
+}
+
+impl Candidates {
+    pub(super) const fn new() -> Self {
+        Self {
+            all: Vec::new(),
+            refused: 0,
+            evicted: 0,
+        }
+    }
+
+    /// Takes an offer in.
+    pub(super) fn propose(&mut self, now: Instant, offer: &Offer, failures: &Failures) {
+        let candidate = Candidate {
+            peer: offer.peer,
+            addrs: offer.addrs.clone(),
+            free: offer.free,
+            until: now + offer.ttl.min(LONGEST_TTL),
+        };
+        if let Some(known) = self.all.iter_mut().find(|known| known.peer == offer.peer) {
+            *known = candidate;
+            return;
+        }
+        if self.all.is_full() {
+            self.make_room(now, failures);
+        }
+        if self.all.push(candidate).is_err() {
+            self.refused += 1;
+        }
+    }
+
+    /// The next candidate, with those of its addresses that do not rest. The same for the same node (`own`) and
+    /// the same candidates: those that never failed before the others.
+    pub(super) fn choose(
+        &self,
+        now: Instant,
+        own: &PeerId,
+        choice: Choice,
+        failures: &Failures,
+        leases: &Leases,
+    ) -> Option<(PeerId, Addrs)> {
+        let ready = |candidate: &&Candidate| is_ready(now, candidate, failures, leases);
+        let mut ready: Vec<&Candidate, MAX_CANDIDATES> = self.all.iter().filter(ready).collect();
+        let fewest = ready.iter().map(|known| failures.of(&known.peer)).min()?;
+        ready.retain(|candidate| failures.of(&candidate.peer) == fewest);
+        ready.sort_unstable_by_key(|candidate| candidate.peer);
+        let weight = |candidate: &Candidate| match choice {
+            Choice::ByRoom => u64::from(candidate.free.unwrap_or(1).min(MOST_FREE)),
+            Choice::Blind => 1,
+        };
+        let total = ready.iter().map(|candidate| weight(candidate)).sum();
+        let mut at = Rng::for_peer(own).below(total);
+        let chosen = ready.iter().find(|candidate| {
+            let here = at < weight(candidate);
+            at = at.saturating_sub(weight(candidate));
+            here
+        });
+        chosen
+            .or(ready.first())
+            .map(|known| (known.peer, failures.rested(now, &known.addrs)))
+    }
+
+    /// How many can be tried now.
+    pub(super) fn ready(&self, now: Instant, failures: &Failures, leases: &Leases) -> usize {
+        let all = self.all.iter();
+        all.filter(|candidate| is_ready(now, candidate, failures, leases))
+            .count()
+    }
+
+    /// Whether there is one whose time to live is not over, whether it rests or not.
+    pub(super) fn any(&self, now: Instant) -> bool {
+        self.all.iter().any(|candidate| now <= candidate.until)
+    }
+
+    /// When the first candidate can be tried that is not tried already and does not run out before; `now` if one can.
+    pub(super) fn ready_at(
+        &self,
+        now: Instant,
+        failures: &Failures,
+        leases: &Leases,
+    ) -> Option<Instant> {
+        let ready = |candidate: &Candidate| {
+            let at = failures.ready_at(&candidate.peer, &candidate.addrs);
+            (at.max(now) <= candidate.until && is_free(candidate, leases)).then_some(at.max(now))
+        };
+        self.all.iter().filter_map(ready).min()
+    }
+
+    /// What the operator sees.
+    pub(super) fn stats(&self) -> TableStats {
+        TableStats {
+            name: "candidates",
+            used: self.all.len(),
+            capacity: MAX_CANDIDATES,
+            refused: self.refused,
+            evicted: self.evicted,
+        }
+    }
+
+    /// Forgets those that have run out, else one that rests.
+    fn make_room(&mut self, now: Instant, failures: &Failures) {
+        let before = self.all.len();
+        self.all.retain(|candidate| now <= candidate.until);
+        if self.all.is_full() {
+            let rests =
+                |candidate: &Candidate| failures.ready_at(&candidate.peer, &candidate.addrs);
+            let all = self.all.iter().enumerate();
+            let longest = all.max_by_key(|(_, candidate)| rests(candidate));
+            if let Some((at, _)) = longest.filter(|(_, candidate)| rests(candidate) > now) {
+                self.all.swap_remove(at);
+            }
+        }
+        self.evicted += (before - self.all.len()) as u64;
+    }
+}
+
+fn is_ready(now: Instant, candidate: &Candidate, failures: &Failures, leases: &Leases) -> bool {
+    failures.ready_at(&candidate.peer, &candidate.addrs) <= now
+        && now <= candidate.until
+        && is_free(candidate, leases)
+}
+
+/// Whether no lease is held with the candidate, and none is being sought at an address of it.
+fn is_free(candidate: &Candidate, leases: &Leases) -> bool {
+    let is_there = |addrs: &Addrs| {
+        addrs.iter().any(|addr| {
+            let endpoint = Endpoint::of(addr);
+            let mut own = candidate.addrs.iter();
+            own.any(|own| Endpoint::of(own) == endpoint)
+        })
+    };
+    leases.find(&candidate.peer).is_none()
+        && !leases
+            .iter()
+            .any(|lease| lease.is_attempt() && is_there(lease.addrs()))
+}

@@ -1,0 +1,237 @@
+//! When which native is asked, and what for.
+//!
+//! A round asks the natives one after another, each node in an order of its own that follows from the ids alone, so that
+//! a fleet with one list spreads. The native that took the node in comes first.
+//!
+//! Invariants: one native is asked at a time; between the end of a round and the next there is a pause with full jitter, up to
+//! min(lease / 6, 10 s), that doubles until a lease was renewed; once in each such pause a round may begin at once: the one that
+//! says that every offer failed.
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, time::backoff};
+
+/// Natives known at most.
+pub const MAX_NATIVES: usize = 8;
+/// How long a native has for its answer: dialling, and 2 s for probing its candidates.
+const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// First step of the backoff between rounds.
+const BACKOFF_BASE: Duration = Duration::from_millis(500);
+
+/// A round under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Round {
+    want: Want,
+    asked: Vec<PeerId, MAX_NATIVES>,
+    /// Until when the answer of the last one asked is waited for.
+    waiting: Option<Instant>,
+    remembered: bool,
+}
+
+/// The natives and the rounds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rounds {
+    /// A hash of the own id.
+    own: u64,
+    natives: Vec<(PeerId, Addrs), MAX_NATIVES>,
+    // Lists of one: `None` would not be all zeroes.
+    first: Vec<PeerId, 1>,
+    round: Vec<Round, 1>,
+    next: Instant,
+    not_before: Instant,
+    longest_pause: Duration,
+    fruitless: u8,
+    may_complain: bool,
+}
+
+impl Rounds {
+    pub(super) const fn new() -> Self {
+        Self {
+            own: 0,
+            natives: Vec::new(),
+            first: Vec::new(),
+            round: Vec::new(),
+            next: Instant::from_millis(0),
+            not_before: Instant::from_millis(0),
+            longest_pause: Duration::ZERO,
+            fruitless: 0,
+            may_complain: false,
+        }
+    }
+
+    /// The first round is due at `now`.
+    pub(super) fn start(&mut self, now: Instant, own: &PeerId, longest_pause: Duration) {
+        self.own = Rng::for_peer(own).bits();
+        self.longest_pause = longest_pause;
+        self.restart(now);
+    }
+
+    /// Something that no peer can bring about has changed: what was learnt of pauses is void.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.round.clear();
+        (self.next, self.not_before) = (now, now);
+    }
+
+    /// Learns a native or its addresses. Whether it is a new one.
+    pub(super) fn learn(&mut self, peer: PeerId, addrs: Addrs) -> bool {
+        match self.natives.iter_mut().find(|(native, _)| *native == peer) {
+            Some((_, old)) => {
+                *old = addrs;
+                false
+            }
+            None => self.natives.push((peer, addrs)).is_ok(),
+        }
+    }
+
+    /// Where the native listens, if it is one.
+    pub(super) fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        let found = self.natives.iter().find(|(native, _)| native == peer);
+        found.map(|(_, addrs)| addrs)
+    }
+
+    /// A lease is missing: the next round is due as soon as the pause is over.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next = self.next.min(now.max(self.not_before));
+    }
+
+    /// The same, up to half a second later: all nodes of a native miss it at the same time.
+    pub(super) fn hurry_a_little(&mut self, now: Instant, rng: &mut Rng) {
+        self.hurry(now + backoff(rng, BACKOFF_BASE, 0, self.longest_pause));
+    }
+
+    /// A lease was renewed: the next pause is short again.
+    pub(super) fn succeeded(&mut self) {
+        self.fruitless = 0;
+    }
+
+    /// Whether a round that says that every offer failed may begin at once.
+    pub(super) fn may_complain(&self) -> bool {
+        self.may_complain
+    }
+
+    /// Begins the round that is due, if none is under way.
+    pub(super) fn begin_if_due(&mut self, now: Instant, want: Want) {
+        if self.round.is_empty() && now >= self.next {
+            self.begin(want);
+        }
+    }
+
+    /// Begins a round in place of the one that is under way.
+    pub(super) fn begin(&mut self, want: Want) {
+        self.may_complain = want != Want::OffersFailed;
+        self.round.clear();
+        // There is room now.
+        let _ = self.round.push(Round {
+            want,
+            asked: Vec::new(),
+            waiting: None,
+            remembered: false,
+        });
+    }
+
+    /// Whether a round is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.round.is_empty()
+    }
+
+    /// Whether a native is to be asked now: a round is under way, no answer is waited for, and there is one left. Gives
+    /// an answer up that has not come in time.
+    pub(super) fn is_asking(&mut self, now: Instant) -> bool {
+        let next = self.next_native();
+        let Some(round) = self.round.first_mut() else {
+            return false;
+        };
+        round.waiting = round.waiting.filter(|until| now < *until);
+        round.waiting.is_none() && next.is_some()
+    }
+
+    /// Whether an answer is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waits_until().is_some()
+    }
+
+    /// Until when an answer is waited for.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.round.first().and_then(|round| round.waiting)
+    }
+
+    /// Asks the round's next native.
+    pub(super) fn ask(&mut self, now: Instant) -> Option<(PeerId, Want)> {
+        let native = self.next_native()?;
+        let round = self.round.first_mut()?;
+        round.waiting = Some(now + ASK_TIMEOUT);
+        // As many as there are natives fit.
+        let _ = round.asked.push(native);
+        Some((native, round.want))
+    }
+
+    /// An answer came, or will not. What was asked for, if it was waited for.
+    pub(super) fn answered(&mut self, native: &PeerId) -> Option<Want> {
+        let round = self.round.first_mut()?;
+        if round.waiting.is_none() || round.asked.last() != Some(native) {
+            return None;
+        }
+        round.waiting = None;
+        Some(round.want)
+    }
+
+    /// What the round is about.
+    pub(super) fn want(&self) -> Option<Want> {
+        self.round.first().map(|round| round.want)
+    }
+
+    /// Whether what an earlier run knew has not been tried in this round; it counts as tried from now on.
+    pub(super) fn try_remembered(&mut self) -> bool {
+        let round = self.round.first_mut();
+        round.is_some_and(|round| !core::mem::replace(&mut round.remembered, true))
+    }
+
+    /// The native helps: it comes first from now on, and the round needs no other.
+    pub(super) fn helped_by(&mut self, native: &PeerId) {
+        self.first.clear();
+        // There is room now.
+        let _ = self.first.push(*native);
+        let all = self.natives.iter().map(|(native, _)| *native).collect();
+        if let Some(round) = self.round.first_mut() {
+            round.asked = all;
+        }
+    }
+
+    /// Ends the round. The next one comes after `interval`, or without one as soon as the pause is over.
+    pub(super) fn end(&mut self, now: Instant, interval: Option<Duration>, rng: &mut Rng) {
+        self.round.clear();
+        let pause = backoff(rng, BACKOFF_BASE, self.fruitless, self.longest_pause);
+        self.fruitless = self.fruitless.saturating_add(1);
+        self.not_before = now + pause;
+        self.next = match interval {
+            Some(interval) => now + interval + rng.up_to(interval / 10),
+            None => self.not_before,
+        };
+    }
+
+    /// Ends for good.
+    pub(super) fn stop(&mut self) {
+        self.round.clear();
+        self.next = Instant::from_millis(u64::MAX);
+    }
+
+    /// When the next round is due, if none is under way.
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// The one that helped, then in the order of a hash of both ids.
+    fn next_native(&self) -> Option<PeerId> {
+        let round = self.round.first()?;
+        let left = self.natives.iter().map(|(native, _)| native);
+        left.filter(|native| !round.asked.contains(native))
+            .max_by_key(|native| (self.first.contains(native), self.rank(native)))
+            .copied()
+    }
+
+    fn rank(&self, native: &PeerId) -> u64 {
+        Rng::new(self.own ^ Rng::for_peer(native).bits()).bits()
+    }
+}
