@@ -15,9 +15,8 @@ impl Driver {
         match action {
             Action::Beat { server, beat } => {
                 let record = self.record.envelope().filter(|_| beat.with_record);
-                // What is logged already is not said again at each further try.
-                if beat.fresh && self.granted.remove(&server) {
-                    log::info!("{} does not answer: makes a new connection", text(&server));
+                if beat.fresh {
+                    self.servers.late(&server);
                 }
                 if let Some(addrs) = self.cx.machine.addrs_of(&server) {
                     self.cx.net.beat(server, addrs, &beat, record);
@@ -25,14 +24,12 @@ impl Driver {
                 }
             }
             Action::Drop { server } => {
-                self.granted.remove(&server);
+                self.servers.dropped(server);
                 self.cx.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
                 self.leaving.push(server);
-                if self.granted.remove(&server) {
-                    log::info!("gives the lease with {} up", text(&server));
-                }
+                self.servers.given_up(&server);
                 let role = self.cx.machine.role();
                 self.cx.net.give_up(server, role);
                 self.cx.net.favour(server, false);
@@ -84,13 +81,7 @@ impl Driver {
                 self.lookups
                     .request(&mut self.cx, native, None, &request, Asked::ByCore);
             }
-            Action::Denied { server, ack } => {
-                log::warn!(
-                    "{} gives no lease: {}",
-                    text(&server),
-                    ack.reason.escape_debug()
-                );
-            }
+            Action::Denied { server, ack } => self.servers.denied(server, &ack),
         }
     }
 

@@ -3,10 +3,7 @@
 //! Invariants: the core hears events in the order in which they happened and is polled until it has no action left after each; what
 //! is decided is decided there. Wall-clock time is taken here, and only for signing and judging records.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
@@ -20,6 +17,7 @@ use super::{
     natives::Learned,
     record::OwnRecord,
     report::{self, StatusReport, table, text},
+    servers::Servers,
     status::Status,
     storage::{DataDir, KnownPeer, StateFile},
     summary::Summary,
@@ -59,8 +57,8 @@ pub(super) struct Driver {
     pub(super) leaving: Vec<PeerId>,
     /// The process ends: nothing is signed any more.
     pub(super) ending: bool,
-    /// Servers that granted us a lease on the stream that is open.
-    pub(super) granted: HashSet<PeerId>,
+    /// What was said of those that grant us leases.
+    pub(super) servers: Servers,
     /// Whether the system clock was synchronised at the last housekeeping.
     synchronised: bool,
     started: Instant,
@@ -112,7 +110,7 @@ impl Driver {
             refreshing: HashMap::new(),
             leaving: Vec::new(),
             ending: false,
-            granted: HashSet::new(),
+            servers: Servers::default(),
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -267,7 +265,7 @@ impl Driver {
                 clock,
             } => self.on_ack(now, server, asked, &ack, clock),
             NetEvent::LeaseClosed { server, why } => {
-                report::lease_closed(&server, self.granted.remove(&server), why.as_deref());
+                self.servers.closed(server, why.as_deref());
                 self.cx.machine.lease_closed(now, &server);
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
@@ -363,17 +361,12 @@ impl Driver {
         }
         if asked {
             self.cx.machine.acked(now, &server, ack);
-            if ack.code == AckCode::Accepted && self.granted.insert(server) {
-                let who = if self.cx.net.is_native(&server) {
-                    "native"
-                } else {
-                    "indexer"
+            if ack.code == AckCode::Accepted {
+                let who = match self.cx.net.is_native(&server) {
+                    true => "native",
+                    false => "indexer",
                 };
-                log::info!(
-                    "holds a lease of {} s with {who} {}",
-                    ack.lease.as_secs(),
-                    text(&server)
-                );
+                self.servers.granted(server, who, ack);
             }
         } else {
             self.cx.machine.told(now, &server, ack);

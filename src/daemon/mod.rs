@@ -32,6 +32,7 @@ mod notify;
 mod outlet;
 mod record;
 mod report;
+mod servers;
 pub mod signals;
 pub mod status;
 pub mod storage;

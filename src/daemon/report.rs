@@ -35,15 +35,6 @@ pub(super) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 
-/// Logs the end of our heartbeat stream with a server: one on which a lease was `held`, or one that could not be opened, and `why`.
-pub(super) fn lease_closed(server: &PeerId, held: bool, why: Option<&str>) {
-    if let Some(why) = why {
-        log::warn!("{} takes no beats: {why}", text(server));
-    } else if held {
-        log::info!("the heartbeat stream with {} has ended", text(server));
-    }
-}
-
 /// Logs which addresses of the host came and went.
 pub(super) fn host_changed(change: &Change) {
     for (address, why) in &change.gone {

@@ -8,6 +8,7 @@ use std::{
 use libp2p::{
     Multiaddr,
     core::{Endpoint, transport::PortUse},
+    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -20,7 +21,7 @@ use super::{
     contact::{Health, Inbound},
     handler::{Command, Handler, Happened},
 };
-use crate::protocol::PeerId;
+use crate::{net::transport, protocol::PeerId};
 
 impl Streams {
     fn take_waiting(&mut self, peer: &PeerId) -> Vec<Command> {
@@ -83,11 +84,26 @@ impl Streams {
         if self.dials.iter().skip(at).any(|(later, _)| *later == peer) {
             return;
         }
-        let why = why.to_string();
+        let why = sentence(why);
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
         }
     }
+}
+
+/// Why a dial failed, address by address. libp2p's own text repeats the cause for each layer.
+fn sentence(error: &DialError) -> String {
+    let DialError::Transport(failed) = error else {
+        return error.to_string();
+    };
+    let each = failed.iter().map(|(addr, why)| {
+        let addr: Multiaddr = addr
+            .iter()
+            .filter(|part| !matches!(part, Protocol::P2p(_)))
+            .collect();
+        format!("{addr}: {}", transport::sentence(why))
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 impl NetworkBehaviour for Streams {

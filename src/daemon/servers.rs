@@ -1,0 +1,146 @@
+//! What the log says of the servers that grant us leases: what is new, and nothing twice.
+//!
+//! A server that is away is tried every few seconds for as long as it takes; what is wrong with it is said once, and again when
+//! something else is wrong or after it had granted a lease.
+//!
+//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the one before is said again.
+
+use std::collections::HashSet;
+
+use super::report::text;
+use crate::protocol::{Ack, PeerId};
+
+/// Servers whose troubles are remembered: more than leases that are held or sought.
+const MOST: usize = 64;
+
+/// The servers, and what was said of them.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    /// Those that granted us a lease on the stream that is open.
+    granted: HashSet<PeerId>,
+    /// What is wrong with the others; the oldest first.
+    troubles: Vec<(PeerId, String)>,
+    /// Those that denied us a lease: why their stream is dropped is said.
+    denied: Option<PeerId>,
+}
+
+impl Servers {
+    /// A server, which is a `who`, granted a lease.
+    pub(super) fn granted(&mut self, server: PeerId, who: &str, ack: &Ack) {
+        if self.granted.insert(server) {
+            self.troubles.retain(|(known, _)| *known != server);
+            let seconds = ack.lease.as_secs();
+            log::info!("holds a lease of {seconds} s with {who} {}", text(&server));
+        }
+    }
+
+    /// Its ack is late.
+    pub(super) fn late(&mut self, server: &PeerId) {
+        if self.granted.remove(server) {
+            log::info!(
+                "{} does not answer: makes a new connection beside the one that is silent",
+                text(server)
+            );
+        }
+    }
+
+    /// It gives no lease.
+    pub(super) fn denied(&mut self, server: PeerId, ack: &Ack) {
+        self.granted.remove(&server);
+        self.denied = Some(server);
+        self.trouble(
+            server,
+            format!("gives no lease: {}", ack.reason.escape_debug()),
+        );
+    }
+
+    /// Our stream to it is dropped, because it gives no lease or does not answer.
+    pub(super) fn dropped(&mut self, server: PeerId) {
+        self.granted.remove(&server);
+        if self.denied.take() != Some(server) {
+            self.trouble(server, "does not answer".into());
+        }
+    }
+
+    /// Our stream to it has ended, or could not be opened, and `why`.
+    pub(super) fn closed(&mut self, server: PeerId, why: Option<&str>) {
+        let held = self.granted.remove(&server);
+        if let Some(why) = why {
+            self.trouble(server, format!("takes no beats: {why}"));
+        } else if held {
+            log::info!("the heartbeat stream with {} has ended", text(&server));
+        }
+    }
+
+    /// We give the lease with it up.
+    pub(super) fn given_up(&mut self, server: &PeerId) {
+        if self.granted.remove(server) {
+            log::info!("gives the lease with {} up", text(server));
+        }
+    }
+
+    fn trouble(&mut self, server: PeerId, what: String) {
+        match self.is_new(server, &what) {
+            true => log::warn!("{} {what}", text(&server)),
+            false => log::debug!("{} still {what}", text(&server)),
+        }
+    }
+
+    /// Whether something else was wrong before, or nothing; notes what it is now.
+    fn is_new(&mut self, server: PeerId, what: &str) -> bool {
+        let known = self.troubles.iter().position(|(known, _)| *known == server);
+        let before = known.map(|at| self.troubles.remove(at).1);
+        if self.troubles.len() == MOST {
+            self.troubles.remove(0);
+        }
+        self.troubles.push((server, what.to_owned()));
+        before.is_none_or(|before| before != what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn the_same_trouble_is_new_once_until_a_lease_was_granted() {
+        let mut servers = Servers::default();
+        assert!(servers.is_new(peer(1), "is away"));
+        assert!(!servers.is_new(peer(1), "is away"));
+        assert!(servers.is_new(peer(2), "is away"), "it is another");
+        assert!(servers.is_new(peer(1), "is full"));
+        assert!(servers.is_new(peer(1), "is away"), "it changed in between");
+        servers.granted(peer(1), "native", &Ack::accepted(Duration::from_secs(1)));
+        assert!(servers.is_new(peer(1), "is away"));
+    }
+
+    #[test]
+    fn the_server_whose_trouble_is_oldest_is_forgotten_first() {
+        let mut servers = Servers::default();
+        for n in 0..=MOST as u8 {
+            assert!(servers.is_new(peer(n), "is away"));
+        }
+        assert_eq!(servers.troubles.len(), MOST);
+        assert!(!servers.is_new(peer(1), "is away"));
+        assert!(servers.is_new(peer(0), "is away"));
+    }
+
+    #[test]
+    fn a_drop_after_a_denial_is_no_silence() {
+        let mut servers = Servers::default();
+        servers.denied(peer(1), &Ack::full("no room"));
+        servers.dropped(peer(1));
+        assert_eq!(
+            servers.troubles,
+            [(peer(1), "gives no lease: no room".into())]
+        );
+        servers.dropped(peer(1));
+        assert_eq!(servers.troubles, [(peer(1), "does not answer".into())]);
+    }
+}
