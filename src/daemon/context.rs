@@ -44,6 +44,8 @@ pub(super) struct Peers {
     pub(super) servers: Vec<(PeerId, Addrs, Role)>,
     /// The native's `live_indexers`.
     pub(super) live: Vec<Offer>,
+    /// How many entries each of the core's tables has.
+    pub(super) tables: Vec<(&'static str, usize)>,
 }
 
 impl Context {
@@ -53,6 +55,7 @@ impl Context {
             now: self.now(),
             servers: Vec::new(),
             live: Vec::new(),
+            tables: Vec::new(),
         };
         self.machine.report(peers.now, &mut peers);
         peers
@@ -77,5 +80,7 @@ impl Report for Peers {
 
     fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
 
-    fn table(&mut self, _: TableStats) {}
+    fn table(&mut self, table: TableStats) {
+        self.tables.push((table.name, table.used));
+    }
 }

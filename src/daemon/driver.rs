@@ -21,19 +21,19 @@ use super::{
     status::Status,
     storage::{DataDir, KnownPeer, StateFile},
     summary::Summary,
-    trim,
+    trim::{self, Peaks},
 };
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
+        CONNECTIONS, EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
         multiaddrs,
     },
     protocol::{
         Ack, AckCode, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role,
-        StreamId, Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
+        StreamId, TableStats, Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
     },
     wire::{
         Kind,
@@ -42,8 +42,10 @@ use crate::{
     },
 };
 
-/// How often what may be remembered is looked at, records that have run out leave the DHT store, and memory is given back.
+/// How often what may be remembered is looked at, and memory is given back.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
+/// Records that run out one after the other leave the DHT store together, this often.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Drives one machine.
 pub(super) struct Driver {
@@ -63,6 +65,10 @@ pub(super) struct Driver {
     synchronised: bool,
     started: Instant,
     housekeeping: Instant,
+    /// When a record of the DHT store may have run out, and when it was last looked for such.
+    records: Option<Instant>,
+    expired: Instant,
+    peaks: Peaks,
 }
 
 impl Driver {
@@ -114,6 +120,9 @@ impl Driver {
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
+            records: None,
+            expired: now,
+            peaks: Peaks::default(),
         })
     }
 
@@ -160,6 +169,7 @@ impl Driver {
             Some(self.cx.machine.timeout()),
             self.lookups.timeout(),
             Some(self.housekeeping),
+            self.records,
         ]
         .into_iter()
         .flatten()
@@ -185,14 +195,10 @@ impl Driver {
         }
         self.sign_if_due(now);
         self.lookups.expire(&mut self.cx);
+        self.expire_records_if_due(now);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
-            self.cx.net.expire_records();
-            if trim::is_due(self.cx.net.most_connections(), self.cx.net.connections()) {
-                self.cx.net.forget_most_connections();
-                self.cx.net.shrink();
-                trim::trim(&mut *self.cx.machine);
-            }
+            self.trim_if_due();
             // A lease that never came to be leaves without a word.
             let machine = &*self.cx.machine;
             self.cx.net.favour_only(|peer| machine.favours(peer));
@@ -200,6 +206,34 @@ impl Driver {
             self.remember();
             self.state.save_if_due(now.as_millis());
         }
+    }
+
+    fn expire_records_if_due(&mut self, now: Instant) {
+        let next = |cx: &mut Context, expired: Instant| {
+            // A tick later than not before.
+            let left = cx.net.record_expires_in()? + Duration::from_millis(1);
+            Some((now + left).max(expired + EXPIRY_PAUSE))
+        };
+        self.records = next(&mut self.cx, self.expired);
+        if self.records.is_some_and(|due| now >= due) {
+            self.cx.net.expire_records();
+            self.expired = now;
+            self.records = next(&mut self.cx, now);
+        }
+    }
+
+    /// Gives memory back if much of it is not used any more.
+    fn trim_if_due(&mut self) {
+        let mut used = self.cx.peers().tables;
+        let mut note = |stats: TableStats| used.push((stats.name, stats.used));
+        self.cx.net.tables().into_iter().for_each(&mut note);
+        note(self.lookups.stats());
+        self.peaks.saw(CONNECTIONS, self.cx.net.most_connections());
+        if self.peaks.look(&used) {
+            self.cx.net.shrink();
+            trim::trim(&mut *self.cx.machine);
+        }
+        self.cx.net.forget_most_connections();
     }
 
     /// Gives all leases up.

@@ -1,20 +1,49 @@
-//! Gives memory back after many peers have left.
+//! Gives memory back after many peers have left, however they left.
 //!
 //! glibc keeps what a thousand connections used, for the next thousand: on a device with little memory others need it more. So the
-//! heap is trimmed when no more than half of the connections are left that there were at most since the last time. Measured on
-//! x86_64: 500 connections come and go, and resident memory stays at 14 MB without it, and goes to 3.2 MB with it. Pages of tables
-//! that have emptied are given back, too: 0.6 MB after 1000 nodes.
+//! heap is trimmed when no more than half of something is left that there was at most since the last time. It is watched of what
+//! empties at its own time: connections when peers hang up, the core's tables when leases run out, DHT records when their time to
+//! live is over. Measured on x86_64: 500 connections come and go, and resident memory stays at 14 MB without it, and goes to 3.2 MB
+//! with it. Pages of tables that have emptied are given back, too: 0.6 MB after 1000 nodes.
 
 use std::ops::Range;
 
 use crate::protocol::Machine;
 
-/// Fewer connections than this are not worth a trim.
+/// Fewer of anything than this are not worth a trim.
 const WORTH_IT: usize = 32;
 
-/// Whether to trim now that there are `connections`, and were `most` at once since the last time.
-pub(super) fn is_due(most: usize, connections: usize) -> bool {
-    most >= WORTH_IT && connections <= most / 2
+/// The most that there was of each thing since the last trim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Peaks(Vec<(&'static str, usize)>);
+
+impl Peaks {
+    /// Takes note of how much there is of everything; names come once each. Whether a trim is due: then what is left
+    /// counts from now on.
+    pub(super) fn look(&mut self, used: &[(&'static str, usize)]) -> bool {
+        let mut due = false;
+        for (name, used) in used {
+            match self.0.iter_mut().find(|(known, _)| known == name) {
+                Some((_, most)) => {
+                    *most = (*most).max(*used);
+                    due |= *most >= WORTH_IT && *used <= *most / 2;
+                }
+                None => self.0.push((name, *used)),
+            }
+        }
+        if due {
+            self.0 = used.to_vec();
+        }
+        due
+    }
+
+    /// There were so many of this at once since the last look.
+    pub(super) fn saw(&mut self, name: &'static str, most: usize) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = most.max(*known),
+            None => self.0.push((name, most)),
+        }
+    }
 }
 
 /// Returns memory to the system that the machine's tables and the heap do not need now. It takes about a millisecond for each ten
@@ -86,19 +115,40 @@ mod tests {
     };
 
     #[test]
-    fn trims_when_half_of_the_most_connections_have_left_and_once() {
-        assert!(!is_due(100, 100));
-        assert!(!is_due(100, 51));
-        assert!(is_due(100, 50));
-        assert!(!is_due(50, 50));
-        assert!(is_due(50, 25), "half again of 50");
-        assert!(!is_due(25, 0), "too few to be worth it");
+    fn trims_when_half_of_the_most_have_left_and_once() {
+        let mut peaks = Peaks::default();
+        for (used, due) in [
+            (100, false),
+            (51, false),
+            (50, true),
+            (50, false),
+            (26, false),
+            (25, true),
+            // Too few to be worth it.
+            (0, false),
+        ] {
+            assert_eq!(peaks.look(&[("nodes", used)]), due, "{used}");
+        }
     }
 
     #[test]
-    fn a_wave_that_came_and_went_since_it_was_last_asked_counts() {
-        assert!(is_due(WORTH_IT, 0));
-        assert!(!is_due(WORTH_IT - 1, 0));
+    fn whatever_empties_is_a_reason_also_after_all_else_has() {
+        let mut peaks = Peaks::default();
+        assert!(!peaks.look(&[("connections", 300), ("nodes", 300), ("records", 300)]));
+        assert!(peaks.look(&[("connections", 0), ("nodes", 300), ("records", 300)]));
+        assert!(!peaks.look(&[("connections", 0), ("nodes", 151), ("records", 300)]));
+        assert!(peaks.look(&[("connections", 0), ("nodes", 150), ("records", 300)]));
+        assert!(peaks.look(&[("connections", 0), ("nodes", 0), ("records", 0)]));
+        assert!(!peaks.look(&[("connections", 0), ("nodes", 0), ("records", 0)]));
+    }
+
+    #[test]
+    fn a_wave_that_came_and_went_since_the_last_look_counts() {
+        for (most, due) in [(WORTH_IT, true), (WORTH_IT - 1, false)] {
+            let mut peaks = Peaks::default();
+            peaks.saw("connections", most);
+            assert_eq!(peaks.look(&[("connections", 0)]), due, "{most}");
+        }
     }
 
     static INDEXER: ConstStaticCell<Indexer<512>> = ConstStaticCell::new(Indexer::new());

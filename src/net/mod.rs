@@ -84,6 +84,9 @@ use crate::{
 /// minute at most (see `daemon::logging`).
 pub(crate) const EACH: &str = "oc_discovery::each";
 
+/// Name of the table of connections.
+pub(crate) const CONNECTIONS: &str = "connections";
+
 /// How long a connection without a use stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections kept for natives and for peers that hold a lease: one in so many.
@@ -403,14 +406,15 @@ impl Net {
         }
     }
 
+    /// In how long a record may run out: not before.
+    pub(crate) fn record_expires_in(&mut self) -> Option<Duration> {
+        let store = self.swarm.behaviour_mut().kademlia()?.store_mut();
+        Some(store.soonest()?.saturating_duration_since(Instant::now()))
+    }
+
     /// Peers with these addresses are remembered: they do not give way to strangers.
     pub(crate) fn remember<'a>(&mut self, addrs: impl Iterator<Item = &'a Multiaddr>) {
         self.swarm.behaviour_mut().limits.remember(addrs);
-    }
-
-    /// Connections that are open.
-    pub(crate) fn connections(&self) -> usize {
-        self.swarm.behaviour().limits.used()
     }
 
     /// The most that were open at once since [`Net::forget_most_connections`].
@@ -441,7 +445,7 @@ impl Net {
         let behaviour = self.swarm.behaviour_mut();
         let limits = &behaviour.limits;
         let mut tables = vec![TableStats {
-            name: "connections",
+            name: CONNECTIONS,
             used: limits.used(),
             capacity: limits.capacity(),
             refused: limits.refused(),

@@ -29,6 +29,8 @@ pub(crate) struct BoundedStore {
     capacity: usize,
     slots: HashMap<Key, Slot>,
     protected: HashSet<Key>,
+    /// No record expires before.
+    soonest: Option<Instant>,
     /// Grows with every record stored; orders them by age.
     stored: u64,
     refused: u64,
@@ -41,6 +43,7 @@ impl BoundedStore {
             capacity,
             slots: HashMap::new(),
             protected: HashSet::new(),
+            soonest: None,
             stored: 0,
             refused: 0,
         }
@@ -66,9 +69,17 @@ impl BoundedStore {
     /// Removes the records that have expired at `now`; says how many. Protection does not prolong a record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
         let before = self.slots.len();
-        self.slots
-            .retain(|_, slot| slot.expires.is_none_or(|expires| now < expires));
+        if self.soonest.is_some_and(|soonest| soonest <= now) {
+            self.slots
+                .retain(|_, slot| slot.expires.is_none_or(|expires| now < expires));
+            self.soonest = self.slots.values().filter_map(|slot| slot.expires).min();
+        }
         before - self.slots.len()
+    }
+
+    /// When a record may expire next: never before.
+    pub(crate) fn soonest(&self) -> Option<Instant> {
+        self.soonest
     }
 
     /// Records stored.
@@ -135,6 +146,7 @@ impl RecordStore for BoundedStore {
             return Err(error);
         }
         self.stored += 1;
+        self.soonest = self.soonest.into_iter().chain(record.expires).min();
         let slot = Slot {
             value: record.value.into(),
             publisher: record.publisher.map(Box::new),
@@ -208,6 +220,34 @@ mod tests {
         assert_eq!(store.records().count(), 2);
         store.remove(&key("a"));
         assert!(store.get(&key("a")).is_none());
+    }
+
+    #[test]
+    fn a_record_leaves_when_it_expires_and_the_next_time_is_known() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut store = BoundedStore::new(4);
+        assert_eq!(store.soonest(), None);
+        for (name, seconds) in [("b", 20), ("a", 10), ("c", 30)] {
+            let expires = Some(at(seconds));
+            store
+                .put(Record {
+                    expires,
+                    ..record(name, b"1")
+                })
+                .unwrap();
+        }
+        store.put(record("for ever", b"1")).unwrap();
+        assert_eq!(store.soonest(), Some(at(10)));
+        assert_eq!(store.expire(at(10) - Duration::from_nanos(1)), 0);
+        assert_eq!(store.expire(at(10)), 1);
+        assert_eq!(store.soonest(), Some(at(20)));
+        // One that was removed is looked for in vain, once.
+        store.remove(&key("b"));
+        assert_eq!(store.expire(at(20)), 0);
+        assert_eq!(store.soonest(), Some(at(30)));
+        assert_eq!(store.expire(at(31)), 1);
+        assert_eq!((store.soonest(), store.used()), (None, 1));
     }
 
     #[test]
