@@ -81,6 +81,7 @@ impl Report for StatusReport {
                 LiveSource::Heartbeat => Source::Heartbeat,
                 LiveSource::Dht => Source::Dht,
             },
+            failures: entry.failures(self.now).into(),
         };
         self.status.live_indexers.push(seen);
     }

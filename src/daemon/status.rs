@@ -52,6 +52,8 @@ pub struct LiveIndexer {
     pub expires_in_ms: u64,
     /// What made the entry.
     pub source: Source,
+    /// Nodes that found lately that it grants no lease, or does not keep it.
+    pub failures: u64,
 }
 
 /// What made an entry of `live_indexers`.
@@ -213,7 +215,16 @@ impl Status {
             };
             let end = format!("ends in {}", Span(entry.expires_in_ms));
             let addrs = entry.addrs.join(" ");
-            [entry.peer_id.clone(), end, source.to_owned(), addrs]
+            let failures = match entry.failures {
+                0 => String::new(),
+                n => format!("failed at {n} nodes "),
+            };
+            [
+                entry.peer_id.clone(),
+                end,
+                source.to_owned(),
+                failures + &addrs,
+            ]
         });
         table(f, "live indexers", "none", rows)?;
         list(f, "known indexer ids", "none", &self.known_peer_ids)?;
@@ -392,8 +403,8 @@ mod tests {
         r#"{"role":"native","peer_id":"12D3A","version":"0.1.0","uptime_ms":61000,"#,
         r#""listen":["/ip4/127.0.0.1/tcp/4820"],"#,
         r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
-        r#""expires_in_ms":1500,"source":"heartbeat"},"#,
-        r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht"}],"#,
+        r#""expires_in_ms":1500,"source":"heartbeat","failures":0},"#,
+        r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht","failures":2}],"#,
         r#""known_peer_ids":["12D3B","12D3LONGER"],"#,
         r#""responsible_peers":[{"peer_id":"12D3N","since_ms":0}],"#,
         r#""stream_records":[{"peer_id":"12D3B","role":"indexer","last_seen_ms":7,"expires_in_ms":8}],"#,

@@ -4,14 +4,20 @@
 //! good for its answer; no node is told that it is taken in while an indexer is known to be reachable, unless it said that every offer
 //! failed; of the peers that only ask, every live indexer is named to somebody in the end.
 
+use core::cmp::Reverse;
+
 use super::*;
 use crate::protocol::table::keep_best;
 use asks::Candidates;
+use standing::KEPT_SHARE;
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
     /// A request for indexers; `None`: the answer comes later.
     pub(super) fn take_ask(&mut self, now: Instant, mut ask: Ask) -> Option<IndexersAnswer> {
         let catches_up = !self.overslept(now).is_zero();
+        if ask.want == Want::OffersFailed {
+            self.note_failures(now, &ask.node);
+        }
         if !catches_up {
             let candidates = self.candidates(now, ask.want);
             if candidates
@@ -65,6 +71,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             };
         }
         let offers = self.offers(now, since, ask.most);
+        self.told_nodes
+            .told(now, &ask.node, offers.iter().map(|offer| &offer.peer));
         let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;
         if is_stranded {
             self.make_room(now, &ask.node);
@@ -79,23 +87,69 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         IndexersAnswer { offers, takes_in }
     }
 
-    /// For a node that wants a lease: the reachable that have room, best first.
+    /// For a node that wants a lease: the reachable that have room, best first. Those at which fewer nodes failed go first; of these, those
+    /// of networks that are named less often so far, because ids cost nothing and networks do; then those with more free leases. If not
+    /// all can be named, the last places are kept for indexers that proved themselves and for the oldest.
     pub(super) fn offers(&mut self, now: Instant, since: Instant, most: usize) -> Offers {
-        let mut best: Vec<(i64, u64, PeerId), MAX_LIST, u8> = Vec::new();
-        for entry in self.live_indexers.iter(now) {
-            if entry.verdict(since) == Some(true) && entry.has_room() {
-                keep_best(&mut best, (entry.weight(), self.rng.bits(), entry.peer));
+        let most = most.min(MAX_LIST);
+        let salt = self.rng.bits();
+        let is_listed = |entry: &&LiveIndexer| {
+            entry.verdict(since) == Some(true) && entry.has_room() && !entry.addrs.is_empty()
+        };
+        let listed = || self.live_indexers.iter(now).filter(is_listed);
+        let kept = if listed().count() > most {
+            most / KEPT_SHARE
+        } else {
+            0
+        };
+        let mut picked: Vec<&LiveIndexer, MAX_LIST> = Vec::new();
+        while picked.len() < most {
+            let is_picked = |entry: &&LiveIndexer| picked.iter().any(|one| one.peer == entry.peer);
+            let same_network = |entry: &LiveIndexer| {
+                let same = picked.iter().filter(|one| one.prefix() == entry.prefix());
+                same.count()
+            };
+            let rest = listed().filter(|entry| !is_picked(entry));
+            let next = if picked.len() < most - kept {
+                rest.max_by_key(|entry| {
+                    (
+                        Reverse(entry.failures(now)),
+                        Reverse(same_network(entry)),
+                        entry.weight(),
+                        lot(salt, &entry.peer),
+                    )
+                })
+            } else {
+                rest.max_by_key(|entry| (entry.standing.seniority(), lot(salt, &entry.peer)))
+            };
+            // There is room: as many as the list holds at most.
+            let Some(Ok(())) = next.map(|next| picked.push(next)) else {
+                break;
+            };
+        }
+        picked.iter().map(|entry| entry.offer(now)).collect()
+    }
+
+    /// A node gave its lease up. If it had been sent to an indexer, that one has accepted it.
+    pub(super) fn note_departure(&mut self, now: Instant, node: &PeerId) {
+        if let Some(is_it) = self.told_nodes.where_sent(now, node) {
+            for entry in self.live_indexers.iter_mut(now) {
+                if is_it(&entry.peer) {
+                    entry.standing.proved();
+                }
             }
         }
-        let mut offers = Offers::new();
-        for (_, _, peer) in best.iter().take(most) {
-            let offer = self
-                .live_indexers
-                .find(now, peer)
-                .map(|entry| entry.offer(now));
-            offers.extend(offer.filter(|offer| !offer.addrs.is_empty()));
+    }
+
+    /// A node says that every offer failed: so did the indexers that it was told lately, as far as it goes.
+    fn note_failures(&mut self, now: Instant, node: &PeerId) {
+        if let Some(has_failed) = self.told_nodes.all_failed(now, node) {
+            for entry in self.live_indexers.iter_mut(now) {
+                if has_failed(&entry.peer) {
+                    entry.standing.failed(now);
+                }
+            }
         }
-        offers
     }
 
     /// For a peer that only asks, without a cursor: the live indexers in the order of their ids, going on where the last such answer
@@ -134,21 +188,35 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         page
     }
 
-    /// Which indexers to probe for an answer: the reachable first, then those of which nothing is known, in random order.
+    /// Which indexers to probe for an answer: those that keep places in it, then the reachable, then those of which nothing is known, in
+    /// random order.
     fn candidates(&mut self, now: Instant, want: Want) -> Candidates {
-        let mut best: Vec<(bool, u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
         if want == Want::Nothing {
             return Candidates::new();
         }
-        for entry in self.live_indexers.iter(now) {
-            let verdict = entry.verdict(now);
-            if verdict != Some(false) && entry.has_room() {
-                keep_best(
-                    &mut best,
-                    (verdict == Some(true), self.rng.bits(), entry.peer),
-                );
+        let may_be_offered = |entry: &&LiveIndexer| {
+            entry.verdict(now) != Some(false) && entry.has_room() && !entry.addrs.is_empty()
+        };
+        let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
+        let mut best: Vec<(bool, u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
+        for entry in self.live_indexers.iter(now).filter(may_be_offered) {
+            let is_reachable = entry.verdict(now) == Some(true);
+            keep_best(&mut best, (is_reachable, self.rng.bits(), entry.peer));
+            keep_best(&mut kept, (entry.standing.seniority(), entry.peer));
+        }
+        let mut candidates: Candidates = kept.iter().map(|(_, peer)| *peer).collect();
+        for (_, _, peer) in &best {
+            if !candidates.contains(peer) {
+                // What does not fit is the least of them.
+                let _ = candidates.push(*peer);
             }
         }
-        best.iter().map(|(_, _, peer)| *peer).collect()
+        candidates
     }
+}
+
+/// A number that is the indexer's own for this answer: equals are taken in the order of their lots.
+fn lot(salt: u64, peer: &PeerId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *peer.as_bytes();
+    Rng::new(salt ^ u64::from_be_bytes([a, b, c, d, e, f, g, h])).bits()
 }

@@ -7,14 +7,21 @@
 //!   entry from the DHT displaces nothing. Each entry displaced is counted.
 //! - A better record is never replaced by a worse one. What a beat brought is replaced by a copy of the DHT only if that is better by
 //!   its rank and was not signed before it: an indexer's own word is judged by no clock.
+//! - An entry keeps what nodes showed of its indexer ([`standing`](super::standing)) for as long as it is here without a gap.
 //! - No indexer is said to have more free leases than it last reported, less the places promised since.
+
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 
 use crate::protocol::{
     Addrs, Cursor, Instant, Load, Offer, PeerId, RecordInfo,
+    address::{Endpoint, Prefix},
     table::{Keyed, Table, TableStats},
 };
+
+use super::standing::Standing;
 
 /// How long a beat, a pong or a failed probe speaks for an indexer: 10 s (PROTOCOL.md).
 pub const VERDICT_TTL: Duration = Duration::from_secs(10);
@@ -52,6 +59,10 @@ pub struct LiveIndexer {
     /// Places promised to released nodes since the indexer's last word about its load.
     reserved: u32,
     verdict: Option<(Instant, bool)>,
+    /// What nodes showed of it.
+    pub(super) standing: Standing,
+    /// Where its best address leads.
+    prefix: Prefix,
 }
 
 impl Keyed for LiveIndexer {
@@ -61,6 +72,30 @@ impl Keyed for LiveIndexer {
 }
 
 impl LiveIndexer {
+    fn new(now: Instant, record: &RecordInfo, expires: Instant, source: Source) -> Self {
+        Self {
+            peer: record.peer,
+            addrs: record.addrs.clone(),
+            expires,
+            source,
+            rank: record.rank(),
+            record_ttl: record.ttl,
+            heard: None,
+            load: None,
+            reserved: 0,
+            verdict: None,
+            standing: Standing::new(now),
+            prefix: prefix_of(&record.addrs),
+        }
+    }
+
+    fn take_record(&mut self, record: &RecordInfo) {
+        self.addrs.clone_from(&record.addrs);
+        self.prefix = prefix_of(&record.addrs);
+        self.rank = record.rank();
+        self.record_ttl = record.ttl;
+    }
+
     /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at most 10 s before `since` or any
     /// time after it. `since` is now, or when the question arrived: a verdict that was good then is good for its answer.
     pub fn verdict(&self, since: Instant) -> Option<bool> {
@@ -102,6 +137,16 @@ impl LiveIndexer {
         i64::from(reported.min(ENOUGH)) - i64::from(self.reserved)
     }
 
+    /// How many nodes found lately that it grants no lease, or does not keep it.
+    pub fn failures(&self, now: Instant) -> u8 {
+        self.standing.failures(now)
+    }
+
+    /// The network that its best address is in.
+    pub fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
     /// Promises a place until the indexer's next beat.
     pub fn reserve(&mut self) {
         self.reserved = self.reserved.saturating_add(1);
@@ -116,6 +161,10 @@ impl LiveIndexer {
             free: self.free(),
         }
     }
+}
+
+fn prefix_of(addrs: &Addrs) -> Prefix {
+    Endpoint::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
 }
 
 /// At most `I` live indexers.
@@ -139,6 +188,9 @@ impl<const I: usize> LiveIndexers<I> {
         record: Option<&RecordInfo>,
     ) -> Result<bool, Full> {
         if let Some(entry) = self.0.find_mut(peer) {
+            if entry.expires < now {
+                entry.standing = Standing::new(now);
+            }
             entry.source = Source::Heartbeat;
             entry.expires = now + lease;
             entry.verdict = Some((now, true));
@@ -151,9 +203,7 @@ impl<const I: usize> LiveIndexers<I> {
             // Its own word is judged by no clock: the later it was signed, the better.
             let news = record.filter(|record| record.sequence > entry.rank.1);
             if let Some(record) = news {
-                entry.addrs.clone_from(&record.addrs);
-                entry.rank = record.rank();
-                entry.record_ttl = record.ttl;
+                entry.take_record(record);
             }
             return Ok(news.is_some());
         }
@@ -162,16 +212,10 @@ impl<const I: usize> LiveIndexers<I> {
         };
         self.make_room(now, true);
         let entry = LiveIndexer {
-            peer: *peer,
-            addrs: record.addrs.clone(),
-            expires: now + lease,
-            source: Source::Heartbeat,
-            rank: record.rank(),
-            record_ttl: record.ttl,
             heard: Some(now),
             load: load.map(Load::clamped),
-            reserved: 0,
             verdict: Some((now, true)),
+            ..LiveIndexer::new(now, record, now + lease, Source::Heartbeat)
         };
         self.0.insert(entry).map(|()| true).map_err(|_| Full)
     }
@@ -187,9 +231,7 @@ impl<const I: usize> LiveIndexers<I> {
             if is_worse || !is_news {
                 return false;
             }
-            entry.addrs.clone_from(&record.addrs);
-            entry.rank = record.rank();
-            entry.record_ttl = record.ttl;
+            entry.take_record(record);
             if expires > entry.expires {
                 entry.expires = expires;
                 entry.source = Source::Dht;
@@ -197,18 +239,7 @@ impl<const I: usize> LiveIndexers<I> {
             return true;
         }
         self.make_room(now, false);
-        let entry = LiveIndexer {
-            peer: record.peer,
-            addrs: record.addrs.clone(),
-            expires,
-            source: Source::Dht,
-            rank: record.rank(),
-            record_ttl: record.ttl,
-            heard: None,
-            load: None,
-            reserved: 0,
-            verdict: None,
-        };
+        let entry = LiveIndexer::new(now, record, expires, Source::Dht);
         self.0.insert(entry).is_ok()
     }
 
@@ -249,6 +280,11 @@ impl<const I: usize> LiveIndexers<I> {
             entry.verdict = None;
             entry.load = None;
         }
+    }
+
+    /// The entries that count, to be changed.
+    pub fn iter_mut(&mut self, now: Instant) -> impl Iterator<Item = &mut LiveIndexer> {
+        self.0.iter_mut().filter(move |entry| now <= entry.expires)
     }
 
     /// Takes back the promises to nodes made on behalf of indexers that never told their load: no beat will do it.
@@ -352,262 +388,3 @@ impl<const I: usize> LiveIndexers<I> {
 /// The table has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::Name;
-
-    const LEASE: Duration = Duration::from_secs(90);
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_millis(millis)
-    }
-
-    fn peer(n: u8) -> PeerId {
-        PeerId::from_bytes([n; 32])
-    }
-
-    fn record(n: u8, issued_at_ms: u64, ttl_ms: u64) -> RecordInfo {
-        RecordInfo {
-            peer: peer(n),
-            sequence: issued_at_ms,
-            issued_at_ms,
-            ttl: Duration::from_millis(ttl_ms),
-            addrs: Addrs::new(),
-            name: Name::new(),
-        }
-    }
-
-    #[test]
-    fn an_entry_made_by_a_beat_counts_until_receipt_plus_lease() {
-        let mut live = LiveIndexers::<4>::new();
-        assert_eq!(live.beat(at(0), &peer(1), LEASE, None, None), Ok(false));
-        assert!(
-            live.find(at(0), &peer(1)).is_none(),
-            "live only with a record"
-        );
-        assert_eq!(
-            live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1))),
-            Ok(true)
-        );
-        assert!(live.find(at(90_000), &peer(1)).is_some());
-        assert!(live.find(at(90_001), &peer(1)).is_none());
-    }
-
-    #[test]
-    fn an_entry_from_the_dht_counts_to_the_end_of_its_records_life() {
-        let mut live = LiveIndexers::<4>::new();
-        assert!(live.found_in_dht(at(5), 1_000_000, &record(1, 990_000, 30_000)));
-        assert_eq!(live.find(at(5), &peer(1)).unwrap().expires, at(20_005));
-    }
-
-    #[test]
-    fn a_copy_of_the_same_record_lengthens_an_entry_and_never_shortens_it() {
-        let mut live = LiveIndexers::<4>::new();
-        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 270_000)))
-            .unwrap();
-        assert!(
-            !live.found_in_dht(at(0), 180_000, &record(1, 0, 270_000)),
-            "as long as the entry"
-        );
-        assert!(
-            live.found_in_dht(at(1), 180_000, &record(1, 0, 270_000)),
-            "a millisecond longer"
-        );
-        assert!(
-            !live.found_in_dht(at(2), 180_001, &record(1, 0, 270_000)),
-            "the same again"
-        );
-        assert!(
-            live.found_in_dht(at(2), 180_000, &record(1, 1, 270_000)),
-            "re-signed"
-        );
-        assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
-    }
-
-    /// What remains of the record with this sequence and expiry after a copy with that sequence and expiry came from the DHT.
-    fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
-        let with = |(sequence, expires): (u64, u64)| RecordInfo {
-            sequence,
-            ..record(1, expires - 270_000, 270_000)
-        };
-        let mut live = LiveIndexers::<4>::new();
-        live.beat(at(0), &peer(1), LEASE, None, Some(&with(by_beat)))
-            .unwrap();
-        let stored = live.found_in_dht(at(0), 1_000_000, &with(copy));
-        let entry = live.find(at(0), &peer(1)).unwrap();
-        (stored, entry.rank.1, entry.expires)
-    }
-
-    #[test]
-    fn what_a_beat_brought_is_replaced_only_by_a_better_record() {
-        let ours = (7, 1_270_000);
-        for (copy, stored) in [
-            ((6, 1_269_999), false),
-            ((8, 1_269_999), false),
-            ((6, 1_270_000), false),
-            ((6, 1_270_001), false),
-            ((8, 1_270_000), true),
-            ((8, 1_270_001), true),
-        ] {
-            let kept = if stored { copy.0 } else { 7 };
-            let (was_stored, sequence, _) = after_copy(ours, copy);
-            assert_eq!((was_stored, sequence), (stored, kept), "{copy:?}");
-        }
-        // A better record that ends before the lease does: the lease goes on.
-        let (stored, sequence, expires) = after_copy((7, 1_010_000), (8, 1_020_000));
-        assert_eq!((stored, sequence, expires), (true, 8, at(90_000)));
-    }
-
-    #[test]
-    fn an_entry_that_has_run_out_takes_no_room() {
-        let full_at = |now| {
-            let mut live = LiveIndexers::<2>::new();
-            for n in [1, 2] {
-                let lease = LEASE + Duration::from_secs(n.into());
-                live.beat(at(0), &peer(n), lease, None, Some(&record(n, 0, 1)))
-                    .unwrap();
-            }
-            let from_dht = live.clone().found_in_dht(at(now), 0, &record(3, 0, 9_000));
-            let by_beat = live.beat(at(now), &peer(3), LEASE, None, Some(&record(3, 0, 1)));
-            assert_eq!(live.stats(at(now)).evicted, u64::from(from_dht));
-            assert!(live.find(at(now), &peer(2)).is_some());
-            (from_dht, by_beat)
-        };
-        assert_eq!(full_at(91_000), (false, Err(Full)));
-        assert_eq!(full_at(91_001), (true, Ok(true)));
-    }
-
-    #[test]
-    fn a_failed_probe_does_not_outweigh_a_beat_that_came_while_it_ran() {
-        for (began, alive) in [(999, true), (1_000, true), (1_001, false)] {
-            let mut live = LiveIndexers::<4>::new();
-            live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
-                .unwrap();
-            live.probe_ended(at(2_999), at(began), &peer(1), false);
-            let verdict = live.find(at(2_999), &peer(1)).unwrap().verdict(at(2_999));
-            assert_eq!(verdict, Some(alive), "probe of {began}");
-        }
-    }
-
-    #[test]
-    fn after_a_beat_and_the_end_of_its_stream_a_probe_from_before_says_nothing() {
-        let mut live = LiveIndexers::<4>::new();
-        live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
-            .unwrap();
-        live.disconnected(&peer(1));
-        live.probe_ended(at(2_000), at(900), &peer(1), false);
-        let verdict =
-            |live: &LiveIndexers<4>| live.find(at(2_000), &peer(1)).unwrap().verdict(at(2_000));
-        assert_eq!(verdict(&live), None);
-        live.probe_ended(at(2_000), at(900), &peer(1), true);
-        assert_eq!(verdict(&live), Some(true));
-    }
-
-    #[test]
-    fn a_verdict_that_was_good_when_the_question_arrived_is_good_for_its_answer() {
-        let mut live = LiveIndexers::<4>::new();
-        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
-            .unwrap();
-        let entry = live.find(at(11_999), &peer(1)).unwrap();
-        assert_eq!(entry.verdict(at(10_000)), Some(true), "asked then");
-        assert_eq!(entry.verdict(at(10_001)), None);
-    }
-
-    #[test]
-    fn loads_are_clamped_to_65535() {
-        let mut live = LiveIndexers::<4>::new();
-        let load = Some(Load {
-            held: 70_000,
-            possible: u32::MAX,
-        });
-        live.beat(at(0), &peer(1), LEASE, load, Some(&record(1, 0, 1)))
-            .unwrap();
-        assert_eq!(live.find(at(0), &peer(1)).unwrap().free(), Some(0));
-        let load = Some(Load {
-            held: 0,
-            possible: u32::MAX,
-        });
-        live.beat(at(0), &peer(1), LEASE, load, None).unwrap();
-        assert_eq!(live.find(at(0), &peer(1)).unwrap().free(), Some(65_535));
-    }
-
-    #[test]
-    fn a_beat_displaces_the_dht_entry_that_would_expire_first() {
-        let mut live = LiveIndexers::<2>::new();
-        live.found_in_dht(at(0), 0, &record(1, 0, 9_000));
-        live.found_in_dht(at(0), 0, &record(2, 0, 8_000));
-        assert!(
-            !live.found_in_dht(at(0), 0, &record(3, 0, 90_000)),
-            "the DHT displaces nothing"
-        );
-        assert_eq!(
-            live.beat(at(0), &peer(3), LEASE, None, Some(&record(3, 0, 1))),
-            Ok(true)
-        );
-        assert!(live.find(at(0), &peer(2)).is_none());
-        live.beat(at(0), &peer(4), LEASE, None, Some(&record(4, 0, 1)))
-            .unwrap();
-        assert_eq!(
-            live.beat(at(0), &peer(5), LEASE, None, Some(&record(5, 0, 1))),
-            Err(Full)
-        );
-        assert_eq!(live.stats(at(0)).used, 2);
-        assert_eq!(
-            (live.stats(at(0)).refused, live.stats(at(0)).evicted),
-            (2, 2)
-        );
-    }
-
-    #[test]
-    fn a_verdict_speaks_for_ten_seconds() {
-        let mut live = LiveIndexers::<4>::new();
-        live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
-            .unwrap();
-        let verdict =
-            |live: &LiveIndexers<4>, now| live.find(at(now), &peer(1)).unwrap().verdict(at(now));
-        assert_eq!(verdict(&live, 10_000), Some(true));
-        assert_eq!(verdict(&live, 10_001), None);
-        live.judge(at(11_000), &peer(1), false);
-        assert_eq!(verdict(&live, 21_000), Some(false));
-        assert_eq!(verdict(&live, 21_001), None);
-        live.judge(at(22_000), &peer(1), true);
-        live.disconnected(&peer(1));
-        assert_eq!(
-            verdict(&live, 22_000),
-            None,
-            "the stream it came on is closed"
-        );
-    }
-
-    #[test]
-    fn promises_hold_until_the_next_beat() {
-        let mut live = LiveIndexers::<4>::new();
-        let load = Some(Load {
-            held: 1,
-            possible: 3,
-        });
-        live.beat(at(0), &peer(1), LEASE, load, Some(&record(1, 0, 1)))
-            .unwrap();
-        let entry = live.find_mut(&peer(1)).unwrap();
-        entry.reserve();
-        assert_eq!((entry.free(), entry.places()), (Some(1), 1));
-        entry.reserve();
-        assert!(!entry.has_room());
-        live.beat(at(1), &peer(1), LEASE, load, None).unwrap();
-        assert_eq!(live.find(at(1), &peer(1)).unwrap().free(), Some(2));
-    }
-
-    #[test]
-    fn an_unknown_number_of_free_leases_is_one_place() {
-        let mut live = LiveIndexers::<4>::new();
-        live.found_in_dht(at(0), 0, &record(1, 0, 9_000));
-        let entry = live.find_mut(&peer(1)).unwrap();
-        assert_eq!((entry.free(), entry.places()), (None, 1));
-        entry.reserve();
-        assert_eq!((entry.free(), entry.places()), (None, 0));
-        live.forget_silent_promises();
-        assert_eq!(live.find(at(0), &peer(1)).unwrap().places(), 1);
-    }
-}

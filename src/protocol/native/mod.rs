@@ -23,6 +23,7 @@ mod machine;
 pub mod offload;
 pub mod probe;
 pub mod refresh;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ use live_indexers::LiveIndexers;
 use offload::Offload;
 use probe::Prober;
 use refresh::{MAX_SEARCHES, Outcome, Refresh};
+use standing::ToldNodes;
 
 pub use delegation::Responsible;
 pub use live_indexers::{LiveIndexer, Source};
@@ -85,6 +87,7 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     asks: Vec<Ask, MAX_ASKS>,
     leases: Leases,
     told: Told,
+    told_nodes: ToldNodes,
     guests_refused: u64,
     /// The last indexer that was named in an answer to a peer that only asks.
     shown_up_to: PeerId,
@@ -118,6 +121,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             asks: Vec::new(),
             leases: Leases::new(),
             told: Told::new(),
+            told_nodes: ToldNodes::new(),
             guests_refused: 0,
             shown_up_to: PeerId::from_bytes([0; 32]),
         }
@@ -128,6 +132,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.own = own;
         self.config = config;
         self.rng = Rng::new(seed);
+        self.told_nodes.start(Rng::new(!seed).bits());
         self.offload.ticker.start(now, config.offload_interval, 3);
         self.refresh.ticker.start(now, config.refresh_interval, 2);
         self.gc.start(now, config.gc_interval, 1);
@@ -192,6 +197,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 
     fn end_of_lease(&mut self, now: Instant, from: &PeerId, role: Role) -> BeatOutcome {
+        if role == Role::Node && self.stream_records.find(from).is_some() {
+            self.note_departure(now, from);
+        }
         self.stream_records.remove(from);
         self.delegation.forget(from);
         self.directory.unlist(from);
@@ -283,7 +291,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .stream_records
                 .seen(now, from, stream)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
-            return Ack::released(left, self.offers(now, now, MAX_LIST)).into();
+            let offers = self.offers(now, now, MAX_LIST);
+            self.told_nodes
+                .told(now, from, offers.iter().map(|offer| &offer.peer));
+            return Ack::released(left, offers).into();
         }
         self.make_room(now, from);
         if !self.delegation.has_room(now, from) {
@@ -316,6 +327,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             };
             // A node whose stream is gone learns it at its next connect-to-natives.
             if record.connected {
+                self.told_nodes.sent(now, &peer, &indexer);
                 let mut offers = Offers::new();
                 offers.extend(Some(entry.offer(now)).filter(|offer| !offer.addrs.is_empty()));
                 return Some(Action::Release {

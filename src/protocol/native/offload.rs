@@ -19,7 +19,7 @@
 //! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that registrations begin are at least a
 //!   second after the run before.
 
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 
 use heapless::Vec;
 
@@ -144,7 +144,7 @@ impl<const I: usize> Offload<I> {
             // As many entries as `live` holds at most: there is room.
             self.reachable
                 .extend(live.iter(now).filter(reachable).map(|entry| entry.peer));
-            self.decide(own, delegation, live);
+            self.decide(now, own, delegation, live);
             self.begin_if_wanted(now, delegation, live);
             if self.phase != Phase::Idle {
                 // Once at most: the next run may begin a second later.
@@ -186,11 +186,12 @@ impl<const I: usize> Offload<I> {
             .extend(live.iter(now).map(|entry| entry.peer));
         let last_beat = |peer: &PeerId| live.find(now, peer).and_then(LiveIndexer::last_beat);
         self.candidates
-            .sort_unstable_by_key(|peer| core::cmp::Reverse((last_beat(peer), *peer)));
+            .sort_unstable_by_key(|peer| Reverse((last_beat(peer), *peer)));
     }
 
     fn decide<const R: usize>(
         &self,
+        now: Instant,
         own: &PeerId,
         delegation: &mut Delegation<R>,
         live: &mut LiveIndexers<I>,
@@ -199,15 +200,15 @@ impl<const I: usize> Offload<I> {
         let mut rng = Rng::for_peer(own);
         let mut turn = 0;
         delegation.hand_over(|_| {
-            let mut best: Option<(i64, PeerId)> = None;
+            let mut best: Option<((Reverse<u8>, i64), PeerId)> = None;
             for offset in 0..self.reachable.len() {
                 let peer = self.reachable.get((turn + offset) % self.reachable.len())?;
                 let Some(entry) = live.find_mut(peer).filter(|entry| entry.places() > 0) else {
                     continue;
                 };
-                let weight = entry.weight();
-                if best.is_none_or(|(most, _)| weight > most) {
-                    best = Some((weight, *peer));
+                let rank = (Reverse(entry.failures(now)), entry.weight());
+                if best.is_none_or(|(best, _)| rank > best) {
+                    best = Some((rank, *peer));
                 }
             }
             turn = turn.wrapping_add(1 + rng.below(2) as usize) % self.reachable.len().max(1);

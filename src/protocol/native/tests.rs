@@ -6,6 +6,7 @@ mod natives;
 mod offload;
 mod refresh;
 mod registration;
+mod standing;
 
 use std::{boxed::Box, vec::Vec};
 

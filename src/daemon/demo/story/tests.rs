@@ -88,6 +88,7 @@ fn entry(process: &str, source: Source) -> LiveIndexer {
         addrs: vec![],
         expires_in_ms: 1,
         source,
+        failures: 0,
     }
 }
 

@@ -1,0 +1,280 @@
+//! What nodes show of indexers, so that an indexer which promises and does not keep it is not handed out before one that does.
+//!
+//! A native cannot see the leases that indexers grant. What it can see:
+//!
+//! - a node that it sent to one indexer gives its lease here up: that indexer has accepted it (make before break). It *proved* itself;
+//! - a node that was told indexers says that every offer failed: all of them failed at it. If it had been sent to one and had left
+//!   for it, that one did not keep it;
+//! - how long the indexer has been here without a gap.
+//!
+//! Invariants: a failure counts for ten minutes after the last one, and a proof takes half of them away; no number of failures removes
+//! an indexer, it is only handed out after others; indexers that proved themselves, and then the oldest, keep [`KEPT_SHARE`] of an
+//! answer's places whatever was said about them, so that neither many new liars nor nodes that lie drive them out. What one node
+//! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to).
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use crate::protocol::{Instant, MAX_LIST, PeerId};
+
+/// Of the places of an answer, those kept for indexers that proved themselves and for the oldest: a quarter.
+pub const KEPT_SHARE: usize = 4;
+/// How long failures count after the last one.
+const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
+/// How long a node may say of what it was told that it failed.
+const TOLD_TTL: Duration = Duration::from_secs(60);
+/// The same of the indexer that it was sent to.
+const SENT_TTL: Duration = Duration::from_secs(5 * 60);
+/// Nodes of which it is known what they were told; one more, and the one told least recently is forgotten.
+const MAX_TOLD: usize = 256;
+
+/// What nodes showed of one indexer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    since: Instant,
+    failures: u8,
+    last_failure: Instant,
+    proofs: u8,
+}
+
+impl Standing {
+    /// Of an indexer that came at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            failures: 0,
+            last_failure: Instant::default(),
+            proofs: 0,
+        }
+    }
+
+    /// How many nodes it failed at lately.
+    pub fn failures(&self, now: Instant) -> u8 {
+        if now - self.last_failure < FAILURE_TTL {
+            self.failures
+        } else {
+            0
+        }
+    }
+
+    /// The order in which indexers keep places: those that proved themselves first, then the oldest. The greater goes first.
+    pub fn seniority(&self) -> (bool, core::cmp::Reverse<Instant>) {
+        (self.proofs > 0, core::cmp::Reverse(self.since))
+    }
+
+    /// It failed at a node.
+    pub fn failed(&mut self, now: Instant) {
+        self.failures = self.failures(now).saturating_add(1);
+        self.last_failure = now;
+    }
+
+    /// It accepted a node.
+    pub fn proved(&mut self) {
+        self.proofs = self.proofs.saturating_add(1);
+        self.failures /= 2;
+    }
+}
+
+/// A short name of an indexer. It is salted, so that no indexer can choose to have the name of another.
+type Tag = u32;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    node: PeerId,
+    until: Instant,
+    sent: bool,
+    tags: Vec<Tag, MAX_LIST, u8>,
+}
+
+/// Which indexers nodes were told lately; the node told least recently first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToldNodes {
+    salt: u64,
+    all: Vec<Told, MAX_TOLD>,
+}
+
+impl ToldNodes {
+    /// No node was told anything.
+    pub const fn new() -> Self {
+        Self {
+            salt: 0,
+            all: Vec::new(),
+        }
+    }
+
+    /// Sets what no indexer may know.
+    pub fn start(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
+    /// The node was told these indexers.
+    pub fn told<'a>(
+        &mut self,
+        now: Instant,
+        node: &PeerId,
+        indexers: impl Iterator<Item = &'a PeerId>,
+    ) {
+        self.note(now + TOLD_TTL, node, false, indexers);
+    }
+
+    /// The node was sent to this indexer.
+    pub fn sent(&mut self, now: Instant, node: &PeerId, indexer: &PeerId) {
+        self.note(now + SENT_TTL, node, true, core::iter::once(indexer));
+    }
+
+    /// Which indexer the node was sent to lately, as a test for indexers. It stays known.
+    pub fn where_sent(
+        &self,
+        now: Instant,
+        node: &PeerId,
+    ) -> Option<impl Fn(&PeerId) -> bool + use<>> {
+        let told = self.all.iter().find(|told| told.node == *node)?;
+        let tag = *told
+            .tags
+            .first()
+            .filter(|_| told.sent && now <= told.until)?;
+        let salt = self.salt;
+        Some(move |indexer: &PeerId| tag_of(salt, indexer) == tag)
+    }
+
+    /// The node says that all of what it was told failed: a test for those indexers. It says so once.
+    pub fn all_failed(
+        &mut self,
+        now: Instant,
+        node: &PeerId,
+    ) -> Option<impl Fn(&PeerId) -> bool + use<>> {
+        let at = self.all.iter().position(|told| told.node == *node)?;
+        let told = self.all.remove(at);
+        let salt = self.salt;
+        (now <= told.until)
+            .then_some(move |indexer: &PeerId| told.tags.contains(&tag_of(salt, indexer)))
+    }
+
+    fn note<'a>(
+        &mut self,
+        until: Instant,
+        node: &PeerId,
+        sent: bool,
+        indexers: impl Iterator<Item = &'a PeerId>,
+    ) {
+        if let Some(at) = self.all.iter().position(|told| told.node == *node) {
+            self.all.remove(at);
+        } else if self.all.is_full() {
+            self.all.remove(0);
+        }
+        let tags = indexers.take(MAX_LIST);
+        let tags: Vec<Tag, MAX_LIST, u8> = tags.map(|peer| tag_of(self.salt, peer)).collect();
+        if !tags.is_empty() {
+            // There is room now.
+            let _ = self.all.push(Told {
+                node: *node,
+                until,
+                sent,
+                tags,
+            });
+        }
+    }
+}
+
+fn tag_of(salt: u64, peer: &PeerId) -> Tag {
+    let mixed = peer.as_bytes().chunks(8).fold(salt, |mixed, chunk| {
+        let word = chunk
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let mixed = (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ (mixed >> 29)
+    });
+    (mixed >> 16) as Tag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn peer(n: u16) -> PeerId {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_be_bytes());
+        PeerId::from_bytes(key)
+    }
+
+    #[test]
+    fn failures_count_for_ten_minutes_after_the_last_and_a_proof_takes_half_away() {
+        let mut standing = Standing::new(at(0));
+        for now in [0, 1, 2] {
+            standing.failed(at(now));
+        }
+        assert_eq!(standing.failures(at(600_001)), 3);
+        assert_eq!(standing.failures(at(600_002)), 0);
+        standing.failed(at(600_001));
+        assert_eq!(standing.failures(at(600_001)), 4);
+        standing.proved();
+        assert_eq!(standing.failures(at(600_001)), 2);
+        standing.failed(at(2_000_000));
+        assert_eq!(standing.failures(at(2_000_000)), 1, "the old ones are over");
+    }
+
+    #[test]
+    fn proved_goes_before_old_and_old_before_young() {
+        let old = Standing::new(at(1));
+        let young = Standing::new(at(2));
+        let mut proved = Standing::new(at(3));
+        proved.proved();
+        assert!(old.seniority() > young.seniority());
+        assert!(proved.seniority() > old.seniority());
+    }
+
+    #[test]
+    fn a_node_may_blame_what_it_was_told_within_a_minute_and_once() {
+        for (now, counts) in [(60_000, true), (60_001, false)] {
+            let mut told = ToldNodes::new();
+            told.told(at(0), &peer(100), [peer(1), peer(2)].iter());
+            let failed = told.all_failed(at(now), &peer(100));
+            let failed = failed.map(|failed| [1, 2, 3].map(|n| failed(&peer(n))));
+            assert_eq!(failed, counts.then_some([true, true, false]), "at {now}");
+            assert!(told.all_failed(at(now), &peer(100)).is_none());
+        }
+        assert!(ToldNodes::new().all_failed(at(0), &peer(9)).is_none());
+    }
+
+    #[test]
+    fn a_node_that_was_sent_may_blame_that_indexer_for_five_minutes() {
+        let mut told = ToldNodes::new();
+        told.sent(at(0), &peer(100), &peer(1));
+        assert!(told.where_sent(at(300_000), &peer(100)).unwrap()(&peer(1)));
+        assert!(!told.where_sent(at(300_000), &peer(100)).unwrap()(&peer(2)));
+        assert!(told.where_sent(at(300_001), &peer(100)).is_none());
+        assert!(told.all_failed(at(300_000), &peer(100)).unwrap()(&peer(1)));
+        told.told(at(0), &peer(100), [peer(1)].iter());
+        assert!(
+            told.where_sent(at(0), &peer(100)).is_none(),
+            "told, not sent"
+        );
+    }
+
+    #[test]
+    fn the_node_told_least_recently_is_forgotten_first() {
+        let mut told = ToldNodes::new();
+        for n in 0..MAX_TOLD as u16 {
+            told.told(at(0), &peer(n), [peer(1)].iter());
+        }
+        told.told(at(0), &peer(0), [peer(1)].iter());
+        told.told(at(0), &peer(999), [peer(1)].iter());
+        assert!(told.all_failed(at(0), &peer(1)).is_none());
+        for n in [0, 2, 999] {
+            assert!(told.all_failed(at(0), &peer(n)).is_some(), "{n}");
+        }
+    }
+
+    #[test]
+    fn tags_depend_on_the_salt() {
+        let same = (0..1000).filter(|&n| tag_of(1, &peer(n)) == tag_of(2, &peer(n)));
+        assert_eq!(same.count(), 0);
+        let tags: std::collections::BTreeSet<_> = (0..1000).map(|n| tag_of(1, &peer(n))).collect();
+        assert_eq!(tags.len(), 1000);
+    }
+}

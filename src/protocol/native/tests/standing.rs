@@ -1,0 +1,208 @@
+//! Indexers that do not do what they promise.
+
+use super::*;
+
+/// A native with room for 204 indexers.
+struct Crowd {
+    native: Box<Native<204, 204, 2, 204>>,
+    now: u64,
+}
+
+/// Where the indexer listens: with two bytes of network, `/ip4/10.x.y.1/tcp/1`.
+fn listening(network: u16) -> Addrs {
+    let [x, y] = network.to_be_bytes();
+    let addr = [4, 10, x, y, 1, 6, 0, 1].into_iter().collect();
+    [addr].into_iter().collect()
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let mut native = Box::new(Native::new());
+        let config = NativeConfig {
+            terms: Terms {
+                lease: LEASE,
+                beat_interval: INTERVAL,
+            },
+            offload_interval: INTERVAL,
+            refresh_interval: INTERVAL,
+            gc_interval: INTERVAL,
+        };
+        native.start(at(0), OWN, 1, config);
+        Self { native, now: 0 }
+    }
+
+    fn indexer(&mut self, n: u8, network: u16, free: u32) {
+        let info = RecordInfo {
+            addrs: listening(network),
+            ..record(n, 1)
+        };
+        let beat = Beat {
+            role: Role::Indexer,
+            lease: LEASE,
+            record: Some((&info, b"signed")),
+            load: Some(Load {
+                held: 0,
+                possible: free,
+            }),
+            known: &[],
+        };
+        let outcome = self
+            .native
+            .beat(at(self.now), &peer(n), StreamId(n.into()), &beat);
+        assert_eq!(outcome.ack.code, AckCode::Accepted);
+        self.drain();
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.native.poll(at(self.now), self.now)).collect()
+    }
+
+    fn node(&mut self, n: u8, lease: Duration) -> Ack {
+        let beat = Beat {
+            role: Role::Node,
+            lease,
+            record: None,
+            load: None,
+            known: &[],
+        };
+        let stream = StreamId(1000 + u64::from(n));
+        self.native.beat(at(self.now), &peer(n), stream, &beat).ack
+    }
+
+    fn offered(&mut self, node: u8, want: Want) -> Vec<u8> {
+        let request = RequestId(node.into());
+        let answer = self
+            .native
+            .ask(at(self.now), &peer(node), request, MAX_LIST, want)
+            .unwrap();
+        let ids = answer.offers.iter().map(|offer| offer.peer.as_bytes()[0]);
+        ids.collect()
+    }
+
+    fn failures(&self, n: u8) -> u8 {
+        let entry = self.native.live_indexers.find(at(self.now), &peer(n));
+        entry.unwrap().failures(at(self.now))
+    }
+}
+
+#[test]
+fn the_oldest_keep_places_among_many_newcomers_that_boast() {
+    let mut crowd = Crowd::new();
+    (1..=2).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.now = 1_000;
+    (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
+    for node in 0..20 {
+        let offered = crowd.offered(230 + node, Want::Lease);
+        assert_eq!(offered.len(), 16);
+        assert!(offered.contains(&1) && offered.contains(&2), "{offered:?}");
+    }
+}
+
+#[test]
+fn an_indexer_of_another_network_is_named_beside_many_of_one() {
+    let mut crowd = Crowd::new();
+    (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
+    crowd.now = 1_000;
+    crowd.indexer(1, 2, 10);
+    let offered = crowd.offered(230, Want::Lease);
+    assert!(offered[..2].contains(&1), "{offered:?}");
+}
+
+#[test]
+fn what_failed_at_a_node_is_named_after_the_others() {
+    let mut crowd = Crowd::new();
+    (1..=40).for_each(|n| crowd.indexer(n, 1, 100));
+    // The oldest are all alike: the last quarter goes by lot.
+    let first = crowd.offered(230, Want::Lease);
+    assert_eq!(first.len(), 16);
+    let second = crowd.offered(230, Want::OffersFailed);
+    assert!(first.iter().all(|&n| crowd.failures(n) == 1));
+    assert!(
+        second[..12].iter().all(|n| !first.contains(n)),
+        "{first:?} {second:?}"
+    );
+}
+
+#[test]
+fn with_all_of_them_liars_but_one_a_node_finds_that_one_in_a_few_rounds() {
+    let mut crowd = Crowd::new();
+    (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
+    crowd.now = 1_000;
+    crowd.indexer(1, 1, 10);
+    // The youngest, of the same network, with the fewest places, unproved: nothing speaks for it but that others failed.
+    let mut want = Want::Lease;
+    let rounds = (1..=40).find(|_| {
+        let offered = crowd.offered(230, want);
+        want = Want::OffersFailed;
+        offered.contains(&1)
+    });
+    assert!(rounds.is_some_and(|rounds| rounds <= 17), "{rounds:?}");
+}
+
+#[test]
+fn a_node_that_gives_up_after_it_was_sent_proves_the_indexer_and_blames_it_if_it_comes_back() {
+    let mut crowd = Crowd::new();
+    crowd.node(100, LEASE);
+    crowd.indexer(1, 1, 10);
+    // Sent by the registration; it leaves.
+    assert_eq!(crowd.node(100, Duration::ZERO).code, AckCode::Accepted);
+    (2..=30).for_each(|n| crowd.indexer(n, 1, 65_535));
+    crowd.now = 5_000;
+    let offered = crowd.offered(101, Want::Lease);
+    assert_eq!(offered[12], 1, "the first of those that keep a place");
+    crowd.offered(100, Want::OffersFailed);
+    assert_eq!(crowd.failures(1), 1);
+    assert!((2..=30).all(|n| crowd.failures(n) == 0));
+}
+
+#[test]
+fn a_node_that_was_told_nothing_blames_nobody() {
+    let mut crowd = Crowd::new();
+    (1..=4).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.offered(100, Want::OffersFailed);
+    assert!((1..=4).all(|n| crowd.failures(n) == 0));
+    crowd.offered(100, Want::OffersFailed);
+    assert!(
+        (1..=4).all(|n| crowd.failures(n) == 1),
+        "those of its first"
+    );
+}
+
+#[test]
+fn an_indexer_that_failed_is_sent_nodes_after_the_others() {
+    let mut crowd = Crowd::new();
+    crowd.indexer(1, 1, 65_535);
+    crowd.offered(100, Want::Lease);
+    crowd.offered(100, Want::OffersFailed);
+    crowd.node(100, LEASE);
+    crowd.indexer(2, 1, 3);
+    let actions = crowd.drain();
+    let sent = |action: &Action| match action {
+        Action::Release { ack, .. } => ack.offers.first().map(|offer| offer.peer),
+        _ => None,
+    };
+    // The registration began the run; its release came out then.
+    assert_eq!(actions.iter().find_map(sent), None);
+    assert!(crowd
+        .native
+        .told_nodes
+        .where_sent(at(0), &peer(100))
+        .unwrap()(&peer(2)));
+}
+
+#[test]
+fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_reachable() {
+    let mut crowd = Crowd::new();
+    (1..=2).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.now = 10_001;
+    (3..=40).for_each(|n| crowd.indexer(n, 1, 100));
+    let request = RequestId(1);
+    let asked = crowd
+        .native
+        .ask(at(crowd.now), &peer(230), request, MAX_LIST, Want::Lease);
+    assert_eq!(asked, None);
+    let mut probed: Vec<_> = crowd.drain();
+    probed.sort_by_key(|action| format!("{action:?}"));
+    let probe = |n| Action::Probe { peer: peer(n) };
+    assert_eq!(probed, [probe(1), probe(2)]);
+}
