@@ -62,17 +62,21 @@ impl Subnet {
     }
 }
 
-/// The networks that this host has an address in. A bridge that software has made is not one of them if there is
-/// any other: many hosts have the same one, with the same addresses. In a container there is nothing else.
+/// The networks that this host has an address in.
 pub(crate) fn own_subnets() -> Vec<Subnet> {
-    let addresses = Host::of_this_thread().addresses();
-    let is_real = |address: &&Address| !address.is_virtual && !address.ip.is_loopback();
-    let has_real = addresses.iter().any(|address| is_real(&address));
+    subnets(&Host::of_this_thread().addresses())
+}
+
+/// The networks of these addresses. A bridge that software has made is not one of them if there is any other: many
+/// hosts have the same one, with the same addresses. In a container there is nothing else.
+fn subnets(addresses: &[Address]) -> Vec<Subnet> {
+    let is_real = |address: &Address| !address.is_virtual && !address.ip.is_loopback();
+    let has_real = addresses.iter().any(is_real);
+    let counts = |address: &&Address| !has_real || !address.is_virtual;
     let subnet = |address: &Address| Subnet {
         ip: address.ip,
         prefix: address.prefix,
     };
-    let counts = |address: &&Address| !has_real || !address.is_virtual;
     addresses.iter().filter(counts).map(subnet).collect()
 }
 

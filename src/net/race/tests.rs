@@ -133,6 +133,26 @@ fn addresses_in_an_own_subnet_come_first_and_the_others_as_given() {
 }
 
 #[test]
+fn a_bridge_of_software_is_an_own_subnet_only_if_there_is_no_other() {
+    let address = |ip: &str, is_virtual| Address {
+        ip: ip.parse().unwrap(),
+        prefix: 24,
+        link: Default::default(),
+        is_virtual,
+        passing: false,
+    };
+    let own = |addresses: &[Address]| -> Vec<String> {
+        let own = subnets(addresses);
+        own.iter().map(|own| own.ip.to_string()).collect()
+    };
+    let (lo, docker) = (address("127.0.0.1", false), address("172.17.0.1", true));
+    let eth = address("192.168.77.9", false);
+    let all = [lo.clone(), docker.clone(), eth];
+    assert_eq!(own(&all), ["127.0.0.1", "192.168.77.9"]);
+    assert_eq!(own(&[lo, docker]), ["127.0.0.1", "172.17.0.1"]);
+}
+
+#[test]
 fn a_subnet_ends_at_its_last_bit() {
     let subnet = |ip: &str, prefix| Subnet {
         ip: ip.parse().unwrap(),

@@ -376,3 +376,65 @@ fn a_lease_held_is_never_extended_by_waiting() {
     lease.closed(at(89_000), &mut rng);
     assert_eq!(lease.expiry(at(90_001)), None);
 }
+
+/// A lease whose connection delivers nothing from some moment on, with new ones possible from `healed` on; when the first
+/// ack has come after that, and when the ack of the first beat that got none was late.
+fn outage(lease: Duration, healed: Instant, seed: u64) -> (Instant, Instant) {
+    let terms = Terms {
+        lease,
+        beat_interval: lease / 3,
+    };
+    let mut rng = Rng::new(seed);
+    let server = PeerId::from_bytes([1; 32]);
+    let mut held = Lease::new(at(0), server, Role::Native, Addrs::new(), lease);
+    held.poll(at(0), &mut rng);
+    held.acked(at(5), &Ack::accepted(lease), &terms, &mut rng);
+    let (mut first_late, mut answer) = (None, None);
+    loop {
+        let due = held.timeout();
+        match answer.filter(|answer| *answer <= due) {
+            Some(now) => {
+                held.acked(now, &Ack::accepted(lease), &terms, &mut rng);
+                return (now, first_late.unwrap_or(now));
+            }
+            None => match held.poll(due, &mut rng) {
+                Some(Step::Beat { fresh }) => {
+                    if fresh {
+                        first_late.get_or_insert(due);
+                    }
+                    // Its dialling takes as long as may be; what was begun before is lost.
+                    let takes = MIN_OPEN_TIMEOUT - ms(1);
+                    answer = (fresh && due >= healed).then(|| due + takes);
+                }
+                Some(Step::Drop) => answer = None,
+                None => {}
+            },
+        }
+    }
+}
+
+#[test]
+fn a_beat_is_answered_within_the_longest_outage_after_the_network_has_healed() {
+    for lease in [S, 3 * S, 6 * S, 30 * S, 90 * S, 1200 * S] {
+        let terms = Terms {
+            lease,
+            beat_interval: lease / 3,
+        };
+        let mut longest = Duration::ZERO;
+        for seed in 0..2_000 {
+            let healed = at(seed * lease.as_millis() as u64 / 200);
+            let (answered, late) = outage(lease, healed, seed);
+            let took = answered - healed.max(late);
+            assert!(
+                took <= terms.longest_outage(),
+                "{lease:?}, {seed}: {took:?}"
+            );
+            longest = longest.max(took);
+        }
+        // The bound is not idle.
+        assert!(
+            longest > terms.longest_outage() / 2,
+            "{lease:?}: {longest:?}"
+        );
+    }
+}
