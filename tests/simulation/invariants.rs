@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
-    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want, lease::Lease,
-    lease_table::is_stale,
+    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, PeerList, RequestId, Role, Want,
+    lease::Lease, lease_table::is_stale,
 };
 
 use crate::{
@@ -24,6 +24,9 @@ const CLOCK_TOLERANCE: u64 = 32_000;
 const SLACK: u64 = 1_000;
 /// In a calm network with a native that can be reached, a node is never without a lease for longer, ms.
 const BARE: u64 = 30_000;
+
+/// After which an id is dropped of which nothing is heard, ms.
+const HOUR: u64 = 3_600_000;
 
 /// What was true before a beat was answered.
 pub struct Before {
@@ -249,8 +252,11 @@ impl World {
             no,
             "an entry of live_indexers went, and no counter says so",
         )?;
+        // An id of which nothing was heard for an hour is dropped.
+        let is_young = self.now < HOUR;
         let mut known = device.seen.known.iter();
-        let known_gone = known.any(|peer| !view.known.contains(peer) && !departed(peer));
+        let known_gone =
+            is_young && known.any(|peer| !view.known.contains(peer) && !departed(peer));
         ensure(
             !known_gone || counted[1] > device.seen.turned_away[1],
             no,
@@ -381,6 +387,9 @@ impl World {
                         && full("responsible_peers", view.responsible.len()));
                 ensure(may, no, "refuses a peer for what has run out")
             }
+            AckCode::Accepted if beat.role == Role::Native && !beat.lease.is_zero() => {
+                self.check_window(no, client, &ack.known)
+            }
             _ => Ok(()),
         }
     }
@@ -425,7 +434,7 @@ impl World {
                 || kept.contains(&node)
                 || kept.len() + view.used("responsible_peers") < places,
             no,
-            "promises more places than it has",
+            "a node is without a lease although there is room",
         )?;
         if !is_in(node) {
             let stranded = want == Want::OffersFailed;
@@ -512,13 +521,18 @@ impl World {
                     "tries an offer after its time to live",
                 )
             }
-            Role::Native => self.check_window(no, self.number_of(server), beat),
+            Role::Native => self.check_window(no, self.number_of(server), &beat.known),
             _ => Ok(()),
         }
     }
 
-    /// Every live id is told to each other native once in as many beats as it takes to tell all, and one more.
-    fn check_window(&mut self, no: DeviceNo, to: DeviceNo, beat: &OutBeat) -> Result<(), String> {
+    /// Every live id is told to each other native once in as many messages as it takes to tell all, and one more.
+    pub fn check_window(
+        &mut self,
+        no: DeviceNo,
+        to: DeviceNo,
+        told: &PeerList,
+    ) -> Result<(), String> {
         let view = self.devices[no].view(self.now);
         let untold = self.ledger.untold.entry((no, to)).or_default();
         untold.retain(|peer, _| view.is_live(peer) && view.known.contains(peer));
@@ -528,7 +542,7 @@ impl World {
             .filter(|entry| view.known.contains(&entry.peer))
         {
             let beats = untold.entry(entry.peer).or_default();
-            *beats = if beat.known.contains(&entry.peer) {
+            *beats = if told.contains(&entry.peer) {
                 0
             } else {
                 *beats + 1
@@ -564,7 +578,6 @@ impl World {
         );
         self.ledger.heard.remove(&(no, client));
         self.ledger.silenced(no, client);
-        self.ledger.tickets.remove(&(no, client));
         if let Some(known) = self.ledger.evidence.get_mut(&(no, client)) {
             known.free = None;
         }
@@ -584,7 +597,7 @@ fn turned_away(view: &View) -> [u64; 2] {
         let mut tables = view.tables.iter();
         tables
             .find(|table| table.name == name)
-            .map_or(0, |table| table.refused)
+            .map_or(0, |table| table.refused + table.evicted)
     })
 }
 
@@ -597,8 +610,8 @@ const AWAITED: [&str; 9] = [
     "tries an offer after its time to live",
     "a node is without a lease although a native takes it in",
     "a node is without a lease although a native can be reached",
-    "promises more places than it has",
-    "a node seeks leases with two natives at once",
+    "a node is without a lease although there is room",
+    "refuses a peer for what has run out",
 ];
 
 /// An error that names the device, unless it holds.

@@ -96,7 +96,6 @@ impl Ledger {
             AckCode::Accepted if beat.lease.is_zero() => {
                 self.heard.remove(&key);
                 self.evidence.remove(&key);
-                self.tickets.remove(&key);
                 // Every copy lives at least as long as the lease it was sent with.
                 self.departed.insert((server, *from), now + 1_000);
             }

@@ -78,6 +78,12 @@ impl View {
             .map_or(0, |table| table.capacity)
     }
 
+    /// Whether less than a tenth of the leases that a server can grant is free.
+    pub fn is_short(&self) -> bool {
+        let (used, all) = (self.used("stream_records"), self.capacity("stream_records"));
+        (all - used) * 10 < all
+    }
+
     /// Whether a table has no room.
     pub fn is_full(&self, name: &str) -> bool {
         self.tables

@@ -171,10 +171,9 @@ impl<const R: usize> Delegation<R> {
         self.responsible.len()
     }
 
-    /// The node's lease is over.
+    /// The node's lease is over. A ticket that it holds is for a lease to come and stays.
     pub fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
-        self.tickets.retain(|ticket| ticket.holder != *peer);
         self.releases.retain(|(released, _)| released != peer);
     }
 
