@@ -1,9 +1,10 @@
 //! What the log says of the servers that grant us leases: what is new, and nothing twice.
 //!
-//! A server that is away is tried every few seconds for as long as it takes; what is wrong with it is said once, and again when
-//! something else is wrong or after it had granted a lease.
+//! A server that is away is tried every few seconds for as long as it takes; what is wrong with it
+//! is said once, and again when something else is wrong or after it had granted a lease.
 //!
-//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the one before is said again.
+//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the one before is said
+//! again.
 
 use std::collections::HashSet;
 
@@ -25,12 +26,12 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// A server, which is a `who`, granted a lease.
-    pub(super) fn granted(&mut self, server: PeerId, who: &str, ack: &Ack) {
+    /// A server granted a lease; `kind` is what it is.
+    pub(super) fn granted(&mut self, server: PeerId, kind: &str, ack: &Ack) {
         if self.granted.insert(server) {
             self.troubles.retain(|(known, _)| *known != server);
             let seconds = ack.lease.as_secs();
-            log::info!("holds a lease of {seconds} s with {who} {}", text(&server));
+            log::info!("holds a lease of {seconds} s with {kind} {}", text(&server));
         }
     }
 

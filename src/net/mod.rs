@@ -486,7 +486,8 @@ impl Net {
         }
     }
 
-    /// Closes connections from addresses that the host no longer has. While an interface is only down, its addresses are there.
+    /// Closes connections from addresses that the host no longer has. While an interface is only
+    /// down, its addresses are there.
     fn close_orphans(&self, change: &Change) {
         for (address, _) in &change.gone {
             if !self.host.has(address.ip) {

@@ -7,12 +7,12 @@
 //!    203.0.113.4    ──────────────────────────────▶├──── answers: the others are dropped
 //! ```
 //!
-//! libp2p's own ways do not do this: its concurrent dial starts all addresses together, and its smart
-//! dial sorts them by port and starts the third and all further ones at the same moment.
+//! libp2p's own ways do not do this: its concurrent dial starts all addresses together, and its
+//! smart dial sorts them by port and starts the third and all further ones at the same moment.
 //!
-//! Invariants: an attempt starts [`STAGGER`] after the one before it, or when one has failed; at most
-//! [`MAX_AT_ONCE`] of one race are under way; a peer that is not the one meant has failed. The swarm
-//! drops the attempts that lost, and their sockets with them.
+//! Invariants: an attempt starts [`STAGGER`] after the one before it, or when one has failed; at
+//! most [`MAX_AT_ONCE`] of one race are under way; a peer that is not the one meant has failed. The
+//! swarm drops the attempts that lost, and their sockets with them.
 
 use std::{
     future::{Future, poll_fn},
@@ -67,8 +67,9 @@ pub(crate) fn own_subnets() -> Vec<Subnet> {
     subnets(&Host::of_this_thread().addresses())
 }
 
-/// The networks of these addresses. A bridge that software has made is not one of them if there is any other: many
-/// hosts have the same one, with the same addresses. In a container there is nothing else.
+/// The networks of these addresses. A bridge that software has made is not one of them if there is
+/// any other: many hosts have the same one, with the same addresses. In a container there is
+/// nothing else.
 fn subnets(addresses: &[Address]) -> Vec<Subnet> {
     let is_real = |address: &Address| !address.is_virtual && !address.ip.is_loopback();
     let has_real = addresses.iter().any(is_real);
@@ -112,7 +113,8 @@ impl Race {
         })))
     }
 
-    /// Enters an attempt and returns its number; `None` if the race has begun or has the address already.
+    /// Enters an attempt and returns its number; `None` if the race has begun or has the address
+    /// already.
     pub(crate) fn enter(&self, addr: &Multiaddr) -> Option<usize> {
         let mut state = self.state();
         if !state.places.is_empty() || state.addrs.contains(addr) {
@@ -232,7 +234,8 @@ fn ip(addr: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Makes the attempts as a race: the first that succeeds, or the error of the last that failed, if there was one.
+/// Makes the attempts as a race: the first that succeeds, or the error of the last that failed, if
+/// there was one.
 pub(crate) async fn race<T, E, F>(
     subnets: Subnets,
     attempts: impl Iterator<Item = (Multiaddr, F)>,

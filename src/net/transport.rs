@@ -1,6 +1,7 @@
 //! The stack under the swarm: names and TCP, a private network if there is a key, Noise, Yamux.
 //!
-//! Invariants: the addresses of one peer are dialled as a [race](super::race); a connection is authenticated and multiplexed within
+//! Invariants: the addresses of one peer are dialled as a [race](super::race); a connection is
+//! authenticated and multiplexed within
 //! [`LIMIT`] or it is gone; it carries at most
 //! [`MAX_STREAMS`] streams; with a pre-shared key nothing is said to a peer that does not have it.
 

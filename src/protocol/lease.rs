@@ -11,23 +11,26 @@
 //!        stream ended, new one late too, full or refused (then the stream is dropped): backoff with full jitter
 //! ```
 //!
-//! A connection can fall silent: it delivers nothing and does not end, as after a pulled cable, a changed
-//! address or a dead route. TCP says so after minutes, and repeats what it has to send at ever longer
-//! intervals, so that what heals the link does not heal the connection. Therefore:
+//! A connection can fall silent: it delivers nothing and does not end, as after a pulled cable, a
+//! changed address or a dead route. TCP says so after minutes, and repeats what it has to send at
+//! ever longer intervals, so that what heals the link does not heal the connection. Therefore:
 //!
-//! - As soon as an ack is late, the next beat is *fresh* ([`OutBeat::fresh`]): it goes at once over a new
-//!   connection beside the silent one. The one that answers first is kept. From then on every new stream
-//!   is fresh until an ack has come.
-//! - A new stream has a third of the lease for its first ack, and a pause is at most a sixth of the lease.
+//! - As soon as an ack is late, the next beat is *fresh* ([`OutBeat::fresh`]): it goes at once over
+//!   a new connection beside the silent one. The one that answers first is kept. From then on every
+//!   new stream is fresh until an ack has come.
+//! - A new stream has a third of the lease for its first ack, and a pause is at most a sixth of the
+//!   lease.
 //! - When the network has changed ([`Lease::network_changed`]), what rests or waits starts at once.
 //!
-//! The rule that the simulation checks: let a connection deliver nothing from some time on, and let new
-//! connections to the server be possible from time t on. Then a beat over a new one is answered within
-//! [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if that is later.
+//! The rule, which is tested at its bound: let a connection deliver nothing from some time on, and
+//! let new connections to the server be possible from time t on. Then a beat over a new one is
+//! answered within [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if
+//! that is later.
 //!
-//! Invariants: one beat is in flight at most, and while a silent connection is replaced the one before it; a lease held is never
-//! extended by anything but an ack; it is counted from when its beat was *sent*, and never longer than was granted, so the client
-//! never believes in a lease longer than its server does.
+//! Invariants: one beat is in flight at most, and while a silent connection is replaced the one
+//! before it; a lease held is never extended by anything but an ack; it is counted from when its
+//! beat was *sent*, and never longer than was granted, so the client never believes in a lease
+//! longer than its server does.
 //!
 //! [`OutBeat::fresh`]: super::OutBeat::fresh
 
@@ -38,7 +41,8 @@ use super::{
     time::{MAX_LEASE, MIN_LEASE, backoff},
 };
 
-/// How long dialling, handshake and the first ack may take together, if a third of the lease is longer.
+/// How long dialling, handshake and the first ack may take together, if a third of the lease is
+/// longer.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// What they may take however short the lease is: TCP repeats its first packet after 1 s.
 pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
@@ -63,8 +67,8 @@ pub struct Terms {
 
 impl Terms {
     /// The longest time for which a server that can be reached again is not reached: the rest of an
-    /// attempt that was begun before, the pause after it, and the attempt that succeeds. The first two
-    /// are 2 s and 1 s for a lease of 6 s.
+    /// attempt that was begun before, the pause after it, and the attempt that succeeds. The first
+    /// two are 2 s and 1 s for a lease of 6 s.
     pub fn longest_outage(&self) -> Duration {
         open_timeout(self.lease) + longest_pause(self.lease) + MIN_OPEN_TIMEOUT
     }
@@ -109,7 +113,8 @@ enum Phase {
     Resting {
         until: Instant,
     },
-    /// The same, but the stream is still to be dropped: the server ended the lease, or the network has changed.
+    /// The same, but the stream is still to be dropped: the server ended the lease, or the network
+    /// has changed.
     Dropping {
         until: Instant,
     },
@@ -134,8 +139,8 @@ enum Phase {
 }
 
 impl Lease {
-    /// A lease to be taken at once with the server, which is an indexer or a native. `asked` is the lease
-    /// that will be asked for.
+    /// A lease to be taken at once with the server, which is an indexer or a native. `asked` is the
+    /// lease that will be asked for.
     pub fn new(now: Instant, server: PeerId, role: Role, addrs: Addrs, asked: Duration) -> Self {
         Self {
             server,
@@ -357,8 +362,9 @@ impl Lease {
         }
     }
 
-    /// A link, a route or an address of this host came. What rests after a failure starts at once, and a
-    /// beat that is not answered yet is sent again, over a new connection. Returns whether there is one.
+    /// A link, a route or an address of this host came. What rests after a failure starts at once,
+    /// and a beat that is not answered yet is sent again, over a new connection. Returns whether
+    /// there is one.
     pub fn network_changed(&mut self, now: Instant) -> bool {
         match self.phase {
             Phase::Resting { .. } => {

@@ -267,7 +267,8 @@ impl Leases {
         Some(lease)
     }
 
-    /// A native says where the server listens now. That counts only while the server does not answer where it was.
+    /// A native says where the server listens now. That counts only while the server does not
+    /// answer where it was.
     pub fn learn_addrs(&mut self, now: Instant, server: &PeerId, addrs: &Addrs) {
         if let Some(lease) = self.find_mut(server)
             && lease.is_late()
@@ -276,7 +277,8 @@ impl Leases {
         }
     }
 
-    /// A link, a route or an address of this host came: see [`Lease::network_changed`]. Returns how many leases start.
+    /// A link, a route or an address of this host came: see [`Lease::network_changed`]. Returns how
+    /// many leases start.
     pub fn network_changed(&mut self, now: Instant) -> usize {
         let held = self.held.iter_mut();
         held.map(|lease| usize::from(lease.network_changed(now)))

@@ -192,7 +192,8 @@ pub trait Machine {
     /// Our heartbeat stream to the server has ended or could not be opened.
     fn lease_closed(&mut self, now: Instant, server: &PeerId);
 
-    /// A link, a route or an address of this host came: what waits for a server starts at once. Returns how much that is.
+    /// A link, a route or an address of this host came: what waits for a server starts at once.
+    /// Returns how much that is.
     fn network_changed(&mut self, _now: Instant) -> usize {
         0
     }

@@ -382,7 +382,8 @@ impl Node {
             .count()
     }
 
-    /// Leases with indexers whose ack is late. Others are asked for meanwhile, or where the indexer is now.
+    /// Leases with indexers whose ack is late. Others are asked for meanwhile, or where the indexer
+    /// is now.
     fn late(&self) -> usize {
         let late = |lease: &&Lease| {
             lease.role() == Role::Indexer && !lease.is_released() && lease.is_late()

@@ -165,9 +165,10 @@ pub struct OutBeat {
     pub lease: Duration,
     /// Whether the own signed record goes with it.
     pub with_record: bool,
-    /// Whether it goes on a new stream over a new connection, beside the connection that is there. That
-    /// one may have fallen silent and is used for nothing else. When the new one is made it is closed; if
-    /// it brings its ack before that, it stays, and the new one is not used for the beat.
+    /// Whether it goes on a new stream over a new connection, beside the connection that is there.
+    /// That one may have fallen silent and is used for nothing else. When the new one is made it is
+    /// closed; if it brings its ack before that, it stays, and the new one is not used for the
+    /// beat.
     pub fresh: bool,
     /// Whether the server is to publish the own record in the DHT; `false`: another of ours does, with which a lease is held.
     pub publish: bool,

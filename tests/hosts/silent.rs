@@ -1,7 +1,7 @@
 //! Connections that fall silent and do not end, and how soon beats flow again.
 //!
-//! A link that loses its carrier on the other side of a switch, a neighbour that cannot be resolved, an address that is gone:
-//! none of them is told to the connections that were there.
+//! A link that loses its carrier on the other side of a switch, a neighbour that cannot be
+//! resolved, an address that is gone: none of them is told to the connections that were there.
 
 use std::cell::Cell;
 use std::thread;
@@ -17,8 +17,8 @@ const NATIVE: &str = "192.168.77.1";
 const INDEXER: &str = "192.168.77.2";
 const NODE: &str = "192.168.77.3";
 
-/// An interface address that nobody has.
-const NOBODY: &str = "02:00:00:00:00:99";
+/// An interface address that no host has.
+const STRAY: &str = "02:00:00:00:00:99";
 
 const QUICK: [&str; 2] = ["--lease", "6s"];
 /// What a daemon does that is told nothing.
@@ -79,7 +79,8 @@ impl<'a> Lan<'a> {
         node
     }
 
-    /// Waits until the native has a beat of the indexer that came after `since`; how long that took.
+    /// Waits until the native has a beat of the indexer that came after `since`; how long that
+    /// took.
     fn beats_again(&self, since: Instant, within: Duration) -> Duration {
         self.native
             .until("a beat of the indexer", within, |status| {
@@ -94,7 +95,7 @@ impl<'a> Lan<'a> {
     fn part(&self, parted: bool) {
         for (host, other) in [(&self.native_host, INDEXER), (&self.indexer_host, NATIVE)] {
             host.ip(&[&match parted {
-                true => format!("neigh replace {other} lladdr {NOBODY} dev eth0 nud permanent"),
+                true => format!("neigh replace {other} lladdr {STRAY} dev eth0 nud permanent"),
                 false => format!("neigh del {other} dev eth0"),
             }]);
         }
@@ -159,7 +160,8 @@ fn after_15_s_without_its_own_cable_an_indexer_beats_at_once() {
     println!("beats {took:?} after its cable was in again");
 }
 
-/// The indexer's address changes; the native lists the new one soon, and no lease is lost meanwhile.
+/// The indexer's address changes; the native lists the new one soon, and no lease is lost
+/// meanwhile.
 fn an_indexer_changes_its_address(args: &[&str]) {
     let Some(network) = Network::new() else {
         return;
@@ -182,7 +184,8 @@ fn an_indexer_changes_its_address(args: &[&str]) {
         changed.elapsed()
     );
     assert!(is_new(&lan.addresses_of_the_indexer()));
-    // The node finds the indexer at its new address before its lease has run out, and never goes to the native.
+    // The node finds the indexer at its new address before its lease has run out, and never goes to
+    // the native.
     let lost = Cell::new(None);
     lan.indexer
         .until("a beat of the node", ms(60_000), |status| {

@@ -7,8 +7,8 @@
 //!    └── any answer, or a beat of the peer ◀┴────────── any answer ◀──────┘
 //! ```
 //!
-//! Invariant: only a good connection is given a new stream of ours. A silent one is closed as soon as a beat
-//! goes over another; a doubtful one ends when nothing is left on it.
+//! Invariant: only a good connection is given a new stream of ours. A silent one is closed as soon
+//! as a beat goes over another; a doubtful one ends when nothing is left on it.
 
 use libp2p::swarm::ConnectionId;
 
@@ -62,7 +62,8 @@ impl Contact {
         self.connections.iter().map(|(open, _)| *open).collect()
     }
 
-    /// The connection for a new stream: the newest, because an older one may be dead and nothing has shown it yet.
+    /// The connection for a new stream: the newest, because an older one may be dead and nothing
+    /// has shown it yet.
     pub(super) fn usable(&self) -> Option<ConnectionId> {
         let mut newest_first = self.connections.iter().rev();
         newest_first
@@ -97,8 +98,8 @@ impl Contact {
         }
     }
 
-    /// A beat of the peer came on this connection. It shows one direction only, but a peer that is not
-    /// acked makes a new connection by itself.
+    /// A beat of the peer came on this connection. It shows one direction only, but a peer that is
+    /// not acked makes a new connection by itself.
     pub(super) fn heard(&mut self, connection: ConnectionId) {
         let known = self.connections.iter_mut();
         for (open, health) in known {

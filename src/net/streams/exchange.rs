@@ -12,8 +12,8 @@ use crate::{
 
 /// How long one side of an exchange may keep the other waiting.
 pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the answer to our question may take, once there is a connection: a server has 3 s for it
-/// (PROTOCOL.md, section 4). What takes longer makes the connection doubtful.
+/// How long the answer to our question may take, once there is a connection: a server has 3 s for
+/// it (PROTOCOL.md, section 4). What takes longer makes the connection doubtful.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a pong may take, once there is a connection (PROTOCOL.md).
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);

@@ -75,7 +75,8 @@ pub(crate) enum Happened {
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
     Ack { lease: u64, body: Vec<u8> },
-    /// Our heartbeat stream is over; `why` if it was never open, or because of what the server sent.
+    /// Our heartbeat stream is over; `why` if it was never open, or because of what the server
+    /// sent.
     LeaseClosed { lease: u64, why: Option<String> },
     /// The peer asks something.
     Request { id: RequestId, body: Vec<u8> },

@@ -29,8 +29,9 @@ pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an opened stream may wait for its first beat.
 const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// Acks that a server may send for one beat: its answer, and what it says unasked. It has a single thing to say
-/// unasked, that it hands the client over, and once it has, only a further beat could change that.
+/// Acks that a server may send for one beat: its answer, and what it says unasked. It has a single
+/// thing to say unasked, that it hands the client over, and once it has, only a further beat could
+/// change that.
 pub(crate) const MAX_ACKS: u8 = 4;
 /// How long the last ack may take after the lease was given up.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -284,7 +285,8 @@ impl Outbound {
         self.frames.send(frame::frame(body))
     }
 
-    /// The next ack; an error when the stream is over, of the kind `InvalidData` because of what the server sends.
+    /// The next ack; an error when the stream is over, of the kind `InvalidData` because of what
+    /// the server sends.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         let blocked = self.frames.poll_write(cx)?.is_pending();
         if !blocked && let Poll::Ready(body) = self.frames.poll_frame(cx) {

@@ -1,7 +1,8 @@
 //! Our heartbeat streams: one with each server, and while it is replaced the one before it.
 //!
-//! A fresh beat ([`OutBeat::fresh`]) sets the stream that is there aside. It is dropped when the beat goes out
-//! over another connection; if it brings its ack before that, it is the stream again and the beat is not sent.
+//! A fresh beat ([`OutBeat::fresh`]) sets the stream that is there aside. It is dropped when the
+//! beat goes out over another connection; if it brings its ack before that, it is the stream again
+//! and the beat is not sent.
 //!
 //! [`OutBeat::fresh`]: crate::protocol::OutBeat::fresh
 
@@ -51,7 +52,8 @@ impl Outbound {
         self.older = None;
     }
 
-    /// Whether the lease is on this connection; the stream that is being replaced is forgotten if that one is.
+    /// Whether the lease is on this connection; the stream that is being replaced is forgotten if
+    /// that one is.
     pub(super) fn lost(&mut self, connection: ConnectionId) -> bool {
         self.older.take_if(|older| older.connection == connection);
         self.connection == Some(connection)
@@ -78,8 +80,8 @@ impl Outbound {
 }
 
 impl Streams {
-    /// Sends a beat, made by `encode` from its sequence; on a new stream, dialling `addrs`, if none is open.
-    /// A `fresh` one goes over a new connection, beside the stream that is open.
+    /// Sends a beat, made by `encode` from its sequence; on a new stream, dialling `addrs`, if none
+    /// is open. A `fresh` one goes over a new connection, beside the stream that is open.
     pub(crate) fn beat(
         &mut self,
         server: PeerId,
@@ -117,7 +119,8 @@ impl Streams {
         }
     }
 
-    /// Sends the last beat of a stream, which ends with its ack: [`Event::GaveUp`]. Without a stream there is nothing to say.
+    /// Sends the last beat of a stream, which ends with its ack: [`Event::GaveUp`]. Without a
+    /// stream there is nothing to say.
     pub(crate) fn give_up(&mut self, server: PeerId, encode: impl FnOnce(u64) -> Vec<u8>) {
         self.forget_waiting_beat(&server);
         let open = self
@@ -169,8 +172,8 @@ impl Streams {
         }
     }
 
-    /// Drops our heartbeat stream with the server; no event follows. If its last beat was not answered, its connection is
-    /// not used for anything else.
+    /// Drops our heartbeat stream with the server; no event follows. If its last beat was not
+    /// answered, its connection is not used for anything else.
     pub(crate) fn drop_lease(&mut self, server: PeerId) {
         self.forget_waiting_beat(&server);
         let Some(outbound) = self.outbound.remove(&server) else {
@@ -192,11 +195,13 @@ impl Streams {
         }
     }
 
-    /// Makes room for a fresh stream; the one that is there is kept for a while, if it is on a connection.
+    /// Makes room for a fresh stream; the one that is there is kept for a while, if it is on a
+    /// connection.
     fn set_aside(&mut self, server: PeerId) -> Option<Older> {
         self.forget_waiting_beat(&server);
         let outbound = self.outbound.remove(&server)?;
-        // One that is set aside already stays so while the one that is to replace it has no connection.
+        // One that is set aside already stays so while the one that is to replace it has no
+        // connection.
         let Some(connection) = outbound.connection else {
             return outbound.older;
         };

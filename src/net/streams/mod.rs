@@ -3,10 +3,12 @@
 //! It knows who is connected, dials who is not, and numbers beats; everything else happens in the connections' [`handler`]s and
 //! above. Frames pass through as bytes.
 //!
-//! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up in one [`Event::GaveUp`]; every
-//! request in one [`Event::Response`]; every probe in one [`Event::Probed`]. A lease has a number of its own, so that the late end of
-//! an older stream touches nothing. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials of ours to one
-//! peer are under way. A connection on which an answer did not come takes no further streams of ours ([`contact`]).
+//! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up
+//! in one [`Event::GaveUp`]; every request in one [`Event::Response`]; every probe in one
+//! [`Event::Probed`]. A lease has a number of its own, so that the late end of an older stream
+//! touches nothing. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials
+//! of ours to one peer are under way. A connection on which an answer did not come takes no further
+//! streams of ours ([`contact`]).
 
 mod behaviour;
 mod card;
@@ -46,8 +48,8 @@ use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
-/// Dials of ours to one peer at once. A fresh beat does not wait for a dial that was begun before, which
-/// may be lost as well; each ends within 10 s.
+/// Dials of ours to one peer at once. A fresh beat does not wait for a dial that was begun before,
+/// which may be lost as well; each ends within 10 s.
 const MAX_DIALS: usize = 3;
 
 /// A beat that came.
@@ -262,7 +264,8 @@ impl Streams {
         self.shared.arrivals.shrink();
     }
 
-    /// Sends the command on the newest connection that is not suspected, or on one that is made for it.
+    /// Sends the command on the newest connection that is not suspected, or on one that is made for
+    /// it.
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
         if let Some(connection) = self.contacts.get(&peer).and_then(Contact::usable) {
             return self.send(peer, connection, command);

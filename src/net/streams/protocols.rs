@@ -19,7 +19,7 @@ pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/
 pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
 pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
-/// How long opening a heartbeat stream may take. Nobody waits for it longer: the core drops it before.
+/// How long opening a heartbeat stream may take. The core drops it before.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an outbound stream is for.

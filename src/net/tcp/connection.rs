@@ -18,16 +18,18 @@ use crate::net::executor::{Left, ReadySet, Watched, Way, within};
 /// A connect that has not succeeded by then has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long what was sent may wait for the other side's kernel to confirm it (`TCP_USER_TIMEOUT`; without it
-/// Linux repeats for 15 min). A client replaces a silent connection long before, when an ack is late; this is for
-/// all others: a server whose client is gone, a ping, a question. A third of the default lease, so that a server
-/// has done with a dead connection, and the place that it takes, well before the lease over it runs out; and
-/// longer than any wait of ours for an answer, so that it never ends what still may be answered.
+/// How long what was sent may wait for the other side's kernel to confirm it (`TCP_USER_TIMEOUT`;
+/// without it Linux repeats for 15 min). A client replaces a silent connection long before, when an
+/// ack is late; this is for all others: a server whose client is gone, a ping, a question. A third
+/// of the default lease, so that a server has done with a dead connection, and the place that it
+/// takes, well before the lease over it runs out; and longer than any wait of ours for an answer,
+/// so that it never ends what still may be answered.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this much silence in both directions TCP asks whether the peer is still there. With [`USER_TIMEOUT`] a
-/// question that is not answered within [`KEEPALIVE_INTERVAL`] ends the connection: one that vanished is noticed
-/// after 70 s. Beats are more frequent than that, so that a lease never depends on one packet.
+/// After this much silence in both directions TCP asks whether the peer is still there. With
+/// [`USER_TIMEOUT`] a question that is not answered within [`KEEPALIVE_INTERVAL`] ends the
+/// connection: one that vanished is noticed after 70 s. By default beats are more frequent than
+/// that; where they are not, one lost packet costs a new connection, and no lease.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -36,8 +38,9 @@ thread_local! {
     static OPEN: RefCell<Vec<Weak<TcpStream>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Ends every connection that this host has from the address `ip`, which it has no longer: nothing that the peer
-/// sends there arrives, and what we send is dropped on the way. Returns how many there were.
+/// Ends every connection that this host has from the address `ip`, which it has no longer: nothing
+/// that the peer sends there arrives, and what we send is dropped on the way. Returns how many
+/// there were.
 pub(crate) fn close_connections_from(ip: IpAddr) -> usize {
     let is_from = |socket: &TcpStream| {
         let local = socket.local_addr();
@@ -45,7 +48,8 @@ pub(crate) fn close_connections_from(ip: IpAddr) -> usize {
     };
     OPEN.with_borrow(|open| {
         let open = open.iter().filter_map(Weak::upgrade);
-        // Its task reads the end, and the swarm does the rest. One that has ended by itself cannot be ended.
+        // Its task reads the end, and the swarm does the rest. One that has ended by itself cannot
+        // be ended.
         open.filter(|socket| is_from(socket) && socket.shutdown(Shutdown::Both).is_ok())
             .count()
     })
@@ -107,8 +111,8 @@ impl TcpConnection {
     }
 }
 
-/// Sets what every connection has: no delay for small frames, and an end when the peer is silent. On a listener it is for those that it accepts: Linux
-/// hands these options on.
+/// Sets what every connection has: no delay for small frames, and an end when the peer is silent.
+/// On a listener it is for those that it accepts: Linux hands these options on.
 pub(super) fn tune(socket: impl AsFd) -> io::Result<()> {
     // Frames are small and each is answered: waiting to fill a segment only adds delay.
     sockopt::set_tcp_nodelay(&socket, true)?;

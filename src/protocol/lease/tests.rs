@@ -58,7 +58,8 @@ fn beats_come_at_80_to_95_percent_of_a_third_of_the_lease() {
 
 #[test]
 fn a_lost_beat_survives_the_second_condition_of_the_gc() {
-    // The longest gap with one beat lost is twice the longest pause; the GC looks at two thirds of the lease.
+    // The longest gap with one beat lost is twice the longest pause; the GC looks at two thirds of
+    // the lease.
     assert!(2 * ms(28_500) < 60 * S);
 }
 
@@ -377,8 +378,9 @@ fn a_lease_held_is_never_extended_by_waiting() {
     assert_eq!(lease.expiry(at(90_001)), None);
 }
 
-/// A lease whose connection delivers nothing from some moment on, with new ones possible from `healed` on; when the first
-/// ack has come after that, and when the ack of the first beat that got none was late.
+/// A lease whose connection delivers nothing from some moment on, with new ones possible from
+/// `healed` on; when the first ack has come after that, and when the ack of the first beat that got
+/// none was late.
 fn outage(lease: Duration, healed: Instant, seed: u64) -> (Instant, Instant) {
     let terms = Terms {
         lease,

@@ -14,7 +14,8 @@ fn closes(out: &[Out]) -> Vec<usize> {
     out.iter().filter_map(close).collect()
 }
 
-/// A lease over connection 1 whose second beat was not answered, so that a fresh one was sent; the dial.
+/// A lease over connection 1 whose second beat was not answered, so that a fresh one was sent; the
+/// dial.
 fn replacing() -> (World, ConnectionId) {
     let mut world = World::new();
     world.connect(1);
