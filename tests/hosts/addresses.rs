@@ -1,6 +1,12 @@
 //! Which addresses others are told.
 
+use std::thread;
 use std::time::Duration;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::harness::{Look as _, Peer, SLACK};
 use crate::network::Network;
@@ -232,6 +238,86 @@ fn port_is_taken_again_after_a_restart_unless_another_process_has_it() {
     assert_ne!(port(&second), any);
     let why = format!("port {any} of the last run is in use by another process");
     assert!(second.log().contains(&why), "{}", second.log());
+}
+
+#[test]
+fn name_that_is_announced_alone_is_dialled_by_nodes() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    network.names("192.168.77.1 gate.example.com\n");
+    let lan = network.switch("lan");
+    let hosts = ["native", "indexer", "node"].map(|name| network.host(name));
+    let [native_host, indexer_host, node_host] = &hosts;
+    for (host, ip) in hosts
+        .iter()
+        .zip(["192.168.77.9/24", "192.168.77.1/24", "192.168.77.2/24"])
+    {
+        lan.plug(host, "eth0", &[ip]);
+    }
+    let native = native_host.start("native", "native", &[]);
+    let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
+    let name = "/dns/gate.example.com/tcp/4821";
+    let announce = ["--native", &at, "--announce", name, "--announce-only"];
+    let indexer = indexer_host.start("indexer", "indexer", &announce);
+    native.until("the indexer by its name", SLACK, |status| {
+        status
+            .live(&indexer)
+            .is_some_and(|entry| entry.addrs == [name])
+    });
+    let node = node_host.start("node", "node", &["--native", &at]);
+    node.until("a lease of the indexer", SLACK, |status| {
+        status.holds_lease_of(&indexer)
+    });
+}
+
+/// A filter of system calls, as containers have them, under which the thread and what it starts get no netlink socket.
+fn forbid_netlink() {
+    const NETLINK: u64 = 16;
+    let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, NETLINK);
+    let rule = SeccompRule::new(vec![first.unwrap()]).unwrap();
+    let filter = SeccompFilter::new(
+        [(libc::SYS_socket, vec![rule])].into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error() as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+}
+
+#[test]
+fn without_netlink_an_indexer_announces_what_its_connections_use() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let hosts = ["native", "indexer", "node"].map(|name| network.host(name));
+    let [native_host, indexer_host, node_host] = &hosts;
+    for (host, ip) in hosts
+        .iter()
+        .zip(["192.168.77.9/24", "192.168.77.1/24", "192.168.77.2/24"])
+    {
+        lan.plug(host, "eth0", &[ip]);
+    }
+    let native = native_host.start("native", "native", &[]);
+    let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
+    let filtered = || {
+        forbid_netlink();
+        indexer_host.start("indexer", "indexer", &["--native", &at])
+    };
+    // The filter is for this thread and its processes alone.
+    let indexer = thread::scope(|scope| scope.spawn(filtered).join().unwrap());
+    native.until("the indexer", SLACK, |status| {
+        let entry = status.live(&indexer);
+        entry.is_some_and(|entry| entry.addrs == ["/ip4/192.168.77.1/tcp/4821"])
+    });
+    let why = "cannot read the addresses of this host from the kernel (netlink: ";
+    assert!(indexer.log().contains(why), "{}", indexer.log());
+    let node = node_host.start("node", "node", &["--native", &at]);
+    node.until("a lease of the indexer", SLACK, |status| {
+        status.holds_lease_of(&indexer)
+    });
 }
 
 /// What its log has after `start`.

@@ -96,6 +96,15 @@ impl Network {
         }
     }
 
+    /// The addresses of names, on all hosts.
+    pub(crate) fn names(&self, lines: &str) {
+        let file = self.world.path("hosts");
+        std::fs::write(&file, lines).unwrap();
+        let mut mount = command(&self.inside(None), Path::new("mount"));
+        let mounted = mount.args(["--bind".as_ref(), file.as_os_str(), "/etc/hosts".as_ref()]);
+        assert!(mounted.status().unwrap().success());
+    }
+
     /// Runs `ip` where the switches are.
     fn ip(&self, lines: &[&str]) {
         ip(&self.inside(None), lines);
