@@ -51,14 +51,21 @@ pub(super) struct Peers {
 impl Context {
     /// The peers that the core deals with now.
     pub(super) fn peers(&self) -> Peers {
-        let mut peers = Peers {
-            now: self.now(),
+        let mut peers = Peers::new(self.now());
+        self.machine.report(peers.now, &mut peers);
+        peers
+    }
+}
+
+impl Peers {
+    /// None yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            now,
             servers: Vec::new(),
             live: Vec::new(),
             tables: Vec::new(),
-        };
-        self.machine.report(peers.now, &mut peers);
-        peers
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
-    context::Context,
+    context::{Context, Peers},
     control::{ControlRequest, Query},
     descriptors::Plan,
     lookup::Lookups,
@@ -419,6 +419,7 @@ impl Driver {
             }
             Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);
+                let want = self.want_of(&from, want);
                 if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
                     self.cx
                         .net
@@ -434,6 +435,21 @@ impl Driver {
                 self.cx.net.respond(id, Response::Records { records, more });
             }
             Request::FindPeer(peer) => self.lookups.find_for(&mut self.cx, id, peer),
+        }
+    }
+
+    /// A node that can dial none of the indexers there are wants what one wants whose offers have failed.
+    fn want_of(&mut self, from: &PeerId, want: Want) -> Want {
+        let Context { net, machine, .. } = &mut self.cx;
+        let now = Instant::from_millis(clock::boottime());
+        let live = || {
+            let mut peers = Peers::new(now);
+            machine.report(now, &mut peers);
+            peers.live
+        };
+        match want == Want::Lease && net.can_dial_none_of(from, live) {
+            true => Want::OffersFailed,
+            false => want,
         }
     }
 

@@ -12,13 +12,14 @@
 //! | [`dht`], [`store`] | Kademlia |
 //! | [`netlink`] | which addresses the host has |
 //! | [`addrs`] | which of them are announced |
-//! | [`scope`] | to whom |
+//! | [`scope`], [`announce`] | to whom |
 //! | [`events`] | what happened, in the core's words |
 //! | [`file`] | files that may be pipes |
 //! | [`executor`] | the one executor, and the sockets that it waits for |
 
 pub(crate) mod addrs;
 mod admission;
+mod announce;
 pub(crate) mod dht;
 pub(crate) mod dns;
 mod events;
@@ -38,7 +39,6 @@ pub(crate) mod tcp;
 pub(crate) mod transport;
 
 use std::{
-    borrow::Cow,
     collections::HashSet,
     future::poll_fn,
     io,
@@ -62,7 +62,7 @@ use self::{
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
     netlink::{Change, Host},
-    scope::{Scope, is_loopback, is_of_this_host, offers_for},
+    scope::{Scope, offers_for},
     streams::Streams,
 };
 pub(crate) use self::{
@@ -74,7 +74,7 @@ use crate::{
         self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
     },
     wire::{
-        self, Kind,
+        Kind,
         directory::{Request, Response, encode_request, encode_response},
         heartbeat::{WallReading, encode_ack, encode_beat},
     },
@@ -140,6 +140,8 @@ pub(crate) struct Net {
     natives: HashSet<protocol::PeerId>,
     scope: Scope,
     host: Host,
+    /// An answer to a peer on another host lost all its offers: they had addresses of loopback alone.
+    useless_offers: bool,
 }
 
 impl Net {
@@ -196,6 +198,7 @@ impl Net {
             natives: HashSet::new(),
             scope: Scope::default(),
             host,
+            useless_offers: false,
         })
     }
 
@@ -203,21 +206,6 @@ impl Net {
     pub(crate) fn listen(&mut self, addr: Multiaddr) -> Result<(), TransportError<io::Error>> {
         self.addresses.asked(&addr);
         self.swarm.listen_on(addr).map(drop)
-    }
-
-    /// Addresses that we listen on, best first.
-    pub(crate) fn listening(&self) -> Vec<Multiaddr> {
-        self.addresses.listened()
-    }
-
-    /// The address by which peers on other hosts reach us best; one of loopback if there is no other.
-    pub(crate) fn best_addr(&self) -> Option<Multiaddr> {
-        self.addresses.announce(true, 1).pop()
-    }
-
-    /// Addresses for the own record, and for identify.
-    pub(crate) fn record_addrs(&self) -> &[Multiaddr] {
-        &self.announced
     }
 
     /// A native of the configuration: what it observes counts, and its connections have slots kept.
@@ -334,7 +322,9 @@ impl Net {
                 .streams()
                 .asker(id)
                 .is_some_and(|peer| self.scope.is_near(&peer));
-            *offers = offers_for(near, offers);
+            let kept = offers_for(near, offers);
+            self.useless_offers |= kept.is_empty() && !offers.is_empty();
+            *offers = kept;
         }
         self.streams().respond(id, encode_response(&response));
     }
@@ -501,59 +491,6 @@ impl Net {
 
     fn streams(&mut self) -> &mut Streams {
         &mut self.swarm.behaviour_mut().streams
-    }
-
-    /// Tells libp2p what identify is to announce: what the record says. Returns whether it changed.
-    fn announce(&mut self) -> bool {
-        let now = self.addresses.record(wire::record::MAX_RECORD_ADDRS);
-        if now == self.announced {
-            return false;
-        }
-        for gone in self.announced.iter().filter(|addr| !now.contains(addr)) {
-            self.swarm.remove_external_address(gone);
-        }
-        for new in now.iter().filter(|addr| !self.announced.contains(addr)) {
-            self.swarm.add_external_address(new.clone());
-        }
-        self.announced = now;
-        self.swarm.behaviour().streams.announce(&self.announced);
-        self.confine();
-        true
-    }
-
-    /// Whether the own record is of use to a server with these addresses: loopback alone would lead one on another host to itself.
-    fn may_show_record(&self, server: &protocol::PeerId, addrs: &[Multiaddr]) -> bool {
-        let elsewhere =
-            |addr: &Multiaddr| !(is_loopback(addr) || dns::is_name(addr) || is_of_this_host(addr));
-        let only_loopback = self.announced.iter().all(is_loopback);
-        !only_loopback
-            || !self.announced.is_empty()
-                && (self.scope.is_near(server) || !addrs.iter().all(elsewhere))
-    }
-
-    /// Whether loopback addresses may be told to everybody we know: all of us are on this host.
-    fn is_local(&self) -> bool {
-        self.scope.is_local() && self.announced.iter().all(is_loopback)
-    }
-
-    /// Takes loopback addresses out of what is told to everybody, if not everybody is on this host.
-    fn confine(&mut self) {
-        if !self.is_local()
-            && let Some(kademlia) = self.swarm.behaviour_mut().kademlia()
-        {
-            dht::forget_loopback(kademlia);
-        }
-    }
-
-    /// The ack as this peer may see it.
-    fn for_peer<'a>(&self, peer: protocol::PeerId, ack: &'a Ack) -> Cow<'a, Ack> {
-        if ack.offers.is_empty() {
-            return Cow::Borrowed(ack);
-        }
-        Cow::Owned(Ack {
-            offers: offers_for(self.scope.is_near(&peer), &ack.offers),
-            ..ack.clone()
-        })
     }
 }
 

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::netlink::Host;
 use crate::{
-    protocol::{Addrs, Offers, PeerId},
+    protocol::{Addrs, Offer, Offers, PeerId},
     wire,
 };
 
@@ -74,6 +74,12 @@ impl Scope {
     }
 }
 
+/// Whether the offer has addresses of loopback alone.
+pub(super) fn is_for_near(offer: &Offer) -> bool {
+    let far = |addr| wire::to_multiaddr(addr).is_ok_and(|addr| !is_loopback(&addr));
+    !offer.addrs.iter().any(|addr| far(addr))
+}
+
 /// The offers as a peer may see them.
 pub(super) fn offers_for(near: bool, offers: &Offers) -> Offers {
     let mut kept = offers.clone();
@@ -117,7 +123,6 @@ fn ip(addr: &Multiaddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Offer;
 
     fn addr(text: &str) -> Multiaddr {
         text.parse().unwrap()

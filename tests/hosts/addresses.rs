@@ -130,6 +130,33 @@ fn indexer_with_loopback_alone_is_no_offer_for_another_host() {
 }
 
 #[test]
+fn node_is_taken_in_by_a_native_whose_only_indexer_is_for_its_own_host() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let [gateway, node_host] = ["gateway", "node"].map(|name| network.host(name));
+    lan.plug(&gateway, "eth0", &["192.168.77.9/24"]);
+    lan.plug(&node_host, "eth0", &["192.168.77.2/24"]);
+    let native = gateway.start("native", "native", &[]);
+    let at = |ip: &str| format!("/ip4/{ip}/tcp/4820/p2p/{}", native.id);
+    let near = at("127.0.0.1");
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--native", &near];
+    let indexer = gateway.start("indexer", "indexer", &listen);
+    native.until("the indexer", SLACK, |status| {
+        status.live(&indexer).is_some()
+    });
+    let node = node_host.start("node", "node", &["--native", &at("192.168.77.9")]);
+    node.until("the native's lease", SLACK, |status| {
+        status.is_under_native(&native)
+    });
+    let local = gateway.start("node", "local", &["--native", &near]);
+    local.until("the indexer's lease", SLACK, |status| {
+        status.holds_lease_of(&indexer)
+    });
+}
+
+#[test]
 fn awaited_address_is_listened_on_when_it_comes() {
     let Some(network) = Network::new() else {
         return;
