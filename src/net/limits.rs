@@ -253,7 +253,8 @@ impl NetworkBehaviour for Limits {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.judge(self.check_full(), ())
+        let verdict = self.check_full().inspect_err(turned_away);
+        self.judge(verdict, ())
     }
 
     fn handle_established_inbound_connection(
@@ -263,7 +264,8 @@ impl NetworkBehaviour for Limits {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.judge(self.check_inbound(peer), dummy::ConnectionHandler)
+        let verdict = self.check_inbound(peer).inspect_err(turned_away);
+        self.judge(verdict, dummy::ConnectionHandler)
     }
 
     fn handle_pending_outbound_connection(
@@ -349,6 +351,11 @@ impl NetworkBehaviour for Limits {
             None => Poll::Pending,
         }
     }
+}
+
+/// One line a minute for each reason, which tells how many there were.
+fn turned_away(refused: &Refused) {
+    log::warn!(target: super::EACH, "turned a connection away: {refused}");
 }
 
 fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
