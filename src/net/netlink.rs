@@ -69,6 +69,8 @@ struct Inner {
     link: Option<Netlink>,
     known: bool,
     state: State,
+    /// What [`State::usable`] said after the last message.
+    usable: Vec<Address>,
     /// Counts the changes of what [`Host::addresses`] says.
     generation: u64,
     /// Connections that we opened: what was dialled, and our own end. The most recent one last.
@@ -103,7 +105,7 @@ impl Host {
     /// still being checked for duplicates; no link-local IPv6, which nobody can dial without a zone. In the order in which
     /// they came.
     pub(crate) fn addresses(&self) -> Vec<Address> {
-        self.inner().state.usable()
+        self.inner().usable.clone()
     }
 
     /// Changes when [`Host::addresses`] does.
@@ -169,8 +171,11 @@ impl Host {
     /// for one that gives its address up.
     pub(crate) fn with_links(links: &[(&str, &str)]) -> Self {
         let host = Self(Arc::default());
-        host.inner().known = true;
-        host.inner().state = State::with_links(links);
+        let mut inner = host.inner();
+        inner.known = true;
+        inner.state = State::with_links(links);
+        inner.usable = inner.state.usable();
+        drop(inner);
         host
     }
 
@@ -184,6 +189,7 @@ impl Host {
         let mut inner = self.inner();
         inner.known = true;
         inner.state = State::fixed(ips);
+        inner.usable = inner.state.usable();
         inner.generation += 1;
     }
 }
@@ -197,11 +203,13 @@ impl Inner {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         let link = self.link.as_mut()?;
-        let before = self.state.usable();
-        let news = link.poll(cx, &mut self.state);
-        let change = Change::between(&before, &self.state, news.link, news.route);
-        if !change.gone.is_empty() || !change.new.is_empty() {
+        // Nearly always the kernel has said nothing: this is asked each time the swarm is.
+        let news = link.poll(cx, &mut self.state)?;
+        let change = Change::between(&self.usable, &self.state, news.link, news.route);
+        let usable = self.state.usable();
+        if usable != self.usable {
             self.generation += 1;
+            self.usable = usable;
         }
         change.is_any().then_some(change)
     }
@@ -259,21 +267,22 @@ impl Netlink {
         Ok(())
     }
 
-    /// Reads what has come into `state`.
-    fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> News {
-        let mut news = News::default();
+    /// Reads what has come into `state`; `None` if nothing has.
+    fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> Option<News> {
+        let mut news = None;
+        let mut buffer = Vec::new();
         self.begin_if_due(cx);
-        let mut buffer = [0; BUFFER];
         for _ in 0..TURN {
-            match self
+            let read = self
                 .socket
-                .poll(Way::Read, cx, |fd| receive(fd, &mut buffer))
-            {
+                .poll(Way::Read, cx, |fd| receive(fd, &mut buffer));
+            match read {
                 Poll::Pending => return news,
                 Poll::Ready(Ok(length)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
+                    let news = news.get_or_insert_default();
                     for message in messages(bytes) {
-                        self.note(message, state, &mut news);
+                        self.note(message, state, news);
                     }
                 }
                 // Messages were lost.
@@ -370,9 +379,10 @@ fn is_lost(error: &io::Error) -> bool {
 }
 
 /// Reads one datagram of the kernel's; the length is 0 for one of anybody else.
-fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Left)> {
+fn receive(fd: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<(usize, Left)> {
+    buffer.resize(BUFFER, 0);
     let room = buffer.len();
-    let (_, length, from) = rustix::net::recvfrom(fd, buffer, RecvFlags::TRUNC)?;
+    let (_, length, from) = rustix::net::recvfrom(fd, buffer.as_mut_slice(), RecvFlags::TRUNC)?;
     let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
     let length = match from.is_some_and(|from| from.pid() == 0) {
         true if length > room => return Err(Errno::NOBUFS.into()),
