@@ -27,6 +27,13 @@ pub enum Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(u64);
 
+impl Prefix {
+    /// The family and the bits that count; different prefixes have different ones.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// A host and a port: where a connection goes to, or comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {

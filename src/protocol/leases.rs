@@ -132,6 +132,11 @@ impl Leases {
         self.find(&server).is_none() && self.held.push(lease.with_patience(patience)).is_ok()
     }
 
+    /// Whether no lease more can be begun.
+    pub fn is_full(&self) -> bool {
+        self.held.is_full()
+    }
+
     /// Whether a stream could be opened at `now` beside those that are to be opened already.
     pub fn has_dials(&self, now: Instant) -> bool {
         let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;

@@ -144,6 +144,7 @@ impl Node {
         }
         self.drop_lost_leases(now);
         self.break_after_make(now);
+        self.shed_released();
         self.seek_leases(now);
         if self.offers_failed(now) && self.rounds.may_complain() {
             self.rounds.begin(Want::OffersFailed);
@@ -219,6 +220,18 @@ impl Node {
         }
     }
 
+    /// What was released runs on until an indexer has accepted us, but of no more leases than are wanted: servers that send us
+    /// away do not fill the table.
+    fn shed_released(&mut self) {
+        let released = |lease: &&Lease| lease.is_released();
+        while self.leases.iter().filter(released).count() > self.config.min_indexers.max(1) {
+            let Some(oldest) = self.find_server(released) else {
+                return;
+            };
+            self.leases.give_up(&oldest);
+        }
+    }
+
     fn find_server(&self, is_meant: impl Fn(&&Lease) -> bool) -> Option<PeerId> {
         self.leases
             .iter()
@@ -246,6 +259,7 @@ impl Node {
             if !self.leases.attempt(now, peer, &addrs, patience) {
                 return;
             }
+            self.failures.begin(now, &addrs);
             if !self.holds_an_indexer(now) {
                 self.without_since.get_or_insert(now);
             }
@@ -336,7 +350,7 @@ impl Node {
                 .map(|steps| since + TRY_TIMEOUT * steps)
                 .find(|at| now < *at)
         });
-        let candidate = (self.seeking() < self.width(now))
+        let candidate = (self.seeking() < self.width(now) && !self.leases.is_full())
             .then(|| self.candidates.ready_at(now, &self.failures, &self.leases))
             .flatten()
             .map(|ready| ready.max(self.leases.next_dial()));

@@ -1,13 +1,13 @@
 //! What a node remembers of tries that came to nothing: by peer id, by the address dialled, and by its prefix.
 //!
 //! Ids cost nothing, so an attacker may name ever new ones at the port of a third party. Therefore each
-//! failure counts three times, and a candidate is tried only when none of the three rests:
+//! try counts three times, and a candidate is tried only when none of the three rests:
 //!
-//! | what failed | rests for | after |
+//! | what was tried | rests for | after |
 //! |---|---|---|
 //! | a peer id | 10 s, doubled with each failure up to 160 s | the first failure |
 //! | a host and port | 1 s, doubled with each failure up to 256 s | the first failure |
-//! | a prefix | 1 s | the sixteenth failure |
+//! | a prefix | 1 s | the sixteenth try |
 //!
 //! What one node does to one host and port, however many ids are said to be there, is therefore at most 5 tries in the first 20 s, 7
 //! in the first minute, and one every 256 s for long; to one prefix, 16 tries and then one a second.
@@ -21,8 +21,8 @@ use core::time::Duration;
 use heapless::Vec;
 
 use crate::protocol::{
-    Addr, Addrs, Instant, PeerId, Rng, TableStats,
-    address::{Endpoint, Prefix},
+    Addr, Addrs, Instant, MAX_ADDRS, PeerId, Rng, TableStats,
+    address::{Endpoint, Host, Prefix},
 };
 
 /// Ids, addresses and prefixes that are remembered at most. The one that rests least long gives way.
@@ -31,23 +31,47 @@ pub(super) const MAX_FAILURES: usize = 256;
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
 /// The same of a host and port.
 const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);
-/// The same of a prefix. Many honest peers may share one, so that it never rests for long.
-const PREFIX: (Duration, u8) = (Duration::from_secs(1), 0);
-/// Failures in a prefix before it rests at all.
-const PREFIX_SPARED: u8 = 15;
+/// Pause of a prefix. Many honest peers may share one, so that it never rests for long.
+const PREFIX_PAUSE: Duration = Duration::from_secs(1);
+/// The try in a prefix from which on it rests.
+const PREFIX_SPARED: u8 = 16;
 /// After so long a quiet time failures begin anew.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
+/// A hash of an id, a host and port, or a prefix: the memory is looked through often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Peer(PeerId),
-    Endpoint(Endpoint),
-    Prefix(Prefix),
+struct Key(u64);
+
+impl From<&PeerId> for Key {
+    fn from(peer: &PeerId) -> Self {
+        Self(Rng::for_peer(peer).bits())
+    }
+}
+
+impl From<Endpoint> for Key {
+    fn from(endpoint: Endpoint) -> Self {
+        let port = u64::from(endpoint.port) + 1;
+        let host = match endpoint.host {
+            Host::V4(ip) => u64::from(u32::from(ip)),
+            Host::V6(ip) => {
+                let bits = u128::from(ip);
+                Rng::new(bits as u64).bits() ^ (bits >> 64) as u64
+            }
+            Host::Name(hash) => !hash,
+        };
+        Self(Rng::new(host ^ Rng::new(port).bits()).bits())
+    }
+}
+
+impl From<Prefix> for Key {
+    fn from(prefix: Prefix) -> Self {
+        Self(Rng::new(prefix.bits()).bits())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Failure {
-    what: What,
+    key: Key,
     count: u8,
     last: Instant,
     until: Instant,
@@ -68,21 +92,37 @@ impl Failures {
         }
     }
 
+    /// A try at these addresses begins.
+    pub(super) fn begin(&mut self, now: Instant, addrs: &Addrs) {
+        for prefix in once(addrs.iter().map(|addr| Endpoint::of(addr).prefix())) {
+            let rest = |tries: u8| match tries {
+                0..PREFIX_SPARED => Duration::ZERO,
+                _ => PREFIX_PAUSE,
+            };
+            self.count(now, prefix.into(), rest);
+        }
+    }
+
     /// A try of the peer at these addresses came to nothing.
     pub(super) fn note(&mut self, now: Instant, peer: &PeerId, addrs: &Addrs, rng: &mut Rng) {
-        each(peer, addrs, |what| self.count(now, what, rng));
+        self.count(now, peer.into(), |count| pause(PEER, count, rng));
+        for endpoint in once(addrs.iter().map(|addr| Endpoint::of(addr))) {
+            self.count(now, endpoint.into(), |count| pause(ENDPOINT, count, rng));
+        }
     }
 
     /// A lease with the peer was renewed.
     pub(super) fn forget(&mut self, peer: &PeerId, addrs: &Addrs) {
-        each(peer, addrs, |what| {
-            self.all.retain(|failure| failure.what != what);
-        });
+        self.remove(peer.into());
+        for endpoint in addrs.iter().map(|addr| Endpoint::of(addr)) {
+            self.remove(endpoint.into());
+            self.remove(endpoint.prefix().into());
+        }
     }
 
     /// A server keeps a place at the peer for us: it counts as if it had failed once.
     pub(super) fn forgive(&mut self, peer: &PeerId) {
-        if let Some(failure) = self.find(What::Peer(*peer)) {
+        if let Some(failure) = self.find(peer.into()) {
             failure.count = 1;
             failure.until = failure.until.min(failure.last + PEER.0);
         }
@@ -95,16 +135,18 @@ impl Failures {
 
     /// How often the peer has failed.
     pub(super) fn of(&self, peer: &PeerId) -> u8 {
-        let what = What::Peer(*peer);
-        let found = self.all.iter().find(|failure| failure.what == what);
+        let key = Key::from(peer);
+        let found = self.all.iter().find(|failure| failure.key == key);
         found.map_or(0, |failure| failure.count)
     }
 
     /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
+        if self.all.is_empty() {
+            return Instant::default();
+        }
         let addr = addrs.iter().map(|addr| self.addr_ready_at(addr)).min();
-        self.rests_until(What::Peer(*peer))
-            .max(addr.unwrap_or_default())
+        self.rests_until(peer.into()).max(addr.unwrap_or_default())
     }
 
     /// Those of the addresses that do not rest.
@@ -126,31 +168,35 @@ impl Failures {
 
     fn addr_ready_at(&self, addr: &[u8]) -> Instant {
         let endpoint = Endpoint::of(addr);
-        self.rests_until(What::Endpoint(endpoint))
-            .max(self.rests_until(What::Prefix(endpoint.prefix())))
+        self.rests_until(endpoint.into())
+            .max(self.rests_until(endpoint.prefix().into()))
     }
 
-    fn rests_until(&self, what: What) -> Instant {
-        let found = self.all.iter().find(|failure| failure.what == what);
+    fn rests_until(&self, key: Key) -> Instant {
+        let found = self.all.iter().find(|failure| failure.key == key);
         found.map_or(Instant::default(), |failure| failure.until)
     }
 
-    fn find(&mut self, what: What) -> Option<&mut Failure> {
-        self.all.iter_mut().find(|failure| failure.what == what)
+    fn find(&mut self, key: Key) -> Option<&mut Failure> {
+        self.all.iter_mut().find(|failure| failure.key == key)
     }
 
-    fn count(&mut self, now: Instant, what: What, rng: &mut Rng) {
+    fn remove(&mut self, key: Key) {
+        self.all.retain(|failure| failure.key != key);
+    }
+
+    fn count(&mut self, now: Instant, key: Key, rest: impl FnOnce(u8) -> Duration) {
         let old = self
-            .find(what)
+            .find(key)
             .filter(|failure| now - failure.last < FORGOTTEN_AFTER);
         let count = old.map_or(0, |failure| failure.count).saturating_add(1);
         let failure = Failure {
-            what,
+            key,
             count,
             last: now,
-            until: now + pause(what, count, rng),
+            until: now + rest(count),
         };
-        if let Some(old) = self.find(what) {
+        if let Some(old) = self.find(key) {
             *old = failure;
             return;
         }
@@ -167,15 +213,8 @@ impl Failures {
 }
 
 /// The pause after so many failures. Those after the first are up to a quarter longer, so that the nodes of a fleet drift apart.
-fn pause(what: What, count: u8, rng: &mut Rng) -> Duration {
-    let ((first, doublings), count) = match what {
-        What::Peer(_) => (PEER, count),
-        What::Endpoint(_) => (ENDPOINT, count),
-        What::Prefix(_) => (PREFIX, count.saturating_sub(PREFIX_SPARED)),
-    };
-    let Some(more) = count.checked_sub(1) else {
-        return Duration::ZERO;
-    };
+fn pause((first, doublings): (Duration, u8), count: u8, rng: &mut Rng) -> Duration {
+    let more = count.saturating_sub(1);
     let pause = first * (1 << more.min(doublings));
     match more {
         0 => pause,
@@ -183,19 +222,16 @@ fn pause(what: What, count: u8, rng: &mut Rng) -> Duration {
     }
 }
 
-/// The peer, and each host and port and each prefix of its addresses once.
-fn each(peer: &PeerId, addrs: &Addrs, mut then: impl FnMut(What)) {
-    then(What::Peer(*peer));
-    let endpoints = || addrs.iter().map(|addr| Endpoint::of(addr));
-    for (at, endpoint) in endpoints().enumerate() {
-        if !endpoints().take(at).any(|before| before == endpoint) {
-            then(What::Endpoint(endpoint));
-        }
-        let prefix = endpoint.prefix();
-        if !endpoints().take(at).any(|before| before.prefix() == prefix) {
-            then(What::Prefix(prefix));
+/// Each of the items once. There are as many as a peer has addresses.
+fn once<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T, MAX_ADDRS> {
+    let mut once = Vec::new();
+    for item in items {
+        if !once.contains(&item) {
+            // There is room: see above.
+            let _ = once.push(item);
         }
     }
+    once
 }
 
 #[cfg(test)]
@@ -228,7 +264,7 @@ mod tests {
             // At ever new addresses.
             let new = addr(1, (now / 1000 % 250) as u8, 1);
             noted(&mut failures, now, 1, &new);
-            let ready = failures.rests_until(What::Peer(peer(1))).as_millis();
+            let ready = failures.rests_until((&peer(1)).into()).as_millis();
             let pause = ready - now;
             assert!((longest..=longest * 5 / 4).contains(&pause), "{pause}");
             assert_eq!(longest == 10_000, pause == 10_000, "the first is exact");
@@ -255,19 +291,20 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_rests_for_a_second_from_its_sixteenth_failure_on() {
+    fn a_prefix_rests_for_a_second_from_its_sixteenth_try_on() {
         let mut failures = Failures::new();
         for n in 1..=15 {
-            noted(&mut failures, 0, n, &addr(1, n, 1));
+            failures.begin(at(0), &addr(1, n, 1));
         }
         let fresh = addr(1, 200, 1);
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(0));
-        noted(&mut failures, 0, 16, &addr(1, 16, 1));
+        failures.begin(at(0), &addr(1, 16, 1));
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(1_000));
         assert_eq!(failures.ready_at(&peer(200), &addr(2, 200, 1)), at(0));
-        noted(&mut failures, 5_000, 17, &addr(1, 17, 1));
-        let ready = failures.ready_at(&peer(200), &fresh).as_millis();
-        assert!((6_000..=6_250).contains(&ready), "{ready}");
+        failures.begin(at(5_000), &addr(1, 17, 1));
+        assert_eq!(failures.ready_at(&peer(200), &fresh), at(6_000));
+        failures.forget(&peer(1), &addr(1, 1, 1));
+        assert_eq!(failures.ready_at(&peer(200), &fresh), at(0));
     }
 
     #[test]
@@ -320,7 +357,7 @@ mod tests {
         assert!(failures.rested(at(255), &one).is_empty());
         let resting = (0..=255).filter(|&n| failures.of(&peer(n)) > 0);
         let resting: std::vec::Vec<u8> = resting.collect();
-        assert_eq!(resting, (2..=255).collect::<std::vec::Vec<u8>>());
+        assert_eq!(resting, (1..=255).collect::<std::vec::Vec<u8>>());
         assert!(failures.stats().evicted > 0);
     }
 }

@@ -106,10 +106,13 @@ impl Machine for Node {
 
     fn network_changed(&mut self, now: Instant) -> usize {
         let started = self.leases.network_changed(now);
-        // What failed over the network as it was may be well over the one that is.
-        self.failures.clear();
+        if started > 0 {
+            // What failed over the network as it was may be well over the one that is.
+            self.failures.clear();
+        }
         if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
             // An answer that is still waited for was asked for over the network as it was.
+            self.failures.clear();
             self.rounds.restart(now);
             self.wake = now;
             return started + 1;

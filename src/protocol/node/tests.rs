@@ -1,5 +1,7 @@
 //! The node as a whole, in virtual time, with servers that answer as the test says.
 
+mod attack;
+mod liars;
 mod natives;
 mod offers;
 mod spare;

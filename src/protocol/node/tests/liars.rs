@@ -1,0 +1,262 @@
+//! A new node beside servers that promise and do not keep it, with the real native between them: both machines in
+//! one virtual time, 10 ms apart.
+
+use std::{boxed::Box, collections::BTreeMap, vec};
+
+use super::*;
+use crate::protocol::{
+    Beat as InBeat, Load, Name, Native, NativeConfig, RecordInfo, RequestId, StreamId,
+};
+
+const NATIVE: u16 = 1000;
+const HONEST: [u16; 2] = [900, 901];
+const LIARS: u16 = 200;
+const DELAY: u64 = 10;
+
+type TheNative = Native<208, 208, 8, 224>;
+
+fn id(n: u16) -> PeerId {
+    let [high, low] = n.to_be_bytes();
+    let mut key = [high ^ low; 32];
+    (key[0], key[1]) = (high, low);
+    PeerId::from_bytes(key)
+}
+
+fn number(peer: &PeerId) -> u16 {
+    u16::from_be_bytes([peer.as_bytes()[0], peer.as_bytes()[1]])
+}
+
+/// Where a server listens: all behind one prefix, or each in one of its own.
+fn addr(n: u16, one_prefix: bool) -> Addrs {
+    let [high, low] = n.to_be_bytes();
+    let ip = match one_prefix {
+        true => [4, 127, 0, 0, 1, 6, high, low],
+        false => [4, 10, high, low, 1, 6, 18, 212],
+    };
+    [Addr::from_iter(ip)].into_iter().collect()
+}
+
+enum Event {
+    ToNative(Action),
+    Ack(u16, Ack),
+    Told(Ack),
+    Answer(IndexersAnswer),
+    Pong(PeerId),
+}
+
+struct World {
+    now: u64,
+    node: Box<Node>,
+    native: Box<TheNative>,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    one_prefix: bool,
+    /// When the node held its first lease, and its first with an honest indexer.
+    leases: [Option<u64>; 2],
+    asks: Vec<(u64, Want)>,
+    /// Streams that the node opened.
+    opened: Vec<u64>,
+}
+
+impl World {
+    fn new(seed: u64, one_prefix: bool) -> Self {
+        let mut native = Box::new(TheNative::new());
+        let (terms, loops) = (
+            Terms {
+                lease: LEASE,
+                beat_interval: LEASE / 3,
+            },
+            Duration::from_secs(30),
+        );
+        let config = NativeConfig {
+            terms,
+            offload_interval: loops,
+            refresh_interval: loops,
+            gc_interval: loops,
+        };
+        native.start(at(0), id(NATIVE), seed, config);
+        let mut world = Self {
+            now: 0,
+            node: Box::new(Node::new()),
+            native,
+            queue: BTreeMap::new(),
+            queued: 0,
+            one_prefix,
+            leases: [None; 2],
+            asks: Vec::new(),
+            opened: Vec::new(),
+        };
+        // The honest were there before; the liars came all at once. All of them beat when it is time.
+        for now in [1_000, 25_000, 50_000, 74_000] {
+            world.drain_native(now);
+            for n in HONEST {
+                world.indexer_beats(now, n, 1024);
+            }
+            if now > 30_000 {
+                (0..LIARS).for_each(|n| world.indexer_beats(now, n, 65_535));
+            }
+        }
+        let now = 80_000 + seed * 7 % 15_000;
+        world.drain_native(now);
+        let config = NodeConfig {
+            terms,
+            connect_interval: CONNECT,
+            min_indexers: 2,
+        };
+        let own = id(2000 + seed as u16);
+        world.node.start(at(now), own, seed, config);
+        let addrs = addr(NATIVE, one_prefix);
+        world.node.learn_native(at(now), id(NATIVE), addrs);
+        world.now = now;
+        world
+    }
+
+    fn indexer_beats(&mut self, now: u64, n: u16, possible: u32) {
+        let record = RecordInfo {
+            peer: id(n),
+            sequence: now,
+            issued_at_ms: 1_000_000 + now,
+            ttl: LEASE * 3,
+            addrs: addr(n, self.one_prefix),
+            name: Name::new(),
+        };
+        let beat = InBeat {
+            record: Some((&record, b"e")),
+            load: Some(Load { held: 0, possible }),
+            ..plain(Role::Indexer, LEASE)
+        };
+        let stream = StreamId(u64::from(n) + 1);
+        self.native.beat(at(now), &id(n), stream, &beat);
+    }
+
+    /// What the native does on its way to `now`, without a node: every ping is answered.
+    fn drain_native(&mut self, now: u64) {
+        while let Some(action) = self.native.poll(at(now), 1_000_000 + now) {
+            if let Action::Probe { peer } = action {
+                self.native.probed(at(now), &peer, true);
+            }
+        }
+    }
+
+    fn later(&mut self, after: u64, event: Event) {
+        self.queued += 1;
+        self.queue.insert((self.now + after, self.queued), event);
+    }
+
+    /// Runs for so long after the node's start, or until it holds a lease with an honest indexer.
+    fn run(&mut self, longest: u64) {
+        let start = self.now;
+        while self.now <= start + longest && self.leases[1].is_none() {
+            self.poll_both(start);
+            let next = self.queue.keys().next().map_or(u64::MAX, |(when, _)| *when);
+            let timers = self.node.timeout().min(self.native.timeout()).as_millis();
+            self.now = next.min(timers).max(self.now + u64::from(next > self.now));
+            while let Some(entry) = self.queue.first_entry().filter(|e| e.key().0 <= self.now) {
+                let event = entry.remove();
+                self.take(event);
+            }
+        }
+    }
+
+    fn poll_both(&mut self, start: u64) {
+        let now = at(self.now);
+        while let Some(action) = self.node.poll(now, 0) {
+            match action {
+                Action::Beat { server, .. } => {
+                    self.opened.push(self.now - start);
+                    match number(&server) {
+                        NATIVE => self.later(DELAY, Event::ToNative(action)),
+                        n if HONEST.contains(&n) => {
+                            self.later(2 * DELAY, Event::Ack(n, Ack::accepted(LEASE)));
+                        }
+                        _ => {}
+                    }
+                }
+                Action::Ask { want, .. } => {
+                    self.asks.push((self.now - start, want));
+                    self.later(DELAY, Event::ToNative(action));
+                }
+                _ => {}
+            }
+        }
+        let held = self.node.leases.iter().filter(|lease| lease.is_secure(now));
+        for lease in held {
+            let honest = HONEST.contains(&number(lease.server()));
+            self.leases[0].get_or_insert(self.now - start);
+            if honest {
+                self.leases[1].get_or_insert(self.now - start);
+            }
+        }
+        while let Some(action) = self.native.poll(now, 1_000_000 + self.now) {
+            match action {
+                Action::Probe { peer } => self.later(DELAY, Event::Pong(peer)),
+                Action::Answer { answer, .. } => self.later(DELAY, Event::Answer(answer)),
+                Action::Release { ack, .. } => self.later(DELAY, Event::Told(ack)),
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let (now, own) = (at(self.now), self.node.own);
+        match event {
+            Event::ToNative(Action::Ask { want, .. }) => {
+                self.queued += 1;
+                let request = RequestId(self.queued);
+                if let Some(answer) = self.native.ask(now, &own, request, 16, want) {
+                    self.later(DELAY, Event::Answer(answer));
+                }
+            }
+            Event::ToNative(_) => {
+                let beat = plain(Role::Node, LEASE);
+                let outcome = self.native.beat(now, &own, StreamId(5000), &beat);
+                self.later(DELAY, Event::Ack(NATIVE, outcome.ack));
+            }
+            Event::Ack(server, ack) => self.node.acked(now, &id(server), &ack),
+            Event::Told(ack) => self.node.told(now, &id(NATIVE), &ack),
+            Event::Answer(answer) => self.node.answered(now, &id(NATIVE), Some(&answer)),
+            Event::Pong(peer) => self.native.probed(now, &peer, true),
+        }
+    }
+}
+
+fn plain(role: Role, lease: Duration) -> InBeat<'static> {
+    InBeat {
+        role,
+        lease,
+        record: None,
+        load: None,
+        known: &[],
+    }
+}
+
+/// On a thread with room for two machines of a debug build.
+fn with_room(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 << 20);
+    let ended = thread.spawn(test).unwrap().join();
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn beside_200_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15_s() {
+    with_room(|| {
+        for one_prefix in [true, false] {
+            let (mut first, mut honest) = (vec![], vec![]);
+            for seed in 0..24 {
+                let mut world = World::new(seed, one_prefix);
+                world.run(60_000);
+                first.push(world.leases[0].unwrap_or(u64::MAX));
+                honest.push(world.leases[1].unwrap_or(u64::MAX));
+                let opened = |from: u64, to| {
+                    let all = world.opened.iter();
+                    all.filter(|at| (from..to).contains(*at)).count()
+                };
+                assert!(opened(0, 10_000) <= 16 + 20, "{:?}", world.opened);
+            }
+            first.sort_unstable();
+            honest.sort_unstable();
+            assert!(first[23] <= 3_000, "first leases: {first:?}");
+            assert!(honest[23] <= 70_000, "honest ones: {honest:?}");
+        }
+    });
+}
