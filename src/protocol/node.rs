@@ -20,7 +20,7 @@
 //! | [`failures`] | what is left alone, and for how long |
 //!
 //! A node that holds no lease with an indexer tries more of them at a time the longer that lasts: [`NodeConfig::min_indexers`],
-//! doubled every 2 s up to [`MAX_TRIES`]; each has 2 s for its first ack, 2 s more for each time it failed, up to 5 s.
+//! doubled every 2 s up to [`MAX_TRIES`]; after the first 2 s those first that natives name most often. Each has 2 s for its first ack, 2 s more for each time it failed, up to 5 s.
 //! Meanwhile a native takes it in.
 //!
 //! Invariants:
@@ -242,7 +242,7 @@ impl Node {
     fn seek_leases(&mut self, now: Instant) {
         while self.seeking() < self.width(now) && self.leases.has_dials(now) {
             let choice = match self.without_since {
-                Some(since) if now >= since + TRY_TIMEOUT => Choice::Blind,
+                Some(since) if now >= since + TRY_TIMEOUT => Choice::ByNatives,
                 _ => Choice::ByRoom,
             };
             let (failures, leases) = (&self.failures, &self.leases);
@@ -315,7 +315,7 @@ impl Node {
                     ttl,
                     free,
                 };
-                self.propose(now, &offer);
+                self.propose(now, &offer, false);
             }
             self.seek_leases(now);
         }
@@ -362,16 +362,17 @@ impl Node {
             .max(now + Duration::from_millis(1))
     }
 
-    fn propose(&mut self, now: Instant, offer: &Offer) {
+    /// Takes an offer in; `named` if it is in a native's answer.
+    fn propose(&mut self, now: Instant, offer: &Offer, named: bool) {
         let held = self.leases.find(&offer.peer);
         if offer.peer != self.own && held.is_none_or(|lease| lease.role() != Role::Indexer) {
-            self.candidates.propose(now, offer, &self.failures);
+            self.candidates.propose(now, offer, named, &self.failures);
         }
     }
 
-    fn propose_all(&mut self, now: Instant, offers: &Offers) {
+    fn propose_all(&mut self, now: Instant, offers: &Offers, named: bool) {
         for offer in offers {
-            self.propose(now, offer);
+            self.propose(now, offer, named);
         }
     }
 
@@ -380,7 +381,7 @@ impl Node {
         for offer in &ack.offers {
             self.failures.forgive(&offer.peer);
         }
-        self.propose_all(now, &ack.offers);
+        self.propose_all(now, &ack.offers, false);
         self.rounds.hurry(now);
     }
 

@@ -27,6 +27,8 @@ struct Candidate {
     free: Option<u32>,
     /// The end of the offer's time to live; still good.
     until: Instant,
+    /// How often a native has named it in an answer.
+    named: u8,
 }
 
 /// The candidates.
@@ -42,8 +44,9 @@ pub(super) struct Candidates {
 pub(super) enum Choice {
     /// Weighted by free leases.
     ByRoom,
-    /// All alike: what they say of themselves has led to nothing.
-    Blind,
+    /// Those that natives named most often first: what they say of themselves has led to nothing, and natives always name
+    /// those that proved themselves.
+    ByNatives,
 }
 
 impl Candidates {
@@ -55,15 +58,23 @@ impl Candidates {
         }
     }
 
-    /// Takes an offer in.
-    pub(super) fn propose(&mut self, now: Instant, offer: &Offer, failures: &Failures) {
-        let candidate = Candidate {
+    /// Takes an offer in; `named` if it is in a native's answer.
+    pub(super) fn propose(
+        &mut self,
+        now: Instant,
+        offer: &Offer,
+        named: bool,
+        failures: &Failures,
+    ) {
+        let mut candidate = Candidate {
             peer: offer.peer,
             addrs: offer.addrs.clone(),
             free: offer.free,
             until: now + offer.ttl.min(LONGEST_TTL),
+            named: u8::from(named),
         };
         if let Some(known) = self.all.iter_mut().find(|known| known.peer == offer.peer) {
+            candidate.named = candidate.named.saturating_add(known.named);
             *known = candidate;
             return;
         }
@@ -89,21 +100,16 @@ impl Candidates {
         let mut ready: Vec<&Candidate, MAX_CANDIDATES> = self.all.iter().filter(ready).collect();
         let fewest = ready.iter().map(|known| failures.of(&known.peer)).min()?;
         ready.retain(|candidate| failures.of(&candidate.peer) == fewest);
-        ready.sort_unstable_by_key(|candidate| candidate.peer);
-        let weight = |candidate: &Candidate| match choice {
-            Choice::ByRoom => u64::from(candidate.free.unwrap_or(1).min(MOST_FREE)),
-            Choice::Blind => 1,
+        let chosen = match choice {
+            Choice::ByRoom => by_room(&mut ready, own),
+            Choice::ByNatives => {
+                let lot = Rng::for_peer(own).bits();
+                let lot = |peer: &PeerId| Rng::new(lot ^ Rng::for_peer(peer).bits()).bits();
+                let ready = ready.iter().copied();
+                ready.max_by_key(|candidate| (candidate.named, lot(&candidate.peer)))
+            }
         };
-        let total = ready.iter().map(|candidate| weight(candidate)).sum();
-        let mut at = Rng::for_peer(own).below(total);
-        let chosen = ready.iter().find(|candidate| {
-            let here = at < weight(candidate);
-            at = at.saturating_sub(weight(candidate));
-            here
-        });
-        chosen
-            .or(ready.first())
-            .map(|known| (known.peer, failures.rested(now, &known.addrs)))
+        chosen.map(|known| (known.peer, failures.rested(now, &known.addrs)))
     }
 
     /// How many can be tried now.
@@ -158,6 +164,20 @@ impl Candidates {
         }
         self.evicted += (before - self.all.len()) as u64;
     }
+}
+
+/// By chance, weighted by free leases.
+fn by_room<'a>(ready: &mut [&'a Candidate], own: &PeerId) -> Option<&'a Candidate> {
+    let weight = |candidate: &Candidate| u64::from(candidate.free.unwrap_or(1).min(MOST_FREE));
+    ready.sort_unstable_by_key(|candidate| candidate.peer);
+    let total = ready.iter().map(|candidate| weight(candidate)).sum();
+    let mut at = Rng::for_peer(own).below(total);
+    let chosen = ready.iter().find(|candidate| {
+        let here = at < weight(candidate);
+        at = at.saturating_sub(weight(candidate));
+        here
+    });
+    chosen.or(ready.first()).copied()
 }
 
 fn is_ready(now: Instant, candidate: &Candidate, failures: &Failures, leases: &Leases) -> bool {

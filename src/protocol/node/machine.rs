@@ -51,9 +51,9 @@ impl Machine for Node {
         match ack.code {
             AckCode::Accepted => {}
             AckCode::Released if !was_released => self.sent_away(now, ack),
-            AckCode::Released => self.propose_all(now, &ack.offers),
+            AckCode::Released => self.propose_all(now, &ack.offers, false),
             AckCode::Full | AckCode::Refused => {
-                self.propose_all(now, &ack.offers);
+                self.propose_all(now, &ack.offers, false);
                 if role == Role::Native {
                     // It answers, so that its address is well; but it is of no use for a while.
                     let id_only = Addrs::new();
@@ -94,7 +94,7 @@ impl Machine for Node {
         for offer in &answer.offers {
             self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
         }
-        self.propose_all(now, &answer.offers);
+        self.propose_all(now, &answer.offers, true);
         let stranded = match want {
             Want::OffersFailed => self.offers_failed(now),
             Want::Lease | Want::Nothing => !self.has_candidate(now) && self.seeking() == 0,

@@ -271,3 +271,52 @@ fn without_a_lease_a_changed_network_begins_a_round_at_once_and_with_one_it_does
     assert_eq!(rig.node.network_changed(at(rig.now)), 0);
     assert_eq!(rig.node, before);
 }
+
+#[test]
+fn a_native_that_is_full_is_not_taken_at_its_word_for_ten_seconds() {
+    for (now, beats) in [(9_999, false), (10_000, true)] {
+        let mut rig = Rig::new(1, [1]);
+        rig.drain();
+        rig.answer(1, &taking_in([]));
+        rig.ack(1, &Ack::full("no room"));
+        while rig.run(now).is_empty() || rig.now < now {
+            rig.no_answer(1);
+        }
+        assert!(rig.node.rounds.is_waiting());
+        assert_eq!(rig.answer(1, &taking_in([])).contains(&Beat(1)), beats);
+    }
+}
+
+#[test]
+fn each_node_begins_at_a_native_of_its_own_and_a_fleet_spreads() {
+    let mut first = [0; 10];
+    for own in 100..=249 {
+        let mut rig = Rig::of(own, 1, [1, 2, 3, 4]);
+        let [Asked(native, Want::Lease)] = rig.drain()[..] else {
+            panic!("one native is asked");
+        };
+        first[usize::from(native)] += 1;
+        let mut other_order = Rig::of(own, 1, [4, 2, 1, 3]);
+        assert_eq!(other_order.drain(), [Asked(native, Want::Lease)]);
+    }
+    let [_, counts @ .., _, _, _, _, _] = first;
+    assert!(counts.iter().all(|n| (20..=60).contains(n)), "{counts:?}");
+}
+
+#[test]
+fn servers_that_send_away_what_they_took_in_do_not_fill_the_leases() {
+    let mut rig = Rig::new(2, [1]);
+    rig.drain();
+    rig.answer(1, &offering(10..26));
+    for _ in 0..12 {
+        let opening = rig.node.leases.iter().find(|lease| lease.is_attempt());
+        let Some(server) = opening.map(|lease| lease.server().as_bytes()[0]) else {
+            rig.run(rig.now + 500);
+            continue;
+        };
+        rig.accepted(server);
+        rig.released(server, []);
+        let released = rig.node.leases.iter().filter(|lease| lease.is_released());
+        assert!(released.count() <= 2);
+    }
+}

@@ -198,3 +198,96 @@ fn what_was_remembered_is_of_no_interest_when_a_native_has_offers() {
     rig.drain();
     assert_eq!(rig.answer(1, &offering([11])), [Beat(11)]);
 }
+
+#[test]
+fn an_offer_is_tried_until_its_time_to_live_and_not_a_millisecond_longer() {
+    for (now, tried) in [(59_999, true), (60_000, true), (60_001, false)] {
+        let mut rig = Rig::new(1, [1]);
+        rig.drain();
+        let mut answer = offering([10, 11]);
+        answer.offers[1].ttl = Duration::from_secs(60);
+        answer.offers[1].free = Some(0);
+        assert_eq!(rig.answer(1, &answer), [Beat(10)]);
+        rig.accepted(10);
+        rig.now = now;
+        assert_eq!(rig.closed(10), [Beat(10)], "once more");
+        assert_eq!(rig.closed(10).contains(&Beat(11)), tried, "at {now}");
+    }
+}
+
+#[test]
+fn without_a_lease_for_two_seconds_it_asks_to_be_taken_in_and_tries_twice_as_many() {
+    let mut rig = Rig::new(2, [1]);
+    rig.drain();
+    assert_eq!(rig.answer(1, &offering(10..26)).len(), 2);
+    assert_eq!(rig.run(1_999), []);
+    let out = rig.run(2_000);
+    let did = |what: fn(&Did) -> bool| out.iter().filter(|(_, did)| what(did)).count();
+    assert!(out.contains(&(2_000, Asked(1, Want::OffersFailed))));
+    assert_eq!(did(|did| matches!(did, Dropped(_))), 2);
+    assert_eq!(did(|did| matches!(did, Beat(_))), 4);
+    assert_eq!(rig.answer(1, &taking_in([])), [Beat(1)]);
+    rig.accepted(1);
+    assert_eq!(rig.held(), [1]);
+    let beats = |out: &[(u64, Did)]| out.iter().filter(|(_, d)| matches!(d, Beat(_))).count();
+    let out = rig.run(4_000);
+    assert!(beats(&out) >= 4, "it goes on trying meanwhile: {out:?}");
+    let Some((_, Beat(honest))) = out.iter().rfind(|(_, did)| matches!(did, Beat(_))) else {
+        panic!("{out:?}");
+    };
+    let did = rig.accepted(*honest);
+    assert!(did.contains(&GaveUp(1)), "{did:?}");
+    assert!(rig.node.seeking() <= 2, "no more tries than are wanted");
+}
+
+#[test]
+fn a_server_that_failed_has_two_seconds_more_for_its_first_ack() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    rig.answer(1, &offering([10]));
+    let mut opened = 0;
+    for patience in [2_000, 4_000, 5_000] {
+        assert!(
+            !rig.run(opened + patience - 1)
+                .contains(&(rig.now, Dropped(10)))
+        );
+        assert!(
+            rig.run(opened + patience)
+                .contains(&(opened + patience, Dropped(10)))
+        );
+        // It is offered again and again, and rests.
+        let out = loop {
+            rig.node.propose(at(rig.now), &offers([10])[0], true);
+            let out = rig.run(rig.now + 100);
+            if out.iter().any(|(_, did)| *did == Beat(10)) {
+                break out;
+            }
+        };
+        opened = out.iter().find(|(_, did)| *did == Beat(10)).unwrap().0;
+    }
+}
+
+#[test]
+fn after_the_first_two_seconds_those_that_natives_name_most_often_are_tried_first() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    rig.answer(1, &offering(10..26));
+    rig.run(2_000);
+    let tried = rig.node.leases.iter().map(|lease| *lease.server());
+    let tried: Vec<_> = tried.collect();
+    let again = (10..26).rev().find(|n| !tried.contains(&peer(*n))).unwrap();
+    rig.answer(1, &offering((30..40).chain([again])));
+    let out = rig.run(4_000);
+    assert!(out.contains(&(4_000, Beat(again))), "{again}: {out:?}");
+}
+
+#[test]
+fn two_ids_at_one_address_are_not_tried_at_once() {
+    let mut rig = Rig::new(2, [1]);
+    rig.drain();
+    let mut answer = offering([10, 11, 12]);
+    answer.offers[1].addrs = addrs(10);
+    let mut did = rig.answer(1, &answer);
+    did.retain(|did| matches!(did, Beat(10 | 11)));
+    assert_eq!(did.len(), 1, "{did:?}");
+}
