@@ -463,6 +463,9 @@ impl Net {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
         if let Poll::Ready(change) = self.host.poll(cx) {
             self.close_orphans(&change);
+            if change.came() {
+                self.streams().network_changed();
+            }
             return Poll::Ready(NetEvent::Host(change));
         }
         loop {

@@ -17,7 +17,7 @@ use libp2p::{
 };
 
 use super::{
-    Event, Owed, Streams,
+    Dial, Event, Owed, Streams,
     contact::{Health, Inbound},
     handler::{Command, Handler, Happened},
 };
@@ -34,7 +34,7 @@ impl Streams {
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
         self.contacts.entry(peer).or_default().connected(connection);
-        self.dials.retain(|(dialled, _)| *dialled != peer);
+        self.dials.retain(|dial| dial.peer != peer);
         for command in self.take_waiting(&peer) {
             self.send(peer, connection, command);
         }
@@ -72,16 +72,13 @@ impl Streams {
     }
 
     fn dial_failed(&mut self, peer: PeerId, connection: ConnectionId, why: &DialError) {
-        let Some(at) = self
-            .dials
-            .iter()
-            .position(|dial| *dial == (peer, connection))
-        else {
+        let is_it = |dial: &Dial| dial.peer == peer && dial.connection == connection;
+        let Some(at) = self.dials.iter().position(is_it) else {
             return;
         };
         self.dials.remove(at);
         // What waits is about the newest dial, which began when the others seemed lost.
-        if self.dials.iter().skip(at).any(|(later, _)| *later == peer) {
+        if self.dials.iter().skip(at).any(|later| later.peer == peer) {
             return;
         }
         let why = sentence(why);

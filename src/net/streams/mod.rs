@@ -112,6 +112,14 @@ pub(crate) struct Shared {
     card: Card,
 }
 
+/// A dial of ours that is under way.
+struct Dial {
+    peer: PeerId,
+    connection: ConnectionId,
+    /// It began before the network changed, and may be lost: further commands do not wait for it.
+    stale: bool,
+}
+
 /// The behaviour.
 pub(crate) struct Streams {
     shared: Shared,
@@ -127,7 +135,7 @@ pub(crate) struct Streams {
     owed: Vec<(PeerId, ConnectionId, Owed)>,
     waiting: Vec<(PeerId, Command)>,
     /// The oldest first.
-    dials: Vec<(PeerId, ConnectionId)>,
+    dials: Vec<Dial>,
     queue: VecDeque<ToSwarm<Event, Command>>,
     waker: Option<Waker>,
 }
@@ -257,6 +265,11 @@ impl Streams {
         self.reach(peer, addrs, Command::Probe);
     }
 
+    /// A link, a route or an address of this host came: dials that were begun before may be lost.
+    pub(crate) fn network_changed(&mut self) {
+        self.dials.iter_mut().for_each(|dial| dial.stale = true);
+    }
+
     /// Gives memory back that more connections have needed.
     pub(crate) fn shrink(&mut self) {
         self.contacts.shrink_to_fit();
@@ -276,15 +289,19 @@ impl Streams {
         let is_fresh = matches!(&command, Command::Beat { .. })
             && self.outbound.get(&peer).is_some_and(Outbound::is_fresh);
         self.waiting.push((peer, command));
-        let dials = self.dials.iter().filter(|(dialled, _)| *dialled == peer);
-        let dials = dials.count();
-        if dials == 0 || (is_fresh && dials < MAX_DIALS) {
+        let dials = || self.dials.iter().filter(|dial| dial.peer == peer);
+        let (all, is_lost) = (dials().count(), dials().all(|dial| dial.stale));
+        if all == 0 || ((is_fresh || is_lost) && all < MAX_DIALS) {
             // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does not wait for that.
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
                 .build();
-            self.dials.push((peer, opts.connection_id()));
+            self.dials.push(Dial {
+                peer,
+                connection: opts.connection_id(),
+                stale: false,
+            });
             self.push(ToSwarm::Dial { opts });
         }
     }

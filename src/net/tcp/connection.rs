@@ -1,6 +1,7 @@
 //! One TCP connection.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -9,9 +10,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_io::Async;
 use futures_util::{AsyncRead, AsyncWrite};
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way, within};
 
@@ -69,16 +70,41 @@ fn is_open(socket: &Weak<TcpStream>) -> bool {
 
 /// Connects to `addr`, within [`CONNECT_TIMEOUT`].
 pub(super) async fn connect(addr: SocketAddr, ready: &ReadySet) -> io::Result<TcpConnection> {
-    match within(CONNECT_TIMEOUT, Async::<TcpStream>::connect(addr)).await {
-        Some(stream) => {
-            let stream = stream?.into_inner()?;
-            tune(&stream)?;
-            TcpConnection::new(stream, ready)
-        }
+    let connection = TcpConnection::new(begin(addr)?, ready)?;
+    let connected = poll_fn(|cx| connection.socket.poll(Way::Write, cx, is_connected));
+    match within(CONNECT_TIMEOUT, connected).await {
+        Some(connected) => connected.map(|()| connection),
         None => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
         )),
+    }
+}
+
+/// Begins to connect. From here on the socket has the address of this host that it will have.
+fn begin(addr: SocketAddr) -> io::Result<TcpStream> {
+    let family = match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    tune(&socket)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `WouldBlock` while the other side has not answered.
+fn is_connected(socket: &Arc<TcpStream>) -> io::Result<((), Left)> {
+    match (socket.take_error()?, socket.peer_addr()) {
+        (Some(error), _) => Err(error),
+        (None, Ok(_)) => Ok(((), Left::Maybe)),
+        (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        (None, Err(error)) => Err(error),
     }
 }
 

@@ -321,3 +321,56 @@ fn the_own_end_of_a_dialled_connection_is_known() {
         assert_eq!(host.local_end(&addr), Some([127, 0, 0, 1].into()));
     });
 }
+
+#[test]
+fn connections_from_an_address_that_is_gone_end_and_no_others() {
+    block_on(async {
+        let mut transport = TcpTransport::new().unwrap();
+        let mut made = Vec::new();
+        for ip in ["127.0.0.5", "127.0.0.6"] {
+            let addr = listen(&mut transport, &format!("/ip4/{ip}/tcp/0")).await;
+            let out = transport.dial(addr, OPTS).unwrap().await.unwrap();
+            let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
+            made.push((out, upgrade.await.unwrap()));
+        }
+        // The near ends of those that were accepted; the far ones are at 127.0.0.1.
+        assert_eq!(close_connections_from([127, 0, 0, 5].into()), 1);
+        let [(gone, _), (out, inc)] = &mut made[..] else {
+            panic!("two were made");
+        };
+        let soon = Duration::from_secs(5);
+        let mut got = [0; 4];
+        let end = within(soon, gone.read(&mut got)).await;
+        assert_eq!(end.unwrap().unwrap(), 0);
+        inc.write_all(b"ping").await.unwrap();
+        out.read_exact(&mut got).await.unwrap();
+        drop(made);
+        assert_eq!(close_connections_from([127, 0, 0, 6].into()), 0);
+    });
+}
+
+#[test]
+fn a_connect_from_an_address_that_is_gone_fails_at_once() {
+    // Nothing answers there: its backlog is full.
+    let flags = SocketFlags::CLOEXEC;
+    let family = AddressFamily::INET;
+    let silent = rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap();
+    rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&silent, 0).unwrap();
+    let silent = TcpListener::from(silent);
+    let addr = silent.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        waiting.push(stream);
+    }
+    block_on(async {
+        let mut transport = TcpTransport::new().unwrap();
+        let mut dial = transport.dial(multiaddr(addr), OPTS).unwrap();
+        let mut cx = Context::from_waker(noop_waker_ref());
+        assert!(dial.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(close_connections_from(addr.ip()), 1);
+        let begun = Instant::now();
+        assert!(dial.await.is_err());
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    });
+}

@@ -195,3 +195,23 @@ fn fresh_beats_do_not_wait_for_dials_that_seem_lost_and_these_are_bounded() {
     world.connect(1);
     assert!(on_connection(&world.out()).is_empty());
 }
+
+#[test]
+fn after_a_change_of_the_network_nothing_more_waits_for_a_dial_that_began_before() {
+    let mut world = World::new();
+    world.streams.probe(world.peer, Vec::new());
+    world.streams.probe(world.peer, Vec::new());
+    let before = dials(&world.out());
+    assert_eq!(before.len(), 1);
+    world.streams.network_changed();
+    world.streams.probe(world.peer, Vec::new());
+    world.streams.probe(world.peer, Vec::new());
+    assert_eq!(dials(&world.out()).len(), 1);
+    world.dial_fails(before[0]);
+    assert!(
+        events(world.out()).is_empty(),
+        "they wait for the later one"
+    );
+    world.connect(1);
+    assert_eq!(on_connection(&world.out()), [1, 1, 1, 1]);
+}
