@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,7 +18,9 @@ use miniserde::{Deserialize, json};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Uid;
 
+use super::control::uid_of;
 use super::status::{Refusal, Status};
 use super::storage;
 use crate::config::{self, Env};
@@ -184,6 +187,17 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> 
     Ok((path, Some(handle)))
 }
 
+/// Name of the control socket (unix(7), abstract) where the data directory takes none: it names the directory by device and
+/// inode, whatever the path to it is.
+///
+/// # Errors
+/// The directory cannot be looked at.
+pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(dir)?;
+    let name = format!("oc-discovery/{}:{}", metadata.dev(), metadata.ino());
+    Ok(name.into_bytes())
+}
+
 impl Error {
     /// Exit code of a command that ends with this error: 2 if it was not asked well, else 1.
     pub fn exit_code(&self) -> u8 {
@@ -260,9 +274,33 @@ fn only(mut dirs: Vec<PathBuf>) -> Result<PathBuf, Error> {
     }
 }
 
-/// A standard stream would wait for ever where the daemon does not accept and its queue is full.
+/// The daemon's socket is in its directory, or has a name where that takes no socket.
 fn connect(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
     let (path, _handle) = socket_path(dir)?;
+    let in_dir = connect_to(&SocketAddrUnix::new(&path)?, patience);
+    match in_dir {
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
+            connect_by_name(dir, patience).map_err(|_| error)
+        }
+        in_dir => in_dir,
+    }
+}
+
+/// Any user may take a name: it counts if it is held by the owner of the directory, or by root.
+fn connect_by_name(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new_abstract_name(&socket_name(dir)?)?;
+    let stream = connect_to(&address, patience)?;
+    let holder = uid_of(&stream)?;
+    let owner = Uid::from_raw(std::fs::metadata(dir)?.uid());
+    match holder == owner || holder.is_root() {
+        true => Ok(stream),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
+    }
+}
+
+/// A standard stream would wait for ever where the daemon does not accept and its queue is full.
+fn connect_to(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixStream> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -270,7 +308,7 @@ fn connect(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
         None,
     )?;
     set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(&path)?)?;
+    rustix::net::connect(&socket, address)?;
     Ok(UnixStream::from(socket))
 }
 

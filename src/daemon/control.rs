@@ -1,5 +1,7 @@
 //! The control socket: the operator's commands reach the one loop through it.
 //!
+//! It is a file in the data directory; where that takes none (a read-only file system) it has a name of its own.
+//!
 //! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the connection is
 //! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
 //! other end: only the owner of the process and root are answered.
@@ -15,8 +17,9 @@ use std::collections::VecDeque;
 use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::lock::Semaphore;
 use smol::{Async, Timer, future};
 
-use super::client::socket_path;
+use super::client::{socket_name, socket_path};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
@@ -93,24 +96,29 @@ pub struct Control {
 }
 
 impl Control {
-    /// As [`Control::bind`]; where the file system takes no socket there is none, which is said.
+    /// As [`Control::bind`]; where the file system takes no socket it has a name instead. If that is taken there is
+    /// none, which is said.
     ///
     /// # Errors
     /// All others of [`Control::bind`].
     pub fn bind_if_possible(dir: &DataDir) -> io::Result<Self> {
-        let bound = Self::bind(dir);
-        match &bound {
-            Err(error) if takes_nothing(error) => {
-                log::warn!(
-                    "there is no control socket, and `status` and its like find no daemon: {error}"
-                );
+        match Self::bind(dir) {
+            Err(error) if takes_nothing(&error) => {
+                let bound = bind_name(dir.path());
+                let listener = bound.inspect_err(|why| {
+                    log::warn!("there is no control socket, neither in the data directory ({error}) nor by name ({why})");
+                });
+                let (sender, requests) = bounded(MAX_CLIENTS);
+                if let Ok(listener) = listener {
+                    spawn(serve(listener, sender));
+                }
                 Ok(Self {
-                    requests: bounded(1).1,
+                    requests,
                     path: None,
                     _through: None,
                 })
             }
-            _ => bound,
+            bound => bound,
         }
     }
 
@@ -154,6 +162,11 @@ impl Drop for Control {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn bind_name(dir: &Path) -> io::Result<Async<UnixListener>> {
+    let address = SocketAddr::from_abstract_name(socket_name(dir)?)?;
+    Async::new(UnixListener::bind_addr(&address)?)
 }
 
 /// Only a socket is removed: anything else was put there by a person.
@@ -267,7 +280,7 @@ impl Desk {
     unsafe_code,
     reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
 )]
-fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
+pub(super) fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: libc::uid_t::MAX,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::daemon::client;
 use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
@@ -277,4 +278,26 @@ fn path_longer_than_a_socket_address_works() {
     });
     drop(control);
     assert!(!long.join("control.sock").exists());
+}
+
+#[test]
+fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
+    let dir = TestDir::new();
+    let listener = bind_name(dir.path()).unwrap();
+    assert!(bind_name(dir.path()).is_err(), "another has it");
+    let (sender, requests) = bounded(1);
+    block_on(async {
+        spawn(serve(listener, sender));
+        let path = dir.path().to_path_buf();
+        let asking = smol::unblock(move || {
+            let patience = Duration::from_secs(10);
+            client::ask::<Refusal>(&path, &client::Request::Status, patience)
+        });
+        let answering = async {
+            let request = requests.recv().await.unwrap();
+            request.reply.answer(r#"{"error":"by name"}"#.to_owned());
+        };
+        let (asked, ()) = futures_util::future::join(asking, answering).await;
+        assert_eq!(asked.unwrap().value.error, "by name");
+    });
 }
