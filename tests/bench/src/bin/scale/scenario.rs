@@ -12,7 +12,9 @@ use crate::{
 /// How often it is looked how many nodes are under a lease, ms: in the first 20 s, and then.
 const LOOKS: (u64, u64) = (20, 200);
 /// Natives and indexers run so long before the nodes start, ms.
-const AHEAD: u64 = 60_000;
+const AHEAD: u64 = 120_000;
+/// Indexers start within this time, so that their beats are spread, ms.
+const INDEXERS_WITHIN: u64 = 30_000;
 /// After their start nodes have so long to settle before something happens to them, ms.
 const SETTLE: u64 = 150_000;
 
@@ -185,7 +187,7 @@ impl Scenario {
         let mut world = World::new(self.size, self.make_indexer, seed);
         world.start(world.all(Role::Native), 1_000);
         if !matches!(self.event, Event::IndexersCome) {
-            world.start(world.all(Role::Indexer), 1_000);
+            world.start(world.all(Role::Indexer), INDEXERS_WITHIN);
         }
         world.run(AHEAD);
         if !matches!(self.event, Event::Start) {
