@@ -18,6 +18,7 @@
 //! | [`rounds`] | when which native is asked, and what for |
 //! | [`candidates`] | which indexer is tried next |
 //! | [`failures`] | what is left alone, and for how long |
+//! | [`spare`] | when more leases than the first are sought |
 //!
 //! A node that holds no lease with an indexer tries more of them at a time the longer that lasts: [`NodeConfig::min_indexers`],
 //! doubled every 2 s up to [`MAX_TRIES`]; after the first 2 s those first that natives name most often. Each has 2 s for its first ack, 2 s more for each time it failed, up to 5 s.
@@ -36,6 +37,7 @@ mod candidates;
 mod failures;
 mod machine;
 mod rounds;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +54,7 @@ use super::{
 use candidates::{Candidates, Choice, MAX_CANDIDATES};
 use failures::Failures;
 use rounds::Rounds;
+use spare::Spare;
 
 pub use rounds::MAX_NATIVES;
 
@@ -89,6 +92,7 @@ pub struct Node {
     remembered: Vec<(PeerId, Addrs), MAX_CANDIDATES>,
     candidates: Candidates,
     failures: Failures,
+    spare: Spare,
     /// Since when indexers are tried without a lease with one of them.
     without_since: Option<Instant>,
     /// When something is to be decided without an event.
@@ -115,6 +119,7 @@ impl Node {
             remembered: Vec::new(),
             candidates: Candidates::new(),
             failures: Failures::new(),
+            spare: Spare::new(),
             without_since: None,
             wake: Instant::from_millis(0),
             stopped: false,
@@ -175,7 +180,7 @@ impl Node {
                 Role::Indexer | Role::Node => {
                     let (server, addrs) = (lost.server(), lost.addrs());
                     self.failures.note(now, server, addrs, &mut self.rng);
-                    if self.wants_more() && !self.has_candidate(now) {
+                    if self.wants_more(now) && !self.has_candidate(now) {
                         self.rounds.hurry(now);
                     }
                 }
@@ -274,7 +279,16 @@ impl Node {
                 let steps = (1..=MAX_STEPS).filter(|steps| now >= since + TRY_TIMEOUT * *steps);
                 (wanted << steps.count()).clamp(wanted, MAX_TRIES.max(wanted))
             }
-            _ => wanted,
+            _ => self.wanted(now),
+        }
+    }
+
+    /// How many leases with indexers are wanted now.
+    fn wanted(&self, now: Instant) -> usize {
+        if self.spare.is_sought(now) || !self.holds_an_indexer(now) {
+            self.config.min_indexers
+        } else {
+            1
         }
     }
 
@@ -301,7 +315,7 @@ impl Node {
         let covered = self.seeking() - self.late() + ready;
         let suffices = match self.rounds.want() {
             Some(Want::OffersFailed) => !self.offers_failed(now),
-            _ => covered >= self.config.min_indexers,
+            _ => covered >= self.wanted(now),
         };
         if asking && !suffices {
             return;
@@ -406,8 +420,8 @@ impl Node {
         self.leases.iter().filter(late).count()
     }
 
-    fn wants_more(&self) -> bool {
-        self.seeking() < self.config.min_indexers
+    fn wants_more(&self, now: Instant) -> bool {
+        self.seeking() < self.wanted(now)
     }
 
     fn holds_an_indexer(&self, now: Instant) -> bool {
@@ -422,6 +436,24 @@ impl Node {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         };
         self.find_server(held)
+    }
+
+    /// What an indexer's answer says about more leases than the one with another indexer that is held.
+    fn note_spare(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        let is_other = |lease: &Lease| {
+            lease.role() == Role::Indexer && lease.is_secure(now) && lease.server() != server
+        };
+        if !self.leases.iter().any(is_other) {
+            return;
+        }
+        match ack.code {
+            AckCode::Accepted => self.spare.granted(),
+            AckCode::Full => {
+                let interval = self.config.connect_interval;
+                self.spare.refused(now, interval, &mut self.rng);
+            }
+            AckCode::Released | AckCode::Refused => {}
+        }
     }
 
     /// The native takes us in, unless another does already.

@@ -48,6 +48,9 @@ impl Machine for Node {
             return;
         };
         let (role, was_released) = (lease.role(), lease.is_released());
+        if role == Role::Indexer {
+            self.note_spare(now, server, ack);
+        }
         match ack.code {
             AckCode::Accepted => {}
             AckCode::Released if !was_released => self.sent_away(now, ack),

@@ -38,3 +38,22 @@ fn one_server_at_a_time_publishes_the_record() {
     );
     assert!(said.contains(&(publisher, false)), "a new stream: {said:?}");
 }
+
+#[test]
+fn a_node_that_holds_a_lease_stops_after_three_refusals_for_a_connect_interval() {
+    let mut rig = holding(2, [10]);
+    rig.run_held(66_000);
+    let mut did = rig.answer(1, &offering(11..27));
+    let mut tried = 0;
+    while let Some(Beat(server)) = did.iter().find(|did| matches!(did, Beat(n) if *n > 10)) {
+        tried += 1;
+        did = rig.ack(*server, &Ack::full("places are short here"));
+        did.extend(rig.run(rig.now + 2_000).into_iter().map(|(_, did)| did));
+    }
+    assert_eq!(tried, 3, "of 16 offers");
+    let quiet = rig.run_held(rig.now + 50_000);
+    assert!(
+        quiet.iter().all(|(_, did)| !matches!(did, Asked(..))),
+        "{quiet:?}"
+    );
+}
