@@ -92,42 +92,42 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     /// all can be named, the last places are kept for indexers that proved themselves and for the oldest.
     pub(super) fn offers(&mut self, now: Instant, since: Instant, most: usize) -> Offers {
         let most = most.min(MAX_LIST);
-        let salt = self.rng.bits();
-        let is_listed = |entry: &&LiveIndexer| {
-            entry.verdict(since) == Some(true) && entry.has_room() && !entry.addrs.is_empty()
-        };
-        let listed = || self.live_indexers.iter(now).filter(is_listed);
-        let kept = if listed().count() > most {
+        let mut listed: Vec<Listed<'_>, I> = Vec::new();
+        // As many as there are entries: there is room.
+        listed.extend(
+            self.live_indexers
+                .iter(now)
+                .filter(|entry| {
+                    entry.verdict(since) == Some(true)
+                        && entry.has_room()
+                        && !entry.addrs.is_empty()
+                })
+                .map(|entry| Listed::new(now, entry, self.rng.bits())),
+        );
+        let kept = if listed.len() > most {
             most / KEPT_SHARE
         } else {
             0
         };
-        let mut picked: Vec<&LiveIndexer, MAX_LIST> = Vec::new();
-        while picked.len() < most {
-            let is_picked = |entry: &&LiveIndexer| picked.iter().any(|one| one.peer == entry.peer);
-            let same_network = |entry: &LiveIndexer| {
-                let same = picked.iter().filter(|one| one.prefix() == entry.prefix());
-                same.count()
-            };
-            let rest = listed().filter(|entry| !is_picked(entry));
-            let next = if picked.len() < most - kept {
-                rest.max_by_key(|entry| {
-                    (
-                        Reverse(entry.failures(now)),
-                        Reverse(same_network(entry)),
-                        entry.weight(),
-                        lot(salt, &entry.peer),
-                    )
-                })
+        let mut offers = Offers::new();
+        while offers.len() < most {
+            let all = listed.iter().enumerate();
+            let next = if offers.len() < most - kept {
+                all.max_by_key(|(_, one)| one.rank())
             } else {
-                rest.max_by_key(|entry| (entry.standing.seniority(), lot(salt, &entry.peer)))
+                all.max_by_key(|(_, one)| (one.entry.standing.seniority(), one.lot))
             };
-            // There is room: as many as the list holds at most.
-            let Some(Ok(())) = next.map(|next| picked.push(next)) else {
+            let Some(at) = next.map(|(at, _)| at) else {
                 break;
             };
+            let Listed { entry, .. } = listed.swap_remove(at);
+            for other in &mut listed {
+                other.named += u8::from(other.entry.prefix() == entry.prefix());
+            }
+            // There is room: asked above.
+            let _ = offers.push(entry.offer(now));
         }
-        picked.iter().map(|entry| entry.offer(now)).collect()
+        offers
     }
 
     /// A node gave its lease up. If it had been sent to an indexer, that one has accepted it.
@@ -215,8 +215,35 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 }
 
-/// A number that is the indexer's own for this answer: equals are taken in the order of their lots.
-fn lot(salt: u64, peer: &PeerId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *peer.as_bytes();
-    Rng::new(salt ^ u64::from_be_bytes([a, b, c, d, e, f, g, h])).bits()
+/// An indexer that an answer may name.
+struct Listed<'a> {
+    entry: &'a LiveIndexer,
+    failures: u8,
+    /// How many of its network are named already.
+    named: u8,
+    weight: i64,
+    /// Decides between equals.
+    lot: u64,
+}
+
+impl<'a> Listed<'a> {
+    fn new(now: Instant, entry: &'a LiveIndexer, lot: u64) -> Self {
+        Self {
+            entry,
+            failures: entry.failures(now),
+            named: 0,
+            weight: entry.weight(),
+            lot,
+        }
+    }
+
+    /// The greater is named first.
+    fn rank(&self) -> (Reverse<u8>, Reverse<u8>, i64, u64) {
+        (
+            Reverse(self.failures),
+            Reverse(self.named),
+            self.weight,
+            self.lot,
+        )
+    }
 }
