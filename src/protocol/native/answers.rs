@@ -89,7 +89,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// For a node that wants a lease: the reachable that have room, best first. Those at which fewer nodes failed go first; of these, those
     /// of networks that are named less often so far, because ids cost nothing and networks do; then those with more free leases. If not
-    /// all can be named, the last places are kept for indexers that proved themselves and for the oldest.
+    /// all can be named and nodes failed lately, the last places are kept: half of them for indexers that proved themselves, by lot, and
+    /// half for those that are here the longest.
     pub(super) fn offers(&mut self, now: Instant, since: Instant, most: usize) -> Offers {
         let most = most.min(MAX_LIST);
         let mut listed: Vec<Listed<'_>, I> = Vec::new();
@@ -104,7 +105,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 })
                 .map(|entry| Listed::new(now, entry, self.rng.bits())),
         );
-        let kept = if listed.len() > most {
+        let is_troubled = listed.iter().any(|one| one.failures > 0);
+        let kept = if is_troubled && listed.len() > most {
             most / KEPT_SHARE
         } else {
             0
@@ -114,6 +116,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             let all = listed.iter().enumerate();
             let next = if offers.len() < most - kept {
                 all.max_by_key(|(_, one)| one.rank())
+            } else if offers.len() < most - kept / 2 {
+                all.max_by_key(|(_, one)| (one.entry.standing.has_proved(), one.lot))
             } else {
                 all.max_by_key(|(_, one)| (one.entry.standing.seniority(), one.lot))
             };
@@ -188,7 +192,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         page
     }
 
-    /// Which indexers to probe for an answer: those that keep places in it, then the reachable, then those of which nothing is known, in
+    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately, then the reachable, then those of which nothing is known, in
     /// random order.
     fn candidates(&mut self, now: Instant, want: Want) -> Candidates {
         if want == Want::Nothing {
@@ -204,7 +208,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             keep_best(&mut best, (is_reachable, self.rng.bits(), entry.peer));
             keep_best(&mut kept, (entry.standing.seniority(), entry.peer));
         }
-        let mut candidates: Candidates = kept.iter().map(|(_, peer)| *peer).collect();
+        let mut candidates = Candidates::new();
+        let mut entries = self.live_indexers.iter(now);
+        if entries.any(|entry| entry.failures(now) > 0) {
+            candidates.extend(kept.iter().map(|(_, peer)| *peer));
+        }
         for (_, _, peer) in &best {
             if !candidates.contains(peer) {
                 // What does not fit is the least of them.

@@ -8,8 +8,9 @@
 //! - how long the indexer has been here without a gap.
 //!
 //! Invariants: a failure counts for ten minutes after the last one, and a proof takes half of them away; no number of failures removes
-//! an indexer, it is only handed out after others; indexers that proved themselves, and then the oldest, keep [`KEPT_SHARE`] of an
-//! answer's places whatever was said about them, so that neither many new liars nor nodes that lie drive them out. What one node
+//! an indexer, it is only handed out after others. While failures count, a quarter of an answer's places is kept for indexers that
+//! proved themselves and for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie drive them out;
+//! while none counts, nothing is kept, so that the oldest have no more nodes than others. What one node
 //! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to).
 
 use core::time::Duration;
@@ -18,7 +19,7 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, MAX_LIST, PeerId};
 
-/// Of the places of an answer, those kept for indexers that proved themselves and for the oldest: a quarter.
+/// Of the places of an answer, so many are one that is kept for indexers that proved themselves and for the oldest.
 pub const KEPT_SHARE: usize = 4;
 /// How long failures count after the last one.
 const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
@@ -60,7 +61,12 @@ impl Standing {
 
     /// The order in which indexers keep places: those that proved themselves first, then the oldest. The greater goes first.
     pub fn seniority(&self) -> (bool, core::cmp::Reverse<Instant>) {
-        (self.proofs > 0, core::cmp::Reverse(self.since))
+        (self.has_proved(), core::cmp::Reverse(self.since))
+    }
+
+    /// Whether it accepted a node that was sent to it.
+    pub fn has_proved(&self) -> bool {
+        self.proofs > 0
     }
 
     /// It failed at a node.

@@ -91,8 +91,11 @@ fn the_oldest_keep_places_among_many_newcomers_that_boast() {
     (1..=2).for_each(|n| crowd.indexer(n, 1, 10));
     crowd.now = 1_000;
     (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
-    for node in 0..20 {
-        let offered = crowd.offered(230 + node, Want::Lease);
+    let first = crowd.offered(230, Want::Lease);
+    assert_eq!(first.len(), 16);
+    for (node, want) in (230..250).zip(std::iter::once(Want::OffersFailed).chain([Want::Lease; 19]))
+    {
+        let offered = crowd.offered(node, want);
         assert_eq!(offered.len(), 16);
         assert!(offered.contains(&1) && offered.contains(&2), "{offered:?}");
     }
@@ -148,11 +151,16 @@ fn a_node_that_gives_up_after_it_was_sent_proves_the_indexer_and_blames_it_if_it
     assert_eq!(crowd.node(100, Duration::ZERO).code, AckCode::Accepted);
     (2..=30).for_each(|n| crowd.indexer(n, 1, 65_535));
     crowd.now = 5_000;
-    let offered = crowd.offered(101, Want::Lease);
-    assert_eq!(offered[12], 1, "the first of those that keep a place");
+    let standing = |crowd: &Crowd, n| {
+        let entry = crowd.native.live_indexers.find(at(crowd.now), &peer(n));
+        entry.unwrap().standing.clone()
+    };
+    assert!(standing(&crowd, 1).has_proved() && !standing(&crowd, 2).has_proved());
     crowd.offered(100, Want::OffersFailed);
     assert_eq!(crowd.failures(1), 1);
     assert!((2..=30).all(|n| crowd.failures(n) == 0));
+    let offered = crowd.offered(101, Want::Lease);
+    assert_eq!(offered[12], 1, "the first of those that keep a place");
 }
 
 #[test]
@@ -194,8 +202,12 @@ fn an_indexer_that_failed_is_sent_nodes_after_the_others() {
 fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_reachable() {
     let mut crowd = Crowd::new();
     (1..=2).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.now = 5_000;
+    (3..=4).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.offered(229, Want::Lease);
+    crowd.offered(229, Want::OffersFailed);
     crowd.now = 10_001;
-    (3..=40).for_each(|n| crowd.indexer(n, 1, 100));
+    (5..=40).for_each(|n| crowd.indexer(n, 1, 100));
     let request = RequestId(1);
     let asked = crowd
         .native
@@ -205,4 +217,18 @@ fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_rea
     probed.sort_by_key(|action| format!("{action:?}"));
     let probe = |n| Action::Probe { peer: peer(n) };
     assert_eq!(probed, [probe(1), probe(2)]);
+}
+
+#[test]
+fn while_no_node_failed_the_oldest_have_no_more_nodes_than_others() {
+    let mut crowd = Crowd::new();
+    crowd.indexer(1, 1, 100);
+    crowd.now = 1_000;
+    (2..=160).for_each(|n| crowd.indexer(n, 1, 100));
+    let named = (0..200).filter(|_| crowd.offered(230, Want::Lease).contains(&1));
+    let named = named.count();
+    assert!(
+        (5..=40).contains(&named),
+        "of 200, 20 are expected: {named}"
+    );
 }
