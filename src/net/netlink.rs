@@ -50,7 +50,7 @@ const BUFFER: usize = 16 * 1024;
 /// Datagrams read in one turn; the rest waits for the next.
 const TURN: usize = 32;
 
-/// Between two dumps, and before a dump that failed is tried again.
+/// Between two dumps, before a dump that failed is tried again, and between two words of routes.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that we opened whose own end is remembered.
@@ -71,6 +71,7 @@ struct Inner {
     state: State,
     /// What [`State::usable`] said after the last message.
     usable: Vec<Address>,
+    news: Paced,
     /// Counts the changes of what [`Host::addresses`] says.
     generation: u64,
     /// Connections that we opened: what was dialled, and our own end. The most recent one last.
@@ -203,9 +204,13 @@ impl Inner {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         let link = self.link.as_mut()?;
+        let read = link.poll(cx, &mut self.state);
         // Nearly always the kernel has said nothing: this is asked each time the swarm is.
-        let news = link.poll(cx, &mut self.state)?;
-        let change = Change::between(&self.usable, &self.state, news.link, news.route);
+        if read.is_none() && !self.news.are_due(cx) {
+            return None;
+        }
+        let News { link, route } = self.news.take(read.unwrap_or_default(), cx);
+        let change = Change::between(&self.usable, &self.state, link, route);
         let usable = self.state.usable();
         if usable != self.usable {
             self.generation += 1;
@@ -216,10 +221,44 @@ impl Inner {
 }
 
 /// What came beside addresses.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct News {
     link: bool,
     route: bool,
+}
+
+/// News that are passed on at most once in a [`PAUSE`]: routers learn of hundreds of routes a second, and each is a reason to try
+/// again what did not answer.
+#[derive(Debug, Default)]
+struct Paced {
+    waiting: News,
+    /// Until they may be passed on.
+    pause: Option<Delay>,
+}
+
+impl Paced {
+    /// Whether news wait that may be passed on now.
+    fn are_due(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(pause) = &mut self.pause
+            && Pin::new(pause).poll(cx).is_ready()
+        {
+            self.pause = None;
+        }
+        self.pause.is_none() && self.waiting != News::default()
+    }
+
+    /// Adds news, and gives those that may be passed on now.
+    fn take(&mut self, news: News, cx: &mut Context<'_>) -> News {
+        self.waiting.link |= news.link;
+        self.waiting.route |= news.route;
+        if !self.are_due(cx) {
+            return News::default();
+        }
+        let mut pause = Delay::new(PAUSE);
+        let _ = Pin::new(&mut pause).poll(cx);
+        self.pause = Some(pause);
+        std::mem::take(&mut self.waiting)
+    }
 }
 
 #[derive(Debug)]
@@ -431,6 +470,32 @@ mod tests {
             }
         }));
         assert_eq!(state.usable(), known);
+    }
+
+    #[test]
+    fn news_of_routes_are_passed_on_at_once_and_then_gathered() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (none, route) = (
+            News::default(),
+            News {
+                link: false,
+                route: true,
+            },
+        );
+        let mut news = Paced::default();
+        assert_eq!(news.take(none, &mut cx), none);
+        assert_eq!(news.take(route, &mut cx), route);
+        for _ in 0..100 {
+            assert_eq!(news.take(route, &mut cx), none);
+            assert!(!news.are_due(&mut cx));
+        }
+        news.pause = Some(Delay::new(Duration::ZERO));
+        crate::net::executor::block_on(std::future::poll_fn(|cx| match news.are_due(cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }));
+        assert_eq!(news.take(none, &mut cx), route);
+        assert_eq!(news.take(none, &mut cx), none);
     }
 
     #[test]

@@ -237,7 +237,8 @@ impl State {
             parent: link.parent,
             master: link.master,
         };
-        let came_up = new.is_up() && !known.is_some_and(Link::is_up);
+        // A container's that comes up leads nowhere new.
+        let came_up = new.is_up() && new.kind != Kind::Virtual && !known.is_some_and(Link::is_up);
         self.links.insert(link.index, new);
         came_up
     }
