@@ -19,21 +19,20 @@ use super::{
     report::{self, StatusReport, table, text},
     servers::Servers,
     status::Status,
-    storage::{DataDir, KnownPeer, StateFile},
+    storage::{DataDir, StateFile},
     summary::Summary,
-    trim::{self, Peaks},
+    trim::Peaks,
 };
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        CONNECTIONS, EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
+        EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
-        multiaddrs,
     },
     protocol::{
-        Ack, AckCode, Addrs, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role,
-        StreamId, TableStats, Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
+        Ack, AckCode, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId,
+        Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
     },
     wire::{
         Kind,
@@ -44,8 +43,6 @@ use crate::{
 
 /// How often what may be remembered is looked at, and memory is given back.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
-/// Records that run out one after the other leave the DHT store together, this often.
-const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Drives one machine.
 pub(super) struct Driver {
@@ -66,9 +63,9 @@ pub(super) struct Driver {
     started: Instant,
     housekeeping: Instant,
     /// When a record of the DHT store may have run out, and when it was last looked for such.
-    records: Option<Instant>,
-    expired: Instant,
-    peaks: Peaks,
+    pub(super) records: Option<Instant>,
+    pub(super) expired: Instant,
+    pub(super) peaks: Peaks,
 }
 
 impl Driver {
@@ -206,34 +203,6 @@ impl Driver {
             self.remember();
             self.state.save_if_due(now.as_millis());
         }
-    }
-
-    fn expire_records_if_due(&mut self, now: Instant) {
-        let next = |cx: &mut Context, expired: Instant| {
-            // A tick later than not before.
-            let left = cx.net.record_expires_in()? + Duration::from_millis(1);
-            Some((now + left).max(expired + EXPIRY_PAUSE))
-        };
-        self.records = next(&mut self.cx, self.expired);
-        if self.records.is_some_and(|due| now >= due) {
-            self.cx.net.expire_records();
-            self.expired = now;
-            self.records = next(&mut self.cx, now);
-        }
-    }
-
-    /// Gives memory back if much of it is not used any more.
-    fn trim_if_due(&mut self) {
-        let mut used = self.cx.peers().tables;
-        let mut note = |stats: TableStats| used.push((stats.name, stats.used));
-        self.cx.net.tables().into_iter().for_each(&mut note);
-        note(self.lookups.stats());
-        self.peaks.saw(CONNECTIONS, self.cx.net.most_connections());
-        if self.peaks.look(&used) {
-            self.cx.net.shrink();
-            trim::trim(&mut *self.cx.machine);
-        }
-        self.cx.net.forget_most_connections();
     }
 
     /// Gives all leases up.
@@ -496,47 +465,6 @@ impl Driver {
                 kind,
             } => self.cx.net.keep(kind, &record.info, envelope, own_ms),
         }
-    }
-
-    /// Notes who is worth trying after a restart.
-    fn remember(&mut self) {
-        let peers = self.cx.peers();
-        let known = |peer: PeerId, addrs: &Addrs| KnownPeer {
-            peer: peer.into(),
-            addrs: multiaddrs(addrs),
-        };
-        let natives = self.cx.net.natives().into_iter();
-        let natives =
-            natives.filter_map(|native| Some(known(native, self.cx.machine.addrs_of(&native)?)));
-        self.state.set_natives(natives.collect());
-        let indexers: Vec<_> = match self.cx.machine.role() {
-            Role::Native => peers
-                .live
-                .iter()
-                .map(|offer| known(offer.peer, &offer.addrs))
-                .collect(),
-            Role::Indexer | Role::Node => peers
-                .servers
-                .iter()
-                .filter(|(_, _, role)| *role == Role::Indexer)
-                .map(|(peer, addrs, _)| known(*peer, addrs))
-                .collect(),
-        };
-        // None at the moment is no reason to forget those of before.
-        if !indexers.is_empty() {
-            self.state.set_indexers(indexers);
-        }
-        self.remember_addrs();
-        if let Some(settled) = self.cx.settled_ms() {
-            self.state.note_time(settled);
-        }
-    }
-
-    /// Peers whose addresses are remembered do not give way to strangers.
-    fn remember_addrs(&mut self) {
-        let state = self.state.state();
-        let known = state.natives.iter().chain(&state.indexers);
-        self.cx.net.remember(known.flat_map(|known| &known.addrs));
     }
 
     /// One line about the machine.

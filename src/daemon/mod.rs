@@ -23,6 +23,7 @@ pub mod demo;
 mod descriptors;
 mod driver;
 mod entropy;
+mod housekeeping;
 mod listen;
 pub mod logging;
 mod lookup;
