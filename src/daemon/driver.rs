@@ -325,13 +325,13 @@ impl Driver {
             self.cx.net.favour(from, true);
             match (self.cx.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
-                    log::info!("takes node {} in: no indexer is reachable", text(&from));
+                    log::info!(target: EACH, "takes node {} in: no indexer is reachable", text(&from));
                 }
                 (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
-                    log::info!("guest {} beats: a native not configured here", text(&from));
+                    log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
                 }
                 (Role::Native, _) => {
-                    log::info!("{} {} beats", report::role(received.role), text(&from))
+                    log::info!(target: EACH, "{} {} beats", report::role(received.role), text(&from))
                 }
                 _ => log::debug!("grants node {} a lease", text(&from)),
             }
@@ -429,12 +429,12 @@ impl Driver {
         let answer: Option<IndexersAnswer> = match response {
             Ok(Response::Indexers(answer)) => Some(*answer),
             Ok(Response::Error(why)) => {
-                log::warn!("{} answers: {}", text(&server), why.escape_debug());
+                log::warn!(target: EACH, "{} answers: {}", text(&server), why.escape_debug());
                 None
             }
             Ok(Response::Records { .. } | Response::Page(_)) => None,
             Err(why) => {
-                log::warn!("{} could not be asked for indexers: {why}", text(&server));
+                log::warn!(target: EACH, "{} could not be asked for indexers: {why}", text(&server));
                 None
             }
         };

@@ -140,6 +140,7 @@ impl Dht {
         // What its subject sends itself is judged by its time to live from receipt (PROTOCOL.md).
         if let Err(error) = store(kademlia, key.clone(), envelope, info.ttl) {
             log::warn!(
+                target: super::EACH,
                 "the DHT store has no room for the record of {}: {error}",
                 PeerId::from(info.peer)
             );
