@@ -419,6 +419,43 @@ mod tests {
         assert_eq!(line, "<4>full: é\\n<3>x\\u{1b}[2J\n");
     }
 
+    /// How many of these lines are said within a minute.
+    fn said(target: &str, level: Level, lines: impl Iterator<Item = String>) -> usize {
+        let mut shared = Shared {
+            out: Outlet::new(io::stderr()),
+            places: Joiner::default(),
+            lines: Joiner::default(),
+            attending: None,
+        };
+        let mut said = 0;
+        for text in lines {
+            let args = format_args!("{text}");
+            let record = Record::builder()
+                .target(target)
+                .level(level)
+                .args(args)
+                .build();
+            said += usize::from(shared.admit(&record, 0).0);
+        }
+        said
+    }
+
+    #[test]
+    fn lines_a_minute_are_bounded_by_place_and_those_that_name_a_peer_by_their_text() {
+        let same = || (0..1000).map(|_| "the same".to_owned());
+        let each = || (0..1000).map(|number| format!("peer {number}"));
+        let own = "oc_discovery::daemon";
+        let most = 256;
+        assert_eq!(said("yamux::connection", Level::Error, each()), 1);
+        assert_eq!(said(own, Level::Info, each()), most);
+        assert_eq!(said(own, Level::Warn, same()), most);
+        assert_eq!(said(EACH, Level::Warn, same()), 1);
+        assert_eq!(said(EACH, Level::Warn, each()), most);
+        let twice = (0..6).map(|number| format!("peer {}", number % 3));
+        assert_eq!(said(EACH, Level::Info, twice), 3);
+        assert_eq!(said(own, Level::Debug, each()), 1000, "debugging wants all");
+    }
+
     #[test]
     fn long_line_is_cut_at_its_bound_between_characters() {
         let start = "<4>".len();
