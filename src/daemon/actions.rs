@@ -2,7 +2,7 @@
 
 use super::{clock, driver::Driver, lookup::Asked, report::text};
 use crate::{
-    protocol::{Action, Instant, MAX_LIST, Role},
+    protocol::{Action, Instant, MAX_LIST, Role, Want},
     wire::{
         Kind,
         directory::{Request, Response},
@@ -73,6 +73,9 @@ impl Driver {
                 .net
                 .respond(request, Response::Indexers(Box::new(answer))),
             Action::Ask { native, want } => {
+                if want == Want::OffersFailed {
+                    self.servers.offers_failed(&native);
+                }
                 let request = Request::Indexers {
                     most: MAX_LIST as u8,
                     want,

@@ -23,16 +23,34 @@ pub(super) struct Servers {
     troubles: Vec<(PeerId, String)>,
     /// Those that denied us a lease: why their stream is dropped is said.
     denied: Option<PeerId>,
+    /// It was said that no indexer that was offered grants a lease.
+    stranded: bool,
 }
 
 impl Servers {
     /// A server granted a lease; `kind` is what it is.
     pub(super) fn granted(&mut self, server: PeerId, kind: &str, ack: &Ack) {
         if self.granted.insert(server) {
+            self.stranded = false;
             self.troubles.retain(|(known, _)| *known != server);
             let seconds = ack.lease.as_secs();
             log::info!("holds a lease of {seconds} s with {kind} {}", text(&server));
         }
+    }
+
+    /// No indexer that was offered has granted a lease: the native is asked to take us in.
+    pub(super) fn offers_failed(&mut self, native: &PeerId) {
+        let is_news = !std::mem::replace(&mut self.stranded, true);
+        let level = if is_news {
+            log::Level::Warn
+        } else {
+            log::Level::Debug
+        };
+        log::log!(
+            level,
+            "holds no lease, and no indexer that was offered has granted one: asks {} to take this node in, and goes on trying",
+            text(native)
+        );
     }
 
     /// Its ack is late.

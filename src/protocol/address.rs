@@ -1,11 +1,14 @@
-//! What the core has to know of an address: which host it leads to, which prefix that host is in, and which port.
+//! What the core has to know of an address: which host it leads to, which prefix that host is in,
+//! and which port.
 //!
-//! The core keeps multiaddresses as opaque bytes ([`Addr`](super::Addr)) and reads only what stands first in them, because that is
-//! what a connection goes to, whatever follows it (a relay, another peer id). Servers weigh sources by it, and clients count
-//! failures by it: an attacker makes ids for nothing, hosts cost more, and prefixes cost most.
+//! The core keeps multiaddresses as opaque bytes ([`Addr`](super::Addr)) and reads only what stands
+//! first in them, because that is what a connection goes to, whatever follows it (a relay, another
+//! peer id). Servers weigh sources by it, and clients count failures by it: an attacker makes ids
+//! for nothing, hosts cost more, and prefixes cost most.
 //!
-//! Invariants: two ways to write the same host compare as equal (an IPv4 address mapped into IPv6, capital letters or a last dot
-//! in a name); bytes that cannot be read are a host of their own, so that no input is without a host.
+//! Invariants: two ways to write the same host compare as equal (an IPv4 address mapped into IPv6,
+//! capital letters or a last dot in a name); bytes that cannot be read are a host of their own, so
+//! that no input is without a host.
 
 use core::{
     fmt,
@@ -78,7 +81,8 @@ impl fmt::Display for Host {
 }
 
 impl Endpoint {
-    /// Reads what a binary multiaddress (without its length) leads to first. Never fails: see the invariants.
+    /// Reads what a binary multiaddress (without its length) leads to first. Never fails: see the
+    /// invariants.
     pub fn of(addr: &[u8]) -> Self {
         read(addr).unwrap_or(Self {
             host: Host::Name(hash(addr.iter().copied())),

@@ -1,12 +1,14 @@
 //! What time it is on the wall, when clocks disagree: for signing and judging records only.
 //!
-//! Own time = max(system clock, build date, highest time persisted). A device that is more than 30 s away from the median of its
-//! configured natives' clocks signs with the median (PROTOCOL.md).
+//! Own time = max(system clock, build date, highest time persisted). A device that is more than 30
+//! s away from the median of its configured natives' clocks signs with the median (PROTOCOL.md).
 //!
-//! Invariants: a clock that was heard is kept as its distance from the monotonic clock, so that a step of the system clock moves
-//! nothing; only configured natives can move own time of a device whose system clock may be right; a device whose system clock is
-//! before the build date or the highest time persisted, and that has heard no native, borrows the time of other servers, and what
-//! is borrowed is never persisted; a clock before the build date, or a century after it, is heard by no device.
+//! Invariants: a clock that was heard is kept as its distance from the monotonic clock, so that a
+//! step of the system clock moves nothing; only configured natives can move own time of a device
+//! whose system clock may be right; a device whose system clock is before the build date or the
+//! highest time persisted, and that has heard no native, borrows the time of other servers, and
+//! what is borrowed is never persisted; a clock before the build date, or a century after it, is
+//! heard by no device.
 
 use heapless::Vec;
 
@@ -49,12 +51,14 @@ impl WallClock {
         }
     }
 
-    /// The highest time that was persisted, ms since the Unix epoch: the system clock is wrong if it is before that.
+    /// The highest time that was persisted, ms since the Unix epoch: the system clock is wrong if
+    /// it is before that.
     pub fn remember(&mut self, highest_ms: u64) {
         self.highest_ms = highest_ms;
     }
 
-    /// A server's ack told its wall clock at `now`. `native`: it is a native that is configured here.
+    /// A server's ack told its wall clock at `now`. `native`: it is a native that is configured
+    /// here.
     pub fn heard(
         &mut self,
         now: Instant,
@@ -90,7 +94,8 @@ impl WallClock {
         });
     }
 
-    /// Whether there is a time to sign with: the system clock may be right, or another's clock is known.
+    /// Whether there is a time to sign with: the system clock may be right, or another's clock is
+    /// known.
     pub fn is_trusted(&self, system_ms: u64) -> bool {
         self.may_be_right(system_ms) || !self.natives.is_empty() || !self.others.is_empty()
     }
@@ -102,7 +107,8 @@ impl WallClock {
             .unwrap_or_else(|| self.floor_ms())
     }
 
-    /// The time as far as it may be persisted: as [`WallClock::own_ms`], `None` while that is borrowed or not known.
+    /// The time as far as it may be persisted: as [`WallClock::own_ms`], `None` while that is
+    /// borrowed or not known.
     pub fn settled_ms(&self, now: Instant, system_ms: u64) -> Option<u64> {
         let own = Some(system_ms).filter(|&system| self.may_be_right(system));
         // Against a system clock that may be right, only synchronised clocks count.

@@ -15,23 +15,25 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | [`rounds`] | when which native is asked, and what for |
-//! | [`candidates`] | which indexer is tried next |
-//! | [`failures`] | what is left alone, and for how long |
-//! | [`spare`] | when more leases than the first are sought |
+//! | `rounds` | when which native is asked, and what for |
+//! | `candidates` | which indexer is tried next |
+//! | `failures` | what is left alone, and for how long |
+//! | `spare` | when more leases than the first are sought |
 //!
-//! A node that holds no lease with an indexer tries more of them at a time the longer that lasts: [`NodeConfig::min_indexers`],
-//! doubled every 2 s up to [`MAX_TRIES`]; after the first 2 s those first that natives name most often. Each has 2 s for its first ack, 2 s more for each time it failed, up to 5 s.
-//! Meanwhile a native takes it in.
+//! A node that holds no lease with an indexer tries more of them at a time the longer that lasts:
+//! [`NodeConfig::min_indexers`], doubled every 2 s up to [`MAX_TRIES`]; after the first 2 s those
+//! first that natives name most often. Each has 2 s for its first ack, 2 s more for each time it
+//! failed, up to 5 s. Meanwhile a native takes it in.
 //!
 //! Invariants:
-//! - At most one lease is being sought with a native at a time; a lease is given up only after another was accepted (make
-//!   before break).
-//! - Every stream that is opened and every question draws from one bucket, of 16 at once and then two a second,
-//!   whatever the peers say ([`Leases`]). So a node opens at most 136 connections in its first minute and 120 in every one after
-//!   it. What it does to one host and port, or to one prefix, is bounded further by [`failures`].
-//! - One word that was not asked for counts between two acks: a server that says `released` over and over is
-//!   heard once a beat.
+//! - At most one lease is being sought with a native at a time; a lease is given up only after
+//!   another was accepted (make before break).
+//! - Every stream that is opened and every question draws from one bucket, of 16 at once and then
+//!   two a second, whatever the peers say ([`Leases`]). So a node opens at most 136 connections in
+//!   its first minute and 120 in every one after it. What it does to one host and port, or to one
+//!   prefix, is bounded further by `failures`.
+//! - One word that was not asked for counts between two acks: a server that says `released` over
+//!   and over is heard once a beat.
 
 mod candidates;
 mod failures;
@@ -60,12 +62,14 @@ pub use rounds::MAX_NATIVES;
 
 /// Indexers that a node without a lease tries at once, at most.
 pub const MAX_TRIES: usize = 8;
-/// How long an indexer has for its first ack while the node holds no lease; how long that may last before a native is asked to
-/// take the node in; and how long before more indexers are tried at once.
+/// How long an indexer has for its first ack while the node holds no lease; how long that may last
+/// before a native is asked to take the node in; and how long before more indexers are tried at
+/// once.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the tries at once double.
 const MAX_STEPS: u32 = MAX_TRIES.ilog2();
-/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer (DESIGN.md, section 2).
+/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer (DESIGN.md,
+/// section 2).
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long an indexer of an earlier run is a candidate.
 const REMEMBERED_TTL: Duration = Duration::from_secs(60);
@@ -225,8 +229,8 @@ impl Node {
         }
     }
 
-    /// What was released runs on until an indexer has accepted us, but of no more leases than are wanted: servers that send us
-    /// away do not fill the table.
+    /// What was released runs on until an indexer has accepted us, but of no more leases than are
+    /// wanted: servers that send us away do not fill the table.
     fn shed_released(&mut self) {
         let released = |lease: &&Lease| lease.is_released();
         while self.leases.iter().filter(released).count() > self.config.min_indexers.max(1) {
@@ -292,7 +296,8 @@ impl Node {
         }
     }
 
-    /// Whether there is no lease although indexers were offered: each of them rests, or it has taken too long.
+    /// Whether there is no lease although indexers were offered: each of them rests, or it has
+    /// taken too long.
     fn offers_failed(&self, now: Instant) -> bool {
         let has_a_lease = |lease: &Lease| {
             !lease.is_released() && (lease.is_secure(now) || lease.role() == Role::Native)
@@ -358,7 +363,8 @@ impl Node {
             None if self.rounds.is_under_way() => self.leases.next_dial(),
             None => self.rounds.next(),
         };
-        // Until as many are tried as may be, more are tried every 2 s; a native is asked after the first.
+        // Until as many are tried as may be, more are tried every 2 s; a native is asked after the
+        // first.
         let step = self.without_since.and_then(|since| {
             (1..=MAX_STEPS)
                 .map(|steps| since + TRY_TIMEOUT * steps)
@@ -390,7 +396,8 @@ impl Node {
         }
     }
 
-    /// A server sends us away: the first time, that begins a round, and the places it names are kept for us.
+    /// A server sends us away: the first time, that begins a round, and the places it names are
+    /// kept for us.
     fn sent_away(&mut self, now: Instant, ack: &Ack) {
         for offer in &ack.offers {
             self.failures.forgive(&offer.peer);
@@ -430,7 +437,8 @@ impl Node {
         })
     }
 
-    /// The indexer that publishes our record, so that the others need not: of those whose lease is held the first.
+    /// The indexer that publishes our record, so that the others need not: of those whose lease is
+    /// held the first.
     fn publisher(&self, now: Instant) -> Option<PeerId> {
         let held = |lease: &&Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()

@@ -13,6 +13,7 @@ mod gc;
 mod harness;
 mod hosts;
 mod leases;
+mod liars;
 mod memory;
 mod natives;
 mod network;

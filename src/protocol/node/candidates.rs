@@ -1,8 +1,9 @@
 //! Which indexers a node may try, and which one is next.
 //!
-//! Invariants: an offer is not tried after its time to live; a candidate that rests ([`Failures`]) is
-//! not tried; no host and port is tried under two ids at once; what does not fit is the least of the offers,
-//! and a full table forgets candidates that have run out or that rest before it refuses new ones.
+//! Invariants: an offer is not tried after its time to live; a candidate that rests ([`Failures`])
+//! is not tried; no host and port is tried under two ids at once; what does not fit is the least of
+//! the offers, and a full table forgets candidates that have run out or that rest before it refuses
+//! new ones.
 
 use core::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::protocol::{
 pub(super) const MAX_CANDIDATES: usize = 32;
 /// The longest time to live of an offer that is believed: a record's (PROTOCOL.md).
 const LONGEST_TTL: Duration = Duration::from_secs(3600);
-/// Free leases that count at most when a candidate is chosen: who boasts is not chosen before all others.
+/// Free leases that count at most when a candidate is chosen: who boasts is not chosen before all
+/// others.
 const MOST_FREE: u32 = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ pub(super) struct Candidates {
 pub(super) enum Choice {
     /// Weighted by free leases.
     ByRoom,
-    /// Those that natives named most often first: what they say of themselves has led to nothing, and natives always name
-    /// those that proved themselves.
+    /// Those that natives named most often first: what they say of themselves has led to nothing,
+    /// and natives always name those that proved themselves.
     ByNatives,
 }
 
@@ -86,8 +88,8 @@ impl Candidates {
         }
     }
 
-    /// The next candidate, with those of its addresses that do not rest. The same for the same node (`own`) and
-    /// the same candidates: those that never failed before the others.
+    /// The next candidate, with those of its addresses that do not rest. The same for the same node
+    /// (`own`) and the same candidates: those that never failed before the others.
     pub(super) fn choose(
         &self,
         now: Instant,
@@ -124,7 +126,8 @@ impl Candidates {
         self.all.iter().any(|candidate| now <= candidate.until)
     }
 
-    /// When the first candidate can be tried that is not tried already and does not run out before; `now` if one can.
+    /// When the first candidate can be tried that is not tried already and does not run out before;
+    /// `now` if one can.
     pub(super) fn ready_at(
         &self,
         now: Instant,

@@ -1,7 +1,8 @@
-//! What a node remembers of tries that came to nothing: by peer id, by the address dialled, and by its prefix.
+//! What a node remembers of tries that came to nothing: by peer id, by the address dialled, and by
+//! its prefix.
 //!
-//! Ids cost nothing, so an attacker may name ever new ones at the port of a third party. Therefore each
-//! try counts three times, and a candidate is tried only when none of the three rests:
+//! Ids cost nothing, so an attacker may name ever new ones at the port of a third party. Therefore
+//! each try counts three times, and a candidate is tried only when none of the three rests:
 //!
 //! | what was tried | rests for | after |
 //! |---|---|---|
@@ -9,12 +10,13 @@
 //! | a host and port | 1 s, doubled with each failure up to 256 s | the first failure |
 //! | a prefix | 1 s | the sixteenth try |
 //!
-//! What one node does to one host and port, however many ids are said to be there, is therefore at most 5 tries in the first 20 s, 7
-//! in the first minute, and one every 256 s for long; to one prefix, 16 tries and then one a second.
+//! What one node does to one host and port, however many ids are said to be there, is therefore at
+//! most 5 tries in the first 20 s, 7 in the first minute, and one every 256 s for long; to one
+//! prefix, 16 tries and then one a second.
 //!
-//! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless [`MAX_FAILURES`]
-//! others are younger; only a lease that was renewed clears a failure; a place that was reserved
-//! for this node shortens the pause of an id to 10 s, never to less.
+//! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless
+//! [`MAX_FAILURES`] others are younger; only a lease that was renewed clears a failure; a place
+//! that was reserved for this node shortens the pause of an id to 10 s, never to less.
 
 use core::time::Duration;
 
@@ -25,7 +27,8 @@ use crate::protocol::{
     address::{Endpoint, Host, Prefix},
 };
 
-/// Ids, addresses and prefixes that are remembered at most. The one that rests least long gives way.
+/// Ids, addresses and prefixes that are remembered at most. The one that rests least long gives
+/// way.
 pub(super) const MAX_FAILURES: usize = 256;
 /// First pause of a peer id (DESIGN.md, section 2), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
@@ -140,7 +143,8 @@ impl Failures {
         found.map_or(0, |failure| failure.count)
     }
 
-    /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled then.
+    /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled
+    /// then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
         if self.all.is_empty() {
             return Instant::default();
@@ -212,7 +216,8 @@ impl Failures {
     }
 }
 
-/// The pause after so many failures. Those after the first are up to a quarter longer, so that the nodes of a fleet drift apart.
+/// The pause after so many failures. Those after the first are up to a quarter longer, so that the
+/// nodes of a fleet drift apart.
 fn pause((first, doublings): (Duration, u8), count: u8, rng: &mut Rng) -> Duration {
     let more = count.saturating_sub(1);
     let pause = first * (1 << more.min(doublings));

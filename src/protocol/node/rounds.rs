@@ -1,11 +1,12 @@
 //! When which native is asked, and what for.
 //!
-//! A round asks the natives one after another, each node in an order of its own that follows from the ids alone, so that
-//! a fleet with one list spreads. The native that took the node in comes first.
+//! A round asks the natives one after another, each node in an order of its own that follows from
+//! the ids alone, so that a fleet with one list spreads. The native that took the node in comes
+//! first.
 //!
-//! Invariants: one native is asked at a time; between the end of a round and the next there is a pause with full jitter, up to
-//! min(lease / 6, 10 s), that doubles until a lease was renewed; once in each such pause a round may begin at once: the one that
-//! says that every offer failed.
+//! Invariants: one native is asked at a time; between the end of a round and the next there is a
+//! pause with full jitter, up to min(lease / 6, 10 s), that doubles until a lease was renewed; once
+//! in each such pause a round may begin at once: the one that says that every offer failed.
 
 use core::time::Duration;
 
@@ -136,8 +137,8 @@ impl Rounds {
         !self.round.is_empty()
     }
 
-    /// Whether a native is to be asked now: a round is under way, no answer is waited for, and there is one left. Gives
-    /// an answer up that has not come in time.
+    /// Whether a native is to be asked now: a round is under way, no answer is waited for, and
+    /// there is one left. Gives an answer up that has not come in time.
     pub(super) fn is_asking(&mut self, now: Instant) -> bool {
         let next = self.next_native();
         let Some(round) = self.round.first_mut() else {
@@ -182,7 +183,8 @@ impl Rounds {
         self.round.first().map(|round| round.want)
     }
 
-    /// Whether what an earlier run knew has not been tried in this round; it counts as tried from now on.
+    /// Whether what an earlier run knew has not been tried in this round; it counts as tried from
+    /// now on.
     pub(super) fn try_remembered(&mut self) -> bool {
         let round = self.round.first_mut();
         round.is_some_and(|round| !core::mem::replace(&mut round.remembered, true))
@@ -199,7 +201,8 @@ impl Rounds {
         }
     }
 
-    /// Ends the round. The next one comes after `interval`, or without one as soon as the pause is over.
+    /// Ends the round. The next one comes after `interval`, or without one as soon as the pause is
+    /// over.
     pub(super) fn end(&mut self, now: Instant, interval: Option<Duration>, rng: &mut Rng) {
         self.round.clear();
         let pause = backoff(rng, BACKOFF_BASE, self.fruitless, self.longest_pause);

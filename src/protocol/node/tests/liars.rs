@@ -1,5 +1,5 @@
-//! A new node beside servers that promise and do not keep it, with the real native between them: both machines in
-//! one virtual time, 10 ms apart.
+//! A new node beside servers that promise and do not keep it, with the real native between them:
+//! both machines in one virtual time, 10 ms apart.
 
 use std::{boxed::Box, collections::BTreeMap, vec};
 
@@ -86,7 +86,8 @@ impl World {
             asks: Vec::new(),
             opened: Vec::new(),
         };
-        // The honest were there before; the liars came all at once. All of them beat when it is time.
+        // The honest were there before; the liars came all at once. All of them beat when it is
+        // time.
         for now in [1_000, 25_000, 50_000, 74_000] {
             world.drain_native(now);
             for n in HONEST {
