@@ -204,7 +204,8 @@ impl World {
         self.line(role, dir, &on_loopback(args))
     }
 
-    fn line(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
+    /// The command line of a daemon on this directory, which listens where it does by itself if `args` do not say where.
+    pub(crate) fn line(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         let mut command = self.program();
         command.arg(role).arg("--data-dir").arg(dir);
         for (flag, value) in TEMPO {

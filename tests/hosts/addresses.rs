@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -298,15 +300,15 @@ fn name_that_is_announced_alone_is_dialled_by_nodes() {
     });
 }
 
-/// A filter of system calls, as containers have them, under which the thread and what it starts get no netlink socket.
-fn forbid_netlink() {
-    const NETLINK: u64 = 16;
-    let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, NETLINK);
+/// A filter of system calls, as containers have them, under which the thread and what it starts get no socket of this family.
+fn forbid_sockets(family: AddressFamily, error: Errno) {
+    let family = u64::from(family.as_raw());
+    let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family);
     let rule = SeccompRule::new(vec![first.unwrap()]).unwrap();
     let filter = SeccompFilter::new(
         [(libc::SYS_socket, vec![rule])].into_iter().collect(),
         SeccompAction::Allow,
-        SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error() as u32),
+        SeccompAction::Errno(error.raw_os_error() as u32),
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let program: BpfProgram = filter.unwrap().try_into().unwrap();
@@ -330,7 +332,7 @@ fn without_netlink_an_indexer_announces_what_its_connections_use() {
     let native = native_host.start("native", "native", &[]);
     let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
     let filtered = || {
-        forbid_netlink();
+        forbid_sockets(AddressFamily::NETLINK, Errno::PERM);
         indexer_host.start("indexer", "indexer", &["--native", &at])
     };
     // The filter is for this thread and its processes alone.
@@ -345,6 +347,42 @@ fn without_netlink_an_indexer_announces_what_its_connections_use() {
     node.until("a lease of the indexer", SLACK, |status| {
         status.holds_lease_of(&indexer)
     });
+}
+
+#[test]
+fn host_without_ipv6_serves_ipv4_without_a_word() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let (lan, host) = (network.switch("lan"), network.host("native"));
+    host.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+    lan.plug(&host, "eth0", &["192.168.77.9/24"]);
+    let filtered = || {
+        forbid_sockets(AddressFamily::INET6, Errno::AFNOSUPPORT);
+        host.start("native", "native", &[])
+    };
+    let native = thread::scope(|scope| scope.spawn(filtered).join().unwrap());
+    let expected = ["/ip4/192.168.77.9/tcp/4820", "/ip4/127.0.0.1/tcp/4820"];
+    assert_eq!(native.status().listen, expected);
+    let warned = said(&native, " WARN  ");
+    assert!(
+        warned.iter().all(|line| line.starts_with("anyone who")),
+        "{warned:?}"
+    );
+}
+
+#[test]
+fn native_whose_port_another_process_has_ends_and_says_so() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let host = network.host("native");
+    let _first = host.start("native", "native", &[]);
+    let second = host.start_in_vain("native", "second", &[]);
+    assert_eq!(second.status.code(), Some(1));
+    let why = String::from_utf8(second.stderr).unwrap();
+    let said = "cannot listen on port 4820: it is in use by another process; end that one, or";
+    assert!(why.contains(said), "{why}");
 }
 
 /// What its log has after `start`.

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::harness::{Peer, World};
 
@@ -170,6 +170,14 @@ impl Host<'_> {
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
         let world = self.network.world();
         world.start_inside(&self.inside(), role, name, args)
+    }
+
+    /// Starts a daemon on the host that is expected to end by itself, and waits for that.
+    pub(crate) fn start_in_vain(&self, role: &str, name: &str, args: &[&str]) -> Output {
+        let world = self.network.world();
+        let own = world.line(role, &world.path(name), args);
+        let mut command = command(&self.inside(), Path::new(own.get_program()));
+        command.args(own.get_args()).output().unwrap()
     }
 
     fn inside(&self) -> Vec<OsString> {
