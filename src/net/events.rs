@@ -235,7 +235,7 @@ impl Net {
     /// Our own end of a connection.
     fn own_end(&self, endpoint: &ConnectedPoint) -> Option<IpAddr> {
         match endpoint {
-            ConnectedPoint::Dialer { address, .. } => self.host.local_end(address),
+            ConnectedPoint::Dialer { address, .. } => self.changes.host().local_end(address),
             ConnectedPoint::Listener { local_addr, .. } => Some(socket_addr(local_addr)?.ip()),
         }
     }

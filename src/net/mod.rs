@@ -10,7 +10,7 @@
 //! | [`streams`] | heartbeat, directory and ping streams |
 //! | [`lazy`] | handlers only where they are used |
 //! | [`dht`], [`store`] | Kademlia |
-//! | [`netlink`] | which addresses the host has |
+//! | [`netlink`], [`changes`] | which addresses the host has, and what ends with one |
 //! | [`addrs`] | which of them are announced |
 //! | [`scope`], [`announce`] | to whom |
 //! | [`events`] | what happened, in the core's words |
@@ -20,6 +20,7 @@
 pub(crate) mod addrs;
 mod admission;
 mod announce;
+mod changes;
 pub(crate) mod dht;
 pub(crate) mod dns;
 mod events;
@@ -58,10 +59,11 @@ use libp2p::{
 use self::{
     addrs::{Addresses, Announce},
     admission::{Places, with_door},
+    changes::Changes,
     dht::{Dht, Kademlia, SearchId},
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
-    netlink::{Change, Host},
+    netlink::Host,
     scope::{Scope, offers_for},
     streams::Streams,
 };
@@ -139,7 +141,7 @@ pub(crate) struct Net {
     announced: Vec<Multiaddr>,
     natives: HashSet<protocol::PeerId>,
     scope: Scope,
-    host: Host,
+    changes: Changes,
     /// An answer to a peer on another host lost all its offers: they had addresses of loopback alone.
     useless_offers: bool,
 }
@@ -197,7 +199,7 @@ impl Net {
             announced: Vec::new(),
             natives: HashSet::new(),
             scope: Scope::default(),
-            host,
+            changes: Changes::new(host),
             useless_offers: false,
         })
     }
@@ -461,8 +463,7 @@ impl Net {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NetEvent> {
-        if let Poll::Ready(change) = self.host.poll(cx) {
-            self.close_orphans(&change);
+        if let Poll::Ready(change) = self.changes.poll(cx) {
             if change.came() {
                 self.streams().network_changed();
             }
@@ -475,19 +476,6 @@ impl Net {
             let event = ready!(self.swarm.poll_next_unpin(cx));
             if let Some(event) = event.and_then(|event| self.translate(event)) {
                 return Poll::Ready(event);
-            }
-        }
-    }
-
-    /// Closes connections from addresses that the host no longer has. While an interface is only
-    /// down, its addresses are there.
-    fn close_orphans(&self, change: &Change) {
-        for (address, _) in &change.gone {
-            if !self.host.has(address.ip) {
-                match tcp::close_connections_from(address.ip) {
-                    0 => {}
-                    n => log::info!("closes {n} connections from {}, which is gone", address.ip),
-                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Look as _, Peer, ms};
+use crate::harness::{Look as _, Peer, SLACK, eventually, ms};
 use crate::network::{Host, Network, Switch};
 
 /// What a healed partition or cable may cost until beats flow again, at a lease of 6 s.
@@ -46,6 +46,7 @@ struct Lan<'a> {
 
 impl<'a> Lan<'a> {
     fn new(network: &'a Network, args: &[&str]) -> Self {
+        let begun = Instant::now();
         let switch = network.switch("lan");
         let native_host = network.host("native");
         switch.plug(&native_host, "eth0", &[&format!("{NATIVE}/24")]);
@@ -63,7 +64,7 @@ impl<'a> Lan<'a> {
             native,
             indexer,
         };
-        lan.beats_again(Instant::now(), ms(5_000));
+        lan.beats_again(begun, SLACK);
         lan
     }
 
@@ -226,10 +227,15 @@ fn a_node_whose_address_changes_as_it_starts_has_a_lease_within_seconds() {
         &format!("addr del {NODE}/24 dev eth0"),
         "addr add 192.168.77.33/24 dev eth0",
     ]);
-    lan.indexer
-        .until("a beat of the node", ms(5_000), |status| {
-            let record = status.stream_record(&node);
-            record.is_some_and(|record| record.last_seen_ms < changed.elapsed().as_millis() as u64)
-        });
+    // One of the native counts, too: it takes the node in if it asks at the wrong moment.
+    eventually("a beat of the node", ms(5_000), || {
+        let waited = changed.elapsed().as_millis() as u64;
+        let statuses = [&lan.indexer, &lan.native].map(Peer::status);
+        let records = statuses
+            .iter()
+            .filter_map(|status| status.stream_record(&node));
+        let mut fresh = records.filter(|record| record.last_seen_ms < waited);
+        fresh.next().map(drop)
+    });
     println!("the node beats {:?} after the change", changed.elapsed());
 }
