@@ -395,4 +395,44 @@ mod tests {
         }
         assert!(!leases.add(at(5), peer(200), Role::Native, &addrs));
     }
+
+    #[test]
+    fn streams_and_questions_draw_from_one_bucket_and_wait_for_it() {
+        for (cost, at_once, pause) in [(NODE_DIAL, 16, 500), (SERVER_DIAL, 64, 125)] {
+            let (mut leases, mut rng) = (Leases::new(), Rng::new(2));
+            leases.start(at(0), TERMS, false, cost);
+            for _ in 1..at_once {
+                assert!(leases.draw(at(0)));
+            }
+            for n in [1, 2] {
+                assert!(leases.has_dials(at(0)) == (n == 1), "one is due already");
+                leases.add(at(0), peer(n), Role::Native, &Addrs::new());
+            }
+            assert!(
+                matches!(leases.poll(at(0), &mut rng), Some(LeaseStep::Beat(server, _)) if server == peer(1))
+            );
+            assert_eq!(leases.poll(at(pause - 1), &mut rng), None);
+            assert_eq!(leases.timeout(), Some(at(pause)));
+            assert!(!leases.draw(at(pause - 1)));
+            assert!(
+                matches!(leases.poll(at(pause), &mut rng), Some(LeaseStep::Beat(server, _)) if server == peer(2))
+            );
+            assert_eq!(leases.dials(at(pause)).capacity, at_once);
+            assert_eq!(leases.dials(at(pause)).used, at_once);
+        }
+    }
+
+    #[test]
+    fn a_beat_on_a_stream_that_is_open_needs_no_bucket() {
+        let (mut leases, mut rng) = started(false);
+        assert!(leases.poll(at(0), &mut rng).is_some());
+        leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
+        let beat = leases.timeout().unwrap();
+        while leases.draw(beat) {}
+        assert!(matches!(
+            leases.poll(beat, &mut rng),
+            Some(LeaseStep::Beat(..))
+        ));
+        assert!(leases.next_dial() > beat);
+    }
 }

@@ -440,3 +440,19 @@ fn a_beat_is_answered_within_the_longest_outage_after_the_network_has_healed() {
         );
     }
 }
+
+#[test]
+fn a_server_of_which_nothing_is_known_has_its_patience_until_it_has_granted_a_lease() {
+    let mut rng = Rng::new(11);
+    let server = PeerId::from_bytes([1; 32]);
+    let lease = Lease::new(at(0), server, Role::Indexer, Addrs::new(), 90 * S);
+    let mut lease = lease.with_patience(2 * S);
+    lease.poll(at(0), &mut rng);
+    assert_eq!(lease.timeout(), at(2_000));
+    let mut granted = lease.clone();
+    granted.acked(at(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    granted.closed(at(200), &mut rng);
+    granted.poll(at(200), &mut rng);
+    assert_eq!(granted.timeout(), at(200) + OPEN_TIMEOUT);
+    assert!(!lease.is_proven() && !granted.is_proven());
+}
