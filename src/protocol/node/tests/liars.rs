@@ -162,7 +162,7 @@ impl World {
             let next = self.queue.keys().next().map_or(u64::MAX, |(when, _)| *when);
             let timers = self.node.timeout().min(self.native.timeout()).as_millis();
             let timers = timers.min((self.now / BEATS + 1) * BEATS);
-            if timers % BEATS == 0 && timers <= next {
+            if timers.is_multiple_of(BEATS) && timers <= next {
                 (0..LIARS).for_each(|n| self.indexer_beats(timers, n, 65_535));
             }
             self.now = next.min(timers).max(self.now + u64::from(next > self.now));
