@@ -274,8 +274,9 @@ pub fn is_name(name: &str) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
-/// The name of a node that was given none, after its host's: in lower case, with `-` for each character that a name
-/// cannot have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes; `node` if nothing is left.
+/// The name of a node that was given none, after its host's: in lower case, with `-` for each
+/// character that a name cannot have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes;
+/// `node` if nothing is left.
 pub fn name_of_host(host: &str) -> String {
     let ends = ['-', '.'];
     let mapped: String = host

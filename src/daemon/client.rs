@@ -187,8 +187,8 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> 
     Ok((path, Some(handle)))
 }
 
-/// Name of the control socket (unix(7), abstract) where the data directory takes none: it names the directory by device and
-/// inode, whatever the path to it is.
+/// Name of the control socket (unix(7), abstract) where the data directory takes none: it names the
+/// directory by device and inode, whatever the path to it is.
 ///
 /// # Errors
 /// The directory cannot be looked at.

@@ -1,16 +1,17 @@
 //! The control socket: the operator's commands reach the one loop through it.
 //!
-//! It is a file in the data directory; where that takes none (a read-only file system) it has a name of its own.
+//! It is a file in the data directory; where that takes none (a read-only file system) it has a
+//! name of its own.
 //!
 //! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the connection is
 //! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
 //! other end: only the owner of the process and root are answered.
 //!
-//! Bounds: [`MAX_CLIENTS`] are answered at once, and [`MAX_WAITING`] more are heard. A client that does not send
-//! its line, or take its answer, loses its place after 2 s, and before that to a newcomer if all places are
-//! taken: the one that has been silent the longest goes first, one that has sent its line never. A line has 512
-//! bytes at most. How long an answer takes to make is the loop's affair; a request that it drops is answered with
-//! an error.
+//! Bounds: [`MAX_CLIENTS`] are answered at once, and [`MAX_WAITING`] more are heard. A client that
+//! does not send its line, or take its answer, loses its place after 2 s, and before that to a
+//! newcomer if all places are taken: the one that has been silent the longest goes first, one that
+//! has sent its line never. A line has 512 bytes at most. How long an answer takes to make is the
+//! loop's affair; a request that it drops is answered with an error.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -96,8 +97,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// As [`Control::bind`]; where the file system takes no socket it has a name instead. If that is taken there is
-    /// none, which is said.
+    /// As [`Control::bind`]; where the file system takes no socket it has a name instead. If that
+    /// is taken there is none, which is said.
     ///
     /// # Errors
     /// All others of [`Control::bind`].
@@ -274,8 +275,9 @@ impl Desk {
     }
 }
 
-/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, as the daemon's of a
-/// container is: then the system gives 0 for its pid, which `rustix` 1.1 takes for an error.
+/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, as the
+/// daemon's of a container is: then the system gives 0 for its pid, which `rustix` 1.1 takes for an
+/// error.
 #[allow(
     unsafe_code,
     reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
@@ -288,8 +290,8 @@ pub(super) fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
     };
     let size = size_of::<libc::ucred>();
     let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
-    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`: numbers, of which
-    // each value is one.
+    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`:
+    // numbers, of which each value is one.
     let got = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -337,7 +339,8 @@ async fn receive(stream: &mut Async<UnixStream>, limit: Duration) -> Result<Vec<
     }
 }
 
-/// Writes and closes. A client that takes nothing for as long as `limit`, or went away, gets no more.
+/// Writes and closes. A client that takes nothing for as long as `limit`, or went away, gets no
+/// more.
 async fn send(stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
     let mut left = bytes;
     while !left.is_empty() {

@@ -1,7 +1,8 @@
-//! What the driver does from time to time, whatever happens: what may be remembered is noted, what has run out leaves, and memory
-//! that is not used any more goes back to the system.
+//! What the driver does from time to time, whatever happens: what may be remembered is noted, what
+//! has run out leaves, and memory that is not used any more goes back to the system.
 //!
-//! Invariants: an expired record is gone within [`EXPIRY_PAUSE`]; nothing here is looked at more often than that.
+//! Invariants: an expired record is gone within [`EXPIRY_PAUSE`]; nothing here is looked at more
+//! often than that.
 
 use std::time::Duration;
 

@@ -83,7 +83,8 @@ impl<F: AsFd> Outlet<F> {
         }
     }
 
-    /// Writes what is owed: the end of a line, and how many were lost. False if something stays owed.
+    /// Writes what is owed: the end of a line, and how many were lost. False if something stays
+    /// owed.
     pub(super) fn settle(&mut self, say: impl FnOnce(u64) -> String) -> bool {
         let rest = std::mem::take(&mut self.rest);
         if !rest.is_empty() && !self.take(&rest) {

@@ -1,10 +1,12 @@
 //! Gives memory back after many peers have left, however they left.
 //!
-//! glibc keeps what a thousand connections used, for the next thousand: on a device with little memory others need it more. So the
-//! heap is trimmed when no more than half of something is left that there was at most since the last time. It is watched of what
-//! empties at its own time: connections when peers hang up, the core's tables when leases run out, DHT records when their time to
-//! live is over. Measured on x86_64: 500 connections come and go, and resident memory stays at 14 MB without it, and goes to 3.2 MB
-//! with it. Pages of tables that have emptied are given back, too: 0.6 MB after 1000 nodes.
+//! glibc keeps what a thousand connections used, for the next thousand: on a device with little
+//! memory others need it more. So the heap is trimmed when no more than half of something is left
+//! that there was at most since the last time. It is watched of what empties at its own time:
+//! connections when peers hang up, the core's tables when leases run out, DHT records when their
+//! time to live is over. Measured on x86_64: 500 connections come and go, and resident memory stays
+//! at 14 MB without it, and goes to 3.2 MB with it. Pages of tables that have emptied are given
+//! back, too: 0.6 MB after 1000 nodes.
 
 use std::ops::Range;
 
@@ -18,8 +20,8 @@ const WORTH_IT: usize = 32;
 pub(super) struct Peaks(Vec<(&'static str, usize)>);
 
 impl Peaks {
-    /// Takes note of how much there is of everything; names come once each. Whether a trim is due: then what is left
-    /// counts from now on.
+    /// Takes note of how much there is of everything; names come once each. Whether a trim is due:
+    /// then what is left counts from now on.
     pub(super) fn look(&mut self, used: &[(&'static str, usize)]) -> bool {
         let mut due = false;
         for (name, used) in used {

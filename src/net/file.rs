@@ -26,8 +26,8 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The first `max` bytes of a file, or of a pipe (`--psk <(command)`) that is read to its end within
-/// 2 s.
+/// The first `max` bytes of a file, or of a pipe (`--psk <(command)`) that is read to its end
+/// within 2 s.
 ///
 /// # Errors
 /// Those of the system; `TimedOut`.

@@ -1,10 +1,11 @@
 //! Who may be connected: limits on connections, as a behaviour that stands first in the derived one, so that it
 //! refuses before any other allocates.
 //!
-//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured peers; at most
-//! `max_per_peer` for one peer, of which the newest stay. Outbound connections count, but are refused only at `max`: they are
-//! our own wish. A peer whose id is no inlined Ed25519 key is refused. Before their handshake is done inbound connections are
-//! the affair of [`admission`](super::admission), which hears from here at which addresses favoured peers are.
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured
+//! peers; at most `max_per_peer` for one peer, of which the newest stay. Outbound connections
+//! count, but are refused only at `max`: they are our own wish. A peer whose id is no inlined
+//! Ed25519 key is refused. Before their handshake is done inbound connections are the affair of
+//! [`admission`](super::admission), which hears from here at which addresses favoured peers are.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -44,7 +45,8 @@ pub(crate) struct LimitsConfig {
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer; `max_pending` handshakes at once.
+    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer;
+    /// `max_pending` handshakes at once.
     pub(crate) fn new(max: usize, reserved: usize, max_pending: usize) -> Self {
         Self {
             max,

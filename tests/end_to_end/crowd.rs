@@ -99,7 +99,7 @@ fn silent(source: Ipv4Addr, to: SocketAddr) -> Option<OwnedFd> {
 #[test]
 fn newcomers_join_among_two_thousand_silent_connections_a_second() {
     let seconds = env::var("OC_DISCOVERY_FLOOD_SECONDS").ok();
-    let length = seconds.as_ref().map_or(3, |text| text.parse().unwrap());
+    let length = seconds.as_ref().map_or(2, |text| text.parse().unwrap());
     let length = Duration::from_secs(length);
     // A machine that does other things, too, is slower.
     let limit = if seconds.is_some() {

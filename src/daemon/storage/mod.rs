@@ -11,8 +11,8 @@
 //! a full disk leaves the old one. An identity that cannot be used is an error and is never overwritten: the
 //! key is the peer, and only a person can decide to be another one.
 //!
-//! A directory that takes nothing (a read-only file system, a full one) is no reason not to run where the identity
-//! is there: it is said once, and nothing is saved.
+//! A directory that takes nothing (a read-only file system, a full one) is no reason not to run
+//! where the identity is there: it is said once, and nothing is saved.
 
 mod codec;
 mod file;
@@ -45,7 +45,8 @@ impl DataDir {
     /// Creates the directory if need be (mode 0700, parents too) and locks it. Never waits.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be made or locked.
+    /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be
+    /// made or locked.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let in_dir = |doing| StorageError::io(doing, path);
         DirBuilder::new()
@@ -206,8 +207,8 @@ impl std::error::Error for StorageError {
     }
 }
 
-/// What is locked: the lock file; as it is where it cannot be written; the directory itself where there is none and
-/// none can be made. And why the file is not one that can be written.
+/// What is locked: the lock file; as it is where it cannot be written; the directory itself where
+/// there is none and none can be made. And why the file is not one that can be written.
 fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();

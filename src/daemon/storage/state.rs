@@ -14,8 +14,8 @@
 //! - *The known peers are hints*, tried at the next start. Their order means nothing: they are kept sorted, so
 //!   that it makes no change.
 //!
-//! A write that fails is tried again after a minute; the process lives. The log says so when writes begin to fail, when the reason
-//! is another one, and when they succeed again.
+//! A write that fails is tried again after a minute; the process lives. The log says so when writes
+//! begin to fail, when the reason is another one, and when they succeed again.
 
 use std::io;
 use std::path::{Path, PathBuf};
