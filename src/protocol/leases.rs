@@ -137,11 +137,12 @@ impl Leases {
         self.held.is_full()
     }
 
-    /// Whether a stream could be opened at `now` beside those that are to be opened already.
-    pub fn has_dials(&self, now: Instant) -> bool {
+    /// Whether a stream could be opened at `now` beside those that are to be opened already, and `others` that draw first.
+    pub fn has_dials(&self, now: Instant, others: u32) -> bool {
         let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;
         let due = u32::try_from(self.held.iter().filter(due).count()).unwrap_or(u32::MAX);
-        let tokens = due.saturating_add(1).saturating_mul(self.cost);
+        let all = due.saturating_add(others).saturating_add(1);
+        let tokens = all.saturating_mul(self.cost);
         self.dials.next(tokens) <= now
     }
 
@@ -150,9 +151,9 @@ impl Leases {
         self.dials.next(self.cost)
     }
 
-    /// Draws for a question.
+    /// Draws for a question. The streams that are to be opened go first: what was offered may not be tried later than now.
     pub fn draw(&mut self, now: Instant) -> bool {
-        self.dials.take_many(now, self.cost)
+        self.has_dials(now, 0) && self.dials.take_many(now, self.cost)
     }
 
     /// What the operator sees of the bucket: how many streams and questions of it are taken.

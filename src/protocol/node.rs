@@ -249,7 +249,9 @@ impl Node {
     }
 
     fn seek_leases(&mut self, now: Instant) {
-        while self.seeking() < self.width(now) && self.leases.has_dials(now) {
+        // A question that waits for the bucket goes before what is tried next.
+        let asks = u32::from(self.rounds.is_asking(now));
+        while self.seeking() < self.width(now) && self.leases.has_dials(now, asks) {
             let choice = match self.without_since {
                 Some(since) if now >= since + TRY_TIMEOUT => Choice::ByNatives,
                 _ => Choice::ByRoom,

@@ -221,6 +221,8 @@ impl World {
             let right = self.now.saturating_add_signed(REAL);
             let age = right.saturating_sub(wall_ms);
             device.natives_clocks.insert(server, age);
+            // A word that was read late, after a stop, is as good as a step of the clock.
+            device.stepped |= age > 20_000;
         }
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack),

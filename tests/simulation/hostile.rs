@@ -22,8 +22,10 @@ use crate::{
 const LENGTH: u64 = 600_000;
 /// In which a node must be under the lease of an honest native, ms.
 const RESCUE: u64 = 30_000;
-/// Hosts there are.
+/// Hosts of indexers; natives are at those after them.
 const HOSTS: u64 = 200;
+/// The number of the native that comes at the end.
+const HONEST: u64 = 250;
 
 /// What a server does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,8 +167,11 @@ impl Walk {
             .note(self.now, &("manners", self.manners, self.population));
     }
 
-    /// When one native keeps the protocol, and knows no indexer, the node is soon under its lease.
+    /// When a native becomes known that keeps the protocol, and knows no indexer, the node is soon under a lease.
     fn rescue(&mut self) -> Result<(), String> {
+        let addrs = Addrs::from_iter([addr(HONEST)]);
+        let now = Instant::from_millis(self.now);
+        self.node.learn_native(now, peer(NATIVE, HONEST), addrs);
         (self.manners, self.population) = ((Manner::Honest, Manner::Silent), 0);
         let begun = self.now;
         while !self.is_under_a_lease() {

@@ -37,11 +37,11 @@ use trace::Trace;
 use world::World;
 
 /// Scenarios that are run unless the environment says otherwise.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 25;
 /// Steps that are walked.
-const WALK_STEPS: u64 = 40_000;
+const WALK_STEPS: u64 = 20_000;
 /// Steps among hostile servers.
-const HOSTILE_STEPS: u64 = 40_000;
+const HOSTILE_STEPS: u64 = 20_000;
 
 fn scenario(seed: u64, trace: Trace) -> runner::Run {
     let mut world = World::new(seed, trace);

@@ -125,6 +125,8 @@ pub struct Network {
     cuts: Vec<((DeviceNo, DeviceNo), u64)>,
 }
 
+/// The system notices a silent connection after so long at the latest, ms.
+pub const NOTICED: u64 = 30_000;
 /// Times that a slow message may take, at most, ms: around what the protocol waits for.
 const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
 
@@ -190,10 +192,11 @@ impl Network {
         }
     }
 
-    /// The connection delivers nothing any more; the system notices after 20 to 40 s.
+    /// The connection delivers nothing any more; the system notices after 15 to 30 s (`TCP_USER_TIMEOUT`).
     pub fn silence(&mut self, now: u64, key: ConnectionKey, rng: &mut Rng) {
         if !std::mem::replace(&mut self.connections[key].silent, true) {
-            self.doomed.push((now + 20_000 + rng.below(20_000), key));
+            self.doomed
+                .push((now + NOTICED / 2 + rng.below(NOTICED / 2), key));
         }
     }
 
@@ -255,7 +258,7 @@ impl Network {
             false => (stream.server.0, stream.client.0),
         };
         let free = self.cut_until(now, from, to).unwrap_or(now);
-        if breaks || free > now + 20_000 {
+        if breaks || free > now + NOTICED {
             self.silence(now, connection, rng);
         }
         if self.connections[connection].silent {

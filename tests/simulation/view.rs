@@ -32,6 +32,8 @@ pub struct Seen {
     pub live: Vec<(PeerId, u64, Instant)>,
     /// `known_peer_ids`.
     pub known: Vec<PeerId>,
+    /// Indexers that were there and are known, and since when they are missing.
+    pub missing: Vec<(PeerId, u64)>,
     /// How many entries of each table were evicted or found no room.
     pub turned_away: [u64; 2],
 }

@@ -19,6 +19,9 @@ use crate::{
 /// How far the right time is ahead of the world's, ms.
 pub const REAL: i64 = 1_000_000_000;
 
+/// How long a node leaves a server or an address alone that has failed, ms.
+const LONGEST_REST: u64 = 256_000;
+
 /// Something that happens at a certain time.
 #[derive(Debug)]
 pub enum Event {
@@ -149,6 +152,11 @@ impl World {
     /// Everybody is under a lease, and stays so.
     pub fn settled(&mut self) -> Result<(), String> {
         let mut lasting = self.complaints();
+        if !lasting.is_empty() {
+            // A server that failed while the network was at fault rests for so long.
+            self.run_until(self.now + LONGEST_REST)?;
+            lasting = self.complaints();
+        }
         for _ in 0..4 {
             self.run_until(self.now + self.plan.interval().as_millis() as u64 / 2)?;
             let complaints = self.complaints();
