@@ -253,7 +253,10 @@ impl World {
     fn evictions_are_counted(&self, no: DeviceNo, view: &View) -> Result<(), String> {
         let device = &self.devices[no];
         let now = device.instant(self.now);
-        let departed = |peer: &PeerId| self.ledger.departed.contains_key(&(no, *peer));
+        let departed = |peer: &PeerId| {
+            let key = (no, *peer);
+            self.ledger.departed.contains_key(&key) || self.ledger.left.contains(&key)
+        };
         let counted = turned_away(view);
         let live_gone =
             device.seen.live.iter().any(|(peer, _, expires)| {
@@ -286,11 +289,18 @@ impl World {
         }));
         known.clone_from(&view.known);
         seen.turned_away = turned_away(view);
+        self.ledger.left.retain(|(server, _)| *server != no);
     }
 
     fn one_native_is_sought(&self, no: DeviceNo, view: &View) -> Result<(), String> {
-        let sought = native_leases(view).filter(|lease| !lease.is_released());
-        ensure(sought.count() <= 1, no, "BBB")
+        let now = self.devices[no].instant(self.now);
+        let is_sought = |lease: &&Lease| !lease.is_released() && !lease.is_secure(now);
+        let sought = native_leases(view).filter(is_sought);
+        ensure(
+            sought.count() <= 1,
+            no,
+            "a node seeks leases with two natives at once",
+        )
     }
 
     /// While a native can be reached, a node is never without a lease for long.

@@ -60,6 +60,8 @@ pub struct Ledger {
     pub granted: BTreeMap<(DeviceNo, DeviceNo), u64>,
     /// Indexers that have given their lease with a native up, and how long copies of their records may be around.
     pub departed: BTreeMap<(DeviceNo, PeerId), u64>,
+    /// Peers that gave a lease up since their server was checked last.
+    pub left: BTreeSet<(DeviceNo, PeerId)>,
     /// What natives know of indexers.
     pub evidence: BTreeMap<(DeviceNo, DeviceNo), Evidence>,
     /// What servers heard of their clients: (server, client).
@@ -98,6 +100,7 @@ impl Ledger {
                 self.evidence.remove(&key);
                 // Every copy lives at least as long as the lease it was sent with.
                 self.departed.insert((server, *from), now + 1_000);
+                self.left.insert((server, *from));
             }
             AckCode::Accepted => {
                 self.departed.remove(&(server, *from));
