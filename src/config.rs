@@ -106,8 +106,9 @@ pub struct Config {
     pub role: Role,
     /// Directory of the identity, the saved state and the control socket.
     pub data_dir: PathBuf,
-    /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. None: all addresses of both families, on
-    /// one port: [`NATIVE_PORT`], that of the last run, [`INDEXER_PORT`] or any.
+    /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. None: all
+    /// addresses of both families, on one port: [`NATIVE_PORT`], that of the last run,
+    /// [`INDEXER_PORT`] or any.
     pub listen: Vec<Multiaddr>,
     /// Addresses to be announced before all others, at most [`ANNOUNCE_MAX`], without `/p2p`.
     pub announce: Vec<Multiaddr>,

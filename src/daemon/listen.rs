@@ -1,7 +1,8 @@
 //! Where the daemon listens, and what it says of that at its start.
 //!
-//! Invariants: without `--listen`, both IP families share one port, which is taken again after a restart, so that a firewall rule
-//! and a record stay true. An address that no interface has yet is awaited; only one that can never be listened on is an error.
+//! Invariants: without `--listen`, both IP families share one port, which is taken again after a
+//! restart, so that a firewall rule and a record stay true. An address that no interface has yet is
+//! awaited; only one that can never be listened on is an error.
 
 use std::io;
 
@@ -75,7 +76,8 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
     Ok(addrs.into_iter().map(tcp::multiaddr).collect())
 }
 
-/// Tells the one that started us, best address first. A stdout that is closed, or full, is no reason to end or to wait.
+/// Tells the one that started us, best address first. A stdout that is closed, or full, is no
+/// reason to end or to wait.
 pub(super) fn announce(driver: &Driver, config: &Config) {
     let own = driver.own_id();
     let net = &driver.cx.net;

@@ -1,4 +1,5 @@
-//! Which addresses this peer tells others to dial, and in which order: by evidence (PROTOCOL.md section 6).
+//! Which addresses this peer tells others to dial, and in which order: by evidence (PROTOCOL.md
+//! section 6).
 //!
 //! | class | addresses |
 //! |---|---|
@@ -9,12 +10,14 @@
 //! | virtual | those of bridges, containers and tunnels |
 //! | loopback | for peers on this host |
 //!
-//! Within a class those come first that stay (IPv6 gives addresses up for privacy), then global ones.
+//! Within a class those come first that stay (IPv6 gives addresses up for privacy), then global
+//! ones.
 //!
-//! Inputs are the addresses the transport listens on, what the kernel says of them, the own ends of connections to servers and the
-//! addresses at which other peers say they see us. Invariants of every list that goes out: no unspecified address, no multicast, no
-//! link-local IPv6, no port 0; loopback only to peers on loopback; each address at most 64 bytes (an IP address and a TCP port take
-//! at most 20, and the configuration bounds names). Everything is bounded, nothing does I/O.
+//! Inputs are the addresses the transport listens on, what the kernel says of them, the own ends of
+//! connections to servers and the addresses at which other peers say they see us. Invariants of
+//! every list that goes out: no unspecified address, no multicast, no link-local IPv6, no port 0;
+//! loopback only to peers on loopback; each address at most 64 bytes (an IP address and a TCP port
+//! take at most 20, and the configuration bounds names). Everything is bounded, nothing does I/O.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -120,8 +123,9 @@ impl Addresses {
         }
     }
 
-    /// The transport no longer listens on `addr`. If own connections used it, or none is known to have used another, the host
-    /// has moved to another network then: what others observed in that address family is forgotten.
+    /// The transport no longer listens on `addr`. If own connections used it, or none is known to
+    /// have used another, the host has moved to another network then: what others observed in that
+    /// address family is forgotten.
     pub(crate) fn expired(&mut self, addr: &Multiaddr) {
         let Some(addr) = socket_addr(addr) else {
             return;
@@ -135,7 +139,8 @@ impl Addresses {
         }
     }
 
-    /// A server granted a lease. `end` is our own end of the connection with it, if it is on another host.
+    /// A server granted a lease. `end` is our own end of the connection with it, if it is on
+    /// another host.
     pub(crate) fn used(&mut self, server: PeerId, end: Option<IpAddr>) {
         let Some(end) = end.filter(|ip| may_be_dialled(&SocketAddr::new(*ip, 1))) else {
             return;
@@ -189,8 +194,8 @@ impl Addresses {
         addrs
     }
 
-    /// At most `max` addresses for a signed record, which travels on: loopback ones only if there are no others, and no server is
-    /// on another host, where they would lead to itself.
+    /// At most `max` addresses for a signed record, which travels on: loopback ones only if there
+    /// are no others, and no server is on another host, where they would lead to itself.
     pub(crate) fn record(&self, max: usize) -> Vec<Multiaddr> {
         let addrs = self.announce(false, max);
         if addrs.is_empty() && !self.served_from_elsewhere {
@@ -210,7 +215,8 @@ impl Addresses {
     fn known(&self) -> Vec<SocketAddr> {
         let mut addrs = self.listen.clone();
         let seen = self.observed.iter().filter(|seen| seen.confirmed());
-        // An own address that we do not listen on is of no use; one that the kernel does not tell of may be any.
+        // An own address that we do not listen on is of no use; one that the kernel does not tell
+        // of may be any.
         let seen = seen.map(|seen| seen.ip).filter(|ip| !self.host.has(*ip));
         let used = self.used.iter().map(|(_, ip)| *ip);
         let used = used.filter(|ip| !self.host.is_known() && self.is_everywhere(*ip));
@@ -263,7 +269,8 @@ impl Addresses {
         (class, passing, reach)
     }
 
-    /// Whether an own connection to a server uses the address, or one of the same IPv6 network, or servers observe it.
+    /// Whether an own connection to a server uses the address, or one of the same IPv6 network, or
+    /// servers observe it.
     fn has_evidence(&self, ip: IpAddr) -> bool {
         self.used.iter().any(|(_, used)| same_network(*used, ip))
             || self
@@ -336,7 +343,8 @@ fn reach(ip: IpAddr) -> Reach {
     }
 }
 
-/// The same address, or two of one interface: IPv6 gives it several in one /64, and uses one that it will give up.
+/// The same address, or two of one interface: IPv6 gives it several in one /64, and uses one that
+/// it will give up.
 fn same_network(one: IpAddr, other: IpAddr) -> bool {
     match (one, other) {
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 64 == other.to_bits() >> 64,

@@ -1,7 +1,7 @@
 //! What the network side tells of addresses: of its own to libp2p, and of others' to each peer.
 //!
-//! Invariants: identify and the record have the same addresses, in the same order; loopback addresses are told to peers on this
-//! host alone.
+//! Invariants: identify and the record have the same addresses, in the same order; loopback
+//! addresses are told to peers on this host alone.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,8 @@ impl Net {
         self.addresses.listened()
     }
 
-    /// The address by which peers on other hosts reach us best; one of loopback if there is no other.
+    /// The address by which peers on other hosts reach us best; one of loopback if there is no
+    /// other.
     pub(crate) fn best_addr(&self) -> Option<Multiaddr> {
         self.addresses.announce(true, 1).pop()
     }
@@ -32,8 +33,9 @@ impl Net {
         &self.announced
     }
 
-    /// Whether these may be all the indexers there are, and the peer can dial none: then to say so is to offer nothing. Asked only
-    /// after an answer to a peer on another host has lost all its offers.
+    /// Whether these may be all the indexers there are, and the peer can dial none: then to say so
+    /// is to offer nothing. Asked only after an answer to a peer on another host has lost all its
+    /// offers.
     pub(crate) fn can_dial_none_of(
         &mut self,
         peer: &protocol::PeerId,
@@ -65,7 +67,8 @@ impl Net {
         true
     }
 
-    /// Whether the own record is of use to a server with these addresses: loopback alone would lead one on another host to itself.
+    /// Whether the own record is of use to a server with these addresses: loopback alone would lead
+    /// one on another host to itself.
     pub(super) fn may_show_record(&self, server: &protocol::PeerId, addrs: &[Multiaddr]) -> bool {
         let elsewhere =
             |addr: &Multiaddr| !(is_loopback(addr) || dns::is_name(addr) || is_of_this_host(addr));

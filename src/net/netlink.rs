@@ -1,16 +1,19 @@
-//! What the kernel says of this host's network, and when it changes: one rtnetlink socket in the executor's set.
+//! What the kernel says of this host's network, and when it changes: one rtnetlink socket in the
+//! executor's set.
 //!
 //! ```text
 //!  kernel ──RTM_NEWLINK, RTM_DELADDR, …──▶ socket ──▶ message ──▶ host (links, addresses) ──▶ Change
 //! ```
 //!
-//! Messages are read by a small parser of our own: five fixed headers and a dozen attributes are all that is needed, and a
-//! description of all of rtnetlink (`netlink-packet-route`) would make the program a tenth larger.
+//! Messages are read by a small parser of our own: five fixed headers and a dozen attributes are
+//! all that is needed, and a description of all of rtnetlink (`netlink-packet-route`) would make
+//! the program a tenth larger.
 //!
-//! Invariants: what is known of the host is one consistent picture: first a dump of the links and one of the addresses, then
-//! each change. When the kernel could not keep a message (a full socket buffer), or says that a dump was disturbed, both are
-//! dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`], [`host::MAX_ADDRESSES`]. Without netlink
-//! (a seccomp filter forbids it) nothing is known, which is no error: [`Host::is_known`] says so.
+//! Invariants: what is known of the host is one consistent picture: first a dump of the links and
+//! one of the addresses, then each change. When the kernel could not keep a message (a full socket
+//! buffer), or says that a dump was disturbed, both are dumped again, at most once a second. The
+//! tables are bounded: [`host::MAX_LINKS`], [`host::MAX_ADDRESSES`]. Without netlink (a seccomp
+//! filter forbids it) nothing is known, which is no error: [`Host::is_known`] says so.
 
 mod host;
 mod message;
@@ -102,9 +105,9 @@ impl Host {
         self.inner().known
     }
 
-    /// The addresses that others could reach: of interfaces that are up and have a carrier, loopback among them; none that is
-    /// still being checked for duplicates; no link-local IPv6, which nobody can dial without a zone. In the order in which
-    /// they came.
+    /// The addresses that others could reach: of interfaces that are up and have a carrier,
+    /// loopback among them; none that is still being checked for duplicates; no link-local IPv6,
+    /// which cannot be dialled without a zone. In the order in which they came.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         self.inner().usable.clone()
     }
@@ -145,7 +148,8 @@ impl Host {
         }
     }
 
-    /// The own end of the connection that was opened to `remote` last, with or without `/p2p` at its end.
+    /// The own end of the connection that was opened to `remote` last, with or without `/p2p` at
+    /// its end.
     pub(crate) fn local_end(&self, remote: &Multiaddr) -> Option<IpAddr> {
         let remote = without_peer(remote.clone());
         let inner = self.inner();
@@ -168,8 +172,8 @@ impl Host {
         host
     }
 
-    /// A host with these addresses, each on a link of its own of this kind: as the kernel calls it, empty for a device, `passing`
-    /// for one that gives its address up.
+    /// A host with these addresses, each on a link of its own of this kind: as the kernel calls it,
+    /// empty for a device, `passing` for one that gives its address up.
     pub(crate) fn with_links(links: &[(&str, &str)]) -> Self {
         let host = Self(Arc::default());
         let mut inner = host.inner();
@@ -227,8 +231,8 @@ struct News {
     route: bool,
 }
 
-/// News that are passed on at most once in a [`PAUSE`]: routers learn of hundreds of routes a second, and each is a reason to try
-/// again what did not answer.
+/// News that are passed on at most once in a [`PAUSE`]: routers learn of hundreds of routes a
+/// second, and each is a reason to try again what did not answer.
 #[derive(Debug, Default)]
 struct Paced {
     waiting: News,
@@ -363,7 +367,8 @@ impl Netlink {
         }
     }
 
-    /// One dump is complete: the links are followed by the addresses, and these complete the picture.
+    /// One dump is complete: the links are followed by the addresses, and these complete the
+    /// picture.
     fn dumped(&mut self, state: &mut State) {
         match self.dump.take() {
             Some(Dump { what, next }) if what == message::GET_LINK => {

@@ -29,7 +29,8 @@ struct Seen {
 }
 
 impl Scope {
-    /// A connection with the peer was made; `remote` is its end, `end` our own. Returns whether the peer is near.
+    /// A connection with the peer was made; `remote` is its end, `end` our own. Returns whether the
+    /// peer is near.
     pub(super) fn connected(
         &mut self,
         peer: PeerId,

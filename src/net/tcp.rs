@@ -1,9 +1,10 @@
 //! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio only.
 //!
-//! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the addresses of the
-//! interfaces that are up, and what of them has come and gone, as the kernel tells it ([`super::netlink`]); if it does not
-//! tell, loopback alone; a listener on an address that no interface has yet waits for it; what is reported can be reached: its interface
-//! is up. An accept that fails pauses its listener instead of spinning; a connect takes at most 5 s.
+//! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the
+//! addresses of the interfaces that are up, and what of them has come and gone, as the kernel tells
+//! it ([`super::netlink`]); if it does not tell, loopback alone; a listener on an address that no
+//! interface has yet waits for it; what is reported can be reached: its interface is up. An accept
+//! that fails pauses its listener instead of spinning; a connect takes at most 5 s.
 
 mod connection;
 
@@ -30,7 +31,8 @@ use connection::{connect, tune};
 
 pub(crate) use connection::{TcpConnection, close_connections_from, shrink};
 
-/// How often an address is tried that no interface had: the kernel tells when it comes, if it tells anything.
+/// How often an address is tried that no interface had: the kernel tells when it comes, if it tells
+/// anything.
 const AWAITED_PERIOD: Duration = Duration::from_secs(10);
 
 /// Ports that the system chose are tried so often, until one is free in both families.
@@ -344,7 +346,8 @@ fn is_unknown_family(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// All addresses of both families, as far as the system has them, on one port that is free in both; for port 0 the system chooses.
+/// All addresses of both families, as far as the system has them, on one port that is free in both;
+/// for port 0 the system chooses.
 ///
 /// # Errors
 ///

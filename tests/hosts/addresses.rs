@@ -13,7 +13,8 @@ use seccompiler::{
 use crate::harness::{Look as _, Peer, SLACK};
 use crate::network::Network;
 
-/// How soon a change has to be seen. The kernel itself gathers losses of a carrier for up to a second.
+/// How soon a change has to be seen. The kernel itself gathers losses of a carrier for up to a
+/// second.
 const SOON: Duration = Duration::from_secs(3);
 
 #[test]
@@ -300,7 +301,8 @@ fn name_that_is_announced_alone_is_dialled_by_nodes() {
     });
 }
 
-/// A filter of system calls, as containers have them, under which the thread and what it starts get no socket of this family.
+/// A filter of system calls, as containers have them, under which the thread and what it starts get
+/// no socket of this family.
 fn forbid_sockets(family: AddressFamily, error: Errno) {
     let family = u64::from(family.as_raw());
     let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family);

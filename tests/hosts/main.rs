@@ -1,7 +1,8 @@
-//! Hosts as they are: daemons with networks of their own, whose cables, addresses and bridges come and go.
+//! Hosts as they are: daemons with networks of their own, whose cables, addresses and bridges come
+//! and go.
 //!
-//! Each test makes its hosts in network namespaces ([`network`]) and waits for what it wants to see, with a deadline. The
-//! processes and looking at them are those of the tests over loopback.
+//! Each test makes its hosts in network namespaces ([`network`]) and waits for what it wants to
+//! see, with a deadline. The processes and looking at them are those of the tests over loopback.
 
 mod addresses;
 #[path = "../end_to_end/harness.rs"]

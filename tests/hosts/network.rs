@@ -1,4 +1,5 @@
-//! Hosts with networks of their own, on this machine: a network namespace for each, joined by cables and switches.
+//! Hosts with networks of their own, on this machine: a network namespace for each, joined by
+//! cables and switches.
 //!
 //! ```text
 //!  namespaces of one test (unshare): user, mount, and the net of the switches
@@ -7,9 +8,9 @@
 //!    └─ /run/netns/native, /run/netns/indexer
 //! ```
 //!
-//! Nothing of it needs root, and nothing of it is seen outside. Invariants: all of it ends with the [`Network`]; tests do not see
-//! one another. Where the system forbids such namespaces a test says so and is skipped, unless `OC_DISCOVERY_HOSTS=required` is
-//! set, as CI does: then it fails.
+//! Nothing of it needs root, and nothing of it is seen outside. Invariants: all of it ends with the
+//! [`Network`]; tests do not see one another. Where the system forbids such namespaces a test says
+//! so and is skipped, unless `OC_DISCOVERY_HOSTS=required` is set, as CI does: then it fails.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -154,7 +155,8 @@ impl Host<'_> {
         assert!(status.success(), "{set}");
     }
 
-    /// Adds a bridge with a port that is up, as container engines do: its address counts as one of the host's.
+    /// Adds a bridge with a port that is up, as container engines do: its address counts as one of
+    /// the host's.
     pub(crate) fn bridge(&self, name: &str, address: &str) {
         self.ip(&[
             &format!("link add {name} type bridge"),
@@ -166,7 +168,8 @@ impl Host<'_> {
         ]);
     }
 
-    /// Starts a daemon on the host and waits until it is ready. It listens where `args` say, or where it does by itself.
+    /// Starts a daemon on the host and waits until it is ready. It listens where `args` say, or
+    /// where it does by itself.
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
         let world = self.network.world();
         world.start_inside(&self.inside(), role, name, args)

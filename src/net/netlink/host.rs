@@ -1,8 +1,8 @@
 //! Links and addresses of the host, and what of them changed.
 //!
-//! Invariants: an address counts while its link is up and has a carrier; links and addresses are bounded, and what finds no place
-//! is left out. An interface is virtual if software makes it and no physical one carries it: a bridge is physical by a port, a
-//! VLAN by what it stands on.
+//! Invariants: an address counts while its link is up and has a carrier; links and addresses are
+//! bounded, and what finds no place is left out. An interface is virtual if software makes it and
+//! no physical one carries it: a bridge is physical by a port, a VLAN by what it stands on.
 
 use std::{
     collections::BTreeMap,
@@ -176,7 +176,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Of what the kernel calls the kind of a link (`IFLA_INFO_KIND`); a device's driver says nothing.
+    /// Of what the kernel calls the kind of a link (`IFLA_INFO_KIND`); a device's driver says
+    /// nothing.
     fn new(kind: Option<&[u8]>) -> Self {
         match kind {
             None | Some(b"bond" | b"team" | b"dsa" | b"ppp" | b"wwan" | b"rmnet" | b"ipoib") => {
@@ -311,7 +312,7 @@ impl State {
     }
 }
 
-/// Without a zone nobody can dial it.
+/// Without a zone it cannot be dialled.
 pub(super) fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(&ip))
 }

@@ -1,7 +1,7 @@
 //! The few messages of rtnetlink(7) that are needed, and their attributes.
 //!
-//! Invariants: any bytes give messages or an end, never a panic; what is too short is left out. Numbers are in the byte order of
-//! the machine, as the kernel writes them.
+//! Invariants: any bytes give messages or an end, never a panic; what is too short is left out.
+//! Numbers are in the byte order of the machine, as the kernel writes them.
 
 use std::{
     io,
@@ -30,7 +30,8 @@ const HEADER: usize = 16;
 /// A request for a dump of links or addresses of all families.
 pub(super) fn request(what: u16, sequence: u32) -> [u8; 32] {
     let mut bytes = [0; 32];
-    // `nlmsghdr`, then the zeroes of `ifinfomsg`, which is the longest of the headers that may follow.
+    // `nlmsghdr`, then the zeroes of `ifinfomsg`, which is the longest of the headers that may
+    // follow.
     bytes[..4].copy_from_slice(&32_u32.to_ne_bytes());
     bytes[4..6].copy_from_slice(&what.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(REQUEST | DUMP).to_ne_bytes());
@@ -87,7 +88,8 @@ pub(super) struct AddressMessage {
 }
 
 impl<'a> Message<'a> {
-    /// The link that the message is about. `None` also for what a bridge, IPv6 or a radio says of it: that is not all of it.
+    /// The link that the message is about. `None` also for what a bridge, IPv6 or a radio says of
+    /// it: that is not all of it.
     pub(super) fn link(&self) -> Option<LinkMessage<'a>> {
         const LENGTH: usize = 16;
         const NAME: u16 = 3;
