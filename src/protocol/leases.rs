@@ -406,9 +406,10 @@ mod tests {
                 assert!(leases.draw(at(0)));
             }
             for n in [1, 2] {
-                assert!(leases.has_dials(at(0)) == (n == 1), "one is due already");
+                assert!(leases.has_dials(at(0), 0) == (n == 1), "one is due already");
                 leases.add(at(0), peer(n), Role::Native, &Addrs::new());
             }
+            assert!(!leases.draw(at(0)), "a stream that is due goes first");
             assert!(
                 matches!(leases.poll(at(0), &mut rng), Some(LeaseStep::Beat(server, _)) if server == peer(1))
             );
