@@ -85,6 +85,12 @@ impl Driver {
                     .request(&mut self.cx, native, None, &request, Asked::ByCore);
             }
             Action::Denied { server, ack } => self.servers.denied(server, &ack),
+            Action::Contested(contested) => log::warn!(
+                "two devices use the identity {}: keeps the one at {}, refuses the one at {}",
+                text(&contested.peer),
+                contested.kept,
+                contested.refused
+            ),
         }
     }
 

@@ -256,8 +256,14 @@ impl Driver {
                 from,
                 stream,
                 sequence,
+                source,
                 beat,
-            } => self.on_beat(now, from, stream, sequence, *beat),
+            } => {
+                if let Some(source) = source {
+                    self.cx.machine.stream_opened(now, &from, stream, source);
+                }
+                self.on_beat(now, from, stream, sequence, *beat);
+            }
             NetEvent::StreamClosed { peer, stream } => {
                 self.cx.machine.stream_closed(now, &peer, stream)
             }
@@ -495,6 +501,8 @@ impl Driver {
                 leases: Vec::new(),
                 loops: Default::default(),
                 tables: Vec::new(),
+                contested: Vec::new(),
+                troubles: self.servers.troubles(),
             },
         };
         self.cx.machine.report(now, &mut report);

@@ -8,11 +8,12 @@ use crate::{
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
         native::{LiveIndexer as Live, Responsible, Source as LiveSource},
+        rivals::Contested as Rivals,
     },
 };
 
 use super::status::{
-    Lease, LiveIndexer, LoopStatus, ResponsiblePeer, Source, Status, StreamRecord, Table,
+    Contested, Lease, LiveIndexer, LoopStatus, ResponsiblePeer, Source, Status, StreamRecord, Table,
 };
 
 /// Fills a [`Status`] at `now`.
@@ -130,5 +131,15 @@ impl Report for StatusReport {
 
     fn table(&mut self, stats: TableStats) {
         self.status.tables.push(table(stats));
+    }
+
+    fn contested(&mut self, contested: &Rivals) {
+        let seen = Contested {
+            peer_id: text(&contested.peer),
+            kept: contested.kept.to_string(),
+            refused: contested.refused.to_string(),
+            last_ms: self.since(contested.at),
+        };
+        self.status.contested.push(seen);
     }
 }

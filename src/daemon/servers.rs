@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::report::text;
+use super::{report::text, status::Trouble};
 use crate::protocol::{Ack, PeerId};
 
 /// Servers whose troubles are remembered: more than leases that are held or sought.
@@ -96,6 +96,17 @@ impl Servers {
         if self.granted.remove(server) {
             log::info!("gives the lease with {} up", text(server));
         }
+    }
+
+    /// What the operator sees: the servers that grant us no lease, and why.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.troubles
+            .iter()
+            .map(|(server, what)| Trouble {
+                peer_id: text(server),
+                what: what.clone(),
+            })
+            .collect()
     }
 
     fn trouble(&mut self, server: PeerId, what: String) {

@@ -39,6 +39,10 @@ pub struct Status {
     pub loops: BTreeMap<String, LoopStatus>,
     /// How full every table is.
     pub tables: Vec<Table>,
+    /// Identities that two devices used in the last ten minutes.
+    pub contested: Vec<Contested>,
+    /// Servers that grant us no lease, and why.
+    pub troubles: Vec<Trouble>,
 }
 
 /// An indexer that a native can hand out.
@@ -65,6 +69,28 @@ pub enum Source {
     /// A signed record that the refresh loop found.
     #[serde(rename = "dht")]
     Dht,
+}
+
+/// An identity that two devices use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contested {
+    /// The identity, in base58.
+    pub peer_id: String,
+    /// The address of the device that was kept.
+    pub kept: String,
+    /// The address of the device that was refused.
+    pub refused: String,
+    /// Time since it was refused last, ms.
+    pub last_ms: u64,
+}
+
+/// A server that grants us no lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Its peer id, in base58.
+    pub peer_id: String,
+    /// What is wrong, for people.
+    pub what: String,
 }
 
 /// A node that a native has taken in.
@@ -194,11 +220,32 @@ impl fmt::Display for Status {
         if self.role != Role::Node {
             self.stream_records(f)?;
         }
+        self.troubles(f)?;
         self.tables(f)
     }
 }
 
 impl Status {
+    /// What is wrong; nothing is said if nothing is.
+    fn troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.contested.iter().map(|two| {
+            let kept = format!("kept at {}", two.kept);
+            let refused = format!("refused at {}", two.refused);
+            [two.peer_id.clone(), kept, refused]
+        });
+        if !self.contested.is_empty() {
+            table(f, "two devices with one identity", "none", rows)?;
+        }
+        let rows = self
+            .troubles
+            .iter()
+            .map(|trouble| [trouble.peer_id.clone(), trouble.what.clone()]);
+        if !self.troubles.is_empty() {
+            table(f, "servers that grant no lease", "none", rows)?;
+        }
+        Ok(())
+    }
+
     fn leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.leases.iter().map(|lease| {
             let end = format!("ends in {}", Span(lease.expires_in_ms));
@@ -410,7 +457,9 @@ mod tests {
         r#""stream_records":[{"peer_id":"12D3B","role":"indexer","last_seen_ms":7,"expires_in_ms":8}],"#,
         r#""leases":[{"peer_id":"12D3C","role":"native","expires_in_ms":0}],"#,
         r#""loops":{"gc":{"runs":0,"last_ms":0},"offload":{"runs":3,"last_ms":4}},"#,
-        r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0,"evicted":0}]}"#
+        r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0,"evicted":0}],"#,
+        r#""contested":[{"peer_id":"12D3D","kept":"192.0.2.1","refused":"192.0.2.2","last_ms":5}],"#,
+        r#""troubles":[{"peer_id":"12D3E","what":"does not answer"}]}"#
     );
 
     fn example() -> Status {

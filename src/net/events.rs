@@ -13,7 +13,7 @@ use super::{
     tcp::socket_addr,
 };
 use crate::{
-    protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId},
+    protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId, address::Source},
     wire::{
         self,
         directory::{Request, Response, decode_request, decode_response},
@@ -48,6 +48,8 @@ pub(crate) enum NetEvent {
         from: protocol::PeerId,
         stream: StreamId,
         sequence: u64,
+        /// Where it comes from; only in the first beat of a stream.
+        source: Option<Source>,
         beat: Box<ReceivedBeat>,
     },
     /// A peer's heartbeat stream is over.
@@ -107,11 +109,16 @@ impl Net {
                 reason: Err(error), ..
             } => Some(NetEvent::ListenerError(error.to_string())),
             SwarmEvent::ConnectionEstablished {
-                peer_id, endpoint, ..
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
             } => {
                 let peer = protocol::PeerId::try_from(peer_id).ok()?;
                 let end = self.own_end(&endpoint);
                 let remote = endpoint.get_remote_address();
+                let source = Source::of(remote.as_ref());
+                self.sources.insert(connection_id, source);
                 if !self.scope.connected(peer, remote, end) {
                     self.confine();
                 }
@@ -119,11 +126,15 @@ impl Net {
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
-                num_established: 0,
+                connection_id,
+                num_established,
                 ..
             } => {
+                self.sources.remove(&connection_id);
                 let peer = protocol::PeerId::try_from(peer_id).ok()?;
-                self.scope.disconnected(&peer);
+                if num_established == 0 {
+                    self.scope.disconnected(&peer);
+                }
                 None
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
@@ -160,6 +171,11 @@ impl Net {
                     from: peer,
                     stream,
                     sequence,
+                    source: self
+                        .sources
+                        .get(&connection)
+                        .copied()
+                        .filter(|_| sequence == 0),
                     beat: Box::new(beat),
                 }
             }

@@ -40,7 +40,7 @@ pub(crate) mod tcp;
 pub(crate) mod transport;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::poll_fn,
     io,
     num::{NonZeroU8, NonZeroUsize},
@@ -53,7 +53,7 @@ use libp2p::{
     Multiaddr, Swarm, TransportError, identify,
     identity::Keypair,
     pnet::PreSharedKey,
-    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    swarm::{self, ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
 use self::{
@@ -74,6 +74,7 @@ pub(crate) use self::{
 use crate::{
     protocol::{
         self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
+        address::Source,
     },
     wire::{
         Kind,
@@ -141,6 +142,8 @@ pub(crate) struct Net {
     announced: Vec<Multiaddr>,
     natives: HashSet<protocol::PeerId>,
     scope: Scope,
+    /// Where each connection leads or comes from.
+    sources: HashMap<ConnectionId, Source>,
     changes: Changes,
     /// An answer to a peer on another host lost all its offers: they had addresses of loopback alone.
     useless_offers: bool,
@@ -199,6 +202,7 @@ impl Net {
             announced: Vec::new(),
             natives: HashSet::new(),
             scope: Scope::default(),
+            sources: HashMap::new(),
             changes: Changes::new(host),
             useless_offers: false,
         })

@@ -15,6 +15,7 @@ use core::{ops::Range, time::Duration};
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
     Report, Rng, Role, StreamId, Terms,
+    address::Source,
     directory::{Claimants, Directory, Found},
     lease_table::LeaseTable,
     leases::{Leases, SERVER_DIAL},
@@ -144,6 +145,9 @@ impl<const N: usize> Machine for Indexer<N> {
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
             return Some(Action::Close { peer, stream });
         }
+        if let Some(contested) = self.stream_records.rivals.pop_news() {
+            return Some(Action::Contested(contested));
+        }
         let step = self.leases.poll(now, &mut self.rng)?;
         Some(step.into_action(|manner| OutBeat {
             role: Role::Indexer,
@@ -169,7 +173,7 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if let Some(ack) = self.stream_records.refusal(from, stream, beat) {
+        if let Some(ack) = self.stream_records.refusal(now, from, stream, beat) {
             return ack.into();
         }
         if beat.role != Role::Node {
@@ -196,7 +200,10 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        let is_newest = self.stream_records.refusal(from, stream, beat).is_none();
+        let is_newest = self
+            .stream_records
+            .refusal(now, from, stream, beat)
+            .is_none();
         if is_newest && beat.role == Role::Node && !beat.lease.is_zero() && self.yields(from) {
             self.stream_records.turn_away(from);
             self.directory.unlist(from);
@@ -206,6 +213,10 @@ impl<const N: usize> Machine for Indexer<N> {
             publish: false,
             ..self.beat(now, from, stream, beat)
         }
+    }
+
+    fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Source) {
+        self.stream_records.rivals.opened(peer, stream, source);
     }
 
     fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
@@ -275,7 +286,12 @@ impl<const N: usize> Machine for Indexer<N> {
         self.leases.iter().for_each(|lease| to.lease(lease));
         let (runs, last) = self.gc.stats();
         to.background_loop("gc", runs, last);
+        self.stream_records
+            .rivals
+            .contested(now)
+            .for_each(|contested| to.contested(contested));
         to.table(self.stream_records.stats());
+        to.table(self.stream_records.rivals.stats());
         to.table(self.directory.stats());
     }
 }

@@ -15,6 +15,8 @@ use heapless::Deque;
 
 use super::{
     Ack, Beat, Instant, PeerId, Role, StreamId,
+    address::Source,
+    rivals::Rivals,
     table::{Keyed, Table, TableStats},
     time::TokenBucket,
 };
@@ -34,6 +36,8 @@ pub struct StreamRecord {
     pub last_seen: Instant,
     /// Receipt of the last renewing beat, plus the lease granted.
     pub expiry: Instant,
+    /// Where that stream comes from, if the driver said so.
+    pub source: Option<Source>,
 }
 
 impl Keyed for StreamRecord {
@@ -53,6 +57,8 @@ pub struct LeaseTable<const S: usize> {
     records: Table<StreamRecord, S>,
     closed: ClosedStreams<S>,
     joins: TokenBucket,
+    /// Identities that two devices use.
+    pub rivals: Rivals,
 }
 
 impl<const S: usize> LeaseTable<S> {
@@ -62,11 +68,18 @@ impl<const S: usize> LeaseTable<S> {
             records: Table::new(),
             closed: ClosedStreams(Deque::new()),
             joins: TokenBucket::new(),
+            rivals: Rivals::new(),
         }
     }
 
     /// What to answer to a beat that may not be heard at all.
-    pub fn refusal(&self, from: &PeerId, stream: StreamId, beat: &Beat<'_>) -> Option<Ack> {
+    pub fn refusal(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> Option<Ack> {
         if self.find(from).is_some_and(|record| stream < record.stream) {
             return Some(Ack::refused("a newer heartbeat stream of yours is open"));
         }
@@ -75,7 +88,13 @@ impl<const S: usize> LeaseTable<S> {
                 "the record's subject is not you: only your own record counts",
             ));
         }
-        None
+        let record = self.records.find(from)?;
+        let kept = record.source.filter(|_| record.connected)?.host;
+        let newcomer = self.rivals.source(from, stream)?.host;
+        if record.stream == stream || kept == newcomer {
+            return None;
+        }
+        self.rivals.takeover(now, from, kept, stream, newcomer)
     }
 
     /// What to answer to a peer that [`LeaseTable::renew`] would not take. Takes a newcomer's token.
@@ -110,6 +129,7 @@ impl<const S: usize> LeaseTable<S> {
             connected: true,
             last_seen: now,
             expiry: now + lease,
+            source: self.source_of(&peer, stream),
         };
         // Without room the caller did not ask `no_room_for`; the beat then makes no lease.
         let _ = self.records.insert(record);
@@ -117,14 +137,24 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Counts a beat that renews nothing, and returns its record.
     pub fn seen(&mut self, now: Instant, peer: &PeerId, stream: StreamId) -> Option<&StreamRecord> {
+        let source = self.source_of(peer, stream);
         let record = self.records.find_mut(peer)?;
         if record.stream != stream {
             self.closed.push(*peer, record.stream);
             record.stream = stream;
+            record.source = source;
         }
         record.connected = true;
         record.last_seen = now;
         Some(record)
+    }
+
+    /// Where the stream comes from: as the driver said at its opening, or as its record has it.
+    fn source_of(&self, peer: &PeerId, stream: StreamId) -> Option<Source> {
+        let record = self.find(peer).filter(|record| record.stream == stream);
+        self.rivals
+            .source(peer, stream)
+            .or_else(|| record.and_then(|record| record.source))
     }
 
     /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest stream.
@@ -142,6 +172,7 @@ impl<const S: usize> LeaseTable<S> {
     pub fn remove(&mut self, peer: &PeerId) -> Option<StreamRecord> {
         let record = self.records.remove(peer)?;
         self.closed.push(record.peer, record.stream);
+        self.rivals.forget(peer);
         Some(record)
     }
 
@@ -338,6 +369,57 @@ mod tests {
         assert!(table.find(&peer(1)).unwrap().connected);
         assert!(table.disconnected(&peer(1), StreamId(9)));
         assert!(!table.find(&peer(1)).unwrap().connected);
+    }
+
+    /// What a beat on a new stream from this address is told; without a refusal it renews.
+    fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack> {
+        let ip = core::net::IpAddr::from([192, 0, 2, host]);
+        let source = core::net::SocketAddr::new(ip, 1000 + stream as u16).into();
+        table.rivals.opened(&peer(1), StreamId(stream), source);
+        let beat = Beat {
+            role: Role::Node,
+            lease: LEASE,
+            record: None,
+            load: None,
+            known: &[],
+        };
+        let refused = table.refusal(at(now), &peer(1), StreamId(stream), &beat);
+        if refused.is_none() {
+            table.renew(at(now), peer(1), Role::Node, StreamId(stream), LEASE);
+        }
+        refused
+    }
+
+    #[test]
+    fn two_devices_with_one_identity_end_with_the_newcomer_refused() {
+        let mut table = LeaseTable::new();
+        for (stream, host) in [(1, 1), (2, 2), (3, 1)] {
+            assert_eq!(beat_from(&mut table, stream * 100, stream, host), None);
+        }
+        let refused = beat_from(&mut table, 400, 4, 2).unwrap();
+        assert_eq!(refused.code, AckCode::Refused);
+        assert!(refused.reason.contains("192.0.2.1"), "{}", refused.reason);
+        assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
+        assert_eq!(
+            beat_from(&mut table, 500, 5, 1),
+            None,
+            "the one that is kept comes again"
+        );
+        table.remove(&peer(1));
+        assert_eq!(beat_from(&mut table, 600, 6, 2), None, "the other has left");
+    }
+
+    #[test]
+    fn one_device_is_never_refused_however_often_it_comes() {
+        let mut table = LeaseTable::new();
+        for stream in 1..20 {
+            assert_eq!(beat_from(&mut table, stream, stream, 1), None);
+        }
+        // With another address, too, when its old stream has ended before.
+        for stream in 20..40 {
+            table.disconnected(&peer(1), StreamId(stream - 1));
+            assert_eq!(beat_from(&mut table, stream, stream, stream as u8), None);
+        }
     }
 
     #[test]

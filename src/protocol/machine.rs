@@ -15,10 +15,12 @@ use core::{ops::Range, time::Duration};
 use super::{
     Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, OutBeat, PeerId,
     RecordInfo, RequestId, Role, StreamId, Want,
+    address::Source,
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
     native::{LiveIndexer, Responsible},
+    rivals::Contested,
     table::TableStats,
 };
 
@@ -101,6 +103,8 @@ pub enum Action {
         /// What it said.
         ack: Ack,
     },
+    /// For the log: two devices use one identity, and one of them was refused.
+    Contested(Contested),
 }
 
 /// Receives what the operator can see of a machine.
@@ -119,6 +123,8 @@ pub trait Report {
     fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>);
     /// A table.
     fn table(&mut self, stats: TableStats);
+    /// An identity that two devices used lately.
+    fn contested(&mut self, _contested: &Contested) {}
 }
 
 /// One role as a pure state machine. What a role does not take part in does nothing.
@@ -152,6 +158,10 @@ pub trait Machine {
         beat: &Beat<'_>,
     ) -> BeatOutcome {
         self.beat(now, from, stream, beat)
+    }
+
+    /// A heartbeat stream that `peer` has opened comes from this address. Said before its first beat.
+    fn stream_opened(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _source: Source) {
     }
 
     /// A heartbeat stream that `peer` had opened has ended.

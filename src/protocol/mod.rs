@@ -10,6 +10,7 @@
 //! | [`indexer`] | the indexer |
 //! | [`node`] | the node: connect-to-natives |
 //! | [`lease_table`] | leases granted: `stream_records`, the staleness rule |
+//! | [`rivals`] | two devices with one identity |
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`directory`] | who can be found here |
 //! | [`clock`] | what time it is, if clocks disagree |
@@ -26,6 +27,7 @@ pub mod leases;
 pub mod machine;
 pub mod native;
 pub mod node;
+pub mod rivals;
 pub mod table;
 pub mod time;
 pub mod types;

@@ -5,7 +5,7 @@ use oc_discovery::daemon::status::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "role",
     "peer_id",
     "version",
@@ -18,6 +18,8 @@ const KEYS: [&str; 12] = [
     "leases",
     "loops",
     "tables",
+    "contested",
+    "troubles",
 ];
 
 /// One of each role, and three nodes: two of them claim the same name.

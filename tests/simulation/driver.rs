@@ -349,7 +349,7 @@ impl World {
                 self.check_pace(no)?;
                 self.ask(no, native, want);
             }
-            Action::Refreshed { .. } | Action::Denied { .. } => {}
+            Action::Refreshed { .. } | Action::Denied { .. } | Action::Contested(_) => {}
         }
         Ok(())
     }

@@ -144,8 +144,10 @@ fn a_lease_given_up_ends_with_a_beat_of_0_ms_and_its_ack() {
                     from,
                     stream,
                     sequence,
+                    source,
                     beat,
                 } => {
+                    assert_eq!(source.is_some(), sequence == 0, "said once a stream");
                     asked_for = Some(beat.lease);
                     let ack = Ack::accepted(Duration::ZERO);
                     world.net(at).ack(from, stream, sequence, &ack, CLOCK, true);

@@ -3,6 +3,7 @@
 use core::{ops::Range, time::Duration};
 
 use super::*;
+use crate::protocol::address::Endpoint;
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     for Native<I, K, R, S>
@@ -15,6 +16,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.run_loops(now);
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
             return Some(Action::Close { peer, stream });
+        }
+        if let Some(contested) = self.stream_records.rivals.pop_news() {
+            return Some(Action::Contested(contested));
         }
         self.pop_release(now)
             .or_else(|| self.pop_answer(now))
@@ -47,7 +51,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if let Some(ack) = self.stream_records.refusal(from, stream, beat) {
+        if let Some(ack) = self.stream_records.refusal(now, from, stream, beat) {
             return ack.into();
         }
         if beat.lease.is_zero() {
@@ -59,6 +63,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Role::Native => self.native_beat(now, from, stream, beat),
             Role::Node => self.node_beat(now, from, stream, beat),
         }
+    }
+
+    fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Endpoint) {
+        self.stream_records.rivals.opened(peer, stream, source);
     }
 
     fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
@@ -188,6 +196,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .iter()
             .filter(|record| now <= record.expiry)
             .for_each(|record| to.stream_record(record));
+        self.stream_records
+            .rivals
+            .contested(now)
+            .for_each(|contested| to.contested(contested));
         self.leases.iter().for_each(|lease| to.lease(lease));
         for (name, ticker) in [
             ("offload", &self.offload.ticker),
@@ -204,6 +216,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             self.delegation.stats(),
             self.stream_records.stats(),
             self.guests_stats(),
+            self.stream_records.rivals.stats(),
             self.directory.stats(),
         ] {
             to.table(stats);

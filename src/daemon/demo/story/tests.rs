@@ -79,6 +79,8 @@ fn blank(process: &str, role: Role) -> Status {
         leases: vec![],
         loops: BTreeMap::new(),
         tables: vec![],
+        contested: vec![],
+        troubles: vec![],
     }
 }
 

@@ -17,7 +17,10 @@ fn listening(network: u16) -> Addrs {
 
 impl Crowd {
     fn new() -> Self {
-        let mut native = Box::new(Native::new());
+        // Before it is in its box it is on the stack, for which a test's has no room.
+        let in_box = std::thread::Builder::new().stack_size(32 << 20);
+        let in_box = in_box.spawn(|| Box::new(Native::new())).unwrap();
+        let mut native = in_box.join().unwrap();
         let config = NativeConfig {
             terms: Terms {
                 lease: LEASE,

@@ -503,7 +503,10 @@ impl World {
                 let ask = Input::Ask(number, self.requests, want);
                 self.network.send(self.now, number_of(&native), ask, true);
             }
-            Action::EndSearch { .. } | Action::Refreshed { .. } | Action::Denied { .. } => {}
+            Action::EndSearch { .. }
+            | Action::Refreshed { .. }
+            | Action::Denied { .. }
+            | Action::Contested(_) => {}
         }
     }
 
