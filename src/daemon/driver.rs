@@ -331,7 +331,12 @@ impl Driver {
             self.cx.net.favour(from, true);
             match (self.cx.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
-                    log::info!(target: EACH, "takes node {} in: no indexer is reachable", text(&from));
+                    let entry = self.cx.machine.taken_in(&from);
+                    let why = match entry.is_some_and(|entry| entry.stranded) {
+                        true => "every indexer that it was offered failed at it",
+                        false => "no indexer is reachable",
+                    };
+                    log::info!(target: EACH, "takes node {} in: {why}", text(&from));
                 }
                 (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
                     log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));

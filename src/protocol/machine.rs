@@ -160,6 +160,11 @@ pub trait Machine {
         self.beat(now, from, stream, beat)
     }
 
+    /// The node's entry in `responsible_peers`.
+    fn taken_in(&self, _node: &PeerId) -> Option<&Responsible> {
+        None
+    }
+
     /// A heartbeat stream that `peer` has opened comes from this address. Said before its first beat.
     fn stream_opened(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _source: Source) {
     }

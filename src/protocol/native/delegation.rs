@@ -30,6 +30,8 @@ struct Ticket {
     until: Instant,
     /// Until when a place is kept for it.
     kept_until: Instant,
+    /// The holder said that every offer failed.
+    stranded: bool,
 }
 
 impl Ticket {
@@ -49,6 +51,8 @@ pub struct Responsible {
     pub peer: PeerId,
     /// When it was taken in.
     pub since: Instant,
+    /// Why: it said that every offer failed; else no indexer was reachable.
+    pub stranded: bool,
 }
 
 impl Keyed for Responsible {
@@ -83,6 +87,11 @@ impl<const R: usize> Delegation<R> {
         self.responsible.contains(peer)
     }
 
+    /// The node's entry.
+    pub fn find(&self, peer: &PeerId) -> Option<&Responsible> {
+        self.responsible.find(peer)
+    }
+
     /// Whether there is nobody to hand over.
     pub fn is_empty(&self) -> bool {
         self.responsible.is_empty()
@@ -106,6 +115,8 @@ impl<const R: usize> Delegation<R> {
 
     /// Takes the node in; its ticket is used up.
     pub fn take_in(&mut self, now: Instant, peer: &PeerId) {
+        let stranded = self.ticket(peer);
+        let stranded = stranded.is_some_and(|ticket| ticket.stranded && ticket.is_good(now));
         self.tickets.retain(|ticket| ticket.holder != *peer);
         self.releases.retain(|(released, _)| released != peer);
         if !self.contains(peer) {
@@ -113,6 +124,7 @@ impl<const R: usize> Delegation<R> {
             let _ = self.responsible.insert(Responsible {
                 peer: *peer,
                 since: now,
+                stranded,
             });
         }
     }
@@ -140,6 +152,7 @@ impl<const R: usize> Delegation<R> {
             holder: *peer,
             until,
             kept_until,
+            stranded,
         });
     }
 
@@ -231,7 +244,8 @@ mod tests {
             left,
             [Responsible {
                 peer: peer(2),
-                since: at(2)
+                since: at(2),
+                stranded: false
             }]
         );
         let mut told: std::vec::Vec<_> = std::iter::from_fn(|| delegation.pop_release()).collect();

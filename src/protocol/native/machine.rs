@@ -65,6 +65,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         }
     }
 
+    fn taken_in(&self, node: &PeerId) -> Option<&Responsible> {
+        self.delegation.find(node)
+    }
+
     fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Endpoint) {
         self.stream_records.rivals.opened(peer, stream, source);
     }

@@ -305,3 +305,16 @@ fn what_is_asked_while_the_native_catches_up_is_answered_when_its_leases_are_mov
         "{actions:?}"
     );
 }
+
+#[test]
+fn why_a_node_was_taken_in_is_what_decided() {
+    let mut rig = Rig::new();
+    rig.ask(100, Want::Lease);
+    rig.node(100);
+    rig.node(101);
+    rig.ask(102, Want::OffersFailed);
+    rig.node(102);
+    let stranded = |n| rig.native.taken_in(&peer(n)).map(|entry| entry.stranded);
+    let why = [100, 101, 102, 103].map(stranded);
+    assert_eq!(why, [Some(false), Some(false), Some(true), None]);
+}
