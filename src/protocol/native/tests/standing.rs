@@ -216,10 +216,14 @@ fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_rea
         .native
         .ask(at(crowd.now), &peer(230), request, MAX_LIST, Want::Lease);
     assert_eq!(asked, None);
-    let mut probed: Vec<_> = crowd.drain();
-    probed.sort_by_key(|action| format!("{action:?}"));
-    let probe = |n| Action::Probe { peer: peer(n) };
-    assert_eq!(probed, [probe(1), probe(2)]);
+    // Actions are large: on the stack of a test there is little room for them.
+    let probes = crowd.drain().into_iter().map(|action| match action {
+        Action::Probe { peer } => Some(peer),
+        _ => None,
+    });
+    let mut probed: Vec<_> = probes.collect();
+    probed.sort();
+    assert_eq!(probed, [Some(peer(1)), Some(peer(2))]);
 }
 
 #[test]
