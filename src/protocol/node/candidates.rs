@@ -134,11 +134,13 @@ impl Candidates {
         failures: &Failures,
         leases: &Leases,
     ) -> Option<Instant> {
+        let in_question =
+            |candidate: &&Candidate| now <= candidate.until && is_free(candidate, leases);
         let ready = |candidate: &Candidate| {
             let at = failures.ready_at(&candidate.peer, &candidate.addrs);
-            (at.max(now) <= candidate.until && is_free(candidate, leases)).then_some(at.max(now))
+            (at.max(now) <= candidate.until).then_some(at.max(now))
         };
-        self.all.iter().filter_map(ready).min()
+        self.all.iter().filter(in_question).filter_map(ready).min()
     }
 
     /// What the operator sees.
@@ -184,9 +186,10 @@ fn by_room<'a>(ready: &mut [&'a Candidate], own: &PeerId) -> Option<&'a Candidat
 }
 
 fn is_ready(now: Instant, candidate: &Candidate, failures: &Failures, leases: &Leases) -> bool {
-    failures.ready_at(&candidate.peer, &candidate.addrs) <= now
-        && now <= candidate.until
+    // The failures last: to look through them takes longest.
+    now <= candidate.until
         && is_free(candidate, leases)
+        && failures.is_ready(now, &candidate.peer, &candidate.addrs)
 }
 
 /// Whether no lease is held with the candidate, and none is being sought at an address of it.

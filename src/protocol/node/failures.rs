@@ -153,6 +153,11 @@ impl Failures {
         self.rests_until(peer.into()).max(addr.unwrap_or_default())
     }
 
+    /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no look.
+    pub(super) fn is_ready(&self, now: Instant, peer: &PeerId, addrs: &Addrs) -> bool {
+        self.rests_until(peer.into()) <= now && self.ready_at(peer, addrs) <= now
+    }
+
     /// Those of the addresses that do not rest.
     pub(super) fn rested(&self, now: Instant, addrs: &Addrs) -> Addrs {
         let rested = |addr: &&Addr| self.addr_ready_at(addr) <= now;

@@ -12,11 +12,11 @@ use crate::{
 /// How often it is looked how many nodes are under a lease, ms: in the first 20 s, and then.
 const LOOKS: (u64, u64) = (20, 200);
 /// Natives and indexers run so long before the nodes start, ms.
-const AHEAD: u64 = 120_000;
+const AHEAD: u64 = 90_000;
 /// Indexers start within this time, so that their beats are spread, ms.
 const INDEXERS_WITHIN: u64 = 30_000;
 /// After their start nodes have so long to settle before something happens to them, ms.
-const SETTLE: u64 = 150_000;
+const SETTLE: u64 = 70_000;
 
 /// What happens, and from when on it is measured.
 #[derive(Clone, Copy)]
@@ -125,7 +125,7 @@ pub fn all(size: Size) -> Vec<Scenario> {
         make_indexer,
         within: 10_000,
         event: Event::Start,
-        lasts: 400_000,
+        lasts: 90_000,
         goal: Goal::Fair,
     };
     let alone = Size {
@@ -139,24 +139,24 @@ pub fn all(size: Size) -> Vec<Scenario> {
     };
     vec![
         with_goal(
-            scenario("start within 0.1 s", 100, Event::Start, 150_000),
+            scenario("start within 0.1 s", 100, Event::Start, 40_000),
             Goal::EvenNatives,
         ),
-        scenario("start within 10 s", 10_000, Event::Start, 150_000),
-        scenario("start within 120 s", 120_000, Event::Start, 240_000),
-        scenario("a native dies", 10_000, Event::NativeDies, 150_000),
+        scenario("start within 10 s", 10_000, Event::Start, 50_000),
+        scenario("start within 120 s", 120_000, Event::Start, 160_000),
+        scenario("a native dies", 10_000, Event::NativeDies, 60_000),
         scenario(
             "half of the indexers die, told",
             10_000,
             Event::IndexersDie { told: true },
-            150_000,
+            60_000,
         ),
         with_goal(
             scenario(
                 "half of the indexers die, silent",
                 10_000,
                 Event::IndexersDie { told: false },
-                150_000,
+                100_000,
             ),
             Goal::Within(45_000),
         ),
@@ -164,9 +164,9 @@ pub fn all(size: Size) -> Vec<Scenario> {
         short("places for 0.8 leases a node", indexer::<80>),
         Scenario {
             size: alone,
-            ..scenario("no indexer", 10_000, Event::Start, 150_000)
+            ..scenario("no indexer", 10_000, Event::Start, 120_000)
         },
-        scenario("all indexers come", 10_000, Event::IndexersCome, 150_000),
+        scenario("all indexers come", 10_000, Event::IndexersCome, 60_000),
         Scenario {
             size: few,
             goal: Goal::Within(2_000),
