@@ -5,6 +5,7 @@
 //! see, with a deadline. The processes and looking at them are those of the tests over loopback.
 
 mod addresses;
+mod copies;
 #[path = "../end_to_end/harness.rs"]
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;
