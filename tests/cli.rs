@@ -143,7 +143,7 @@ const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
     r#""version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"live_indexers":[],"#,
     r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
-    r#""tables":[]}"#
+    r#""tables":[],"contested":[],"troubles":[]}"#
 );
 
 /// Two claimants of one name.
