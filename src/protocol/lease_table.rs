@@ -4,7 +4,9 @@
 //! - a peer has at most one record, and the record names the newest heartbeat stream of that peer; the late end of
 //!   an older stream touches nothing;
 //! - a record leaves in two ways only: its peer gave the lease up, or it is stale;
-//! - whatever removes a record, its stream is closed ([`LeaseTable::pop_closed`]).
+//! - whatever removes a record, its stream is closed ([`LeaseTable::pop_closed`]);
+//! - no newcomer is refused for the room of a record that has run out, and making that room leaves the
+//!   newcomer's own record, which its late beat renews.
 //!
 //! The queue of streams to close has room for every record. The driver empties it after each input, except when it has overslept:
 //! if more streams were replaced in the meantime than fit, the oldest are left to their clients, who have left them.

@@ -32,6 +32,9 @@
 //!   two a second, whatever the peers say ([`Leases`]). So a node opens at most 136 connections in
 //!   its first minute and 120 in every one after it. What it does to one host and port, or to one
 //!   prefix, is bounded further by `failures`.
+//! - While a native can be reached and has a place, a node is without a lease for seconds only: its
+//!   questions need no answer of the indexers that fail.
+//! - An offer is not tried after its time to live: a question waits for the streams that are due.
 //! - One word that was not asked for counts between two acks: a server that says `released` over
 //!   and over is heard once a beat.
 

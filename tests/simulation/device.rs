@@ -1,6 +1,7 @@
 //! One device: a machine, and what a driver keeps beside it.
 //!
-//! A device survives its processes: identity, record sequence, clocks and what was written to flash stay, all else is lost.
+//! A device survives its processes: identity, record sequence, clocks and what was written to flash
+//! stay, all else is lost.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +65,8 @@ pub struct Device {
     pub record: Option<RecordInfo>,
     /// Whether the core asked for a signature that was not made yet.
     pub sign_wanted: bool,
-    /// Where it listens: natives always at the same port, others at a new one in each life and after each change of address.
+    /// Where it listens: natives always at the same port, others at a new one in each life and
+    /// after each change of address.
     pub port: u16,
     /// When its next housekeeping is due, on its monotonic clock, ms.
     pub housekeeping: u64,
@@ -72,9 +74,11 @@ pub struct Device {
     pub resumed_at: u64,
     /// Whether its wall clock was ever stepped.
     pub stepped: bool,
-    /// Own time is not before it: the build date, or the highest time that was on flash when the process started, ms.
+    /// Own time is not before it: the build date, or the highest time that was on flash when the
+    /// process started, ms.
     pub floor: u64,
-    /// The natives that have told this process the time, and how old the last word was when it was read, ms.
+    /// The natives that have told this process the time, and how old the last word was when it was
+    /// read, ms.
     pub natives_clocks: BTreeMap<PeerId, u64>,
     /// Whether the process is about to end: nothing is signed any more.
     pub ending: bool,
@@ -177,7 +181,8 @@ impl Device {
         view
     }
 
-    /// Where the present process listens, as a binary multiaddress: each device is a host of its own.
+    /// Where the present process listens, as a binary multiaddress: each device is a host of its
+    /// own.
     pub fn addr(&self, no: DeviceNo) -> Addr {
         let [high, low] = self.port.to_be_bytes();
         let [_, .., second] = no.to_be_bytes();

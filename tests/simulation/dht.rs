@@ -1,7 +1,7 @@
 //! The DHT as everybody sees it: a shared store that is late and forgets nothing at once.
 //!
-//! The last few versions of each record are kept. A search finds those that are visible by now, in any order; while the
-//! network is at fault it may find only some, or none.
+//! The last few versions of each record are kept. A search finds those that are visible by now, in
+//! any order; while the network is at fault it may find only some, or none.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,7 +34,8 @@ impl Dht {
         versions.any(|(visible, record)| *visible <= before && record.is_valid_copy(own_ms))
     }
 
-    /// What a search begun at `now` finds, each with the time it takes, and how long the search takes.
+    /// What a search begun at `now` finds, each with the time it takes, and how long the search
+    /// takes.
     pub fn search(
         &self,
         now: u64,
@@ -61,8 +62,8 @@ impl Dht {
     }
 }
 
-/// A record that its subject signs at wall-clock time `own_ms`. Behind the address stands one that leads nowhere and says which
-/// record this is, so that a check can tell from a table's entry.
+/// A record that its subject signs at wall-clock time `own_ms`. Behind the address stands one that
+/// leads nowhere and says which record this is, so that a check can tell from a table's entry.
 pub fn record(peer: PeerId, sequence: u64, own_ms: u64, lease: Duration, addr: Addr) -> RecordInfo {
     let marker = IP6_ULA
         .into_iter()
@@ -87,5 +88,5 @@ pub fn sequence_of(addrs: &Addrs) -> Option<u64> {
 
 /// The code of an IPv6 multiaddress and the first half of a unique local address.
 const IP6_ULA: [u8; 9] = [0x29, 0xfd, 0, 0, 0, 0, 0, 0, 0];
-/// A TCP port that nobody listens on.
+/// A TCP port on which nothing listens.
 const TCP_1: [u8; 3] = [6, 0, 1];

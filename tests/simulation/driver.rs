@@ -1,4 +1,5 @@
-//! The driver of a process: gives events in order, polls until there is nothing left, does what it is told.
+//! The driver of a process: gives events in order, polls until there is nothing left, does what it
+//! is told.
 //!
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
@@ -386,7 +387,8 @@ impl World {
         }
     }
 
-    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes back.
+    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes
+    /// back.
     fn open_stream(&mut self, no: DeviceNo, server: PeerId, fresh: bool) -> StreamKey {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
@@ -536,8 +538,8 @@ impl World {
         device.flash.save_if_due(now);
     }
 
-    /// Signs the own record if the core asked for it or the address is another than the one signed, and the time is known.
-    /// Returns whether it did.
+    /// Signs the own record if the core asked for it or the address is another than the one signed,
+    /// and the time is known. Returns whether it did.
     fn sign_if_due(&mut self, no: DeviceNo) -> bool {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];

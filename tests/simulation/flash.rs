@@ -1,7 +1,7 @@
 //! What a device has on flash, and when it is written: the rules of the daemon's state file.
 //!
-//! A write reserves an hour of sequences; the highest time is worth a write when it grew by an hour; other changes are written at
-//! most once a minute. A crash goes back to what was written.
+//! A write reserves an hour of sequences; the highest time is worth a write when it grew by an
+//! hour; other changes are written at most once a minute. A crash goes back to what was written.
 
 use oc_discovery::protocol::{Addrs, PeerId};
 

@@ -1,8 +1,9 @@
-//! A walk of one node among servers that do not keep the protocol: natives that name ever new indexers, dead ones, or a third
-//! party's port; indexers that accept and say nothing, are full, hang up, or send away what they took in.
+//! A walk of one node among servers that do not keep the protocol: natives that name ever new
+//! indexers, dead ones, or a third party's port; indexers that accept and say nothing, are full,
+//! hang up, or send away what they took in.
 //!
-//! Whatever they say, the node's asks and attempts are bounded, an offer is not tried after its time to live, and when one honest
-//! native is left, the node is soon under its lease.
+//! Whatever they say, the node's asks and attempts are bounded, an offer is not tried after its
+//! time to live, and when one honest native is left, the node is soon under its lease.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -167,7 +168,8 @@ impl Walk {
             .note(self.now, &("manners", self.manners, self.population));
     }
 
-    /// When a native becomes known that keeps the protocol, and knows no indexer, the node is soon under a lease.
+    /// When a native becomes known that keeps the protocol, and knows no indexer, the node is soon
+    /// under a lease.
     fn rescue(&mut self) -> Result<(), String> {
         let addrs = Addrs::from_iter([addr(HONEST)]);
         let now = Instant::from_millis(self.now);

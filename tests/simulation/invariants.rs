@@ -1,40 +1,32 @@
-//! What must be true after every step, one function for each rule. What the rule says stands in `src/protocol`, beside the code
-//! that keeps it; here it is checked from outside, against what passed between the machines.
+//! What must be true after every step, one function for each rule. What the rule says stands in
+//! `src/protocol`, beside the code that keeps it; here it is checked from outside, against what
+//! passed between the machines.
 
-use std::collections::BTreeSet;
-
-use oc_discovery::protocol::{
-    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, PeerList, RequestId, Role, Want,
-    lease::Lease, lease_table::is_stale,
-};
+use oc_discovery::protocol::{PeerId, Role, lease::Lease};
 
 use crate::{
     device::DeviceNo,
     dht,
-    network::{NOTICED, StreamKey},
+    network::NOTICED,
     view::{Seen, View},
     world::World,
 };
 
 /// Asks and attempts of a node in a minute: a burst of 16, then two a second (`protocol::leases`).
 pub const TRIES_A_MINUTE: usize = 16 + 2 * 60;
-/// How far own time may be away from the right one when a native has told it, ms: the tolerance, and a second for each of two clocks.
+/// How far own time may be away from the right one when a native has told it, ms: the tolerance,
+/// and a second for each of two clocks.
 const CLOCK_TOLERANCE: u64 = 32_000;
 /// How late a process looks at its timers, and a message may be, when there are no faults, ms.
 const SLACK: u64 = 1_000;
-/// In a calm network with a native that can be reached, a node is never without a lease for longer, ms.
+/// In a calm network with a native that can be reached, a node is never without a lease for longer,
+/// ms.
 const BARE: u64 = 5_000;
 
 /// Time for a search, ms (PROTOCOL.md).
 const SEARCH: u64 = 5_000;
 /// After which an id is dropped of which nothing is heard, ms.
 const HOUR: u64 = 3_600_000;
-
-/// What was true before a beat was answered.
-pub struct Before {
-    taken_in: bool,
-    alive: BTreeSet<DeviceNo>,
-}
 
 impl World {
     /// What must be true of a process at any time.
@@ -141,7 +133,8 @@ impl World {
         self.live_entries_run_out(no, view)
     }
 
-    /// An entry of `live_indexers` ends with the lease behind it, or with the last record that its indexer signed.
+    /// An entry of `live_indexers` ends with the lease behind it, or with the last record that its
+    /// indexer signed.
     fn live_entries_run_out(&self, no: DeviceNo, view: &View) -> Result<(), String> {
         let device = &self.devices[no];
         if device.stepped {
@@ -168,7 +161,8 @@ impl World {
         Ok(())
     }
 
-    /// Own time is that of the natives, once one has told it; before that, no server moves a clock that may be right.
+    /// Own time is that of the natives, once one has told it; before that, no server moves a clock
+    /// that may be right.
     fn own_time_is_right(&self, no: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
         let (own, system) = (device.own_ms(self.now), device.system_ms(self.now));
@@ -213,7 +207,8 @@ impl World {
         Ok(())
     }
 
-    /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers` for a search at the most.
+    /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers`
+    /// for a search at the most.
     fn live_indexers_are_refreshed(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
         // A run of the loop, its searches, and what it may find only at the next run.
         let pause = self.plan.interval().as_millis() as u64 * 5 / 2 + 10_000;
@@ -325,291 +320,6 @@ impl World {
             no,
             "a node is without a lease although a native can be reached",
         )
-    }
-
-    /// A client never believes in a lease longer than its server does.
-    pub fn check_lease(&self, no: DeviceNo, server: DeviceNo) -> Result<(), String> {
-        let device = &self.devices[no];
-        let peer = self.devices[server].peer;
-        let view = device.view(self.now);
-        let believed = view
-            .leases
-            .iter()
-            .find(|lease| *lease.server() == peer)
-            .and_then(|lease| lease.expiry(device.instant(self.now)))
-            .map_or(0, |expiry| expiry.as_millis() - device.skew);
-        let granted = self.ledger.granted.get(&(no, server)).copied();
-        ensure(
-            believed <= granted.unwrap_or(0),
-            no,
-            "a client believes in its lease for longer than was granted",
-        )
-    }
-
-    /// The indexers that a native knows to be alive and to have room.
-    pub fn known_alive(&self, no: DeviceNo) -> BTreeSet<DeviceNo> {
-        let device = &self.devices[no];
-        let mut alive: BTreeSet<_> = self.ledger.alive(self.now, no).collect();
-        if !alive.is_empty() {
-            let view = device.view(self.now);
-            alive.retain(|indexer| {
-                let entry = view.live(&self.devices[*indexer].peer);
-                entry.is_some_and(|entry| entry.has_room())
-            });
-        }
-        alive
-    }
-
-    /// What has to be known about a beat before it is answered.
-    pub fn before_beat(&self, no: DeviceNo, client: DeviceNo, beat: &OutBeat) -> Before {
-        if self.devices[no].role != Role::Native || beat.role != Role::Node {
-            return Before {
-                taken_in: false,
-                alive: BTreeSet::new(),
-            };
-        }
-        let view = self.devices[no].view(self.now);
-        Before {
-            // While it catches up, a node's lease may seem to have run out.
-            taken_in: view.responsible.contains(&self.devices[client].peer)
-                || (self.catching_up && self.ledger.heard.contains_key(&(no, client))),
-            alive: self.known_alive(no),
-        }
-    }
-
-    /// A native takes in what it promised to, or what it knows no indexer for; and nobody is refused for what has run out.
-    pub fn check_answer(
-        &mut self,
-        no: DeviceNo,
-        client: DeviceNo,
-        beat: &OutBeat,
-        ack: &Ack,
-        before: &Before,
-    ) -> Result<(), String> {
-        match ack.code {
-            AckCode::Accepted if beat.role == Role::Node && !beat.lease.is_zero() => {
-                let promised = self.ledger.has_ticket(self.now, no, client);
-                self.ledger.tickets.remove(&(no, client));
-                ensure(
-                    before.taken_in || promised || before.alive.is_empty(),
-                    no,
-                    "takes a node in although it knows that an indexer is alive",
-                )
-            }
-            AckCode::Full if beat.role != Role::Native => {
-                let view = self.devices[no].view(self.now);
-                let full = |name: &str, used: usize| {
-                    view.tables
-                        .iter()
-                        .any(|table| table.name == name && used >= table.capacity)
-                };
-                let kept = self.ledger.places_kept(self.now, no).count();
-                let may = ack.reason.contains("join at once")
-                    || self.catching_up
-                    || full("stream_records", view.records.len())
-                    || (beat.role == Role::Indexer && full("live_indexers", view.live.len()))
-                    || (beat.role == Role::Node
-                        && full("responsible_peers", view.responsible.len() + kept));
-                ensure(may, no, "refuses a peer for what has run out")
-            }
-            AckCode::Accepted if beat.role == Role::Native && !beat.lease.is_zero() => {
-                self.check_window(no, client, &ack.known)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The answer to "wants a lease" is not "I take you in", nor nothing, if the native knew an indexer to be alive when it was
-    /// asked and has not learned otherwise; and it promises no place that it has not got.
-    pub fn check_offer(
-        &mut self,
-        no: DeviceNo,
-        request: RequestId,
-        answer: &IndexersAnswer,
-    ) -> Result<(), String> {
-        let (Some((alive, want)), Some((node, ..))) = (
-            self.ledger.waiting.remove(&(no, request.0)),
-            self.devices[no].requests.get(&request).copied(),
-        ) else {
-            return Ok(());
-        };
-        let view = self.devices[no].view(self.now);
-        let still_alive = alive.iter().any(|&indexer| {
-            let entry = view.live(&self.devices[indexer].peer);
-            self.ledger.stands(no, indexer) && entry.is_some_and(|entry| entry.has_room())
-        });
-        ensure(
-            want != Want::Lease || !answer.offers.is_empty() || !still_alive,
-            no,
-            "offers nothing although an indexer was alive when it was asked",
-        )?;
-        if !answer.takes_in {
-            return Ok(());
-        }
-        self.hasty |= want == Want::Lease && self.catching_up;
-        let is_in = |node: DeviceNo| view.responsible.contains(&self.devices[node].peer);
-        let kept: BTreeSet<_> = self
-            .ledger
-            .places_kept(self.now, no)
-            .filter(|node| !is_in(*node))
-            .collect();
-        let places = view.capacity("responsible_peers");
-        ensure(
-            is_in(node)
-                || kept.contains(&node)
-                || kept.len() + view.used("responsible_peers") < places,
-            no,
-            "a node is without a lease although there is room",
-        )?;
-        if !is_in(node) {
-            let stranded = want == Want::OffersFailed;
-            self.ledger.give_ticket(self.now, no, node, stranded);
-        }
-        Ok(())
-    }
-
-    /// When a native has caught up after an oversleep, it has not told a node meanwhile that it takes it in, if it knows indexers.
-    pub fn check_caught_up(&mut self, no: DeviceNo) -> Result<(), String> {
-        self.catching_up = false;
-        if !std::mem::take(&mut self.hasty) {
-            return Ok(());
-        }
-        let view = self.devices[no].view(self.now);
-        let now = self.devices[no].instant(self.now);
-        let may_live = view
-            .live
-            .iter()
-            .any(|entry| entry.has_room() && entry.verdict(now) != Some(false));
-        ensure(
-            !may_live,
-            no,
-            "says that it takes a node in before it has caught up",
-        )
-    }
-
-    /// A native releases a node to an indexer that it knows to be alive, and no more nodes than the indexer last had places for.
-    pub fn check_release(&mut self, no: DeviceNo, ack: &Ack) -> Result<(), String> {
-        for offer in &ack.offers {
-            let indexer = self.number_of(&offer.peer);
-            ensure(
-                self.ledger.stands(no, indexer),
-                no,
-                "releases a node to an indexer that went away",
-            )?;
-            let known = self.ledger.evidence.entry((no, indexer)).or_default();
-            known.promised += 1;
-            ensure(
-                known.free.is_none_or(|free| known.promised <= free),
-                no,
-                "promises more places than the indexer last had",
-            )?;
-        }
-        Ok(())
-    }
-
-    /// A node's asks and attempts are bounded, whatever the peers say.
-    pub fn check_pace(&mut self, no: DeviceNo) -> Result<(), String> {
-        if self.devices[no].role != Role::Node {
-            return Ok(());
-        }
-        let tries = self.ledger.tries(self.now, no);
-        self.most_tries = self.most_tries.max(tries);
-        ensure(
-            tries <= TRIES_A_MINUTE,
-            no,
-            "a node asks and tries more often than its pace allows",
-        )
-    }
-
-    /// What a process may send: a node tries what it was offered and while it was; a native tells each other of every live id in turn.
-    pub fn check_beat(
-        &mut self,
-        no: DeviceNo,
-        server: &PeerId,
-        beat: &OutBeat,
-    ) -> Result<(), String> {
-        match beat.role {
-            Role::Node if !self.devices[no].out.contains_key(server) => {
-                self.check_pace(no)?;
-                let to = self.number_of(server);
-                let holds = self
-                    .ledger
-                    .granted
-                    .get(&(no, to))
-                    .is_some_and(|until| self.now <= *until);
-                let offered = self.ledger.offered.get(&(no, to));
-                ensure(
-                    self.devices[to].role == Role::Native
-                        || holds
-                        || offered.is_some_and(|until| self.now <= *until),
-                    no,
-                    "tries an offer after its time to live",
-                )
-            }
-            Role::Native => self.check_window(no, self.number_of(server), &beat.known),
-            _ => Ok(()),
-        }
-    }
-
-    /// Every live id is told to each other native once in as many messages as it takes to tell all, and one more.
-    pub fn check_window(
-        &mut self,
-        no: DeviceNo,
-        to: DeviceNo,
-        told: &PeerList,
-    ) -> Result<(), String> {
-        let view = self.devices[no].view(self.now);
-        let untold = self.ledger.untold.entry((no, to)).or_default();
-        untold.retain(|peer, _| view.is_live(peer) && view.known.contains(peer));
-        for entry in view
-            .live
-            .iter()
-            .filter(|entry| view.known.contains(&entry.peer))
-        {
-            let beats = untold.entry(entry.peer).or_default();
-            *beats = if told.contains(&entry.peer) {
-                0
-            } else {
-                *beats + 1
-            };
-        }
-        let bound = untold.len().div_ceil(MAX_LIST) as u32 + 1;
-        ensure(
-            untold.values().all(|beats| *beats <= bound),
-            no,
-            "does not tell another native of every live indexer in turn",
-        )
-    }
-
-    /// The GC lets go of what is stale only: of nobody that beats, one lost beat included.
-    pub fn check_close(
-        &mut self,
-        no: DeviceNo,
-        peer: &PeerId,
-        stream: Option<StreamKey>,
-    ) -> Result<(), String> {
-        let client = self.number_of(peer);
-        if !self.devices[no].view(self.now).has_record(peer)
-            && let Some(known) = self.ledger.evidence.get_mut(&(no, client))
-        {
-            // Its lease is over: how full it is is not known any more.
-            known.free = None;
-        }
-        let Some(heard) = self.ledger.heard.get(&(no, client)) else {
-            return Ok(());
-        };
-        if stream != Some(heard.stream) {
-            return Ok(());
-        }
-        let instant = |at| self.devices[no].instant(at);
-        let stale = is_stale(
-            instant(self.now),
-            instant(heard.seen),
-            instant(heard.expiry),
-        );
-        self.ledger.heard.remove(&(no, client));
-        self.ledger.silenced(no, client);
-        ensure(stale, no, "the GC lets go of a peer that beats")
     }
 }
 

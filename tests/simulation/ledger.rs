@@ -1,4 +1,5 @@
-//! What has been said and done, as far as the checks need it: kept beside the machines, from what passes between them alone.
+//! What has been said and done, as far as the checks need it: kept beside the machines, from what
+//! passes between them alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -58,7 +59,8 @@ pub struct Ticket {
 pub struct Ledger {
     /// Until when a server has granted its client a lease, at the latest.
     pub granted: BTreeMap<(DeviceNo, DeviceNo), u64>,
-    /// Indexers that have given their lease with a native up, and how long copies of their records may be around.
+    /// Indexers that have given their lease with a native up, and how long copies of their records
+    /// may be around.
     pub departed: BTreeMap<(DeviceNo, PeerId), u64>,
     /// Peers that gave a lease up since their server was checked last.
     pub left: BTreeSet<(DeviceNo, PeerId)>,
@@ -68,7 +70,8 @@ pub struct Ledger {
     pub heard: BTreeMap<(DeviceNo, DeviceNo), Heard>,
     /// What a native told a node that it takes in: (native, node).
     pub tickets: BTreeMap<(DeviceNo, DeviceNo), Ticket>,
-    /// Requests that wait at a native: which indexers it knew to be alive when they came, and what is wanted.
+    /// Requests that wait at a native: which indexers it knew to be alive when they came, and what
+    /// is wanted.
     pub waiting: BTreeMap<(DeviceNo, u64), (BTreeSet<DeviceNo>, Want)>,
     /// Until when a node may try an indexer that it was offered: (node, indexer).
     pub offered: BTreeMap<(DeviceNo, DeviceNo), u64>,
@@ -202,7 +205,8 @@ impl Ledger {
             .map(|((_, node), _)| *node)
     }
 
-    /// The native tells the node that it takes it in. A node that lately let such a word go is kept no place, unless it is `stranded`.
+    /// The native tells the node that it takes it in. A node that lately let such a word go is kept
+    /// no place, unless it is `stranded`.
     pub fn give_ticket(&mut self, now: u64, native: DeviceNo, node: DeviceNo, stranded: bool) {
         let before = self.tickets.get(&(native, node));
         let let_go = before.filter(|before| !stranded && now <= before.told + TICKET + LET_GO);

@@ -1,12 +1,13 @@
-//! All three roles together in virtual time: delay, loss, links cut one way or both, connections that end or fall silent,
-//! partitions, crashes and restarts, stopped processes, clocks that are stepped, a late DHT, tables that are too small.
+//! All three roles together in virtual time: delay, loss, links cut one way or both, connections
+//! that end or fall silent, partitions, crashes and restarts, stopped processes, clocks that are
+//! stepped, a late DHT, tables that are too small.
 //!
 //! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over, everybody is under a lease again.
 //! - **Random walks**: small worlds in which each step is any event that may come next, in any order that the network allows.
 //! - **Hostile servers**: a walk of a node among servers that do not keep the protocol.
 //!
-//! After every step what must always be true is checked: `invariants`. A failure names its number, the rule and the last events, and
-//! is replayed exactly by its number.
+//! After every step what must always be true is checked: `invariants`. A failure names its number,
+//! the rule and the last events, and is replayed exactly by its number.
 //!
 //! | variable | what it sets |
 //! |---|---|
@@ -30,6 +31,7 @@ mod settled;
 mod trace;
 mod view;
 mod walk;
+mod words;
 mod world;
 
 use runner::{Kind, number};

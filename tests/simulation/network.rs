@@ -1,8 +1,10 @@
-//! What lies between the devices: connections, heartbeat streams on them that keep their order, requests and pings that may get
-//! lost, links that are cut one way or both, connections that break with a word or fall silent without one.
+//! What lies between the devices: connections, heartbeat streams on them that keep their order,
+//! requests and pings that may get lost, links that are cut one way or both, connections that break
+//! with a word or fall silent without one.
 //!
-//! Two devices share one connection. One that has fallen silent delivers nothing and does not end until the system notices it;
-//! whatever is opened meanwhile is opened on it and lost with it, unless a fresh connection is asked for.
+//! Two devices share one connection. One that has fallen silent delivers nothing and does not end
+//! until the system notices it; whatever is opened meanwhile is opened on it and lost with it,
+//! unless a fresh connection is asked for.
 
 use std::collections::BTreeMap;
 
@@ -192,7 +194,8 @@ impl Network {
         }
     }
 
-    /// The connection delivers nothing any more; the system notices after 15 to 30 s (`TCP_USER_TIMEOUT`).
+    /// The connection delivers nothing any more; the system notices after 15 to 30 s
+    /// (`TCP_USER_TIMEOUT`).
     pub fn silence(&mut self, now: u64, key: ConnectionKey, rng: &mut Rng) {
         if !std::mem::replace(&mut self.connections[key].silent, true) {
             self.doomed
@@ -208,7 +211,8 @@ impl Network {
         }
     }
 
-    /// The device starts again: what is sent on its old connections from now on is refused, not lost.
+    /// The device starts again: what is sent on its old connections from now on is refused, not
+    /// lost.
     pub fn restarted(&mut self, no: DeviceNo) {
         let of_device: Vec<_> = self.present_of(no).collect();
         for (pair, key) in of_device {
@@ -241,7 +245,8 @@ impl Network {
         (!lost && !cut && !silent).then(|| now + self.delay(rng))
     }
 
-    /// When a message on a stream arrives; `None`: never. A link that is cut for a short time delays it, as TCP sends it again.
+    /// When a message on a stream arrives; `None`: never. A link that is cut for a short time
+    /// delays it, as TCP sends it again.
     pub fn pass_on(
         &mut self,
         now: u64,

@@ -1,4 +1,5 @@
-//! What happens in a run: which devices take part, and which faults come when. All of it follows from the seed.
+//! What happens in a run: which devices take part, and which faults come when. All of it follows
+//! from the seed.
 
 use std::time::Duration;
 
@@ -51,7 +52,8 @@ pub struct Plan {
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A process is gone. `silent`: its peers are not told. `forgetful`: what it wrote to flash is gone, too.
+    /// A process is gone. `silent`: its peers are not told. `forgetful`: what it wrote to flash is
+    /// gone, too.
     Crash {
         device: DeviceNo,
         silent: bool,
@@ -186,8 +188,9 @@ impl Plan {
         self.living() + self.dead
     }
 
-    /// Time in which everybody must be under a lease again when the faults are over: a lease, so that what is dead is known to be;
-    /// then a record's way through the DHT to a native that was not told, hop by hop; then the rounds of the nodes.
+    /// Time in which everybody must be under a lease again when the faults are over: a lease, so
+    /// that what is dead is known to be; then a record's way through the DHT to a native that was
+    /// not told, hop by hop; then the rounds of the nodes.
     pub fn recovery(&self) -> u64 {
         (self.terms.lease * 3 + Duration::from_secs(60)).as_millis() as u64
     }
@@ -259,7 +262,8 @@ impl Plan {
         }
     }
 
-    /// The device's clock is set: right as NTP does, wrong as people do, or back to the beginning. A native's stays.
+    /// The device's clock is set: right as NTP does, wrong as people do, or back to the beginning.
+    /// A native's stays.
     pub fn any_step(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
         if device < self.natives {
             return self.any_break(device, rng);

@@ -104,7 +104,8 @@ impl World {
         )
     }
 
-    /// Where tables are too small for everybody, somebody may be left out, but only if there is really no room.
+    /// Where tables are too small for everybody, somebody may be left out, but only if there is
+    /// really no room.
     fn settled_if_there_is_room(
         &self,
         no: DeviceNo,
@@ -128,7 +129,8 @@ impl World {
         )
     }
 
-    /// Whether the native knows a live indexer that has room; a full `live_indexers` may know only others.
+    /// Whether the native knows a live indexer that has room; a full `live_indexers` may know only
+    /// others.
     fn offers_a_place(&self, native: DeviceNo, indexers: &[DeviceNo], views: &[View]) -> bool {
         indexers.iter().any(|&indexer| {
             !views[indexer].is_full("stream_records")

@@ -1,4 +1,5 @@
-//! What has happened in a run: a hash to compare two runs by, a log of all, or the last events before a failure.
+//! What has happened in a run: a hash to compare two runs by, a log of all, or the last events
+//! before a failure.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +39,8 @@ impl Trace {
             Self::Off => {}
             // Writing to a hash cannot fail.
             Self::Hash(hash) => drop(write!(hash, "{now}{event:?}")),
-            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be written is none.
+            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be
+            // written is none.
             Self::Log => drop(writeln!(std::io::stderr(), "{now:>7} {event:?}")),
             Self::Trail(lines) => {
                 if lines.len() == TRAIL {

@@ -1,5 +1,5 @@
-//! Random walks: at each step any event that may come next. Time goes on with the next event due, but a message may overtake it, be
-//! lost or be held up, and any device may be struck.
+//! Random walks: at each step any event that may come next. Time goes on with the next event due,
+//! but a message may overtake it, be lost or be held up, and any device may be struck.
 
 use oc_discovery::protocol::Rng;
 

@@ -279,7 +279,7 @@ impl World {
         }
     }
 
-    /// Nobody listens where the input was meant to go: its sender is told.
+    /// Nothing listens where the input was meant to go: its sender is told.
     fn bounce(&mut self, from: DeviceNo, input: Input) {
         let peer = self.devices[from].peer;
         let (to, answer) = match input {

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! Nothing happens between two records, so nobody sees half of it. The others go on undisturbed.
+//!
+//! Invariants: a peer that beats stays, one lost beat included, because two pauses between beats are
+//! shorter than two thirds of a lease; a peer that has fallen silent is in no table a lease and one run
+//! of the loop after its last beat.
 
 use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseTable};
 
