@@ -102,6 +102,8 @@ pub struct Node {
     spare: Spare,
     /// Since when indexers are tried without a lease with one of them.
     without_since: Option<Instant>,
+    /// The last token went to a question, and not to a try.
+    asked_last: bool,
     /// When something is to be decided without an event.
     wake: Instant,
     stopped: bool,
@@ -128,6 +130,7 @@ impl Node {
             failures: Failures::new(),
             spare: Spare::new(),
             without_since: None,
+            asked_last: false,
             wake: Instant::from_millis(0),
             stopped: false,
         }
@@ -206,9 +209,6 @@ impl Node {
         else {
             return;
         };
-        if self.leases.iter().filter(accepted).any(Lease::is_proven) {
-            self.rounds.succeeded();
-        }
         if self.holds_an_indexer(now) {
             self.without_since = None;
         }
@@ -252,9 +252,12 @@ impl Node {
     }
 
     fn seek_leases(&mut self, now: Instant) {
-        // A question that waits for the bucket goes before what is tried next.
-        let asks = u32::from(self.rounds.is_asking(now));
-        while self.seeking() < self.width(now) && self.leases.has_dials(now, asks) {
+        while self.seeking() < self.width(now) {
+            // Where tokens are short, questions and tries take turns: neither starves the other.
+            let asks = u32::from(!self.asked_last && self.rounds.is_asking(now));
+            if !self.leases.has_dials(now, asks) {
+                return;
+            }
             let choice = match self.without_since {
                 Some(since) if now >= since + TRY_TIMEOUT => Choice::ByNatives,
                 _ => Choice::ByRoom,
@@ -273,6 +276,7 @@ impl Node {
             if !self.leases.attempt(now, peer, &addrs, patience) {
                 return;
             }
+            self.asked_last = false;
             self.failures.begin(now, &addrs);
             if !self.holds_an_indexer(now) {
                 self.without_since.get_or_insert(now);
@@ -355,6 +359,7 @@ impl Node {
             return None;
         }
         let (native, want) = self.rounds.ask(now)?;
+        self.asked_last = true;
         Some(Action::Ask { native, want })
     }
 

@@ -67,6 +67,10 @@ impl Machine for Node {
         let lease = self.leases.acked(now, server, ack, &mut self.rng);
         if let Some(lease) = lease.filter(|lease| lease.is_proven()) {
             self.failures.forget(server, lease.addrs());
+            // A lease that is renewed only to be released again is no success.
+            if !was_released {
+                self.rounds.succeeded();
+            }
         }
     }
 

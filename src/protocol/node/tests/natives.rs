@@ -320,3 +320,54 @@ fn servers_that_send_away_what_they_took_in_do_not_fill_the_leases() {
         assert!(released.count() <= 2);
     }
 }
+
+#[test]
+fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
+    let lease = Duration::from_secs(3);
+    let mut node = Node::new();
+    let config = NodeConfig {
+        terms: Terms {
+            lease,
+            beat_interval: lease / 3,
+        },
+        connect_interval: Duration::from_secs(1),
+        min_indexers: 2,
+    };
+    node.start(at(0), peer(OWN), 1, config);
+    node.learn_native(at(0), peer(1), addrs(1));
+    let answer = |takes_in| IndexersAnswer {
+        takes_in,
+        ..offering([10])
+    };
+    let (mut now, mut next_release, mut tried) = (0, 330, Vec::new());
+    while now < 16_000 {
+        while let Some(action) = node.poll(at(now), 0) {
+            match action {
+                Action::Ask { want, .. } => {
+                    let answer = answer(want == Want::OffersFailed);
+                    node.answered(at(now), &peer(1), Some(&answer));
+                }
+                // It is away for a moment.
+                Action::Beat { server, .. } if server == peer(10) && now < 100 => {
+                    node.lease_closed(at(now), &server);
+                }
+                Action::Beat { server, .. } => {
+                    if server == peer(10) {
+                        tried.push(now);
+                    }
+                    node.acked(at(now), &server, &Ack::accepted(lease));
+                }
+                _ => {}
+            }
+        }
+        now = node.timeout().as_millis();
+        if now >= next_release {
+            now = next_release;
+            next_release += 330;
+            let away = Ack::released(lease, answer(false).offers);
+            node.told(at(now), &peer(1), &away);
+        }
+    }
+    let first = tried.first().copied().unwrap_or(u64::MAX);
+    assert!((10_000..=11_000).contains(&first), "{first}");
+}
