@@ -18,6 +18,8 @@ use crate::protocol::{
 
 /// How long a ticket is good: dialling, handshake and the first beat have 5 s.
 const TICKET_TTL: Duration = Duration::from_secs(10);
+/// How long a node leaves alone what failed at it, and is left alone.
+const REST: Duration = Duration::from_secs(10);
 /// Tickets at most; past it no more nodes are told that they will be taken in.
 const MAX_TICKETS: usize = 256;
 /// How long a ticket that was let go is remembered, if there is room: two rounds of a node that looks for a second lease.
@@ -53,6 +55,13 @@ pub struct Responsible {
     pub since: Instant,
     /// Why: it said that every offer failed; else no indexer was reachable.
     pub stranded: bool,
+}
+
+impl Responsible {
+    /// Whether the node may be sent away: one at which every offer failed rests for 10 s, like what failed at it (DESIGN.md).
+    pub fn may_go(&self, now: Instant) -> bool {
+        !self.stranded || now - self.since >= REST
+    }
 }
 
 impl Keyed for Responsible {
@@ -166,8 +175,8 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again in the same step.
-    pub fn hand_over(&mut self, mut place: impl FnMut(&PeerId) -> Option<PeerId>) {
-        self.responsible.retain(|node| match place(&node.peer) {
+    pub fn hand_over(&mut self, mut place: impl FnMut(&Responsible) -> Option<PeerId>) {
+        self.responsible.retain(|node| match place(node) {
             // A node is in `releases` only when it is not in `responsible_peers`: there is room.
             Some(indexer) => self.releases.push((node.peer, indexer)).is_err(),
             None => true,
@@ -238,7 +247,7 @@ mod tests {
         for n in 1..=3 {
             delegation.take_in(at(u64::from(n)), &peer(n));
         }
-        delegation.hand_over(|node| (*node != peer(2)).then_some(peer(9)));
+        delegation.hand_over(|node| (node.peer != peer(2)).then_some(peer(9)));
         let left: std::vec::Vec<_> = delegation.iter().cloned().collect();
         assert_eq!(
             left,
@@ -251,6 +260,18 @@ mod tests {
         let mut told: std::vec::Vec<_> = std::iter::from_fn(|| delegation.pop_release()).collect();
         told.sort();
         assert_eq!(told, [(peer(1), peer(9)), (peer(3), peer(9))]);
+    }
+
+    #[test]
+    fn a_node_at_which_every_offer_failed_is_left_alone_for_ten_seconds() {
+        for (stranded, now, may_go) in
+            [(true, 9_999, false), (true, 10_000, true), (false, 0, true)]
+        {
+            let mut delegation = Delegation::<2>::new();
+            delegation.give_ticket(at(0), &peer(1), stranded);
+            delegation.take_in(at(0), &peer(1));
+            assert_eq!(delegation.find(&peer(1)).unwrap().may_go(at(now)), may_go);
+        }
     }
 
     #[test]

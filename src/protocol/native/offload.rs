@@ -16,6 +16,8 @@
 //! - A run decides by what is true when it decides: an indexer that went away while others were pinged gets no node.
 //! - A run waits for the last verdict, but not longer than 2 s if some are reachable: silent indexers keep no node from the others. A
 //!   run that an indexer's registration began waits for nothing if there is a place for every node.
+//! - A tick leaves a node alone for 10 s after every offer failed at it: it would not try again what failed. An indexer that registers
+//!   may have it at once.
 //! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that registrations begin are at least a
 //!   second after the run before.
 
@@ -43,6 +45,8 @@ pub struct Offload<const I: usize> {
     /// When the last run began; meaningless before the first.
     began: Instant,
     ran: bool,
+    /// Whether an indexer that registered began the run: then no node is left alone.
+    for_newcomer: bool,
     /// An indexer registered: another run is wanted as soon as it may be.
     wanted: bool,
     candidates: Vec<PeerId, I>,
@@ -70,6 +74,7 @@ impl<const I: usize> Offload<I> {
             phase: Phase::Idle,
             began: Instant::from_millis(0),
             ran: false,
+            for_newcomer: false,
             wanted: false,
             candidates: Vec::new(),
             reachable: Vec::new(),
@@ -177,6 +182,7 @@ impl<const I: usize> Offload<I> {
 
     fn begin(&mut self, now: Instant, phase: Phase, live: &LiveIndexers<I>) {
         self.phase = phase;
+        self.for_newcomer = phase == Phase::Hurrying;
         self.began = now;
         self.ran = true;
         self.wanted = false;
@@ -199,7 +205,10 @@ impl<const I: usize> Offload<I> {
         // Equal indexers are taken in an order of this native's own, so that natives do not all fill the same one.
         let mut rng = Rng::for_peer(own);
         let mut turn = 0;
-        delegation.hand_over(|_| {
+        delegation.hand_over(|node| {
+            if !self.for_newcomer && !node.may_go(now) {
+                return None;
+            }
             let mut best: Option<((Reverse<u8>, i64), PeerId)> = None;
             for offset in 0..self.reachable.len() {
                 let peer = self.reachable.get((turn + offset) % self.reachable.len())?;
