@@ -7,7 +7,7 @@
 //! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
 //! other end: only the owner of the process and root are answered.
 //!
-//! Bounds: [`MAX_CLIENTS`] are answered at once, and [`MAX_WAITING`] more are heard. A client that
+//! Bounds: `MAX_CLIENTS` are answered at once, and `MAX_WAITING` more are heard. A client that
 //! does not send its line, or take its answer, loses its place after 2 s, and before that to a
 //! newcomer if all places are taken: the one that has been silent the longest goes first, one that
 //! has sent its line never. A line has 512 bytes at most. How long an answer takes to make is the

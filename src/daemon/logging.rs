@@ -4,9 +4,9 @@
 //! time; anywhere else it begins with the UTC time. Text that comes from a peer cannot forge a line or drive
 //! the terminal: control characters are escaped.
 //!
-//! Invariants: writing never waits for a reader ([`Outlet`]), and what was lost is counted and
-//! said; whatever peers do, each place in the sources says at most [`OURS_MAX`] lines a minute, and
-//! each place of a library one, and the same line that names a peer ([`EACH`]) one ([`Joiner`]); a
+//! Invariants: writing never waits for a reader (`Outlet`), and what was lost is counted and
+//! said; whatever peers do, each place in the sources says at most `OURS_MAX` lines a minute, and
+//! each place of a library one, and the same line that names a peer (`EACH`) one (`Joiner`); a
 //! line is at most 4096 bytes long.
 //!
 //! Own code instead of `env_logger`, which waits for its reader.

@@ -5,7 +5,7 @@
 //! Then it looks again: the device that was refused may be the only one left.
 //!
 //! Invariants: a device that comes from one address is never refused, however often it comes; an address is refused for one minute at
-//! most without three new takeovers; what is contested is named to the log once, and again only after [`EPISODE`] of peace.
+//! most without three new takeovers; what is contested is named to the log once, and again only after ten minutes of peace.
 
 use core::{fmt::Write as _, time::Duration};
 

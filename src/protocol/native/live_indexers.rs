@@ -128,7 +128,7 @@ impl LiveIndexer {
         self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
     }
 
-    /// How it ranks among others: the free leases it reports, of which more than [`ENOUGH`] count for no more, less those promised. An
+    /// How it ranks among others: the free leases it reports, of which more than 64 count for no more, less those promised. An
     /// indexer that boasts gets no more nodes than one that has room.
     pub fn weight(&self) -> i64 {
         let reported = self
