@@ -235,11 +235,14 @@ impl Device {
     fn machine(&self, now: u64, seed: u64, plan: &Plan) -> Box<dyn Machine> {
         let at = self.instant(now);
         match (self.role, plan.size) {
-            (Role::Native, Size::Roomy) => self.native::<16, 32, 32, 96>(at, seed, plan),
+            (Role::Native, Size::Roomy | Size::Ample) => {
+                self.native::<16, 32, 32, 96>(at, seed, plan)
+            }
             (Role::Native, Size::Tight) => self.native::<2, 3, 2, 8>(at, seed, plan),
             (Role::Native, Size::Crowd) => self.native::<40, 128, 8, 64>(at, seed, plan),
             (Role::Indexer, Size::Roomy) => self.indexer::<32>(at, seed, plan),
             (Role::Indexer, Size::Tight) => self.indexer::<2>(at, seed, plan),
+            (Role::Indexer, Size::Ample) => self.indexer::<96>(at, seed, plan),
             (Role::Indexer, Size::Crowd) => self.indexer::<8>(at, seed, plan),
             (Role::Node, _) => {
                 let mut node = Node::new();

@@ -4,8 +4,8 @@
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Action, Beat, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, RequestId, Role,
-    StreamId, Want,
+    Ack, AckCode, Action, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat, PeerId, RequestId,
+    Role, StreamId, Want,
 };
 
 use crate::{
@@ -15,6 +15,11 @@ use crate::{
     world::{REAL, World},
 };
 
+/// What an indexer reports that boasts.
+const BOAST: Load = Load {
+    held: 0,
+    possible: u32::MAX,
+};
 /// Actions in a row at one instant that no machine may exceed.
 const MOST_ACTIONS: usize = 1000;
 
@@ -355,7 +360,10 @@ impl World {
         Ok(())
     }
 
-    fn send_beat(&mut self, no: DeviceNo, server: PeerId, beat: OutBeat) {
+    fn send_beat(&mut self, no: DeviceNo, server: PeerId, mut beat: OutBeat) {
+        if self.plan.boasts(no) {
+            beat.load = beat.load.map(|_| BOAST);
+        }
         let open = self.devices[no].out.get(&server).copied();
         let to = self.number_of(&server);
         let stream = match open {

@@ -122,6 +122,7 @@ impl Ledger {
                     let known = self.evidence.entry(key).or_default();
                     known.alive_at = Some(now);
                     if let Some(load) = beat.load {
+                        let load = load.clamped();
                         known.free = Some(load.possible.saturating_sub(load.held));
                     }
                     known.promised = 0;

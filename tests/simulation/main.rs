@@ -1,6 +1,6 @@
 //! All three roles together in virtual time: delay, loss, links cut one way or both, connections
 //! that end or fall silent, partitions, crashes and restarts, stopped processes, clocks that are
-//! stepped, a late DHT, tables that are too small.
+//! stepped, a late DHT, tables that are too small, an indexer that boasts.
 //!
 //! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over, everybody is under a lease again.
 //! - **Random walks**: small worlds in which each step is any event that may come next, in any order that the network allows.
@@ -28,6 +28,7 @@ mod network;
 mod runner;
 mod scenario;
 mod settled;
+mod spread;
 mod trace;
 mod view;
 mod walk;

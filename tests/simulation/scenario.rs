@@ -19,6 +19,8 @@ pub enum Size {
     Tight,
     /// Natives have room for many indexers.
     Crowd,
+    /// Indexers have more room than a native distinguishes.
+    Ample,
 }
 
 /// What a run is made of.
@@ -27,6 +29,8 @@ pub struct Plan {
     pub natives: usize,
     /// Indexers: the devices after the natives.
     pub indexers: usize,
+    /// Indexers, the last of them, that report to have more room than any can.
+    pub boasters: usize,
     /// Nodes: the devices after the indexers.
     pub nodes: usize,
     /// Indexers that never run, and that natives have heard of: the last devices.
@@ -95,6 +99,7 @@ impl Plan {
         let mut plan = Self {
             natives: 1 + rng.below(3) as usize,
             indexers: rng.below(5) as usize,
+            boasters: 0,
             nodes: 1 + rng.below(6) as usize,
             dead: 0,
             min_indexers: 1 + rng.below(3) as usize,
@@ -121,9 +126,10 @@ impl Plan {
     /// A small world for a walk.
     pub fn small(rng: &mut Rng) -> Self {
         let lease = Duration::from_secs([12, 30, 60, 90][rng.below(4) as usize]);
-        Self {
+        let mut plan = Self {
             natives: 1 + rng.below(2) as usize,
             indexers: 2 + rng.below(2) as usize,
+            boasters: 0,
             nodes: 2 + rng.below(2) as usize,
             dead: 0,
             min_indexers: 1 + rng.below(2) as usize,
@@ -131,17 +137,19 @@ impl Plan {
                 lease,
                 beat_interval: lease / 3,
             },
-            size: if rng.below(3) == 0 {
-                Size::Tight
-            } else {
-                Size::Roomy
+            size: match rng.below(6) {
+                0 | 1 => Size::Tight,
+                2 => Size::Ample,
+                _ => Size::Roomy,
             },
             sparse: rng.below(2) == 0,
             long: false,
             build_date: 500_000_000,
             fruitless: 0,
             faults: Vec::new(),
-        }
+        };
+        plan.boasters = usize::from(plan.size == Size::Ample);
+        plan
     }
 
     /// Some worlds are of a kind that chance makes too seldom.
@@ -164,6 +172,12 @@ impl Plan {
                 (self.natives, self.indexers, self.nodes) = (5, 12, 30);
             }
             4 => self.long = true,
+            // One of the indexers boasts.
+            5 => {
+                self.size = Size::Ample;
+                (self.natives, self.indexers, self.nodes) = (3, 4, 30);
+                self.boasters = 1;
+            }
             _ => {}
         }
     }
@@ -176,6 +190,12 @@ impl Plan {
     /// How often a node asks its natives.
     pub fn connect_interval(&self) -> Duration {
         self.terms.lease * 2 / 3
+    }
+
+    /// Whether the device is an indexer that boasts.
+    pub fn boasts(&self, no: DeviceNo) -> bool {
+        let end = self.natives + self.indexers;
+        (end - self.boasters..end).contains(&no)
     }
 
     /// How many devices may run.

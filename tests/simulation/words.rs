@@ -130,6 +130,9 @@ impl World {
             return Ok(());
         };
         let view = self.devices[no].view(self.now);
+        if want != Want::Nothing {
+            self.check_order(no, answer, &view)?;
+        }
         let still_alive = alive.iter().any(|&indexer| {
             let entry = view.live(&self.devices[indexer].peer);
             self.ledger.stands(no, indexer) && entry.is_some_and(|entry| entry.has_room())
@@ -187,7 +190,9 @@ impl World {
     /// A native releases a node to an indexer that it knows to be alive, and no more nodes than the
     /// indexer last had places for.
     pub fn check_release(&mut self, no: DeviceNo, ack: &Ack) -> Result<(), String> {
+        let view = self.devices[no].view(self.now);
         for offer in &ack.offers {
+            self.check_spread(no, &offer.peer, &view)?;
             let indexer = self.number_of(&offer.peer);
             ensure(
                 self.ledger.stands(no, indexer),

@@ -65,6 +65,8 @@ pub struct World {
     pub catching_up: bool,
     /// Whether it said meanwhile that it takes a node in.
     pub hasty: bool,
+    /// How likely it is that chance has named a boaster first as often in a row as it was.
+    pub boaster_luck: f64,
     /// What a check looks at; kept for its room.
     pub scratch: View,
     /// The longest time in the calm in which a node was without a lease, ms.
@@ -110,6 +112,7 @@ impl World {
             calm_since: None,
             catching_up: false,
             hasty: false,
+            boaster_luck: 1.0,
             scratch: View::default(),
             longest_bare: 0,
             most_tries: 0,

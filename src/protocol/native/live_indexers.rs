@@ -9,6 +9,8 @@
 //!   its rank and was not signed before it: an indexer's own word is judged by no clock.
 //! - An entry keeps what nodes showed of its indexer ([`standing`](super::standing)) for as long as it is here without a gap.
 //! - No indexer is said to have more free leases than it last reported, less the places promised since.
+//! - Of the free leases that an indexer reports, 64 count when indexers are compared, and each place promised since counts against it:
+//!   no report, however great, puts an indexer before one that has room for 64 and was promised no more.
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@
 //!   run that an indexer's registration began waits for nothing if there is a place for every node.
 //! - A tick leaves a node alone for 10 s after every offer failed at it: it would not try again what failed. An indexer that registers
 //!   may have it at once.
+//! - Places go to the indexer of the greatest weight, one after another: when a run has decided, no indexer with a place left is better by
+//!   more than one place than one that got a node, unless more nodes failed at it. One that boasts gets its share.
 //! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that registrations begin are at least a
 //!   second after the run before.
 
