@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{context::Context, driver::Driver, storage::KnownPeer, trim};
+use super::{driver::Driver, storage::KnownPeer, trim};
 use crate::{
     net::{CONNECTIONS, multiaddrs},
     protocol::{Addrs, Instant, PeerId, Role, TableStats},
@@ -16,19 +16,15 @@ use crate::{
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver {
-    /// Lets records of the DHT store go that have run out at `now`.
+    /// Lets records of the DHT store go that have expired at `now`.
     pub(super) fn expire_records_if_due(&mut self, now: Instant) {
-        let next = |cx: &mut Context, expired: Instant| {
-            // A tick later than not before.
-            let left = cx.net.record_expires_in()? + Duration::from_millis(1);
-            Some((now + left).max(expired + EXPIRY_PAUSE))
-        };
-        self.records = next(&mut self.cx, self.expired);
-        if self.records.is_some_and(|due| now >= due) {
+        let left = self.cx.net.record_expires_in();
+        if left.is_some_and(|left| now >= expiry_due(now, self.expired, left)) {
             self.cx.net.expire_records();
             self.expired = now;
-            self.records = next(&mut self.cx, now);
         }
+        let left = self.cx.net.record_expires_in();
+        self.records = left.map(|left| expiry_due(now, self.expired, left));
     }
 
     /// Gives memory back if much of it is not used any more.
@@ -84,5 +80,45 @@ impl Driver {
         let state = self.state.state();
         let known = state.natives.iter().chain(&state.indexers);
         self.cx.net.remember(known.flat_map(|known| &known.addrs));
+    }
+}
+
+/// When expired records leave the store, if the first of them has `left` to live at `now` and records
+/// last left at `expired`. Not before that: at `now` if the record has expired already.
+fn expiry_due(now: Instant, expired: Instant, left: Duration) -> Instant {
+    let over = match left.is_zero() {
+        true => now,
+        // The clock of the loop counts whole milliseconds: one more, not to be too early.
+        false => now + left + Duration::from_millis(1),
+    };
+    over.max(expired + EXPIRY_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn expired_record_leaves_at_once_but_not_within_a_second_of_the_last() {
+        let is_due = |now| at(now) >= expiry_due(at(now), at(5_000), Duration::ZERO);
+        assert!(!is_due(5_999));
+        assert!(is_due(6_000));
+        assert!(is_due(9_000));
+    }
+
+    #[test]
+    fn the_loop_does_not_wake_before_an_expired_record_may_leave() {
+        let due = expiry_due(at(5_001), at(5_000), Duration::ZERO);
+        assert_eq!(due, at(6_000));
+    }
+
+    #[test]
+    fn record_that_lives_is_due_a_tick_after_its_end() {
+        let left = Duration::from_micros(2_500);
+        assert_eq!(expiry_due(at(9_000), at(5_000), left), at(9_003));
     }
 }
