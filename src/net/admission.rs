@@ -59,6 +59,9 @@ impl Places {
         let begins = !was_crowded && places.is_crowded();
         drop(places);
         if begins {
+            log::warn!(
+                "all places for handshakes are taken: for each newcomer the oldest connection of the source with the most gives way"
+            );
             spawn(tell(self.clone()));
         }
         let id = match entered {
@@ -74,7 +77,7 @@ impl Places {
     }
 }
 
-/// Says each episode when it is over.
+/// Says of each episode which sources it was, when it is over.
 async fn tell(places: Places) {
     while places.lock().is_crowded() {
         Timer::after(LOOK).await;

@@ -6,11 +6,12 @@
 //!
 //! Peers that were here before (lease holders, natives, peers whose addresses are remembered) are
 //! not known by a connection before its handshake, but their addresses are: as many connections of
-//! a source as there are such peers at it do not count, and never give way.
+//! a source as there are such peers at it do not count, up to an eighth of all places. Ids cost
+//! nothing: without this bound the peers of one source could keep all others out.
 //!
 //! Invariants: at most `max` connections wait; with a place for a newcomer from a source that has
 //! fewer than another, none of a source that has fewer than the most gives way; a source gives way
-//! only for what it has beyond its known peers. What gave way is counted, and said in one line for
+//! only for what it has beyond its known peers, of which an eighth of the places counts. What gave way is counted, and said in one line for
 //! each episode, which ends when for [`QUIET`] none did, or after [`LONG`].
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(5);
 /// An episode that goes on is said after so long, and counted anew.
 const LONG: Duration = Duration::from_secs(60);
+/// Of all places, the share that known peers of one source keep at most: one in so many.
+const KNOWN_SHARE: usize = 8;
 /// Sources that an episode names, and that it counts.
 const NAMED: usize = 3;
 const COUNTED: usize = 16;
@@ -168,9 +171,8 @@ impl<H> Handshakes<H> {
         let beyond = |source: &Source| {
             let known = [&self.held, &self.remembered].map(|known| known.get(source).copied());
             let known = known.into_iter().flatten().max().unwrap_or(0);
-            self.counts
-                .get(source)
-                .map_or(0, |count| count.saturating_sub(known))
+            let known = known.min((self.max / KNOWN_SHARE).max(1));
+            self.count(source).saturating_sub(known)
         };
         let most = self
             .counts
@@ -181,6 +183,10 @@ impl<H> Handshakes<H> {
         self.waiting
             .iter()
             .position(|waiting| beyond(&waiting.source) == most)
+    }
+
+    fn count(&self, source: &Source) -> usize {
+        self.counts.get(source).copied().unwrap_or(0)
     }
 
     fn take(&mut self, index: usize) -> Option<Waiting<H>> {

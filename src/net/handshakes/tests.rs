@@ -92,18 +92,33 @@ fn one_that_left_makes_room() {
 
 #[test]
 fn as_many_of_a_source_as_it_has_known_peers_never_give_way() {
-    let mut room = Room::new(4);
+    let mut room = Room::new(16);
     room.handshakes.hold(ip(1));
     room.handshakes.hold(ip(1));
-    room.enter_all(&[ip(1), ip(1), ip(2), ip(3)]);
+    room.enter_all(&[ip(1), ip(1)]);
+    room.enter_all(&(2..16).map(ip).collect::<Vec<_>>());
     // All have at most one that counts, and of these the oldest is that of source 2.
-    assert_eq!(room.enter(ip(4)), Some(2));
-    assert_eq!(room.enter(ip(5)), Some(3));
+    assert_eq!(room.enter(ip(16)), Some(2));
+    assert_eq!(room.enter(ip(17)), Some(3));
     // A third one of source 1 counts; it is as old as its oldest.
     assert_eq!(room.enter(ip(1)), Some(0));
     room.handshakes.release(ip(1));
     room.handshakes.release(ip(1));
-    assert_eq!(room.enter(ip(6)), Some(1));
+    assert_eq!(room.enter(ip(18)), Some(1));
+}
+
+#[test]
+fn known_peers_of_one_source_keep_no_more_than_an_eighth_of_the_places() {
+    let mut room = Room::new(16);
+    for _ in 0..16 {
+        room.handshakes.hold(ip(1));
+        room.enter(ip(1));
+    }
+    let honest = room.entered;
+    assert_eq!(room.enter(ip(2)), Some(0));
+    for _ in 0..100 {
+        assert_ne!(room.enter(ip(1)), Some(honest));
+    }
 }
 
 #[test]
