@@ -82,7 +82,8 @@ impl<const S: usize> LeaseTable<S> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> Option<Ack> {
-        if self.find(from).is_some_and(|record| stream < record.stream) {
+        let record = self.records.find(from);
+        if record.is_some_and(|record| stream < record.stream) {
             return Some(Ack::refused("a newer heartbeat stream of yours is open"));
         }
         if beat.record.is_some_and(|(info, _)| info.peer != *from) {
@@ -90,10 +91,10 @@ impl<const S: usize> LeaseTable<S> {
                 "the record's subject is not you: only your own record counts",
             ));
         }
-        let record = self.records.find(from)?;
-        let kept = record.source.filter(|_| record.connected)?.host;
+        let record = record.filter(|record| record.connected && record.stream != stream)?;
+        let kept = record.source?.host;
         let newcomer = self.rivals.source(from, stream)?.host;
-        if record.stream == stream || kept == newcomer {
+        if kept == newcomer {
             return None;
         }
         self.rivals.takeover(now, from, kept, stream, newcomer)
@@ -123,7 +124,11 @@ impl<const S: usize> LeaseTable<S> {
         stream: StreamId,
         lease: Duration,
     ) {
-        self.seen(now, &peer, stream);
+        if let Some(record) = self.touch(now, &peer, stream) {
+            record.role = role;
+            record.expiry = now + lease;
+            return;
+        }
         let record = StreamRecord {
             peer,
             role,
@@ -131,7 +136,7 @@ impl<const S: usize> LeaseTable<S> {
             connected: true,
             last_seen: now,
             expiry: now + lease,
-            source: self.source_of(&peer, stream),
+            source: self.rivals.source(&peer, stream),
         };
         // Without room the caller did not ask `no_room_for`; the beat then makes no lease.
         let _ = self.records.insert(record);
@@ -139,24 +144,27 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Counts a beat that renews nothing, and returns its record.
     pub fn seen(&mut self, now: Instant, peer: &PeerId, stream: StreamId) -> Option<&StreamRecord> {
-        let source = self.source_of(peer, stream);
+        self.touch(now, peer, stream).map(|record| &*record)
+    }
+
+    fn touch(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+    ) -> Option<&mut StreamRecord> {
         let record = self.records.find_mut(peer)?;
         if record.stream != stream {
             self.closed.push(*peer, record.stream);
             record.stream = stream;
-            record.source = source;
+            record.source = None;
+        }
+        if record.source.is_none() {
+            record.source = self.rivals.source(peer, stream);
         }
         record.connected = true;
         record.last_seen = now;
         Some(record)
-    }
-
-    /// Where the stream comes from: as the driver said at its opening, or as its record has it.
-    fn source_of(&self, peer: &PeerId, stream: StreamId) -> Option<Source> {
-        let record = self.find(peer).filter(|record| record.stream == stream);
-        self.rivals
-            .source(peer, stream)
-            .or_else(|| record.and_then(|record| record.source))
     }
 
     /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest stream.

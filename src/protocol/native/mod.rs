@@ -242,7 +242,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         let record = beat.record.map(|(info, _)| info);
-        let was_here = self.is_registered(now, from);
+        // Only while nodes are taken in does it matter whether the indexer is new.
+        let was_here = self.delegation.is_empty() || self.is_registered(now, from);
         let Ok(publish) = self.live_indexers.beat(now, from, lease, beat.load, record) else {
             return Ack::full(
                 "live_indexers is full: build with a larger OC_DISCOVERY_MAX_INDEXERS",
@@ -252,7 +253,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.stream_records
             .renew(now, *from, Role::Indexer, stream, lease);
         self.known_peer_ids.heard_by_beat(now, from);
-        if !was_here && !self.delegation.is_empty() && self.is_registered(now, from) {
+        if !was_here && self.is_registered(now, from) {
             self.offload.indexer_registered();
         }
         BeatOutcome {
