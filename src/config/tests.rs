@@ -168,6 +168,9 @@ fn native_that_cannot_be_dialled_or_verified_is_refused() {
         (format!("/ip4/192.0.2.1/tcp/4820/p2p/{RSA}"), "Ed25519"),
         (format!("/dnsaddr/a.example/p2p/{RSA}"), "Ed25519"),
         (format!("/ip4/192.0.2.1/tcp/0/p2p/{ID}"), "port 0"),
+        (format!("/ip4/0.0.0.0/tcp/1/p2p/{ID}"), "nobody can dial"),
+        (format!("/ip6/ff02::1/tcp/1/p2p/{ID}"), "nobody can dial"),
+        (format!("/ip6/fe80::1/tcp/1/p2p/{ID}"), "nobody can dial"),
         (format!("/ip4/192.0.2.1/udp/1/p2p/{ID}"), "only /ip4"),
         (format!("/ip4/192.0.2.1/p2p/{ID}"), "only /ip4"),
         (

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,13 +76,12 @@ fn announced(value: &str) -> Result<Multiaddr, Error> {
     const OPTION: &str = "--announce";
     let wrong = |problem: &str| Err(Error::new(OPTION, value, problem));
     let addr = multiaddr(OPTION, value)?;
-    let (ip, port): (Option<IpAddr>, u16) = match addr.iter().collect::<Vec<_>>().as_slice() {
-        [Protocol::Ip4(ip), Protocol::Tcp(port)] => (Some((*ip).into()), *port),
-        [Protocol::Ip6(ip), Protocol::Tcp(port)] => (Some((*ip).into()), *port),
+    let port = match addr.iter().collect::<Vec<_>>().as_slice() {
+        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(port)] => *port,
         [
             Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host),
             Protocol::Tcp(port),
-        ] if !host.is_empty() => (None, *port),
+        ] if !host.is_empty() => *port,
         [.., Protocol::P2p(_)] => {
             return wrong("leave /p2p/ID out: a record has the peer's own id already");
         }
@@ -94,8 +92,7 @@ fn announced(value: &str) -> Result<Multiaddr, Error> {
     if port == 0 {
         return wrong("port 0 cannot be dialled; give the port that leads here");
     }
-    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || link_local(ip)) {
+    if !leads_to_a_host(&addr) {
         return wrong("nobody can dial this address; give one that leads here from other hosts");
     }
     Ok(addr)
@@ -134,6 +131,9 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
     if port == Some(0) {
         return wrong("port 0 cannot be dialled; give the port that the native listens on");
     }
+    if !leads_to_a_host(&addr) {
+        return wrong("nobody can dial this address; give one at which the native is reached");
+    }
     if !by_txt && peer.is_none() {
         return wrong("it must end in /p2p/ID; `oc-discovery id` on the native prints its ID");
     }
@@ -141,6 +141,18 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
         return wrong("the ID after /p2p must be that of an Ed25519 key, which starts 12D3KooW");
     }
     Ok(NativeAddr { peer, addr })
+}
+
+/// Whether an address can be dialled from another host: it is not unspecified, multicast or link-local
+/// (IPv6), where it is an IP address at all.
+fn leads_to_a_host(addr: &Multiaddr) -> bool {
+    match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        Some(Protocol::Ip6(ip)) => {
+            !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local()
+        }
+        _ => true,
+    }
 }
 
 fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
