@@ -238,6 +238,9 @@ fn only_tcp_on_an_ip_address_is_listened_on() {
     assert!(listen("/ip4/127.0.0.1/tcp/0").is_ok());
     assert!(listen("/ip6/::/tcp/4820").is_ok());
     for bad in [
+        "/ip4/224.0.0.1/tcp/4820",
+        "/ip6/ff02::1/tcp/4820",
+        "/ip6/fe80::1/tcp/4820",
         "/dns/a.example/tcp/1",
         "/ip4/127.0.0.1/udp/1",
         "/ip4/127.0.0.1",

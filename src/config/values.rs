@@ -36,18 +36,24 @@ pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
 
 pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
     const OPTION: &str = "--listen";
+    const MULTICAST: &str =
+        "TCP cannot listen on a multicast address; give one of this host, or /ip4/0.0.0.0";
     at_most(OPTION, values, LISTEN_MAX)?;
     values
         .iter()
         .map(|value| {
             let addr = multiaddr(OPTION, value)?;
+            let wrong = |problem: &str| Err(Error::new(OPTION, value, problem));
             match addr.iter().collect::<Vec<_>>().as_slice() {
+                [Protocol::Ip4(ip), Protocol::Tcp(_)] if ip.is_multicast() => wrong(MULTICAST),
+                [Protocol::Ip6(ip), Protocol::Tcp(_)] if ip.is_multicast() => wrong(MULTICAST),
+                [Protocol::Ip6(ip), Protocol::Tcp(_)] if ip.is_unicast_link_local() => {
+                    wrong("a link-local address is one of each interface; give another, or /ip6/::")
+                }
                 [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)] => Ok(addr),
-                _ => Err(Error::new(
-                    OPTION,
-                    value,
-                    "only /ip4/ADDRESS/tcp/PORT and /ip6/ADDRESS/tcp/PORT can be listened on",
-                )),
+                _ => {
+                    wrong("only /ip4/ADDRESS/tcp/PORT and /ip6/ADDRESS/tcp/PORT can be listened on")
+                }
             }
         })
         .collect()
