@@ -79,7 +79,8 @@ impl Driver {
     pub(super) fn remember_addrs(&mut self) {
         let state = self.state.state();
         let known = state.natives.iter().chain(&state.indexers);
-        self.cx.net.remember(known.flat_map(|known| &known.addrs));
+        let addrs = known.map(|known| known.addrs.as_slice());
+        self.cx.net.remember(addrs);
     }
 }
 

@@ -49,8 +49,8 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guarded handshake of a newcomer; `None` if it gives way itself.
-    fn enter(&self, upgrade: Upgrade, from: &Multiaddr) -> Option<Guarded> {
+    /// The guarded handshake of a newcomer.
+    fn enter(&self, upgrade: Upgrade, from: &Multiaddr) -> Guarded {
         let slot = Slot::default();
         slot.fill(upgrade);
         let mut places = self.lock();
@@ -70,10 +70,9 @@ impl Places {
                 gives_way.end();
                 id
             }
-            Entered::Refused => return None,
         };
         let places = self.clone();
-        Some(Guarded { slot, places, id })
+        Guarded { slot, places, id }
     }
 }
 
@@ -196,50 +195,43 @@ impl Transport for Door {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Guarded, io::Error>> {
-        loop {
-            let event = match ready!(Pin::new(&mut self.stack).poll(cx)) {
-                TransportEvent::Incoming {
-                    listener_id,
-                    upgrade,
-                    local_addr,
-                    send_back_addr,
-                } => {
-                    let Some(upgrade) = self.places.enter(upgrade, &send_back_addr) else {
-                        continue;
-                    };
-                    TransportEvent::Incoming {
-                        listener_id,
-                        upgrade,
-                        local_addr,
-                        send_back_addr,
-                    }
-                }
-                TransportEvent::NewAddress {
-                    listener_id,
-                    listen_addr,
-                } => TransportEvent::NewAddress {
-                    listener_id,
-                    listen_addr,
-                },
-                TransportEvent::AddressExpired {
-                    listener_id,
-                    listen_addr,
-                } => TransportEvent::AddressExpired {
-                    listener_id,
-                    listen_addr,
-                },
-                TransportEvent::ListenerClosed {
-                    listener_id,
-                    reason,
-                } => TransportEvent::ListenerClosed {
-                    listener_id,
-                    reason,
-                },
-                TransportEvent::ListenerError { listener_id, error } => {
-                    TransportEvent::ListenerError { listener_id, error }
-                }
-            };
-            return Poll::Ready(event);
-        }
+        let event = match ready!(Pin::new(&mut self.stack).poll(cx)) {
+            TransportEvent::Incoming {
+                listener_id,
+                upgrade,
+                local_addr,
+                send_back_addr,
+            } => TransportEvent::Incoming {
+                listener_id,
+                upgrade: self.places.enter(upgrade, &send_back_addr),
+                local_addr,
+                send_back_addr,
+            },
+            TransportEvent::NewAddress {
+                listener_id,
+                listen_addr,
+            } => TransportEvent::NewAddress {
+                listener_id,
+                listen_addr,
+            },
+            TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr,
+            } => TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr,
+            },
+            TransportEvent::ListenerClosed {
+                listener_id,
+                reason,
+            } => TransportEvent::ListenerClosed {
+                listener_id,
+                reason,
+            },
+            TransportEvent::ListenerError { listener_id, error } => {
+                TransportEvent::ListenerError { listener_id, error }
+            }
+        };
+        Poll::Ready(event)
     }
 }

@@ -6,15 +6,18 @@
 //!
 //! Peers that were here before (lease holders, natives, peers whose addresses are remembered) are
 //! not known by a connection before its handshake, but their addresses are: as many connections of
-//! a source as there are such peers at it do not count, up to an eighth of all places. Ids cost
-//! nothing: without this bound the peers of one source could keep all others out.
+//! a source as there are such peers at it are spared. Ids cost nothing, and a few addresses cost
+//! little, so that this has two bounds: of one source at most an eighth of all places is spared,
+//! and of all sources together at most half of them. Where more would be, the sources that would
+//! have the most spared have fewer: all of them at most the same number, the highest at which all
+//! together stay within half.
 //!
-//! Invariants: at most `max` connections wait; with a place for a newcomer from a source that has
-//! fewer than another, none of a source that has fewer than the most gives way; a source gives way
-//! only for what it has beyond its known peers, of which an eighth of the places counts. What gave way is counted, and said in one line for
-//! each episode, which ends when for [`QUIET`] none did, or after [`LONG`].
+//! Invariants: at most `max` connections wait, and a newcomer is always one of them; of the sources
+//! none gives way that has fewer beyond what is spared than another; so with half of the places in
+//! the hands of known peers, the other half is shared evenly. What gave way is counted, and said in
+//! one line for each episode, which ends when for [`QUIET`] none did, or after [`LONG`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -23,8 +26,10 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(5);
 /// An episode that goes on is said after so long, and counted anew.
 const LONG: Duration = Duration::from_secs(60);
-/// Of all places, the share that known peers of one source keep at most: one in so many.
-const KNOWN_SHARE: usize = 8;
+/// Of all places, the share that is spared for known peers of one source at most: one in so many.
+const SOURCE_SHARE: usize = 8;
+/// The same for those of all sources together.
+const KNOWN_SHARE: usize = 2;
 /// Sources that an episode names, and that it counts.
 const NAMED: usize = 3;
 const COUNTED: usize = 16;
@@ -61,8 +66,6 @@ pub(super) enum Entered<H> {
     Waits(u64),
     /// It waits, and this other one is to be ended.
     Displaced(u64, H),
-    /// It gives way itself: all others are known peers.
-    Refused,
 }
 
 impl<H> Handshakes<H> {
@@ -89,19 +92,14 @@ impl<H> Handshakes<H> {
         if self.waiting.len() <= self.max {
             return Entered::Waits(id);
         }
-        // None has more than it may: the newcomer is one too many.
-        let index = self.weakest().unwrap_or(self.waiting.len() - 1);
-        let Some(weakest) = self.take(index) else {
+        let Some(weakest) = self.weakest().and_then(|index| self.take(index)) else {
             return Entered::Waits(id);
         };
         self.gave_way = self.gave_way.saturating_add(1);
         self.episode
             .get_or_insert_with(|| Episode::new(now))
             .count(weakest.source, now);
-        match weakest.id == id {
-            true => Entered::Refused,
-            false => Entered::Displaced(id, weakest.handle),
-        }
+        Entered::Displaced(id, weakest.handle)
     }
 
     /// The handshake of a connection is done, or failed.
@@ -122,11 +120,18 @@ impl<H> Handshakes<H> {
         lower(&mut self.held, source);
     }
 
-    /// These are the sources of peers that are remembered, each as often as there are such peers.
-    pub(super) fn remember(&mut self, sources: impl Iterator<Item = Source>) {
+    /// These peers are remembered, each with the sources that it may come from. However often it
+    /// names one of them, it is one peer there.
+    pub(super) fn remember<S>(&mut self, peers: impl Iterator<Item = S>)
+    where
+        S: Iterator<Item = Source>,
+    {
         self.remembered.clear();
-        for source in sources {
-            *self.remembered.entry(source).or_default() += 1;
+        for sources in peers {
+            let sources: HashSet<Source> = sources.collect();
+            for source in sources {
+                *self.remembered.entry(source).or_default() += 1;
+            }
         }
     }
 
@@ -165,24 +170,45 @@ impl<H> Handshakes<H> {
         self.held.shrink_to_fit();
     }
 
-    /// The oldest connection of the source with the most beyond its known peers; of several such
+    /// The oldest connection of the source with the most beyond what is spared; of several such
     /// sources, the oldest of all.
     fn weakest(&self) -> Option<usize> {
+        let spared_at_most = self.spared_at_most();
         let beyond = |source: &Source| {
-            let known = [&self.held, &self.remembered].map(|known| known.get(source).copied());
-            let known = known.into_iter().flatten().max().unwrap_or(0);
-            let known = known.min((self.max / KNOWN_SHARE).max(1));
-            self.count(source).saturating_sub(known)
+            let spared = self.known_waiting(source).min(spared_at_most);
+            self.count(source).saturating_sub(spared)
         };
-        let most = self
-            .counts
-            .keys()
-            .map(beyond)
-            .max()
-            .filter(|most| *most > 0)?;
+        let most = self.counts.keys().map(beyond).max()?;
         self.waiting
             .iter()
             .position(|waiting| beyond(&waiting.source) == most)
+    }
+
+    /// How many connections of one source are spared at most: an eighth of the places, or what
+    /// keeps all that are spared within half of them.
+    fn spared_at_most(&self) -> usize {
+        let known: Vec<usize> = self
+            .counts
+            .keys()
+            .map(|at| self.known_waiting(at))
+            .collect();
+        let mut left = self.max / KNOWN_SHARE;
+        let of_one = (self.max / SOURCE_SHARE).max(1);
+        let fits = |number: &usize| {
+            // What one more for each source that has so many takes.
+            let more = known.iter().filter(|known| **known >= *number).count();
+            let fits = more <= left;
+            left = left.saturating_sub(more);
+            fits
+        };
+        (1..=of_one).take_while(fits).last().unwrap_or(0)
+    }
+
+    /// Connections of the source that may be those of known peers.
+    fn known_waiting(&self, source: &Source) -> usize {
+        let known = [&self.held, &self.remembered].map(|known| known.get(source).copied());
+        let known = known.into_iter().flatten().max().unwrap_or(0);
+        known.min(self.count(source))
     }
 
     fn count(&self, source: &Source) -> usize {

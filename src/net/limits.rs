@@ -150,8 +150,9 @@ impl Limits {
     }
 
     /// Peers with these addresses are remembered.
-    pub(crate) fn remember<'a>(&mut self, addrs: impl Iterator<Item = &'a Multiaddr>) {
-        self.places.lock().remember(addrs.map(source));
+    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
+        let sources = peers.map(|addrs| addrs.iter().map(source));
+        self.places.lock().remember(sources);
     }
 
     /// Inbound connections whose handshake goes on.

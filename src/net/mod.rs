@@ -409,8 +409,8 @@ impl Net {
     }
 
     /// Peers with these addresses are remembered: they do not give way to strangers.
-    pub(crate) fn remember<'a>(&mut self, addrs: impl Iterator<Item = &'a Multiaddr>) {
-        self.swarm.behaviour_mut().limits.remember(addrs);
+    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
+        self.swarm.behaviour_mut().limits.remember(peers);
     }
 
     /// The most that were open at once since [`Net::forget_most_connections`].

@@ -31,7 +31,6 @@ impl Room {
         match self.handshakes.enter(source, number, self.begin) {
             Entered::Waits(_) => None,
             Entered::Displaced(_, gave_way) => Some(gave_way),
-            Entered::Refused => Some(number),
         }
     }
 
@@ -122,16 +121,77 @@ fn known_peers_of_one_source_keep_no_more_than_an_eighth_of_the_places() {
 }
 
 #[test]
-fn stranger_gives_way_itself_where_all_others_are_known() {
-    let mut room = Room::new(2);
+fn known_peers_of_many_sources_keep_no_more_than_half_of_the_places() {
+    let mut room = Room::new(64);
+    // Eight sources, each with an eighth of the places in leases.
+    for source in 1..=8 {
+        for _ in 0..8 {
+            room.handshakes.hold(ip(source));
+        }
+    }
+    for number in 0..64 {
+        room.enter(ip(1 + number % 8));
+    }
+    // Strangers get the other half.
+    let strangers = room.entered..room.entered + 32;
+    for number in 0..32 {
+        let gave_way = room.enter(ip(100 + number)).unwrap();
+        assert!(gave_way < 64, "a known source's: {gave_way}");
+    }
+    // Of that half each known source gets no more than a stranger, however many of it come.
+    let floods = (0..1000).map(|number| room.enter(ip(1 + (number % 8) as u8)).unwrap());
+    let displaced = floods
+        .filter(|gave_way| strangers.contains(gave_way))
+        .count();
+    assert_eq!(displaced, 8);
+}
+
+#[test]
+fn what_is_spared_of_one_source_shrinks_only_when_all_are_more_than_half() {
+    let mut room = Room::new(16);
+    for source in 1..=5 {
+        room.handshakes.hold(ip(source));
+        room.handshakes.hold(ip(source));
+    }
+    let two_each = |sources: u8| (0..2 * sources).map(|number| ip(1 + number / 2));
+    room.enter_all(&two_each(4).collect::<Vec<_>>());
+    assert_eq!(room.handshakes.spared_at_most(), 2, "eight of sixteen");
+    room.enter(ip(5));
+    assert_eq!(room.handshakes.spared_at_most(), 1, "nine would be");
+    for source in 10..20 {
+        room.handshakes.hold(ip(source));
+        room.enter(ip(source));
+        let spared = usize::from(source < 13);
+        assert_eq!(room.handshakes.spared_at_most(), spared, "{source}");
+    }
+}
+
+#[test]
+fn stranger_does_not_displace_known_peers_that_wait_in_half_of_the_places() {
+    let mut room = Room::new(4);
     room.handshakes.hold(ip(1));
-    room.handshakes.remember([ip(2)].into_iter());
-    room.enter_all(&[ip(1), ip(2)]);
-    assert_eq!(room.enter(ip(3)), Some(2));
-    room.handshakes.hold(ip(4));
-    assert_eq!(room.enter(ip(4)), Some(3), "none of the known ones");
-    room.handshakes.remember([].into_iter());
-    assert_eq!(room.enter(ip(4)), Some(1), "it is forgotten");
+    room.handshakes.remember([[ip(2)].into_iter()].into_iter());
+    room.enter_all(&[ip(1), ip(2), ip(3), ip(4)]);
+    assert_eq!(room.enter(ip(5)), Some(2));
+    room.handshakes
+        .remember(std::iter::empty::<std::vec::IntoIter<Source>>());
+    assert_eq!(room.enter(ip(6)), Some(1), "it is forgotten");
+}
+
+#[test]
+fn remembered_peer_with_many_addresses_at_a_source_is_one_peer_there() {
+    let mut room = Room::new(16);
+    let peers = [vec![ip(1); 8], vec![ip(1), ip(2)]];
+    room.handshakes
+        .remember(peers.into_iter().map(Vec::into_iter));
+    for (source, known) in [(1, 2), (2, 1), (3, 0)] {
+        room.enter_all(&[ip(source); 4]);
+        assert_eq!(
+            room.handshakes.known_waiting(&ip(source)),
+            known,
+            "{source}"
+        );
+    }
 }
 
 #[test]

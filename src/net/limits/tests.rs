@@ -203,7 +203,6 @@ fn crowd(limits: &Limits, sources: &[&str]) -> Vec<bool> {
         let source = Some(source.parse().unwrap());
         match places.enter(source, slots[index].clone(), Instant::now()) {
             Entered::Waits(_) => {}
-            Entered::Refused => stays[index] = false,
             Entered::Displaced(_, slot) => {
                 let gone = slots.iter().position(|known| known.is(&slot)).unwrap();
                 stays[gone] = false;
