@@ -406,15 +406,20 @@ impl Driver {
                         .respond(id, Response::Indexers(Box::new(answer)));
                 }
             }
-            Request::FindName(name) => {
+            Request::FindName { name, .. } => {
                 let (entries, more) = self.cx.machine.claimants(&name);
                 let records = entries
                     .iter()
                     .map(|entry| entry.envelope().to_vec())
                     .collect();
-                self.cx.net.respond(id, Response::Records { records, more });
+                let response = Response::Records {
+                    records,
+                    more,
+                    tally: None,
+                };
+                self.cx.net.respond(id, response);
             }
-            Request::FindPeer(peer) => self.lookups.find_for(&mut self.cx, id, peer),
+            Request::FindPeer { peer, .. } => self.lookups.find_for(&mut self.cx, id, peer),
         }
     }
 

@@ -28,8 +28,8 @@ use super::{
 use crate::{
     net::dht::SearchId,
     protocol::{
-        Addrs, Cursor, Instant, MAX_LIST, Name, Offer, PeerId, Reason, RequestId, Role, TableStats,
-        Want,
+        Addrs, Cursor, Instant, MAX_LIST, Name, Offer, PeerId, Reach, Reason, RequestId, Role,
+        TableStats, Want,
     },
     wire::{
         Kind,
@@ -390,8 +390,14 @@ impl Lookup {
                         .map_or(Cursor::Start, |(after, _)| Cursor::After(*after)),
                 ),
             },
-            (Question::Name(_, name), _) => Request::FindName(name.clone()),
-            (Question::Peer(peer), _) => Request::FindPeer(*peer),
+            (Question::Name(_, name), _) => Request::FindName {
+                name: name.clone(),
+                reach: Reach::Network,
+            },
+            (Question::Peer(peer), _) => Request::FindPeer {
+                peer: *peer,
+                reach: Reach::Network,
+            },
         }
     }
 
@@ -474,7 +480,14 @@ impl Lookup {
                     .take(MAX_LIST)
                     .map(|hit| hit.envelope)
                     .collect();
-                cx.net.respond(request, Response::Records { records, more });
+                cx.net.respond(
+                    request,
+                    Response::Records {
+                        records,
+                        more,
+                        tally: None,
+                    },
+                );
             }
             Asker::Operator(reply) => reply.answer(match &self.question {
                 Question::Indexers => miniserde::json::to_string(&IndexerList {

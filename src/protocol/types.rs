@@ -308,6 +308,26 @@ pub struct IndexersPage {
     pub next: Option<PeerId>,
 }
 
+/// How far a server goes to answer a lookup (PROTOCOL.md, section 4, key 2 of a request).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers from its own directory and asks other holders.
+    #[default]
+    Network,
+    /// It answers from its own directory only: a question travels one hop.
+    Directory,
+}
+
+/// Servers asked for an answer, and those of them that answered (PROTOCOL.md, section 4, key 3 of a
+/// response).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Servers asked.
+    pub asked: u32,
+    /// Servers that answered.
+    pub answered: u32,
+}
+
 /// Names one heartbeat stream of this process; a later stream has a greater number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);

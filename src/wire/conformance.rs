@@ -234,8 +234,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             "request",
             vec![(0, uint(0)), (1, uint(4)), (2, uint(2)), (3, peer())],
         ),
-        ("request", vec![(0, uint(1)), (1, text(4))]),
-        ("request", vec![(0, uint(2)), (1, peer())]),
+        ("request", vec![(0, uint(1)), (1, text(4)), (2, vec![0xf5])]),
+        ("request", vec![(0, uint(2)), (1, peer()), (2, vec![0xf5])]),
         (
             "response",
             vec![
@@ -247,7 +247,12 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
         ),
         (
             "response",
-            vec![(0, uint(1)), (1, list(1, &bytes(9))), (2, vec![0xf4])],
+            vec![
+                (0, uint(1)),
+                (1, list(1, &bytes(9))),
+                (2, vec![0xf4]),
+                (3, list(2, &uint(7))),
+            ],
         ),
         ("response", vec![(0, uint(255)), (1, text(9))]),
         ("indexer-record", record()),

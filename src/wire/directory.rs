@@ -5,12 +5,14 @@
 
 use super::{
     DecodeError,
-    cbor::{PEER_ITEM_LEN, Reader, fitting, offer_item, peer_item, required, written},
+    cbor::{
+        PEER_ITEM_LEN, Reader, Writer, Written, fitting, offer_item, peer_item, required, written,
+    },
     frame::MAX_RESPONSE,
 };
 use crate::protocol::{
     Cursor, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN,
-    Name, PeerId, Reason, Want,
+    Name, PeerId, Reach, Reason, Tally, Want,
 };
 
 /// What is asked.
@@ -26,9 +28,19 @@ pub enum Request {
         from: Option<Cursor>,
     },
     /// Who claims this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that nobody can have.
-    FindName(Name),
+    FindName {
+        /// The name.
+        name: Name,
+        /// Whether the server asks others too.
+        reach: Reach,
+    },
     /// The record of this peer.
-    FindPeer(PeerId),
+    FindPeer {
+        /// The peer.
+        peer: PeerId,
+        /// Whether the server asks others too.
+        reach: Reach,
+    },
 }
 
 /// What is answered.
@@ -44,6 +56,8 @@ pub enum Response {
         records: Vec<Vec<u8>>,
         /// There are more than these.
         more: bool,
+        /// The servers that were asked for this answer, if its sender says so.
+        tally: Option<Tally>,
     },
     /// An error, for a person.
     Error(Reason),
@@ -65,13 +79,26 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
                 }
             }
         }
-        Request::FindName(name) => w.map(2)?.u8(0)?.u8(1)?.u8(1)?.str(name)?.ok(),
-        Request::FindPeer(peer) => {
-            w.map(2)?.u8(0)?.u8(2)?.u8(1)?;
+        Request::FindName { name, reach } => {
+            let own = *reach == Reach::Directory;
+            w.map(2 + u64::from(own))?.u8(0)?.u8(1)?.u8(1)?.str(name)?;
+            own_directory(w, own)
+        }
+        Request::FindPeer { peer, reach } => {
+            let own = *reach == Reach::Directory;
+            w.map(2 + u64::from(own))?.u8(0)?.u8(2)?.u8(1)?;
             w.writer_mut().extend_from_slice(&peer_item(peer));
-            w.ok()
+            own_directory(w, own)
         }
     })
+}
+
+/// Key 2 of a lookup, if it is said.
+fn own_directory(w: &mut Writer, own: bool) -> Written {
+    if own {
+        w.u8(2)?.bool(true)?;
+    }
+    w.ok()
 }
 
 /// The request of these bytes. A count over [`MAX_LIST`], or none, is [`MAX_LIST`].
@@ -81,15 +108,19 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
 pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     match code_of("request", bytes)? {
         0 => decode_indexers_request(bytes),
-        1 => value_at_1("request", bytes, |r| {
-            let name = r.text("name asked for", MAX_NAME_LEN)?;
-            let name = Name::try_from(name);
-            name.map_err(|_| DecodeError::Malformed {
-                field: "name asked for",
-            })
-        })
-        .map(Request::FindName),
-        2 => value_at_1("request", bytes, |r| r.peer("peer id asked for")).map(Request::FindPeer),
+        1 => {
+            let (name, reach) = decode_lookup(bytes, |r| {
+                let name = r.text("name asked for", MAX_NAME_LEN)?;
+                Name::try_from(name).map_err(|_| DecodeError::Malformed {
+                    field: "name asked for",
+                })
+            })?;
+            Ok(Request::FindName { name, reach })
+        }
+        2 => {
+            let (peer, reach) = decode_lookup(bytes, |r| r.peer("peer id asked for"))?;
+            Ok(Request::FindPeer { peer, reach })
+        }
         code => Err(DecodeError::UnknownCode {
             field: "request",
             code,
@@ -101,24 +132,32 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
 pub fn encode_response(response: &Response) -> Vec<u8> {
     // The map's head, three keys, the code and a truth value, each one byte.
     const AROUND: usize = 6;
+    // Its key, the head of the list and two counts.
+    const TALLY_LEN: usize = 2 + 2 * 5;
     match response {
         Response::Indexers(answer) => {
             let offers = answer.offers.iter().map(offer_item);
             let (list, _) = fitting(MAX_RESPONSE - AROUND, offers);
-            encode_list(0, &list, answer.takes_in, None)
+            encode_list(0, &list, answer.takes_in, Third::None)
         }
         Response::Page(page) => {
             // All fit: sixteen of the longest offers take less than half of the frame.
             let offers = page.offers.iter().map(offer_item);
             let (list, _) = fitting(MAX_RESPONSE - AROUND - 1 - PEER_ITEM_LEN, offers);
-            encode_list(0, &list, false, page.next.as_ref())
+            let next = page.next.as_ref().map_or(Third::None, Third::Next);
+            encode_list(0, &list, false, next)
         }
-        Response::Records { records, more } => {
+        Response::Records {
+            records,
+            more,
+            tally,
+        } => {
             let items = records
                 .iter()
                 .map(|record| written(|w| w.bytes(record)?.ok()));
-            let (list, count) = fitting(MAX_RESPONSE - AROUND, items);
-            encode_list(1, &list, *more || count < records.len(), None)
+            let (list, count) = fitting(MAX_RESPONSE - AROUND - TALLY_LEN, items);
+            let tally = tally.map_or(Third::None, Third::Tally);
+            encode_list(1, &list, *more || count < records.len(), tally)
         }
         Response::Error(reason) => written(|w| w.map(2)?.u8(0)?.u8(255)?.u8(1)?.str(reason)?.ok()),
     }
@@ -131,7 +170,9 @@ pub fn encode_response(response: &Response) -> Vec<u8> {
 pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, takes_in, next) = decode_list(bytes, "offers", true, Reader::offer)?;
+            let (offers, takes_in, next) = decode_list(bytes, "offers", Reader::offer, |r| {
+                r.peer("id to continue after")
+            })?;
             let takes_in = required(takes_in, "response", 2)?;
             Ok(match next {
                 Some(_) => Response::Page(Box::new(IndexersPage { offers, next })),
@@ -141,10 +182,11 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
         1 => {
             let read =
                 |r: &mut Reader<'_>| Ok(r.bytes("signed record", MAX_ENVELOPE_LEN)?.to_vec());
-            let (records, more, _) = decode_list(bytes, "signed records", false, read)?;
+            let (records, more, tally) = decode_list(bytes, "signed records", read, read_tally)?;
             Ok(Response::Records {
                 records: records.into_iter().collect(),
                 more: more.unwrap_or(false),
+                tally,
             })
         }
         255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
@@ -156,13 +198,25 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
     }
 }
 
-fn encode_list(code: u8, list: &[u8], flag: bool, next: Option<&PeerId>) -> Vec<u8> {
+/// Key 3 of a response, if it is said.
+enum Third<'a> {
+    None,
+    Next(&'a PeerId),
+    Tally(Tally),
+}
+
+fn encode_list(code: u8, list: &[u8], flag: bool, third: Third<'_>) -> Vec<u8> {
     written(|w| {
-        w.map(3 + u64::from(next.is_some()))?.u8(0)?.u8(code)?;
+        let keys = 3 + u64::from(!matches!(third, Third::None));
+        w.map(keys)?.u8(0)?.u8(code)?;
         w.u8(1)?.writer_mut().extend_from_slice(list);
         w.u8(2)?.bool(flag)?;
-        if let Some(next) = next {
-            w.u8(3)?.writer_mut().extend_from_slice(&peer_item(next));
+        match third {
+            Third::None => {}
+            Third::Next(next) => w.u8(3)?.writer_mut().extend_from_slice(&peer_item(next)),
+            Third::Tally(tally) => {
+                w.u8(3)?.array(2)?.u32(tally.asked)?.u32(tally.answered)?;
+            }
         }
         w.ok()
     })
@@ -220,29 +274,66 @@ fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     Ok(Request::Indexers { most, want, from })
 }
 
-type List<T> = heapless::Vec<T, MAX_LIST, u8>;
-type Listed<T> = (List<T>, Option<bool>, Option<PeerId>);
+/// What is looked for, at key 1, and how far the server goes, at key 2.
+fn decode_lookup<'b, T>(
+    bytes: &'b [u8],
+    mut read: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
+) -> Result<(T, Reach), DecodeError> {
+    const FIELD: &str = "request";
+    let (mut what, mut own) = (None, false);
+    Reader::whole(bytes, |r| {
+        r.map(FIELD, |r, key| {
+            match key {
+                1 => what = Some(read(r)?),
+                2 => own = r.boolean("request's key 2")?,
+                _ => r.skip(FIELD)?,
+            }
+            Ok(())
+        })
+    })?;
+    let reach = if own {
+        Reach::Directory
+    } else {
+        Reach::Network
+    };
+    Ok((required(what, FIELD, 1)?, reach))
+}
 
-/// The list at key 1, the truth value at key 2, and for `pages` the id at key 3.
-fn decode_list<'b, T>(
+fn read_tally(r: &mut Reader<'_>) -> Result<Tally, DecodeError> {
+    const FIELD: &str = "servers asked";
+    let counts = r.list::<u32, 2>(FIELD, |r| r.count(FIELD))?;
+    match counts.as_slice() {
+        &[asked, answered] => Ok(Tally { asked, answered }),
+        _ => Err(DecodeError::OutOfBounds {
+            field: FIELD,
+            bound: "two counts",
+        }),
+    }
+}
+
+type List<T> = heapless::Vec<T, MAX_LIST, u8>;
+type Listed<T, U> = (List<T>, Option<bool>, Option<U>);
+
+/// The list at key 1, the truth value at key 2, and what `third` reads at key 3.
+fn decode_list<'b, T, U>(
     bytes: &'b [u8],
     field: &'static str,
-    pages: bool,
     mut item: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
-) -> Result<Listed<T>, DecodeError> {
-    let (mut list, mut flag, mut next) = (None, None, None);
+    mut third: impl FnMut(&mut Reader<'b>) -> Result<U, DecodeError>,
+) -> Result<Listed<T, U>, DecodeError> {
+    let (mut list, mut flag, mut last) = (None, None, None);
     Reader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
                 1 => list = Some(r.list(field, &mut item)?),
                 2 => flag = Some(r.boolean("response's key 2")?),
-                3 if pages => next = Some(r.peer("id to continue after")?),
+                3 => last = Some(third(r)?),
                 _ => r.skip("response")?,
             }
             Ok(())
         })
     })?;
-    Ok((required(list, "response", 1)?, flag, next))
+    Ok((required(list, "response", 1)?, flag, last))
 }
 
 /// As many whole characters as a reason holds.
@@ -296,8 +387,17 @@ mod tests {
         next.extend([7; 32]);
         let after = Cursor::After(PeerId::from_bytes([7; 32]));
         assert_eq!(encode_request(&page(after)), next);
-        let request = Request::FindName(Name::try_from("ab").unwrap());
+        let request = Request::FindName {
+            name: Name::try_from("ab").unwrap(),
+            reach: Reach::Network,
+        };
         assert_eq!(encode_request(&request), [0xa2, 0, 1, 1, 0x62, b'a', b'b']);
+        let request = Request::FindName {
+            name: Name::try_from("ab").unwrap(),
+            reach: Reach::Directory,
+        };
+        let bytes = [0xa3, 0, 1, 1, 0x62, b'a', b'b', 2, 0xf5];
+        assert_eq!(encode_request(&request), bytes);
     }
 
     #[test]
@@ -316,16 +416,25 @@ mod tests {
         let name = Name::try_from("a").unwrap();
         assert_eq!(
             decode_request(&[0xa2, 1, 0x61, b'a', 0, 1]),
-            Ok(Request::FindName(name))
+            Ok(Request::FindName {
+                name,
+                reach: Reach::Network
+            })
         );
     }
 
     #[test]
     fn keys_count_only_where_they_belong() {
-        // Key 2 is "want" in a request for indexers only.
+        // Key 3 is a cursor in a request for indexers only.
         let name = Name::try_from("a").unwrap();
-        let bytes = [0xa3, 0, 1, 1, 0x61, b'a', 2, 0x18, 99];
-        assert_eq!(decode_request(&bytes), Ok(Request::FindName(name)));
+        let bytes = [0xa3, 0, 1, 1, 0x61, b'a', 3, 0x18, 99];
+        assert_eq!(
+            decode_request(&bytes),
+            Ok(Request::FindName {
+                name,
+                reach: Reach::Network
+            })
+        );
         let unknown = DecodeError::UnknownCode {
             field: "want",
             code: 99,
@@ -416,9 +525,10 @@ mod tests {
         let bytes = encode_response(&Response::Records {
             records,
             more: false,
+            tally: None,
         });
         assert!(bytes.len() <= MAX_RESPONSE, "{}", bytes.len());
-        let Ok(Response::Records { records, more }) = decode_response(&bytes) else {
+        let Ok(Response::Records { records, more, .. }) = decode_response(&bytes) else {
             panic!("not read back");
         };
         assert_eq!((records.len(), more), (15, true));
@@ -427,8 +537,9 @@ mod tests {
         let bytes = encode_response(&Response::Records {
             records,
             more: false,
+            tally: None,
         });
-        let Ok(Response::Records { records, more }) = decode_response(&bytes) else {
+        let Ok(Response::Records { records, more, .. }) = decode_response(&bytes) else {
             panic!("not read back");
         };
         assert_eq!((records.len(), more), (16, true));

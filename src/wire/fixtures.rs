@@ -12,7 +12,7 @@ use super::{
 };
 use crate::protocol::{
     Ack, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name, Offer,
-    OutBeat, PeerId, Reason, Role, Want,
+    OutBeat, PeerId, Reach, Reason, Role, Tally, Want,
 };
 
 pub(super) fn any_peer() -> impl Strategy<Value = PeerId> {
@@ -141,10 +141,20 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
             want,
             from
         }),
-        "[a-z0-9.-]{1,63}"
-            .prop_map(|name| Request::FindName(Name::try_from(name.as_str()).unwrap())),
-        any_peer().prop_map(Request::FindPeer),
+        ("[a-z0-9.-]{1,63}", any_reach()).prop_map(|(name, reach)| Request::FindName {
+            name: Name::try_from(name.as_str()).unwrap(),
+            reach
+        }),
+        (any_peer(), any_reach()).prop_map(|(peer, reach)| Request::FindPeer { peer, reach }),
     ]
+}
+
+fn any_reach() -> impl Strategy<Value = Reach> {
+    prop_oneof![Just(Reach::Network), Just(Reach::Directory)]
+}
+
+fn any_tally() -> impl Strategy<Value = Tally> {
+    (any::<u32>(), any::<u32>()).prop_map(|(asked, answered)| Tally { asked, answered })
 }
 
 pub(super) fn any_response() -> impl Strategy<Value = Response> {
@@ -159,8 +169,13 @@ pub(super) fn any_response() -> impl Strategy<Value = Response> {
             let next = Some(next);
             Response::Page(Box::new(IndexersPage { offers, next }))
         }),
-        (vec(record, 0..=16), any::<bool>())
-            .prop_map(|(records, more)| Response::Records { records, more }),
+        (vec(record, 0..=16), any::<bool>(), option::of(any_tally())).prop_map(
+            |(records, more, tally)| Response::Records {
+                records,
+                more,
+                tally
+            }
+        ),
         "[ -~]{0,128}".prop_map(|text| Response::Error(Reason::try_from(text.as_str()).unwrap())),
     ]
 }
