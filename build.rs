@@ -76,7 +76,7 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 65_535,
         doc: "Ids of indexers that a native knows of, alive or not: entries of `known_peer_ids`.",
-        bytes: 98,
+        bytes: 114,
         tables: &["known_peer_ids"],
         roles: &["Native"],
     },

@@ -78,7 +78,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .told(now, &ask.node, offers.iter().map(|offer| &offer.peer));
         let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;
         if is_stranded {
-            self.make_room(now, &ask.node);
+            self.make_room_for_node(now, &ask.node);
         }
         let takes_in = is_stranded && self.delegation.has_room(now, &ask.node);
         if takes_in {

@@ -127,15 +127,18 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.contains(peer)
     }
 
-    /// Whether this run is to search for the id, whose last searches may have failed; counts the run.
-    pub fn take_turn(&mut self, peer: &PeerId) -> bool {
-        match self.ids.find_mut(peer) {
-            Some(known) if known.skip > 0 => {
-                known.skip -= 1;
-                false
-            }
-            known => known.is_some(),
-        }
+    /// What `due` makes of the ids that this run is to search for, given when each was last searched for (zero: never).
+    /// Those whose last searches failed may be left out; that counts the run for them.
+    pub fn take_turns<T>(
+        &mut self,
+        mut due: impl FnMut(&PeerId, Instant) -> Option<T>,
+    ) -> impl Iterator<Item = T> {
+        self.ids.iter_mut().filter_map(move |known| {
+            let due = due(&known.peer, known.searched)?;
+            let rests = known.skip > 0;
+            known.skip = known.skip.saturating_sub(1);
+            (!rests).then_some(due)
+        })
     }
 
     /// A search for the id found something valid, or nothing.
@@ -153,13 +156,6 @@ impl<const K: usize> KnownPeerIds<K> {
             let runs = 1 << known.failures.saturating_sub(1).min(MAX_BACKOFF_SHIFT);
             known.skip = rng.below(runs) as u8;
         }
-    }
-
-    /// When the id was last searched for; zero: never.
-    pub fn last_searched(&self, peer: &PeerId) -> Instant {
-        self.ids
-            .find(peer)
-            .map_or(Instant::default(), |known| known.searched)
     }
 
     /// All known ids.
@@ -286,6 +282,11 @@ mod tests {
         assert_eq!(known.stats().refused, 1);
     }
 
+    /// Whether this run is to search for any id.
+    fn takes_turn(known: &mut KnownPeerIds<2>) -> bool {
+        known.take_turns(|_, _| Some(())).count() > 0
+    }
+
     /// Runs from one failed search to the next, for each of the first `searches`.
     fn gaps(seed: u64, searches: usize) -> std::vec::Vec<u32> {
         let mut known = KnownPeerIds::<2>::new();
@@ -294,7 +295,7 @@ mod tests {
         let (mut gaps, mut gap) = (std::vec::Vec::new(), 0);
         while gaps.len() < searches {
             gap += 1;
-            if known.take_turn(&peer(1)) {
+            if takes_turn(&mut known) {
                 known.searched(at(0), &peer(1), false, &mut rng);
                 gaps.push(gap);
                 gap = 0;
@@ -320,7 +321,7 @@ mod tests {
     fn backed_off() -> (KnownPeerIds<2>, Rng) {
         let (mut known, mut rng) = (KnownPeerIds::<2>::new(), Rng::new(3));
         known.heard_of(at(0), &peer(1));
-        while known.take_turn(&peer(1)) {
+        while takes_turn(&mut known) {
             known.searched(at(0), &peer(1), false, &mut rng);
         }
         (known, rng)
@@ -331,11 +332,11 @@ mod tests {
         for hear in [KnownPeerIds::heard_by_beat, KnownPeerIds::heard_of] {
             let (mut known, _) = backed_off();
             hear(&mut known, at(1), &peer(1));
-            assert!(known.take_turn(&peer(1)));
+            assert!(takes_turn(&mut known));
         }
         let (mut known, mut rng) = backed_off();
         known.searched(at(1), &peer(1), true, &mut rng);
-        assert!(known.take_turn(&peer(1)));
+        assert!(takes_turn(&mut known));
         let before = backed_off().0;
         let mut known = before.clone();
         known.heard_of_by_guest(at(1), &peer(9), &peer(1));

@@ -183,8 +183,20 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     /// Frees the places of leases that have run out, when one is needed and GC has not come by yet. Not while the native catches up
     /// after an oversleep: then all seem to have run out.
     fn make_room(&mut self, now: Instant, peer: &PeerId) {
-        let is_short = self.stream_records.is_full() || !self.delegation.has_room(now, peer);
-        if is_short && self.overslept(now).is_zero() {
+        if self.stream_records.is_full() {
+            self.expire(now, peer);
+        }
+    }
+
+    /// The same for a node, which also needs a place in `responsible_peers`.
+    fn make_room_for_node(&mut self, now: Instant, node: &PeerId) {
+        if self.stream_records.is_full() || !self.delegation.has_room(now, node) {
+            self.expire(now, node);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, peer: &PeerId) {
+        if self.overslept(now).is_zero() {
             gc::expire(
                 now,
                 peer,
@@ -297,7 +309,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .told(now, from, offers.iter().map(|offer| &offer.peer));
             return Ack::released(left, offers).into();
         }
-        self.make_room(now, from);
+        self.make_room_for_node(now, from);
         if !self.delegation.has_room(now, from) {
             self.delegation.count_refusal();
             return Ack::full(

@@ -55,13 +55,22 @@ struct Search {
     stored: bool,
 }
 
+/// An id to be searched for. The least is searched for first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    has_no_entry: bool,
+    /// When its entry expires, or, without one, when it was last searched for.
+    at: Instant,
+    peer: PeerId,
+}
+
 /// The refresh loop over at most `K` known ids.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refresh<const K: usize> {
     /// Its timer.
     pub ticker: Ticker,
     /// Ids to be searched for, last first: those without an entry, then those with one.
-    waiting: Vec<PeerId, K>,
+    waiting: Vec<Due, K>,
     /// How many at the end of `waiting` have an entry.
     with_entry: usize,
     searches: Vec<Search, MAX_SEARCHES>,
@@ -87,22 +96,22 @@ impl<const K: usize> Refresh<K> {
     ) {
         known.drop_silent(now);
         let next_run = now + self.ticker.longest_gap();
-        let is_due = |peer: &&PeerId| {
-            live.expiry(now, peer).is_none_or(|at| at < next_run)
-                && !self.searches.iter().any(|search| search.peer == **peer)
+        let is_due = |peer: &PeerId, searched: Instant| {
+            let expires = live.expiry(now, peer);
+            let is_due = expires.is_none_or(|at| at < next_run)
+                && !self.searches.iter().any(|search| search.peer == *peer);
+            is_due.then(|| Due {
+                has_no_entry: expires.is_none(),
+                at: expires.unwrap_or(searched),
+                peer: *peer,
+            })
         };
         self.waiting.clear();
         // As many ids as `known` holds at most: there is room.
-        self.waiting.extend(known.iter().filter(is_due).copied());
-        self.waiting.retain(|peer| known.take_turn(peer));
-        self.waiting.sort_unstable_by_key(|peer| {
-            core::cmp::Reverse(match live.expiry(now, peer) {
-                Some(expires) => (false, expires, *peer),
-                None => (true, known.last_searched(peer), *peer),
-            })
-        });
-        let has_entry = |peer: &&PeerId| live.expiry(now, peer).is_some();
-        self.with_entry = self.waiting.iter().filter(has_entry).count();
+        self.waiting.extend(known.take_turns(is_due));
+        self.waiting.sort_unstable_by(|one, other| other.cmp(one));
+        let with_entry = self.waiting.iter().filter(|due| !due.has_no_entry);
+        self.with_entry = with_entry.count();
     }
 
     /// Begins the next search, if one is due and one is free.
@@ -116,7 +125,7 @@ impl<const K: usize> Refresh<K> {
         };
         let without = self.waiting.len() - self.with_entry;
         let for_entry = self.with_entry > 0 && (running(true) < HALF || without == 0);
-        let peer = if for_entry {
+        let Due { peer, .. } = if for_entry {
             self.with_entry -= 1;
             self.waiting.pop()?
         } else if without > 0 && running(false) < HALF {
