@@ -188,8 +188,7 @@ impl Node {
                 }
                 Role::Native => {}
                 Role::Indexer | Role::Node => {
-                    let (server, addrs) = (lost.server(), lost.addrs());
-                    self.failures.note(now, server, addrs, &mut self.rng);
+                    self.failures.note(now, lost.server(), &mut self.rng);
                     if self.wants_more(now) && !self.has_candidate(now) {
                         self.rounds.hurry(now);
                     }
@@ -277,7 +276,7 @@ impl Node {
                 return;
             }
             self.asked_last = false;
-            self.failures.begin(now, &addrs);
+            self.failures.begin(now, &addrs, &mut self.rng);
             if !self.holds_an_indexer(now) {
                 self.without_since.get_or_insert(now);
             }

@@ -7,16 +7,24 @@
 //! | what was tried | rests for | after |
 //! |---|---|---|
 //! | a peer id | 10 s, doubled with each failure up to 160 s | the first failure |
-//! | a host and port | 1 s, doubled with each failure up to 256 s | the first failure |
+//! | a host and port | 1 s, doubled with each try up to 256 s | the first try |
 //! | a prefix | 1 s | the sixteenth try |
 //!
-//! What one node does to one host and port, however many ids are said to be there, is therefore at
-//! most 5 tries in the first 20 s, 7 in the first minute, and one every 256 s for long; to one
-//! prefix, 16 tries and then one a second.
+//! Ids are forgotten when there are too many; addresses and prefixes never are before they were
+//! quiet for ten minutes, because an attacker can name any number of others ([`memory`]). So what one
+//! node does to one host and port, however many ids are said to be there and however many other
+//! addresses fail meanwhile, is at most 5 tries in the first 20 s, 7 in the first minute, and one
+//! every 256 s for long; to one prefix, 16 tries and then one a second.
+//!
+//! A try counts for all addresses that may be dialled for it, whether a lease comes of it or not: a
+//! server that answers may have named another host beside its own. Only where all of them are on
+//! one host, that host is cleared by a lease.
 //!
 //! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless
-//! [`MAX_FAILURES`] others are younger; only a lease that was renewed clears a failure; a place
-//! that was reserved for this node shortens the pause of an id to 10 s, never to less.
+//! [`MAX_PEERS`] others are younger; only a lease that was renewed clears a failure; a place that
+//! was reserved for this node shortens the pause of an id to 10 s, never to less.
+
+mod memory;
 
 use core::time::Duration;
 
@@ -26,10 +34,14 @@ use crate::protocol::{
     Addr, Addrs, Instant, MAX_ADDRS, PeerId, Rng, TableStats,
     address::{Endpoint, Host, Prefix},
 };
+use memory::{Key, Memory};
 
-/// Ids, addresses and prefixes that are remembered at most. The one that rests least long gives
-/// way.
-pub(super) const MAX_FAILURES: usize = 256;
+/// Ids that are remembered at most. The one that rests least long gives way.
+const MAX_PEERS: usize = 256;
+/// Hosts with their ports that are remembered at most: two minutes of tries.
+const MAX_ENDPOINTS: usize = 256;
+/// Prefixes that are remembered at most.
+const MAX_PREFIXES: usize = 128;
 /// First pause of a peer id (DESIGN.md, section 2), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
 /// The same of a host and port.
@@ -38,13 +50,6 @@ const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);
 const PREFIX_PAUSE: Duration = Duration::from_secs(1);
 /// The try in a prefix from which on it rests.
 const PREFIX_SPARED: u8 = 16;
-/// After so long a quiet time failures begin anew.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-
-/// A hash of an id, a host and port, or a prefix: the memory is looked through often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key(u64);
-
 impl From<&PeerId> for Key {
     fn from(peer: &PeerId) -> Self {
         Self(Rng::for_peer(peer).bits())
@@ -72,60 +77,61 @@ impl From<Prefix> for Key {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Failure {
-    key: Key,
-    count: u8,
-    last: Instant,
-    until: Instant,
-}
-
 /// The failures.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failures {
-    all: Vec<Failure, MAX_FAILURES>,
-    evicted: u64,
+    peers: Memory<MAX_PEERS>,
+    endpoints: Memory<MAX_ENDPOINTS>,
+    prefixes: Memory<MAX_PREFIXES>,
 }
 
 impl Failures {
     pub(super) const fn new() -> Self {
         Self {
-            all: Vec::new(),
-            evicted: 0,
+            peers: Memory::new(),
+            endpoints: Memory::new(),
+            prefixes: Memory::new(),
         }
     }
 
     /// A try at these addresses begins.
-    pub(super) fn begin(&mut self, now: Instant, addrs: &Addrs) {
+    pub(super) fn begin(&mut self, now: Instant, addrs: &Addrs, rng: &mut Rng) {
+        for endpoint in once(addrs.iter().map(|addr| Endpoint::of(addr))) {
+            let rest = |tries| pause(ENDPOINT, tries, rng);
+            self.endpoints.count(now, endpoint.into(), rest);
+        }
         for prefix in once(addrs.iter().map(|addr| Endpoint::of(addr).prefix())) {
             let rest = |tries: u8| match tries {
                 0..PREFIX_SPARED => Duration::ZERO,
                 _ => PREFIX_PAUSE,
             };
-            self.count(now, prefix.into(), rest);
+            self.prefixes.count(now, prefix.into(), rest);
         }
     }
 
-    /// A try of the peer at these addresses came to nothing.
-    pub(super) fn note(&mut self, now: Instant, peer: &PeerId, addrs: &Addrs, rng: &mut Rng) {
-        self.count(now, peer.into(), |count| pause(PEER, count, rng));
-        for endpoint in once(addrs.iter().map(|addr| Endpoint::of(addr))) {
-            self.count(now, endpoint.into(), |count| pause(ENDPOINT, count, rng));
-        }
+    /// A try of the peer came to nothing.
+    pub(super) fn note(&mut self, now: Instant, peer: &PeerId, rng: &mut Rng) {
+        self.peers.forget_for(peer.into());
+        let rest = |count| pause(PEER, count, rng);
+        self.peers.count(now, peer.into(), rest);
     }
 
     /// A lease with the peer was renewed.
     pub(super) fn forget(&mut self, peer: &PeerId, addrs: &Addrs) {
-        self.remove(peer.into());
-        for endpoint in addrs.iter().map(|addr| Endpoint::of(addr)) {
-            self.remove(endpoint.into());
-            self.remove(endpoint.prefix().into());
+        self.peers.remove(peer.into());
+        let mut endpoints = addrs.iter().map(|addr| Endpoint::of(addr));
+        let Some(first) = endpoints.next() else {
+            return;
+        };
+        if endpoints.all(|other| other == first) {
+            self.endpoints.remove(first.into());
+            self.prefixes.remove(first.prefix().into());
         }
     }
 
     /// A server keeps a place at the peer for us: it counts as if it had failed once.
     pub(super) fn forgive(&mut self, peer: &PeerId) {
-        if let Some(failure) = self.find(peer.into()) {
+        if let Some(failure) = self.peers.find(peer.into()) {
             failure.count = 1;
             failure.until = failure.until.min(failure.last + PEER.0);
         }
@@ -133,29 +139,30 @@ impl Failures {
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.all.clear();
+        self.peers.clear();
+        self.endpoints.clear();
+        self.prefixes.clear();
     }
 
     /// How often the peer has failed.
     pub(super) fn of(&self, peer: &PeerId) -> u8 {
-        let key = Key::from(peer);
-        let found = self.all.iter().find(|failure| failure.key == key);
-        found.map_or(0, |failure| failure.count)
+        self.peers.tries(peer.into())
     }
 
     /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled
     /// then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
-        if self.all.is_empty() {
+        if self.peers.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty() {
             return Instant::default();
         }
         let addr = addrs.iter().map(|addr| self.addr_ready_at(addr)).min();
-        self.rests_until(peer.into()).max(addr.unwrap_or_default())
+        let peer = self.peers.rests_until(peer.into());
+        peer.max(addr.unwrap_or_default())
     }
 
     /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no look.
     pub(super) fn is_ready(&self, now: Instant, peer: &PeerId, addrs: &Addrs) -> bool {
-        self.rests_until(peer.into()) <= now && self.ready_at(peer, addrs) <= now
+        self.peers.rests_until(peer.into()) <= now && self.ready_at(peer, addrs) <= now
     }
 
     /// Those of the addresses that do not rest.
@@ -165,59 +172,19 @@ impl Failures {
     }
 
     /// What the operator sees.
-    pub(super) fn stats(&self) -> TableStats {
-        TableStats {
-            name: "failures",
-            used: self.all.len(),
-            capacity: MAX_FAILURES,
-            refused: 0,
-            evicted: self.evicted,
-        }
+    pub(super) fn stats(&self) -> [TableStats; 3] {
+        [
+            self.peers.stats("failures"),
+            self.endpoints.stats("tried_addrs"),
+            self.prefixes.stats("tried_prefixes"),
+        ]
     }
 
     fn addr_ready_at(&self, addr: &[u8]) -> Instant {
         let endpoint = Endpoint::of(addr);
-        self.rests_until(endpoint.into())
-            .max(self.rests_until(endpoint.prefix().into()))
-    }
-
-    fn rests_until(&self, key: Key) -> Instant {
-        let found = self.all.iter().find(|failure| failure.key == key);
-        found.map_or(Instant::default(), |failure| failure.until)
-    }
-
-    fn find(&mut self, key: Key) -> Option<&mut Failure> {
-        self.all.iter_mut().find(|failure| failure.key == key)
-    }
-
-    fn remove(&mut self, key: Key) {
-        self.all.retain(|failure| failure.key != key);
-    }
-
-    fn count(&mut self, now: Instant, key: Key, rest: impl FnOnce(u8) -> Duration) {
-        let old = self
-            .find(key)
-            .filter(|failure| now - failure.last < FORGOTTEN_AFTER);
-        let count = old.map_or(0, |failure| failure.count).saturating_add(1);
-        let failure = Failure {
-            key,
-            count,
-            last: now,
-            until: now + rest(count),
-        };
-        if let Some(old) = self.find(key) {
-            *old = failure;
-            return;
-        }
-        if self.all.is_full() {
-            let rest = self.all.iter().enumerate();
-            if let Some((at, _)) = rest.min_by_key(|(_, failure)| failure.until) {
-                self.all.swap_remove(at);
-                self.evicted += 1;
-            }
-        }
-        // There is room now.
-        let _ = self.all.push(failure);
+        let prefix = endpoint.prefix();
+        let endpoint = self.endpoints.rests_until(endpoint.into());
+        endpoint.max(self.prefixes.rests_until(prefix.into()))
     }
 }
 
@@ -262,8 +229,14 @@ mod tests {
         [Addr::from_iter(bytes)].into_iter().collect()
     }
 
+    fn begun(failures: &mut Failures, now: u64, addrs: &Addrs) {
+        failures.begin(at(now), addrs, &mut Rng::new(now));
+    }
+
+    /// A try of the peer there that fails at once.
     fn noted(failures: &mut Failures, now: u64, n: u8, addrs: &Addrs) {
-        failures.note(at(now), &peer(n), addrs, &mut Rng::new(now));
+        begun(failures, now, addrs);
+        failures.note(at(now), &peer(n), &mut Rng::new(now));
     }
 
     #[test]
@@ -274,7 +247,7 @@ mod tests {
             // At ever new addresses.
             let new = addr(1, (now / 1000 % 250) as u8, 1);
             noted(&mut failures, now, 1, &new);
-            let ready = failures.rests_until((&peer(1)).into()).as_millis();
+            let ready = failures.peers.rests_until((&peer(1)).into()).as_millis();
             let pause = ready - now;
             assert!((longest..=longest * 5 / 4).contains(&pause), "{pause}");
             assert_eq!(longest == 10_000, pause == 10_000, "the first is exact");
@@ -304,14 +277,14 @@ mod tests {
     fn a_prefix_rests_for_a_second_from_its_sixteenth_try_on() {
         let mut failures = Failures::new();
         for n in 1..=15 {
-            failures.begin(at(0), &addr(1, n, 1));
+            begun(&mut failures, 0, &addr(1, n, 1));
         }
         let fresh = addr(1, 200, 1);
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(0));
-        failures.begin(at(0), &addr(1, 16, 1));
+        begun(&mut failures, 0, &addr(1, 16, 1));
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(1_000));
         assert_eq!(failures.ready_at(&peer(200), &addr(2, 200, 1)), at(0));
-        failures.begin(at(5_000), &addr(1, 17, 1));
+        begun(&mut failures, 5_000, &addr(1, 17, 1));
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(6_000));
         failures.forget(&peer(1), &addr(1, 1, 1));
         assert_eq!(failures.ready_at(&peer(200), &fresh), at(0));
@@ -357,17 +330,93 @@ mod tests {
     }
 
     #[test]
-    fn when_the_memory_is_full_the_one_that_rests_least_long_gives_way() {
+    fn a_lease_with_a_peer_that_names_another_host_too_clears_neither() {
         let mut failures = Failures::new();
-        let one = addr(1, 1, 1);
-        for n in 0..=255u8 {
-            noted(&mut failures, u64::from(n), n, &one);
+        let mut both = addr(1, 1, 1);
+        both.extend(addr(2, 2, 2));
+        noted(&mut failures, 0, 1, &both);
+        failures.forget(&peer(1), &both);
+        assert_eq!(failures.of(&peer(1)), 0);
+        assert_eq!(failures.rested(at(999), &both), Addrs::new());
+        failures.forget(&peer(1), &addr(1, 1, 1));
+        assert_eq!(failures.rested(at(999), &both), addr(1, 1, 1));
+    }
+
+    #[test]
+    fn of_too_many_ids_the_one_that_rests_least_long_is_forgotten() {
+        let mut failures = Failures::new();
+        let id = |n: u16| {
+            let [high, low] = n.to_be_bytes();
+            PeerId::from_bytes(core::array::from_fn(|at| [high, low][at % 2]))
+        };
+        for n in 0..=256 {
+            failures.note(at(n.into()), &id(n), &mut Rng::new(1));
         }
-        assert_eq!(failures.all.len(), MAX_FAILURES);
-        assert!(failures.rested(at(255), &one).is_empty());
-        let resting = (0..=255).filter(|&n| failures.of(&peer(n)) > 0);
-        let resting: std::vec::Vec<u8> = resting.collect();
-        assert_eq!(resting, (1..=255).collect::<std::vec::Vec<u8>>());
-        assert!(failures.stats().evicted > 0);
+        let forgotten = (0..=256).filter(|n| failures.of(&id(*n)) == 0);
+        assert_eq!(forgotten.collect::<std::vec::Vec<_>>(), [0]);
+    }
+
+    /// Tries of ever new addresses in ever new prefixes, as fast as the bucket lets a node.
+    fn flood(failures: &mut Failures, from: u64, until: u64) {
+        for now in (from..until).step_by(500) {
+            let four = (0..4u64).map(|n| {
+                let bytes = (4 * now + n).to_be_bytes();
+                Addr::from_iter([4, 11, bytes[5], bytes[6], bytes[7], 6, 0, 1])
+            });
+            failures.begin(at(now), &four.collect(), &mut Rng::new(now));
+        }
+    }
+
+    #[test]
+    fn no_flood_of_other_addresses_makes_a_node_try_one_port_more_often() {
+        let (mut failures, victim) = (Failures::new(), addr(1, 1, 80));
+        let mut tried = std::vec::Vec::new();
+        for now in (0..600_000u64).step_by(500) {
+            flood(&mut failures, now, now + 500);
+            if !failures.rested(at(now), &victim).is_empty() {
+                begun(&mut failures, now, &victim);
+                tried.push(now);
+            }
+        }
+        let within = |end| tried.iter().filter(|&&when| when < end).count();
+        assert!((2..=5).contains(&within(20_000)), "{tried:?}");
+        assert!(within(60_000) <= 7, "{tried:?}");
+        assert!(within(600_000) <= 11, "{tried:?}");
+        assert!(
+            failures
+                .stats()
+                .iter()
+                .skip(1)
+                .all(|table| table.evicted > 257)
+        );
+    }
+
+    #[test]
+    fn no_flood_of_other_prefixes_gives_a_prefix_16_tries_again() {
+        let mut failures = Failures::new();
+        let mut tries = 0;
+        let mut now = 0;
+        while now < 300_000 {
+            let fresh = addr(9, (tries % 250) as u8, (tries / 250) as u8);
+            if !failures.rested(at(now), &fresh).is_empty() {
+                begun(&mut failures, now, &fresh);
+                tries += 1;
+            }
+            flood(&mut failures, now, now + 500);
+            now += 500;
+        }
+        assert!((16..=16 + 300).contains(&tries), "{tries}");
+    }
+
+    #[test]
+    fn after_a_flood_a_new_address_is_tried_within_the_longest_pause() {
+        let mut failures = Failures::new();
+        flood(&mut failures, 0, 900_000);
+        let ready = failures.ready_at(&peer(1), &addr(1, 1, 80));
+        assert!(ready - at(900_000) <= Duration::from_secs(256) * 5 / 4);
+        // A quiet time later nothing is held against it.
+        begun(&mut failures, 1_500_000, &addr(1, 1, 80));
+        let key = Endpoint::of(&addr(1, 1, 80)[0]).into();
+        assert_eq!(failures.endpoints.tries(key), 1);
     }
 }

@@ -59,8 +59,7 @@ impl Machine for Node {
                 self.propose_all(now, &ack.offers, false);
                 if role == Role::Native {
                     // It answers, so that its address is well; but it is of no use for a while.
-                    let id_only = Addrs::new();
-                    self.failures.note(now, server, &id_only, &mut self.rng);
+                    self.failures.note(now, server, &mut self.rng);
                 }
             }
         }
@@ -164,12 +163,10 @@ impl Machine for Node {
 
     fn report(&self, now: Instant, to: &mut dyn Report) {
         self.leases.iter().for_each(|lease| to.lease(lease));
-        for stats in [
-            self.candidates.stats(),
-            self.failures.stats(),
-            self.leases.dials(now),
-        ] {
+        to.table(self.candidates.stats());
+        for stats in self.failures.stats() {
             to.table(stats);
         }
+        to.table(self.leases.dials(now));
     }
 }
