@@ -17,7 +17,7 @@ use super::{
     Report, Rng, Role, StreamId, Terms,
     address::Source,
     directory::{Claimants, Directory, Found},
-    lease_table::LeaseTable,
+    lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     time::{Ticker, clamp_lease},
 };
@@ -92,31 +92,58 @@ impl<const N: usize> Indexer<N> {
     }
 
     /// A spare lease yields, unless it may stay.
-    fn yields(&self, from: &PeerId) -> bool {
-        match self.stream_records.find(from) {
-            Some(_) => self.is_short(RENEWS_NO_SPARE),
-            None => self.is_short(GRANTS_NO_SPARE),
+    fn yields(&self, sender: &Sender<'_>) -> bool {
+        if sender.is_newcomer() {
+            self.is_short(GRANTS_NO_SPARE)
+        } else {
+            self.is_short(RENEWS_NO_SPARE)
         }
     }
 
-    fn node_beat(
+    /// A beat that was let in. `is_spare`: another server publishes its sender's record.
+    fn admitted_beat(
         &mut self,
         now: Instant,
-        from: &PeerId,
-        stream: StreamId,
+        sender: &Sender<'_>,
         beat: &Beat<'_>,
+        is_spare: bool,
     ) -> BeatOutcome {
+        if beat.role != Role::Node {
+            // A peer is one thing at a time: what was a node is none any more.
+            self.end_of_lease(sender.peer);
+            return Ack::refused(
+                "an indexer grants leases to nodes only: indexers and natives go to a native",
+            )
+            .into();
+        }
+        if beat.lease.is_zero() {
+            self.end_of_lease(sender.peer);
+            return Ack::accepted(Duration::ZERO).into();
+        }
+        if is_spare && self.yields(sender) {
+            self.stream_records.turn_away(sender.peer);
+            self.directory.unlist(sender.peer);
+            return Ack::full("places are short here, and you hold a lease elsewhere").into();
+        }
+        self.node_beat(now, sender, beat)
+    }
+
+    fn end_of_lease(&mut self, peer: &PeerId) {
+        self.stream_records.remove(peer);
+        self.directory.unlist(peer);
+    }
+
+    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
         // A lease that has run out takes no room, although GC has not come by yet; in an oversleep all seem to have.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
             self.stream_records
-                .expire(now, from, |peer| self.directory.unlist(peer));
+                .expire(now, sender.peer, |peer| self.directory.unlist(peer));
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.stream_records
-            .renew(now, *from, Role::Node, stream, lease);
+        self.stream_records.renew(now, sender, Role::Node, lease);
         BeatOutcome {
             ack: Ack::accepted(lease),
             publish: beat
@@ -173,24 +200,10 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if let Some(ack) = self.stream_records.refusal(now, from, stream, beat) {
-            return ack.into();
+        match self.stream_records.admit(now, from, stream, beat) {
+            Ok(sender) => self.admitted_beat(now, &sender, beat, false),
+            Err(refusal) => refusal.into(),
         }
-        if beat.role != Role::Node {
-            // A peer is one thing at a time: what was a node is none any more.
-            self.stream_records.remove(from);
-            self.directory.unlist(from);
-            return Ack::refused(
-                "an indexer grants leases to nodes only: indexers and natives go to a native",
-            )
-            .into();
-        }
-        if beat.lease.is_zero() {
-            self.stream_records.remove(from);
-            self.directory.unlist(from);
-            return Ack::accepted(Duration::ZERO).into();
-        }
-        self.node_beat(now, from, stream, beat)
     }
 
     fn spare_beat(
@@ -200,18 +213,12 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        let is_newest = self
-            .stream_records
-            .refusal(now, from, stream, beat)
-            .is_none();
-        if is_newest && beat.role == Role::Node && !beat.lease.is_zero() && self.yields(from) {
-            self.stream_records.turn_away(from);
-            self.directory.unlist(from);
-            return Ack::full("places are short here, and you hold a lease elsewhere").into();
-        }
-        BeatOutcome {
-            publish: false,
-            ..self.beat(now, from, stream, beat)
+        match self.stream_records.admit(now, from, stream, beat) {
+            Ok(sender) => BeatOutcome {
+                publish: false,
+                ..self.admitted_beat(now, &sender, beat, true)
+            },
+            Err(refusal) => refusal.into(),
         }
     }
 

@@ -26,6 +26,10 @@ pub struct Table<T, const N: usize> {
     evicted: u64,
 }
 
+/// Where an entry was found. Another entry's removal may move it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u16);
+
 /// What the operator sees of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableStats {
@@ -88,6 +92,25 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut T> {
         let slot = *self.order.get(self.position(peer).ok()?)?;
         self.slots.get_mut(usize::from(slot))
+    }
+
+    /// Where the peer's entry is: a look-up that need not be made again for [`Table::at_mut`].
+    pub fn locate(&self, peer: &PeerId) -> Option<Slot> {
+        self.order.get(self.position(peer).ok()?).copied().map(Slot)
+    }
+
+    /// The entry in this slot, whichever peer's it is now.
+    pub fn at(&self, Slot(slot): Slot) -> Option<&T> {
+        self.slots.get(usize::from(slot))
+    }
+
+    /// The peer's entry, to be changed, which was in this slot. If it has moved since, it is looked up.
+    pub fn at_mut(&mut self, slot: Slot, peer: &PeerId) -> Option<&mut T> {
+        if self.at(slot).is_some_and(|entry| entry.peer() == peer) {
+            self.slots.get_mut(usize::from(slot.0))
+        } else {
+            self.find_mut(peer)
+        }
     }
 
     /// Puts an entry in place of the peer's old one, or adds it. A full table gives it back and counts a refusal.
@@ -271,6 +294,20 @@ mod tests {
                 evicted: 0
             }
         );
+    }
+
+    #[test]
+    fn an_entry_that_has_moved_since_it_was_located_is_found_all_the_same() {
+        let mut table = Table::<Entry, 4>::new();
+        for n in 1..=3 {
+            table.insert(Entry(peer(n), n.into())).unwrap();
+        }
+        let [first, last] = [1, 3].map(|n| table.locate(&peer(n)).unwrap());
+        assert_eq!(table.at(last), Some(&Entry(peer(3), 3)));
+        table.remove(&peer(1));
+        assert_eq!(table.at_mut(last, &peer(3)), Some(&mut Entry(peer(3), 3)));
+        assert_eq!(table.at_mut(first, &peer(1)), None);
+        assert_eq!(table.locate(&peer(1)), None);
     }
 
     #[test]

@@ -47,26 +47,24 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     pub(super) fn native_beat(
         &mut self,
         now: Instant,
-        from: &PeerId,
-        stream: StreamId,
+        sender: &Sender<'_>,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
+        let from = sender.peer;
         self.make_room(now, from);
         let is_fellow = self.is_fellow(from);
-        let is_new = self.stream_records.find(from).is_none();
-        if !is_fellow && is_new && self.guests().count() >= Self::MAX_GUESTS {
+        if !is_fellow && sender.is_newcomer() && self.guests().count() >= Self::MAX_GUESTS {
             self.guests_refused += 1;
             return Ack::full(
                 "no room for a guest: start this native with yours as --native to make it a fellow",
             )
             .into();
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.stream_records
-            .renew(now, *from, Role::Native, stream, lease);
+        self.stream_records.renew(now, sender, Role::Native, lease);
         for peer in beat.known.iter().filter(|peer| **peer != self.own) {
             if is_fellow {
                 self.known_peer_ids.heard_of(now, peer);

@@ -86,7 +86,7 @@ mod tests {
         let mut directory = Directory::<8>::new();
         let mut live = LiveIndexers::<8>::new();
         for (n, seen) in [(1, 0), (2, 20_000)] {
-            streams.renew(at(seen), peer(n), Role::Node, StreamId(u64::from(n)), LEASE);
+            streams.grant(at(seen), peer(n), Role::Node, StreamId(u64::from(n)), LEASE);
             delegation.take_in(at(seen), &peer(n));
             directory.list(&record(n), b"signed");
             live.beat(at(seen), &peer(n), LEASE, None, Some(&record(n)))

@@ -51,17 +51,18 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        if let Some(ack) = self.stream_records.refusal(now, from, stream, beat) {
-            return ack.into();
-        }
+        let sender = match self.stream_records.admit(now, from, stream, beat) {
+            Ok(sender) => sender,
+            Err(refusal) => return refusal.into(),
+        };
         if beat.lease.is_zero() {
-            return self.end_of_lease(now, from, beat.role);
+            return self.end_of_lease(now, &sender, beat.role);
         }
-        self.take_role(now, from, beat.role);
+        self.take_role(now, &sender, beat.role);
         match beat.role {
-            Role::Indexer => self.indexer_beat(now, from, stream, beat),
-            Role::Native => self.native_beat(now, from, stream, beat),
-            Role::Node => self.node_beat(now, from, stream, beat),
+            Role::Indexer => self.indexer_beat(now, &sender, beat),
+            Role::Native => self.native_beat(now, &sender, beat),
+            Role::Node => self.node_beat(now, &sender, beat),
         }
     }
 

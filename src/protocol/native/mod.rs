@@ -36,7 +36,7 @@ use super::{
     MAX_LIST, Machine, Offers, OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role,
     StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
-    lease_table::{LeaseTable, StreamRecord},
+    lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
     table::TableStats,
     time::{Ticker, clamp_lease},
@@ -208,8 +208,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    fn end_of_lease(&mut self, now: Instant, from: &PeerId, role: Role) -> BeatOutcome {
-        if role == Role::Node && self.stream_records.find(from).is_some() {
+    fn end_of_lease(&mut self, now: Instant, sender: &Sender<'_>, role: Role) -> BeatOutcome {
+        let from = sender.peer;
+        if role == Role::Node && !sender.is_newcomer() {
             self.note_departure(now, from);
         }
         self.stream_records.remove(from);
@@ -231,25 +232,21 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 
     /// A peer is one thing at a time: what it was before leaves the tables.
-    fn take_role(&mut self, now: Instant, from: &PeerId, role: Role) {
+    fn take_role(&mut self, now: Instant, sender: &Sender<'_>, role: Role) {
         if role != Role::Indexer {
-            self.end_of_indexer(now, from, false);
+            self.end_of_indexer(now, sender.peer, false);
         }
-        if role != Role::Node {
-            self.delegation.forget(from);
-            self.directory.unlist(from);
+        // Nodes are the only ones that can be in these tables.
+        if role != Role::Node && sender.role != Some(role) {
+            self.delegation.forget(sender.peer);
+            self.directory.unlist(sender.peer);
         }
     }
 
-    fn indexer_beat(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        stream: StreamId,
-        beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    fn indexer_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
+        let from = sender.peer;
         self.make_room(now, from);
-        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
@@ -262,8 +259,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         };
-        self.stream_records
-            .renew(now, *from, Role::Indexer, stream, lease);
+        self.stream_records.renew(now, sender, Role::Indexer, lease);
         self.known_peer_ids.heard_by_beat(now, from);
         if !was_here && self.is_registered(now, from) {
             self.offload.indexer_registered();
@@ -284,25 +280,19 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .is_some_and(|record| record.connected)
     }
 
-    fn node_beat(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        stream: StreamId,
-        beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
+        let from = sender.peer;
         let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
         if !is_expected && !self.overslept(now).is_zero() {
             // Every entry seems to have run out: whether an indexer is alive is known a moment later.
             return Ack::full("this native catches up after a sleep: ask it again").into();
         }
         let welcome = is_expected
-            || (self.stream_records.find(from).is_none()
-                && self.reachable_live_indexers(now).next().is_none());
+            || (sender.is_newcomer() && self.reachable_live_indexers(now).next().is_none());
         if !welcome {
             let left = self
                 .stream_records
-                .seen(now, from, stream)
+                .seen(now, sender)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
             let offers = self.offers(now, now, MAX_LIST);
             self.told_nodes
@@ -317,12 +307,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, from) {
+        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.stream_records
-            .renew(now, *from, Role::Node, stream, lease);
+        self.stream_records.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
         if let Some((info, envelope)) = beat.record {
             self.directory.list(info, envelope);

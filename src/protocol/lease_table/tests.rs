@@ -1,0 +1,203 @@
+use super::*;
+use crate::protocol::AckCode;
+
+const LEASE: Duration = Duration::from_secs(90);
+
+impl<const S: usize> LeaseTable<S> {
+    /// A beat without a record that is let in and renews.
+    pub fn grant(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        role: Role,
+        stream: StreamId,
+        lease: Duration,
+    ) {
+        let beat = Beat {
+            role,
+            lease,
+            record: None,
+            load: None,
+            known: &[],
+        };
+        let sender = self.admit(now, &peer, stream, &beat).unwrap();
+        self.renew(now, &sender, role, lease);
+    }
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+fn table_with(peers: &[u8], now: Instant) -> LeaseTable<4> {
+    let mut table = LeaseTable::new();
+    for &n in peers {
+        table.grant(now, peer(n), Role::Indexer, StreamId(u64::from(n)), LEASE);
+    }
+    table
+}
+
+#[test]
+fn a_silent_lease_is_stale_just_after_two_thirds_of_it() {
+    let (seen, expiry) = (at(0), at(90_000));
+    assert!(!is_stale(at(59_999), seen, expiry));
+    assert!(!is_stale(at(60_000), seen, expiry), "equal is not more");
+    assert!(is_stale(at(60_001), seen, expiry));
+}
+
+#[test]
+fn a_lease_is_stale_after_its_expiry_even_if_just_seen() {
+    assert!(!is_stale(at(90_000), at(90_000), at(90_000)));
+    assert!(is_stale(at(90_001), at(90_001), at(90_000)));
+}
+
+#[test]
+fn what_remains_of_a_lease_saturates_at_zero() {
+    assert!(is_stale(at(u64::MAX), at(0), at(1)));
+    assert!(
+        !is_stale(at(0), at(5), at(10)),
+        "a clock that stood still makes nothing stale"
+    );
+}
+
+#[test]
+fn late_beat_renews_before_gc() {
+    let mut table = table_with(&[1], at(0));
+    table.grant(at(60_001), peer(1), Role::Indexer, StreamId(1), LEASE);
+    table.collect(at(60_001), |_| panic!("it was renewed"));
+    assert_eq!(table.find(&peer(1)).unwrap().expiry, at(150_001));
+}
+
+#[test]
+fn gc_takes_the_stale_and_leaves_the_others_undisturbed() {
+    let mut table = table_with(&[1, 2, 3], at(0));
+    table.grant(at(30_000), peer(2), Role::Indexer, StreamId(2), LEASE);
+    let before = table.find(&peer(2)).cloned();
+    let mut gone = std::vec::Vec::new();
+    table.collect(at(60_001), |p| gone.push(*p));
+    gone.sort();
+    assert_eq!(gone, [peer(1), peer(3)]);
+    assert_eq!(table.find(&peer(2)).cloned(), before);
+    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+    assert_eq!(closed.len(), 2);
+    assert!(!closed.contains(&(peer(2), StreamId(2))));
+}
+
+#[test]
+fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
+    let mut table = table_with(&[1], at(0));
+    table.grant(at(1_000), peer(1), Role::Indexer, StreamId(9), LEASE);
+    assert_eq!(table.pop_closed(), Some((peer(1), StreamId(1))));
+    assert!(!table.disconnected(&peer(1), StreamId(1)));
+    assert!(table.find(&peer(1)).unwrap().connected);
+    assert!(table.disconnected(&peer(1), StreamId(9)));
+    assert!(!table.find(&peer(1)).unwrap().connected);
+}
+
+/// What a beat on a new stream from this address is told; without a refusal it renews.
+fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack> {
+    let ip = core::net::IpAddr::from([192, 0, 2, host]);
+    let source = core::net::SocketAddr::new(ip, 1000 + stream as u16).into();
+    table.rivals.opened(&peer(1), StreamId(stream), source);
+    let beat = Beat {
+        role: Role::Node,
+        lease: LEASE,
+        record: None,
+        load: None,
+        known: &[],
+    };
+    let from = peer(1);
+    let admitted = table.admit(at(now), &from, StreamId(stream), &beat);
+    let renew = admitted.map(|sender| table.renew(at(now), &sender, Role::Node, LEASE));
+    renew.err()
+}
+
+#[test]
+fn two_devices_with_one_identity_end_with_the_newcomer_refused() {
+    let mut table = LeaseTable::new();
+    for (stream, host) in [(1, 1), (2, 2), (3, 1)] {
+        assert_eq!(beat_from(&mut table, stream * 100, stream, host), None);
+    }
+    let refused = beat_from(&mut table, 400, 4, 2).unwrap();
+    assert_eq!(refused.code, AckCode::Refused);
+    assert!(refused.reason.contains("192.0.2.1"), "{}", refused.reason);
+    assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
+    assert_eq!(
+        beat_from(&mut table, 500, 5, 1),
+        None,
+        "the one that is kept comes again"
+    );
+    table.remove(&peer(1));
+    assert_eq!(beat_from(&mut table, 600, 6, 2), None, "the other has left");
+}
+
+#[test]
+fn one_device_is_never_refused_however_often_it_comes() {
+    let mut table = LeaseTable::new();
+    for stream in 1..20 {
+        assert_eq!(beat_from(&mut table, stream, stream, 1), None);
+    }
+    // With another address, too, when its old stream has ended before.
+    for stream in 20..40 {
+        table.disconnected(&peer(1), StreamId(stream - 1));
+        assert_eq!(beat_from(&mut table, stream, stream, stream as u8), None);
+    }
+}
+
+#[test]
+fn a_full_table_refuses_newcomers_and_still_renews() {
+    let mut table = table_with(&[1, 2, 3, 4], at(0));
+    let beat = Beat {
+        role: Role::Node,
+        lease: LEASE,
+        record: None,
+        load: None,
+        known: &[],
+    };
+    let mut no_room_for = |n| {
+        let from = peer(n);
+        let sender = table.admit(at(1), &from, StreamId(9), &beat).unwrap();
+        table.no_room_for(at(1), &sender)
+    };
+    let ack = no_room_for(5).unwrap();
+    assert_eq!(ack.code, AckCode::Full);
+    assert!(ack.reason.contains("stream_records is full"));
+    assert_eq!(no_room_for(4), None);
+    assert_eq!(table.stats().refused, 1);
+}
+
+#[test]
+fn a_late_beat_into_a_full_table_keeps_its_lease_and_its_stream() {
+    let mut table = table_with(&[1, 2, 3, 4], at(0));
+    let mut gone = std::vec::Vec::new();
+    table.expire(at(90_001), &peer(1), |p| gone.push(*p));
+    gone.sort();
+    assert_eq!(gone, [peer(2), peer(3), peer(4)]);
+    table.grant(at(90_001), peer(1), Role::Indexer, StreamId(1), LEASE);
+    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+    assert!(!closed.contains(&(peer(1), StreamId(1))));
+    assert_eq!(table.find(&peer(1)).unwrap().expiry, at(180_001));
+}
+
+#[test]
+fn sleeping_moves_leases_on_by_the_gap() {
+    let mut table = table_with(&[1], at(0));
+    table.shift(at(3_600_000), Duration::from_secs(3600));
+    table.collect(at(3_660_000), |_| panic!("slept, not silent"));
+    assert_eq!(table.len(), 1);
+    table.collect(at(3_660_001), |_| ());
+    assert!(table.is_empty());
+}
+
+#[test]
+fn who_was_heard_while_catching_up_moves_on_by_no_more_than_its_silence() {
+    let mut table = table_with(&[1, 2], at(0));
+    table.grant(at(3_600_000), peer(1), Role::Indexer, StreamId(1), LEASE);
+    table.shift(at(3_600_010), Duration::from_secs(3600));
+    assert_eq!(table.find(&peer(1)).unwrap().expiry, at(3_690_010));
+    assert_eq!(table.find(&peer(2)).unwrap().expiry, at(3_690_000));
+}
