@@ -10,10 +10,10 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`protocol`] | what the system decides: pure, `no_std`, without a heap |
-//! | [`wire`] | CBOR frames and signed records |
+//! | `wire` | CBOR frames and signed records |
 //! | `net` | libp2p on one thread: connections, streams, the DHT |
-//! | [`daemon`] | the one loop, and what survives it |
-//! | [`config`] | flags in, one checked configuration out |
+//! | `daemon` | the one loop, and what survives it |
+//! | `config` | flags in, one checked configuration out |
 //!
 //! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring their own network.
 

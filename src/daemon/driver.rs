@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, Net, NetCapacities, NetEvent, ReceivedBeat,
+        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
     },
@@ -84,16 +84,17 @@ impl Driver {
             ConfigRole::Indexer => Role::Indexer,
             ConfigRole::Node => Role::Node,
         };
-        let capacities = NetCapacities {
+        let bounds = NetBounds {
             connections: plan.connections,
             handshakes: plan.handshakes,
             dht_records: MAX_DHT_RECORDS,
+            first_beat: FIRST_BEAT_TIMEOUT,
         };
         let announce = Announce {
             first: config.announce.clone(),
             only: config.announce_only,
         };
-        let net = Net::new(&key, role, psk, capacities, announce).map_err(Error::new)?;
+        let net = Net::new(&key, role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
         let machine = machines::start(config, state.state(), now, own, seed)

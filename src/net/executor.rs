@@ -102,11 +102,16 @@ mod tests {
         let done = Rc::new(Cell::new(false));
         let flag = done.clone();
         spawn(async move { flag.set(true) });
-        block_on(async {
+        let seen = async {
             while !done.get() {
                 yield_now().await;
             }
-        });
+        };
+        assert_eq!(
+            block_on(within(Duration::from_secs(60), seen)),
+            Some(()),
+            "the task did not run"
+        );
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(crate) const EACH: &str = "oc_discovery::each";
 /// Name of the table of connections.
 pub(crate) const CONNECTIONS: &str = "connections";
 
+/// How long an opened heartbeat stream may wait for its first beat.
+pub(crate) const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection without a use stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections kept for natives and for peers that hold a lease: one in so many.
@@ -123,15 +125,17 @@ impl Behaviour {
     }
 }
 
-/// How large the tables of the network side are.
+/// How large the tables of the network side are, and how patient it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NetCapacities {
+pub(crate) struct NetBounds {
     /// Connections at most.
     pub(crate) connections: usize,
     /// Inbound connections whose handshake is not done, at most.
     pub(crate) handshakes: usize,
     /// Records in the DHT store at most.
     pub(crate) dht_records: usize,
+    /// How long an opened heartbeat stream may wait for its first beat.
+    pub(crate) first_beat: Duration,
 }
 
 /// The swarm.
@@ -155,34 +159,31 @@ impl Net {
         key: &Keypair,
         role: Role,
         psk: Option<PreSharedKey>,
-        capacities: NetCapacities,
+        bounds: NetBounds,
         announce: Announce,
     ) -> io::Result<Self> {
         let host = Host::of_this_thread();
         let own = key.public().to_peer_id();
         let serves = role != Role::Node;
-        let connections = capacities.connections;
+        let connections = bounds.connections;
         let identify = identify::Config::new(streams::PROTOCOL_VERSION.into(), key.public())
             .with_agent_version(streams::AGENT_VERSION.into())
             .with_interval(IDENTIFY_INTERVAL)
             .with_cache_size(0)
             .with_hide_listen_addrs(true)
             .with_push_listen_addr_updates(true);
-        let limits = LimitsConfig::new(
-            connections,
-            connections / RESERVED_SHARE,
-            capacities.handshakes,
-        );
+        let limits =
+            LimitsConfig::new(connections, connections / RESERVED_SHARE, bounds.handshakes);
         let places = Places::new(limits.max_pending);
         let stack = transport::build(key, psk, dns::Resolver::new())?;
         let behaviour = Behaviour {
             limits: Limits::new(limits, places.clone()),
-            streams: Streams::new(&key.public(), serves, dht::PROTOCOL),
+            streams: Streams::new(&key.public(), serves, dht::PROTOCOL, bounds.first_beat),
             peering: Lazy::new(
                 Peering {
                     identify: identify::Behaviour::new(identify),
                     kademlia: serves
-                        .then(|| dht::kademlia(own, capacities.dht_records))
+                        .then(|| dht::kademlia(own, bounds.dht_records))
                         .into(),
                 },
                 serves.then_some(dht::PROTOCOL),

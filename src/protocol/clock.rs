@@ -275,9 +275,19 @@ mod tests {
 
     #[test]
     fn absurd_times_do_not_wrap() {
-        let mut clock = WallClock::new(u64::MAX);
-        clock.heard(at(u64::MAX), peer(1), true, u64::MAX, true);
-        clock.own_ms(at(u64::MAX), u64::MAX);
-        clock.own_ms(at(0), 0);
+        // A clock is kept as its distance from the monotonic one, in 63 bits.
+        let half = u64::MAX / 2;
+        for (now, kept) in [
+            (0, false),
+            (half, false),
+            (half + 1, true),
+            (u64::MAX, true),
+        ] {
+            let mut clock = WallClock::new(u64::MAX);
+            clock.heard(at(now), peer(1), true, u64::MAX, true);
+            assert_eq!(clock.is_trusted(0), kept, "{now}");
+            assert_eq!(clock.own_ms(at(u64::MAX), 0), u64::MAX, "{now}");
+            assert_eq!(clock.own_ms(at(u64::MAX), u64::MAX), u64::MAX, "{now}");
+        }
     }
 }

@@ -331,7 +331,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::net::executor::block_on;
+    use crate::net::executor::{block_on, within};
 
     fn pair(set: &ReadySet) -> (Watched<UnixStream>, UnixStream) {
         let (watched, other) = UnixStream::pair().unwrap();
@@ -437,7 +437,8 @@ mod tests {
                 thread::sleep(pause);
                 tell.send_blocking(())
             });
-            block_on(told.recv()).unwrap();
+            let limit = Duration::from_secs(60);
+            assert_eq!(block_on(within(limit, told.recv())), Some(Ok(())));
             teller.join().unwrap().unwrap();
         }
     }

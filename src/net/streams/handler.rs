@@ -239,7 +239,8 @@ impl State {
                 connection: self.connection,
                 stream: StreamId(next_number()),
             };
-            let newer = Inbound::new(io, origin, self.shared.arrivals.clone());
+            let arrivals = self.shared.arrivals.clone();
+            let newer = Inbound::new(io, origin, arrivals, self.shared.first_beat);
             if let Some(older) = self.inbound.replace(Box::new(newer)) {
                 self.closed.push(older.stream());
             }

@@ -27,8 +27,6 @@ use crate::{
 pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
 /// How long written bytes may wait for the peer to read them.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an opened stream may wait for its first beat.
-const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Acks that a server may send for one beat: its answer, and what it says unasked. It has a single
 /// thing to say unasked, that it hands the client over, and once it has, only a further beat could
 /// change that.
@@ -170,13 +168,19 @@ pub(crate) struct Origin {
 }
 
 impl Inbound {
-    pub(crate) fn new(io: Stream, origin: Origin, arrivals: Arrivals) -> Self {
+    /// A stream that was just opened; it ends if its first beat has not come within `first_beat`.
+    pub(crate) fn new(
+        io: Stream,
+        origin: Origin,
+        arrivals: Arrivals,
+        first_beat: Duration,
+    ) -> Self {
         Self {
             frames: Frames::new(io),
             origin,
             arrivals,
             outbox: Outbox::default(),
-            first: Some(Box::new(Delay::new(FIRST_BEAT_TIMEOUT))),
+            first: Some(Box::new(Delay::new(first_beat))),
             beats: 0,
             answering: false,
             closing: false,

@@ -24,6 +24,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use libp2p::{
@@ -108,6 +109,8 @@ enum Owed {
 pub(crate) struct Shared {
     /// Natives and indexers take beats and requests; nodes do not.
     serves: bool,
+    /// How long an opened heartbeat stream may wait for its first beat.
+    first_beat: Duration,
     arrivals: Arrivals,
     card: Card,
 }
@@ -141,13 +144,20 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name, elsewhere.
-    pub(crate) fn new(key: &PublicKey, serves: bool, kademlia: StreamProtocol) -> Self {
+    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name, elsewhere. A heartbeat stream of
+    /// another whose first beat does not come within `first_beat` ends.
+    pub(crate) fn new(
+        key: &PublicKey,
+        serves: bool,
+        kademlia: StreamProtocol,
+        first_beat: Duration,
+    ) -> Self {
         let protocols = [PING, IDENTIFY, HEARTBEAT, DIRECTORY, kademlia];
         let spoken = if serves { protocols.len() } else { 2 };
         Self {
             shared: Shared {
                 serves,
+                first_beat,
                 arrivals: Arrivals::default(),
                 card: Card::new(key, protocols.get(..spoken).unwrap_or_default()),
             },

@@ -33,6 +33,7 @@ impl World {
                 &Keypair::generate_ed25519().public(),
                 true,
                 StreamProtocol::new("/kad"),
+                Duration::from_secs(10),
             ),
             peer: PeerId::from_bytes([1; 32]),
         }

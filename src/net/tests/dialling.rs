@@ -13,7 +13,7 @@ use futures_util::AsyncWriteExt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use smol::{future::or, io::AsyncReadExt};
 
-use super::world::{CLOCK, LEASE, World, out_beat};
+use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{
         NetEvent,
@@ -141,20 +141,13 @@ async fn acked(world: &mut World, addrs: &Addrs, beat: &OutBeat) {
     let server = world.id(0);
     world.net(1).beat(server, addrs, beat, None);
     world
-        .until(|world, at, event| match event {
-            NetEvent::Beat {
-                from,
-                stream,
-                sequence,
-                ..
-            } if at == 0 => {
-                let ack = Ack::accepted(LEASE);
-                world.net(0).ack(from, stream, sequence, &ack, CLOCK, false);
-                None
+        .until(|world, at, event| {
+            world.answer(at, &event, &Ack::accepted(LEASE), false);
+            match event {
+                NetEvent::Ack { asked: true, .. } if at == 1 => Some(()),
+                NetEvent::LeaseClosed { why, .. } => panic!("{why:?}"),
+                _ => None,
             }
-            NetEvent::Ack { asked: true, .. } if at == 1 => Some(()),
-            NetEvent::LeaseClosed { why, .. } => panic!("{why:?}"),
-            _ => None,
         })
         .await;
 }

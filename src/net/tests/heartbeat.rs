@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{CLOCK, LEASE, World, out_beat};
+use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{NetEvent, executor::block_on},
     protocol::{Ack, AckCode, Addrs, Offer, Offers, Role},
@@ -73,16 +73,8 @@ fn a_refusal_is_read_before_its_stream_ends_on_both_sides() {
         let (mut refused, mut closed, mut lease_closed) = (false, false, false);
         world
             .until(|world, at, event| {
+                world.answer(at, &event, &Ack::refused("no"), true);
                 match event {
-                    NetEvent::Beat {
-                        from,
-                        stream,
-                        sequence,
-                        ..
-                    } => {
-                        let ack = Ack::refused("no");
-                        world.net(at).ack(from, stream, sequence, &ack, CLOCK, true);
-                    }
                     NetEvent::Ack { ack, .. } => {
                         assert_eq!((ack.code, lease_closed), (AckCode::Refused, false));
                         refused = true;
@@ -104,27 +96,21 @@ fn what_was_said_before_a_close_still_arrives() {
         world.beat(1, 0);
         let mut heard = false;
         world
-            .until(|world, _, event| match event {
-                NetEvent::Beat {
-                    from,
-                    stream,
-                    sequence,
-                    ..
-                } => {
-                    let ack = Ack::accepted(Duration::ZERO);
-                    world.net(0).ack(from, stream, sequence, &ack, CLOCK, false);
-                    world.net(0).close(from, stream);
-                    None
+            .until(|world, at, event| {
+                let ack = Ack::accepted(Duration::ZERO);
+                if let Some((stream, _)) = world.answer(at, &event, &ack, false) {
+                    let client = world.id(1);
+                    world.net(at).close(client, stream);
                 }
-                NetEvent::Ack { .. } => {
-                    heard = true;
-                    None
+                match event {
+                    NetEvent::Ack { .. } => heard = true,
+                    NetEvent::LeaseClosed { .. } => {
+                        assert!(heard, "the stream ended without its ack");
+                        return Some(());
+                    }
+                    _ => {}
                 }
-                NetEvent::LeaseClosed { .. } => {
-                    assert!(heard, "the stream ended without its ack");
-                    Some(())
-                }
-                _ => None,
+                None
             })
             .await;
     });
@@ -139,26 +125,26 @@ fn a_lease_given_up_ends_with_a_beat_of_0_ms_and_its_ack() {
         world.net(1).give_up(server, Role::Node);
         let mut asked_for = None;
         world
-            .until(|world, at, event| match event {
-                NetEvent::Beat {
-                    from,
-                    stream,
-                    sequence,
-                    source,
-                    beat,
-                } => {
-                    assert_eq!(source.is_some(), sequence == 0, "said once a stream");
-                    asked_for = Some(beat.lease);
-                    let ack = Ack::accepted(Duration::ZERO);
-                    world.net(at).ack(from, stream, sequence, &ack, CLOCK, true);
-                    None
+            .until(|world, at, event| {
+                world.answer(at, &event, &Ack::accepted(Duration::ZERO), true);
+                match event {
+                    NetEvent::Beat {
+                        sequence,
+                        source,
+                        beat,
+                        ..
+                    } => {
+                        assert_eq!(source.is_some(), sequence == 0, "said once a stream");
+                        asked_for = Some(beat.lease);
+                    }
+                    NetEvent::LeaseClosed { .. } => panic!("it was given up, not lost"),
+                    NetEvent::GaveUp { server: from } => {
+                        assert_eq!((at, from), (1, server));
+                        return Some(());
+                    }
+                    _ => {}
                 }
-                NetEvent::LeaseClosed { .. } => panic!("it was given up, not lost"),
-                NetEvent::GaveUp { server: from } => {
-                    assert_eq!((at, from), (1, server));
-                    Some(())
-                }
-                _ => None,
+                None
             })
             .await;
         assert_eq!(asked_for, Some(Duration::ZERO));
@@ -192,19 +178,12 @@ fn a_lease_taken_again_while_its_end_is_under_way_is_a_new_one() {
         let (mut given_up, mut fresh) = (false, false);
         world
             .until(|world, at, event| {
+                if let Some((stream, sequence)) =
+                    world.answer(at, &event, &Ack::accepted(LEASE), false)
+                {
+                    fresh |= stream > old && sequence == 0;
+                }
                 match event {
-                    NetEvent::Beat {
-                        from,
-                        stream,
-                        sequence,
-                        ..
-                    } => {
-                        let ack = Ack::accepted(LEASE);
-                        world
-                            .net(at)
-                            .ack(from, stream, sequence, &ack, CLOCK, false);
-                        fresh |= stream > old && sequence == 0;
-                    }
                     NetEvent::GaveUp { .. } => given_up = true,
                     NetEvent::LeaseClosed { .. } => panic!("the end of the old one is not its end"),
                     _ => {}

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{CLOCK, LEASE, Raw, World, ends, out_beat, send};
+use super::world::{LEASE, Raw, World, ends, out_beat, send};
 use crate::{
     net::{NetEvent, executor::block_on},
     protocol::{Ack, Offer, Offers, Role, StreamId},
@@ -32,21 +32,10 @@ struct Server {
 
 impl Server {
     fn on(&mut self, world: &mut World, at: usize, event: NetEvent) {
-        match event {
-            NetEvent::Beat {
-                from,
-                stream,
-                sequence,
-                ..
-            } => {
-                self.beats.push((stream, sequence));
-                let ack = Ack::accepted(LEASE);
-                world
-                    .net(at)
-                    .ack(from, stream, sequence, &ack, CLOCK, false);
-            }
-            NetEvent::StreamClosed { stream, .. } => self.closed.push(stream),
-            _ => {}
+        let beat = world.answer(at, &event, &Ack::accepted(LEASE), false);
+        self.beats.extend(beat);
+        if let NetEvent::StreamClosed { stream, .. } = event {
+            self.closed.push(stream);
         }
     }
 }

@@ -21,7 +21,7 @@ use libp2p::{
 };
 
 use crate::{
-    net::{Net, NetCapacities, NetEvent, addrs::Announce, dns::Resolver, executor, transport},
+    net::{Net, NetBounds, NetEvent, addrs::Announce, dns::Resolver, executor, transport},
     protocol::{self, Ack, Addrs, OutBeat, PeerList, Role, StreamId},
     wire::{
         self,
@@ -32,6 +32,8 @@ use crate::{
 
 /// What has not happened by then will not happen.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Streams that do not beat end soon.
+const FIRST_BEAT: Duration = Duration::from_secs(1);
 pub(super) const LEASE: Duration = Duration::from_secs(90);
 pub(super) const CLOCK: WallReading = WallReading {
     ms: 1_700_000_000_000,
@@ -61,13 +63,13 @@ impl World {
     pub(super) async fn new(roles: &[Role]) -> Self {
         let mut world = Self(Vec::new());
         for (seed, role) in (1..).zip(roles) {
-            let capacities = NetCapacities {
+            let bounds = NetBounds {
                 connections: 32,
                 handshakes: 32,
                 dht_records: 8,
+                first_beat: FIRST_BEAT,
             };
-            let mut net =
-                Net::new(&key(seed), *role, None, capacities, Announce::default()).unwrap();
+            let mut net = Net::new(&key(seed), *role, None, bounds, Announce::default()).unwrap();
             net.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
             world.0.push(Peer {
                 net,
@@ -171,25 +173,36 @@ impl World {
             .expect("it takes too long")
     }
 
+    /// Answers, if that is what happened, a beat that came to the peer `at`: with `last` the stream
+    /// ends after the ack. Returns the stream and the beat's sequence.
+    pub(super) fn answer(
+        &mut self,
+        at: usize,
+        event: &NetEvent,
+        ack: &Ack,
+        last: bool,
+    ) -> Option<(StreamId, u64)> {
+        let &NetEvent::Beat {
+            from,
+            stream,
+            sequence,
+            ..
+        } = event
+        else {
+            return None;
+        };
+        self.net(at).ack(from, stream, sequence, ack, CLOCK, last);
+        Some((stream, sequence))
+    }
+
     /// The second peer's first beat to the first is answered; returns the stream.
     pub(super) async fn lease(&mut self, from: usize, to: usize) -> StreamId {
         self.beat(from, to);
         let stream = self
-            .until(|world, at, event| match event {
-                NetEvent::Beat {
-                    from,
-                    stream,
-                    sequence,
-                    ..
-                } if at == to => {
-                    assert_eq!(sequence, 0);
-                    let ack = Ack::accepted(LEASE);
-                    world
-                        .net(to)
-                        .ack(from, stream, sequence, &ack, CLOCK, false);
-                    Some(stream)
-                }
-                _ => None,
+            .until(|world, at, event| {
+                let (stream, sequence) = world.answer(at, &event, &Ack::accepted(LEASE), false)?;
+                assert_eq!((at, sequence), (to, 0));
+                Some(stream)
             })
             .await;
         self.until(|_, at, event| match event {

@@ -1,7 +1,7 @@
 //! Leases at the boundaries of their times.
 
 use super::*;
-use crate::protocol::Addr;
+use crate::protocol::{Addr, lease_table::is_stale};
 
 const S: Duration = Duration::from_secs(1);
 const TERMS: Terms = Terms {
@@ -58,9 +58,13 @@ fn beats_come_at_80_to_95_percent_of_a_third_of_the_lease() {
 
 #[test]
 fn a_lost_beat_survives_the_second_condition_of_the_gc() {
-    // The longest gap with one beat lost is twice the longest pause; the GC looks at two thirds of
-    // the lease.
-    assert!(2 * ms(28_500) < 60 * S);
+    let mut rng = Rng::new(6);
+    for _ in 0..1000 {
+        let last = at(0);
+        let lost = last + beat_after(90 * S, 30 * S, &mut rng);
+        let next = lost + beat_after(90 * S, 30 * S, &mut rng);
+        assert!(!is_stale(next, last, last + 90 * S), "{next:?}");
+    }
 }
 
 /// A beat of a lease of this length waits for its ack; when it was sent, and its lease.
