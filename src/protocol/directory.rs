@@ -37,6 +37,11 @@ impl<'a> Found<'a> {
     pub fn envelope(&self) -> &'a [u8] {
         self.envelope
     }
+
+    /// How good the record is; see [`RecordInfo::rank`].
+    pub(super) fn rank(&self) -> (u64, u64) {
+        self.rank
+    }
 }
 
 /// The better record is the greater.

@@ -19,6 +19,7 @@ use super::{
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
+    lookup::KnownServer,
     time::{Ticker, clamp_lease},
 };
 
@@ -266,6 +267,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
         self.leases.find(peer).map(|lease| lease.addrs())
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        self.leases.servers(now, tell);
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

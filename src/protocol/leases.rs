@@ -13,6 +13,7 @@ use heapless::Vec;
 use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Rng, Role,
     lease::{Lease, Step, Terms},
+    lookup::KnownServer,
     table::TableStats,
     time::Bucket,
 };
@@ -97,6 +98,17 @@ impl Leases {
         self.cost = cost;
         self.terms = terms;
         self.sign_at = signs.then_some(now);
+    }
+
+    /// Tells each server that a lease is held with or sought.
+    pub fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        for lease in &self.held {
+            tell(KnownServer {
+                peer: *lease.server(),
+                role: lease.role(),
+                is_held: lease.is_secure(now),
+            });
+        }
     }
 
     /// What is asked for.

@@ -19,6 +19,7 @@ use super::{
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
+    lookup::KnownServer,
     native::{LiveIndexer, Responsible},
     rivals::Contested,
     table::TableStats,
@@ -234,6 +235,9 @@ pub trait Machine {
 
     /// Where the peer listens, if this machine deals with it.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
+
+    /// Tells each server of this process: the natives that it is configured with, and those that it holds or seeks leases with.
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
 
     /// Who of the nodes listed here claims the name.
     fn claimants(&self, _name: &str) -> Claimants<'_> {

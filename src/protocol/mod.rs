@@ -13,6 +13,7 @@
 //! | [`rivals`] | two devices with one identity |
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`directory`] | who can be found here |
+//! | [`lookup`] | who is asked for what is not here, and what the answers come to |
 //! | [`clock`] | what time it is, if clocks disagree |
 //! | [`address`] | which host and prefix an address leads to |
 
@@ -24,6 +25,7 @@ pub mod indexer;
 pub mod lease;
 pub mod lease_table;
 pub mod leases;
+pub mod lookup;
 pub mod machine;
 pub mod native;
 pub mod node;

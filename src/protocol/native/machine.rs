@@ -3,7 +3,7 @@
 use core::{ops::Range, time::Duration};
 
 use super::*;
-use crate::protocol::address::Endpoint;
+use crate::protocol::{address::Endpoint, lookup::KnownServer};
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     for Native<I, K, R, S>
@@ -162,6 +162,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .find_any(peer)
             .map(|entry| &entry.addrs)
             .or_else(|| self.leases.find(peer).map(|lease| lease.addrs()))
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        self.leases.servers(now, tell);
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

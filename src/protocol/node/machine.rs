@@ -1,6 +1,7 @@
 //! The node towards its driver: which event goes where, and in which order actions come out.
 
 use super::*;
+use crate::protocol::lookup::KnownServer;
 
 impl Machine for Node {
     fn role(&self) -> Role {
@@ -155,6 +156,22 @@ impl Machine for Node {
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
         let lease = self.leases.find(peer).map(|lease| lease.addrs());
         lease.or_else(|| self.rounds.addrs_of(peer))
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        for native in self.rounds.natives() {
+            let lease = self.leases.find(native);
+            tell(KnownServer {
+                peer: *native,
+                role: Role::Native,
+                is_held: lease.is_some_and(|lease| lease.is_secure(now)),
+            });
+        }
+        self.leases.servers(now, &mut |server| {
+            if server.role != Role::Native {
+                tell(server);
+            }
+        });
     }
 
     fn favours(&self, peer: &PeerId) -> bool {

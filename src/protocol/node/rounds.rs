@@ -92,6 +92,11 @@ impl Rounds {
         found.map(|(_, addrs)| addrs)
     }
 
+    /// All natives.
+    pub(super) fn natives(&self) -> impl Iterator<Item = &PeerId> {
+        self.natives.iter().map(|(native, _)| native)
+    }
+
     /// A lease is missing: the next round is due as soon as the pause is over.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.next = self.next.min(now.max(self.not_before));

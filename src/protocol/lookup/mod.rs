@@ -1,0 +1,422 @@
+//! Lookups: which servers are asked, in which order, how their answers become one, and when it is
+//! given.
+//!
+//! ```text
+//!  the operator asks                                  another peer asks (PROTOCOL.md, section 4)
+//!
+//!  own directory, own record table                    own directory ── found by id ──▶ answer
+//!    │                                                  │
+//!    ├─▶ own indexers, one after another,               ├─▶ fellow natives (a native asks them)
+//!    │   until one has answered ─ key 2 absent          │   key 2 = true
+//!    ├─▶ natives ─ key 2 absent                         │
+//!    ├─▶ natives, page by page ─▶ indexers              └─▶ the DHT (by id)
+//!    │                            key 2 = true
+//!    └─▶ the DHT (by id; nodes take no part in it)
+//! ```
+//!
+//! A server that is asked with key 2 = true answers from its own directory only, so that a question
+//! travels one hop. Names are not in the DHT: every live indexer that the natives list is asked.
+//!
+//! The host polls after each event, does what [`Step`] says, and reads [`Lookups::outcome`] when a
+//! lookup is [`Step::Done`]. It translates frames and does not decide.
+//!
+//! Invariants:
+//! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
+//!   indexers, the questions of peers. None can starve another.
+//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do. What
+//!   comes later changes nothing.
+//! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], at most
+//!   [`MAX_OPEN`] at a time; each server is asked at most once, a native once more for each page.
+//! - An outcome is complete only if every server asked has answered, said that all it asked have,
+//!   and nothing was left out for lack of room.
+
+mod records;
+mod run;
+mod servers;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+
+use super::{
+    Addrs, Cursor, IndexersPage, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
+    RecordInfo, Role, TableStats, Tally, directory::Claimants, directory::Found,
+};
+pub use records::{FoundRecord, Place};
+use servers::Server;
+use slots::Slots;
+
+/// Servers that one lookup of the operator asks at most.
+pub const MAX_SERVERS: usize = 512;
+/// Servers that one lookup for a peer asks at most (PROTOCOL.md, section 4).
+pub const MAX_HOLDERS: usize = 16;
+/// Questions of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
+pub const MAX_OPEN: usize = 8;
+/// Records in the outcome of an operator's lookup at most; of more, the best.
+pub const MAX_FOUND: usize = 64;
+/// Pages of indexers that one native is asked for.
+pub const MAX_PAGES: usize = MAX_SERVERS / MAX_LIST;
+/// How long a lookup of the operator takes at most.
+pub const OPERATOR_LIMIT: Duration = Duration::from_secs(5);
+/// How long a lookup for a peer takes at most (PROTOCOL.md, section 4).
+pub const PEER_LIMIT: Duration = Duration::from_secs(3);
+/// How long an indexer that holds our lease is waited for before the next one is asked as well.
+pub const INDEXER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Servers that wait for their turn in one lookup: some pages of indexers.
+const MAX_QUEUE: usize = 4 * MAX_LIST;
+/// Natives that one lookup asks for indexers: as many as may be configured, with room.
+const MAX_NATIVES: usize = 16;
+
+/// What is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Question {
+    /// Which indexers there are.
+    #[default]
+    Indexers,
+    /// All nodes that claim a name.
+    Name(Name),
+    /// A peer.
+    Peer(PeerId),
+}
+
+/// Names a lookup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(pub u64);
+
+/// Names one question of a lookup, to a server or to the DHT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u64);
+
+/// What one server is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A page of indexers.
+    Indexers(Cursor),
+    /// The nodes that claim a name.
+    Name {
+        /// The name.
+        name: Name,
+        /// How far the server goes.
+        reach: Reach,
+    },
+    /// The record of a node.
+    Peer {
+        /// The node.
+        peer: PeerId,
+        /// How far the server goes.
+        reach: Reach,
+    },
+}
+
+/// What the host has to do.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a step is done at once, and four addresses fit in 512 bytes"
+)]
+pub enum Step {
+    /// Ask a server, dialling if need be; then call [`Lookups::answered`] once.
+    Ask {
+        /// Names the question.
+        query: QueryId,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if that is not known.
+        addrs: Addrs,
+        /// The question.
+        ask: Ask,
+    },
+    /// Search the DHT: [`Lookups::found`] for each record, then [`Lookups::searched`].
+    Search {
+        /// Names the search.
+        query: QueryId,
+        /// Which record: that of a node or that of an indexer.
+        role: Role,
+        /// The record's subject.
+        peer: PeerId,
+    },
+    /// End a search of the DHT: nothing that it finds counts any more.
+    EndSearch {
+        /// The search.
+        query: QueryId,
+    },
+    /// The lookup is over: [`Lookups::outcome`] can be read until the next poll.
+    Done {
+        /// The lookup.
+        lookup: LookupId,
+    },
+}
+
+const _: () = assert!(size_of::<Step>() <= 512);
+
+/// A verified copy of a signed record.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy<'a> {
+    /// What it says.
+    pub info: &'a RecordInfo,
+    /// The record as it travels, opaque here; more than
+    /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes are no record.
+    pub envelope: &'a [u8],
+}
+
+/// What a server said to a question.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// Verified records.
+    Records {
+        /// The records.
+        records: &'a [Copy<'a>],
+        /// The server has more than these.
+        more: bool,
+        /// The servers that it asked, if it says so.
+        tally: Option<Tally>,
+    },
+    /// A page of indexers.
+    Indexers {
+        /// The indexers.
+        offers: &'a [Offer],
+        /// The next page begins after this id; `None`: this is the last one.
+        next: Option<PeerId>,
+    },
+    /// An error, no connection, or no answer in time.
+    Failed,
+}
+
+/// What came of a question of another peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// No other server is asked: the own directory is the answer, now.
+    Here,
+    /// The answer comes with [`Step::Done`].
+    Lookup(LookupId),
+    /// No slot is free: the peer is told to come back.
+    Full,
+}
+
+/// What a lookup came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// What was looked for.
+    pub question: &'a Question,
+    /// The records found, one for each peer, best first.
+    pub records: &'a [FoundRecord],
+    /// To [`Question::Indexers`]: the indexers. To [`Question::Peer`]: the peer as natives list it.
+    pub indexers: &'a [Offer],
+    /// There are more records or indexers than these.
+    pub more: bool,
+    /// Servers asked, and those that answered; what servers said of those that they asked is in it.
+    pub tally: Tally,
+    /// Nothing is missing: all that were asked have answered, and nothing was left out.
+    pub is_complete: bool,
+    servers: &'a [Server],
+}
+
+impl<'a> Outcome<'a> {
+    /// The servers that were asked and have not answered.
+    pub fn silent(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
+        let silent = self.servers.iter().filter(|server| server.is_silent());
+        silent.map(|server| &server.peer)
+    }
+}
+
+/// What a lookup needs to know of the process that it runs in.
+pub trait Here {
+    /// What this process is.
+    fn role(&self) -> Role;
+    /// The nodes listed here that claim a name.
+    fn claimants(&self, name: &str) -> Claimants<'_>;
+    /// The node's entry in the directory here.
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
+    /// One page of the indexers that are alive, if this is a native.
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage;
+    /// Where the peer listens, if that is known.
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
+    /// Tells each server of this process: its natives, and those that it holds leases with.
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
+}
+
+/// A server of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownServer {
+    /// The server.
+    pub peer: PeerId,
+    /// What it is: an indexer, or a native of the configuration.
+    pub role: Role,
+    /// Whether a lease is held with it over a stream that is open.
+    pub is_held: bool,
+}
+
+impl<M: Machine + ?Sized> Here for M {
+    fn role(&self) -> Role {
+        Machine::role(self)
+    }
+
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        Machine::claimants(self, name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
+        Machine::listed(self, peer)
+    }
+
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
+        Machine::page(self, now, from, most)
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        Machine::addrs_of(self, peer)
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        Machine::servers(self, now, tell);
+    }
+}
+
+/// All lookups under way: at most `F` finds and `L` lists of the operator, and `P` questions of
+/// peers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lookups<const F: usize, const L: usize, const P: usize> {
+    own: PeerId,
+    next: u64,
+    finds: Slots<F, MAX_SERVERS, MAX_QUEUE, MAX_FOUND, 1>,
+    lists: Slots<L, MAX_NATIVES, 1, 1, MAX_SERVERS>,
+    peers: Slots<P, MAX_HOLDERS, MAX_HOLDERS, MAX_LIST, 1>,
+}
+
+impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
+    /// No lookup: nothing but zeroes and room, so that it can stand in `.bss`.
+    pub const fn new() -> Self {
+        Self {
+            own: PeerId::from_bytes([0; 32]),
+            next: 0,
+            finds: Slots::new(),
+            lists: Slots::new(),
+            peers: Slots::new(),
+        }
+    }
+
+    /// Says who this process is.
+    pub fn start(&mut self, own: PeerId) {
+        self.own = own;
+    }
+
+    /// The operator asks. `None`: no slot of this class is free.
+    pub fn begin<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        question: Question,
+        here: &H,
+    ) -> Option<LookupId> {
+        self.next += 1;
+        let id = LookupId(self.next);
+        let begun = match question {
+            Question::Indexers => self.lists.begin(id).map(|lookup| {
+                lookup.begin_for_operator(now, self.own, question, here);
+            }),
+            Question::Name(_) | Question::Peer(_) => self.finds.begin(id).map(|lookup| {
+                lookup.begin_for_operator(now, self.own, question, here);
+            }),
+        };
+        begun.map(|()| id)
+    }
+
+    /// Another peer asks for a name or a peer. What needs no other server needs no slot.
+    pub fn begin_for_peer<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        question: Question,
+        reach: Reach,
+        here: &H,
+    ) -> Begun {
+        if reach == Reach::Directory || !asks_others(now, &question, here) {
+            return Begun::Here;
+        }
+        self.next += 1;
+        let id = LookupId(self.next);
+        let Some(lookup) = self.peers.begin(id) else {
+            return Begun::Full;
+        };
+        lookup.begin_for_peer(now, self.own, question, here);
+        Begun::Lookup(id)
+    }
+
+    /// A server answered a question, or did not. Whether it is one of ours that is still open.
+    pub fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
+        self.finds.answered(now, query, answer)
+            || self.lists.answered(now, query, answer)
+            || self.peers.answered(now, query, answer)
+    }
+
+    /// A search of the DHT found a record, judged at wall-clock time `own_ms`. Whether the search
+    /// is one of ours.
+    pub fn found(&mut self, now: Instant, own_ms: u64, query: QueryId, copy: Copy<'_>) -> bool {
+        self.finds.found(now, own_ms, query, copy) || self.peers.found(now, own_ms, query, copy)
+    }
+
+    /// A search of the DHT has come to its end. Whether it is one of ours that was still open.
+    pub fn searched(&mut self, now: Instant, query: QueryId) -> bool {
+        self.finds.searched(now, query) || self.peers.searched(now, query)
+    }
+
+    /// What is to be done at `now`, if anything.
+    pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<Step> {
+        let next = &mut self.next;
+        self.finds
+            .poll(now, here, next)
+            .or_else(|| self.lists.poll(now, here, next))
+            .or_else(|| self.peers.poll(now, here, next))
+    }
+
+    /// When [`Lookups::poll`] has something to do without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        let timeouts = [
+            self.finds.timeout(),
+            self.lists.timeout(),
+            self.peers.timeout(),
+        ];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// What the lookup came to, between its [`Step::Done`] and the next poll.
+    pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
+        self.finds
+            .outcome(lookup)
+            .or_else(|| self.lists.outcome(lookup))
+            .or_else(|| self.peers.outcome(lookup))
+    }
+
+    /// What the operator sees of the three classes.
+    pub fn stats(&self) -> [TableStats; 3] {
+        [
+            self.finds.stats("lookups"),
+            self.lists.stats("list_lookups"),
+            self.peers.stats("peer_lookups"),
+        ]
+    }
+}
+
+impl<const F: usize, const L: usize, const P: usize> Default for Lookups<F, L, P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether another server, or the DHT, has a part in the answer to a peer's question.
+fn asks_others<H: Here + ?Sized>(now: Instant, question: &Question, here: &H) -> bool {
+    let is_found = matches!(question, Question::Peer(peer) if here.listed(peer).is_some());
+    let mut has_fellows = false;
+    here.servers(now, &mut |server| {
+        has_fellows |= server.role == Role::Native
+    });
+    match (here.role(), question) {
+        // A node serves no lookups, and indexers are told in pages of another request.
+        (Role::Node, _) | (_, Question::Indexers) => false,
+        // A lease held here is newer than anything elsewhere.
+        (Role::Indexer | Role::Native, Question::Peer(_)) => !is_found,
+        // Names are not in the DHT.
+        (Role::Indexer, Question::Name(_)) => false,
+        (Role::Native, Question::Name(_)) => has_fellows,
+    }
+}

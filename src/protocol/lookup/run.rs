@@ -1,0 +1,657 @@
+//! One lookup, from its question to its outcome.
+
+use heapless::Vec;
+
+use super::{
+    Answer, Ask, Copy, FoundRecord, Here, INDEXER_PATIENCE, KnownServer, LookupId, MAX_HOLDERS,
+    MAX_NATIVES, MAX_OPEN, MAX_PAGES, OPERATOR_LIMIT, Outcome, PEER_LIMIT, Place, QueryId,
+    Question, Step,
+    records::Records,
+    servers::{News, Servers},
+};
+use crate::protocol::{
+    Addrs, Cursor, Instant, MAX_LIST, Offer, PeerId, Reach, Role, Tally, leases::MAX_HELD,
+};
+
+/// Searches of the DHT in one lookup: for a node's record and for an indexer's.
+const MAX_SEARCHES: usize = 2;
+
+/// A lookup that asks at most `S` servers, of which `Q` may wait for their turn, and finds at most
+/// `R` records and `O` indexers.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O: usize> {
+    phase: Phase,
+    id: LookupId,
+    question: Question,
+    deadline: Instant,
+    own: PeerId,
+    servers: Servers<S>,
+    /// Indexers that hold our leases and were not asked yet.
+    own_indexers: Vec<PeerId, MAX_HELD>,
+    /// One of them has answered: the others are asked for what they list themselves.
+    has_own_answer: bool,
+    /// When the next of them is asked although the last one has not answered.
+    patience_until: Instant,
+    /// Natives that have pages of indexers left.
+    natives: Vec<Pages, MAX_NATIVES>,
+    /// The page of the own `live_indexers` that comes next. A list of one: `None` would not be all
+    /// zeroes.
+    own_page: Vec<Cursor, 1>,
+    queue: Vec<Waiting, Q>,
+    /// Searches of the DHT that are to begin: whose record, by role.
+    searches: Vec<Role, MAX_SEARCHES>,
+    open: Vec<Open, { MAX_OPEN + MAX_SEARCHES }>,
+    records: Records<R>,
+    indexers: Vec<Offer, O>,
+    /// What servers said of those that they asked.
+    others: Tally,
+    /// Something was left out.
+    is_cut: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Free,
+    Running,
+    /// The outcome can be read until the next poll.
+    Done,
+}
+
+/// A native whose pages of indexers are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pages {
+    native: PeerId,
+    from: Cursor,
+    count: usize,
+    is_open: bool,
+}
+
+/// A server that waits for its turn.
+#[derive(Clone, Debug, PartialEq)]
+struct Waiting {
+    server: PeerId,
+    addrs: Addrs,
+    errand: Errand,
+}
+
+/// A question that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Open {
+    query: QueryId,
+    asked: Asked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Server(PeerId, Errand),
+    Dht,
+}
+
+/// What a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// An indexer that holds our lease: all that it can find out.
+    OwnIndexer,
+    /// An indexer: what it lists itself.
+    Indexer,
+    /// A native of ours: all that it can find out.
+    Native,
+    /// A fellow of this native: what it lists itself.
+    Fellow,
+    /// A native: a page of indexers.
+    Page,
+}
+
+impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    pub(super) const fn new() -> Self {
+        Self {
+            phase: Phase::Free,
+            id: LookupId(0),
+            question: Question::Indexers,
+            deadline: Instant::from_millis(0),
+            own: PeerId::from_bytes([0; 32]),
+            servers: Servers::new(),
+            own_indexers: Vec::new(),
+            has_own_answer: false,
+            patience_until: Instant::from_millis(0),
+            natives: Vec::new(),
+            own_page: Vec::new(),
+            queue: Vec::new(),
+            searches: Vec::new(),
+            open: Vec::new(),
+            records: Records::new(),
+            indexers: Vec::new(),
+            others: Tally {
+                asked: 0,
+                answered: 0,
+            },
+            is_cut: false,
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.phase == Phase::Free
+    }
+
+    /// Takes the slot for a new lookup. Its parts are emptied in place: they are large.
+    pub(super) fn take(&mut self, id: LookupId) {
+        self.phase = Phase::Running;
+        self.id = id;
+        self.servers.clear();
+        self.own_indexers.clear();
+        self.has_own_answer = false;
+        self.natives.clear();
+        self.own_page.clear();
+        self.queue.clear();
+        self.searches.clear();
+        self.open.clear();
+        self.records.clear();
+        self.indexers.clear();
+        self.others = Tally::default();
+        self.is_cut = false;
+    }
+
+    /// The operator asks: everything that is known here is asked.
+    pub(super) fn begin_for_operator<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        own: PeerId,
+        question: Question,
+        here: &H,
+    ) {
+        self.begin(now + OPERATOR_LIMIT, own, question, here);
+        let (role, lists) = (here.role(), self.question == Question::Indexers);
+        let mut is_alone = true;
+        here.servers(now, &mut |server| {
+            is_alone = false;
+            match (role, server.role) {
+                (Role::Native, Role::Native) if lists => {}
+                (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
+                (_, Role::Native) => self.read_pages(server.peer, !lists),
+                (_, Role::Indexer) if server.is_held && !lists => self.ask_own_indexer(server.peer),
+                _ => {}
+            }
+        });
+        if role == Role::Native {
+            // There is room: the slot is new.
+            let _ = self.own_page.push(Cursor::Start);
+        } else {
+            self.is_cut = is_alone;
+        }
+        if let (Question::Peer(_), Role::Native | Role::Indexer) = (&self.question, role) {
+            self.searches.extend([Role::Indexer, Role::Node]);
+        }
+    }
+
+    /// A peer asks: other holders have a part in the answer (PROTOCOL.md, section 4).
+    pub(super) fn begin_for_peer<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        own: PeerId,
+        question: Question,
+        here: &H,
+    ) {
+        self.begin(now + PEER_LIMIT, own, question, here);
+        if here.role() == Role::Native {
+            here.servers(now, &mut |KnownServer {
+                                        peer,
+                                        role,
+                                        is_held,
+                                    }| {
+                match role {
+                    Role::Native if is_held => self.ask(peer, Errand::Fellow),
+                    // It does not answer its heartbeats: nothing is waited for.
+                    Role::Native => self.count_as_silent(peer),
+                    Role::Indexer | Role::Node => {}
+                }
+            });
+        }
+        if let Question::Peer(_) = self.question {
+            // Only node records can be told to another peer.
+            self.searches.extend([Role::Node]);
+        }
+    }
+
+    /// A server answered. Whether the question is one of this lookup that was open.
+    pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
+        let is_it = |open: &Open| open.query == query && open.asked != Asked::Dht;
+        let Some(at) = self.position(is_it) else {
+            return false;
+        };
+        if now > self.deadline {
+            return true;
+        }
+        let Asked::Server(server, errand) = self.open.swap_remove(at).asked else {
+            return true;
+        };
+        match (errand, answer) {
+            (Errand::Page, Answer::Indexers { offers, next }) => {
+                self.servers.answered(&server);
+                self.learn(offers);
+                self.turn_page(&server, next);
+            }
+            (Errand::Page, _) => self.natives.retain(|pages| pages.native != server),
+            (
+                _,
+                Answer::Records {
+                    records,
+                    more,
+                    tally,
+                },
+            ) => {
+                self.servers.answered(&server);
+                self.has_own_answer |= errand == Errand::OwnIndexer;
+                self.heed(tally);
+                for copy in records {
+                    self.add(*copy, errand.place());
+                }
+                if more {
+                    self.records.there_are_more();
+                }
+            }
+            (_, Answer::Indexers { .. } | Answer::Failed) => {}
+        }
+        true
+    }
+
+    /// The DHT has a record. Whether the search is one of this lookup.
+    pub(super) fn found(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        query: QueryId,
+        copy: Copy<'_>,
+    ) -> bool {
+        let is_it = |open: &Open| open.query == query && open.asked == Asked::Dht;
+        let is_ours = self.position(is_it).is_some();
+        if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
+            self.add(copy, Place::Dht);
+        }
+        is_ours
+    }
+
+    /// A search is over. Whether it is one of this lookup that was open.
+    pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
+        let is_it = |open: &Open| open.query == query && open.asked == Asked::Dht;
+        let Some(at) = self.position(is_it) else {
+            return false;
+        };
+        if now <= self.deadline {
+            self.open.swap_remove(at);
+        }
+        true
+    }
+
+    /// What is to be done at `now`.
+    pub(super) fn poll<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        here: &mut H,
+        next: &mut u64,
+    ) -> Option<Step> {
+        match self.phase {
+            Phase::Free => return None,
+            Phase::Done => {
+                self.phase = Phase::Free;
+                return None;
+            }
+            Phase::Running if now >= self.deadline => return Some(self.cut_off()),
+            Phase::Running => {}
+        }
+        self.read_own_pages(now, here);
+        if let Some(step) = self.next_search(next) {
+            return Some(step);
+        }
+        if let Some(turn) = self.next_turn(now) {
+            return Some(self.put(turn, here, next));
+        }
+        if self.is_settled() {
+            self.phase = Phase::Done;
+            return Some(Step::Done { lookup: self.id });
+        }
+        None
+    }
+
+    /// When there is something to do without an event.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let waits = !self.own_indexers.is_empty() && !self.has_own_answer;
+        match waits && self.has_a_turn() {
+            true => Some(self.deadline.min(self.patience_until)),
+            false => Some(self.deadline),
+        }
+    }
+
+    /// What it came to, if it is this lookup and it is over.
+    pub(super) fn outcome(&self, id: LookupId) -> Option<Outcome<'_>> {
+        if self.phase != Phase::Done || self.id != id {
+            return None;
+        }
+        let own = self.servers.tally();
+        let tally = Tally {
+            asked: own.asked.saturating_add(self.others.asked),
+            answered: own.answered.saturating_add(self.others.answered),
+        };
+        let more = self.records.more();
+        Some(Outcome {
+            question: &self.question,
+            records: self.records.as_slice(),
+            indexers: &self.indexers,
+            more,
+            tally,
+            is_complete: !self.is_cut && !more && tally.answered == tally.asked,
+            servers: self.servers.as_slice(),
+        })
+    }
+
+    fn begin<H: Here + ?Sized>(
+        &mut self,
+        deadline: Instant,
+        own: PeerId,
+        question: Question,
+        here: &H,
+    ) {
+        (self.deadline, self.own, self.question) = (deadline, own, question);
+        match &self.question {
+            Question::Indexers => {}
+            Question::Name(name) => {
+                let (claimants, more) = here.claimants(name);
+                claimants
+                    .iter()
+                    .filter_map(FoundRecord::here)
+                    .for_each(|record| self.records.add(record));
+                if more {
+                    self.records.there_are_more();
+                }
+            }
+            Question::Peer(peer) => {
+                let listed = here.listed(peer);
+                if let Some(record) = listed.as_ref().and_then(FoundRecord::here) {
+                    self.records.add(record);
+                }
+            }
+        }
+    }
+
+    /// A server is to be asked, where the host knows it to listen.
+    fn ask(&mut self, server: PeerId, errand: Errand) {
+        self.ask_at(server, Addrs::new(), errand);
+    }
+
+    fn ask_at(&mut self, server: PeerId, addrs: Addrs, errand: Errand) {
+        if server == self.own {
+            return;
+        }
+        let waiting = Waiting {
+            server,
+            addrs,
+            errand,
+        };
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New if self.queue.push(waiting).is_ok() => {}
+            News::New | News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    fn ask_own_indexer(&mut self, server: PeerId) {
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New if self.own_indexers.push(server).is_ok() => {}
+            News::New | News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    /// A native is asked for its indexers, and if `finds` for what is looked for as well.
+    fn read_pages(&mut self, native: PeerId, finds: bool) {
+        let pages = Pages {
+            native,
+            from: Cursor::Start,
+            count: 0,
+            is_open: false,
+        };
+        self.is_cut |= self.natives.push(pages).is_err();
+        if finds {
+            self.ask(native, Errand::Native);
+        } else {
+            self.is_cut |= self.servers.meet(native) == News::NoRoom;
+        }
+    }
+
+    fn count_as_silent(&mut self, server: PeerId) {
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New => self.servers.asked(&server),
+            News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    /// Pages of the own `live_indexers`, while there is room for what they list.
+    fn read_own_pages<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) {
+        while self.has_room_for_pages(1)
+            && let Some(from) = self.own_page.pop()
+        {
+            let page = here.page(now, from, MAX_LIST);
+            self.learn(&page.offers);
+            if let Some(next) = page.next {
+                // There is room: it was taken out above.
+                let _ = self.own_page.push(Cursor::After(next));
+            }
+        }
+    }
+
+    /// Whether the indexers of so many pages would find room in the queue.
+    fn has_room_for_pages(&self, count: usize) -> bool {
+        self.question == Question::Indexers || self.queue.len() + count * MAX_LIST <= Q
+    }
+
+    fn next_search(&mut self, next: &mut u64) -> Option<Step> {
+        let Question::Peer(peer) = self.question else {
+            return None;
+        };
+        let role = self.searches.pop()?;
+        let query = self.open(Asked::Dht, next);
+        Some(Step::Search { query, role, peer })
+    }
+
+    /// Whether one more server may be asked now.
+    fn has_a_turn(&self) -> bool {
+        let searches = self.open.iter().filter(|open| open.asked == Asked::Dht);
+        self.open.len() - searches.count() < MAX_OPEN
+    }
+
+    /// The server whose turn it is. Pages come first, so that the indexers on them are asked soon.
+    fn next_turn(&mut self, now: Instant) -> Option<Waiting> {
+        if !self.has_a_turn() {
+            return None;
+        }
+        let turn = |server, errand| Waiting {
+            server,
+            addrs: Addrs::new(),
+            errand,
+        };
+        let open = self.natives.iter().filter(|pages| pages.is_open).count();
+        if self.has_room_for_pages(open + 1)
+            && let Some(pages) = self.natives.iter_mut().find(|pages| !pages.is_open)
+        {
+            pages.is_open = true;
+            return Some(turn(pages.native, Errand::Page));
+        }
+        if self.has_own_answer {
+            if !self.own_indexers.is_empty() {
+                return Some(turn(self.own_indexers.remove(0), Errand::Indexer));
+            }
+        } else if !self.own_indexers.is_empty()
+            && (now >= self.patience_until || !self.waits_for_own_indexer())
+        {
+            self.patience_until = now + INDEXER_PATIENCE;
+            return Some(turn(self.own_indexers.remove(0), Errand::OwnIndexer));
+        }
+        (!self.queue.is_empty()).then(|| self.queue.remove(0))
+    }
+
+    fn waits_for_own_indexer(&self) -> bool {
+        let is_own = |open: &Open| matches!(open.asked, Asked::Server(_, Errand::OwnIndexer));
+        self.open.iter().any(is_own)
+    }
+
+    fn put<H: Here + ?Sized>(&mut self, turn: Waiting, here: &H, next: &mut u64) -> Step {
+        let Waiting {
+            server,
+            addrs,
+            errand,
+        } = turn;
+        let ask = match (&self.question, errand) {
+            (Question::Indexers, _) | (_, Errand::Page) => Ask::Indexers(self.page_of(&server)),
+            (Question::Name(name), _) => Ask::Name {
+                name: name.clone(),
+                reach: errand.reach(),
+            },
+            (Question::Peer(peer), _) => Ask::Peer {
+                peer: *peer,
+                reach: errand.reach(),
+            },
+        };
+        self.servers.asked(&server);
+        Step::Ask {
+            query: self.open(Asked::Server(server, errand), next),
+            server,
+            addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
+            ask,
+        }
+    }
+
+    fn page_of(&self, native: &PeerId) -> Cursor {
+        let mut natives = self.natives.iter();
+        natives
+            .find(|pages| pages.native == *native)
+            .map_or(Cursor::Start, |pages| pages.from)
+    }
+
+    fn open(&mut self, asked: Asked, next: &mut u64) -> QueryId {
+        *next += 1;
+        let query = QueryId(*next);
+        // There is room: `has_a_turn` keeps MAX_OPEN, and there are MAX_SEARCHES searches.
+        let _ = self.open.push(Open { query, asked });
+        query
+    }
+
+    /// Reads the native's next page. Ids only grow, so that its pages come to an end.
+    fn turn_page(&mut self, native: &PeerId, next: Option<PeerId>) {
+        let Some(at) = self
+            .natives
+            .iter()
+            .position(|pages| pages.native == *native)
+        else {
+            return;
+        };
+        let Some(next) = next else {
+            self.natives.remove(at);
+            return;
+        };
+        if let Some(pages) = self.natives.get_mut(at) {
+            pages.count += 1;
+            let goes_on = match pages.from {
+                Cursor::Start => true,
+                Cursor::After(before) => next > before,
+            };
+            if goes_on && pages.count < MAX_PAGES {
+                (pages.from, pages.is_open) = (Cursor::After(next), false);
+                return;
+            }
+        }
+        self.natives.remove(at);
+        self.is_cut = true;
+    }
+
+    fn learn(&mut self, offers: &[Offer]) {
+        for offer in offers {
+            match &self.question {
+                Question::Indexers => self.list(offer),
+                Question::Peer(peer) if *peer == offer.peer => {
+                    self.list(offer);
+                    self.ask_at(offer.peer, offer.addrs.clone(), Errand::Indexer);
+                }
+                Question::Name(_) | Question::Peer(_) => {
+                    self.ask_at(offer.peer, offer.addrs.clone(), Errand::Indexer);
+                }
+            }
+        }
+    }
+
+    /// Lists an indexer. Of several natives' words that of the longest time to live counts.
+    fn list(&mut self, offer: &Offer) {
+        let mut known = self.indexers.iter_mut();
+        match known.find(|known| known.peer == offer.peer) {
+            Some(known) if known.ttl < offer.ttl => *known = offer.clone(),
+            Some(_) => {}
+            None => self.is_cut |= self.indexers.push(offer.clone()).is_err(),
+        }
+    }
+
+    /// Takes in what a server says of those that it asked: not more than it may ask.
+    fn heed(&mut self, tally: Option<Tally>) {
+        let Tally { asked, answered } = tally.unwrap_or_default();
+        let asked = asked.min(MAX_HOLDERS as u32);
+        self.others.asked = self.others.asked.saturating_add(asked);
+        self.others.answered = self.others.answered.saturating_add(answered.min(asked));
+    }
+
+    /// Takes a record in that answers the question, whatever else servers send.
+    fn add(&mut self, copy: Copy<'_>, place: Place) {
+        let answers = match &self.question {
+            Question::Indexers => false,
+            Question::Name(name) => copy.info.name == *name,
+            Question::Peer(peer) => copy.info.peer == *peer,
+        };
+        if answers && let Some(record) = FoundRecord::new(copy, place) {
+            self.records.add(record);
+        }
+    }
+
+    /// Whether everybody that is to be asked has been, and nothing is waited for.
+    fn is_settled(&self) -> bool {
+        self.open.is_empty()
+            && self.queue.is_empty()
+            && self.own_indexers.is_empty()
+            && self.natives.is_empty()
+            && self.own_page.is_empty()
+            && self.searches.is_empty()
+    }
+
+    /// The time is over: searches are ended, then the lookup is.
+    fn cut_off(&mut self) -> Step {
+        self.is_cut |= !self.is_settled();
+        if let Some(at) = self.position(|open| open.asked == Asked::Dht) {
+            let query = self.open.swap_remove(at).query;
+            return Step::EndSearch { query };
+        }
+        self.phase = Phase::Done;
+        Step::Done { lookup: self.id }
+    }
+
+    fn position(&self, is_it: impl Fn(&Open) -> bool) -> Option<usize> {
+        match self.phase {
+            Phase::Running => self.open.iter().position(is_it),
+            Phase::Free | Phase::Done => None,
+        }
+    }
+}
+
+impl Errand {
+    fn reach(self) -> Reach {
+        match self {
+            Self::OwnIndexer | Self::Native => Reach::Network,
+            Self::Indexer | Self::Fellow | Self::Page => Reach::Directory,
+        }
+    }
+
+    fn place(self) -> Place {
+        match self {
+            Self::OwnIndexer | Self::Indexer => Place::Indexer,
+            Self::Native | Self::Fellow | Self::Page => Place::Native,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The servers of one lookup: each is asked once, and how far it got is remembered.
+
+use heapless::Vec;
+
+use crate::protocol::{PeerId, Tally};
+
+/// A server, and how far it got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) peer: PeerId,
+    /// Questions that were put to it.
+    asked: u16,
+    /// Questions that it has answered.
+    answered: u16,
+}
+
+impl Server {
+    /// Whether it was asked and owes an answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.answered < self.asked
+    }
+}
+
+/// Whether a server is new to a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    New,
+    Known,
+    /// It is new, and there is no room.
+    NoRoom,
+}
+
+/// At most `N` servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Servers<const N: usize>(Vec<Server, N>);
+
+impl<const N: usize> Servers<N> {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes a server in that is to be asked.
+    pub(super) fn meet(&mut self, peer: PeerId) -> News {
+        if self.0.iter().any(|server| server.peer == peer) {
+            return News::Known;
+        }
+        let server = Server {
+            peer,
+            asked: 0,
+            answered: 0,
+        };
+        match self.0.push(server) {
+            Ok(()) => News::New,
+            Err(_) => News::NoRoom,
+        }
+    }
+
+    /// A question was put to the server.
+    pub(super) fn asked(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer) {
+            server.asked = server.asked.saturating_add(1);
+        }
+    }
+
+    /// The server has answered a question.
+    pub(super) fn answered(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer) {
+            server.answered = server.answered.saturating_add(1);
+        }
+    }
+
+    /// How many were asked, and how many of them owe nothing.
+    pub(super) fn tally(&self) -> Tally {
+        let asked = || self.0.iter().filter(|server| server.asked > 0);
+        let count = |servers: usize| u32::try_from(servers).unwrap_or(u32::MAX);
+        Tally {
+            asked: count(asked().count()),
+            answered: count(asked().filter(|server| !server.is_silent()).count()),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[Server] {
+        &self.0
+    }
+
+    fn find_mut(&mut self, peer: &PeerId) -> Option<&mut Server> {
+        self.0.iter_mut().find(|server| server.peer == *peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn sixteenth_server_is_taken_in_and_the_seventeenth_is_not() {
+        let mut servers = Servers::<16>::new();
+        for n in 1..=15 {
+            servers.meet(peer(n));
+        }
+        assert_eq!(servers.meet(peer(16)), News::New);
+        assert_eq!(servers.meet(peer(17)), News::NoRoom);
+        assert_eq!(servers.meet(peer(16)), News::Known);
+    }
+
+    #[test]
+    fn server_counts_as_answered_when_it_owes_no_answer() {
+        let mut servers = Servers::<2>::new();
+        servers.meet(peer(1));
+        servers.meet(peer(2));
+        let tally = |asked, answered| Tally { asked, answered };
+        assert_eq!(servers.tally(), tally(0, 0), "it only waits for its turn");
+        servers.asked(&peer(1));
+        servers.asked(&peer(1));
+        servers.answered(&peer(1));
+        assert_eq!(servers.tally(), tally(1, 0), "one of its two answers");
+        servers.answered(&peer(1));
+        assert_eq!(servers.tally(), tally(1, 1));
+    }
+}

@@ -1,0 +1,91 @@
+//! The slots of one class of lookups. A lookup is made in its slot and never moved.
+
+use super::{Answer, Copy, Here, LookupId, Outcome, QueryId, Step, run::Lookup};
+use crate::protocol::{Instant, TableStats};
+
+/// `N` slots.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slots<
+    const N: usize,
+    const S: usize,
+    const Q: usize,
+    const R: usize,
+    const O: usize,
+> {
+    slots: [Lookup<S, Q, R, O>; N],
+    refused: u64,
+}
+
+impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: usize>
+    Slots<N, S, Q, R, O>
+{
+    pub(super) const fn new() -> Self {
+        Self {
+            slots: [const { Lookup::new() }; N],
+            refused: 0,
+        }
+    }
+
+    /// A free slot, for the lookup of this name. A full class counts a refusal.
+    pub(super) fn begin(&mut self, id: LookupId) -> Option<&mut Lookup<S, Q, R, O>> {
+        match self.slots.iter_mut().find(|slot| slot.is_free()) {
+            Some(slot) => {
+                slot.take(id);
+                Some(slot)
+            }
+            None => {
+                self.refused += 1;
+                None
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
+        let mut slots = self.slots.iter_mut();
+        slots.any(|slot| slot.answered(now, query, answer))
+    }
+
+    pub(super) fn found(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        query: QueryId,
+        copy: Copy<'_>,
+    ) -> bool {
+        let mut slots = self.slots.iter_mut();
+        slots.any(|slot| slot.found(now, own_ms, query, copy))
+    }
+
+    pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
+        let mut slots = self.slots.iter_mut();
+        slots.any(|slot| slot.searched(now, query))
+    }
+
+    pub(super) fn poll<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        here: &mut H,
+        next: &mut u64,
+    ) -> Option<Step> {
+        let mut slots = self.slots.iter_mut();
+        slots.find_map(|slot| slot.poll(now, here, next))
+    }
+
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.slots.iter().filter_map(Lookup::timeout).min()
+    }
+
+    pub(super) fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
+        self.slots.iter().find_map(|slot| slot.outcome(lookup))
+    }
+
+    pub(super) fn stats(&self, name: &'static str) -> TableStats {
+        TableStats {
+            name,
+            used: self.slots.iter().filter(|slot| !slot.is_free()).count(),
+            capacity: N,
+            refused: self.refused,
+            evicted: 0,
+        }
+    }
+}

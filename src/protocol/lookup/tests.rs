@@ -1,0 +1,276 @@
+use core::time::Duration;
+use std::{boxed::Box, vec::Vec};
+
+use super::*;
+use crate::protocol::{MAX_ENVELOPE_LEN, directory::Directory};
+
+mod limits;
+mod operator;
+mod peers;
+
+const NATIVE: u8 = 200;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+fn name(text: &str) -> Name {
+    Name::try_from(text).unwrap()
+}
+
+fn pump() -> Question {
+    Question::Name(name("pump"))
+}
+
+fn info(n: u8, claims: &str, sequence: u64) -> RecordInfo {
+    RecordInfo {
+        peer: peer(n),
+        sequence,
+        issued_at_ms: 1_000,
+        ttl: Duration::from_secs(270),
+        addrs: Addrs::new(),
+        name: name(claims),
+    }
+}
+
+fn offer(n: u8, ttl_ms: u64) -> Offer {
+    Offer {
+        peer: peer(n),
+        addrs: [[4, n].into_iter().collect()].into_iter().collect(),
+        ttl: Duration::from_millis(ttl_ms),
+        free: None,
+    }
+}
+
+/// A process with nothing in it but what a test puts there.
+struct Process {
+    role: Role,
+    directory: Directory<32>,
+    servers: Vec<KnownServer>,
+    live: Vec<Offer>,
+}
+
+impl Here for Process {
+    fn role(&self) -> Role {
+        self.role
+    }
+
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        self.directory.claimants(name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
+        self.directory.find(peer)
+    }
+
+    fn page(&mut self, _now: Instant, from: Cursor, most: usize) -> IndexersPage {
+        let is_behind = |offer: &&Offer| match from {
+            Cursor::Start => true,
+            Cursor::After(id) => offer.peer > id,
+        };
+        let mut page = IndexersPage::default();
+        let left: Vec<_> = self.live.iter().filter(is_behind).collect();
+        page.offers.extend(left.iter().take(most).copied().cloned());
+        page.next = (left.len() > most).then(|| page.offers.last().unwrap().peer);
+        page
+    }
+
+    fn addrs_of(&self, _peer: &PeerId) -> Option<&Addrs> {
+        None
+    }
+
+    fn servers(&self, _now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        self.servers.iter().for_each(|server| tell(*server));
+    }
+}
+
+type Slots = Lookups<2, 1, 2>;
+
+// Made at compile time: it is large for the stack of a test.
+const EMPTY: Slots = Slots::new();
+
+/// Lookups in a process of `role`, and what was asked and not answered yet.
+struct Desk {
+    lookups: Box<Slots>,
+    here: Process,
+    asked: Vec<(PeerId, Ask, QueryId)>,
+    searches: Vec<(Role, QueryId)>,
+    ended: Vec<QueryId>,
+    done: Option<LookupId>,
+}
+
+impl Desk {
+    fn new(role: Role) -> Self {
+        let mut lookups = Box::new(EMPTY);
+        lookups.start(peer(0));
+        Self {
+            lookups,
+            here: Process {
+                role,
+                directory: Directory::new(),
+                servers: Vec::new(),
+                live: Vec::new(),
+            },
+            asked: Vec::new(),
+            searches: Vec::new(),
+            ended: Vec::new(),
+            done: None,
+        }
+    }
+
+    fn server(mut self, n: u8, role: Role, is_held: bool) -> Self {
+        self.here.servers.push(KnownServer {
+            peer: peer(n),
+            role,
+            is_held,
+        });
+        self
+    }
+
+    fn indexer(self, n: u8) -> Self {
+        self.server(n, Role::Indexer, true)
+    }
+
+    fn native(self, n: u8) -> Self {
+        self.server(n, Role::Native, true)
+    }
+
+    fn lists(mut self, n: u8, claims: &str) -> Self {
+        self.here.directory.list(&info(n, claims, 1), &[n]);
+        self
+    }
+
+    fn begin(&mut self, question: Question) -> LookupId {
+        let id = self.lookups.begin(at(0), question, &self.here).unwrap();
+        self.poll(0);
+        id
+    }
+
+    fn begin_for_peer(&mut self, question: Question, reach: Reach) -> Begun {
+        let begun = self
+            .lookups
+            .begin_for_peer(at(0), question, reach, &self.here);
+        self.poll(0);
+        begun
+    }
+
+    /// Polls until there is nothing to do, or a lookup is over.
+    fn poll(&mut self, now: u64) {
+        self.done = None;
+        while let Some(step) = self.lookups.poll(at(now), &mut self.here) {
+            match step {
+                Step::Ask {
+                    query, server, ask, ..
+                } => self.asked.push((server, ask, query)),
+                Step::Search { query, role, .. } => self.searches.push((role, query)),
+                Step::EndSearch { query } => self.ended.push(query),
+                Step::Done { lookup } => {
+                    self.done = Some(lookup);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes out the question that waits at the server: that for pages, or the other one.
+    fn question(&mut self, n: u8, for_pages: bool) -> Option<(Ask, QueryId)> {
+        let is_it = |(server, ask, _): &(PeerId, Ask, QueryId)| {
+            *server == peer(n) && matches!(ask, Ask::Indexers(_)) == for_pages
+        };
+        let at = self.asked.iter().position(is_it)?;
+        let (_, ask, query) = self.asked.remove(at);
+        Some((ask, query))
+    }
+
+    /// How far the server was asked to go, if it was asked.
+    fn reach(&self, n: u8) -> Option<Reach> {
+        let mut asked = self.asked.iter();
+        asked.find_map(|(server, ask, _)| match ask {
+            Ask::Name { reach, .. } | Ask::Peer { reach, .. } if *server == peer(n) => Some(*reach),
+            _ => None,
+        })
+    }
+
+    /// Ids of the servers that were asked and have not answered, in the order in which they were.
+    fn waiting(&self) -> Vec<u8> {
+        let all = self.asked.iter();
+        all.map(|(server, ..)| server.as_bytes()[0]).collect()
+    }
+
+    /// The server answers with these records of peers that claim `pump`.
+    fn answers(&mut self, now: u64, n: u8, found: &[u8]) {
+        let infos: Vec<_> = found.iter().map(|n| info(*n, "pump", 2)).collect();
+        self.answers_with(now, n, &infos, false, None);
+    }
+
+    fn answers_with(
+        &mut self,
+        now: u64,
+        n: u8,
+        found: &[RecordInfo],
+        more: bool,
+        tally: Option<Tally>,
+    ) {
+        let (_, query) = self.question(n, false).expect("it was asked");
+        let envelope = &[n];
+        let records: Vec<_> = found.iter().map(|info| Copy { info, envelope }).collect();
+        let records = &records;
+        let answer = Answer::Records {
+            records,
+            more,
+            tally,
+        };
+        assert!(self.lookups.answered(at(now), query, answer));
+        self.poll(now);
+    }
+
+    /// The native lists these indexers; `next`: there are more behind that id.
+    fn lists_indexers(&mut self, now: u64, native: u8, ids: &[u8], next: Option<u8>) {
+        let (_, query) = self.question(native, true).expect("it was asked");
+        let offers: Vec<_> = ids.iter().map(|n| offer(*n, 1)).collect();
+        let answer = Answer::Indexers {
+            offers: &offers,
+            next: next.map(peer),
+        };
+        assert!(self.lookups.answered(at(now), query, answer));
+        self.poll(now);
+    }
+
+    fn fails(&mut self, now: u64, n: u8, for_pages: bool) {
+        let (_, query) = self.question(n, for_pages).expect("it was asked");
+        assert!(self.lookups.answered(at(now), query, Answer::Failed));
+        self.poll(now);
+    }
+
+    fn finds(&mut self, now: u64, own_ms: u64, query: QueryId, found: &RecordInfo) -> bool {
+        let copy = Copy {
+            info: found,
+            envelope: &[9],
+        };
+        self.lookups.found(at(now), own_ms, query, copy)
+    }
+
+    fn outcome(&self) -> Outcome<'_> {
+        let done = self.done.expect("a lookup is over");
+        self.lookups.outcome(done).unwrap()
+    }
+
+    fn found(&self) -> Vec<u8> {
+        let records = self.outcome().records.iter();
+        records.map(|record| record.peer().as_bytes()[0]).collect()
+    }
+
+    fn tally(&self) -> (u32, u32) {
+        let Tally { asked, answered } = self.outcome().tally;
+        (asked, answered)
+    }
+
+    fn silent(&self) -> Vec<u8> {
+        let silent = self.outcome().silent();
+        silent.map(|server| server.as_bytes()[0]).collect()
+    }
+}

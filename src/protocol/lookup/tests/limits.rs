@@ -1,0 +1,217 @@
+//! Bounds: time, servers, slots; and what an answer says when one is reached.
+
+use super::*;
+
+#[test]
+fn lookup_ends_at_its_deadline_and_not_a_tick_before() {
+    let mut desk = Desk::new(Role::Node).indexer(1).native(NATIVE);
+    desk.begin(pump());
+    desk.poll(4_999);
+    assert_eq!(desk.done, None);
+    assert_eq!(desk.lookups.timeout(), Some(at(5_000)));
+    desk.poll(5_000);
+    assert_eq!(desk.tally(), (2, 0));
+    assert_eq!(desk.silent(), [1, NATIVE]);
+    assert!(!desk.outcome().is_complete);
+}
+
+#[test]
+fn answer_counts_until_the_deadline_and_a_tick_later_not() {
+    for (now, found) in [(4_999, true), (5_000, true), (5_001, false)] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(pump());
+        desk.answers(now, 1, &[7]);
+        assert_eq!(!desk.found().is_empty(), found, "{now}");
+        assert_eq!(desk.outcome().is_complete, found, "{now}");
+        assert_eq!(desk.silent().is_empty(), found, "{now}");
+    }
+}
+
+#[test]
+fn answer_after_the_end_changes_nothing_and_is_nobodys() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    desk.begin(pump());
+    let (_, query) = desk.question(1, false).unwrap();
+    desk.poll(5_000);
+    assert!(!desk.lookups.answered(at(5_000), query, Answer::Failed));
+    assert_eq!(desk.tally(), (1, 0));
+    desk.poll(5_000);
+    assert!(!desk.lookups.answered(at(5_001), query, Answer::Failed));
+}
+
+#[test]
+fn second_answer_to_one_question_is_nobodys() {
+    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
+    desk.begin(pump());
+    let (_, query) = desk.question(1, false).unwrap();
+    assert!(desk.lookups.answered(at(10), query, Answer::Failed));
+    let records = Answer::Records {
+        records: &[],
+        more: false,
+        tally: None,
+    };
+    assert!(!desk.lookups.answered(at(10), query, records));
+    desk.poll(10);
+    desk.answers(10, 2, &[]);
+    assert_eq!(desk.tally(), (2, 1), "the first one counts");
+}
+
+#[test]
+fn server_that_refuses_or_answers_something_else_has_not_answered() {
+    let page = Answer::Indexers {
+        offers: &[],
+        next: None,
+    };
+    for answer in [Answer::Failed, page] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(pump());
+        let (_, query) = desk.question(1, false).unwrap();
+        assert!(desk.lookups.answered(at(10), query, answer));
+        desk.poll(10);
+        assert_eq!((desk.tally(), desk.silent()), ((1, 0), [1].to_vec()));
+        assert!(!desk.outcome().is_complete);
+    }
+}
+
+#[test]
+fn native_that_answers_one_of_two_questions_is_silent() {
+    let mut desk = Desk::new(Role::Node).native(NATIVE);
+    desk.begin(pump());
+    desk.fails(10, NATIVE, true);
+    desk.answers(10, NATIVE, &[7]);
+    assert_eq!(desk.found(), [7]);
+    assert_eq!((desk.tally(), desk.silent()), ((1, 0), [NATIVE].to_vec()));
+}
+
+#[test]
+fn eight_servers_are_asked_at_a_time_and_the_ninth_when_one_has_answered() {
+    let mut desk = Desk::new(Role::Native);
+    desk.here.live = (1..=9).map(|n| offer(n, 1)).collect();
+    desk.begin(pump());
+    assert_eq!(desk.waiting(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    desk.answers(10, 4, &[]);
+    assert_eq!(desk.waiting(), [1, 2, 3, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn native_is_asked_for_32_pages_and_the_answer_says_that_more_was_left_out() {
+    let id = |count: u16| {
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&count.to_be_bytes());
+        PeerId::from_bytes(id)
+    };
+    for (pages, complete) in [(MAX_PAGES, true), (MAX_PAGES + 1, false)] {
+        let mut desk = Desk::new(Role::Node).native(NATIVE);
+        desk.begin(Question::Indexers);
+        let mut asked = 0;
+        while let Some((_, query)) = desk.question(NATIVE, true) {
+            asked += 1;
+            let next = (asked < pages).then(|| id(asked as u16 * 16));
+            let offers: Vec<_> = (1..=16)
+                .map(|n| Offer {
+                    peer: id((asked as u16 - 1) * 16 + n),
+                    ..offer(1, 1)
+                })
+                .collect();
+            let offers = &offers;
+            let answer = Answer::Indexers { offers, next };
+            assert!(desk.lookups.answered(at(10), query, answer));
+            desk.poll(10);
+        }
+        assert_eq!(asked, MAX_PAGES);
+        assert_eq!(desk.outcome().indexers.len(), MAX_SERVERS);
+        assert_eq!(desk.outcome().is_complete, complete, "{pages}");
+    }
+}
+
+#[test]
+fn more_at_a_server_than_it_told_makes_the_answer_incomplete() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    desk.begin(pump());
+    desk.answers_with(10, 1, &[info(7, "pump", 1)], true, None);
+    assert!(desk.outcome().more && !desk.outcome().is_complete);
+    assert_eq!(desk.tally(), (1, 1));
+}
+
+#[test]
+fn what_servers_say_of_those_they_asked_is_added_up_to_sixteen_each() {
+    let tally = |asked, answered| Some(Tally { asked, answered });
+    for (told, sum, complete) in [
+        (tally(2, 2), (3, 3), true),
+        (tally(2, 1), (3, 2), false),
+        (tally(u32::MAX, u32::MAX), (17, 17), true),
+        (tally(1, 5), (2, 2), true),
+    ] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(pump());
+        desk.answers_with(10, 1, &[], false, told);
+        assert_eq!(desk.tally(), sum);
+        assert_eq!(desk.outcome().is_complete, complete, "{told:?}");
+    }
+}
+
+#[test]
+fn client_that_knows_no_server_has_no_complete_answer_and_a_lone_native_has() {
+    for (role, complete) in [
+        (Role::Node, false),
+        (Role::Indexer, false),
+        (Role::Native, true),
+    ] {
+        let mut desk = Desk::new(role);
+        desk.begin(pump());
+        assert_eq!(desk.outcome().is_complete, complete, "{role:?}");
+        assert_eq!(desk.tally(), (0, 0));
+    }
+}
+
+#[test]
+fn search_that_is_open_at_the_deadline_is_ended_and_what_it_finds_does_not_count() {
+    let mut desk = Desk::new(Role::Native);
+    desk.begin(Question::Peer(peer(5)));
+    let (_, slow) = desk.searches[0];
+    let (_, quick) = desk.searches[1];
+    assert!(desk.lookups.searched(at(10), quick));
+    assert!(desk.finds(5_001, 1_000, slow, &info(5, "pump", 1)));
+    desk.poll(5_001);
+    assert_eq!(desk.ended, [slow]);
+    assert!(desk.found().is_empty());
+    assert!(!desk.outcome().is_complete);
+    assert!(!desk.lookups.searched(at(5_001), slow));
+}
+
+#[test]
+fn outcome_can_be_read_until_the_next_poll_which_frees_its_slot() {
+    let mut desk = Desk::new(Role::Native);
+    let id = desk.begin(pump());
+    assert_eq!(desk.done, Some(id));
+    assert_eq!(desk.lookups.stats()[0].used, 1);
+    desk.poll(0);
+    assert!(desk.lookups.outcome(id).is_none());
+    assert_eq!(desk.lookups.stats()[0].used, 0);
+}
+
+#[test]
+fn full_class_refuses_is_counted_and_leaves_the_other_classes_their_slots() {
+    let mut desk = Desk::new(Role::Native).native(NATIVE);
+    for _ in 0..2 {
+        let begun = desk.begin_for_peer(pump(), Reach::Network);
+        assert!(matches!(begun, Begun::Lookup(_)));
+    }
+    assert_eq!(desk.begin_for_peer(pump(), Reach::Network), Begun::Full);
+    desk.begin(pump());
+    desk.begin(pump());
+    assert_eq!(desk.lookups.begin(at(0), pump(), &desk.here), None);
+    assert!(
+        desk.lookups
+            .begin(at(0), Question::Indexers, &desk.here)
+            .is_some()
+    );
+    let seen = desk.lookups.stats();
+    let seen = seen.map(|stats| (stats.used, stats.capacity, stats.refused));
+    assert_eq!(seen, [(2, 2, 1), (1, 1, 0), (2, 2, 1)]);
+    assert_eq!(
+        desk.begin_for_peer(pump(), Reach::Directory),
+        Begun::Here,
+        "what asks no other needs no slot"
+    );
+}
