@@ -9,7 +9,7 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
-    context::{Context, Peers},
+    context::Context,
     control::{ControlRequest, Query},
     descriptors::Plan,
     lookup::Lookups,
@@ -262,6 +262,7 @@ impl Driver {
             } => {
                 if let Some(source) = source {
                     self.cx.machine.stream_opened(now, &from, stream, source);
+                    self.cx.machine.seen(&from, self.cx.net.reader(&from));
                 }
                 self.on_beat(now, from, stream, sequence, *beat);
             }
@@ -389,18 +390,18 @@ impl Driver {
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
+        self.cx.machine.seen(&from, self.cx.net.reader(&from));
         match request {
             Request::Indexers {
                 most,
                 want: Want::Nothing,
                 from: Some(cursor),
             } => {
-                let page = self.cx.machine.page(now, cursor, usize::from(most));
+                let page = self.cx.machine.page(now, &from, cursor, usize::from(most));
                 self.cx.net.respond(id, Response::Page(Box::new(page)));
             }
             Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);
-                let want = self.want_of(&from, want);
                 if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
                     self.cx
                         .net
@@ -421,21 +422,6 @@ impl Driver {
                 self.cx.net.respond(id, response);
             }
             Request::FindPeer { peer, .. } => self.lookups.find_for(&mut self.cx, id, peer),
-        }
-    }
-
-    /// A node that can dial none of the indexers there are wants what one wants whose offers have failed.
-    fn want_of(&mut self, from: &PeerId, want: Want) -> Want {
-        let Context { net, machine, .. } = &mut self.cx;
-        let now = Instant::from_millis(clock::boottime());
-        let live = || {
-            let mut peers = Peers::new(now);
-            machine.report(now, &mut peers);
-            peers.live
-        };
-        match want == Want::Lease && net.can_dial_none_of(from, live) {
-            true => Want::OffersFailed,
-            false => want,
         }
     }
 

@@ -1,18 +1,16 @@
-//! What the network side tells of addresses: of its own to libp2p, and of others' to each peer.
+//! What the network side tells of its own addresses.
 //!
 //! Invariants: identify and the record have the same addresses, in the same order; loopback
 //! addresses are told to peers on this host alone.
-
-use std::borrow::Cow;
 
 use libp2p::Multiaddr;
 
 use super::{
     Net, dht, dns,
-    scope::{is_for_near, is_loopback, is_of_this_host, offers_for},
+    scope::{is_loopback, is_of_this_host},
 };
 use crate::{
-    protocol::{self, Ack},
+    protocol::{self, Reader},
     wire,
 };
 
@@ -33,20 +31,9 @@ impl Net {
         &self.announced
     }
 
-    /// Whether these may be all the indexers there are, and the peer can dial none: then to say so
-    /// is to offer nothing. Asked only after an answer to a peer on another host has lost all its
-    /// offers.
-    pub(crate) fn can_dial_none_of(
-        &mut self,
-        peer: &protocol::PeerId,
-        live: impl FnOnce() -> Vec<protocol::Offer>,
-    ) -> bool {
-        if !self.useless_offers || self.scope.is_near(peer) {
-            return false;
-        }
-        let live = live();
-        self.useless_offers = !live.is_empty() && live.iter().all(is_for_near);
-        self.useless_offers
+    /// What the connections with the peer show of the addresses that it could dial.
+    pub(crate) fn reader(&self, peer: &protocol::PeerId) -> Reader {
+        self.scope.reader(peer)
     }
 
     /// Tells libp2p what identify is to announce: what the record says. Returns whether it changed.
@@ -90,16 +77,5 @@ impl Net {
         {
             dht::forget_loopback(kademlia);
         }
-    }
-
-    /// The ack as this peer may see it.
-    pub(super) fn for_peer<'a>(&self, peer: protocol::PeerId, ack: &'a Ack) -> Cow<'a, Ack> {
-        if ack.offers.is_empty() {
-            return Cow::Borrowed(ack);
-        }
-        Cow::Owned(Ack {
-            offers: offers_for(self.scope.is_near(&peer), &ack.offers),
-            ..ack.clone()
-        })
     }
 }

@@ -12,7 +12,7 @@
 //! | [`dht`], [`store`] | Kademlia |
 //! | [`netlink`], [`changes`] | which addresses the host has, and what ends with one |
 //! | [`addrs`] | which of them are announced |
-//! | [`scope`], [`announce`] | to whom |
+//! | [`scope`], [`announce`] | to whom, and where peers are |
 //! | [`events`] | what happened, in the core's words |
 //! | [`file`] | files that may be pipes |
 //! | [`executor`] | the one executor, and the sockets that it waits for |
@@ -64,7 +64,7 @@ use self::{
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
     netlink::Host,
-    scope::{Scope, offers_for},
+    scope::Scope,
     streams::Streams,
 };
 pub(crate) use self::{
@@ -149,8 +149,6 @@ pub(crate) struct Net {
     /// Where each connection leads or comes from.
     sources: HashMap<ConnectionId, Source>,
     changes: Changes,
-    /// An answer to a peer on another host lost all its offers: they had addresses of loopback alone.
-    useless_offers: bool,
 }
 
 impl Net {
@@ -205,7 +203,6 @@ impl Net {
             scope: Scope::default(),
             sources: HashMap::new(),
             changes: Changes::new(host),
-            useless_offers: false,
         })
     }
 
@@ -288,15 +285,14 @@ impl Net {
         clock: WallReading,
         close: bool,
     ) {
-        let body = encode_ack(sequence, &self.for_peer(peer, ack), Some(clock));
+        let body = encode_ack(sequence, ack, Some(clock));
         self.streams().ack(&peer, stream, &body, close);
     }
 
     /// Says something unasked on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack) {
-        let ack = self.for_peer(peer, ack).into_owned();
         self.streams()
-            .tell(&peer, stream, |sequence| encode_ack(sequence, &ack, None));
+            .tell(&peer, stream, |sequence| encode_ack(sequence, ack, None));
     }
 
     /// Closes a peer's heartbeat stream, after what was said on it.
@@ -318,21 +314,7 @@ impl Net {
     }
 
     /// Answers a directory request.
-    pub(crate) fn respond(&mut self, id: RequestId, mut response: Response) {
-        let offers = match &mut response {
-            Response::Indexers(answer) => Some(&mut answer.offers),
-            Response::Page(page) => Some(&mut page.offers),
-            Response::Records { .. } | Response::Error(_) => None,
-        };
-        if let Some(offers) = offers {
-            let near = self
-                .streams()
-                .asker(id)
-                .is_some_and(|peer| self.scope.is_near(&peer));
-            let kept = offers_for(near, offers);
-            self.useless_offers |= kept.is_empty() && !offers.is_empty();
-            *offers = kept;
-        }
+    pub(crate) fn respond(&mut self, id: RequestId, response: Response) {
         self.streams().respond(id, encode_response(&response));
     }
 

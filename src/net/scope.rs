@@ -1,4 +1,5 @@
-//! Who may hear of which address: loopback addresses are of use to peers on this host only.
+//! Where the connected peers are: loopback addresses are of use to peers on this host only, and the
+//! others show in which address families they can dial.
 //!
 //! Invariants: one entry for each connected peer, and none for others; `far` counts those that are not near. A peer is near if it
 //! came over loopback or from an address of this host.
@@ -9,7 +10,10 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::netlink::Host;
 use crate::{
-    protocol::{Addrs, Offer, Offers, PeerId},
+    protocol::{
+        Addrs, PeerId, Reader,
+        address::{Endpoint, Families},
+    },
     wire,
 };
 
@@ -24,6 +28,8 @@ pub(super) struct Scope {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     near: bool,
+    /// Families of the connections with it.
+    families: Families,
     /// Our own end of the last connection with it.
     end: Option<IpAddr>,
 }
@@ -43,7 +49,14 @@ impl Scope {
         self.far -= usize::from(was_near == Some(false));
         self.far += usize::from(!near);
         let end = end.or(known.and_then(|seen| seen.end));
-        self.peers.insert(peer, Seen { near, end });
+        let before = known.map_or(Families::NONE, |seen| seen.families);
+        let families = before.and(Endpoint::of(remote.as_ref()).host.family());
+        let seen = Seen {
+            near,
+            families,
+            end,
+        };
+        self.peers.insert(peer, seen);
         near
     }
 
@@ -56,6 +69,15 @@ impl Scope {
     /// The peer is on this host.
     pub(super) fn is_near(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|seen| seen.near)
+    }
+
+    /// What the connections with the peer show of the addresses that it could dial.
+    pub(super) fn reader(&self, peer: &PeerId) -> Reader {
+        match self.peers.get(peer) {
+            Some(seen) if seen.near => Reader::near(),
+            Some(seen) => Reader::far(seen.families),
+            None => Reader::far(Families::NONE),
+        }
     }
 
     /// Our own end of the last connection with a peer on another host.
@@ -73,26 +95,6 @@ impl Scope {
     pub(super) fn shrink(&mut self) {
         self.peers.shrink_to_fit();
     }
-}
-
-/// Whether the offer has addresses of loopback alone.
-pub(super) fn is_for_near(offer: &Offer) -> bool {
-    let far = |addr| wire::to_multiaddr(addr).is_ok_and(|addr| !is_loopback(&addr));
-    !offer.addrs.iter().any(|addr| far(addr))
-}
-
-/// The offers as a peer may see them.
-pub(super) fn offers_for(near: bool, offers: &Offers) -> Offers {
-    let mut kept = offers.clone();
-    if !near {
-        for offer in &mut kept {
-            offer
-                .addrs
-                .retain(|addr| wire::to_multiaddr(addr).is_ok_and(|addr| !is_loopback(&addr)));
-        }
-        kept.retain(|offer| !offer.addrs.is_empty());
-    }
-    kept
 }
 
 /// The addresses as libp2p wants them; those that cannot be read are left out.
@@ -169,21 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn offers_to_a_far_peer_lose_loopback_addresses_and_those_with_no_other() {
-        let offer = |addrs: &[&str]| Offer {
-            peer: crate::protocol::PeerId::from_bytes([1; 32]),
-            addrs: wire::to_addrs(&addrs.iter().map(|a| addr(a)).collect::<Vec<_>>()),
-            ttl: std::time::Duration::from_secs(1),
-            free: None,
-        };
-        let mut offers = Offers::new();
-        offers.push(offer(&["/ip4/127.0.0.1/tcp/1"])).unwrap();
-        offers
-            .push(offer(&["/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1"]))
-            .unwrap();
-        assert_eq!(offers_for(true, &offers), offers);
-        let far = offers_for(false, &offers);
-        assert_eq!(far.len(), 1);
-        assert_eq!(multiaddrs(&far[0].addrs), [addr("/ip4/192.0.2.1/tcp/1")]);
+    fn the_families_of_all_connections_with_a_far_peer_show_what_it_can_dial() {
+        let mut scope = Scope::default();
+        let peer = PeerId::from_bytes([1; 32]);
+        let unknown = Reader::far(Families::NONE);
+        assert_eq!(scope.reader(&peer), unknown);
+        scope.connected(peer, &addr("/ip4/203.0.113.77/tcp/1"), None);
+        assert_eq!(scope.reader(&peer), Reader::far(Families::V4));
+        scope.connected(peer, &addr("/ip6/2001:db8::1/tcp/1"), None);
+        assert_eq!(scope.reader(&peer), Reader::far(Families::BOTH));
+        scope.connected(peer, &addr("/ip6/::1/tcp/1"), None);
+        assert_eq!(scope.reader(&peer), Reader::near());
+        scope.disconnected(&peer);
+        assert_eq!(scope.reader(&peer), unknown);
+        scope.connected(peer, &addr("/dns/peer.example/tcp/1"), None);
+        assert_eq!(scope.reader(&peer), unknown, "a name may be any");
     }
 }

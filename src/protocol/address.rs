@@ -49,6 +49,51 @@ pub struct Endpoint {
 /// Where a peer's connection comes from, as it is seen here.
 pub type Source = Endpoint;
 
+/// A set of IP address families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families(u8);
+
+impl Families {
+    /// No family, or none that is known.
+    pub const NONE: Self = Self(0);
+    /// IPv4.
+    pub const V4: Self = Self(1);
+    /// IPv6.
+    pub const V6: Self = Self(2);
+    /// Both.
+    pub const BOTH: Self = Self(3);
+
+    /// The families in which a connection to a binary multiaddress can be made: `/dns4` and `/dns6`
+    /// say theirs, other names and bytes that cannot be read may lead anywhere.
+    pub fn of(addr: &[u8]) -> Self {
+        match first(addr) {
+            Some((_, Host::V4(_), _)) | Some((DNS4, ..)) => Self::V4,
+            Some((_, Host::V6(_), _)) | Some((DNS6, ..)) => Self::V6,
+            _ => Self::BOTH,
+        }
+    }
+
+    /// What is in either.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the two have a family in common.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether there is no family in it.
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// Whether it is one family and no other.
+    pub fn is_one(self) -> bool {
+        matches!(self, Self::V4 | Self::V6)
+    }
+}
+
 impl Host {
     /// The prefix that the host is in.
     pub fn prefix(self) -> Prefix {
@@ -58,6 +103,33 @@ impl Host {
             Self::Name(hash) => (0xd, hash & HASH_MASK),
         };
         Prefix(u64::from(family) << 56 | bits)
+    }
+}
+
+impl Host {
+    /// The family of an address; none of a name.
+    pub fn family(self) -> Families {
+        match self {
+            Self::V4(_) => Families::V4,
+            Self::V6(_) => Families::V6,
+            Self::Name(_) => Families::NONE,
+        }
+    }
+
+    /// Whether it means something on the host alone that has it: loopback, unspecified, and
+    /// link-local addresses of IPv6, whose zones are names of that host's interfaces. Nor does a
+    /// multicast address lead to another host.
+    pub fn is_of_its_own_host(self) -> bool {
+        match self {
+            Self::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast(),
+            Self::V6(ip) => {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unicast_link_local()
+            }
+            Self::Name(_) => false,
+        }
     }
 }
 
@@ -114,9 +186,21 @@ const TCP: u64 = 6;
 const IP6: u64 = 41;
 const IP6ZONE: u64 = 42;
 const DNS: u64 = 53;
+const DNS4: u64 = 54;
+const DNS6: u64 = 55;
 const DNSADDR: u64 = 56;
 
 fn read(addr: &[u8]) -> Option<Endpoint> {
+    let (_, host, mut rest) = first(addr)?;
+    let port = match varint(&mut rest) {
+        Some(TCP) => u16::from_be_bytes(fixed::<2>(&mut rest)?),
+        _ => 0,
+    };
+    Some(Endpoint { host, port })
+}
+
+/// The host that stands first, by which code, and what follows it.
+fn first(addr: &[u8]) -> Option<(u64, Host, &[u8])> {
     let mut rest = addr;
     let mut code = varint(&mut rest)?;
     if code == IP6ZONE {
@@ -135,11 +219,7 @@ fn read(addr: &[u8]) -> Option<Endpoint> {
         }
         _ => return None,
     };
-    let port = match varint(&mut rest) {
-        Some(TCP) => u16::from_be_bytes(fixed::<2>(&mut rest)?),
-        _ => 0,
-    };
-    Some(Endpoint { host, port })
+    Some((code, host, rest))
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {
@@ -251,6 +331,53 @@ mod tests {
             name.prefix(),
             Endpoint::of(&dns(53, "gate2.example", 1)).prefix()
         );
+    }
+
+    #[test]
+    fn the_family_of_an_address_is_that_of_its_ip_or_of_its_kind_of_name() {
+        let name = |code| dns(code, "gate.example", 1);
+        let zoned = [&[42, 4][..], b"eth0", &ip6("fe80::1", 5)].concat();
+        for (addr, families) in [
+            (ip4([192, 0, 2, 7], 1), Families::V4),
+            (ip6("2001:db8::1", 1), Families::V6),
+            (ip6("::ffff:192.0.2.7", 1), Families::V4),
+            (zoned, Families::V6),
+            (name(53), Families::BOTH),
+            (name(54), Families::V4),
+            (name(55), Families::V6),
+            (name(56), Families::BOTH),
+            (std::vec![4, 1], Families::BOTH),
+            (std::vec![], Families::BOTH),
+        ] {
+            assert_eq!(Families::of(&addr), families, "{addr:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_mean_something_on_their_own_host_alone_are_known() {
+        let host = |text: &str| Host::from(text.parse::<IpAddr>().unwrap());
+        for own in [
+            "127.9.9.9",
+            "0.0.0.0",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "ff02::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(host(own).is_of_its_own_host(), "{own}");
+        }
+        for other in [
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "fd77::1",
+            "2001:db8::1",
+        ] {
+            assert!(!host(other).is_of_its_own_host(), "{other}");
+        }
+        assert!(!Host::Name(1).is_of_its_own_host());
     }
 
     #[test]

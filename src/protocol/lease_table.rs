@@ -21,6 +21,7 @@ use heapless::Deque;
 use super::{
     Ack, Beat, Instant, PeerId, Role, StreamId,
     address::Source,
+    reader::Reader,
     rivals::Rivals,
     table::{Keyed, Slot, Table, TableStats},
     time::TokenBucket,
@@ -43,6 +44,8 @@ pub struct StreamRecord {
     pub expiry: Instant,
     /// Where that stream comes from, if the driver said so.
     pub source: Option<Source>,
+    /// Which addresses are of use to the holder, as far as is known.
+    pub reader: Reader,
 }
 
 impl Keyed for StreamRecord {
@@ -65,6 +68,8 @@ pub struct Sender<'a> {
     pub stream: StreamId,
     /// What it was when its lease was renewed last; `None`: it holds no lease here.
     pub role: Option<Role>,
+    /// Which addresses are of use to it, as far as its record says; the caller adds what it knows.
+    pub reader: Reader,
     slot: Option<Slot>,
 }
 
@@ -129,6 +134,7 @@ impl<const S: usize> LeaseTable<S> {
             peer: from,
             stream,
             role: record.map(|record| record.role),
+            reader: record.map(|record| record.reader).unwrap_or_default(),
             slot,
         })
     }
@@ -164,6 +170,7 @@ impl<const S: usize> LeaseTable<S> {
             last_seen: now,
             expiry: now + lease,
             source: self.rivals.source(peer, stream),
+            reader: sender.reader,
         };
         // Without room the caller did not ask `no_room_for`; the beat then makes no lease.
         let _ = self.records.insert(record);
@@ -186,7 +193,15 @@ impl<const S: usize> LeaseTable<S> {
         }
         record.connected = true;
         record.last_seen = now;
+        record.reader = sender.reader;
         Some(record)
+    }
+
+    /// More is known of the addresses that are of use to the peer, if it holds a lease.
+    pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
+        if let Some(record) = self.records.find_mut(peer) {
+            record.reader = reader;
+        }
     }
 
     /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest stream.

@@ -21,6 +21,7 @@ use super::{
     lease_table::StreamRecord,
     lookup::KnownServer,
     native::{LiveIndexer, Responsible},
+    reader::Reader,
     rivals::Contested,
     table::TableStats,
 };
@@ -170,6 +171,10 @@ pub trait Machine {
     fn stream_opened(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _source: Source) {
     }
 
+    /// What the connections of `peer` show of the addresses that it could dial. Said before the first beat of each of its streams, and
+    /// before each of its requests; of a peer of which it is not said nothing is known, and it is told everything.
+    fn seen(&mut self, _peer: &PeerId, _reader: Reader) {}
+
     /// A heartbeat stream that `peer` had opened has ended.
     fn stream_closed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId) {}
 
@@ -186,7 +191,13 @@ pub trait Machine {
     }
 
     /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids.
-    fn page(&mut self, _now: Instant, _from: Cursor, _most: usize) -> IndexersPage {
+    fn page(
+        &mut self,
+        _now: Instant,
+        _asker: &PeerId,
+        _from: Cursor,
+        _most: usize,
+    ) -> IndexersPage {
         IndexersPage::default()
     }
 

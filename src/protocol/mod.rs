@@ -16,6 +16,7 @@
 //! | [`lookup`] | who is asked for what is not here, and what the answers come to |
 //! | [`clock`] | what time it is, if clocks disagree |
 //! | [`address`] | which host and prefix an address leads to |
+//! | [`reader`] | which addresses are of use to the peer that reads them |
 
 pub mod address;
 pub mod capacities;
@@ -29,6 +30,7 @@ pub mod lookup;
 pub mod machine;
 pub mod native;
 pub mod node;
+pub mod reader;
 pub mod rivals;
 pub mod table;
 pub mod time;
@@ -40,6 +42,7 @@ pub use lease::Terms;
 pub use machine::{Action, Machine, Report};
 pub use native::{Native, NativeConfig};
 pub use node::{Node, NodeConfig};
+pub use reader::Reader;
 pub use table::TableStats;
 pub use time::{Instant, Rng};
 pub use types::*;

@@ -10,4 +10,5 @@ mod copies;
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;
 mod network;
+mod readers;
 mod silent;

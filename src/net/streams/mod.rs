@@ -265,11 +265,6 @@ impl Streams {
         }
     }
 
-    /// Who made a request that waits for its answer.
-    pub(crate) fn asker(&self, id: RequestId) -> Option<PeerId> {
-        self.asked_on.get(&id).map(|(peer, _)| *peer)
-    }
-
     /// Pings the peer once; the answer is [`Event::Probed`].
     pub(crate) fn probe(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         self.reach(peer, addrs, Command::Probe);

@@ -1,9 +1,12 @@
 //! Which indexers a native hands out, and what it answers to a node that asks.
 //!
+//! Each answer is judged for its reader ([`Reader`](crate::protocol::Reader)): an indexer, or an address of it, that is of no use to the
+//! reader is as if it were not there, and one that fits what the reader has shown goes before one that may be of use.
+//!
 //! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that was good when the question arrived is
-//! good for its answer; no node is told that it is taken in while an indexer is known to be reachable, unless it said that every offer
-//! failed; of the peers that only ask, every live indexer is named to somebody in the end;
-//! an answer to a node that wants a lease names first an indexer that fewest nodes failed at, and of these one with the greatest weight
+//! good for its answer; no node is told that it is taken in while an indexer is known to be reachable at an address that is of use to
+//! it, unless it said that every offer failed; of the peers that only ask, every live indexer is named to somebody in the end;
+//! an answer to a node that wants a lease names first an indexer that fits it, of these one that fewest nodes failed at, and of these one with the greatest weight
 //! (at most 64 free leases count, less the places promised); of equal ones each is the first as often as the others, so that one which
 //! boasts beside `n` others with room for 64 leads one answer in `n + 1`.
 
@@ -19,10 +22,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     pub(super) fn take_ask(&mut self, now: Instant, mut ask: Ask) -> Option<IndexersAnswer> {
         let catches_up = !self.overslept(now).is_zero();
         if ask.want == Want::OffersFailed {
-            self.note_failures(now, &ask.node);
+            self.note_failures(now, &ask.node, &ask.reader);
         }
         if !catches_up {
-            let candidates = self.candidates(now, ask.want);
+            let candidates = self.candidates(now, ask.want, &ask.reader);
             if candidates
                 .iter()
                 .all(|peer| self.live_indexers.is_decided(now, now, peer))
@@ -34,7 +37,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if self.asks.is_full() {
             // No node is taken in while an indexer may be reachable: without an offer it asks again.
             return Some(IndexersAnswer {
-                offers: self.offers(now, now, ask.most),
+                offers: self.offers(now, now, ask.most, &ask.reader),
                 takes_in: false,
             });
         }
@@ -46,8 +49,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     /// The next request whose candidates are decided, answered. Requests that waited for the end of an oversleep get candidates first.
     pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
         while let Some(at) = self.asks.iter().position(|ask| ask.candidates.is_none()) {
-            let want = self.asks.get(at)?.want;
-            let candidates = self.candidates(now, want);
+            let ask = self.asks.get(at)?;
+            let (want, reader) = (ask.want, ask.reader);
+            let candidates = self.candidates(now, want, &reader);
             self.asks.get_mut(at)?.candidates = Some((now, candidates));
         }
         let at = self.asks.iter().position(|ask| {
@@ -69,11 +73,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     fn answer(&mut self, now: Instant, since: Instant, ask: &Ask) -> IndexersAnswer {
         if ask.want == Want::Nothing {
             return IndexersAnswer {
-                offers: self.next_shown(now, ask.most),
+                offers: self.next_shown(now, ask.most, &ask.reader),
                 takes_in: false,
             };
         }
-        let offers = self.offers(now, since, ask.most);
+        let offers = self.offers(now, since, ask.most, &ask.reader);
         self.told_nodes
             .told(now, &ask.node, offers.iter().map(|offer| &offer.peer));
         let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;
@@ -90,11 +94,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         IndexersAnswer { offers, takes_in }
     }
 
-    /// For a node that wants a lease: the reachable that have room, best first. Those at which fewer nodes failed go first; of these, those
-    /// of networks that are named less often so far, because ids cost nothing and networks do; then those with more free leases. If not
+    /// For a node that wants a lease: the reachable that have room and are of use to it, best first. Those that fit it go first; of these,
+    /// those at which fewer nodes failed; of these, those of networks that are named less often so far, because ids cost nothing and networks do; then those with more free leases. If not
     /// all can be named and nodes failed lately, the last places are kept: half of them for indexers that proved themselves, by lot, and
-    /// half for those that are here the longest.
-    pub(super) fn offers(&mut self, now: Instant, since: Instant, most: usize) -> Offers {
+    /// half for those that are here the longest, whether they fit or only may be of use: no number of others keeps those out for good.
+    pub(super) fn offers(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        most: usize,
+        reader: &Reader,
+    ) -> Offers {
         let most = most.min(MAX_LIST);
         let mut listed: Vec<Listed<'_>, I> = Vec::new();
         // As many as there are entries: there is room.
@@ -102,11 +112,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.live_indexers
                 .iter(now)
                 .filter(|entry| {
-                    entry.verdict(since) == Some(true)
-                        && entry.has_room()
-                        && !entry.addrs.is_empty()
+                    entry.verdict(since) == Some(true) && entry.may_be_offered_to(reader)
                 })
-                .map(|entry| Listed::new(now, entry, self.rng.bits())),
+                .map(|entry| Listed::new(now, entry, reader, self.rng.bits())),
         );
         let is_troubled = listed.iter().any(|one| one.failures > 0);
         let kept = if is_troubled && listed.len() > most {
@@ -132,7 +140,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 other.named += u8::from(other.entry.prefix() == entry.prefix());
             }
             // There is room: asked above.
-            let _ = offers.push(entry.offer(now));
+            offers.extend(entry.offer_to(now, reader));
         }
         offers
     }
@@ -148,11 +156,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// A node says that every offer failed: so did the indexers that it was told lately, as far as it goes.
-    fn note_failures(&mut self, now: Instant, node: &PeerId) {
+    /// A node says that every offer failed: so did the indexers that it was told lately, as far as it goes. That says nothing of one whose
+    /// addresses it has not shown to be able to dial.
+    fn note_failures(&mut self, now: Instant, node: &PeerId, reader: &Reader) {
         if let Some(has_failed) = self.told_nodes.all_failed(now, node) {
             for entry in self.live_indexers.iter_mut(now) {
-                if has_failed(&entry.peer) {
+                if has_failed(&entry.peer) && reader.fits(&entry.addrs) {
                     entry.standing.failed(now);
                 }
             }
@@ -161,13 +170,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// For a peer that only asks, without a cursor: the live indexers in the order of their ids, going on where the last such answer
     /// ended, and once round.
-    fn next_shown(&mut self, now: Instant, most: usize) -> Offers {
+    fn next_shown(&mut self, now: Instant, most: usize, reader: &Reader) -> Offers {
         let mut offers = Offers::new();
         offers.extend(
             self.live_indexers
                 .iter_after(now, &self.shown_up_to)
-                .map(|entry| entry.offer(now))
-                .filter(|offer| !offer.addrs.is_empty())
+                .filter_map(|entry| entry.offer_to(now, reader))
                 .take(most.min(MAX_LIST)),
         );
         if let Some(last) = offers.last() {
@@ -178,37 +186,45 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// The page of live indexers that begins at the cursor. While the native catches up after an oversleep, entries count that will
     /// when their leases are moved on.
-    pub(super) fn page_of(&self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
+    pub(super) fn page_of(
+        &self,
+        now: Instant,
+        from: Cursor,
+        most: usize,
+        reader: &Reader,
+    ) -> IndexersPage {
         let gap = self.overslept(now);
         let mut page = IndexersPage::default();
         let mut last = None;
         let entries = self.live_indexers.iter_from(from);
-        for entry in entries.filter(|entry| now <= entry.expires + gap && !entry.addrs.is_empty()) {
+        let entries = entries.filter(|entry| now <= entry.expires + gap);
+        for offer in entries.filter_map(|entry| entry.offer_to(now, reader)) {
             if page.offers.len() >= most.clamp(1, MAX_LIST) {
                 page.next = last;
                 break;
             }
-            last = Some(entry.peer);
+            last = Some(offer.peer);
             // There is room: asked above.
-            let _ = page.offers.push(entry.offer(now));
+            let _ = page.offers.push(offer);
         }
         page
     }
 
-    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately, then the reachable, then those of which nothing is known, in
-    /// random order.
-    fn candidates(&mut self, now: Instant, want: Want) -> Candidates {
+    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately, then those that fit the node before those
+    /// that may be of use to it; of both the reachable, then those of which nothing is known, in random order.
+    fn candidates(&mut self, now: Instant, want: Want, reader: &Reader) -> Candidates {
         if want == Want::Nothing {
             return Candidates::new();
         }
         let may_be_offered = |entry: &&LiveIndexer| {
-            entry.verdict(now) != Some(false) && entry.has_room() && !entry.addrs.is_empty()
+            entry.verdict(now) != Some(false) && entry.may_be_offered_to(reader)
         };
         let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
-        let mut best: Vec<(bool, u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
+        let mut best: Vec<((bool, bool), u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
         for entry in self.live_indexers.iter(now).filter(may_be_offered) {
             let is_reachable = entry.verdict(now) == Some(true);
-            keep_best(&mut best, (is_reachable, self.rng.bits(), entry.peer));
+            let rank = (reader.fits(&entry.addrs), is_reachable);
+            keep_best(&mut best, (rank, self.rng.bits(), entry.peer));
             keep_best(&mut kept, (entry.standing.seniority(), entry.peer));
         }
         let mut candidates = Candidates::new();
@@ -229,6 +245,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 /// An indexer that an answer may name.
 struct Listed<'a> {
     entry: &'a LiveIndexer,
+    fits: bool,
     failures: u8,
     /// How many of its network are named already.
     named: u8,
@@ -238,9 +255,10 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    fn new(now: Instant, entry: &'a LiveIndexer, lot: u64) -> Self {
+    fn new(now: Instant, entry: &'a LiveIndexer, reader: &Reader, lot: u64) -> Self {
         Self {
             entry,
+            fits: reader.fits(&entry.addrs),
             failures: entry.failures(now),
             named: 0,
             weight: entry.weight(),
@@ -249,8 +267,9 @@ impl<'a> Listed<'a> {
     }
 
     /// The greater is named first.
-    fn rank(&self) -> (Reverse<u8>, Reverse<u8>, i64, u64) {
+    fn rank(&self) -> (bool, Reverse<u8>, Reverse<u8>, i64, u64) {
         (
+            self.fits,
             Reverse(self.failures),
             Reverse(self.named),
             self.weight,

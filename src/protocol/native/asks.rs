@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use crate::protocol::{Instant, PeerId, RequestId, Want};
+use crate::protocol::{Instant, PeerId, Reader, RequestId, Want};
 
 use super::probe::PROBE_TIMEOUT;
 
@@ -27,6 +27,8 @@ pub struct Ask {
     pub request: RequestId,
     /// Who asked.
     pub node: PeerId,
+    /// Which addresses are of use to it.
+    pub reader: Reader,
     /// Why.
     pub want: Want,
     /// How many offers at most.

@@ -12,7 +12,7 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use crate::protocol::{
-    Instant, PeerId,
+    Addrs, Instant, PeerId, Reader,
     table::{Keyed, Table, TableStats},
 };
 
@@ -55,9 +55,20 @@ pub struct Responsible {
     pub since: Instant,
     /// Why: it said that every offer failed; else no indexer was reachable.
     pub stranded: bool,
+    /// Which addresses are of use to it, as far as is known.
+    pub reader: Reader,
 }
 
 impl Responsible {
+    /// Whether the node may be sent to an indexer at these addresses. One at which every offer failed was told, as far as it goes, of
+    /// those that it may be able to dial: it is sent only where it surely can.
+    pub fn may_go_to(&self, addrs: &Addrs) -> bool {
+        match self.stranded {
+            true => self.reader.fits(addrs),
+            false => self.reader.may_use_one_of(addrs),
+        }
+    }
+
     /// Whether the node may be sent away: one at which every offer failed rests for 10 s, like what failed at it (DESIGN.md).
     pub fn may_go(&self, now: Instant) -> bool {
         !self.stranded || now - self.since >= REST
@@ -134,7 +145,15 @@ impl<const R: usize> Delegation<R> {
                 peer: *peer,
                 since: now,
                 stranded,
+                reader: Reader::default(),
             });
+        }
+    }
+
+    /// More is known of the addresses that are of use to the node, if it was taken in.
+    pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
+        if let Some(node) = self.responsible.find_mut(peer) {
+            node.reader = reader;
         }
     }
 
@@ -186,6 +205,19 @@ impl<const R: usize> Delegation<R> {
     /// The next node to be told, and where it goes.
     pub fn pop_release(&mut self) -> Option<Release> {
         self.releases.pop()
+    }
+
+    /// One node of each kind, as far as it matters where they may go.
+    pub fn kinds(&self) -> Vec<&Responsible, { 2 * Reader::KINDS }> {
+        let mut kinds: Vec<&Responsible, { 2 * Reader::KINDS }> = Vec::new();
+        for node in self.responsible.iter() {
+            let kind = |other: &Responsible| (other.reader, other.stranded);
+            if !kinds.iter().any(|other| kind(other) == kind(node)) {
+                // There is room for each kind.
+                let _ = kinds.push(node);
+            }
+        }
+        kinds
     }
 
     /// How many nodes are taken in.
@@ -254,7 +286,8 @@ mod tests {
             [Responsible {
                 peer: peer(2),
                 since: at(2),
-                stranded: false
+                stranded: false,
+                reader: Reader::default(),
             }]
         );
         let mut told: std::vec::Vec<_> = std::iter::from_fn(|| delegation.pop_release()).collect();

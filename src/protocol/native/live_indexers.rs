@@ -18,7 +18,7 @@ mod tests;
 use core::time::Duration;
 
 use crate::protocol::{
-    Addrs, Cursor, Instant, Load, Offer, PeerId, RecordInfo,
+    Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo,
     address::{Endpoint, Prefix},
     table::{Keyed, Table, TableStats},
 };
@@ -154,7 +154,12 @@ impl LiveIndexer {
         self.reserved = self.reserved.saturating_add(1);
     }
 
-    /// What a node is told.
+    /// Whether the reader may be sent there: there is room, at an address that is of use to it.
+    pub fn may_be_offered_to(&self, reader: &Reader) -> bool {
+        self.has_room() && reader.may_use_one_of(&self.addrs)
+    }
+
+    /// What the operator is told.
     pub fn offer(&self, now: Instant) -> Offer {
         Offer {
             peer: self.peer,
@@ -162,6 +167,13 @@ impl LiveIndexer {
             ttl: self.expires - now,
             free: self.free(),
         }
+    }
+
+    /// What a reader is told: the addresses that are of use to it, if there are any.
+    pub fn offer_to(&self, now: Instant, reader: &Reader) -> Option<Offer> {
+        let mut offer = self.offer(now);
+        offer.addrs.retain(|addr| reader.may_use(addr));
+        (!offer.addrs.is_empty()).then_some(offer)
     }
 }
 

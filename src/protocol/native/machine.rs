@@ -51,12 +51,18 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome {
-        let sender = match self.stream_records.admit(now, from, stream, beat) {
+        let mut sender = match self.stream_records.admit(now, from, stream, beat) {
             Ok(sender) => sender,
             Err(refusal) => return refusal.into(),
         };
         if beat.lease.is_zero() {
             return self.end_of_lease(now, &sender, beat.role);
+        }
+        if sender.is_newcomer() {
+            sender.reader = self.reader_of(from);
+        }
+        if let Some((info, _)) = beat.record {
+            sender.reader = sender.reader.with_record(&info.addrs);
         }
         self.take_role(now, &sender, beat.role);
         match beat.role {
@@ -72,6 +78,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Endpoint) {
         self.stream_records.rivals.opened(peer, stream, source);
+    }
+
+    fn seen(&mut self, peer: &PeerId, reader: Reader) {
+        match self.stream_records.find(peer).map(|record| record.reader) {
+            Some(known) => {
+                let reader = known.seen_as(reader);
+                self.stream_records.note_reader(peer, reader);
+                self.delegation.note_reader(peer, reader);
+            }
+            None => self.met = Some((*peer, reader)),
+        }
     }
 
     fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
@@ -91,6 +108,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         let ask = Ask {
             request,
             node: *from,
+            reader: self.reader_of(from),
             want,
             most,
             candidates: None,
@@ -98,8 +116,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.take_ask(now, ask)
     }
 
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
-        self.page_of(now, from, most)
+    fn page(&mut self, now: Instant, asker: &PeerId, from: Cursor, most: usize) -> IndexersPage {
+        self.page_of(now, from, most, &self.reader_of(asker))
     }
 
     fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {

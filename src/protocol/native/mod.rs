@@ -33,8 +33,8 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant,
-    MAX_LIST, Machine, Offers, OutBeat, PeerId, PeerList, RecordInfo, Report, RequestId, Rng, Role,
-    StreamId, Terms, Want,
+    MAX_LIST, Machine, Offers, OutBeat, PeerId, PeerList, Reader, RecordInfo, Report, RequestId,
+    Rng, Role, StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -89,6 +89,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     told: Told,
     told_nodes: ToldNodes,
     guests_refused: u64,
+    /// The peer that was seen last, if it holds no lease: its beat or request comes next.
+    met: Option<(PeerId, Reader)>,
     /// The last indexer that was named in an answer to a peer that only asks.
     shown_up_to: PeerId,
 }
@@ -123,6 +125,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             told: Told::new(),
             told_nodes: ToldNodes::new(),
             guests_refused: 0,
+            met: None,
             shown_up_to: PeerId::from_bytes([0; 32]),
         }
     }
@@ -144,11 +147,26 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.known_peer_ids.heard_of(now, indexer);
     }
 
-    /// `reachable_live_indexers` as far as it is known now: live, with room, and alive by a verdict of the last 10 s.
-    fn reachable_live_indexers(&self, now: Instant) -> impl Iterator<Item = &LiveIndexer> {
-        self.live_indexers
-            .iter(now)
-            .filter(move |entry| entry.verdict(now) == Some(true) && entry.has_room())
+    /// `reachable_live_indexers` as far as it is known now: live, with room, alive by a verdict of the last 10 s, and at an address that
+    /// is of use to the reader.
+    fn reachable_live_indexers(
+        &self,
+        now: Instant,
+        reader: &Reader,
+    ) -> impl Iterator<Item = &LiveIndexer> {
+        self.live_indexers.iter(now).filter(move |entry| {
+            entry.verdict(now) == Some(true) && entry.may_be_offered_to(reader)
+        })
+    }
+
+    /// What is known of the peer as a reader of offers.
+    fn reader_of(&self, peer: &PeerId) -> Reader {
+        let met = self.met.filter(|(met, _)| met == peer);
+        self.stream_records
+            .find(peer)
+            .map(|record| record.reader)
+            .or(met.map(|(_, reader)| reader))
+            .unwrap_or_default()
     }
 
     fn run_loops(&mut self, now: Instant) {
@@ -288,13 +306,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return Ack::full("this native catches up after a sleep: ask it again").into();
         }
         let welcome = is_expected
-            || (sender.is_newcomer() && self.reachable_live_indexers(now).next().is_none());
+            || (sender.is_newcomer()
+                && self
+                    .reachable_live_indexers(now, &sender.reader)
+                    .next()
+                    .is_none());
         if !welcome {
             let left = self
                 .stream_records
                 .seen(now, sender)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
-            let offers = self.offers(now, now, MAX_LIST);
+            let offers = self.offers(now, now, MAX_LIST, &sender.reader);
             self.told_nodes
                 .told(now, from, offers.iter().map(|offer| &offer.peer));
             return Ack::released(left, offers).into();
@@ -313,6 +335,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         self.stream_records.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
+        self.delegation.note_reader(from, sender.reader);
         if let Some((info, envelope)) = beat.record {
             self.directory.list(info, envelope);
         }
@@ -331,7 +354,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             if record.connected {
                 self.told_nodes.sent(now, &peer, &indexer);
                 let mut offers = Offers::new();
-                offers.extend(Some(entry.offer(now)).filter(|offer| !offer.addrs.is_empty()));
+                offers.extend(entry.offer_to(now, &record.reader));
                 return Some(Action::Release {
                     peer,
                     stream: record.stream,

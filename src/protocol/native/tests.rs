@@ -4,6 +4,7 @@ mod asks;
 mod gc;
 mod natives;
 mod offload;
+mod readers;
 mod refresh;
 mod registration;
 mod standing;
