@@ -92,8 +92,11 @@ fn execute(command: Command) -> Result<(), Failure> {
                 show(&answer, args.json)?;
             }
             if answer.value.records.is_empty() {
-                let query = &args.query;
-                return Err(Failure::new(1, format!("nobody is known as {query}")));
+                let mut sentence = format!("nobody is known as {}", args.query);
+                if let Some(shortfall) = answer.value.shortfall() {
+                    sentence = format!("{sentence}; incomplete: {shortfall}");
+                }
+                return Err(Failure::new(1, sentence));
             }
             Ok(())
         }

@@ -1,12 +1,9 @@
 //! What the core wants done, done: one arm for each [`Action`].
 
-use super::{clock, driver::Driver, lookup::Asked, report::text};
+use super::{clock, driver::Driver, report::text};
 use crate::{
-    protocol::{Action, Instant, MAX_LIST, Role, Want},
-    wire::{
-        Kind,
-        directory::{Request, Response},
-    },
+    protocol::{Action, Instant, Role, Want},
+    wire::{Kind, directory::Response},
 };
 
 impl Driver {
@@ -76,13 +73,7 @@ impl Driver {
                 if want == Want::OffersFailed {
                     self.servers.offers_failed(&native);
                 }
-                let request = Request::Indexers {
-                    most: MAX_LIST as u8,
-                    want,
-                    from: None,
-                };
-                self.lookups
-                    .request(&mut self.cx, native, None, &request, Asked::ByCore);
+                self.lookups.ask_native(&mut self.cx, native, want);
             }
             Action::Denied { server, ack } => self.servers.denied(server, &ack),
             Action::Contested(contested) => log::warn!(

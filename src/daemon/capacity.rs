@@ -8,7 +8,11 @@ use std::fmt;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{machines, report::role as config_role, status::table};
+use super::{
+    machines::{self, ProgramLookups},
+    report::role as config_role,
+    status::table,
+};
 use crate::{
     config::Role,
     protocol::capacities::{CAPACITIES, Capacity},
@@ -55,6 +59,8 @@ pub struct Need {
     pub role: Role,
     /// The tables of its state machine.
     pub tables_bytes: u64,
+    /// Lookups: the slots of all that may be under way.
+    pub lookups_bytes: u64,
     /// Its records of the DHT; 0 if it takes no part in it.
     pub dht_records_bytes: u64,
     /// Its connections.
@@ -100,12 +106,15 @@ impl Need {
             CAPACITIES.iter().filter(sizes_it).map(full).sum::<u64>()
         };
         let tables_bytes = machines::size(role) as u64;
+        let lookups_bytes = size_of::<ProgramLookups>() as u64;
         let dht_records_bytes = outside("dht_records");
         let connections_bytes = outside("connections");
-        let needs_bytes = tables_bytes + dht_records_bytes + connections_bytes + IDLE_BYTES;
+        let needs_bytes =
+            tables_bytes + lookups_bytes + dht_records_bytes + connections_bytes + IDLE_BYTES;
         Self {
             role,
             tables_bytes,
+            lookups_bytes,
             dht_records_bytes,
             connections_bytes,
             idle_bytes: IDLE_BYTES,
@@ -139,6 +148,7 @@ impl fmt::Display for Report {
             [
                 need.role.to_string(),
                 format!("tables {}", Size(need.tables_bytes)),
+                format!("+ lookups {}", Size(need.lookups_bytes)),
                 format!("+ DHT records {}", Size(need.dht_records_bytes)),
                 format!("+ connections {}", Size(need.connections_bytes)),
                 format!("+ idle program {}", Size(need.idle_bytes)),
@@ -186,8 +196,8 @@ mod tests {
         r#""tables":["stream_records","directory"],"capacity":64,"entry_bytes":1252,"total_bytes":80128},"#,
         r#"{"variable":"OC_DISCOVERY_MAX_CONNECTIONS","roles":["native","indexer","node"],"#,
         r#""tables":["connections"],"capacity":100,"entry_bytes":40960,"total_bytes":4096000}],"#,
-        r#""roles":[{"role":"indexer","tables_bytes":90112,"dht_records_bytes":0,"#,
-        r#""connections_bytes":4096000,"idle_bytes":5767168,"needs_bytes":9953280,"needs_mib":10}]}"#
+        r#""roles":[{"role":"indexer","tables_bytes":90112,"lookups_bytes":1024,"dht_records_bytes":0,"#,
+        r#""connections_bytes":4096000,"idle_bytes":5767168,"needs_bytes":9954304,"needs_mib":10}]}"#
     );
 
     fn need(role: Role) -> Need {
@@ -210,7 +220,7 @@ mod tests {
   OC_DISCOVERY_MAX_NODES            64 x  1252 B  =     79 KiB  indexer: stream_records, directory
   OC_DISCOVERY_MAX_CONNECTIONS     100 x 40960 B  =    4.0 MiB  native, indexer, node: connections
 roles with everything full: 1
-  indexer  tables     88 KiB  + DHT records      0 KiB  + connections    4.0 MiB  + idle program    5.5 MiB
+  indexer  tables     88 KiB  + lookups      1 KiB  + DHT records      0 KiB  + connections    4.0 MiB  + idle program    5.5 MiB
 indexer needs at most about 10 MiB when everything is full
 "
         );
@@ -282,6 +292,7 @@ indexer needs at most about 10 MiB when everything is full
         for role in Role::ALL {
             let need = need(role);
             let sum = need.tables_bytes
+                + need.lookups_bytes
                 + need.dht_records_bytes
                 + need.connections_bytes
                 + need.idle_bytes;

@@ -32,7 +32,7 @@ use crate::{
     },
     protocol::{
         Ack, AckCode, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId,
-        Want, capacities::MAX_DHT_RECORDS, clock::WallClock,
+        Want, capacities::MAX_DHT_RECORDS, clock::WallClock, lookup::Question,
     },
     wire::{
         Kind,
@@ -99,6 +99,8 @@ impl Driver {
         let now = Instant::from_millis(clock::boottime());
         let machine = machines::start(config, state.state(), now, own, seed)
             .ok_or_else(|| Error::new("this process runs a daemon already"))?;
+        let lookups = machines::lookups(own)
+            .ok_or_else(|| Error::new("this process runs a daemon already"))?;
         let mut wall = WallClock::new(clock::BUILD_MS);
         wall.remember(state.state().highest_time_ms);
         Ok(Self {
@@ -110,7 +112,7 @@ impl Driver {
             },
             record: OwnRecord::new(key, config),
             state,
-            lookups: Lookups::default(),
+            lookups: Lookups::new(lookups),
             refreshing: HashMap::new(),
             leaving: Vec::new(),
             ending: false,
@@ -192,7 +194,7 @@ impl Driver {
             self.perform(action);
         }
         self.sign_if_due(now);
-        self.lookups.expire(&mut self.cx);
+        self.lookups.pump(&mut self.cx);
         self.expire_records_if_due(now);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
@@ -408,20 +410,14 @@ impl Driver {
                         .respond(id, Response::Indexers(Box::new(answer)));
                 }
             }
-            Request::FindName { name, .. } => {
-                let (entries, more) = self.cx.machine.claimants(&name);
-                let records = entries
-                    .iter()
-                    .map(|entry| entry.envelope().to_vec())
-                    .collect();
-                let response = Response::Records {
-                    records,
-                    more,
-                    tally: None,
-                };
-                self.cx.net.respond(id, response);
+            Request::FindName { name, reach } => {
+                let question = Question::Name(name);
+                self.lookups.find_for(&mut self.cx, id, question, reach);
             }
-            Request::FindPeer { peer, .. } => self.lookups.find_for(&mut self.cx, id, peer),
+            Request::FindPeer { peer, reach } => {
+                let question = Question::Peer(peer);
+                self.lookups.find_for(&mut self.cx, id, question, reach);
+            }
         }
     }
 
@@ -456,11 +452,11 @@ impl Driver {
                     .cx
                     .machine
                     .search_value(now, own_ms, peer, &record.info),
-                None => self.lookups.found(&self.cx, search, *record, envelope),
+                None => self.lookups.found(&self.cx, search, &record, &envelope),
             },
             DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
                 Some(peer) => self.cx.machine.search_ended(now, own_ms, &peer),
-                None => self.lookups.search_ended(&mut self.cx, search),
+                None => self.lookups.search_ended(&self.cx, search),
             },
             DhtEvent::Offered {
                 record,
@@ -507,7 +503,9 @@ impl Driver {
         status
             .tables
             .extend(self.cx.net.tables().into_iter().map(table));
-        status.tables.push(table(self.lookups.stats()));
+        status
+            .tables
+            .extend(self.lookups.stats().into_iter().map(table));
         status
     }
 }

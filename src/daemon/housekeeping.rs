@@ -32,7 +32,7 @@ impl Driver {
         let mut used = self.cx.peers().tables;
         let mut note = |stats: TableStats| used.push((stats.name, stats.used));
         self.cx.net.tables().into_iter().for_each(&mut note);
-        note(self.lookups.stats());
+        self.lookups.stats().into_iter().for_each(&mut note);
         self.peaks.saw(CONNECTIONS, self.cx.net.most_connections());
         if self.peaks.look(&used) {
             self.cx.net.shrink();

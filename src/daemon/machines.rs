@@ -11,6 +11,7 @@ use crate::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
         capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
+        lookup::Lookups,
     },
     wire,
 };
@@ -23,6 +24,11 @@ const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + MAX_NATIVE
 type NativeMachine = Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>;
 type IndexerMachine = Indexer<MAX_NODES>;
 
+/// Lookups at once: as many finds as clients of the control socket are answered at once, some lists
+/// of indexers, and questions of other peers.
+pub(super) type ProgramLookups = Lookups<8, 2, 24>;
+
+static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
 static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
 static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
 static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
@@ -34,6 +40,13 @@ pub(super) const fn size(role: Role) -> usize {
         Role::Indexer => size_of::<IndexerMachine>(),
         Role::Node => size_of::<Node>(),
     }
+}
+
+/// The lookups of this process, whose id is `own`. `None`: they are used already.
+pub(super) fn lookups(own: PeerId) -> Option<&'static mut ProgramLookups> {
+    let lookups = LOOKUPS.try_take()?;
+    lookups.start(own);
+    Some(lookups)
 }
 
 /// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs already in this process.

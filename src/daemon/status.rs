@@ -153,7 +153,15 @@ pub struct Table {
 /// The answer to `indexers`: where a node could go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexerList {
-    /// The indexers, best first.
+    /// Every server asked has answered, and nothing was left out.
+    pub complete: bool,
+    /// Servers that were asked.
+    pub asked: u64,
+    /// Servers that answered.
+    pub answered: u64,
+    /// The peer ids of those that did not.
+    pub silent: Vec<String>,
+    /// The indexers, in the order in which they were heard of.
     pub indexers: Vec<KnownIndexer>,
 }
 
@@ -175,7 +183,15 @@ pub struct KnownIndexer {
 pub struct Found {
     /// The name or the peer id that was asked for.
     pub query: String,
-    /// The signed records found; empty: nobody knows it.
+    /// Every server asked has answered, and nothing was left out.
+    pub complete: bool,
+    /// Servers that were asked; those that servers asked in turn are counted.
+    pub asked: u64,
+    /// Servers that answered.
+    pub answered: u64,
+    /// The peer ids of those that this daemon asked and that did not.
+    pub silent: Vec<String>,
+    /// The signed records found, best first; empty: no server that answered knows it.
     pub records: Vec<FoundRecord>,
 }
 
@@ -329,7 +345,8 @@ impl fmt::Display for IndexerList {
                 indexer.addrs.join(" "),
             ]
         });
-        table(f, "indexers", "none is known", rows)
+        table(f, "indexers", "none is known", rows)?;
+        say_shortfall(f, self.shortfall())
     }
 }
 
@@ -358,7 +375,38 @@ impl fmt::Display for Found {
                 Span(record.expires_in_ms)
             )?;
         }
-        Ok(())
+        say_shortfall(f, self.shortfall())
+    }
+}
+
+impl Found {
+    /// What the answer lacks; `None`: nothing.
+    pub fn shortfall(&self) -> Option<String> {
+        shortfall(self.complete, self.asked, self.answered)
+    }
+}
+
+impl IndexerList {
+    /// What the answer lacks; `None`: nothing.
+    pub fn shortfall(&self) -> Option<String> {
+        shortfall(self.complete, self.asked, self.answered)
+    }
+}
+
+fn shortfall(complete: bool, asked: u64, answered: u64) -> Option<String> {
+    let silent = asked.saturating_sub(answered);
+    match (complete, asked, silent) {
+        (true, ..) => None,
+        (false, 0, _) => Some("no server could be asked".into()),
+        (false, _, 0) => Some("there is more than one answer holds".into()),
+        (false, _, _) => Some(format!("{silent} of {asked} servers asked did not answer")),
+    }
+}
+
+fn say_shortfall(f: &mut fmt::Formatter<'_>, shortfall: Option<String>) -> fmt::Result {
+    match shortfall {
+        Some(shortfall) => writeln!(f, "incomplete: {shortfall}"),
+        None => Ok(()),
     }
 }
 
@@ -482,7 +530,7 @@ mod tests {
 
     #[test]
     fn unknown_free_leases_are_null() {
-        let text = r#"{"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
+        let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
         let list: IndexerList = json::from_str(text).unwrap();
         assert_eq!(json::to_string(&list), text);
         let shown = list.to_string();
@@ -516,8 +564,43 @@ mod tests {
         assert!(shown.contains("leases held: none: under nobody"), "{shown}");
         assert!(shown.contains("listening on: no address"), "{shown}");
         assert!(!shown.contains("live indexers"), "{shown}");
-        let nobody = IndexerList { indexers: vec![] };
+        let nobody = IndexerList {
+            complete: true,
+            asked: 1,
+            answered: 1,
+            silent: vec![],
+            indexers: vec![],
+        };
         assert_eq!(nobody.to_string(), "indexers: none is known\n");
+    }
+
+    #[test]
+    fn answer_says_how_far_it_goes() {
+        let list = |complete, asked, answered| {
+            let list = IndexerList {
+                complete,
+                asked,
+                answered,
+                silent: vec![],
+                indexers: vec![],
+            };
+            list.to_string()
+        };
+        let none = "indexers: none is known\n";
+        for (seen, said) in [
+            (list(true, 2, 2), ""),
+            (list(false, 0, 0), "incomplete: no server could be asked\n"),
+            (
+                list(false, 3, 2),
+                "incomplete: 1 of 3 servers asked did not answer\n",
+            ),
+            (
+                list(false, 2, 2),
+                "incomplete: there is more than one answer holds\n",
+            ),
+        ] {
+            assert_eq!(seen, format!("{none}{said}"));
+        }
     }
 
     #[test]
@@ -532,6 +615,10 @@ mod tests {
         };
         let found = Found {
             query: "cam".into(),
+            complete: true,
+            asked: 2,
+            answered: 2,
+            silent: vec![],
             records: vec![record("12D3A"), record("12D3B")],
         };
         let shown = found.to_string();

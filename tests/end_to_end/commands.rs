@@ -3,7 +3,7 @@
 use miniserde::json;
 use oc_discovery::daemon::status::{Found, IndexerList, Status};
 
-use super::harness::{Look, Peer, SLACK, World, eventually};
+use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 
 const KEYS: [&str; 14] = [
     "role",
@@ -180,6 +180,52 @@ fn node_taken_in_by_the_native_is_found_on_the_native_and_by_others() {
             });
         }
     }
+}
+
+#[test]
+fn node_taken_in_by_one_native_is_found_through_another() {
+    let world = World::new();
+    let first = world.native("first", &[]);
+    let second = world.start("native", "second", &with_natives(&[&first], &[]));
+    let cam = world.node("cam", &[&first], &["--name", "cam"]);
+    let other = world.node("other", &[&second], &[]);
+    second.until("a lease with its fellow", SLACK, |s| {
+        s.holds_lease_of(&first)
+    });
+    second.until("the other", SLACK, |s| s.is_responsible_for(&other));
+    first.until("the cam", SLACK, |s| {
+        s.is_responsible_for(&cam) && s.used("directory") > 0
+    });
+    for asked in [&second, &other] {
+        for query in ["cam", &cam.id] {
+            let answer = world.ask(asked, "find", &["--json", query]);
+            let found: Found = json::from_str(&answer.stdout).unwrap();
+            assert_eq!(found.records.len(), 1, "{answer:?}");
+            assert_eq!(found.records[0].peer_id, cam.id);
+        }
+    }
+}
+
+#[test]
+fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
+    let town = Town::new();
+    let found = town.found(&town.door, "cam");
+    assert!(found.complete && found.silent.is_empty(), "{found:?}");
+    assert_eq!((found.asked, found.answered), (2, 2), "{found:?}");
+
+    town.native.freeze();
+    let found = town.found(&town.door, "cam");
+    assert_eq!(
+        found.records.len(),
+        2,
+        "the indexer still answers: {found:?}"
+    );
+    assert!(!found.complete);
+    assert_eq!((found.asked, found.answered), (2, 1), "{found:?}");
+    assert_eq!(found.silent, [town.native.id.as_str()]);
+    let answer = town.world.ask(&town.door, "find", &["window"]);
+    let sentence = "oc-discovery: nobody is known as window; incomplete: 1 of 2 servers asked did not answer\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(1), sentence));
 }
 
 #[test]

@@ -549,7 +549,7 @@ fn on_loopback<'a>(args: &[&'a str]) -> Vec<&'a str> {
     default.chain(args.iter().copied()).collect()
 }
 
-fn with_natives<'a>(natives: &[&'a Peer], args: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn with_natives<'a>(natives: &[&'a Peer], args: &[&'a str]) -> Vec<&'a str> {
     let addrs = natives.iter().flat_map(|n| ["--native", n.addr.as_str()]);
     addrs.chain(args.iter().copied()).collect()
 }

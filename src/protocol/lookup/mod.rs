@@ -54,7 +54,7 @@ pub const MAX_HOLDERS: usize = 16;
 /// Questions of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
 pub const MAX_OPEN: usize = 8;
 /// Records in the outcome of an operator's lookup at most; of more, the best.
-pub const MAX_FOUND: usize = 64;
+pub const MAX_FOUND: usize = 32;
 /// Pages of indexers that one native is asked for.
 pub const MAX_PAGES: usize = MAX_SERVERS / MAX_LIST;
 /// How long a lookup of the operator takes at most.
