@@ -399,7 +399,10 @@ impl Driver {
                 want: Want::Nothing,
                 from: Some(cursor),
             } => {
-                let page = self.cx.machine.page(now, &from, cursor, usize::from(most));
+                let page = self
+                    .cx
+                    .machine
+                    .page(now, Some(&from), cursor, usize::from(most));
                 self.cx.net.respond(id, Response::Page(Box::new(page)));
             }
             Request::Indexers { most, want, .. } => {

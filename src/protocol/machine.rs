@@ -190,11 +190,11 @@ pub trait Machine {
         Some(IndexersAnswer::default())
     }
 
-    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids.
+    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids; `None`: this process does.
     fn page(
         &mut self,
         _now: Instant,
-        _asker: &PeerId,
+        _asker: Option<&PeerId>,
         _from: Cursor,
         _most: usize,
     ) -> IndexersPage {

@@ -262,7 +262,7 @@ impl<M: Machine + ?Sized> Here for M {
     }
 
     fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
-        Machine::page(self, now, from, most)
+        Machine::page(self, now, None, from, most)
     }
 
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {

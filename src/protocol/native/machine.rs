@@ -116,8 +116,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.take_ask(now, ask)
     }
 
-    fn page(&mut self, now: Instant, asker: &PeerId, from: Cursor, most: usize) -> IndexersPage {
-        self.page_of(now, from, most, &self.reader_of(asker))
+    fn page(
+        &mut self,
+        now: Instant,
+        asker: Option<&PeerId>,
+        from: Cursor,
+        most: usize,
+    ) -> IndexersPage {
+        let reader = asker.map(|asker| self.reader_of(asker));
+        self.page_of(now, from, most, &reader.unwrap_or_default())
     }
 
     fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {

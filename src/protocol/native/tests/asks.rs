@@ -220,7 +220,7 @@ fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
 fn pages(rig: &mut Rig, most: usize) -> Vec<Vec<PeerId>> {
     let (mut pages, mut from) = (Vec::new(), Cursor::Start);
     loop {
-        let page = rig.native.page(at(rig.now), &peer(100), from, most);
+        let page = rig.native.page(at(rig.now), Some(&peer(100)), from, most);
         pages.push(page.offers.iter().map(|offer| offer.peer).collect());
         assert!(pages.len() < 100, "it does not come to an end");
         match page.next {
@@ -255,7 +255,7 @@ fn a_page_asks_for_no_probe_and_goes_on_after_an_id_that_is_gone() {
     rig.give_up(Role::Indexer, 2, 2);
     let page = rig
         .native
-        .page(at(rig.now), &peer(100), Cursor::After(peer(2)), 16);
+        .page(at(rig.now), Some(&peer(100)), Cursor::After(peer(2)), 16);
     assert_eq!((page.offers.len(), page.next), (1, None));
     rig.run(90_001);
     assert_eq!(pages(&mut rig, 16), [[]], "they have run out");

@@ -203,13 +203,13 @@ fn those_that_only_ask_are_told_what_is_of_use_to_them_and_it_alone_takes_a_plac
         let answer = rig.far_ask(100, Want::Nothing);
         assert_eq!(peers(&answer.offers), expected);
     }
-    let page = rig.native.page(at(0), &peer(100), Cursor::Start, 2);
+    let page = rig.native.page(at(0), Some(&peer(100)), Cursor::Start, 2);
     assert_eq!(
         (peers(&page.offers).as_slice(), page.next),
         (&expected[..], None)
     );
     // Of another peer nothing is known.
-    let page = rig.native.page(at(0), &peer(101), Cursor::Start, 2);
+    let page = rig.native.page(at(0), Some(&peer(101)), Cursor::Start, 2);
     assert_eq!(peers(&page.offers), [peer(1), peer(2)]);
     assert_eq!(page.next, Some(peer(2)));
 }
