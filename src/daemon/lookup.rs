@@ -200,11 +200,13 @@ impl Lookups {
         while let Some(step) = self.core.poll(now, &mut *cx.machine) {
             match step {
                 Step::Ask {
+                    lookup,
                     query,
                     server,
                     addrs,
                     ask,
                 } => {
+                    log::debug!("lookup {} asks {}", lookup.0, text(&server));
                     let id = self.name(Asked::Lookup(query));
                     cx.net.request(server, &addrs, id, &request_of(ask));
                 }

@@ -119,6 +119,8 @@ pub enum Ask {
 pub enum Step {
     /// Ask a server, dialling if need be; then call [`Lookups::answered`] once.
     Ask {
+        /// The lookup that asks.
+        lookup: LookupId,
         /// Names the question.
         query: QueryId,
         /// The server.

@@ -516,6 +516,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         };
         self.servers.asked(&server);
         Step::Ask {
+            lookup: self.id,
             query: self.open(Asked::Server(server, errand), next),
             server,
             addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
