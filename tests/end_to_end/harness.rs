@@ -24,6 +24,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const SLACK: Duration = Duration::from_secs(20);
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a command may take that ends by itself.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How long one look waits for one process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,19 @@ pub(crate) fn eventually<T>(
         );
         thread::sleep(PAUSE);
     }
+}
+
+/// Runs a command that ends by itself, and waits for that.
+pub(crate) fn ended(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (send, end) = mpsc::channel();
+    thread::spawn(move || send.send(child.wait_with_output().unwrap()));
+    end.recv_timeout(LONGEST).unwrap_or_else(|_| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("not ended within {LONGEST:?}: {command:?}")
+    })
 }
 
 /// A directory of its own for the processes of one test.
@@ -167,7 +182,7 @@ impl World {
     /// Starts a process that is expected to end by itself, and waits for that.
     pub(crate) fn start_in_vain(&self, role: &str, name: &str, args: &[&str]) -> Output {
         let dir = self.path(name);
-        self.command(role, &dir, args).output().unwrap()
+        ended(&mut self.command(role, &dir, args))
     }
 
     /// The daemons of this role know the others from the start: their addresses are settled before.
@@ -263,14 +278,9 @@ impl World {
 
     /// Runs a client command on a process' data directory.
     pub(crate) fn ask<S: AsRef<OsStr>>(&self, peer: &Peer, command: &str, args: &[S]) -> Answer {
-        let output = self
-            .program()
-            .arg(command)
-            .arg("--data-dir")
-            .arg(&peer.dir)
-            .args(args)
-            .output()
-            .unwrap();
+        let mut asking = self.program();
+        asking.arg(command).arg("--data-dir").arg(&peer.dir);
+        let output = ended(asking.args(args));
         Answer {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

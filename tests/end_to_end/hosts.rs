@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::harness::{Look, Peer, SLACK, World, ms};
+use super::harness::{Look, Peer, SLACK, World, ended, ms};
 use super::stranger::socket;
 
 /// In a namespace of its own, as a container has it.
@@ -65,10 +65,7 @@ fn too_few_descriptors_are_a_sentence_with_the_number_that_is_needed() {
         let wrapper = with_descriptors(limit);
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
         let dir = world.path("native");
-        let output = world
-            .command_by(&wrapper, "native", &dir, &[])
-            .output()
-            .unwrap();
+        let output = ended(&mut world.command_by(&wrapper, "native", &dir, &[]));
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
         let sentence =
@@ -159,10 +156,7 @@ fn native_without_an_identity_does_not_start_where_none_can_be_saved() {
     let wrapper = with_mounts(&mount);
     let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     wrapper.push("sh");
-    let output = world
-        .command_by(&wrapper, "native", &dir, &[])
-        .output()
-        .unwrap();
+    let output = ended(&mut world.command_by(&wrapper, "native", &dir, &[]));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let sentence = "oc-discovery: cannot create the identity ";

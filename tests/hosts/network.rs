@@ -18,7 +18,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::harness::{Peer, World};
+use crate::harness::{Peer, World, ended};
 
 /// Prepares the namespaces and waits for the end of its input.
 const KEEPER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip link set lo up; \
@@ -180,7 +180,7 @@ impl Host<'_> {
         let world = self.network.world();
         let own = world.line(role, &world.path(name), args);
         let mut command = command(&self.inside(), Path::new(own.get_program()));
-        command.args(own.get_args()).output().unwrap()
+        ended(command.args(own.get_args()))
     }
 
     fn inside(&self) -> Vec<OsString> {
