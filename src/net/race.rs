@@ -12,9 +12,12 @@
 //!
 //! Invariants: an attempt starts [`STAGGER`] after the one before it, or when one has failed; at
 //! most [`MAX_AT_ONCE`] of one race are under way; a peer that is not the one meant has failed. The
-//! swarm drops the attempts that lost, and their sockets with them.
+//! swarm drops the attempts that lost, and their sockets with them. What is dropped has left the
+//! race: dials to one peer that begin at the same moment share it, and none waits for an attempt of
+//! another that has ended.
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     io,
     net::IpAddr,
@@ -89,11 +92,13 @@ pub(crate) type Subnets = fn() -> Vec<Subnet>;
 pub(crate) struct Race(Arc<Mutex<State>>);
 
 struct State {
+    /// The address of each attempt that was entered.
     addrs: Vec<Multiaddr>,
     subnets: Subnets,
-    /// The place of each attempt in the order; none before the first one is polled.
-    places: Vec<usize>,
-    started: usize,
+    /// The first attempt was polled: the order is fixed.
+    has_begun: bool,
+    /// The attempts that have not started, the next one first.
+    queue: VecDeque<usize>,
     running: usize,
     /// When the next may start.
     next: Option<Instant>,
@@ -105,52 +110,61 @@ impl Race {
         Self(Arc::new(Mutex::new(State {
             addrs: Vec::new(),
             subnets,
-            places: Vec::new(),
-            started: 0,
+            has_begun: false,
+            queue: VecDeque::new(),
             running: 0,
             next: None,
             waiting: Vec::new(),
         })))
     }
 
-    /// Enters an attempt and returns its number; `None` if the race has begun or has the address
-    /// already.
-    pub(crate) fn enter(&self, addr: &Multiaddr) -> Option<usize> {
+    /// Enters an attempt; `None` if the race has begun or has the address already.
+    pub(crate) fn enter(&self, addr: &Multiaddr) -> Option<Entry> {
         let mut state = self.state();
-        if !state.places.is_empty() || state.addrs.contains(addr) {
+        if state.has_begun || state.addrs.contains(addr) {
             return None;
         }
+        let number = state.addrs.len();
         state.addrs.push(addr.clone());
-        Some(state.addrs.len() - 1)
+        state.queue.push_back(number);
+        let race = self.clone();
+        Some(Entry { race, number })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt's part in a race, which ends when it is dropped.
+pub(crate) struct Entry {
+    race: Race,
+    number: usize,
+}
+
+impl Entry {
     /// Makes the attempt when it is its turn.
     pub(crate) async fn run<T, E>(
         self,
-        number: usize,
         attempt: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let mut pause = None;
-        poll_fn(|cx| self.poll_turn(number, &mut pause, cx)).await;
+        poll_fn(|cx| self.poll_turn(&mut pause, cx)).await;
         let outcome = attempt.await;
         if outcome.is_err() {
-            self.failed();
+            self.race.state().next = None;
         }
         outcome
     }
 
     /// Ready when the attempt has started; `pause` is what it waits for until then.
-    fn poll_turn(
-        &self,
-        number: usize,
-        pause: &mut Option<Delay>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn poll_turn(&self, pause: &mut Option<Delay>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let woken = {
-                let mut state = self.state();
-                state.fix_order();
-                let is_next = state.places.get(number) == Some(&state.started);
+                let mut state = self.race.state();
+                state.begin();
+                let is_next = state.queue.front() == Some(&self.number);
                 if !is_next || state.running >= MAX_AT_ONCE {
                     state.waiting.push(cx.waker().clone());
                     return Poll::Pending;
@@ -177,51 +191,48 @@ impl Race {
             }
         }
     }
+}
 
-    fn failed(&self) {
-        let woken = {
-            let mut state = self.state();
-            state.running = state.running.saturating_sub(1);
-            state.next = None;
-            std::mem::take(&mut state.waiting)
-        };
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let woken = self.race.state().leave(self.number);
         woken.into_iter().for_each(Waker::wake);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Addresses in a network of this host come first, and otherwise as they were entered.
-    fn fix_order(&mut self) {
-        if !self.places.is_empty() {
+    /// Fixes the order: addresses in a network of this host come first, and otherwise they stay as
+    /// they were entered.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.has_begun, true) {
             return;
         }
-        let subnets = match self.addrs.len() {
+        let subnets = match self.queue.len() {
             0 | 1 => Vec::new(),
             _ => (self.subnets)(),
         };
         let is_far = |addr: &Multiaddr| {
             !ip(addr).is_some_and(|ip| subnets.iter().any(|subnet| subnet.contains(ip)))
         };
-        let mut order: Vec<usize> = (0..self.addrs.len()).collect();
-        order.sort_by_key(|number| self.addrs.get(*number).is_some_and(is_far));
-        self.places = vec![0; order.len()];
-        for (place, number) in order.into_iter().enumerate() {
-            if let Some(slot) = self.places.get_mut(number) {
-                *slot = place;
-            }
-        }
+        let addrs = &self.addrs;
+        let is_far = |number: &usize| addrs.get(*number).is_some_and(is_far);
+        self.queue.make_contiguous().sort_by_key(is_far);
     }
 
-    /// An attempt starts; those that wait look again.
+    /// The next attempt starts; those that wait look again.
     fn start(&mut self) -> Vec<Waker> {
-        self.started += 1;
+        self.queue.pop_front();
         self.running += 1;
         self.next = Some(Instant::now() + STAGGER);
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// An attempt has ended, or will not start; those that wait look again.
+    fn leave(&mut self, number: usize) -> Vec<Waker> {
+        match self.queue.iter().position(|waits| *waits == number) {
+            Some(at) => _ = self.queue.remove(at),
+            None => self.running = self.running.saturating_sub(1),
+        }
         std::mem::take(&mut self.waiting)
     }
 }
@@ -244,10 +255,7 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let race = Race::new(subnets);
-    let attempts = attempts.filter_map(|(addr, attempt)| {
-        let number = race.enter(&addr)?;
-        Some(race.clone().run(number, attempt))
-    });
+    let attempts = attempts.filter_map(|(addr, attempt)| Some(race.enter(&addr)?.run(attempt)));
     let mut attempts: FuturesUnordered<_> = attempts.collect();
     let mut failed = None;
     while let Some(outcome) = attempts.next().await {
@@ -276,18 +284,18 @@ impl<T> Racing<T> {
         }
     }
 
-    /// The race that this dial takes part in, and its number there.
-    fn enter(&mut self, peer: PeerId, addr: &Multiaddr) -> Option<(Race, usize)> {
+    /// This dial's part in the race for the peer.
+    fn enter(&mut self, peer: PeerId, addr: &Multiaddr) -> Option<Entry> {
         if let Some((dialled, race)) = &self.latest
             && *dialled == peer
-            && let Some(number) = race.enter(addr)
+            && let Some(entry) = race.enter(addr)
         {
-            return Some((race.clone(), number));
+            return Some(entry);
         }
         let race = Race::new(self.subnets);
-        let number = race.enter(addr)?;
-        self.latest = Some((peer, race.clone()));
-        Some((race, number))
+        let entry = race.enter(addr)?;
+        self.latest = Some((peer, race));
+        Some(entry)
     }
 }
 
@@ -331,7 +339,7 @@ where
             }
         };
         Ok(match self.enter(meant, &addr) {
-            Some((race, number)) => Box::pin(race.run(number, attempt)),
+            Some(entry) => Box::pin(entry.run(attempt)),
             None => Box::pin(attempt),
         })
     }

@@ -169,34 +169,77 @@ fn a_subnet_ends_at_its_last_bit() {
     assert!(holds(subnet("::1", 0), "ffff::"));
 }
 
+fn starts(entry: &Entry) -> bool {
+    // The stagger is over.
+    entry.race.state().next = None;
+    let mut cx = Context::from_waker(Waker::noop());
+    entry.poll_turn(&mut None, &mut cx).is_ready()
+}
+
 #[test]
 fn the_attempts_under_way_are_bounded() {
     let race = Race::new(nowhere);
-    let numbers: Vec<_> = (0..MAX_AT_ONCE as u8 + 1)
+    let mut entries: Vec<_> = (0..MAX_AT_ONCE as u8 + 1)
         .map(|n| race.enter(&addr(n)).unwrap())
         .collect();
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut starts = |number: usize| {
-        // The stagger is over.
-        race.state().next = None;
-        race.poll_turn(number, &mut None, &mut cx).is_ready()
-    };
-    assert!(!starts(1), "it is not its turn");
-    for number in &numbers[..MAX_AT_ONCE] {
-        assert!(starts(*number));
+    assert!(!starts(&entries[1]), "it is not its turn");
+    for entry in &entries[..MAX_AT_ONCE] {
+        assert!(starts(entry));
     }
-    assert!(!starts(MAX_AT_ONCE));
-    race.failed();
-    assert!(starts(MAX_AT_ONCE));
+    assert!(!starts(&entries[MAX_AT_ONCE]));
+    entries.remove(0);
+    assert!(starts(&entries[MAX_AT_ONCE - 1]));
 }
 
 #[test]
 fn a_race_that_has_begun_takes_no_more_and_no_address_twice() {
     let race = Race::new(nowhere);
-    assert_eq!(race.enter(&addr(1)), Some(0));
-    assert_eq!(race.enter(&addr(1)), None);
-    assert_eq!(race.enter(&addr(2)), Some(1));
+    let first = race.enter(&addr(1)).unwrap();
+    assert!(race.enter(&addr(1)).is_none());
+    let second = race.enter(&addr(2)).unwrap();
+    assert!(starts(&first));
+    assert!(race.enter(&addr(3)).is_none());
+    assert!(starts(&second));
+}
+
+#[test]
+fn a_second_dial_to_a_peer_goes_on_when_the_first_has_ended() {
+    let mut racing = Racing::new((), nowhere);
+    let peer = PeerId::random();
+    let mut enter = |n| racing.enter(peer, &addr(n)).unwrap();
+    // One dial starts as many as may be under way, and has more.
+    let first: Vec<_> = (0..20).map(&mut enter).collect();
+    let second: Vec<_> = (20..22).map(&mut enter).collect();
+    for entry in &first[..MAX_AT_ONCE] {
+        assert!(starts(entry));
+    }
+    assert!(!starts(&second[0]));
+    drop(first);
+    assert!(!starts(&second[1]), "it is not its turn");
+    assert!(starts(&second[0]) && starts(&second[1]));
+}
+
+#[test]
+fn an_attempt_that_is_dropped_before_it_was_polled_has_left() {
+    let race = Race::new(nowhere);
+    let entries = [1, 2].map(|n| race.enter(&addr(n)).unwrap());
+    let [first, second] = entries.map(|entry| entry.run(pending::<Result<(), ()>>()));
+    drop(first);
+    let mut second = std::pin::pin!(second);
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(race.poll_turn(0, &mut None, &mut cx).is_ready());
-    assert_eq!(race.enter(&addr(3)), None);
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(race.state().running, 1);
+}
+
+#[test]
+fn an_attempt_that_waits_is_woken_when_the_one_before_it_leaves() {
+    let race = Race::new(nowhere);
+    let [first, second] = [1, 2].map(|n| race.enter(&addr(n)).unwrap());
+    let leaves = async move {
+        drop(first);
+        pending::<()>().await;
+    };
+    let second = second.run(async { Ok::<_, ()>(()) });
+    let both = futures_util::future::select(Box::pin(second), Box::pin(leaves));
+    assert!(block_on(within(DEADLINE, both)).is_some());
 }
