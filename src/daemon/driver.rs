@@ -373,9 +373,10 @@ impl Driver {
     ) {
         if let Some(theirs) = clock {
             let is_native = self.cx.net.is_native(&server);
+            let sent = self.cx.machine.asked_at(&server).filter(|_| asked);
             self.cx
                 .wall
-                .heard(now, server, is_native, theirs.ms, theirs.synchronised);
+                .heard(now, sent, server, is_native, theirs.ms, theirs.synchronised);
         }
         if asked {
             self.cx.machine.acked(now, &server, ack);

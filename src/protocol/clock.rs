@@ -4,11 +4,15 @@
 //! s away from the median of its configured natives' clocks signs with the median (PROTOCOL.md).
 //!
 //! Invariants: a clock that was heard is kept as its distance from the monotonic clock, so that a
-//! step of the system clock moves nothing; only configured natives can move own time of a device
+//! step of the system clock moves nothing; what was read more than [`MAX_TRIP`] after it was asked
+//! for is not heard, so that an answer that waited while this device slept moves nothing either;
+//! only configured natives can move own time of a device
 //! whose system clock may be right; a device whose system clock is before the build date or the
 //! highest time persisted, and that has heard no native, borrows the time of other servers, and
 //! what is borrowed is never persisted; a clock before the build date, or a century after it, is
 //! heard by no device.
+
+use core::time::Duration;
 
 use heapless::Vec;
 
@@ -18,6 +22,8 @@ use super::{Instant, PeerId};
 const MAX_SAMPLES: usize = 8;
 /// How far away from the median counts as wrong.
 const TOLERANCE_MS: u64 = 30_000;
+/// How long the answer that tells a clock may take. It is off by as much at most.
+pub const MAX_TRIP: Duration = Duration::from_secs(10);
 /// How far after the build date a clock may be: a hundred years.
 const LONGEST_AGE_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
@@ -57,16 +63,21 @@ impl WallClock {
         self.highest_ms = highest_ms;
     }
 
-    /// A server's ack told its wall clock at `now`. `native`: it is a native that is configured
-    /// here.
+    /// A server's ack told its wall clock at `now`. `asked`: when the beat went that it answers;
+    /// `None` if it answers none, so that there is no knowing how old it is. `native`: the server
+    /// is a native that is configured here.
     pub fn heard(
         &mut self,
         now: Instant,
+        asked: Option<Instant>,
         peer: PeerId,
         native: bool,
         theirs_ms: u64,
         synchronised: bool,
     ) {
+        if asked.is_none_or(|asked| now - asked > MAX_TRIP) {
+            return;
+        }
         let latest = self.built_ms.saturating_add(LONGEST_AGE_MS);
         if !(self.built_ms..=latest).contains(&theirs_ms) {
             return;
@@ -157,6 +168,18 @@ mod tests {
         PeerId::from_bytes([n; 32])
     }
 
+    /// The answer came at once.
+    fn heard(
+        clock: &mut WallClock,
+        now: Instant,
+        peer: PeerId,
+        native: bool,
+        ms: u64,
+        synced: bool,
+    ) {
+        clock.heard(now, Some(now), peer, native, ms, synced);
+    }
+
     #[test]
     fn own_time_is_never_before_the_floor() {
         let mut clock = WallClock::new(BUILT);
@@ -180,7 +203,14 @@ mod tests {
             (-30_001, NOW - 30_001),
         ] {
             let mut clock = WallClock::new(BUILT);
-            clock.heard(at(7), peer(1), true, NOW.saturating_add_signed(ahead), true);
+            heard(
+                &mut clock,
+                at(7),
+                peer(1),
+                true,
+                NOW.saturating_add_signed(ahead),
+                true,
+            );
             assert_eq!(clock.own_ms(at(7), NOW), signs_with, "{ahead}");
         }
     }
@@ -189,7 +219,7 @@ mod tests {
     fn one_wrong_native_of_three_moves_no_device() {
         let mut clock = WallClock::new(BUILT);
         for (n, theirs) in [(1, NOW), (2, NOW + 9_000_000), (3, NOW + 5)] {
-            clock.heard(at(7), peer(n), true, theirs, true);
+            heard(&mut clock, at(7), peer(n), true, theirs, true);
         }
         assert_eq!(clock.own_ms(at(7), NOW), NOW);
         assert_eq!(clock.settled_ms(at(7), NOW), Some(NOW));
@@ -198,7 +228,7 @@ mod tests {
     #[test]
     fn a_step_of_the_system_clock_does_not_move_the_clocks_that_were_heard() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(at(5_000), peer(1), true, NOW, true);
+        heard(&mut clock, at(5_000), peer(1), true, NOW, true);
         assert_eq!(clock.own_ms(at(6_000), 6_000), NOW + 1_000, "1970");
         assert_eq!(
             clock.own_ms(at(7_000), NOW + 2_000),
@@ -220,7 +250,7 @@ mod tests {
     fn a_server_that_is_no_configured_native_does_not_move_a_clock_that_may_be_right() {
         let mut clock = WallClock::new(BUILT);
         for n in 1..=3 {
-            clock.heard(at(0), peer(n), false, NOW + 3_600_000, true);
+            heard(&mut clock, at(0), peer(n), false, NOW + 3_600_000, true);
         }
         assert_eq!(clock.own_ms(at(0), NOW), NOW);
         assert_eq!(clock.own_ms(at(0), BUILT), BUILT);
@@ -231,11 +261,11 @@ mod tests {
     fn a_device_without_a_clock_borrows_the_time_until_a_native_tells_it_and_persists_none_of_it() {
         let mut clock = WallClock::new(BUILT);
         assert_eq!(clock.settled_ms(at(70), 77), None);
-        clock.heard(at(70), peer(1), false, NOW + 9_000_000, false);
+        heard(&mut clock, at(70), peer(1), false, NOW + 9_000_000, false);
         assert!(clock.is_trusted(77));
         assert_eq!(clock.own_ms(at(570), 577), NOW + 9_000_500);
         assert_eq!(clock.settled_ms(at(570), 577), None, "borrowed");
-        clock.heard(at(600), peer(2), true, NOW, false);
+        heard(&mut clock, at(600), peer(2), true, NOW, false);
         assert_eq!(clock.own_ms(at(700), 707), NOW + 100);
         assert_eq!(clock.settled_ms(at(700), 707), Some(NOW + 100));
     }
@@ -243,14 +273,14 @@ mod tests {
     #[test]
     fn a_clock_that_may_be_right_yields_only_to_synchronised_ones() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(at(0), peer(1), true, NOW + 3_600_000, false);
+        heard(&mut clock, at(0), peer(1), true, NOW + 3_600_000, false);
         assert_eq!(clock.own_ms(at(0), NOW), NOW);
     }
 
     #[test]
     fn a_clock_before_the_build_date_or_a_century_after_it_is_not_heard() {
         let latest = BUILT + LONGEST_AGE_MS;
-        for (theirs, heard) in [
+        for (theirs, is_heard) in [
             (BUILT - 1, false),
             (BUILT, true),
             (latest, true),
@@ -258,17 +288,41 @@ mod tests {
             (u64::MAX, false),
         ] {
             let mut clock = WallClock::new(BUILT);
-            clock.heard(at(0), peer(1), true, theirs, true);
-            assert_eq!(clock.is_trusted(0), heard, "{theirs}");
+            heard(&mut clock, at(0), peer(1), true, theirs, true);
+            assert_eq!(clock.is_trusted(0), is_heard, "{theirs}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_was_read_after_a_sleep_moves_nothing() {
+        let told = NOW + 100_000;
+        // Asked at 100 s, told at once, and read so much later.
+        for (late, own) in [
+            (10_000, told),
+            (10_001, NOW + 160_001),
+            (60_000, NOW + 210_000),
+        ] {
+            let mut clock = WallClock::new(BUILT);
+            heard(&mut clock, at(50_000), peer(1), true, NOW + 100_000, true);
+            let now = at(100_000 + late);
+            clock.heard(now, Some(at(100_000)), peer(1), true, told, true);
+            assert_eq!(clock.own_ms(now, 0), own, "{late} ms late");
+        }
+    }
+
+    #[test]
+    fn a_clock_in_a_word_that_was_not_asked_for_is_not_heard() {
+        let mut clock = WallClock::new(BUILT);
+        clock.heard(at(7), None, peer(1), true, NOW, true);
+        assert!(!clock.is_trusted(0));
     }
 
     #[test]
     fn other_servers_do_not_crowd_out_the_natives() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(at(0), peer(1), true, NOW, true);
+        heard(&mut clock, at(0), peer(1), true, NOW, true);
         for n in 2..100 {
-            clock.heard(at(0), peer(n), false, NOW + 3_600_000, true);
+            heard(&mut clock, at(0), peer(n), false, NOW + 3_600_000, true);
         }
         assert_eq!(clock.own_ms(at(0), 0), NOW);
     }
@@ -284,7 +338,7 @@ mod tests {
             (u64::MAX, true),
         ] {
             let mut clock = WallClock::new(u64::MAX);
-            clock.heard(at(now), peer(1), true, u64::MAX, true);
+            heard(&mut clock, at(now), peer(1), true, u64::MAX, true);
             assert_eq!(clock.is_trusted(0), kept, "{now}");
             assert_eq!(clock.own_ms(at(u64::MAX), 0), u64::MAX, "{now}");
             assert_eq!(clock.own_ms(at(u64::MAX), u64::MAX), u64::MAX, "{now}");

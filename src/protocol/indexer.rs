@@ -231,6 +231,10 @@ impl<const N: usize> Machine for Indexer<N> {
         self.stream_records.disconnected(peer, stream);
     }
 
+    fn asked_at(&self, server: &PeerId) -> Option<Instant> {
+        self.leases.find(server)?.asked_at()
+    }
+
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
         self.leases.acked(now, server, ack, &mut self.rng);
     }

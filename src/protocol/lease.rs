@@ -197,6 +197,16 @@ impl Lease {
         self.released
     }
 
+    /// When the beat went whose answer is waited for; of two, the earlier one.
+    pub fn asked_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Opening { sent } | Phase::Waiting { sent } => Some(sent),
+            // Either beat may be the one that was answered; the earlier one promises less.
+            Phase::Late { first } | Phase::Replacing { first, .. } => Some(first),
+            Phase::Idle { .. } | Phase::Resting { .. } | Phase::Dropping { .. } => None,
+        }
+    }
+
     /// Attempts in a row that came to nothing.
     pub fn failures(&self) -> u8 {
         self.failures
@@ -282,12 +292,7 @@ impl Lease {
 
     /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released` lets it run on.
     pub fn acked(&mut self, now: Instant, ack: &Ack, terms: &Terms, rng: &mut Rng) {
-        let sent = match self.phase {
-            Phase::Opening { sent } | Phase::Waiting { sent } => sent,
-            // Either beat may be the one that was answered; the earlier one promises less.
-            Phase::Late { first } | Phase::Replacing { first, .. } => first,
-            Phase::Idle { .. } | Phase::Resting { .. } | Phase::Dropping { .. } => return,
-        };
+        let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
         match ack.code {
             // A lease of 0 ms is none.

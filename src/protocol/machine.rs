@@ -210,6 +210,9 @@ pub trait Machine {
     /// A search has ended.
     fn search_ended(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId) {}
 
+    /// When the beat went that the server has still to answer; `None` if it has answered all.
+    fn asked_at(&self, server: &PeerId) -> Option<Instant>;
+
     /// A server answered our last beat: the ack's sequence is that beat's.
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack);
 

@@ -3,7 +3,7 @@
 //! A device survives its processes: identity, record sequence, clocks and what was written to flash
 //! stay, all else is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
     Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig,
@@ -77,9 +77,8 @@ pub struct Device {
     /// Own time is not before it: the build date, or the highest time that was on flash when the
     /// process started, ms.
     pub floor: u64,
-    /// The natives that have told this process the time, and how old the last word was when it was
-    /// read, ms.
-    pub natives_clocks: BTreeMap<PeerId, u64>,
+    /// The natives that have told this process the time, in answers that came in time.
+    pub natives_clocks: BTreeSet<PeerId>,
     /// Whether the process is about to end: nothing is signed any more.
     pub ending: bool,
     /// What the last check saw.
@@ -124,7 +123,7 @@ impl Device {
             resumed_at: 0,
             stepped: false,
             floor: 0,
-            natives_clocks: BTreeMap::new(),
+            natives_clocks: BTreeSet::new(),
             ending: false,
             seen: Seen::default(),
             out: BTreeMap::new(),

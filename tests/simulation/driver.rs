@@ -5,14 +5,14 @@
 
 use oc_discovery::protocol::{
     Ack, AckCode, Action, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat, PeerId, RequestId,
-    Role, StreamId, Want,
+    Role, StreamId, Want, clock::MAX_TRIP,
 };
 
 use crate::{
     device::{DeviceNo, HOUSEKEEPING},
     dht,
     network::{Input, Stream, StreamKey},
-    world::{REAL, World},
+    world::World,
 };
 
 /// What an indexer reports that boasts.
@@ -220,15 +220,12 @@ impl World {
             return Ok(());
         }
         let now = device.instant(self.now);
+        let asked = device.machine.asked_at(&server).filter(|_| answers);
         device
             .clock
-            .heard(now, server, is_native, wall_ms, synchronised);
-        if is_native {
-            let right = self.now.saturating_add_signed(REAL);
-            let age = right.saturating_sub(wall_ms);
-            device.natives_clocks.insert(server, age);
-            // A word that was read late, after a stop, is as good as a step of the clock.
-            device.stepped |= age > 20_000;
+            .heard(now, asked, server, is_native, wall_ms, synchronised);
+        if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
+            device.natives_clocks.insert(server);
         }
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack),

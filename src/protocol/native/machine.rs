@@ -142,6 +142,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.conclude(now, own_ms, peer);
     }
 
+    fn asked_at(&self, server: &PeerId) -> Option<Instant> {
+        self.leases.find(server)?.asked_at()
+    }
+
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
         self.heed_fellow(now, server, ack);
         self.leases.acked(now, server, ack, &mut self.rng);

@@ -43,6 +43,10 @@ impl Machine for Node {
         leases.map_or(self.wake, |at| at.min(self.wake))
     }
 
+    fn asked_at(&self, server: &PeerId) -> Option<Instant> {
+        self.leases.find(server)?.asked_at()
+    }
+
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
         self.wake = now;
         let Some(lease) = self.leases.find(server) else {
