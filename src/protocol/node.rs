@@ -162,13 +162,14 @@ impl Node {
         self.shed_released();
         self.seek_leases(now);
         if self.offers_failed(now) && self.rounds.may_complain() {
-            self.rounds.begin(Want::OffersFailed);
+            self.rounds.begin(Want::OffersFailed, false);
         }
         let want = match self.offers_failed(now) {
             true => Want::OffersFailed,
             false => Want::Lease,
         };
-        self.rounds.begin_if_due(now, want);
+        let is_spare = self.holds_an_indexer(now);
+        self.rounds.begin_if_due(now, want, is_spare);
         self.advance_round(now);
     }
 
@@ -330,7 +331,8 @@ impl Node {
             Some(Want::OffersFailed) => !self.offers_failed(now),
             _ => covered >= self.wanted(now),
         };
-        if asking && !suffices {
+        let is_told = self.rounds.has_answer() && self.holds_an_indexer(now);
+        if asking && !suffices && !is_told {
             return;
         }
         if self.leases.iter().next().is_none() && covered == 0 && self.rounds.try_remembered() {

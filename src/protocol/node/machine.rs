@@ -98,7 +98,7 @@ impl Machine for Node {
 
     fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
         self.wake = now;
-        let Some(want) = self.rounds.answered(native) else {
+        let Some(want) = self.rounds.answered(native, answer.is_some()) else {
             return;
         };
         let Some(answer) = answer else { return };

@@ -4,6 +4,10 @@
 //! the ids alone, so that a fleet with one list spreads. The native that took the node in comes
 //! first.
 //!
+//! A round for one lease more, beside one that is held, is over when one native has answered: where
+//! places are short the others would be asked for nothing. Each such round begins with the next
+//! native, so that what only one of them knows is heard in time.
+//!
 //! Invariants: one native is asked at a time; between the end of a round and the next there is a
 //! pause with full jitter, up to min(lease / 6, 10 s), that doubles until a lease was renewed; once
 //! in each such pause a round may begin at once: the one that says that every offer failed.
@@ -29,6 +33,10 @@ struct Round {
     /// Until when the answer of the last one asked is waited for.
     waiting: Option<Instant>,
     remembered: bool,
+    /// It is about one lease more.
+    is_spare: bool,
+    /// A native has answered.
+    answered: bool,
 }
 
 /// The natives and the rounds.
@@ -39,6 +47,8 @@ pub(super) struct Rounds {
     natives: Vec<(PeerId, Addrs), MAX_NATIVES>,
     // Lists of one: `None` would not be all zeroes.
     first: Vec<PeerId, 1>,
+    /// The rank of the native that was asked last.
+    last_rank: u64,
     round: Vec<Round, 1>,
     next: Instant,
     not_before: Instant,
@@ -53,6 +63,7 @@ impl Rounds {
             own: 0,
             natives: Vec::new(),
             first: Vec::new(),
+            last_rank: 0,
             round: Vec::new(),
             next: Instant::from_millis(0),
             not_before: Instant::from_millis(0),
@@ -117,15 +128,15 @@ impl Rounds {
         self.may_complain
     }
 
-    /// Begins the round that is due, if none is under way.
-    pub(super) fn begin_if_due(&mut self, now: Instant, want: Want) {
+    /// Begins the round that is due, if none is under way. `is_spare`: it is about one lease more.
+    pub(super) fn begin_if_due(&mut self, now: Instant, want: Want, is_spare: bool) {
         if self.round.is_empty() && now >= self.next {
-            self.begin(want);
+            self.begin(want, is_spare);
         }
     }
 
     /// Begins a round in place of the one that is under way.
-    pub(super) fn begin(&mut self, want: Want) {
+    pub(super) fn begin(&mut self, want: Want, is_spare: bool) {
         self.may_complain = want != Want::OffersFailed;
         self.round.clear();
         // There is room now.
@@ -134,6 +145,8 @@ impl Rounds {
             asked: Vec::new(),
             waiting: None,
             remembered: false,
+            is_spare,
+            answered: false,
         });
     }
 
@@ -166,6 +179,7 @@ impl Rounds {
     /// Asks the round's next native.
     pub(super) fn ask(&mut self, now: Instant) -> Option<(PeerId, Want)> {
         let native = self.next_native()?;
+        self.last_rank = self.rank(&native);
         let round = self.round.first_mut()?;
         round.waiting = Some(now + ASK_TIMEOUT);
         // As many as there are natives fit.
@@ -173,14 +187,20 @@ impl Rounds {
         Some((native, round.want))
     }
 
-    /// An answer came, or will not. What was asked for, if it was waited for.
-    pub(super) fn answered(&mut self, native: &PeerId) -> Option<Want> {
+    /// An answer `came`, or will not. What was asked for, if it was waited for.
+    pub(super) fn answered(&mut self, native: &PeerId, came: bool) -> Option<Want> {
         let round = self.round.first_mut()?;
         if round.waiting.is_none() || round.asked.last() != Some(native) {
             return None;
         }
         round.waiting = None;
+        round.answered |= came;
         Some(round.want)
+    }
+
+    /// Whether a native has answered in this round.
+    pub(super) fn has_answer(&self) -> bool {
+        self.round.first().is_some_and(|round| round.answered)
     }
 
     /// What the round is about.
@@ -230,12 +250,21 @@ impl Rounds {
         self.next
     }
 
-    /// The one that helped, then in the order of a hash of both ids.
+    /// The one that helped, then in the order of a hash of both ids; where the round is about one
+    /// lease more, in that order from the one that was asked last.
     fn next_native(&self) -> Option<PeerId> {
         let round = self.round.first()?;
         let left = self.natives.iter().map(|(native, _)| native);
+        let key = |native: &&PeerId| {
+            let rank = self.rank(native);
+            let comes_first = match round.is_spare {
+                true => rank < self.last_rank,
+                false => self.first.contains(native),
+            };
+            (comes_first, rank)
+        };
         left.filter(|native| !round.asked.contains(native))
-            .max_by_key(|native| (self.first.contains(native), self.rank(native)))
+            .max_by_key(key)
             .copied()
     }
 

@@ -69,6 +69,40 @@ fn a_round_comes_every_connect_interval_and_asks_only_when_leases_are_missing() 
 }
 
 #[test]
+fn where_places_are_short_a_node_with_a_lease_asks_one_native_a_round_and_each_in_turn() {
+    let mut rig = Rig::new(2, [1, 2, 3]);
+    rig.drain();
+    rig.answer(1, &offering([10]));
+    rig.answer(2, &offering([]));
+    rig.answer(3, &offering([]));
+    rig.accepted(10);
+    let mut asked = Vec::new();
+    for round in 1..=6 {
+        for (_, did) in rig.run_held(66_000 * round) {
+            let Asked(native, _) = did else {
+                panic!("{did:?}");
+            };
+            asked.push(native);
+            assert_eq!(rig.answer(native, &offering([])), [], "no other is asked");
+        }
+    }
+    assert_eq!(asked.get(..3), Some(&[1, 2, 3][..]), "{asked:?}");
+    assert_eq!(asked.get(3..5), Some(&[1, 2][..]), "{asked:?}");
+    // One that does not answer does not count.
+    let mut rig = Rig::new(2, [1, 2]);
+    rig.drain();
+    rig.answer(1, &offering([10]));
+    rig.answer(2, &offering([]));
+    rig.accepted(10);
+    let (_, first) = rig.run_held(66_000)[0];
+    let Asked(first, _) = first else {
+        panic!("{first:?}");
+    };
+    assert_eq!(rig.no_answer(first), [Asked(3 - first, Want::Lease)]);
+    assert_eq!(rig.answer(3 - first, &offering([10, 11])), [Beat(11)]);
+}
+
+#[test]
 fn rounds_that_come_to_nothing_back_off_up_to_ten_seconds() {
     let mut rig = Rig::new(1, [1]);
     let mut ceiling = 500;
