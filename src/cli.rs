@@ -35,7 +35,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args = split(&args);
     let arguments = Arguments::from_args(&[PROGRAM], &args).map_err(|exit| match exit.status {
         Ok(()) => Exit::Tell(exit.output),
         Err(()) => Exit::Usage(sentence(&exit.output, &args)),
@@ -47,6 +47,25 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     arguments
         .command
         .ok_or_else(|| Exit::Usage(format!("no command is given; {}", commands())))
+}
+
+/// `--option=value` as argh takes it: in two words. No value of an option begins with `--`.
+fn split(args: &[String]) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut args = args.iter().map(String::as_str);
+    for arg in args.by_ref() {
+        match arg.split_once('=') {
+            Some((option, value)) if option.len() > 2 && option.starts_with("--") => {
+                words.extend([option, value]);
+            }
+            _ => words.push(arg),
+        }
+        if arg == "--" {
+            break;
+        }
+    }
+    words.extend(args);
+    words
 }
 
 /// argh's text for an error, which may have several lines, as one sentence that ends in advice.
@@ -412,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn value_may_follow_its_option_after_an_equals_sign() {
+        let line = "node --announce-only --lease=5s --tag=a=1 --tag b=2 --name=";
+        let Ok(Command::Node(node)) = run(line) else {
+            panic!("{:?}", run(line));
+        };
+        let flags = node.flags();
+        assert!(flags.announce_only);
+        assert_eq!(flags.lease.as_deref(), Some("5s"));
+        assert_eq!(flags.node.tag, ["a=1", "b=2"]);
+        assert_eq!(flags.node.name.as_deref(), Some(""));
+        let Ok(Command::Find(find)) = run("find --data-dir=d -- --x=y") else {
+            panic!();
+        };
+        assert_eq!((find.data_dir.as_deref(), &*find.query), (Some("d"), "--x=y"));
+    }
+
+    #[test]
     fn help_names_default_and_bounds_of_every_option() {
         for command in Command::COMMANDS {
             for line in [
@@ -459,7 +495,13 @@ mod tests {
             ),
             ("native --name x", "unknown argument \"--name\""),
             ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
-            ("node --lease=5s", "unknown argument \"--lease=5s\""),
+            ("node --loud=5s", "unknown argument \"--loud\""),
+            ("status --json=yes", "unknown argument \"yes\""),
+            ("id --=x", "unknown argument \"--=x\""),
+            (
+                "node --lease=5s --lease 6s",
+                "error parsing option '--lease' with value '6s': duplicate",
+            ),
             ("node --lease", "no value provided for option '--lease'; `"),
             (
                 "node --lease 5s --lease 6s",

@@ -253,7 +253,8 @@ pub(super) fn duration_or(
                 option,
                 value,
                 format!(
-                    "give a duration from {} to {}, like 500ms, 30s or 5m",
+                    "give a duration from {} to {}: one whole number and its unit, like 500ms, 90s \
+                     (not 1m30s), 5m or 1h",
                     Human(min),
                     Human(max)
                 ),
