@@ -322,7 +322,8 @@ pub(crate) struct Find {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// a name, 1 to 63 of a-z 0-9 - . (upper case is as good), or a peer id
+    /// a name, 1 to 63 of a-z 0-9 - . (of others, the name that a host called so has), or a
+    /// peer id
     #[argh(positional, arg_name = "name-or-peer-id")]
     pub(crate) query: String,
 }

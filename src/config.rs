@@ -275,12 +275,17 @@ pub fn is_name(name: &str) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
-/// The name of a node that was given none, after its host's: in lower case, with `-` for each
-/// character that a name cannot have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes;
-/// `node` if nothing is left.
+/// The name of a node that was given none, after its host's: [`folded_name`] of it; `node` if
+/// nothing is left.
 pub fn name_of_host(host: &str) -> String {
+    folded_name(host).unwrap_or_else(|| "node".to_owned())
+}
+
+/// The name that a text stands for: in lower case, with `-` for each character that a name cannot
+/// have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes. `None` if nothing is left.
+pub fn folded_name(text: &str) -> Option<String> {
     let ends = ['-', '.'];
-    let mapped: String = host
+    let mapped: String = text
         .to_lowercase()
         .chars()
         .map(|c| match c {
@@ -294,10 +299,7 @@ pub fn name_of_host(host: &str) -> String {
         .get(..NAME_MAX)
         .unwrap_or(begin)
         .trim_end_matches(ends);
-    match name {
-        "" => "node".to_owned(),
-        name => name.to_owned(),
-    }
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Error> {

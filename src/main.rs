@@ -60,8 +60,7 @@ impl Failure {
         if self.of_daemon {
             logging::last_word(&self.sentence);
         } else {
-            // There is no other place to say it where stderr is closed.
-            let _ = writeln!(io::stderr(), "oc-discovery: {}", self.sentence);
+            note(&self.sentence);
         }
     }
 }
@@ -86,13 +85,18 @@ fn execute(command: Command) -> Result<(), Failure> {
             show(&answer, args.json)
         }
         Command::Find(args) => {
-            let request = Request::Find(Query::parse(&args.query)?);
-            let answer = ask::<Found>(args.data_dir.as_deref(), &request)?;
+            let query = Query::parse(&args.query)?;
+            let name = query.as_str().to_owned();
+            if name != args.query {
+                let given = &args.query;
+                note(format_args!("asks for {name}, as a node on a host named {given} is called"));
+            }
+            let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
             if !answer.value.records.is_empty() || args.json {
                 show(&answer, args.json)?;
             }
             if answer.value.records.is_empty() {
-                let mut sentence = format!("nobody is known as {}", args.query);
+                let mut sentence = format!("nobody is known as {name}");
                 if let Some(shortfall) = answer.value.shortfall() {
                     sentence = format!("{sentence}; incomplete: {shortfall}");
                 }
@@ -141,6 +145,11 @@ fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> 
     } else {
         print(answer.value.to_string().trim_end())
     }
+}
+
+/// Says on stderr what is no result. There is no other place to say it where that is closed.
+fn note(sentence: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
 }
 
 /// `println!` would panic where the reader has gone, as in `oc-discovery status | head -1`.

@@ -87,19 +87,25 @@ pub enum Error {
 }
 
 impl Query {
-    /// Takes a node's name, in upper or lower case, or a peer id.
+    /// Takes a node's name or a peer id. What is neither stands for the name that a host of that
+    /// name has ([`config::folded_name`]).
     ///
     /// # Errors
-    /// [`Error::Query`] for anything else.
+    /// [`Error::Query`] for what is too long for a name, has control characters, or leaves nothing.
     pub fn parse(text: &str) -> Result<Query, Error> {
-        let name = text.to_ascii_lowercase();
-        if text.parse::<PeerId>().is_ok() {
-            Ok(Query(text.to_owned()))
-        } else if config::is_name(&name) {
-            Ok(Query(name))
-        } else {
-            Err(Error::Query(text.chars().take(120).collect()))
+        let is_sensible = text.len() <= config::NAME_MAX && !text.contains(char::is_control);
+        if text.parse::<PeerId>().is_ok() || config::is_name(text) {
+            return Ok(Query(text.to_owned()));
         }
+        config::folded_name(text)
+            .filter(|_| is_sensible)
+            .map(Query)
+            .ok_or_else(|| Error::Query(text.chars().take(120).collect()))
+    }
+
+    /// What is asked for.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -498,9 +504,18 @@ mod tests {
             let request = Request::Find(Query::parse(good).unwrap());
             assert_eq!(request.to_string(), format!("find {good}"));
         }
-        let request = Request::Find(Query::parse("PHost01").unwrap());
-        assert_eq!(request.to_string(), "find phost01");
-        for bad in ["", "a_b", "a b", "a\nstatus", "é"] {
+        let longest = "x".repeat(63);
+        for (host, name) in [
+            ("PHost01", "phost01"),
+            ("My_Host", "my-host"),
+            ("büro 2.", "b-ro-2"),
+            (longest.as_str(), longest.as_str()),
+        ] {
+            let query = Query::parse(host).unwrap();
+            assert_eq!(query.as_str(), name);
+            assert_eq!(name, config::name_of_host(host), "one rule");
+        }
+        for bad in ["", "_", "é", "a\nstatus", &"X".repeat(64)] {
             let error = Query::parse(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(!error.to_string().contains('\n'));
