@@ -80,6 +80,8 @@ pub enum Error {
     Io(PathBuf, io::Error),
     /// The daemon of this directory answered something else.
     Nonsense(PathBuf),
+    /// The daemon of this directory is of this version, and its answer lacks what we read.
+    OtherVersion(PathBuf, String),
     /// The daemon's own sentence.
     Refused(String),
     /// No daemon runs, and the identity in the directory cannot be read.
@@ -132,12 +134,42 @@ pub fn ask<T: Deserialize>(
     let json = String::from_utf8(line).map_err(|_| Error::Nonsense(dir.into()))?;
     match json::from_str(&json) {
         Ok(value) => Ok(Answer { value, json }),
-        Err(_) => Err(json::from_str::<Refusal>(&json).map_or_else(
-            |_| Error::Nonsense(dir.into()),
-            |refusal| Error::Refused(refusal.error),
-        )),
+        Err(_) => Err(match json::from_str::<Refusal>(&json) {
+            Ok(refusal) => Error::Refused(refusal.error),
+            Err(_) => match version_of(dir, &json, patience) {
+                Some(version) => Error::OtherVersion(dir.into(), version),
+                None => Error::Nonsense(dir.into()),
+            },
+        }),
     }
 }
+
+/// The version of the daemon that gave an answer which we cannot read: as it stands there, or as
+/// the daemon's status says.
+fn version_of(dir: &Path, json: &str, patience: Duration) -> Option<String> {
+    let read = |json: &str| Some(json::from_str::<Version>(json).ok()?.version);
+    // Only an object can be an answer of a daemon.
+    json::from_str::<Anything>(json).ok()?;
+    read(json).or_else(|| {
+        let line = exchange(dir, &Request::Status, patience).ok()?;
+        read(&String::from_utf8(line).ok()?)
+    })
+}
+
+/// What every version of the program says of itself in its status.
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+/// The same.
+#[derive(Deserialize)]
+struct Identity {
+    peer_id: String,
+}
+
+#[derive(Deserialize)]
+struct Anything {}
 
 /// The data directory of the daemon to ask: the given one, or the only default one on which a
 /// daemon runs.
@@ -168,7 +200,7 @@ pub fn peer_id(given: Option<&Path>, env: Env<'_>) -> Result<String, Error> {
         }
         dir => dir?,
     };
-    match ask::<Status>(&dir, &Request::Status, PATIENCE) {
+    match ask::<Identity>(&dir, &Request::Status, PATIENCE) {
         Ok(answer) => Ok(answer.value.peer_id),
         Err(Error::NotRunning(dir)) => storage::peer_id_in(&dir)
             .map(|peer| peer.to_base58())
@@ -260,6 +292,14 @@ impl fmt::Display for Error {
                 f,
                 "the answer of the daemon on {} makes no sense; it may be of another version",
                 dir.display()
+            ),
+            Error::OtherVersion(dir, version) => write!(
+                f,
+                "the daemon on {} is another oc-discovery (version {}, and this program has {}): its \
+                 answer lacks what this one shows; restart the daemon with this program",
+                dir.display(),
+                version.escape_debug(),
+                env!("CARGO_PKG_VERSION")
             ),
             Error::Refused(sentence) => f.write_str(sentence),
             Error::Identity(error) => error.fmt(f),
@@ -414,6 +454,48 @@ mod tests {
         let error = indexers(dir.path(), b"{\"error\":\"it is late\"}\n").unwrap_err();
         assert_eq!(error.to_string(), "it is late");
         assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn answer_of_an_older_daemon_names_its_version() {
+        let older = br#"{"role":"node","peer_id":"12D3A","version":"0.0.9\n"}"#;
+        let dir = TestDir::new();
+        let daemon = answering(dir.path(), older.to_vec());
+        let error = ask::<Status>(dir.path(), &Request::Status, PATIENCE).unwrap_err();
+        daemon.join().unwrap();
+        let text = error.to_string();
+        assert!(text.contains(r"(version 0.0.9\n, and this program has "), "{text}");
+        assert!(text.contains("restart the daemon"), "{text}");
+        assert_eq!(error.exit_code(), 1);
+
+        let dir = TestDir::new();
+        let daemon = answering(dir.path(), older.to_vec());
+        assert_eq!(peer_id(Some(dir.path()), &|_| None).unwrap(), "12D3A");
+        daemon.join().unwrap();
+    }
+
+    #[test]
+    fn where_an_answer_has_no_version_the_status_is_asked_for_it() {
+        let dir = TestDir::new();
+        let listener = listen(dir.path());
+        let daemon = thread::spawn(move || {
+            for (asked, answer) in [
+                ("indexers\n", r#"{"places":[]}"#),
+                ("status\n", r#"{"version":"9.0.0"}"#),
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                assert_eq!(line, asked);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let error = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap_err();
+        daemon.join().unwrap();
+        assert!(
+            matches!(&error, Error::OtherVersion(_, version) if version == "9.0.0"),
+            "{error:?}"
+        );
     }
 
     #[test]
