@@ -21,7 +21,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Uid;
 
 use super::control::uid_of;
-use super::status::{Refusal, Status};
+use super::status::Refusal;
 use super::storage;
 use crate::config::{self, Env};
 
@@ -406,7 +406,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::daemon::status::IndexerList;
+    use crate::daemon::status::{IndexerList, Status};
     use crate::daemon::testdir::TestDir;
 
     const BRIEF: Duration = Duration::from_millis(100);
@@ -464,7 +464,10 @@ mod tests {
         let error = ask::<Status>(dir.path(), &Request::Status, PATIENCE).unwrap_err();
         daemon.join().unwrap();
         let text = error.to_string();
-        assert!(text.contains(r"(version 0.0.9\n, and this program has "), "{text}");
+        assert!(
+            text.contains(r"(version 0.0.9\n, and this program has "),
+            "{text}"
+        );
         assert!(text.contains("restart the daemon"), "{text}");
         assert_eq!(error.exit_code(), 1);
 

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat,
+        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat, multiaddrs,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
     },
@@ -475,6 +475,19 @@ impl Driver {
         Summary::of(self.cx.machine, self.cx.now()).to_string()
     }
 
+    /// The natives that are known, each with its first address as `--native` takes it.
+    fn natives(&self) -> Vec<String> {
+        let shown = |native: PeerId| {
+            let addrs = self.cx.machine.addrs_of(&native).map(multiaddrs);
+            let first = addrs.and_then(|addrs| addrs.into_iter().next());
+            let first = first.map(|addr| addr.to_string()).unwrap_or_default();
+            format!("{first}/p2p/{}", text(&native))
+        };
+        let mut natives: Vec<String> = self.cx.net.natives().into_iter().map(shown).collect();
+        natives.sort_unstable();
+        natives
+    }
+
     fn status(&mut self) -> Status {
         let now = self.cx.now();
         let mut report = StatusReport {
@@ -482,6 +495,8 @@ impl Driver {
             status: Status {
                 role: report::role(self.cx.machine.role()),
                 peer_id: self.own_id(),
+                name: self.record.name().map(str::to_owned),
+                tags: self.record.tags().iter().cloned().collect(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
                 listen: self
@@ -491,6 +506,7 @@ impl Driver {
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
+                natives: self.natives(),
                 live_indexers: Vec::new(),
                 known_peer_ids: Vec::new(),
                 responsible_peers: Vec::new(),

@@ -42,6 +42,16 @@ impl OwnRecord {
         }
     }
 
+    /// A node's name.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What it says about itself.
+    pub(super) fn tags(&self) -> &[(String, String)] {
+        &self.tags
+    }
+
     /// The record as it travels.
     pub(super) fn envelope(&self) -> Option<&[u8]> {
         self.signed

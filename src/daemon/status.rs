@@ -19,12 +19,18 @@ pub struct Status {
     pub role: Role,
     /// Its peer id, in base58.
     pub peer_id: String,
+    /// Node: the name that it is found by.
+    pub name: Option<String>,
+    /// Node: what it says about itself.
+    pub tags: BTreeMap<String, String>,
     /// Version of the program.
     pub version: String,
     /// Time since the process started, ms.
     pub uptime_ms: u64,
     /// Multiaddresses it listens on, without `/p2p`.
     pub listen: Vec<String>,
+    /// The natives that it knows, as `--native` takes them: given, of an earlier run, or named by DNS.
+    pub natives: Vec<String>,
     /// Native: the indexers it can hand out.
     pub live_indexers: Vec<LiveIndexer>,
     /// Native: ids of the indexers it has heard of, in base58.
@@ -222,6 +228,10 @@ pub struct Refusal {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}", self.role, Plain(&self.peer_id))?;
+        if let Some(name) = &self.name {
+            writeln!(f, "name: {}", Plain(name))?;
+            list(f, "tags", "none", &pairs(&self.tags))?;
+        }
         writeln!(
             f,
             "version {}, up {}",
@@ -229,6 +239,7 @@ impl fmt::Display for Status {
             Span(self.uptime_ms)
         )?;
         list(f, "listening on", "no address", &self.listen)?;
+        list(f, "natives", "none is known", &self.natives)?;
         self.leases(f)?;
         if self.role == Role::Native {
             self.native(f)?;
@@ -362,12 +373,7 @@ impl fmt::Display for Found {
             };
             writeln!(f, "{}  {}", Plain(name), Plain(&record.peer_id))?;
             list(f, "  addresses", "none", &record.addrs)?;
-            let tags: Vec<_> = record
-                .tags
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            list(f, "  tags", "none", &tags)?;
+            list(f, "  tags", "none", &pairs(&record.tags))?;
             writeln!(
                 f,
                 "  from the record's copy at: {}, ends in {}",
@@ -408,6 +414,11 @@ fn say_shortfall(f: &mut fmt::Formatter<'_>, shortfall: Option<String>) -> fmt::
         Some(shortfall) => writeln!(f, "incomplete: {shortfall}"),
         None => Ok(()),
     }
+}
+
+fn pairs(tags: &BTreeMap<String, String>) -> Vec<String> {
+    let pair = |(key, value): (&String, &String)| format!("{key}={value}");
+    tags.iter().map(pair).collect()
 }
 
 /// A titled list: on the title's line if it is empty or single, else an item a line.
@@ -495,8 +506,9 @@ mod tests {
 
     /// The object of the interface, byte for byte.
     const EXAMPLE: &str = concat!(
-        r#"{"role":"native","peer_id":"12D3A","version":"0.1.0","uptime_ms":61000,"#,
-        r#""listen":["/ip4/127.0.0.1/tcp/4820"],"#,
+        r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"version":"0.1.0","#,
+        r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
+        r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
         r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
         r#""expires_in_ms":1500,"source":"heartbeat","failures":0},"#,
         r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht","failures":2}],"#,
@@ -601,6 +613,33 @@ mod tests {
         ] {
             assert_eq!(seen, format!("{none}{said}"));
         }
+    }
+
+    #[test]
+    fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
+        let node = Status {
+            role: Role::Node,
+            name: Some("cam-3".into()),
+            tags: BTreeMap::from([("room".into(), "hall".into()), ("floor".into(), "2".into())]),
+            ..example()
+        };
+        let shown = node.to_string();
+        let expected = "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\n";
+        assert!(shown.starts_with(expected), "{shown}");
+        let natives = "\nnatives: /ip4/192.0.2.9/tcp/4820/p2p/12D3F\n";
+        assert!(shown.contains(natives), "{shown}");
+        let bare = Status {
+            tags: BTreeMap::new(),
+            natives: vec![],
+            ..node
+        };
+        let shown = bare.to_string();
+        assert!(shown.contains("\ntags: none\n"), "{shown}");
+        assert!(shown.contains("\nnatives: none is known\n"), "{shown}");
+        let native = example().to_string();
+        assert!(!native.contains("name:") && !native.contains("tags:"), "{native}");
+        let json = json::to_string(&bare);
+        assert!(json.contains(r#""name":"cam-3","tags":{},"#), "{json}");
     }
 
     #[test]

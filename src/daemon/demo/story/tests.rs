@@ -69,9 +69,12 @@ fn blank(process: &str, role: Role) -> Status {
     Status {
         role,
         peer_id: process.into(),
+        name: None,
+        tags: Default::default(),
         version: String::new(),
         uptime_ms: 0,
         listen: vec![],
+        natives: Vec::new(),
         live_indexers: vec![],
         known_peer_ids: vec![],
         responsible_peers: vec![],
