@@ -445,7 +445,10 @@ mod tests {
         let Ok(Command::Find(find)) = run("find --data-dir=d -- --x=y") else {
             panic!();
         };
-        assert_eq!((find.data_dir.as_deref(), &*find.query), (Some("d"), "--x=y"));
+        assert_eq!(
+            (find.data_dir.as_deref(), &*find.query),
+            (Some("d"), "--x=y")
+        );
     }
 
     #[test]

@@ -89,7 +89,9 @@ fn execute(command: Command) -> Result<(), Failure> {
             let name = query.as_str().to_owned();
             if name != args.query {
                 let given = &args.query;
-                note(format_args!("asks for {name}, as a node on a host named {given} is called"));
+                note(format_args!(
+                    "asks for {name}, as a node on a host named {given} is called"
+                ));
             }
             let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
             if !answer.value.records.is_empty() || args.json {

@@ -114,7 +114,9 @@ fn durations_are_taken_at_their_bounds_and_refused_past_them() {
         let error = lease_and_beat(bad, None).unwrap_err();
         assert_eq!(
             error,
-            format!("--lease {bad:?}: give a duration from 1s to 20m: one whole number and its unit, like 500ms, 90s (not 1m30s), 5m or 1h")
+            format!(
+                "--lease {bad:?}: give a duration from 1s to 20m: one whole number and its unit, like 500ms, 90s (not 1m30s), 5m or 1h"
+            )
         );
     }
     let gc = |value: &str| parse(Role::Native, |flags| flags.gc_interval = Some(value.into()));

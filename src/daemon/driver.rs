@@ -26,9 +26,10 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat, multiaddrs,
+        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
+        multiaddrs,
     },
     protocol::{
         Ack, AckCode, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId,

@@ -637,7 +637,10 @@ mod tests {
         assert!(shown.contains("\ntags: none\n"), "{shown}");
         assert!(shown.contains("\nnatives: none is known\n"), "{shown}");
         let native = example().to_string();
-        assert!(!native.contains("name:") && !native.contains("tags:"), "{native}");
+        assert!(
+            !native.contains("name:") && !native.contains("tags:"),
+            "{native}"
+        );
         let json = json::to_string(&bare);
         assert!(json.contains(r#""name":"cam-3","tags":{},"#), "{json}");
     }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 pub use self::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, StateFile};
 
@@ -56,6 +56,13 @@ impl DataDir {
             .map_err(in_dir("create the data directory"))?;
         let lock_path = path.join(LOCK);
         let (mut lock, refusal) = open_lock(path).map_err(StorageError::io("open", &lock_path))?;
+        if !lock
+            .metadata()
+            .is_ok_and(|lock| lock.is_file() || lock.is_dir())
+        {
+            let why = io::Error::other("it is no regular file: move it away");
+            return Err(StorageError::io("lock", &lock_path)(why));
+        }
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -191,6 +198,12 @@ impl fmt::Display for StorageError {
                 "{path} is no usable private key ({reason}): restore it, or move it away to become a new peer",
                 path = path.display()
             ),
+            Self::Io { doing, path, error } if is_link(error) => write!(
+                f,
+                "cannot {doing} {}: it is a symbolic link, and what it leads to is not touched: \
+                 remove the link",
+                path.display()
+            ),
             Self::Io { doing, path, error } => {
                 write!(f, "cannot {doing} {}: {error}", path.display())
             }
@@ -207,15 +220,24 @@ impl std::error::Error for StorageError {
     }
 }
 
+/// Whether a file is a symbolic link, and therefore was not opened.
+fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
 /// What is locked: the lock file; as it is where it cannot be written; the directory itself where
 /// there is none and none can be made. And why the file is not one that can be written.
 fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
     let path = dir.join(LOCK);
+    // A symbolic link would have us empty a file elsewhere, or share one lock between directories.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
+    options.custom_flags(flags.bits().cast_signed());
     match options.create(true).truncate(false).open(&path) {
         Err(error) if takes_nothing(&error) => {
-            let opened = match crate::net::file::open(&path) {
+            options.write(false).create(false);
+            let opened = match options.open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(dir)?,
                 opened => opened?,
             };
@@ -289,6 +311,68 @@ mod tests {
         DataDir::open(scratch.path()).unwrap();
         let text = std::fs::read_to_string(scratch.path().join(LOCK)).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn symbolic_link_in_the_place_of_the_lock_is_refused_and_what_it_leads_to_is_left_alone() {
+        let scratch = TestDir::new();
+        let theirs = scratch.path().join("theirs");
+        std::fs::write(&theirs, "precious").unwrap();
+        let dir = scratch.path().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&theirs, dir.join(LOCK)).unwrap();
+        let error = DataDir::open(&dir).unwrap_err().to_string();
+        let said = format!("open {}: it is a symbolic link", dir.join(LOCK).display());
+        assert!(error.contains(&said), "{error}");
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn files_that_are_replaced_are_read_through_links_and_never_written_through_them() {
+        let (scratch, elsewhere) = (TestDir::new(), TestDir::new());
+        let kept = DataDir::open(elsewhere.path()).unwrap().identity().unwrap();
+        for (name, content) in [("identity", None), ("state.new", Some("theirs"))] {
+            let theirs = elsewhere.path().join(name);
+            if let Some(content) = content {
+                std::fs::write(&theirs, content).unwrap();
+            }
+            std::os::unix::fs::symlink(&theirs, scratch.path().join(name)).unwrap();
+        }
+        let dir = DataDir::open(scratch.path()).unwrap();
+        assert_eq!(dir.identity().unwrap().public(), kept.public());
+        dir.state().unwrap().set_port(1, 0);
+        let theirs = elsewhere.path().join("state.new");
+        assert_eq!(std::fs::read(theirs).unwrap(), b"theirs");
+        assert!(scratch.path().join("state").is_file());
+    }
+
+    #[test]
+    fn lock_that_leads_nowhere_makes_no_file_there() {
+        let scratch = TestDir::new();
+        let nowhere = scratch.path().join("nowhere");
+        std::os::unix::fs::symlink(&nowhere, scratch.path().join(LOCK)).unwrap();
+        DataDir::open(scratch.path()).unwrap_err();
+        assert!(!nowhere.exists());
+    }
+
+    #[test]
+    fn data_directory_may_be_a_link_itself() {
+        let scratch = TestDir::new();
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        DataDir::open(&link).unwrap().identity().unwrap();
+        assert!(real.join("identity").exists());
+    }
+
+    #[test]
+    fn pipe_in_the_place_of_the_lock_is_refused() {
+        let scratch = TestDir::new();
+        let path = scratch.path().join(LOCK);
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = DataDir::open(scratch.path()).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
     }
 
     #[test]
