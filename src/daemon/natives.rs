@@ -42,7 +42,7 @@ pub(super) fn resolve(natives: &[NativeAddr]) -> Receiver<Learned> {
 }
 
 async fn look(addr: Multiaddr, found: Sender<Learned>) {
-    let resolver = Resolver::new();
+    let resolver = Resolver::of_this_thread();
     let mut retry = RETRY_FIRST;
     loop {
         let pause = match resolver.resolve(&addr).await.map(named) {

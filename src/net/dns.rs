@@ -10,6 +10,7 @@ mod message;
 mod stub;
 mod system;
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -122,6 +123,10 @@ pub(crate) fn is_name(addr: &Multiaddr) -> bool {
     )
 }
 
+thread_local! {
+    static OF_THIS_THREAD: OnceCell<Resolver> = const { OnceCell::new() };
+}
+
 /// Resolves names. Clones share the bounds. Its futures have to run inside the executor's `block_on`.
 #[derive(Clone)]
 pub(crate) struct Resolver(Arc<Shared>);
@@ -133,9 +138,11 @@ struct Shared {
 }
 
 impl Resolver {
-    /// Takes the servers from `/etc/resolv.conf`, and names from `/etc/hosts` before it asks them.
-    pub(crate) fn new() -> Self {
-        Self::with(Files::default(), LIMIT)
+    /// The resolver that everything on this thread shares, and its bounds with it. Takes the servers
+    /// from `/etc/resolv.conf`, and names from `/etc/hosts` before it asks them.
+    pub(crate) fn of_this_thread() -> Self {
+        let new = || Self::with(Files::default(), LIMIT);
+        OF_THIS_THREAD.with(|resolver| resolver.get_or_init(new).clone())
     }
 
     fn with(files: Files, limit: Duration) -> Self {

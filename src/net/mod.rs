@@ -173,7 +173,7 @@ impl Net {
         let limits =
             LimitsConfig::new(connections, connections / RESERVED_SHARE, bounds.handshakes);
         let places = Places::new(limits.max_pending);
-        let stack = transport::build(key, psk, dns::Resolver::new())?;
+        let stack = transport::build(key, psk, dns::Resolver::of_this_thread())?;
         let behaviour = Behaviour {
             limits: Limits::new(limits, places.clone()),
             streams: Streams::new(&key.public(), serves, dht::PROTOCOL, bounds.first_beat),

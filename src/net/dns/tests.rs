@@ -402,3 +402,14 @@ fn dial_to_a_name_tries_its_addresses_in_order() {
         assert!(matches!(error.problem, Problem::NoName(_)), "{error:?}");
     });
 }
+
+#[test]
+fn all_resolutions_of_a_thread_share_their_bound() {
+    let [dials, natives] = [(); 2].map(|()| Resolver::of_this_thread());
+    let taken = |_| dials.0.free.try_acquire();
+    let taken: Vec<_> = (0..MAX_AT_ONCE).map_while(taken).collect();
+    assert_eq!(taken.len(), MAX_AT_ONCE);
+    assert!(natives.0.free.try_acquire().is_none());
+    drop(taken);
+    assert!(natives.0.free.try_acquire().is_some());
+}

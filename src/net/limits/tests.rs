@@ -269,7 +269,7 @@ fn favoured_peers_are_bounded() {
 
 fn swarm(config: LimitsConfig) -> Swarm<Limits> {
     let keypair = Keypair::generate_ed25519();
-    let stack = transport::build(&keypair, None, Resolver::new()).unwrap();
+    let stack = transport::build(&keypair, None, Resolver::of_this_thread()).unwrap();
     let places = Places::new(config.max_pending);
     let transport = with_door(stack, places.clone());
     let config_of_swarm =

@@ -241,7 +241,7 @@ struct Muxer {
 impl Raw {
     /// Connects as the owner of the key with this seed.
     pub(super) async fn connect(seed: u8, to: Multiaddr) -> Self {
-        let mut transport = transport::build(&key(seed), None, Resolver::new()).unwrap();
+        let mut transport = transport::build(&key(seed), None, Resolver::of_this_thread()).unwrap();
         let opts = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,

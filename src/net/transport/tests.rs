@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_millis(500);
 
 fn stack(keypair: &Keypair, psk: Option<[u8; 32]>, limit: Duration) -> Stack {
     let psk = psk.map(PreSharedKey::new);
-    build_within(limit, keypair, psk, Resolver::new()).unwrap()
+    build_within(limit, keypair, psk, Resolver::of_this_thread()).unwrap()
 }
 
 async fn next_event(
