@@ -206,3 +206,45 @@ fn is_free(candidate: &Candidate, leases: &Leases) -> bool {
             .iter()
             .any(|lease| lease.is_attempt() && is_there(lease.addrs()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(n: u8, free: Option<u32>) -> Candidate {
+        Candidate {
+            peer: PeerId::from_bytes([n; 32]),
+            addrs: Addrs::new(),
+            free,
+            until: Instant::default(),
+            named: 0,
+        }
+    }
+
+    /// Which of two is chosen by each of many nodes, where the second has so much room.
+    fn choices(free: Option<u32>) -> std::vec::Vec<u8> {
+        let two = [candidate(1, Some(MOST_FREE)), candidate(2, free)];
+        let chosen = |own: u16| {
+            let [high, low] = own.to_be_bytes();
+            let own = PeerId::from_bytes(core::array::from_fn(|at| [high, low][at % 2]));
+            let mut ready = [&two[0], &two[1]];
+            by_room(&mut ready, &own).unwrap().peer.as_bytes()[0]
+        };
+        (0..20_000).map(chosen).collect()
+    }
+
+    #[test]
+    fn room_counts_up_to_1024_free_leases_and_more_is_not_believed() {
+        assert_eq!(MOST_FREE, 1024);
+        let most = choices(Some(MOST_FREE));
+        let second = most.iter().filter(|chosen| **chosen == 2).count();
+        assert!((9_500..10_500).contains(&second), "{second}");
+        assert_ne!(choices(Some(MOST_FREE - 1)), most);
+        for boasts in [MOST_FREE + 1, 65_535, u32::MAX] {
+            assert_eq!(choices(Some(boasts)), most, "{boasts}");
+        }
+        // An unknown number counts as one.
+        assert_eq!(choices(None), choices(Some(1)));
+        assert_ne!(choices(Some(2)), choices(Some(1)));
+    }
+}
