@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::protocol::Machine;
+use crate::protocol::{Machine, table::Vacant};
 
 /// Fewer of anything than this are not worth a trim.
 const WORTH_IT: usize = 32;
@@ -50,37 +50,27 @@ impl Peaks {
 
 /// Returns memory to the system that the machine's tables and the heap do not need now. It takes about a millisecond for each ten
 /// megabytes.
-#[allow(
-    unsafe_code,
-    reason = "the tables are static: no allocator could give their memory back"
-)]
 pub(super) fn trim(machine: &mut dyn Machine) {
-    for spare in machine.spare() {
-        // SAFETY: `Table::spare` is the memory of a table past its last entry: no value is in it, and nobody else has the machine
-        // meanwhile.
-        unsafe {
-            give_back(spare);
-        }
-    }
+    machine.spare().into_iter().for_each(give_back);
     trim_heap();
 }
 
 /// Gives the whole pages within `spare` back: they read as zeroes from now on. Where it fails they stay, which is no harm.
-///
-/// # Safety
-///
-/// `spare` lies within one object, and nothing lives in it.
-#[allow(unsafe_code, reason = "see `trim`")]
-unsafe fn give_back(spare: Range<*mut u8>) {
+#[allow(
+    unsafe_code,
+    reason = "the tables are static: no allocator could give their memory back"
+)]
+fn give_back(spare: Vacant<'_>) {
     let page = rustix::param::page_size();
-    let start = spare.start.align_offset(page);
-    let length = spare.end.addr() - spare.start.addr();
-    let whole = length.saturating_sub(start) / page * page;
+    let Range { start, end } = spare.bytes();
+    let before = start.align_offset(page);
+    let length = end.addr() - start.addr();
+    let whole = length.saturating_sub(before) / page * page;
     if whole > 0 {
-        // SAFETY: the pages are within `spare`.
+        // SAFETY: the pages are within `spare`, which is borrowed until here and takes any bytes: see there.
         unsafe {
             libc::madvise(
-                spare.start.wrapping_add(start).cast(),
+                start.wrapping_add(before).cast(),
                 whole,
                 libc::MADV_DONTNEED,
             );
@@ -106,7 +96,7 @@ fn trim_heap() {}
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{mem::MaybeUninit, time::Duration};
 
     use static_cell::ConstStaticCell;
 
@@ -182,23 +172,25 @@ mod tests {
     }
 
     #[test]
-    #[allow(unsafe_code, reason = "what is tested")]
+    #[allow(
+        unsafe_code,
+        reason = "to see what is in memory that is uninitialised for the compiler"
+    )]
     fn whole_pages_are_given_back_and_their_edges_stay() {
         let page = rustix::param::page_size();
-        let mut memory = vec![7_u8; 5 * page];
+        let mut memory = vec![MaybeUninit::new(7_u8); 5 * page];
         let start = memory.as_ptr().align_offset(page);
         for (from, to) in [(1, 4 * page), (1, page), (page - 1, page + 1)] {
-            memory.fill(7);
-            let Range { start: all, .. } = memory.as_mut_ptr_range();
-            // SAFETY: only bytes live there, and zero is one.
-            unsafe {
-                give_back(all.wrapping_add(start + from)..all.wrapping_add(start + to));
-            }
-            let zeroes = memory.iter().filter(|byte| **byte == 0).count();
+            memory.fill(MaybeUninit::new(7));
+            give_back(Vacant::of(&mut memory[start + from..start + to]));
+            // SAFETY: every byte was written, here or by the kernel.
+            let bytes = memory.iter().map(|byte| unsafe { byte.assume_init() });
+            let bytes: Vec<u8> = bytes.collect();
+            let zeroes = bytes.iter().filter(|byte| **byte == 0).count();
             let whole = (to / page).saturating_sub(from.div_ceil(page)) * page;
             assert_eq!(zeroes, whole, "{from} to {to}");
             assert_eq!(
-                memory[start + page..].iter().take(whole).max(),
+                bytes[start + page..].iter().take(whole).max(),
                 (whole > 0).then_some(&0)
             );
         }

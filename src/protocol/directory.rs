@@ -6,13 +6,13 @@
 //! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so there is a table for those and one
 //! for the rest, each with room for all: memory is touched as it is used, and a short record does not pay for a long one's room.
 
-use core::{cmp::Ordering, ops::Range};
+use core::cmp::Ordering;
 
 use heapless::Vec;
 
 use super::{
     MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, RecordInfo,
-    table::{Keyed, Table, TableStats, keep_best},
+    table::{Keyed, Table, TableStats, Vacant, keep_best},
 };
 
 /// Envelopes up to this, in bytes, are short: a name of 40 bytes and three addresses.
@@ -132,7 +132,7 @@ impl<const N: usize> Directory<N> {
     }
 
     /// Where no node is; what is written there means nothing.
-    pub fn spare(&mut self) -> [Range<*mut u8>; 2] {
+    pub fn spare(&mut self) -> [Vacant<'_>; 2] {
         [self.short.spare(), self.long.spare()]
     }
 

@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use core::{ops::Range, time::Duration};
+use core::time::Duration;
 
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
@@ -20,6 +20,7 @@ use super::{
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     lookup::KnownServer,
+    table::Vacant,
     time::{Ticker, clamp_lease},
 };
 
@@ -285,7 +286,7 @@ impl<const N: usize> Machine for Indexer<N> {
         self.directory.find(peer)
     }
 
-    fn spare(&mut self) -> [Range<*mut u8>; 3] {
+    fn spare(&mut self) -> [Vacant<'_>; 3] {
         let [short, long] = self.directory.spare();
         [short, long, self.stream_records.spare()]
     }

@@ -14,7 +14,7 @@
 #[cfg(test)]
 mod tests;
 
-use core::{ops::Range, time::Duration};
+use core::time::Duration;
 
 use heapless::Deque;
 
@@ -23,7 +23,7 @@ use super::{
     address::Source,
     reader::Reader,
     rivals::Rivals,
-    table::{Keyed, Slot, Table, TableStats},
+    table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
 
@@ -309,7 +309,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Where no record is; what is written there means nothing.
-    pub fn spare(&mut self) -> Range<*mut u8> {
+    pub fn spare(&mut self) -> Vacant<'_> {
         self.records.spare()
     }
 

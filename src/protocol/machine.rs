@@ -10,7 +10,7 @@
 //! The driver's duties: it gives events in the order in which they happened; after each it polls until there is no action left;
 //! and it polls when [`Machine::timeout`] has come. It does no deciding of its own.
 
-use core::{ops::Range, time::Duration};
+use core::time::Duration;
 
 use super::{
     Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, OutBeat, PeerId,
@@ -23,7 +23,7 @@ use super::{
     native::{LiveIndexer, Responsible},
     reader::Reader,
     rivals::Contested,
-    table::TableStats,
+    table::{TableStats, Vacant},
 };
 
 /// Something the driver has to do.
@@ -266,11 +266,9 @@ pub trait Machine {
     /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
     fn favours(&self, peer: &PeerId) -> bool;
 
-    /// The large parts of tables in which nothing is now, if nothing else is done with the machine meanwhile: whoever gives their
-    /// pages back to the system finds them zeroed, and the machine does not mind.
-    fn spare(&mut self) -> [Range<*mut u8>; 3] {
-        const NONE: Range<*mut u8> = core::ptr::null_mut()..core::ptr::null_mut();
-        [NONE; 3]
+    /// The large parts of tables in which nothing is now. They may be given back to the system.
+    fn spare(&mut self) -> [Vacant<'_>; 3] {
+        [const { Vacant::none() }; 3]
     }
 
     /// Tells what the operator can see.

@@ -5,7 +5,7 @@
 //! `const fn new()` is all zeroes and uninitialised space, so a table can stand in `.bss` and costs no memory
 //! before it is used.
 
-use core::ops::Range;
+use core::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use heapless::Vec;
 
@@ -43,6 +43,40 @@ pub struct TableStats {
     pub refused: u64,
     /// Entries that had to make room for others since the start.
     pub evicted: u64,
+}
+
+/// Memory in which nothing lives, of whatever it may be made: any bytes may be written there.
+///
+/// Invariant: it is borrowed for as long as this lives, and was given as [`MaybeUninit`], which
+/// takes any bytes. So safe code can name no other memory here.
+#[derive(Debug)]
+pub struct Vacant<'a> {
+    bytes: Range<*mut u8>,
+    borrowed: PhantomData<&'a mut [MaybeUninit<u8>]>,
+}
+
+impl<'a> Vacant<'a> {
+    /// No memory.
+    pub const fn none() -> Self {
+        Self {
+            bytes: core::ptr::null_mut()..core::ptr::null_mut(),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// This memory.
+    pub fn of<T>(slots: &'a mut [MaybeUninit<T>]) -> Self {
+        let Range { start, end } = slots.as_mut_ptr_range();
+        Self {
+            bytes: start.cast()..end.cast(),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Where it begins and ends.
+    pub fn bytes(&self) -> Range<*mut u8> {
+        self.bytes.clone()
+    }
 }
 
 impl<T: Keyed, const N: usize> Table<T, N> {
@@ -170,10 +204,9 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.order.clear();
     }
 
-    /// Where no entry is; what is written there means nothing.
-    pub fn spare(&mut self) -> Range<*mut u8> {
-        let Range { start, end } = self.slots.spare_capacity_mut().as_mut_ptr_range();
-        start.cast()..end.cast()
+    /// Where no entry is.
+    pub fn spare(&mut self) -> Vacant<'_> {
+        Vacant::of(self.slots.spare_capacity_mut())
     }
 
     /// The entries, in no order that means anything.

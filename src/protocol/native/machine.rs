@@ -1,9 +1,9 @@
 //! The native towards its driver: which event goes where, and in which order actions come out.
 
-use core::{ops::Range, time::Duration};
+use core::time::Duration;
 
 use super::*;
-use crate::protocol::{address::Endpoint, lookup::KnownServer};
+use crate::protocol::{address::Endpoint, lookup::KnownServer, table::Vacant};
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     for Native<I, K, R, S>
@@ -205,7 +205,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.directory.find(peer)
     }
 
-    fn spare(&mut self) -> [Range<*mut u8>; 3] {
+    fn spare(&mut self) -> [Vacant<'_>; 3] {
         let [short, long] = self.directory.spare();
         [short, long, self.stream_records.spare()]
     }
