@@ -16,7 +16,7 @@ use super::{
     machines, natives,
     natives::Learned,
     record::OwnRecord,
-    report::{self, StatusReport, table, text},
+    report::{self, AddressLog, StatusReport, table, text},
     servers::Servers,
     status::Status,
     storage::{DataDir, StateFile},
@@ -59,6 +59,8 @@ pub(super) struct Driver {
     pub(super) ending: bool,
     /// What was said of those that grant us leases.
     pub(super) servers: Servers,
+    /// What is to be said of the addresses of this host.
+    pub(super) addresses: AddressLog,
     /// Whether the system clock was synchronised at the last housekeeping.
     synchronised: bool,
     started: Instant,
@@ -118,6 +120,7 @@ impl Driver {
             leaving: Vec::new(),
             ending: false,
             servers: Servers::default(),
+            addresses: AddressLog::default(),
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -204,6 +207,9 @@ impl Driver {
             let machine = &*self.cx.machine;
             self.cx.net.favour_only(|peer| machine.favours(peer));
             self.synchronised = clock::synchronised();
+            if let Some(line) = self.addresses.counted() {
+                log::info!("{line}");
+            }
             self.remember();
             self.state.save_if_due(now.as_millis());
         }
@@ -248,7 +254,9 @@ impl Driver {
         match event {
             NetEvent::Addresses => {}
             NetEvent::Host(change) => {
-                report::host_changed(&change);
+                for line in self.addresses.lines(&change) {
+                    log::info!("{line}");
+                }
                 if change.came() && self.cx.machine.network_changed(now) > 0 {
                     log::info!("the network has changed: tries again at once what did not answer");
                 }

@@ -36,13 +36,36 @@ pub(super) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 
-/// Logs which addresses of the host came and went.
-pub(super) fn host_changed(change: &Change) {
-    for (address, why) in &change.gone {
-        log::info!("{}: {} went: {why}", address.link, address.ip);
+/// What is said of the addresses of the host: each that comes or goes, and of many at once how many
+/// they were.
+#[derive(Debug, Default)]
+pub(super) struct AddressLog {
+    came: u64,
+    went: u64,
+}
+
+impl AddressLog {
+    /// The lines for a change.
+    pub(super) fn lines(&mut self, change: &Change) -> Vec<String> {
+        if !change.joined {
+            let gone = change.gone.iter();
+            let gone = gone.map(|(at, why)| format!("{}: {} went: {why}", at.link, at.ip));
+            let new = change.new.iter();
+            let new = new.map(|at| format!("{}: {} came", at.link, at.ip));
+            return gone.chain(new).collect();
+        }
+        let begins = self.came == 0 && self.went == 0;
+        self.came = self.came.saturating_add(change.new.len() as u64);
+        self.went = self.went.saturating_add(change.gone.len() as u64);
+        let line = "the addresses of this host change fast: from now on they are counted";
+        begins.then(|| line.to_owned()).into_iter().collect()
     }
-    for address in &change.new {
-        log::info!("{}: {} came", address.link, address.ip);
+
+    /// What was counted since it was last asked.
+    pub(super) fn counted(&mut self) -> Option<String> {
+        let Self { came, went } = std::mem::take(self);
+        (came > 0 || went > 0)
+            .then(|| format!("the addresses of this host change fast: {came} came, {went} went"))
     }
 }
 
@@ -141,5 +164,34 @@ impl Report for StatusReport {
             last_ms: self.since(contested.at),
         };
         self.status.contested.push(seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::netlink::Host;
+
+    #[test]
+    fn addresses_that_come_and_go_fast_are_counted_in_one_line() {
+        let address = |ip| Host::fixed(&[ip]).addresses().remove(0);
+        let mut change = Change {
+            new: vec![address("192.0.2.1"), address("192.0.2.2")],
+            gone: Vec::new(),
+            link: false,
+            route: false,
+            joined: false,
+        };
+        let mut log = AddressLog::default();
+        assert_eq!(log.lines(&change).len(), 2);
+        assert_eq!(log.counted(), None);
+        change.joined = true;
+        assert_eq!(log.lines(&change).len(), 1);
+        for _ in 1..100 {
+            assert_eq!(log.lines(&change).len(), 0);
+        }
+        let counted = "the addresses of this host change fast: 200 came, 0 went";
+        assert_eq!(log.counted().as_deref(), Some(counted));
+        assert_eq!(log.counted(), None);
     }
 }

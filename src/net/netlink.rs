@@ -56,6 +56,9 @@ const TURN: usize = 32;
 /// Between two dumps, before a dump that failed is tried again, and between two words of routes.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Changes of addresses in a [`PAUSE`] that are passed on one by one.
+const BURST: u8 = 8;
+
 /// Connections that we opened whose own end is remembered.
 const MAX_DIALLED: usize = 64;
 
@@ -75,6 +78,7 @@ struct Inner {
     /// What [`State::usable`] said after the last message.
     usable: Vec<Address>,
     news: Paced,
+    storm: Storm,
     /// Counts the changes of what [`Host::addresses`] says.
     generation: u64,
     /// Connections that we opened: what was dialled, and our own end. The most recent one last.
@@ -210,17 +214,84 @@ impl Inner {
         let link = self.link.as_mut()?;
         let read = link.poll(cx, &mut self.state);
         // Nearly always the kernel has said nothing: this is asked each time the swarm is.
-        if read.is_none() && !self.news.are_due(cx) {
+        let is_over = self.storm.pauses(cx);
+        if read.is_none() && !self.news.are_due(cx) && !is_over {
             return None;
         }
         let News { link, route } = self.news.take(read.unwrap_or_default(), cx);
-        let change = Change::between(&self.usable, &self.state, link, route);
         let usable = self.state.usable();
-        if usable != self.usable {
+        let passes = match usable == self.usable {
+            true => Passes::AsItIs,
+            false => self.storm.take(cx),
+        };
+        let mut change = match passes {
+            Passes::Later => Change::without_addresses(link, route),
+            Passes::AsItIs | Passes::Joined => {
+                Change::between(&self.usable, &self.state, link, route)
+            }
+        };
+        change.joined = passes == Passes::Joined;
+        if passes != Passes::Later && usable != self.usable {
             self.generation += 1;
             self.usable = usable;
         }
         change.is_any().then_some(change)
+    }
+}
+
+/// Changes of addresses are passed on as they come, [`BURST`] of them in a [`PAUSE`]. Where there
+/// are more (containers come and go by the hundred), those of a pause are passed on as one, until
+/// one was quiet: each is a reason to look at connections, to sign a record and to try again what
+/// did not answer.
+#[derive(Debug, Default)]
+struct Storm {
+    passed: u8,
+    waiting: bool,
+    pause: Option<Delay>,
+}
+
+/// When a change is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passes {
+    AsItIs,
+    /// Together with others.
+    Joined,
+    /// When the pause is over.
+    Later,
+}
+
+impl Storm {
+    /// Whether a pause is over now in which something had to wait.
+    fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(pause) = &mut self.pause
+            && Pin::new(pause).poll(cx).is_ready()
+        {
+            self.pause = None;
+        }
+        self.pause.is_none() && self.waiting
+    }
+
+    /// The addresses are others than those that were passed on.
+    fn take(&mut self, cx: &mut Context<'_>) -> Passes {
+        if self.pause.is_some() && self.passed >= BURST {
+            self.waiting = true;
+            return Passes::Later;
+        }
+        let was_waiting = std::mem::take(&mut self.waiting);
+        if self.pause.is_none() {
+            let mut pause = Delay::new(PAUSE);
+            let _ = Pin::new(&mut pause).poll(cx);
+            self.pause = Some(pause);
+            // The storm goes on until a pause was quiet.
+            self.passed = if was_waiting { BURST } else { 0 };
+        }
+        match was_waiting {
+            true => Passes::Joined,
+            false => {
+                self.passed += 1;
+                Passes::AsItIs
+            }
+        }
     }
 }
 
@@ -501,6 +572,56 @@ mod tests {
         }));
         assert_eq!(news.take(none, &mut cx), route);
         assert_eq!(news.take(none, &mut cx), none);
+    }
+
+    #[test]
+    fn a_storm_of_addresses_is_passed_on_once_a_pause_until_one_was_quiet() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut storm = Storm::default();
+        for _ in 0..BURST {
+            assert_eq!(storm.take(&mut cx), Passes::AsItIs);
+        }
+        for _ in 0..3 {
+            for _ in 0..500 {
+                assert_eq!(storm.take(&mut cx), Passes::Later);
+                assert!(!storm.pauses(&mut cx));
+            }
+            storm.pause = None;
+            assert!(storm.pauses(&mut cx));
+            assert_eq!(storm.take(&mut cx), Passes::Joined);
+            assert!(!storm.pauses(&mut cx));
+        }
+        storm.pause = None;
+        assert!(!storm.pauses(&mut cx), "it was quiet");
+        assert_eq!(storm.take(&mut cx), Passes::AsItIs);
+    }
+
+    #[test]
+    fn addresses_that_came_in_a_storm_are_seen_after_it() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut inner = Inner {
+            link: Some(Netlink::open().unwrap()),
+            ..Inner::default()
+        };
+        while inner.poll(&mut cx).is_some() {}
+        let mut set = |inner: &mut Inner, n: u8| {
+            inner.state = State::fixed(&[&format!("192.0.2.{n}")]);
+            inner.news.waiting.route = true;
+            inner.news.pause = None;
+            inner.poll(&mut cx).expect("a route came")
+        };
+        inner.storm = Storm::default();
+        for n in 1..=BURST {
+            assert_eq!(set(&mut inner, n).new.len(), 1);
+        }
+        let generation = inner.generation;
+        assert!(set(&mut inner, 100).new.is_empty());
+        assert_eq!(inner.generation, generation);
+        inner.storm.pause = None;
+        let change = inner.poll(&mut Context::from_waker(std::task::Waker::noop()));
+        let change = change.expect("the pause is over");
+        assert!(change.joined && change.new[0].ip.to_string() == "192.0.2.100");
+        assert_eq!(inner.generation, generation + 1);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub(crate) struct Change {
     pub(crate) link: bool,
     /// A route came.
     pub(crate) route: bool,
+    /// The addresses came and went too fast to be told one by one.
+    pub(crate) joined: bool,
 }
 
 /// Why an address went.
@@ -116,6 +118,17 @@ impl Change {
             gone,
             link,
             route,
+            joined: false,
+        }
+    }
+
+    pub(super) fn without_addresses(link: bool, route: bool) -> Self {
+        Self {
+            new: Vec::new(),
+            gone: Vec::new(),
+            link,
+            route,
+            joined: false,
         }
     }
 
