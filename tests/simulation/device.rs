@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig,
-    PeerId, RecordInfo, RequestId, Role, StreamId, clock::WallClock,
+    Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
+    NodeConfig, PeerId, RecordInfo, RequestId, Role, StreamId,
+    clock::WallClock,
+    lookup::{LookupId, QueryId},
 };
 
 use crate::{
     flash::Flash,
+    lookup::{NO_LOOKUPS, Slots},
     network::{Input, StreamKey},
     scenario::{Plan, Size},
     view::{Seen, View},
@@ -49,6 +52,12 @@ pub struct Device {
     pub life: u64,
     /// The process.
     pub machine: Box<dyn Machine>,
+    /// Its lookups.
+    pub lookups: Box<Slots>,
+    /// Lookups for other processes: which asked, and how it calls its question.
+    pub askers: BTreeMap<LookupId, ((DeviceNo, u64), QueryId)>,
+    /// Searches of lookups.
+    pub lookup_searches: BTreeSet<QueryId>,
     /// When the timer of the process is set to.
     pub wake_at: u64,
     /// How far the device's monotonic clock is ahead of the world's time.
@@ -110,6 +119,9 @@ impl Device {
             state: State::Down { silent: false },
             life: 0,
             machine: Box::new(Node::new()),
+            lookups: Box::new(NO_LOOKUPS),
+            askers: BTreeMap::new(),
+            lookup_searches: BTreeSet::new(),
             wake_at: u64::MAX,
             skew: 0,
             wall_ahead: 0,
@@ -140,6 +152,23 @@ impl Device {
     /// Whether a process runs, stopped or not.
     pub fn is_up(&self) -> bool {
         !matches!(self.state, State::Down { .. })
+    }
+
+    /// When the process wants to be polled.
+    pub fn timeout(&self) -> Instant {
+        let machine = self.machine.timeout();
+        self.lookups.timeout().map_or(machine, |at| at.min(machine))
+    }
+
+    /// The name it claims, as some others do; an indexer and a native have none.
+    pub fn name(&self, no: DeviceNo) -> Name {
+        let mut name = Name::new();
+        if self.role == Role::Node {
+            // There is room for two letters.
+            let _ = name.push('n');
+            let _ = name.push(char::from(b'0' + (no % 4) as u8));
+        }
+        name
     }
 
     /// The world's time on this device's monotonic clock.
@@ -196,6 +225,10 @@ impl Device {
         self.requests.clear();
         self.searches.clear();
         self.pings.clear();
+        *self.lookups = NO_LOOKUPS;
+        self.lookups.start(self.peer);
+        self.askers.clear();
+        self.lookup_searches.clear();
         self.record = None;
         self.sign_wanted = false;
         self.ending = false;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use oc_discovery::protocol::{Addr, Addrs, PeerId, RecordInfo, Rng};
+use oc_discovery::protocol::{Addr, Addrs, Name, PeerId, RecordInfo, Rng};
 
 /// Versions of one record that are still around.
 const VERSIONS: usize = 3;
@@ -62,9 +62,16 @@ impl Dht {
     }
 }
 
-/// A record that its subject signs at wall-clock time `own_ms`. Behind the address stands one that
+/// A record that its subject signs at wall-clock time `own_ms`, under this name. Behind the address stands one that
 /// leads nowhere and says which record this is, so that a check can tell from a table's entry.
-pub fn record(peer: PeerId, sequence: u64, own_ms: u64, lease: Duration, addr: Addr) -> RecordInfo {
+pub fn record(
+    peer: PeerId,
+    sequence: u64,
+    own_ms: u64,
+    lease: Duration,
+    addr: Addr,
+    name: Name,
+) -> RecordInfo {
     let marker = IP6_ULA
         .into_iter()
         .chain(sequence.to_be_bytes())
@@ -75,7 +82,7 @@ pub fn record(peer: PeerId, sequence: u64, own_ms: u64, lease: Duration, addr: A
         issued_at_ms: own_ms,
         ttl: 3 * lease,
         addrs: [addr, marker.collect()].into_iter().collect(),
-        name: Default::default(),
+        name,
     }
 }
 

@@ -40,7 +40,10 @@ impl World {
             self.check_caught_up(no)?;
         }
         self.drain(no)?;
-        self.keep_house(no);
+        if self.keep_house(no) {
+            self.ask_around(no)?;
+            self.drain_lookups(no)?;
+        }
         self.ledger.polled(self.now, no);
         self.check(no)?;
         self.set_timer(no)
@@ -55,7 +58,7 @@ impl World {
                 if self.sign_if_due(no) {
                     continue;
                 }
-                return Ok(());
+                return self.drain_lookups(no);
             };
             self.trace.note(self.now, &(no, &action));
             self.ledger.polled(self.now, no);
@@ -122,6 +125,10 @@ impl World {
                         .search_value(now, own_ms, &record.peer, &record);
                 }
             }
+            Input::Find { from, query, ask } => self.take_find(no, from, query, ask),
+            Input::Found { query, reply } => self.take_found(no, query, reply),
+            Input::Copy { query, record } => self.take_copy(no, query, &record),
+            Input::Searched { query } => self.take_searched(no, query),
             Input::SearchEnd { peer, number } => {
                 let device = &mut self.devices[no];
                 if device.searches.get(&peer) == Some(&number) {
@@ -172,7 +179,9 @@ impl World {
         self.check_answer(no, client.0, &beat, &ack, &before)?;
         self.ledger
             .beat_answered(self.now, (client.0, no), stream, &from, &beat, &ack);
-        if let (true, true, Some(record)) = (outcome.publish, is_native, record) {
+        // A lookup finds nodes there, too.
+        let puts = is_native || self.plan.asks;
+        if let (true, true, Some(record)) = (outcome.publish, puts, record) {
             let late = self.rng.below(2_000);
             self.dht.put(self.now + late, record);
         }
@@ -462,7 +471,7 @@ impl World {
         }
     }
 
-    fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) {
+    pub fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) {
         if let Some(at) = self.network.pass(self.now, no, to.0, &mut self.rng) {
             self.send(at, to, input);
         }
@@ -514,10 +523,11 @@ impl World {
     }
 
     /// What the daemon does every 20 s: notes the time and what is worth trying after a restart.
-    fn keep_house(&mut self, no: DeviceNo) {
+    /// Whether it was due.
+    fn keep_house(&mut self, no: DeviceNo) -> bool {
         let now = self.devices[no].instant(self.now).as_millis();
         if now < self.devices[no].housekeeping {
-            return;
+            return false;
         }
         let view = self.devices[no].view(self.now);
         let device = &mut self.devices[no];
@@ -541,6 +551,7 @@ impl World {
         }
         device.note_time(self.now);
         device.flash.save_if_due(now);
+        true
     }
 
     /// Signs the own record if the core asked for it or the address is another than the one signed,
@@ -560,7 +571,9 @@ impl World {
         let own_ms = device.own_ms(self.now);
         device.sign_wanted = false;
         let sequence = device.flash.next_sequence(own_ms, now.as_millis());
-        let record = dht::record(device.peer, sequence, own_ms, lease, addr);
+        let name = device.name(no);
+        let record = dht::record(device.peer, sequence, own_ms, lease, addr, name);
+        self.desk.signed(&record);
         device.note_time(self.now);
         self.ledger
             .signed

@@ -4,6 +4,7 @@
 //!
 //! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over, everybody is under a lease again.
 //! - **Random walks**: small worlds in which each step is any event that may come next, in any order that the network allows.
+//! - **Lookups**: scenarios in which devices look each other up all the time, and at the end without faults.
 //! - **Hostile servers**: a walk of a node among servers that do not keep the protocol.
 //!
 //! After every step what must always be true is checked: `invariants`. A failure names its number,
@@ -12,9 +13,10 @@
 //! | variable | what it sets |
 //! |---|---|
 //! | `OC_DISCOVERY_SEEDS` | how many scenarios are run |
+//! | `OC_DISCOVERY_LOOKUP_SEEDS` | how many of them are run with lookups |
 //! | `OC_DISCOVERY_WALK_STEPS` | how many steps are walked, in walks of a few thousand each |
 //! | `OC_DISCOVERY_HOSTILE_STEPS` | the same among hostile servers |
-//! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one number to be run alone, with each event on stderr |
+//! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_LOOKUP_SEED`, `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one number to be run alone, with each event on stderr |
 
 mod device;
 mod dht;
@@ -24,6 +26,7 @@ mod flash;
 mod hostile;
 mod invariants;
 mod ledger;
+mod lookup;
 mod network;
 mod runner;
 mod scenario;
@@ -41,6 +44,8 @@ use world::World;
 
 /// Scenarios that are run unless the environment says otherwise.
 const SEEDS: u64 = 25;
+/// Scenarios that are run with lookups.
+const LOOKUP_SEEDS: u64 = 15;
 /// Steps that are walked.
 const WALK_STEPS: u64 = 20_000;
 /// Steps among hostile servers.
@@ -52,6 +57,16 @@ fn scenario(seed: u64, trace: Trace) -> runner::Run {
     runner::Run::of(world, outcome)
 }
 
+fn lookups(seed: u64, trace: Trace) -> runner::Run {
+    let mut world = World::new(!seed, trace);
+    world.plan.asks = true;
+    let outcome = world
+        .run()
+        .and_then(|()| world.any_finds_any())
+        .and_then(|()| world.lookups_were_some());
+    runner::Run::of(world, outcome)
+}
+
 #[test]
 fn after_the_faults_everybody_is_under_a_lease_again() {
     let seeds = number("OC_DISCOVERY_SEEDS").unwrap_or(SEEDS);
@@ -60,6 +75,22 @@ fn after_the_faults_everybody_is_under_a_lease_again() {
         name: "seed",
         variable: "OC_DISCOVERY_SEED",
         run: scenario,
+        numbers: seeds,
+        steps: u64::MAX,
+    });
+}
+
+#[test]
+fn lookups_end_in_time_and_find_what_the_servers_list_that_they_ask() {
+    let seeds = number("OC_DISCOVERY_LOOKUP_SEEDS").unwrap_or(LOOKUP_SEEDS);
+    assert!(
+        seeds > 0,
+        "OC_DISCOVERY_LOOKUP_SEEDS is 0: nothing would be run"
+    );
+    runner::all(&Kind {
+        name: "lookup seed",
+        variable: "OC_DISCOVERY_LOOKUP_SEED",
+        run: lookups,
         numbers: seeds,
         steps: u64::MAX,
     });

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use oc_discovery::protocol::{
     Ack, IndexersAnswer, OutBeat, PeerId, RecordInfo, Rng, StreamId, Want,
+    lookup::{Ask, QueryId},
 };
 
-use crate::device::DeviceNo;
+use crate::{device::DeviceNo, lookup::Reply};
 
 /// The number of a heartbeat stream in the world.
 pub type StreamKey = usize;
@@ -69,6 +70,18 @@ pub enum Input {
     Value { record: RecordInfo, number: u64 },
     /// The end of a search.
     SearchEnd { peer: PeerId, number: u64 },
+    /// A question of a lookup.
+    Find {
+        from: (DeviceNo, u64),
+        query: QueryId,
+        ask: Ask,
+    },
+    /// Its answer.
+    Found { query: QueryId, reply: Reply },
+    /// A value from the DHT for a lookup.
+    Copy { query: QueryId, record: RecordInfo },
+    /// The end of such a search.
+    Searched { query: QueryId },
 }
 
 impl Input {

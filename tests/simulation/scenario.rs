@@ -45,6 +45,8 @@ pub struct Plan {
     pub sparse: bool,
     /// Whether the calm lasts until what is dead is forgotten.
     pub long: bool,
+    /// Whether operators look others up.
+    pub asks: bool,
     /// No device's time is before it.
     pub build_date: u64,
     /// How long a search takes that finds nothing, ms.
@@ -114,6 +116,7 @@ impl Plan {
             },
             sparse: rng.below(2) == 0,
             long: false,
+            asks: false,
             build_date: 500_000_000,
             fruitless: 0,
             faults: Vec::new(),
@@ -144,6 +147,7 @@ impl Plan {
             },
             sparse: rng.below(2) == 0,
             long: false,
+            asks: false,
             build_date: 500_000_000,
             fruitless: 0,
             faults: Vec::new(),

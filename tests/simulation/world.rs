@@ -10,6 +10,7 @@ use crate::{
     device::{Device, DeviceNo, State},
     dht::Dht,
     ledger::Ledger,
+    lookup::{Desk, Reply},
     network::{ConnectionKey, Input, Network, StreamKey},
     scenario::{FAULTS_END, Fault, Plan, Size},
     trace::Trace,
@@ -55,6 +56,8 @@ pub struct World {
     pub rng: Rng,
     /// What the checks remember.
     pub ledger: Ledger,
+    /// What passes between lookups and their servers.
+    pub desk: Desk,
     /// What has happened so far.
     pub trace: Trace,
     /// Events so far.
@@ -107,6 +110,7 @@ impl World {
             dht: Dht::default(),
             rng,
             ledger: Ledger::default(),
+            desk: Desk::default(),
             trace,
             steps: 0,
             calm_since: None,
@@ -208,7 +212,7 @@ impl World {
     pub fn set_timer(&mut self, no: DeviceNo) -> Result<(), String> {
         let late = self.rng.below(15);
         let device = &mut self.devices[no];
-        let timeout = device.machine.timeout();
+        let timeout = device.timeout();
         if timeout <= device.instant(self.now) {
             return Err(format!("device {no} would spin: nothing to do, no pause"));
         }
@@ -307,6 +311,10 @@ impl World {
                     alive: false,
                 },
             ),
+            Input::Find { from, query, .. } => {
+                let reply = Reply::Failed;
+                (from, Input::Found { query, reply })
+            }
             _ => return,
         };
         if let Some(at) = self.network.pass(self.now, from, to.0, &mut self.rng) {
@@ -323,7 +331,6 @@ impl World {
         match device.state {
             State::Running
                 if device
-                    .machine
                     .timeout()
                     .min(Instant::from_millis(device.housekeeping))
                     > device.instant(self.now) =>

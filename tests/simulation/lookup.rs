@@ -1,0 +1,402 @@
+//! Lookups: devices look each other up while things go wrong, and afterwards.
+//!
+//! Always: a lookup ends in its time; it is complete only if every server that it asked has answered;
+//! it finds what the servers that answered it list. When the faults are over, it finds whatever is
+//! listed by any of the servers that it has to ask, and is complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oc_discovery::protocol::{
+    IndexersPage, MAX_LIST, PeerId, Reach, RecordInfo, Role, Tally,
+    lookup::{
+        Answer, Ask, Begun, Copy, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, Step,
+    },
+};
+
+use crate::{
+    device::{Device, DeviceNo, State},
+    invariants::ensure,
+    network::Input,
+    world::World,
+};
+
+/// The lookups of a process.
+pub type Slots = Lookups<1, 1, 2>;
+
+/// Made at compile time: it is large for a stack.
+pub const NO_LOOKUPS: Slots = Slots::new();
+
+/// How late a timer may be, ms.
+const LATE: u64 = 15;
+/// Pairs of devices of which one looks the other up when the faults are over.
+const PAIRS: usize = 24;
+/// A rule that a lookup broke names it so.
+const IN_TIME: &str = "a lookup has not ended in its time";
+
+/// A verified record and the bytes that stand for its envelope.
+pub type Record = (RecordInfo, [u8; 8]);
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Records.
+    Records {
+        records: Vec<Record>,
+        more: bool,
+        tally: Option<Tally>,
+    },
+    /// A page of indexers.
+    Page(Box<IndexersPage>),
+    /// It cannot.
+    Failed,
+}
+
+/// A lookup of an operator, as it looks from outside.
+#[derive(Debug)]
+pub struct Watch {
+    life: u64,
+    began: u64,
+    /// Servers asked, once for each question that is open.
+    open: BTreeMap<QueryId, DeviceNo>,
+    /// Subjects of the records that came in time.
+    told: BTreeSet<PeerId>,
+}
+
+/// What passes between lookups and their servers.
+#[derive(Default)]
+pub struct Desk {
+    /// The lookups of operators.
+    watches: BTreeMap<(DeviceNo, LookupId), Watch>,
+    /// Everything that was signed, by subject and sequence: a signature proves it.
+    signed: BTreeMap<(PeerId, u64), RecordInfo>,
+    /// Lookups that are over, and complete ones among them.
+    pub ended: [u64; 2],
+    /// Operators ask no more by themselves.
+    is_closed: bool,
+    /// What the last one found: the subjects, and whether it is complete.
+    last: (Vec<PeerId>, bool),
+}
+
+impl Desk {
+    /// A record was signed.
+    pub fn signed(&mut self, record: &RecordInfo) {
+        self.signed
+            .insert((record.peer, record.sequence), record.clone());
+    }
+
+    fn open(&self, peer: PeerId, envelope: &[u8]) -> Option<Record> {
+        let envelope: [u8; 8] = envelope.try_into().ok()?;
+        let key = (peer, u64::from_be_bytes(envelope));
+        Some((self.signed.get(&key)?.clone(), envelope))
+    }
+}
+
+impl World {
+    /// The operator of a device asks for something that may be there.
+    pub fn ask_around(&mut self, no: DeviceNo) -> Result<(), String> {
+        if !self.plan.asks || self.desk.is_closed {
+            return Ok(());
+        }
+        let of = self.rng.below(self.devices.len() as u64) as usize;
+        let question = match self.rng.below(3) {
+            0 => Question::Indexers,
+            1 => Question::Peer(self.devices[of].peer),
+            _ => Question::Name(self.devices[of].name(of)),
+        };
+        self.look_up(no, question)
+    }
+
+    fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        let begun = device.lookups.begin(now, question, &*device.machine);
+        // A process that was stopped had no time to end the one before.
+        let Some(lookup) = begun else {
+            return ensure(device.resumed_at + 6_000 > self.now, no, IN_TIME);
+        };
+        let watch = Watch {
+            life: device.life,
+            began: self.now,
+            open: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
+        self.desk.watches.insert((no, lookup), watch);
+        Ok(())
+    }
+
+    /// Does what the lookups of a device ask for.
+    pub fn drain_lookups(&mut self, no: DeviceNo) -> Result<(), String> {
+        loop {
+            let device = &mut self.devices[no];
+            let now = device.instant(self.now);
+            let Some(step) = device.lookups.poll(now, &mut *device.machine) else {
+                return self.check_watches(no);
+            };
+            self.trace.note(self.now, &(no, &step));
+            match step {
+                Step::Ask {
+                    lookup,
+                    query,
+                    server,
+                    addrs,
+                    ask,
+                } => {
+                    let to = self.number_of(&server);
+                    if let Some(watch) = self.desk.watches.get_mut(&(no, lookup)) {
+                        watch.open.insert(query, to);
+                    }
+                    let there = &self.devices[to];
+                    let is_there = addrs.contains(&there.addr(to));
+                    let life = if is_there { there.life } else { 0 };
+                    let from = (no, self.devices[no].life);
+                    self.reply(no, (to, life), Input::Find { from, query, ask });
+                }
+                Step::Search { query, role, peer } => self.search_for(no, query, role, peer),
+                Step::EndSearch { query } => {
+                    self.devices[no].lookup_searches.remove(&query);
+                }
+                Step::Done { lookup } => self.lookup_done(no, lookup)?,
+            }
+        }
+    }
+
+    /// A server is asked.
+    pub fn take_find(&mut self, no: DeviceNo, from: (DeviceNo, u64), query: QueryId, ask: Ask) {
+        let asker = self.devices[from.0].peer;
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        let (question, reach) = match ask {
+            Ask::Indexers(cursor) => {
+                let page = Box::new(device.machine.page(now, Some(&asker), cursor, MAX_LIST));
+                let reply = Reply::Page(page);
+                return self.reply(no, from, Input::Found { query, reply });
+            }
+            Ask::Name { name, reach } => (Question::Name(name), reach),
+            Ask::Peer { peer, reach } => (Question::Peer(peer), reach),
+        };
+        let machine = &*device.machine;
+        let begun = device
+            .lookups
+            .begin_for_peer(now, question.clone(), reach, machine);
+        let reply = match begun {
+            Begun::Lookup(lookup) => {
+                device.askers.insert(lookup, (from, query));
+                return;
+            }
+            Begun::Here => self.own_directory(no, &question, reach),
+            Begun::Full => Reply::Failed,
+        };
+        self.reply(no, from, Input::Found { query, reply });
+    }
+
+    /// A server answers.
+    pub fn take_found(&mut self, no: DeviceNo, query: QueryId, reply: Reply) {
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        // Each process numbers its questions anew.
+        let life = device.life;
+        let mut watches = self.desk.watches.range_mut((no, LookupId(0))..);
+        let watch = watches
+            .find(|((of, _), watch)| {
+                *of == no && watch.life == life && watch.open.contains_key(&query)
+            })
+            .map(|(_, watch)| watch)
+            .filter(|watch| self.now <= watch.began + OPERATOR_LIMIT.as_millis() as u64);
+        let answer = match &reply {
+            Reply::Records {
+                records,
+                more,
+                tally,
+            } => {
+                if let Some(watch) = watch {
+                    watch.open.remove(&query);
+                    watch.told.extend(records.iter().map(|(info, _)| info.peer));
+                }
+                let copies: Vec<_> = records
+                    .iter()
+                    .map(|(info, envelope)| Copy { info, envelope })
+                    .collect();
+                let (records, more, tally) = (&copies[..], *more, *tally);
+                device.lookups.answered(
+                    now,
+                    query,
+                    Answer::Records {
+                        records,
+                        more,
+                        tally,
+                    },
+                );
+                return;
+            }
+            Reply::Page(page) => {
+                if let Some(watch) = watch {
+                    watch.open.remove(&query);
+                }
+                let (offers, next) = (&page.offers, page.next);
+                Answer::Indexers { offers, next }
+            }
+            Reply::Failed => Answer::Failed,
+        };
+        device.lookups.answered(now, query, answer);
+    }
+
+    /// The DHT has a record for a search of a lookup.
+    pub fn take_copy(&mut self, no: DeviceNo, query: QueryId, info: &RecordInfo) {
+        let device = &mut self.devices[no];
+        let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
+        if device.lookup_searches.contains(&query) {
+            let envelope = &info.sequence.to_be_bytes();
+            let copy = Copy { info, envelope };
+            device.lookups.found(now, own_ms, query, copy);
+        }
+    }
+
+    /// A search of a lookup is over.
+    pub fn take_searched(&mut self, no: DeviceNo, query: QueryId) {
+        let device = &mut self.devices[no];
+        if device.lookup_searches.remove(&query) {
+            let now = device.instant(self.now);
+            device.lookups.searched(now, query);
+        }
+    }
+
+    /// Any device finds any other that is listed where it has to ask.
+    pub fn any_finds_any(&mut self) -> Result<(), String> {
+        self.desk.is_closed = true;
+        self.run_until(self.now + OPERATOR_LIMIT.as_millis() as u64 + LATE)?;
+        let is_up = |device: &Device| device.state == State::Running;
+        let living = self.plan.living() as u64;
+        for _ in 0..PAIRS {
+            let no = self.rng.below(living) as usize;
+            let of = self.rng.below(living) as usize;
+            if !is_up(&self.devices[no]) || !is_up(&self.devices[of]) {
+                continue;
+            }
+            let peer = self.devices[of].peer;
+            let is_listed = self.is_listed_for(no, &peer);
+            let question = match self.rng.below(2) {
+                0 => Question::Peer(peer),
+                _ => Question::Name(self.devices[of].name(of)),
+            };
+            self.look_up(no, question)?;
+            self.step(no, Vec::new())?;
+            self.run_until(self.now + OPERATOR_LIMIT.as_millis() as u64 + LATE)?;
+            let (found, is_complete) = &self.desk.last;
+            ensure(
+                !is_listed || found.contains(&peer),
+                no,
+                "a lookup in the calm has not found what a server lists that it has to ask",
+            )?;
+            ensure(*is_complete, no, "a lookup in the calm is incomplete")?;
+        }
+        Ok(())
+    }
+
+    /// A run in which no lookup was complete has tried nothing.
+    pub fn lookups_were_some(&self) -> Result<(), String> {
+        let [ended, complete] = self.desk.ended;
+        match complete > 0 {
+            true => Ok(()),
+            false => Err(format!("{complete} of {ended} lookups were complete")),
+        }
+    }
+
+    /// Whether one of the servers that the device has to ask lists the peer: itself, its natives,
+    /// and the indexers that are live there or grant it a lease.
+    fn is_listed_for(&self, no: DeviceNo, peer: &PeerId) -> bool {
+        let device = &self.devices[no];
+        let natives = device.natives.iter().copied();
+        let pages = natives
+            .clone()
+            .chain((device.role == Role::Native).then_some(no));
+        let live = pages.flat_map(|native| self.devices[native].view(self.now).live);
+        let live: Vec<_> = live.map(|entry| self.number_of(&entry.peer)).collect();
+        let mut servers = natives.chain(live).chain([no]);
+        servers.any(|server| self.devices[server].machine.listed(peer).is_some())
+    }
+
+    fn own_directory(&self, no: DeviceNo, question: &Question, reach: Reach) -> Reply {
+        let machine = &self.devices[no].machine;
+        let (found, more) = match question {
+            Question::Indexers => Default::default(),
+            Question::Name(name) => machine.claimants(name),
+            Question::Peer(peer) => (machine.listed(peer).into_iter().collect(), false),
+        };
+        let open = found
+            .iter()
+            .filter_map(|entry| self.desk.open(*entry.peer(), entry.envelope()));
+        Reply::Records {
+            records: open.collect(),
+            more,
+            tally: (reach == Reach::Network).then(Tally::default),
+        }
+    }
+
+    fn search_for(&mut self, no: DeviceNo, query: QueryId, role: Role, peer: PeerId) {
+        let is_of_role = self.devices[self.number_of(&peer)].role == role;
+        let (found, end) = self
+            .dht
+            .search(self.now, &peer, self.network.faulty, &mut self.rng);
+        let device = &mut self.devices[no];
+        device.lookup_searches.insert(query);
+        let to = (no, device.life);
+        for (late, record) in found.into_iter().filter(|_| is_of_role) {
+            self.send(self.now + late, to, Input::Copy { query, record });
+        }
+        self.send(self.now + end, to, Input::Searched { query });
+    }
+
+    fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {
+        let device = &mut self.devices[no];
+        let outcome = device
+            .lookups
+            .outcome(lookup)
+            .ok_or("a lookup that is over has no outcome")?;
+        let records: Vec<_> = outcome
+            .records
+            .iter()
+            .filter_map(|record| self.desk.open(*record.peer(), record.envelope()))
+            .collect();
+        if let Some((from, query)) = device.askers.remove(&lookup) {
+            let reply = Reply::Records {
+                records,
+                more: outcome.more,
+                tally: Some(outcome.tally),
+            };
+            self.reply(no, from, Input::Found { query, reply });
+            return Ok(());
+        }
+        let (is_complete, more) = (outcome.is_complete, outcome.more);
+        let found: Vec<_> = records.iter().map(|(info, _)| info.peer).collect();
+        self.desk.ended[0] += 1;
+        self.desk.ended[1] += u64::from(is_complete);
+        let watch = self.desk.watches.remove(&(no, lookup));
+        let Some(watch) = watch.filter(|watch| watch.life == device.life) else {
+            return Ok(());
+        };
+        ensure(
+            watch.open.is_empty() || !is_complete,
+            no,
+            "a lookup is complete although a server has not answered",
+        )?;
+        ensure(
+            more || watch.told.iter().all(|peer| found.contains(peer)),
+            no,
+            "a lookup has lost what a server told",
+        )?;
+        self.desk.last = (found, is_complete);
+        Ok(())
+    }
+
+    /// No lookup of this process is older than it may be.
+    fn check_watches(&mut self, no: DeviceNo) -> Result<(), String> {
+        let device = &self.devices[no];
+        let longest = OPERATOR_LIMIT.as_millis() as u64 + LATE;
+        let is_late = |watch: &Watch| {
+            watch.life == device.life && watch.began.max(device.resumed_at) + longest < self.now
+        };
+        let mut watches = self.desk.watches.range((no, LookupId(0))..);
+        let late = watches.find(|((of, _), watch)| *of == no && is_late(watch));
+        ensure(late.is_none(), no, IN_TIME)
+    }
+}
