@@ -9,36 +9,32 @@
 //! ```
 //!
 //! Invariants: the wrapped behaviour knows just the connections that have its handler; what it sends to any connection of a peer goes
-//! to one of these; at most [`MAX_WAITING`] streams of a connection wait for the handler.
+//! to one of these; at most [`MAX_WAITING`] streams of a connection wait for the handler; streams that the peer opens do not keep
+//! a connection ([`Unheld`]).
+
+mod upgrade;
 
 use std::{
     collections::{HashMap, VecDeque},
-    convert::Infallible,
     fmt,
-    future::{Ready, ready},
     task::{self, Context, Poll},
 };
 
-use futures_util::{FutureExt, future::Either as Output};
+use futures_util::future::Either as Output;
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol,
-    core::{
-        ConnectedPoint, Endpoint,
-        transport::PortUse,
-        upgrade::{InboundUpgrade, UpgradeInfo},
-    },
+    Multiaddr, PeerId, StreamProtocol,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
         NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
         behaviour::{ConnectionClosed, ConnectionEstablished},
         derive_prelude::Either,
-        handler::{
-            ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
-            SendWrapper, UpgradeInfoSend,
-        },
+        handler::{ConnectionEvent, FullyNegotiatedInbound, ListenUpgradeError, SendWrapper},
     },
 };
+
+use self::upgrade::{Name, Named, Unheld, give};
 
 /// Streams that wait for their handler at most: the behaviour answers within one turn of the loop.
 const MAX_WAITING: usize = 4;
@@ -214,50 +210,11 @@ pub(crate) enum Happened<T> {
     Inner(Box<T>),
 }
 
-/// A stream and what is spoken on it.
-type Named = (Stream, StreamProtocol);
-
-/// The name of the protocol, whose streams are taken as they are.
-pub(crate) struct Name(Option<StreamProtocol>);
-
-impl UpgradeInfo for Name {
-    type Info = StreamProtocol;
-    type InfoIter = std::option::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for Name {
-    type Output = Named;
-    type Error = Infallible;
-    type Future = Ready<Result<Named, Infallible>>;
-
-    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, protocol)))
-    }
-}
-
-/// Gives the handler a stream that was accepted before the handler was there.
-fn give<H: ConnectionHandler>(handler: &mut H, (stream, protocol): Named) {
-    let (upgrade, info) = handler.listen_protocol().into_upgrade();
-    let named = |name: &_| AsRef::<str>::as_ref(name) == protocol.as_ref();
-    let Some(name) = upgrade.protocol_info().find(named) else {
-        return;
-    };
-    // Kademlia's upgrade wraps the stream and waits for nothing.
-    if let Some(Ok(protocol)) = upgrade.upgrade_inbound(stream, name).now_or_never() {
-        handler.on_connection_event(ConnectionEvent::FullyNegotiatedInbound(
-            FullyNegotiatedInbound { protocol, info },
-        ));
-    }
-}
-
 impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type FromBehaviour = Told<H>;
     type ToBehaviour = Happened<H::ToBehaviour>;
-    type InboundProtocol = Either<SendWrapper<H::InboundProtocol>, SendWrapper<Name>>;
+    type InboundProtocol =
+        Either<Unheld<SendWrapper<H::InboundProtocol>>, Unheld<SendWrapper<Name>>>;
     type OutboundProtocol = H::OutboundProtocol;
     type InboundOpenInfo = Either<H::InboundOpenInfo, ()>;
     type OutboundOpenInfo = H::OutboundOpenInfo;
@@ -266,11 +223,11 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         match self {
             Self::Present(inner) => inner
                 .listen_protocol()
-                .map_upgrade(|upgrade| Either::Left(SendWrapper(upgrade)))
+                .map_upgrade(|upgrade| Either::Left(Unheld(SendWrapper(upgrade))))
                 .map_info(Either::Left),
             Self::Absent(absent) => {
                 let name = Name(absent.protocol.clone());
-                SubstreamProtocol::new(Either::Right(SendWrapper(name)), Either::Right(()))
+                SubstreamProtocol::new(Either::Right(Unheld(SendWrapper(name))), Either::Right(()))
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::{
 const HEARTBEAT: &str = "/oc/heartbeat/1.0.0";
 const DIRECTORY: &str = "/oc/directory/1.0.0";
 const PING: &str = "/ipfs/ping/1.0.0";
+const KADEMLIA: &str = "/oc/kad/1.0.0";
 
 fn beat(sequence: u64) -> Vec<u8> {
     encode_beat(sequence, &out_beat(), None)
@@ -228,6 +229,24 @@ fn pings_are_answered_by_every_role_on_two_streams_at_once() {
             world.meanwhile(client, |_, _, _| {}).await;
         });
     }
+}
+
+/// The first stream comes before the connection has its handler for Kademlia, the second after.
+#[test]
+fn silent_streams_of_kademlia_do_not_keep_a_connection() {
+    block_on(async {
+        let mut world = World::new(&[Role::Native]).await;
+        let to = world.multiaddr(0);
+        let client = async {
+            let raw = Raw::connect(9, to).await;
+            let mut streams = [raw.open(KADEMLIA).await, raw.open(KADEMLIA).await];
+            for stream in &mut streams {
+                assert!(ends(pin!(stream)).await);
+            }
+        };
+        world.meanwhile(client, |_, _, _| {}).await;
+        assert_eq!(world.net(0).swarm.network_info().num_peers(), 0);
+    });
 }
 
 #[test]
