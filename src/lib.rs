@@ -3,14 +3,13 @@
 //! Imports point downward only:
 //!
 //! ```text
-//! main, cli ─▶ daemon ─▶ net ─▶ wire ─▶ protocol
+//! main, cli ─▶ daemon ─▶ net ─▶ protocol
 //!                └──▶ config
 //! ```
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`protocol`] | what the system decides: pure, `no_std`, without a heap |
-//! | `wire` | CBOR frames and signed records |
+//! | [`protocol`] | what the system decides, and its frames: pure, `no_std`, without a heap |
 //! | `net` | libp2p on one thread: connections, streams, the DHT |
 //! | `daemon` | the one loop, and what survives it |
 //! | `config` | flags in, one checked configuration out |
@@ -32,6 +31,4 @@ pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
-mod net;
-#[cfg(feature = "daemon")]
-pub mod wire;
+pub mod net;

@@ -1,9 +1,9 @@
 //! What the core wants done, done: one arm for each [`Action`].
 
 use super::{clock, driver::Driver, report::text};
-use crate::{
-    protocol::{Action, Instant, Role, Want},
-    wire::{Kind, directory::Response},
+use crate::protocol::{
+    Action, Instant, Role, Want,
+    codec::{directory::Response, record::Kind},
 };
 
 impl Driver {
@@ -65,10 +65,9 @@ impl Driver {
             Action::Refreshed { peer } => {
                 log::info!("native: refreshed indexer from DHT: {}", text(&peer))
             }
-            Action::Answer { request, answer } => self
-                .cx
-                .net
-                .respond(request, Response::Indexers(Box::new(answer))),
+            Action::Answer { request, answer } => {
+                self.cx.net.respond(request, &Response::Indexers(answer))
+            }
             Action::Ask { native, want } => {
                 if want == Want::OffersFailed {
                     self.servers.offers_failed(&native);

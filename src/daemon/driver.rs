@@ -33,12 +33,15 @@ use crate::{
     },
     protocol::{
         Ack, AckCode, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId,
-        Want, capacities::MAX_DHT_RECORDS, clock::WallClock, lookup::Question,
-    },
-    wire::{
-        Kind,
-        directory::{Request, Response},
-        heartbeat::WallReading,
+        Want,
+        capacities::MAX_DHT_RECORDS,
+        clock::WallClock,
+        codec::{
+            directory::{Request, Response, decode_response},
+            heartbeat::WallReading,
+            record::Kind,
+        },
+        lookup::Question,
     },
 };
 
@@ -147,7 +150,7 @@ impl Driver {
                 .filter_map(|native| {
                     Some((
                         PeerId::try_from(native.peer).ok()?,
-                        crate::wire::to_addrs(&native.addrs),
+                        crate::net::convert::to_addrs(&native.addrs),
                     ))
                 })
                 .collect();
@@ -413,14 +416,12 @@ impl Driver {
                     .cx
                     .machine
                     .page(now, Some(&from), cursor, usize::from(most));
-                self.cx.net.respond(id, Response::Page(Box::new(page)));
+                self.cx.net.respond(id, &Response::Page(page));
             }
             Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);
                 if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
-                    self.cx
-                        .net
-                        .respond(id, Response::Indexers(Box::new(answer)));
+                    self.cx.net.respond(id, &Response::Indexers(answer));
                 }
             }
             Request::FindName { name, reach } => {
@@ -434,12 +435,16 @@ impl Driver {
         }
     }
 
-    fn on_response(&mut self, now: Instant, id: RequestId, response: Result<Response, String>) {
+    fn on_response(&mut self, now: Instant, id: RequestId, response: Result<Vec<u8>, String>) {
+        let response = match &response {
+            Ok(body) => decode_response(body).map_err(|why| why.to_string()),
+            Err(why) => Err(why.clone()),
+        };
         let Some((server, response)) = self.lookups.answered(&mut self.cx, id, response) else {
             return;
         };
         let answer: Option<IndexersAnswer> = match response {
-            Ok(Response::Indexers(answer)) => Some(*answer),
+            Ok(Response::Indexers(answer)) => Some(answer),
             Ok(Response::Error(why)) => {
                 log::warn!(target: EACH, "{} answers: {}", text(&server), why.escape_debug());
                 None

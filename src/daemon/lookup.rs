@@ -16,18 +16,20 @@ use super::{
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
-    net::dht::SearchId,
+    net::{
+        dht::SearchId,
+        envelope::{OpenRecord, open_indexer, open_node},
+    },
     protocol::{
-        Instant, MAX_LIST, Name, Offer, PeerId, Reach, Reason, RequestId, Role, TableStats, Tally,
-        Want,
+        Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach, Reason, RequestId, Role,
+        TableStats, Tally, Want,
+        codec::{
+            directory::{Records, Request, Response},
+            record::Kind,
+        },
         lookup::{
             self, Answer, Ask, Begun, Copy, LookupId, Outcome, Place, QueryId, Question, Step,
         },
-    },
-    wire::{
-        Kind,
-        directory::{Request, Response},
-        record::{OpenRecord, open_indexer, open_node},
     },
 };
 
@@ -107,10 +109,10 @@ impl Lookups {
                 self.askers.insert(lookup, Asker::Peer(request));
                 return;
             }
-            Begun::Here => own_directory(cx, &question, reach),
+            Begun::Here => own_directory(&*cx.machine, &question, reach),
             Begun::Full => Response::Error(Reason::try_from(FULL).unwrap_or_default()),
         };
-        cx.net.respond(request, response);
+        cx.net.respond(request, &response);
     }
 
     /// The core's machine asks a native for indexers.
@@ -126,12 +128,12 @@ impl Lookups {
     }
 
     /// A request was answered, or not. Given back with its native if the core's machine asked.
-    pub(super) fn answered(
+    pub(super) fn answered<'a>(
         &mut self,
         cx: &mut Context,
         id: RequestId,
-        response: Result<Response, String>,
-    ) -> Option<(PeerId, Result<Response, String>)> {
+        response: Result<Response<'a>, String>,
+    ) -> Option<(PeerId, Result<Response<'a>, String>)> {
         let query = match self.requests.remove(&id)? {
             Asked::Machine(native) => return Some((native, response)),
             Asked::Lookup(query) => query,
@@ -144,7 +146,7 @@ impl Lookups {
                 tally,
             }) => {
                 // What does not verify is no record.
-                let open = |envelope: Vec<u8>| Some((open_node(&envelope).ok()?, envelope));
+                let open = |envelope| Some((open_node(envelope).ok()?, envelope));
                 let opened: Vec<_> = records.into_iter().filter_map(open).collect();
                 let copy = |(record, envelope)| copy_of(record, envelope);
                 let records: Vec<_> = opened.iter().map(|(r, e)| copy((r, e))).collect();
@@ -260,7 +262,7 @@ impl Lookups {
             return;
         };
         match asker {
-            Asker::Peer(request) => cx.net.respond(request, response_of(&outcome)),
+            Asker::Peer(request) => cx.net.respond(request, &response_of(&outcome)),
             Asker::Operator(reply) => reply.answer(json_of(&outcome, cx.own_ms())),
         }
     }
@@ -291,19 +293,22 @@ fn request_of(ask: Ask) -> Request {
 }
 
 /// The answer of the own directory alone.
-fn own_directory(cx: &Context, question: &Question, reach: Reach) -> Response {
+fn own_directory<'a>(machine: &'a dyn Machine, question: &Question, reach: Reach) -> Response<'a> {
     let (records, more) = match question {
         Question::Name(name) => {
-            let (claimants, more) = cx.machine.claimants(name);
-            let envelopes = claimants.iter().map(|entry| entry.envelope().to_vec());
+            let (claimants, more) = machine.claimants(name);
+            let envelopes = claimants
+                .iter()
+                .take(MAX_LIST)
+                .map(|entry| entry.envelope());
             (envelopes.collect(), more)
         }
         Question::Peer(peer) => {
-            let listed = cx.machine.listed(peer);
-            let envelopes = listed.iter().map(|entry| entry.envelope().to_vec());
+            let listed = machine.listed(peer);
+            let envelopes = listed.iter().map(|entry| entry.envelope());
             (envelopes.collect(), false)
         }
-        Question::Indexers => (Vec::new(), false),
+        Question::Indexers => (Records::new(), false),
     };
     // Where no other was to be asked, none is counted.
     let tally = (reach == Reach::Network).then(Tally::default);
@@ -314,11 +319,11 @@ fn own_directory(cx: &Context, question: &Question, reach: Reach) -> Response {
     }
 }
 
-fn response_of(outcome: &Outcome<'_>) -> Response {
-    let records = outcome.records.iter();
+fn response_of<'a>(outcome: &'a Outcome<'_>) -> Response<'a> {
+    let records = outcome.records.iter().take(MAX_LIST);
     Response::Records {
-        records: records.map(|record| record.envelope().to_vec()).collect(),
-        more: outcome.more,
+        records: records.map(|record| record.envelope()).collect(),
+        more: outcome.more || outcome.records.len() > MAX_LIST,
         tally: Some(outcome.tally),
     }
 }

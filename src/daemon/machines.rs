@@ -7,13 +7,13 @@ use static_cell::ConstStaticCell;
 
 use crate::{
     config::{Config, Role},
+    net::convert,
     protocol::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
         capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
         lookup::Lookups,
     },
-    wire,
 };
 
 use super::storage::State;
@@ -64,7 +64,7 @@ pub(super) fn start(
     let remembered = state.indexers.iter().filter_map(|known| {
         Some((
             PeerId::try_from(known.peer).ok()?,
-            wire::to_addrs(&known.addrs),
+            convert::to_addrs(&known.addrs),
         ))
     });
     Some(match config.role {

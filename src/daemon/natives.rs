@@ -10,9 +10,8 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::{
     config::{NATIVES_MAX, NativeAddr},
-    net::{dns::Resolver, executor},
+    net::{convert, dns::Resolver, executor},
     protocol::{Addrs, PeerId},
-    wire,
 };
 
 /// Between two looks at records that are there.
@@ -86,7 +85,7 @@ fn grouped(natives: impl Iterator<Item = (PeerId, Multiaddr)>) -> Vec<Learned> {
         }
     }
     all.into_iter()
-        .map(|(peer, addrs)| (peer, wire::to_addrs(&addrs)))
+        .map(|(peer, addrs)| (peer, convert::to_addrs(&addrs)))
         .collect()
 }
 

@@ -6,7 +6,8 @@ use libp2p::{Multiaddr, identity::Keypair};
 
 use crate::{
     config::{Config, Role, name_of_host},
-    wire::record::{MAX_TTL, SignError, sign_indexer, sign_node},
+    net::envelope::{sign_indexer, sign_node},
+    protocol::codec::record::{MAX_TTL, SignError},
 };
 
 /// Leases that a record outlives its signature by (PROTOCOL.md).
@@ -115,7 +116,7 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Flags, wire::record::open_indexer};
+    use crate::{config::Flags, net::envelope::open_indexer};
 
     fn record() -> OwnRecord {
         let flags = Flags {
@@ -158,6 +159,6 @@ mod tests {
 
     #[test]
     fn a_host_always_has_a_name_that_a_node_may_have() {
-        assert!(crate::wire::to_name(&host_name()).is_some());
+        assert!(crate::protocol::codec::to_name(&host_name()).is_some());
     }
 }

@@ -9,10 +9,7 @@ use super::{
     Net, dht, dns,
     scope::{is_loopback, is_of_this_host},
 };
-use crate::{
-    protocol::{self, Reader},
-    wire,
-};
+use crate::protocol::{self, Reader, codec::record::MAX_RECORD_ADDRS};
 
 impl Net {
     /// Addresses that we listen on, best first.
@@ -38,7 +35,7 @@ impl Net {
 
     /// Tells libp2p what identify is to announce: what the record says. Returns whether it changed.
     pub(super) fn announce(&mut self) -> bool {
-        let now = self.addresses.record(wire::record::MAX_RECORD_ADDRS);
+        let now = self.addresses.record(MAX_RECORD_ADDRS);
         if now == self.announced {
             return false;
         }

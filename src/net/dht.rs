@@ -21,10 +21,13 @@ use libp2p::{
 
 use super::{scope::is_loopback, store::BoundedStore};
 use crate::{
-    protocol::{self, RecordInfo},
-    wire::{
-        self, Kind,
-        record::{OpenRecord, RecordError, open_indexer, open_node},
+    net::{
+        convert,
+        envelope::{OpenRecord, open_indexer, open_node},
+    },
+    protocol::{
+        self, RecordInfo,
+        codec::record::{Kind, RecordError},
     },
 };
 
@@ -272,8 +275,8 @@ pub(crate) fn forget(kademlia: &mut Kademlia, kind: Kind, peer: &protocol::PeerI
 /// The key of a peer's record.
 pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     match kind {
-        Kind::Indexer => wire::indexer_key(peer),
-        Kind::Node => wire::node_key(peer),
+        Kind::Indexer => convert::indexer_key(peer),
+        Kind::Node => convert::node_key(peer),
     }
 }
 
@@ -337,7 +340,7 @@ fn open(kind: Kind, envelope: &[u8]) -> Result<OpenRecord, RecordError> {
 }
 
 fn offered(record: Record) -> Option<DhtEvent> {
-    let (kind, peer) = wire::parse_key(record.key.as_ref())?;
+    let (kind, peer) = convert::parse_key(record.key.as_ref())?;
     let opened = open(kind, &record.value)
         .ok()
         .filter(|opened| opened.info.peer == peer)?;

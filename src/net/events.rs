@@ -5,20 +5,20 @@ use std::{net::IpAddr, time::Duration};
 use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
-    BehaviourEvent, Net, PeeringEvent,
+    BehaviourEvent, Net, PeeringEvent, convert,
     dht::{self, DhtEvent},
+    envelope::{open_indexer, open_node},
     netlink::Change,
     scope::is_loopback,
     streams::{self, ReadBeat},
     tcp::socket_addr,
 };
-use crate::{
-    protocol::{self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId, address::Source},
-    wire::{
-        self,
-        directory::{Request, Response, decode_request, decode_response},
+use crate::protocol::{
+    self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId,
+    address::Source,
+    codec::{
+        directory::{Request, Response, decode_request},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
-        record::{open_indexer, open_node},
     },
 };
 
@@ -77,10 +77,10 @@ pub(crate) enum NetEvent {
         id: RequestId,
         request: Request,
     },
-    /// Our request was answered, or why it was not.
+    /// Our request was answered with these bytes, or why it was not.
     Response {
         id: RequestId,
-        response: Result<Response, String>,
+        response: Result<Vec<u8>, String>,
     },
     /// A probe came to its end.
     Probed { peer: protocol::PeerId, alive: bool },
@@ -233,16 +233,13 @@ impl Net {
                 Err(why) => {
                     let why =
                         protocol::Reason::try_from(why.to_string().as_str()).unwrap_or_default();
-                    self.respond(id, Response::Error(why));
+                    self.respond(id, &Response::Error(why));
                     return None;
                 }
             },
             streams::Event::Response { id, body } => NetEvent::Response {
                 id,
-                response: match body {
-                    Ok(body) => decode_response(&body).map_err(|why| why.to_string()),
-                    Err(why) => Err(why.to_string()),
-                },
+                response: body.map_err(|why| why.to_string()),
             },
             streams::Event::Probed { peer, alive } => NetEvent::Probed { peer, alive },
         })
@@ -286,7 +283,7 @@ fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
         Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
         _ => false,
     };
-    wire::to_addr(addr).is_ok() && !unspecified && (loopback || !is_loopback(addr))
+    convert::to_addr(addr).is_ok() && !unspecified && (loopback || !is_loopback(addr))
 }
 
 fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {

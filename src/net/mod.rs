@@ -1,31 +1,36 @@
 //! libp2p, and nothing of it above this module.
 //!
-//! [`Net`] is the swarm with its behaviours. Up go events whose content is decoded and verified; down come the core's actions. It
-//! decides nothing but what to drop: frames that are no frames, records whose signature does not verify.
+//! `Net` is the swarm with its behaviours. Up go events whose content is decoded and verified (of
+//! responses, the frame); down come the core's actions. It decides nothing but what to drop: frames that are no frames,
+//! records whose signature does not verify.
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | [`tcp`], [`dns`], [`race`], [`transport`], [`muxer`], [`goaway`] | connections |
-//! | [`limits`], [`admission`], [`handshakes`] | how many of them, and which give way |
-//! | [`streams`] | heartbeat, directory and ping streams |
-//! | [`lazy`] | handlers only where they are used |
-//! | [`dht`], [`store`] | Kademlia |
-//! | [`netlink`], [`changes`] | which addresses the host has, and what ends with one |
-//! | [`addrs`] | which of them are announced |
-//! | [`scope`], [`announce`] | to whom, and where peers are |
-//! | [`events`] | what happened, in the core's words |
-//! | [`file`] | files that may be pipes |
-//! | [`executor`] | the one executor, and the sockets that it waits for |
+//! | `tcp`, `dns`, `race`, `transport`, `muxer`, `goaway` | connections |
+//! | `limits`, `admission`, `handshakes` | how many of them, and which give way |
+//! | `streams` | heartbeat, directory and ping streams |
+//! | `lazy` | handlers only where they are used |
+//! | `dht`, `store` | Kademlia |
+//! | `netlink`, `changes` | which addresses the host has, and what ends with one |
+//! | `addrs` | which of them are announced |
+//! | `scope`, `announce` | to whom, and where peers are |
+//! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
+//! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
+//! | `file` | files that may be pipes |
+//! | `executor` | the one executor, and the sockets that it waits for |
 
 pub(crate) mod addrs;
 mod admission;
 mod announce;
 mod changes;
+pub mod convert;
 pub(crate) mod dht;
 pub(crate) mod dns;
+pub mod envelope;
 mod events;
 pub(crate) mod executor;
 pub(crate) mod file;
+pub mod frames;
 mod goaway;
 mod handshakes;
 mod lazy;
@@ -61,6 +66,7 @@ use self::{
     admission::{Places, with_door},
     changes::Changes,
     dht::{Dht, Kademlia, SearchId},
+    frames::encoded,
     lazy::Lazy,
     limits::{Limits, LimitsConfig},
     netlink::Host,
@@ -71,15 +77,14 @@ pub(crate) use self::{
     events::{NetEvent, ReceivedBeat},
     scope::multiaddrs,
 };
-use crate::{
-    protocol::{
-        self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
-        address::Source,
-    },
-    wire::{
-        Kind,
+use crate::protocol::{
+    self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
+    address::Source,
+    codec::{
         directory::{Request, Response, encode_request, encode_response},
+        frame::MAX_FRAME,
         heartbeat::{WallReading, encode_ack, encode_beat},
+        record::Kind,
     },
 };
 
@@ -251,7 +256,7 @@ impl Net {
         let addrs = multiaddrs(addrs);
         let record = record.filter(|_| self.may_show_record(&server, &addrs));
         self.streams().beat(server, addrs, beat.fresh, |sequence| {
-            encode_beat(sequence, beat, record)
+            encoded(|buffer| encode_beat(sequence, beat, record, buffer))
         });
     }
 
@@ -266,8 +271,9 @@ impl Net {
             load: None,
             known: PeerList::new(),
         };
-        self.streams()
-            .give_up(server, |sequence| encode_beat(sequence, &farewell, None));
+        self.streams().give_up(server, |sequence| {
+            encoded(|buffer| encode_beat(sequence, &farewell, None, buffer))
+        });
     }
 
     /// Drops our heartbeat stream.
@@ -285,14 +291,16 @@ impl Net {
         clock: WallReading,
         close: bool,
     ) {
-        let body = encode_ack(sequence, ack, Some(clock));
-        self.streams().ack(&peer, stream, &body, close);
+        let mut buffer = [0; MAX_FRAME];
+        let body = encode_ack(sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
+        self.streams().ack(&peer, stream, body, close);
     }
 
     /// Says something unasked on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack) {
-        self.streams()
-            .tell(&peer, stream, |sequence| encode_ack(sequence, ack, None));
+        self.streams().tell(&peer, stream, |sequence| {
+            encoded(|buffer| encode_ack(sequence, ack, None, buffer))
+        });
     }
 
     /// Closes a peer's heartbeat stream, after what was said on it.
@@ -309,13 +317,14 @@ impl Net {
         request: &Request,
     ) {
         let addrs = multiaddrs(addrs);
-        self.streams()
-            .request(peer, addrs, id, encode_request(request));
+        let body = encoded(|buffer| encode_request(request, buffer));
+        self.streams().request(peer, addrs, id, body);
     }
 
     /// Answers a directory request.
-    pub(crate) fn respond(&mut self, id: RequestId, response: Response) {
-        self.streams().respond(id, encode_response(&response));
+    pub(crate) fn respond(&mut self, id: RequestId, response: &Response<'_>) {
+        let body = encoded(|buffer| encode_response(response, buffer));
+        self.streams().respond(id, body);
     }
 
     /// Pings a peer; its end is a [`NetEvent::Probed`].

@@ -10,11 +10,11 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::netlink::Host;
 use crate::{
+    net::convert,
     protocol::{
         Addrs, PeerId, Reader,
         address::{Endpoint, Families},
     },
-    wire,
 };
 
 /// The connected peers, and where each is.
@@ -101,7 +101,7 @@ impl Scope {
 pub(crate) fn multiaddrs(addrs: &Addrs) -> Vec<Multiaddr> {
     addrs
         .iter()
-        .filter_map(|addr| wire::to_multiaddr(addr).ok())
+        .filter_map(|addr| convert::to_multiaddr(addr).ok())
         .collect()
 }
 

@@ -14,6 +14,7 @@
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`directory`] | who can be found here |
 //! | [`lookup`] | who is asked for what is not here, and what the answers come to |
+//! | [`codec`] | the frames: bytes to words of the protocol and back |
 //! | [`clock`] | what time it is, if clocks disagree |
 //! | [`address`] | which host and prefix an address leads to |
 //! | [`reader`] | which addresses are of use to the peer that reads them |
@@ -21,6 +22,7 @@
 pub mod address;
 pub mod capacities;
 pub mod clock;
+pub mod codec;
 pub mod directory;
 pub mod indexer;
 pub mod lease;

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use oc_discovery::daemon::status::Source;
-use oc_discovery::wire::indexer_key;
-use oc_discovery::wire::record::sign_indexer;
+use oc_discovery::net::convert::indexer_key;
+use oc_discovery::net::envelope::sign_indexer;
 use rustix::process::Signal;
 
 use super::dht_server::DhtServers;

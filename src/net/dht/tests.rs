@@ -1,7 +1,7 @@
 use libp2p::{identity::Keypair, kad::store::RecordStore};
 
 use super::*;
-use crate::wire::record::{sign_indexer, sign_node};
+use crate::net::envelope::{sign_indexer, sign_node};
 
 const NOW: u64 = 1_700_000_000_000;
 const TTL: Duration = Duration::from_secs(270);

@@ -6,8 +6,11 @@ use futures_util::{AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
 
 use crate::{
-    net::executor::within,
-    wire::frame::{self, read_frame, write_frame},
+    net::{
+        executor::within,
+        frames::{read_frame, write_frame},
+    },
+    protocol::codec::frame,
 };
 
 /// How long one side of an exchange may keep the other waiting.

@@ -19,8 +19,8 @@ use libp2p::{Stream, swarm::ConnectionId};
 
 use super::post::{Arrivals, Arrived, Mail, Outbox};
 use crate::{
-    protocol::{PeerId, StreamId},
-    wire::frame,
+    net::frames,
+    protocol::{PeerId, StreamId, codec::frame},
 };
 
 /// Bytes that may wait for a peer to read them: two of the largest frames.
@@ -286,7 +286,7 @@ impl Outbound {
             self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
         }
         self.acks = 0;
-        self.frames.send(frame::frame(body))
+        self.frames.send(frames::frame(body))
     }
 
     /// The next ack; an error when the stream is over, of the kind `InvalidData` because of what

@@ -22,9 +22,8 @@ use libp2p::swarm::ConnectionId;
 
 use super::heartbeat::MAX_QUEUED;
 use crate::{
-    net::executor::remember,
-    protocol::{PeerId, StreamId},
-    wire::frame,
+    net::{executor::remember, frames},
+    protocol::{PeerId, StreamId, codec::frame},
 };
 
 /// Beats that wait at most. The loop takes them after a few steps of connections: more are no accident.
@@ -115,7 +114,7 @@ impl Outbox {
         if mail.bytes.len() + body.len() + frame::MAX_HEADER > MAX_QUEUED {
             mail.overflows = true;
         } else {
-            frame::append(&mut mail.bytes, body);
+            frames::append(&mut mail.bytes, body);
         }
         mail.answers |= answers;
         mail.closes |= closes;

@@ -16,12 +16,11 @@ use smol::{future::or, io::AsyncReadExt};
 use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{
-        NetEvent,
+        NetEvent, convert,
         executor::{block_on, spawn},
         tcp::{close_connections_from, multiaddr, socket_addr},
     },
     protocol::{Ack, Addrs, OutBeat, Role},
-    wire,
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -31,7 +30,7 @@ fn loopback() -> SocketAddr {
 }
 
 fn addrs(of: &[SocketAddr]) -> Addrs {
-    wire::to_addrs(&of.iter().map(|addr| multiaddr(*addr)).collect::<Vec<_>>())
+    convert::to_addrs(&of.iter().map(|addr| multiaddr(*addr)).collect::<Vec<_>>())
 }
 
 /// A listener that takes no more connections: the kernel drops what comes, as a firewall does.

@@ -3,8 +3,10 @@
 use super::world::World;
 use crate::{
     net::{NetEvent, executor::block_on},
-    protocol::{IndexersAnswer, Reason, RequestId, Role, Want},
-    wire::directory::{Request, Response},
+    protocol::{
+        IndexersAnswer, Reason, RequestId, Role, Want,
+        codec::directory::{Request, Response, decode_response},
+    },
 };
 
 const ASK: Request = Request::Indexers {
@@ -32,9 +34,7 @@ fn a_request_is_answered_to_who_asked() {
                         takes_in: true,
                         ..Default::default()
                     };
-                    world
-                        .net(0)
-                        .respond(id, Response::Indexers(Box::new(answer)));
+                    world.net(0).respond(id, &Response::Indexers(answer));
                     None
                 }
                 NetEvent::Response { id, response } => {
@@ -44,6 +44,8 @@ fn a_request_is_answered_to_who_asked() {
                 _ => None,
             })
             .await;
+        let answer = answer.unwrap();
+        let answer = decode_response(&answer);
         assert!(matches!(answer, Ok(Response::Indexers(answer)) if answer.takes_in));
     });
 }
@@ -77,10 +79,11 @@ fn many_requests_at_once_wait_for_each_other_and_the_lease_lives_on() {
                 match event {
                     NetEvent::Request { id, .. } => {
                         let reason = Reason::try_from("later").unwrap();
-                        world.net(at).respond(id, Response::Error(reason));
+                        world.net(at).respond(id, &Response::Error(reason));
                     }
                     NetEvent::Response { id, response } => {
-                        assert!(matches!(response, Ok(Response::Error(_))), "{response:?}");
+                        let body = response.unwrap();
+                        assert!(matches!(decode_response(&body), Ok(Response::Error(_))));
                         answered.push(id.0);
                     }
                     NetEvent::LeaseClosed { .. } => panic!("the requests cost the lease"),

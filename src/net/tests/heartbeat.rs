@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::world::{LEASE, World, out_beat};
 use crate::{
-    net::{NetEvent, executor::block_on},
+    net::{NetEvent, convert, executor::block_on},
     protocol::{Ack, AckCode, Addrs, Offer, Offers, Role},
-    wire,
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -231,7 +230,7 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
         let mut world = World::new(&[Role::Node, Role::Indexer]).await;
         let nobody = super::world::id_of(&super::world::key(99));
         // Nothing listens on the discard port of this host.
-        let dead = wire::to_addrs(&["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
+        let dead = convert::to_addrs(&["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
         world.net(0).beat(nobody, &dead, &out_beat(), None);
         world.net(0).probe(nobody, &dead);
         let (mut closed, mut dead) = (0, 0);

@@ -6,12 +6,18 @@ use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{LEASE, Raw, World, ends, out_beat, send};
 use crate::{
-    net::{NetEvent, executor::block_on},
-    protocol::{Ack, Offer, Offers, Role, StreamId},
-    wire::{
-        directory::{Response, decode_response},
-        frame::{MAX_FRAME, MAX_RESPONSE, read_frame},
-        heartbeat::{decode_ack, encode_beat},
+    net::{
+        NetEvent,
+        executor::block_on,
+        frames::{encoded, frame, read_frame},
+    },
+    protocol::{
+        Ack, Offer, Offers, Role, StreamId,
+        codec::{
+            directory::{Response, decode_response},
+            frame::{MAX_FRAME, MAX_RESPONSE},
+            heartbeat::{decode_ack, encode_beat},
+        },
     },
 };
 
@@ -21,7 +27,7 @@ const PING: &str = "/ipfs/ping/1.0.0";
 const KADEMLIA: &str = "/oc/kad/1.0.0";
 
 fn beat(sequence: u64) -> Vec<u8> {
-    encode_beat(sequence, &out_beat(), None)
+    encoded(|buffer| encode_beat(sequence, &out_beat(), None, buffer))
 }
 
 /// Accepts every beat and notes which streams there were and which are over.
@@ -65,7 +71,7 @@ async fn ended_by(frames: Vec<Vec<u8>>) -> Server {
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {
-    crate::wire::frame::frame(body)
+    frame(body)
 }
 
 #[test]
@@ -303,7 +309,7 @@ fn a_peer_may_have_eight_requests_open_and_loses_the_ninth() {
         // One answered makes room for one more.
         world
             .net(0)
-            .respond(waiting[0], Response::Indexers(Default::default()));
+            .respond(waiting[0], &Response::Indexers(Default::default()));
         let client = async {
             read_frame(&mut open[0], MAX_RESPONSE).await.unwrap();
             let mut stream = raw.open(DIRECTORY).await;

@@ -12,10 +12,10 @@ use crate::{
     net::{
         NetEvent,
         dht::{self, DhtEvent, Kademlia},
+        envelope::{open_indexer, sign_indexer},
         executor::block_on,
     },
-    protocol::{self, Role},
-    wire::{Kind, record::open_indexer, record::sign_indexer},
+    protocol::{self, Role, codec::record::Kind},
 };
 
 const NOW: u64 = 1_700_000_000_000;

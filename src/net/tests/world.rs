@@ -21,12 +21,17 @@ use libp2p::{
 };
 
 use crate::{
-    net::{Net, NetBounds, NetEvent, addrs::Announce, dns::Resolver, executor, transport},
-    protocol::{self, Ack, Addrs, OutBeat, PeerList, Role, StreamId},
-    wire::{
-        self,
-        frame::{self, read_frame},
-        heartbeat::WallReading,
+    net::{
+        Net, NetBounds, NetEvent,
+        addrs::Announce,
+        convert,
+        dns::Resolver,
+        executor,
+        frames::{frame, read_frame},
+        transport,
+    },
+    protocol::{
+        self, Ack, Addrs, OutBeat, PeerList, Role, StreamId, codec::heartbeat::WallReading,
     },
 };
 
@@ -83,7 +88,7 @@ impl World {
                 })
                 .await;
             let listening = world.0[at].net.listening();
-            world.0[at].addrs = wire::to_addrs(&listening);
+            world.0[at].addrs = convert::to_addrs(&listening);
         }
         world
     }
@@ -97,7 +102,7 @@ impl World {
     }
 
     pub(super) fn multiaddr(&self, at: usize) -> Multiaddr {
-        wire::to_multiaddr(&self.0[at].addrs[0]).unwrap()
+        convert::to_multiaddr(&self.0[at].addrs[0]).unwrap()
     }
 
     /// The first peer's beat to the second: a lease of `LEASE` is asked for.
@@ -276,10 +281,7 @@ impl Raw {
         }
         for line in ["/multistream/1.0.0", protocol] {
             let line = format!("{line}\n");
-            stream
-                .write_all(&frame::frame(line.as_bytes()))
-                .await
-                .unwrap();
+            stream.write_all(&frame(line.as_bytes())).await.unwrap();
             stream.flush().await.unwrap();
             let answer = read_frame(&mut stream, 1024).await.unwrap();
             assert_eq!(String::from_utf8_lossy(&answer), line);
@@ -290,7 +292,7 @@ impl Raw {
 
 /// Sends one frame.
 pub(super) async fn send(stream: &mut (impl AsyncWriteExt + Unpin), body: &[u8]) {
-    stream.write_all(&frame::frame(body)).await.unwrap();
+    stream.write_all(&frame(body)).await.unwrap();
     stream.flush().await.unwrap();
 }
 

@@ -11,7 +11,10 @@ use oc_discovery::{
         Ack, Beat, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, OutBeat, PeerId,
         PeerList, Role, StreamId, Terms,
     },
-    wire::heartbeat::{WallReading, decode_beat, encode_ack, encode_beat},
+    protocol::codec::{
+        frame::MAX_FRAME,
+        heartbeat::{WallReading, decode_beat, encode_ack, encode_beat},
+    },
 };
 
 /// renews leases by a number of beats
@@ -102,15 +105,17 @@ fn frames(beats: u64) -> Result<(), String> {
         load: None,
         known: PeerList::new(),
     };
-    let bytes = encode_beat(100_000, &beat, None);
+    let (mut buffer, mut out) = ([0; MAX_FRAME], [0; MAX_FRAME]);
+    let bytes = encode_beat(100_000, &beat, None, &mut buffer).map_err(|error| error.to_string())?;
     let clock = WallReading {
         ms: 1_776_124_800_000,
         synchronised: true,
     };
     for _ in 0..beats {
-        let beat = decode_beat(black_box(&bytes)).map_err(|error| error.to_string())?;
+        let beat = decode_beat(black_box(bytes)).map_err(|error| error.to_string())?;
         let ack = Ack::accepted(beat.lease);
-        black_box(encode_ack(beat.sequence, black_box(&ack), Some(clock)));
+        let bytes = encode_ack(beat.sequence, black_box(&ack), Some(clock), &mut out);
+        let _ = black_box(bytes.map(<[u8]>::len));
     }
     Ok(())
 }

@@ -9,10 +9,13 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, core::PeerRecord, identity::Keypair};
 use oc_discovery::{
     protocol::{AckCode, OutBeat, PeerList, Role},
-    wire::{
-        frame::{self, read_frame, write_frame},
+    net::{
+        envelope::sign_node,
+        frames::{encoded, frame, read_frame, write_frame},
+    },
+    protocol::codec::{
+        frame::MAX_FRAME,
         heartbeat::{decode_ack, encode_beat},
-        record::sign_node,
     },
 };
 use tokio::{
@@ -157,11 +160,11 @@ impl Lease {
             load: None,
             known: PeerList::new(),
         };
-        let bytes = frame::frame(&encode_beat(self.sequence, &beat, record));
+        let bytes = frame(&encoded(|buffer| encode_beat(self.sequence, &beat, record, buffer)));
         self.sequence += 1;
         self.stream.write_all(&bytes).await?;
         self.stream.flush().await?;
-        let ack = read_frame(&mut self.stream, frame::MAX_FRAME).await?;
+        let ack = read_frame(&mut self.stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
         let between = BEAT_INTERVAL.min(ack.lease / 3);
         self.due = Instant::now() + between.mul_f64(0.80 + 0.15 * f64::from(self.jitter) / 255.0);
@@ -218,7 +221,7 @@ async fn register(link: &Opener, key: &Keypair) -> io::Result<()> {
     field(&mut message, 2, &register);
     let mut stream = link.open("/rendezvous/1.0.0").await?;
     write_frame(&mut stream, &message).await?;
-    let answer = read_frame(&mut stream, frame::MAX_FRAME).await?;
+    let answer = read_frame(&mut stream, MAX_FRAME).await?;
     if answer.starts_with(OK) {
         stream.close().await
     } else {

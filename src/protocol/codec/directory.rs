@@ -3,12 +3,14 @@
 //! A request is at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at most
 //! [`MAX_RESPONSE`]. Records in a response are opaque here; `record` opens them.
 
+use heapless::Vec;
+use minicbor::{CborLen, Encode, bytes::ByteSlice};
+
 use super::{
-    DecodeError,
-    cbor::{
-        PEER_ITEM_LEN, Reader, Writer, Written, fitting, offer_item, peer_item, required, written,
-    },
+    DecodeError, NoRoom,
+    cbor::{List, Reader, byte_strings, fitting, length, required, write},
     frame::MAX_RESPONSE,
+    peer_to_bytes,
 };
 use crate::protocol::{
     Cursor, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN,
@@ -43,17 +45,20 @@ pub enum Request {
     },
 }
 
+/// Signed records in a response.
+pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
+
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
+pub enum Response<'a> {
     /// To [`Request::Indexers`].
-    Indexers(Box<IndexersAnswer>),
+    Indexers(IndexersAnswer),
     /// To the same, if more pages follow after this one.
-    Page(Box<IndexersPage>),
+    Page(IndexersPage),
     /// To the other two.
     Records {
         /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
-        records: Vec<Vec<u8>>,
+        records: Records<'a>,
         /// There are more than these.
         more: bool,
         /// The servers that were asked for this answer, if its sender says so.
@@ -63,42 +68,57 @@ pub enum Response {
     Error(Reason),
 }
 
-/// The bytes of a request.
-pub fn encode_request(request: &Request) -> Vec<u8> {
-    written(|w| match request {
-        Request::Indexers { most, want, from } => {
-            w.map(3 + u64::from(from.is_some()))?.u8(0)?.u8(0)?;
-            w.u8(1)?.u8(*most)?;
-            w.u8(2)?.u8(want_code(*want))?;
-            match from {
-                None => w.ok(),
-                Some(Cursor::Start) => w.u8(3)?.bytes(&[])?.ok(),
-                Some(Cursor::After(peer)) => {
-                    w.u8(3)?.writer_mut().extend_from_slice(&peer_item(peer));
-                    w.ok()
-                }
-            }
-        }
-        Request::FindName { name, reach } => {
-            let own = *reach == Reach::Directory;
-            w.map(2 + u64::from(own))?.u8(0)?.u8(1)?.u8(1)?.str(name)?;
-            own_directory(w, own)
-        }
-        Request::FindPeer { peer, reach } => {
-            let own = *reach == Reach::Directory;
-            w.map(2 + u64::from(own))?.u8(0)?.u8(2)?.u8(1)?;
-            w.writer_mut().extend_from_slice(&peer_item(peer));
-            own_directory(w, own)
-        }
-    })
+/// What all requests and responses are written as: key 0 is the code, and the meaning of the others
+/// hangs on it.
+#[derive(Encode, CborLen)]
+#[cbor(map)]
+struct Message<A, B, C> {
+    #[n(0)]
+    code: u8,
+    #[n(1)]
+    first: A,
+    #[n(2)]
+    second: Option<B>,
+    #[n(3)]
+    third: Option<C>,
 }
 
-/// Key 2 of a lookup, if it is said.
-fn own_directory(w: &mut Writer, own: bool) -> Written {
-    if own {
-        w.u8(2)?.bool(true)?;
+/// Writes a request to `buffer`.
+///
+/// # Errors
+/// See [`NoRoom`].
+pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b [u8], NoRoom> {
+    match request {
+        Request::Indexers { most, want, from } => {
+            let id = match from {
+                Some(Cursor::After(peer)) => Some(peer_to_bytes(peer)),
+                Some(Cursor::Start) | None => None,
+            };
+            let cursor = id.as_ref().map_or(&[][..], |id| id);
+            let third = from.map(|_| <&ByteSlice>::from(cursor));
+            let second = Some(want_code(*want));
+            write(
+                &Message {
+                    code: 0,
+                    first: most,
+                    second,
+                    third,
+                },
+                buffer,
+            )
+        }
+        Request::FindName { name, reach } => write(&lookup(1, name.as_str(), *reach), buffer),
+        Request::FindPeer { peer, reach } => write(&lookup(2, peer, *reach), buffer),
     }
-    w.ok()
+}
+
+fn lookup<T: ?Sized>(code: u8, what: &T, reach: Reach) -> Message<&T, bool, u8> {
+    Message {
+        code,
+        first: what,
+        second: (reach == Reach::Directory).then_some(true),
+        third: None,
+    }
 }
 
 /// The request of these bytes. A count over [`MAX_LIST`], or none, is [`MAX_LIST`].
@@ -128,38 +148,60 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     }
 }
 
-/// The bytes of a response: of its items, as many as fit a frame. Records that did not fit are told as "more".
-pub fn encode_response(response: &Response) -> Vec<u8> {
-    // The map's head, three keys, the code and a truth value, each one byte.
-    const AROUND: usize = 6;
-    // Its key, the head of the list and two counts.
-    const TALLY_LEN: usize = 2 + 2 * 5;
+/// Writes a response to `buffer`: of its items, as many as fit the buffer and a frame. Records that did
+/// not fit are told as "more".
+///
+/// # Errors
+/// See [`NoRoom`].
+pub fn encode_response<'b>(
+    response: &Response<'_>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], NoRoom> {
+    let limit = buffer.len().min(MAX_RESPONSE);
     match response {
-        Response::Indexers(answer) => {
-            let offers = answer.offers.iter().map(offer_item);
-            let (list, _) = fitting(MAX_RESPONSE - AROUND, offers);
-            encode_list(0, &list, answer.takes_in, Third::None)
+        // All offers fit a frame: sixteen of the longest take less than half of it.
+        Response::Indexers(IndexersAnswer { offers, takes_in }) => {
+            let third = None::<u8>;
+            let message = Message {
+                code: 0,
+                first: List(offers.iter()),
+                second: Some(takes_in),
+                third,
+            };
+            write(&message, buffer)
         }
-        Response::Page(page) => {
-            // All fit: sixteen of the longest offers take less than half of the frame.
-            let offers = page.offers.iter().map(offer_item);
-            let (list, _) = fitting(MAX_RESPONSE - AROUND - 1 - PEER_ITEM_LEN, offers);
-            let next = page.next.as_ref().map_or(Third::None, Third::Next);
-            encode_list(0, &list, false, next)
+        Response::Page(IndexersPage { offers, next }) => {
+            let third = next.as_ref();
+            let message = Message {
+                code: 0,
+                first: List(offers.iter()),
+                second: Some(false),
+                third,
+            };
+            write(&message, buffer)
         }
         Response::Records {
             records,
             more,
             tally,
         } => {
-            let items = records
-                .iter()
-                .map(|record| written(|w| w.bytes(record)?.ok()));
-            let (list, count) = fitting(MAX_RESPONSE - AROUND - TALLY_LEN, items);
-            let tally = tally.map_or(Third::None, Third::Tally);
-            encode_list(1, &list, *more || count < records.len(), tally)
+            let third = tally.map(|tally| (tally.asked, tally.answered));
+            let message = |records, more| Message {
+                code: 1,
+                first: byte_strings::<&[u8]>(records),
+                second: Some(more),
+                third,
+            };
+            // One byte is the head of the empty list, which `fitting` counts.
+            let room = (limit + 1).saturating_sub(length(&message(&[], *more)));
+            let count = fitting(
+                room,
+                records.iter().map(|record| <&ByteSlice>::from(*record)),
+            );
+            let kept = records.get(..count).unwrap_or_default();
+            write(&message(kept, *more || count < records.len()), buffer)
         }
-        Response::Error(reason) => written(|w| w.map(2)?.u8(0)?.u8(255)?.u8(1)?.str(reason)?.ok()),
+        Response::Error(reason) => write(&lookup(255, reason.as_str(), Reach::Network), buffer),
     }
 }
 
@@ -167,7 +209,7 @@ pub fn encode_response(response: &Response) -> Vec<u8> {
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
+pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
             let (offers, takes_in, next) = decode_list(bytes, "offers", Reader::offer, |r| {
@@ -175,16 +217,19 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
             })?;
             let takes_in = required(takes_in, "response", 2)?;
             Ok(match next {
-                Some(_) => Response::Page(Box::new(IndexersPage { offers, next })),
-                None => Response::Indexers(Box::new(IndexersAnswer { offers, takes_in })),
+                Some(_) => Response::Page(IndexersPage { offers, next }),
+                None => Response::Indexers(IndexersAnswer { offers, takes_in }),
             })
         }
         1 => {
-            let read =
-                |r: &mut Reader<'_>| Ok(r.bytes("signed record", MAX_ENVELOPE_LEN)?.to_vec());
-            let (records, more, tally) = decode_list(bytes, "signed records", read, read_tally)?;
+            let (records, more, tally) = decode_list(
+                bytes,
+                "signed records",
+                |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
+                read_tally,
+            )?;
             Ok(Response::Records {
-                records: records.into_iter().collect(),
+                records,
                 more: more.unwrap_or(false),
                 tally,
             })
@@ -196,30 +241,6 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
             code,
         }),
     }
-}
-
-/// Key 3 of a response, if it is said.
-enum Third<'a> {
-    None,
-    Next(&'a PeerId),
-    Tally(Tally),
-}
-
-fn encode_list(code: u8, list: &[u8], flag: bool, third: Third<'_>) -> Vec<u8> {
-    written(|w| {
-        let keys = 3 + u64::from(!matches!(third, Third::None));
-        w.map(keys)?.u8(0)?.u8(code)?;
-        w.u8(1)?.writer_mut().extend_from_slice(list);
-        w.u8(2)?.bool(flag)?;
-        match third {
-            Third::None => {}
-            Third::Next(next) => w.u8(3)?.writer_mut().extend_from_slice(&peer_item(next)),
-            Third::Tally(tally) => {
-                w.u8(3)?.array(2)?.u32(tally.asked)?.u32(tally.answered)?;
-            }
-        }
-        w.ok()
-    })
 }
 
 /// What the value is: the meaning of the other keys hangs on key 0, which may stand anywhere in the map.
@@ -311,8 +332,7 @@ fn read_tally(r: &mut Reader<'_>) -> Result<Tally, DecodeError> {
     }
 }
 
-type List<T> = heapless::Vec<T, MAX_LIST, u8>;
-type Listed<T, U> = (List<T>, Option<bool>, Option<U>);
+type Listed<T, U> = (Vec<T, MAX_LIST, u8>, Option<bool>, Option<U>);
 
 /// The list at key 1, the truth value at key 2, and what `third` reads at key 3.
 fn decode_list<'b, T, U>(
@@ -363,10 +383,20 @@ fn want_of(code: u64) -> Option<Want> {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::fixtures::{any_request, any_response, long_offer, mutations};
+    use crate::protocol::codec::fixtures::*;
+
+    fn encode_request(request: &Request) -> Vec<u8> {
+        encoded(|buffer| super::encode_request(request, buffer))
+    }
+
+    fn encode_response(response: &Response<'_>) -> Vec<u8> {
+        encoded(|buffer| super::encode_response(response, buffer))
+    }
 
     #[test]
     fn requests_have_the_bytes_of_the_protocol() {
@@ -452,7 +482,7 @@ mod tests {
         };
         assert_eq!(from(&[0x40]), Ok(Some(Cursor::Start)));
         let peer = PeerId::from_bytes([7; 32]);
-        assert_eq!(from(&peer_item(&peer)), Ok(Some(Cursor::After(peer))));
+        assert_eq!(from(&item(peer)), Ok(Some(Cursor::After(peer))));
         let bad = DecodeError::NotEd25519 { field: "cursor" };
         assert_eq!(from(&[0x41, 0]), Err(bad));
     }
@@ -464,19 +494,16 @@ mod tests {
             next: Some(PeerId::from_bytes([9; 32])),
             offers: offers.clone(),
         };
-        let bytes = encode_response(&Response::Page(Box::new(page.clone())));
+        let bytes = encode_response(&Response::Page(page.clone()));
         assert!(bytes.len() <= MAX_RESPONSE);
-        assert_eq!(decode_response(&bytes), Ok(Response::Page(Box::new(page))));
+        assert_eq!(decode_response(&bytes), Ok(Response::Page(page)));
         let last = IndexersPage { offers, next: None };
-        let bytes = encode_response(&Response::Page(Box::new(last.clone())));
+        let bytes = encode_response(&Response::Page(last.clone()));
         let answer = IndexersAnswer {
             offers: last.offers,
             takes_in: false,
         };
-        assert_eq!(
-            decode_response(&bytes),
-            Ok(Response::Indexers(Box::new(answer)))
-        );
+        assert_eq!(decode_response(&bytes), Ok(Response::Indexers(answer)));
     }
 
     #[test]
@@ -521,37 +548,32 @@ mod tests {
 
     #[test]
     fn more_records_than_fit_are_told_as_more() {
-        let records = vec![vec![7; MAX_ENVELOPE_LEN]; 16];
-        let bytes = encode_response(&Response::Records {
-            records,
+        let envelope = [7; MAX_ENVELOPE_LEN];
+        let response = |count| Response::Records {
+            records: vec![&envelope[..]; count].into_iter().collect(),
             more: false,
-            tally: None,
-        });
-        assert!(bytes.len() <= MAX_RESPONSE, "{}", bytes.len());
-        let Ok(Response::Records { records, more, .. }) = decode_response(&bytes) else {
-            panic!("not read back");
+            tally: Some(Tally::default()),
         };
-        assert_eq!((records.len(), more), (15, true));
-
-        let records = vec![vec![7; 10]; 17];
-        let bytes = encode_response(&Response::Records {
-            records,
-            more: false,
-            tally: None,
-        });
-        let Ok(Response::Records { records, more, .. }) = decode_response(&bytes) else {
-            panic!("not read back");
+        let read_back = |bytes: &[u8]| match decode_response(bytes) {
+            Ok(Response::Records { records, more, .. }) => (records.len(), more),
+            other => panic!("{other:?}"),
         };
-        assert_eq!((records.len(), more), (16, true));
+        assert_eq!(read_back(&encode_response(&response(16))), (15, true));
+        let two = encode_response(&response(2)).len();
+        let mut buffer = vec![0; two];
+        for (size, kept) in [(two, (2, false)), (two - 1, (1, true))] {
+            let bytes = super::encode_response(&response(2), &mut buffer[..size]);
+            assert_eq!(read_back(bytes.unwrap()), kept);
+        }
     }
 
     #[test]
     fn the_fullest_answer_fits_its_frame() {
         let offers = (0..16).map(long_offer).collect();
-        let response = Response::Indexers(Box::new(IndexersAnswer {
+        let response = Response::Indexers(IndexersAnswer {
             offers,
             takes_in: true,
-        }));
+        });
         let bytes = encode_response(&response);
         assert!(bytes.len() <= MAX_RESPONSE);
         assert_eq!(decode_response(&bytes), Ok(response));
@@ -596,7 +618,8 @@ mod tests {
 
         #[test]
         fn responses_are_read_back(response in any_response()) {
-            prop_assert_eq!(decode_response(&encode_response(&response)), Ok(response));
+            let bytes = encode_response(&response);
+            prop_assert_eq!(decode_response(&bytes), Ok(response));
         }
 
         #[test]

@@ -3,11 +3,13 @@
 //! What a beat or an ack says is not judged here: whether role 2 or known ids count, whether the sequence is the next, and whether the
 //! record is the sender's is for the layers above.
 
-use std::time::Duration;
+use core::time::Duration;
+
+use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
 use super::{
-    DecodeError,
-    cbor::{Reader, fitting, millis, offer_item, peer_item, required, written},
+    DecodeError, NoRoom,
+    cbor::{List, Reader, fitting, length, millis, required, write},
     frame::MAX_FRAME,
 };
 use crate::protocol::{
@@ -53,38 +55,47 @@ pub struct WireAck {
     pub clock: Option<WallReading>,
 }
 
-/// The bytes of a beat. `record` goes with it whatever `beat.with_record` says, which is the caller's to follow; it
-/// has at most [`MAX_ENVELOPE_LEN`] bytes.
-pub fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<u8> {
+#[derive(Encode)]
+#[cbor(map)]
+struct BeatMap<'a, K> {
+    #[n(0)]
+    sequence: u64,
+    #[n(1)]
+    role: u8,
+    #[n(2)]
+    lease: u64,
+    #[n(3)]
+    record: Option<&'a ByteSlice>,
+    #[n(4)]
+    load: Option<(u32, u32)>,
+    #[n(5)]
+    known: Option<K>,
+    #[n(8)]
+    publish: Option<bool>,
+}
+
+/// Writes a beat to `buffer`. `record` goes with it whatever `beat.with_record` says, which is the
+/// caller's to follow; it has at most [`MAX_ENVELOPE_LEN`] bytes.
+///
+/// # Errors
+/// See [`NoRoom`].
+pub fn encode_beat<'b>(
+    sequence: u64,
+    beat: &OutBeat,
+    record: Option<&[u8]>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], NoRoom> {
     debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
-    let known = !beat.known.is_empty();
-    let head = written(|w| {
-        let optional = [record.is_some(), beat.load.is_some(), known, !beat.publish];
-        w.map(3 + optional.iter().filter(|&&there| there).count() as u64)?;
-        w.u8(0)?.u64(sequence)?;
-        w.u8(1)?.u8(role_code(beat.role))?;
-        w.u8(2)?.u64(millis(beat.lease))?;
-        if let Some(record) = record {
-            w.u8(3)?.bytes(record)?;
-        }
-        if let Some(load) = beat.load {
-            w.u8(4)?.array(2)?.u32(load.held)?.u32(load.possible)?;
-        }
-        if !beat.publish {
-            w.u8(8)?.bool(false)?;
-        }
-        // Last, because the list takes what room is left.
-        if known {
-            w.u8(5)?;
-        }
-        w.ok()
-    });
-    if !known {
-        return head;
-    }
-    let room = MAX_FRAME.saturating_sub(head.len());
-    let (list, _) = fitting(room, beat.known.iter().map(peer_item));
-    [head, list].concat()
+    let map = BeatMap {
+        sequence,
+        role: role_code(beat.role),
+        lease: millis(beat.lease),
+        record: record.map(Into::into),
+        load: beat.load.map(|load| (load.held, load.possible)),
+        known: (!beat.known.is_empty()).then(|| List(beat.known.iter())),
+        publish: (!beat.publish).then_some(false),
+    };
+    write(&map, buffer)
 }
 
 /// The beat of these bytes.
@@ -122,48 +133,59 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
     })
 }
 
-/// The bytes of an acknowledgement: of its offers, as many as fit a frame.
-pub fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u8> {
-    let head = written(|w| {
-        w.u8(0)?.u64(sequence)?;
-        w.u8(1)?.u8(ack_code(ack.code))?;
-        w.u8(2)?.u64(millis(ack.lease))?.ok()
-    });
-    let tail = written(|w| {
-        if !ack.reason.is_empty() {
-            w.u8(4)?.str(&ack.reason)?;
-        }
-        if let Some(clock) = clock {
-            w.u8(5)?.u64(clock.ms)?;
-            w.u8(6)?.bool(clock.synchronised)?;
-        }
-        if !ack.known.is_empty() {
-            // Sixteen ids are 640 bytes: they fit beside everything but the offers, of which there are none then.
-            let (known, _) = fitting(MAX_FRAME, ack.known.iter().map(peer_item));
-            w.u8(7)?.writer_mut().extend_from_slice(&known);
-        }
-        w.ok()
-    });
-    // Two bytes: the map's head and the key of the offers.
-    let room = MAX_FRAME - 2 - head.len() - tail.len();
-    let (list, offers) = fitting(room, ack.offers.iter().map(offer_item));
-    let keys = 3
-        + u64::from(offers > 0)
-        + u64::from(!ack.reason.is_empty())
-        + u64::from(!ack.known.is_empty())
-        + 2 * u64::from(clock.is_some());
-    written(|w| {
-        w.map(keys)?.writer_mut().extend_from_slice(&head);
-        if offers > 0 {
-            w.u8(3)?.writer_mut().extend_from_slice(&list);
-        }
-        w.writer_mut().extend_from_slice(&tail);
-        w.ok()
-    })
+#[derive(Encode, CborLen)]
+#[cbor(map)]
+struct AckMap<'a, O, K> {
+    #[n(0)]
+    sequence: u64,
+    #[n(1)]
+    code: u8,
+    #[n(2)]
+    lease: u64,
+    #[n(3)]
+    offers: Option<O>,
+    #[n(4)]
+    reason: Option<&'a str>,
+    #[n(5)]
+    clock_ms: Option<u64>,
+    #[n(6)]
+    synchronised: Option<bool>,
+    #[n(7)]
+    known: Option<K>,
 }
 
-/// The acknowledgement of these bytes. A clock of which only "synchronised" is told is none; one that does not say is
-/// not synchronised.
+/// Writes an acknowledgement to `buffer`: of its offers, as many as fit the buffer and a frame.
+///
+/// # Errors
+/// See [`NoRoom`].
+pub fn encode_ack<'b>(
+    sequence: u64,
+    ack: &Ack,
+    clock: Option<WallReading>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], NoRoom> {
+    let mut map = AckMap {
+        sequence,
+        code: ack_code(ack.code),
+        lease: millis(ack.lease),
+        offers: None,
+        reason: (!ack.reason.is_empty()).then_some(ack.reason.as_str()),
+        clock_ms: clock.map(|clock| clock.ms),
+        synchronised: clock.map(|clock| clock.synchronised),
+        known: (!ack.known.is_empty()).then(|| List(ack.known.iter())),
+    };
+    if !ack.offers.is_empty() {
+        // One byte is the key of the offers.
+        let rest = length(&map) + 1;
+        let room = buffer.len().min(MAX_FRAME).saturating_sub(rest);
+        let count = fitting(room, ack.offers.iter());
+        map.offers = (count > 0).then(|| List(ack.offers.iter().take(count)));
+    }
+    write(&map, buffer)
+}
+
+/// The acknowledgement of these bytes. Without a wall clock (key 5), whether it is synchronised (key 6)
+/// means nothing; a clock without key 6 is not synchronised.
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.
@@ -253,10 +275,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        protocol::{MAX_LIST, Offers, PeerId},
-        wire::fixtures::{any_ack, any_clock, any_out_beat, any_record, long_offer, mutations},
-    };
+    use crate::protocol::{MAX_LIST, Offers, PeerId, codec::fixtures::*};
+
+    fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<u8> {
+        encoded(|buffer| super::encode_beat(sequence, beat, record, buffer))
+    }
+
+    fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u8> {
+        encoded(|buffer| super::encode_ack(sequence, ack, clock, buffer))
+    }
 
     fn plain_beat() -> OutBeat {
         OutBeat {
@@ -330,7 +357,7 @@ mod tests {
                 w.map(4)?.u8(0)?.u8(0)?.u8(1)?.u8(2)?.u8(2)?.u8(0)?;
                 w.u8(5)?.array(count as u64)?.ok()
             });
-            (0..count).for_each(|_| bytes.extend(peer_item(&PeerId::from_bytes([1; 32]))));
+            (0..count).for_each(|_| bytes.extend(item(PeerId::from_bytes([1; 32]))));
             bytes
         };
         assert_eq!(decode_beat(&bytes(16)).unwrap().known.len(), 16);
@@ -379,6 +406,19 @@ mod tests {
         assert!(got.ack.offers.len() < MAX_LIST);
         assert_eq!(got.ack.offers[..], ack.offers[..got.ack.offers.len()]);
         assert_eq!((got.ack.reason, got.clock), (ack.reason, clock));
+    }
+
+    #[test]
+    fn a_small_buffer_takes_fewer_offers_or_says_that_it_is_too_small() {
+        let ack = Ack::released(Duration::ZERO, (0..2).map(long_offer).collect());
+        let all = encode_ack(0, &ack, None).len();
+        let offers = |size: usize| {
+            let mut buffer = vec![0; size];
+            let bytes = super::encode_ack(0, &ack, None, &mut buffer)?;
+            Ok(decode_ack(bytes).unwrap().ack.offers.len())
+        };
+        assert_eq!((offers(all), offers(all - 1)), (Ok(2), Ok(1)));
+        assert_eq!((offers(7), offers(6)), (Ok(0), Err(NoRoom)));
     }
 
     #[test]

@@ -1,155 +1,16 @@
-//! The wire: bytes to words of the protocol and back (PROTOCOL.md, version 1).
+//! The core's words as libp2p's types and back: peer ids, multiaddresses, keys of the DHT.
 //!
-//! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records ([`record`]); the
-//! definitions of the data are in `oc-discovery.cddl` beside this file.
-//!
-//! Invariants:
-//! - Every decoder is total: any bytes give a value or an error that names the field. It allocates no more than a small
-//!   multiple of the bytes it was given, and its depth on the stack does not depend on them.
-//! - What a decoder accepts is well-formed, of definite length, without a key twice and without trailing bytes;
-//!   unknown keys are skipped. Numbers are not clamped here, only narrowed without wrapping: the core clamps.
-//! - What an encoder writes has ascending keys, fits its frame, and its decoder reads it back.
-//! - Text from a peer (reasons, tags, names in addresses) is any UTF-8: escape it before it reaches a terminal.
+//! Invariant: an address that libp2p cannot read, or that names a peer, is none here. The core keeps
+//! addresses as opaque bytes, so such ones are left out where they would be dialled or shown.
 
 use std::fmt;
 
 use libp2p::{Multiaddr, kad::RecordKey, multiaddr::Protocol};
 
-use crate::protocol::{Addr, Addrs, MAX_ADDR_LEN, MAX_NAME_LEN, Name, PeerId};
-
-mod cbor;
-pub mod directory;
-pub mod frame;
-pub mod heartbeat;
-pub mod record;
-
-/// Why bytes are not a message of the protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// The bytes end inside a value.
-    Truncated,
-    /// Bytes are left after the value.
-    Trailing {
-        /// How many.
-        length: usize,
-    },
-    /// An item of indefinite length; the protocol has none.
-    Indefinite {
-        /// Where.
-        field: &'static str,
-    },
-    /// Another CBOR type than the field has.
-    WrongType {
-        /// Where.
-        field: &'static str,
-    },
-    /// Not well-formed CBOR.
-    Malformed {
-        /// Where.
-        field: &'static str,
-    },
-    /// Text that is not UTF-8.
-    NotUtf8 {
-        /// Where.
-        field: &'static str,
-    },
-    /// A key twice in one map.
-    Duplicate {
-        /// In which map.
-        field: &'static str,
-    },
-    /// A required key is not there.
-    Missing {
-        /// In which map.
-        field: &'static str,
-        /// The key.
-        key: u64,
-    },
-    /// A code that version 1 does not have.
-    UnknownCode {
-        /// Where.
-        field: &'static str,
-        /// The code.
-        code: u64,
-    },
-    /// More bytes than the field may have.
-    TooLong {
-        /// Where.
-        field: &'static str,
-        /// Bytes found.
-        length: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// More items than the list may have.
-    TooMany {
-        /// Which list.
-        field: &'static str,
-        /// Items announced.
-        count: u64,
-        /// Items allowed.
-        limit: usize,
-    },
-    /// A value outside its bound.
-    OutOfBounds {
-        /// Where.
-        field: &'static str,
-        /// The bound.
-        bound: &'static str,
-    },
-    /// Not the peer id of an Ed25519 key.
-    NotEd25519 {
-        /// Where.
-        field: &'static str,
-    },
-    /// Not a multiaddress, or one that names a peer.
-    BadAddr(AddrError),
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("the message ends inside a value"),
-            Self::Trailing { length } => write!(f, "{length} bytes are left after the message"),
-            Self::Indefinite { field } => {
-                write!(
-                    f,
-                    "{field}: has indefinite length, only definite length is allowed"
-                )
-            }
-            Self::WrongType { field } => write!(f, "{field}: has the wrong CBOR type"),
-            Self::Malformed { field } => write!(f, "{field}: is not well-formed CBOR"),
-            Self::NotUtf8 { field } => write!(f, "{field}: is not UTF-8"),
-            Self::Duplicate { field } => write!(f, "{field}: has a key twice"),
-            Self::Missing { field, key } => write!(f, "{field}: the required key {key} is missing"),
-            Self::UnknownCode { field, code } => write!(f, "{field}: the code {code} is unknown"),
-            Self::TooLong {
-                field,
-                length,
-                limit,
-            } => {
-                write!(
-                    f,
-                    "{field}: has {length} bytes, at most {limit} are allowed"
-                )
-            }
-            Self::TooMany {
-                field,
-                count,
-                limit,
-            } => {
-                write!(f, "{field}: has {count} items, at most {limit} are allowed")
-            }
-            Self::OutOfBounds { field, bound } => write!(f, "{field}: must be {bound}"),
-            Self::NotEd25519 { field } => {
-                write!(f, "{field}: is not the peer id of an Ed25519 key")
-            }
-            Self::BadAddr(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
+use crate::protocol::{
+    Addr, Addrs, MAX_ADDR_LEN, PeerId,
+    codec::{ED25519_PREFIX, PEER_ID_LEN, peer_to_bytes, record::Kind},
+};
 
 /// Why an address cannot be in a message or record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +45,6 @@ impl fmt::Display for AddrError {
 }
 
 impl std::error::Error for AddrError {}
-
-impl From<AddrError> for DecodeError {
-    fn from(error: AddrError) -> Self {
-        Self::BadAddr(error)
-    }
-}
 
 /// The address as the core keeps it.
 ///
@@ -239,36 +94,9 @@ fn check_addr(multiaddr: &Multiaddr) -> Result<(), AddrError> {
     Ok(())
 }
 
-/// The name, if it is one: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .` (PROTOCOL.md).
-pub fn to_name(text: &str) -> Option<Name> {
-    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    if text.is_empty() || text.len() > MAX_NAME_LEN || !text.bytes().all(allowed) {
-        return None;
-    }
-    Name::try_from(text).ok()
-}
-
-/// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36 bytes with the
-/// protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids specification).
-const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 /// The multihash's code in it, and what stands before the key in the hash itself.
 const IDENTITY: u8 = ED25519_PREFIX[0];
 const KEY_PREFIX: &[u8] = ED25519_PREFIX.split_at(2).1;
-/// Bytes of the binary peer id of an Ed25519 key.
-const PEER_ID_LEN: usize = ED25519_PREFIX.len() + 32;
-
-fn peer_to_bytes(peer: &PeerId) -> [u8; PEER_ID_LEN] {
-    let mut bytes = [0; PEER_ID_LEN];
-    let (prefix, key) = bytes.split_at_mut(ED25519_PREFIX.len());
-    prefix.copy_from_slice(&ED25519_PREFIX);
-    key.copy_from_slice(peer.as_bytes());
-    bytes
-}
-
-fn peer_from_bytes(bytes: &[u8]) -> Option<PeerId> {
-    let key = bytes.strip_prefix(&ED25519_PREFIX)?;
-    Some(PeerId::from_bytes(key.try_into().ok()?))
-}
 
 impl From<PeerId> for libp2p::PeerId {
     fn from(peer: PeerId) -> Self {
@@ -306,15 +134,6 @@ impl TryFrom<libp2p::PeerId> for PeerId {
     }
 }
 
-/// Whose records: the two namespaces of the DHT and the two types of signed record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// `/indexer/<peer id>`.
-    Indexer,
-    /// `/node/<peer id>`.
-    Node,
-}
-
 /// The DHT key of an indexer's record.
 pub fn indexer_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Indexer, peer))
@@ -347,11 +166,6 @@ fn key_text(kind: Kind, peer: &PeerId) -> String {
     };
     format!("/{namespace}/{}", libp2p::PeerId::from(*peer))
 }
-
-#[cfg(test)]
-mod conformance;
-#[cfg(test)]
-mod fixtures;
 
 #[cfg(test)]
 mod tests {
@@ -453,27 +267,5 @@ mod tests {
 
         assert_eq!(to_multiaddr(&[]), Err(AddrError::Empty));
         assert_eq!(to_multiaddr(&[4, 10, 0, 0]), Err(AddrError::Unreadable));
-    }
-
-    #[test]
-    fn names_have_one_to_63_of_the_allowed_characters() {
-        assert_eq!(to_name("pump-3.hall").unwrap(), "pump-3.hall");
-        assert!(to_name(&"a".repeat(63)).is_some());
-        for bad in ["", "Pump", "a_b", "a b", "ä", &"a".repeat(64)] {
-            assert_eq!(to_name(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn errors_name_field_value_and_bound() {
-        let error = DecodeError::TooLong {
-            field: "record",
-            length: 1025,
-            limit: 1024,
-        };
-        assert_eq!(
-            error.to_string(),
-            "record: has 1025 bytes, at most 1024 are allowed"
-        );
     }
 }

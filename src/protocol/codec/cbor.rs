@@ -4,12 +4,23 @@
 //! trailing bytes are refused, every length is checked against the field's bound before anything is kept, and
 //! unknown values are skipped without recursion.
 
-use std::{collections::BTreeSet, convert::Infallible, time::Duration};
+use core::time::Duration;
 
-use minicbor::{Decoder, Encoder, data::Type, decode, encode};
+use heapless::Vec;
+use minicbor::{
+    CborLen, Decoder, Encode, Encoder,
+    bytes::ByteSlice,
+    data::Type,
+    decode,
+    encode::{self, Write, write::Cursor as Position},
+};
 
-use super::{DecodeError, peer_from_bytes, peer_to_bytes, to_multiaddr};
-use crate::protocol::{Addr, Addrs, Cursor, MAX_LIST, Offer, PeerId};
+use super::{DecodeError, NoRoom, PEER_ID_LEN, peer_from_bytes, peer_to_bytes};
+use crate::protocol::{Addr, Addrs, Cursor, MAX_ADDR_LEN, MAX_LIST, Offer, PeerId};
+
+/// Keys of 64 and more that one map may have. The protocol has none, so these are unknown ones: they
+/// are remembered only to notice one that comes twice.
+const MAX_HIGH_KEYS: usize = 32;
 
 /// Reads one message.
 pub(super) struct Reader<'b>(Decoder<'b>);
@@ -37,51 +48,44 @@ impl<'b> Reader<'b> {
     ) -> Result<(), DecodeError> {
         let count = definite(self.0.map(), field)?;
         let mut low = 0u64;
-        let mut high = BTreeSet::new();
+        let mut high = Vec::<u64, MAX_HIGH_KEYS, u8>::new();
         for _ in 0..count {
             let key = self.uint(field)?;
-            let new = if key < 64 {
-                let bit = 1 << key;
-                let new = low & bit == 0;
-                low |= bit;
-                new
-            } else {
-                high.insert(key)
-            };
-            if !new {
+            let bit = if key < 64 { 1 << key } else { 0 };
+            if low & bit != 0 || high.contains(&key) {
                 return Err(DecodeError::Duplicate { field });
+            }
+            low |= bit;
+            if bit == 0 && high.push(key).is_err() {
+                return Err(DecodeError::OutOfBounds {
+                    field,
+                    bound: "without more than 32 unknown keys over 63",
+                });
             }
             entry(self, key)?;
         }
         Ok(())
     }
 
-    /// Reads the map `{ * tstr => tstr }`; at most `limit` entries and `limit_bytes` bytes of text in all.
-    pub(super) fn text_map(
+    /// Reads the map `{ * tstr => tstr }`; at most `N` entries and `limit` bytes of text in all.
+    pub(super) fn text_map<const N: usize>(
         &mut self,
         field: &'static str,
         limit: usize,
-        limit_bytes: usize,
-    ) -> Result<Vec<(String, String)>, DecodeError> {
+    ) -> Result<Vec<(&'b str, &'b str), N, u8>, DecodeError> {
         let count = definite(self.0.map(), field)?;
-        check_count(field, count, limit)?;
+        check_count(field, count, N)?;
         let mut length = 0;
-        let mut entries = Vec::<(String, String)>::new();
+        let mut entries = Vec::new();
         for _ in 0..count {
-            let key = self.text(field, limit_bytes)?;
-            let value = self.text(field, limit_bytes)?;
+            let key = self.text(field, limit)?;
+            let value = self.text(field, limit)?;
             length += key.len() + value.len();
-            if length > limit_bytes {
-                return Err(DecodeError::TooLong {
-                    field,
-                    length,
-                    limit: limit_bytes,
-                });
-            }
-            if entries.iter().any(|(known, _)| known == key) {
+            check_length(field, length, limit)?;
+            if entries.iter().any(|(known, _)| *known == key) {
                 return Err(DecodeError::Duplicate { field });
             }
-            entries.push((key.into(), value.into()));
+            push(&mut entries, (key, value), field)?;
         }
         Ok(entries)
     }
@@ -91,17 +95,12 @@ impl<'b> Reader<'b> {
         &mut self,
         field: &'static str,
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
-    ) -> Result<heapless::Vec<T, N, u8>, DecodeError> {
+    ) -> Result<Vec<T, N, u8>, DecodeError> {
         let count = definite(self.0.array(), field)?;
         check_count(field, count, N)?;
-        let mut items = heapless::Vec::new();
+        let mut items = Vec::new();
         for _ in 0..count {
-            let item = item(self)?;
-            items.push(item).map_err(|_| DecodeError::TooMany {
-                field,
-                count,
-                limit: N,
-            })?;
+            push(&mut items, item(self)?, field)?;
         }
         Ok(items)
     }
@@ -207,9 +206,7 @@ impl<'b> Reader<'b> {
     fn addrs(&mut self) -> Result<Addrs, DecodeError> {
         const FIELD: &str = "offer's addresses";
         let addrs: Addrs = self.list(FIELD, |r| {
-            let bytes = r.bytes(FIELD, usize::MAX)?;
-            to_multiaddr(bytes)?;
-            Addr::from_slice(bytes).map_err(|_| DecodeError::Malformed { field: FIELD })
+            Addr::from_slice(r.addr(FIELD)?).map_err(|_| DecodeError::Malformed { field: FIELD })
         })?;
         if addrs.is_empty() {
             return Err(DecodeError::OutOfBounds {
@@ -218,6 +215,20 @@ impl<'b> Reader<'b> {
             });
         }
         Ok(addrs)
+    }
+
+    /// Reads one address of a list. Its bytes are opaque.
+    pub(super) fn addr(&mut self, list: &'static str) -> Result<&'b [u8], DecodeError> {
+        const FIELD: &str = "address";
+        let addr = self.bytes(list, usize::MAX)?;
+        check_length(FIELD, addr.len(), MAX_ADDR_LEN)?;
+        if addr.is_empty() {
+            return Err(DecodeError::OutOfBounds {
+                field: FIELD,
+                bound: "1 to 64 bytes",
+            });
+        }
+        Ok(addr)
     }
 
     /// Skips one well-formed value of definite length, however deep, in constant stack.
@@ -286,6 +297,19 @@ pub(super) fn required<T>(
     value.ok_or(DecodeError::Missing { field, key })
 }
 
+/// Adds an item to a list with room for it: its count was checked.
+fn push<T, const N: usize>(
+    items: &mut Vec<T, N, u8>,
+    item: T,
+    field: &'static str,
+) -> Result<(), DecodeError> {
+    items.push(item).map_err(|_| DecodeError::TooMany {
+        field,
+        count: N as u64 + 1,
+        limit: N,
+    })
+}
+
 fn check_count(field: &'static str, count: u64, limit: usize) -> Result<(), DecodeError> {
     if count > limit as u64 {
         return Err(DecodeError::TooMany {
@@ -327,36 +351,34 @@ fn cause(error: &decode::Error, field: &'static str) -> DecodeError {
     }
 }
 
-/// Where a message is written to.
-pub(super) type Writer = Encoder<Vec<u8>>;
-/// The result that minicbor's encoder asks for; a `Vec` never fails.
-pub(super) type Written = Result<(), encode::Error<Infallible>>;
-
-/// Room that is made at once: most acks and beats fit.
-const USUAL_LEN: usize = 128;
-
-/// The bytes that `write` writes.
-pub(super) fn written(write: impl FnOnce(&mut Writer) -> Written) -> Vec<u8> {
-    let mut writer = Encoder::new(Vec::with_capacity(USUAL_LEN));
-    write(&mut writer).expect("writing to a Vec cannot fail");
-    writer.into_writer()
+/// Writes a message to the front of `buffer`; what was written.
+pub(super) fn write<'b>(
+    message: &impl Encode<()>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], NoRoom> {
+    let mut encoder = Encoder::new(Position::new(&mut *buffer));
+    message.encode(&mut encoder, &mut ()).map_err(|_| NoRoom)?;
+    let length = encoder.into_writer().position();
+    buffer.get(..length).ok_or(NoRoom)
 }
 
-/// A list of whole items, first ones first, as many as fit `room` bytes and [`MAX_LIST`]; and how many.
-pub(super) fn fitting(room: usize, items: impl Iterator<Item = Vec<u8>>) -> (Vec<u8>, usize) {
-    let mut body = Vec::new();
-    let mut count = 0;
-    for item in items.take(MAX_LIST) {
-        // One byte is the list's own head: MAX_LIST is below 24.
-        if 1 + body.len() + item.len() > room {
-            break;
+/// Bytes that the message takes.
+pub(super) fn length(message: &impl CborLen<()>) -> usize {
+    message.cbor_len(&mut ())
+}
+
+/// How many items, first ones first, a list of at most `room` bytes and [`MAX_LIST`] items has.
+pub(super) fn fitting<T: CborLen<()>>(room: usize, items: impl Iterator<Item = T>) -> usize {
+    // One byte is the list's own head: MAX_LIST is below 24.
+    let mut left = room.saturating_sub(1);
+    let fits = |item: &T| match left.checked_sub(length(item)) {
+        Some(rest) => {
+            left = rest;
+            true
         }
-        body.extend_from_slice(&item);
-        count += 1;
-    }
-    let mut list = written(|w| w.array(count as u64)?.ok());
-    list.extend_from_slice(&body);
-    (list, count)
+        None => false,
+    };
+    items.take(MAX_LIST).take_while(fits).count()
 }
 
 /// Milliseconds of a duration, at most what 64 bits hold.
@@ -364,34 +386,117 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Length of [`peer_item`]: a head of two bytes, and the peer id.
-pub(super) const PEER_ITEM_LEN: usize = 40;
+/// A list of items.
+#[derive(Clone)]
+pub(super) struct List<I>(pub(super) I);
 
-/// The bytes of a peer id as an item.
-pub(super) fn peer_item(peer: &PeerId) -> Vec<u8> {
-    written(|w| w.bytes(&peer_to_bytes(peer))?.ok())
+impl<C, I> Encode<C> for List<I>
+where
+    I: ExactSizeIterator<Item: Encode<C>> + Clone,
+{
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        c: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        e.array(self.0.len() as u64)?;
+        self.0.clone().try_for_each(|item| item.encode(e, c))
+    }
 }
 
-/// The bytes of an offer as an item.
-pub(super) fn offer_item(offer: &Offer) -> Vec<u8> {
-    written(|w| {
-        w.map(3 + u64::from(offer.free.is_some()))?;
-        w.u8(0)?.bytes(&peer_to_bytes(&offer.peer))?;
-        w.u8(1)?.array(offer.addrs.len() as u64)?;
-        for addr in &offer.addrs {
-            w.bytes(addr)?;
+impl<C, I> CborLen<C> for List<I>
+where
+    I: ExactSizeIterator<Item: CborLen<C>> + Clone,
+{
+    fn cbor_len(&self, c: &mut C) -> usize {
+        let items = self.0.clone().map(|item| item.cbor_len(c)).sum::<usize>();
+        items + self.0.len().cbor_len(c)
+    }
+}
+
+/// A list of byte strings.
+pub(super) fn byte_strings<T: AsRef<[u8]>>(
+    items: &[T],
+) -> List<impl ExactSizeIterator<Item = &ByteSlice> + Clone> {
+    List(items.iter().map(|item| item.as_ref().into()))
+}
+
+/// A map of texts.
+pub(super) struct TextMap<'a>(pub(super) &'a [(&'a str, &'a str)]);
+
+impl<C> Encode<C> for TextMap<'_> {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        e.map(self.0.len() as u64)?;
+        for (key, value) in self.0 {
+            e.str(key)?.str(value)?;
         }
-        w.u8(2)?.u64(millis(offer.ttl))?;
-        if let Some(free) = offer.free {
-            w.u8(3)?.u32(free)?;
-        }
-        w.ok()
-    })
+        e.ok()
+    }
+}
+
+impl<C> Encode<C> for PeerId {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&peer_to_bytes(self))?.ok()
+    }
+}
+
+impl<C> CborLen<C> for PeerId {
+    fn cbor_len(&self, c: &mut C) -> usize {
+        PEER_ID_LEN.cbor_len(c) + PEER_ID_LEN
+    }
+}
+
+#[derive(Encode, CborLen)]
+#[cbor(map)]
+struct OfferMap<'a, A> {
+    #[n(0)]
+    peer: &'a PeerId,
+    #[n(1)]
+    addrs: A,
+    #[n(2)]
+    ttl: u64,
+    #[n(3)]
+    free: Option<u32>,
+}
+
+fn offer_map<C>(offer: &Offer) -> OfferMap<'_, impl Encode<C> + CborLen<C>> {
+    OfferMap {
+        peer: &offer.peer,
+        addrs: byte_strings(&offer.addrs),
+        ttl: millis(offer.ttl),
+        free: offer.free,
+    }
+}
+
+impl<C> Encode<C> for Offer {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        c: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        offer_map::<C>(self).encode(e, c)
+    }
+}
+
+impl<C> CborLen<C> for Offer {
+    fn cbor_len(&self, c: &mut C) -> usize {
+        offer_map::<C>(self).cbor_len(c)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::vec::Vec;
+
+    use super::{super::fixtures::long_offer, *};
 
     fn skip(bytes: &[u8]) -> Result<(), DecodeError> {
         Reader::whole(bytes, |r| r.skip("test"))
@@ -497,14 +602,41 @@ mod tests {
     }
 
     #[test]
-    fn a_list_takes_whole_items_while_they_fit() {
-        let items = || (0..20u8).map(|_| vec![0x43, 1, 2, 3]);
-        assert_eq!(fitting(1000, items()).1, MAX_LIST);
+    fn unknown_keys_over_63_are_at_most_32() {
+        let map = |count: u8| {
+            let head = [0xb8, count];
+            let entries = (0..count).flat_map(|key| [0x18, 64 + key, 0]);
+            head.into_iter().chain(entries).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&map(32)).unwrap().len(), 32);
+        let bound = "without more than 32 unknown keys over 63";
+        let field = "test";
         assert_eq!(
-            fitting(9, items()),
-            (vec![0x82, 0x43, 1, 2, 3, 0x43, 1, 2, 3], 2)
+            keys(&map(33)),
+            Err(DecodeError::OutOfBounds { field, bound })
         );
-        assert_eq!(fitting(8, items()).1, 1);
-        assert_eq!(fitting(4, items()), (vec![0x80], 0));
+    }
+
+    #[test]
+    fn a_list_takes_whole_items_while_they_fit() {
+        let items = || (0..20).map(|_| <&ByteSlice>::from(&[1, 2, 3][..]));
+        assert_eq!(fitting(1000, items()), MAX_LIST);
+        assert_eq!(fitting(9, items()), 2);
+        assert_eq!(fitting(8, items()), 1);
+        assert_eq!(fitting(4, items()), 0);
+        assert_eq!(fitting(0, items()), 0);
+    }
+
+    #[test]
+    fn an_offer_has_the_length_that_it_says() {
+        for seed in 0..3 {
+            let mut offer = long_offer(seed);
+            offer.addrs.truncate(seed.into());
+            offer.free = offer.free.filter(|_| seed > 1);
+            let mut buffer = [0; 400];
+            let written = write(&offer, &mut buffer).unwrap().len();
+            assert_eq!(length(&offer), written);
+            assert_eq!(write(&offer, &mut buffer[..written - 1]), Err(NoRoom));
+        }
     }
 }

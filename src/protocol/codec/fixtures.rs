@@ -2,34 +2,54 @@
 
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use minicbor::{
+    Encoder,
+    encode::write::{Cursor as Position, EndOfSlice},
+};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::{
+    NoRoom,
     directory::{Request, Response},
+    frame::MAX_RESPONSE,
     heartbeat::WallReading,
-    to_addr,
 };
 use crate::protocol::{
     Ack, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name, Offer,
     OutBeat, PeerId, Reach, Reason, Role, Tally, Want,
 };
 
+/// The bytes that an encoder writes.
+pub(crate) fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
+    encode(&mut [0; MAX_RESPONSE]).unwrap().to_vec()
+}
+
+/// The bytes that `write` writes.
+pub(super) fn written(
+    write: impl FnOnce(
+        &mut Encoder<Position<&mut [u8]>>,
+    ) -> Result<(), minicbor::encode::Error<EndOfSlice>>,
+) -> Vec<u8> {
+    let mut buffer = vec![0; 4 * MAX_RESPONSE];
+    let mut encoder = Encoder::new(Position::new(&mut buffer[..]));
+    write(&mut encoder).unwrap();
+    let length = encoder.into_writer().position();
+    buffer.truncate(length);
+    buffer
+}
+
+/// The bytes of a value.
+pub(super) fn item(value: impl minicbor::Encode<()>) -> Vec<u8> {
+    written(|w| w.encode(value)?.ok())
+}
+
 pub(super) fn any_peer() -> impl Strategy<Value = PeerId> {
     any::<[u8; 32]>().prop_map(PeerId::from_bytes)
 }
 
-fn any_multiaddr() -> impl Strategy<Value = Multiaddr> {
-    let text = prop_oneof![
-        any::<(std::net::Ipv4Addr, u16)>().prop_map(|(ip, port)| format!("/ip4/{ip}/tcp/{port}")),
-        any::<(std::net::Ipv6Addr, u16)>().prop_map(|(ip, port)| format!("/ip6/{ip}/tcp/{port}")),
-        ("[a-z]{1,50}", any::<u16>()).prop_map(|(name, port)| format!("/dns4/{name}/tcp/{port}")),
-    ];
-    text.prop_map(|text| text.parse().unwrap())
-}
-
-pub(super) fn any_multiaddrs(most: usize) -> impl Strategy<Value = Vec<Multiaddr>> {
-    vec(any_multiaddr(), 1..=most)
+pub(super) fn any_addrs(most: usize) -> impl Strategy<Value = Vec<Addr>> {
+    let addr = vec(any::<u8>(), 1..=64).prop_map(|bytes| Addr::from_slice(&bytes).unwrap());
+    vec(addr, 1..=most)
 }
 
 fn any_millis() -> impl Strategy<Value = Duration> {
@@ -37,26 +57,19 @@ fn any_millis() -> impl Strategy<Value = Duration> {
 }
 
 pub(super) fn any_offer() -> impl Strategy<Value = Offer> {
-    (
-        any_peer(),
-        any_multiaddrs(4),
-        any_millis(),
-        any::<Option<u32>>(),
-    )
-        .prop_map(|(peer, addrs, ttl, free)| Offer {
+    (any_peer(), any_addrs(4), any_millis(), any::<Option<u32>>()).prop_map(
+        |(peer, addrs, ttl, free)| Offer {
             peer,
-            addrs: addrs.iter().map(|addr| to_addr(addr).unwrap()).collect(),
+            addrs: addrs.into_iter().collect(),
             ttl,
             free,
-        })
+        },
+    )
 }
 
 /// An offer of the greatest size.
 pub(super) fn long_offer(seed: u8) -> Offer {
-    let addr: Multiaddr = format!("/dns4/{}/tcp/4820", "a".repeat(59))
-        .parse()
-        .unwrap();
-    let addr: Addr = to_addr(&addr).unwrap();
+    let addr = Addr::from_slice(&[seed; 64]).unwrap();
     Offer {
         peer: PeerId::from_bytes([seed; 32]),
         addrs: std::iter::repeat_n(addr, 4).collect(),
@@ -112,7 +125,7 @@ pub(super) fn any_clock() -> impl Strategy<Value = Option<WallReading>> {
 }
 
 /// Calls `check` with every one-byte mutation of `bytes` that flips one bit or sets a byte that CBOR makes special.
-pub(super) fn mutations(bytes: &[u8], mut check: impl FnMut(&[u8])) {
+pub(crate) fn mutations(bytes: &[u8], mut check: impl FnMut(&[u8])) {
     let mut copy = bytes.to_vec();
     for index in 0..bytes.len() {
         let original = bytes[index];
@@ -157,21 +170,22 @@ fn any_tally() -> impl Strategy<Value = Tally> {
     (any::<u32>(), any::<u32>()).prop_map(|(asked, answered)| Tally { asked, answered })
 }
 
-pub(super) fn any_response() -> impl Strategy<Value = Response> {
-    let record = vec(any::<u8>(), 0..200);
+pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
+    static BYTES: [u8; 400] = [7; 400];
+    let record = (0..200usize, 0..200usize).prop_map(|(at, length)| &BYTES[at..at + length]);
     prop_oneof![
         (vec(any_offer(), 0..=16), any::<bool>()).prop_map(|(offers, takes_in)| {
             let offers = offers.into_iter().collect();
-            Response::Indexers(Box::new(IndexersAnswer { offers, takes_in }))
+            Response::Indexers(IndexersAnswer { offers, takes_in })
         }),
         (vec(any_offer(), 0..=16), any_peer()).prop_map(|(offers, next)| {
             let offers = offers.into_iter().collect();
             let next = Some(next);
-            Response::Page(Box::new(IndexersPage { offers, next }))
+            Response::Page(IndexersPage { offers, next })
         }),
         (vec(record, 0..=16), any::<bool>(), option::of(any_tally())).prop_map(
             |(records, more, tally)| Response::Records {
-                records,
+                records: records.into_iter().collect(),
                 more,
                 tally
             }

@@ -4,9 +4,7 @@
 //! allocated. A varint that is longer than it needs to be is refused. Own code, because the `unsigned-varint` crate lets the
 //! high bits of a length wrap away, which would read a too long frame as a short one.
 
-use std::{fmt, io};
-
-use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use core::fmt;
 
 /// Bytes of a heartbeat or of a directory request at most.
 pub const MAX_FRAME: usize = 4096;
@@ -38,13 +36,7 @@ impl fmt::Display for FrameError {
     }
 }
 
-impl std::error::Error for FrameError {}
-
-impl From<FrameError> for io::Error {
-    fn from(error: FrameError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
-}
+impl core::error::Error for FrameError {}
 
 /// The length of the header at the start of `bytes` and of the body that it announces; `None` if more bytes are needed
 /// to tell, of which there are never more than [`MAX_HEADER`].
@@ -72,72 +64,36 @@ pub fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Fram
     Err(FrameError::TooLong { limit })
 }
 
-/// The frame of a body that one of this module's encoders made, in one piece for one write.
-pub fn frame(body: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    append(&mut frame, body);
-    frame
-}
-
-/// Appends the [`frame`] of a body.
-pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
-    frames.reserve_exact(MAX_HEADER + body.len());
-    let mut left = body.len();
-    while left >= 0x80 {
-        frames.push((left & 0x7f) as u8 | 0x80);
+/// Writes the header of a body of this length to the front of `buffer`; what was written.
+pub fn write_header(body: usize, buffer: &mut [u8; MAX_HEADER]) -> &[u8] {
+    debug_assert!(body <= MAX_RESPONSE);
+    let (mut left, mut length) = (body, 0);
+    for byte in buffer.iter_mut() {
+        length += 1;
+        *byte = (left & 0x7f) as u8;
         left >>= 7;
-    }
-    frames.push(left as u8);
-    frames.extend_from_slice(body);
-}
-
-/// Reads one frame and returns its body. Reads not a byte past it.
-///
-/// # Errors
-/// Those of `io`; `UnexpectedEof` if the stream ends before the frame does; `InvalidData` with a [`FrameError`].
-pub async fn read_frame(io: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(MAX_HEADER);
-    loop {
-        let mut byte = [0];
-        io.read_exact(&mut byte).await?;
-        head.extend_from_slice(&byte);
-        if let Some((_, length)) = header(&head, limit)? {
-            let mut body = vec![0; length];
-            io.read_exact(&mut body).await?;
-            return Ok(body);
+        if left == 0 {
+            break;
         }
+        *byte |= 0x80;
     }
-}
-
-/// Writes `body` as one frame and flushes it.
-///
-/// # Errors
-/// Those of `io`.
-pub async fn write_frame(io: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
-    io.write_all(&frame(body)).await?;
-    io.flush().await
+    buffer.get(..length).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use smol::{future::block_on, io::Cursor};
 
     use super::*;
 
     #[test]
     fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
         for limit in [MAX_FRAME, MAX_RESPONSE] {
-            let at = frame(&vec![1; limit]);
-            let over = frame(&vec![1; limit + 1]);
-            assert_eq!(header(&at, limit), Ok(Some((at.len() - limit, limit))));
-            assert_eq!(header(&over, limit), Err(FrameError::TooLong { limit }));
-            assert_eq!(
-                block_on(read_frame(&mut Cursor::new(at), limit))
-                    .unwrap()
-                    .len(),
-                limit
-            );
+            let mut buffer = [0; MAX_HEADER];
+            let at = write_header(limit, &mut buffer);
+            assert_eq!(header(at, limit), Ok(Some((at.len(), limit))));
+            let over = header(at, limit - 1);
+            assert_eq!(over, Err(FrameError::TooLong { limit: limit - 1 }));
         }
     }
 
@@ -170,30 +126,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_early_end_is_an_error() {
-        let whole = frame(&[7; 300]);
-        for end in 0..whole.len() {
-            let mut io = Cursor::new(&whole[..end]);
-            let error = block_on(read_frame(&mut io, MAX_FRAME)).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        }
-    }
-
     proptest! {
         #[test]
-        fn frames_are_read_back_one_after_another(bodies in prop::collection::vec(
-            prop::collection::vec(any::<u8>(), 0..300), 0..5))
-        {
-            let mut io = Cursor::new(Vec::new());
-            for body in &bodies {
-                block_on(write_frame(&mut io, body)).unwrap();
-            }
-            io.set_position(0);
-            for body in &bodies {
-                prop_assert_eq!(&block_on(read_frame(&mut io, MAX_FRAME)).unwrap(), body);
-            }
-            prop_assert!(block_on(read_frame(&mut io, MAX_FRAME)).is_err());
+        fn headers_are_read_back(body in 0..=MAX_RESPONSE) {
+            let mut buffer = [0; MAX_HEADER];
+            let bytes = write_header(body, &mut buffer);
+            prop_assert_eq!(header(bytes, MAX_RESPONSE), Ok(Some((bytes.len(), body))));
         }
 
         #[test]

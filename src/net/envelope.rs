@@ -1,0 +1,180 @@
+//! Signed envelopes (RFC 0002 of libp2p) with the keys of libp2p: the core's [`Verifier`] and [`Signer`].
+
+use std::time::Duration;
+
+use libp2p::{
+    Multiaddr,
+    core::{SignedEnvelope, signed_envelope::ReadPayloadError},
+    identity::Keypair,
+};
+
+use super::convert::{to_addr, to_multiaddr};
+use crate::protocol::{
+    MAX_ENVELOPE_LEN, PeerId, RecordInfo,
+    codec::record::{
+        Kind, MAX_RECORD_ADDRS, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign,
+    },
+};
+
+/// A record whose signature and bounds were checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRecord {
+    /// What the core needs of it.
+    pub info: RecordInfo,
+    /// All its addresses that libp2p can read, best first; at most [`MAX_RECORD_ADDRS`].
+    pub addrs: Vec<Multiaddr>,
+    /// A node's tags; none for an indexer. Any text: escape it before it reaches a terminal.
+    pub tags: Vec<(String, String)>,
+}
+
+/// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot be in a
+/// record are left out; of the others the last are dropped until the envelope has at most
+/// [`MAX_ENVELOPE_LEN`] bytes.
+///
+/// # Errors
+/// See [`SignError`].
+pub fn sign_indexer(
+    key: &Keypair,
+    sequence: u64,
+    issued_at_ms: u64,
+    ttl: Duration,
+    addrs: &[Multiaddr],
+) -> Result<Vec<u8>, SignError> {
+    let signed = (sequence, issued_at_ms, ttl);
+    sign_record(Kind::Indexer, key, signed, addrs, "", &[])
+}
+
+/// Signs a node's record, as [`sign_indexer`] does an indexer's.
+///
+/// # Errors
+/// See [`SignError`].
+pub fn sign_node(
+    key: &Keypair,
+    sequence: u64,
+    issued_at_ms: u64,
+    ttl: Duration,
+    addrs: &[Multiaddr],
+    name: &str,
+    tags: &[(String, String)],
+) -> Result<Vec<u8>, SignError> {
+    let signed = (sequence, issued_at_ms, ttl);
+    sign_record(Kind::Node, key, signed, addrs, name, tags)
+}
+
+/// Opens an indexer's record.
+///
+/// # Errors
+/// See [`RecordError`].
+pub fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
+    open(&Libp2p, Kind::Indexer, envelope, to_owned)
+}
+
+/// Opens a node's record.
+///
+/// # Errors
+/// See [`RecordError`].
+pub fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
+    open(&Libp2p, Kind::Node, envelope, to_owned)
+}
+
+/// Verifies as libp2p does.
+#[derive(Clone, Copy, Debug)]
+pub struct Libp2p;
+
+impl Verifier for Libp2p {
+    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        let envelope = SignedEnvelope::from_protobuf_encoding(envelope)
+            .map_err(|_| RecordError::NotAnEnvelope)?;
+        let (payload, signer) = envelope
+            .payload_and_signing_key(kind.domain().into(), kind.payload_type())
+            .map_err(|error| match error {
+                ReadPayloadError::InvalidSignature => RecordError::BadSignature,
+                ReadPayloadError::UnexpectedPayloadType { .. } => RecordError::WrongType,
+            })?;
+        let signer = PeerId::try_from(signer.to_peer_id()).map_err(|_| RecordError::NotEd25519)?;
+        Ok((signer, payload.to_vec()))
+    }
+}
+
+/// Signs with a key pair.
+#[derive(Debug)]
+pub struct Keys<'a> {
+    key: &'a Keypair,
+    peer: PeerId,
+}
+
+impl<'a> Keys<'a> {
+    /// The signer with this key.
+    ///
+    /// # Errors
+    /// [`SignError::Key`] if it is not an Ed25519 key.
+    pub fn new(key: &'a Keypair) -> Result<Self, SignError> {
+        let peer = PeerId::try_from(key.public().to_peer_id()).map_err(|_| SignError::Key)?;
+        Ok(Self { key, peer })
+    }
+}
+
+impl Signer for Keys<'_> {
+    fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    fn seal(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, SignError> {
+        let (domain, payload_type) = (kind.domain().into(), kind.payload_type().to_vec());
+        let envelope = SignedEnvelope::new(self.key, domain, payload_type, payload.to_vec())
+            .map_err(|_| SignError::Key)?
+            .into_protobuf_encoding();
+        Ok(buffer.get_mut(..envelope.len()).map(|room| {
+            room.copy_from_slice(&envelope);
+            envelope.len()
+        }))
+    }
+}
+
+fn sign_record(
+    kind: Kind,
+    key: &Keypair,
+    (sequence, issued_at_ms, ttl): (u64, u64, Duration),
+    addrs: &[Multiaddr],
+    name: &str,
+    tags: &[(String, String)],
+) -> Result<Vec<u8>, SignError> {
+    let signer = Keys::new(key)?;
+    let mut kept = Tags::new();
+    for (key, value) in tags {
+        let tag = (key.as_str(), value.as_str());
+        kept.push(tag)
+            .map_err(|_| SignError::TooManyTags(tags.len()))?;
+    }
+    let usable = addrs.iter().filter(|addr| to_addr(addr).is_ok());
+    let record = Record {
+        peer: signer.peer(),
+        sequence,
+        issued_at_ms,
+        ttl,
+        addrs: usable.map(AsRef::as_ref).take(MAX_RECORD_ADDRS).collect(),
+        name,
+        tags: kept,
+    };
+    sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
+}
+
+fn to_owned(record: &Record<'_>) -> OpenRecord {
+    let addrs = record.addrs.iter().map(|addr| to_multiaddr(addr));
+    let tags = record.tags.iter();
+    OpenRecord {
+        info: record.info(),
+        addrs: addrs.filter_map(Result::ok).collect(),
+        tags: tags
+            .map(|&(key, value)| (key.into(), value.into()))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

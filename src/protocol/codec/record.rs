@@ -1,0 +1,609 @@
+//! Signed records: what is in a libp2p signed envelope (RFC 0002) whose key is the subject's own.
+//!
+//! The envelope and its cryptography are the host's: it opens envelopes with a [`Verifier`] and makes
+//! them with a [`Signer`].
+//!
+//! A record that opens here is proven: its signature verifies for its kind's domain and type, and its
+//! subject is the signer. Whether it is still valid is a question of time, and whose record it should be
+//! is a question of place: the caller decides both ([`RecordInfo::is_valid_copy`], [`RecordInfo::peer`]).
+
+use core::{fmt, time::Duration};
+
+use heapless::Vec;
+use minicbor::Encode;
+
+use super::{
+    DecodeError, NoRoom,
+    cbor::{Reader, TextMap, byte_strings, millis, required, write},
+    to_name,
+};
+use crate::protocol::{Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo};
+
+/// The two kinds of signed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// An indexer's, `/indexer/<peer id>` in the DHT.
+    Indexer,
+    /// A node's, `/node/<peer id>` in the DHT.
+    Node,
+}
+
+impl Kind {
+    /// The domain that the signature is for (RFC 0002 of libp2p).
+    pub const fn domain(self) -> &'static str {
+        match self {
+            Self::Indexer => "oc-discovery-indexer",
+            Self::Node => "oc-discovery-node",
+        }
+    }
+
+    /// The payload type in the envelope.
+    pub const fn payload_type(self) -> &'static [u8] {
+        match self {
+            Self::Indexer => b"/oc/indexer-record/1",
+            Self::Node => b"/oc/node-record/1",
+        }
+    }
+}
+
+/// Addresses in one record at most.
+pub const MAX_RECORD_ADDRS: usize = 8;
+/// Longest time to live of a record: one hour.
+pub const MAX_TTL: Duration = Duration::from_millis(3_600_000);
+/// Tags of a node at most.
+pub const MAX_TAGS: usize = 8;
+/// Bytes of all tags, keys and values, at most.
+pub const MAX_TAG_BYTES: usize = 256;
+
+/// A record as it is written and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its subject.
+    pub peer: PeerId,
+    /// Grows with every signature, across restarts.
+    pub sequence: u64,
+    /// Wall-clock time of the signature, ms since the Unix epoch.
+    pub issued_at_ms: u64,
+    /// Time to live from `issued_at_ms`, at most [`MAX_TTL`].
+    pub ttl: Duration,
+    /// Where the subject listens, best first; opaque.
+    pub addrs: RecordAddrs<'a>,
+    /// A node's name; empty for an indexer.
+    pub name: &'a str,
+    /// A node's tags; none for an indexer. Any text: escape it before it reaches a terminal.
+    pub tags: Tags<'a>,
+}
+
+/// The addresses of a record, each of 1 to 64 bytes.
+pub type RecordAddrs<'a> = Vec<&'a [u8], MAX_RECORD_ADDRS, u8>;
+/// The tags of a record, keys and values.
+pub type Tags<'a> = Vec<(&'a str, &'a str), MAX_TAGS, u8>;
+
+impl Record<'_> {
+    /// What the rules need of it. Its addresses are the first [`MAX_ADDRS`](crate::protocol::MAX_ADDRS).
+    pub fn info(&self) -> RecordInfo {
+        let mut info = RecordInfo {
+            peer: self.peer,
+            sequence: self.sequence,
+            issued_at_ms: self.issued_at_ms,
+            ttl: self.ttl,
+            addrs: Default::default(),
+            name: to_name(self.name).unwrap_or_default(),
+        };
+        for addr in self
+            .addrs
+            .iter()
+            .filter_map(|addr| Addr::from_slice(addr).ok())
+        {
+            if info.addrs.push(addr).is_err() {
+                break;
+            }
+        }
+        info
+    }
+}
+
+/// Why an envelope does not open.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// More than [`MAX_ENVELOPE_LEN`] bytes.
+    TooLong {
+        /// Bytes found.
+        length: usize,
+    },
+    /// Not a signed envelope.
+    NotAnEnvelope,
+    /// An envelope of another payload type.
+    WrongType,
+    /// The signature does not verify for the record's domain.
+    BadSignature,
+    /// The key is not an Ed25519 key.
+    NotEd25519,
+    /// The subject is not the signer.
+    WrongSubject,
+    /// The payload is not a record.
+    Payload(DecodeError),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { length } => {
+                write!(
+                    f,
+                    "signed record: has {length} bytes, at most {MAX_ENVELOPE_LEN} are allowed"
+                )
+            }
+            Self::NotAnEnvelope => f.write_str("signed record: is not a signed envelope"),
+            Self::WrongType => f.write_str("signed record: has another payload type"),
+            Self::BadSignature => f.write_str("signed record: its signature does not verify"),
+            Self::NotEd25519 => f.write_str("signed record: its key is not an Ed25519 key"),
+            Self::WrongSubject => f.write_str("signed record: its subject is not its signer"),
+            Self::Payload(error) => write!(f, "signed record: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+impl From<DecodeError> for RecordError {
+    fn from(error: DecodeError) -> Self {
+        Self::Payload(error)
+    }
+}
+
+/// Why a record cannot be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignError {
+    /// The key is not an Ed25519 key, or cannot sign.
+    Key,
+    /// None of the addresses can be in a record.
+    NoAddress,
+    /// The time to live is over [`MAX_TTL`].
+    TimeToLive(Duration),
+    /// The name is not one.
+    Name,
+    /// Too many tags.
+    TooManyTags(usize),
+    /// Too many bytes in the tags.
+    TagsTooLong(usize),
+    /// A tag twice.
+    TagTwice,
+}
+
+impl fmt::Display for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("the identity is not an Ed25519 key that can sign"),
+            Self::NoAddress => {
+                f.write_str("no address can be announced: none has 1 to 64 bytes without /p2p")
+            }
+            Self::TimeToLive(ttl) => {
+                write!(
+                    f,
+                    "the time to live of {ttl:?} is over the {MAX_TTL:?} allowed"
+                )
+            }
+            Self::Name => {
+                write!(f, "the name must have 1 to {MAX_NAME_LEN} of a-z 0-9 - .")
+            }
+            Self::TooManyTags(count) => {
+                write!(f, "{count} tags were given, at most {MAX_TAGS} are allowed")
+            }
+            Self::TagsTooLong(length) => {
+                write!(
+                    f,
+                    "the tags have {length} bytes in all, at most {MAX_TAG_BYTES} are allowed"
+                )
+            }
+            Self::TagTwice => f.write_str("a tag is given twice"),
+        }
+    }
+}
+
+impl core::error::Error for SignError {}
+
+/// Opens envelopes, with the host's cryptography.
+pub trait Verifier {
+    /// The payload of the envelope and the peer that signed it, for the kind's domain and payload type.
+    ///
+    /// # Errors
+    /// All of [`RecordError`] but those that [`open`] finds itself.
+    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError>;
+}
+
+/// Makes envelopes, with the host's key.
+pub trait Signer {
+    /// The peer that signs.
+    fn peer(&self) -> PeerId;
+
+    /// Writes the signed envelope of the payload to the front of `buffer`, for the kind's domain and
+    /// payload type; its length, or `None` if there is no room.
+    ///
+    /// # Errors
+    /// [`SignError::Key`].
+    fn seal(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, SignError>;
+}
+
+/// Opens a record and gives it to `read`.
+///
+/// # Errors
+/// See [`RecordError`].
+pub fn open<T>(
+    verifier: &impl Verifier,
+    kind: Kind,
+    envelope: &[u8],
+    read: impl FnOnce(&Record<'_>) -> T,
+) -> Result<T, RecordError> {
+    let length = envelope.len();
+    if length > MAX_ENVELOPE_LEN {
+        return Err(RecordError::TooLong { length });
+    }
+    let (signer, payload) = verifier.open(kind, envelope)?;
+    let record = decode_record(kind, payload.as_ref())?;
+    if record.peer != signer {
+        return Err(RecordError::WrongSubject);
+    }
+    Ok(read(&record))
+}
+
+/// Signs a record whose subject is the signer; the envelope, at the front of `buffer`. The last addresses
+/// are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
+///
+/// # Errors
+/// See [`SignError`].
+pub fn sign<'b>(
+    signer: &impl Signer,
+    kind: Kind,
+    mut record: Record<'_>,
+    buffer: &'b mut [u8; MAX_ENVELOPE_LEN],
+) -> Result<&'b [u8], SignError> {
+    if record.ttl > MAX_TTL {
+        return Err(SignError::TimeToLive(record.ttl));
+    }
+    if kind == Kind::Node && to_name(record.name).is_none() {
+        return Err(SignError::Name);
+    }
+    check_tags(&record.tags)?;
+    record.peer = signer.peer();
+    while !record.addrs.is_empty() {
+        let mut payload = [0; MAX_ENVELOPE_LEN];
+        if let Ok(payload) = encode_record(&record, &mut payload)
+            && let Some(length) = signer.seal(kind, payload, buffer)?
+        {
+            return Ok(buffer.get(..length).unwrap_or_default());
+        }
+        record.addrs.pop();
+    }
+    Err(SignError::NoAddress)
+}
+
+fn check_tags(tags: &[(&str, &str)]) -> Result<(), SignError> {
+    let lengths = tags.iter().map(|(key, value)| key.len() + value.len());
+    let length = lengths.sum();
+    if length > MAX_TAG_BYTES {
+        return Err(SignError::TagsTooLong(length));
+    }
+    for (index, (key, _)) in tags.iter().enumerate() {
+        if tags.iter().skip(index + 1).any(|(other, _)| other == key) {
+            return Err(SignError::TagTwice);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Encode)]
+#[cbor(map)]
+struct RecordMap<'a, A, T> {
+    #[n(0)]
+    peer: &'a PeerId,
+    #[n(1)]
+    sequence: u64,
+    #[n(2)]
+    issued_at_ms: u64,
+    #[n(3)]
+    ttl: u64,
+    #[n(4)]
+    addrs: A,
+    #[n(5)]
+    name: Option<&'a str>,
+    #[n(6)]
+    tags: Option<T>,
+}
+
+/// Writes the payload of a record to `buffer`.
+///
+/// # Errors
+/// See [`NoRoom`].
+pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8], NoRoom> {
+    let map = RecordMap {
+        peer: &record.peer,
+        sequence: record.sequence,
+        issued_at_ms: record.issued_at_ms,
+        ttl: millis(record.ttl),
+        addrs: byte_strings(&record.addrs),
+        name: (!record.name.is_empty()).then_some(record.name),
+        tags: (!record.tags.is_empty()).then_some(TextMap(&record.tags)),
+    };
+    write(&map, buffer)
+}
+
+/// The record of this payload. Its subject is what it says; [`open`] compares it with the signer.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeError> {
+    const FIELD: &str = "record";
+    let node = kind == Kind::Node;
+    let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
+    let (mut addrs, mut name, mut tags) = (None, None, Tags::new());
+    Reader::whole(payload, |r| {
+        r.map(FIELD, |r, key| {
+            match key {
+                0 => peer = Some(r.peer("record's peer id")?),
+                1 => sequence = Some(r.uint("record's sequence")?),
+                2 => issued = Some(r.uint("record's time of issue")?),
+                3 => ttl = Some(read_ttl(r)?),
+                4 => addrs = Some(read_addrs(r)?),
+                5 if node => name = Some(read_name(r)?),
+                6 if node => tags = r.text_map("tags", MAX_TAG_BYTES)?,
+                _ => r.skip(FIELD)?,
+            }
+            Ok(())
+        })
+    })?;
+    if node {
+        required(name, FIELD, 5)?;
+    }
+    Ok(Record {
+        addrs: required(addrs, FIELD, 4)?,
+        peer: required(peer, FIELD, 0)?,
+        sequence: required(sequence, FIELD, 1)?,
+        issued_at_ms: required(issued, FIELD, 2)?,
+        ttl: required(ttl, FIELD, 3)?,
+        name: name.unwrap_or_default(),
+        tags,
+    })
+}
+
+fn read_ttl(r: &mut Reader<'_>) -> Result<Duration, DecodeError> {
+    const FIELD: &str = "record's time to live";
+    let ttl = r.millis(FIELD)?;
+    if ttl > MAX_TTL {
+        return Err(DecodeError::OutOfBounds {
+            field: FIELD,
+            bound: "at most 3600000 ms",
+        });
+    }
+    Ok(ttl)
+}
+
+fn read_addrs<'b>(r: &mut Reader<'b>) -> Result<RecordAddrs<'b>, DecodeError> {
+    const FIELD: &str = "record's addresses";
+    let addrs = r.list(FIELD, |r| r.addr(FIELD))?;
+    if addrs.is_empty() {
+        return Err(DecodeError::OutOfBounds {
+            field: FIELD,
+            bound: "1 to 8 addresses",
+        });
+    }
+    Ok(addrs)
+}
+
+fn read_name<'b>(r: &mut Reader<'b>) -> Result<&'b str, DecodeError> {
+    const FIELD: &str = "name";
+    let text = r.text(FIELD, MAX_NAME_LEN)?;
+    to_name(text).map(|_| text).ok_or(DecodeError::OutOfBounds {
+        field: FIELD,
+        bound: "1 to 63 of a-z 0-9 - .",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{Addrs, codec::fixtures::*};
+
+    const TTL: Duration = Duration::from_secs(270);
+
+    fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) -> Record<'a> {
+        Record {
+            peer: PeerId::from_bytes([1; 32]),
+            sequence: 1,
+            issued_at_ms: 2,
+            ttl: TTL,
+            addrs: addrs.iter().copied().collect(),
+            name,
+            tags: tags.iter().copied().collect(),
+        }
+    }
+
+    fn payload(record: &Record<'_>) -> Vec<u8> {
+        encoded(|buffer| encode_record(record, buffer))
+    }
+
+    /// An envelope that is its payload, and a signer for which it always has `more` bytes.
+    struct Bare {
+        more: usize,
+    }
+
+    impl Verifier for Bare {
+        fn open(&self, _: Kind, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+            let payload = bytes.get(self.more..).ok_or(RecordError::NotAnEnvelope)?;
+            Ok((self.peer(), payload.to_vec()))
+        }
+    }
+
+    impl Signer for Bare {
+        fn peer(&self) -> PeerId {
+            PeerId::from_bytes([1; 32])
+        }
+
+        fn seal(
+            &self,
+            _: Kind,
+            payload: &[u8],
+            buffer: &mut [u8],
+        ) -> Result<Option<usize>, SignError> {
+            let length = self.more + payload.len();
+            Ok(buffer.get_mut(self.more..length).map(|room| {
+                room.copy_from_slice(payload);
+                length
+            }))
+        }
+    }
+
+    #[test]
+    fn a_signer_drops_the_last_addresses_until_the_envelope_has_1024_bytes() {
+        let addrs: [[u8; 64]; 8] = core::array::from_fn(|i| [i as u8; 64]);
+        let addrs: Vec<_> = addrs.iter().map(|addr| &addr[..]).collect();
+        let all = payload(&record(&addrs, "a", &[])).len();
+        let kept = |more| {
+            let (bare, mut buffer) = (Bare { more }, [0; MAX_ENVELOPE_LEN]);
+            let signed = sign(&bare, Kind::Node, record(&addrs, "a", &[]), &mut buffer)?;
+            Ok(open(&bare, Kind::Node, signed, |record| record.addrs.len()).unwrap())
+        };
+        assert_eq!(kept(1024 - all), Ok(8));
+        assert_eq!(kept(1024 - all + 1), Ok(7));
+        assert_eq!(kept(1024), Err(SignError::NoAddress));
+    }
+
+    #[test]
+    fn the_rules_see_the_first_four_addresses() {
+        let addrs: [&[u8]; 5] = [&[1], &[2], &[3], &[4], &[5]];
+        let first: Addrs = addrs
+            .iter()
+            .take(4)
+            .map(|addr| Addr::from_slice(addr).unwrap())
+            .collect();
+        assert_eq!(record(&addrs, "a", &[]).info().addrs, first);
+    }
+
+    #[test]
+    fn a_payload_is_refused_for_what_is_out_of_bounds() {
+        let refused = |kind, payload: &[u8]| decode_record(kind, payload).unwrap_err();
+        // The encoder cannot write too many of anything: nine of the byte that is there.
+        let nine = |record: &Record<'_>, one: &[u8], many: &[u8]| {
+            let bytes = payload(record);
+            let at = bytes
+                .windows(one.len())
+                .position(|window| window == one)
+                .unwrap();
+            [&bytes[..at], many, &bytes[at + one.len()..]].concat()
+        };
+        let one = record(&[&[9]], "a", &[("k", "v")]);
+        let many = [&[4, 0x89][..], &[0x41, 9].repeat(9)].concat();
+        let error = DecodeError::TooMany {
+            field: "record's addresses",
+            count: 9,
+            limit: 8,
+        };
+        assert_eq!(
+            refused(Kind::Node, &nine(&one, &[4, 0x81, 0x41, 9], &many)),
+            error
+        );
+        let error = DecodeError::OutOfBounds {
+            field: "record's addresses",
+            bound: "1 to 8 addresses",
+        };
+        assert_eq!(
+            refused(Kind::Indexer, &payload(&record(&[], "", &[]))),
+            error
+        );
+        let error = DecodeError::TooLong {
+            field: "address",
+            length: 65,
+            limit: 64,
+        };
+        assert_eq!(
+            refused(Kind::Indexer, &payload(&record(&[&[1; 65]], "", &[]))),
+            error
+        );
+        let error = DecodeError::OutOfBounds {
+            field: "address",
+            bound: "1 to 64 bytes",
+        };
+        assert_eq!(
+            refused(Kind::Indexer, &payload(&record(&[&[]], "", &[]))),
+            error
+        );
+
+        fn node(name: &str, tags: &[(&str, &str)]) -> Vec<u8> {
+            payload(&record(&[&[9]], name, tags))
+        }
+        let error = DecodeError::Missing {
+            field: "record",
+            key: 5,
+        };
+        assert_eq!(refused(Kind::Node, &node("", &[])), error);
+        let error = DecodeError::OutOfBounds {
+            field: "name",
+            bound: "1 to 63 of a-z 0-9 - .",
+        };
+        assert_eq!(refused(Kind::Node, &node("A", &[])), error);
+        let many = [&[6, 0xa9][..], &[0x61, b'k', 0x61, b'v'].repeat(9)].concat();
+        let error = DecodeError::TooMany {
+            field: "tags",
+            count: 9,
+            limit: 8,
+        };
+        let tag = [6, 0xa1, 0x61, b'k', 0x61, b'v'];
+        assert_eq!(refused(Kind::Node, &nine(&one, &tag, &many)), error);
+        let error = DecodeError::TooLong {
+            field: "tags",
+            length: 257,
+            limit: 256,
+        };
+        let (long, short) = ("v".repeat(128), "v".repeat(127));
+        assert_eq!(
+            refused(Kind::Node, &node("a", &[("k", &long), ("l", &short)])),
+            error
+        );
+        let twice = [("k", "1"), ("k", "2")];
+        let error = DecodeError::Duplicate { field: "tags" };
+        assert_eq!(refused(Kind::Node, &node("a", &twice)), error);
+    }
+
+    #[test]
+    fn a_later_key_of_an_indexer_is_skipped() {
+        let bytes = payload(&record(&[&[9]], "A", &[]));
+        assert_eq!(decode_record(Kind::Indexer, &bytes).unwrap().name, "");
+    }
+
+    proptest! {
+        #[test]
+        fn payloads_are_read_back(
+            sequence: u64, issued_at_ms: u64, ttl in 0..=3_600_000u64, addrs in any_addrs(8),
+            name in "[a-z0-9.-]{1,63}", values in prop::collection::vec("[ -~]{0,20}", 0..=8))
+        {
+            let keys: Vec<_> = (0..8).map(|i| format!("{i}")).collect();
+            let tags = keys.iter().zip(&values).map(|(key, value)| (key.as_str(), value.as_str()));
+            let record = Record {
+                peer: PeerId::from_bytes([9; 32]),
+                sequence,
+                issued_at_ms,
+                ttl: Duration::from_millis(ttl),
+                addrs: addrs.iter().map(|addr| addr.as_slice()).collect(),
+                name: &name,
+                tags: tags.collect(),
+            };
+            let bytes = payload(&record);
+            prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));
+        }
+
+        #[test]
+        fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_record(Kind::Node, &bytes);
+            let _ = decode_record(Kind::Indexer, &bytes);
+        }
+    }
+}
