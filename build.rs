@@ -46,7 +46,7 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 16_384,
         doc: "Indexers that a native keeps alive: entries of `live_indexers`.",
-        bytes: 2_272,
+        bytes: 2_304,
         tables: &["live_indexers", "stream_records", "directory"],
         roles: &["Native"],
     },

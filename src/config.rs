@@ -44,7 +44,7 @@ pub const TAGS_MAX: usize = 8;
 /// Keys and values of all tags of a node together (PROTOCOL.md), in bytes.
 pub const TAGS_BYTES_MAX: usize = 256;
 /// Most leases that a node can be told to hold.
-pub const MIN_INDEXERS_MAX: u8 = 8;
+pub const MIN_INDEXERS_MAX: u8 = crate::protocol::node::MAX_MIN_INDEXERS as u8;
 /// TCP port of a native that is not told another one.
 pub const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if it is free and no other one is told.

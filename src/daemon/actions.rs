@@ -37,6 +37,7 @@ impl Driver {
                 self.sign_if_due(self.cx.now());
             }
             Action::Close { peer, stream } => {
+                self.held_beats.retain(|(_, held, _)| *held != stream);
                 self.cx.net.close(peer, stream);
                 if !self.cx.machine.favours(&peer) {
                     self.cx.net.favour(peer, false);
@@ -75,12 +76,18 @@ impl Driver {
                 self.lookups.ask_native(&mut self.cx, native, want);
             }
             Action::Denied { server, ack } => self.servers.denied(server, &ack),
+            Action::ProbeStream { peer, stream } => self.cx.net.probe_stream(peer, stream),
+            Action::Judge { stream, .. } => self.judge(stream),
             Action::Contested(contested) => log::warn!(
-                "two devices use the identity {}: keeps the one at {}, refuses the one at {}",
+                "two devices use the identity {}: keeps the one at {}, refuses the one at {}; on the one that is the \
+                 copy, remove the file `identity` in its data directory and start it again",
                 text(&contested.peer),
                 contested.kept,
                 contested.refused
             ),
+            Action::Uncontested { peer } => {
+                log::info!("one device alone uses the identity {} again", text(&peer));
+            }
         }
     }
 

@@ -32,16 +32,15 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Ack, AckCode, Beat, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId,
-        Want,
+        Ack, AckCode, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId, Want,
         capacities::MAX_DHT_RECORDS,
         clock::WallClock,
         codec::{
             directory::{Request, Response, decode_response},
             heartbeat::WallReading,
-            record::Kind,
         },
         lookup::Question,
+        rivals::FirstBeat,
     },
 };
 
@@ -56,6 +55,8 @@ pub(super) struct Driver {
     pub(super) lookups: Lookups,
     /// Searches of the refresh loop.
     pub(super) refreshing: HashMap<SearchId, PeerId>,
+    /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
+    pub(super) held_beats: Vec<(PeerId, StreamId, Box<ReceivedBeat>)>,
     /// Servers whose last ack is waited for.
     pub(super) leaving: Vec<PeerId>,
     /// The process ends: nothing is signed any more.
@@ -65,7 +66,7 @@ pub(super) struct Driver {
     /// What is to be said of the addresses of this host.
     pub(super) addresses: AddressLog,
     /// Whether the system clock was synchronised at the last housekeeping.
-    synchronised: bool,
+    pub(super) synchronised: bool,
     started: Instant,
     housekeeping: Instant,
     /// When a record of the DHT store may have run out, and when it was last looked for such.
@@ -120,6 +121,7 @@ impl Driver {
             state,
             lookups: Lookups::new(lookups),
             refreshing: HashMap::new(),
+            held_beats: Vec::new(),
             leaving: Vec::new(),
             ending: false,
             servers: Servers::default(),
@@ -274,13 +276,16 @@ impl Driver {
                 source,
                 beat,
             } => {
-                if let Some(source) = source {
-                    self.cx.machine.stream_opened(now, &from, stream, source);
-                    self.cx.machine.seen(&from, self.cx.net.reader(&from));
+                let Some(source) = source else {
+                    return self.on_beat(now, from, stream, sequence, *beat);
+                };
+                match self.cx.machine.stream_opened(now, &from, stream, source) {
+                    FirstBeat::Now => self.on_first_beat(now, from, stream, *beat),
+                    FirstBeat::Held => self.held_beats.push((from, stream, beat)),
                 }
-                self.on_beat(now, from, stream, sequence, *beat);
             }
             NetEvent::StreamClosed { peer, stream } => {
+                self.held_beats.retain(|(_, held, _)| *held != stream);
                 self.cx.machine.stream_closed(now, &peer, stream)
             }
             NetEvent::Ack {
@@ -297,81 +302,12 @@ impl Driver {
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
             NetEvent::Response { id, response } => self.on_response(now, id, response),
             NetEvent::Probed { peer, alive } => self.cx.machine.probed(now, &peer, alive),
+            NetEvent::StreamProbed {
+                peer,
+                stream,
+                alive,
+            } => self.cx.machine.stream_probed(now, &peer, stream, alive),
             NetEvent::Dht(event) => self.on_dht(now, event),
-        }
-    }
-
-    fn on_beat(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        stream: StreamId,
-        sequence: u64,
-        received: ReceivedBeat,
-    ) {
-        let beat = Beat {
-            role: received.role,
-            lease: received.lease,
-            record: received
-                .record
-                .as_ref()
-                .map(|(info, envelope)| (info, envelope.as_slice())),
-            load: received.load,
-            known: &received.known,
-        };
-        let outcome = if received.publish {
-            self.cx.machine.beat(now, &from, stream, &beat)
-        } else {
-            self.cx.machine.spare_beat(now, &from, stream, &beat)
-        };
-        let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
-        let leaves = !denied && received.lease.is_zero();
-        let clock = WallReading {
-            ms: self.cx.own_ms(),
-            synchronised: self.synchronised,
-        };
-        self.cx.net.ack(
-            from,
-            stream,
-            sequence,
-            &outcome.ack,
-            clock,
-            denied || leaves,
-        );
-        if denied {
-            log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
-        } else if leaves {
-            self.cx.net.favour(from, false);
-            self.cx.net.unprotect(&from, true);
-        } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
-            self.cx.net.favour(from, true);
-            match (self.cx.machine.role(), received.role) {
-                (Role::Native, Role::Node) => {
-                    let entry = self.cx.machine.taken_in(&from);
-                    let why = match entry.is_some_and(|entry| entry.stranded) {
-                        true => "every indexer that it was offered failed at it",
-                        false => "no indexer is reachable",
-                    };
-                    log::info!(target: EACH, "takes node {} in: {why}", text(&from));
-                }
-                (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
-                    log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
-                }
-                (Role::Native, _) => {
-                    log::info!(target: EACH, "{} {} beats", report::role(received.role), text(&from))
-                }
-                _ => log::debug!("grants node {} a lease", text(&from)),
-            }
-        }
-        if outcome.publish
-            && let Some((info, envelope)) = received.record
-        {
-            let kind = match received.role {
-                Role::Indexer => Kind::Indexer,
-                Role::Node | Role::Native => Kind::Node,
-            };
-            let own_ms = self.cx.own_ms();
-            self.cx.net.publish(kind, &info, envelope, own_ms);
         }
     }
 

@@ -14,6 +14,7 @@
 //! and make progress while the loop waits.
 
 mod actions;
+mod beats;
 pub mod capacity;
 pub mod client;
 pub mod clock;

@@ -84,6 +84,12 @@ pub(crate) enum NetEvent {
     },
     /// A probe came to its end.
     Probed { peer: protocol::PeerId, alive: bool },
+    /// A probe over the connection that carries this heartbeat stream came to its end.
+    StreamProbed {
+        peer: protocol::PeerId,
+        stream: StreamId,
+        alive: bool,
+    },
     /// The DHT.
     Dht(DhtEvent),
 }
@@ -242,6 +248,15 @@ impl Net {
                 response: body.map_err(|why| why.to_string()),
             },
             streams::Event::Probed { peer, alive } => NetEvent::Probed { peer, alive },
+            streams::Event::StreamProbed {
+                peer,
+                stream,
+                alive,
+            } => NetEvent::StreamProbed {
+                peer,
+                stream,
+                alive,
+            },
         })
     }
 

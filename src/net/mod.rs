@@ -333,6 +333,12 @@ impl Net {
         self.streams().probe(peer, addrs);
     }
 
+    /// Pings a peer over the connection that carries its heartbeat stream; its end is a
+    /// [`NetEvent::StreamProbed`].
+    pub(crate) fn probe_stream(&mut self, peer: protocol::PeerId, stream: StreamId) {
+        self.streams().probe_stream(peer, stream);
+    }
+
     /// Searches the DHT. `None`: this role takes no part in it.
     pub(crate) fn search(&mut self, kind: Kind, peer: protocol::PeerId) -> Option<SearchId> {
         let kademlia = self.swarm.behaviour_mut().kademlia()?;

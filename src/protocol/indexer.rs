@@ -20,6 +20,7 @@ use super::{
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     lookup::KnownServer,
+    rivals::FirstBeat,
     table::Vacant,
     time::{Ticker, clamp_lease},
 };
@@ -145,6 +146,9 @@ impl<const N: usize> Indexer<N> {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
+        if sender.moved {
+            self.directory.unlist(sender.peer);
+        }
         self.stream_records.renew(now, sender, Role::Node, lease);
         BeatOutcome {
             ack: Ack::accepted(lease),
@@ -174,8 +178,8 @@ impl<const N: usize> Machine for Indexer<N> {
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
             return Some(Action::Close { peer, stream });
         }
-        if let Some(contested) = self.stream_records.rivals.pop_news() {
-            return Some(Action::Contested(contested));
+        if let Some(action) = self.stream_records.rivals.poll(now) {
+            return Some(action);
         }
         let step = self.leases.poll(now, &mut self.rng)?;
         Some(step.into_action(|manner| OutBeat {
@@ -190,9 +194,9 @@ impl<const N: usize> Machine for Indexer<N> {
     }
 
     fn timeout(&self) -> Instant {
-        self.leases
-            .timeout()
-            .map_or(self.gc.next(), |at| at.min(self.gc.next()))
+        let rivals = self.stream_records.rivals.timeout();
+        let others = self.leases.timeout().into_iter().chain(rivals);
+        others.fold(self.gc.next(), Instant::min)
     }
 
     fn beat(
@@ -224,8 +228,18 @@ impl<const N: usize> Machine for Indexer<N> {
         }
     }
 
-    fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Source) {
-        self.stream_records.rivals.opened(peer, stream, source);
+    fn stream_opened(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+        source: Source,
+    ) -> FirstBeat {
+        self.stream_records.stream_opened(now, peer, stream, source)
+    }
+
+    fn stream_probed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
+        self.stream_records.rivals.probed(peer, stream, alive);
     }
 
     fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
@@ -305,7 +319,7 @@ impl<const N: usize> Machine for Indexer<N> {
         to.background_loop("gc", runs, last);
         self.stream_records
             .rivals
-            .contested(now)
+            .contested()
             .for_each(|contested| to.contested(contested));
         to.table(self.stream_records.stats());
         to.table(self.stream_records.rivals.stats());

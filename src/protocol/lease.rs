@@ -22,6 +22,9 @@
 //!   lease.
 //! - When the network has changed ([`Lease::network_changed`]), what rests or waits starts at once.
 //!
+//! A server that *refuses* has a reason that does not go away soon: another device has our identity,
+//! for instance. It is left alone for [`REFUSED_PAUSE`], whatever else happens.
+//!
 //! The rule, which is tested at its bound: let a connection deliver nothing from some time on, and
 //! let new connections to the server be possible from time t on. Then a beat over a new one is
 //! answered within [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if
@@ -38,6 +41,7 @@ use core::time::Duration;
 
 use super::{
     Ack, AckCode, Addrs, Instant, PeerId, Rng, Role,
+    rivals::WINDOW,
     time::{MAX_LEASE, MIN_LEASE, backoff},
 };
 
@@ -50,6 +54,9 @@ pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// Longest step of the backoff, if a sixth of the lease is longer (DESIGN.md, section 2).
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long a server that refused us is left alone: a server refuses one of two devices with one
+/// identity for as long (PROTOCOL.md).
+pub const REFUSED_PAUSE: Duration = WINDOW;
 /// When an ack is late, if a sixth of the lease is longer (PROTOCOL.md).
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A beat that was sent this short a time before the network changed is not sent again: the changes
@@ -98,6 +105,8 @@ pub struct Lease {
     granted: Duration,
     expiry: Option<Instant>,
     failures: u8,
+    /// The last ack was `refused`: the server is left alone until then.
+    refused: Option<Instant>,
     acks: u32,
     released: bool,
     record_sent: u64,
@@ -151,6 +160,7 @@ impl Lease {
             granted: Duration::ZERO,
             expiry: None,
             failures: 0,
+            refused: None,
             acks: 0,
             released: false,
             record_sent: 0,
@@ -210,6 +220,11 @@ impl Lease {
     /// Attempts in a row that came to nothing.
     pub fn failures(&self) -> u8 {
         self.failures
+    }
+
+    /// Until when the server is left alone because it refused us, if it did.
+    pub fn refused(&self) -> Option<Instant> {
+        self.refused
     }
 
     /// Whether the lease was renewed on the stream that is open: a server that grants one and leaves it at that is
@@ -294,6 +309,7 @@ impl Lease {
     pub fn acked(&mut self, now: Instant, ack: &Ack, terms: &Terms, rng: &mut Rng) {
         let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
+        self.refused = None;
         match ack.code {
             // A lease of 0 ms is none.
             AckCode::Accepted if !ack.lease.is_zero() => {
@@ -318,7 +334,11 @@ impl Lease {
             // `released` where nothing was held is as good as `full`.
             AckCode::Accepted | AckCode::Released | AckCode::Full | AckCode::Refused => {
                 self.expiry = None;
-                let until = self.pause(now, rng);
+                let pause = self.pause(now, rng);
+                if ack.code == AckCode::Refused {
+                    self.refused = Some(now + REFUSED_PAUSE);
+                }
+                let until = self.not_before(pause);
                 self.phase = Phase::Dropping { until };
             }
         }
@@ -374,7 +394,9 @@ impl Lease {
         match self.phase {
             Phase::Resting { .. } => {
                 self.fresh = true;
-                self.phase = Phase::Resting { until: now };
+                let until = self.not_before(now);
+                self.phase = Phase::Resting { until };
+                return until == now;
             }
             Phase::Waiting { sent } if now - sent >= NETWORK_SETTLES => {
                 self.phase = Phase::Late { first: sent };
@@ -402,7 +424,10 @@ impl Lease {
         }
         self.addrs.clone_from(addrs);
         match self.phase {
-            Phase::Resting { .. } => self.phase = Phase::Resting { until: now },
+            Phase::Resting { .. } => {
+                let until = self.not_before(now);
+                self.phase = Phase::Resting { until };
+            }
             Phase::Replacing { first, .. } => self.phase = Phase::Late { first },
             Phase::Opening { .. } => {
                 self.fresh = true;
@@ -439,6 +464,11 @@ impl Lease {
             now + pause
         };
         self.phase = Phase::Idle { next };
+    }
+
+    /// Then, or when a server that refused us may be tried again.
+    fn not_before(&self, then: Instant) -> Instant {
+        self.refused.map_or(then, |refused| then.max(refused))
     }
 
     /// Counts a failure; returns when to try again.

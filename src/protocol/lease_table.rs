@@ -22,7 +22,7 @@ use super::{
     Ack, Beat, Instant, PeerId, Role, StreamId,
     address::Source,
     reader::Reader,
-    rivals::Rivals,
+    rivals::{FirstBeat, Holder, Newcomer, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
@@ -70,6 +70,9 @@ pub struct Sender<'a> {
     pub role: Option<Role>,
     /// Which addresses are of use to it, as far as its record says; the caller adds what it knows.
     pub reader: Reader,
+    /// It comes from another host than the lease was held from: maybe it is another device, and the record of the one before does not
+    /// stand any more.
+    pub moved: bool,
     slot: Option<Slot>,
 }
 
@@ -101,6 +104,38 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
+    /// A stream of the peer comes from there, and its first beat is here: what is to be done with it.
+    pub fn stream_opened(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+        source: Source,
+    ) -> FirstBeat {
+        self.rivals.opened(peer, stream, source);
+        self.rivals.beat_from(peer, source.host);
+        let holder = self.records.find(peer).and_then(|record| {
+            let holder = Holder {
+                stream: record.stream,
+                host: record.source?.host,
+            };
+            let is_other = record.connected && record.stream < stream && holder.host != source.host;
+            is_other.then_some(holder)
+        });
+        let Some(holder) = holder else {
+            return FirstBeat::Now;
+        };
+        match self.rivals.newcomer(now, peer, holder, stream, source) {
+            Newcomer::Judged => FirstBeat::Now,
+            Newcomer::Waits { instead_of } => {
+                if let Some(earlier) = instead_of {
+                    self.closed.push(*peer, earlier);
+                }
+                FirstBeat::Held
+            }
+        }
+    }
+
     #[expect(clippy::result_large_err, reason = "its offers are")]
     /// Lets a beat in, or says what to answer to one that may not be heard at all.
     pub fn admit<'a>(
@@ -112,29 +147,38 @@ impl<const S: usize> LeaseTable<S> {
     ) -> Result<Sender<'a>, Ack> {
         let slot = self.records.locate(from);
         let record = slot.and_then(|slot| self.records.at(slot));
-        if record.is_some_and(|record| stream < record.stream) {
-            return Err(Ack::refused("a newer heartbeat stream of yours is open"));
+        let mut moved = false;
+        if let Some(record) = record {
+            let host = record.source.map(|source| source.host);
+            let newcomer = self.rivals.source(from, stream).map(|source| source.host);
+            if stream == record.stream {
+                if let Some(host) = host {
+                    self.rivals.beat_from(from, host);
+                }
+            } else if let (Some(host), Some(newcomer)) = (host, newcomer) {
+                moved = host != newcomer;
+            }
+            if moved
+                && let Some(newcomer) = newcomer
+                && let Some(refusal) = self.rivals.refusal(now, from, newcomer)
+            {
+                return Err(refusal);
+            }
+            if stream < record.stream {
+                return Err(Ack::refused("a newer heartbeat stream of yours is open"));
+            }
         }
         if beat.record.is_some_and(|(info, _)| info.peer != *from) {
             return Err(Ack::refused(
                 "the record's subject is not you: only your own record counts",
             ));
         }
-        if let Some(record) = record
-            && record.connected
-            && record.stream != stream
-            && let Some(Source { host: kept, .. }) = record.source
-            && let Some(Source { host: newcomer, .. }) = self.rivals.source(from, stream)
-            && kept != newcomer
-            && let Some(refusal) = self.rivals.takeover(now, from, kept, stream, newcomer)
-        {
-            return Err(refusal);
-        }
         Ok(Sender {
             peer: from,
             stream,
             role: record.map(|record| record.role),
             reader: record.map(|record| record.reader).unwrap_or_default(),
+            moved,
             slot,
         })
     }
@@ -209,6 +253,7 @@ impl<const S: usize> LeaseTable<S> {
         match self.records.find_mut(peer) {
             Some(record) if record.stream == stream => {
                 record.connected = false;
+                self.rivals.probed(peer, stream, false);
                 true
             }
             _ => false,

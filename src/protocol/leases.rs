@@ -201,6 +201,10 @@ impl Leases {
 
     /// What is to be done at `now`, if anything.
     pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
+        // Before its stream is dropped: the drop is not the reason.
+        if let Some((server, ack)) = self.denied.pop() {
+            return Some(LeaseStep::Other(Action::Denied { server, ack }));
+        }
         if let Some((server, granted)) = self.leaving.pop() {
             return Some(LeaseStep::Other(if granted {
                 Action::GiveUp { server }
@@ -211,9 +215,6 @@ impl Leases {
         if self.sign_at.is_some_and(|at| at <= now) {
             self.sign_at = Some(now + self.terms.lease);
             return Some(LeaseStep::Other(Action::Sign));
-        }
-        if let Some((server, ack)) = self.denied.pop() {
-            return Some(LeaseStep::Other(Action::Denied { server, ack }));
         }
         let generation = self.generation;
         self.held.iter_mut().find_map(|lease| {

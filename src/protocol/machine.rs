@@ -22,7 +22,7 @@ use super::{
     lookup::KnownServer,
     native::{LiveIndexer, Responsible},
     reader::Reader,
-    rivals::Contested,
+    rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
 };
 
@@ -105,8 +105,28 @@ pub enum Action {
         /// What it said.
         ack: Ack,
     },
-    /// For the log: two devices use one identity, and one of them was refused.
+    /// Ping over the connection that carries this heartbeat stream of the peer, and no other; then
+    /// call [`Machine::stream_probed`].
+    ProbeStream {
+        /// Whose stream.
+        peer: PeerId,
+        /// Which.
+        stream: StreamId,
+    },
+    /// Give the first beat of this stream to the machine, which was to be kept ([`FirstBeat::Held`]).
+    Judge {
+        /// Whose stream.
+        peer: PeerId,
+        /// Which.
+        stream: StreamId,
+    },
+    /// For the log: two devices use one identity, and one of them is refused.
     Contested(Contested),
+    /// For the log: one device alone uses the identity again.
+    Uncontested {
+        /// The identity.
+        peer: PeerId,
+    },
 }
 
 /// Receives what the operator can see of a machine.
@@ -167,9 +187,20 @@ pub trait Machine {
         None
     }
 
-    /// A heartbeat stream that `peer` has opened comes from this address. Said before its first beat.
-    fn stream_opened(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _source: Source) {
+    /// A heartbeat stream that `peer` has opened comes from this address, and its first beat is here
+    /// and valid. Said immediately before that beat is given, or kept as the answer says.
+    fn stream_opened(
+        &mut self,
+        _now: Instant,
+        _peer: &PeerId,
+        _stream: StreamId,
+        _source: Source,
+    ) -> FirstBeat {
+        FirstBeat::Now
     }
+
+    /// The ping of [`Action::ProbeStream`] has ended.
+    fn stream_probed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _alive: bool) {}
 
     /// What the connections of `peer` show of the addresses that it could dial. Said before the first beat of each of its streams, and
     /// before each of its requests; of a peer of which it is not said nothing is known, and it is told everything.

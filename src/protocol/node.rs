@@ -53,7 +53,7 @@ use heapless::Vec;
 use super::{
     Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offer, Offers, OutBeat, PeerId,
     PeerList, Report, Rng, Role, Terms, Want,
-    lease::{Lease, OPEN_TIMEOUT},
+    lease::{Lease, OPEN_TIMEOUT, REFUSED_PAUSE},
     leases::{LeaseStep, Leases, NODE_DIAL},
 };
 use candidates::{Candidates, Choice, MAX_CANDIDATES};
@@ -74,6 +74,8 @@ const MAX_STEPS: u32 = MAX_TRIES.ilog2();
 /// Longest pause between rounds that came to nothing, if a sixth of the lease is longer (DESIGN.md,
 /// section 2).
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Indexers that a node wants leases with at most.
+pub const MAX_MIN_INDEXERS: usize = 8;
 /// How long an indexer of an earlier run is a candidate.
 const REMEMBERED_TTL: Duration = Duration::from_secs(60);
 
@@ -84,7 +86,7 @@ pub struct NodeConfig {
     pub terms: Terms,
     /// Time between rounds of connect-to-natives.
     pub connect_interval: Duration,
-    /// Leases with different indexers to be held, 1 to 8.
+    /// Leases with different indexers to be held, 1 to [`MAX_MIN_INDEXERS`].
     pub min_indexers: usize,
 }
 
@@ -161,6 +163,10 @@ impl Node {
         self.break_after_make(now);
         self.shed_released();
         self.seek_leases(now);
+        if self.is_refused_everywhere(now) {
+            // The time until they are tried again is no time in which they fail.
+            self.without_since = None;
+        }
         if self.offers_failed(now) && self.rounds.may_complain() {
             self.rounds.begin(Want::OffersFailed, false);
         }
@@ -190,6 +196,9 @@ impl Node {
                 Role::Native => {}
                 Role::Indexer | Role::Node => {
                     self.failures.note(now, lost.server(), &mut self.rng);
+                    if let Some(until) = lost.refused() {
+                        self.failures.refused(now, lost.server(), until);
+                    }
                     if self.wants_more(now) && !self.has_candidate(now) {
                         self.rounds.hurry(now);
                     }
@@ -308,6 +317,9 @@ impl Node {
     /// Whether there is no lease although indexers were offered: each of them rests, or it has
     /// taken too long.
     fn offers_failed(&self, now: Instant) -> bool {
+        if self.is_refused_everywhere(now) {
+            return false;
+        }
         let has_a_lease = |lease: &Lease| {
             !lease.is_released() && (lease.is_secure(now) || lease.role() == Role::Native)
         };
@@ -318,6 +330,11 @@ impl Node {
         all || self
             .without_since
             .is_some_and(|since| now >= since + TRY_TIMEOUT)
+    }
+
+    /// Whether no indexer that was offered failed: all of them refuse us.
+    fn is_refused_everywhere(&self, now: Instant) -> bool {
+        self.seeking() == 0 && self.candidates.are_all_refused(now, &self.failures)
     }
 
     fn advance_round(&mut self, now: Instant) {
@@ -455,24 +472,6 @@ impl Node {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         };
         self.find_server(held)
-    }
-
-    /// What an indexer's answer says about more leases than the one with another indexer that is held.
-    fn note_spare(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
-        let is_other = |lease: &Lease| {
-            lease.role() == Role::Indexer && lease.is_secure(now) && lease.server() != server
-        };
-        if !self.leases.iter().any(is_other) {
-            return;
-        }
-        match ack.code {
-            AckCode::Accepted => self.spare.granted(),
-            AckCode::Full => {
-                let interval = self.config.connect_interval;
-                self.spare.refused(now, interval, &mut self.rng);
-            }
-            AckCode::Released | AckCode::Refused => {}
-        }
     }
 
     /// The native takes us in, unless another does already.

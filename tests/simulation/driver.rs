@@ -361,7 +361,12 @@ impl World {
                 self.check_pace(no)?;
                 self.ask(no, native, want);
             }
-            Action::Refreshed { .. } | Action::Denied { .. } | Action::Contested(_) => {}
+            // No device has the identity of another here.
+            Action::ProbeStream { .. } | Action::Judge { .. } => {}
+            Action::Refreshed { .. }
+            | Action::Denied { .. }
+            | Action::Contested(_)
+            | Action::Uncontested { .. } => {}
         }
         Ok(())
     }

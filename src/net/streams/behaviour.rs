@@ -18,7 +18,7 @@ use libp2p::{
 
 use super::{
     Dial, Event, Owed, Streams,
-    contact::{Health, Inbound},
+    contact::Health,
     handler::{Command, Handler, Happened},
 };
 use crate::{net::transport, protocol::PeerId};
@@ -42,13 +42,11 @@ impl Streams {
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
         if let Some(contact) = self.contacts.get_mut(&peer) {
-            let lost = contact
-                .lease
-                .take_if(|lease| lease.connection == connection);
+            let lost = contact.take_leases(connection);
             if contact.disconnected(connection) {
                 self.contacts.remove(&peer);
             }
-            if let Some(Inbound { stream, .. }) = lost {
+            for stream in lost {
                 self.happened(Event::StreamClosed { peer, stream });
             }
         }
@@ -175,7 +173,7 @@ impl NetworkBehaviour for Streams {
         let event = match happened {
             Happened::StreamClosed { stream } => {
                 if let Some(contact) = self.contacts.get_mut(&peer) {
-                    contact.lease.take_if(|lease| lease.stream == stream);
+                    contact.forget_lease(stream);
                 }
                 Event::StreamClosed { peer, stream }
             }
@@ -221,14 +219,24 @@ impl NetworkBehaviour for Streams {
                 }
                 Event::Response { id, body }
             }
-            Happened::Probed { alive } if self.settle(connection, Owed::Pong) => {
+            Happened::Probed { alive } => {
+                let Some(owed) = self.settle_pong(connection) else {
+                    return;
+                };
                 match alive {
                     true => self.trust(&peer, connection),
                     false => self.suspect(&peer, connection, Health::Doubtful),
                 }
-                Event::Probed { peer, alive }
+                match owed {
+                    Owed::PongFor(stream) => Event::StreamProbed {
+                        peer,
+                        stream,
+                        alive,
+                    },
+                    Owed::Pong | Owed::Response(_) => Event::Probed { peer, alive },
+                }
             }
-            Happened::Response { .. } | Happened::Probed { .. } => return,
+            Happened::Response { .. } => return,
         };
         self.happened(event);
     }

@@ -31,8 +31,9 @@ pub(super) enum Health {
 pub(super) struct Contact {
     /// The oldest first.
     connections: Vec<(ConnectionId, Health)>,
-    /// Its newest heartbeat stream.
-    pub(super) lease: Option<Inbound>,
+    /// Its heartbeat streams on which something may still be said: the newest last, and before it
+    /// those that it replaces or is to replace.
+    leases: Vec<Inbound>,
 }
 
 /// A heartbeat stream of the peer.
@@ -55,6 +56,39 @@ impl Contact {
     pub(super) fn disconnected(&mut self, connection: ConnectionId) -> bool {
         self.connections.retain(|(open, _)| *open != connection);
         self.connections.is_empty()
+    }
+
+    /// A beat came on a heartbeat stream. The first one of a stream that is older than another does
+    /// not count, nor does one of a stream that is being closed.
+    pub(super) fn beats(&mut self, beat: Inbound) {
+        let newest = self.leases.last().map(|lease| lease.stream);
+        if let Some(known) = self.lease_mut(beat.stream) {
+            *known = beat;
+        } else if beat.sequence == 0 && newest < Some(beat.stream) {
+            self.leases.reserve_exact(1);
+            self.leases.push(beat);
+        }
+    }
+
+    /// The heartbeat stream, if something may be said on it.
+    pub(super) fn lease(&self, stream: StreamId) -> Option<&Inbound> {
+        self.leases.iter().find(|lease| lease.stream == stream)
+    }
+
+    /// The heartbeat stream has ended, or nothing more is to be said on it.
+    pub(super) fn forget_lease(&mut self, stream: StreamId) {
+        self.leases.retain(|lease| lease.stream != stream);
+    }
+
+    /// The heartbeat streams on this connection end.
+    pub(super) fn take_leases(&mut self, connection: ConnectionId) -> Vec<StreamId> {
+        let on_it = |lease: &mut Inbound| lease.connection == connection;
+        let lost = self.leases.extract_if(.., on_it);
+        lost.map(|lease| lease.stream).collect()
+    }
+
+    fn lease_mut(&mut self, stream: StreamId) -> Option<&mut Inbound> {
+        self.leases.iter_mut().find(|lease| lease.stream == stream)
     }
 
     /// Every connection.

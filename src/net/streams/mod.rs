@@ -96,12 +96,20 @@ pub(crate) enum Event {
     },
     /// Our ping was answered, or not.
     Probed { peer: PeerId, alive: bool },
+    /// The same, of the connection that carries this heartbeat stream of the peer.
+    StreamProbed {
+        peer: PeerId,
+        stream: StreamId,
+        alive: bool,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owed {
     Response(RequestId),
     Pong,
+    /// About a heartbeat stream of the peer.
+    PongFor(StreamId),
 }
 
 /// What the handlers of all connections need.
@@ -193,16 +201,13 @@ impl Streams {
             let Some(contact) = self.contacts.get_mut(&peer) else {
                 continue;
             };
-            let newest = contact.lease.as_ref().map(|lease| lease.stream);
             contact.heard(connection);
-            if newest <= Some(stream) {
-                contact.lease = Some(Inbound {
-                    stream,
-                    connection,
-                    sequence,
-                    outbox,
-                });
-            }
+            contact.beats(Inbound {
+                stream,
+                connection,
+                sequence,
+                outbox,
+            });
             return Poll::Ready(ReadBeat {
                 peer,
                 connection,
@@ -233,15 +238,15 @@ impl Streams {
     }
 
     fn lease(&self, peer: &PeerId, stream: StreamId) -> Option<&Inbound> {
-        let lease = self.contacts.get(peer)?.lease.as_ref()?;
-        (lease.stream == stream).then_some(lease)
+        self.contacts.get(peer)?.lease(stream)
     }
 
     /// Closes a heartbeat stream of the peer, after what was sent before.
     pub(crate) fn close(&mut self, peer: PeerId, stream: StreamId) {
-        let Some(contact) = self.contacts.get(&peer) else {
+        let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
+        contact.forget_lease(stream);
         for connection in contact.all() {
             self.notify(peer, connection, Command::Close { stream });
         }
@@ -268,6 +273,19 @@ impl Streams {
     /// Pings the peer once; the answer is [`Event::Probed`].
     pub(crate) fn probe(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         self.reach(peer, addrs, Command::Probe);
+    }
+
+    /// Pings the peer once, over the connection that carries its heartbeat stream; the answer is
+    /// [`Event::StreamProbed`].
+    pub(crate) fn probe_stream(&mut self, peer: PeerId, stream: StreamId) {
+        let owed = Owed::PongFor(stream);
+        match self.lease(&peer, stream).map(|lease| lease.connection) {
+            Some(connection) => {
+                self.owed.push((peer, connection, owed));
+                self.notify(peer, connection, Command::Probe);
+            }
+            None => self.will_not_come(peer, owed, "the stream has ended"),
+        }
     }
 
     /// A link, a route or an address of this host came: dials that were begun before may be lost.
@@ -381,6 +399,11 @@ impl Streams {
                 body: Err(io::Error::other(why.to_owned())),
             },
             Owed::Pong => Event::Probed { peer, alive: false },
+            Owed::PongFor(stream) => Event::StreamProbed {
+                peer,
+                stream,
+                alive: false,
+            },
         });
     }
 
@@ -391,6 +414,15 @@ impl Streams {
             .iter()
             .position(|(_, on, what)| *on == connection && *what == owed);
         at.map(|at| self.owed.swap_remove(at)).is_some()
+    }
+
+    /// The ping that has waited longest for its end on this connection, if there is one.
+    fn settle_pong(&mut self, connection: ConnectionId) -> Option<Owed> {
+        let at = self
+            .owed
+            .iter()
+            .position(|(_, on, what)| *on == connection && !matches!(what, Owed::Response(_)))?;
+        Some(self.owed.remove(at).2)
     }
 
     fn happened(&mut self, event: Event) {

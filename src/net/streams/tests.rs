@@ -126,6 +126,7 @@ impl World {
 }
 
 mod silent;
+mod twins;
 
 fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())

@@ -319,3 +319,46 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
     );
     assert_eq!(indexer.claimants("pump").0.len(), 1);
 }
+
+fn source(host: u8) -> Source {
+    let ip = core::net::IpAddr::from([192, 0, 2, host]);
+    core::net::SocketAddr::new(ip, 1000).into()
+}
+
+/// The first beat of a new stream of node 1 from this host; `None`: it is held.
+fn comes(
+    indexer: &mut Indexer<2>,
+    stream: u64,
+    host: u8,
+    record: &RecordInfo,
+) -> Option<BeatOutcome> {
+    match indexer.stream_opened(at(0), &peer(1), StreamId(stream), source(host)) {
+        FirstBeat::Now => Some(node_beat(indexer, 0, 1, stream, LEASE, Some(record))),
+        FirstBeat::Held => None,
+    }
+}
+
+#[test]
+fn the_record_of_the_device_that_holds_the_lease_counts_and_that_of_the_refused_one_does_not() {
+    let mut indexer = indexer();
+    let (original, copy) = (record(1, 5, "original"), record(1, 9, "copy"));
+    let listed =
+        |indexer: &Indexer<2>| ["original", "copy"].map(|name| indexer.claimants(name).0.len());
+    comes(&mut indexer, 1, 1, &original).unwrap();
+    comes(&mut indexer, 2, 2, &copy).unwrap();
+    assert_eq!(listed(&indexer), [0, 1], "the second replaces the first");
+    comes(&mut indexer, 3, 1, &original).unwrap();
+    assert_eq!(listed(&indexer), [1, 0], "though it was signed earlier");
+    assert_eq!(comes(&mut indexer, 4, 2, &copy), None);
+    let (peer, stream) = (peer(1), StreamId(3));
+    assert!(drain(&mut indexer, 0).contains(&Action::ProbeStream { peer, stream }));
+    indexer.stream_probed(at(1), &peer, stream, true);
+    let stream = StreamId(4);
+    assert!(drain(&mut indexer, 1).contains(&Action::Judge { peer, stream }));
+    let outcome = node_beat(&mut indexer, 1, 1, 4, LEASE, Some(&copy));
+    assert_eq!(
+        (outcome.ack.code, outcome.publish),
+        (AckCode::Refused, false)
+    );
+    assert_eq!(listed(&indexer), [1, 0]);
+}

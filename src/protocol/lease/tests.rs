@@ -460,3 +460,32 @@ fn a_server_of_which_nothing_is_known_has_its_patience_until_it_has_granted_a_le
     assert_eq!(granted.timeout(), at(200) + OPEN_TIMEOUT);
     assert!(!lease.is_proven() && !granted.is_proven());
 }
+
+#[test]
+fn a_server_that_refused_is_left_alone_for_a_minute_whatever_changes() {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(10), &Ack::refused("no"), &TERMS, &mut rng);
+    assert_eq!(lease.poll(at(10), &mut rng), Some(Step::Drop));
+    assert!(!lease.network_changed(at(20)), "nothing starts");
+    let elsewhere: Addrs = [Addr::from_slice(b"new").unwrap()].into_iter().collect();
+    lease.learn_addrs(at(30), &elsewhere);
+    lease.closed(at(40), &mut rng);
+    assert_eq!(lease.timeout(), at(60_010));
+    assert_eq!(lease.poll(at(60_009), &mut rng), None);
+    assert!(matches!(
+        lease.poll(at(60_010), &mut rng),
+        Some(Step::Beat { .. })
+    ));
+    lease.acked(at(60_020), &Ack::accepted(90 * S), &TERMS, &mut rng);
+    assert_eq!(lease.refused(), None);
+}
+
+#[test]
+fn a_server_that_is_full_is_tried_again_within_the_backoff() {
+    let (mut lease, mut rng) = opening();
+    lease.acked(at(10), &Ack::full("no room"), &TERMS, &mut rng);
+    lease.poll(at(10), &mut rng);
+    assert!(lease.timeout() < at(1_000));
+    assert!(lease.network_changed(at(20)));
+    assert_eq!(lease.timeout(), at(20));
+}

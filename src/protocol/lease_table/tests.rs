@@ -1,5 +1,5 @@
 use super::*;
-use crate::protocol::AckCode;
+use crate::protocol::{AckCode, Action};
 
 const LEASE: Duration = Duration::from_secs(90);
 
@@ -98,11 +98,21 @@ fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
     assert!(!table.find(&peer(1)).unwrap().connected);
 }
 
-/// What a beat on a new stream from this address is told; without a refusal it renews.
-fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack> {
+fn source(stream: u64, host: u8) -> Source {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
-    let source = core::net::SocketAddr::new(ip, 1000 + stream as u16).into();
-    table.rivals.opened(&peer(1), StreamId(stream), source);
+    core::net::SocketAddr::new(ip, 1000 + stream as u16).into()
+}
+
+/// What the first beat of a new stream from this address is told, if it is not held; without a refusal it renews.
+fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack> {
+    let from = source(stream, host);
+    match table.stream_opened(at(now), &peer(1), StreamId(stream), from) {
+        FirstBeat::Now => beat_on(table, now, stream),
+        FirstBeat::Held => None,
+    }
+}
+
+fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack> {
     let beat = Beat {
         role: Role::Node,
         lease: LEASE,
@@ -110,19 +120,41 @@ fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Opti
         load: None,
         known: &[],
     };
-    let from = peer(1);
-    let admitted = table.admit(at(now), &from, StreamId(stream), &beat);
-    let renew = admitted.map(|sender| table.renew(at(now), &sender, Role::Node, LEASE));
-    renew.err()
+    let peer = peer(1);
+    match table.admit(at(now), &peer, StreamId(stream), &beat) {
+        Ok(sender) => {
+            table.renew(at(now), &sender, Role::Node, LEASE);
+            None
+        }
+        Err(refusal) => Some(refusal),
+    }
+}
+
+/// The first beat that is to be judged now.
+fn judged(table: &mut LeaseTable<4>, now: u64) -> Option<u64> {
+    std::iter::from_fn(|| table.rivals.poll(at(now))).find_map(|action| match action {
+        Action::Judge { stream, .. } => Some(stream.0),
+        _ => None,
+    })
+}
+
+/// Three replacements: stream 3, from address 1, holds the lease, and stream 4 from address 2 waits.
+fn contested() -> LeaseTable<4> {
+    let mut table = LeaseTable::new();
+    for (stream, host) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
+        assert_eq!(beat_from(&mut table, stream * 100, stream, host), None);
+    }
+    assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
+    assert_eq!(judged(&mut table, 400), None);
+    table
 }
 
 #[test]
-fn two_devices_with_one_identity_end_with_the_newcomer_refused() {
-    let mut table = LeaseTable::new();
-    for (stream, host) in [(1, 1), (2, 2), (3, 1)] {
-        assert_eq!(beat_from(&mut table, stream * 100, stream, host), None);
-    }
-    let refused = beat_from(&mut table, 400, 4, 2).unwrap();
+fn of_two_devices_with_one_identity_the_newcomer_is_refused_and_the_stream_stays() {
+    let mut table = contested();
+    assert_eq!(beat_on(&mut table, 450, 3), None, "the holder beats");
+    assert_eq!(judged(&mut table, 450), Some(4));
+    let refused = beat_on(&mut table, 450, 4).unwrap();
     assert_eq!(refused.code, AckCode::Refused);
     assert!(refused.reason.contains("192.0.2.1"), "{}", refused.reason);
     assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
@@ -131,8 +163,53 @@ fn two_devices_with_one_identity_end_with_the_newcomer_refused() {
         None,
         "the one that is kept comes again"
     );
+    table.disconnected(&peer(1), StreamId(5));
+    assert!(
+        beat_from(&mut table, 550, 6, 2).is_some(),
+        "its lease runs on"
+    );
     table.remove(&peer(1));
-    assert_eq!(beat_from(&mut table, 600, 6, 2), None, "the other has left");
+    assert_eq!(beat_from(&mut table, 600, 7, 2), None, "the other has left");
+}
+
+#[test]
+fn a_newcomer_takes_over_when_the_stream_that_it_waits_for_ends() {
+    let mut table = contested();
+    table.disconnected(&peer(1), StreamId(3));
+    assert_eq!(judged(&mut table, 450), Some(4));
+    assert_eq!(beat_on(&mut table, 450, 4), None);
+    assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(4));
+}
+
+#[test]
+fn of_two_newcomers_that_wait_the_earlier_is_closed() {
+    let mut table = contested();
+    while table.pop_closed().is_some() {}
+    assert_eq!(beat_from(&mut table, 450, 5, 2), None);
+    assert_eq!(table.pop_closed(), Some((peer(1), StreamId(4))));
+    assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
+}
+
+#[test]
+fn the_first_beat_of_a_stream_from_another_host_shows_that_the_peer_moved() {
+    let mut table = LeaseTable::<4>::new();
+    beat_from(&mut table, 0, 1, 1);
+    let beat = Beat {
+        role: Role::Node,
+        lease: LEASE,
+        record: None,
+        load: None,
+        known: &[],
+    };
+    for (stream, host, moved) in [(2, 1, false), (3, 2, true)] {
+        table.stream_opened(at(1), &peer(1), StreamId(stream), source(stream, host));
+        for moved in [moved, false] {
+            let peer = peer(1);
+            let sender = table.admit(at(1), &peer, StreamId(stream), &beat).unwrap();
+            assert_eq!(sender.moved, moved);
+            table.renew(at(1), &sender, Role::Node, LEASE);
+        }
+    }
 }
 
 #[test]
@@ -140,11 +217,13 @@ fn one_device_is_never_refused_however_often_it_comes() {
     let mut table = LeaseTable::new();
     for stream in 1..20 {
         assert_eq!(beat_from(&mut table, stream, stream, 1), None);
+        assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(stream));
     }
     // With another address, too, when its old stream has ended before.
     for stream in 20..40 {
         table.disconnected(&peer(1), StreamId(stream - 1));
         assert_eq!(beat_from(&mut table, stream, stream, stream as u8), None);
+        assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(stream));
     }
 }
 

@@ -147,22 +147,27 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// A node gave its lease up. If it had been sent to an indexer, that one has accepted it.
     pub(super) fn note_departure(&mut self, now: Instant, node: &PeerId) {
+        let tag = self.told_nodes.tag(node);
         if let Some(is_it) = self.told_nodes.where_sent(now, node) {
             for entry in self.live_indexers.iter_mut(now) {
                 if is_it(&entry.peer) {
-                    entry.standing.proved();
+                    entry.standing.proved(tag);
                 }
             }
         }
     }
 
     /// A node says that every offer failed: so did the indexers that it was told lately, as far as it goes. That says nothing of one whose
-    /// addresses it has not shown to be able to dial.
+    /// addresses it has not shown to be able to dial. Of two devices with one identity one is refused by indexers that work well.
     fn note_failures(&mut self, now: Instant, node: &PeerId, reader: &Reader) {
+        if self.stream_records.rivals.is_contested(node) {
+            return;
+        }
+        let tag = self.told_nodes.tag(node);
         if let Some(has_failed) = self.told_nodes.all_failed(now, node) {
             for entry in self.live_indexers.iter_mut(now) {
                 if has_failed(&entry.peer) && reader.fits(&entry.addrs) {
-                    entry.standing.failed(now);
+                    entry.standing.failed(now, tag);
                 }
             }
         }

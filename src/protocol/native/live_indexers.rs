@@ -234,6 +234,14 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.insert(entry).map(|()| true).map_err(|_| Full)
     }
 
+    /// The next record of the peer counts, however it compares with the one that stands: it may be
+    /// that of another device with the same identity.
+    pub fn forget_record(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.0.find_mut(peer) {
+            entry.rank = (0, 0);
+        }
+    }
+
     /// The best record that a search found, valid at wall-clock time `own_ms`. It is stored if the peer's entry is missing
     /// or worse; returns whether it was.
     pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::*;
-use crate::protocol::{address::Endpoint, lookup::KnownServer, table::Vacant};
+use crate::protocol::{address::Endpoint, lookup::KnownServer, rivals::FirstBeat, table::Vacant};
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     for Native<I, K, R, S>
@@ -17,8 +17,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
             return Some(Action::Close { peer, stream });
         }
-        if let Some(contested) = self.stream_records.rivals.pop_news() {
-            return Some(Action::Contested(contested));
+        if let Some(action) = self.stream_records.rivals.poll(now) {
+            return Some(action);
         }
         self.pop_release(now)
             .or_else(|| self.pop_answer(now))
@@ -40,6 +40,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .chain(self.offload.timeout())
             .chain(self.asks.iter().map(Ask::deadline))
             .chain(self.leases.timeout())
+            .chain(self.stream_records.rivals.timeout())
             .min()
             .unwrap_or_default()
     }
@@ -76,8 +77,18 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.delegation.find(node)
     }
 
-    fn stream_opened(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, source: Endpoint) {
-        self.stream_records.rivals.opened(peer, stream, source);
+    fn stream_opened(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+        source: Endpoint,
+    ) -> FirstBeat {
+        self.stream_records.stream_opened(now, peer, stream, source)
+    }
+
+    fn stream_probed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
+        self.stream_records.rivals.probed(peer, stream, alive);
     }
 
     fn seen(&mut self, peer: &PeerId, reader: Reader) {
@@ -236,7 +247,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .for_each(|record| to.stream_record(record));
         self.stream_records
             .rivals
-            .contested(now)
+            .contested()
             .for_each(|contested| to.contested(contested));
         self.leases.iter().for_each(|lease| to.lease(lease));
         for (name, ticker) in [

@@ -271,6 +271,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let record = beat.record.map(|(info, _)| info);
         // Only while nodes are taken in does it matter whether the indexer is new.
         let was_here = self.delegation.is_empty() || self.is_registered(now, from);
+        if sender.moved {
+            self.live_indexers.forget_record(from);
+        }
         let Ok(publish) = self.live_indexers.beat(now, from, lease, beat.load, record) else {
             return Ack::full(
                 "live_indexers is full: build with a larger OC_DISCOVERY_MAX_INDEXERS",
@@ -333,6 +336,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
+        if sender.moved {
+            self.directory.unlist(from);
+        }
         self.stream_records.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);

@@ -11,7 +11,9 @@
 //! an indexer, it is only handed out after others. While failures count, a quarter of an answer's places is kept for indexers that
 //! proved themselves and for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie drive them out;
 //! while none counts, nothing is kept, so that the oldest have no more nodes than others. What one node
-//! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to).
+//! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to), and of each
+//! indexer once while it counts, however often it is said (unless [`MAX_BLAMING`] other nodes said it since, or the indexer has
+//! accepted that node meanwhile). What is said under an identity that two devices use does not count.
 
 use core::time::Duration;
 
@@ -30,6 +32,9 @@ const SENT_TTL: Duration = Duration::from_secs(5 * 60);
 /// Nodes of which it is known what they were told; one more, and the one told least recently is forgotten.
 const MAX_TOLD: usize = 256;
 
+/// Nodes whose word about one indexer is remembered, the last ones.
+const MAX_BLAMING: usize = 8;
+
 /// What nodes showed of one indexer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -37,6 +42,8 @@ pub struct Standing {
     failures: u8,
     last_failure: Instant,
     proofs: u8,
+    /// The nodes that it failed at lately; the one that said so first comes first.
+    blaming: Vec<Tag, MAX_BLAMING, u8>,
 }
 
 impl Standing {
@@ -47,6 +54,7 @@ impl Standing {
             failures: 0,
             last_failure: Instant::default(),
             proofs: 0,
+            blaming: Vec::new(),
         }
     }
 
@@ -69,21 +77,34 @@ impl Standing {
         self.proofs > 0
     }
 
-    /// It failed at a node.
-    pub fn failed(&mut self, now: Instant) {
-        self.failures = self.failures(now).saturating_add(1);
+    /// It failed at this node.
+    pub fn failed(&mut self, now: Instant, node: Tag) {
+        if self.failures(now) == 0 {
+            self.failures = 0;
+            self.blaming.clear();
+        }
+        if self.blaming.contains(&node) {
+            return;
+        }
+        if self.blaming.is_full() {
+            self.blaming.remove(0);
+        }
+        // There is room now.
+        let _ = self.blaming.push(node);
+        self.failures = self.failures.saturating_add(1);
         self.last_failure = now;
     }
 
-    /// It accepted a node.
-    pub fn proved(&mut self) {
+    /// It accepted this node.
+    pub fn proved(&mut self, node: Tag) {
         self.proofs = self.proofs.saturating_add(1);
         self.failures /= 2;
+        self.blaming.retain(|blaming| *blaming != node);
     }
 }
 
-/// A short name of an indexer. It is salted, so that no indexer can choose to have the name of another.
-type Tag = u32;
+/// A short name of an indexer or node. It is salted, so that none can choose to have the name of another.
+pub type Tag = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
@@ -112,6 +133,11 @@ impl ToldNodes {
     /// Sets what no indexer may know.
     pub fn start(&mut self, salt: u64) {
         self.salt = salt;
+    }
+
+    /// The short name of a peer.
+    pub fn tag(&self, peer: &PeerId) -> Tag {
+        tag_of(self.salt, peer)
     }
 
     /// The node was told these indexers.
@@ -212,16 +238,49 @@ mod tests {
     fn failures_count_for_ten_minutes_after_the_last_and_a_proof_takes_half_away() {
         let mut standing = Standing::new(at(0));
         for now in [0, 1, 2] {
-            standing.failed(at(now));
+            standing.failed(at(now), now as Tag);
         }
         assert_eq!(standing.failures(at(600_001)), 3);
         assert_eq!(standing.failures(at(600_002)), 0);
-        standing.failed(at(600_001));
+        standing.failed(at(600_001), 3);
         assert_eq!(standing.failures(at(600_001)), 4);
-        standing.proved();
+        standing.proved(9);
         assert_eq!(standing.failures(at(600_001)), 2);
-        standing.failed(at(2_000_000));
+        standing.failed(at(2_000_000), 4);
         assert_eq!(standing.failures(at(2_000_000)), 1, "the old ones are over");
+    }
+
+    #[test]
+    fn what_one_node_says_counts_once_while_it_counts() {
+        let mut standing = Standing::new(at(0));
+        for now in [0, 1, 599_999] {
+            standing.failed(at(now), 1);
+            assert_eq!(standing.failures(at(now)), 1, "at {now}");
+        }
+        assert_eq!(standing.failures(at(600_000)), 0, "after the first word");
+        standing.failed(at(600_000), 1);
+        assert_eq!(standing.failures(at(600_000)), 1);
+    }
+
+    #[test]
+    fn a_node_may_blame_again_what_has_accepted_it_meanwhile() {
+        let mut standing = Standing::new(at(0));
+        standing.failed(at(0), 1);
+        standing.proved(1);
+        assert_eq!(standing.failures(at(0)), 0);
+        standing.failed(at(0), 1);
+        assert_eq!(standing.failures(at(0)), 1);
+    }
+
+    #[test]
+    fn a_word_counts_again_only_after_as_many_other_nodes_as_are_remembered() {
+        for (others, counts) in [(MAX_BLAMING - 1, 0), (MAX_BLAMING, 1)] {
+            let mut standing = Standing::new(at(0));
+            standing.failed(at(0), 0);
+            (1..=others as Tag).for_each(|node| standing.failed(at(0), node));
+            standing.failed(at(0), 0);
+            assert_eq!(usize::from(standing.failures(at(0))), 1 + others + counts);
+        }
     }
 
     #[test]
@@ -229,7 +288,7 @@ mod tests {
         let old = Standing::new(at(1));
         let young = Standing::new(at(2));
         let mut proved = Standing::new(at(3));
-        proved.proved();
+        proved.proved(1);
         assert!(old.seniority() > young.seniority());
         assert!(proved.seniority() > old.seniority());
     }

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::failures::Failures;
+use super::{MAX_MIN_INDEXERS, failures::Failures};
 use crate::protocol::{
     Addrs, Instant, Offer, PeerId, Rng, TableStats, address::Endpoint, leases::Leases,
 };
@@ -124,6 +124,17 @@ impl Candidates {
     /// Whether there is one whose time to live is not over, whether it rests or not.
     pub(super) fn any(&self, now: Instant) -> bool {
         self.all.iter().any(|candidate| now <= candidate.until)
+    }
+
+    /// Whether there are some and all of them said `refused`: they work well, and have something
+    /// against us, another device with our identity for instance. That is no failure to be reported,
+    /// and no reason to be taken in elsewhere. It is not believed of more peers than a device with our
+    /// identity can hold leases with.
+    pub(super) fn are_all_refused(&self, now: Instant, failures: &Failures) -> bool {
+        let mut live = self.all.iter().filter(|candidate| now <= candidate.until);
+        (1..=MAX_MIN_INDEXERS).contains(&failures.refusals(now))
+            && self.any(now)
+            && live.all(|candidate| failures.is_refused(now, &candidate.peer))
     }
 
     /// When the first candidate can be tried that is not tried already and does not run out before;

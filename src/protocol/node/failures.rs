@@ -30,6 +30,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
+use super::MAX_MIN_INDEXERS;
 use crate::protocol::{
     Addr, Addrs, Instant, MAX_ADDRS, PeerId, Rng, TableStats,
     address::{Endpoint, Host, Prefix},
@@ -42,6 +43,9 @@ const MAX_PEERS: usize = 256;
 const MAX_ENDPOINTS: usize = 256;
 /// Prefixes that are remembered at most.
 const MAX_PREFIXES: usize = 128;
+/// Peers that said `refused` and are remembered at most: one more than can be right, if the reason is
+/// that another device has our identity.
+const MAX_REFUSALS: usize = MAX_MIN_INDEXERS + 1;
 /// First pause of a peer id (DESIGN.md, section 2), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
 /// The same of a host and port.
@@ -83,6 +87,8 @@ pub(super) struct Failures {
     peers: Memory<MAX_PEERS>,
     endpoints: Memory<MAX_ENDPOINTS>,
     prefixes: Memory<MAX_PREFIXES>,
+    /// Who said `refused`, and until when it rests for it.
+    refusals: Vec<(Key, Instant), MAX_REFUSALS>,
 }
 
 impl Failures {
@@ -91,6 +97,7 @@ impl Failures {
             peers: Memory::new(),
             endpoints: Memory::new(),
             prefixes: Memory::new(),
+            refusals: Vec::new(),
         }
     }
 
@@ -116,9 +123,34 @@ impl Failures {
         self.peers.count(now, peer.into(), rest);
     }
 
+    /// The peer said `refused`: it rests until then, whatever else happens.
+    pub(super) fn refused(&mut self, now: Instant, peer: &PeerId, until: Instant) {
+        let key = Key::from(peer);
+        self.refusals
+            .retain(|(known, rests)| now < *rests && *known != key);
+        if self.refusals.is_full() {
+            self.refusals.remove(0);
+        }
+        // There is room now.
+        let _ = self.refusals.push((key, until));
+    }
+
+    /// Whether the peer rests because it said `refused`.
+    pub(super) fn is_refused(&self, now: Instant, peer: &PeerId) -> bool {
+        now < self.refused_until(peer)
+    }
+
+    /// How many peers rest because they said `refused`, [`MAX_REFUSALS`] at most.
+    pub(super) fn refusals(&self, now: Instant) -> usize {
+        let refusals = self.refusals.iter();
+        refusals.filter(|(_, until)| now < *until).count()
+    }
+
     /// A lease with the peer was renewed.
     pub(super) fn forget(&mut self, peer: &PeerId, addrs: &Addrs) {
         self.peers.remove(peer.into());
+        self.refusals
+            .retain(|(refused, _)| *refused != Key::from(peer));
         let mut endpoints = addrs.iter().map(|addr| Endpoint::of(addr));
         let Some(first) = endpoints.next() else {
             return;
@@ -137,7 +169,7 @@ impl Failures {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything but who said `refused`.
     pub(super) fn clear(&mut self) {
         self.peers.clear();
         self.endpoints.clear();
@@ -152,17 +184,18 @@ impl Failures {
     /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled
     /// then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
-        if self.peers.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty() {
+        let is_empty =
+            self.peers.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty();
+        if is_empty && self.refusals.is_empty() {
             return Instant::default();
         }
         let addr = addrs.iter().map(|addr| self.addr_ready_at(addr)).min();
-        let peer = self.peers.rests_until(peer.into());
-        peer.max(addr.unwrap_or_default())
+        self.peer_ready_at(peer).max(addr.unwrap_or_default())
     }
 
     /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no look.
     pub(super) fn is_ready(&self, now: Instant, peer: &PeerId, addrs: &Addrs) -> bool {
-        self.peers.rests_until(peer.into()) <= now && self.ready_at(peer, addrs) <= now
+        self.peer_ready_at(peer) <= now && self.ready_at(peer, addrs) <= now
     }
 
     /// Those of the addresses that do not rest.
@@ -178,6 +211,21 @@ impl Failures {
             self.endpoints.stats("tried_addrs"),
             self.prefixes.stats("tried_prefixes"),
         ]
+    }
+
+    fn refused_until(&self, peer: &PeerId) -> Instant {
+        let key = Key::from(peer);
+        let mut refusals = self.refusals.iter();
+        let found = refusals.find(|(refused, _)| *refused == key);
+        found.map_or(Instant::default(), |(_, until)| *until)
+    }
+
+    fn peer_ready_at(&self, peer: &PeerId) -> Instant {
+        let rests = self.peers.rests_until(peer.into());
+        match self.refusals.is_empty() {
+            true => rests,
+            false => rests.max(self.refused_until(peer)),
+        }
     }
 
     fn addr_ready_at(&self, addr: &[u8]) -> Instant {

@@ -65,6 +65,10 @@ impl Machine for Node {
                 if role == Role::Native {
                     // It answers, so that its address is well; but it is of no use for a while.
                     self.failures.note(now, server, &mut self.rng);
+                    if ack.code == AckCode::Refused {
+                        let until = now + REFUSED_PAUSE;
+                        self.failures.refused(now, server, until);
+                    }
                 }
             }
         }

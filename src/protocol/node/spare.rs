@@ -6,10 +6,31 @@
 
 use core::time::Duration;
 
-use crate::protocol::{Instant, Rng};
+use super::Node;
+use crate::protocol::{Ack, AckCode, Instant, PeerId, Rng, Role, lease::Lease};
 
 /// Refusals after which it is enough: one or two may be out of luck, or out of date.
 const MAX_REFUSALS: u8 = 3;
+
+impl Node {
+    /// What an indexer's answer says about more leases than the one with another indexer that is held.
+    pub(super) fn note_spare(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+        let is_other = |lease: &Lease| {
+            lease.role() == Role::Indexer && lease.is_secure(now) && lease.server() != server
+        };
+        if !self.leases.iter().any(is_other) {
+            return;
+        }
+        match ack.code {
+            AckCode::Accepted => self.spare.granted(),
+            AckCode::Full => {
+                let interval = self.config.connect_interval;
+                self.spare.refused(now, interval, &mut self.rng);
+            }
+            AckCode::Released | AckCode::Refused => {}
+        }
+    }
+}
 
 /// What is remembered of refusals while a lease is held.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod attack;
 mod liars;
 mod natives;
 mod offers;
+mod refused;
 mod spare;
 
 use std::vec::Vec;

@@ -1,6 +1,7 @@
 //! Indexers come, beat and go.
 
 use super::*;
+use crate::protocol::rivals::FirstBeat;
 
 #[test]
 fn a_beat_with_a_record_registers_the_indexer_in_every_table_and_publishes_the_record() {
@@ -166,4 +167,30 @@ fn full_tables_refuse_newcomers_with_a_reason_and_still_renew() {
     assert!(outcome.ack.reason.contains("stream_records"));
     assert_eq!(rig.view().refused("stream_records"), 1);
     rig.indexer(32);
+}
+
+#[test]
+fn the_addresses_of_the_device_that_holds_the_lease_count_whatever_the_other_signed() {
+    let mut rig = Rig::new();
+    let source = |host: u8| {
+        let ip = core::net::IpAddr::from([192, 0, 2, host]);
+        core::net::SocketAddr::new(ip, 1000).into()
+    };
+    for (stream, host, sequence) in [(1, 1, 5), (2, 2, 9), (3, 1, 5)] {
+        let opened = rig
+            .native
+            .stream_opened(at(0), &peer(7), StreamId(stream), source(host));
+        assert_eq!(opened, FirstBeat::Now);
+        let info = RecordInfo {
+            addrs: addrs(host),
+            ..record(7, sequence)
+        };
+        rig.beat(Role::Indexer, 7, stream, Some(&info));
+        let entry = rig.native.live_indexers.find(at(0), &peer(7)).unwrap();
+        assert_eq!(entry.addrs, addrs(host));
+    }
+    let held = rig
+        .native
+        .stream_opened(at(0), &peer(7), StreamId(4), source(2));
+    assert_eq!(held, FirstBeat::Held);
 }

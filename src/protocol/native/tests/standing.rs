@@ -1,6 +1,7 @@
 //! Indexers that do not do what they promise.
 
 use super::*;
+use crate::protocol::rivals::FirstBeat;
 
 /// A native with room for 204 indexers.
 struct Crowd {
@@ -61,6 +62,10 @@ impl Crowd {
     }
 
     fn node(&mut self, n: u8, lease: Duration) -> Ack {
+        self.node_on(n, StreamId(1000 + u64::from(n)), lease)
+    }
+
+    fn node_on(&mut self, n: u8, stream: StreamId, lease: Duration) -> Ack {
         let beat = Beat {
             role: Role::Node,
             lease,
@@ -68,7 +73,6 @@ impl Crowd {
             load: None,
             known: &[],
         };
-        let stream = StreamId(1000 + u64::from(n));
         self.native.beat(at(self.now), &peer(n), stream, &beat).ack
     }
 
@@ -238,4 +242,43 @@ fn while_no_node_failed_the_oldest_have_no_more_nodes_than_others() {
         (5..=40).contains(&named),
         "of 200, 20 are expected: {named}"
     );
+}
+
+#[test]
+fn a_node_that_says_again_and_again_that_all_failed_counts_once() {
+    let mut crowd = Crowd::new();
+    (1..=4).for_each(|n| crowd.indexer(n, 1, 10));
+    for now in [0, 9_000, 9_999] {
+        crowd.now = now;
+        crowd.offered(100, Want::Lease);
+        crowd.offered(100, Want::OffersFailed);
+    }
+    assert_eq!([1, 2, 3, 4].map(|n| crowd.failures(n)), [1; 4]);
+    crowd.offered(101, Want::Lease);
+    crowd.offered(101, Want::OffersFailed);
+    assert_eq!([1, 2, 3, 4].map(|n| crowd.failures(n)), [2; 4]);
+}
+
+#[test]
+fn what_is_said_under_a_contested_identity_does_not_count() {
+    let mut crowd = Crowd::new();
+    (1..=4).for_each(|n| crowd.indexer(n, 1, 10));
+    crowd.offered(100, Want::OffersFailed);
+    for (stream, host) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
+        let ip = core::net::IpAddr::from([192, 0, 2, host]);
+        let source = core::net::SocketAddr::new(ip, 1000).into();
+        let stream = StreamId(2000 + stream);
+        let opened = crowd
+            .native
+            .stream_opened(at(0), &peer(100), stream, source);
+        if opened == FirstBeat::Now {
+            crowd.node_on(100, stream, LEASE);
+        }
+    }
+    crowd
+        .native
+        .stream_probed(at(0), &peer(100), StreamId(2003), true);
+    crowd.drain();
+    crowd.offered(100, Want::OffersFailed);
+    assert_eq!([1, 2, 3, 4].map(|n| crowd.failures(n)), [0; 4]);
 }

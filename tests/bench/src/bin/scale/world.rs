@@ -506,7 +506,10 @@ impl World {
             Action::EndSearch { .. }
             | Action::Refreshed { .. }
             | Action::Denied { .. }
-            | Action::Contested(_) => {}
+            | Action::ProbeStream { .. }
+            | Action::Judge { .. }
+            | Action::Contested(_)
+            | Action::Uncontested { .. } => {}
         }
     }
 

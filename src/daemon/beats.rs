@@ -1,0 +1,111 @@
+//! Beats of peers: from the network to the core, and its answer back; what the log says of them.
+
+use super::{
+    driver::Driver,
+    report::{self, text},
+};
+use crate::{
+    net::{EACH, ReceivedBeat},
+    protocol::{
+        AckCode, Beat, Instant, PeerId, Role, StreamId,
+        codec::{heartbeat::WallReading, record::Kind},
+    },
+};
+
+impl Driver {
+    /// The core judges the first beat of this stream now; without the beat its stream has ended.
+    pub(super) fn judge(&mut self, stream: StreamId) {
+        let held = &mut self.held_beats;
+        if let Some(at) = held.iter().position(|(_, of, _)| *of == stream) {
+            let (from, stream, beat) = held.swap_remove(at);
+            self.on_first_beat(self.cx.now(), from, stream, *beat);
+        }
+    }
+
+    /// The first beat of a stream came, and is judged now.
+    pub(super) fn on_first_beat(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        stream: StreamId,
+        received: ReceivedBeat,
+    ) {
+        self.cx.machine.seen(&from, self.cx.net.reader(&from));
+        self.on_beat(now, from, stream, 0, received);
+    }
+
+    /// A beat came.
+    pub(super) fn on_beat(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        stream: StreamId,
+        sequence: u64,
+        received: ReceivedBeat,
+    ) {
+        let beat = Beat {
+            role: received.role,
+            lease: received.lease,
+            record: received
+                .record
+                .as_ref()
+                .map(|(info, envelope)| (info, envelope.as_slice())),
+            load: received.load,
+            known: &received.known,
+        };
+        let outcome = if received.publish {
+            self.cx.machine.beat(now, &from, stream, &beat)
+        } else {
+            self.cx.machine.spare_beat(now, &from, stream, &beat)
+        };
+        let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
+        let leaves = !denied && received.lease.is_zero();
+        let clock = WallReading {
+            ms: self.cx.own_ms(),
+            synchronised: self.synchronised,
+        };
+        self.cx.net.ack(
+            from,
+            stream,
+            sequence,
+            &outcome.ack,
+            clock,
+            denied || leaves,
+        );
+        if denied {
+            log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
+        } else if leaves {
+            self.cx.net.favour(from, false);
+            self.cx.net.unprotect(&from, true);
+        } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
+            self.cx.net.favour(from, true);
+            match (self.cx.machine.role(), received.role) {
+                (Role::Native, Role::Node) => {
+                    let entry = self.cx.machine.taken_in(&from);
+                    let why = match entry.is_some_and(|entry| entry.stranded) {
+                        true => "every indexer that it was offered failed at it",
+                        false => "no indexer is reachable",
+                    };
+                    log::info!(target: EACH, "takes node {} in: {why}", text(&from));
+                }
+                (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
+                    log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
+                }
+                (Role::Native, _) => {
+                    log::info!(target: EACH, "{} {} beats", report::role(received.role), text(&from))
+                }
+                _ => log::debug!("grants node {} a lease", text(&from)),
+            }
+        }
+        if outcome.publish
+            && let Some((info, envelope)) = received.record
+        {
+            let kind = match received.role {
+                Role::Indexer => Kind::Indexer,
+                Role::Node | Role::Native => Kind::Node,
+            };
+            let own_ms = self.cx.own_ms();
+            self.cx.net.publish(kind, &info, envelope, own_ms);
+        }
+    }
+}

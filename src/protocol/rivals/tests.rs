@@ -1,0 +1,356 @@
+//! Who is refused, when, and what is said of it.
+
+use core::net::IpAddr;
+use std::vec::Vec;
+
+use super::*;
+use crate::protocol::AckCode;
+
+const PEER: PeerId = PeerId::from_bytes([1; 32]);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn host(n: u8) -> Host {
+    IpAddr::from([192, 0, 2, n]).into()
+}
+
+fn source(n: u8) -> Source {
+    Source {
+        host: host(n),
+        port: 1000,
+    }
+}
+
+/// One identity, the stream that holds its lease, and what the machine is told to do.
+struct Scene {
+    rivals: Rivals,
+    holder: Holder,
+    streams: u64,
+}
+
+/// What became of a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It has replaced the holder.
+    Replaces,
+    Refused,
+    /// It waits for what the holder answers.
+    Waits,
+}
+use Fate::{Refused, Replaces, Waits};
+
+impl Scene {
+    /// The device at host 1 holds the stream.
+    fn new() -> Self {
+        let holder = Holder {
+            stream: StreamId(0),
+            host: host(1),
+        };
+        Self {
+            rivals: Rivals::new(),
+            holder,
+            streams: 0,
+        }
+    }
+
+    /// The device at this host comes on a new stream.
+    fn comes(&mut self, now: u64, from: u8) -> Fate {
+        self.streams += 1;
+        let stream = StreamId(self.streams);
+        self.rivals.opened(&PEER, stream, source(from));
+        self.rivals.beat_from(&PEER, host(from));
+        if self.holder.host != host(from) {
+            let holder = self.holder;
+            let newcomer = self
+                .rivals
+                .newcomer(at(now), &PEER, holder, stream, source(from));
+            if let Newcomer::Waits { .. } = newcomer {
+                return Waits;
+            }
+        }
+        self.first_beat(now, stream, host(from))
+    }
+
+    fn first_beat(&mut self, now: u64, stream: StreamId, from: Host) -> Fate {
+        if from != self.holder.host && self.rivals.refusal(at(now), &PEER, from).is_some() {
+            return Refused;
+        }
+        self.holder = Holder { stream, host: from };
+        Replaces
+    }
+
+    /// Everything to be done now; the newcomer that is judged, if there is one.
+    fn polled(&mut self, now: u64) -> (Vec<Action>, Option<Fate>) {
+        let mut actions = Vec::new();
+        let mut fate = None;
+        while let Some(action) = self.rivals.poll(at(now)) {
+            if let Action::Judge { stream, .. } = action {
+                let from = self.rivals.source(&PEER, stream).unwrap().host;
+                fate = Some(self.first_beat(now, stream, from));
+            }
+            actions.push(action);
+        }
+        (actions, fate)
+    }
+
+    /// The holder answers, or its ping fails.
+    fn holder_answers(&mut self, now: u64, alive: bool) -> Option<Fate> {
+        self.polled(now);
+        self.rivals.probed(&PEER, self.holder.stream, alive);
+        self.polled(now).1
+    }
+
+    /// The device at host 2 replaces the one at host 1, which comes back, and comes again.
+    fn third_comes(&mut self) {
+        let fates = [2, 1, 2].map(|from| self.comes(0, from));
+        assert_eq!(fates, [Replaces, Replaces, Waits]);
+    }
+
+    /// Two devices meet: the one at host 1 is kept.
+    fn contested() -> Self {
+        let mut scene = Self::new();
+        scene.third_comes();
+        assert_eq!(scene.holder_answers(0, true), Some(Refused));
+        scene
+    }
+}
+
+#[test]
+fn the_third_replacement_within_a_minute_is_checked() {
+    for (third, fate) in [(60_000, Waits), (60_001, Replaces)] {
+        let mut scene = Scene::new();
+        assert_eq!(scene.comes(0, 2), Replaces);
+        assert_eq!(scene.comes(30_000, 1), Replaces);
+        assert_eq!(scene.comes(third, 2), fate, "at {third}");
+    }
+}
+
+#[test]
+fn a_newcomer_is_refused_once_the_holder_has_answered_its_ping() {
+    let mut scene = Scene::new();
+    scene.third_comes();
+    let holder = scene.holder.stream;
+    let (actions, fate) = scene.polled(0);
+    let ping = Action::ProbeStream {
+        peer: PEER,
+        stream: holder,
+    };
+    assert_eq!((actions, fate), ([ping].into(), None), "one ping");
+    assert_eq!(scene.polled(1_999), (Vec::new(), None));
+    scene.rivals.probed(&PEER, StreamId(99), true);
+    assert_eq!(scene.polled(1_999).1, None, "of another stream");
+    scene.rivals.probed(&PEER, holder, true);
+    assert_eq!(scene.polled(1_999).1, Some(Refused));
+    assert_eq!(scene.holder.stream, holder);
+}
+
+#[test]
+fn a_beat_of_the_holder_is_an_answer_and_one_of_the_newcomer_is_none() {
+    let mut scene = Scene::new();
+    scene.third_comes();
+    scene.rivals.beat_from(&PEER, host(2));
+    assert_eq!(scene.polled(1).1, None);
+    scene.rivals.beat_from(&PEER, host(1));
+    assert_eq!(scene.polled(1).1, Some(Refused));
+}
+
+#[test]
+fn a_host_that_roams_to_and_fro_is_refused_nothing() {
+    let mut scene = Scene::new();
+    let mut now = 0;
+    for from in [2, 1].into_iter().cycle().take(20) {
+        now += 3_000;
+        let fate = scene.comes(now, from);
+        // Nothing is at the other end of the earlier connection.
+        if fate == Waits {
+            assert_eq!(scene.polled(now).1, None);
+            assert_eq!(scene.rivals.timeout(), Some(at(now + 2_000)));
+            assert_eq!(scene.polled(now + 1_999).1, None);
+            assert_eq!(scene.polled(now + 2_000).1, Some(Replaces));
+        }
+        assert_eq!(scene.holder.host, host(from));
+    }
+    assert_eq!(scene.rivals.contested().count(), 0);
+}
+
+#[test]
+fn a_newcomer_takes_over_at_once_when_the_ping_fails() {
+    let mut scene = Scene::new();
+    scene.third_comes();
+    assert_eq!(scene.holder_answers(10, false), Some(Replaces));
+}
+
+#[test]
+fn the_newcomer_is_refused_for_a_minute_and_then_checked_again() {
+    let mut scene = Scene::contested();
+    assert_eq!(scene.comes(1, 2), Refused);
+    assert_eq!(scene.comes(59_999, 2), Refused);
+    for minute in 1..5 {
+        let now = minute * 60_000;
+        assert_eq!(scene.comes(now, 2), Waits, "it replaces nothing");
+        assert_eq!(scene.holder_answers(now, true), Some(Refused));
+        assert_eq!(scene.comes(now + 59_999, 2), Refused);
+    }
+    assert_eq!(scene.holder.host, host(1));
+}
+
+#[test]
+fn the_device_that_is_kept_comes_and_goes_as_it_likes() {
+    let mut scene = Scene::contested();
+    for now in 0..20 {
+        assert_eq!(scene.comes(now, 1), Replaces);
+    }
+    assert_eq!(scene.comes(20, 2), Refused);
+}
+
+#[test]
+fn a_device_that_lost_its_stream_in_a_gap_gets_it_back() {
+    let mut scene = Scene::contested();
+    // The one that was refused came while no stream was open.
+    scene.holder.host = host(2);
+    assert_eq!(scene.comes(100_000, 1), Replaces);
+    assert_eq!(scene.comes(100_001, 2), Waits);
+    assert_eq!(scene.holder_answers(100_001, true), Some(Refused));
+}
+
+#[test]
+fn the_device_that_is_kept_may_move_without_its_rival_slipping_in() {
+    let mut scene = Scene::contested();
+    assert_eq!(scene.comes(10, 3), Waits);
+    assert_eq!(scene.holder_answers(10, false), Some(Replaces));
+    assert_eq!(scene.comes(20, 2), Refused);
+    let contested = scene.rivals.contested().next().unwrap();
+    assert_eq!((contested.kept, contested.refused), (host(3), host(2)));
+}
+
+#[test]
+fn a_third_device_waits_in_place_of_the_second() {
+    let mut scene = Scene::new();
+    scene.third_comes();
+    scene.polled(0);
+    let second = StreamId(scene.streams);
+    scene.rivals.opened(&PEER, StreamId(9), source(3));
+    let holder = scene.holder;
+    let newcomer = scene
+        .rivals
+        .newcomer(at(500), &PEER, holder, StreamId(9), source(3));
+    let instead_of = Some(second);
+    assert_eq!(newcomer, Newcomer::Waits { instead_of });
+    assert_eq!(
+        scene.polled(1_999),
+        (Vec::new(), None),
+        "the ping under way counts"
+    );
+    let (actions, fate) = scene.polled(2_000);
+    let judge = Action::Judge {
+        peer: PEER,
+        stream: StreamId(9),
+    };
+    assert_eq!((actions, fate), ([judge].into(), Some(Replaces)));
+}
+
+#[test]
+fn the_refusal_names_the_other_address_and_what_to_do() {
+    let scene = Scene::contested();
+    let ack = scene.rivals.refusal(at(1), &PEER, host(2)).unwrap();
+    assert_eq!(ack.code, AckCode::Refused);
+    assert!(ack.reason.contains("192.0.2.1"), "{}", ack.reason);
+    assert!(ack.reason.contains("remove `identity`"), "{}", ack.reason);
+    let longest: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+    let reason = refusal(longest.into()).reason;
+    assert!(reason.ends_with("in its data directory"), "{reason}");
+}
+
+/// The lines of the log among the actions.
+fn lines(actions: &[Action]) -> Vec<&str> {
+    let line = |action: &Action| match action {
+        Action::Contested(_) => Some("two"),
+        Action::Uncontested { .. } => Some("one again"),
+        _ => None,
+    };
+    actions.iter().filter_map(line).collect()
+}
+
+#[test]
+fn the_log_has_the_begin_and_the_end_of_an_episode_once() {
+    let mut scene = Scene::new();
+    scene.third_comes();
+    scene.polled(0);
+    scene.rivals.probed(&PEER, scene.holder.stream, true);
+    assert_eq!(lines(&scene.polled(0).0), ["two"]);
+    for now in (60_000..600_000).step_by(60_000) {
+        scene.comes(now, 2);
+        scene.polled(now);
+        scene.rivals.probed(&PEER, scene.holder.stream, true);
+        assert!(lines(&scene.polled(now).0).is_empty(), "at {now}");
+    }
+    assert_eq!(scene.rivals.timeout(), Some(at(1_140_000)));
+    assert!(lines(&scene.polled(1_139_999).0).is_empty());
+    assert_eq!(scene.rivals.contested().count(), 1);
+    assert_eq!(lines(&scene.polled(1_140_000).0), ["one again"]);
+    assert_eq!(scene.rivals.contested().count(), 0);
+    assert_eq!(scene.rivals.timeout(), None);
+}
+
+#[test]
+fn an_episode_ends_when_the_device_that_was_kept_is_gone() {
+    let mut scene = Scene::contested();
+    assert_eq!(scene.comes(60_000, 2), Waits);
+    scene.polled(60_000);
+    let (actions, fate) = scene.polled(62_000);
+    assert_eq!(fate, Some(Replaces));
+    assert_eq!(lines(&actions), ["one again"]);
+}
+
+#[test]
+fn a_lease_given_up_ends_the_episode_and_lets_in_what_waits() {
+    let mut scene = Scene::contested();
+    assert_eq!(scene.comes(60_000, 2), Waits);
+    scene.rivals.forget(&PEER);
+    let (actions, fate) = scene.polled(60_000);
+    assert_eq!(fate, Some(Replaces));
+    assert_eq!(lines(&actions), ["one again"]);
+}
+
+#[test]
+fn the_identity_that_was_quiet_the_longest_gives_way_and_one_that_is_contested_last() {
+    let mut scene = Scene::contested();
+    let other = |n: u8| PeerId::from_bytes([100 + n; 32]);
+    for n in 0..MAX_RIVALS as u8 {
+        let now = at(1 + u64::from(n));
+        let holder = scene.holder;
+        scene
+            .rivals
+            .newcomer(now, &other(n), holder, StreamId(50), source(2));
+    }
+    let stats = scene.rivals.stats();
+    assert_eq!((stats.used, stats.evicted), (MAX_RIVALS, 1));
+    assert!(scene.rivals.is_contested(&PEER));
+    let is_there = |n| scene.rivals.all.iter().any(|rival| rival.peer == other(n));
+    assert!(!is_there(0) && is_there(1));
+}
+
+#[test]
+fn a_newcomer_that_waits_is_never_forgotten() {
+    let mut rivals = Rivals::new();
+    let holder = Scene::new().holder;
+    let other = |n: u8| PeerId::from_bytes([100 + n; 32]);
+    for n in 0..MAX_RIVALS as u8 {
+        for stream in 1..=3 {
+            rivals.newcomer(at(0), &other(n), holder, StreamId(stream), source(2));
+        }
+    }
+    let newcomer = rivals.newcomer(at(1), &other(77), holder, StreamId(9), source(2));
+    assert_eq!(newcomer, Newcomer::Judged);
+    let stats = rivals.stats();
+    assert_eq!((stats.refused, stats.evicted), (1, 0));
+    let mut judged = 0;
+    for now in [1, 2_000] {
+        while let Some(action) = rivals.poll(at(now)) {
+            judged += usize::from(matches!(action, Action::Judge { .. }));
+        }
+    }
+    assert_eq!(judged, MAX_RIVALS);
+}
