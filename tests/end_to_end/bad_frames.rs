@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::identity::Keypair;
-use smol::block_on;
 
-use super::harness::{Look as _, Peer, SLACK, World, eventually, ms};
+use super::harness::{Look as _, Peer, SLACK, World, eventually, ms, within};
 use super::stranger::connect;
 
 /// Connections of one peer, one after the other.
@@ -20,26 +19,19 @@ const BAD: [u8; 12] = [0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
 /// Sends bad frames until the connection ends; true if it did.
 fn send_bad_frames(to: &Peer, key: &Keypair) -> bool {
     let mut frames = connect(to, key);
-    block_on(async {
+    let ended = within(SLACK, async {
         let many = BAD.repeat(64);
         for _ in 0..FRAMES / 64 {
             if frames.write_all(&many).await.is_err() || frames.flush().await.is_err() {
-                return true;
+                return;
             }
         }
         // All of them found room on their way. The answer is a GoAway and the end.
         let mut answer = Vec::new();
-        let ended = async {
-            // A reset is an end, too.
-            let _ = frames.read_to_end(&mut answer).await;
-            true
-        };
-        let late = async {
-            smol::Timer::after(SLACK).await;
-            false
-        };
-        smol::future::or(ended, late).await
-    })
+        // A reset is an end, too.
+        let _ = frames.read_to_end(&mut answer).await;
+    });
+    ended.is_some()
 }
 
 fn is_unmoved_by_bad_frames(world: &World, peer: &Peer) {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,44 +20,45 @@ use libp2p::kad::{self, Mode, Record, RecordKey, StoreInserts};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Transport, identify, noise, yamux};
-use smol::{Async, Timer};
+use smol::Async;
+use smol::channel::{Receiver, Sender};
 
 /// Servers that have a value each for one key.
 pub(crate) struct DhtServers {
-    shared: Arc<Shared>,
+    asked: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    asked: AtomicUsize,
-    end: AtomicBool,
+    /// Closed, it ends them.
+    end: Sender<()>,
 }
 
 impl DhtServers {
     /// Connects a server for each value to the native.
     pub(crate) fn connect(native: &str, key: &RecordKey, values: Vec<Vec<u8>>) -> DhtServers {
         let native: Multiaddr = native.parse().unwrap();
-        let shared: Arc<Shared> = Arc::default();
+        let asked: Arc<AtomicUsize> = Arc::default();
+        let (end, ended) = smol::channel::bounded(1);
         let start = |value| {
-            let (native, key, shared) = (native.clone(), key.clone(), shared.clone());
-            thread::spawn(move || smol::block_on(run(&native, key, value, &shared)))
+            let serve = serve(native.clone(), key.clone(), value, asked.clone());
+            let ended: Receiver<()> = ended.clone();
+            let end = async move { ended.recv().await.unwrap_or_default() };
+            thread::spawn(move || smol::block_on(smol::future::or(serve, end)))
         };
         DhtServers {
             threads: values.into_iter().map(start).collect(),
-            shared,
+            asked,
+            end,
         }
     }
 
     /// How often they were asked, all together.
     pub(crate) fn asked(&self) -> usize {
-        self.shared.asked.load(Ordering::SeqCst)
+        self.asked.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for DhtServers {
     fn drop(&mut self) {
-        self.shared.end.store(true, Ordering::SeqCst);
+        self.end.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -71,11 +72,11 @@ struct Behaviour {
     kademlia: kad::Behaviour<MemoryStore>,
 }
 
-async fn run(native: &Multiaddr, key: RecordKey, value: Vec<u8>, shared: &Shared) {
+async fn serve(native: Multiaddr, key: RecordKey, value: Vec<u8>, asked: Arc<AtomicUsize>) {
     let mut swarm = swarm();
     // Whoever is routed to has an address; nobody needs to dial this one.
     swarm.add_external_address("/ip4/127.0.0.1/tcp/9".parse().unwrap());
-    swarm.dial(native.clone()).unwrap();
+    swarm.dial(native).unwrap();
     let record = Record::new(key, value);
     swarm
         .behaviour_mut()
@@ -83,16 +84,13 @@ async fn run(native: &Multiaddr, key: RecordKey, value: Vec<u8>, shared: &Shared
         .store_mut()
         .put(record)
         .unwrap();
-    while !shared.end.load(Ordering::SeqCst) {
-        let event = smol::future::or(async { Some(swarm.select_next_some().await) }, async {
-            Timer::after(Duration::from_millis(5)).await;
-            None
-        });
-        if let Some(SwarmEvent::Behaviour(BehaviourEvent::Kademlia(kad::Event::InboundRequest {
+    loop {
+        let event = swarm.select_next_some().await;
+        if let SwarmEvent::Behaviour(BehaviourEvent::Kademlia(kad::Event::InboundRequest {
             request: kad::InboundRequest::GetRecord { .. },
-        }))) = event.await
+        })) = event
         {
-            shared.asked.fetch_add(1, Ordering::SeqCst);
+            asked.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -3,9 +3,12 @@
 //! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited for without a deadline; what a
 //! process logged is shown when its test fails.
 
+#[path = "harness/look.rs"]
+mod look;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -15,10 +18,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
-use oc_discovery::config::Role;
 use oc_discovery::daemon::client::{self, Request};
-use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord};
+use oc_discovery::daemon::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) use self::look::Look;
 
 /// What a machine under load may need on top of what the intervals say.
 pub(crate) const SLACK: Duration = Duration::from_secs(20);
@@ -73,6 +77,28 @@ pub(crate) fn ended(command: &mut Command) -> Output {
         let _ = kill_process(pid, Signal::KILL);
         panic!("not ended within {LONGEST:?}: {command:?}")
     })
+}
+
+/// The lines that a process writes, and when each came.
+pub(crate) fn lines_of(output: impl Read + Send + 'static) -> Receiver<(Instant, String)> {
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if send.send((Instant::now(), line)).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// What comes of `future`, if that does not take longer than `limit`.
+pub(crate) fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        smol::Timer::after(limit).await;
+        None
+    };
+    smol::block_on(smol::future::or(async { Some(future.await) }, late))
 }
 
 /// A directory of its own for the processes of one test.
@@ -329,15 +355,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     fn greeted(name: &'static str, dir: PathBuf, log: PathBuf, mut child: Child) -> Peer {
-        let (send, stdout) = mpsc::channel();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if send.send((Instant::now(), line)).is_err() {
-                    return;
-                }
-            }
-        });
+        let stdout = lines_of(child.stdout.take().unwrap());
         let mut peer = Peer {
             name,
             dir,
@@ -497,57 +515,6 @@ impl Drop for Peer {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             eprintln!("--- {} {}\n{log}", self.name, self.id);
         }
-    }
-}
-
-/// Looking into a status.
-pub(crate) trait Look {
-    fn live(&self, peer: &Peer) -> Option<&LiveIndexer>;
-    fn knows(&self, peer: &Peer) -> bool;
-    fn is_responsible_for(&self, peer: &Peer) -> bool;
-    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord>;
-    fn holds_lease_of(&self, peer: &Peer) -> bool;
-    fn runs(&self, name: &str) -> u64;
-    fn used(&self, table: &str) -> u64;
-    /// Its only lease is one that a native granted.
-    fn is_under_native(&self, peer: &Peer) -> bool;
-}
-
-impl Look for Status {
-    fn live(&self, peer: &Peer) -> Option<&LiveIndexer> {
-        let mut entries = self.live_indexers.iter();
-        entries.find(|entry| entry.peer_id == peer.id)
-    }
-
-    fn knows(&self, peer: &Peer) -> bool {
-        self.known_peer_ids.contains(&peer.id)
-    }
-
-    fn is_responsible_for(&self, peer: &Peer) -> bool {
-        let mut nodes = self.responsible_peers.iter();
-        nodes.any(|node| node.peer_id == peer.id)
-    }
-
-    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord> {
-        let mut records = self.stream_records.iter();
-        records.find(|record| record.peer_id == peer.id)
-    }
-
-    fn holds_lease_of(&self, peer: &Peer) -> bool {
-        self.leases.iter().any(|lease| lease.peer_id == peer.id)
-    }
-
-    fn runs(&self, name: &str) -> u64 {
-        self.loops[name].runs
-    }
-
-    fn used(&self, table: &str) -> u64 {
-        let mut tables = self.tables.iter();
-        tables.find(|entry| entry.name == table).unwrap().used
-    }
-
-    fn is_under_native(&self, peer: &Peer) -> bool {
-        matches!(&self.leases[..], [lease] if lease.peer_id == peer.id && lease.role == Role::Native)
     }
 }
 

@@ -1,9 +1,13 @@
 //! A new node beside indexers that promise and do not keep it.
 
+mod liar;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::harness::{Look, SLACK, World};
+use self::liar::{Liars, Lie};
+use super::harness::{Look, Peer, SLACK, World, eventually};
+use super::stranger::socket;
 
 /// As many as fill an answer and one more.
 const LIARS: [&str; 17] = [
@@ -55,4 +59,54 @@ fn beside_17_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15
     let took = node.ready.elapsed();
     assert!(took <= Duration::from_secs(15), "{took:?}");
     assert!(node.log().contains("asks 12D3Koo") || took <= Duration::from_secs(2));
+}
+
+/// Liars that fill an answer twelve times over.
+const MANY: usize = 200;
+/// What the interface allows beside them, 3 s and 15 s, three times over: the machine that runs this does the work of all of them,
+/// too. `tests/simulation` has the rule in virtual time.
+const FIRST: Duration = Duration::from_secs(9);
+const HOME: Duration = Duration::from_secs(45);
+
+/// The native has the honest indexers, and then the liars; a node that comes has a lease soon.
+fn beside_many(lie: Lie) {
+    let world = World::new();
+    let native = world.native("native", &["--lease", "90s", "--offload-interval", "30s"]);
+    let honest = ["honest", "other"].map(|name| world.indexer(name, &[&native], &TEMPO));
+    for indexer in &honest {
+        native.until("the honest", SLACK, |s| s.live(indexer).is_some());
+    }
+    let liars = Liars::new(socket(&native), MANY, Duration::from_secs(90), lie);
+    native.until("all liars", SLACK * 3, |s| {
+        s.live_indexers.len() == honest.len() + liars.ids.len()
+    });
+    let tempo = ["--lease", "90s", "--connect-interval", "60s"];
+    let node = world.node("node", &[&native], &tempo);
+    let holds = |peers: &[&Peer]| {
+        let status = node.status();
+        peers.iter().any(|peer| status.holds_lease_of(peer))
+    };
+    let [one, other] = &honest;
+    eventually("a lease", FIRST * 2, || {
+        holds(&[&native, one, other]).then_some(())
+    });
+    let first = node.ready.elapsed();
+    eventually("an honest lease", HOME * 2, || {
+        holds(&[one, other]).then_some(())
+    });
+    let home = node.ready.elapsed();
+    println!("{MANY} liars: a lease after {first:?}, an honest indexer's after {home:?}");
+    assert!(first <= FIRST, "{first:?}");
+    assert!(home <= HOME, "{home:?}");
+    assert_ne!(node.status().used("failures"), 0, "it met no liar");
+}
+
+#[test]
+fn beside_200_liars_that_say_nothing_a_new_node_has_a_lease_soon_and_then_an_honest_one() {
+    beside_many(Lie::Silent);
+}
+
+#[test]
+fn beside_200_liars_that_are_full_a_new_node_has_a_lease_soon_and_then_an_honest_one() {
+    beside_many(Lie::Full);
 }

@@ -13,12 +13,12 @@
 //! so and is skipped, unless `OC_DISCOVERY_HOSTS=required` is set, as CI does: then it fails.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _, pipe};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 
-use crate::harness::{Peer, World, ended};
+use crate::harness::{Peer, SLACK, World, ended, lines_of};
 
 /// Prepares the namespaces and waits for the end of its input.
 const KEEPER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip link set lo up; \
@@ -56,17 +56,27 @@ impl Network {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("unshare: {error}; it comes with util-linux"))?;
-        let mut line = String::new();
-        let stdout = keeper.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        if line == "ready\n" {
-            let world = World::new();
-            return Ok(Self { keeper, world });
+        let lines = lines_of(keeper.stdout.take().unwrap());
+        // From here on it ends with this, whatever comes.
+        let mut network = Self {
+            keeper,
+            world: World::new(),
+        };
+        match lines.recv_timeout(SLACK) {
+            Ok((_, line)) if line == "ready" => Ok(network),
+            Ok((_, line)) => Err(line),
+            Err(RecvTimeoutError::Timeout) => Err(format!("unshare: not done within {SLACK:?}")),
+            Err(RecvTimeoutError::Disconnected) => {
+                let mut why = String::new();
+                let _ = network
+                    .keeper
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut why);
+                Err(format!("{}; `ip` comes with iproute2", why.trim()))
+            }
         }
-        let mut why = String::new();
-        let _ = keeper.stderr.take().unwrap().read_to_string(&mut why);
-        let _ = keeper.wait();
-        Err(format!("{}; `ip` comes with iproute2", why.trim()))
     }
 
     /// The directory and the clients of the test.
@@ -242,18 +252,14 @@ fn command(inside: &[OsString], program: &Path) -> Command {
 }
 
 fn ip(inside: &[OsString], lines: &[&str]) {
-    let mut child = command(inside, Path::new("ip"))
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdin: File = File::from(std::os::fd::OwnedFd::from(child.stdin.take().unwrap()));
+    // A few lines, for which a pipe has room.
+    let (stdin, mut batch) = pipe().unwrap();
     for line in lines {
-        writeln!(&stdin, "{line}").unwrap();
+        writeln!(batch, "{line}").unwrap();
     }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
+    drop(batch);
+    let mut ip = command(inside, Path::new("ip"));
+    let output = ended(ip.args(["-batch", "-"]).stdin(stdin));
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {lines:?}: {why}");
 }

@@ -4,7 +4,6 @@
 //! resolved, an address that is gone: none of them is told to the connections that were there.
 
 use std::cell::Cell;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Look as _, Peer, SLACK, eventually, ms};
@@ -102,6 +101,15 @@ impl<'a> Lan<'a> {
         }
     }
 
+    /// Waits until the fault that is there now has lasted so long, by the native's clock.
+    fn lasts(&self, time: Duration) {
+        let end = self.native.status().uptime_ms + time.as_millis() as u64;
+        self.native
+            .until("the fault's end", time + SLACK, |status| {
+                status.uptime_ms >= end
+            });
+    }
+
     fn addresses_of_the_indexer(&self) -> Vec<String> {
         let status = self.native.status();
         let entry = status.live(&self.indexer);
@@ -113,11 +121,6 @@ fn address(native: &Peer) -> String {
     format!("/ip4/{NATIVE}/tcp/4820/p2p/{}", native.id)
 }
 
-/// The fault lasts so long: time passes, nothing is waited for.
-fn lasts(time: Duration) {
-    thread::sleep(time);
-}
-
 #[test]
 fn after_a_partition_of_30_s_without_loss_of_carrier_beats_flow_within_4_s() {
     let Some(network) = Network::new() else {
@@ -125,7 +128,7 @@ fn after_a_partition_of_30_s_without_loss_of_carrier_beats_flow_within_4_s() {
     };
     let lan = Lan::new(&network, &QUICK);
     lan.part(true);
-    lasts(ms(30_000));
+    lan.lasts(ms(30_000));
     assert!(lan.native.status().live(&lan.indexer).is_none());
     let healed = Instant::now();
     lan.part(false);
@@ -140,7 +143,7 @@ fn after_15_s_without_the_cable_of_the_native_beats_flow_within_4_s() {
     };
     let lan = Lan::new(&network, &QUICK);
     lan.switch.pull(&lan.native_host, "eth0");
-    lasts(ms(15_000));
+    lan.lasts(ms(15_000));
     let healed = Instant::now();
     lan.switch.push(&lan.native_host, "eth0");
     let took = lan.beats_again(healed, COST);
@@ -154,7 +157,7 @@ fn after_15_s_without_its_own_cable_an_indexer_beats_at_once() {
     };
     let lan = Lan::new(&network, &QUICK);
     lan.switch.pull(&lan.indexer_host, "eth0");
-    lasts(ms(15_000));
+    lan.lasts(ms(15_000));
     let healed = Instant::now();
     lan.switch.push(&lan.indexer_host, "eth0");
     let took = lan.beats_again(healed, COST);

@@ -1,0 +1,57 @@
+//! What tests ask of a status.
+
+use oc_discovery::config::Role;
+use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord};
+
+use super::Peer;
+
+/// Looking into a status.
+pub(crate) trait Look {
+    fn live(&self, peer: &Peer) -> Option<&LiveIndexer>;
+    fn knows(&self, peer: &Peer) -> bool;
+    fn is_responsible_for(&self, peer: &Peer) -> bool;
+    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord>;
+    fn holds_lease_of(&self, peer: &Peer) -> bool;
+    fn runs(&self, name: &str) -> u64;
+    fn used(&self, table: &str) -> u64;
+    /// Its only lease is one that a native granted.
+    fn is_under_native(&self, peer: &Peer) -> bool;
+}
+
+impl Look for Status {
+    fn live(&self, peer: &Peer) -> Option<&LiveIndexer> {
+        let mut entries = self.live_indexers.iter();
+        entries.find(|entry| entry.peer_id == peer.id)
+    }
+
+    fn knows(&self, peer: &Peer) -> bool {
+        self.known_peer_ids.contains(&peer.id)
+    }
+
+    fn is_responsible_for(&self, peer: &Peer) -> bool {
+        let mut nodes = self.responsible_peers.iter();
+        nodes.any(|node| node.peer_id == peer.id)
+    }
+
+    fn stream_record(&self, peer: &Peer) -> Option<&StreamRecord> {
+        let mut records = self.stream_records.iter();
+        records.find(|record| record.peer_id == peer.id)
+    }
+
+    fn holds_lease_of(&self, peer: &Peer) -> bool {
+        self.leases.iter().any(|lease| lease.peer_id == peer.id)
+    }
+
+    fn runs(&self, name: &str) -> u64 {
+        self.loops[name].runs
+    }
+
+    fn used(&self, table: &str) -> u64 {
+        let mut tables = self.tables.iter();
+        tables.find(|entry| entry.name == table).unwrap().used
+    }
+
+    fn is_under_native(&self, peer: &Peer) -> bool {
+        matches!(&self.leases[..], [lease] if lease.peer_id == peer.id && lease.role == Role::Native)
+    }
+}

@@ -1,0 +1,307 @@
+//! Indexers that promise and do not keep it, any number of them on one thread.
+//!
+//! A liar holds a lease of the native by a beat with its signed record, has a port of its own, and does the whole handshake with
+//! any peer that dials it. It answers pings. What it makes of a beat is its [`Lie`].
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use libp2p::core::StreamMuxer as _;
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt as _, SubstreamBox};
+use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, noise, yamux};
+use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, PeerList, Role};
+use oc_discovery::wire::frame::{MAX_FRAME, frame, read_frame, write_frame};
+use oc_discovery::wire::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
+use oc_discovery::wire::record::sign_indexer;
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{Async, LocalExecutor, block_on};
+
+/// What a liar makes of a beat.
+#[derive(Clone, Copy)]
+pub(crate) enum Lie {
+    /// It says nothing, ever.
+    Silent,
+    /// It has no room after all.
+    Full,
+}
+
+const NOISE: &str = "/noise";
+const YAMUX: &str = "/yamux/1.0.0";
+const HEARTBEAT: &str = "/oc/heartbeat/1.0.0";
+const PING: &str = "/ipfs/ping/1.0.0";
+/// Of the first line of every negotiation (multistream-select).
+const MULTISTREAM: &str = "/multistream/1.0.0";
+/// Bytes of a line of a negotiation at most.
+const MAX_LINE: usize = 1024;
+
+/// What is claimed, the most that the protocol knows.
+const LOAD: Load = Load {
+    held: 0,
+    possible: 65_535,
+};
+
+/// Liars that have a lease of a native each.
+pub(crate) struct Liars {
+    pub(crate) ids: Vec<PeerId>,
+    /// Closed, it ends them.
+    end: Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Liars {
+    /// Gives `count` liars a lease of this length with the native at `native`.
+    pub(crate) fn new(native: SocketAddr, count: usize, lease: Duration, lie: Lie) -> Liars {
+        let keys: Vec<_> = (0..count).map(|_| Keypair::generate_ed25519()).collect();
+        let ids = keys.iter().map(|key| key.public().to_peer_id()).collect();
+        let (end, ended) = bounded(1);
+        let thread = thread::spawn(move || run(native, keys, lease, lie, &ended));
+        Liars {
+            ids,
+            end,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Liars {
+    fn drop(&mut self) {
+        self.end.close();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            panic!("the liars failed");
+        }
+    }
+}
+
+fn run(native: SocketAddr, keys: Vec<Keypair>, lease: Duration, lie: Lie, ended: &Receiver<()>) {
+    let executor = Rc::new(LocalExecutor::new());
+    let all = async {
+        for key in keys {
+            let liar = Liar {
+                executor: Rc::clone(&executor),
+                key,
+                lie,
+            };
+            liar.register(native, lease).await.unwrap();
+        }
+        let _ = ended.recv().await;
+    };
+    let end = async {
+        let _ = ended.recv().await;
+    };
+    block_on(executor.run(smol::future::or(end, all)));
+}
+
+#[derive(Clone)]
+struct Liar {
+    executor: Rc<LocalExecutor<'static>>,
+    key: Keypair,
+    lie: Lie,
+}
+
+impl Liar {
+    /// Listens, and takes a lease of the native.
+    async fn register(self, native: SocketAddr, lease: Duration) -> io::Result<()> {
+        let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0))?;
+        let port = listener.get_ref().local_addr()?.port();
+        let record = self.record(port, lease);
+        self.clone().listen(listener);
+        let mut socket = Async::<TcpStream>::connect(native).await?;
+        request(&mut socket, NOISE).await?;
+        let noise = noise::Config::new(&self.key).map_err(io::Error::other)?;
+        let secure = noise.upgrade_outbound(socket, NOISE).await;
+        let (_, mut secure) = secure.map_err(io::Error::other)?;
+        request(&mut secure, YAMUX).await?;
+        let muxer = yamux::Config::default().upgrade_outbound(secure, YAMUX);
+        let connection = Connection::new(muxer.await?);
+        self.serve(&connection);
+        let mut stream = connection.open().await?;
+        request(&mut stream, HEARTBEAT).await?;
+        let beat = OutBeat {
+            role: Role::Indexer,
+            lease,
+            with_record: true,
+            fresh: false,
+            publish: true,
+            load: Some(LOAD),
+            known: PeerList::new(),
+        };
+        write_frame(&mut stream, &encode_beat(0, &beat, Some(&record))).await?;
+        let ack = read_frame(&mut stream, MAX_FRAME).await?;
+        let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
+        assert_eq!(ack.code, AckCode::Accepted, "{ack:?}");
+        // Its lease is as long as the test: one beat is enough.
+        self.executor
+            .spawn(async move {
+                let _connection = connection;
+                let _ = read_frame(&mut stream, MAX_FRAME).await;
+            })
+            .detach();
+        Ok(())
+    }
+
+    fn record(&self, port: u16, lease: Duration) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = u64::try_from(now.as_millis()).unwrap();
+        let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        sign_indexer(&self.key, 1, now, 3 * lease, &[addr]).unwrap()
+    }
+
+    fn listen(self, listener: Async<TcpListener>) {
+        let executor = Rc::clone(&self.executor);
+        let accepts = async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let liar = self.clone();
+                let accept = async move {
+                    let _ = liar.accept(socket).await;
+                };
+                self.executor.spawn(accept).detach();
+            }
+        };
+        executor.spawn(accepts).detach();
+    }
+
+    async fn accept(self, mut socket: Async<TcpStream>) -> io::Result<()> {
+        agree(&mut socket, &[NOISE]).await?;
+        let noise = noise::Config::new(&self.key).map_err(io::Error::other)?;
+        let secure = noise.upgrade_inbound(socket, NOISE).await;
+        let (_, mut secure) = secure.map_err(io::Error::other)?;
+        agree(&mut secure, &[YAMUX]).await?;
+        let muxer = yamux::Config::default().upgrade_inbound(secure, YAMUX);
+        let connection = Connection::new(muxer.await?);
+        connection.serve(&self).await;
+        Ok(())
+    }
+
+    fn serve(&self, connection: &Connection) {
+        let (connection, liar) = (connection.clone(), self.clone());
+        let serves = async move { connection.serve(&liar).await };
+        self.executor.spawn(serves).detach();
+    }
+
+    /// What it does on a stream that a peer opened.
+    async fn answer(self, mut stream: SubstreamBox) -> io::Result<()> {
+        if agree(&mut stream, &[HEARTBEAT, PING]).await? == PING {
+            let mut ping = [0; 32];
+            loop {
+                stream.read_exact(&mut ping).await?;
+                stream.write_all(&ping).await?;
+                stream.flush().await?;
+            }
+        }
+        loop {
+            let beat = read_frame(&mut stream, MAX_FRAME).await?;
+            if let Lie::Full = self.lie {
+                let sequence = decode_beat(&beat).map_err(io::Error::other)?.sequence;
+                let ack = encode_ack(sequence, &Ack::full("come back later"), None);
+                write_frame(&mut stream, &ack).await?;
+            }
+        }
+    }
+}
+
+/// A connection of which one task does the work.
+#[derive(Clone)]
+struct Connection(Rc<RefCell<Muxer>>);
+
+struct Muxer {
+    muxer: StreamMuxerBox,
+    /// Of the task that does the work: a stream that is opened has to be driven.
+    waker: Option<Waker>,
+}
+
+impl Connection {
+    fn new<M>(muxer: M) -> Connection
+    where
+        M: libp2p::core::StreamMuxer + Send + 'static,
+        M::Substream: Send + 'static,
+        M::Error: Send + Sync + 'static,
+    {
+        let muxer = StreamMuxerBox::new(muxer);
+        Connection(Rc::new(RefCell::new(Muxer { muxer, waker: None })))
+    }
+
+    async fn open(&self) -> io::Result<SubstreamBox> {
+        let opened = poll_fn(|cx| self.0.borrow_mut().muxer.poll_outbound_unpin(cx)).await;
+        if let Some(waker) = self.0.borrow_mut().waker.take() {
+            waker.wake();
+        }
+        opened
+    }
+
+    /// Does the work until the connection ends.
+    async fn serve(&self, liar: &Liar) {
+        poll_fn(|cx| self.poll(cx, liar)).await;
+    }
+
+    fn poll(&self, cx: &mut Context<'_>, liar: &Liar) -> Poll<()> {
+        let mut state = self.0.borrow_mut();
+        state.waker = Some(cx.waker().clone());
+        while let Poll::Ready(stream) = state.muxer.poll_inbound_unpin(cx) {
+            let Ok(stream) = stream else {
+                return Poll::Ready(());
+            };
+            let answers = liar.clone().answer(stream);
+            let answers = async move {
+                let _ = answers.await;
+            };
+            liar.executor.spawn(answers).detach();
+        }
+        match Pin::new(&mut state.muxer).poll(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Asks the other side to speak `protocol`, and waits for its word.
+async fn request(io: &mut (impl AsyncRead + AsyncWrite + Unpin), protocol: &str) -> io::Result<()> {
+    for line in [MULTISTREAM, protocol] {
+        say(io, line).await?;
+    }
+    for line in [MULTISTREAM, protocol] {
+        if hear(io).await? != line {
+            return Err(io::Error::other(format!("it does not speak {protocol}")));
+        }
+    }
+    Ok(())
+}
+
+/// Answers such a wish; what is spoken from here on.
+async fn agree(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    spoken: &[&'static str],
+) -> io::Result<&'static str> {
+    let _ = hear(io).await?;
+    say(io, MULTISTREAM).await?;
+    loop {
+        let wish = hear(io).await?;
+        if let Some(protocol) = spoken.iter().find(|protocol| **protocol == wish) {
+            say(io, protocol).await?;
+            return Ok(protocol);
+        }
+        say(io, "na").await?;
+    }
+}
+
+async fn say(io: &mut (impl AsyncWrite + Unpin), line: &str) -> io::Result<()> {
+    io.write_all(&frame(format!("{line}\n").as_bytes())).await?;
+    io.flush().await
+}
+
+async fn hear(io: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+    let line = read_frame(io, MAX_LINE).await?;
+    let line = String::from_utf8_lossy(&line);
+    Ok(line.trim_end_matches('\n').to_owned())
+}
