@@ -1,0 +1,238 @@
+//! The core speaks the protocol with itself, in a program that links neither std nor an allocator.
+//!
+//! A node asks a native for indexers, tries the one that it is offered with a beat, and holds a lease
+//! when it has read the indexer's ack. Each message goes through its frame.
+//!
+//! Exit codes: 0 the lease is held on both sides, 1 something failed, and its name is written to stdout.
+
+#![no_std]
+#![no_main]
+
+use core::{
+    ffi::{CStr, c_char, c_int},
+    time::Duration,
+};
+
+use oc_discovery::protocol::{
+    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant, Machine, Node,
+    NodeConfig, Offer, OutBeat, PeerId, RecordInfo, StreamId, Terms,
+    codec::{
+        directory::{
+            Request, Response, decode_request, decode_response, encode_request, encode_response,
+        },
+        frame::{MAX_FRAME, MAX_HEADER, header, write_header},
+        heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+        record::{Kind, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign},
+    },
+};
+
+const LEASE: Duration = Duration::from_secs(90);
+const TERMS: Terms = Terms {
+    lease: LEASE,
+    beat_interval: Duration::from_secs(30),
+};
+const NODE: PeerId = PeerId::from_bytes([1; 32]);
+const NATIVE: PeerId = PeerId::from_bytes([2; 32]);
+const INDEXER: PeerId = PeerId::from_bytes([3; 32]);
+/// `/ip4/192.0.2.1/tcp/4820`, binary.
+const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
+
+/// The part that failed.
+type Failure = &'static CStr;
+
+// The C library starts the program. Of it, nothing but this and what moves and compares memory is used.
+#[link(name = "c")]
+unsafe extern "C" {
+    safe fn abort() -> !;
+    fn puts(text: *const c_char) -> c_int;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    abort()
+}
+
+/// The prebuilt `core` names it; with `panic = "abort"` nothing calls it.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+#[unsafe(no_mangle)]
+extern "C" fn main() -> c_int {
+    match exchange() {
+        Ok(()) => 0,
+        Err(failure) => {
+            // SAFETY: it is a C string.
+            unsafe { puts(failure.as_ptr()) };
+            1
+        }
+    }
+}
+
+fn exchange() -> Result<(), Failure> {
+    let now = Instant::from_millis(1_000);
+    let mut node = Node::new();
+    let config = NodeConfig {
+        terms: TERMS,
+        connect_interval: Duration::from_secs(30),
+        min_indexers: 1,
+    };
+    node.start(now, NODE, 1, config);
+    node.learn_native(now, NATIVE, addrs());
+    node.record_signed(now, true);
+    let mut indexer = Indexer::<8>::new();
+    let config = IndexerConfig {
+        terms: TERMS,
+        gc_interval: Duration::from_secs(30),
+    };
+    indexer.start(now, INDEXER, 2, config);
+
+    let (later, want) = until(&mut node, now, |action| match action {
+        Action::Ask { native, want } if native == NATIVE => Some(want),
+        _ => None,
+    })
+    .ok_or(c"the node asks its native")?;
+    let request = Request::Indexers {
+        most: 16,
+        want,
+        from: None,
+    };
+    let answer = ask(&request).ok_or(c"the request and its response")?;
+    node.answered(later, &NATIVE, Some(&answer));
+
+    let (later, beat) = until(&mut node, later, |action| match action {
+        Action::Beat { server, beat } if server == INDEXER => Some(beat),
+        _ => None,
+    })
+    .ok_or(c"the node beats to the indexer")?;
+    serve(&mut node, &mut indexer, later, &beat)?;
+    let is_listed = indexer.claimants("pump-3").0.len() == 1;
+    is_listed.then_some(()).ok_or(c"the indexer lists the node")
+}
+
+/// The node's beat goes to the indexer, and the ack back.
+fn serve(
+    node: &mut Node,
+    indexer: &mut Indexer<8>,
+    now: Instant,
+    beat: &OutBeat,
+) -> Result<(), Failure> {
+    let mut envelope = [0; 1024];
+    let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope);
+    let record = record.map_err(|_| c"the node signs")?;
+    let mut buffer = [0; MAX_FRAME];
+    let bytes = encode_beat(0, beat, Some(record), &mut buffer).map_err(|_| c"the beat fits")?;
+    let bytes = decode_beat(framed(bytes).ok_or(c"the frame of the beat")?);
+    let received = bytes.map_err(|_| c"the beat is read")?;
+    let envelope = received.record.ok_or(c"the record comes with the beat")?;
+    let info: RecordInfo = open(&Unsigned, Kind::Node, envelope, |record| record.info())
+        .map_err(|_| c"the indexer verifies the record")?;
+    let outcome = indexer.beat(
+        now,
+        &NODE,
+        StreamId(1),
+        &Beat {
+            role: received.role,
+            lease: received.lease,
+            record: Some((&info, envelope)),
+            load: received.load,
+            known: &received.known,
+        },
+    );
+
+    let mut buffer = [0; MAX_FRAME];
+    let bytes = encode_ack(received.sequence, &outcome.ack, None, &mut buffer);
+    let bytes = bytes.map_err(|_| c"the ack fits")?;
+    let answer = decode_ack(framed(bytes).ok_or(c"the frame of the ack")?);
+    let answer = answer.map_err(|_| c"the ack is read")?;
+    if answer.sequence != 0 || answer.ack.lease != LEASE {
+        return Err(c"the ack grants the lease that was asked for");
+    }
+    node.acked(now, &INDEXER, &answer.ack);
+    let is_held = node.favours(&INDEXER) && indexer.favours(&NODE);
+    is_held.then_some(()).ok_or(c"both sides hold the lease")
+}
+
+/// Lets time pass until the node does what `wanted` picks out.
+fn until<T>(
+    node: &mut Node,
+    mut now: Instant,
+    wanted: impl Fn(Action) -> Option<T>,
+) -> Option<(Instant, T)> {
+    for _ in 0..100 {
+        while let Some(action) = node.poll(now, 0) {
+            if let Some(found) = wanted(action) {
+                return Some((now, found));
+            }
+        }
+        now = now.max(node.timeout());
+    }
+    None
+}
+
+/// The native offers the indexer, whatever is asked.
+fn ask(request: &Request) -> Option<IndexersAnswer> {
+    let mut buffer = [0; MAX_FRAME];
+    let bytes = encode_request(request, &mut buffer).ok()?;
+    if decode_request(framed(bytes)?).ok()? != *request {
+        return None;
+    }
+    let mut answer = IndexersAnswer::default();
+    let offer = Offer {
+        peer: INDEXER,
+        addrs: addrs(),
+        ttl: LEASE,
+        free: Some(8),
+    };
+    answer.offers.push(offer).ok()?;
+    let bytes = encode_response(&Response::Indexers(answer), &mut buffer).ok()?;
+    match decode_response(framed(bytes)?).ok()? {
+        Response::Indexers(answer) => Some(answer),
+        _ => None,
+    }
+}
+
+/// The body, if its frame's header announces just its length.
+fn framed(body: &[u8]) -> Option<&[u8]> {
+    let mut buffer = [0; MAX_HEADER];
+    let bytes = write_header(body.len(), &mut buffer);
+    let announced = header(bytes, MAX_FRAME).ok()??;
+    (announced == (bytes.len(), body.len())).then_some(body)
+}
+
+fn addrs() -> Addrs {
+    Addr::from_slice(&ADDR).into_iter().collect()
+}
+
+fn own_record() -> Record<'static> {
+    Record {
+        peer: NODE,
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: 3 * LEASE,
+        addrs: [&ADDR[..]].into_iter().collect(),
+        name: "pump-3",
+        tags: Tags::new(),
+    }
+}
+
+/// Stands for cryptography: an envelope is its payload, and only the node signs.
+struct Unsigned;
+
+impl Verifier for Unsigned {
+    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        Ok((NODE, envelope))
+    }
+}
+
+impl Signer for Unsigned {
+    fn peer(&self) -> PeerId {
+        NODE
+    }
+
+    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
+        Ok(buffer.get_mut(..payload.len()).map(|room| {
+            room.copy_from_slice(payload);
+            payload.len()
+        }))
+    }
+}
