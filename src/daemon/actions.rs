@@ -2,8 +2,9 @@
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
-    Action, Instant, Role, Want,
+    Action, Instant, Want,
     codec::{directory::Response, record::Kind},
+    signing::Urgency,
 };
 
 impl Driver {
@@ -32,7 +33,7 @@ impl Driver {
                 self.cx.net.favour(server, false);
             }
             Action::Sign => {
-                self.record.want();
+                self.signing.want();
                 // At once, so that the beats that follow carry it.
                 self.sign_if_due(self.cx.now());
             }
@@ -91,24 +92,25 @@ impl Driver {
         }
     }
 
-    /// Signs the own record, if it is due and there is a time to sign with.
+    /// Signs the own record, if the core says so.
     pub(super) fn sign_if_due(&mut self, now: Instant) {
-        if self.cx.machine.role() == Role::Native || self.ending {
-            return;
-        }
         let addrs = self.cx.net.record_addrs();
-        if !self.record.is_due(addrs) || !self.cx.wall.is_trusted(clock::wall()) {
+        let bytes = || addrs.iter().map(|addr| -> &[u8] { addr.as_ref() });
+        let has_time = self.cx.wall.is_trusted(clock::wall());
+        if !self.signing.is_due(bytes(), has_time) {
             return;
         }
-        let addrs = addrs.to_vec();
         let own_ms = self.cx.own_ms();
         let sequence = self.state.next_sequence(own_ms, now.as_millis());
         match self.record.sign(sequence, own_ms, addrs) {
-            Ok(urgent) => {
+            Ok(()) => {
+                let urgency = self.signing.signed(bytes());
                 if let Some(settled) = self.cx.settled_ms() {
                     self.state.note_time(settled);
                 }
-                self.cx.machine.record_signed(now, urgent);
+                self.cx
+                    .machine
+                    .record_signed(now, urgency == Urgency::AtOnce);
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),
         }

@@ -41,6 +41,7 @@ use crate::{
         },
         lookup::Question,
         rivals::FirstBeat,
+        signing::Signing,
     },
 };
 
@@ -59,8 +60,8 @@ pub(super) struct Driver {
     pub(super) held_beats: Vec<(PeerId, StreamId, Box<ReceivedBeat>)>,
     /// Servers whose last ack is waited for.
     pub(super) leaving: Vec<PeerId>,
-    /// The process ends: nothing is signed any more.
-    pub(super) ending: bool,
+    /// When the record is signed.
+    pub(super) signing: Signing,
     /// What was said of those that grant us leases.
     pub(super) servers: Servers,
     /// What is to be said of the addresses of this host.
@@ -123,7 +124,7 @@ impl Driver {
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
             leaving: Vec::new(),
-            ending: false,
+            signing: Signing::new(role),
             servers: Servers::default(),
             addresses: AddressLog::default(),
             synchronised: clock::synchronised(),
@@ -223,7 +224,7 @@ impl Driver {
     /// Gives all leases up.
     pub(super) fn shut_down(&mut self) {
         self.remember();
-        self.ending = true;
+        self.signing.end();
         self.cx.machine.shut_down();
         self.pump();
     }

@@ -1,4 +1,4 @@
-//! The own signed record: made when the core asks for it, as soon as there is an address to put in and a time to sign with.
+//! The own signed record: what is in it, and its latest envelope. The core says when it is signed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,13 +19,7 @@ pub(super) struct OwnRecord {
     name: Option<String>,
     tags: Vec<(String, String)>,
     ttl: Duration,
-    signed: Option<Signed>,
-    wanted: bool,
-}
-
-struct Signed {
-    envelope: Vec<u8>,
-    addrs: Vec<Multiaddr>,
+    envelope: Option<Vec<u8>>,
 }
 
 impl OwnRecord {
@@ -38,8 +32,7 @@ impl OwnRecord {
             name,
             tags: to_list(&config.tags),
             ttl: (config.lease * TTL_LEASES).min(MAX_TTL),
-            signed: None,
-            wanted: false,
+            envelope: None,
         }
     }
 
@@ -55,46 +48,24 @@ impl OwnRecord {
 
     /// The record as it travels.
     pub(super) fn envelope(&self) -> Option<&[u8]> {
-        self.signed
-            .as_ref()
-            .map(|signed| signed.envelope.as_slice())
+        self.envelope.as_deref()
     }
 
-    /// The core asks for a signature.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
-    }
-
-    /// Whether a signature is due: asked for, or the addresses are no longer those that were signed.
-    pub(super) fn is_due(&self, addrs: &[Multiaddr]) -> bool {
-        !addrs.is_empty()
-            && (self.wanted
-                || self
-                    .signed
-                    .as_ref()
-                    .is_some_and(|signed| signed.addrs != addrs))
-    }
-
-    /// Signs. Returns whether others should hear of it at once: it is the first, or the addresses changed.
+    /// Signs it with these addresses.
     pub(super) fn sign(
         &mut self,
         sequence: u64,
         own_ms: u64,
-        addrs: Vec<Multiaddr>,
-    ) -> Result<bool, SignError> {
+        addrs: &[Multiaddr],
+    ) -> Result<(), SignError> {
         let envelope = match &self.name {
-            None => sign_indexer(&self.key, sequence, own_ms, self.ttl, &addrs),
+            None => sign_indexer(&self.key, sequence, own_ms, self.ttl, addrs),
             Some(name) => sign_node(
-                &self.key, sequence, own_ms, self.ttl, &addrs, name, &self.tags,
+                &self.key, sequence, own_ms, self.ttl, addrs, name, &self.tags,
             ),
         }?;
-        let urgent = self
-            .signed
-            .as_ref()
-            .is_none_or(|signed| signed.addrs != addrs);
-        self.signed = Some(Signed { envelope, addrs });
-        self.wanted = false;
-        Ok(urgent)
+        self.envelope = Some(envelope);
+        Ok(())
     }
 }
 
@@ -127,34 +98,13 @@ mod tests {
         OwnRecord::new(Keypair::generate_ed25519(), &config)
     }
 
-    fn addrs(port: u16) -> Vec<Multiaddr> {
-        vec![format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()]
-    }
-
     #[test]
     fn a_record_lives_three_leases() {
         let mut record = record();
-        record.sign(1, 1_000_000, addrs(1)).unwrap();
+        let addrs = ["/ip4/192.0.2.1/tcp/1".parse().unwrap()];
+        record.sign(1, 1_000_000, &addrs).unwrap();
         let opened = open_indexer(record.envelope().unwrap()).unwrap();
         assert_eq!(opened.info.ttl, Duration::from_secs(270));
-    }
-
-    #[test]
-    fn a_signature_waits_for_an_address_and_a_changed_one_is_urgent() {
-        let mut record = record();
-        record.want();
-        assert!(!record.is_due(&[]));
-        assert!(record.is_due(&addrs(1)));
-        assert_eq!(record.sign(1, 5, addrs(1)), Ok(true));
-        assert!(!record.is_due(&addrs(1)));
-        record.want();
-        assert_eq!(
-            record.sign(2, 6, addrs(1)),
-            Ok(false),
-            "the same, only younger"
-        );
-        assert!(record.is_due(&addrs(2)));
-        assert_eq!(record.sign(3, 7, addrs(2)), Ok(true));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`lease_table`] | leases granted: `stream_records`, the staleness rule |
 //! | [`rivals`] | two devices with one identity |
 //! | [`lease`], [`leases`] | leases held elsewhere |
+//! | [`signing`] | when the own record is signed |
 //! | [`directory`] | who can be found here |
 //! | [`lookup`] | who is asked for what is not here, and what the answers come to |
 //! | [`codec`] | the frames: bytes to words of the protocol and back |
@@ -34,6 +35,7 @@ pub mod native;
 pub mod node;
 pub mod reader;
 pub mod rivals;
+pub mod signing;
 pub mod table;
 pub mod time;
 pub mod types;

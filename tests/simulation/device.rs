@@ -10,6 +10,7 @@ use oc_discovery::protocol::{
     NodeConfig, PeerId, RecordInfo, RequestId, Role, StreamId,
     clock::WallClock,
     lookup::{LookupId, QueryId},
+    signing::Signing,
 };
 
 use crate::{
@@ -72,8 +73,8 @@ pub struct Device {
     pub flash: Flash,
     /// The own record.
     pub record: Option<RecordInfo>,
-    /// Whether the core asked for a signature that was not made yet.
-    pub sign_wanted: bool,
+    /// When it is signed.
+    pub signing: Signing,
     /// Where it listens: natives always at the same port, others at a new one in each life and
     /// after each change of address.
     pub port: u16,
@@ -129,7 +130,7 @@ impl Device {
             clock: WallClock::new(0),
             flash: Flash::default(),
             record: None,
-            sign_wanted: false,
+            signing: Signing::new(role),
             port: 0,
             housekeeping: 0,
             resumed_at: 0,
@@ -230,7 +231,7 @@ impl Device {
         self.askers.clear();
         self.lookup_searches.clear();
         self.record = None;
-        self.sign_wanted = false;
+        self.signing = Signing::new(self.role);
         self.ending = false;
         self.natives_clocks.clear();
         self.seen = Seen::default();

@@ -5,7 +5,7 @@
 
 use oc_discovery::protocol::{
     Ack, AckCode, Action, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat, PeerId, RequestId,
-    Role, StreamId, Want, clock::MAX_TRIP,
+    Role, StreamId, Want, clock::MAX_TRIP, signing::Urgency,
 };
 
 use crate::{
@@ -338,7 +338,7 @@ impl World {
                 }
             }
             Action::Sign => {
-                self.devices[no].sign_wanted = true;
+                self.devices[no].signing.want();
                 self.sign_if_due(no);
             }
             Action::Close { peer, stream } => return self.close_stream(no, &peer, stream),
@@ -559,22 +559,19 @@ impl World {
         true
     }
 
-    /// Signs the own record if the core asked for it or the address is another than the one signed,
-    /// and the time is known. Returns whether it did.
+    /// Signs the own record, if the core says so. Returns whether it did.
     fn sign_if_due(&mut self, no: DeviceNo) -> bool {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];
         let addr = device.addr(no);
-        let signed = device.record.as_ref().map(|record| record.addrs.first());
-        let is_new = signed.is_none_or(|signed| signed != Some(&addr));
-        let is_due = device.sign_wanted || (is_new && signed.is_some());
-        let may = device.role != Role::Native && !device.ending;
-        if !may || !is_due || !device.clock.is_trusted(device.system_ms(self.now)) {
+        let announced = || [addr.as_slice()].into_iter();
+        let has_time = device.clock.is_trusted(device.system_ms(self.now));
+        if !device.signing.is_due(announced(), has_time) {
             return false;
         }
+        let urgency = device.signing.signed(announced());
         let now = device.instant(self.now);
         let own_ms = device.own_ms(self.now);
-        device.sign_wanted = false;
         let sequence = device.flash.next_sequence(own_ms, now.as_millis());
         let name = device.name(no);
         let record = dht::record(device.peer, sequence, own_ms, lease, addr, name);
@@ -584,7 +581,9 @@ impl World {
             .signed
             .insert((no, sequence), record.expires_at_ms());
         device.record = Some(record);
-        device.machine.record_signed(now, is_new);
+        device
+            .machine
+            .record_signed(now, urgency == Urgency::AtOnce);
         true
     }
 }

@@ -108,6 +108,7 @@ impl World {
     fn leave(&mut self, no: DeviceNo) -> Result<(), String> {
         if self.devices[no].state == State::Running {
             self.devices[no].ending = true;
+            self.devices[no].signing.end();
             self.devices[no].machine.shut_down();
             self.drain(no)?;
             self.devices[no].flash.flush();

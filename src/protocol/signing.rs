@@ -1,0 +1,178 @@
+//! When the own record is signed, and whether the new one waits for the next beat.
+//!
+//! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start, and
+//! when it is older than one lease), and when an address in it is another than the one signed. Name
+//! and tags do not change while a process runs.
+//!
+//! Invariants: nothing is signed without an address that can be in a record, without a time to sign
+//! with, by a native, or after the end; what was asked for meanwhile is signed as soon as there are
+//! both.
+
+use heapless::Vec;
+
+use super::{Addr, MAX_ADDR_LEN, Role, codec::record::MAX_RECORD_ADDRS};
+
+/// The addresses in a record, best first.
+type RecordAddrs = Vec<Addr, MAX_RECORD_ADDRS, u8>;
+
+/// Whether a new record waits for the next beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// It says the same as the one before, only later.
+    NextBeat,
+    /// It is the first one, or an address in it is new: servers hear of it at once.
+    AtOnce,
+}
+
+/// What is to be signed, and what was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signing {
+    may_sign: bool,
+    is_wanted: bool,
+    /// A list of one: nothing was signed yet if it is empty.
+    signed: Vec<RecordAddrs, 1>,
+}
+
+impl Signing {
+    /// Nothing is signed yet, and a native signs nothing.
+    pub const fn new(role: Role) -> Self {
+        Self {
+            may_sign: !matches!(role, Role::Native),
+            is_wanted: false,
+            signed: Vec::new(),
+        }
+    }
+
+    /// The leases ask for a signature.
+    pub fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// The process ends: what is signed now would outlive the leases that are given up.
+    pub fn end(&mut self) {
+        self.may_sign = false;
+    }
+
+    /// Whether the record is to be signed now. `addrs`: what this process announces, best first.
+    /// `has_time`: there is a time to sign with
+    /// ([`WallClock::is_trusted`](super::clock::WallClock::is_trusted)).
+    pub fn is_due<'a>(
+        &self,
+        addrs: impl Iterator<Item = &'a [u8]> + Clone,
+        has_time: bool,
+    ) -> bool {
+        let mut announced = usable(addrs.clone()).peekable();
+        self.may_sign
+            && has_time
+            && announced.peek().is_some()
+            && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed(addrs)))
+    }
+
+    /// The record was signed with these addresses.
+    pub fn signed<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) -> Urgency {
+        let urgency = match self.was_signed(addrs.clone()) {
+            true => Urgency::NextBeat,
+            false => Urgency::AtOnce,
+        };
+        self.is_wanted = false;
+        self.signed.clear();
+        let addrs = usable(addrs).filter_map(|addr| Addr::from_slice(addr).ok());
+        // There is room now.
+        let _ = self.signed.push(addrs.collect());
+        urgency
+    }
+
+    fn was_signed<'a>(&self, addrs: impl Iterator<Item = &'a [u8]>) -> bool {
+        let last = self.signed.first();
+        last.is_some_and(|last| usable(addrs).eq(last.iter().map(Vec::as_slice)))
+    }
+}
+
+/// The addresses that can be in a record.
+fn usable<'a>(addrs: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    addrs
+        .filter(|addr| (1..=MAX_ADDR_LEN).contains(&addr.len()))
+        .take(MAX_RECORD_ADDRS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signing() -> Signing {
+        Signing::new(Role::Node)
+    }
+
+    fn is_due(signing: &Signing, addrs: &[&[u8]]) -> bool {
+        signing.is_due(addrs.iter().copied(), true)
+    }
+
+    fn sign(signing: &mut Signing, addrs: &[&[u8]]) -> Urgency {
+        signing.signed(addrs.iter().copied())
+    }
+
+    #[test]
+    fn record_is_signed_when_it_is_asked_for_and_there_is_an_address_and_a_time() {
+        let mut signing = signing();
+        assert!(!is_due(&signing, &[b"a"]), "it was not asked for");
+        signing.want();
+        assert!(!is_due(&signing, &[]));
+        assert!(!signing.is_due([&b"a"[..]].into_iter(), false));
+        assert!(is_due(&signing, &[b"a"]));
+        sign(&mut signing, &[b"a"]);
+        assert!(!is_due(&signing, &[b"a"]));
+    }
+
+    #[test]
+    fn first_record_is_urgent_and_one_that_says_the_same_waits_for_the_next_beat() {
+        let mut signing = signing();
+        signing.want();
+        assert_eq!(sign(&mut signing, &[b"a", b"b"]), Urgency::AtOnce);
+        signing.want();
+        assert!(is_due(&signing, &[b"a", b"b"]));
+        assert_eq!(sign(&mut signing, &[b"a", b"b"]), Urgency::NextBeat);
+    }
+
+    #[test]
+    fn address_that_came_went_or_moved_is_signed_unasked_and_at_once() {
+        for addrs in [&[&b"a"[..]][..], &[b"b", b"a"], &[b"a", b"b", b"c"]] {
+            let mut signing = signing();
+            sign(&mut signing, &[b"a", b"b"]);
+            assert!(is_due(&signing, addrs));
+            assert_eq!(sign(&mut signing, addrs), Urgency::AtOnce);
+            assert!(!is_due(&signing, addrs));
+        }
+    }
+
+    #[test]
+    fn loss_of_the_last_address_is_no_reason_to_sign() {
+        let mut signing = signing();
+        sign(&mut signing, &[b"a"]);
+        assert!(!is_due(&signing, &[]));
+    }
+
+    #[test]
+    fn address_of_65_bytes_and_the_ninth_are_in_no_record() {
+        let mut signing = signing();
+        signing.want();
+        assert!(!is_due(&signing, &[&[7; MAX_ADDR_LEN + 1], b""]));
+        assert!(is_due(&signing, &[&[7; MAX_ADDR_LEN]]));
+        let nine: std::vec::Vec<_> = (0..9).map(|n| [n]).collect();
+        let nine: std::vec::Vec<&[u8]> = nine.iter().map(|addr| &addr[..]).collect();
+        sign(&mut signing, &nine[..8]);
+        assert!(!is_due(&signing, &nine));
+        assert!(is_due(&signing, &nine[..7]));
+    }
+
+    #[test]
+    fn native_signs_nothing_and_neither_does_a_process_that_ends() {
+        let mut native = Signing::new(Role::Native);
+        native.want();
+        assert!(!is_due(&native, &[b"a"]));
+        let mut ending = Signing::new(Role::Indexer);
+        ending.want();
+        assert!(is_due(&ending, &[b"a"]));
+        ending.end();
+        assert!(!is_due(&ending, &[b"a"]));
+    }
+}
