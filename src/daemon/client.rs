@@ -40,7 +40,7 @@ const PATH_MAX: usize = 100;
 /// A question to a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// What do you know? Answered with a [`Status`].
+    /// What do you know? Answered with a [`Status`](super::status::Status).
     Status,
     /// Which indexers are there? Answered with an [`IndexerList`](super::status::IndexerList).
     Indexers,

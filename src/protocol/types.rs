@@ -1,6 +1,6 @@
 //! The words of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
 //!
-//! Everything here is bounded and owned; `wire` makes it from bytes and back. Records arrive verified: the core
+//! Everything here is bounded and owned; `codec` makes it from bytes and back. Records arrive verified: the core
 //! keeps their envelopes as opaque bytes and never looks into them.
 
 use core::{cmp::Ordering, fmt, time::Duration};

@@ -1,5 +1,5 @@
-//! The codec: frames to the words of the protocol and back (PROTOCOL.md, version 1.1), without std and
-//! without an allocator.
+//! The codec: frames to the words of the protocol and back ([`specification`], version 1.1), without std
+//! and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
 //! ([`record`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
@@ -25,6 +25,11 @@ pub mod directory;
 pub mod frame;
 pub mod heartbeat;
 pub mod record;
+
+/// `src/wire/PROTOCOL.md`, which comments cite as PROTOCOL.md.
+///
+#[doc = include_str!("../../wire/PROTOCOL.md")]
+pub mod specification {}
 
 /// The buffer has no room for the message. A buffer of the frame's limit has room for every one whose
 /// parts are within their bounds.

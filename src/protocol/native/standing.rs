@@ -12,7 +12,7 @@
 //! proved themselves and for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie drive them out;
 //! while none counts, nothing is kept, so that the oldest have no more nodes than others. What one node
 //! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to), and of each
-//! indexer once while it counts, however often it is said (unless [`MAX_BLAMING`] other nodes said it since, or the indexer has
+//! indexer once while it counts, however often it is said (unless `MAX_BLAMING` other nodes said it since, or the indexer has
 //! accepted that node meanwhile). What is said under an identity that two devices use does not count.
 
 use core::time::Duration;
