@@ -141,7 +141,7 @@ fn answering(dir: &Path, answer: &'static str) {
 
 const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
-    r#""version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"live_indexers":[],"#,
+    r#""version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"native_option":null,"live_indexers":[],"#,
     r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
     r#""tables":[],"contested":[],"troubles":[]}"#
 );
@@ -207,6 +207,18 @@ fn wrong_addresses_are_usage_errors() {
     listen("4820").usage(&["--listen", "no multiaddress"]);
     listen("/dns/a.example/tcp/1").usage(&["--listen", "/ip4/ADDRESS/tcp/PORT"]);
     listen("/ip4/127.0.0.1/tcp/65536").usage(&["--listen", "65536"]);
+    let announce = |addr: &str| home.run(&["indexer", "--announce", addr]);
+    announce("/dns/192.0.2.1/tcp/1").usage(&["--announce", "/ip4/192.0.2.1"]);
+    announce("/dns/b\u{fc}ro.example/tcp/1").usage(&["--announce", "xn--"]);
+    announce("/ip4/0.0.0.0/tcp/1").usage(&["--announce", "nobody can dial"]);
+}
+
+#[test]
+fn one_port_given_twice_is_not_blamed_on_another_process() {
+    let home = Home::new();
+    let (all, one) = ("/ip4/0.0.0.0/tcp/4820", "/ip4/127.0.0.1/tcp/4820");
+    home.run(&["native", "--listen", all, "--listen", one])
+        .usage(&["--listen", one, all, "leave one of the two out"]);
 }
 
 #[test]

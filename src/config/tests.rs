@@ -207,6 +207,14 @@ fn what_leads_here_is_announced() {
         [name, ip].map(|addr| addr.parse().unwrap())
     );
     assert!(config.announce_only);
+    for good in [
+        "/dns/xn--bro-hoa.example/tcp/1",
+        "/dns4/GATE_1.example./tcp/1",
+        "/dns/localhost/tcp/1",
+        "/ip4/127.0.0.1/tcp/1",
+    ] {
+        assert!(announce(&[good], false).is_ok(), "{good}");
+    }
     for (bad, why) in [
         ("gate.example.com", "no multiaddress"),
         ("/dns/gate.example.com", "/tcp/PORT"),
@@ -221,6 +229,13 @@ fn what_leads_here_is_announced() {
             "leave /p2p/ID out",
         ),
         (&format!("/dns/{}/tcp/1", "x".repeat(60)), "64 is the most"),
+        ("/dns/192.0.2.1/tcp/1", "write it /ip4/192.0.2.1"),
+        ("/dns4/192.0.2.1./tcp/1", "write it /ip4/192.0.2.1"),
+        ("/dns6/2001:db8::1/tcp/1", "write it /ip6/2001:db8::1"),
+        ("/dns/b\u{fc}ro.example/tcp/1", "begins with xn--"),
+        ("/dns/a..b/tcp/1", "no name of a host"),
+        ("/dns/a b/tcp/1", "no name of a host"),
+        ("/dns/./tcp/1", "no name of a host"),
     ] {
         let error = announce(&[bad], false).unwrap_err();
         assert!(error.starts_with("--announce \""), "{error}");
@@ -232,6 +247,36 @@ fn what_leads_here_is_announced() {
             .starts_with("--announce-only: ")
     );
     assert!(announce(&[ip; 9], false).unwrap_err().contains("8 is"));
+}
+
+#[test]
+fn one_port_of_one_address_is_listened_on_once() {
+    let listen = |values: [&str; 3]| {
+        parse(Role::Node, |flags| {
+            flags.listen = values.map(Into::into).into();
+        })
+    };
+    let other = "/ip6/::/tcp/4820";
+    for (first, second, works) in [
+        ("/ip4/0.0.0.0/tcp/4820", "/ip4/127.0.0.1/tcp/4820", false),
+        ("/ip4/127.0.0.1/tcp/4820", "/ip4/0.0.0.0/tcp/4820", false),
+        ("/ip4/127.0.0.1/tcp/4820", "/ip4/127.0.0.1/tcp/4820", false),
+        ("/ip4/127.0.0.1/tcp/4821", "/ip6/::1/tcp/4820", false),
+        ("/ip4/127.0.0.1/tcp/4820", "/ip4/127.0.0.2/tcp/4820", true),
+        ("/ip4/0.0.0.0/tcp/4820", "/ip4/127.0.0.1/tcp/4821", true),
+        ("/ip4/0.0.0.0/tcp/0", "/ip4/127.0.0.1/tcp/0", true),
+        ("/ip4/0.0.0.0/tcp/4820", "/ip6/::1/tcp/4821", true),
+    ] {
+        let parsed = listen([other, first, second]);
+        assert_eq!(parsed.is_ok(), works, "{first} {second}");
+        if let Err(error) = parsed {
+            assert!(
+                error.starts_with(&format!("--listen {second:?}: ")),
+                "{error}"
+            );
+            assert!(error.contains("leave one of the two out"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
     const MULTICAST: &str =
         "TCP cannot listen on a multicast address; give one of this host, or /ip4/0.0.0.0";
     at_most(OPTION, values, LISTEN_MAX)?;
-    values
+    let addrs = values
         .iter()
         .map(|value| {
             let addr = multiaddr(OPTION, value)?;
@@ -56,7 +57,33 @@ pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
                 }
             }
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    for (at, (addr, value)) in addrs.iter().zip(values).enumerate() {
+        let mut before = addrs.iter().take(at);
+        if let Some(other) = before.find(|other| is_one_socket(other, addr)) {
+            let problem = format!(
+                "{other} is given, too, and listens on this port there already; leave one of the \
+                 two out, or give it another port"
+            );
+            return Err(Error::new(OPTION, value, problem));
+        }
+    }
+    Ok(addrs)
+}
+
+/// Whether only one of the two can be listened on: the same port of the same address, or of all
+/// addresses of its family.
+fn is_one_socket(one: &Multiaddr, other: &Multiaddr) -> bool {
+    let parts = |addr: &Multiaddr| match addr.iter().collect::<Vec<_>>().as_slice() {
+        [Protocol::Ip4(ip), Protocol::Tcp(port)] => Some((IpAddr::from(*ip), *port)),
+        [Protocol::Ip6(ip), Protocol::Tcp(port)] => Some((IpAddr::from(*ip), *port)),
+        _ => None,
+    };
+    let (Some((one, port)), Some((other, other_port))) = (parts(one), parts(other)) else {
+        return false;
+    };
+    let meets = one == other || one.is_unspecified() || other.is_unspecified();
+    port == other_port && port != 0 && one.is_ipv4() == other.is_ipv4() && meets
 }
 
 pub(super) fn announce(values: &[String], only: bool) -> Result<Vec<Multiaddr>, Error> {
@@ -101,6 +128,7 @@ fn announced(value: &str) -> Result<Multiaddr, Error> {
     if !leads_to_a_host(&addr) {
         return wrong("nobody can dial this address; give one that leads here from other hosts");
     }
+    check_name(OPTION, value, &addr)?;
     Ok(addr)
 }
 
@@ -140,6 +168,7 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
     if !leads_to_a_host(&addr) {
         return wrong("nobody can dial this address; give one at which the native is reached");
     }
+    check_name(OPTION, value, &addr)?;
     if !by_txt && peer.is_none() {
         return wrong("it must end in /p2p/ID; `oc-discovery id` on the native prints its ID");
     }
@@ -159,6 +188,44 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether a name in the address can be looked up: letters, digits, `-` and `_` between dots, and no IP
+/// address.
+fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
+    const LABEL_MAX: usize = 63;
+    let name = match addr.iter().next() {
+        Some(
+            Protocol::Dns(name)
+            | Protocol::Dns4(name)
+            | Protocol::Dns6(name)
+            | Protocol::Dnsaddr(name),
+        ) => name.into_owned(),
+        _ => return Ok(()),
+    };
+    let bare = name.strip_suffix('.').unwrap_or(&name);
+    let wrong = |problem: String| Err(Error::new(option, value, problem));
+    match bare.parse() {
+        Ok(IpAddr::V4(ip)) => return wrong(format!("{ip} is no name; write it /ip4/{ip}")),
+        Ok(IpAddr::V6(ip)) => return wrong(format!("{ip} is no name; write it /ip6/{ip}")),
+        Err(_) => {}
+    }
+    if !bare.is_ascii() {
+        return wrong(
+            "a name that is looked up is in ASCII; give the form of it that begins with xn--"
+                .to_owned(),
+        );
+    }
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_label =
+        |label: &str| (1..=LABEL_MAX).contains(&label.len()) && label.bytes().all(is_letter);
+    if !bare.split('.').all(is_label) {
+        return wrong(format!(
+            "{bare:?} is no name of a host; give letters, digits, - and _, at most {LABEL_MAX} between \
+             dots"
+        ));
+    }
+    Ok(())
 }
 
 fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
