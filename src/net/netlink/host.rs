@@ -1,8 +1,12 @@
 //! Links and addresses of the host, and what of them changed.
 //!
 //! Invariants: an address counts while its link is up and has a carrier; links and addresses are
-//! bounded, and what finds no place is left out. An interface is virtual if software makes it and
+//! bounded, and what finds no place is left out until one comes free. An address is there as long as
+//! one of its networks (prefixes) is. An interface is virtual if software makes it and
 //! no physical one carries it: a bridge is physical by a port, a VLAN by what it stands on.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -111,11 +115,11 @@ impl Change {
         let after = state.usable();
         let differs = |one: &Address, all: &[Address]| !all.iter().any(|a| a.ip == one.ip);
         let gone = before.iter().filter(|old| differs(old, &after));
-        let gone = gone.map(|old| (old.clone(), state.why_gone(old))).collect();
-        let new = after.iter().filter(|new| differs(new, before)).cloned();
+        let gone = each_ip_once(gone).into_iter();
+        let new = after.iter().filter(|new| differs(new, before));
         Self {
-            new: new.collect(),
-            gone,
+            gone: gone.map(|old| (old.clone(), state.why_gone(old))).collect(),
+            new: each_ip_once(new).into_iter().cloned().collect(),
             link,
             route,
             joined: false,
@@ -142,6 +146,17 @@ impl Change {
     }
 }
 
+/// The first of those with the same address, in different networks or on different interfaces.
+fn each_ip_once<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<&'a Address> {
+    let mut once: Vec<&Address> = Vec::new();
+    for address in addresses {
+        if !once.iter().any(|other| other.ip == address.ip) {
+            once.push(address);
+        }
+    }
+    once
+}
+
 /// What a message brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
@@ -149,6 +164,8 @@ pub(super) struct Told {
     pub(super) link: bool,
     /// A route came.
     pub(super) route: bool,
+    /// A place came free, and something had been left out for want of one: another dump has it.
+    pub(super) room: bool,
 }
 
 /// Links by their index, and addresses in the order in which they came.
@@ -156,6 +173,8 @@ pub(super) struct Told {
 pub(super) struct State {
     links: BTreeMap<u32, Link>,
     addresses: Vec<Held>,
+    /// A link or an address found no place.
+    left_out: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -213,6 +232,7 @@ impl State {
     /// Takes in what a message says.
     pub(super) fn apply(&mut self, message: &Message<'_>) -> Told {
         let mut told = Told::default();
+        let used = self.used();
         match message.kind {
             NEW_LINK => told.link = message.link().is_some_and(|link| self.link(&link)),
             DEL_LINK => {
@@ -235,13 +255,20 @@ impl State {
             NEW_ROUTE => told.route = message.is_main_route(),
             _ => {}
         }
+        told.room = self.left_out && self.used() < used;
         told
+    }
+
+    /// Places that are taken.
+    fn used(&self) -> usize {
+        self.links.len() + self.addresses.len()
     }
 
     /// Returns whether the link came up.
     fn link(&mut self, link: &LinkMessage<'_>) -> bool {
         let known = self.links.get(&link.index);
         if known.is_none() && self.links.len() >= MAX_LINKS {
+            self.left_out = true;
             return false;
         }
         let new = Link {
@@ -258,7 +285,8 @@ impl State {
     }
 
     fn address(&mut self, new: Held, is_there: bool) {
-        let same = |held: &Held| (held.link, held.ip) == (new.link, new.ip);
+        let same =
+            |held: &Held| (held.link, held.ip, held.prefix) == (new.link, new.ip, new.prefix);
         let known = self.addresses.iter().position(same);
         match known {
             Some(at) if !is_there => drop(self.addresses.remove(at)),
@@ -268,7 +296,7 @@ impl State {
                 }
             }
             None if is_there && self.addresses.len() < MAX_ADDRESSES => self.addresses.push(new),
-            None => {}
+            None => self.left_out |= is_there,
         }
     }
 
@@ -362,132 +390,5 @@ impl State {
             });
         }
         state
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::message::{messages, written};
-    use super::*;
-
-    const ON: u32 = UP | RUNNING;
-
-    fn apply(state: &mut State, kind: u16, body: &[u8]) -> Told {
-        let bytes = written::message(kind, body);
-        state.apply(&messages(&bytes).next().unwrap())
-    }
-
-    fn link(state: &mut State, index: u32, name: &str, kind: &str, over: (u32, u32)) {
-        apply(state, NEW_LINK, &written::link(index, ON, name, kind, over));
-        let ip = [10, 0, 0, index as u8].into();
-        apply(state, NEW_ADDR, &written::address(index, ip, 0));
-    }
-
-    fn ips(state: &State) -> Vec<String> {
-        let usable = state.usable();
-        usable
-            .iter()
-            .map(|address| address.ip.to_string())
-            .collect()
-    }
-
-    #[test]
-    fn an_address_counts_while_its_interface_is_up_and_has_a_carrier() {
-        let mut state = State::default();
-        link(&mut state, 1, "eth0", "", (0, 0));
-        assert_eq!(ips(&state), ["10.0.0.1"]);
-        for (flags, why) in [(UP, Gone::NoCarrier), (0, Gone::Down)] {
-            let before = state.usable();
-            apply(
-                &mut state,
-                NEW_LINK,
-                &written::link(1, flags, "eth0", "", (0, 0)),
-            );
-            assert!(ips(&state).is_empty());
-            assert!(state.has([10, 0, 0, 1].into()), "it is there all the same");
-            let change = Change::between(&before, &state, false, false);
-            assert_eq!(change.gone[0].1, why);
-            assert!(!change.came());
-
-            let told = apply(
-                &mut state,
-                NEW_LINK,
-                &written::link(1, ON, "eth0", "", (0, 0)),
-            );
-            assert!(told.link);
-            assert_eq!(ips(&state), ["10.0.0.1"]);
-        }
-        let before = state.usable();
-        apply(
-            &mut state,
-            DEL_LINK,
-            &written::link(1, 0, "eth0", "", (0, 0)),
-        );
-        let change = Change::between(&before, &state, false, false);
-        assert_eq!(change.gone[0].1, Gone::NoLink);
-        assert!(!state.has([10, 0, 0, 1].into()));
-    }
-
-    #[test]
-    fn an_address_that_is_checked_counts_when_it_is_found_to_be_alone() {
-        let mut state = State::default();
-        link(&mut state, 1, "eth0", "", (0, 0));
-        let ip = "2001:db8::1".parse().unwrap();
-        for (flags, counts) in [(TENTATIVE, false), (DUPLICATE, false), (0, true)] {
-            apply(&mut state, NEW_ADDR, &written::address(1, ip, flags));
-            assert_eq!(state.usable().iter().any(|a| a.ip == ip), counts, "{flags}");
-        }
-        let before = state.usable();
-        apply(&mut state, DEL_ADDR, &written::address(1, ip, 0));
-        let change = Change::between(&before, &state, false, false);
-        assert_eq!(change.gone[0].1, Gone::Removed);
-        assert_eq!(change.gone.len(), 1);
-    }
-
-    #[test]
-    fn an_interface_is_virtual_if_no_device_carries_it() {
-        let mut state = State::default();
-        link(&mut state, 1, "eth0", "", (0, 9));
-        link(&mut state, 2, "veth7", "veth", (1, 8));
-        link(&mut state, 3, "eth0.5", "vlan", (1, 0));
-        link(&mut state, 4, "veth7.5", "vlan", (2, 0));
-        link(&mut state, 5, "wg0", "wireguard", (0, 0));
-        link(&mut state, 6, "bond0", "bond", (0, 0));
-        link(&mut state, 7, "vx", "vxlan", (1, 0));
-        link(&mut state, 8, "docker0", "bridge", (0, 0));
-        link(&mut state, 9, "br-lan", "bridge", (0, 0));
-        link(&mut state, 10, "loop", "vlan", (10, 0));
-        let physical: Vec<_> = state
-            .usable()
-            .iter()
-            .filter(|address| !address.is_virtual)
-            .map(|address| address.link.to_string())
-            .collect();
-        assert_eq!(physical, ["eth0", "eth0.5", "bond0", "br-lan"]);
-    }
-
-    #[test]
-    fn only_routes_of_the_main_table_count() {
-        let mut state = State::default();
-        let route = |table, kind| [2, 0, 0, 0, table, 3, 0, kind, 0, 0, 0, 0];
-        assert!(apply(&mut state, NEW_ROUTE, &route(254, 1)).route);
-        assert!(!apply(&mut state, NEW_ROUTE, &route(255, 2)).route);
-        assert!(!apply(&mut state, NEW_ROUTE, &route(252, 1)).route);
-    }
-
-    #[test]
-    fn tables_are_bounded() {
-        let mut state = State::default();
-        for index in 1..2000_u32 {
-            apply(
-                &mut state,
-                NEW_LINK,
-                &written::link(index, ON, "x", "", (0, 0)),
-            );
-            let ip = std::net::Ipv4Addr::from(index).into();
-            apply(&mut state, NEW_ADDR, &written::address(1, ip, 0));
-        }
-        assert_eq!(state.links.len(), MAX_LINKS);
-        assert_eq!(state.addresses.len(), MAX_ADDRESSES);
     }
 }

@@ -253,7 +253,11 @@ pub(super) mod written {
     }
 
     pub(in super::super) fn address(link: u32, ip: IpAddr, flags: u32) -> Vec<u8> {
-        let mut body = vec![2, 24, flags as u8, 0];
+        address_in(link, ip, 24, flags)
+    }
+
+    pub(in super::super) fn address_in(link: u32, ip: IpAddr, prefix: u8, flags: u32) -> Vec<u8> {
+        let mut body = vec![2, prefix, flags as u8, 0];
         body.extend(link.to_ne_bytes());
         let bytes = match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),

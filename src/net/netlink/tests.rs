@@ -64,6 +64,56 @@ fn news_of_routes_are_passed_on_at_once_and_then_gathered() {
 }
 
 #[test]
+fn a_storm_of_addresses_is_passed_on_once_a_pause_until_one_was_quiet() {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut storm = Storm::default();
+    for _ in 0..BURST {
+        assert_eq!(storm.take(&mut cx), Passes::AsItIs);
+    }
+    for _ in 0..3 {
+        for _ in 0..500 {
+            assert_eq!(storm.take(&mut cx), Passes::Later);
+            assert!(!storm.pauses(&mut cx));
+        }
+        storm.pause = None;
+        assert!(storm.pauses(&mut cx));
+        assert_eq!(storm.take(&mut cx), Passes::Joined);
+        assert!(!storm.pauses(&mut cx));
+    }
+    storm.pause = None;
+    assert!(!storm.pauses(&mut cx), "it was quiet");
+    assert_eq!(storm.take(&mut cx), Passes::AsItIs);
+}
+
+#[test]
+fn addresses_that_came_in_a_storm_are_seen_after_it() {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut inner = Inner {
+        link: Some(Netlink::open().unwrap()),
+        ..Inner::default()
+    };
+    while inner.poll(&mut cx).is_some() {}
+    let mut set = |inner: &mut Inner, n: u8| {
+        inner.state = State::fixed(&[&format!("192.0.2.{n}")]);
+        inner.news.waiting.route = true;
+        inner.news.pause = None;
+        inner.poll(&mut cx).expect("a route came")
+    };
+    inner.storm = Storm::default();
+    for n in 1..=BURST {
+        assert_eq!(set(&mut inner, n).new.len(), 1);
+    }
+    let generation = inner.generation;
+    assert!(set(&mut inner, 100).new.is_empty());
+    assert_eq!(inner.generation, generation);
+    inner.storm.pause = None;
+    let change = inner.poll(&mut Context::from_waker(std::task::Waker::noop()));
+    let change = change.expect("the pause is over");
+    assert!(change.joined && change.new[0].ip.to_string() == "192.0.2.100");
+    assert_eq!(inner.generation, generation + 1);
+}
+
+#[test]
 fn the_own_ends_of_dialled_connections_are_bounded_and_the_last_one_counts() {
     let host = Host::unknown();
     let remote = |n: usize| format!("/ip4/192.0.2.1/tcp/{}", n + 1).parse().unwrap();
