@@ -12,6 +12,7 @@ use super::{
     context::Context,
     control::{ControlRequest, Query},
     descriptors::Plan,
+    invitation::Invitation,
     lookup::Lookups,
     machines, natives,
     natives::Learned,
@@ -66,6 +67,8 @@ pub(super) struct Driver {
     pub(super) servers: Servers,
     /// What is to be said of the addresses of this host.
     pub(super) addresses: AddressLog,
+    /// What was said of the address at which others reach this native.
+    pub(super) invitation: Invitation,
     /// Whether the system clock was synchronised at the last housekeeping.
     pub(super) synchronised: bool,
     started: Instant,
@@ -127,6 +130,7 @@ impl Driver {
             signing: Signing::new(role),
             servers: Servers::default(),
             addresses: AddressLog::default(),
+            invitation: Invitation::default(),
             synchronised: clock::synchronised(),
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -209,6 +213,7 @@ impl Driver {
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.trim_if_due();
+            self.invite_if_changed(now);
             // A lease that never came to be leaves without a word.
             let machine = &*self.cx.machine;
             self.cx.net.favour_only(|peer| machine.favours(peer));
@@ -258,7 +263,7 @@ impl Driver {
     pub(super) fn on_net(&mut self, event: NetEvent) {
         let now = self.cx.now();
         match event {
-            NetEvent::Addresses => {}
+            NetEvent::Addresses => self.invite_if_changed(now),
             NetEvent::Host(change) => {
                 for line in self.addresses.lines(&change) {
                     log::info!("{line}");
@@ -458,6 +463,7 @@ impl Driver {
                     .map(ToString::to_string)
                     .collect(),
                 natives: self.natives(),
+                native_option: self.native_option(),
                 live_indexers: Vec::new(),
                 known_peer_ids: Vec::new(),
                 responsible_peers: Vec::new(),

@@ -12,7 +12,7 @@ use libp2p::Multiaddr;
 use super::{Error, driver::Driver, outlet};
 use crate::{
     config::{Config, INDEXER_PORT, NATIVE_PORT, Role},
-    net::{tcp, transport::sentence},
+    net::{is_for_this_host, tcp, transport::sentence},
 };
 
 /// Listens where the configuration says.
@@ -65,10 +65,14 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
     if let Some(port) = addrs.first().map(std::net::SocketAddr::port)
         && role != Role::Native
     {
-        if let (Some(known), true) = (known, taken) {
+        let in_use = match known {
+            Some(known) => format!("port {known} of the last run"),
+            None => format!("port {INDEXER_PORT}"),
+        };
+        if taken {
             log::warn!(
-                "port {known} of the last run is in use by another process: takes {port} from now \
-                 on; a firewall rule has to follow"
+                "{in_use} is in use by another process: takes {port} from now on, after a restart \
+                 too; a firewall rule has to follow"
             );
         }
         driver.state.set_port(port, driver.cx.now().as_millis());
@@ -78,19 +82,29 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
 
 /// Tells the one that started us, best address first. A stdout that is closed, or full, is no
 /// reason to end or to wait.
-pub(super) fn announce(driver: &Driver, config: &Config) {
+pub(super) fn announce(driver: &mut Driver, config: &Config) {
     let own = driver.own_id();
     let net = &driver.cx.net;
+    for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
+        log::warn!("--announce {addr}: only peers on this host can dial it");
+    }
     let mut lines = vec![format!("peer id {own}")];
     let announced = config.announce.iter();
     lines.extend(announced.map(|addr| format!("announces {addr}/p2p/{own}")));
     let listening = net.listening();
     let listening = listening.iter();
     lines.extend(listening.map(|addr| format!("listening on {addr}/p2p/{own}")));
-    if config.role == Role::Native
-        && let Some(addr) = net.best_addr()
-    {
-        lines.push(format!("--native {addr}/p2p/{own}"));
+    if config.role == Role::Native {
+        match (driver.native_option(), net.best_addr()) {
+            (Some(option), Some(addr)) => {
+                lines.push(option);
+                driver.invitation.printed(addr);
+            }
+            _ => log::warn!(
+                "it is not known yet at which address others reach this native: it is said here as \
+                 soon as an address comes, or a connection shows one; --announce gives it"
+            ),
+        }
     }
     lines.push("ready".to_owned());
     if !outlet::all(io::stdout(), &lines) {

@@ -25,6 +25,7 @@ mod descriptors;
 mod driver;
 mod entropy;
 mod housekeeping;
+mod invitation;
 mod listen;
 pub mod logging;
 mod lookup;
@@ -131,7 +132,7 @@ async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.cx.now());
-    listen::announce(&driver, &config);
+    listen::announce(&mut driver, &config);
     notifier.ready(|| driver.summary());
     driver.start(&config);
     let natives = natives::resolve(&config.natives);

@@ -31,6 +31,9 @@ pub struct Status {
     pub listen: Vec<String>,
     /// The natives that it knows, as `--native` takes them: given, of an earlier run, or named by DNS.
     pub natives: Vec<String>,
+    /// Native: the option that others are started with, `--native MULTIADDR`; `None`: it is not known
+    /// at which address they reach it.
+    pub native_option: Option<String>,
     /// Native: the indexers it can hand out.
     pub live_indexers: Vec<LiveIndexer>,
     /// Native: ids of the indexers it has heard of, in base58.
@@ -240,6 +243,11 @@ impl fmt::Display for Status {
         )?;
         list(f, "listening on", "no address", &self.listen)?;
         list(f, "natives", "none is known", &self.natives)?;
+        if self.role == Role::Native {
+            let unknown = "not known yet: give --announce, or wait until a peer connects";
+            let option: Vec<_> = self.native_option.iter().cloned().collect();
+            list(f, "others are started with", unknown, &option)?;
+        }
         self.leases(f)?;
         if self.role == Role::Native {
             self.native(f)?;
@@ -509,6 +517,7 @@ mod tests {
         r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"version":"0.1.0","#,
         r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
         r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
+        r#""native_option":"--native /ip4/127.0.0.1/tcp/4820/p2p/12D3A","#,
         r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
         r#""expires_in_ms":1500,"source":"heartbeat","failures":0},"#,
         r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht","failures":2}],"#,
@@ -562,6 +571,28 @@ mod tests {
         assert!(shown.contains("0 runs"), "{shown}");
         assert!(shown.contains("not yet"), "{shown}");
         assert!(shown.lines().all(|line| line == line.trim_end()));
+    }
+
+    #[test]
+    fn what_others_are_started_with_is_shown_whole_or_said_to_be_unknown() {
+        let whole = "others are started with: --native /ip4/127.0.0.1/tcp/4820/p2p/12D3A\n";
+        assert!(example().to_string().contains(whole));
+        let native_option = None;
+        let unknown = Status {
+            native_option,
+            ..example()
+        };
+        let shown = unknown.to_string();
+        assert!(
+            shown.contains("others are started with: not known yet"),
+            "{shown}"
+        );
+        assert!(json::to_string(&unknown).contains(r#""native_option":null,"#));
+        let node = Status {
+            role: Role::Node,
+            ..unknown
+        };
+        assert!(!node.to_string().contains("others are started"));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! ones.
 //!
 //! Inputs are the addresses the transport listens on, what the kernel says of them, the own ends of
-//! connections to servers and the addresses at which other peers say they see us. Invariants of
+//! connections to servers (and, where the kernel says nothing, of those from other hosts) and the addresses at which other peers say they see us. Invariants of
 //! every list that goes out: no unspecified address, no multicast, no link-local IPv6, no port 0;
 //! loopback only to peers on loopback; each address at most 64 bytes (an IP address and a TCP port
 //! take at most 20, and the configuration bounds names). Everything is bounded, nothing does I/O.
@@ -44,6 +44,9 @@ const MAX_WITNESSES: usize = 4;
 /// Own ends of connections to servers remembered: one of each server and family.
 const MAX_USED: usize = 16;
 
+/// Own ends of connections from other hosts remembered.
+const MAX_ACCEPTED: usize = 8;
+
 /// What the operator wants to be announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Announce {
@@ -65,6 +68,9 @@ pub(crate) struct Addresses {
     observed: Vec<Observed>,
     /// Own ends of connections with servers, the first that was used first.
     used: Vec<(PeerId, IpAddr)>,
+    /// Own ends of connections from other hosts, if the kernel tells of no addresses; the least
+    /// recent first.
+    accepted: Vec<IpAddr>,
     /// A server on another host has granted a lease: loopback is of no use to it.
     served_from_elsewhere: bool,
 }
@@ -101,6 +107,7 @@ impl Addresses {
             listen: Vec::new(),
             observed: Vec::new(),
             used: Vec::new(),
+            accepted: Vec::new(),
             served_from_elsewhere: false,
         }
     }
@@ -157,6 +164,21 @@ impl Addresses {
         self.used.push((server, end));
     }
 
+    /// A peer on another host has connected to us at `end`. Where the kernel tells of no addresses,
+    /// that is one.
+    pub(crate) fn accepted(&mut self, end: IpAddr) {
+        let end = end.to_canonical();
+        let may = may_be_dialled(&SocketAddr::new(end, 1)) && !end.is_loopback();
+        if self.host.is_known() || !may {
+            return;
+        }
+        self.accepted.retain(|known| *known != end);
+        if self.accepted.len() >= MAX_ACCEPTED {
+            self.accepted.remove(0);
+        }
+        self.accepted.push(end);
+    }
+
     /// `witness` says it sees us at `addr`. The IP address counts when two different peers told it, or one that
     /// `suffices` alone: the only configured native. The port is not ours, but that of one outbound connection.
     /// A peer has one word for each address family; a new one takes the old one back.
@@ -194,6 +216,15 @@ impl Addresses {
         addrs
     }
 
+    /// The best of all, loopback included. `None`: there is none, or it listens everywhere on a host
+    /// of which the kernel does not tell where that is, and nothing has shown an address.
+    pub(crate) fn best(&self) -> Option<Multiaddr> {
+        let best = self.announce(true, 1).pop()?;
+        let is_everywhere = self.everywhere.contains(&true);
+        let is_told = self.host.is_known() || !is_everywhere || !is_loopback(&best);
+        is_told.then_some(best)
+    }
+
     /// At most `max` addresses for a signed record, which travels on: loopback ones only if there
     /// are no others, and no server is on another host, where they would lead to itself.
     pub(crate) fn record(&self, max: usize) -> Vec<Multiaddr> {
@@ -220,7 +251,7 @@ impl Addresses {
         let seen = seen.map(|seen| seen.ip).filter(|ip| !self.host.has(*ip));
         let used = self.used.iter().map(|(_, ip)| *ip);
         let used = used.filter(|ip| !self.host.is_known() && self.is_everywhere(*ip));
-        for ip in used.chain(seen) {
+        for ip in used.chain(self.accepted.iter().copied()).chain(seen) {
             let known = addrs.iter().any(|addr| addr.ip() == ip);
             if let Some(port) = self.port(ip).filter(|_| !known) {
                 addrs.push(SocketAddr::new(ip, port));

@@ -18,9 +18,9 @@ impl Net {
     }
 
     /// The address by which peers on other hosts reach us best; one of loopback if there is no
-    /// other.
+    /// other. `None`: none is known.
     pub(crate) fn best_addr(&self) -> Option<Multiaddr> {
-        self.addresses.announce(true, 1).pop()
+        self.addresses.best()
     }
 
     /// Addresses for the own record, and for identify.

@@ -125,10 +125,14 @@ impl Net {
                 let remote = endpoint.get_remote_address();
                 let source = Source::of(remote.as_ref());
                 self.sources.insert(connection_id, source);
-                if !self.scope.connected(peer, remote, end) {
-                    self.confine();
+                if self.scope.connected(peer, remote, end) {
+                    return None;
                 }
-                None
+                self.confine();
+                if let (true, Some(end)) = (endpoint.is_listener(), end) {
+                    self.addresses.accepted(end);
+                }
+                self.announce().then_some(NetEvent::Addresses)
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,

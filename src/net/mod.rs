@@ -75,7 +75,7 @@ use self::{
 };
 pub(crate) use self::{
     events::{NetEvent, ReceivedBeat},
-    scope::multiaddrs,
+    scope::{is_for_this_host, multiaddrs},
 };
 use crate::protocol::{
     self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,

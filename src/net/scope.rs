@@ -110,6 +110,17 @@ pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| ip.is_loopback())
 }
 
+/// The same, for an address of the configuration, which may be a name.
+pub(crate) fn is_for_this_host(addr: &Multiaddr) -> bool {
+    match addr.iter().next() {
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        _ => is_loopback(addr),
+    }
+}
+
 /// An address that an interface of this host has.
 pub(super) fn is_of_this_host(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| Host::of_this_thread().has(ip))
@@ -146,6 +157,20 @@ mod tests {
             "/dns/localhost/tcp/1",
         ] {
             assert!(!is_loopback(&addr(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_of_loopback_are_for_this_host_too() {
+        for (text, so) in [
+            ("/dns/localhost/tcp/1", true),
+            ("/dns4/gate.LocalHost./tcp/1", true),
+            ("/dns/notlocalhost/tcp/1", false),
+            ("/dns/localhost.example/tcp/1", false),
+            ("/ip6/::1/tcp/1", true),
+            ("/ip4/192.0.2.1/tcp/1", false),
+        ] {
+            assert_eq!(is_for_this_host(&addr(text)), so, "{text}");
         }
     }
 

@@ -207,6 +207,30 @@ fn daemon_that_starts_before_its_network_is_ready_when_that_comes() {
 }
 
 #[test]
+fn native_says_again_what_others_are_started_with_when_a_better_address_comes() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let (lan, host) = (network.switch("lan"), network.host("native"));
+    let native = host.start("native", "native", &[]);
+    let option = |ip: &str| Some(format!("--native /ip4/{ip}/tcp/4820/p2p/{}", native.id));
+    assert_eq!(native.greeting.last().cloned(), option("127.0.0.1"));
+    assert_eq!(native.status().native_option, option("127.0.0.1"));
+    lan.plug(&host, "eth0", &["192.168.77.9/24"]);
+    native.until("its new address", SOON, |status| {
+        status.native_option == option("192.168.77.9")
+    });
+    let line = format!("{} from now on", option("192.168.77.9").unwrap());
+    assert_eq!(said(&native, "others are started with "), [line]);
+    let shown = network.world().ask::<&str>(&native, "status", &[]).stdout;
+    let line = format!(
+        "others are started with: {}\n",
+        option("192.168.77.9").unwrap()
+    );
+    assert!(shown.contains(&line), "{shown}");
+}
+
+#[test]
 fn start_lines_have_the_best_address_first_and_loopback_last() {
     let Some(network) = Network::new() else {
         return;
@@ -257,6 +281,9 @@ fn port_is_taken_again_after_a_restart_unless_another_process_has_it() {
     let mut second = host.start("indexer", "second", &[]);
     let any = port(&second);
     assert_ne!(any, 4821);
+    let why = format!("port 4821 is in use by another process: takes {any} from now on");
+    assert!(second.log().contains(&why), "{}", second.log());
+    assert!(!first.log().contains(" is in use"), "{}", first.log());
     second.kill();
     let mut second = host.start("indexer", "second", &[]);
     assert_eq!(port(&second), any);
@@ -349,6 +376,36 @@ fn without_netlink_an_indexer_announces_what_its_connections_use() {
     node.until("a lease of the indexer", SLACK, |status| {
         status.holds_lease_of(&indexer)
     });
+}
+
+#[test]
+fn native_without_netlink_gives_an_address_out_when_a_connection_has_shown_it() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let lan = network.switch("lan");
+    let [native_host, node_host] = ["native", "node"].map(|name| network.host(name));
+    lan.plug(&native_host, "eth0", &["192.168.77.9/24"]);
+    lan.plug(&node_host, "eth0", &["192.168.77.2/24"]);
+    let filtered = || {
+        forbid_sockets(AddressFamily::NETLINK, Errno::PERM);
+        native_host.start("native", "native", &[])
+    };
+    let native = thread::scope(|scope| scope.spawn(filtered).join().unwrap());
+    let printed = |word: &str| native.greeting.iter().any(|line| line.starts_with(word));
+    assert!(printed("listening on ") && !printed("--native "));
+    assert_eq!(native.status().native_option, None);
+    let why = "it is not known yet at which address others reach this native";
+    assert!(native.log().contains(why), "{}", native.log());
+
+    let at = format!("/ip4/192.168.77.9/tcp/4820/p2p/{}", native.id);
+    let _node = node_host.start("node", "node", &["--native", &at]);
+    let option = format!("--native {at}");
+    native.until("the address that was dialled", SLACK, |status| {
+        status.native_option.as_ref() == Some(&option)
+    });
+    let line = format!("{option} from now on");
+    assert_eq!(said(&native, "others are started with "), [line]);
 }
 
 #[test]

@@ -334,3 +334,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn without_netlink_loopback_is_the_best_only_where_nothing_else_is_listened_on() {
+    let loopback = "/ip4/127.0.0.1/tcp/4820";
+    let mut unknown = on(Host::unknown(), &[loopback]);
+    assert_eq!(texts(unknown.best().into_iter().collect()), [loopback]);
+    unknown.asked(&"/ip4/0.0.0.0/tcp/4820".parse().unwrap());
+    assert_eq!(unknown.best(), None);
+    unknown.accepted("192.168.77.9".parse().unwrap());
+    assert_eq!(
+        texts(unknown.best().into_iter().collect()),
+        ["/ip4/192.168.77.9/tcp/4820"]
+    );
+    let mut known = on(Host::fixed(&["127.0.0.1"]), &[loopback]);
+    known.asked(&"/ip4/0.0.0.0/tcp/4820".parse().unwrap());
+    assert_eq!(texts(known.best().into_iter().collect()), [loopback]);
+}
+
+#[test]
+fn own_ends_of_accepted_connections_count_without_netlink_alone_and_are_bounded() {
+    let loopback = "/ip4/127.0.0.1/tcp/4820";
+    let mut unknown = on(Host::unknown(), &[loopback]);
+    let mut known = on(Host::fixed(&["127.0.0.1"]), &[loopback]);
+    for own in [&mut unknown, &mut known] {
+        own.asked(&"/ip4/0.0.0.0/tcp/4820".parse().unwrap());
+        for n in 0..=MAX_ACCEPTED as u8 {
+            own.accepted([192, 0, 2, n].into());
+        }
+        own.accepted([192, 0, 2, 1].into());
+        own.accepted([127, 0, 0, 1].into());
+        own.accepted("fe80::1".parse().unwrap());
+    }
+    assert!(known.accepted.is_empty());
+    let kept = |n: u8| unknown.accepted.contains(&IpAddr::from([192, 0, 2, n]));
+    assert_eq!(unknown.accepted.len(), MAX_ACCEPTED);
+    assert!(kept(1) && !kept(0));
+}

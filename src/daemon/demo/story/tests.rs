@@ -84,6 +84,7 @@ fn blank(process: &str, role: Role) -> Status {
         tables: vec![],
         contested: vec![],
         troubles: vec![],
+        native_option: None,
     }
 }
 
