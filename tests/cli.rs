@@ -141,14 +141,16 @@ fn answering(dir: &Path, answer: &'static str) {
 
 const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
-    r#""version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"live_indexers":[],"#,
+    r#""name":"cam","tags":{},"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
+    r#""natives":[],"native_option":null,"live_indexers":[],"#,
     r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
     r#""tables":[],"contested":[],"troubles":[]}"#
 );
 
 /// Two claimants of one name.
 const FOUND: &str = concat!(
-    r#"{"query":"cam","records":[{"peer_id":"12D3A","name":"cam","#,
+    r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"#,
+    r#""records":[{"peer_id":"12D3A","name":"cam","#,
     r#""addrs":["/ip4/192.0.2.1/tcp/1"],"tags":{"room":"hall"},"expires_in_ms":1000,"#,
     r#""source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"tags":{},"#,
     r#""expires_in_ms":1000,"source":"dht"}]}"#
@@ -339,7 +341,10 @@ fn find_prints_every_claimant_or_fails() {
     assert_eq!(json.done(), format!("{FOUND}\n"));
 
     let home = Home::new();
-    answering(&home.data_dir("node"), r#"{"query":"cam","records":[]}"#);
+    answering(
+        &home.data_dir("node"),
+        r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"records":[]}"#,
+    );
     let unknown = home.run(&["find", "cam"]);
     unknown.failed(1, &["cam"]);
     assert_eq!(unknown.stdout, "");

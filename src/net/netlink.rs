@@ -13,11 +13,12 @@
 //! one of the addresses, then each change. When the kernel could not keep a message (a full socket
 //! buffer), or says that a dump was disturbed, or when a table that had been full has room, both are
 //! dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`],
-//! [`host::MAX_ADDRESSES`]. Without netlink (a seccomp
-//! filter forbids it) nothing is known, which is no error: [`Host::is_known`] says so.
+//! [`host::MAX_ADDRESSES`]. Without netlink (a seccomp filter forbids it) nothing is known, which is
+//! no error: [`Host::is_known`] says so.
 
 mod host;
 mod message;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use super::executor::{Left, ReadySet, Watched, Way};
 use host::State;
 pub(crate) use host::{Address, Change};
 use message::{DONE, DUMP_INTR, ERROR, Message, messages, request};
+use pace::{News, Paced, Passes, Storm};
 
 /// Links, addresses and routes of both families (`RTMGRP_…`, rtnetlink(7)).
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -58,9 +60,6 @@ const TURN: usize = 32;
 
 /// Between two dumps, before a dump that failed is tried again, and between two words of routes.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Changes of addresses in a [`PAUSE`] that are passed on one by one.
-const BURST: u8 = 8;
 
 /// Connections that we opened whose own end is remembered.
 const MAX_DIALLED: usize = 64;
@@ -239,103 +238,6 @@ impl Inner {
             self.usable = usable;
         }
         change.is_any().then_some(change)
-    }
-}
-
-/// Changes of addresses are passed on as they come, [`BURST`] of them in a [`PAUSE`]. Where there
-/// are more (containers come and go by the hundred), those of a pause are passed on as one, until
-/// one was quiet: each is a reason to look at connections, to sign a record and to try again what
-/// did not answer.
-#[derive(Debug, Default)]
-struct Storm {
-    passed: u8,
-    waiting: bool,
-    pause: Option<Delay>,
-}
-
-/// When a change is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passes {
-    AsItIs,
-    /// Together with others.
-    Joined,
-    /// When the pause is over.
-    Later,
-}
-
-impl Storm {
-    /// Whether a pause is over now in which something had to wait.
-    fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(pause) = &mut self.pause
-            && Pin::new(pause).poll(cx).is_ready()
-        {
-            self.pause = None;
-        }
-        self.pause.is_none() && self.waiting
-    }
-
-    /// The addresses are others than those that were passed on.
-    fn take(&mut self, cx: &mut Context<'_>) -> Passes {
-        if self.pause.is_some() && self.passed >= BURST {
-            self.waiting = true;
-            return Passes::Later;
-        }
-        let was_waiting = std::mem::take(&mut self.waiting);
-        if self.pause.is_none() {
-            let mut pause = Delay::new(PAUSE);
-            let _ = Pin::new(&mut pause).poll(cx);
-            self.pause = Some(pause);
-            // The storm goes on until a pause was quiet.
-            self.passed = if was_waiting { BURST } else { 0 };
-        }
-        match was_waiting {
-            true => Passes::Joined,
-            false => {
-                self.passed += 1;
-                Passes::AsItIs
-            }
-        }
-    }
-}
-
-/// What came beside addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct News {
-    link: bool,
-    route: bool,
-}
-
-/// News that are passed on at most once in a [`PAUSE`]: routers learn of hundreds of routes a
-/// second, and each is a reason to try again what did not answer.
-#[derive(Debug, Default)]
-struct Paced {
-    waiting: News,
-    /// Until they may be passed on.
-    pause: Option<Delay>,
-}
-
-impl Paced {
-    /// Whether news wait that may be passed on now.
-    fn are_due(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(pause) = &mut self.pause
-            && Pin::new(pause).poll(cx).is_ready()
-        {
-            self.pause = None;
-        }
-        self.pause.is_none() && self.waiting != News::default()
-    }
-
-    /// Adds news, and gives those that may be passed on now.
-    fn take(&mut self, news: News, cx: &mut Context<'_>) -> News {
-        self.waiting.link |= news.link;
-        self.waiting.route |= news.route;
-        if !self.are_due(cx) {
-            return News::default();
-        }
-        let mut pause = Delay::new(PAUSE);
-        let _ = Pin::new(&mut pause).poll(cx);
-        self.pause = Some(pause);
-        std::mem::take(&mut self.waiting)
     }
 }
 

@@ -5,12 +5,16 @@ use oc_discovery::daemon::status::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 18] = [
     "role",
     "peer_id",
+    "name",
+    "tags",
     "version",
     "uptime_ms",
     "listen",
+    "natives",
+    "native_option",
     "live_indexers",
     "known_peer_ids",
     "responsible_peers",

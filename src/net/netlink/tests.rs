@@ -1,4 +1,4 @@
-use super::*;
+use super::{pace::BURST, *};
 
 #[test]
 fn the_kernel_tells_of_loopback_and_of_no_link_local_address() {
