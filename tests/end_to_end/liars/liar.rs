@@ -19,10 +19,11 @@ use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt as _, SubstreamBox};
 use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, yamux};
+use oc_discovery::net::envelope::sign_indexer;
+use oc_discovery::net::frames::{encoded, frame, read_frame, write_frame};
+use oc_discovery::protocol::codec::frame::MAX_FRAME;
+use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
 use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, PeerList, Role};
-use oc_discovery::wire::frame::{MAX_FRAME, frame, read_frame, write_frame};
-use oc_discovery::wire::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
-use oc_discovery::wire::record::sign_indexer;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
 
@@ -137,7 +138,8 @@ impl Liar {
             load: Some(LOAD),
             known: PeerList::new(),
         };
-        write_frame(&mut stream, &encode_beat(0, &beat, Some(&record))).await?;
+        let beat = encoded(|buffer| encode_beat(0, &beat, Some(&record), buffer));
+        write_frame(&mut stream, &beat).await?;
         let ack = read_frame(&mut stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
         assert_eq!(ack.code, AckCode::Accepted, "{ack:?}");
@@ -204,7 +206,8 @@ impl Liar {
             let beat = read_frame(&mut stream, MAX_FRAME).await?;
             if let Lie::Full = self.lie {
                 let sequence = decode_beat(&beat).map_err(io::Error::other)?.sequence;
-                let ack = encode_ack(sequence, &Ack::full("come back later"), None);
+                let full = Ack::full("come back later");
+                let ack = encoded(|buffer| encode_ack(sequence, &full, None, buffer));
                 write_frame(&mut stream, &ack).await?;
             }
         }
