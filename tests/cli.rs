@@ -260,8 +260,16 @@ fn wrong_descriptions_of_a_node_are_usage_errors() {
     node("--data-dir", "").usage(&["--data-dir"]);
     home.run(&["demo", "--speed", "0"])
         .usage(&["--speed", "1 to 100"]);
-    home.run(&["find", "Camera 3"])
-        .usage(&["Camera 3", "peer id"]);
+}
+
+#[test]
+fn a_host_name_is_looked_for_by_the_rule_that_named_its_node() {
+    let home = Home::new();
+    answering(&home.data_dir("node"), FOUND);
+    let found = home.run(&["find", "Camera 3"]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    let said = "asks for camera-3, as a node on a host named Camera 3 is called";
+    assert!(found.stderr.contains(said), "{}", found.stderr);
 }
 
 #[test]
