@@ -7,13 +7,13 @@ use std::{hint::black_box, time::Duration};
 
 use argh::FromArgs;
 use oc_discovery::{
-    protocol::{
-        Ack, Beat, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, OutBeat, PeerId,
-        PeerList, Role, StreamId, Terms,
-    },
     protocol::codec::{
         frame::MAX_FRAME,
         heartbeat::{WallReading, decode_beat, encode_ack, encode_beat},
+    },
+    protocol::{
+        Ack, Beat, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, OutBeat, PeerId,
+        PeerList, Role, StreamId, Terms,
     },
 };
 
@@ -106,7 +106,8 @@ fn frames(beats: u64) -> Result<(), String> {
         known: PeerList::new(),
     };
     let (mut buffer, mut out) = ([0; MAX_FRAME], [0; MAX_FRAME]);
-    let bytes = encode_beat(100_000, &beat, None, &mut buffer).map_err(|error| error.to_string())?;
+    let bytes =
+        encode_beat(100_000, &beat, None, &mut buffer).map_err(|error| error.to_string())?;
     let clock = WallReading {
         ms: 1_776_124_800_000,
         synchronised: true,

@@ -8,7 +8,6 @@ use std::{
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, core::PeerRecord, identity::Keypair};
 use oc_discovery::{
-    protocol::{AckCode, OutBeat, PeerList, Role},
     net::{
         envelope::sign_node,
         frames::{encoded, frame, read_frame, write_frame},
@@ -17,6 +16,7 @@ use oc_discovery::{
         frame::MAX_FRAME,
         heartbeat::{decode_ack, encode_beat},
     },
+    protocol::{AckCode, OutBeat, PeerList, Role},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -160,7 +160,9 @@ impl Lease {
             load: None,
             known: PeerList::new(),
         };
-        let bytes = frame(&encoded(|buffer| encode_beat(self.sequence, &beat, record, buffer)));
+        let bytes = frame(&encoded(|buffer| {
+            encode_beat(self.sequence, &beat, record, buffer)
+        }));
         self.sequence += 1;
         self.stream.write_all(&bytes).await?;
         self.stream.flush().await?;
