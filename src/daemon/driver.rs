@@ -88,7 +88,15 @@ impl Driver {
         plan: Plan,
     ) -> Result<Self, Error> {
         let key: Keypair = dir.identity().map_err(Error::new)?;
-        let state = dir.state().map_err(Error::new)?;
+        let mut state = dir.state().map_err(Error::new)?;
+        if let Some(before) = state.set_role(config.role) {
+            log::warn!(
+                "the data directory {} was that of a process with the role {before}: this {} goes on with its \
+                 identity, as the same peer; give another --data-dir to be another one",
+                dir.path().display(),
+                config.role
+            );
+        }
         let own = PeerId::try_from(key.public().to_peer_id()).map_err(Error::new)?;
         let role = match config.role {
             ConfigRole::Native => Role::Native,

@@ -6,7 +6,8 @@
 //!           2: uint               ; highest time seen, ms since the Unix epoch
 //!           3: [0*8 known]        ; natives
 //!           4: [0*64 known]       ; indexers
-//!         ? 5: uint }             ; port that is listened on, 1 to 65535
+//!         ? 5: uint               ; port that is listened on, 1 to 65535
+//!         ? 6: tstr }             ; role that the process had
 //! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 128 bytes each)
 //! ```
 //!
@@ -15,6 +16,8 @@
 
 use libp2p::{Multiaddr, PeerId};
 use minicbor::{Decoder, Encoder};
+
+use crate::config::Role;
 
 use super::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, bounded};
 
@@ -27,7 +30,8 @@ type DecodeError = minicbor::decode::Error;
 
 pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = Encoder::new(Vec::new());
-    encoder.map(5 + u64::from(state.port.is_some()))?;
+    let options = [state.port.is_some(), state.role.is_some()];
+    encoder.map(5 + options.map(u64::from).iter().sum::<u64>())?;
     encoder.u8(0)?.u64(VERSION)?;
     encoder.u8(1)?.u64(state.record_sequence)?;
     encoder.u8(2)?.u64(state.highest_time_ms)?;
@@ -35,6 +39,9 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
     encode_known(encoder.u8(4)?, &state.indexers)?;
     if let Some(port) = state.port {
         encoder.u8(5)?.u16(port)?;
+    }
+    if let Some(role) = state.role {
+        encoder.u8(6)?.str(role.name())?;
     }
     Ok(encoder.into_writer())
 }
@@ -63,6 +70,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
             3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
             4 => state.indexers = decode_known(&mut decoder, MAX_INDEXERS)?,
             5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
+            6 => {
+                let name = decoder.str()?;
+                state.role = Role::ALL.into_iter().find(|role| role.name() == name);
+            }
             _ => decoder.skip()?,
         }
     }
@@ -128,6 +139,7 @@ mod tests {
             record_sequence: u64::MAX,
             highest_time_ms: u64::MAX,
             port: Some(u16::MAX),
+            role: Some(Role::Indexer),
             natives: full(MAX_NATIVES),
             indexers: full(MAX_INDEXERS),
         };

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::{MAX_FILE_BYTES, decode, encode};
 use super::{StorageError, file};
+use crate::config::Role;
 use crate::net::file::open;
 use libp2p::{Multiaddr, PeerId};
 
@@ -53,6 +54,8 @@ pub struct State {
     pub highest_time_ms: u64,
     /// The port that is listened on while none is told; `None`: none was yet.
     pub port: Option<u16>,
+    /// What the process was that wrote this; `None`: it did not say.
+    pub role: Option<Role>,
     /// Natives, sorted by id, at most [`MAX_NATIVES`].
     pub natives: Vec<KnownPeer>,
     /// Indexers, sorted by id, at most [`MAX_INDEXERS`].
@@ -129,6 +132,13 @@ impl StateFile {
         self.state.highest_time_ms = self.state.highest_time_ms.max(wall_ms);
     }
 
+    /// Sets what this process is, to be written with what is written next. What the process of the
+    /// last run was, if that was something else.
+    pub fn set_role(&mut self, role: Role) -> Option<Role> {
+        let before = self.state.role.replace(role);
+        before.filter(|before| *before != role)
+    }
+
     /// Sets the port to be taken again, and writes it at once if the last attempt is a minute ago.
     pub fn set_port(&mut self, port: u16, now: u64) {
         self.state.port = Some(port);
@@ -178,6 +188,7 @@ impl StateFile {
             record_sequence,
             highest_time_ms,
             port,
+            role,
             natives,
             indexers,
         } = &self.state;
@@ -186,6 +197,7 @@ impl StateFile {
         *record_sequence > saved.record_sequence
             || *highest_time_ms >= saved.highest_time_ms.saturating_add(TIME_STEP_MS)
             || *port != saved.port
+            || *role != saved.role
             || *natives != saved.natives
             || *indexers != saved.indexers
     }
@@ -271,6 +283,21 @@ pub(super) mod tests {
     /// Changes whenever the file is written: each write makes a new file.
     fn inode(scratch: &TestDir) -> Option<u64> {
         Some(std::fs::metadata(scratch.path().join(STATE)).ok()?.ino())
+    }
+
+    #[test]
+    fn role_of_the_last_run_is_known_if_it_is_another() {
+        let scratch = TestDir::new();
+        for (role, before) in [
+            (Role::Indexer, None),
+            (Role::Indexer, None),
+            (Role::Node, Some(Role::Indexer)),
+            (Role::Native, Some(Role::Node)),
+        ] {
+            let mut file = StateFile::load(scratch.path()).unwrap();
+            assert_eq!(file.set_role(role), before);
+            file.save_if_due(0);
+        }
     }
 
     #[test]
