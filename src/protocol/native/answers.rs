@@ -17,6 +17,10 @@ use crate::protocol::table::keep_best;
 use asks::Candidates;
 use standing::KEPT_SHARE;
 
+/// So long after a node was named indexers, all others that beat here and of which nothing is known are pinged. Else the answers of a
+/// native whose nodes start all at once would name only those whose last beat came within 10 s, and these few would get all nodes.
+const SURVEY: Duration = Duration::from_secs(1);
+
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
     /// A request for indexers; `None`: the answer comes later.
     pub(super) fn take_ask(&mut self, now: Instant, mut ask: Ask) -> Option<IndexersAnswer> {
@@ -78,6 +82,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             };
         }
         let offers = self.offers(now, since, ask.most, &ask.reader);
+        if !offers.is_empty() {
+            self.surveys_until = now + SURVEY;
+        }
         self.told_nodes
             .told(now, &ask.node, offers.iter().map(|offer| &offer.peer));
         let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;

@@ -91,6 +91,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     guests_refused: u64,
     /// The peer that was seen last, if it holds no lease: its beat or request comes next.
     met: Option<(PeerId, Reader)>,
+    /// Until when indexers of which nothing is known are pinged, so that the next answers can name them.
+    surveys_until: Instant,
     /// The last indexer that was named in an answer to a peer that only asks.
     shown_up_to: PeerId,
 }
@@ -126,6 +128,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             told_nodes: ToldNodes::new(),
             guests_refused: 0,
             met: None,
+            surveys_until: Instant::from_millis(0),
             shown_up_to: PeerId::from_bytes([0; 32]),
         }
     }
@@ -380,6 +383,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .filter(|(since, peer)| !self.live_indexers.is_decided(now, *since, peer))
             .map(|(_, peer)| peer);
         let wanted = asked.chain(self.offload.undecided());
+        let surveyed = self
+            .live_indexers
+            .iter(now)
+            .filter(|entry| entry.source == Source::Heartbeat && entry.verdict(now).is_none())
+            .map(|entry| entry.peer);
+        let is_survey_due = now <= self.surveys_until && self.prober.is_half_free();
+        let wanted = wanted.chain(surveyed.filter(|_| is_survey_due));
         self.prober
             .start(now, wanted)
             .map(|peer| Action::Probe { peer })

@@ -21,6 +21,11 @@ impl Prober {
         Self(Vec::new())
     }
 
+    /// Whether half of the pings are free for what is more urgent.
+    pub fn is_half_free(&self) -> bool {
+        self.0.len() < MAX_PROBES / 2
+    }
+
     /// Begins to ping the first of `wanted` that is not being pinged, if a ping is free.
     pub fn start(
         &mut self,

@@ -43,6 +43,34 @@ fn who_only_asks_is_neither_taken_in_nor_has_anybody_probed() {
 }
 
 #[test]
+fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_a_time() {
+    for (later, at_once, all) in [(1_000, 4, 20), (1_001, 0, 0)] {
+        let mut rig = with_silent_indexers(20);
+        (21..=28).for_each(|n| rig.indexer(n));
+        let answer = rig
+            .ask(100, Want::Lease)
+            .expect("enough are known to be reachable");
+        assert_eq!(offered(&answer).len(), 8);
+        rig.now += later;
+        let mut pinged = probes(&rig.drain());
+        assert_eq!(
+            pinged.len(),
+            at_once,
+            "half of the pings are for what is asked"
+        );
+        let mut count = 0;
+        while let Some(peer) = pinged.pop() {
+            count += 1;
+            rig.native.probed(at(rig.now), &peer, true);
+            pinged.extend(probes(&rig.drain()));
+        }
+        assert_eq!(count, all);
+        let answer = rig.ask(101, Want::Lease).expect("the same");
+        assert_eq!(offered(&answer).len(), (8 + all).min(MAX_LIST));
+    }
+}
+
+#[test]
 fn past_the_capacity_a_node_is_answered_full_with_a_reason() {
     let mut rig = Rig::new();
     for n in 100..103 {
