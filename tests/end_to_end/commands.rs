@@ -162,6 +162,13 @@ fn status_has_every_key_on_every_role_and_id_is_that_of_the_status() {
     }
     let loops: Vec<_> = town.native.status().loops.into_keys().collect();
     assert_eq!(loops, ["gc", "offload", "refresh"]);
+    let hall = town.cams[0].status();
+    assert_eq!(hall.name.as_deref(), Some("cam"));
+    assert_eq!(hall.tags["room"], "hall");
+    assert_eq!(hall.natives.len(), 1);
+    assert!(hall.natives[0].ends_with(&format!("/p2p/{}", town.native.id)));
+    assert!(hall.natives[0].starts_with("/ip4/127.0.0.1/tcp/"));
+    assert_eq!(town.native.status().name, None);
     let leases = town.door.status().leases;
     assert_eq!(leases.len(), 1);
     assert_eq!(leases[0].peer_id, town.indexer.id);
