@@ -1,0 +1,205 @@
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
+use super::*;
+use crate::daemon::status::{IndexerList, Status};
+use crate::daemon::testdir::TestDir;
+
+const BRIEF: Duration = Duration::from_millis(100);
+
+fn listen(dir: &Path) -> UnixListener {
+    let (path, _handle) = socket_path(dir).unwrap();
+    UnixListener::bind(path).unwrap()
+}
+
+/// A daemon that answers one question with these bytes.
+fn answering(dir: &Path, answer: Vec<u8>) -> thread::JoinHandle<String> {
+    let listener = listen(dir);
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        // The client may have had enough before all of it is written.
+        let _ = stream.write_all(&answer);
+        line
+    })
+}
+
+fn indexers(dir: &Path, answer: &[u8]) -> Result<Answer<IndexerList>, Error> {
+    let daemon = answering(dir, answer.to_vec());
+    let result = ask(dir, &Request::Indexers, PATIENCE);
+    assert_eq!(daemon.join().unwrap(), "indexers\n");
+    result
+}
+
+#[test]
+fn answer_comes_parsed_and_as_it_was_sent() {
+    for end in ["\n", ""] {
+        let dir = TestDir::new();
+        let text =
+            r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[],"later":1}"#;
+        let answer = indexers(dir.path(), format!("{text}{end}").as_bytes()).unwrap();
+        assert_eq!(answer.json, text);
+        assert!(answer.value.indexers.is_empty());
+    }
+}
+
+#[test]
+fn sentence_of_the_daemon_is_passed_on() {
+    let dir = TestDir::new();
+    let error = indexers(dir.path(), b"{\"error\":\"it is late\"}\n").unwrap_err();
+    assert_eq!(error.to_string(), "it is late");
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn answer_of_an_older_daemon_names_its_version() {
+    let older = br#"{"role":"node","peer_id":"12D3A","version":"0.0.9\n"}"#;
+    let dir = TestDir::new();
+    let daemon = answering(dir.path(), older.to_vec());
+    let error = ask::<Status>(dir.path(), &Request::Status, PATIENCE).unwrap_err();
+    daemon.join().unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains(r"(version 0.0.9\n, and this program has "),
+        "{text}"
+    );
+    assert!(text.contains("restart the daemon"), "{text}");
+    assert_eq!(error.exit_code(), 1);
+
+    let dir = TestDir::new();
+    let daemon = answering(dir.path(), older.to_vec());
+    assert_eq!(peer_id(Some(dir.path()), &|_| None).unwrap(), "12D3A");
+    daemon.join().unwrap();
+}
+
+#[test]
+fn where_an_answer_has_no_version_the_status_is_asked_for_it() {
+    let dir = TestDir::new();
+    let listener = listen(dir.path());
+    let daemon = thread::spawn(move || {
+        for (asked, answer) in [
+            ("indexers\n", r#"{"places":[]}"#),
+            ("status\n", r#"{"version":"9.0.0"}"#),
+        ] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            assert_eq!(line, asked);
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let error = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap_err();
+    daemon.join().unwrap();
+    assert!(
+        matches!(&error, Error::OtherVersion(_, version) if version == "9.0.0"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn nonsense_is_no_answer() {
+    for bytes in [&b""[..], b"\n", b"{}\n", b"\xff\n", b"[1]"] {
+        let dir = TestDir::new();
+        let error = indexers(dir.path(), bytes).unwrap_err();
+        assert!(matches!(error, Error::Nonsense(_)), "{error:?}");
+    }
+}
+
+#[test]
+fn answer_without_end_is_not_read_past_its_bound() {
+    let dir = TestDir::new();
+    let error = indexers(dir.path(), &vec![b'x'; ANSWER_MAX + 65_536]).unwrap_err();
+    assert!(matches!(error, Error::Io(..)), "{error:?}");
+}
+
+#[test]
+fn deaf_daemon_is_given_up() {
+    let dir = TestDir::new();
+    let _listener = listen(dir.path());
+    let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+    assert!(matches!(error, Error::Deaf(..)), "{error:?}");
+}
+
+#[test]
+fn daemon_that_does_not_even_accept_is_given_up() {
+    let dir = TestDir::new();
+    let listener = listen(dir.path());
+    rustix::net::listen(&listener, 0).unwrap();
+    let _queued = connect(dir.path(), BRIEF).unwrap();
+    let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+    assert!(matches!(error, Error::Deaf(..)), "{error:?}");
+}
+
+#[test]
+fn left_over_socket_and_missing_directory_are_no_daemon() {
+    let dir = TestDir::new();
+    drop(listen(dir.path()));
+    let long = dir.path().join("x".repeat(120));
+    for dir in [dir.path(), &dir.path().join("none"), &long] {
+        let error = ask::<Status>(dir, &Request::Status, BRIEF).unwrap_err();
+        assert!(matches!(error, Error::NotRunning(_)), "{error:?}");
+        assert!(error.to_string().contains("start one"), "{error}");
+    }
+}
+
+#[test]
+fn long_directory_is_reached_by_its_descriptor() {
+    let base = TestDir::new();
+    let dir = base.path().join("d".repeat(200));
+    std::fs::create_dir(&dir).unwrap();
+    let list = br#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+    assert!(indexers(&dir, list).is_ok());
+    assert!(dir.join(SOCKET).exists());
+}
+
+#[test]
+fn the_only_running_daemon_is_found_and_several_are_listed() {
+    let state = TestDir::new();
+    let env = |variable: &str| (variable == "XDG_STATE_HOME").then(|| state.path().into());
+    let dir = |role: &str| {
+        let dir = state.path().join("oc-discovery").join(role);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    };
+    let error = locate(None, &env).unwrap_err();
+    assert!(matches!(error, Error::NoneRunning), "{error:?}");
+    assert_eq!(error.exit_code(), 1);
+
+    let _native = listen(&dir("native"));
+    assert_eq!(locate(None, &env).unwrap(), dir("native"));
+    let _node = listen(&dir("node"));
+    let error = locate(None, &env).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let text = error.to_string();
+    assert!(text.contains(dir("native").to_str().unwrap()), "{text}");
+    assert!(text.contains(dir("node").to_str().unwrap()), "{text}");
+    let elsewhere = Path::new("elsewhere");
+    assert_eq!(locate(Some(elsewhere), &env).unwrap(), elsewhere);
+}
+
+#[test]
+fn only_names_and_peer_ids_are_asked_for() {
+    let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    for good in ["cam-3.hall", id] {
+        let request = Request::Find(Query::parse(good).unwrap());
+        assert_eq!(request.to_string(), format!("find {good}"));
+    }
+    let longest = "x".repeat(63);
+    for (host, name) in [
+        ("PHost01", "phost01"),
+        ("My_Host", "my-host"),
+        ("büro 2.", "b-ro-2"),
+        (longest.as_str(), longest.as_str()),
+    ] {
+        let query = Query::parse(host).unwrap();
+        assert_eq!(query.as_str(), name);
+        assert_eq!(name, config::name_of_host(host), "one rule");
+    }
+    for bad in ["", "_", "é", "a\nstatus", &"X".repeat(64)] {
+        let error = Query::parse(bad).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(!error.to_string().contains('\n'));
+    }
+}
