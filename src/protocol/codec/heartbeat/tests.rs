@@ -1,0 +1,302 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::{MAX_LIST, Offers, PeerId, codec::fixtures::*};
+
+fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<u8> {
+    encoded(|buffer| super::encode_beat(sequence, beat, record, buffer))
+}
+
+fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u8> {
+    encoded(|buffer| super::encode_ack(sequence, ack, clock, buffer))
+}
+
+fn plain_beat() -> OutBeat {
+    OutBeat {
+        role: Role::Indexer,
+        lease: Duration::from_secs(90),
+        with_record: false,
+        fresh: false,
+        publish: true,
+        load: None,
+        known: PeerList::new(),
+    }
+}
+
+#[test]
+fn a_beat_has_the_bytes_of_the_protocol() {
+    let beat = OutBeat {
+        load: Some(Load {
+            held: 1,
+            possible: 24,
+        }),
+        ..plain_beat()
+    };
+    let bytes = encode_beat(0, &beat, Some(&[0xab]));
+    let expected = [
+        0xa5, 0, 0, 1, 1, 2, 0x1a, 0x00, 0x01, 0x5f, 0x90, 3, 0x41, 0xab, 4, 0x82, 1, 0x18, 24,
+    ];
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn a_beat_says_if_another_server_publishes_and_else_nothing() {
+    let elsewhere = OutBeat {
+        publish: false,
+        ..plain_beat()
+    };
+    let bytes = encode_beat(0, &elsewhere, None);
+    assert_eq!(
+        bytes,
+        [0xa4, 0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90, 8, 0xf4]
+    );
+    assert!(!decode_beat(&bytes).unwrap().publish);
+    let silent = decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0]).unwrap();
+    assert!(silent.publish, "the default of version 1");
+    let no_bool = decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 8, 0]);
+    assert!(no_bool.is_err());
+}
+
+#[test]
+fn a_record_has_at_most_1024_bytes() {
+    let bytes = |length: usize| {
+        let mut bytes = vec![0xa4, 0, 0, 1, 0, 2, 0, 3];
+        bytes.extend(written(|w| w.bytes(&vec![7; length])?.ok()));
+        bytes
+    };
+    assert_eq!(
+        decode_beat(&bytes(1024)).unwrap().record.unwrap().len(),
+        1024
+    );
+    let error = DecodeError::TooLong {
+        field: "signed record",
+        length: 1025,
+        limit: 1024,
+    };
+    assert_eq!(decode_beat(&bytes(1025)), Err(error));
+}
+
+#[test]
+fn known_ids_are_at_most_sixteen() {
+    let bytes = |count: usize| {
+        let mut bytes = written(|w| {
+            w.map(4)?.u8(0)?.u8(0)?.u8(1)?.u8(2)?.u8(2)?.u8(0)?;
+            w.u8(5)?.array(count as u64)?.ok()
+        });
+        (0..count).for_each(|_| bytes.extend(item(PeerId::from_bytes([1; 32]))));
+        bytes
+    };
+    assert_eq!(decode_beat(&bytes(16)).unwrap().known.len(), 16);
+    let error = DecodeError::TooMany {
+        field: "known ids",
+        count: 17,
+        limit: 16,
+    };
+    assert_eq!(decode_beat(&bytes(17)), Err(error));
+}
+
+#[test]
+fn the_fullest_beat_fits_its_frame() {
+    let known = (0..16).map(|i| PeerId::from_bytes([i; 32])).collect();
+    let load = Some(Load {
+        held: u32::MAX,
+        possible: u32::MAX,
+    });
+    let beat = OutBeat {
+        known,
+        load,
+        lease: Duration::MAX,
+        ..plain_beat()
+    };
+    let bytes = encode_beat(u64::MAX, &beat, Some(&[0; MAX_ENVELOPE_LEN]));
+    assert!(bytes.len() <= MAX_FRAME);
+    assert_eq!(decode_beat(&bytes).unwrap().known, beat.known);
+}
+
+#[test]
+fn an_ack_takes_the_best_offers_that_fit_its_frame() {
+    let offers: Offers = (0..16).map(long_offer).collect();
+    let mut ack = Ack::released(Duration::MAX, offers);
+    ack.reason = Reason::try_from("x".repeat(128).as_str()).unwrap();
+    let clock = Some(WallReading {
+        ms: u64::MAX,
+        synchronised: true,
+    });
+    let bytes = encode_ack(u64::MAX, &ack, clock);
+    assert!(
+        bytes.len() <= MAX_FRAME && bytes.len() > MAX_FRAME - 400,
+        "{}",
+        bytes.len()
+    );
+    let got = decode_ack(&bytes).unwrap();
+    assert!(got.ack.offers.len() < MAX_LIST);
+    assert_eq!(got.ack.offers[..], ack.offers[..got.ack.offers.len()]);
+    assert_eq!((got.ack.reason, got.clock), (ack.reason, clock));
+}
+
+#[test]
+fn a_small_buffer_takes_fewer_offers_or_says_that_it_is_too_small() {
+    let ack = Ack::released(Duration::ZERO, (0..2).map(long_offer).collect());
+    let all = encode_ack(0, &ack, None).len();
+    let offers = |size: usize| {
+        let mut buffer = vec![0; size];
+        let bytes = super::encode_ack(0, &ack, None, &mut buffer)?;
+        Ok(decode_ack(bytes).unwrap().ack.offers.len())
+    };
+    assert_eq!((offers(all), offers(all - 1)), (Ok(2), Ok(1)));
+    assert_eq!((offers(7), offers(6)), (Ok(0), Err(NoRoom)));
+}
+
+#[test]
+fn a_reason_has_at_most_128_bytes_of_utf8() {
+    let bytes = |reason: &[u8]| {
+        let head = [0xa4, 0, 0, 1, 2, 2, 0, 4, 0x78, reason.len() as u8];
+        [&head, reason].concat()
+    };
+    assert_eq!(
+        decode_ack(&bytes(&[b'x'; 128])).unwrap().ack.reason.len(),
+        128
+    );
+    let long = DecodeError::TooLong {
+        field: "reason",
+        length: 129,
+        limit: 128,
+    };
+    assert_eq!(decode_ack(&bytes(&[b'x'; 129])), Err(long));
+    let garbled = DecodeError::NotUtf8 { field: "reason" };
+    assert_eq!(decode_ack(&bytes(&[0xff; 30])), Err(garbled));
+}
+
+#[test]
+fn errors_name_their_cause() {
+    let missing = |key| Err(DecodeError::Missing { field: "beat", key });
+    assert_eq!(decode_beat(&[]), Err(DecodeError::Truncated));
+    assert_eq!(decode_beat(&[0xa2, 1, 0, 2, 0]), missing(0));
+    assert_eq!(decode_beat(&[0xa2, 0, 0, 2, 0]), missing(1));
+    assert_eq!(decode_beat(&[0xa2, 0, 0, 1, 0]), missing(2));
+    let code = DecodeError::UnknownCode {
+        field: "role",
+        code: 3,
+    };
+    assert_eq!(decode_beat(&[0xa3, 0, 0, 1, 3, 2, 0]), Err(code));
+    let code = DecodeError::UnknownCode {
+        field: "verdict",
+        code: 4,
+    };
+    assert_eq!(decode_ack(&[0xa3, 0, 0, 1, 4, 2, 0]), Err(code));
+    let trailing = DecodeError::Trailing { length: 1 };
+    assert_eq!(decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0, 0]), Err(trailing));
+    let indefinite = DecodeError::Indefinite { field: "beat" };
+    assert_eq!(
+        decode_beat(&[0xbf, 0, 0, 1, 0, 2, 0, 0xff]),
+        Err(indefinite)
+    );
+    let indefinite = DecodeError::Indefinite {
+        field: "signed record",
+    };
+    assert_eq!(
+        decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 3, 0x5f, 0x40, 0xff]),
+        Err(indefinite)
+    );
+    let load = DecodeError::OutOfBounds {
+        field: "load",
+        bound: "two counts",
+    };
+    assert_eq!(
+        decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 4, 0x81, 1]),
+        Err(load)
+    );
+    let no_addrs = DecodeError::OutOfBounds {
+        field: "offer's addresses",
+        bound: "1 to 4 addresses",
+    };
+    assert_eq!(
+        decode_ack(&[0xa4, 0, 0, 1, 1, 2, 0, 3, 0x81, 0xa1, 1, 0x80]),
+        Err(no_addrs)
+    );
+}
+
+#[test]
+fn unknown_keys_and_any_order_are_fine() {
+    let beat = decode_beat(&[0xa5, 9, 0x82, 0xf6, 0xa0, 2, 5, 1, 2, 0x18, 99, 0xf4, 0, 7]).unwrap();
+    assert_eq!((beat.sequence, beat.role), (7, Role::Native));
+    assert_eq!(beat.lease, Duration::from_millis(5));
+}
+
+#[test]
+fn counts_and_times_beyond_reason_do_not_wrap() {
+    let max = [0x1b, 255, 255, 255, 255, 255, 255, 255, 255];
+    let bytes = [&[0xa4, 0, 0, 1, 0, 2][..], &max, &[4, 0x82], &max, &max].concat();
+    let beat = decode_beat(&bytes).unwrap();
+    assert_eq!(beat.lease, Duration::from_millis(u64::MAX));
+    assert_eq!(
+        beat.load,
+        Some(Load {
+            held: u32::MAX,
+            possible: u32::MAX
+        })
+    );
+}
+
+#[test]
+fn half_a_clock_is_none_or_unsynchronised() {
+    let only_flag = decode_ack(&[0xa4, 0, 0, 1, 0, 2, 0, 6, 0xf5]).unwrap();
+    assert_eq!(only_flag.clock, None);
+    let only_time = decode_ack(&[0xa4, 0, 0, 1, 0, 2, 0, 5, 9]).unwrap();
+    assert_eq!(
+        only_time.clock,
+        Some(WallReading {
+            ms: 9,
+            synchronised: false
+        })
+    );
+}
+
+proptest! {
+    #[test]
+    fn beats_are_read_back(sequence: u64, beat in any_out_beat(), record in any_record()) {
+        let bytes = encode_beat(sequence, &beat, record.as_deref());
+        let got = decode_beat(&bytes).unwrap();
+        prop_assert_eq!(got, WireBeat {
+            sequence,
+            role: beat.role,
+            lease: beat.lease,
+            record: record.as_deref(),
+            load: beat.load,
+            known: beat.known,
+            publish: beat.publish,
+        });
+    }
+
+    #[test]
+    fn acks_are_read_back(sequence: u64, ack in any_ack(), clock in any_clock()) {
+        let bytes = encode_ack(sequence, &ack, clock);
+        prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock });
+    }
+
+    #[test]
+    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_beat(&bytes);
+        let _ = decode_ack(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn every_cut_is_refused_and_every_mutation_answered(
+        beat in any_out_beat(), record in any_record(), ack in any_ack(), clock in any_clock())
+    {
+        let beat = encode_beat(3, &beat, record.as_deref());
+        let ack = encode_ack(3, &ack, clock);
+        for end in 0..beat.len() {
+            prop_assert!(decode_beat(&beat[..end]).is_err());
+        }
+        for end in 0..ack.len() {
+            prop_assert!(decode_ack(&ack[..end]).is_err());
+        }
+        mutations(&beat, |bytes| drop(decode_beat(bytes)));
+        mutations(&ack, |bytes| drop(decode_ack(bytes)));
+    }
+}

@@ -1,0 +1,195 @@
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::{Addrs, codec::fixtures::*};
+
+const TTL: Duration = Duration::from_secs(270);
+
+fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) -> Record<'a> {
+    Record {
+        peer: PeerId::from_bytes([1; 32]),
+        sequence: 1,
+        issued_at_ms: 2,
+        ttl: TTL,
+        addrs: addrs.iter().copied().collect(),
+        name,
+        tags: tags.iter().copied().collect(),
+    }
+}
+
+fn payload(record: &Record<'_>) -> Vec<u8> {
+    encoded(|buffer| encode_record(record, buffer))
+}
+
+/// An envelope that is its payload, and a signer for which it always has `more` bytes.
+struct Bare {
+    more: usize,
+}
+
+impl Verifier for Bare {
+    fn open(&self, _: Kind, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        let payload = bytes.get(self.more..).ok_or(RecordError::NotAnEnvelope)?;
+        Ok((self.peer(), payload.to_vec()))
+    }
+}
+
+impl Signer for Bare {
+    fn peer(&self) -> PeerId {
+        PeerId::from_bytes([1; 32])
+    }
+
+    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
+        let length = self.more + payload.len();
+        Ok(buffer.get_mut(self.more..length).map(|room| {
+            room.copy_from_slice(payload);
+            length
+        }))
+    }
+}
+
+#[test]
+fn a_signer_drops_the_last_addresses_until_the_envelope_has_1024_bytes() {
+    let addrs: [[u8; 64]; 8] = core::array::from_fn(|i| [i as u8; 64]);
+    let addrs: Vec<_> = addrs.iter().map(|addr| &addr[..]).collect();
+    let all = payload(&record(&addrs, "a", &[])).len();
+    let kept = |more| {
+        let (bare, mut buffer) = (Bare { more }, [0; MAX_ENVELOPE_LEN]);
+        let signed = sign(&bare, Kind::Node, record(&addrs, "a", &[]), &mut buffer)?;
+        Ok(open(&bare, Kind::Node, signed, |record| record.addrs.len()).unwrap())
+    };
+    assert_eq!(kept(1024 - all), Ok(8));
+    assert_eq!(kept(1024 - all + 1), Ok(7));
+    assert_eq!(kept(1024), Err(SignError::NoAddress));
+}
+
+#[test]
+fn the_rules_see_the_first_four_addresses() {
+    let addrs: [&[u8]; 5] = [&[1], &[2], &[3], &[4], &[5]];
+    let first: Addrs = addrs
+        .iter()
+        .take(4)
+        .map(|addr| Addr::from_slice(addr).unwrap())
+        .collect();
+    assert_eq!(record(&addrs, "a", &[]).info().addrs, first);
+}
+
+#[test]
+fn a_payload_is_refused_for_what_is_out_of_bounds() {
+    let refused = |kind, payload: &[u8]| decode_record(kind, payload).unwrap_err();
+    // The encoder cannot write too many of anything: nine of the byte that is there.
+    let nine = |record: &Record<'_>, one: &[u8], many: &[u8]| {
+        let bytes = payload(record);
+        let at = bytes
+            .windows(one.len())
+            .position(|window| window == one)
+            .unwrap();
+        [&bytes[..at], many, &bytes[at + one.len()..]].concat()
+    };
+    let one = record(&[&[9]], "a", &[("k", "v")]);
+    let many = [&[4, 0x89][..], &[0x41, 9].repeat(9)].concat();
+    let error = DecodeError::TooMany {
+        field: "record's addresses",
+        count: 9,
+        limit: 8,
+    };
+    assert_eq!(
+        refused(Kind::Node, &nine(&one, &[4, 0x81, 0x41, 9], &many)),
+        error
+    );
+    let error = DecodeError::OutOfBounds {
+        field: "record's addresses",
+        bound: "1 to 8 addresses",
+    };
+    assert_eq!(
+        refused(Kind::Indexer, &payload(&record(&[], "", &[]))),
+        error
+    );
+    let error = DecodeError::TooLong {
+        field: "address",
+        length: 65,
+        limit: 64,
+    };
+    assert_eq!(
+        refused(Kind::Indexer, &payload(&record(&[&[1; 65]], "", &[]))),
+        error
+    );
+    let error = DecodeError::OutOfBounds {
+        field: "address",
+        bound: "1 to 64 bytes",
+    };
+    assert_eq!(
+        refused(Kind::Indexer, &payload(&record(&[&[]], "", &[]))),
+        error
+    );
+
+    fn node(name: &str, tags: &[(&str, &str)]) -> Vec<u8> {
+        payload(&record(&[&[9]], name, tags))
+    }
+    let error = DecodeError::Missing {
+        field: "record",
+        key: 5,
+    };
+    assert_eq!(refused(Kind::Node, &node("", &[])), error);
+    let error = DecodeError::OutOfBounds {
+        field: "name",
+        bound: "1 to 63 of a-z 0-9 - .",
+    };
+    assert_eq!(refused(Kind::Node, &node("A", &[])), error);
+    let many = [&[6, 0xa9][..], &[0x61, b'k', 0x61, b'v'].repeat(9)].concat();
+    let error = DecodeError::TooMany {
+        field: "tags",
+        count: 9,
+        limit: 8,
+    };
+    let tag = [6, 0xa1, 0x61, b'k', 0x61, b'v'];
+    assert_eq!(refused(Kind::Node, &nine(&one, &tag, &many)), error);
+    let error = DecodeError::TooLong {
+        field: "tags",
+        length: 257,
+        limit: 256,
+    };
+    let (long, short) = ("v".repeat(128), "v".repeat(127));
+    assert_eq!(
+        refused(Kind::Node, &node("a", &[("k", &long), ("l", &short)])),
+        error
+    );
+    let twice = [("k", "1"), ("k", "2")];
+    let error = DecodeError::Duplicate { field: "tags" };
+    assert_eq!(refused(Kind::Node, &node("a", &twice)), error);
+}
+
+#[test]
+fn a_later_key_of_an_indexer_is_skipped() {
+    let bytes = payload(&record(&[&[9]], "A", &[]));
+    assert_eq!(decode_record(Kind::Indexer, &bytes).unwrap().name, "");
+}
+
+proptest! {
+    #[test]
+    fn payloads_are_read_back(
+        sequence: u64, issued_at_ms: u64, ttl in 0..=3_600_000u64, addrs in any_addrs(8),
+        name in "[a-z0-9.-]{1,63}", values in prop::collection::vec("[ -~]{0,20}", 0..=8))
+    {
+        let keys: Vec<_> = (0..8).map(|i| format!("{i}")).collect();
+        let tags = keys.iter().zip(&values).map(|(key, value)| (key.as_str(), value.as_str()));
+        let record = Record {
+            peer: PeerId::from_bytes([9; 32]),
+            sequence,
+            issued_at_ms,
+            ttl: Duration::from_millis(ttl),
+            addrs: addrs.iter().map(|addr| addr.as_slice()).collect(),
+            name: &name,
+            tags: tags.collect(),
+        };
+        let bytes = payload(&record);
+        prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));
+    }
+
+    #[test]
+    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decode_record(Kind::Node, &bytes);
+        let _ = decode_record(Kind::Indexer, &bytes);
+    }
+}
