@@ -150,19 +150,17 @@ impl<const S: usize> LeaseTable<S> {
         let mut moved = false;
         if let Some(record) = record {
             let host = record.source.map(|source| source.host);
-            let newcomer = self.rivals.source(from, stream).map(|source| source.host);
             if stream == record.stream {
                 if let Some(host) = host {
                     self.rivals.beat_from(from, host);
                 }
-            } else if let (Some(host), Some(newcomer)) = (host, newcomer) {
-                moved = host != newcomer;
-            }
-            if moved
-                && let Some(newcomer) = newcomer
-                && let Some(refusal) = self.rivals.refusal(now, from, newcomer)
+            } else if let (Some(host), Some(newcomer)) = (host, self.rivals.source(from, stream))
+                && host != newcomer.host
             {
-                return Err(refusal);
+                moved = true;
+                if let Some(refusal) = self.rivals.refusal(now, from, newcomer.host) {
+                    return Err(refusal);
+                }
             }
             if stream < record.stream {
                 return Err(Ack::refused("a newer heartbeat stream of yours is open"));
