@@ -195,9 +195,9 @@ impl Node {
                 }
                 Role::Native => {}
                 Role::Indexer | Role::Node => {
-                    self.failures.note(now, lost.server(), &mut self.rng);
-                    if let Some(until) = lost.refused() {
-                        self.failures.refused(now, lost.server(), until);
+                    match lost.refused() {
+                        Some(until) => self.failures.refused(now, lost.server(), until),
+                        None => self.failures.note(now, lost.server(), &mut self.rng),
                     }
                     if self.wants_more(now) && !self.has_candidate(now) {
                         self.rounds.hurry(now);

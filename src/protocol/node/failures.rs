@@ -35,7 +35,7 @@ use crate::protocol::{
     Addr, Addrs, Instant, MAX_ADDRS, PeerId, Rng, TableStats,
     address::{Endpoint, Host, Prefix},
 };
-use memory::{Key, Memory};
+use memory::{FORGOTTEN_AFTER, Key, Memory};
 
 /// Ids that are remembered at most. The one that rests least long gives way.
 const MAX_PEERS: usize = 256;
@@ -118,39 +118,43 @@ impl Failures {
 
     /// A try of the peer came to nothing.
     pub(super) fn note(&mut self, now: Instant, peer: &PeerId, rng: &mut Rng) {
+        self.forget_refusal(peer);
         self.peers.forget_for(peer.into());
         let rest = |count| pause(PEER, count, rng);
         self.peers.count(now, peer.into(), rest);
     }
 
-    /// The peer said `refused`: it rests until then, whatever else happens.
+    /// The peer said `refused`: it rests until then, whatever else happens. That is no failure, until
+    /// the next try comes to nothing in another way.
     pub(super) fn refused(&mut self, now: Instant, peer: &PeerId, until: Instant) {
-        let key = Key::from(peer);
+        self.forget_refusal(peer);
         self.refusals
-            .retain(|(known, rests)| now < *rests && *known != key);
+            .retain(|(_, until)| now < *until + FORGOTTEN_AFTER);
         if self.refusals.is_full() {
             self.refusals.remove(0);
         }
         // There is room now.
-        let _ = self.refusals.push((key, until));
+        let _ = self.refusals.push((peer.into(), until));
     }
 
-    /// Whether the peer rests because it said `refused`.
+    /// Whether the last thing heard of the peer is that it refused.
     pub(super) fn is_refused(&self, now: Instant, peer: &PeerId) -> bool {
-        now < self.refused_until(peer)
+        let refused = self.refusal(peer);
+        refused.is_some_and(|until| now < until + FORGOTTEN_AFTER)
     }
 
-    /// How many peers rest because they said `refused`, [`MAX_REFUSALS`] at most.
+    /// Of how many peers that is so, [`MAX_REFUSALS`] at most.
     pub(super) fn refusals(&self, now: Instant) -> usize {
         let refusals = self.refusals.iter();
-        refusals.filter(|(_, until)| now < *until).count()
+        refusals
+            .filter(|(_, until)| now < *until + FORGOTTEN_AFTER)
+            .count()
     }
 
     /// A lease with the peer was renewed.
     pub(super) fn forget(&mut self, peer: &PeerId, addrs: &Addrs) {
         self.peers.remove(peer.into());
-        self.refusals
-            .retain(|(refused, _)| *refused != Key::from(peer));
+        self.forget_refusal(peer);
         let mut endpoints = addrs.iter().map(|addr| Endpoint::of(addr));
         let Some(first) = endpoints.next() else {
             return;
@@ -176,9 +180,10 @@ impl Failures {
         self.prefixes.clear();
     }
 
-    /// How often the peer has failed.
+    /// How often the peer has failed, or refused.
     pub(super) fn of(&self, peer: &PeerId) -> u8 {
-        self.peers.tries(peer.into())
+        let refused = u8::from(self.refusal(peer).is_some());
+        self.peers.tries(peer.into()).saturating_add(refused)
     }
 
     /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled
@@ -213,19 +218,25 @@ impl Failures {
         ]
     }
 
-    fn refused_until(&self, peer: &PeerId) -> Instant {
+    /// Until when the peer rests because it refused.
+    fn refusal(&self, peer: &PeerId) -> Option<Instant> {
+        if self.refusals.is_empty() {
+            return None;
+        }
         let key = Key::from(peer);
         let mut refusals = self.refusals.iter();
         let found = refusals.find(|(refused, _)| *refused == key);
-        found.map_or(Instant::default(), |(_, until)| *until)
+        found.map(|(_, until)| *until)
+    }
+
+    fn forget_refusal(&mut self, peer: &PeerId) {
+        let key = Key::from(peer);
+        self.refusals.retain(|(refused, _)| *refused != key);
     }
 
     fn peer_ready_at(&self, peer: &PeerId) -> Instant {
         let rests = self.peers.rests_until(peer.into());
-        match self.refusals.is_empty() {
-            true => rests,
-            false => rests.max(self.refused_until(peer)),
-        }
+        rests.max(self.refusal(peer).unwrap_or_default())
     }
 
     fn addr_ready_at(&self, addr: &[u8]) -> Instant {

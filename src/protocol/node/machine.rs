@@ -64,10 +64,12 @@ impl Machine for Node {
                 self.propose_all(now, &ack.offers, false);
                 if role == Role::Native {
                     // It answers, so that its address is well; but it is of no use for a while.
-                    self.failures.note(now, server, &mut self.rng);
-                    if ack.code == AckCode::Refused {
-                        let until = now + REFUSED_PAUSE;
-                        self.failures.refused(now, server, until);
+                    match ack.code {
+                        AckCode::Refused => {
+                            let until = now + REFUSED_PAUSE;
+                            self.failures.refused(now, server, until);
+                        }
+                        _ => self.failures.note(now, server, &mut self.rng),
                     }
                 }
             }
