@@ -18,7 +18,7 @@ impl Driver {
                 }
                 if let Some(addrs) = self.cx.machine.addrs_of(&server) {
                     self.cx.net.beat(server, addrs, &beat, record);
-                    self.cx.net.favour(server, true);
+                    self.cx.reserve_slot(server);
                 }
             }
             Action::Drop { server } => {
@@ -30,7 +30,7 @@ impl Driver {
                 self.servers.given_up(&server);
                 let role = self.cx.machine.role();
                 self.cx.net.give_up(server, role);
-                self.cx.net.favour(server, false);
+                self.cx.reserve_slot(server);
             }
             Action::Sign => {
                 self.signing.want();
@@ -40,8 +40,7 @@ impl Driver {
             Action::Close { peer, stream } => {
                 self.held_beats.retain(|(_, held, _)| *held != stream);
                 self.cx.net.close(peer, stream);
-                if !self.cx.machine.favours(&peer) {
-                    self.cx.net.favour(peer, false);
+                if !self.cx.reserve_slot(peer) {
                     self.cx.net.unprotect(&peer, false);
                 }
             }

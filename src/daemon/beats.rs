@@ -75,10 +75,10 @@ impl Driver {
         if denied {
             log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
         } else if leaves {
-            self.cx.net.favour(from, false);
+            self.cx.reserve_slot(from);
             self.cx.net.unprotect(&from, true);
         } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
-            self.cx.net.favour(from, true);
+            self.cx.reserve_slot(from);
             match (self.cx.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
                     let entry = self.cx.machine.taken_in(&from);
@@ -88,7 +88,7 @@ impl Driver {
                     };
                     log::info!(target: EACH, "takes node {} in: {why}", text(&from));
                 }
-                (Role::Native, Role::Native) if !self.cx.net.is_native(&from) => {
+                (Role::Native, Role::Native) if !self.cx.machine.is_native(&from) => {
                     log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
                 }
                 (Role::Native, _) => {

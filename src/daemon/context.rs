@@ -49,6 +49,24 @@ pub(super) struct Peers {
 }
 
 impl Context {
+    /// The natives that this process is configured with.
+    pub(super) fn natives(&self) -> Vec<PeerId> {
+        let mut natives = Vec::new();
+        self.machine.servers(self.now(), &mut |server| {
+            if server.role == Role::Native {
+                natives.push(server.peer);
+            }
+        });
+        natives
+    }
+
+    /// Keeps a slot for the peer's connection exactly as long as the core says so. Whether it does.
+    pub(super) fn reserve_slot(&mut self, peer: PeerId) -> bool {
+        let is_kept = self.machine.favours(&peer);
+        self.net.favour(peer, is_kept);
+        is_kept
+    }
+
     /// The peers that the core deals with now.
     pub(super) fn peers(&self) -> Peers {
         let mut peers = Peers::new(self.now());

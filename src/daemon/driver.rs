@@ -334,7 +334,7 @@ impl Driver {
         clock: Option<WallReading>,
     ) {
         if let Some(theirs) = clock {
-            let is_native = self.cx.net.is_native(&server);
+            let is_native = self.cx.machine.is_native(&server);
             let sent = self.cx.machine.asked_at(&server).filter(|_| asked);
             self.cx
                 .wall
@@ -343,7 +343,7 @@ impl Driver {
         if asked {
             self.cx.machine.acked(now, &server, ack);
             if ack.code == AckCode::Accepted {
-                let who = match self.cx.net.is_native(&server) {
+                let who = match self.cx.machine.is_native(&server) {
                     true => "native",
                     false => "indexer",
                 };
@@ -447,7 +447,7 @@ impl Driver {
             let first = first.map(|addr| addr.to_string()).unwrap_or_default();
             format!("{first}/p2p/{}", text(&native))
         };
-        let mut natives: Vec<String> = self.cx.net.natives().into_iter().map(shown).collect();
+        let mut natives: Vec<String> = self.cx.natives().into_iter().map(shown).collect();
         natives.sort_unstable();
         natives
     }

@@ -48,7 +48,7 @@ impl Driver {
             peer: peer.into(),
             addrs: multiaddrs(addrs),
         };
-        let natives = self.cx.net.natives().into_iter();
+        let natives = self.cx.natives().into_iter();
         let natives =
             natives.filter_map(|native| Some(known(native, self.cx.machine.addrs_of(&native)?)));
         self.state.set_natives(natives.collect());

@@ -225,16 +225,6 @@ impl Net {
         }
     }
 
-    /// The natives of the configuration.
-    pub(crate) fn natives(&self) -> Vec<protocol::PeerId> {
-        self.natives.iter().copied().collect()
-    }
-
-    /// Whether the peer is one of them.
-    pub(crate) fn is_native(&self, peer: &protocol::PeerId) -> bool {
-        self.natives.contains(peer)
-    }
-
     /// Keeps a slot for the peer's connection, or no longer.
     pub(crate) fn favour(&mut self, peer: protocol::PeerId, favoured: bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;

@@ -284,6 +284,15 @@ pub trait Machine {
     /// Tells each server of this process: the natives that it is configured with, and those that it holds or seeks leases with.
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
 
+    /// Whether the peer is a native that this process is configured with: its clock counts, and what it observes.
+    fn is_native(&self, peer: &PeerId) -> bool {
+        let mut is_one = false;
+        self.servers(Instant::default(), &mut |server| {
+            is_one |= server.role == Role::Native && server.peer == *peer;
+        });
+        is_one
+    }
+
     /// Who of the nodes listed here claims the name.
     fn claimants(&self, _name: &str) -> Claimants<'_> {
         Claimants::default()

@@ -37,6 +37,18 @@ fn what_a_fellow_reports_counts_in_its_beats_and_in_its_acks() {
 }
 
 #[test]
+fn slots_are_kept_for_fellows_and_for_guests_that_hold_a_lease() {
+    let mut rig = Rig::new();
+    rig.learn_native(9);
+    assert!(rig.native.is_native(&peer(9)) && rig.native.favours(&peer(9)));
+    assert!(!rig.native.favours(&peer(109)));
+    rig.beat_with(Role::Native, 109, 109, LEASE, None, None, &[]);
+    assert!(rig.native.favours(&peer(109)) && !rig.native.is_native(&peer(109)));
+    rig.beat_with(Role::Native, 109, 109, Duration::ZERO, None, None, &[]);
+    assert!(!rig.native.favours(&peer(109)), "it gave its lease up");
+}
+
+#[test]
 fn a_guest_is_accepted_told_the_live_ids_and_learned_from() {
     let mut rig = Rig::new();
     (1..=20).for_each(|n| rig.indexer(n));

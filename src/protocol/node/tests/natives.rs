@@ -49,6 +49,18 @@ fn a_native_that_becomes_known_while_there_is_no_lease_is_asked_at_once() {
 }
 
 #[test]
+fn slots_are_kept_for_natives_and_for_indexers_while_they_grant_or_are_asked_for_a_lease() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    assert!(rig.node.is_native(&peer(1)) && rig.node.favours(&peer(1)));
+    assert!(!rig.node.favours(&peer(10)), "it is a stranger");
+    rig.answer(1, &offering([10]));
+    assert!(rig.node.favours(&peer(10)) && !rig.node.is_native(&peer(10)));
+    rig.node.shut_down();
+    assert!(!rig.node.favours(&peer(10)) && rig.node.favours(&peer(1)));
+}
+
+#[test]
 fn a_round_comes_every_connect_interval_and_asks_only_when_leases_are_missing() {
     let mut rig = holding(2, [10, 11]);
     assert_eq!(rig.run_held(300_000), [], "two leases: nothing to ask");
