@@ -299,7 +299,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         }
     }
 
-    /// Says who this process is.
+    /// Says which peer this process is: it is never asked.
     pub fn start(&mut self, own: PeerId) {
         self.own = own;
     }

@@ -28,7 +28,7 @@ fn answer_counts_until_the_deadline_and_a_tick_later_not() {
 }
 
 #[test]
-fn answer_after_the_end_changes_nothing_and_is_nobodys() {
+fn answer_after_the_end_changes_nothing() {
     let mut desk = Desk::new(Role::Node).indexer(1);
     desk.begin(pump());
     let (_, query) = desk.question(1, false).unwrap();
@@ -40,7 +40,7 @@ fn answer_after_the_end_changes_nothing_and_is_nobodys() {
 }
 
 #[test]
-fn second_answer_to_one_question_is_nobodys() {
+fn second_answer_to_one_question_changes_nothing() {
     let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
     desk.begin(pump());
     let (_, query) = desk.question(1, false).unwrap();

@@ -1,0 +1,83 @@
+//! What servers say, taken in: records that answer the question, indexers to be asked or listed, and
+//! how far the servers went themselves.
+
+use super::{Errand, Lookup};
+use crate::protocol::{
+    Cursor, Offer, PeerId, Tally,
+    lookup::{Copy, FoundRecord, MAX_HOLDERS, MAX_PAGES, Place, Question},
+};
+
+impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    /// Reads the native's next page. Ids only grow, so that its pages come to an end.
+    pub(super) fn turn_page(&mut self, native: &PeerId, next: Option<PeerId>) {
+        let Some(at) = self
+            .natives
+            .iter()
+            .position(|pages| pages.native == *native)
+        else {
+            return;
+        };
+        let Some(next) = next else {
+            self.natives.remove(at);
+            return;
+        };
+        if let Some(pages) = self.natives.get_mut(at) {
+            pages.count += 1;
+            let goes_on = match pages.from {
+                Cursor::Start => true,
+                Cursor::After(before) => next > before,
+            };
+            if goes_on && pages.count < MAX_PAGES {
+                (pages.from, pages.is_open) = (Cursor::After(next), false);
+                return;
+            }
+        }
+        self.natives.remove(at);
+        self.is_cut = true;
+    }
+
+    pub(super) fn learn(&mut self, offers: &[Offer]) {
+        for offer in offers {
+            match &self.question {
+                Question::Indexers => self.list(offer),
+                Question::Peer(peer) if *peer == offer.peer => {
+                    self.list(offer);
+                    self.ask_at(offer.peer, offer.addrs.clone(), Errand::Indexer);
+                }
+                Question::Name(_) | Question::Peer(_) => {
+                    self.ask_at(offer.peer, offer.addrs.clone(), Errand::Indexer);
+                }
+            }
+        }
+    }
+
+    /// Lists an indexer. Of several natives' words that of the longest time to live counts.
+    fn list(&mut self, offer: &Offer) {
+        let mut known = self.indexers.iter_mut();
+        match known.find(|known| known.peer == offer.peer) {
+            Some(known) if known.ttl < offer.ttl => *known = offer.clone(),
+            Some(_) => {}
+            None => self.is_cut |= self.indexers.push(offer.clone()).is_err(),
+        }
+    }
+
+    /// Takes in what a server says of those that it asked: not more than it may ask.
+    pub(super) fn heed(&mut self, tally: Option<Tally>) {
+        let Tally { asked, answered } = tally.unwrap_or_default();
+        let asked = asked.min(MAX_HOLDERS as u32);
+        self.others.asked = self.others.asked.saturating_add(asked);
+        self.others.answered = self.others.answered.saturating_add(answered.min(asked));
+    }
+
+    /// Takes a record in that answers the question, whatever else servers send.
+    pub(super) fn add(&mut self, copy: Copy<'_>, place: Place) {
+        let answers = match &self.question {
+            Question::Indexers => false,
+            Question::Name(name) => copy.info.name == *name,
+            Question::Peer(peer) => copy.info.peer == *peer,
+        };
+        if answers && let Some(record) = FoundRecord::new(copy, place) {
+            self.records.add(record);
+        }
+    }
+}

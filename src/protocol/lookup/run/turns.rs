@@ -1,0 +1,178 @@
+//! Which servers a lookup asks, and whose turn it is.
+
+use super::{Asked, Errand, Lookup, Open, Pages, Waiting};
+use crate::protocol::{
+    Addrs, Cursor, Instant, MAX_LIST, PeerId,
+    lookup::{Ask, Here, INDEXER_PATIENCE, MAX_OPEN, QueryId, Question, Step, servers::News},
+};
+
+impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    /// A server is to be asked, where the host knows it to listen.
+    pub(super) fn ask(&mut self, server: PeerId, errand: Errand) {
+        self.ask_at(server, Addrs::new(), errand);
+    }
+
+    pub(super) fn ask_at(&mut self, server: PeerId, addrs: Addrs, errand: Errand) {
+        if server == self.own {
+            return;
+        }
+        let waiting = Waiting {
+            server,
+            addrs,
+            errand,
+        };
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New if self.queue.push(waiting).is_ok() => {}
+            News::New | News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    pub(super) fn ask_own_indexer(&mut self, server: PeerId) {
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New if self.own_indexers.push(server).is_ok() => {}
+            News::New | News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    /// A native is asked for its indexers, and if `finds` for what is looked for as well.
+    pub(super) fn read_pages(&mut self, native: PeerId, finds: bool) {
+        let pages = Pages {
+            native,
+            from: Cursor::Start,
+            count: 0,
+            is_open: false,
+        };
+        self.is_cut |= self.natives.push(pages).is_err();
+        if finds {
+            self.ask(native, Errand::Native);
+        } else {
+            self.is_cut |= self.servers.meet(native) == News::NoRoom;
+        }
+    }
+
+    pub(super) fn count_as_silent(&mut self, server: PeerId) {
+        match self.servers.meet(server) {
+            News::Known => {}
+            News::New => self.servers.asked(&server),
+            News::NoRoom => self.is_cut = true,
+        }
+    }
+
+    /// Pages of the own `live_indexers`, while there is room for what they list.
+    pub(super) fn read_own_pages<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) {
+        while self.has_room_for_pages(1)
+            && let Some(from) = self.own_page.pop()
+        {
+            let page = here.page(now, from, MAX_LIST);
+            self.learn(&page.offers);
+            if let Some(next) = page.next {
+                // There is room: it was taken out above.
+                let _ = self.own_page.push(Cursor::After(next));
+            }
+        }
+    }
+
+    /// Whether the indexers of so many pages would find room in the queue.
+    fn has_room_for_pages(&self, count: usize) -> bool {
+        self.question == Question::Indexers || self.queue.len() + count * MAX_LIST <= Q
+    }
+
+    pub(super) fn next_search(&mut self, next: &mut u64) -> Option<Step> {
+        let Question::Peer(peer) = self.question else {
+            return None;
+        };
+        let role = self.searches.pop()?;
+        let query = self.open(Asked::Dht, next);
+        Some(Step::Search { query, role, peer })
+    }
+
+    /// Whether one more server may be asked now.
+    pub(super) fn has_a_turn(&self) -> bool {
+        let searches = self.open.iter().filter(|open| open.asked == Asked::Dht);
+        self.open.len() - searches.count() < MAX_OPEN
+    }
+
+    /// The server whose turn it is. Pages come first, so that the indexers on them are asked soon.
+    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Waiting> {
+        if !self.has_a_turn() {
+            return None;
+        }
+        let turn = |server, errand| Waiting {
+            server,
+            addrs: Addrs::new(),
+            errand,
+        };
+        let open = self.natives.iter().filter(|pages| pages.is_open).count();
+        if self.has_room_for_pages(open + 1)
+            && let Some(pages) = self.natives.iter_mut().find(|pages| !pages.is_open)
+        {
+            pages.is_open = true;
+            return Some(turn(pages.native, Errand::Page));
+        }
+        if self.has_own_answer {
+            if !self.own_indexers.is_empty() {
+                return Some(turn(self.own_indexers.remove(0), Errand::Indexer));
+            }
+        } else if !self.own_indexers.is_empty()
+            && (now >= self.patience_until || !self.waits_for_own_indexer())
+        {
+            self.patience_until = now + INDEXER_PATIENCE;
+            return Some(turn(self.own_indexers.remove(0), Errand::OwnIndexer));
+        }
+        (!self.queue.is_empty()).then(|| self.queue.remove(0))
+    }
+
+    fn waits_for_own_indexer(&self) -> bool {
+        let is_own = |open: &Open| matches!(open.asked, Asked::Server(_, Errand::OwnIndexer));
+        self.open.iter().any(is_own)
+    }
+
+    pub(super) fn put<H: Here + ?Sized>(
+        &mut self,
+        turn: Waiting,
+        here: &H,
+        next: &mut u64,
+    ) -> Step {
+        let Waiting {
+            server,
+            addrs,
+            errand,
+        } = turn;
+        let ask = match (&self.question, errand) {
+            (Question::Indexers, _) | (_, Errand::Page) => Ask::Indexers(self.page_of(&server)),
+            (Question::Name(name), _) => Ask::Name {
+                name: name.clone(),
+                reach: errand.reach(),
+            },
+            (Question::Peer(peer), _) => Ask::Peer {
+                peer: *peer,
+                reach: errand.reach(),
+            },
+        };
+        self.servers.asked(&server);
+        Step::Ask {
+            lookup: self.id,
+            query: self.open(Asked::Server(server, errand), next),
+            server,
+            addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
+            ask,
+        }
+    }
+
+    fn page_of(&self, native: &PeerId) -> Cursor {
+        let mut natives = self.natives.iter();
+        natives
+            .find(|pages| pages.native == *native)
+            .map_or(Cursor::Start, |pages| pages.from)
+    }
+
+    fn open(&mut self, asked: Asked, next: &mut u64) -> QueryId {
+        *next += 1;
+        let query = QueryId(*next);
+        // There is room: `has_a_turn` keeps MAX_OPEN, and there are MAX_SEARCHES searches.
+        let _ = self.open.push(Open { query, asked });
+        query
+    }
+}
