@@ -115,7 +115,12 @@ fn frames(beats: u64) -> Result<(), String> {
     for _ in 0..beats {
         let beat = decode_beat(black_box(bytes)).map_err(|error| error.to_string())?;
         let ack = Ack::accepted(beat.lease);
-        let _ = black_box(encode_ack(beat.sequence, black_box(&ack), Some(clock), &mut out));
+        let _ = black_box(encode_ack(
+            beat.sequence,
+            black_box(&ack),
+            Some(clock),
+            &mut out,
+        ));
     }
     Ok(())
 }
