@@ -2,7 +2,7 @@
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
-    Action, Instant, Want,
+    Ack, Action, IndexersAnswer, Instant, MAX_LIST, Want,
     codec::{directory::Response, record::Kind},
     signing::Urgency,
 };
@@ -11,15 +11,18 @@ impl Driver {
     /// Does one thing that the core asks for.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
-            Action::Beat { server, beat } => {
+            Action::Beat {
+                server,
+                addrs,
+                beat,
+            } => {
                 let record = self.record.envelope().filter(|_| beat.with_record);
                 if beat.fresh {
                     self.servers.late(&server);
                 }
-                if let Some(addrs) = self.cx.machine.addrs_of(&server) {
-                    self.cx.net.beat(server, addrs, &beat, record);
-                    self.cx.reserve_slot(server);
-                }
+                let known = self.cx.machine.beat_known();
+                self.cx.net.beat(server, &addrs, &beat, record, known);
+                self.cx.reserve_slot(server);
             }
             Action::Drop { server } => {
                 self.servers.dropped(server);
@@ -44,15 +47,17 @@ impl Driver {
                     self.cx.net.unprotect(&peer, false);
                 }
             }
-            Action::Release { peer, stream, ack } => {
+            Action::Release {
+                peer,
+                stream,
+                left,
+                offer,
+            } => {
                 log::info!("releases {} to an indexer", text(&peer));
+                let ack = Ack::released(left, offer.as_slice());
                 self.cx.net.tell(peer, stream, &ack);
             }
-            Action::Probe { peer } => {
-                if let Some(addrs) = self.cx.machine.addrs_of(&peer) {
-                    self.cx.net.probe(peer, addrs);
-                }
-            }
+            Action::Probe { peer, addrs } => self.cx.net.probe(peer, &addrs),
             Action::Search { peer } => {
                 if let Some(search) = self.cx.net.search(Kind::Indexer, peer) {
                     self.refreshing.insert(search, peer);
@@ -66,16 +71,23 @@ impl Driver {
             Action::Refreshed { peer } => {
                 log::info!("native: refreshed indexer from DHT: {}", text(&peer))
             }
-            Action::Answer { request, answer } => {
-                self.cx.net.respond(request, &Response::Indexers(answer))
+            Action::Answer { request, takes_in } => {
+                let offers = self.cx.machine.answer_offers().iter().take(MAX_LIST);
+                let offers = offers.cloned().collect();
+                let answer = IndexersAnswer { offers, takes_in };
+                self.cx.net.respond(request, &Response::Indexers(answer));
             }
-            Action::Ask { native, want } => {
+            Action::Ask {
+                native,
+                addrs,
+                want,
+            } => {
                 if want == Want::OffersFailed {
                     self.servers.offers_failed(&native);
                 }
-                self.lookups.ask_native(&mut self.cx, native, want);
+                self.lookups.ask_native(&mut self.cx, native, &addrs, want);
             }
-            Action::Denied { server, ack } => self.servers.denied(server, &ack),
+            Action::Denied { server, reason } => self.servers.denied(server, &reason),
             Action::ProbeStream { peer, stream } => self.cx.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),
             Action::Contested(contested) => log::warn!(

@@ -1,13 +1,14 @@
 //! Beats of peers: from the network to the core, and its answer back; what the log says of them.
 
 use super::{
+    context::Context,
     driver::Driver,
     report::{self, text},
 };
 use crate::{
     net::{EACH, ReceivedBeat},
     protocol::{
-        AckCode, Beat, Instant, PeerId, Role, StreamId,
+        AckCode, Beat, BeatOutcome, Instant, PeerId, Role, StreamId,
         codec::{heartbeat::WallReading, record::Kind},
     },
 };
@@ -53,31 +54,26 @@ impl Driver {
             load: received.load,
             known: &received.known,
         };
-        let outcome = if received.publish {
-            self.cx.machine.beat(now, &from, stream, &beat)
-        } else {
-            self.cx.machine.spare_beat(now, &from, stream, &beat)
-        };
-        let denied = matches!(outcome.ack.code, AckCode::Full | AckCode::Refused);
-        let leaves = !denied && received.lease.is_zero();
         let clock = WallReading {
             ms: self.cx.own_ms(),
             synchronised: self.synchronised,
         };
-        self.cx.net.ack(
-            from,
-            stream,
-            sequence,
-            &outcome.ack,
-            clock,
-            denied || leaves,
-        );
+        let Context { net, machine, .. } = &mut self.cx;
+        let BeatOutcome { ack, publish } = if received.publish {
+            machine.beat(now, &from, stream, &beat)
+        } else {
+            machine.spare_beat(now, &from, stream, &beat)
+        };
+        let code = ack.code;
+        let denied = matches!(code, AckCode::Full | AckCode::Refused);
+        let leaves = !denied && received.lease.is_zero();
+        net.ack(from, stream, sequence, &ack, clock, denied || leaves);
         if denied {
-            log::debug!("gives {} no lease: {}", text(&from), outcome.ack.reason);
+            log::debug!("gives {} no lease: {}", text(&from), ack.reason);
         } else if leaves {
             self.cx.reserve_slot(from);
             self.cx.net.unprotect(&from, true);
-        } else if sequence == 0 && outcome.ack.code == AckCode::Accepted {
+        } else if sequence == 0 && code == AckCode::Accepted {
             self.cx.reserve_slot(from);
             match (self.cx.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
@@ -97,9 +93,7 @@ impl Driver {
                 _ => log::debug!("grants node {} a lease", text(&from)),
             }
         }
-        if outcome.publish
-            && let Some((info, envelope)) = received.record
-        {
+        if publish && let Some((info, envelope)) = received.record {
             let kind = match received.role {
                 Role::Indexer => Kind::Indexer,
                 Role::Node | Role::Native => Kind::Node,

@@ -307,7 +307,7 @@ impl Driver {
                 asked,
                 ack,
                 clock,
-            } => self.on_ack(now, server, asked, &ack, clock),
+            } => self.on_ack(now, server, asked, &ack.as_ack(), clock),
             NetEvent::LeaseClosed { server, why } => {
                 self.servers.closed(server, why.as_deref());
                 self.cx.machine.lease_closed(now, &server);
@@ -330,7 +330,7 @@ impl Driver {
         now: Instant,
         server: PeerId,
         asked: bool,
-        ack: &Ack,
+        ack: &Ack<'_>,
         clock: Option<WallReading>,
     ) {
         if let Some(theirs) = clock {
@@ -347,7 +347,7 @@ impl Driver {
                     true => "native",
                     false => "indexer",
                 };
-                self.servers.granted(server, who, ack);
+                self.servers.granted(server, who, ack.lease);
             }
         } else {
             self.cx.machine.told(now, &server, ack);

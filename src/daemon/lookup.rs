@@ -21,7 +21,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach, Reason, RequestId, Role,
+        Addrs, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach, Reason, RequestId, Role,
         TableStats, Tally, Want,
         codec::{
             directory::{Records, Request, Response},
@@ -116,15 +116,20 @@ impl Lookups {
     }
 
     /// The core's machine asks a native for indexers.
-    pub(super) fn ask_native(&mut self, cx: &mut Context, native: PeerId, want: Want) {
+    pub(super) fn ask_native(
+        &mut self,
+        cx: &mut Context,
+        native: PeerId,
+        addrs: &Addrs,
+        want: Want,
+    ) {
         let request = Request::Indexers {
             most: MAX_LIST as u8,
             want,
             from: None,
         };
-        let addrs = cx.machine.addrs_of(&native).cloned().unwrap_or_default();
         let id = self.name(Asked::Machine(native));
-        cx.net.request(native, &addrs, id, &request);
+        cx.net.request(native, addrs, id, &request);
     }
 
     /// A request was answered, or not. Given back with its native if the core's machine asked.

@@ -6,10 +6,10 @@
 //! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the one before is said
 //! again.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::{report::text, status::Trouble};
-use crate::protocol::{Ack, PeerId};
+use crate::protocol::PeerId;
 
 /// Servers whose troubles are remembered: more than leases that are held or sought.
 const MOST: usize = 64;
@@ -29,11 +29,11 @@ pub(super) struct Servers {
 
 impl Servers {
     /// A server granted a lease; `kind` is what it is.
-    pub(super) fn granted(&mut self, server: PeerId, kind: &str, ack: &Ack) {
+    pub(super) fn granted(&mut self, server: PeerId, kind: &str, lease: Duration) {
         if self.granted.insert(server) {
             self.stranded = false;
             self.troubles.retain(|(known, _)| *known != server);
-            let seconds = ack.lease.as_secs();
+            let seconds = lease.as_secs();
             log::info!("holds a lease of {seconds} s with {kind} {}", text(&server));
         }
     }
@@ -64,13 +64,10 @@ impl Servers {
     }
 
     /// It gives no lease.
-    pub(super) fn denied(&mut self, server: PeerId, ack: &Ack) {
+    pub(super) fn denied(&mut self, server: PeerId, reason: &str) {
         self.granted.remove(&server);
         self.denied = Some(server);
-        self.trouble(
-            server,
-            format!("gives no lease: {}", ack.reason.escape_debug()),
-        );
+        self.trouble(server, format!("gives no lease: {}", reason.escape_debug()));
     }
 
     /// Our stream to it is dropped, because it gives no lease or does not answer.
@@ -146,7 +143,7 @@ mod tests {
         assert!(servers.is_new(peer(2), "is away"), "it is another");
         assert!(servers.is_new(peer(1), "is full"));
         assert!(servers.is_new(peer(1), "is away"), "it changed in between");
-        servers.granted(peer(1), "native", &Ack::accepted(Duration::from_secs(1)));
+        servers.granted(peer(1), "native", Duration::from_secs(1));
         assert!(servers.is_new(peer(1), "is away"));
     }
 
@@ -164,7 +161,7 @@ mod tests {
     #[test]
     fn a_drop_after_a_denial_is_no_silence() {
         let mut servers = Servers::default();
-        servers.denied(peer(1), &Ack::full("no room"));
+        servers.denied(peer(1), "no room");
         servers.dropped(peer(1));
         assert_eq!(
             servers.troubles,

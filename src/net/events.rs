@@ -14,7 +14,7 @@ use super::{
     tcp::socket_addr,
 };
 use crate::protocol::{
-    self, Ack, Load, PeerList, RecordInfo, RequestId, Role, StreamId,
+    self, AckBuf, Load, PeerList, RecordInfo, RequestId, Role, StreamId,
     address::Source,
     codec::{
         directory::{Request, Response, decode_request},
@@ -61,7 +61,7 @@ pub(crate) enum NetEvent {
     Ack {
         server: protocol::PeerId,
         asked: bool,
-        ack: Box<Ack>,
+        ack: Box<AckBuf>,
         clock: Option<WallReading>,
     },
     /// Our heartbeat stream with a server is over, or could not be opened, and `why`.

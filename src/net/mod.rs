@@ -78,7 +78,7 @@ pub(crate) use self::{
     scope::{is_for_this_host, multiaddrs},
 };
 use crate::protocol::{
-    self, Ack, Addrs, OutBeat, PeerList, RecordInfo, RequestId, Role, StreamId, TableStats,
+    self, Ack, Addrs, OutBeat, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Source,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
@@ -242,11 +242,12 @@ impl Net {
         addrs: &Addrs,
         beat: &OutBeat,
         record: Option<&[u8]>,
+        known: &[protocol::PeerId],
     ) {
         let addrs = multiaddrs(addrs);
         let record = record.filter(|_| self.may_show_record(&server, &addrs));
         self.streams().beat(server, addrs, beat.fresh, |sequence| {
-            encoded(|buffer| encode_beat(sequence, beat, record, buffer))
+            encoded(|buffer| encode_beat(sequence, beat, record, known, buffer))
         });
     }
 
@@ -259,10 +260,9 @@ impl Net {
             fresh: false,
             publish: true,
             load: None,
-            known: PeerList::new(),
         };
         self.streams().give_up(server, |sequence| {
-            encoded(|buffer| encode_beat(sequence, &farewell, None, buffer))
+            encoded(|buffer| encode_beat(sequence, &farewell, None, &[], buffer))
         });
     }
 
@@ -277,7 +277,7 @@ impl Net {
         peer: protocol::PeerId,
         stream: StreamId,
         sequence: u64,
-        ack: &Ack,
+        ack: &Ack<'_>,
         clock: WallReading,
         close: bool,
     ) {
@@ -287,7 +287,7 @@ impl Net {
     }
 
     /// Says something unasked on a peer's heartbeat stream.
-    pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack) {
+    pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack<'_>) {
         self.streams().tell(&peer, stream, |sequence| {
             encoded(|buffer| encode_ack(sequence, ack, None, buffer))
         });

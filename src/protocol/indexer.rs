@@ -13,8 +13,8 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, PeerList,
-    Report, Rng, Role, StreamId, Terms,
+    Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, Report, Rng,
+    Role, StreamId, Terms,
     address::Source,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
@@ -110,7 +110,7 @@ impl<const N: usize> Indexer<N> {
         sender: &Sender<'_>,
         beat: &Beat<'_>,
         is_spare: bool,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
             // A peer is one thing at a time: what was a node is none any more.
             self.end_of_lease(sender.peer);
@@ -136,7 +136,12 @@ impl<const N: usize> Indexer<N> {
         self.directory.unlist(peer);
     }
 
-    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
+    fn node_beat(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome<'static> {
         // A lease that has run out takes no room, although GC has not come by yet; in an oversleep all seem to have.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
             self.stream_records
@@ -189,7 +194,6 @@ impl<const N: usize> Machine for Indexer<N> {
             fresh: manner.fresh,
             publish: true,
             load: Some(self.load()),
-            known: PeerList::new(),
         }))
     }
 
@@ -205,7 +209,7 @@ impl<const N: usize> Machine for Indexer<N> {
         from: &PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         match self.stream_records.admit(now, from, stream, beat) {
             Ok(sender) => self.admitted_beat(now, &sender, beat, false),
             Err(refusal) => refusal.into(),
@@ -218,7 +222,7 @@ impl<const N: usize> Machine for Indexer<N> {
         from: &PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         match self.stream_records.admit(now, from, stream, beat) {
             Ok(sender) => BeatOutcome {
                 publish: false,
@@ -250,7 +254,7 @@ impl<const N: usize> Machine for Indexer<N> {
         self.leases.find(server)?.asked_at()
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         self.leases.acked(now, server, ack, &mut self.rng);
     }
 

@@ -306,7 +306,7 @@ impl Lease {
     }
 
     /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released` lets it run on.
-    pub fn acked(&mut self, now: Instant, ack: &Ack, terms: &Terms, rng: &mut Rng) {
+    pub fn acked(&mut self, now: Instant, ack: &Ack<'_>, terms: &Terms, rng: &mut Rng) {
         let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
         self.refused = None;
@@ -345,7 +345,7 @@ impl Lease {
     }
 
     /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight still waits for its answer.
-    pub fn told(&mut self, ack: &Ack) {
+    pub fn told(&mut self, ack: &Ack<'_>) {
         let is_open = match self.phase {
             Phase::Idle { .. } | Phase::Waiting { .. } => true,
             Phase::Late { .. } | Phase::Replacing { .. } => self.expiry.is_some(),

@@ -136,15 +136,15 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "its offers are")]
     /// Lets a beat in, or says what to answer to one that may not be heard at all.
+    #[expect(clippy::result_large_err, reason = "184 bytes, of a refusal alone")]
     pub fn admit<'a>(
         &mut self,
         now: Instant,
         from: &'a PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
-    ) -> Result<Sender<'a>, Ack> {
+    ) -> Result<Sender<'a>, Ack<'static>> {
         let slot = self.records.locate(from);
         let record = slot.and_then(|slot| self.records.at(slot));
         let mut moved = false;
@@ -182,7 +182,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// What to answer to a sender that [`LeaseTable::renew`] would not take. Takes a newcomer's token.
-    pub fn no_room_for(&mut self, now: Instant, sender: &Sender<'_>) -> Option<Ack> {
+    pub fn no_room_for(&mut self, now: Instant, sender: &Sender<'_>) -> Option<Ack<'static>> {
         let why = if !sender.is_newcomer() {
             return None;
         } else if self.records.is_full() {

@@ -11,7 +11,7 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Rng, Role,
+    Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Reason, Rng, Role,
     lease::{Lease, Step, Terms},
     lookup::KnownServer,
     table::TableStats,
@@ -28,10 +28,9 @@ pub const SERVER_DIAL: u32 = 1;
 
 /// What is to be done about a lease or the record.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "it becomes an action at once")]
 pub enum LeaseStep {
-    /// Send a beat to the server.
-    Beat(PeerId, Manner),
+    /// Send a beat to the server, which listens there.
+    Beat(PeerId, Addrs, Manner),
     /// Anything else.
     Other(Action),
 }
@@ -49,8 +48,9 @@ impl LeaseStep {
     /// The action; `beat` makes the beat.
     pub fn into_action(self, beat: impl FnOnce(Manner) -> OutBeat) -> Action {
         match self {
-            Self::Beat(server, manner) => Action::Beat {
+            Self::Beat(server, addrs, manner) => Action::Beat {
                 server,
+                addrs,
                 beat: beat(manner),
             },
             Self::Other(action) => action,
@@ -66,7 +66,7 @@ pub struct Leases {
     /// Whose streams are to end, and whether a last beat says so.
     leaving: Vec<(PeerId, bool), MAX_HELD>,
     // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss` into the binary.
-    denied: Vec<(PeerId, Ack), 1>,
+    denied: Vec<(PeerId, Reason), 1>,
     generation: u64,
     sign_at: Option<Instant>,
     dials: Bucket<8, 64>,
@@ -202,8 +202,8 @@ impl Leases {
     /// What is to be done at `now`, if anything.
     pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
         // Before its stream is dropped: the drop is not the reason.
-        if let Some((server, ack)) = self.denied.pop() {
-            return Some(LeaseStep::Other(Action::Denied { server, ack }));
+        if let Some((server, reason)) = self.denied.pop() {
+            return Some(LeaseStep::Other(Action::Denied { server, reason }));
         }
         if let Some((server, granted)) = self.leaving.pop() {
             return Some(LeaseStep::Other(if granted {
@@ -228,7 +228,7 @@ impl Leases {
                     let drawn = !opens || self.dials.take_many(now, self.cost);
                     debug_assert!(drawn, "it was asked above");
                     let with_record = lease.wants_record(generation);
-                    LeaseStep::Beat(server, Manner { with_record, fresh })
+                    LeaseStep::Beat(server, lease.addrs().clone(), Manner { with_record, fresh })
                 }
                 Step::Drop => LeaseStep::Other(Action::Drop { server }),
             })
@@ -255,7 +255,7 @@ impl Leases {
     }
 
     /// Takes in what a server said unasked.
-    pub fn told(&mut self, server: &PeerId, ack: &Ack) {
+    pub fn told(&mut self, server: &PeerId, ack: &Ack<'_>) {
         if let Some(lease) = self.find_mut(server) {
             lease.told(ack);
         }
@@ -266,13 +266,13 @@ impl Leases {
         &mut self,
         now: Instant,
         server: &PeerId,
-        ack: &Ack,
+        ack: &Ack<'_>,
         rng: &mut Rng,
     ) -> Option<&Lease> {
         let terms = self.terms;
         if matches!(ack.code, AckCode::Full | AckCode::Refused) {
             // Only a line of the log is lost if there was one before.
-            let _ = self.denied.push((*server, ack.clone()));
+            let _ = self.denied.push((*server, ack.reason.clone()));
         }
         let lease = self.find_mut(server)?;
         lease.acked(now, ack, &terms, rng);
@@ -374,7 +374,11 @@ mod tests {
         let (mut leases, mut rng) = started(false);
         let beat = |with_record| {
             let fresh = false;
-            Some(LeaseStep::Beat(peer(1), Manner { with_record, fresh }))
+            Some(LeaseStep::Beat(
+                peer(1),
+                Addrs::new(),
+                Manner { with_record, fresh },
+            ))
         };
         assert_eq!(leases.poll(at(0), &mut rng), beat(false));
         leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
@@ -424,13 +428,13 @@ mod tests {
             }
             assert!(!leases.draw(at(0)), "a stream that is due goes first");
             assert!(
-                matches!(leases.poll(at(0), &mut rng), Some(LeaseStep::Beat(server, _)) if server == peer(1))
+                matches!(leases.poll(at(0), &mut rng), Some(LeaseStep::Beat(server, ..)) if server == peer(1))
             );
             assert_eq!(leases.poll(at(pause - 1), &mut rng), None);
             assert_eq!(leases.timeout(), Some(at(pause)));
             assert!(!leases.draw(at(pause - 1)));
             assert!(
-                matches!(leases.poll(at(pause), &mut rng), Some(LeaseStep::Beat(server, _)) if server == peer(2))
+                matches!(leases.poll(at(pause), &mut rng), Some(LeaseStep::Beat(server, ..)) if server == peer(2))
             );
             assert_eq!(leases.dials(at(pause)).capacity, at_once);
             assert_eq!(leases.dials(at(pause)).used, at_once);

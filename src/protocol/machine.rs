@@ -13,8 +13,8 @@
 use core::time::Duration;
 
 use super::{
-    Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, OutBeat, PeerId,
-    RecordInfo, RequestId, Role, StreamId, Want,
+    Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, Offer, OutBeat,
+    PeerId, Reason, RecordInfo, RequestId, Role, StreamId, Want,
     address::Source,
     directory::{Claimants, Found},
     lease::Lease,
@@ -29,10 +29,12 @@ use super::{
 /// Something the driver has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a beat; on a new stream, dialling if need be, if none is open.
+    /// Send a beat; on a new stream, dialling if need be, if none is open. It goes with [`Machine::beat_known`].
     Beat {
         /// Who grants the lease.
         server: PeerId,
+        /// Where it listens.
+        addrs: Addrs,
         /// What to send.
         beat: OutBeat,
     },
@@ -61,13 +63,17 @@ pub enum Action {
         peer: PeerId,
         /// Its stream.
         stream: StreamId,
-        /// What to say.
-        ack: Ack,
+        /// What its lease has left.
+        left: Duration,
+        /// Where to go; nowhere, if that indexer did not say where it listens.
+        offer: Option<Offer>,
     },
     /// Ping the peer, dialling if need be; then call [`Machine::probed`].
     Probe {
         /// Whom.
         peer: PeerId,
+        /// Where it listens.
+        addrs: Addrs,
     },
     /// Search the DHT for the indexer's record: [`Machine::search_value`] for each value, then [`Machine::search_ended`].
     Search {
@@ -84,17 +90,19 @@ pub enum Action {
         /// The indexer.
         peer: PeerId,
     },
-    /// Answer a directory request.
+    /// Answer a directory request, with [`Machine::answer_offers`].
     Answer {
         /// Which.
         request: RequestId,
-        /// With what.
-        answer: IndexersAnswer,
+        /// The native will take the node in.
+        takes_in: bool,
     },
     /// Ask a native for indexers; then call [`Machine::answered`].
     Ask {
         /// Which native.
         native: PeerId,
+        /// Where it listens.
+        addrs: Addrs,
         /// Why.
         want: Want,
     },
@@ -102,8 +110,8 @@ pub enum Action {
     Denied {
         /// Which server.
         server: PeerId,
-        /// What it said.
-        ack: Ack,
+        /// Why, as it says.
+        reason: Reason,
     },
     /// Ping over the connection that carries this heartbeat stream of the peer, and no other; then
     /// call [`Machine::stream_probed`].
@@ -128,6 +136,12 @@ pub enum Action {
         peer: PeerId,
     },
 }
+
+/// What an event or an action may take, in bytes: they are moved, and long lists are borrowed or asked for.
+const MAX_MOVED: usize = 512;
+const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
+const _: () = assert!(size_of::<Beat<'_>>() <= MAX_MOVED);
+const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
 
 /// Receives what the operator can see of a machine.
 pub trait Report {
@@ -157,6 +171,16 @@ pub trait Machine {
     /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT copies only.
     fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action>;
 
+    /// The ids that go with the [`Action::Beat`] that was polled last.
+    fn beat_known(&self) -> &[PeerId] {
+        &[]
+    }
+
+    /// The offers that go with the [`Action::Answer`] that was polled last.
+    fn answer_offers(&self) -> &[Offer] {
+        &[]
+    }
+
     /// When to poll although nothing has happened.
     fn timeout(&self) -> Instant;
 
@@ -167,7 +191,7 @@ pub trait Machine {
         _from: &PeerId,
         _stream: StreamId,
         _beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
     }
 
@@ -178,7 +202,7 @@ pub trait Machine {
         from: &PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         self.beat(now, from, stream, beat)
     }
 
@@ -245,10 +269,10 @@ pub trait Machine {
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;
 
     /// A server answered our last beat: the ack's sequence is that beat's.
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack);
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>);
 
     /// A server said `released` unasked. It may cross a beat of ours: then the ack's sequence is an earlier one.
-    fn told(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack) {}
+    fn told(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack<'_>) {}
 
     /// Our heartbeat stream to the server has ended or could not be opened.
     fn lease_closed(&mut self, now: Instant, server: &PeerId);

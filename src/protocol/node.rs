@@ -51,8 +51,8 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offer, Offers, OutBeat, PeerId,
-    PeerList, Report, Rng, Role, Terms, Want,
+    Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offer, OutBeat, PeerId, Report,
+    Rng, Role, Terms, Want,
     lease::{Lease, OPEN_TIMEOUT, REFUSED_PAUSE},
     leases::{LeaseStep, Leases, NODE_DIAL},
 };
@@ -378,7 +378,11 @@ impl Node {
         }
         let (native, want) = self.rounds.ask(now)?;
         self.asked_last = true;
-        Some(Action::Ask { native, want })
+        Some(Action::Ask {
+            native,
+            addrs: self.addrs_of(&native).cloned().unwrap_or_default(),
+            want,
+        })
     }
 
     /// When something is to be decided, if nothing happens before.
@@ -418,7 +422,7 @@ impl Node {
         }
     }
 
-    fn propose_all(&mut self, now: Instant, offers: &Offers, named: bool) {
+    fn propose_all(&mut self, now: Instant, offers: &[Offer], named: bool) {
         for offer in offers {
             self.propose(now, offer, named);
         }
@@ -426,11 +430,11 @@ impl Node {
 
     /// A server sends us away: the first time, that begins a round, and the places it names are
     /// kept for us.
-    fn sent_away(&mut self, now: Instant, ack: &Ack) {
-        for offer in &ack.offers {
+    fn sent_away(&mut self, now: Instant, ack: &Ack<'_>) {
+        for offer in ack.offers {
             self.failures.forgive(&offer.peer);
         }
-        self.propose_all(now, &ack.offers, false);
+        self.propose_all(now, ack.offers, false);
         self.rounds.hurry(now);
     }
 

@@ -211,7 +211,12 @@ impl Rivals {
     }
 
     /// What the newcomer is told, if it is refused.
-    pub(super) fn refusal(&self, now: Instant, peer: &PeerId, newcomer: Host) -> Option<Ack> {
+    pub(super) fn refusal(
+        &self,
+        now: Instant,
+        peer: &PeerId,
+        newcomer: Host,
+    ) -> Option<Ack<'static>> {
         let rival = self.all.iter().find(|rival| rival.peer == *peer)?;
         let verdict = rival.verdict.as_ref()?;
         verdict
@@ -396,7 +401,7 @@ impl Contested {
     }
 }
 
-fn refusal(kept: Host) -> Ack {
+fn refusal(kept: Host) -> Ack<'static> {
     let mut ack = Ack::refused("");
     let mut reason = Reason::new();
     // The longest address leaves room.

@@ -177,7 +177,8 @@ pub struct Beat<'a> {
     pub known: &'a [PeerId],
 }
 
-/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record.
+/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record; a native's also
+/// [`Machine::beat_known`](super::Machine::beat_known).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutBeat {
     /// What we are.
@@ -195,8 +196,6 @@ pub struct OutBeat {
     pub publish: bool,
     /// How full we are.
     pub load: Option<Load>,
-    /// Indexers that we know (natives only).
-    pub known: PeerList,
 }
 
 /// What a server says to a beat.
@@ -212,41 +211,39 @@ pub enum AckCode {
     Refused,
 }
 
-/// The answer to a beat, or a server's word without one.
+/// The answer to a beat, or a server's word without one. Its lists are those of whoever says it or has received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
+pub struct Ack<'a> {
     /// The verdict.
     pub code: AckCode,
     /// What the lease has now.
     pub lease: Duration,
     /// Where to go instead (released, full).
-    pub offers: Offers,
+    pub offers: &'a [Offer],
     /// Why, for a person (full, refused).
     pub reason: Reason,
     /// Indexers that the server knows, from one native to another.
-    pub known: PeerList,
+    pub known: &'a [PeerId],
 }
 
-impl Ack {
+impl<'a> Ack<'a> {
     /// The lease is renewed for `lease`.
     pub fn accepted(lease: Duration) -> Self {
         Self {
             code: AckCode::Accepted,
             lease,
-            offers: Offers::new(),
+            offers: &[],
             reason: Reason::new(),
-            known: PeerList::new(),
+            known: &[],
         }
     }
 
     /// Go to `offers`; the lease has `left` to run.
-    pub fn released(left: Duration, offers: Offers) -> Self {
+    pub fn released(left: Duration, offers: &'a [Offer]) -> Self {
         Self {
             code: AckCode::Released,
-            lease: left,
             offers,
-            reason: Reason::new(),
-            known: PeerList::new(),
+            ..Self::accepted(left)
         }
     }
 
@@ -264,25 +261,64 @@ impl Ack {
         debug_assert!(reason.len() <= MAX_REASON_LEN);
         Self {
             code,
-            lease: Duration::ZERO,
-            offers: Offers::new(),
             reason: Reason::try_from(reason).unwrap_or_default(),
-            known: PeerList::new(),
+            ..Self::accepted(Duration::ZERO)
+        }
+    }
+}
+
+/// An [`Ack`] with lists of its own: one that was decoded, or is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AckBuf {
+    /// The verdict.
+    pub code: AckCode,
+    /// What the lease has now.
+    pub lease: Duration,
+    /// Where to go instead.
+    pub offers: Offers,
+    /// Why, for a person.
+    pub reason: Reason,
+    /// Indexers that the server knows.
+    pub known: PeerList,
+}
+
+impl AckBuf {
+    /// What it says.
+    pub fn as_ack(&self) -> Ack<'_> {
+        Ack {
+            code: self.code,
+            lease: self.lease,
+            offers: &self.offers,
+            reason: self.reason.clone(),
+            known: &self.known,
+        }
+    }
+}
+
+/// Of longer lists than a message can have, the first [`MAX_LIST`].
+impl From<Ack<'_>> for AckBuf {
+    fn from(ack: Ack<'_>) -> Self {
+        Self {
+            code: ack.code,
+            lease: ack.lease,
+            offers: ack.offers.iter().take(MAX_LIST).cloned().collect(),
+            reason: ack.reason,
+            known: ack.known.iter().take(MAX_LIST).copied().collect(),
         }
     }
 }
 
 /// What comes of a beat, besides its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BeatOutcome {
+pub struct BeatOutcome<'a> {
     /// The answer to send.
-    pub ack: Ack,
+    pub ack: Ack<'a>,
     /// The beat brought a record that the DHT does not have yet: PUT it once.
     pub publish: bool,
 }
 
-impl From<Ack> for BeatOutcome {
-    fn from(ack: Ack) -> Self {
+impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
+    fn from(ack: Ack<'a>) -> Self {
         Self {
             ack,
             publish: false,

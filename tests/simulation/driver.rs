@@ -4,8 +4,8 @@
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Action, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat, PeerId, RequestId,
-    Role, StreamId, Want, clock::MAX_TRIP, signing::Urgency,
+    Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat,
+    PeerId, PeerList, RequestId, Role, StreamId, Want, clock::MAX_TRIP, signing::Urgency,
 };
 
 use crate::{
@@ -145,6 +145,7 @@ impl World {
             stream,
             sequence,
             beat,
+            known,
             record,
         } = input
         else {
@@ -168,20 +169,27 @@ impl World {
                 .zip(envelope.as_ref())
                 .map(|(record, envelope)| (record, envelope.as_slice())),
             load: beat.load,
-            known: &beat.known,
+            known: &known,
         };
         let outcome = if beat.publish {
             device.machine.beat(now, &from, id, &incoming)
         } else {
             device.machine.spare_beat(now, &from, id, &incoming)
         };
-        let (is_native, ack) = (device.role == Role::Native, outcome.ack);
-        self.check_answer(no, client.0, &beat, &ack, &before)?;
-        self.ledger
-            .beat_answered(self.now, (client.0, no), stream, &from, &beat, &ack);
+        let (is_native, publish) = (device.role == Role::Native, outcome.publish);
+        let ack = AckBuf::from(outcome.ack);
+        self.check_answer(no, client.0, &beat, &ack.as_ack(), &before)?;
+        self.ledger.beat_answered(
+            self.now,
+            (client.0, no),
+            stream,
+            &from,
+            &beat,
+            &ack.as_ack(),
+        );
         // A lookup finds nodes there, too.
         let puts = is_native || self.plan.asks;
-        if let (true, true, Some(record)) = (outcome.publish, puts, record) {
+        if let (true, true, Some(record)) = (publish, puts, record) {
             let late = self.rng.below(2_000);
             self.dht.put(self.now + late, record);
         }
@@ -237,8 +245,8 @@ impl World {
             device.natives_clocks.insert(server);
         }
         match (answers, ack.code) {
-            (true, _) => device.machine.acked(now, &server, &ack),
-            (false, AckCode::Released) => device.machine.told(now, &server, &ack),
+            (true, _) => device.machine.acked(now, &server, &ack.as_ack()),
+            (false, AckCode::Released) => device.machine.told(now, &server, &ack.as_ack()),
             _ => return Err(format!("device {no} had two beats in flight")),
         }
         self.note_offers(no, ack.offers.iter());
@@ -317,9 +325,15 @@ impl World {
 
     fn act(&mut self, no: DeviceNo, action: Action) -> Result<(), String> {
         match action {
-            Action::Beat { server, beat } => {
-                self.check_beat(no, &server, &beat)?;
-                self.send_beat(no, server, beat);
+            Action::Beat {
+                server,
+                addrs,
+                beat,
+            } => {
+                let known =
+                    PeerList::from_iter(self.devices[no].machine.beat_known().iter().copied());
+                self.check_beat(no, &server, &beat, &known)?;
+                self.send_beat(no, server, &addrs, beat, known);
             }
             Action::Drop { server } => self.drop_stream(no, &server),
             Action::GiveUp { server } => {
@@ -331,9 +345,9 @@ impl World {
                         fresh: false,
                         publish: true,
                         load: None,
-                        known: Default::default(),
                     };
-                    self.send_beat(no, server, last);
+                    // The stream is open.
+                    self.send_beat(no, server, &Addrs::new(), last, PeerList::new());
                     self.drop_stream(no, &server);
                 }
             }
@@ -342,22 +356,32 @@ impl World {
                 self.sign_if_due(no);
             }
             Action::Close { peer, stream } => return self.close_stream(no, &peer, stream),
-            Action::Release { peer, stream, ack } => {
+            Action::Release {
+                peer,
+                stream,
+                left,
+                offer,
+            } => {
+                let ack = Ack::released(left, offer.as_slice());
                 self.check_release(no, &ack)?;
                 let inbound = &self.devices[no].inbound;
                 let key = inbound.iter().find(|(_, id)| **id == stream);
                 if let Some((&key, _)) = key {
                     debug_assert_eq!(self.devices[self.network.streams[key].client.0].peer, peer);
-                    self.send_ack(no, key, ack);
+                    self.send_ack(no, key, ack.into());
                 }
             }
-            Action::Probe { peer } => self.probe(no, peer),
+            Action::Probe { peer, addrs } => self.probe(no, peer, &addrs),
             Action::Search { peer } => self.search(no, peer),
             Action::EndSearch { peer } => {
                 self.devices[no].searches.remove(&peer);
             }
-            Action::Answer { request, answer } => return self.answer(no, request, answer),
-            Action::Ask { native, want } => {
+            Action::Answer { request, takes_in } => {
+                let offers = self.devices[no].machine.answer_offers();
+                let offers = offers.iter().cloned().collect();
+                return self.answer(no, request, IndexersAnswer { offers, takes_in });
+            }
+            Action::Ask { native, want, .. } => {
                 self.check_pace(no)?;
                 self.ask(no, native, want);
             }
@@ -371,7 +395,14 @@ impl World {
         Ok(())
     }
 
-    fn send_beat(&mut self, no: DeviceNo, server: PeerId, mut beat: OutBeat) {
+    fn send_beat(
+        &mut self,
+        no: DeviceNo,
+        server: PeerId,
+        addrs: &Addrs,
+        mut beat: OutBeat,
+        known: PeerList,
+    ) {
         if self.plan.boasts(no) {
             beat.load = beat.load.map(|_| BOAST);
         }
@@ -380,12 +411,14 @@ impl World {
         let stream = match open {
             Some(open) if !beat.fresh => open,
             // The dial comes to nothing: the old connection stays, the beat is lost.
-            Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(no, to) => return,
+            Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(addrs, to) => {
+                return;
+            }
             Some(_) => {
                 self.drop_stream(no, &server);
-                self.open_stream(no, server, true)
+                self.open_stream(no, server, addrs, true)
             }
-            None => self.open_stream(no, server, beat.fresh),
+            None => self.open_stream(no, server, addrs, beat.fresh),
         };
         let record = self.devices[no].record.clone();
         let record = record.filter(|_| beat.with_record);
@@ -400,6 +433,7 @@ impl World {
                     stream,
                     sequence,
                     beat,
+                    known,
                     record,
                 },
             );
@@ -408,10 +442,16 @@ impl World {
 
     /// Dials. A device that is not at the address we know gets nothing; what is sent there comes
     /// back.
-    fn open_stream(&mut self, no: DeviceNo, server: PeerId, fresh: bool) -> StreamKey {
+    fn open_stream(
+        &mut self,
+        no: DeviceNo,
+        server: PeerId,
+        addrs: &Addrs,
+        fresh: bool,
+    ) -> StreamKey {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
-        let life = if self.is_dialable(no, to) {
+        let life = if self.is_dialable(addrs, to) {
             self.devices[to].life
         } else {
             0
@@ -431,13 +471,9 @@ impl World {
         key
     }
 
-    /// Whether we know where the peer's present process listens.
-    pub fn is_dialable(&self, no: DeviceNo, to: DeviceNo) -> bool {
-        let there = &self.devices[to];
-        self.devices[no]
-            .machine
-            .addrs_of(&there.peer)
-            .is_some_and(|addrs| addrs.contains(&there.addr(to)))
+    /// Whether the peer's present process listens at one of these.
+    fn is_dialable(&self, addrs: &Addrs, to: DeviceNo) -> bool {
+        addrs.contains(&self.devices[to].addr(to))
     }
 
     fn drop_stream(&mut self, no: DeviceNo, server: &PeerId) {
@@ -459,7 +495,7 @@ impl World {
         Ok(())
     }
 
-    fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, ack: Ack) {
+    fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, ack: AckBuf) {
         let device = &self.devices[no];
         let (wall_ms, synchronised) = (device.own_ms(self.now), device.synchronised);
         let client = self.network.streams[stream].client;
@@ -495,12 +531,12 @@ impl World {
         self.reply(no, (to, self.devices[to].life), input);
     }
 
-    fn probe(&mut self, no: DeviceNo, peer: PeerId) {
+    fn probe(&mut self, no: DeviceNo, peer: PeerId, addrs: &Addrs) {
         let to = self.number_of(&peer);
         self.ledger.probe_began(self.now, no, to);
         let number = self.devices[no].number();
         self.devices[no].pings.insert(peer, number);
-        let life = if self.is_dialable(no, to) {
+        let life = if self.is_dialable(addrs, to) {
             self.devices[to].life
         } else {
             0

@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, Action, Addr, Addrs, IndexersAnswer, Instant, MAX_LIST, Machine, Node, NodeConfig, Offer,
-    Offers, PeerId, Rng, Terms,
+    Ack, AckBuf, Action, Addr, Addrs, IndexersAnswer, Instant, MAX_LIST, Machine, Node, NodeConfig,
+    Offer, Offers, PeerId, Rng, Terms,
 };
 
 use crate::{
@@ -65,8 +65,8 @@ struct Walk {
 
 #[derive(Debug)]
 enum Event {
-    Ack(PeerId, Ack),
-    Told(PeerId, Ack),
+    Ack(PeerId, AckBuf),
+    Told(PeerId, AckBuf),
     Closed(PeerId),
     Answer(PeerId, Option<IndexersAnswer>),
 }
@@ -228,13 +228,13 @@ impl Walk {
                         let until = self.now + ack.lease.as_millis() as u64;
                         self.held.insert(server, until);
                     }
-                    self.node.acked(now, &server, &ack);
+                    self.node.acked(now, &server, &ack.as_ack());
                 }
             }
             Event::Told(server, ack) => {
                 if self.open.contains_key(&server) {
                     self.note_offers(&ack.offers);
-                    self.node.told(now, &server, &ack);
+                    self.node.told(now, &server, &ack.as_ack());
                 }
             }
             Event::Closed(server) => {
@@ -265,7 +265,7 @@ impl Walk {
                 self.pace()?;
                 self.asked(native);
             }
-            Action::Beat { server, beat } => {
+            Action::Beat { server, beat, .. } => {
                 let is_open = self.open.contains_key(&server);
                 if !is_open {
                     self.pace()?;
@@ -360,17 +360,18 @@ impl Walk {
             false => self.manners.1,
         };
         match manner {
-            Manner::Honest => self.push(Event::Ack(server, Ack::accepted(lease))),
+            Manner::Honest => self.push(Event::Ack(server, Ack::accepted(lease).into())),
             Manner::Silent => {}
             Manner::HangsUp => self.push(Event::Closed(server)),
             Manner::Full => {
-                self.push(Event::Ack(server, Ack::full("no room")));
+                self.push(Event::Ack(server, Ack::full("no room").into()));
                 self.push(Event::Closed(server));
             }
             Manner::SendsAway => {
-                self.push(Event::Ack(server, Ack::accepted(lease)));
+                self.push(Event::Ack(server, Ack::accepted(lease).into()));
                 let offers = self.offers();
-                self.push(Event::Told(server, Ack::released(lease, offers)));
+                let away = Ack::released(lease, &offers);
+                self.push(Event::Told(server, away.into()));
             }
         }
     }

@@ -94,7 +94,7 @@ impl Ledger {
         stream: usize,
         from: &PeerId,
         beat: &OutBeat,
-        ack: &Ack,
+        ack: &Ack<'_>,
     ) {
         let key = (server, client);
         match ack.code {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use oc_discovery::protocol::{
-    Ack, IndexersAnswer, OutBeat, PeerId, RecordInfo, Rng, StreamId, Want,
+    AckBuf, IndexersAnswer, OutBeat, PeerId, PeerList, RecordInfo, Rng, StreamId, Want,
     lookup::{Ask, QueryId},
 };
 
@@ -29,6 +29,7 @@ pub enum Input {
         stream: StreamKey,
         sequence: u64,
         beat: OutBeat,
+        known: PeerList,
         record: Option<RecordInfo>,
     },
     /// A stream's other side is gone.
@@ -37,7 +38,7 @@ pub enum Input {
     Ack {
         stream: StreamKey,
         sequence: u64,
-        ack: Ack,
+        ack: AckBuf,
         wall_ms: u64,
         synchronised: bool,
     },

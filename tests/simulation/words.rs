@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
-    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, PeerList, RequestId, Role, Want,
+    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want,
     lease_table::is_stale,
 };
 
@@ -78,7 +78,7 @@ impl World {
         no: DeviceNo,
         client: DeviceNo,
         beat: &OutBeat,
-        ack: &Ack,
+        ack: &Ack<'_>,
         before: &Before,
     ) -> Result<(), String> {
         match ack.code {
@@ -108,7 +108,7 @@ impl World {
                 ensure(may, no, "refuses a peer for what has run out")
             }
             AckCode::Accepted if beat.role == Role::Native && !beat.lease.is_zero() => {
-                self.check_window(no, client, &ack.known)
+                self.check_window(no, client, ack.known)
             }
             _ => Ok(()),
         }
@@ -189,9 +189,9 @@ impl World {
 
     /// A native releases a node to an indexer that it knows to be alive, and no more nodes than the
     /// indexer last had places for.
-    pub fn check_release(&mut self, no: DeviceNo, ack: &Ack) -> Result<(), String> {
+    pub fn check_release(&mut self, no: DeviceNo, ack: &Ack<'_>) -> Result<(), String> {
         let view = self.devices[no].view(self.now);
-        for offer in &ack.offers {
+        for offer in ack.offers {
             self.check_spread(no, &offer.peer, &view)?;
             let indexer = self.number_of(&offer.peer);
             ensure(
@@ -231,6 +231,7 @@ impl World {
         no: DeviceNo,
         server: &PeerId,
         beat: &OutBeat,
+        known: &[PeerId],
     ) -> Result<(), String> {
         match beat.role {
             Role::Node if !self.devices[no].out.contains_key(server) => {
@@ -250,7 +251,7 @@ impl World {
                     "tries an offer after its time to live",
                 )
             }
-            Role::Native => self.check_window(no, self.number_of(server), &beat.known),
+            Role::Native => self.check_window(no, self.number_of(server), known),
             _ => Ok(()),
         }
     }
@@ -261,7 +262,7 @@ impl World {
         &mut self,
         no: DeviceNo,
         to: DeviceNo,
-        told: &PeerList,
+        told: &[PeerId],
     ) -> Result<(), String> {
         let view = self.devices[no].view(self.now);
         let untold = self.ledger.untold.entry((no, to)).or_default();

@@ -138,7 +138,7 @@ fn fresh() -> OutBeat {
 /// The node's beat to the server at these addresses is acked.
 async fn acked(world: &mut World, addrs: &Addrs, beat: &OutBeat) {
     let server = world.id(0);
-    world.net(1).beat(server, addrs, beat, None);
+    world.net(1).beat(server, addrs, beat, None, &[]);
     world
         .until(|world, at, event| {
             world.answer(at, &event, &Ack::accepted(LEASE), false);
@@ -187,7 +187,7 @@ fn a_connection_that_falls_silent_is_replaced_by_a_new_one_and_closed() {
         acked(&mut world, &way, &out_beat()).await;
         between.silent_to.set(1);
         let server = world.id(0);
-        world.net(1).beat(server, &way, &out_beat(), None);
+        world.net(1).beat(server, &way, &out_beat(), None, &[]);
         acked(&mut world, &way, &fresh()).await;
         assert_eq!(between.made.get(), 2);
         let closed = between.closed.clone();

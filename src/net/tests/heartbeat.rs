@@ -43,7 +43,7 @@ fn released_is_pushed_unasked_and_the_lease_goes_on() {
                 free: Some(3),
             })
             .unwrap();
-        let released = Ack::released(LEASE, offers);
+        let released = Ack::released(LEASE, &offers);
         world.net(0).tell(node, stream, &released);
         let (asked, ack) = world
             .until(|_, at, event| match event {
@@ -52,7 +52,11 @@ fn released_is_pushed_unasked_and_the_lease_goes_on() {
             })
             .await;
         assert!(!asked);
-        assert_eq!(*ack, released, "a peer on loopback hears of loopback");
+        assert_eq!(
+            ack.as_ack(),
+            released,
+            "a peer on loopback hears of loopback"
+        );
         world.beat(1, 0);
         world
             .until(|_, at, event| {
@@ -231,7 +235,7 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
         let nobody = super::world::id_of(&super::world::key(99));
         // Nothing listens on the discard port of this host.
         let dead = convert::to_addrs(&["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
-        world.net(0).beat(nobody, &dead, &out_beat(), None);
+        world.net(0).beat(nobody, &dead, &out_beat(), None, &[]);
         world.net(0).probe(nobody, &dead);
         let (mut closed, mut dead) = (0, 0);
         world
@@ -280,7 +284,9 @@ fn a_server_without_an_address_closes_the_lease() {
     block_on(async {
         let mut world = World::new(&[Role::Node]).await;
         let nobody = super::world::id_of(&super::world::key(99));
-        world.net(0).beat(nobody, &Addrs::new(), &out_beat(), None);
+        world
+            .net(0)
+            .beat(nobody, &Addrs::new(), &out_beat(), None, &[]);
         world
             .until(|_, _, event| matches!(event, NetEvent::LeaseClosed { .. }).then_some(()))
             .await;
@@ -291,7 +297,7 @@ fn a_server_without_an_address_closes_the_lease() {
 fn a_server_that_sends_more_than_4_acks_for_a_beat_loses_the_stream() {
     block_on(async {
         let mut world = World::new(&PAIR).await;
-        let released = Ack::released(LEASE, Offers::new());
+        let released = Ack::released(LEASE, &[]);
         let stream = world.lease(1, 0).await;
         let node = world.id(1);
         for _ in 0..3 {

@@ -27,7 +27,7 @@ const PING: &str = "/ipfs/ping/1.0.0";
 const KADEMLIA: &str = "/oc/kad/1.0.0";
 
 fn beat(sequence: u64) -> Vec<u8> {
-    encoded(|buffer| encode_beat(sequence, &out_beat(), None, buffer))
+    encoded(|buffer| encode_beat(sequence, &out_beat(), None, &[], buffer))
 }
 
 /// Accepts every beat and notes which streams there were and which are over.
@@ -176,7 +176,7 @@ fn a_peer_that_does_not_read_loses_its_stream() {
             })
             .is_ok()
         {}
-        let released = Ack::released(LEASE, offers);
+        let released = Ack::released(LEASE, &offers);
         let client = async {
             let raw = Raw::connect(9, to).await;
             let mut stream = raw.open(HEARTBEAT).await;

@@ -30,9 +30,7 @@ use crate::{
         frames::{frame, read_frame},
         transport,
     },
-    protocol::{
-        self, Ack, Addrs, OutBeat, PeerList, Role, StreamId, codec::heartbeat::WallReading,
-    },
+    protocol::{self, Ack, Addrs, OutBeat, Role, StreamId, codec::heartbeat::WallReading},
 };
 
 /// What has not happened by then will not happen.
@@ -108,7 +106,7 @@ impl World {
     /// The first peer's beat to the second: a lease of `LEASE` is asked for.
     pub(super) fn beat(&mut self, from: usize, to: usize) {
         let (id, addrs) = (self.0[to].id, self.0[to].addrs.clone());
-        self.net(from).beat(id, &addrs, &out_beat(), None);
+        self.net(from).beat(id, &addrs, &out_beat(), None, &[]);
     }
 
     /// The next event of any peer.
@@ -184,7 +182,7 @@ impl World {
         &mut self,
         at: usize,
         event: &NetEvent,
-        ack: &Ack,
+        ack: &Ack<'_>,
         last: bool,
     ) -> Option<(StreamId, u64)> {
         let &NetEvent::Beat {
@@ -230,7 +228,6 @@ pub(super) fn out_beat() -> OutBeat {
         fresh: false,
         publish: true,
         load: None,
-        known: PeerList::new(),
     }
 }
 

@@ -288,8 +288,8 @@ proptest! {
     #[test]
     fn what_the_encoders_write_validates(
         sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
-        clock in any_clock(), request in any_request(), response in any_response(),
-        addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}")
+        clock in any_clock(), known in any_known(), request in any_request(),
+        response in any_response(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}")
     {
         let node = Record {
             peer: PeerId::from_bytes([1; 32]),
@@ -302,8 +302,8 @@ proptest! {
         };
         let indexer = Record { name: "", tags: Default::default(), ..node.clone() };
         let written = [
-            ("beat", encoded(|buffer| encode_beat(sequence, &beat, record.as_deref(), buffer))),
-            ("ack", encoded(|buffer| encode_ack(sequence, &ack, clock, buffer))),
+            ("beat", encoded(|buffer| encode_beat(sequence, &beat, record.as_deref(), &known, buffer))),
+            ("ack", encoded(|buffer| encode_ack(sequence, &ack.as_ack(), clock, buffer))),
             ("request", encoded(|buffer| encode_request(&request, buffer))),
             ("response", encoded(|buffer| encode_response(&response, buffer))),
             ("indexer-record", encoded(|buffer| encode_record(&indexer, buffer))),

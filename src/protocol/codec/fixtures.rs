@@ -15,8 +15,8 @@ use super::{
     heartbeat::WallReading,
 };
 use crate::protocol::{
-    Ack, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name, Offer,
-    OutBeat, PeerId, Reach, Reason, Role, Tally, Want,
+    AckBuf, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name,
+    Offer, OutBeat, PeerId, PeerList, Reach, Reason, Role, Tally, Want,
 };
 
 /// The bytes that an encoder writes.
@@ -81,18 +81,18 @@ pub(super) fn long_offer(seed: u8) -> Offer {
 pub(super) fn any_out_beat() -> impl Strategy<Value = OutBeat> {
     let role = prop_oneof![Just(Role::Node), Just(Role::Indexer), Just(Role::Native)];
     let load = option::of(any::<(u32, u32)>());
-    let known = vec(any_peer(), 0..=16);
-    (role, any_millis(), load, known, any::<bool>()).prop_map(
-        |(role, lease, load, known, publish)| OutBeat {
-            role,
-            lease,
-            with_record: false,
-            fresh: false,
-            publish,
-            load: load.map(|(held, possible)| Load { held, possible }),
-            known: known.into_iter().collect(),
-        },
-    )
+    (role, any_millis(), load, any::<bool>()).prop_map(|(role, lease, load, publish)| OutBeat {
+        role,
+        lease,
+        with_record: false,
+        fresh: false,
+        publish,
+        load: load.map(|(held, possible)| Load { held, possible }),
+    })
+}
+
+pub(super) fn any_known() -> impl Strategy<Value = PeerList> {
+    vec(any_peer(), 0..=16).prop_map(|known| known.into_iter().collect())
 }
 
 pub(super) fn any_record() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -100,7 +100,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 /// As many offers as fit a frame whatever their size.
-pub(super) fn any_ack() -> impl Strategy<Value = Ack> {
+pub(super) fn any_ack() -> impl Strategy<Value = AckBuf> {
     let code = prop_oneof![
         Just(AckCode::Accepted),
         Just(AckCode::Released),
@@ -110,7 +110,7 @@ pub(super) fn any_ack() -> impl Strategy<Value = Ack> {
     let known = vec(any_peer(), 0..=16);
     let offers = vec(any_offer(), 0..=8);
     (code, any_millis(), offers, "[ -~]{0,100}", known).prop_map(
-        |(code, lease, offers, reason, known)| Ack {
+        |(code, lease, offers, reason, known)| AckBuf {
             code,
             lease,
             offers: offers.into_iter().collect(),

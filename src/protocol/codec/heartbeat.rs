@@ -13,7 +13,8 @@ use super::{
     frame::MAX_FRAME,
 };
 use crate::protocol::{
-    Ack, AckCode, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerList, Reason, Role,
+    Ack, AckBuf, AckCode, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
+    Reason, Role,
 };
 
 /// A beat as it came: its record not yet verified, its sequence not yet checked.
@@ -50,7 +51,7 @@ pub struct WireAck {
     /// Sequence answered; in an unasked one, the last sequence received.
     pub sequence: u64,
     /// The verdict. Its times are not clamped.
-    pub ack: Ack,
+    pub ack: AckBuf,
     /// The server's clock, if it told.
     pub clock: Option<WallReading>,
 }
@@ -74,7 +75,7 @@ struct BeatMap<'a, K> {
     publish: Option<bool>,
 }
 
-/// Writes a beat to `buffer`. `record` goes with it whatever `beat.with_record` says, which is the
+/// Writes a beat that names these `known` ids to `buffer`. `record` goes with it whatever `beat.with_record` says, which is the
 /// caller's to follow; it has at most [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
@@ -83,6 +84,7 @@ pub fn encode_beat<'b>(
     sequence: u64,
     beat: &OutBeat,
     record: Option<&[u8]>,
+    known: &[PeerId],
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
     debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
@@ -92,7 +94,7 @@ pub fn encode_beat<'b>(
         lease: millis(beat.lease),
         record: record.map(Into::into),
         load: beat.load.map(|load| (load.held, load.possible)),
-        known: (!beat.known.is_empty()).then(|| List(beat.known.iter())),
+        known: (!known.is_empty()).then(|| List(known.iter())),
         publish: (!beat.publish).then_some(false),
     };
     write(&map, buffer)
@@ -160,7 +162,7 @@ struct AckMap<'a, O, K> {
 /// See [`NoRoom`].
 pub fn encode_ack<'b>(
     sequence: u64,
-    ack: &Ack,
+    ack: &Ack<'_>,
     clock: Option<WallReading>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
@@ -213,7 +215,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
     })?;
     Ok(WireAck {
         sequence: required(sequence, FIELD, 0)?,
-        ack: Ack {
+        ack: AckBuf {
             code: required(code, FIELD, 1)?,
             lease: required(lease, FIELD, 2)?,
             offers: offers.unwrap_or_default(),

@@ -38,14 +38,14 @@ fn indexer() -> Box<Indexer<2>> {
     indexer
 }
 
-fn node_beat(
-    indexer: &mut Indexer<2>,
+fn node_beat<'a>(
+    indexer: &'a mut Indexer<2>,
     now: u64,
     n: u8,
     stream: u64,
     lease: Duration,
     record: Option<&RecordInfo>,
-) -> BeatOutcome {
+) -> BeatOutcome<'a> {
     let beat = Beat {
         role: Role::Node,
         lease,
@@ -56,7 +56,7 @@ fn node_beat(
     indexer.beat(at(now), &peer(n), StreamId(stream), &beat)
 }
 
-fn join(indexer: &mut Indexer<2>, now: u64, n: u8) -> Ack {
+fn join(indexer: &mut Indexer<2>, now: u64, n: u8) -> Ack<'_> {
     node_beat(indexer, now, n, u64::from(n), LEASE, None).ack
 }
 
@@ -185,6 +185,7 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
     indexer.learn_native(at(0), peer(0), Addrs::new());
     let beat = |server| Action::Beat {
         server: peer(server),
+        addrs: Addrs::new(),
         beat: OutBeat {
             role: Role::Indexer,
             lease: LEASE,
@@ -195,7 +196,6 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
                 held: 1,
                 possible: 2,
             }),
-            known: PeerList::new(),
         },
     };
     assert_eq!(drain(&mut indexer, 0), [beat(8), beat(9)], "not to itself");
@@ -210,7 +210,8 @@ fn a_native_that_has_no_room_is_left_and_tried_again_later() {
     let ack = Ack::full("no room");
     indexer.acked(at(100), &peer(9), &ack);
     let server = peer(9);
-    let denied = Action::Denied { server, ack };
+    let reason = ack.reason;
+    let denied = Action::Denied { server, reason };
     assert_eq!(drain(&mut indexer, 100), [denied, Action::Drop { server }]);
     let again = indexer.timeout().as_millis();
     assert!(again <= 600, "the first pause is at most 500 ms");
@@ -326,12 +327,12 @@ fn source(host: u8) -> Source {
 }
 
 /// The first beat of a new stream of node 1 from this host; `None`: it is held.
-fn comes(
-    indexer: &mut Indexer<2>,
+fn comes<'a>(
+    indexer: &'a mut Indexer<2>,
     stream: u64,
     host: u8,
     record: &RecordInfo,
-) -> Option<BeatOutcome> {
+) -> Option<BeatOutcome<'a>> {
     match indexer.stream_opened(at(0), &peer(1), StreamId(stream), source(host)) {
         FirstBeat::Now => Some(node_beat(indexer, 0, 1, stream, LEASE, Some(record))),
         FirstBeat::Held => None,

@@ -104,7 +104,7 @@ fn source(stream: u64, host: u8) -> Source {
 }
 
 /// What the first beat of a new stream from this address is told, if it is not held; without a refusal it renews.
-fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack> {
+fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack<'_>> {
     let from = source(stream, host);
     match table.stream_opened(at(now), &peer(1), StreamId(stream), from) {
         FirstBeat::Now => beat_on(table, now, stream),
@@ -112,7 +112,7 @@ fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Opti
     }
 }
 
-fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack> {
+fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> {
     let beat = Beat {
         role: Role::Node,
         lease: LEASE,

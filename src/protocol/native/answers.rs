@@ -68,9 +68,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         })?;
         let ask = self.asks.swap_remove(at);
         let since = ask.candidates.as_ref().map_or(now, |(since, _)| *since);
+        let IndexersAnswer { offers, takes_in } = self.answer(now, since, &ask);
+        self.offered = offers;
         Some(Action::Answer {
             request: ask.request,
-            answer: self.answer(now, since, &ask),
+            takes_in,
         })
     }
 

@@ -49,7 +49,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         now: Instant,
         sender: &Sender<'_>,
         beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         let from = sender.peer;
         self.make_room(now, from);
         let is_fellow = self.is_fellow(from);
@@ -72,13 +72,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 self.known_peer_ids.heard_of_by_guest(now, from, peer);
             }
         }
-        let mut ack = Ack::accepted(lease);
-        ack.known = self.window(now, from);
-        ack.into()
+        self.named = self.window(now, from);
+        let known = &self.named;
+        Ack {
+            known,
+            ..Ack::accepted(lease)
+        }
+        .into()
     }
 
     /// What a fellow native reports in an ack.
-    pub(super) fn heed_fellow(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+    pub(super) fn heed_fellow(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         if ack.code == AckCode::Accepted && self.is_fellow(server) {
             for peer in ack.known.iter().filter(|peer| **peer != self.own) {
                 self.known_peer_ids.heard_of(now, peer);

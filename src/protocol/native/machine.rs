@@ -27,6 +27,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .or_else(|| self.pop_lease_step(now))
     }
 
+    fn beat_known(&self) -> &[PeerId] {
+        &self.named
+    }
+
+    fn answer_offers(&self) -> &[Offer] {
+        &self.offered
+    }
+
     fn timeout(&self) -> Instant {
         let loops = [
             self.offload.ticker.next(),
@@ -51,7 +59,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         from: &PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         let mut sender = match self.stream_records.admit(now, from, stream, beat) {
             Ok(sender) => sender,
             Err(refusal) => return refusal.into(),
@@ -157,7 +165,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.leases.find(server)?.asked_at()
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         self.heed_fellow(now, server, ack);
         self.leases.acked(now, server, ack, &mut self.rng);
     }

@@ -33,8 +33,8 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant,
-    MAX_LIST, Machine, Offers, OutBeat, PeerId, PeerList, Reader, RecordInfo, Report, RequestId,
-    Rng, Role, StreamId, Terms, Want,
+    MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Reader, RecordInfo, Report,
+    RequestId, Rng, Role, StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -93,6 +93,10 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     met: Option<(PeerId, Reader)>,
     /// Until when indexers of which nothing is known are pinged, so that the next answers can name them.
     surveys_until: Instant,
+    /// The offers of the last ack or answer.
+    offered: Offers,
+    /// The ids of the last ack or beat.
+    named: PeerList,
     /// The last indexer that was named in an answer to a peer that only asks.
     shown_up_to: PeerId,
 }
@@ -129,6 +133,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             guests_refused: 0,
             met: None,
             surveys_until: Instant::from_millis(0),
+            offered: Offers::new(),
+            named: PeerList::new(),
             shown_up_to: PeerId::from_bytes([0; 32]),
         }
     }
@@ -229,7 +235,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    fn end_of_lease(&mut self, now: Instant, sender: &Sender<'_>, role: Role) -> BeatOutcome {
+    fn end_of_lease(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+        role: Role,
+    ) -> BeatOutcome<'static> {
         let from = sender.peer;
         if role == Role::Node && !sender.is_newcomer() {
             self.note_departure(now, from);
@@ -264,7 +275,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    fn indexer_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
+    fn indexer_beat(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome<'static> {
         let from = sender.peer;
         self.make_room(now, from);
         if let Some(ack) = self.stream_records.no_room_for(now, sender) {
@@ -304,7 +320,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .is_some_and(|record| record.connected)
     }
 
-    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome {
+    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome<'_> {
         let from = sender.peer;
         let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
         if !is_expected && !self.overslept(now).is_zero() {
@@ -322,10 +338,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .stream_records
                 .seen(now, sender)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
-            let offers = self.offers(now, now, MAX_LIST, &sender.reader);
-            self.told_nodes
-                .told(now, from, offers.iter().map(|offer| &offer.peer));
-            return Ack::released(left, offers).into();
+            self.offered = self.offers(now, now, MAX_LIST, &sender.reader);
+            let indexers = self.offered.iter().map(|offer| &offer.peer);
+            self.told_nodes.told(now, from, indexers);
+            return Ack::released(left, &self.offered).into();
         }
         self.make_room_for_node(now, from);
         if !self.delegation.has_room(now, from) {
@@ -362,12 +378,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             // A node whose stream is gone learns it at its next connect-to-natives.
             if record.connected {
                 self.told_nodes.sent(now, &peer, &indexer);
-                let mut offers = Offers::new();
-                offers.extend(entry.offer_to(now, &record.reader));
                 return Some(Action::Release {
                     peer,
                     stream: record.stream,
-                    ack: Ack::released(record.expiry - now, offers),
+                    left: record.expiry - now,
+                    offer: entry.offer_to(now, &record.reader),
                 });
             }
         }
@@ -390,9 +405,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .map(|entry| entry.peer);
         let is_survey_due = now <= self.surveys_until && self.prober.is_half_free();
         let wanted = wanted.chain(surveyed.filter(|_| is_survey_due));
-        self.prober
-            .start(now, wanted)
-            .map(|peer| Action::Probe { peer })
+        // What is undecided has an entry.
+        let mut wanted = wanted.filter(|peer| self.live_indexers.find_any(peer).is_some());
+        let peer = self.prober.start(now, &mut wanted)?;
+        let addrs = self.live_indexers.find_any(&peer)?.addrs.clone();
+        Some(Action::Probe { peer, addrs })
     }
 
     fn pop_search(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
@@ -427,10 +444,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     fn pop_lease_step(&mut self, now: Instant) -> Option<Action> {
         let step = self.leases.poll(now, &mut self.rng)?;
-        let known = match &step {
-            LeaseStep::Beat(server, _) => self.window(now, &{ *server }),
-            LeaseStep::Other(_) => PeerList::new(),
-        };
+        if let LeaseStep::Beat(server, ..) = &step {
+            self.named = self.window(now, server);
+        }
         Some(step.into_action(|manner| OutBeat {
             role: Role::Native,
             lease: self.config.terms.lease,
@@ -438,7 +454,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             fresh: manner.fresh,
             publish: true,
             load: None,
-            known,
         }))
     }
 }

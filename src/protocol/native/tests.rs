@@ -89,7 +89,13 @@ impl Rig {
         out
     }
 
-    fn beat(&mut self, role: Role, n: u8, stream: u64, record: Option<&RecordInfo>) -> BeatOutcome {
+    fn beat(
+        &mut self,
+        role: Role,
+        n: u8,
+        stream: u64,
+        record: Option<&RecordInfo>,
+    ) -> BeatOutcome<'_> {
         self.beat_with(role, n, stream, LEASE, record, None, &[])
     }
 
@@ -103,7 +109,7 @@ impl Rig {
         record: Option<&RecordInfo>,
         load: Option<(u32, u32)>,
         known: &[PeerId],
-    ) -> BeatOutcome {
+    ) -> BeatOutcome<'_> {
         let beat = Beat {
             role,
             lease,
@@ -122,11 +128,11 @@ impl Rig {
     }
 
     /// A node's beat.
-    fn node(&mut self, n: u8) -> Ack {
+    fn node(&mut self, n: u8) -> Ack<'_> {
         self.beat(Role::Node, n, u64::from(n), None).ack
     }
 
-    fn give_up(&mut self, role: Role, n: u8, stream: u64) -> Ack {
+    fn give_up(&mut self, role: Role, n: u8, stream: u64) -> Ack<'_> {
         self.beat_with(role, n, stream, Duration::ZERO, None, None, &[])
             .ack
     }

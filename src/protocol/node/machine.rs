@@ -24,7 +24,7 @@ impl Machine for Node {
             self.rounds.hurry(now);
         }
         let publish = match (&step, publisher) {
-            (LeaseStep::Beat(server, _), Some(publisher)) => *server == publisher,
+            (LeaseStep::Beat(server, ..), Some(publisher)) => *server == publisher,
             _ => true,
         };
         Some(step.into_action(|manner| OutBeat {
@@ -34,7 +34,6 @@ impl Machine for Node {
             fresh: manner.fresh,
             publish,
             load: None,
-            known: PeerList::new(),
         }))
     }
 
@@ -47,7 +46,7 @@ impl Machine for Node {
         self.leases.find(server)?.asked_at()
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         self.wake = now;
         let Some(lease) = self.leases.find(server) else {
             return;
@@ -59,9 +58,9 @@ impl Machine for Node {
         match ack.code {
             AckCode::Accepted => {}
             AckCode::Released if !was_released => self.sent_away(now, ack),
-            AckCode::Released => self.propose_all(now, &ack.offers, false),
+            AckCode::Released => self.propose_all(now, ack.offers, false),
             AckCode::Full | AckCode::Refused => {
-                self.propose_all(now, &ack.offers, false);
+                self.propose_all(now, ack.offers, false);
                 if role == Role::Native {
                     // It answers, so that its address is well; but it is of no use for a while.
                     match ack.code {
@@ -84,7 +83,7 @@ impl Machine for Node {
         }
     }
 
-    fn told(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
+    fn told(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         let is_released =
             |leases: &Leases| leases.find(server).is_none_or(|lease| lease.is_released());
         if is_released(&self.leases) {

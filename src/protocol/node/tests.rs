@@ -10,7 +10,7 @@ mod spare;
 use std::vec::Vec;
 
 use super::*;
-use crate::protocol::{AckCode, Addr, Offer};
+use crate::protocol::{AckCode, Addr, Offer, Offers};
 
 const LEASE: Duration = Duration::from_secs(90);
 const CONNECT: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ impl Rig {
         let mut out = Vec::new();
         for _ in 0..1000 {
             match self.node.poll(at(self.now), 0) {
-                Some(Action::Ask { native, want }) => out.push(Asked(number(&native), want)),
+                Some(Action::Ask { native, want, .. }) => out.push(Asked(number(&native), want)),
                 Some(Action::Beat { server, .. }) => out.push(Beat(number(&server))),
                 Some(Action::Drop { server }) => out.push(Dropped(number(&server))),
                 Some(Action::GiveUp { server }) => out.push(GaveUp(number(&server))),
@@ -166,7 +166,8 @@ impl Rig {
     }
 
     fn released(&mut self, server: u8, to: impl IntoIterator<Item = u8>) -> Vec<Did> {
-        let ack = Ack::released(LEASE, offers(to));
+        let offers = offers(to);
+        let ack = Ack::released(LEASE, &offers);
         self.node.told(at(self.now), &peer(server), &ack);
         self.drain()
     }

@@ -23,7 +23,7 @@ use oc_discovery::net::envelope::sign_indexer;
 use oc_discovery::net::frames::{encoded, frame, read_frame, write_frame};
 use oc_discovery::protocol::codec::frame::MAX_FRAME;
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
-use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, PeerList, Role};
+use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
 
@@ -136,9 +136,8 @@ impl Liar {
             fresh: false,
             publish: true,
             load: Some(LOAD),
-            known: PeerList::new(),
         };
-        let beat = encoded(|buffer| encode_beat(0, &beat, Some(&record), buffer));
+        let beat = encoded(|buffer| encode_beat(0, &beat, Some(&record), &[], buffer));
         write_frame(&mut stream, &beat).await?;
         let ack = read_frame(&mut stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;

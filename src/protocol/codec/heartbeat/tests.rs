@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::{MAX_LIST, Offers, PeerId, codec::fixtures::*};
 
-fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>) -> Vec<u8> {
-    encoded(|buffer| super::encode_beat(sequence, beat, record, buffer))
+fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>, known: &[PeerId]) -> Vec<u8> {
+    encoded(|buffer| super::encode_beat(sequence, beat, record, known, buffer))
 }
 
-fn encode_ack(sequence: u64, ack: &Ack, clock: Option<WallReading>) -> Vec<u8> {
+fn encode_ack(sequence: u64, ack: &Ack<'_>, clock: Option<WallReading>) -> Vec<u8> {
     encoded(|buffer| super::encode_ack(sequence, ack, clock, buffer))
 }
 
@@ -19,7 +19,6 @@ fn plain_beat() -> OutBeat {
         fresh: false,
         publish: true,
         load: None,
-        known: PeerList::new(),
     }
 }
 
@@ -32,7 +31,7 @@ fn a_beat_has_the_bytes_of_the_protocol() {
         }),
         ..plain_beat()
     };
-    let bytes = encode_beat(0, &beat, Some(&[0xab]));
+    let bytes = encode_beat(0, &beat, Some(&[0xab]), &[]);
     let expected = [
         0xa5, 0, 0, 1, 1, 2, 0x1a, 0x00, 0x01, 0x5f, 0x90, 3, 0x41, 0xab, 4, 0x82, 1, 0x18, 24,
     ];
@@ -45,7 +44,7 @@ fn a_beat_says_if_another_server_publishes_and_else_nothing() {
         publish: false,
         ..plain_beat()
     };
-    let bytes = encode_beat(0, &elsewhere, None);
+    let bytes = encode_beat(0, &elsewhere, None, &[]);
     assert_eq!(
         bytes,
         [0xa4, 0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90, 8, 0xf4]
@@ -97,26 +96,25 @@ fn known_ids_are_at_most_sixteen() {
 
 #[test]
 fn the_fullest_beat_fits_its_frame() {
-    let known = (0..16).map(|i| PeerId::from_bytes([i; 32])).collect();
+    let known: PeerList = (0..16).map(|i| PeerId::from_bytes([i; 32])).collect();
     let load = Some(Load {
         held: u32::MAX,
         possible: u32::MAX,
     });
     let beat = OutBeat {
-        known,
         load,
         lease: Duration::MAX,
         ..plain_beat()
     };
-    let bytes = encode_beat(u64::MAX, &beat, Some(&[0; MAX_ENVELOPE_LEN]));
+    let bytes = encode_beat(u64::MAX, &beat, Some(&[0; MAX_ENVELOPE_LEN]), &known);
     assert!(bytes.len() <= MAX_FRAME);
-    assert_eq!(decode_beat(&bytes).unwrap().known, beat.known);
+    assert_eq!(decode_beat(&bytes).unwrap().known, known);
 }
 
 #[test]
 fn an_ack_takes_the_best_offers_that_fit_its_frame() {
     let offers: Offers = (0..16).map(long_offer).collect();
-    let mut ack = Ack::released(Duration::MAX, offers);
+    let mut ack = Ack::released(Duration::MAX, &offers);
     ack.reason = Reason::try_from("x".repeat(128).as_str()).unwrap();
     let clock = Some(WallReading {
         ms: u64::MAX,
@@ -136,7 +134,8 @@ fn an_ack_takes_the_best_offers_that_fit_its_frame() {
 
 #[test]
 fn a_small_buffer_takes_fewer_offers_or_says_that_it_is_too_small() {
-    let ack = Ack::released(Duration::ZERO, (0..2).map(long_offer).collect());
+    let two: Offers = (0..2).map(long_offer).collect();
+    let ack = Ack::released(Duration::ZERO, &two);
     let all = encode_ack(0, &ack, None).len();
     let offers = |size: usize| {
         let mut buffer = vec![0; size];
@@ -254,8 +253,13 @@ fn half_a_clock_is_none_or_unsynchronised() {
 
 proptest! {
     #[test]
-    fn beats_are_read_back(sequence: u64, beat in any_out_beat(), record in any_record()) {
-        let bytes = encode_beat(sequence, &beat, record.as_deref());
+    fn beats_are_read_back(
+        sequence: u64,
+        beat in any_out_beat(),
+        record in any_record(),
+        known in any_known(),
+    ) {
+        let bytes = encode_beat(sequence, &beat, record.as_deref(), &known);
         let got = decode_beat(&bytes).unwrap();
         prop_assert_eq!(got, WireBeat {
             sequence,
@@ -263,14 +267,14 @@ proptest! {
             lease: beat.lease,
             record: record.as_deref(),
             load: beat.load,
-            known: beat.known,
+            known,
             publish: beat.publish,
         });
     }
 
     #[test]
     fn acks_are_read_back(sequence: u64, ack in any_ack(), clock in any_clock()) {
-        let bytes = encode_ack(sequence, &ack, clock);
+        let bytes = encode_ack(sequence, &ack.as_ack(), clock);
         prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock });
     }
 
@@ -286,10 +290,11 @@ proptest! {
 
     #[test]
     fn every_cut_is_refused_and_every_mutation_answered(
-        beat in any_out_beat(), record in any_record(), ack in any_ack(), clock in any_clock())
+        beat in any_out_beat(), record in any_record(), known in any_known(),
+        ack in any_ack(), clock in any_clock())
     {
-        let beat = encode_beat(3, &beat, record.as_deref());
-        let ack = encode_ack(3, &ack, clock);
+        let beat = encode_beat(3, &beat, record.as_deref(), &known);
+        let ack = encode_ack(3, &ack.as_ack(), clock);
         for end in 0..beat.len() {
             prop_assert!(decode_beat(&beat[..end]).is_err());
         }

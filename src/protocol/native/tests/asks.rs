@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn offered(answer: &IndexersAnswer) -> Vec<PeerId> {
-    answer.offers.iter().map(|offer| offer.peer).collect()
+fn offered(offers: &[Offer]) -> Vec<PeerId> {
+    offers.iter().map(|offer| offer.peer).collect()
 }
 
 fn probes(actions: &[Action]) -> Vec<PeerId> {
     let probed = |action: &Action| match action {
-        Action::Probe { peer } => Some(*peer),
+        Action::Probe { peer, .. } => Some(*peer),
         _ => None,
     };
     actions.iter().filter_map(probed).collect()
@@ -37,7 +37,7 @@ fn a_node_is_taken_in_by_its_first_beat_and_not_by_its_request() {
 fn who_only_asks_is_neither_taken_in_nor_has_anybody_probed() {
     let mut rig = with_silent_indexers(1);
     let answer = rig.ask(100, Want::Nothing).unwrap();
-    assert_eq!(offered(&answer), [peer(1)]);
+    assert_eq!(offered(&answer.offers), [peer(1)]);
     assert!(!answer.takes_in);
     assert!(probes(&rig.drain()).is_empty());
 }
@@ -50,7 +50,7 @@ fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_
         let answer = rig
             .ask(100, Want::Lease)
             .expect("enough are known to be reachable");
-        assert_eq!(offered(&answer).len(), 8);
+        assert_eq!(offered(&answer.offers).len(), 8);
         rig.now += later;
         let mut pinged = probes(&rig.drain());
         assert_eq!(
@@ -66,7 +66,7 @@ fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_
         }
         assert_eq!(count, all);
         let answer = rig.ask(101, Want::Lease).expect("the same");
-        assert_eq!(offered(&answer).len(), (8 + all).min(MAX_LIST));
+        assert_eq!(offered(&answer.offers).len(), (8 + all).min(MAX_LIST));
     }
 }
 
@@ -91,7 +91,7 @@ fn a_reachable_indexer_is_offered_instead() {
     let mut rig = Rig::new();
     rig.indexer(1);
     let answer = rig.ask(100, Want::Lease).unwrap();
-    assert_eq!((offered(&answer).len(), answer.takes_in), (1, false));
+    assert_eq!((offered(&answer.offers).len(), answer.takes_in), (1, false));
     let ack = rig.node(100);
     assert_eq!((ack.code, ack.lease), (AckCode::Released, Duration::ZERO));
     assert_eq!(ack.offers.len(), 1);
@@ -124,12 +124,12 @@ fn an_answer_waits_for_the_last_verdict_and_offers_the_living() {
     assert_eq!(rig.drain(), []);
     rig.native.probed(at(rig.now), &peer(3), true);
     let actions = rig.drain();
-    let [Action::Answer { request, answer }] = actions.as_slice() else {
+    let [Action::Answer { request, takes_in }] = actions.as_slice() else {
         panic!("{actions:?}");
     };
-    let mut offers = offered(answer);
+    let mut offers = offered(rig.native.answer_offers());
     offers.sort();
-    assert_eq!((*request, answer.takes_in), (RequestId(100), false));
+    assert_eq!((*request, *takes_in), (RequestId(100), false));
     assert_eq!(offers, [peer(1), peer(3)]);
 }
 
@@ -140,12 +140,9 @@ fn an_answer_comes_after_two_seconds_at_the_latest_and_an_overdue_probe_counts_a
     rig.drain();
     assert_eq!(rig.run(12_999), []);
     let out = rig.run(13_000);
-    let answer = IndexersAnswer {
-        takes_in: true,
-        ..Default::default()
-    };
-    let request = RequestId(100);
-    assert_eq!(out, [(13_000, Action::Answer { request, answer })]);
+    let (request, takes_in) = (RequestId(100), true);
+    assert_eq!(out, [(13_000, Action::Answer { request, takes_in })]);
+    assert_eq!(rig.native.answer_offers(), []);
     rig.native.probed(at(13_000), &peer(1), true);
     assert!(
         rig.ask(101, Want::Lease).unwrap().takes_in,
@@ -164,7 +161,7 @@ fn at_most_eight_candidates_are_probed_for_one_answer() {
     }
     let actions = rig.drain();
     assert!(
-        matches!(actions.as_slice(), [Action::Answer { answer, .. }] if answer.takes_in),
+        matches!(actions.as_slice(), [Action::Answer { takes_in: true, .. }]),
         "{actions:?}"
     );
 }
@@ -202,7 +199,7 @@ fn a_node_whose_offers_failed_is_taken_in_although_we_reach_an_indexer() {
     let mut rig = Rig::new();
     rig.indexer(1);
     let answer = rig.ask(100, Want::OffersFailed).unwrap();
-    assert_eq!((offered(&answer).len(), answer.takes_in), (1, true));
+    assert_eq!((offered(&answer.offers).len(), answer.takes_in), (1, true));
     assert_eq!(rig.node(100), Ack::accepted(LEASE));
     assert_eq!(rig.view().responsible, [peer(100)]);
 }
@@ -223,12 +220,16 @@ fn an_indexer_without_room_is_not_offered_to_who_wants_a_lease() {
         );
     }
     let answer = rig.ask(100, Want::Lease).unwrap();
-    assert_eq!(offered(&answer), [peer(3), peer(2)], "the most free first");
+    assert_eq!(
+        offered(&answer.offers),
+        [peer(3), peer(2)],
+        "the most free first"
+    );
     assert_eq!(rig.ask(100, Want::Nothing).unwrap().offers.len(), 3);
     let few = rig
         .native
         .ask(at(0), &peer(100), RequestId(1), 1, Want::Lease);
-    assert_eq!(offered(&few.unwrap()), [peer(3)]);
+    assert_eq!(offered(&few.unwrap().offers), [peer(3)]);
 }
 
 #[test]
@@ -292,8 +293,8 @@ fn a_page_asks_for_no_probe_and_goes_on_after_an_id_that_is_gone() {
 #[test]
 fn of_those_that_only_ask_without_a_cursor_each_is_told_the_next_indexers() {
     let mut rig = with_silent_indexers(20);
-    let first = offered(&rig.ask(100, Want::Nothing).unwrap());
-    let second = offered(&rig.ask(101, Want::Nothing).unwrap());
+    let first = offered(&rig.ask(100, Want::Nothing).unwrap().offers);
+    let second = offered(&rig.ask(101, Want::Nothing).unwrap().offers);
     assert_eq!(first, (1..=16).map(peer).collect::<Vec<_>>());
     assert_eq!(
         second,
@@ -325,13 +326,20 @@ fn what_is_asked_while_the_native_catches_up_is_answered_when_its_leases_are_mov
     assert!(
         actions
             .iter()
-            .any(|action| matches!(action, Action::Answer { request, answer }
-            if *request == RequestId(101) && offered(answer) == [peer(1)]))
+            .any(|action| matches!(action, Action::Answer { request, .. }
+            if *request == RequestId(101)))
     );
+    assert_eq!(offered(rig.native.answer_offers()), [peer(1)]);
     rig.native.probed(at(rig.now), &peer(1), true);
     let actions = rig.drain();
     assert!(
-        matches!(actions.as_slice(), [Action::Answer { answer, .. }] if !answer.takes_in),
+        matches!(
+            actions.as_slice(),
+            [Action::Answer {
+                takes_in: false,
+                ..
+            }]
+        ),
         "{actions:?}"
     );
 }

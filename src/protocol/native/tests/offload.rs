@@ -1,6 +1,7 @@
 //! Nodes that were taken in go to indexers.
 
 use super::*;
+use crate::protocol::AckBuf;
 
 /// A node taken in at 1 s on stream 100, because it could not use the indexer that had registered before; that one beat last at
 /// `beat`. The first run of the loop is at 30 s.
@@ -16,9 +17,24 @@ fn taken_in(beat: u64) -> Rig {
     rig
 }
 
-fn releases(out: &[(u64, Action)]) -> Vec<(u64, PeerId, StreamId, Ack)> {
+fn probe(n: u8) -> Action {
+    Action::Probe {
+        peer: peer(n),
+        addrs: addrs(n),
+    }
+}
+
+fn releases(out: &[(u64, Action)]) -> Vec<(u64, PeerId, StreamId, AckBuf)> {
     let release = |(at, action): &(u64, Action)| match action {
-        Action::Release { peer, stream, ack } => Some((*at, *peer, *stream, ack.clone())),
+        Action::Release {
+            peer,
+            stream,
+            left,
+            offer,
+        } => {
+            let ack = Ack::released(*left, offer.as_slice());
+            Some((*at, *peer, *stream, ack.into()))
+        }
         _ => None,
     };
     out.iter().filter_map(release).collect()
@@ -100,7 +116,7 @@ fn candidates_are_pinged_and_an_overdue_ping_leaves_the_nodes_where_they_are() {
     let mut rig = taken_in(2_000);
     assert_eq!(rig.run(29_999), []);
     let out = rig.run(30_000);
-    assert_eq!(out, [(30_000, Action::Probe { peer: peer(1) })]);
+    assert_eq!(out, [(30_000, probe(1))]);
     assert_eq!(rig.run(32_000), []);
     assert_eq!(rig.view().responsible, [peer(100)]);
     assert_eq!(rig.node(100), Ack::accepted(LEASE));
@@ -144,7 +160,7 @@ fn an_indexer_whose_lease_has_run_out_is_no_candidate() {
         .iter()
         .filter(|(_, action)| matches!(action, Action::Probe { .. }))
         .collect();
-    assert_eq!(probed, [&(30_000, Action::Probe { peer: peer(1) })]);
+    assert_eq!(probed, [&(30_000, probe(1))]);
 }
 
 #[test]

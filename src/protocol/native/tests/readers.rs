@@ -26,7 +26,7 @@ impl Rig {
     }
 
     /// A node on another host, seen by IPv4, whose record lists `addrs`, beats.
-    fn far_node(&mut self, n: u8, addrs: &[&[u8]]) -> Ack {
+    fn far_node(&mut self, n: u8, addrs: &[&[u8]]) -> Ack<'_> {
         self.native.seen(&peer(n), Reader::far(Families::V4));
         let info = listening(n, addrs);
         self.beat(Role::Node, n, u64::from(n), Some(&info)).ack
@@ -41,7 +41,9 @@ impl Rig {
     /// Which nodes are released until then, when, and to which indexer and address.
     fn released(&mut self, until: u64) -> Vec<(u64, PeerId, Named)> {
         let released = |(at, action): (u64, Action)| match action {
-            Action::Release { peer, ack, .. } => Some((at, peer, named(&ack.offers).remove(0))),
+            Action::Release { peer, offer, .. } => {
+                Some((at, peer, named(offer.as_slice()).remove(0)))
+            }
             _ => None,
         };
         self.run(until).into_iter().filter_map(released).collect()
@@ -56,7 +58,7 @@ impl Rig {
 /// An indexer and its addresses.
 type Named = (PeerId, Vec<Vec<u8>>);
 
-fn named(offers: &Offers) -> Vec<Named> {
+fn named(offers: &[Offer]) -> Vec<Named> {
     let addrs = |offer: &Offer| offer.addrs.iter().map(|addr| addr.to_vec()).collect();
     let offers = offers.iter();
     offers.map(|offer| (offer.peer, addrs(offer))).collect()
@@ -96,7 +98,7 @@ fn an_offer_has_only_the_addresses_that_are_of_use_to_its_reader() {
     // Its beat shows that it has IPv4 alone.
     let ack = rig.far_node(100, &[V4]);
     assert_eq!(ack.code, AckCode::Released);
-    assert_eq!(named(&ack.offers), [(peer(1), vec![V4.to_vec()])]);
+    assert_eq!(named(ack.offers), [(peer(1), vec![V4.to_vec()])]);
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn what_fits_the_reader_is_named_and_probed_before_what_may_be_of_use() {
     rig.native.seen(&peer(101), Reader::far(Families::V4));
     assert_eq!(rig.ask(101, Want::Lease), None);
     let probed = rig.drain().into_iter().filter_map(|action| match action {
-        Action::Probe { peer } => Some(peer),
+        Action::Probe { peer, .. } => Some(peer),
         _ => None,
     });
     let probed: Vec<_> = probed.collect();

@@ -36,10 +36,10 @@ fn from_hearsay_to_an_offer() {
     rig.drain();
     rig.native.probed(at(20_000), &peer(1), true);
     let actions = rig.drain();
-    let [Action::Answer { answer, .. }] = actions.as_slice() else {
+    let [Action::Answer { .. }] = actions.as_slice() else {
         panic!("{actions:?}");
     };
-    let offer = answer.offers.first().unwrap();
+    let offer = rig.native.answer_offers().first().unwrap();
     assert_eq!((offer.peer, &offer.addrs), (peer(1), &addrs(1)));
     assert_eq!(offer.ttl, Duration::from_secs(265), "the best record's end");
     rig.now = 285_000;

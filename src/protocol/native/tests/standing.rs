@@ -61,11 +61,11 @@ impl Crowd {
         std::iter::from_fn(|| self.native.poll(at(self.now), self.now)).collect()
     }
 
-    fn node(&mut self, n: u8, lease: Duration) -> Ack {
+    fn node(&mut self, n: u8, lease: Duration) -> Ack<'_> {
         self.node_on(n, StreamId(1000 + u64::from(n)), lease)
     }
 
-    fn node_on(&mut self, n: u8, stream: StreamId, lease: Duration) -> Ack {
+    fn node_on(&mut self, n: u8, stream: StreamId, lease: Duration) -> Ack<'_> {
         let beat = Beat {
             role: Role::Node,
             lease,
@@ -193,7 +193,7 @@ fn an_indexer_that_failed_is_sent_nodes_after_the_others() {
     crowd.indexer(2, 1, 3);
     let actions = crowd.drain();
     let sent = |action: &Action| match action {
-        Action::Release { ack, .. } => ack.offers.first().map(|offer| offer.peer),
+        Action::Release { offer, .. } => offer.as_ref().map(|offer| offer.peer),
         _ => None,
     };
     // The registration began the run; its release came out then.
@@ -222,7 +222,7 @@ fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_rea
     assert_eq!(asked, None);
     // Actions are large: on the stack of a test there is little room for them.
     let probes = crowd.drain().into_iter().map(|action| match action {
-        Action::Probe { peer } => Some(peer),
+        Action::Probe { peer, .. } => Some(peer),
         _ => None,
     });
     let mut probed: Vec<_> = probes.collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::protocol::address::Endpoint;
+use crate::protocol::{AckBuf, address::Endpoint};
 
 /// What the bucket gives within so many seconds.
 fn most(seconds: u64) -> usize {
@@ -12,8 +12,8 @@ fn most(seconds: u64) -> usize {
 
 #[derive(Clone)]
 enum Word {
-    Ack(Ack),
-    Told(Ack),
+    Ack(AckBuf),
+    Told(AckBuf),
     Closed,
     Answer(IndexersAnswer),
 }
@@ -51,9 +51,9 @@ impl Attack {
                         self.did.push((self.now, None));
                         (native, true)
                     }
-                    Action::Beat { server, .. } => {
+                    Action::Beat { server, addrs, .. } => {
                         if self.open.insert(server) {
-                            let addr = self.node.addrs_of(&server).unwrap().first().unwrap();
+                            let addr = addrs.first().unwrap();
                             self.did.push((self.now, Some(Endpoint::of(addr))));
                         }
                         (server, false)
@@ -79,9 +79,9 @@ impl Attack {
                 match word {
                     Word::Ack(ack) => {
                         self.accepted += usize::from(ack.code == AckCode::Accepted);
-                        self.node.acked(now, &peer, &ack);
+                        self.node.acked(now, &peer, &ack.as_ack());
                     }
-                    Word::Told(ack) => self.node.told(now, &peer, &ack),
+                    Word::Told(ack) => self.node.told(now, &peer, &ack.as_ack()),
                     Word::Closed => {
                         self.open.remove(&peer);
                         self.node.lease_closed(now, &peer);
@@ -196,7 +196,7 @@ fn two_hundred_and_fifty_that_are_full_cost_no_more_than_the_bucket_holds() {
         count %= 250;
         match is_question {
             true => std::vec![Word::Answer(new_ids(&mut count, spread))],
-            false => std::vec![Word::Ack(Ack::full("no")), Word::Closed],
+            false => std::vec![Word::Ack(Ack::full("no").into()), Word::Closed],
         }
     });
     assert!(attack.within(0, 25_000) <= most(25));
@@ -211,10 +211,10 @@ fn servers_that_accept_and_send_away_at_once_grant_no_more_leases_than_the_bucke
                 let accepted = Ack::accepted(LEASE);
                 let to = new_ids(&mut count, spread).offers;
                 let away = match by_native && peer == super::peer(1) {
-                    true => Ack::released(LEASE, Offers::new()),
-                    false => Ack::released(LEASE, to),
+                    true => Ack::released(LEASE, &[]),
+                    false => Ack::released(LEASE, &to),
                 };
-                return std::vec![Word::Ack(accepted), Word::Told(away)];
+                return std::vec![Word::Ack(accepted.into()), Word::Told(away.into())];
             }
             std::vec![Word::Answer(match by_native {
                 true => taking_in([]),
@@ -232,7 +232,7 @@ fn a_lease_that_is_granted_and_lost_over_and_over_costs_no_more_than_the_bucket_
     let mut attack = Attack::new(2, 1);
     attack.run(60_000, |_, is_question| match is_question {
         true => std::vec![Word::Answer(taking_in(10..26))],
-        false => std::vec![Word::Ack(Ack::accepted(LEASE)), Word::Closed],
+        false => std::vec![Word::Ack(Ack::accepted(LEASE).into()), Word::Closed],
     });
     assert!(attack.within(0, 60_000) <= most(60));
 }
@@ -245,7 +245,8 @@ fn of_4000_words_that_were_not_asked_for_one_counts() {
     let before = rig.node.clone();
     for n in 0..4_000u32 {
         let code = [AckCode::Released, AckCode::Accepted, AckCode::Full][n as usize % 3];
-        let mut ack = Ack::released(LEASE, offers([12 + (n % 200) as u8]));
+        let offers = offers([12 + (n % 200) as u8]);
+        let mut ack = Ack::released(LEASE, &offers);
         ack.code = code;
         rig.node.told(at(5_000), &peer(10), &ack);
     }

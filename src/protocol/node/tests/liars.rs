@@ -5,7 +5,7 @@ use std::{boxed::Box, collections::BTreeMap, vec};
 
 use super::*;
 use crate::protocol::{
-    Beat as InBeat, Load, Name, Native, NativeConfig, RecordInfo, RequestId, StreamId,
+    AckBuf, Beat as InBeat, Load, Name, Native, NativeConfig, RecordInfo, RequestId, StreamId,
 };
 
 const NATIVE: u16 = 1000;
@@ -40,8 +40,8 @@ fn addr(n: u16, one_prefix: bool) -> Addrs {
 
 enum Event {
     ToNative(Action),
-    Ack(u16, Ack),
-    Told(Ack),
+    Ack(u16, AckBuf),
+    Told(AckBuf),
     Answer(IndexersAnswer),
     Pong(PeerId),
 }
@@ -143,7 +143,7 @@ impl World {
     /// What the native does on its way to `now`, without a node: every ping is answered.
     fn drain_native(&mut self, now: u64) {
         while let Some(action) = self.native.poll(at(now), 1_000_000 + now) {
-            if let Action::Probe { peer } = action {
+            if let Action::Probe { peer, .. } = action {
                 self.native.probed(at(now), &peer, true);
             }
         }
@@ -182,7 +182,7 @@ impl World {
                     match number(&server) {
                         NATIVE => self.later(DELAY, Event::ToNative(action)),
                         n if HONEST.contains(&n) && !self.honest_are_gone => {
-                            self.later(2 * DELAY, Event::Ack(n, Ack::accepted(LEASE)));
+                            self.later(2 * DELAY, Event::Ack(n, Ack::accepted(LEASE).into()));
                         }
                         _ => {}
                     }
@@ -216,9 +216,16 @@ impl World {
         }
         while let Some(action) = self.native.poll(now, 1_000_000 + self.now) {
             match action {
-                Action::Probe { peer } => self.later(DELAY, Event::Pong(peer)),
-                Action::Answer { answer, .. } => self.later(DELAY, Event::Answer(answer)),
-                Action::Release { ack, .. } => self.later(DELAY, Event::Told(ack)),
+                Action::Probe { peer, .. } => self.later(DELAY, Event::Pong(peer)),
+                Action::Answer { takes_in, .. } => {
+                    let offers = self.native.answer_offers().iter().cloned().collect();
+                    let answer = IndexersAnswer { offers, takes_in };
+                    self.later(DELAY, Event::Answer(answer));
+                }
+                Action::Release { left, offer, .. } => {
+                    let ack = Ack::released(left, offer.as_slice());
+                    self.later(DELAY, Event::Told(ack.into()));
+                }
                 _ => {}
             }
         }
@@ -241,10 +248,11 @@ impl World {
             Event::ToNative(_) => {
                 let beat = plain(Role::Node, LEASE);
                 let outcome = self.native.beat(now, &own, StreamId(5000), &beat);
-                self.later(DELAY, Event::Ack(NATIVE, outcome.ack));
+                let ack = outcome.ack.into();
+                self.later(DELAY, Event::Ack(NATIVE, ack));
             }
-            Event::Ack(server, ack) => self.node.acked(now, &id(server), &ack),
-            Event::Told(ack) => self.node.told(now, &id(NATIVE), &ack),
+            Event::Ack(server, ack) => self.node.acked(now, &id(server), &ack.as_ack()),
+            Event::Told(ack) => self.node.told(now, &id(NATIVE), &ack.as_ack()),
             Event::Answer(answer) => self.node.answered(now, &id(NATIVE), Some(&answer)),
             Event::Pong(peer) => self.native.probed(now, &peer, true),
         }

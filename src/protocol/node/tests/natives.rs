@@ -193,7 +193,7 @@ fn a_release_in_answer_to_a_beat_does_the_same() {
     let mut rig = taken_in([1]);
     let out = rig.run(28_500);
     assert!(matches!(out.as_slice(), [(_, Beat(1))]), "{out:?}");
-    let did = rig.ack(1, &Ack::released(LEASE, offers([10])));
+    let did = rig.ack(1, &Ack::released(LEASE, &offers([10])));
     assert!(did.contains(&Beat(10)), "{did:?}");
 }
 
@@ -242,7 +242,7 @@ fn a_ticket_is_used_at_once_even_if_a_beat_is_in_flight() {
     let out = rig.run(28_999);
     assert!(matches!(out.as_slice(), [(_, Beat(1))]), "{out:?}");
     assert_eq!(rig.answer(1, &taking_in([])), [], "one beat is in flight");
-    assert_eq!(rig.ack(1, &Ack::released(LEASE, offers([]))), [Beat(1)]);
+    assert_eq!(rig.ack(1, &Ack::released(LEASE, &[])), [Beat(1)]);
 }
 
 #[test]
@@ -410,7 +410,8 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
         if now >= next_release {
             now = next_release;
             next_release += 330;
-            let away = Ack::released(lease, answer(false).offers);
+            let answer = answer(false);
+            let away = Ack::released(lease, &answer.offers);
             node.told(at(now), &peer(1), &away);
         }
     }

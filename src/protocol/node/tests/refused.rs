@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn refused() -> Ack {
+fn refused() -> Ack<'static> {
     Ack::refused("a device at 192.0.2.1 has your identity")
 }
 

@@ -6,7 +6,7 @@ use super::*;
 fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
     let mut out = Vec::new();
     while let Some(action) = rig.node.poll(at(rig.now), 0) {
-        if let Action::Beat { server, beat } = action {
+        if let Action::Beat { server, beat, .. } = action {
             out.push((server.as_bytes()[0], beat.publish));
         }
     }

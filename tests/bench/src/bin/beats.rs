@@ -13,7 +13,7 @@ use oc_discovery::{
     },
     protocol::{
         Ack, Beat, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, OutBeat, PeerId,
-        PeerList, Role, StreamId, Terms,
+        Role, StreamId, Terms,
     },
 };
 
@@ -103,11 +103,10 @@ fn frames(beats: u64) -> Result<(), String> {
         fresh: false,
         publish: true,
         load: None,
-        known: PeerList::new(),
     };
     let (mut buffer, mut out) = ([0; MAX_FRAME], [0; MAX_FRAME]);
     let bytes =
-        encode_beat(100_000, &beat, None, &mut buffer).map_err(|error| error.to_string())?;
+        encode_beat(100_000, &beat, None, &[], &mut buffer).map_err(|error| error.to_string())?;
     let clock = WallReading {
         ms: 1_776_124_800_000,
         synchronised: true,

@@ -16,7 +16,7 @@ use oc_discovery::{
         frame::MAX_FRAME,
         heartbeat::{decode_ack, encode_beat},
     },
-    protocol::{AckCode, OutBeat, PeerList, Role},
+    protocol::{AckCode, OutBeat, Role},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -158,10 +158,9 @@ impl Lease {
             fresh: false,
             publish: true,
             load: None,
-            known: PeerList::new(),
         };
         let bytes = frame(&encoded(|buffer| {
-            encode_beat(self.sequence, &beat, record, buffer)
+            encode_beat(self.sequence, &beat, record, &[], buffer)
         }));
         self.sequence += 1;
         self.stream.write_all(&bytes).await?;

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use oc_discovery::protocol::{Ack, IndexersAnswer, OutBeat, PeerId, RecordInfo, Rng, Want};
+use oc_discovery::protocol::{AckBuf, IndexersAnswer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want};
 
 /// The number of a peer in the world.
 pub type PeerNo = usize;
@@ -16,12 +16,12 @@ const DIAL: u64 = 5;
 
 /// Something that reaches a peer.
 pub enum Input {
-    /// A beat on a stream, and the sequence of the sender's record if it came with one.
-    Beat(StreamNo, Box<OutBeat>, Option<u64>),
+    /// A beat on a stream, the ids that go with it, and the sequence of the sender's record if it came with one.
+    Beat(StreamNo, Box<(OutBeat, PeerList)>, Option<u64>),
     /// An answer to a beat.
-    Ack(StreamNo, Box<Ack>),
+    Ack(StreamNo, Box<AckBuf>),
     /// `released`, unasked.
-    Told(StreamNo, Box<Ack>),
+    Told(StreamNo, Box<AckBuf>),
     /// The stream has ended, or could not be opened.
     End(StreamNo),
     /// A request for indexers: who asks, and the number of the request there.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_LIST, Machine,
-    Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, RecordInfo, RequestId, Rng,
+    Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant, MAX_LIST, Machine,
+    Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng,
     Role, StreamId, Terms,
 };
 
@@ -328,8 +328,8 @@ impl World {
         let (now, own_ms) = (self.instant(), self.own_ms());
         match input {
             Input::Beat(stream, beat, signed_at) => self.take_beat(to, stream, &beat, signed_at),
-            Input::Ack(stream, ack) => self.take_ack(to, stream, &ack, true),
-            Input::Told(stream, ack) => self.take_ack(to, stream, &ack, false),
+            Input::Ack(stream, ack) => self.take_ack(to, stream, &ack.as_ack(), true),
+            Input::Told(stream, ack) => self.take_ack(to, stream, &ack.as_ack(), false),
             Input::End(stream) => self.take_end(to, stream),
             Input::Ask(from, number, want) => {
                 let asking = self.peers[from].id;
@@ -368,7 +368,13 @@ impl World {
         }
     }
 
-    fn take_beat(&mut self, to: PeerNo, stream: StreamNo, beat: &OutBeat, signed_at: Option<u64>) {
+    fn take_beat(
+        &mut self,
+        to: PeerNo,
+        stream: StreamNo,
+        (beat, known): &(OutBeat, PeerList),
+        signed_at: Option<u64>,
+    ) {
         if !self.network.stream(stream).open {
             return;
         }
@@ -380,7 +386,7 @@ impl World {
             lease: beat.lease,
             record: record.as_ref().map(|record| (record, &ENVELOPE[..])),
             load: beat.load,
-            known: &beat.known,
+            known,
         };
         let server = &mut self.peers[to];
         let (machine, stream_id) = (&mut server.machine, StreamId(stream as u64));
@@ -392,11 +398,11 @@ impl World {
         if let (Role::Native, true, Some(record)) = (server.role, outcome.publish, record) {
             self.dht.insert(id, record);
         }
-        let ack = Input::Ack(stream, Box::new(outcome.ack));
+        let ack = Input::Ack(stream, Box::new(outcome.ack.into()));
         self.network.pass(self.now, stream, false, ack);
     }
 
-    fn take_ack(&mut self, to: PeerNo, stream: StreamNo, ack: &Ack, answers: bool) {
+    fn take_ack(&mut self, to: PeerNo, stream: StreamNo, ack: &Ack<'_>, answers: bool) {
         let (server, now) = (self.network.stream(stream).server, self.instant());
         let id = self.peers[server].id;
         let peer = &mut self.peers[to];
@@ -451,12 +457,16 @@ impl World {
 
     fn act(&mut self, number: PeerNo, action: Action) {
         match action {
-            Action::Beat { server, beat } => self.send_beat(number, number_of(&server), beat),
+            Action::Beat { server, beat, .. } => {
+                let known = self.peers[number].machine.beat_known();
+                let known = known.iter().copied().collect();
+                self.send_beat(number, number_of(&server), beat, known);
+            }
             Action::Drop { server } => self.drop_stream(number, number_of(&server)),
             Action::GiveUp { server } => {
                 let (role, server) = (self.peers[number].role, number_of(&server));
                 if self.stream_to(number, server).is_some() {
-                    self.send_beat(number, server, last_beat(role));
+                    self.send_beat(number, server, last_beat(role), PeerList::new());
                     self.drop_stream(number, server);
                 }
             }
@@ -474,12 +484,18 @@ impl World {
                     self.network.pass(self.now, stream, false, end);
                 }
             }
-            Action::Release { stream, ack, .. } => {
+            Action::Release {
+                stream,
+                left,
+                offer,
+                ..
+            } => {
                 let stream = stream.0 as StreamNo;
-                let told = Input::Told(stream, Box::new(ack));
+                let ack = Ack::released(left, offer.as_slice());
+                let told = Input::Told(stream, Box::new(ack.into()));
                 self.network.pass(self.now, stream, false, told);
             }
-            Action::Probe { peer } => {
+            Action::Probe { peer, .. } => {
                 let ping = Input::Ping(number);
                 self.network.send(self.now, number_of(&peer), ping, true);
             }
@@ -491,13 +507,16 @@ impl World {
                 }
                 self.network.at(at, number, Input::SearchEnd(peer));
             }
-            Action::Answer { request, answer } => {
+            Action::Answer { request, takes_in } => {
                 if let Some(from) = self.peers[number].requests.remove(&request) {
-                    let answer = Input::Answer(number, request.0, Some(Box::new(answer)));
+                    let offers = self.peers[number].machine.answer_offers();
+                    let offers = offers.iter().cloned().collect();
+                    let answer = Box::new(IndexersAnswer { offers, takes_in });
+                    let answer = Input::Answer(number, request.0, Some(answer));
                     self.network.send(self.now, from, answer, false);
                 }
             }
-            Action::Ask { native, want } => {
+            Action::Ask { native, want, .. } => {
                 self.requests += 1;
                 self.peers[number].asked = self.requests;
                 let ask = Input::Ask(number, self.requests, want);
@@ -518,7 +537,7 @@ impl World {
         out.find(|(to, _)| *to == server).map(|(_, stream)| *stream)
     }
 
-    fn send_beat(&mut self, number: PeerNo, server: PeerNo, beat: OutBeat) {
+    fn send_beat(&mut self, number: PeerNo, server: PeerNo, beat: OutBeat, known: PeerList) {
         // Here a stream is silent only because its server is: nothing is lost with the old one.
         if beat.fresh {
             self.drop_stream(number, server);
@@ -529,7 +548,7 @@ impl World {
             stream
         });
         let signed_at = beat.with_record.then_some(self.peers[number].signed_at);
-        let beat = Input::Beat(stream, Box::new(beat), signed_at);
+        let beat = Input::Beat(stream, Box::new((beat, known)), signed_at);
         self.network.pass(self.now, stream, true, beat);
     }
 
@@ -595,6 +614,5 @@ fn last_beat(role: Role) -> OutBeat {
         fresh: false,
         publish: true,
         load: None,
-        known: Default::default(),
     }
 }
