@@ -85,8 +85,9 @@ const CAPACITIES: &[Capacity] = &[
         default: 8,
         min: 1,
         max: 8,
-        doc: "Natives that may be configured, and heartbeat streams of other natives.",
-        bytes: 1_790,
+        doc: "Natives that a process knows: given by `--native`, named by DNS or remembered. A native grants leases to as many \
+              again that it does not know.",
+        bytes: 3_580,
         tables: &["stream_records", "directory"],
         roles: &["Native"],
     },
@@ -121,7 +122,13 @@ const RELATIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "MAX_CONNECTIONS",
-        &["MAX_INDEXERS", "MAX_RESPONSIBLE", "MAX_NATIVES"],
+        // Twice: the natives that are known, and as many guests.
+        &[
+            "MAX_INDEXERS",
+            "MAX_RESPONSIBLE",
+            "MAX_NATIVES",
+            "MAX_NATIVES",
+        ],
         "every lease with a native is a connection",
     ),
     (

@@ -14,6 +14,12 @@ use libp2p::{Multiaddr, PeerId};
 use log::LevelFilter;
 use miniserde::{Deserialize, Serialize};
 
+use crate::protocol::{
+    MAX_NAME_LEN,
+    codec::to_name,
+    time::{MAX_LEASE, MIN_LEASE},
+};
+
 mod values;
 
 use values::{
@@ -21,30 +27,12 @@ use values::{
     psk, tags,
 };
 
-/// Shortest lease (PROTOCOL.md).
-pub const LEASE_MIN: Duration = Duration::from_secs(1);
-/// Longest lease (PROTOCOL.md).
-pub const LEASE_MAX: Duration = Duration::from_secs(20 * 60);
 /// Shortest interval of a loop or of the beats.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Longest interval of a loop or of the beats.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
-/// Most natives that a process is configured with.
-pub const NATIVES_MAX: usize = 8;
 /// Most addresses that a process listens on.
 pub const LISTEN_MAX: usize = 8;
-/// Most addresses that a process is told to announce: as many as a record has (PROTOCOL.md).
-pub const ANNOUNCE_MAX: usize = 8;
-/// Longest multiaddress in its binary form, without `/p2p` (PROTOCOL.md), in bytes.
-pub const MULTIADDR_MAX: usize = 64;
-/// Longest name of a node (PROTOCOL.md), in bytes.
-pub const NAME_MAX: usize = 63;
-/// Most tags of a node (PROTOCOL.md).
-pub const TAGS_MAX: usize = 8;
-/// Keys and values of all tags of a node together (PROTOCOL.md), in bytes.
-pub const TAGS_BYTES_MAX: usize = 256;
-/// Most leases that a node can be told to hold.
-pub const MIN_INDEXERS_MAX: u8 = crate::protocol::node::MAX_MIN_INDEXERS as u8;
 /// TCP port of a native that is not told another one.
 pub const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if it is free and no other one is told.
@@ -95,7 +83,7 @@ impl fmt::Display for Role {
 pub struct NativeAddr {
     /// Who must answer there. `None` only after `/dnsaddr`, whose TXT records name the peer.
     pub peer: Option<PeerId>,
-    /// The address without its trailing `/p2p`, at most [`MULTIADDR_MAX`] bytes.
+    /// The address without its trailing `/p2p`, at most [`MAX_ADDR_LEN`](crate::protocol::MAX_ADDR_LEN) bytes.
     pub addr: Multiaddr,
 }
 
@@ -110,18 +98,18 @@ pub struct Config {
     /// addresses of both families, on one port: [`NATIVE_PORT`], that of the last run,
     /// [`INDEXER_PORT`] or any.
     pub listen: Vec<Multiaddr>,
-    /// Addresses to be announced before all others, at most [`ANNOUNCE_MAX`], without `/p2p`.
+    /// Addresses to be announced before all others, at most [`MAX_RECORD_ADDRS`](crate::protocol::codec::record::MAX_RECORD_ADDRS), without `/p2p`.
     pub announce: Vec<Multiaddr>,
     /// Nothing but these is announced.
     pub announce_only: bool,
-    /// The natives, at most [`NATIVES_MAX`]. May be empty: a first native has no others, and the
+    /// The natives, at most [`MAX_NATIVES`](crate::protocol::capacities::MAX_NATIVES). May be empty: a first native has no others, and the
     /// other roles can know natives from an earlier run.
     pub natives: Vec<NativeAddr>,
     /// `swarm.key` file of a private network. `None`: anyone may join.
     pub psk: Option<PathBuf>,
     /// Least severe level that is logged.
     pub log: LevelFilter,
-    /// Lease that is granted or asked for, [`LEASE_MIN`] to [`LEASE_MAX`].
+    /// Lease that is granted or asked for, [`MIN_LEASE`] to [`MAX_LEASE`].
     pub lease: Duration,
     /// Time between two beats, at most a third of the lease.
     pub beat_interval: Duration,
@@ -133,11 +121,12 @@ pub struct Config {
     pub gc_interval: Duration,
     /// Time between two rounds of a node's connect-to-natives.
     pub connect_interval: Duration,
-    /// Name under which a node is found: 1 to [`NAME_MAX`] of `a-z 0-9 - .`.
+    /// Name under which a node is found: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .`.
     pub name: Option<String>,
-    /// What a node says about itself: at most [`TAGS_MAX`], [`TAGS_BYTES_MAX`] bytes in all.
+    /// What a node says about itself: at most [`MAX_TAGS`](crate::protocol::codec::record::MAX_TAGS) with
+    /// [`MAX_TAG_BYTES`](crate::protocol::codec::record::MAX_TAG_BYTES) bytes in all.
     pub tags: BTreeMap<String, String>,
-    /// Leases on different indexers that a node holds, 1 to [`MIN_INDEXERS_MAX`].
+    /// Leases on different indexers that a node holds, 1 to [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
 }
 
@@ -223,7 +212,7 @@ impl Config {
         let lease = duration_or(
             "--lease",
             flags.lease.as_deref(),
-            (LEASE_MIN, LEASE_MAX),
+            (MIN_LEASE, MAX_LEASE),
             Duration::from_secs(90),
         )?;
         Ok(Config {
@@ -267,14 +256,6 @@ pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A name that a node can have: 1 to [`NAME_MAX`] of `a-z 0-9 - .` (PROTOCOL.md).
-pub fn is_name(name: &str) -> bool {
-    (1..=NAME_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
-}
-
 /// The name of a node that was given none, after its host's: [`folded_name`] of it; `node` if
 /// nothing is left.
 pub fn name_of_host(host: &str) -> String {
@@ -282,21 +263,21 @@ pub fn name_of_host(host: &str) -> String {
 }
 
 /// The name that a text stands for: in lower case, with `-` for each character that a name cannot
-/// have, without `-` or `.` at either end, at most [`NAME_MAX`] bytes. `None` if nothing is left.
+/// have, without `-` or `.` at either end, at most [`MAX_NAME_LEN`] bytes. `None` if nothing is left.
 pub fn folded_name(text: &str) -> Option<String> {
     let ends = ['-', '.'];
     let mapped: String = text
         .to_lowercase()
         .chars()
-        .map(|c| match c {
-            'a'..='z' | '0'..='9' | '-' | '.' => c,
-            _ => '-',
+        .map(|c| match to_name(c.encode_utf8(&mut [0; 4])) {
+            Some(_) => c,
+            None => '-',
         })
         .collect();
     let begin = mapped.trim_start_matches(ends);
     // All of it is ASCII by now.
     let name = begin
-        .get(..NAME_MAX)
+        .get(..MAX_NAME_LEN)
         .unwrap_or(begin)
         .trim_end_matches(ends);
     (!name.is_empty()).then(|| name.to_owned())

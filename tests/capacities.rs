@@ -129,22 +129,22 @@ fn what_is_no_whole_number_fails_the_build() {
 
 #[test]
 fn fewer_connections_than_leases_fail_the_build() {
-    // 256 indexers, 256 nodes taken in and 8 natives.
+    // 256 indexers, 256 nodes taken in, 8 natives that are known and 8 guests.
     let variables = |connections| {
         [
             ("OC_DISCOVERY_MAX_NODES", "256"),
             ("OC_DISCOVERY_MAX_CONNECTIONS", connections),
         ]
     };
-    let (output, _) = build("leases", &variables("520"));
+    let (output, _) = build("leases", &variables("528"));
     assert!(output.status.success());
     assert_fails(
         "leases",
-        &variables("519"),
+        &variables("527"),
         &[
-            "OC_DISCOVERY_MAX_CONNECTIONS is 519",
+            "OC_DISCOVERY_MAX_CONNECTIONS is 527",
             "OC_DISCOVERY_MAX_RESPONSIBLE (256)",
-            "= 520",
+            "= 528",
         ],
     );
 }

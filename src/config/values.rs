@@ -10,9 +10,15 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use log::LevelFilter;
 
-use super::{
-    ANNOUNCE_MAX, Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_INDEXERS_MAX, MULTIADDR_MAX,
-    NAME_MAX, NATIVES_MAX, NativeAddr, TAGS_BYTES_MAX, TAGS_MAX, is_name,
+use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, NativeAddr};
+use crate::protocol::{
+    MAX_ADDR_LEN, MAX_NAME_LEN,
+    capacities::MAX_NATIVES,
+    codec::{
+        record::{MAX_RECORD_ADDRS, MAX_TAG_BYTES, MAX_TAGS},
+        to_name,
+    },
+    node::MAX_MIN_INDEXERS,
 };
 
 pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
@@ -94,7 +100,7 @@ pub(super) fn announce(values: &[String], only: bool) -> Result<Vec<Multiaddr>, 
             "nothing would be announced; give at least one --announce with it",
         ));
     }
-    at_most(OPTION, values, ANNOUNCE_MAX)?;
+    at_most(OPTION, values, MAX_RECORD_ADDRS)?;
     let mut addrs = Vec::new();
     for value in values {
         let addr = announced(value)?;
@@ -133,7 +139,7 @@ fn announced(value: &str) -> Result<Multiaddr, Error> {
 }
 
 pub(super) fn natives(values: &[String]) -> Result<Vec<NativeAddr>, Error> {
-    at_most("--native", values, NATIVES_MAX)?;
+    at_most("--native", values, MAX_NATIVES)?;
     values.iter().map(|value| native(value)).collect()
 }
 
@@ -247,12 +253,12 @@ fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
         .map(|part| Multiaddr::from(part).len())
         .sum();
     let bytes = addr.len() - ids;
-    if bytes > MULTIADDR_MAX {
+    if bytes > MAX_ADDR_LEN {
         return Err(Error::new(
             option,
             value,
             format!(
-                "it has {bytes} bytes in binary form, and {MULTIADDR_MAX} is the most; use a \
+                "it has {bytes} bytes in binary form, and {MAX_ADDR_LEN} is the most; use a \
                  shorter name"
             ),
         ));
@@ -360,11 +366,11 @@ impl fmt::Display for Human {
 }
 
 pub(super) fn name(value: &str) -> Result<String, Error> {
-    if !is_name(value) {
+    if to_name(value).is_none() {
         return Err(Error::new(
             "--name",
             value,
-            format!("a name is 1 to {NAME_MAX} of a-z 0-9 - . in lower case"),
+            format!("a name is 1 to {MAX_NAME_LEN} of a-z 0-9 - . in lower case"),
         ));
     }
     Ok(value.to_owned())
@@ -372,7 +378,7 @@ pub(super) fn name(value: &str) -> Result<String, Error> {
 
 pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error> {
     const OPTION: &str = "--tag";
-    at_most(OPTION, values, TAGS_MAX)?;
+    at_most(OPTION, values, MAX_TAGS)?;
     let mut tags = BTreeMap::new();
     let mut bytes = 0;
     for value in values {
@@ -384,9 +390,9 @@ pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error>
             return wrong("leave the control characters out".to_owned());
         }
         bytes += key.len() + content.len();
-        if bytes > TAGS_BYTES_MAX {
+        if bytes > MAX_TAG_BYTES {
             return wrong(format!(
-                "keys and values of all tags may have {TAGS_BYTES_MAX} bytes, and this makes it \
+                "keys and values of all tags may have {MAX_TAG_BYTES} bytes, and this makes it \
                  {bytes}; shorten them"
             ));
         }
@@ -401,12 +407,12 @@ pub(super) fn min_indexers(value: &str) -> Result<u8, Error> {
     value
         .parse()
         .ok()
-        .filter(|number| (1..=MIN_INDEXERS_MAX).contains(number))
+        .filter(|number| (1..=MAX_MIN_INDEXERS).contains(&usize::from(*number)))
         .ok_or_else(|| {
             Error::new(
                 "--min-indexers",
                 value,
-                format!("give a number from 1 to {MIN_INDEXERS_MAX}"),
+                format!("give a number from 1 to {MAX_MIN_INDEXERS}"),
             )
         })
 }

@@ -24,6 +24,7 @@ use super::control::uid_of;
 use super::status::Refusal;
 use super::storage;
 use crate::config::{self, Env};
+use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 
 /// Longest answer that is read, in bytes.
 pub const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -95,8 +96,8 @@ impl Query {
     /// # Errors
     /// [`Error::Query`] for what is too long for a name, has control characters, or leaves nothing.
     pub fn parse(text: &str) -> Result<Query, Error> {
-        let is_sensible = text.len() <= config::NAME_MAX && !text.contains(char::is_control);
-        if text.parse::<PeerId>().is_ok() || config::is_name(text) {
+        let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
+        if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {
             return Ok(Query(text.to_owned()));
         }
         config::folded_name(text)
@@ -253,7 +254,7 @@ impl fmt::Display for Error {
                 f,
                 "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \
                  a peer id; give one of the two",
-                config::NAME_MAX
+                MAX_NAME_LEN
             ),
             Error::NotRunning(dir) => write!(
                 f,

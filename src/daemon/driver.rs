@@ -254,8 +254,13 @@ impl Driver {
 
     /// A native became known.
     pub(super) fn on_learned(&mut self, (peer, addrs): Learned) {
-        self.cx.net.learn_native(peer);
         self.cx.machine.learn_native(self.cx.now(), peer, addrs);
+        self.cx.reserve_slot(peer);
+        let only = match self.cx.natives().as_slice() {
+            [native] => Some(*native),
+            _ => None,
+        };
+        self.cx.net.set_only_native(only);
     }
 
     /// The operator asks.

@@ -18,11 +18,18 @@ use crate::{
 
 use super::storage::State;
 
-/// Leases a native grants: to indexers, to nodes taken in, to as many that were released and have not left yet, to natives.
-const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + MAX_NATIVES;
+/// Leases a native grants: to indexers, to nodes taken in, to as many that were released and have not left yet, to fellow
+/// natives, and to as many guests.
+const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + 2 * MAX_NATIVES;
 
 type NativeMachine = Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>;
 type IndexerMachine = Indexer<MAX_NODES>;
+
+// However many guests there are, each native that is configured here finds room for its lease.
+const _: () = assert!(
+    NativeMachine::ROOM_FOR_NATIVES - NativeMachine::MAX_GUESTS >= MAX_NATIVES,
+    "guests could take the room of fellow natives"
+);
 
 /// Lookups at once: as many finds as clients of the control socket are answered at once, some lists
 /// of indexers, and questions of other peers.

@@ -9,9 +9,9 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::{
-    config::{NATIVES_MAX, NativeAddr},
+    config::NativeAddr,
     net::{convert, dns::Resolver, executor},
-    protocol::{Addrs, PeerId},
+    protocol::{Addrs, PeerId, capacities::MAX_NATIVES},
 };
 
 /// Between two looks at records that are there.
@@ -33,7 +33,7 @@ pub(super) fn given(natives: &[NativeAddr]) -> Vec<Learned> {
 
 /// Resolves the others; what is found comes through the channel for as long as it is kept.
 pub(super) fn resolve(natives: &[NativeAddr]) -> Receiver<Learned> {
-    let (found, learned) = bounded(NATIVES_MAX);
+    let (found, learned) = bounded(MAX_NATIVES);
     for native in natives.iter().filter(|native| native.peer.is_none()) {
         executor::spawn(look(native.addr.clone(), found.clone()));
     }

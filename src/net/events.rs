@@ -288,7 +288,7 @@ impl Net {
             dht::route(kademlia, own, &peer_id, usable);
         }
         let peer = protocol::PeerId::try_from(peer_id).ok()?;
-        let suffices = self.natives.len() == 1 && self.natives.contains(&peer);
+        let suffices = self.only_native == Some(peer);
         self.addresses
             .observed(&info.observed_addr, peer_id, suffices);
         self.announce().then_some(NetEvent::Addresses)

@@ -45,7 +45,7 @@ pub(crate) mod tcp;
 pub(crate) mod transport;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::poll_fn,
     io,
     num::{NonZeroU8, NonZeroUsize},
@@ -101,8 +101,6 @@ pub(crate) const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections kept for natives and for peers that hold a lease: one in so many.
 const RESERVED_SHARE: usize = 8;
-/// Natives remembered at most: those that `/dnsaddr` named over time are among them.
-const MAX_NATIVES: usize = 64;
 /// How often identify asks again. What changes in between is pushed.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -149,7 +147,8 @@ pub(crate) struct Net {
     dht: Dht,
     addresses: Addresses,
     announced: Vec<Multiaddr>,
-    natives: HashSet<protocol::PeerId>,
+    /// The native that is known, if it is the only one: the address that it observes needs no second witness.
+    only_native: Option<protocol::PeerId>,
     scope: Scope,
     /// Where each connection leads or comes from.
     sources: HashMap<ConnectionId, Source>,
@@ -204,7 +203,7 @@ impl Net {
             dht: Dht::default(),
             addresses: Addresses::new(host.clone(), announce),
             announced: Vec::new(),
-            natives: HashSet::new(),
+            only_native: None,
             scope: Scope::default(),
             sources: HashMap::new(),
             changes: Changes::new(host),
@@ -217,12 +216,9 @@ impl Net {
         self.swarm.listen_on(addr).map(drop)
     }
 
-    /// A native of the configuration: what it observes counts, and its connections have slots kept.
-    pub(crate) fn learn_native(&mut self, peer: protocol::PeerId) {
-        if self.natives.len() < MAX_NATIVES {
-            self.natives.insert(peer);
-            self.favour(peer, true);
-        }
+    /// The native that is known, if there is exactly one.
+    pub(crate) fn set_only_native(&mut self, native: Option<protocol::PeerId>) {
+        self.only_native = native;
     }
 
     /// Keeps a slot for the peer's connection, or no longer.
@@ -230,7 +226,7 @@ impl Net {
         let limits = &mut self.swarm.behaviour_mut().limits;
         if favoured {
             limits.favour(peer);
-        } else if !self.natives.contains(&peer) {
+        } else {
             limits.unfavour(&peer);
         }
     }
@@ -376,11 +372,10 @@ impl Net {
         }
     }
 
-    /// Favours only the natives and those that `keeps` says.
+    /// Keeps slots only for the peers that `keeps` says.
     pub(crate) fn favour_only(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
-        let natives = &self.natives;
         let limits = &mut self.swarm.behaviour_mut().limits;
-        limits.retain_favoured(|peer| natives.contains(peer) || keeps(peer));
+        limits.retain_favoured(keeps);
     }
 
     /// Lets records that have run out go.

@@ -14,14 +14,16 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
+use crate::protocol::MAX_ENVELOPE_LEN;
+
 /// A key, as small as it can be kept.
 type Key = Box<[u8]>;
 
 /// Longest key, in bytes: `/indexer/` or `/node/` and a peer id in base58 take at most 64.
 pub(crate) const MAX_KEY: usize = 80;
 
-/// Longest value, in bytes: the bound of a signed record.
-pub(crate) const MAX_VALUE: usize = 1024;
+/// Longest value, in bytes: values are signed records.
+pub(crate) const MAX_VALUE: usize = MAX_ENVELOPE_LEN;
 
 /// A record store of fixed capacity. When it is full, records with a protected key stay, and of the others the
 /// least recently stored one goes first.

@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_cost_told_of_an_entry_is_what_it_takes() {
-        const S: usize = 256 + 2 * 256 + 8;
+        const S: usize = 256 + 2 * 256 + 16;
         let native = size_of::<Native<256, 512, 256, S>>();
         let grown = [
             (
@@ -52,7 +52,10 @@ mod tests {
                 "MAX_RESPONSIBLE",
                 size_of::<Native<256, 512, 264, { S + 16 }>>(),
             ),
-            ("MAX_NATIVES", size_of::<Native<256, 512, 256, { S + 8 }>>()),
+            (
+                "MAX_NATIVES",
+                size_of::<Native<256, 512, 256, { S + 16 }>>(),
+            ),
         ];
         for (name, grown) in grown {
             let cost = (grown - native) / 8;

@@ -272,7 +272,7 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
         if peer != self.own {
-            self.leases.add(now, peer, Role::Native, &addrs);
+            self.leases.add_native(now, peer, &addrs);
         }
     }
 

@@ -12,6 +12,7 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Reason, Rng, Role,
+    capacities::MAX_NATIVES,
     lease::{Lease, Step, Terms},
     lookup::KnownServer,
     table::TableStats,
@@ -20,6 +21,9 @@ use super::{
 
 /// Leases held at most: 8 wanted, some on their way in or out.
 pub const MAX_HELD: usize = 16;
+
+// An indexer and a native hold a lease with each native that they know.
+const _: () = assert!(MAX_NATIVES <= MAX_HELD, "a native would get no lease");
 
 /// What one stream or question of a node takes from the bucket.
 pub const NODE_DIAL: u32 = 4;
@@ -128,6 +132,15 @@ impl Leases {
                 .held
                 .push(Lease::new(now, server, role, addrs.clone(), asked))
                 .is_ok(),
+        }
+    }
+
+    /// Begins a lease with a native, or corrects its addresses. Of more than [`MAX_NATIVES`], the first are kept.
+    pub fn add_native(&mut self, now: Instant, native: PeerId, addrs: &Addrs) {
+        let is_native = |lease: &&Lease| lease.role() == Role::Native;
+        let known = self.held.iter().filter(is_native).count();
+        if known < MAX_NATIVES || self.find(&native).is_some() {
+            self.add(now, native, Role::Native, addrs);
         }
     }
 
@@ -412,6 +425,19 @@ mod tests {
             assert!(leases.add(at(5), peer(n), Role::Native, &addrs));
         }
         assert!(!leases.add(at(5), peer(200), Role::Native, &addrs));
+    }
+
+    #[test]
+    fn natives_take_the_leases_that_the_build_says_and_correct_their_addresses() {
+        let (mut leases, _) = started(false);
+        let addrs = Addrs::from_slice(&[super::super::Addr::from_slice(b"a").unwrap()]).unwrap();
+        // The first is there from the start.
+        for n in 2..=MAX_NATIVES as u8 + 1 {
+            leases.add_native(at(5), peer(n), &Addrs::new());
+        }
+        assert_eq!(leases.iter().count(), MAX_NATIVES);
+        leases.add_native(at(5), peer(2), &addrs);
+        assert_eq!(leases.find(&peer(2)).unwrap().addrs(), &addrs);
     }
 
     #[test]

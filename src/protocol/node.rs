@@ -61,8 +61,6 @@ use failures::Failures;
 use rounds::Rounds;
 use spare::Spare;
 
-pub use rounds::MAX_NATIVES;
-
 /// Indexers that a node without a lease tries at once, at most.
 pub const MAX_TRIES: usize = 8;
 /// How long an indexer has for its first ack while the node holds no lease; how long that may last

@@ -160,14 +160,14 @@ struct Tempo {
 impl Tempo {
     /// The defaults of service, divided, within the bounds of the options.
     fn at(Speed(speed): Speed) -> Tempo {
-        use crate::config::{INTERVAL_MIN, LEASE_MIN};
+        use crate::{config::INTERVAL_MIN, protocol::time::MIN_LEASE};
         let scaled = |seconds, min: Duration| {
             let millis = Duration::from_secs(seconds).as_millis() / u128::from(speed);
             Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).max(min)
         };
         Tempo {
             speed,
-            lease: scaled(90, LEASE_MIN),
+            lease: scaled(90, MIN_LEASE),
             beat: scaled(30, INTERVAL_MIN),
             loops: scaled(30, INTERVAL_MIN),
             gc: scaled(20, INTERVAL_MIN),

@@ -19,7 +19,8 @@ use minicbor::{Decoder, Encoder};
 
 use crate::config::Role;
 
-use super::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, bounded};
+use super::state::{KnownPeer, MAX_REMEMBERED, State, bounded};
+use crate::protocol::{MAX_ADDRS, capacities::MAX_NATIVES};
 
 /// A longer file is damaged: a full state has about 40 KiB.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -68,7 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
             1 => state.record_sequence = decoder.u64()?,
             2 => state.highest_time_ms = decoder.u64()?,
             3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
-            4 => state.indexers = decode_known(&mut decoder, MAX_INDEXERS)?,
+            4 => state.indexers = decode_known(&mut decoder, MAX_REMEMBERED)?,
             5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
             6 => {
                 let name = decoder.str()?;
@@ -88,7 +89,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
 
 fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>, DecodeError> {
     let mut peers = Vec::new();
-    for _ in 0..at_most(decoder.array()?, max)? {
+    // A build with larger tables may have written it: of more than `max`, the first are kept.
+    for _ in 0..at_most(decoder.array()?, MAX_REMEMBERED)? {
         if definite(decoder.array()?)? != 2 {
             return Err(DecodeError::message("a known peer has two fields"));
         }
@@ -119,15 +121,15 @@ fn at_most(length: Option<u64>, max: usize) -> Result<u64, DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::state::MAX_ADDR_BYTES;
     use super::super::state::tests::known;
     use super::*;
+    use crate::protocol::MAX_ADDR_LEN;
 
     #[test]
     fn fullest_state_fits_into_the_bound_of_the_file() {
-        let host = "x".repeat(MAX_ADDR_BYTES - 6);
+        let host = "x".repeat(MAX_ADDR_LEN - 6);
         let addr: Multiaddr = format!("/dns4/{host}/tcp/1").parse().unwrap();
-        assert!(addr.len() > MAX_ADDR_BYTES - 4 && addr.len() <= MAX_ADDR_BYTES);
+        assert!(addr.len() > MAX_ADDR_LEN - 4 && addr.len() <= MAX_ADDR_LEN);
         let full = |count| {
             let mut peers = known(count);
             peers
@@ -141,11 +143,23 @@ mod tests {
             port: Some(u16::MAX),
             role: Some(Role::Indexer),
             natives: full(MAX_NATIVES),
-            indexers: full(MAX_INDEXERS),
+            indexers: full(MAX_REMEMBERED),
         };
         let bytes = encode(&state).unwrap();
         assert!((bytes.len() as u64) < MAX_FILE_BYTES);
         assert_eq!(decode(&bytes).unwrap(), state);
+    }
+
+    #[test]
+    fn natives_that_a_build_with_room_for_more_wrote_are_read_as_far_as_there_is_room() {
+        let natives = known(MAX_NATIVES + 1);
+        let bytes = encode(&State {
+            natives: natives.clone(),
+            ..State::default()
+        });
+        let read = decode(&bytes.unwrap()).unwrap().natives;
+        assert_eq!(read, bounded(natives, MAX_NATIVES));
+        assert_eq!(read.len(), MAX_NATIVES);
     }
 
     #[test]
@@ -161,7 +175,7 @@ mod tests {
             for bytes in [&bytes, &prefixed] {
                 if let Ok(state) = decode(bytes) {
                     prop_assert!(state.natives.len() <= MAX_NATIVES);
-                    prop_assert!(state.indexers.len() <= MAX_INDEXERS);
+                    prop_assert!(state.indexers.len() <= MAX_REMEMBERED);
                 }
             }
         }

@@ -29,7 +29,7 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-pub use self::state::{KnownPeer, MAX_ADDRS, MAX_INDEXERS, MAX_NATIVES, State, StateFile};
+pub use self::state::{KnownPeer, MAX_REMEMBERED, State, StateFile};
 
 const LOCK: &str = "lock";
 

@@ -24,17 +24,12 @@ use super::codec::{MAX_FILE_BYTES, decode, encode};
 use super::{StorageError, file};
 use crate::config::Role;
 use crate::net::file::open;
+use crate::protocol::{MAX_ADDR_LEN, MAX_ADDRS, capacities::MAX_NATIVES};
 use libp2p::{Multiaddr, PeerId};
 
-/// Natives that are remembered.
-pub const MAX_NATIVES: usize = 8;
 /// Indexers that are remembered.
-pub const MAX_INDEXERS: usize = 64;
-/// Addresses of each of them.
-pub const MAX_ADDRS: usize = 4;
+pub const MAX_REMEMBERED: usize = 64;
 
-/// A longer address is not remembered.
-pub(super) const MAX_ADDR_BYTES: usize = 128;
 const STATE: &str = "state";
 const CORRUPT: &str = "state.corrupt";
 
@@ -58,7 +53,7 @@ pub struct State {
     pub role: Option<Role>,
     /// Natives, sorted by id, at most [`MAX_NATIVES`].
     pub natives: Vec<KnownPeer>,
-    /// Indexers, sorted by id, at most [`MAX_INDEXERS`].
+    /// Indexers, sorted by id, at most [`MAX_REMEMBERED`].
     pub indexers: Vec<KnownPeer>,
 }
 
@@ -152,7 +147,7 @@ impl StateFile {
 
     /// Sets the indexers to be remembered. Of too many, the first are kept.
     pub fn set_indexers(&mut self, indexers: Vec<KnownPeer>) {
-        self.state.indexers = bounded(indexers, MAX_INDEXERS);
+        self.state.indexers = bounded(indexers, MAX_REMEMBERED);
     }
 
     /// When the file has to be written next, as boot time: [`save_if_due`](Self::save_if_due) then. `None` if
@@ -250,7 +245,7 @@ fn move_aside(dir: &Path, reason: &str) {
 pub(super) fn bounded(mut peers: Vec<KnownPeer>, max: usize) -> Vec<KnownPeer> {
     peers.truncate(max);
     for known in &mut peers {
-        known.addrs.retain(|addr| addr.len() <= MAX_ADDR_BYTES);
+        known.addrs.retain(|addr| addr.len() <= MAX_ADDR_LEN);
         known.addrs.truncate(MAX_ADDRS);
     }
     peers.sort_by_key(|known| known.peer.to_bytes());
@@ -414,7 +409,7 @@ pub(super) mod tests {
         file.set_natives(peers.clone());
         file.set_indexers(peers);
         assert_eq!(file.state().natives.len(), MAX_NATIVES);
-        assert_eq!(file.state().indexers.len(), MAX_INDEXERS);
+        assert_eq!(file.state().indexers.len(), MAX_REMEMBERED);
         for known in &file.state().indexers {
             assert_eq!(known.addrs.len(), MAX_ADDRS);
             assert!(!known.addrs.contains(&long));

@@ -41,7 +41,8 @@ use core::time::Duration;
 
 use super::{
     Addrs, Cursor, IndexersPage, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
-    RecordInfo, Role, TableStats, Tally, directory::Claimants, directory::Found,
+    RecordInfo, Role, TableStats, Tally, capacities::MAX_NATIVES, directory::Claimants,
+    directory::Found,
 };
 pub use records::{FoundRecord, Place};
 use servers::Server;
@@ -66,8 +67,6 @@ pub const INDEXER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Servers that wait for their turn in one lookup: some pages of indexers.
 const MAX_QUEUE: usize = 4 * MAX_LIST;
-/// Natives that one lookup asks for indexers: as many as may be configured, with room.
-const MAX_NATIVES: usize = 16;
 
 /// What is looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

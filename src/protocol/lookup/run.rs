@@ -6,11 +6,12 @@ mod turns;
 use heapless::Vec;
 
 use super::{
-    Answer, Copy, FoundRecord, Here, KnownServer, LookupId, MAX_NATIVES, MAX_OPEN, OPERATOR_LIMIT,
-    Outcome, PEER_LIMIT, Place, QueryId, Question, Step, records::Records, servers::Servers,
+    Answer, Copy, FoundRecord, Here, KnownServer, LookupId, MAX_OPEN, OPERATOR_LIMIT, Outcome,
+    PEER_LIMIT, Place, QueryId, Question, Step, records::Records, servers::Servers,
 };
 use crate::protocol::{
-    Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, Tally, leases::MAX_HELD,
+    Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, Tally, capacities::MAX_NATIVES,
+    leases::MAX_HELD,
 };
 
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.

@@ -40,8 +40,14 @@ impl Told {
 }
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
+    /// Leases that are there for natives: what the indexers, the nodes taken in and as many nodes that were released leave.
+    pub const ROOM_FOR_NATIVES: usize = {
+        // With fewer leases, an entry of `live_indexers` or `responsible_peers` would have none.
+        assert!(S >= I + 2 * R, "fewer leases than entries that need one");
+        S - (I + 2 * R)
+    };
     /// Leases that guests may hold: half of those that are there for natives.
-    pub const MAX_GUESTS: usize = S.saturating_sub(I + 2 * R) / 2;
+    pub const MAX_GUESTS: usize = Self::ROOM_FOR_NATIVES / 2;
 
     /// A beat of another native.
     pub(super) fn native_beat(

@@ -182,7 +182,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
         if peer != self.own {
-            self.leases.add(now, peer, Role::Native, &addrs);
+            self.leases.add_native(now, peer, &addrs);
         }
     }
 

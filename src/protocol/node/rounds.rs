@@ -16,10 +16,8 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, time::backoff};
+use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, capacities::MAX_NATIVES, time::backoff};
 
-/// Natives known at most.
-pub const MAX_NATIVES: usize = 8;
 /// How long a native has for its answer: dialling, and 2 s for probing its candidates.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
 /// First step of the backoff between rounds.

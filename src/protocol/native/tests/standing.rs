@@ -5,7 +5,7 @@ use crate::protocol::rivals::FirstBeat;
 
 /// A native with room for 204 indexers.
 struct Crowd {
-    native: Box<Native<204, 204, 2, 204>>,
+    native: Box<Native<204, 204, 2, 208>>,
     now: u64,
 }
 
