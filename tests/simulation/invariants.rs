@@ -20,8 +20,9 @@ const CLOCK_TOLERANCE: u64 = 32_000;
 /// How late a process looks at its timers, and a message may be, when there are no faults, ms.
 const SLACK: u64 = 1_000;
 /// In a calm network with a native that can be reached, a node is never without a lease for longer,
-/// ms.
-const BARE: u64 = 5_000;
+/// ms: an answer that got lost is waited for (8 s), then comes the longest pause between two rounds
+/// (10 s; `protocol::node::rounds`).
+const BARE: u64 = 8_000 + 10_000 + SLACK;
 
 /// Time for a search, ms (PROTOCOL.md).
 const SEARCH: u64 = 5_000;
