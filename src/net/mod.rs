@@ -9,7 +9,7 @@
 //! | `tcp`, `dns`, `race`, `transport`, `muxer`, `goaway` | connections |
 //! | `limits`, `admission`, `handshakes` | how many of them, and which give way |
 //! | `streams` | heartbeat, directory and ping streams |
-//! | `lazy` | handlers only where they are used |
+//! | `on_demand` | handlers only where they are used |
 //! | `dht`, `store` | Kademlia |
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
@@ -33,10 +33,10 @@ pub(crate) mod file;
 pub mod frames;
 mod goaway;
 mod handshakes;
-mod lazy;
 pub(crate) mod limits;
 mod muxer;
 pub(crate) mod netlink;
+mod on_demand;
 mod race;
 mod scope;
 pub(crate) mod store;
@@ -67,9 +67,9 @@ use self::{
     changes::Changes,
     dht::{Dht, Kademlia, SearchId},
     frames::encoded,
-    lazy::Lazy,
     limits::{Limits, LimitsConfig},
     netlink::Host,
+    on_demand::OnDemand,
     scope::Scope,
     streams::Streams,
 };
@@ -110,7 +110,7 @@ struct Behaviour {
     // First: it refuses a connection before the others allocate for it.
     limits: Limits,
     streams: Streams,
-    peering: Lazy<Peering>,
+    peering: OnDemand<Peering>,
 }
 
 /// What connections carry with those who take part in the DHT, and with those whom we dial.
@@ -181,7 +181,7 @@ impl Net {
         let behaviour = Behaviour {
             limits: Limits::new(limits, places.clone()),
             streams: Streams::new(&key.public(), serves, dht::PROTOCOL, bounds.first_beat),
-            peering: Lazy::new(
+            peering: OnDemand::new(
                 Peering {
                     identify: identify::Behaviour::new(identify),
                     kademlia: serves

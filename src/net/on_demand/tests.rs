@@ -8,8 +8,8 @@ fn peer() -> PeerId {
     Keypair::generate_ed25519().public().to_peer_id()
 }
 
-fn lazy() -> Lazy<dummy::Behaviour> {
-    Lazy::new(dummy::Behaviour, Some(StreamProtocol::new("/test")))
+fn on_demand() -> OnDemand<dummy::Behaviour> {
+    OnDemand::new(dummy::Behaviour, Some(StreamProtocol::new("/test")))
 }
 
 fn addr() -> Multiaddr {
@@ -20,14 +20,18 @@ fn id(n: usize) -> ConnectionId {
     ConnectionId::new_unchecked(n)
 }
 
-fn inbound(lazy: &mut Lazy<dummy::Behaviour>, n: usize) -> Handler<dummy::ConnectionHandler> {
-    lazy.handle_established_inbound_connection(id(n), peer(), &addr(), &addr())
+fn inbound(
+    on_demand: &mut OnDemand<dummy::Behaviour>,
+    n: usize,
+) -> OnDemandHandler<dummy::ConnectionHandler> {
+    on_demand
+        .handle_established_inbound_connection(id(n), peer(), &addr(), &addr())
         .unwrap()
 }
 
 fn poll(
-    handler: &mut Handler<dummy::ConnectionHandler>,
-) -> Option<Happened<std::convert::Infallible>> {
+    handler: &mut OnDemandHandler<dummy::ConnectionHandler>,
+) -> Option<FromHandler<std::convert::Infallible>> {
     match handler.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(happened)) => Some(happened),
         _ => None,
@@ -35,10 +39,10 @@ fn poll(
 }
 
 /// What the behaviour tells a connection next.
-fn told(
-    lazy: &mut Lazy<dummy::Behaviour>,
-) -> Option<(NotifyHandler, Told<dummy::ConnectionHandler>)> {
-    match lazy.poll(&mut Context::from_waker(Waker::noop())) {
+fn sent(
+    on_demand: &mut OnDemand<dummy::Behaviour>,
+) -> Option<(NotifyHandler, ToHandler<dummy::ConnectionHandler>)> {
+    match on_demand.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(ToSwarm::NotifyHandler { handler, event, .. }) => Some((handler, event)),
         _ => None,
     }
@@ -46,27 +50,27 @@ fn told(
 
 #[test]
 fn a_connection_of_a_peer_gets_its_handler_when_wanted_and_once() {
-    let mut lazy = lazy();
-    let (peer, mut handler) = (peer(), inbound(&mut lazy, 1));
+    let mut on_demand = on_demand();
+    let (peer, mut handler) = (peer(), inbound(&mut on_demand, 1));
     assert!(poll(&mut handler).is_none() && !handler.connection_keep_alive());
-    lazy.want(peer, id(1));
-    let (_, want) = told(&mut lazy).unwrap();
+    on_demand.want(peer, id(1));
+    let (_, want) = sent(&mut on_demand).unwrap();
     handler.on_behaviour_event(want);
     let wanted = poll(&mut handler).unwrap();
     assert!(poll(&mut handler).is_none(), "it asks once");
-    lazy.on_connection_handler_event(peer, id(1), wanted);
-    assert!(lazy.carried.contains_key(&id(1)));
-    let (to, attach) = told(&mut lazy).unwrap();
+    on_demand.on_connection_handler_event(peer, id(1), wanted);
+    assert!(on_demand.carried.contains_key(&id(1)));
+    let (to, attach) = sent(&mut on_demand).unwrap();
     assert!(matches!(to, NotifyHandler::One(one) if one == id(1)));
     handler.on_behaviour_event(attach);
-    assert!(matches!(handler, Handler::Present(_)));
-    lazy.want(peer, id(1));
-    assert!(told(&mut lazy).is_none());
+    assert!(matches!(handler, OnDemandHandler::Present(_)));
+    on_demand.want(peer, id(1));
+    assert!(sent(&mut on_demand).is_none());
 }
 
 #[test]
 fn the_behaviour_knows_connections_with_a_handler_only() {
-    let mut lazy = lazy();
+    let mut on_demand = on_demand();
     let (listener, dialer) = (
         ConnectedPoint::Listener {
             local_addr: addr(),
@@ -80,7 +84,7 @@ fn the_behaviour_knows_connections_with_a_handler_only() {
     );
     let peer = peer();
     for (n, endpoint) in [(1, &listener), (2, &dialer)] {
-        lazy.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+        on_demand.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
             peer_id: peer,
             connection_id: id(n),
             endpoint,
@@ -88,15 +92,15 @@ fn the_behaviour_knows_connections_with_a_handler_only() {
             other_established: 0,
         }));
     }
-    assert_eq!(lazy.carried.keys().collect::<Vec<_>>(), [&id(2)]);
-    let any = lazy.aim(&peer, NotifyHandler::Any);
+    assert_eq!(on_demand.carried.keys().collect::<Vec<_>>(), [&id(2)]);
+    let any = on_demand.aim(&peer, NotifyHandler::Any);
     assert!(matches!(any, NotifyHandler::One(one) if one == id(2)));
-    lazy.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+    on_demand.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
         peer_id: peer,
         connection_id: id(2),
         endpoint: &dialer,
         cause: None,
         remaining_established: 1,
     }));
-    assert!(lazy.carried.is_empty());
+    assert!(on_demand.carried.is_empty());
 }

@@ -40,23 +40,23 @@ use self::upgrade::{Name, Named, Unheld, give};
 const MAX_WAITING: usize = 4;
 
 /// A behaviour with its handlers only where they are used.
-pub(crate) struct Lazy<B: NetworkBehaviour> {
+pub(crate) struct OnDemand<B: NetworkBehaviour> {
     inner: B,
     protocol: Option<StreamProtocol>,
     /// The connections that have a handler of `inner`.
     carried: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
     /// On its way to connections.
-    told: VecDeque<(PeerId, ConnectionId, Told<THandler<B>>)>,
+    to_handlers: VecDeque<(PeerId, ConnectionId, ToHandler<THandler<B>>)>,
 }
 
-impl<B: NetworkBehaviour> Lazy<B> {
+impl<B: NetworkBehaviour> OnDemand<B> {
     /// Connections of others get a handler when they open a stream of `protocol`.
     pub(crate) fn new(inner: B, protocol: Option<StreamProtocol>) -> Self {
         Self {
             inner,
             protocol,
             carried: HashMap::new(),
-            told: VecDeque::new(),
+            to_handlers: VecDeque::new(),
         }
     }
 
@@ -68,7 +68,8 @@ impl<B: NetworkBehaviour> Lazy<B> {
     /// Gives the connection a handler, if it has none.
     pub(crate) fn want(&mut self, peer: PeerId, connection: ConnectionId) {
         if !self.carried.contains_key(&connection) {
-            self.told.push_back((peer, connection, Told::Want));
+            self.to_handlers
+                .push_back((peer, connection, ToHandler::Want));
         }
     }
 
@@ -96,8 +97,8 @@ impl<B: NetworkBehaviour> Lazy<B> {
             failed_addresses: &[],
             other_established: 0,
         });
-        let told = Told::Attach(Box::new(handler));
-        self.told.push_back((peer, connection, told));
+        let event = ToHandler::Attach(Box::new(handler));
+        self.to_handlers.push_back((peer, connection, event));
     }
 
     fn connected(&mut self, established: ConnectionEstablished<'_>) {
@@ -144,7 +145,7 @@ pub(crate) struct Ends {
 }
 
 /// The handler, or its place.
-pub(crate) enum Handler<H> {
+pub(crate) enum OnDemandHandler<H> {
     Absent(Box<Absent>),
     Present(Box<H>),
 }
@@ -183,7 +184,7 @@ enum Wants {
 }
 
 /// What the behaviour tells a connection.
-pub(crate) enum Told<H: ConnectionHandler> {
+pub(crate) enum ToHandler<H: ConnectionHandler> {
     /// It is to have a handler.
     Want,
     /// Its handler.
@@ -192,7 +193,7 @@ pub(crate) enum Told<H: ConnectionHandler> {
     Inner(Box<H::FromBehaviour>),
 }
 
-impl<H: ConnectionHandler> fmt::Debug for Told<H> {
+impl<H: ConnectionHandler> fmt::Debug for ToHandler<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Want => f.write_str("Want"),
@@ -204,15 +205,15 @@ impl<H: ConnectionHandler> fmt::Debug for Told<H> {
 
 /// What a connection tells its behaviour.
 #[derive(Debug)]
-pub(crate) enum Happened<T> {
+pub(crate) enum FromHandler<T> {
     /// A handler is wanted.
     Wanted(Ends),
     Inner(Box<T>),
 }
 
-impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
-    type FromBehaviour = Told<H>;
-    type ToBehaviour = Happened<H::ToBehaviour>;
+impl<H: ConnectionHandler> ConnectionHandler for OnDemandHandler<H> {
+    type FromBehaviour = ToHandler<H>;
+    type ToBehaviour = FromHandler<H::ToBehaviour>;
     type InboundProtocol =
         Either<Unheld<SendWrapper<H::InboundProtocol>>, Unheld<SendWrapper<Name>>>;
     type OutboundProtocol = H::OutboundProtocol;
@@ -248,10 +249,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         match self {
             Self::Present(inner) => inner
                 .poll(cx)
-                .map(|event| event.map_custom(|event| Happened::Inner(Box::new(event)))),
+                .map(|event| event.map_custom(|event| FromHandler::Inner(Box::new(event)))),
             Self::Absent(absent) if absent.wants == Wants::Handler => {
                 absent.wants = Wants::Asked;
-                let wanted = Happened::Wanted(absent.ends.clone());
+                let wanted = FromHandler::Wanted(absent.ends.clone());
                 Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(wanted))
             }
             Self::Absent(_) => Poll::Pending,
@@ -262,24 +263,24 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         match self {
             Self::Present(inner) => {
                 let last = task::ready!(inner.poll_close(cx));
-                Poll::Ready(last.map(|event| Happened::Inner(Box::new(event))))
+                Poll::Ready(last.map(|event| FromHandler::Inner(Box::new(event))))
             }
             Self::Absent(_) => Poll::Ready(None),
         }
     }
 
-    fn on_behaviour_event(&mut self, told: Told<H>) {
-        match (told, &mut *self) {
-            (Told::Want, Self::Absent(absent)) => absent.want(),
-            (Told::Attach(mut handler), Self::Absent(absent)) => {
+    fn on_behaviour_event(&mut self, event: ToHandler<H>) {
+        match (event, &mut *self) {
+            (ToHandler::Want, Self::Absent(absent)) => absent.want(),
+            (ToHandler::Attach(mut handler), Self::Absent(absent)) => {
                 for stream in std::mem::take(&mut absent.waiting) {
                     give(&mut *handler, stream);
                 }
                 *self = Self::Present(handler);
             }
-            (Told::Inner(event), Self::Present(inner)) => inner.on_behaviour_event(*event),
-            (Told::Want | Told::Attach(_), Self::Present(_))
-            | (Told::Inner(_), Self::Absent(_)) => {}
+            (ToHandler::Inner(event), Self::Present(inner)) => inner.on_behaviour_event(*event),
+            (ToHandler::Want | ToHandler::Attach(_), Self::Present(_))
+            | (ToHandler::Inner(_), Self::Absent(_)) => {}
         }
     }
 
@@ -333,8 +334,8 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     }
 }
 
-impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
-    type ConnectionHandler = Handler<THandler<B>>;
+impl<B: NetworkBehaviour> NetworkBehaviour for OnDemand<B> {
+    type ConnectionHandler = OnDemandHandler<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
     fn handle_pending_inbound_connection(
@@ -354,7 +355,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::Absent(Box::new(Absent {
+        Ok(OnDemandHandler::Absent(Box::new(Absent {
             protocol: self.protocol.clone(),
             ends: Ends {
                 local: local.clone(),
@@ -387,7 +388,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
         let inner = self
             .inner
             .handle_established_outbound_connection(connection, peer, addr, role, port)?;
-        Ok(Handler::Present(Box::new(inner)))
+        Ok(OnDemandHandler::Present(Box::new(inner)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -411,8 +412,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
         event: THandlerOutEvent<Self>,
     ) {
         match event {
-            Happened::Wanted(ends) => self.make(peer, connection, &ends),
-            Happened::Inner(event) => {
+            FromHandler::Wanted(ends) => self.make(peer, connection, &ends),
+            FromHandler::Inner(event) => {
                 self.inner
                     .on_connection_handler_event(peer, connection, *event);
             }
@@ -420,7 +421,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<B::ToSwarm, THandlerInEvent<Self>>> {
-        if let Some((peer_id, connection, event)) = self.told.pop_front() {
+        if let Some((peer_id, connection, event)) = self.to_handlers.pop_front() {
             return Poll::Ready(ToSwarm::NotifyHandler {
                 peer_id,
                 handler: NotifyHandler::One(connection),
@@ -428,7 +429,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Lazy<B> {
             });
         }
         let event = task::ready!(self.inner.poll(cx));
-        let event = event.map_in(|event| Told::Inner(Box::new(event)));
+        let event = event.map_in(|event| ToHandler::Inner(Box::new(event)));
         Poll::Ready(match event {
             ToSwarm::NotifyHandler {
                 peer_id,
