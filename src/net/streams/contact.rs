@@ -12,7 +12,7 @@
 
 use libp2p::swarm::ConnectionId;
 
-use super::post::Outbox;
+use super::mailbox::Outbox;
 use crate::protocol::StreamId;
 
 /// What is known of a connection.
@@ -33,11 +33,11 @@ pub(super) struct Contact {
     connections: Vec<(ConnectionId, Health)>,
     /// Its heartbeat streams on which something may still be said: the newest last, and before it
     /// those that it replaces or is to replace.
-    leases: Vec<Inbound>,
+    leases: Vec<GrantedLease>,
 }
 
 /// A heartbeat stream of the peer.
-pub(super) struct Inbound {
+pub(super) struct GrantedLease {
     pub(super) stream: StreamId,
     pub(super) connection: ConnectionId,
     /// Of the last beat.
@@ -60,7 +60,7 @@ impl Contact {
 
     /// A beat came on a heartbeat stream. The first one of a stream that is older than another does
     /// not count, nor does one of a stream that is being closed.
-    pub(super) fn beats(&mut self, beat: Inbound) {
+    pub(super) fn beats(&mut self, beat: GrantedLease) {
         let newest = self.leases.last().map(|lease| lease.stream);
         if let Some(known) = self.lease_mut(beat.stream) {
             *known = beat;
@@ -71,7 +71,7 @@ impl Contact {
     }
 
     /// The heartbeat stream, if something may be said on it.
-    pub(super) fn lease(&self, stream: StreamId) -> Option<&Inbound> {
+    pub(super) fn lease(&self, stream: StreamId) -> Option<&GrantedLease> {
         self.leases.iter().find(|lease| lease.stream == stream)
     }
 
@@ -82,12 +82,12 @@ impl Contact {
 
     /// The heartbeat streams on this connection end.
     pub(super) fn take_leases(&mut self, connection: ConnectionId) -> Vec<StreamId> {
-        let on_it = |lease: &mut Inbound| lease.connection == connection;
+        let on_it = |lease: &mut GrantedLease| lease.connection == connection;
         let lost = self.leases.extract_if(.., on_it);
         lost.map(|lease| lease.stream).collect()
     }
 
-    fn lease_mut(&mut self, stream: StreamId) -> Option<&mut Inbound> {
+    fn lease_mut(&mut self, stream: StreamId) -> Option<&mut GrantedLease> {
         self.leases.iter_mut().find(|lease| lease.stream == stream)
     }
 

@@ -31,9 +31,9 @@ use libp2p::{
 
 use super::{
     Shared,
-    card::{self, IDENTIFY},
     exchange::{self, PING_TIMEOUT, REQUEST_TIMEOUT},
     heartbeat::{Inbound, Origin, Outbound},
+    identify::{self, IDENTIFY},
     protocols::{HEARTBEAT, Ours, PING, Purpose},
 };
 use crate::protocol::{PeerId, RequestId, StreamId};
@@ -228,10 +228,12 @@ impl State {
             }));
         } else if *protocol == IDENTIFY {
             io.ignore_for_keep_alive();
-            let card = self.shared.card.clone();
+            let local_info = self.shared.local_info.clone();
             let remote = self.remote.clone().unwrap_or_else(Multiaddr::empty);
             self.tell(Box::pin(async {
-                card::show(io, card, remote).await.map(|()| Done::Answered)
+                identify::answer(io, local_info, remote)
+                    .await
+                    .map(|()| Done::Answered)
             }));
         } else if *protocol == HEARTBEAT {
             let origin = Origin {

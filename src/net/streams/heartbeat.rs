@@ -17,7 +17,7 @@ use futures_timer::Delay;
 use futures_util::{AsyncRead, AsyncWrite};
 use libp2p::{Stream, swarm::ConnectionId};
 
-use super::post::{Arrivals, Arrived, Mail, Outbox};
+use super::mailbox::{Arrivals, Arrived, Mail, Outbox};
 use crate::{
     net::frames,
     protocol::{PeerId, StreamId, codec::frame},

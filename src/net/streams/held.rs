@@ -12,7 +12,7 @@ use super::{Command, Event, Streams, contact::Health};
 use crate::protocol::PeerId;
 
 /// Our heartbeat stream with one server.
-pub(super) struct Outbound {
+pub(super) struct HeldLease {
     pub(super) lease: u64,
     pub(super) connection: Option<ConnectionId>,
     /// Sequence of the next beat.
@@ -40,7 +40,7 @@ pub(super) struct Answers {
     pub(super) awaited: bool,
 }
 
-impl Outbound {
+impl HeldLease {
     /// Whether it waits for a connection of its own.
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh
@@ -95,7 +95,7 @@ impl Streams {
         };
         let outbound = self.outbound.entry(server).or_insert_with(|| {
             self.leases += 1;
-            Outbound {
+            HeldLease {
                 lease: self.leases,
                 connection: None,
                 next: 0,
@@ -156,7 +156,7 @@ impl Streams {
         if outbound.lease == lease {
             outbound.awaited = false;
         } else if let Some(older) = outbound.older.filter(|older| older.lease == lease) {
-            *outbound = Outbound {
+            *outbound = HeldLease {
                 lease,
                 connection: Some(older.connection),
                 next: older.next,
@@ -189,7 +189,7 @@ impl Streams {
     }
 
     /// Drops the stream that this one was to replace.
-    pub(super) fn drop_older(&mut self, server: PeerId, outbound: Outbound) {
+    pub(super) fn drop_older(&mut self, server: PeerId, outbound: HeldLease) {
         if let Some(older) = outbound.older {
             self.notify(server, older.connection, Command::DropLease);
         }

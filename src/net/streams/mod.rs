@@ -11,13 +11,13 @@
 //! streams of ours ([`contact`]).
 
 mod behaviour;
-mod card;
 mod contact;
 mod exchange;
 mod handler;
 mod heartbeat;
 mod held;
-mod post;
+mod identify;
+mod mailbox;
 mod protocols;
 
 use std::{
@@ -36,13 +36,13 @@ use libp2p::{
     },
 };
 
-pub(crate) use self::card::{AGENT_VERSION, PROTOCOL_VERSION};
+pub(crate) use self::identify::{AGENT_VERSION, PROTOCOL_VERSION};
 use self::{
-    card::{Card, IDENTIFY},
-    contact::{Contact, Health, Inbound},
+    contact::{Contact, GrantedLease, Health},
     handler::Command,
-    held::Outbound,
-    post::{Arrivals, Arrived},
+    held::HeldLease,
+    identify::{IDENTIFY, LocalInfo},
+    mailbox::{Arrivals, Arrived},
     protocols::{DIRECTORY, HEARTBEAT, PING},
 };
 use crate::protocol::{PeerId, RequestId, StreamId};
@@ -120,7 +120,7 @@ pub(crate) struct Shared {
     /// How long an opened heartbeat stream may wait for its first beat.
     first_beat: Duration,
     arrivals: Arrivals,
-    card: Card,
+    local_info: LocalInfo,
 }
 
 /// A dial of ours that is under way.
@@ -135,7 +135,7 @@ struct Dial {
 pub(crate) struct Streams {
     shared: Shared,
     contacts: HashMap<PeerId, Contact>,
-    outbound: HashMap<PeerId, Outbound>,
+    outbound: HashMap<PeerId, HeldLease>,
     /// Leases so far; names the next.
     leases: u64,
     /// Leases given up whose last ack is waited for.
@@ -167,7 +167,7 @@ impl Streams {
                 serves,
                 first_beat,
                 arrivals: Arrivals::default(),
-                card: Card::new(key, protocols.get(..spoken).unwrap_or_default()),
+                local_info: LocalInfo::new(key, protocols.get(..spoken).unwrap_or_default()),
             },
             contacts: HashMap::new(),
             outbound: HashMap::new(),
@@ -184,7 +184,7 @@ impl Streams {
 
     /// From now on we say that we are reached at these addresses.
     pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
-        self.shared.card.announce(addrs);
+        self.shared.local_info.announce(addrs);
     }
 
     /// The next beat. Beats are to be taken before the swarm is polled: it may know already that the connection has ended.
@@ -202,7 +202,7 @@ impl Streams {
                 continue;
             };
             contact.heard(connection);
-            contact.beats(Inbound {
+            contact.beats(GrantedLease {
                 stream,
                 connection,
                 sequence,
@@ -237,7 +237,7 @@ impl Streams {
         }
     }
 
-    fn lease(&self, peer: &PeerId, stream: StreamId) -> Option<&Inbound> {
+    fn lease(&self, peer: &PeerId, stream: StreamId) -> Option<&GrantedLease> {
         self.contacts.get(peer)?.lease(stream)
     }
 
@@ -310,7 +310,7 @@ impl Streams {
             return self.failed(peer, command, "too many connections are being made");
         }
         let is_fresh = matches!(&command, Command::Beat { .. })
-            && self.outbound.get(&peer).is_some_and(Outbound::is_fresh);
+            && self.outbound.get(&peer).is_some_and(HeldLease::is_fresh);
         self.waiting.push((peer, command));
         let dials = || self.dials.iter().filter(|dial| dial.peer == peer);
         let (all, is_lost) = (dials().count(), dials().all(|dial| dial.stale));

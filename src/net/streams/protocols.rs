@@ -12,7 +12,7 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, UpgradeInfo},
 };
 
-use super::card::IDENTIFY;
+use super::identify::IDENTIFY;
 use crate::protocol::RequestId;
 
 pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");

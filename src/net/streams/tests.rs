@@ -14,7 +14,7 @@ use libp2p::{
 
 use super::{
     handler::{Command, Happened},
-    post::Outbox,
+    mailbox::Outbox,
     *,
 };
 

@@ -44,9 +44,9 @@ struct Identify {
 
 /// What all connections say. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Card(Arc<Mutex<Identify>>);
+pub(crate) struct LocalInfo(Arc<Mutex<Identify>>);
 
-impl Card {
+impl LocalInfo {
     /// Of this key, with these protocols and no address yet.
     pub(crate) fn new(key: &PublicKey, protocols: &[StreamProtocol]) -> Self {
         Self(Arc::new(Mutex::new(Identify {
@@ -61,16 +61,16 @@ impl Card {
 
     /// From now on these addresses are announced.
     pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
-        let mut card = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        card.listen_addrs = addrs.iter().map(Multiaddr::to_vec).collect();
+        let mut local_info = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        local_info.listen_addrs = addrs.iter().map(Multiaddr::to_vec).collect();
     }
 
     /// The message, with its length, for a peer that we see at this address.
     fn message(&self, observed: &Multiaddr) -> Vec<u8> {
-        let card = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let local_info = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let message = Identify {
             observed_addr: observed.to_vec(),
-            ..card.clone()
+            ..local_info.clone()
         };
         debug_assert!(message.encoded_len() <= MAX_MESSAGE);
         message.encode_length_delimited_to_vec()
@@ -78,9 +78,13 @@ impl Card {
 }
 
 /// Answers who asks.
-pub(super) async fn show(mut io: Stream, card: Card, observed: Multiaddr) -> std::io::Result<()> {
+pub(super) async fn answer(
+    mut io: Stream,
+    local_info: LocalInfo,
+    observed: Multiaddr,
+) -> std::io::Result<()> {
     let exchange = async {
-        io.write_all(&card.message(&observed)).await?;
+        io.write_all(&local_info.message(&observed)).await?;
         io.close().await
     };
     within(EXCHANGE_TIMEOUT, exchange)
@@ -101,18 +105,18 @@ mod tests {
     #[test]
     fn everyone_is_told_where_it_is_seen_and_what_is_announced_now() {
         let key = Keypair::generate_ed25519().public();
-        let card = Card::new(&key, &[IDENTIFY]);
+        let local_info = LocalInfo::new(&key, &[IDENTIFY]);
         let [seen, ours]: [Multiaddr; 2] = [1, 2].map(|n| {
             let addr = format!("/ip4/192.0.2.{n}/tcp/1");
             addr.parse().unwrap()
         });
-        let first = read(&card.message(&seen));
+        let first = read(&local_info.message(&seen));
         assert_eq!(first.public_key, key.encode_protobuf());
         assert_eq!(first.protocols, ["/ipfs/id/1.0.0"]);
         assert_eq!(first.observed_addr, seen.to_vec());
         assert!(first.listen_addrs.is_empty());
-        card.clone().announce(std::slice::from_ref(&ours));
-        let second = read(&card.message(&ours));
+        local_info.clone().announce(std::slice::from_ref(&ours));
+        let second = read(&local_info.message(&ours));
         assert_eq!(second.listen_addrs, [ours.to_vec()]);
         assert_eq!(second.observed_addr, ours.to_vec());
     }
