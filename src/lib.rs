@@ -1,6 +1,6 @@
 //! `oc-discovery`: discovery for devices at the edge, without a cloud.
 //!
-//! Imports point downward only:
+//! Imports point downward only ([`architecture`]):
 //!
 //! ```text
 //! main, cli ─▶ daemon ─▶ net ─▶ protocol
@@ -23,6 +23,11 @@
 
 #[cfg(test)]
 extern crate std;
+
+/// `src/ARCHITECTURE.md`, which comments cite as ARCHITECTURE.md.
+///
+#[doc = include_str!("ARCHITECTURE.md")]
+pub mod architecture {}
 
 pub mod protocol;
 

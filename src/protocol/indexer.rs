@@ -34,7 +34,8 @@ pub struct IndexerConfig {
     pub gc_interval: Duration,
 }
 
-/// No spare lease is granted with less than one of so many places free (DESIGN.md, section 2).
+/// No spare lease is granted with less than one of so many places free (ARCHITECTURE.md, "Short
+/// places").
 const GRANTS_NO_SPARE: u32 = 10;
 /// And none is renewed with less than one of so many.
 const RENEWS_NO_SPARE: u32 = 20;

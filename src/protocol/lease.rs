@@ -52,7 +52,7 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// First step of the backoff.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
-/// Longest step of the backoff, if a sixth of the lease is longer (DESIGN.md, section 2).
+/// Longest step of the backoff, if a sixth of the lease is longer (ARCHITECTURE.md, "Retries").
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How long a server that refused us is left alone: a server refuses one of two devices with one
 /// identity for as long (PROTOCOL.md).

@@ -69,8 +69,8 @@ pub const MAX_TRIES: usize = 8;
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the tries at once double.
 const MAX_STEPS: u32 = MAX_TRIES.ilog2();
-/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer (DESIGN.md,
-/// section 2).
+/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer
+/// (ARCHITECTURE.md, "Retries").
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Indexers that a node wants leases with at most.
 pub const MAX_MIN_INDEXERS: usize = 8;

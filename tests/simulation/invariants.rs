@@ -24,7 +24,7 @@ const SLACK: u64 = 1_000;
 /// (10 s; `protocol::node::rounds`).
 const BARE: u64 = 8_000 + 10_000 + SLACK;
 
-/// Time for a search, ms (PROTOCOL.md).
+/// Time for a search, ms (the diagram's `ctx 5s`).
 const SEARCH: u64 = 5_000;
 /// After which an id is dropped of which nothing is heard, ms.
 const HOUR: u64 = 3_600_000;

@@ -69,7 +69,8 @@ impl Responsible {
         }
     }
 
-    /// Whether the node may be sent away: one at which every offer failed rests for 10 s, like what failed at it (DESIGN.md).
+    /// Whether the node may be sent away: one at which every offer failed rests for 10 s, like what
+    /// failed at it (ARCHITECTURE.md, "Offload").
     pub fn may_go(&self, now: Instant) -> bool {
         !self.stranded || now - self.since >= REST
     }

@@ -26,7 +26,7 @@ const MAX_DEPARTED: usize = 64;
 const MAX_BACKOFF_SHIFT: u8 = 3;
 /// Ids that are kept of what one guest reported (PROTOCOL.md).
 pub const MAX_OF_GUEST: usize = 32;
-/// How long an id stays of which nothing is heard (DESIGN.md): 1 h.
+/// How long an id stays of which nothing is heard (ARCHITECTURE.md, "Refresh"): 1 h.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// On what ground an id is known, the least first.

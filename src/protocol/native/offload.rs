@@ -41,7 +41,8 @@ use super::{
     probe::PROBE_TIMEOUT,
 };
 
-/// Time between the beginnings of two runs at least, if a registration begins the second (DESIGN.md).
+/// Time between the beginnings of two runs at least, if a registration begins the second
+/// (ARCHITECTURE.md, "Offload").
 const RUN_GAP: Duration = Duration::from_secs(1);
 
 /// How good an indexer is for a node: whether it fits it, at how few nodes it failed, its weight. The greatest is the best.

@@ -6,7 +6,7 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, PeerId};
 
-/// Pings in flight at most (DESIGN.md).
+/// Pings in flight at most (ARCHITECTURE.md, "Verdicts").
 pub const MAX_PROBES: usize = 8;
 /// Time for one ping, dialling included (PROTOCOL.md).
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -26,7 +26,7 @@ use crate::protocol::{Instant, PeerId, RecordInfo, Rng, time::Ticker};
 
 use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 
-/// Searches in flight at most (DESIGN.md).
+/// Searches in flight at most (ARCHITECTURE.md, "Refresh").
 pub const MAX_SEARCHES: usize = 8;
 /// Of them, kept for ids that have an entry, and for ids that have none.
 const HALF: usize = MAX_SEARCHES / 2;

@@ -46,7 +46,7 @@ const MAX_PREFIXES: usize = 128;
 /// Peers that said `refused` and are remembered at most: one more than can be right, if the reason is
 /// that another device has our identity.
 const MAX_REFUSALS: usize = MAX_MIN_INDEXERS + 1;
-/// First pause of a peer id (DESIGN.md, section 2), and how often it doubles.
+/// First pause of a peer id (ARCHITECTURE.md, "Retries"), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
 /// The same of a host and port.
 const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);

@@ -1,8 +1,9 @@
 //! When a node seeks more leases than the one that it needs.
 //!
-//! An indexer that is short of places refuses a node that holds a lease elsewhere (DESIGN.md, section 2). Where one is short, others
-//! are too, and they are needed by nodes that have none. Invariant: after [`MAX_REFUSALS`] refusals with no lease
-//! granted between them, no spare lease is sought for a connect interval, up to a tenth more at random.
+//! An indexer that is short of places refuses a node that holds a lease elsewhere (ARCHITECTURE.md,
+//! "Short places"). Where one is short, others are too, and they are needed by nodes that have none.
+//! Invariant: after [`MAX_REFUSALS`] refusals with no lease granted between them, no spare lease is
+//! sought for a connect interval, up to a tenth more at random.
 
 use core::time::Duration;
 

@@ -1,0 +1,142 @@
+//! `src/ARCHITECTURE.md` stays true: the files that it names exist, imports point downward as it
+//! says, and what comments cite of it and of other texts can be read in the repository.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Which parts of this crate a part of `src` never imports. That the core needs no other crate than
+/// its own is shown by `tests/no_std`.
+const NEVER: [(&str, &[&str]); 5] = [
+    ("src/protocol", &["net", "config", "daemon"]),
+    ("src/net", &["config", "daemon"]),
+    ("src/config", &["net", "daemon"]),
+    ("src/cli", &["net", "protocol"]),
+    ("src/main", &["net", "protocol"]),
+];
+
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    let text = read("src/ARCHITECTURE.md");
+    let words = text.split(is_no_part_of_a_path);
+    let paths: BTreeSet<&str> = words.filter(|word| names_a_file(word)).collect();
+    assert!(paths.contains("protocol/lease.rs"), "{paths:?}");
+    for path in paths {
+        let is_there = root().join("src").join(path).exists() || root().join(path).exists();
+        assert!(is_there, "src/ARCHITECTURE.md names {path}");
+    }
+}
+
+#[test]
+fn imports_point_downward() {
+    let all = sources("src");
+    for (part, never) in NEVER {
+        let file = format!("{part}.rs");
+        let is_of_part = |path: &&PathBuf| path.starts_with(part) || path.starts_with(&file);
+        assert!(all.iter().any(|path| is_of_part(&path)), "{part}");
+        for path in all.iter().filter(is_of_part) {
+            for import in imports(&read(path)) {
+                let is_upward = never.contains(&import.as_str());
+                assert!(!is_upward, "{} imports {import}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_text_that_a_comment_cites_is_in_the_repository() {
+    let mut titles = 0;
+    for path in ["src", "tests", "targets"].into_iter().flat_map(sources) {
+        let comments = comments_of(&read(&path));
+        for (at, end) in comments.match_indices(".md") {
+            let before = comments[..at].rfind(is_no_part_of_a_path);
+            let name = &comments[before.map_or(0, |at| at + 1)..at + end.len()];
+            let dirs = ["", "src", "src/wire", "tests"].map(|dir| root().join(dir));
+            let mut texts = dirs.iter().map(|dir| fs::read_to_string(dir.join(name)));
+            let text = texts.find_map(Result::ok);
+            let text = text.unwrap_or_else(|| panic!("{} cites {name}", path.display()));
+            if let Some(title) = title(&comments[at + end.len()..]) {
+                let is_there = text.lines().any(|line| has_title(line, &title));
+                assert!(is_there, "{} cites {name}, {title}", path.display());
+                titles += 1;
+            }
+        }
+    }
+    assert!(titles > 0);
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The Rust files below a directory, with their paths from the root.
+fn sources(dir: impl AsRef<Path>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(&dir)).unwrap() {
+        let path = dir.as_ref().join(entry.unwrap().file_name());
+        if root().join(&path).is_dir() {
+            // Packages of their own have what they built there.
+            if !path.ends_with("target") {
+                found.extend(sources(path));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn is_no_part_of_a_path(letter: char) -> bool {
+    !letter.is_ascii_alphanumeric() && !"/_.-".contains(letter)
+}
+
+fn names_a_file(word: &str) -> bool {
+    let is_file = [".rs", ".md", ".cddl"]
+        .iter()
+        .any(|end| word.ends_with(end));
+    is_file || (word.len() > 1 && word.ends_with('/'))
+}
+
+/// The words of this crate's own paths: of a list all, of a single path the first.
+fn imports(code: &str) -> BTreeSet<String> {
+    let paths = ["crate::", "oc_discovery::"].map(|root| code.split(root).skip(1));
+    let words = paths.into_iter().flatten().flat_map(|path| {
+        let list = path.starts_with('{').then(|| path.split(';').next());
+        let is_in_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+        let one = path.split(|letter| !is_in_name(letter)).next();
+        let words = list.unwrap_or(one).unwrap_or_default();
+        words.split(move |letter| !is_in_name(letter))
+    });
+    words.map(str::to_owned).collect()
+}
+
+/// All comments of a file as one line.
+fn comments_of(text: &str) -> String {
+    let comments = text.lines().filter_map(|line| {
+        let (_, comment) = line.split_once("//")?;
+        Some(comment.trim_start_matches(['/', '!']).trim())
+    });
+    comments.collect::<Vec<_>>().join(" ")
+}
+
+/// Which part of a text is cited, if that is said: `, section 4` or `, "Retries"`.
+fn title(after: &str) -> Option<String> {
+    let after = after.strip_prefix(", ")?;
+    if let Some(quoted) = after.strip_prefix('"') {
+        return Some(quoted.split('"').next()?.to_owned());
+    }
+    let number = after.strip_prefix("section ")?;
+    Some(number.chars().take_while(char::is_ascii_digit).collect())
+}
+
+/// A line that is the title and nothing else, or a heading with that number.
+fn has_title(line: &str, title: &str) -> bool {
+    let heading = line.strip_prefix("## ");
+    line == title || heading.is_some_and(|heading| heading.split(' ').next() == Some(title))
+}
