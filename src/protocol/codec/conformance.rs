@@ -4,6 +4,7 @@
 //! long list, at every key of every map, gets one verdict from decoder and definition; they may differ only where CDDL cannot
 //! say what the decoder asks for.
 
+use cddl_cat::{cbor::validate_cbor, context::BasicContext, flatten::flatten_from_str};
 use proptest::prelude::*;
 
 use super::{
@@ -17,8 +18,17 @@ use crate::protocol::PeerId;
 
 const DEFINITIONS: &str = include_str!("oc-discovery.cddl");
 
+std::thread_local! {
+    /// The definitions, read once for each test.
+    static RULES: BasicContext = BasicContext::new(flatten_from_str(DEFINITIONS).unwrap());
+}
+
 fn validate(rule: &str, bytes: &[u8]) -> Result<(), String> {
-    cddl_cat::validate_cbor_bytes(rule, DEFINITIONS, bytes).map_err(|error| error.to_string())
+    let value = ciborium::from_reader(bytes).map_err(|error| format!("{error}"))?;
+    RULES.with(|rules| {
+        let rule = rules.rules.get(rule).unwrap();
+        validate_cbor(rule, &value, rules).map_err(|error| error.to_string())
+    })
 }
 
 /// What the decoder of a rule says to the bytes.
