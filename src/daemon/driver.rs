@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, ReceivedBeat,
+        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId, ReceivedBeat,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
         multiaddrs,
@@ -390,7 +390,7 @@ impl Driver {
         }
     }
 
-    fn on_response(&mut self, now: Instant, id: RequestId, response: Result<Vec<u8>, String>) {
+    fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
         let response = match &response {
             Ok(body) => decode_response(body).map_err(|why| why.to_string()),
             Err(why) => Err(why.clone()),

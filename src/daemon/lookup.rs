@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     net::{
+        OwnRequestId,
         dht::SearchId,
         envelope::{OpenRecord, open_indexer, open_node},
     },
@@ -53,7 +54,7 @@ enum Asked {
 pub(super) struct Lookups {
     core: &'static mut ProgramLookups,
     askers: HashMap<LookupId, Asker>,
-    requests: HashMap<RequestId, Asked>,
+    requests: HashMap<OwnRequestId, Asked>,
     searches: HashMap<SearchId, QueryId>,
     next: u64,
 }
@@ -136,7 +137,7 @@ impl Lookups {
     pub(super) fn answered<'a>(
         &mut self,
         cx: &mut Context,
-        id: RequestId,
+        id: OwnRequestId,
         response: Result<Response<'a>, String>,
     ) -> Option<(PeerId, Result<Response<'a>, String>)> {
         let query = match self.requests.remove(&id)? {
@@ -254,9 +255,9 @@ impl Lookups {
         }
     }
 
-    fn name(&mut self, asked: Asked) -> RequestId {
+    fn name(&mut self, asked: Asked) -> OwnRequestId {
         self.next += 1;
-        let id = RequestId(self.next);
+        let id = OwnRequestId(self.next);
         self.requests.insert(id, asked);
         id
     }

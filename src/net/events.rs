@@ -10,7 +10,7 @@ use super::{
     envelope::{open_indexer, open_node},
     netlink::Change,
     scope::is_loopback,
-    streams::{self, ReadBeat},
+    streams::{self, OwnRequestId, ReadBeat},
     tcp::socket_addr,
 };
 use crate::protocol::{
@@ -79,7 +79,7 @@ pub(crate) enum NetEvent {
     },
     /// Our request was answered with these bytes, or why it was not.
     Response {
-        id: RequestId,
+        id: OwnRequestId,
         response: Result<Vec<u8>, String>,
     },
     /// A probe came to its end.

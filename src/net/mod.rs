@@ -88,6 +88,8 @@ use crate::protocol::{
     },
 };
 
+pub(crate) use streams::OwnRequestId;
+
 /// Target of log lines that a peer can bring about and that name it: the same line is said once a
 /// minute at most (see `daemon::logging`).
 pub(crate) const EACH: &str = "oc_discovery::each";
@@ -299,7 +301,7 @@ impl Net {
         &mut self,
         peer: protocol::PeerId,
         addrs: &Addrs,
-        id: RequestId,
+        id: OwnRequestId,
         request: &Request,
     ) {
         let addrs = multiaddrs(addrs);

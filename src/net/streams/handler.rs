@@ -30,7 +30,7 @@ use libp2p::{
 };
 
 use super::{
-    Shared,
+    OwnRequestId, Shared,
     exchange::{self, PING_TIMEOUT, REQUEST_TIMEOUT},
     heartbeat::{Inbound, Origin, Outbound},
     identify::{self, IDENTIFY},
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Close the peer's heartbeat stream once everything is written.
     Close { stream: StreamId },
     /// Make a directory request.
-    Request { id: RequestId, body: Vec<u8> },
+    Request { id: OwnRequestId, body: Vec<u8> },
     /// Answer one.
     Respond { id: RequestId, body: Vec<u8> },
     /// Ping once.
@@ -82,7 +82,7 @@ pub(crate) enum Happened {
     Request { id: RequestId, body: Vec<u8> },
     /// The peer answered our request, or will not.
     Response {
-        id: RequestId,
+        id: OwnRequestId,
         body: io::Result<Vec<u8>>,
     },
     /// Our ping came to its end.
@@ -92,7 +92,7 @@ pub(crate) enum Happened {
 enum Done {
     Asked(Stream, Vec<u8>),
     Answered,
-    Response(RequestId, io::Result<Vec<u8>>),
+    Response(OwnRequestId, io::Result<Vec<u8>>),
     Probed(bool),
 }
 

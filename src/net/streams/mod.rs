@@ -91,7 +91,7 @@ pub(crate) enum Event {
     },
     /// Our request was answered, or will not be.
     Response {
-        id: RequestId,
+        id: OwnRequestId,
         body: io::Result<Vec<u8>>,
     },
     /// Our ping was answered, or not.
@@ -104,9 +104,14 @@ pub(crate) enum Event {
     },
 }
 
+/// Names a directory request of our own. What a peer asks has a
+/// [`RequestId`], and the two are numbered apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OwnRequestId(pub(crate) u64);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owed {
-    Response(RequestId),
+    Response(OwnRequestId),
     Pong,
     /// About a heartbeat stream of the peer.
     PongFor(StreamId),
@@ -257,7 +262,7 @@ impl Streams {
         &mut self,
         peer: PeerId,
         addrs: Vec<Multiaddr>,
-        id: RequestId,
+        id: OwnRequestId,
         body: Vec<u8>,
     ) {
         self.reach(peer, addrs, Command::Request { id, body });

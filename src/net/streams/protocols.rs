@@ -12,8 +12,7 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, UpgradeInfo},
 };
 
-use super::identify::IDENTIFY;
-use crate::protocol::RequestId;
+use super::{OwnRequestId, identify::IDENTIFY};
 
 pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
 pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
@@ -27,7 +26,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Purpose {
     Lease,
     /// A question, and when it has to be answered.
-    Request(RequestId, Vec<u8>, Instant),
+    Request(OwnRequestId, Vec<u8>, Instant),
     /// When the pong has to be there.
     Probe(Instant),
 }

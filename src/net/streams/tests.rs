@@ -170,7 +170,7 @@ fn everything_for_one_peer_waits_for_one_dial() {
     world.streams.probe(world.peer, Vec::new());
     world
         .streams
-        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+        .request(world.peer, Vec::new(), OwnRequestId(1), Vec::new());
     assert_eq!(dials(&world.out()).len(), 1);
     world.connect(3);
     assert_eq!(on_connection(&world.out()), [3, 3, 3]);
@@ -183,7 +183,7 @@ fn a_dial_that_fails_ends_each_thing_that_waited_once() {
     world.streams.probe(world.peer, Vec::new());
     world
         .streams
-        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+        .request(world.peer, Vec::new(), OwnRequestId(1), Vec::new());
     let dial = dials(&world.out())[0];
     world.dial_fails(ConnectionId::new_unchecked(usize::MAX));
     assert!(world.out().is_empty(), "that was a dial of Kademlia");
@@ -196,7 +196,7 @@ fn a_dial_that_fails_ends_each_thing_that_waited_once() {
             Event::LeaseClosed { .. },
             Event::Probed { alive: false, .. },
             Event::Response {
-                id: RequestId(1),
+                id: OwnRequestId(1),
                 body: Err(_)
             }
         ]
@@ -244,7 +244,7 @@ fn a_connection_that_closes_ends_all_that_was_on_it_and_leaves_nothing() {
     world.streams.probe(world.peer, Vec::new());
     world
         .streams
-        .request(world.peer, Vec::new(), RequestId(1), Vec::new());
+        .request(world.peer, Vec::new(), OwnRequestId(1), Vec::new());
     world.beats(1, StreamId(1));
     assert_eq!(world.read(), Some(StreamId(1)));
     let (id, body) = (RequestId(9), Vec::new());
@@ -353,13 +353,13 @@ fn who_waits_for_connections_is_bounded() {
         let peer = PeerId::from_bytes([n as u8; 32]);
         world
             .streams
-            .request(peer, Vec::new(), RequestId(n), Vec::new());
+            .request(peer, Vec::new(), OwnRequestId(n), Vec::new());
     }
     let refused = events(world.out());
     assert!(matches!(
         refused[..],
         [Event::Response {
-            id: RequestId(128),
+            id: OwnRequestId(128),
             body: Err(_)
         }]
     ));

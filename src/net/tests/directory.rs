@@ -2,9 +2,9 @@
 
 use super::world::World;
 use crate::{
-    net::{NetEvent, executor::block_on},
+    net::{NetEvent, OwnRequestId, executor::block_on},
     protocol::{
-        IndexersAnswer, Reason, RequestId, Role, Want,
+        IndexersAnswer, Reason, Role, Want,
         codec::directory::{Request, Response, decode_response},
     },
 };
@@ -17,7 +17,9 @@ const ASK: Request = Request::Indexers {
 
 fn ask(world: &mut World, from: usize, to: usize, id: u64) {
     let (peer, addrs) = (world.id(to), world.0[to].addrs.clone());
-    world.net(from).request(peer, &addrs, RequestId(id), &ASK);
+    world
+        .net(from)
+        .request(peer, &addrs, OwnRequestId(id), &ASK);
 }
 
 #[test]
@@ -38,7 +40,7 @@ fn a_request_is_answered_to_who_asked() {
                     None
                 }
                 NetEvent::Response { id, response } => {
-                    assert_eq!((at, id), (1, RequestId(7)));
+                    assert_eq!((at, id), (1, OwnRequestId(7)));
                     Some(response)
                 }
                 _ => None,

@@ -108,7 +108,7 @@ fn a_connection_whose_lease_was_dropped_unanswered_takes_nothing_more() {
     world.streams.drop_lease(world.peer);
     world.out();
     world.streams.probe(world.peer, Vec::new());
-    let (id, body) = (RequestId(1), Vec::new());
+    let (id, body) = (OwnRequestId(1), Vec::new());
     world.streams.request(world.peer, Vec::new(), id, body);
     world.beat_fresh();
     let out = world.out();
@@ -163,7 +163,7 @@ fn a_response_that_is_late_makes_its_connection_doubtful_and_a_refusal_does_not(
     ] {
         let mut world = World::new();
         world.connect(1);
-        let id = RequestId(1);
+        let id = OwnRequestId(1);
         world
             .streams
             .request(world.peer, Vec::new(), id, Vec::new());
