@@ -20,31 +20,31 @@ impl Driver {
                 if beat.fresh {
                     self.servers.late(&server);
                 }
-                let known = self.cx.machine.beat_known();
-                self.cx.net.beat(server, &addrs, &beat, record, known);
-                self.cx.reserve_slot(server);
+                let known = self.env.machine.beat_known();
+                self.env.net.beat(server, &addrs, &beat, record, known);
+                self.env.reserve_slot(server);
             }
             Action::Drop { server } => {
                 self.servers.dropped(server);
-                self.cx.net.drop_lease(server);
+                self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
                 self.leaving.push(server);
                 self.servers.given_up(&server);
-                let role = self.cx.machine.role();
-                self.cx.net.give_up(server, role);
-                self.cx.reserve_slot(server);
+                let role = self.env.machine.role();
+                self.env.net.give_up(server, role);
+                self.env.reserve_slot(server);
             }
             Action::Sign => {
                 self.signing.want();
                 // At once, so that the beats that follow carry it.
-                self.sign_if_due(self.cx.now());
+                self.sign_if_due(self.env.now());
             }
             Action::Close { peer, stream } => {
                 self.held_beats.retain(|(_, held, _)| *held != stream);
-                self.cx.net.close(peer, stream);
-                if !self.cx.reserve_slot(peer) {
-                    self.cx.net.unprotect(&peer, false);
+                self.env.net.close(peer, stream);
+                if !self.env.reserve_slot(peer) {
+                    self.env.net.unprotect(&peer, false);
                 }
             }
             Action::Release {
@@ -55,27 +55,27 @@ impl Driver {
             } => {
                 log::info!("releases {} to an indexer", text(&peer));
                 let ack = Ack::released(left, offer.as_slice());
-                self.cx.net.tell(peer, stream, &ack);
+                self.env.net.tell(peer, stream, &ack);
             }
-            Action::Probe { peer, addrs } => self.cx.net.probe(peer, &addrs),
+            Action::Probe { peer, addrs } => self.env.net.probe(peer, &addrs),
             Action::Search { peer } => {
-                if let Some(search) = self.cx.net.search(Kind::Indexer, peer) {
+                if let Some(search) = self.env.net.search(Kind::Indexer, peer) {
                     self.refreshing.insert(search, peer);
                 }
             }
             Action::EndSearch { peer } => {
                 for (search, _) in self.refreshing.extract_if(|_, of| *of == peer) {
-                    self.cx.net.end_search(search);
+                    self.env.net.end_search(search);
                 }
             }
             Action::Refreshed { peer } => {
                 log::info!("native: refreshed indexer from DHT: {}", text(&peer))
             }
             Action::Answer { request, takes_in } => {
-                let offers = self.cx.machine.answer_offers().iter().take(MAX_LIST);
+                let offers = self.env.machine.answer_offers().iter().take(MAX_LIST);
                 let offers = offers.cloned().collect();
                 let answer = IndexersAnswer { offers, takes_in };
-                self.cx.net.respond(request, &Response::Indexers(answer));
+                self.env.net.respond(request, &Response::Indexers(answer));
             }
             Action::Ask {
                 native,
@@ -85,10 +85,10 @@ impl Driver {
                 if want == Want::OffersFailed {
                     self.servers.offers_failed(&native);
                 }
-                self.lookups.ask_native(&mut self.cx, native, &addrs, want);
+                self.lookups.ask_native(&mut self.env, native, &addrs, want);
             }
             Action::Denied { server, reason } => self.servers.denied(server, &reason),
-            Action::ProbeStream { peer, stream } => self.cx.net.probe_stream(peer, stream),
+            Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),
             Action::Contested(contested) => log::warn!(
                 "two devices use the identity {}: keeps the one at {}, refuses the one at {}; on the one that is the \
@@ -105,21 +105,21 @@ impl Driver {
 
     /// Signs the own record, if the core says so.
     pub(super) fn sign_if_due(&mut self, now: Instant) {
-        let addrs = self.cx.net.record_addrs();
+        let addrs = self.env.net.record_addrs();
         let bytes = || addrs.iter().map(|addr| -> &[u8] { addr.as_ref() });
-        let has_time = self.cx.wall.is_trusted(clock::wall());
+        let has_time = self.env.wall.is_trusted(clock::wall());
         if !self.signing.is_due(bytes(), has_time) {
             return;
         }
-        let own_ms = self.cx.own_ms();
+        let own_ms = self.env.own_ms();
         let sequence = self.state.next_sequence(own_ms, now.as_millis());
         match self.record.sign(sequence, own_ms, addrs) {
             Ok(()) => {
                 let urgency = self.signing.signed(bytes());
-                if let Some(settled) = self.cx.settled_ms() {
+                if let Some(settled) = self.env.settled_ms() {
                     self.state.note_time(settled);
                 }
-                self.cx
+                self.env
                     .machine
                     .record_signed(now, urgency == Urgency::AtOnce);
             }

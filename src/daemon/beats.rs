@@ -1,8 +1,8 @@
 //! Beats of peers: from the network to the core, and its answer back; what the log says of them.
 
 use super::{
-    context::Context,
     driver::Driver,
+    environment::Environment,
     report::{self, text},
 };
 use crate::{
@@ -19,7 +19,7 @@ impl Driver {
         let held = &mut self.held_beats;
         if let Some(at) = held.iter().position(|(_, of, _)| *of == stream) {
             let (from, stream, beat) = held.swap_remove(at);
-            self.on_first_beat(self.cx.now(), from, stream, *beat);
+            self.on_first_beat(self.env.now(), from, stream, *beat);
         }
     }
 
@@ -31,7 +31,7 @@ impl Driver {
         stream: StreamId,
         received: ReceivedBeat,
     ) {
-        self.cx.machine.seen(&from, self.cx.net.reader(&from));
+        self.env.machine.seen(&from, self.env.net.reader(&from));
         self.on_beat(now, from, stream, 0, received);
     }
 
@@ -55,10 +55,10 @@ impl Driver {
             known: &received.known,
         };
         let clock = WallReading {
-            ms: self.cx.own_ms(),
+            ms: self.env.own_ms(),
             synchronised: self.synchronised,
         };
-        let Context { net, machine, .. } = &mut self.cx;
+        let Environment { net, machine, .. } = &mut self.env;
         let BeatOutcome { ack, publish } = if received.publish {
             machine.beat(now, &from, stream, &beat)
         } else {
@@ -71,20 +71,20 @@ impl Driver {
         if denied {
             log::debug!("gives {} no lease: {}", text(&from), ack.reason);
         } else if leaves {
-            self.cx.reserve_slot(from);
-            self.cx.net.unprotect(&from, true);
+            self.env.reserve_slot(from);
+            self.env.net.unprotect(&from, true);
         } else if sequence == 0 && code == AckCode::Accepted {
-            self.cx.reserve_slot(from);
-            match (self.cx.machine.role(), received.role) {
+            self.env.reserve_slot(from);
+            match (self.env.machine.role(), received.role) {
                 (Role::Native, Role::Node) => {
-                    let entry = self.cx.machine.taken_in(&from);
+                    let entry = self.env.machine.taken_in(&from);
                     let why = match entry.is_some_and(|entry| entry.stranded) {
                         true => "every indexer that it was offered failed at it",
                         false => "no indexer is reachable",
                     };
                     log::info!(target: EACH, "takes node {} in: {why}", text(&from));
                 }
-                (Role::Native, Role::Native) if !self.cx.machine.is_native(&from) => {
+                (Role::Native, Role::Native) if !self.env.machine.is_native(&from) => {
                     log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
                 }
                 (Role::Native, _) => {
@@ -98,8 +98,8 @@ impl Driver {
                 Role::Indexer => Kind::Indexer,
                 Role::Node | Role::Native => Kind::Node,
             };
-            let own_ms = self.cx.own_ms();
-            self.cx.net.publish(kind, &info, envelope, own_ms);
+            let own_ms = self.env.own_ms();
+            self.env.net.publish(kind, &info, envelope, own_ms);
         }
     }
 }

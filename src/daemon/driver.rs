@@ -9,9 +9,9 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
-    context::Context,
     control::{ControlRequest, Query},
     descriptors::Plan,
+    environment::Environment,
     invitation::Invitation,
     lookup::Lookups,
     machines, natives,
@@ -51,7 +51,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// Drives one machine.
 pub(super) struct Driver {
-    pub(super) cx: Context,
+    pub(super) env: Environment,
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
     pub(super) lookups: Lookups,
@@ -123,7 +123,7 @@ impl Driver {
         let mut wall = WallClock::new(clock::BUILD_MS);
         wall.remember(state.state().highest_time_ms);
         Ok(Self {
-            cx: Context {
+            env: Environment {
                 net,
                 machine,
                 own,
@@ -156,7 +156,7 @@ impl Driver {
             );
         }
         let mut known = natives::given(&config.natives);
-        if config.natives.is_empty() && self.cx.machine.role() != Role::Native {
+        if config.natives.is_empty() && self.env.machine.role() != Role::Native {
             known = self
                 .state
                 .state()
@@ -182,13 +182,13 @@ impl Driver {
 
     /// The own peer id, as people write it.
     pub(super) fn own_id(&self) -> String {
-        text(&self.cx.own)
+        text(&self.env.own)
     }
 
     /// When [`Driver::pump`] has something to do without an event.
     pub(super) fn timeout(&self) -> Instant {
         [
-            Some(self.cx.machine.timeout()),
+            Some(self.env.machine.timeout()),
             self.lookups.timeout(),
             Some(self.housekeeping),
             self.records,
@@ -201,30 +201,30 @@ impl Driver {
 
     /// How long a loop overslept; see [`Machine::overslept`].
     pub(super) fn overslept(&self) -> Duration {
-        self.cx.machine.overslept(self.cx.now())
+        self.env.machine.overslept(self.env.now())
     }
 
     /// Moves the leases granted on.
     pub(super) fn shift(&mut self, gap: Duration) {
-        self.cx.machine.shift(self.cx.now(), gap);
+        self.env.machine.shift(self.env.now(), gap);
     }
 
     /// Does all that is to be done now.
     pub(super) fn pump(&mut self) {
-        let (now, own_ms) = (self.cx.now(), self.cx.own_ms());
-        while let Some(action) = self.cx.machine.poll(now, own_ms) {
+        let (now, own_ms) = (self.env.now(), self.env.own_ms());
+        while let Some(action) = self.env.machine.poll(now, own_ms) {
             self.perform(action);
         }
         self.sign_if_due(now);
-        self.lookups.pump(&mut self.cx);
+        self.lookups.pump(&mut self.env);
         self.expire_records_if_due(now);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.trim_if_due();
             self.invite_if_changed(now);
             // A lease that never came to be leaves without a word.
-            let machine = &*self.cx.machine;
-            self.cx.net.favour_only(|peer| machine.favours(peer));
+            let machine = &*self.env.machine;
+            self.env.net.favour_only(|peer| machine.favours(peer));
             self.synchronised = clock::synchronised();
             if let Some(line) = self.addresses.counted() {
                 log::info!("{line}");
@@ -238,7 +238,7 @@ impl Driver {
     pub(super) fn shut_down(&mut self) {
         self.remember();
         self.signing.end();
-        self.cx.machine.shut_down();
+        self.env.machine.shut_down();
         self.pump();
     }
 
@@ -249,39 +249,39 @@ impl Driver {
 
     /// Writes what must survive; nothing is signed after it.
     pub(super) fn save(&mut self) {
-        self.state.flush(self.cx.now().as_millis());
+        self.state.flush(self.env.now().as_millis());
     }
 
     /// A native became known.
     pub(super) fn on_learned(&mut self, (peer, addrs): Learned) {
-        self.cx.machine.learn_native(self.cx.now(), peer, addrs);
-        self.cx.reserve_slot(peer);
-        let only = match self.cx.natives().as_slice() {
+        self.env.machine.learn_native(self.env.now(), peer, addrs);
+        self.env.reserve_slot(peer);
+        let only = match self.env.natives().as_slice() {
             [native] => Some(*native),
             _ => None,
         };
-        self.cx.net.set_only_native(only);
+        self.env.net.set_only_native(only);
     }
 
     /// The operator asks.
     pub(super) fn on_operator(&mut self, ControlRequest { query, reply }: ControlRequest) {
         match query {
             Query::Status => reply.answer(miniserde::json::to_string(&self.status())),
-            Query::Indexers => self.lookups.indexers(&mut self.cx, reply),
-            Query::Find(what) => self.lookups.find(&mut self.cx, &what, reply),
+            Query::Indexers => self.lookups.indexers(&mut self.env, reply),
+            Query::Find(what) => self.lookups.find(&mut self.env, &what, reply),
         }
     }
 
     /// The network side tells something.
     pub(super) fn on_net(&mut self, event: NetEvent) {
-        let now = self.cx.now();
+        let now = self.env.now();
         match event {
             NetEvent::Addresses => self.invite_if_changed(now),
             NetEvent::Host(change) => {
                 for line in self.addresses.lines(&change) {
                     log::info!("{line}");
                 }
-                if change.came() && self.cx.machine.network_changed(now) > 0 {
+                if change.came() && self.env.machine.network_changed(now) > 0 {
                     log::info!("the network has changed: tries again at once what did not answer");
                 }
             }
@@ -298,14 +298,14 @@ impl Driver {
                 let Some(source) = source else {
                     return self.on_beat(now, from, stream, sequence, *beat);
                 };
-                match self.cx.machine.stream_opened(now, &from, stream, source) {
+                match self.env.machine.stream_opened(now, &from, stream, source) {
                     FirstBeat::Now => self.on_first_beat(now, from, stream, *beat),
                     FirstBeat::Held => self.held_beats.push((from, stream, beat)),
                 }
             }
             NetEvent::StreamClosed { peer, stream } => {
                 self.held_beats.retain(|(_, held, _)| *held != stream);
-                self.cx.machine.stream_closed(now, &peer, stream)
+                self.env.machine.stream_closed(now, &peer, stream)
             }
             NetEvent::Ack {
                 server,
@@ -315,17 +315,17 @@ impl Driver {
             } => self.on_ack(now, server, asked, &ack.as_ack(), clock),
             NetEvent::LeaseClosed { server, why } => {
                 self.servers.closed(server, why.as_deref());
-                self.cx.machine.lease_closed(now, &server);
+                self.env.machine.lease_closed(now, &server);
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
             NetEvent::Response { id, response } => self.on_response(now, id, response),
-            NetEvent::Probed { peer, alive } => self.cx.machine.probed(now, &peer, alive),
+            NetEvent::Probed { peer, alive } => self.env.machine.probed(now, &peer, alive),
             NetEvent::StreamProbed {
                 peer,
                 stream,
                 alive,
-            } => self.cx.machine.stream_probed(now, &peer, stream, alive),
+            } => self.env.machine.stream_probed(now, &peer, stream, alive),
             NetEvent::Dht(event) => self.on_dht(now, event),
         }
     }
@@ -339,28 +339,28 @@ impl Driver {
         clock: Option<WallReading>,
     ) {
         if let Some(theirs) = clock {
-            let is_native = self.cx.machine.is_native(&server);
-            let sent = self.cx.machine.asked_at(&server).filter(|_| asked);
-            self.cx
+            let is_native = self.env.machine.is_native(&server);
+            let sent = self.env.machine.asked_at(&server).filter(|_| asked);
+            self.env
                 .wall
                 .heard(now, sent, server, is_native, theirs.ms, theirs.synchronised);
         }
         if asked {
-            self.cx.machine.acked(now, &server, ack);
+            self.env.machine.acked(now, &server, ack);
             if ack.code == AckCode::Accepted {
-                let who = match self.cx.machine.is_native(&server) {
+                let who = match self.env.machine.is_native(&server) {
                     true => "native",
                     false => "indexer",
                 };
                 self.servers.granted(server, who, ack.lease);
             }
         } else {
-            self.cx.machine.told(now, &server, ack);
+            self.env.machine.told(now, &server, ack);
         }
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
-        self.cx.machine.seen(&from, self.cx.net.reader(&from));
+        self.env.machine.seen(&from, self.env.net.reader(&from));
         match request {
             Request::Indexers {
                 most,
@@ -368,24 +368,24 @@ impl Driver {
                 from: Some(cursor),
             } => {
                 let page = self
-                    .cx
+                    .env
                     .machine
                     .page(now, Some(&from), cursor, usize::from(most));
-                self.cx.net.respond(id, &Response::Page(page));
+                self.env.net.respond(id, &Response::Page(page));
             }
             Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);
-                if let Some(answer) = self.cx.machine.ask(now, &from, id, most, want) {
-                    self.cx.net.respond(id, &Response::Indexers(answer));
+                if let Some(answer) = self.env.machine.ask(now, &from, id, most, want) {
+                    self.env.net.respond(id, &Response::Indexers(answer));
                 }
             }
             Request::FindName { name, reach } => {
                 let question = Question::Name(name);
-                self.lookups.find_for(&mut self.cx, id, question, reach);
+                self.lookups.find_for(&mut self.env, id, question, reach);
             }
             Request::FindPeer { peer, reach } => {
                 let question = Question::Peer(peer);
-                self.lookups.find_for(&mut self.cx, id, question, reach);
+                self.lookups.find_for(&mut self.env, id, question, reach);
             }
         }
     }
@@ -395,7 +395,7 @@ impl Driver {
             Ok(body) => decode_response(body).map_err(|why| why.to_string()),
             Err(why) => Err(why.clone()),
         };
-        let Some((server, response)) = self.lookups.answered(&mut self.cx, id, response) else {
+        let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
             return;
         };
         let answer: Option<IndexersAnswer> = match response {
@@ -410,11 +410,11 @@ impl Driver {
                 None
             }
         };
-        self.cx.machine.answered(now, &server, answer.as_ref());
+        self.env.machine.answered(now, &server, answer.as_ref());
     }
 
     fn on_dht(&mut self, now: Instant, event: DhtEvent) {
-        let own_ms = self.cx.own_ms();
+        let own_ms = self.env.own_ms();
         match event {
             DhtEvent::Found {
                 search,
@@ -422,54 +422,54 @@ impl Driver {
                 envelope,
             } => match self.refreshing.get(&search) {
                 Some(peer) => self
-                    .cx
+                    .env
                     .machine
                     .search_value(now, own_ms, peer, &record.info),
-                None => self.lookups.found(&self.cx, search, &record, &envelope),
+                None => self.lookups.found(&self.env, search, &record, &envelope),
             },
             DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
-                Some(peer) => self.cx.machine.search_ended(now, own_ms, &peer),
-                None => self.lookups.search_ended(&self.cx, search),
+                Some(peer) => self.env.machine.search_ended(now, own_ms, &peer),
+                None => self.lookups.search_ended(&self.env, search),
             },
             DhtEvent::Offered {
                 record,
                 envelope,
                 kind,
-            } => self.cx.net.keep(kind, &record.info, envelope, own_ms),
+            } => self.env.net.keep(kind, &record.info, envelope, own_ms),
         }
     }
 
     /// One line about the machine.
     pub(super) fn summary(&self) -> String {
-        Summary::of(self.cx.machine, self.cx.now()).to_string()
+        Summary::of(self.env.machine, self.env.now()).to_string()
     }
 
     /// The natives that are known, each with its first address as `--native` takes it.
     fn natives(&self) -> Vec<String> {
         let shown = |native: PeerId| {
-            let addrs = self.cx.machine.addrs_of(&native).map(multiaddrs);
+            let addrs = self.env.machine.addrs_of(&native).map(multiaddrs);
             let first = addrs.and_then(|addrs| addrs.into_iter().next());
             let first = first.map(|addr| addr.to_string()).unwrap_or_default();
             format!("{first}/p2p/{}", text(&native))
         };
-        let mut natives: Vec<String> = self.cx.natives().into_iter().map(shown).collect();
+        let mut natives: Vec<String> = self.env.natives().into_iter().map(shown).collect();
         natives.sort_unstable();
         natives
     }
 
     fn status(&mut self) -> Status {
-        let now = self.cx.now();
+        let now = self.env.now();
         let mut report = StatusReport {
             now,
             status: Status {
-                role: report::role(self.cx.machine.role()),
+                role: report::role(self.env.machine.role()),
                 peer_id: self.own_id(),
                 name: self.record.name().map(str::to_owned),
                 tags: self.record.tags().iter().cloned().collect(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
                 listen: self
-                    .cx
+                    .env
                     .net
                     .listening()
                     .iter()
@@ -488,11 +488,11 @@ impl Driver {
                 troubles: self.servers.troubles(),
             },
         };
-        self.cx.machine.report(now, &mut report);
+        self.env.machine.report(now, &mut report);
         let mut status = report.status;
         status
             .tables
-            .extend(self.cx.net.tables().into_iter().map(table));
+            .extend(self.env.net.tables().into_iter().map(table));
         status
             .tables
             .extend(self.lookups.stats().into_iter().map(table));

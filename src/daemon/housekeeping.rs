@@ -18,41 +18,41 @@ const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 impl Driver {
     /// Lets records of the DHT store go that have expired at `now`.
     pub(super) fn expire_records_if_due(&mut self, now: Instant) {
-        let left = self.cx.net.record_expires_in();
+        let left = self.env.net.record_expires_in();
         if left.is_some_and(|left| now >= expiry_due(now, self.expired, left)) {
-            self.cx.net.expire_records();
+            self.env.net.expire_records();
             self.expired = now;
         }
-        let left = self.cx.net.record_expires_in();
+        let left = self.env.net.record_expires_in();
         self.records = left.map(|left| expiry_due(now, self.expired, left));
     }
 
     /// Gives memory back if much of it is not used any more.
     pub(super) fn trim_if_due(&mut self) {
-        let mut used = self.cx.peers().tables;
+        let mut used = self.env.peers().tables;
         let mut note = |stats: TableStats| used.push((stats.name, stats.used));
-        self.cx.net.tables().into_iter().for_each(&mut note);
+        self.env.net.tables().into_iter().for_each(&mut note);
         self.lookups.stats().into_iter().for_each(&mut note);
-        self.peaks.saw(CONNECTIONS, self.cx.net.most_connections());
+        self.peaks.saw(CONNECTIONS, self.env.net.most_connections());
         if self.peaks.look(&used) {
-            self.cx.net.shrink();
-            trim::trim(&mut *self.cx.machine);
+            self.env.net.shrink();
+            trim::trim(&mut *self.env.machine);
         }
-        self.cx.net.forget_most_connections();
+        self.env.net.forget_most_connections();
     }
 
     /// Notes which peers are worth trying after a restart.
     pub(super) fn remember(&mut self) {
-        let peers = self.cx.peers();
+        let peers = self.env.peers();
         let known = |peer: PeerId, addrs: &Addrs| KnownPeer {
             peer: peer.into(),
             addrs: multiaddrs(addrs),
         };
-        let natives = self.cx.natives().into_iter();
+        let natives = self.env.natives().into_iter();
         let natives =
-            natives.filter_map(|native| Some(known(native, self.cx.machine.addrs_of(&native)?)));
+            natives.filter_map(|native| Some(known(native, self.env.machine.addrs_of(&native)?)));
         self.state.set_natives(natives.collect());
-        let indexers: Vec<_> = match self.cx.machine.role() {
+        let indexers: Vec<_> = match self.env.machine.role() {
             Role::Native => peers
                 .live
                 .iter()
@@ -70,7 +70,7 @@ impl Driver {
             self.state.set_indexers(indexers);
         }
         self.remember_addrs();
-        if let Some(settled) = self.cx.settled_ms() {
+        if let Some(settled) = self.env.settled_ms() {
             self.state.note_time(settled);
         }
     }
@@ -80,7 +80,7 @@ impl Driver {
         let state = self.state.state();
         let known = state.natives.iter().chain(&state.indexers);
         let addrs = known.map(|known| known.addrs.as_slice());
-        self.cx.net.remember(addrs);
+        self.env.net.remember(addrs);
     }
 }
 

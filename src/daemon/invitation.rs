@@ -47,14 +47,14 @@ impl Driver {
     /// The option that others are started with; `None`: it is not known at which address they reach
     /// this native, or it is none.
     pub(super) fn native_option(&self) -> Option<String> {
-        let addr = self.cx.net.best_addr()?;
-        (self.cx.machine.role() == Role::Native)
+        let addr = self.env.net.best_addr()?;
+        (self.env.machine.role() == Role::Native)
             .then(|| format!("--native {addr}/p2p/{}", self.own_id()))
     }
 
     /// Says in the log that the option has changed, if it has.
     pub(super) fn invite_if_changed(&mut self, now: Instant) {
-        let (Some(option), Some(addr)) = (self.native_option(), self.cx.net.best_addr()) else {
+        let (Some(option), Some(addr)) = (self.native_option(), self.env.net.best_addr()) else {
             return;
         };
         if self.invitation.is_news(now, &addr) {

@@ -25,14 +25,14 @@ pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> 
         false => config.listen.clone(),
     };
     for addr in addrs {
-        let listening = driver.cx.net.listen(addr.clone());
+        let listening = driver.env.net.listen(addr.clone());
         listening.map_err(|error| {
             Error::new(format!("cannot listen on {addr}: {}", sentence(&error)))
         })?;
     }
     // What can be listened on is reported at once.
-    while driver.cx.net.next_event().now_or_never().is_some() {}
-    if driver.cx.net.listening().is_empty() {
+    while driver.env.net.next_event().now_or_never().is_some() {}
+    if driver.env.net.listening().is_empty() {
         log::warn!("there is no address to listen on yet: waits until the network is up");
     }
     Ok(())
@@ -75,7 +75,7 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
                  too; a firewall rule has to follow"
             );
         }
-        driver.state.set_port(port, driver.cx.now().as_millis());
+        driver.state.set_port(port, driver.env.now().as_millis());
     }
     Ok(addrs.into_iter().map(tcp::multiaddr).collect())
 }
@@ -84,7 +84,7 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
 /// reason to end or to wait.
 pub(super) fn announce(driver: &mut Driver, config: &Config) {
     let own = driver.own_id();
-    let net = &driver.cx.net;
+    let net = &driver.env.net;
     for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
         log::warn!("--announce {addr}: only peers on this host can dial it");
     }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use libp2p::Multiaddr;
 
 use super::{
-    context::Context,
     control::Reply,
+    environment::Environment,
     machines::ProgramLookups,
     report::{addr_texts, text},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
@@ -72,12 +72,12 @@ impl Lookups {
     }
 
     /// The operator asks which indexers there are.
-    pub(super) fn indexers(&mut self, cx: &mut Context, reply: Reply) {
-        self.begin(cx, reply, Question::Indexers);
+    pub(super) fn indexers(&mut self, env: &mut Environment, reply: Reply) {
+        self.begin(env, reply, Question::Indexers);
     }
 
     /// The operator looks for a name or a peer id.
-    pub(super) fn find(&mut self, cx: &mut Context, what: &str, reply: Reply) {
+    pub(super) fn find(&mut self, env: &mut Environment, what: &str, reply: Reply) {
         let peer = what
             .parse()
             .ok()
@@ -90,36 +90,36 @@ impl Lookups {
                 return reply.refuse("a name has at most 63 bytes, and this is no peer id");
             }
         };
-        self.begin(cx, reply, question);
+        self.begin(env, reply, question);
     }
 
     /// Another peer looks for a name or a peer.
     pub(super) fn find_for(
         &mut self,
-        cx: &mut Context,
+        env: &mut Environment,
         request: RequestId,
         question: Question,
         reach: Reach,
     ) {
-        let now = cx.now();
+        let now = env.now();
         let begun = self
             .core
-            .begin_for_peer(now, question.clone(), reach, &*cx.machine);
+            .begin_for_peer(now, question.clone(), reach, &*env.machine);
         let response = match begun {
             Begun::Lookup(lookup) => {
                 self.askers.insert(lookup, Asker::Peer(request));
                 return;
             }
-            Begun::Here => own_directory(&*cx.machine, &question, reach),
+            Begun::Here => own_directory(&*env.machine, &question, reach),
             Begun::Full => Response::Error(Reason::try_from(FULL).unwrap_or_default()),
         };
-        cx.net.respond(request, &response);
+        env.net.respond(request, &response);
     }
 
     /// The core's machine asks a native for indexers.
     pub(super) fn ask_native(
         &mut self,
-        cx: &mut Context,
+        env: &mut Environment,
         native: PeerId,
         addrs: &Addrs,
         want: Want,
@@ -130,13 +130,13 @@ impl Lookups {
             from: None,
         };
         let id = self.name(Asked::Machine(native));
-        cx.net.request(native, addrs, id, &request);
+        env.net.request(native, addrs, id, &request);
     }
 
     /// A request was answered, or not. Given back with its native if the core's machine asked.
     pub(super) fn answered<'a>(
         &mut self,
-        cx: &mut Context,
+        env: &mut Environment,
         id: OwnRequestId,
         response: Result<Response<'a>, String>,
     ) -> Option<(PeerId, Result<Response<'a>, String>)> {
@@ -144,7 +144,7 @@ impl Lookups {
             Asked::Machine(native) => return Some((native, response)),
             Asked::Lookup(query) => query,
         };
-        let now = cx.now();
+        let now = env.now();
         match response {
             Ok(Response::Records {
                 records,
@@ -184,28 +184,28 @@ impl Lookups {
     /// A search of the DHT found a record.
     pub(super) fn found(
         &mut self,
-        cx: &Context,
+        env: &Environment,
         search: SearchId,
         record: &OpenRecord,
         envelope: &[u8],
     ) {
         if let Some(query) = self.searches.get(&search) {
             let copy = copy_of(record, envelope);
-            self.core.found(cx.now(), cx.own_ms(), *query, copy);
+            self.core.found(env.now(), env.own_ms(), *query, copy);
         }
     }
 
     /// A search of the DHT has ended.
-    pub(super) fn search_ended(&mut self, cx: &Context, search: SearchId) {
+    pub(super) fn search_ended(&mut self, env: &Environment, search: SearchId) {
         if let Some(query) = self.searches.remove(&search) {
-            self.core.searched(cx.now(), query);
+            self.core.searched(env.now(), query);
         }
     }
 
     /// Does what the core's lookups ask for now.
-    pub(super) fn pump(&mut self, cx: &mut Context) {
-        let now = cx.now();
-        while let Some(step) = self.core.poll(now, &mut *cx.machine) {
+    pub(super) fn pump(&mut self, env: &mut Environment) {
+        let now = env.now();
+        while let Some(step) = self.core.poll(now, &mut *env.machine) {
             match step {
                 Step::Ask {
                     lookup,
@@ -216,9 +216,9 @@ impl Lookups {
                 } => {
                     log::debug!("lookup {} asks {}", lookup.0, text(&server));
                     let id = self.name(Asked::Lookup(query));
-                    cx.net.request(server, &addrs, id, &request_of(ask));
+                    env.net.request(server, &addrs, id, &request_of(ask));
                 }
-                Step::Search { query, role, peer } => match cx.net.search(kind_of(role), peer) {
+                Step::Search { query, role, peer } => match env.net.search(kind_of(role), peer) {
                     Some(search) => {
                         self.searches.insert(search, query);
                     }
@@ -228,10 +228,10 @@ impl Lookups {
                 },
                 Step::EndSearch { query } => {
                     for (search, _) in self.searches.extract_if(|_, of| *of == query) {
-                        cx.net.end_search(search);
+                        env.net.end_search(search);
                     }
                 }
-                Step::Done { lookup } => self.tell(cx, lookup),
+                Step::Done { lookup } => self.tell(env, lookup),
             }
         }
     }
@@ -246,8 +246,8 @@ impl Lookups {
         self.core.stats()
     }
 
-    fn begin(&mut self, cx: &mut Context, reply: Reply, question: Question) {
-        match self.core.begin(cx.now(), question, &*cx.machine) {
+    fn begin(&mut self, env: &mut Environment, reply: Reply, question: Question) {
+        match self.core.begin(env.now(), question, &*env.machine) {
             Some(lookup) => {
                 self.askers.insert(lookup, Asker::Operator(reply));
             }
@@ -262,14 +262,14 @@ impl Lookups {
         id
     }
 
-    fn tell(&mut self, cx: &mut Context, lookup: LookupId) {
+    fn tell(&mut self, env: &mut Environment, lookup: LookupId) {
         let Some((outcome, asker)) = self.core.outcome(lookup).zip(self.askers.remove(&lookup))
         else {
             return;
         };
         match asker {
-            Asker::Peer(request) => cx.net.respond(request, &response_of(&outcome)),
-            Asker::Operator(reply) => reply.answer(json_of(&outcome, cx.own_ms())),
+            Asker::Peer(request) => env.net.respond(request, &response_of(&outcome)),
+            Asker::Operator(reply) => reply.answer(json_of(&outcome, env.own_ms())),
         }
     }
 }

@@ -18,12 +18,12 @@ mod beats;
 pub mod capacity;
 pub mod client;
 pub mod clock;
-mod context;
 pub mod control;
 pub mod demo;
 mod descriptors;
 mod driver;
 mod entropy;
+mod environment;
 mod housekeeping;
 mod invitation;
 mod listen;
@@ -131,7 +131,7 @@ async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
     let control = Control::bind_if_possible(&dir)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     let env = |variable: &str| std::env::var_os(variable);
-    let mut notifier = Notifier::new(&env, std::process::id(), driver.cx.now());
+    let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
     listen::announce(&mut driver, &config);
     notifier.ready(|| driver.summary());
     driver.start(&config);
@@ -163,16 +163,16 @@ async fn main_loop(
             catch_up(driver).await;
         }
         driver.pump();
-        notifier.turned(driver.cx.now(), || driver.summary());
+        notifier.turned(driver.env.now(), || driver.summary());
         let due = notifier
             .timeout()
             .into_iter()
             .fold(driver.timeout(), Ord::min);
         if armed != Some(due) {
-            timer.set_after(due - driver.cx.now());
+            timer.set_after(due - driver.env.now());
             armed = Some(due);
         }
-        let net = async { Wake::Net(driver.cx.net.next_event().await) };
+        let net = async { Wake::Net(driver.env.net.next_event().await) };
         let time = async {
             (&mut timer).await;
             Wake::Timer
@@ -216,7 +216,7 @@ async fn catch_up(driver: &mut Driver) {
         gap.as_secs_f32()
     );
     let all = async {
-        while let Some(event) = executor::within(QUIET, driver.cx.net.next_event()).await {
+        while let Some(event) = executor::within(QUIET, driver.env.net.next_event()).await {
             driver.on_net(event);
         }
     };
@@ -229,7 +229,7 @@ async fn farewell(driver: &mut Driver) {
     driver.shut_down();
     let all_told = async {
         while driver.is_leaving() {
-            let event = driver.cx.net.next_event().await;
+            let event = driver.env.net.next_event().await;
             driver.on_net(event);
             driver.pump();
         }

@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// The network side, the core, and the time: what an answer is made of.
-pub(super) struct Context {
+pub(super) struct Environment {
     pub(super) net: Net,
     pub(super) machine: &'static mut dyn Machine,
     pub(super) own: PeerId,
     pub(super) wall: WallClock,
 }
 
-impl Context {
+impl Environment {
     /// The time of all leases and timers.
     pub(super) fn now(&self) -> Instant {
         Instant::from_millis(clock::boottime())
@@ -48,7 +48,7 @@ pub(super) struct Peers {
     pub(super) tables: Vec<(&'static str, usize)>,
 }
 
-impl Context {
+impl Environment {
     /// The natives that this process is configured with.
     pub(super) fn natives(&self) -> Vec<PeerId> {
         let mut natives = Vec::new();
