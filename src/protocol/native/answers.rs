@@ -14,7 +14,7 @@ use core::cmp::Reverse;
 
 use super::*;
 use crate::protocol::table::keep_best;
-use asks::Candidates;
+use pending_requests::Candidates;
 use standing::KEPT_SHARE;
 
 /// So long after a node was named indexers, all others that beat here and of which nothing is known are pinged. Else the answers of a
@@ -23,80 +23,88 @@ const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
     /// A request for indexers; `None`: the answer comes later.
-    pub(super) fn take_ask(&mut self, now: Instant, mut ask: Ask) -> Option<IndexersAnswer> {
+    pub(super) fn take_request(
+        &mut self,
+        now: Instant,
+        mut request: PendingRequest,
+    ) -> Option<IndexersAnswer> {
         let catches_up = !self.overslept(now).is_zero();
-        if ask.want == Want::OffersFailed {
-            self.note_failures(now, &ask.node, &ask.reader);
+        if request.want == Want::OffersFailed {
+            self.note_failures(now, &request.node, &request.reader);
         }
         if !catches_up {
-            let candidates = self.candidates(now, ask.want, &ask.reader);
+            let candidates = self.candidates(now, request.want, &request.reader);
             if candidates
                 .iter()
                 .all(|peer| self.live_indexers.is_decided(now, now, peer))
             {
-                return Some(self.answer(now, now, &ask));
+                return Some(self.answer(now, now, &request));
             }
-            ask.candidates = Some((now, candidates));
+            request.candidates = Some((now, candidates));
         }
-        if self.asks.is_full() {
+        if self.pending_requests.is_full() {
             // No node is taken in while an indexer may be reachable: without an offer it asks again.
             return Some(IndexersAnswer {
-                offers: self.offers(now, now, ask.most, &ask.reader),
+                offers: self.offers(now, now, request.most, &request.reader),
                 takes_in: false,
             });
         }
         // There is room: asked above.
-        let _ = self.asks.push(ask);
+        let _ = self.pending_requests.push(request);
         None
     }
 
     /// The next request whose candidates are decided, answered. Requests that waited for the end of an oversleep get candidates first.
     pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
-        while let Some(at) = self.asks.iter().position(|ask| ask.candidates.is_none()) {
-            let ask = self.asks.get(at)?;
-            let (want, reader) = (ask.want, ask.reader);
+        while let Some(at) = self
+            .pending_requests
+            .iter()
+            .position(|request| request.candidates.is_none())
+        {
+            let request = self.pending_requests.get(at)?;
+            let (want, reader) = (request.want, request.reader);
             let candidates = self.candidates(now, want, &reader);
-            self.asks.get_mut(at)?.candidates = Some((now, candidates));
+            self.pending_requests.get_mut(at)?.candidates = Some((now, candidates));
         }
-        let at = self.asks.iter().position(|ask| {
-            ask.deadline() <= now
-                || ask.candidates.iter().all(|(since, candidates)| {
+        let at = self.pending_requests.iter().position(|request| {
+            request.deadline() <= now
+                || request.candidates.iter().all(|(since, candidates)| {
                     candidates
                         .iter()
                         .all(|peer| self.live_indexers.is_decided(now, *since, peer))
                 })
         })?;
-        let ask = self.asks.swap_remove(at);
-        let since = ask.candidates.as_ref().map_or(now, |(since, _)| *since);
-        let IndexersAnswer { offers, takes_in } = self.answer(now, since, &ask);
+        let request = self.pending_requests.swap_remove(at);
+        let since = request.candidates.as_ref().map_or(now, |(since, _)| *since);
+        let IndexersAnswer { offers, takes_in } = self.answer(now, since, &request);
         self.offered = offers;
         Some(Action::Answer {
-            request: ask.request,
+            request: request.id,
             takes_in,
         })
     }
 
-    fn answer(&mut self, now: Instant, since: Instant, ask: &Ask) -> IndexersAnswer {
-        if ask.want == Want::Nothing {
+    fn answer(&mut self, now: Instant, since: Instant, request: &PendingRequest) -> IndexersAnswer {
+        if request.want == Want::Nothing {
             return IndexersAnswer {
-                offers: self.next_shown(now, ask.most, &ask.reader),
+                offers: self.next_shown(now, request.most, &request.reader),
                 takes_in: false,
             };
         }
-        let offers = self.offers(now, since, ask.most, &ask.reader);
+        let offers = self.offers(now, since, request.most, &request.reader);
         if !offers.is_empty() {
             self.surveys_until = now + SURVEY;
         }
         self.told_nodes
-            .told(now, &ask.node, offers.iter().map(|offer| &offer.peer));
-        let is_stranded = offers.is_empty() || ask.want == Want::OffersFailed;
+            .told(now, &request.node, offers.iter().map(|offer| &offer.peer));
+        let is_stranded = offers.is_empty() || request.want == Want::OffersFailed;
         if is_stranded {
-            self.make_room_for_node(now, &ask.node);
+            self.make_room_for_node(now, &request.node);
         }
-        let takes_in = is_stranded && self.delegation.has_room(now, &ask.node);
+        let takes_in = is_stranded && self.delegation.has_room(now, &request.node);
         if takes_in {
-            let stranded = ask.want == Want::OffersFailed;
-            self.delegation.give_ticket(now, &ask.node, stranded);
+            let stranded = request.want == Want::OffersFailed;
+            self.delegation.give_ticket(now, &request.node, stranded);
         } else if is_stranded {
             self.delegation.count_refusal();
         }
@@ -234,7 +242,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             entry.verdict(now) != Some(false) && entry.may_be_offered_to(reader)
         };
         let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
-        let mut best: Vec<((bool, bool), u64, PeerId), { asks::MAX_CANDIDATES }, u8> = Vec::new();
+        let mut best: Vec<((bool, bool), u64, PeerId), { pending_requests::MAX_CANDIDATES }, u8> =
+            Vec::new();
         for entry in self.live_indexers.iter(now).filter(may_be_offered) {
             let is_reachable = entry.verdict(now) == Some(true);
             let rank = (reader.fits(&entry.addrs), is_reachable);

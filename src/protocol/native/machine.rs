@@ -46,7 +46,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .chain(self.prober.timeout())
             .chain(self.refresh.timeout())
             .chain(self.offload.timeout())
-            .chain(self.asks.iter().map(Ask::deadline))
+            .chain(self.pending_requests.iter().map(PendingRequest::deadline))
             .chain(self.leases.timeout())
             .chain(self.stream_records.rivals.timeout())
             .min()
@@ -124,15 +124,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         most: usize,
         want: Want,
     ) -> Option<IndexersAnswer> {
-        let ask = Ask {
-            request,
+        let request = PendingRequest {
+            id: request,
             node: *from,
             reader: self.reader_of(from),
             want,
             most,
             candidates: None,
         };
-        self.take_ask(now, ask)
+        self.take_request(now, request)
     }
 
     fn page(

@@ -13,7 +13,6 @@
 //! lease up is in no table; only ids with a live entry are passed on to other natives, so that a dead id dies out.
 
 mod answers;
-pub mod asks;
 pub mod delegation;
 mod fellows;
 pub mod gc;
@@ -21,6 +20,7 @@ pub mod known_peer_ids;
 pub mod live_indexers;
 mod machine;
 pub mod offload;
+pub mod pending_requests;
 pub mod probe;
 pub mod refresh;
 pub mod standing;
@@ -41,12 +41,12 @@ use super::{
     table::TableStats,
     time::{Ticker, clamp_lease},
 };
-use asks::{Ask, MAX_ASKS};
 use delegation::Delegation;
 use fellows::Told;
 use known_peer_ids::KnownPeerIds;
 use live_indexers::LiveIndexers;
 use offload::Offload;
+use pending_requests::{MAX_PENDING_REQUESTS, PendingRequest};
 use probe::Prober;
 use refresh::{MAX_SEARCHES, Outcome, Refresh};
 use standing::ToldNodes;
@@ -84,7 +84,7 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     refreshed: Vec<PeerId, MAX_SEARCHES>,
     gc: Ticker,
     prober: Prober,
-    asks: Vec<Ask, MAX_ASKS>,
+    pending_requests: Vec<PendingRequest, MAX_PENDING_REQUESTS>,
     leases: Leases,
     told: Told,
     told_nodes: ToldNodes,
@@ -126,7 +126,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             refreshed: Vec::new(),
             gc: Ticker::new(),
             prober: Prober::new(),
-            asks: Vec::new(),
+            pending_requests: Vec::new(),
             leases: Leases::new(),
             told: Told::new(),
             told_nodes: ToldNodes::new(),
@@ -391,9 +391,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     fn pop_probe(&mut self, now: Instant) -> Option<Action> {
         let asked = self
-            .asks
+            .pending_requests
             .iter()
-            .filter_map(|ask| ask.candidates.as_ref())
+            .filter_map(|request| request.candidates.as_ref())
             .flat_map(|(since, candidates)| candidates.iter().map(|peer| (*since, *peer)))
             .filter(|(since, peer)| !self.live_indexers.is_decided(now, *since, peer))
             .map(|(_, peer)| peer);

@@ -1,9 +1,9 @@
 //! The native as a whole, in virtual time. What a single table or loop decides is tested beside it.
 
-mod asks;
 mod gc;
 mod natives;
 mod offload;
+mod pending_requests;
 mod readers;
 mod refresh;
 mod registration;

@@ -188,7 +188,7 @@ fn an_indexer_whose_stream_ended_is_probed_before_it_is_offered() {
 #[test]
 fn more_requests_than_may_wait_are_answered_from_what_is_known_and_nobody_is_taken_in() {
     let mut rig = with_silent_indexers(1);
-    for n in 0..MAX_ASKS {
+    for n in 0..MAX_PENDING_REQUESTS {
         assert_eq!(rig.ask(100 + (n % 100) as u8, Want::Lease), None);
     }
     assert_eq!(rig.ask(99, Want::Lease), Some(IndexersAnswer::default()));

@@ -11,7 +11,7 @@ use super::probe::PROBE_TIMEOUT;
 
 /// Requests that may wait at once: as many nodes as a native takes in by default, which all ask at once when an indexer dies. One
 /// more is answered from what is known.
-pub const MAX_ASKS: usize = 256;
+pub const MAX_PENDING_REQUESTS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
 pub const MAX_CANDIDATES: usize = 8;
 /// Time for all of them together (PROTOCOL.md).
@@ -22,9 +22,9 @@ pub type Candidates = Vec<PeerId, MAX_CANDIDATES>;
 
 /// One request that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct PendingRequest {
     /// Names the request.
-    pub request: RequestId,
+    pub id: RequestId,
     /// Who asked.
     pub node: PeerId,
     /// Which addresses are of use to it.
@@ -37,7 +37,7 @@ pub struct Ask {
     pub candidates: Option<(Instant, Candidates)>,
 }
 
-impl Ask {
+impl PendingRequest {
     /// When it is answered at the latest; at once, if its candidates are not chosen yet.
     pub fn deadline(&self) -> Instant {
         match &self.candidates {
