@@ -224,7 +224,9 @@ impl Driver {
             self.invite_if_changed(now);
             // A lease that never came to be leaves without a word.
             let machine = &*self.env.machine;
-            self.env.net.favour_only(|peer| machine.favours(peer));
+            self.env
+                .net
+                .reserve_slots_only_for(|peer| machine.reserves_slot(peer));
             self.synchronised = clock::synchronised();
             if let Some(line) = self.addresses.counted() {
                 log::info!("{line}");

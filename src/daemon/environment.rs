@@ -62,8 +62,8 @@ impl Environment {
 
     /// Keeps a slot for the peer's connection exactly as long as the core says so. Whether it does.
     pub(super) fn reserve_slot(&mut self, peer: PeerId) -> bool {
-        let is_kept = self.machine.favours(&peer);
-        self.net.favour(peer, is_kept);
+        let is_kept = self.machine.reserves_slot(&peer);
+        self.net.set_slot(peer, is_kept);
         is_kept
     }
 

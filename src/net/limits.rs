@@ -1,11 +1,11 @@
 //! Who may be connected: limits on connections, as a behaviour that stands first in the derived one, so that it
 //! refuses before any other allocates.
 //!
-//! Invariants: at most `max` connections in all; the last `reserved` of them only for favoured
-//! peers; at most `max_per_peer` for one peer, of which the newest stay. Outbound connections
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for peers
+//! that have one reserved; at most `max_per_peer` for one peer, of which the newest stay. Outbound connections
 //! count, but are refused only at `max`: they are our own wish. A peer whose id is no inlined
 //! Ed25519 key is refused. Before their handshake is done inbound connections are the affair of
-//! [`admission`](super::admission), which hears from here at which addresses favoured peers are.
+//! [`admission`](super::admission), which hears from here at which addresses peers with a reserved slot are.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ use crate::protocol::{self, TableStats};
 pub(crate) struct LimitsConfig {
     /// Established connections, both directions together.
     pub(crate) max: usize,
-    /// Of these, kept for favoured peers.
+    /// Of these, kept for peers with a reserved slot.
     pub(crate) reserved: usize,
     /// Connections of one peer, both directions together; past this the oldest is closed.
     pub(crate) max_per_peer: usize,
@@ -45,7 +45,7 @@ pub(crate) struct LimitsConfig {
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for favoured peers, two for one peer;
+    /// `max` connections in all, `reserved` of them for peers with a reserved slot, two for one peer;
     /// `max_pending` handshakes at once.
     pub(crate) fn new(max: usize, reserved: usize, max_pending: usize) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl LimitsConfig {
 pub(crate) enum Refused {
     /// Every slot is taken.
     Full { max: usize },
-    /// Only slots for favoured peers are left.
+    /// Only reserved slots are left.
     Reserved { reserved: usize },
     /// The peer id is not an inlined Ed25519 key.
     Identity,
@@ -86,8 +86,8 @@ impl Error for Refused {}
 /// The behaviour. It talks to nobody: its handler is a dummy.
 pub(crate) struct Limits {
     config: LimitsConfig,
-    /// Favoured peers, each with the source at which it was seen last.
-    favoured: HashMap<protocol::PeerId, Option<Source>>,
+    /// Peers with a reserved slot, each with the source at which it was seen last.
+    slots: HashMap<protocol::PeerId, Option<Source>>,
     established: usize,
     /// Most that were established at once since [`Limits::forget_most`].
     most: usize,
@@ -100,11 +100,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// No connections yet, and nobody favoured.
+    /// No connections yet, and no slot reserved.
     pub(super) fn new(config: LimitsConfig, places: Places) -> Self {
         Self {
             config,
-            favoured: HashMap::new(),
+            slots: HashMap::new(),
             established: 0,
             most: 0,
             per_peer: HashMap::new(),
@@ -115,34 +115,34 @@ impl Limits {
     }
 
     /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if as many
-    /// peers as there are connections are favoured already.
-    pub(crate) fn favour(&mut self, peer: protocol::PeerId) -> bool {
-        if self.favoured.contains_key(&peer) {
+    /// peers as there are connections have one already.
+    pub(crate) fn reserve_slot(&mut self, peer: protocol::PeerId) -> bool {
+        if self.slots.contains_key(&peer) {
             return true;
         }
-        if self.favoured.len() >= self.config.max {
+        if self.slots.len() >= self.config.max {
             return false;
         }
         let connections = self.per_peer.get(&peer);
         let seen = connections.and_then(|connections| Some(connections.last()?.1));
-        self.favoured.insert(peer, None);
+        self.slots.insert(peer, None);
         if let Some(source) = seen {
             self.see(&peer, source);
         }
         true
     }
 
-    /// Takes the favour back. The peer's connections stay.
-    pub(crate) fn unfavour(&mut self, peer: &protocol::PeerId) {
-        if let Some(Some(source)) = self.favoured.remove(peer) {
+    /// Releases the slot of the peer. The peer's connections stay.
+    pub(crate) fn release_slot(&mut self, peer: &protocol::PeerId) {
+        if let Some(Some(source)) = self.slots.remove(peer) {
             self.places.lock().release(source);
         }
     }
 
-    /// Takes the favour back from all peers that are not to be kept.
-    pub(crate) fn retain_favoured(&mut self, mut keep: impl FnMut(&protocol::PeerId) -> bool) {
+    /// Releases the slots of all peers that are not to be kept.
+    pub(crate) fn retain_slots(&mut self, mut keep: impl FnMut(&protocol::PeerId) -> bool) {
         let mut places = self.places.lock();
-        for (_, seen) in self.favoured.extract_if(|peer, _| !keep(peer)) {
+        for (_, seen) in self.slots.extract_if(|peer, _| !keep(peer)) {
             if let Some(source) = seen {
                 places.release(source);
             }
@@ -167,9 +167,9 @@ impl Limits {
         }
     }
 
-    /// A favoured peer is at this source now: its next connection may come from there.
+    /// A peer with a reserved slot is at this source now: its next connection may come from there.
     fn see(&mut self, peer: &protocol::PeerId, source: Source) {
-        if let Some(seen) = self.favoured.get_mut(peer) {
+        if let Some(seen) = self.slots.get_mut(peer) {
             let mut places = self.places.lock();
             places.hold(source);
             if let Some(before) = seen.replace(source) {
@@ -195,7 +195,7 @@ impl Limits {
 
     /// Gives memory back that more connections have needed.
     pub(crate) fn shrink(&mut self) {
-        self.favoured.shrink_to_fit();
+        self.slots.shrink_to_fit();
         self.per_peer.shrink_to_fit();
         self.places.lock().shrink();
     }
@@ -214,7 +214,7 @@ impl Limits {
         let peer = ed25519(peer)?;
         self.check_full()?;
         let LimitsConfig { max, reserved, .. } = self.config;
-        if self.established + reserved >= max && !self.favoured.contains_key(&peer) {
+        if self.established + reserved >= max && !self.slots.contains_key(&peer) {
             return Err(Refused::Reserved { reserved });
         }
         Ok(())

@@ -224,12 +224,12 @@ impl Net {
     }
 
     /// Keeps a slot for the peer's connection, or no longer.
-    pub(crate) fn favour(&mut self, peer: protocol::PeerId, favoured: bool) {
+    pub(crate) fn set_slot(&mut self, peer: protocol::PeerId, reserved: bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
-        if favoured {
-            limits.favour(peer);
+        if reserved {
+            limits.reserve_slot(peer);
         } else {
-            limits.unfavour(&peer);
+            limits.release_slot(&peer);
         }
     }
 
@@ -375,9 +375,9 @@ impl Net {
     }
 
     /// Keeps slots only for the peers that `keeps` says.
-    pub(crate) fn favour_only(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
+    pub(crate) fn reserve_slots_only_for(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
-        limits.retain_favoured(keeps);
+        limits.retain_slots(keeps);
     }
 
     /// Lets records that have run out go.

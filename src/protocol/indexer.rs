@@ -310,7 +310,7 @@ impl<const N: usize> Machine for Indexer<N> {
         [short, long, self.stream_records.spare()]
     }
 
-    fn favours(&self, peer: &PeerId) -> bool {
+    fn reserves_slot(&self, peer: &PeerId) -> bool {
         self.stream_records.find(peer).is_some() || self.leases.find(peer).is_some()
     }
 

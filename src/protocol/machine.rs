@@ -328,7 +328,7 @@ pub trait Machine {
     }
 
     /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
-    fn favours(&self, peer: &PeerId) -> bool;
+    fn reserves_slot(&self, peer: &PeerId) -> bool;
 
     /// The large parts of tables in which nothing is now. They may be given back to the system.
     fn spare(&mut self) -> [Vacant<'_>; 3] {

@@ -86,7 +86,8 @@ impl World {
         let mut nodes = self.devices.iter().filter(|other| other.role == Role::Node);
         ensure(
             nodes.all(|other| {
-                device.machine.listed(&other.peer).is_none() || device.machine.favours(&other.peer)
+                device.machine.listed(&other.peer).is_none()
+                    || device.machine.reserves_slot(&other.peer)
             }),
             no,
             "a node is listed that holds no lease",
@@ -124,7 +125,7 @@ impl World {
             let is_there = view.has_record(peer)
                 || view.responsible.contains(peer)
                 || device.machine.listed(peer).is_some()
-                || (heard.role != Role::Native && device.machine.favours(peer));
+                || (heard.role != Role::Native && device.machine.reserves_slot(peer));
             ensure(!is_there, no, "a stale peer is still in a table")?;
             gone.push(*client);
         }

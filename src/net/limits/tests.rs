@@ -32,12 +32,12 @@ fn peer() -> PeerId {
     Keypair::generate_ed25519().public().to_peer_id()
 }
 
-fn favour(limits: &mut Limits, peer: PeerId) -> bool {
-    limits.favour(peer.try_into().unwrap())
+fn reserve_slot(limits: &mut Limits, peer: PeerId) -> bool {
+    limits.reserve_slot(peer.try_into().unwrap())
 }
 
-fn unfavour(limits: &mut Limits, peer: PeerId) {
-    limits.unfavour(&peer.try_into().unwrap());
+fn release_slot(limits: &mut Limits, peer: PeerId) {
+    limits.release_slot(&peer.try_into().unwrap());
 }
 
 fn addr() -> Multiaddr {
@@ -103,22 +103,22 @@ fn close(limits: &mut Limits, connection_id: ConnectionId, peer_id: PeerId, left
 }
 
 #[test]
-fn last_slots_are_for_favoured_peers_only() {
+fn last_slots_are_for_peers_with_a_reserved_slot_only() {
     let mut limits = limits();
-    let (favoured, later) = (peer(), peer());
+    let (early, later) = (peer(), peer());
     for _ in 0..2 {
         inbound(&mut limits, peer()).unwrap();
     }
     let refused = Refused::Reserved { reserved: 2 };
-    assert_eq!(inbound(&mut limits, favoured), Err(refused));
-    assert!(favour(&mut limits, favoured) && favour(&mut limits, later));
-    inbound(&mut limits, favoured).unwrap();
-    unfavour(&mut limits, later);
+    assert_eq!(inbound(&mut limits, early), Err(refused));
+    assert!(reserve_slot(&mut limits, early) && reserve_slot(&mut limits, later));
+    inbound(&mut limits, early).unwrap();
+    release_slot(&mut limits, later);
     assert_eq!(inbound(&mut limits, later), Err(refused));
-    favour(&mut limits, later);
+    reserve_slot(&mut limits, later);
     inbound(&mut limits, later).unwrap();
     let full = Refused::Full { max: 4 };
-    assert_eq!(inbound(&mut limits, favoured), Err(full));
+    assert_eq!(inbound(&mut limits, early), Err(full));
     let begun = limits.handle_pending_inbound_connection(fresh_id(), &addr(), &addr());
     assert_eq!(begun.map_err(cause), Err(full));
     assert_eq!(
@@ -161,7 +161,7 @@ fn a_peak_is_remembered_until_it_is_forgotten() {
 fn newest_connections_of_a_peer_displace_its_oldest() {
     let mut limits = limits();
     let (peer, other) = (self::peer(), self::peer());
-    favour(&mut limits, peer);
+    reserve_slot(&mut limits, peer);
     let oldest = inbound(&mut limits, peer).unwrap();
     inbound(&mut limits, other).unwrap();
     inbound(&mut limits, peer).unwrap();
@@ -213,7 +213,7 @@ fn crowd(limits: &Limits, sources: &[&str]) -> Vec<bool> {
 }
 
 #[test]
-fn source_of_a_favoured_peer_does_not_give_way_to_strangers() {
+fn source_of_a_peer_with_a_slot_does_not_give_way_to_strangers() {
     // The peers of these tests are at 192.0.2.1.
     let sources = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
     let mut limits = limits();
@@ -222,17 +222,17 @@ fn source_of_a_favoured_peer_does_not_give_way_to_strangers() {
 
     let mut known = Limits::new(CONFIG, Places::new(3));
     let connection = inbound(&mut known, peer).unwrap();
-    favour(&mut known, peer);
-    // It is known by its favour, also without a connection.
+    reserve_slot(&mut known, peer);
+    // It is known by its slot, also without a connection.
     close(&mut known, connection, peer, 0);
     assert_eq!(crowd(&known, &sources), [true, false, true, true]);
 
     for forget in [
-        |limits: &mut Limits, peer| unfavour(limits, peer),
-        |limits: &mut Limits, _| limits.retain_favoured(|_| false),
+        |limits: &mut Limits, peer| release_slot(limits, peer),
+        |limits: &mut Limits, _| limits.retain_slots(|_| false),
     ] {
         limits = Limits::new(CONFIG, Places::new(3));
-        favour(&mut limits, peer);
+        reserve_slot(&mut limits, peer);
         inbound(&mut limits, peer).unwrap();
         forget(&mut limits, peer);
         assert_eq!(crowd(&limits, &sources), [false, true, true, true]);
@@ -258,13 +258,13 @@ fn only_inlined_ed25519_ids_connect() {
 }
 
 #[test]
-fn favoured_peers_are_bounded() {
+fn reserved_slots_are_bounded() {
     let mut limits = limits();
     let first = peer();
-    assert!((0..3).all(|_| favour(&mut limits, peer())) && favour(&mut limits, first));
-    assert!(!favour(&mut limits, peer()) && favour(&mut limits, first));
-    unfavour(&mut limits, first);
-    assert!(favour(&mut limits, peer()));
+    assert!((0..3).all(|_| reserve_slot(&mut limits, peer())) && reserve_slot(&mut limits, first));
+    assert!(!reserve_slot(&mut limits, peer()) && reserve_slot(&mut limits, first));
+    release_slot(&mut limits, first);
+    assert!(reserve_slot(&mut limits, peer()));
 }
 
 fn swarm(config: LimitsConfig) -> Swarm<Limits> {

@@ -111,7 +111,7 @@ fn giving_up_ends_lease_and_listing_at_once_and_closes_the_stream() {
     drain(&mut indexer, 0);
     let ack = node_beat(&mut indexer, 1, 1, 7, Duration::ZERO, None).ack;
     assert_eq!(ack, Ack::accepted(Duration::ZERO));
-    assert!(indexer.listed(&peer(1)).is_none() && !indexer.favours(&peer(1)));
+    assert!(indexer.listed(&peer(1)).is_none() && !indexer.reserves_slot(&peer(1)));
     let close = Action::Close {
         peer: peer(1),
         stream: StreamId(7),
@@ -133,7 +133,7 @@ fn a_node_silent_for_two_thirds_of_its_lease_is_collected_by_the_next_run_and_li
         let closed = matches!(out.first(), Some(Action::Close { .. }));
         assert_eq!(closed, collected, "{lease:?}");
         assert_eq!(indexer.listed(&peer(1)).is_none(), collected);
-        assert_eq!(!indexer.favours(&peer(1)), collected);
+        assert_eq!(!indexer.reserves_slot(&peer(1)), collected);
     }
 }
 
@@ -233,7 +233,7 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     assert_eq!(gap, Duration::from_secs(490));
     indexer.shift(at(500_000), gap);
     drain(&mut indexer, 500_000);
-    assert!(indexer.favours(&peer(1)));
+    assert!(indexer.reserves_slot(&peer(1)));
     indexer.shut_down();
     assert_eq!(
         drain(&mut indexer, 500_000),
@@ -286,7 +286,7 @@ fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
         let ack = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat).ack;
         assert_eq!(ack.code, code, "{held} of 40 held");
         let turned_away = code == AckCode::Full;
-        assert_eq!(indexer.favours(&peer(7)), !turned_away);
+        assert_eq!(indexer.reserves_slot(&peer(7)), !turned_away);
         let close = Action::Close {
             peer: peer(7),
             stream: StreamId(7),
@@ -300,7 +300,7 @@ fn a_spare_lease_can_be_given_up_and_an_old_stream_of_it_ends_nothing() {
     let mut indexer = filled(39);
     let old = indexer.spare_beat(at(1), &peer(7), StreamId(6), &beat_of(LEASE));
     assert_eq!(old.ack.code, AckCode::Refused);
-    assert!(indexer.favours(&peer(7)));
+    assert!(indexer.reserves_slot(&peer(7)));
     let last = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat_of(Duration::ZERO));
     assert_eq!(last.ack, Ack::accepted(Duration::ZERO));
 }

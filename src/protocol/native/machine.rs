@@ -229,7 +229,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         [short, long, self.stream_records.spare()]
     }
 
-    fn favours(&self, peer: &PeerId) -> bool {
+    fn reserves_slot(&self, peer: &PeerId) -> bool {
         self.stream_records.find(peer).is_some() || self.leases.find(peer).is_some()
     }
 

@@ -183,7 +183,7 @@ impl Machine for Node {
         });
     }
 
-    fn favours(&self, peer: &PeerId) -> bool {
+    fn reserves_slot(&self, peer: &PeerId) -> bool {
         self.leases.find(peer).is_some() || self.rounds.addrs_of(peer).is_some()
     }
 

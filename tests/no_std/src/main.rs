@@ -148,7 +148,7 @@ fn serve(
         return Err(c"the ack grants the lease that was asked for");
     }
     node.acked(now, &INDEXER, &answer.ack);
-    let is_held = node.favours(&INDEXER) && indexer.favours(&NODE);
+    let is_held = node.reserves_slot(&INDEXER) && indexer.reserves_slot(&NODE);
     is_held.then_some(()).ok_or(c"both sides hold the lease")
 }
 

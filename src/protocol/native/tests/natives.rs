@@ -42,12 +42,15 @@ fn what_a_fellow_reports_counts_in_its_beats_and_in_its_acks() {
 fn slots_are_kept_for_fellows_and_for_guests_that_hold_a_lease() {
     let mut rig = Rig::new();
     rig.learn_native(9);
-    assert!(rig.native.is_native(&peer(9)) && rig.native.favours(&peer(9)));
-    assert!(!rig.native.favours(&peer(109)));
+    assert!(rig.native.is_native(&peer(9)) && rig.native.reserves_slot(&peer(9)));
+    assert!(!rig.native.reserves_slot(&peer(109)));
     rig.beat_with(Role::Native, 109, 109, LEASE, None, None, &[]);
-    assert!(rig.native.favours(&peer(109)) && !rig.native.is_native(&peer(109)));
+    assert!(rig.native.reserves_slot(&peer(109)) && !rig.native.is_native(&peer(109)));
     rig.beat_with(Role::Native, 109, 109, Duration::ZERO, None, None, &[]);
-    assert!(!rig.native.favours(&peer(109)), "it gave its lease up");
+    assert!(
+        !rig.native.reserves_slot(&peer(109)),
+        "it gave its lease up"
+    );
 }
 
 #[test]

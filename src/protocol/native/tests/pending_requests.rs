@@ -239,9 +239,9 @@ fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
     info.name = Name::try_from("pump").unwrap();
     rig.beat(Role::Node, 100, 1, Some(&info));
     assert_eq!(rig.native.claimants("pump").0.len(), 1);
-    assert!(rig.native.listed(&peer(100)).is_some() && rig.native.favours(&peer(100)));
+    assert!(rig.native.listed(&peer(100)).is_some() && rig.native.reserves_slot(&peer(100)));
     rig.give_up(Role::Node, 100, 1);
-    assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.favours(&peer(100)));
+    assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.reserves_slot(&peer(100)));
     assert!(rig.view().responsible.is_empty());
 }
 

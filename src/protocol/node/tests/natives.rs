@@ -45,19 +45,22 @@ fn a_native_that_becomes_known_while_there_is_no_lease_is_asked_at_once() {
     rig.node.learn_native(at(10), peer(1), addrs(1));
     assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
     rig.node.learn_native(at(10), peer(OWN), addrs(OWN));
-    assert!(!rig.node.favours(&peer(OWN)), "it is no native of its own");
+    assert!(
+        !rig.node.reserves_slot(&peer(OWN)),
+        "it is no native of its own"
+    );
 }
 
 #[test]
 fn slots_are_kept_for_natives_and_for_indexers_while_they_grant_or_are_asked_for_a_lease() {
     let mut rig = Rig::new(1, [1]);
     rig.drain();
-    assert!(rig.node.is_native(&peer(1)) && rig.node.favours(&peer(1)));
-    assert!(!rig.node.favours(&peer(10)), "it is a stranger");
+    assert!(rig.node.is_native(&peer(1)) && rig.node.reserves_slot(&peer(1)));
+    assert!(!rig.node.reserves_slot(&peer(10)), "it is a stranger");
     rig.answer(1, &offering([10]));
-    assert!(rig.node.favours(&peer(10)) && !rig.node.is_native(&peer(10)));
+    assert!(rig.node.reserves_slot(&peer(10)) && !rig.node.is_native(&peer(10)));
     rig.node.shut_down();
-    assert!(!rig.node.favours(&peer(10)) && rig.node.favours(&peer(1)));
+    assert!(!rig.node.reserves_slot(&peer(10)) && rig.node.reserves_slot(&peer(1)));
 }
 
 #[test]
