@@ -357,7 +357,7 @@ impl Driver {
                 self.servers.granted(server, who, ack.lease);
             }
         } else {
-            self.env.machine.told(now, &server, ack);
+            self.env.machine.notified(now, &server, ack);
         }
     }
 

@@ -335,13 +335,13 @@ impl Netlink {
                     Some(dump) => &mut dump.next,
                     None => state,
                 };
-                let told = into.apply(&message);
-                if told.room {
+                let applied = into.apply(&message);
+                if applied.room {
                     self.again();
                 }
                 // A dump tells of what may have been there before.
-                news.link |= told.link && !ours;
-                news.route |= told.route;
+                news.link |= applied.link && !ours;
+                news.route |= applied.route;
             }
         }
     }

@@ -32,7 +32,7 @@ mod tests {
     use crate::protocol::{Indexer, Native};
 
     /// What `build.rs` says an entry of this capacity costs.
-    fn told(name: &str) -> usize {
+    fn stated(name: &str) -> usize {
         let named = |variable: &str| variable.strip_prefix("OC_DISCOVERY_") == Some(name);
         let mut all = CAPACITIES.iter();
         all.find(|c| named(c.variable)).unwrap().entry_bytes
@@ -59,11 +59,14 @@ mod tests {
         ];
         for (name, grown) in grown {
             let cost = (grown - native) / 8;
-            assert!(cost.abs_diff(told(name)) <= 8, "{name} costs {cost} bytes");
+            assert!(
+                cost.abs_diff(stated(name)) <= 8,
+                "{name} costs {cost} bytes"
+            );
         }
         let cost = (size_of::<Indexer<1032>>() - size_of::<Indexer<1024>>()) / 8;
         assert!(
-            cost.abs_diff(told("MAX_NODES")) <= 8,
+            cost.abs_diff(stated("MAX_NODES")) <= 8,
             "MAX_NODES costs {cost} bytes"
         );
     }

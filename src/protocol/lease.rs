@@ -345,7 +345,7 @@ impl Lease {
     }
 
     /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight still waits for its answer.
-    pub fn told(&mut self, ack: &Ack<'_>) {
+    pub fn notified(&mut self, ack: &Ack<'_>) {
         let is_open = match self.phase {
             Phase::Idle { .. } | Phase::Waiting { .. } => true,
             Phase::Late { .. } | Phase::Replacing { .. } => self.expiry.is_some(),

@@ -268,9 +268,9 @@ impl Leases {
     }
 
     /// Takes in what a server said unasked.
-    pub fn told(&mut self, server: &PeerId, ack: &Ack<'_>) {
+    pub fn notified(&mut self, server: &PeerId, ack: &Ack<'_>) {
         if let Some(lease) = self.find_mut(server) {
-            lease.told(ack);
+            lease.notified(ack);
         }
     }
 

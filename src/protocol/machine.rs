@@ -272,7 +272,7 @@ pub trait Machine {
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>);
 
     /// A server said `released` unasked. It may cross a beat of ours: then the ack's sequence is an earlier one.
-    fn told(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack<'_>) {}
+    fn notified(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack<'_>) {}
 
     /// Our heartbeat stream to the server has ended or could not be opened.
     fn lease_closed(&mut self, now: Instant, server: &PeerId);

@@ -246,7 +246,7 @@ impl World {
         }
         match (answers, ack.code) {
             (true, _) => device.machine.acked(now, &server, &ack.as_ack()),
-            (false, AckCode::Released) => device.machine.told(now, &server, &ack.as_ack()),
+            (false, AckCode::Released) => device.machine.notified(now, &server, &ack.as_ack()),
             _ => return Err(format!("device {no} had two beats in flight")),
         }
         self.note_offers(no, ack.offers.iter());

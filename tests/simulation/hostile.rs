@@ -66,7 +66,7 @@ struct Walk {
 #[derive(Debug)]
 enum Event {
     Ack(PeerId, AckBuf),
-    Told(PeerId, AckBuf),
+    Notified(PeerId, AckBuf),
     Closed(PeerId),
     Answer(PeerId, Option<IndexersAnswer>),
 }
@@ -231,10 +231,10 @@ impl Walk {
                     self.node.acked(now, &server, &ack.as_ack());
                 }
             }
-            Event::Told(server, ack) => {
+            Event::Notified(server, ack) => {
                 if self.open.contains_key(&server) {
                     self.note_offers(&ack.offers);
-                    self.node.told(now, &server, &ack.as_ack());
+                    self.node.notified(now, &server, &ack.as_ack());
                 }
             }
             Event::Closed(server) => {
@@ -313,7 +313,7 @@ impl Walk {
 
     fn forget(&mut self, server: &PeerId) {
         self.queue.retain(|_, event| match event {
-            Event::Ack(from, _) | Event::Told(from, _) | Event::Closed(from) => from != server,
+            Event::Ack(from, _) | Event::Notified(from, _) | Event::Closed(from) => from != server,
             Event::Answer(..) => true,
         });
     }
@@ -371,7 +371,7 @@ impl Walk {
                 self.push(Event::Ack(server, Ack::accepted(lease).into()));
                 let offers = self.offers();
                 let away = Ack::released(lease, &offers);
-                self.push(Event::Told(server, away.into()));
+                self.push(Event::Notified(server, away.into()));
             }
         }
     }

@@ -159,7 +159,7 @@ fn each_ip_once<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<&'a Add
 
 /// What a message brought.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Applied {
     /// An interface came up.
     pub(super) link: bool,
     /// A route came.
@@ -230,11 +230,11 @@ impl Link {
 
 impl State {
     /// Takes in what a message says.
-    pub(super) fn apply(&mut self, message: &Message<'_>) -> Told {
-        let mut told = Told::default();
+    pub(super) fn apply(&mut self, message: &Message<'_>) -> Applied {
+        let mut applied = Applied::default();
         let used = self.used();
         match message.kind {
-            NEW_LINK => told.link = message.link().is_some_and(|link| self.link(&link)),
+            NEW_LINK => applied.link = message.link().is_some_and(|link| self.link(&link)),
             DEL_LINK => {
                 if let Some(link) = message.link() {
                     self.links.remove(&link.index);
@@ -252,11 +252,11 @@ impl State {
                     self.address(held, message.kind == NEW_ADDR);
                 }
             }
-            NEW_ROUTE => told.route = message.is_main_route(),
+            NEW_ROUTE => applied.route = message.is_main_route(),
             _ => {}
         }
-        told.room = self.left_out && self.used() < used;
-        told
+        applied.room = self.left_out && self.used() < used;
+        applied
     }
 
     /// Places that are taken.

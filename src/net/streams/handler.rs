@@ -4,7 +4,7 @@
 //! and holds its bytes several times, which is why the handler itself is a pointer. What a connection does not use takes little.
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces the older), [`MAX_EXCHANGES`]
-//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_TOLD`] on which it is told something. Whoever opens more streams than
+//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_ANSWERING`] on which it is told something. Whoever opens more streams than
 //! Yamux allows loses the connection, and with it the lease: that is why our own requests wait for each other.
 
 use std::{
@@ -44,7 +44,7 @@ const MAX_EXCHANGES: usize = 8;
 const MAX_REQUESTS: usize = 4;
 /// Streams that a peer may have open at once to be told pongs (libp2p's ping specification: two), or who we are; of more, the
 /// oldest gives way.
-const MAX_TOLD: usize = 3;
+const MAX_ANSWERING: usize = 3;
 
 /// What the behaviour asks of a connection.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Handler {
             outbound: None,
             opening: false,
             first_beat: None,
-            told: Vec::new(),
+            answering: Vec::new(),
             tasks: Vec::new(),
             unanswered: Vec::new(),
             theirs: 0,
@@ -141,7 +141,7 @@ struct State {
     opening: bool,
     /// Its lease and first beat; `None` if it is no longer wanted.
     first_beat: Option<(u64, Vec<u8>)>,
-    told: Vec<Task>,
+    answering: Vec<Task>,
     tasks: Vec<Task>,
     unanswered: Vec<(RequestId, Stream)>,
     /// Exchanges of the peer, from its stream to our response.
@@ -256,10 +256,10 @@ impl State {
     }
 
     fn tell(&mut self, task: Task) {
-        if self.told.len() == MAX_TOLD {
-            drop(self.told.remove(0));
+        if self.answering.len() == MAX_ANSWERING {
+            drop(self.answering.remove(0));
         }
-        self.told.push(task);
+        self.answering.push(task);
     }
 
     fn opened(&mut self, io: Stream, purpose: Purpose) {
@@ -342,7 +342,7 @@ impl State {
     }
 
     fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
-        self.told
+        self.answering
             .retain_mut(|task| task.as_mut().poll(cx).is_pending());
         let mut at = 0;
         while let Some(task) = self.tasks.get_mut(at) {
@@ -366,7 +366,7 @@ impl State {
                 Ok(Done::Answered) | Err(_) => self.theirs -= 1,
             }
         }
-        for tasks in [&mut self.tasks, &mut self.told] {
+        for tasks in [&mut self.tasks, &mut self.answering] {
             if tasks.is_empty() && tasks.capacity() > 0 {
                 *tasks = Vec::new();
             }

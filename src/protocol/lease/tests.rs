@@ -280,7 +280,7 @@ fn a_server_that_accepts_and_hangs_up_is_met_with_backoff() {
 fn a_release_lets_the_lease_run_on_and_renews_nothing() {
     let (mut lease, mut rng) = held();
     let expiry = lease.expiry(at(200));
-    lease.told(&Ack::released(80 * S, Default::default()));
+    lease.notified(&Ack::released(80 * S, Default::default()));
     assert!(lease.is_released() && lease.is_secure(at(200)));
     assert_eq!(lease.expiry(at(200)), expiry);
     let beat = lease.timeout();
@@ -300,7 +300,7 @@ fn a_release_that_crosses_a_beat_does_not_answer_it() {
     let beat = lease.timeout();
     lease.poll(beat, &mut rng);
     let due = lease.timeout();
-    lease.told(&Ack::released(60 * S, Default::default()));
+    lease.notified(&Ack::released(60 * S, Default::default()));
     assert!(lease.is_released());
     assert_eq!(lease.timeout(), due, "the beat in flight still waits");
     lease.acked(beat + ms(100), &Ack::accepted(90 * S), &TERMS, &mut rng);
@@ -312,9 +312,9 @@ fn a_release_that_crosses_a_beat_does_not_answer_it() {
 fn only_a_release_comes_unasked() {
     let (lease, _) = held();
     for ack in [Ack::accepted(1200 * S), Ack::full("no"), Ack::refused("no")] {
-        let mut told = lease.clone();
-        told.told(&ack);
-        assert_eq!(told, lease);
+        let mut notified = lease.clone();
+        notified.notified(&ack);
+        assert_eq!(notified, lease);
     }
 }
 

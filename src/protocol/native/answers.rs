@@ -95,8 +95,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if !offers.is_empty() {
             self.surveys_until = now + SURVEY;
         }
-        self.told_nodes
-            .told(now, &request.node, offers.iter().map(|offer| &offer.peer));
+        self.offered_indexers
+            .offered(now, &request.node, offers.iter().map(|offer| &offer.peer));
         let is_stranded = offers.is_empty() || request.want == Want::OffersFailed;
         if is_stranded {
             self.make_room_for_node(now, &request.node);
@@ -164,8 +164,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// A node gave its lease up. If it had been sent to an indexer, that one has accepted it.
     pub(super) fn note_departure(&mut self, now: Instant, node: &PeerId) {
-        let tag = self.told_nodes.tag(node);
-        if let Some(is_it) = self.told_nodes.where_sent(now, node) {
+        let tag = self.offered_indexers.tag(node);
+        if let Some(is_it) = self.offered_indexers.where_sent(now, node) {
             for entry in self.live_indexers.iter_mut(now) {
                 if is_it(&entry.peer) {
                     entry.standing.proved(tag);
@@ -180,8 +180,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if self.stream_records.rivals.is_contested(node) {
             return;
         }
-        let tag = self.told_nodes.tag(node);
-        if let Some(has_failed) = self.told_nodes.all_failed(now, node) {
+        let tag = self.offered_indexers.tag(node);
+        if let Some(has_failed) = self.offered_indexers.all_failed(now, node) {
             for entry in self.live_indexers.iter_mut(now) {
                 if has_failed(&entry.peer) && reader.fits(&entry.addrs) {
                     entry.standing.failed(now, tag);

@@ -10,13 +10,13 @@
 use super::*;
 
 /// Natives whose turns are remembered: those we beat to, and those that beat to us.
-const MAX_TOLD: usize = 2 * MAX_HELD;
+const MAX_NOTIFIED: usize = 2 * MAX_HELD;
 
 /// For each native, the last id that it was told of; the native told least recently first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told(Vec<(PeerId, PeerId), MAX_TOLD>);
+pub(super) struct Notified(Vec<(PeerId, PeerId), MAX_NOTIFIED>);
 
-impl Told {
+impl Notified {
     /// No native was told anything.
     pub(super) const fn new() -> Self {
         Self(Vec::new())
@@ -123,13 +123,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     pub(super) fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
         let window: PeerList = self
             .known_peer_ids
-            .iter_after(&self.told.up_to(native))
+            .iter_after(&self.notified.up_to(native))
             .filter(|peer| self.live_indexers.find(now, peer).is_some())
             .take(MAX_LIST)
             .copied()
             .collect();
         if let Some(last) = window.last() {
-            self.told.note(native, *last);
+            self.notified.note(native, *last);
         }
         window
     }

@@ -42,14 +42,14 @@ use super::{
     time::{Ticker, clamp_lease},
 };
 use delegation::Delegation;
-use fellows::Told;
+use fellows::Notified;
 use known_peer_ids::KnownPeerIds;
 use live_indexers::LiveIndexers;
 use offload::Offload;
 use pending_requests::{MAX_PENDING_REQUESTS, PendingRequest};
 use probe::Prober;
 use refresh::{MAX_SEARCHES, Outcome, Refresh};
-use standing::ToldNodes;
+use standing::OfferedIndexers;
 
 pub use delegation::Responsible;
 pub use live_indexers::{LiveIndexer, Source};
@@ -86,8 +86,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     prober: Prober,
     pending_requests: Vec<PendingRequest, MAX_PENDING_REQUESTS>,
     leases: Leases,
-    told: Told,
-    told_nodes: ToldNodes,
+    notified: Notified,
+    offered_indexers: OfferedIndexers,
     guests_refused: u64,
     /// The peer that was seen last, if it holds no lease: its beat or request comes next.
     met: Option<(PeerId, Reader)>,
@@ -128,8 +128,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             prober: Prober::new(),
             pending_requests: Vec::new(),
             leases: Leases::new(),
-            told: Told::new(),
-            told_nodes: ToldNodes::new(),
+            notified: Notified::new(),
+            offered_indexers: OfferedIndexers::new(),
             guests_refused: 0,
             met: None,
             surveys_until: Instant::from_millis(0),
@@ -144,7 +144,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.own = own;
         self.config = config;
         self.rng = Rng::new(seed);
-        self.told_nodes.start(Rng::new(!seed).bits());
+        self.offered_indexers.start(Rng::new(!seed).bits());
         self.offload.ticker.start(now, config.offload_interval, 3);
         self.refresh.ticker.start(now, config.refresh_interval, 2);
         self.gc.start(now, config.gc_interval, 1);
@@ -340,7 +340,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .map_or(Duration::ZERO, |record| record.expiry - now);
             self.offered = self.offers(now, now, MAX_LIST, &sender.reader);
             let indexers = self.offered.iter().map(|offer| &offer.peer);
-            self.told_nodes.told(now, from, indexers);
+            self.offered_indexers.offered(now, from, indexers);
             return Ack::released(left, &self.offered).into();
         }
         self.make_room_for_node(now, from);
@@ -377,7 +377,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             };
             // A node whose stream is gone learns it at its next connect-to-natives.
             if record.connected {
-                self.told_nodes.sent(now, &peer, &indexer);
+                self.offered_indexers.sent(now, &peer, &indexer);
                 return Some(Action::Release {
                     peer,
                     stream: record.stream,

@@ -30,7 +30,7 @@ const TOLD_TTL: Duration = Duration::from_secs(60);
 /// The same of the indexer that it was sent to.
 const SENT_TTL: Duration = Duration::from_secs(5 * 60);
 /// Nodes of which it is known what they were told; one more, and the one told least recently is forgotten.
-const MAX_TOLD: usize = 256;
+const MAX_OFFERED: usize = 256;
 
 /// Nodes whose word about one indexer is remembered, the last ones.
 const MAX_BLAMING: usize = 8;
@@ -107,7 +107,7 @@ impl Standing {
 pub type Tag = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct Offered {
     node: PeerId,
     until: Instant,
     sent: bool,
@@ -116,12 +116,12 @@ struct Told {
 
 /// Which indexers nodes were told lately; the node told least recently first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ToldNodes {
+pub struct OfferedIndexers {
     salt: u64,
-    all: Vec<Told, MAX_TOLD>,
+    all: Vec<Offered, MAX_OFFERED>,
 }
 
-impl ToldNodes {
+impl OfferedIndexers {
     /// No node was told anything.
     pub const fn new() -> Self {
         Self {
@@ -141,7 +141,7 @@ impl ToldNodes {
     }
 
     /// The node was told these indexers.
-    pub fn told<'a>(
+    pub fn offered<'a>(
         &mut self,
         now: Instant,
         node: &PeerId,
@@ -161,11 +161,11 @@ impl ToldNodes {
         now: Instant,
         node: &PeerId,
     ) -> Option<impl Fn(&PeerId) -> bool + use<>> {
-        let told = self.all.iter().find(|told| told.node == *node)?;
-        let tag = *told
+        let offered = self.all.iter().find(|offered| offered.node == *node)?;
+        let tag = *offered
             .tags
             .first()
-            .filter(|_| told.sent && now <= told.until)?;
+            .filter(|_| offered.sent && now <= offered.until)?;
         let salt = self.salt;
         Some(move |indexer: &PeerId| tag_of(salt, indexer) == tag)
     }
@@ -176,11 +176,11 @@ impl ToldNodes {
         now: Instant,
         node: &PeerId,
     ) -> Option<impl Fn(&PeerId) -> bool + use<>> {
-        let at = self.all.iter().position(|told| told.node == *node)?;
-        let told = self.all.remove(at);
+        let at = self.all.iter().position(|offered| offered.node == *node)?;
+        let offered = self.all.remove(at);
         let salt = self.salt;
-        (now <= told.until)
-            .then_some(move |indexer: &PeerId| told.tags.contains(&tag_of(salt, indexer)))
+        (now <= offered.until)
+            .then_some(move |indexer: &PeerId| offered.tags.contains(&tag_of(salt, indexer)))
     }
 
     fn note<'a>(
@@ -190,7 +190,7 @@ impl ToldNodes {
         sent: bool,
         indexers: impl Iterator<Item = &'a PeerId>,
     ) {
-        if let Some(at) = self.all.iter().position(|told| told.node == *node) {
+        if let Some(at) = self.all.iter().position(|offered| offered.node == *node) {
             self.all.remove(at);
         } else if self.all.is_full() {
             self.all.remove(0);
@@ -199,7 +199,7 @@ impl ToldNodes {
         let tags: Vec<Tag, MAX_LIST, u8> = tags.map(|peer| tag_of(self.salt, peer)).collect();
         if !tags.is_empty() {
             // There is room now.
-            let _ = self.all.push(Told {
+            let _ = self.all.push(Offered {
                 node: *node,
                 until,
                 sent,
@@ -296,42 +296,48 @@ mod tests {
     #[test]
     fn a_node_may_blame_what_it_was_told_within_a_minute_and_once() {
         for (now, counts) in [(60_000, true), (60_001, false)] {
-            let mut told = ToldNodes::new();
-            told.told(at(0), &peer(100), [peer(1), peer(2)].iter());
-            let failed = told.all_failed(at(now), &peer(100));
+            let mut offers = OfferedIndexers::new();
+            offers.offered(at(0), &peer(100), [peer(1), peer(2)].iter());
+            let failed = offers.all_failed(at(now), &peer(100));
             let failed = failed.map(|failed| [1, 2, 3].map(|n| failed(&peer(n))));
             assert_eq!(failed, counts.then_some([true, true, false]), "at {now}");
-            assert!(told.all_failed(at(now), &peer(100)).is_none());
+            assert!(offers.all_failed(at(now), &peer(100)).is_none());
         }
-        assert!(ToldNodes::new().all_failed(at(0), &peer(9)).is_none());
+        assert!(OfferedIndexers::new().all_failed(at(0), &peer(9)).is_none());
     }
 
     #[test]
     fn a_node_that_was_sent_may_blame_that_indexer_for_five_minutes() {
-        let mut told = ToldNodes::new();
-        told.sent(at(0), &peer(100), &peer(1));
-        assert!(told.where_sent(at(300_000), &peer(100)).unwrap()(&peer(1)));
-        assert!(!told.where_sent(at(300_000), &peer(100)).unwrap()(&peer(2)));
-        assert!(told.where_sent(at(300_001), &peer(100)).is_none());
-        assert!(told.all_failed(at(300_000), &peer(100)).unwrap()(&peer(1)));
-        told.told(at(0), &peer(100), [peer(1)].iter());
+        let mut offers = OfferedIndexers::new();
+        offers.sent(at(0), &peer(100), &peer(1));
+        assert!(offers.where_sent(at(300_000), &peer(100)).unwrap()(&peer(
+            1
+        )));
+        assert!(!offers.where_sent(at(300_000), &peer(100)).unwrap()(&peer(
+            2
+        )));
+        assert!(offers.where_sent(at(300_001), &peer(100)).is_none());
+        assert!(offers.all_failed(at(300_000), &peer(100)).unwrap()(&peer(
+            1
+        )));
+        offers.offered(at(0), &peer(100), [peer(1)].iter());
         assert!(
-            told.where_sent(at(0), &peer(100)).is_none(),
+            offers.where_sent(at(0), &peer(100)).is_none(),
             "told, not sent"
         );
     }
 
     #[test]
     fn the_node_told_least_recently_is_forgotten_first() {
-        let mut told = ToldNodes::new();
-        for n in 0..MAX_TOLD as u16 {
-            told.told(at(0), &peer(n), [peer(1)].iter());
+        let mut offers = OfferedIndexers::new();
+        for n in 0..MAX_OFFERED as u16 {
+            offers.offered(at(0), &peer(n), [peer(1)].iter());
         }
-        told.told(at(0), &peer(0), [peer(1)].iter());
-        told.told(at(0), &peer(999), [peer(1)].iter());
-        assert!(told.all_failed(at(0), &peer(1)).is_none());
+        offers.offered(at(0), &peer(0), [peer(1)].iter());
+        offers.offered(at(0), &peer(999), [peer(1)].iter());
+        assert!(offers.all_failed(at(0), &peer(1)).is_none());
         for n in [0, 2, 999] {
-            assert!(told.all_failed(at(0), &peer(n)).is_some(), "{n}");
+            assert!(offers.all_failed(at(0), &peer(n)).is_some(), "{n}");
         }
     }
 

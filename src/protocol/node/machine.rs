@@ -83,13 +83,13 @@ impl Machine for Node {
         }
     }
 
-    fn told(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
+    fn notified(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         let is_released =
             |leases: &Leases| leases.find(server).is_none_or(|lease| lease.is_released());
         if is_released(&self.leases) {
             return;
         }
-        self.leases.told(server, ack);
+        self.leases.notified(server, ack);
         if is_released(&self.leases) {
             self.wake = now;
             self.sent_away(now, ack);

@@ -168,7 +168,7 @@ impl Rig {
     fn released(&mut self, server: u8, to: impl IntoIterator<Item = u8>) -> Vec<Did> {
         let offers = offers(to);
         let ack = Ack::released(LEASE, &offers);
-        self.node.told(at(self.now), &peer(server), &ack);
+        self.node.notified(at(self.now), &peer(server), &ack);
         self.drain()
     }
 

@@ -3,7 +3,7 @@ use super::*;
 
 const ON: u32 = UP | RUNNING;
 
-fn apply(state: &mut State, kind: u16, body: &[u8]) -> Told {
+fn apply(state: &mut State, kind: u16, body: &[u8]) -> Applied {
     let bytes = written::message(kind, body);
     state.apply(&messages(&bytes).next().unwrap())
 }
@@ -40,12 +40,12 @@ fn an_address_counts_while_its_interface_is_up_and_has_a_carrier() {
         assert_eq!(change.gone[0].1, why);
         assert!(!change.came());
 
-        let told = apply(
+        let applied = apply(
             &mut state,
             NEW_LINK,
             &written::link(1, ON, "eth0", "", (0, 0)),
         );
-        assert!(told.link);
+        assert!(applied.link);
         assert_eq!(ips(&state), ["10.0.0.1"]);
     }
     let before = state.usable();
@@ -155,8 +155,8 @@ fn what_found_no_place_is_asked_for_again_when_one_comes_free() {
         apply(state, NEW_ADDR, &written::address(1, ip(n), 0));
     };
     let remove = |state: &mut State, n| {
-        let told = apply(state, DEL_ADDR, &written::address(1, ip(n), 0));
-        told.room
+        let applied = apply(state, DEL_ADDR, &written::address(1, ip(n), 0));
+        applied.room
     };
     let mut state = State::default();
     (1..=MAX_ADDRESSES).for_each(|n| add(&mut state, n));

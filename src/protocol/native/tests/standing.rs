@@ -200,7 +200,7 @@ fn an_indexer_that_failed_is_sent_nodes_after_the_others() {
     assert_eq!(actions.iter().find_map(sent), None);
     assert!(crowd
         .native
-        .told_nodes
+        .offered_indexers
         .where_sent(at(0), &peer(100))
         .unwrap()(&peer(2)));
 }

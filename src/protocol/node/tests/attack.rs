@@ -13,7 +13,7 @@ fn most(seconds: u64) -> usize {
 #[derive(Clone)]
 enum Word {
     Ack(AckBuf),
-    Told(AckBuf),
+    Notified(AckBuf),
     Closed,
     Answer(IndexersAnswer),
 }
@@ -81,7 +81,7 @@ impl Attack {
                         self.accepted += usize::from(ack.code == AckCode::Accepted);
                         self.node.acked(now, &peer, &ack.as_ack());
                     }
-                    Word::Told(ack) => self.node.told(now, &peer, &ack.as_ack()),
+                    Word::Notified(ack) => self.node.notified(now, &peer, &ack.as_ack()),
                     Word::Closed => {
                         self.open.remove(&peer);
                         self.node.lease_closed(now, &peer);
@@ -214,7 +214,7 @@ fn servers_that_accept_and_send_away_at_once_grant_no_more_leases_than_the_bucke
                     true => Ack::released(LEASE, &[]),
                     false => Ack::released(LEASE, &to),
                 };
-                return std::vec![Word::Ack(accepted.into()), Word::Told(away.into())];
+                return std::vec![Word::Ack(accepted.into()), Word::Notified(away.into())];
             }
             std::vec![Word::Answer(match by_native {
                 true => taking_in([]),
@@ -248,7 +248,7 @@ fn of_4000_words_that_were_not_asked_for_one_counts() {
         let offers = offers([12 + (n % 200) as u8]);
         let mut ack = Ack::released(LEASE, &offers);
         ack.code = code;
-        rig.node.told(at(5_000), &peer(10), &ack);
+        rig.node.notified(at(5_000), &peer(10), &ack);
     }
     assert_eq!(rig.node, before);
 }

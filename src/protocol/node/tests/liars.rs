@@ -41,7 +41,7 @@ fn addr(n: u16, one_prefix: bool) -> Addrs {
 enum Event {
     ToNative(Action),
     Ack(u16, AckBuf),
-    Told(AckBuf),
+    Notified(AckBuf),
     Answer(IndexersAnswer),
     Pong(PeerId),
 }
@@ -230,7 +230,7 @@ impl World {
                 }
                 Action::Release { left, offer, .. } => {
                     let ack = Ack::released(left, offer.as_slice());
-                    self.later(DELAY, Event::Told(ack.into()));
+                    self.later(DELAY, Event::Notified(ack.into()));
                 }
                 _ => {}
             }
@@ -258,7 +258,7 @@ impl World {
                 self.later(DELAY, Event::Ack(NATIVE, ack));
             }
             Event::Ack(server, ack) => self.node.acked(now, &id(server), &ack.as_ack()),
-            Event::Told(ack) => self.node.told(now, &id(NATIVE), &ack.as_ack()),
+            Event::Notified(ack) => self.node.notified(now, &id(NATIVE), &ack.as_ack()),
             Event::Answer(answer) => self.node.answered(now, &id(NATIVE), Some(&answer)),
             Event::Pong(peer) => self.native.probed(now, &peer, true),
         }

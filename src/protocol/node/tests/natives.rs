@@ -415,7 +415,7 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
             next_release += 330;
             let answer = answer(false);
             let away = Ack::released(lease, &answer.offers);
-            node.told(at(now), &peer(1), &away);
+            node.notified(at(now), &peer(1), &away);
         }
     }
     let first = tried.first().copied().unwrap_or(u64::MAX);

@@ -412,7 +412,7 @@ impl World {
         if answers {
             peer.machine.acked(now, &id, ack);
         } else {
-            peer.machine.told(now, &id, ack);
+            peer.machine.notified(now, &id, ack);
         }
         match ack.code {
             AckCode::Accepted if peer.role == Role::Node => {
