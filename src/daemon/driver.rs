@@ -35,7 +35,7 @@ use crate::{
     protocol::{
         Ack, AckCode, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId, Want,
         capacities::MAX_DHT_RECORDS,
-        clock::WallClock,
+        clock::{ClockOf, WallClock},
         codec::{
             directory::{Request, Response, decode_response},
             heartbeat::WallReading,
@@ -341,11 +341,12 @@ impl Driver {
         clock: Option<WallReading>,
     ) {
         if let Some(theirs) = clock {
-            let is_native = self.env.machine.is_native(&server);
+            let clock_of = match self.env.machine.is_native(&server) {
+                true => ClockOf::Native(server),
+                false => ClockOf::Other(server),
+            };
             let sent = self.env.machine.asked_at(&server).filter(|_| asked);
-            self.env
-                .wall
-                .heard(now, sent, server, is_native, theirs.ms, theirs.synchronised);
+            self.env.wall.heard(now, sent, clock_of, theirs);
         }
         if asked {
             self.env.machine.acked(now, &server, ack);

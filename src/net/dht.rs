@@ -26,7 +26,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        self, RecordInfo,
+        self, RecordInfo, RecordRank,
         codec::record::{Kind, RecordError},
     },
 };
@@ -260,7 +260,7 @@ fn stored_rank(
     kind: Kind,
     peer: &protocol::PeerId,
     own_ms: u64,
-) -> Option<(u64, u64)> {
+) -> Option<RecordRank> {
     let stored = kademlia.store_mut().get(&key(kind, peer))?;
     let old = open(kind, &stored.value).ok()?;
     old.info.is_valid_copy(own_ms).then(|| old.info.rank())

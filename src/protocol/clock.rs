@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::{Instant, PeerId};
+use super::{Instant, PeerId, codec::heartbeat::WallReading};
 
 /// Natives, and other servers, whose clocks are remembered at most.
 const MAX_SAMPLES: usize = 8;
@@ -36,6 +36,15 @@ struct Sample {
 }
 
 type Samples = Vec<Sample, MAX_SAMPLES>;
+
+/// The server whose clock an ack told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockOf {
+    /// A native that is configured here.
+    Native(PeerId),
+    /// Any other server.
+    Other(PeerId),
+}
 
 /// Judges the system clock by the clocks of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,34 +73,31 @@ impl WallClock {
     }
 
     /// A server's ack told its wall clock at `now`. `asked`: when the beat went that it answers;
-    /// `None` if it answers none, so that there is no knowing how old it is. `native`: the server
-    /// is a native that is configured here.
+    /// `None` if it answers none, so that there is no knowing how old it is.
     pub fn heard(
         &mut self,
         now: Instant,
         asked: Option<Instant>,
-        peer: PeerId,
-        native: bool,
-        theirs_ms: u64,
-        synchronised: bool,
+        server: ClockOf,
+        theirs: WallReading,
     ) {
+        let WallReading { ms, synchronised } = theirs;
         if asked.is_none_or(|asked| now - asked > MAX_TRIP) {
             return;
         }
         let latest = self.built_ms.saturating_add(LONGEST_AGE_MS);
-        if !(self.built_ms..=latest).contains(&theirs_ms) {
+        if !(self.built_ms..=latest).contains(&ms) {
             return;
         }
-        let Some(at_zero_ms) = i128::from(theirs_ms)
+        let Some(at_zero_ms) = i128::from(ms)
             .checked_sub(i128::from(now.as_millis()))
             .and_then(|at_zero| i64::try_from(at_zero).ok())
         else {
             return;
         };
-        let samples = if native {
-            &mut self.natives
-        } else {
-            &mut self.others
+        let (samples, peer) = match server {
+            ClockOf::Native(peer) => (&mut self.natives, peer),
+            ClockOf::Other(peer) => (&mut self.others, peer),
         };
         samples.retain(|sample| sample.peer != peer);
         if samples.is_full() {
@@ -177,7 +183,15 @@ mod tests {
         ms: u64,
         synced: bool,
     ) {
-        clock.heard(now, Some(now), peer, native, ms, synced);
+        let server = match native {
+            true => ClockOf::Native(peer),
+            false => ClockOf::Other(peer),
+        };
+        let theirs = WallReading {
+            ms,
+            synchronised: synced,
+        };
+        clock.heard(now, Some(now), server, theirs);
     }
 
     #[test]
@@ -305,7 +319,11 @@ mod tests {
             let mut clock = WallClock::new(BUILT);
             heard(&mut clock, at(50_000), peer(1), true, NOW + 100_000, true);
             let now = at(100_000 + late);
-            clock.heard(now, Some(at(100_000)), peer(1), true, told, true);
+            let theirs = WallReading {
+                ms: told,
+                synchronised: true,
+            };
+            clock.heard(now, Some(at(100_000)), ClockOf::Native(peer(1)), theirs);
             assert_eq!(clock.own_ms(now, 0), own, "{late} ms late");
         }
     }
@@ -313,7 +331,11 @@ mod tests {
     #[test]
     fn a_clock_in_a_word_that_was_not_asked_for_is_not_heard() {
         let mut clock = WallClock::new(BUILT);
-        clock.heard(at(7), None, peer(1), true, NOW, true);
+        let theirs = WallReading {
+            ms: NOW,
+            synchronised: true,
+        };
+        clock.heard(at(7), None, ClockOf::Native(peer(1)), theirs);
         assert!(!clock.is_trusted(0));
     }
 

@@ -11,7 +11,7 @@ use core::cmp::Ordering;
 use heapless::Vec;
 
 use super::{
-    MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, RecordInfo,
+    MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, RecordInfo, RecordRank,
     table::{Keyed, Table, TableStats, Vacant, keep_best},
 };
 
@@ -23,7 +23,7 @@ const SHORT: usize = 384;
 pub struct Found<'a> {
     peer: &'a PeerId,
     name: &'a Name,
-    rank: (u64, u64),
+    rank: RecordRank,
     envelope: &'a [u8],
 }
 
@@ -39,7 +39,7 @@ impl<'a> Found<'a> {
     }
 
     /// How good the record is; see [`RecordInfo::rank`].
-    pub(super) fn rank(&self) -> (u64, u64) {
+    pub(super) fn rank(&self) -> RecordRank {
         self.rank
     }
 }
@@ -88,7 +88,7 @@ impl<const N: usize> Directory<N> {
     /// by one signed earlier, whatever the clock showed.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
         match self.find(&info.peer) {
-            Some(old) if old.rank.1 >= info.sequence => return false,
+            Some(old) if old.rank.sequence >= info.sequence => return false,
             None if self.len() == N => {
                 self.short.count_refusal();
                 return false;
@@ -154,7 +154,7 @@ impl<const N: usize> Directory<N> {
 struct Entry<const E: usize> {
     peer: PeerId,
     name: Name,
-    rank: (u64, u64),
+    rank: RecordRank,
     envelope: Vec<u8, E, u16>,
 }
 

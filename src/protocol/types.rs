@@ -141,6 +141,15 @@ pub struct RecordInfo {
     pub name: Name,
 }
 
+/// The order of records: the latest ExpiresAt, then the higher sequence (PROTOCOL.md).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordRank {
+    /// [`RecordInfo::expires_at_ms`]. It is compared first.
+    pub expires_at_ms: u64,
+    /// [`RecordInfo::sequence`].
+    pub sequence: u64,
+}
+
 /// How far ahead of our own time a DHT copy may have been issued (PROTOCOL.md): 2 minutes.
 const MAX_AHEAD_MS: u64 = 120_000;
 
@@ -156,9 +165,12 @@ impl RecordInfo {
         own_ms <= self.expires_at_ms() && self.issued_at_ms <= own_ms.saturating_add(MAX_AHEAD_MS)
     }
 
-    /// The order of records: the latest ExpiresAt, then the higher sequence (PROTOCOL.md).
-    pub fn rank(&self) -> (u64, u64) {
-        (self.expires_at_ms(), self.sequence)
+    /// How it ranks among records of its subject.
+    pub fn rank(&self) -> RecordRank {
+        RecordRank {
+            expires_at_ms: self.expires_at_ms(),
+            sequence: self.sequence,
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 use oc_discovery::protocol::{
     Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat,
-    PeerId, PeerList, RequestId, Role, StreamId, Want, clock::MAX_TRIP, signing::Urgency,
+    PeerId, PeerList, RequestId, Role, StreamId, Want,
+    clock::{ClockOf, MAX_TRIP},
+    codec::heartbeat::WallReading,
+    signing::Urgency,
 };
 
 use crate::{
@@ -238,9 +241,15 @@ impl World {
         }
         let now = device.instant(self.now);
         let asked = device.machine.asked_at(&server).filter(|_| answers);
-        device
-            .clock
-            .heard(now, asked, server, is_native, wall_ms, synchronised);
+        let clock_of = match is_native {
+            true => ClockOf::Native(server),
+            false => ClockOf::Other(server),
+        };
+        let theirs = WallReading {
+            ms: wall_ms,
+            synchronised,
+        };
+        device.clock.heard(now, asked, clock_of, theirs);
         if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
             device.natives_clocks.insert(server);
         }

@@ -4,7 +4,10 @@
 //! What an indexer reported last is the ledger's; from the native's own view comes only how much of
 //! it is left, and how many nodes an indexer failed at.
 
-use oc_discovery::protocol::{IndexersAnswer, PeerId, native::LiveIndexer};
+use oc_discovery::protocol::{
+    IndexersAnswer, PeerId,
+    native::{LiveIndexer, Verdict},
+};
 
 use crate::{device::DeviceNo, invariants::ensure, view::View, world::World};
 
@@ -72,7 +75,7 @@ impl World {
             ..given
         };
         let mut others = view.live.iter().filter(|other| {
-            other.peer != *to && other.verdict(now) == Some(true) && other.has_room()
+            other.peer != *to && other.verdict(now) == Some(Verdict::Reachable) && other.has_room()
         });
         ensure(
             others.all(|other| self.rank(no, other).is_none_or(|rank| rank <= before)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
     Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want,
-    lease_table::is_stale,
+    lease_table::is_stale, native::Verdict,
 };
 
 use crate::{
@@ -179,7 +179,7 @@ impl World {
         let may_live = view
             .live
             .iter()
-            .any(|entry| entry.has_room() && entry.verdict(now) != Some(false));
+            .any(|entry| entry.has_room() && entry.verdict(now) != Some(Verdict::Silent));
         ensure(
             !may_live,
             no,

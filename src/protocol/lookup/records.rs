@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 use heapless::Vec;
 
 use super::Copy;
-use crate::protocol::{MAX_ENVELOPE_LEN, PeerId, directory::Found};
+use crate::protocol::{MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
 
 /// Where a record was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRecord {
     peer: PeerId,
-    rank: (u64, u64),
+    rank: RecordRank,
     place: Place,
     envelope: Vec<u8, MAX_ENVELOPE_LEN, u16>,
 }

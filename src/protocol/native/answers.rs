@@ -129,7 +129,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.live_indexers
                 .iter(now)
                 .filter(|entry| {
-                    entry.verdict(since) == Some(true) && entry.may_be_offered_to(reader)
+                    entry.verdict(since) == Some(Verdict::Reachable)
+                        && entry.may_be_offered_to(reader)
                 })
                 .map(|entry| Listed::new(now, entry, reader, self.rng.bits())),
         );
@@ -239,13 +240,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return Candidates::new();
         }
         let may_be_offered = |entry: &&LiveIndexer| {
-            entry.verdict(now) != Some(false) && entry.may_be_offered_to(reader)
+            entry.verdict(now) != Some(Verdict::Silent) && entry.may_be_offered_to(reader)
         };
         let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
         let mut best: Vec<((bool, bool), u64, PeerId), { pending_requests::MAX_CANDIDATES }, u8> =
             Vec::new();
         for entry in self.live_indexers.iter(now).filter(may_be_offered) {
-            let is_reachable = entry.verdict(now) == Some(true);
+            let is_reachable = entry.verdict(now) == Some(Verdict::Reachable);
             let rank = (reader.fits(&entry.addrs), is_reachable);
             keep_best(&mut best, (rank, self.rng.bits(), entry.peer));
             keep_best(&mut kept, (entry.standing.seniority(), entry.peer));

@@ -18,7 +18,7 @@ mod tests;
 use core::time::Duration;
 
 use crate::protocol::{
-    Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo,
+    Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo, RecordRank,
     address::{Endpoint, Prefix},
     table::{Keyed, Table, TableStats},
 };
@@ -53,18 +53,36 @@ pub struct LiveIndexer {
     /// How it came to be.
     pub source: Source,
     /// Rank and time to live of the record behind it.
-    rank: (u64, u64),
+    rank: RecordRank,
     record_ttl: Duration,
     /// Receipt of its last beat; `None`: known from the DHT only.
     heard: Option<Instant>,
     load: Option<Load>,
     /// Places promised to released nodes since the indexer's last word about its load.
     reserved: u32,
-    verdict: Option<(Instant, bool)>,
+    verdict: Option<(Instant, Verdict)>,
     /// What nodes showed of it.
     pub(super) standing: Standing,
     /// Where its best address leads.
     prefix: Prefix,
+}
+
+/// Whether an indexer can be reached, as its last beat or probe showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A beat or a pong came.
+    Reachable,
+    /// A probe failed.
+    Silent,
+}
+
+impl Verdict {
+    fn of(alive: bool) -> Self {
+        match alive {
+            true => Self::Reachable,
+            false => Self::Silent,
+        }
+    }
 }
 
 impl Keyed for LiveIndexer {
@@ -100,10 +118,10 @@ impl LiveIndexer {
 
     /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at most 10 s before `since` or any
     /// time after it. `since` is now, or when the question arrived: a verdict that was good then is good for its answer.
-    pub fn verdict(&self, since: Instant) -> Option<bool> {
+    pub fn verdict(&self, since: Instant) -> Option<Verdict> {
         self.verdict
             .filter(|(at, _)| since - *at <= VERDICT_TTL)
-            .map(|(_, alive)| alive)
+            .map(|(_, verdict)| verdict)
     }
 
     /// Receipt of its last beat; `None`: it is known from the DHT only.
@@ -207,7 +225,7 @@ impl<const I: usize> LiveIndexers<I> {
             }
             entry.source = Source::Heartbeat;
             entry.expires = now + lease;
-            entry.verdict = Some((now, true));
+            entry.verdict = Some((now, Verdict::Reachable));
             entry.heard = Some(now);
             // A beat that does not tell the load takes no promise back that was made on a known one.
             if load.is_some() || entry.load.is_none() {
@@ -215,7 +233,7 @@ impl<const I: usize> LiveIndexers<I> {
                 entry.reserved = 0;
             }
             // Its own word is judged by no clock: the later it was signed, the better.
-            let news = record.filter(|record| record.sequence > entry.rank.1);
+            let news = record.filter(|record| record.sequence > entry.rank.sequence);
             if let Some(record) = news {
                 entry.take_record(record);
             }
@@ -228,7 +246,7 @@ impl<const I: usize> LiveIndexers<I> {
         let entry = LiveIndexer {
             heard: Some(now),
             load: load.map(Load::clamped),
-            verdict: Some((now, true)),
+            verdict: Some((now, Verdict::Reachable)),
             ..LiveIndexer::new(now, record, now + lease, Source::Heartbeat)
         };
         self.0.insert(entry).map(|()| true).map_err(|_| Full)
@@ -238,7 +256,7 @@ impl<const I: usize> LiveIndexers<I> {
     /// that of another device with the same identity.
     pub fn forget_record(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
-            entry.rank = (0, 0);
+            entry.rank = RecordRank::default();
         }
     }
 
@@ -248,7 +266,7 @@ impl<const I: usize> LiveIndexers<I> {
         let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
         if let Some(entry) = self.0.find_mut(&record.peer) {
             let is_worse = record.rank() < entry.rank
-                || (entry.source == Source::Heartbeat && record.sequence < entry.rank.1);
+                || (entry.source == Source::Heartbeat && record.sequence < entry.rank.sequence);
             let is_news = record.rank() > entry.rank || expires > entry.expires;
             if is_worse || !is_news {
                 return false;
@@ -273,7 +291,7 @@ impl<const I: usize> LiveIndexers<I> {
     /// The peer answered a probe, or did not.
     pub fn judge(&mut self, now: Instant, peer: &PeerId, alive: bool) {
         if let Some(entry) = self.0.find_mut(peer) {
-            entry.verdict = Some((now, alive));
+            entry.verdict = Some((now, Verdict::of(alive)));
         }
     }
 

@@ -52,7 +52,7 @@ use refresh::{MAX_SEARCHES, Outcome, Refresh};
 use standing::OfferedIndexers;
 
 pub use delegation::Responsible;
-pub use live_indexers::{LiveIndexer, Source};
+pub use live_indexers::{LiveIndexer, Source, Verdict};
 
 /// What a native is told at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         reader: &Reader,
     ) -> impl Iterator<Item = &LiveIndexer> {
         self.live_indexers.iter(now).filter(move |entry| {
-            entry.verdict(now) == Some(true) && entry.may_be_offered_to(reader)
+            entry.verdict(now) == Some(Verdict::Reachable) && entry.may_be_offered_to(reader)
         })
     }
 

@@ -37,7 +37,7 @@ use crate::protocol::{Instant, PeerId, Rng, time::Ticker};
 
 use super::{
     delegation::{Delegation, Responsible},
-    live_indexers::{LiveIndexer, LiveIndexers},
+    live_indexers::{LiveIndexer, LiveIndexers, Verdict},
     probe::PROBE_TIMEOUT,
 };
 
@@ -151,7 +151,7 @@ impl<const I: usize> Offload<I> {
             self.phase = Phase::Idle;
             self.candidates.clear();
             self.reachable.clear();
-            let reachable = |entry: &&LiveIndexer| entry.verdict(since) == Some(true);
+            let reachable = |entry: &&LiveIndexer| entry.verdict(since) == Some(Verdict::Reachable);
             // As many entries as `live` holds at most: there is room.
             self.reachable
                 .extend(live.iter(now).filter(reachable).map(|entry| entry.peer));
@@ -173,7 +173,8 @@ impl<const I: usize> Offload<I> {
     ) -> bool {
         let places_for = |node: &Responsible| {
             let entries = live.iter(now).filter(|entry| {
-                entry.verdict(self.began) == Some(true) && node.may_go_to(&entry.addrs)
+                entry.verdict(self.began) == Some(Verdict::Reachable)
+                    && node.may_go_to(&entry.addrs)
             });
             let places = entries.map(LiveIndexer::places);
             places.fold(0, u32::saturating_add) as usize

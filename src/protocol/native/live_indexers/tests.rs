@@ -82,7 +82,7 @@ fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
         .unwrap();
     let stored = live.found_in_dht(at(0), 1_000_000, &with(copy));
     let entry = live.find(at(0), &peer(1)).unwrap();
-    (stored, entry.rank.1, entry.expires)
+    (stored, entry.rank.sequence, entry.expires)
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_failed_probe_does_not_outweigh_a_beat_that_came_while_it_ran() {
             .unwrap();
         live.probe_ended(at(2_999), at(began), &peer(1), false);
         let verdict = live.find(at(2_999), &peer(1)).unwrap().verdict(at(2_999));
-        assert_eq!(verdict, Some(alive), "probe of {began}");
+        assert_eq!(verdict, Some(Verdict::of(alive)), "probe of {began}");
     }
 }
 
@@ -147,7 +147,7 @@ fn after_a_beat_and_the_end_of_its_stream_a_probe_from_before_says_nothing() {
         |live: &LiveIndexers<4>| live.find(at(2_000), &peer(1)).unwrap().verdict(at(2_000));
     assert_eq!(verdict(&live), None);
     live.probe_ended(at(2_000), at(900), &peer(1), true);
-    assert_eq!(verdict(&live), Some(true));
+    assert_eq!(verdict(&live), Some(Verdict::Reachable));
 }
 
 #[test]
@@ -156,7 +156,11 @@ fn a_verdict_that_was_good_when_the_question_arrived_is_good_for_its_answer() {
     live.beat(at(0), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
         .unwrap();
     let entry = live.find(at(11_999), &peer(1)).unwrap();
-    assert_eq!(entry.verdict(at(10_000)), Some(true), "asked then");
+    assert_eq!(
+        entry.verdict(at(10_000)),
+        Some(Verdict::Reachable),
+        "asked then"
+    );
     assert_eq!(entry.verdict(at(10_001)), None);
 }
 
@@ -212,10 +216,10 @@ fn a_verdict_speaks_for_ten_seconds() {
         .unwrap();
     let verdict =
         |live: &LiveIndexers<4>, now| live.find(at(now), &peer(1)).unwrap().verdict(at(now));
-    assert_eq!(verdict(&live, 10_000), Some(true));
+    assert_eq!(verdict(&live, 10_000), Some(Verdict::Reachable));
     assert_eq!(verdict(&live, 10_001), None);
     live.judge(at(11_000), &peer(1), false);
-    assert_eq!(verdict(&live, 21_000), Some(false));
+    assert_eq!(verdict(&live, 21_000), Some(Verdict::Silent));
     assert_eq!(verdict(&live, 21_001), None);
     live.judge(at(22_000), &peer(1), true);
     live.disconnected(&peer(1));
