@@ -2,7 +2,7 @@
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
-    Ack, Action, IndexersAnswer, Instant, MAX_LIST, Want,
+    Ack, Action, IndexersAnswer, Input, Instant, MAX_LIST, Want,
     codec::{directory::Response, record::Kind},
     signing::Urgency,
 };
@@ -119,9 +119,8 @@ impl Driver {
                 if let Some(settled) = self.env.settled_ms() {
                     self.state.note_time(settled);
                 }
-                self.env
-                    .machine
-                    .record_signed(now, urgency == Urgency::AtOnce);
+                let urgent = urgency == Urgency::AtOnce;
+                self.handle(Input::RecordSigned { urgent });
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),
         }

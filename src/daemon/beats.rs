@@ -1,4 +1,5 @@
-//! Beats of peers: from the network to the core, and its answer back; what the log says of them.
+//! Beats of peers: from the network to the core, and its answer back; what servers say to ours; what
+//! the log says of them.
 
 use super::{
     driver::Driver,
@@ -8,7 +9,8 @@ use super::{
 use crate::{
     net::{EACH, ReceivedBeat},
     protocol::{
-        AckCode, Beat, BeatOutcome, Instant, PeerId, Role, StreamId,
+        Ack, AckCode, Beat, BeatOutcome, Input, Instant, PeerId, Role, StreamId,
+        clock::ClockOf,
         codec::{heartbeat::WallReading, record::Kind},
     },
 };
@@ -31,8 +33,14 @@ impl Driver {
         stream: StreamId,
         received: ReceivedBeat,
     ) {
-        self.env.machine.seen(&from, self.env.net.reader(&from));
+        self.note_reader(&from);
         self.on_beat(now, from, stream, 0, received);
+    }
+
+    /// Says what the peer can dial, before it reads addresses.
+    pub(super) fn note_reader(&mut self, peer: &PeerId) {
+        let reader = self.env.net.reader(peer);
+        self.handle(Input::Seen { peer, reader });
     }
 
     /// A beat came.
@@ -51,6 +59,7 @@ impl Driver {
                 .record
                 .as_ref()
                 .map(|(info, envelope)| (info, envelope.as_slice())),
+            publisher: received.publisher,
             load: received.load,
             known: &received.known,
         };
@@ -59,11 +68,7 @@ impl Driver {
             synchronised: self.synchronised,
         };
         let Environment { net, machine, .. } = &mut self.env;
-        let BeatOutcome { ack, publish } = if received.publish {
-            machine.beat(now, &from, stream, &beat)
-        } else {
-            machine.spare_beat(now, &from, stream, &beat)
-        };
+        let BeatOutcome { ack, publish } = machine.beat(now, &from, stream, &beat);
         let code = ack.code;
         let denied = matches!(code, AckCode::Full | AckCode::Refused);
         let leaves = !denied && received.lease.is_zero();
@@ -100,6 +105,37 @@ impl Driver {
             };
             let own_ms = self.env.own_ms();
             self.env.net.publish(kind, &info, envelope, own_ms);
+        }
+    }
+
+    /// A server answered a beat of ours, or said something unasked.
+    pub(super) fn on_ack(
+        &mut self,
+        now: Instant,
+        server: PeerId,
+        asked: bool,
+        ack: &Ack<'_>,
+        clock: Option<WallReading>,
+    ) {
+        if let Some(theirs) = clock {
+            let clock_of = match self.env.machine.is_native(&server) {
+                true => ClockOf::Native(server),
+                false => ClockOf::Other(server),
+            };
+            let sent = self.env.machine.asked_at(&server).filter(|_| asked);
+            self.env.wall.heard(now, sent, clock_of, theirs);
+        }
+        let server = &server;
+        if !asked {
+            return self.handle(Input::Notified { server, ack });
+        }
+        self.handle(Input::Acked { server, ack });
+        if ack.code == AckCode::Accepted {
+            let who = match self.env.machine.is_native(server) {
+                true => "native",
+                false => "indexer",
+            };
+            self.servers.granted(*server, who, ack.lease);
         }
     }
 }

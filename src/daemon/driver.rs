@@ -33,13 +33,10 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Ack, AckCode, IndexersAnswer, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId, Want,
+        IndexersAnswer, Input, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId, Want,
         capacities::MAX_DHT_RECORDS,
-        clock::{ClockOf, WallClock},
-        codec::{
-            directory::{Request, Response, decode_response},
-            heartbeat::WallReading,
-        },
+        clock::WallClock,
+        codec::directory::{Request, Response, decode_response},
         lookup::Question,
         rivals::FirstBeat,
         signing::Signing,
@@ -188,7 +185,7 @@ impl Driver {
     /// When [`Driver::pump`] has something to do without an event.
     pub(super) fn timeout(&self) -> Instant {
         [
-            Some(self.env.machine.timeout()),
+            self.env.machine.next_timeout(),
             self.lookups.timeout(),
             Some(self.housekeeping),
             self.records,
@@ -206,7 +203,7 @@ impl Driver {
 
     /// Moves the leases granted on.
     pub(super) fn shift(&mut self, gap: Duration) {
-        self.env.machine.shift(self.env.now(), gap);
+        self.handle(Input::Overslept { gap });
     }
 
     /// Does all that is to be done now.
@@ -240,7 +237,7 @@ impl Driver {
     pub(super) fn shut_down(&mut self) {
         self.remember();
         self.signing.end();
-        self.env.machine.shut_down();
+        self.handle(Input::ShutDown);
         self.pump();
     }
 
@@ -254,9 +251,15 @@ impl Driver {
         self.state.flush(self.env.now().as_millis());
     }
 
+    /// Tells the machine what has happened.
+    pub(super) fn handle(&mut self, input: Input<'_>) {
+        self.env.machine.handle(self.env.now(), input);
+    }
+
     /// A native became known.
-    pub(super) fn on_learned(&mut self, (peer, addrs): Learned) {
-        self.env.machine.learn_native(self.env.now(), peer, addrs);
+    pub(super) fn on_learned(&mut self, (peer, ref addrs): Learned) {
+        let native = &peer;
+        self.handle(Input::NativeLearned { native, addrs });
         self.env.reserve_slot(peer);
         let only = match self.env.natives().as_slice() {
             [native] => Some(*native),
@@ -305,9 +308,9 @@ impl Driver {
                     FirstBeat::Held => self.held_beats.push((from, stream, beat)),
                 }
             }
-            NetEvent::StreamClosed { peer, stream } => {
+            NetEvent::StreamClosed { ref peer, stream } => {
                 self.held_beats.retain(|(_, held, _)| *held != stream);
-                self.env.machine.stream_closed(now, &peer, stream)
+                self.handle(Input::StreamClosed { peer, stream })
             }
             NetEvent::Ack {
                 server,
@@ -317,53 +320,27 @@ impl Driver {
             } => self.on_ack(now, server, asked, &ack.as_ack(), clock),
             NetEvent::LeaseClosed { server, why } => {
                 self.servers.closed(server, why.as_deref());
-                self.env.machine.lease_closed(now, &server);
+                self.handle(Input::LeaseClosed { server: &server });
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
-            NetEvent::Response { id, response } => self.on_response(now, id, response),
-            NetEvent::Probed { peer, alive } => self.env.machine.probed(now, &peer, alive),
+            NetEvent::Response { id, response } => self.on_response(id, response),
+            NetEvent::Probed { ref peer, alive } => self.handle(Input::Probed { peer, alive }),
             NetEvent::StreamProbed {
+                ref peer,
+                stream,
+                alive,
+            } => self.handle(Input::StreamProbed {
                 peer,
                 stream,
                 alive,
-            } => self.env.machine.stream_probed(now, &peer, stream, alive),
-            NetEvent::Dht(event) => self.on_dht(now, event),
-        }
-    }
-
-    fn on_ack(
-        &mut self,
-        now: Instant,
-        server: PeerId,
-        asked: bool,
-        ack: &Ack<'_>,
-        clock: Option<WallReading>,
-    ) {
-        if let Some(theirs) = clock {
-            let clock_of = match self.env.machine.is_native(&server) {
-                true => ClockOf::Native(server),
-                false => ClockOf::Other(server),
-            };
-            let sent = self.env.machine.asked_at(&server).filter(|_| asked);
-            self.env.wall.heard(now, sent, clock_of, theirs);
-        }
-        if asked {
-            self.env.machine.acked(now, &server, ack);
-            if ack.code == AckCode::Accepted {
-                let who = match self.env.machine.is_native(&server) {
-                    true => "native",
-                    false => "indexer",
-                };
-                self.servers.granted(server, who, ack.lease);
-            }
-        } else {
-            self.env.machine.notified(now, &server, ack);
+            }),
+            NetEvent::Dht(event) => self.on_dht(event),
         }
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
-        self.env.machine.seen(&from, self.env.net.reader(&from));
+        self.note_reader(&from);
         match request {
             Request::Indexers {
                 most,
@@ -393,7 +370,7 @@ impl Driver {
         }
     }
 
-    fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
+    fn on_response(&mut self, id: OwnRequestId, response: Result<Vec<u8>, String>) {
         let response = match &response {
             Ok(body) => decode_response(body).map_err(|why| why.to_string()),
             Err(why) => Err(why.clone()),
@@ -413,25 +390,30 @@ impl Driver {
                 None
             }
         };
-        self.env.machine.answered(now, &server, answer.as_ref());
+        let (native, answer) = (&server, answer.as_ref());
+        self.handle(Input::Answered { native, answer });
     }
 
-    fn on_dht(&mut self, now: Instant, event: DhtEvent) {
+    fn on_dht(&mut self, event: DhtEvent) {
         let own_ms = self.env.own_ms();
         match event {
             DhtEvent::Found {
                 search,
                 record,
                 envelope,
-            } => match self.refreshing.get(&search) {
-                Some(peer) => self
-                    .env
-                    .machine
-                    .search_value(now, own_ms, peer, &record.info),
+            } => match self.refreshing.get(&search).copied() {
+                Some(ref peer) => {
+                    let record = &record.info;
+                    self.handle(Input::SearchValue {
+                        peer,
+                        record,
+                        own_ms,
+                    });
+                }
                 None => self.lookups.found(&self.env, search, &record, &envelope),
             },
             DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
-                Some(peer) => self.env.machine.search_ended(now, own_ms, &peer),
+                Some(ref peer) => self.handle(Input::SearchEnded { peer, own_ms }),
                 None => self.lookups.search_ended(&self.env, search),
             },
             DhtEvent::Offered {

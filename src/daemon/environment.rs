@@ -9,6 +9,7 @@ use crate::{
         lease::Lease,
         lease_table::StreamRecord,
         native::{LiveIndexer, Responsible},
+        rivals::Contested,
     },
 };
 
@@ -108,4 +109,6 @@ impl Report for Peers {
     fn table(&mut self, table: TableStats) {
         self.tables.push((table.name, table.used));
     }
+
+    fn contested(&mut self, _: &Contested) {}
 }

@@ -7,6 +7,7 @@ use crate::protocol::{
     lease::Lease,
     lease_table::StreamRecord,
     native::{LiveIndexer, Responsible},
+    rivals::Contested,
 };
 
 /// Counts what a machine reports.
@@ -110,6 +111,8 @@ impl Report for Summary {
     fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
 
     fn table(&mut self, _: TableStats) {}
+
+    fn contested(&mut self, _: &Contested) {}
 }
 
 #[cfg(test)]

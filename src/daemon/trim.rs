@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::{
-        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, PeerId, RecordInfo, Role,
-        StreamId, Terms,
+        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, PeerId, Publisher,
+        RecordInfo, Role, StreamId, Terms,
     };
 
     #[test]
@@ -165,6 +165,7 @@ mod tests {
             role: Role::Node,
             lease,
             record: (!lease.is_zero()).then_some((&info, envelope)),
+            publisher: Publisher::Receiver,
             load: None,
             known: &[],
         };

@@ -14,7 +14,7 @@ use super::{
     tcp::socket_addr,
 };
 use crate::protocol::{
-    self, AckBuf, Load, PeerList, RecordInfo, RequestId, Role, StreamId,
+    self, AckBuf, Load, PeerList, Publisher, RecordInfo, RequestId, Role, StreamId,
     address::Source,
     codec::{
         directory::{Request, Response, decode_request},
@@ -30,8 +30,8 @@ pub(crate) struct ReceivedBeat {
     pub(crate) record: Option<(RecordInfo, Vec<u8>)>,
     pub(crate) load: Option<Load>,
     pub(crate) known: PeerList,
-    /// Whether no other server publishes the sender's record.
-    pub(crate) publish: bool,
+    /// Where the sender's record is published.
+    pub(crate) publisher: Publisher,
 }
 
 /// What happened.
@@ -331,7 +331,7 @@ fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
         record,
         load: beat.load,
         known: beat.known,
-        publish: beat.publish,
+        publisher: beat.publisher,
     })
 }
 

@@ -78,7 +78,7 @@ pub(crate) use self::{
     scope::{is_for_this_host, multiaddrs},
 };
 use crate::protocol::{
-    self, Ack, Addrs, OutBeat, RecordInfo, RequestId, Role, StreamId, TableStats,
+    self, Ack, Addrs, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Source,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
@@ -256,7 +256,7 @@ impl Net {
             lease: Duration::ZERO,
             with_record: false,
             fresh: false,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: None,
         };
         self.streams().give_up(server, |sequence| {

@@ -13,13 +13,15 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, Instant, Load, Machine, OutBeat, PeerId, Report, Rng,
-    Role, StreamId, Terms,
+    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant,
+    Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role, StreamId,
+    Terms, Want,
     address::Source,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     lookup::KnownServer,
+    native::Responsible,
     rivals::FirstBeat,
     table::Vacant,
     time::{Ticker, clamp_lease},
@@ -104,13 +106,12 @@ impl<const N: usize> Indexer<N> {
         }
     }
 
-    /// A beat that was let in. `is_spare`: another server publishes its sender's record.
+    /// A beat that was let in.
     fn admitted_beat(
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
         beat: &Beat<'_>,
-        is_spare: bool,
     ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
             // A peer is one thing at a time: what was a node is none any more.
@@ -124,7 +125,7 @@ impl<const N: usize> Indexer<N> {
             self.end_of_lease(sender.peer);
             return Ack::accepted(Duration::ZERO).into();
         }
-        if is_spare && self.yields(sender) {
+        if beat.publisher == Publisher::Another && self.yields(sender) {
             self.stream_records.turn_away(sender.peer);
             self.directory.unlist(sender.peer);
             return Ack::full("places are short here, and you hold a lease elsewhere").into();
@@ -156,11 +157,12 @@ impl<const N: usize> Indexer<N> {
             self.directory.unlist(sender.peer);
         }
         self.stream_records.renew(now, sender, Role::Node, lease);
+        let is_news = beat
+            .record
+            .is_some_and(|(info, envelope)| self.directory.list(info, envelope));
         BeatOutcome {
             ack: Ack::accepted(lease),
-            publish: beat
-                .record
-                .is_some_and(|(info, envelope)| self.directory.list(info, envelope)),
+            publish: is_news && beat.publisher == Publisher::Receiver,
         }
     }
 }
@@ -174,6 +176,41 @@ impl<const N: usize> Default for Indexer<N> {
 impl<const N: usize> Machine for Indexer<N> {
     fn role(&self) -> Role {
         Role::Indexer
+    }
+
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::StreamClosed { peer, stream } => {
+                self.stream_records.disconnected(peer, stream);
+            }
+            Input::StreamProbed {
+                peer,
+                stream,
+                alive,
+            } => self.stream_records.rivals.probed(peer, stream, alive),
+            Input::Acked { server, ack } => {
+                self.leases.acked(now, server, ack, &mut self.rng);
+            }
+            Input::LeaseClosed { server } => {
+                self.leases.closed(now, server, &mut self.rng);
+            }
+            Input::RecordSigned { urgent } => self.leases.signed(now, urgent),
+            Input::NativeLearned { native, addrs } => {
+                if *native != self.own {
+                    self.leases.add(now, *native, Role::Native, addrs);
+                }
+            }
+            Input::Overslept { gap } => self.stream_records.shift(now, gap),
+            Input::ShutDown => self.leases.give_up_all(),
+            // An indexer hands out no addresses, pings and searches no one, and no native sends it
+            // away or offers it other indexers.
+            Input::Seen { .. }
+            | Input::Probed { .. }
+            | Input::SearchValue { .. }
+            | Input::SearchEnded { .. }
+            | Input::Notified { .. }
+            | Input::Answered { .. } => {}
+        }
     }
 
     fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
@@ -193,15 +230,25 @@ impl<const N: usize> Machine for Indexer<N> {
             lease: self.config.terms.lease,
             with_record: manner.with_record,
             fresh: manner.fresh,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: Some(self.load()),
         }))
     }
 
-    fn timeout(&self) -> Instant {
+    /// An indexer tells its natives no ids.
+    fn beat_known(&self) -> &[PeerId] {
+        &[]
+    }
+
+    /// It answers in the call.
+    fn answer_offers(&self) -> &[Offer] {
+        &[]
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
         let rivals = self.stream_records.rivals.timeout();
         let others = self.leases.timeout().into_iter().chain(rivals);
-        others.fold(self.gc.next(), Instant::min)
+        Some(others.fold(self.gc.next(), Instant::min))
     }
 
     fn beat(
@@ -212,23 +259,7 @@ impl<const N: usize> Machine for Indexer<N> {
         beat: &Beat<'_>,
     ) -> BeatOutcome<'_> {
         match self.stream_records.admit(now, from, stream, beat) {
-            Ok(sender) => self.admitted_beat(now, &sender, beat, false),
-            Err(refusal) => refusal.into(),
-        }
-    }
-
-    fn spare_beat(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        stream: StreamId,
-        beat: &Beat<'_>,
-    ) -> BeatOutcome<'_> {
-        match self.stream_records.admit(now, from, stream, beat) {
-            Ok(sender) => BeatOutcome {
-                publish: false,
-                ..self.admitted_beat(now, &sender, beat, true)
-            },
+            Ok(sender) => self.admitted_beat(now, &sender, beat),
             Err(refusal) => refusal.into(),
         }
     }
@@ -243,50 +274,38 @@ impl<const N: usize> Machine for Indexer<N> {
         self.stream_records.stream_opened(now, peer, stream, source)
     }
 
-    fn stream_probed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
-        self.stream_records.rivals.probed(peer, stream, alive);
+    /// An indexer names no other: natives do.
+    fn ask(
+        &mut self,
+        _: Instant,
+        _: &PeerId,
+        _: RequestId,
+        _: usize,
+        _: Want,
+    ) -> Option<IndexersAnswer> {
+        Some(IndexersAnswer::default())
     }
 
-    fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
-        self.stream_records.disconnected(peer, stream);
+    /// The same.
+    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
+        IndexersPage::default()
+    }
+
+    /// Only a native takes nodes in.
+    fn taken_in(&self, _: &PeerId) -> Option<&Responsible> {
+        None
     }
 
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
-        self.leases.acked(now, server, ack, &mut self.rng);
-    }
-
-    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
-        self.leases.closed(now, server, &mut self.rng);
-    }
-
     fn network_changed(&mut self, now: Instant) -> usize {
         self.leases.network_changed(now)
     }
 
-    fn record_signed(&mut self, now: Instant, urgent: bool) {
-        self.leases.signed(now, urgent);
-    }
-
-    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
-        if peer != self.own {
-            self.leases.add_native(now, peer, &addrs);
-        }
-    }
-
     fn overslept(&self, now: Instant) -> Duration {
         self.gc.overslept(now)
-    }
-
-    fn shift(&mut self, now: Instant, gap: Duration) {
-        self.stream_records.shift(now, gap);
-    }
-
-    fn shut_down(&mut self) {
-        self.leases.give_up_all();
     }
 
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {

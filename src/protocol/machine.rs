@@ -1,27 +1,29 @@
 //! What the three roles have in common towards their driver.
 //!
 //! ```text
-//!            events, each with `now`                    actions
-//!  net ───▶ beat · ack · probed · search_value ───▶ Machine ───▶ poll() ───▶ net
-//!                                                      │
-//!                                                      └── timeout(): when to poll again without an event
+//!            inputs, each with `now`                    actions
+//!  net ───▶ handle(Input) · beat · ask · page ───▶ Machine ───▶ poll() ───▶ net
+//!                                                     │
+//!                                                     └── next_timeout(): when to poll again without an input
 //! ```
 //!
-//! The driver's duties: it gives events in the order in which they happened; after each it polls until there is no action left;
-//! and it polls when [`Machine::timeout`] has come. It does no deciding of its own.
+//! The driver's duties: it gives inputs in the order in which they happened; after each it polls
+//! until there is no action left; and it polls when [`Machine::next_timeout`] has come. It does no
+//! deciding of its own.
+//!
+//! Nothing is answered by a default: what a role does not take part in is said in that role.
 
 use core::time::Duration;
 
 use super::{
-    Ack, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant, Offer, OutBeat,
-    PeerId, Reason, RecordInfo, RequestId, Role, StreamId, Want,
+    Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Offer, OutBeat,
+    PeerId, Reason, RequestId, Role, StreamId, Want,
     address::Source,
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
     lookup::KnownServer,
     native::{LiveIndexer, Responsible},
-    reader::Reader,
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
 };
@@ -38,7 +40,7 @@ pub enum Action {
         /// What to send.
         beat: OutBeat,
     },
-    /// Drop our heartbeat stream to the server, if one is open. [`Machine::lease_closed`] need not be called for it.
+    /// Drop our heartbeat stream to the server, if one is open. [`Input::LeaseClosed`] need not be given for it.
     Drop {
         /// Who granted the lease.
         server: PeerId,
@@ -48,7 +50,7 @@ pub enum Action {
         /// Who granted the lease.
         server: PeerId,
     },
-    /// Sign the own record anew and call [`Machine::record_signed`].
+    /// Sign the own record anew and give [`Input::RecordSigned`].
     Sign,
     /// Close a heartbeat stream of a peer; its lease is over or it has a newer one.
     Close {
@@ -68,14 +70,14 @@ pub enum Action {
         /// Where to go; nowhere, if that indexer did not say where it listens.
         offer: Option<Offer>,
     },
-    /// Ping the peer, dialling if need be; then call [`Machine::probed`].
+    /// Ping the peer, dialling if need be; then give [`Input::Probed`].
     Probe {
         /// Whom.
         peer: PeerId,
         /// Where it listens.
         addrs: Addrs,
     },
-    /// Search the DHT for the indexer's record: [`Machine::search_value`] for each value, then [`Machine::search_ended`].
+    /// Search the DHT for the indexer's record: [`Input::SearchValue`] for each value, then [`Input::SearchEnded`].
     Search {
         /// Whose record.
         peer: PeerId,
@@ -97,7 +99,7 @@ pub enum Action {
         /// The native will take the node in.
         takes_in: bool,
     },
-    /// Ask a native for indexers; then call [`Machine::answered`].
+    /// Ask a native for indexers; then give [`Input::Answered`].
     Ask {
         /// Which native.
         native: PeerId,
@@ -114,7 +116,7 @@ pub enum Action {
         reason: Reason,
     },
     /// Ping over the connection that carries this heartbeat stream of the peer, and no other; then
-    /// call [`Machine::stream_probed`].
+    /// give [`Input::StreamProbed`].
     ProbeStream {
         /// Whose stream.
         peer: PeerId,
@@ -137,8 +139,8 @@ pub enum Action {
     },
 }
 
-/// What an event or an action may take, in bytes: they are moved, and long lists are borrowed or asked for.
-const MAX_MOVED: usize = 512;
+/// What an input or an action may take, in bytes: they are moved, and long lists are borrowed or asked for.
+pub(super) const MAX_MOVED: usize = 512;
 const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
 const _: () = assert!(size_of::<Beat<'_>>() <= MAX_MOVED);
 const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
@@ -160,147 +162,80 @@ pub trait Report {
     /// A table.
     fn table(&mut self, stats: TableStats);
     /// An identity that two devices used lately.
-    fn contested(&mut self, _contested: &Contested) {}
+    fn contested(&mut self, contested: &Contested);
 }
 
-/// One role as a pure state machine. What a role does not take part in does nothing.
+/// One role as a pure state machine.
 pub trait Machine {
     /// What this machine is.
     fn role(&self) -> Role;
+
+    /// Takes an event in. Poll until there is no action left, then read the next time-out.
+    fn handle(&mut self, now: Instant, input: Input<'_>);
 
     /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT copies only.
     fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action>;
 
     /// The ids that go with the [`Action::Beat`] that was polled last.
-    fn beat_known(&self) -> &[PeerId] {
-        &[]
-    }
+    fn beat_known(&self) -> &[PeerId];
 
     /// The offers that go with the [`Action::Answer`] that was polled last.
-    fn answer_offers(&self) -> &[Offer] {
-        &[]
-    }
+    fn answer_offers(&self) -> &[Offer];
 
-    /// When to poll although nothing has happened.
-    fn timeout(&self) -> Instant;
-
-    /// A beat came in on a heartbeat stream that `from` opened.
-    fn beat(
-        &mut self,
-        _now: Instant,
-        _from: &PeerId,
-        _stream: StreamId,
-        _beat: &Beat<'_>,
-    ) -> BeatOutcome<'_> {
-        Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
-    }
-
-    /// The same, but the beat says that another server publishes the sender's record: the lease asked for here is spare.
-    fn spare_beat(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        stream: StreamId,
-        beat: &Beat<'_>,
-    ) -> BeatOutcome<'_> {
-        self.beat(now, from, stream, beat)
-    }
-
-    /// The node's entry in `responsible_peers`.
-    fn taken_in(&self, _node: &PeerId) -> Option<&Responsible> {
-        None
-    }
+    /// When to poll although nothing has happened; `None`: not before the next input.
+    fn next_timeout(&self) -> Option<Instant>;
 
     /// A heartbeat stream that `peer` has opened comes from this address, and its first beat is here
     /// and valid. Said immediately before that beat is given, or kept as the answer says.
     fn stream_opened(
         &mut self,
-        _now: Instant,
-        _peer: &PeerId,
-        _stream: StreamId,
-        _source: Source,
-    ) -> FirstBeat {
-        FirstBeat::Now
-    }
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+        source: Source,
+    ) -> FirstBeat;
 
-    /// The ping of [`Action::ProbeStream`] has ended.
-    fn stream_probed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId, _alive: bool) {}
-
-    /// What the connections of `peer` show of the addresses that it could dial. Said before the first beat of each of its streams, and
-    /// before each of its requests; of a peer of which it is not said nothing is known, and it is told everything.
-    fn seen(&mut self, _peer: &PeerId, _reader: Reader) {}
-
-    /// A heartbeat stream that `peer` had opened has ended.
-    fn stream_closed(&mut self, _now: Instant, _peer: &PeerId, _stream: StreamId) {}
+    /// A beat came in on a heartbeat stream that `from` opened.
+    fn beat(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        stream: StreamId,
+        beat: &Beat<'_>,
+    ) -> BeatOutcome<'_>;
 
     /// A node asks for indexers. `None`: the answer comes as [`Action::Answer`].
     fn ask(
         &mut self,
-        _now: Instant,
-        _from: &PeerId,
-        _request: RequestId,
-        _most: usize,
-        _want: Want,
-    ) -> Option<IndexersAnswer> {
-        Some(IndexersAnswer::default())
-    }
+        now: Instant,
+        from: &PeerId,
+        request: RequestId,
+        most: usize,
+        want: Want,
+    ) -> Option<IndexersAnswer>;
 
     /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids; `None`: this process does.
     fn page(
         &mut self,
-        _now: Instant,
-        _asker: Option<&PeerId>,
-        _from: Cursor,
-        _most: usize,
-    ) -> IndexersPage {
-        IndexersPage::default()
-    }
+        now: Instant,
+        asker: Option<&PeerId>,
+        from: Cursor,
+        most: usize,
+    ) -> IndexersPage;
 
-    /// A probe has ended.
-    fn probed(&mut self, _now: Instant, _peer: &PeerId, _alive: bool) {}
+    /// A link, a route or an address of this host came: what waits for a server starts at once.
+    /// Returns how much that is.
+    fn network_changed(&mut self, now: Instant) -> usize;
 
-    /// A search has found a record; verified and decoded, not judged.
-    fn search_value(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId, _record: &RecordInfo) {}
-
-    /// A search has ended.
-    fn search_ended(&mut self, _now: Instant, _own_ms: u64, _peer: &PeerId) {}
+    /// The node's entry in `responsible_peers`.
+    fn taken_in(&self, node: &PeerId) -> Option<&Responsible>;
 
     /// When the beat went that the server has still to answer; `None` if it has answered all.
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;
 
-    /// A server answered our last beat: the ack's sequence is that beat's.
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>);
-
-    /// A server said `released` unasked. It may cross a beat of ours: then the ack's sequence is an earlier one.
-    fn notified(&mut self, _now: Instant, _server: &PeerId, _ack: &Ack<'_>) {}
-
-    /// Our heartbeat stream to the server has ended or could not be opened.
-    fn lease_closed(&mut self, now: Instant, server: &PeerId);
-
-    /// A link, a route or an address of this host came: what waits for a server starts at once.
-    /// Returns how much that is.
-    fn network_changed(&mut self, _now: Instant) -> usize {
-        0
-    }
-
-    /// A native answered our request for indexers; `None`: it did not.
-    fn answered(&mut self, _now: Instant, _native: &PeerId, _answer: Option<&IndexersAnswer>) {}
-
-    /// The own record was signed anew. `urgent`: it does not wait for the next beat (an address or the time changed).
-    fn record_signed(&mut self, now: Instant, urgent: bool);
-
-    /// A native became known, or its addresses changed.
-    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs);
-
     /// How much more than a whole interval the most belated loop is behind; zero if none is. If not zero, the driver gives all
-    /// pending events first, then calls [`Machine::shift`], and only then polls.
+    /// pending events first, then [`Input::Overslept`], and only then polls.
     fn overslept(&self, now: Instant) -> Duration;
-
-    /// Moves every lease granted on by `gap`, less what its holder was heard since. Leases held are never extended.
-    fn shift(&mut self, now: Instant, gap: Duration);
-
-    /// Gives all leases held elsewhere up.
-    fn shut_down(&mut self);
 
     /// Where the peer listens, if this machine deals with it.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
@@ -318,22 +253,16 @@ pub trait Machine {
     }
 
     /// Who of the nodes listed here claims the name.
-    fn claimants(&self, _name: &str) -> Claimants<'_> {
-        Claimants::default()
-    }
+    fn claimants(&self, name: &str) -> Claimants<'_>;
 
     /// The node's entry in the directory.
-    fn listed(&self, _peer: &PeerId) -> Option<Found<'_>> {
-        None
-    }
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
 
     /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
     fn reserves_slot(&self, peer: &PeerId) -> bool;
 
     /// The large parts of tables in which nothing is now. They may be given back to the system.
-    fn spare(&mut self) -> [Vacant<'_>; 3] {
-        [const { Vacant::none() }; 3]
-    }
+    fn spare(&mut self) -> [Vacant<'_>; 3];
 
     /// Tells what the operator can see.
     fn report(&self, now: Instant, to: &mut dyn Report);

@@ -1,6 +1,6 @@
 //! The protocol core: what the system decides.
 //!
-//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in as calls, and actions go out
+//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in as [`Input`], and actions go out
 //! through [`Machine::poll`]. No allocation: all tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the
 //! whole system runs in virtual time in `tests/simulation`.
 //!
@@ -26,6 +26,7 @@ pub mod clock;
 pub mod codec;
 pub mod directory;
 pub mod indexer;
+pub mod input;
 pub mod lease;
 pub mod lease_table;
 pub mod leases;
@@ -42,6 +43,7 @@ pub mod types;
 
 pub use address::Source;
 pub use indexer::{Indexer, IndexerConfig};
+pub use input::Input;
 pub use lease::Terms;
 pub use machine::{Action, Machine, Report};
 pub use native::{Native, NativeConfig};

@@ -51,8 +51,8 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, IndexersAnswer, Instant, Machine, Offer, OutBeat, PeerId, Report,
-    Rng, Role, Terms, Want,
+    Ack, AckCode, Action, Addrs, IndexersAnswer, Input, Instant, Machine, Offer, OutBeat, PeerId,
+    Report, Rng, Role, Terms, Want,
     lease::{Lease, OPEN_TIMEOUT, REFUSED_PAUSE},
     leases::{LeaseStep, Leases, NODE_DIAL},
 };
@@ -105,7 +105,7 @@ pub struct Node {
     /// The last token went to a question, and not to a try.
     asked_last: bool,
     /// When something is to be decided without an event.
-    wake: Instant,
+    wake: Option<Instant>,
     stopped: bool,
 }
 
@@ -131,7 +131,7 @@ impl Node {
             spare: Spare::new(),
             without_since: None,
             asked_last: false,
-            wake: Instant::from_millis(0),
+            wake: None,
             stopped: false,
         }
     }
@@ -139,6 +139,7 @@ impl Node {
     /// Starts the first round. `seed` decides about jitter.
     pub fn start(&mut self, now: Instant, own: PeerId, seed: u64, config: NodeConfig) {
         self.own = own;
+        self.wake = Some(now);
         self.config = config;
         self.rng = Rng::new(seed);
         let longest_pause = LONGEST_PAUSE.min(config.terms.lease / 6);
@@ -384,9 +385,9 @@ impl Node {
     }
 
     /// When something is to be decided, if nothing happens before.
-    fn next_decision(&self, now: Instant) -> Instant {
+    fn next_decision(&self, now: Instant) -> Option<Instant> {
         if self.stopped {
-            return Instant::from_millis(u64::MAX);
+            return None;
         }
         let round = match self.rounds.waits_until() {
             Some(until) => until,
@@ -408,8 +409,7 @@ impl Node {
             .into_iter()
             .flatten()
             .min()
-            .unwrap_or(round)
-            .max(now + Duration::from_millis(1))
+            .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
     /// Takes an offer in; `named` if it is in a native's answer.

@@ -174,6 +174,16 @@ impl RecordInfo {
     }
 }
 
+/// Which server publishes the sender's record in the DHT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Publisher {
+    /// The one that the beat goes to.
+    #[default]
+    Receiver,
+    /// Another one that the sender holds a lease with: the lease asked for here is spare.
+    Another,
+}
+
 /// A beat as its receiver sees it: decoded, its record verified, its sequence checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat<'a> {
@@ -183,6 +193,8 @@ pub struct Beat<'a> {
     pub lease: Duration,
     /// The sender's own record and the envelope it came in.
     pub record: Option<(&'a RecordInfo, &'a [u8])>,
+    /// Where the sender's record is published.
+    pub publisher: Publisher,
     /// How full the sender is.
     pub load: Option<Load>,
     /// Indexers that the sender, a native, knows.
@@ -204,8 +216,8 @@ pub struct OutBeat {
     /// closed; if it brings its ack before that, it stays, and the new one is not used for the
     /// beat.
     pub fresh: bool,
-    /// Whether the server is to publish the own record in the DHT; `false`: another of ours does, with which a lease is held.
-    pub publish: bool,
+    /// Where the own record is published.
+    pub publisher: Publisher,
     /// How full we are.
     pub load: Option<Load>,
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
+    self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
     NodeConfig, PeerId, RecordInfo, RequestId, Role, StreamId,
     clock::WallClock,
     lookup::{LookupId, QueryId},
@@ -156,9 +156,9 @@ impl Device {
     }
 
     /// When the process wants to be polled.
-    pub fn timeout(&self) -> Instant {
-        let machine = self.machine.timeout();
-        self.lookups.timeout().map_or(machine, |at| at.min(machine))
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let machine = self.machine.next_timeout();
+        machine.into_iter().chain(self.lookups.timeout()).min()
     }
 
     /// The name it claims, as some others do; an indexer and a native have none.
@@ -254,7 +254,11 @@ impl Device {
         self.machine = self.machine(now, seed, plan);
         let at = self.instant(now);
         for (peer, addrs) in natives {
-            self.machine.learn_native(at, *peer, addrs.clone());
+            let learned = protocol::Input::NativeLearned {
+                native: peer,
+                addrs,
+            };
+            self.machine.handle(at, learned);
         }
     }
 

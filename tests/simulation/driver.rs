@@ -4,8 +4,8 @@
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
 use oc_discovery::protocol::{
-    Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer, OutBeat,
-    PeerId, PeerList, RequestId, Role, StreamId, Want,
+    self, Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer,
+    OutBeat, PeerId, PeerList, Publisher, RequestId, Role, StreamId, Want,
     clock::{ClockOf, MAX_TRIP},
     codec::heartbeat::WallReading,
     signing::Urgency,
@@ -39,7 +39,8 @@ impl World {
             }
         }
         if !gap.is_zero() {
-            self.devices[no].machine.shift(now, gap);
+            let overslept = protocol::Input::Overslept { gap };
+            self.devices[no].machine.handle(now, overslept);
             self.check_caught_up(no)?;
         }
         self.drain(no)?;
@@ -93,7 +94,11 @@ impl World {
                 let device = &mut self.devices[no];
                 if device.asks.get(&native) == Some(&number) {
                     device.asks.remove(&native);
-                    device.machine.answered(now, &native, answer.as_ref());
+                    let ended = protocol::Input::Answered {
+                        native: &native,
+                        answer: answer.as_ref(),
+                    };
+                    device.machine.handle(now, ended);
                     let offers = answer.iter().flat_map(|answer| &answer.offers);
                     self.note_offers(no, offers);
                 }
@@ -115,7 +120,8 @@ impl World {
                 let device = &mut self.devices[no];
                 if device.pings.get(&peer) == Some(&number) {
                     device.pings.remove(&peer);
-                    device.machine.probed(now, &peer, alive);
+                    let ended = protocol::Input::Probed { peer: &peer, alive };
+                    device.machine.handle(now, ended);
                     let indexer = self.number_of(&peer);
                     self.ledger.probe_ended(self.now, no, indexer, alive);
                 }
@@ -123,9 +129,12 @@ impl World {
             Input::Value { record, number } => {
                 let device = &mut self.devices[no];
                 if device.searches.get(&record.peer) == Some(&number) {
-                    device
-                        .machine
-                        .search_value(now, own_ms, &record.peer, &record);
+                    let found = protocol::Input::SearchValue {
+                        peer: &record.peer,
+                        record: &record,
+                        own_ms,
+                    };
+                    device.machine.handle(now, found);
                 }
             }
             Input::Find { from, query, ask } => self.take_find(no, from, query, ask),
@@ -136,7 +145,11 @@ impl World {
                 let device = &mut self.devices[no];
                 if device.searches.get(&peer) == Some(&number) {
                     device.searches.remove(&peer);
-                    device.machine.search_ended(now, own_ms, &peer);
+                    let ended = protocol::Input::SearchEnded {
+                        peer: &peer,
+                        own_ms,
+                    };
+                    device.machine.handle(now, ended);
                 }
             }
         }
@@ -171,14 +184,11 @@ impl World {
                 .as_ref()
                 .zip(envelope.as_ref())
                 .map(|(record, envelope)| (record, envelope.as_slice())),
+            publisher: beat.publisher,
             load: beat.load,
             known: &known,
         };
-        let outcome = if beat.publish {
-            device.machine.beat(now, &from, id, &incoming)
-        } else {
-            device.machine.spare_beat(now, &from, id, &incoming)
-        };
+        let outcome = device.machine.beat(now, &from, id, &incoming);
         let (is_native, publish) = (device.role == Role::Native, outcome.publish);
         let ack = AckBuf::from(outcome.ack);
         self.check_answer(no, client.0, &beat, &ack.as_ack(), &before)?;
@@ -253,11 +263,13 @@ impl World {
         if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
             device.natives_clocks.insert(server);
         }
-        match (answers, ack.code) {
-            (true, _) => device.machine.acked(now, &server, &ack.as_ack()),
-            (false, AckCode::Released) => device.machine.notified(now, &server, &ack.as_ack()),
+        let (server, said) = (&server, &ack.as_ack());
+        let said = match (answers, ack.code) {
+            (true, _) => protocol::Input::Acked { server, ack: said },
+            (false, AckCode::Released) => protocol::Input::Notified { server, ack: said },
             _ => return Err(format!("device {no} had two beats in flight")),
-        }
+        };
+        device.machine.handle(now, said);
         self.note_offers(no, ack.offers.iter());
         self.check_lease(no, server_no)
     }
@@ -272,9 +284,14 @@ impl World {
         let device = &mut self.devices[no];
         if device.out.get(&server) == Some(&key) {
             device.out.remove(&server);
-            device.machine.lease_closed(now, &server);
+            let closed = protocol::Input::LeaseClosed { server: &server };
+            device.machine.handle(now, closed);
         } else if let Some(id) = device.inbound.remove(&key) {
-            device.machine.stream_closed(now, &client, id);
+            let closed = protocol::Input::StreamClosed {
+                peer: &client,
+                stream: id,
+            };
+            device.machine.handle(now, closed);
             let client = stream.client.0;
             self.ledger.stream_ended(no, client, key);
         }
@@ -352,7 +369,7 @@ impl World {
                         lease: Default::default(),
                         with_record: false,
                         fresh: false,
-                        publish: true,
+                        publisher: Publisher::Receiver,
                         load: None,
                     };
                     // The stream is open.
@@ -626,9 +643,10 @@ impl World {
             .signed
             .insert((no, sequence), record.expires_at_ms());
         device.record = Some(record);
+        let urgent = urgency == Urgency::AtOnce;
         device
             .machine
-            .record_signed(now, urgency == Urgency::AtOnce);
+            .handle(now, protocol::Input::RecordSigned { urgent });
         true
     }
 }

@@ -1,6 +1,6 @@
 //! What a fault does to the world.
 
-use oc_discovery::protocol::{Addrs, Role};
+use oc_discovery::protocol::{self, Addrs, Role};
 
 use crate::{
     device::{DeviceNo, State},
@@ -109,7 +109,10 @@ impl World {
         if self.devices[no].state == State::Running {
             self.devices[no].ending = true;
             self.devices[no].signing.end();
-            self.devices[no].machine.shut_down();
+            let now = self.devices[no].instant(self.now);
+            self.devices[no]
+                .machine
+                .handle(now, protocol::Input::ShutDown);
             self.drain(no)?;
             self.devices[no].flash.flush();
             self.crash(no, false, false);

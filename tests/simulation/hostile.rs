@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, AckBuf, Action, Addr, Addrs, IndexersAnswer, Instant, MAX_LIST, Machine, Node, NodeConfig,
-    Offer, Offers, PeerId, Rng, Terms,
+    Ack, AckBuf, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
+    NodeConfig, Offer, Offers, PeerId, Rng, Terms,
 };
 
 use crate::{
@@ -88,7 +88,8 @@ pub fn walk(number: u64, trace: Trace) -> Run {
     node.start(at, peer(0xff, 0), rng.bits(), config);
     for native in 0..1 + rng.below(3) {
         let addrs = Addrs::from_iter([addr(200 + native)]);
-        node.learn_native(at, peer(NATIVE, native), addrs);
+        let (native, addrs) = (&peer(NATIVE, native), &addrs);
+        node.handle(at, Input::NativeLearned { native, addrs });
     }
     let mut walk = Walk {
         now: 0,
@@ -173,7 +174,9 @@ impl Walk {
     fn rescue(&mut self) -> Result<(), String> {
         let addrs = Addrs::from_iter([addr(HONEST)]);
         let now = Instant::from_millis(self.now);
-        self.node.learn_native(now, peer(NATIVE, HONEST), addrs);
+        let (native, addrs) = (&peer(NATIVE, HONEST), &addrs);
+        self.node
+            .handle(now, Input::NativeLearned { native, addrs });
         (self.manners, self.population) = ((Manner::Honest, Manner::Silent), 0);
         let begun = self.now;
         while !self.is_under_a_lease() {
@@ -196,7 +199,10 @@ impl Walk {
     fn turn(&mut self, latest: u64) -> Result<(), String> {
         for _ in 0..1_000 {
             let Some(action) = self.node.poll(Instant::from_millis(self.now), self.now) else {
-                let timer = self.node.timeout().as_millis();
+                let timer = self
+                    .node
+                    .next_timeout()
+                    .map_or(u64::MAX, Instant::as_millis);
                 let event = self.queue.first_key_value().map(|((at, _), _)| *at);
                 let next = timer.min(latest).min(event.unwrap_or(u64::MAX));
                 self.now = next.max(self.now);
@@ -228,24 +234,28 @@ impl Walk {
                         let until = self.now + ack.lease.as_millis() as u64;
                         self.held.insert(server, until);
                     }
-                    self.node.acked(now, &server, &ack.as_ack());
+                    let (server, ack) = (&server, &ack.as_ack());
+                    self.node.handle(now, Input::Acked { server, ack });
                 }
             }
             Event::Notified(server, ack) => {
                 if self.open.contains_key(&server) {
                     self.note_offers(&ack.offers);
-                    self.node.notified(now, &server, &ack.as_ack());
+                    let (server, ack) = (&server, &ack.as_ack());
+                    self.node.handle(now, Input::Notified { server, ack });
                 }
             }
             Event::Closed(server) => {
                 if self.open.remove(&server).is_some() {
-                    self.node.lease_closed(now, &server);
+                    let server = &server;
+                    self.node.handle(now, Input::LeaseClosed { server });
                 }
             }
             Event::Answer(native, answer) => {
                 let offers = answer.iter().flat_map(|answer| answer.offers.clone());
                 self.note_offers(&offers.collect());
-                self.node.answered(now, &native, answer.as_ref());
+                let (native, answer) = (&native, answer.as_ref());
+                self.node.handle(now, Input::Answered { native, answer });
             }
         }
         Ok(())
@@ -293,9 +303,10 @@ impl Walk {
                 self.forget(&server);
                 self.held.remove(&server);
             }
-            Action::Sign => self
-                .node
-                .record_signed(Instant::from_millis(self.now), false),
+            Action::Sign => self.node.handle(
+                Instant::from_millis(self.now),
+                Input::RecordSigned { urgent: false },
+            ),
             _ => {}
         }
         Ok(())

@@ -5,6 +5,7 @@ use oc_discovery::protocol::{
     lease::Lease,
     lease_table::StreamRecord,
     native::{LiveIndexer, Responsible},
+    rivals::Contested,
     table::TableStats,
 };
 
@@ -120,4 +121,6 @@ impl Report for View {
     fn table(&mut self, stats: TableStats) {
         self.tables.push(stats);
     }
+
+    fn contested(&mut self, _: &Contested) {}
 }

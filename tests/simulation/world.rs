@@ -212,7 +212,9 @@ impl World {
     pub fn set_timer(&mut self, no: DeviceNo) -> Result<(), String> {
         let late = self.rng.below(15);
         let device = &mut self.devices[no];
-        let timeout = device.timeout();
+        let timeout = device
+            .next_timeout()
+            .unwrap_or(Instant::from_millis(u64::MAX));
         if timeout <= device.instant(self.now) {
             return Err(format!("device {no} would spin: nothing to do, no pause"));
         }
@@ -331,8 +333,9 @@ impl World {
         match device.state {
             State::Running
                 if device
-                    .timeout()
-                    .min(Instant::from_millis(device.housekeeping))
+                    .next_timeout()
+                    .into_iter()
+                    .fold(Instant::from_millis(device.housekeeping), Instant::min)
                     > device.instant(self.now) =>
             {
                 self.set_timer(no)

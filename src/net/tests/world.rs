@@ -30,7 +30,9 @@ use crate::{
         frames::{frame, read_frame},
         transport,
     },
-    protocol::{self, Ack, Addrs, OutBeat, Role, StreamId, codec::heartbeat::WallReading},
+    protocol::{
+        self, Ack, Addrs, OutBeat, Publisher, Role, StreamId, codec::heartbeat::WallReading,
+    },
 };
 
 /// What has not happened by then will not happen.
@@ -226,7 +228,7 @@ pub(super) fn out_beat() -> OutBeat {
         lease: LEASE,
         with_record: false,
         fresh: false,
-        publish: true,
+        publisher: Publisher::Receiver,
         load: None,
     }
 }

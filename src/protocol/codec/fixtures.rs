@@ -16,7 +16,7 @@ use super::{
 };
 use crate::protocol::{
     AckBuf, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name,
-    Offer, OutBeat, PeerId, PeerList, Reach, Reason, Role, Tally, Want,
+    Offer, OutBeat, PeerId, PeerList, Publisher, Reach, Reason, Role, Tally, Want,
 };
 
 /// The bytes that an encoder writes.
@@ -81,12 +81,13 @@ pub(super) fn long_offer(seed: u8) -> Offer {
 pub(super) fn any_out_beat() -> impl Strategy<Value = OutBeat> {
     let role = prop_oneof![Just(Role::Node), Just(Role::Indexer), Just(Role::Native)];
     let load = option::of(any::<(u32, u32)>());
-    (role, any_millis(), load, any::<bool>()).prop_map(|(role, lease, load, publish)| OutBeat {
+    let publisher = prop_oneof![Just(Publisher::Receiver), Just(Publisher::Another)];
+    (role, any_millis(), load, publisher).prop_map(|(role, lease, load, publisher)| OutBeat {
         role,
         lease,
         with_record: false,
         fresh: false,
-        publish,
+        publisher,
         load: load.map(|(held, possible)| Load { held, possible }),
     })
 }

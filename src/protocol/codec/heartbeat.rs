@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::{
     Ack, AckBuf, AckCode, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
-    Reason, Role,
+    Publisher, Reason, Role,
 };
 
 /// A beat as it came: its record not yet verified, its sequence not yet checked.
@@ -32,8 +32,8 @@ pub struct WireBeat<'a> {
     pub load: Option<Load>,
     /// Indexers that the sender knows.
     pub known: PeerList,
-    /// `false`: another of the sender's servers publishes its record.
-    pub publish: bool,
+    /// Where the sender's record is published.
+    pub publisher: Publisher,
 }
 
 /// The server's wall clock, as it says.
@@ -95,7 +95,7 @@ pub fn encode_beat<'b>(
         record: record.map(Into::into),
         load: beat.load.map(|load| (load.held, load.possible)),
         known: (!known.is_empty()).then(|| List(known.iter())),
-        publish: (!beat.publish).then_some(false),
+        publish: (beat.publisher == Publisher::Another).then_some(false),
     };
     write(&map, buffer)
 }
@@ -108,7 +108,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
     const FIELD: &str = "beat";
     let (mut sequence, mut role, mut lease) = (None, None, None);
     let (mut record, mut load, mut known) = (None, None, PeerList::new());
-    let mut publish = true;
+    let mut publisher = Publisher::Receiver;
     Reader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -118,7 +118,12 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
                 3 => record = Some(r.bytes("signed record", MAX_ENVELOPE_LEN)?),
                 4 => load = Some(read_load(r)?),
                 5 => known = r.list("known ids", |r| r.peer("known id"))?,
-                8 => publish = r.boolean("whether to publish")?,
+                8 => {
+                    publisher = match r.boolean("whether to publish")? {
+                        true => Publisher::Receiver,
+                        false => Publisher::Another,
+                    }
+                }
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -131,7 +136,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
         record,
         load,
         known,
-        publish,
+        publisher,
     })
 }
 

@@ -1,6 +1,7 @@
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
+use crate::protocol::input::Events;
 use crate::protocol::{AckCode, Action, Name, RecordInfo};
 
 const LEASE: Duration = Duration::from_secs(90);
@@ -50,6 +51,7 @@ fn node_beat<'a>(
         role: Role::Node,
         lease,
         record: record.map(|info| (info, b"signed".as_slice())),
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
     };
@@ -155,6 +157,7 @@ fn beats_of_others_than_nodes_of_older_streams_and_with_foreign_records_are_refu
             role,
             lease: LEASE,
             record: None,
+            publisher: Publisher::Receiver,
             load: None,
             known: &[],
         };
@@ -191,7 +194,7 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
             lease: LEASE,
             with_record: true,
             fresh: false,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: Some(Load {
                 held: 1,
                 possible: 2,
@@ -259,8 +262,16 @@ fn beat_of(lease: Duration) -> Beat<'static> {
         role: Role::Node,
         lease,
         record: None,
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
+    }
+}
+
+fn spare_beat(lease: Duration) -> Beat<'static> {
+    Beat {
+        publisher: Publisher::Another,
+        ..beat_of(lease)
     }
 }
 
@@ -269,7 +280,7 @@ fn no_spare_lease_is_granted_with_less_than_a_tenth_of_the_places_free() {
     for (held, code) in [(36, AckCode::Accepted), (37, AckCode::Full)] {
         let mut indexer = filled(held);
         let ack = indexer
-            .spare_beat(at(1), &peer(99), StreamId(99), &beat_of(LEASE))
+            .beat(at(1), &peer(99), StreamId(99), &spare_beat(LEASE))
             .ack;
         assert_eq!(ack.code, code, "{held} of 40 held");
         let own = indexer.beat(at(1), &peer(98), StreamId(98), &beat_of(LEASE));
@@ -282,8 +293,8 @@ fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
     for (held, code) in [(38, AckCode::Accepted), (39, AckCode::Full)] {
         let mut indexer = filled(held);
         drain(&mut indexer, 0);
-        let beat = beat_of(LEASE);
-        let ack = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat).ack;
+        let beat = spare_beat(LEASE);
+        let ack = indexer.beat(at(1), &peer(7), StreamId(7), &beat).ack;
         assert_eq!(ack.code, code, "{held} of 40 held");
         let turned_away = code == AckCode::Full;
         assert_eq!(indexer.reserves_slot(&peer(7)), !turned_away);
@@ -298,10 +309,10 @@ fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
 #[test]
 fn a_spare_lease_can_be_given_up_and_an_old_stream_of_it_ends_nothing() {
     let mut indexer = filled(39);
-    let old = indexer.spare_beat(at(1), &peer(7), StreamId(6), &beat_of(LEASE));
+    let old = indexer.beat(at(1), &peer(7), StreamId(6), &spare_beat(LEASE));
     assert_eq!(old.ack.code, AckCode::Refused);
     assert!(indexer.reserves_slot(&peer(7)));
-    let last = indexer.spare_beat(at(1), &peer(7), StreamId(7), &beat_of(Duration::ZERO));
+    let last = indexer.beat(at(1), &peer(7), StreamId(7), &spare_beat(Duration::ZERO));
     assert_eq!(last.ack, Ack::accepted(Duration::ZERO));
 }
 
@@ -311,13 +322,9 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
     let pump = record(1, 5, "pump");
     let beat = Beat {
         record: Some((&pump, b"signed")),
-        ..beat_of(LEASE)
+        ..spare_beat(LEASE)
     };
-    assert!(
-        !indexer
-            .spare_beat(at(1), &peer(1), StreamId(1), &beat)
-            .publish
-    );
+    assert!(!indexer.beat(at(1), &peer(1), StreamId(1), &beat).publish);
     assert_eq!(indexer.claimants("pump").0.len(), 1);
 }
 

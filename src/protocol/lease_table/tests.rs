@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::Publisher;
 use crate::protocol::{AckCode, Action};
 
 const LEASE: Duration = Duration::from_secs(90);
@@ -17,6 +18,7 @@ impl<const S: usize> LeaseTable<S> {
             role,
             lease,
             record: None,
+            publisher: Publisher::Receiver,
             load: None,
             known: &[],
         };
@@ -117,6 +119,7 @@ fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> 
         role: Role::Node,
         lease: LEASE,
         record: None,
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
     };
@@ -198,6 +201,7 @@ fn the_first_beat_of_a_stream_from_another_host_shows_that_the_peer_moved() {
         role: Role::Node,
         lease: LEASE,
         record: None,
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
     };
@@ -234,6 +238,7 @@ fn a_full_table_refuses_newcomers_and_still_renews() {
         role: Role::Node,
         lease: LEASE,
         record: None,
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
     };

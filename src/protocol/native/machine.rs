@@ -12,6 +12,55 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         Role::Native
     }
 
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Seen { peer, reader } => self.see(peer, reader),
+            Input::StreamClosed { peer, stream } => {
+                if self.stream_records.disconnected(peer, stream) {
+                    self.live_indexers.disconnected(peer);
+                }
+            }
+            Input::StreamProbed {
+                peer,
+                stream,
+                alive,
+            } => self.stream_records.rivals.probed(peer, stream, alive),
+            Input::Probed { peer, alive } => {
+                if let Some(began) = self.prober.ended(peer) {
+                    self.live_indexers.probe_ended(now, began, peer, alive);
+                }
+            }
+            Input::SearchValue {
+                peer,
+                record,
+                own_ms,
+            } => self
+                .refresh
+                .value(now, own_ms, peer, record, &self.live_indexers),
+            Input::SearchEnded { peer, own_ms } => self.conclude(now, own_ms, peer),
+            Input::Acked { server, ack } => {
+                self.heed_fellow(now, server, ack);
+                self.leases.acked(now, server, ack, &mut self.rng);
+            }
+            Input::LeaseClosed { server } => {
+                self.leases.closed(now, server, &mut self.rng);
+            }
+            Input::NativeLearned { native, addrs } => {
+                if *native != self.own {
+                    self.leases.add(now, *native, Role::Native, addrs);
+                }
+            }
+            Input::Overslept { gap } => {
+                self.live_indexers
+                    .shift(|peer| self.stream_records.silence(now, peer).min(gap));
+                self.stream_records.shift(now, gap);
+            }
+            Input::ShutDown => self.leases.give_up_all(),
+            // A native is sent nowhere, asks for no indexers and has no record of its own.
+            Input::Notified { .. } | Input::Answered { .. } | Input::RecordSigned { .. } => {}
+        }
+    }
+
     fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
         self.run_loops(now);
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
@@ -35,7 +84,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         &self.offered
     }
 
-    fn timeout(&self) -> Instant {
+    fn next_timeout(&self) -> Option<Instant> {
         let loops = [
             self.offload.ticker.next(),
             self.refresh.ticker.next(),
@@ -50,7 +99,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .chain(self.leases.timeout())
             .chain(self.stream_records.rivals.timeout())
             .min()
-            .unwrap_or_default()
     }
 
     fn beat(
@@ -95,27 +143,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.stream_records.stream_opened(now, peer, stream, source)
     }
 
-    fn stream_probed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
-        self.stream_records.rivals.probed(peer, stream, alive);
-    }
-
-    fn seen(&mut self, peer: &PeerId, reader: Reader) {
-        match self.stream_records.find(peer).map(|record| record.reader) {
-            Some(known) => {
-                let reader = known.seen_as(reader);
-                self.stream_records.note_reader(peer, reader);
-                self.delegation.note_reader(peer, reader);
-            }
-            None => self.met = Some((*peer, reader)),
-        }
-    }
-
-    fn stream_closed(&mut self, _now: Instant, peer: &PeerId, stream: StreamId) {
-        if self.stream_records.disconnected(peer, stream) {
-            self.live_indexers.disconnected(peer);
-        }
-    }
-
     fn ask(
         &mut self,
         now: Instant,
@@ -146,44 +173,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.page_of(now, from, most, &reader.unwrap_or_default())
     }
 
-    fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
-        if let Some(began) = self.prober.ended(peer) {
-            self.live_indexers.probe_ended(now, began, peer, alive);
-        }
-    }
-
-    fn search_value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
-        self.refresh
-            .value(now, own_ms, peer, record, &self.live_indexers);
-    }
-
-    fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {
-        self.conclude(now, own_ms, peer);
-    }
-
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
-        self.heed_fellow(now, server, ack);
-        self.leases.acked(now, server, ack, &mut self.rng);
-    }
-
-    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
-        self.leases.closed(now, server, &mut self.rng);
-    }
-
     fn network_changed(&mut self, now: Instant) -> usize {
         self.leases.network_changed(now)
-    }
-
-    fn record_signed(&mut self, _now: Instant, _urgent: bool) {}
-
-    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
-        if peer != self.own {
-            self.leases.add_native(now, peer, &addrs);
-        }
     }
 
     fn overslept(&self, now: Instant) -> Duration {
@@ -193,16 +188,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .map(|ticker| ticker.overslept(now))
             .max()
             .unwrap_or_default()
-    }
-
-    fn shift(&mut self, now: Instant, gap: Duration) {
-        self.live_indexers
-            .shift(|peer| self.stream_records.silence(now, peer).min(gap));
-        self.stream_records.shift(now, gap);
-    }
-
-    fn shut_down(&mut self) {
-        self.leases.give_up_all();
     }
 
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {

@@ -32,9 +32,9 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Instant,
-    MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Reader, RecordInfo, Report,
-    RequestId, Rng, Role, StreamId, Terms, Want,
+    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input,
+    Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Publisher, Reader,
+    Report, RequestId, Rng, Role, StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -176,6 +176,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .map(|record| record.reader)
             .or(met.map(|(_, reader)| reader))
             .unwrap_or_default()
+    }
+
+    fn see(&mut self, peer: &PeerId, reader: Reader) {
+        match self.stream_records.find(peer).map(|record| record.reader) {
+            Some(known) => {
+                let reader = known.seen_as(reader);
+                self.stream_records.note_reader(peer, reader);
+                self.delegation.note_reader(peer, reader);
+            }
+            None => self.met = Some((*peer, reader)),
+        }
     }
 
     fn run_loops(&mut self, now: Instant) {
@@ -452,7 +463,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             lease: self.config.terms.lease,
             with_record: false,
             fresh: manner.fresh,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: None,
         }))
     }

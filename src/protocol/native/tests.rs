@@ -12,7 +12,8 @@ mod standing;
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
-use crate::protocol::{Addr, Load, Name, lease::Lease};
+use crate::protocol::input::Events;
+use crate::protocol::{Addr, Load, Name, RecordInfo, lease::Lease, rivals::Contested};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
 const LEASE: Duration = Duration::from_secs(90);
@@ -114,6 +115,7 @@ impl Rig {
             role,
             lease,
             record: record.map(|info| (info, b"signed".as_slice())),
+            publisher: Publisher::Receiver,
             load: load.map(|(held, possible)| Load { held, possible }),
             known,
         };
@@ -205,4 +207,6 @@ impl Report for View {
     fn table(&mut self, stats: TableStats) {
         self.tables.push(stats);
     }
+
+    fn contested(&mut self, _: &Contested) {}
 }

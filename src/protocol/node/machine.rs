@@ -1,11 +1,49 @@
 //! The node towards its driver: which event goes where, and in which order actions come out.
 
 use super::*;
-use crate::protocol::lookup::KnownServer;
+use crate::protocol::{
+    Beat, BeatOutcome, Cursor, IndexersPage, Publisher, RequestId, Source, StreamId,
+    directory::{Claimants, Found},
+    lookup::KnownServer,
+    native::Responsible,
+    rivals::FirstBeat,
+    table::Vacant,
+};
 
 impl Machine for Node {
     fn role(&self) -> Role {
         Role::Node
+    }
+
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Acked { server, ack } => self.acked(now, server, ack),
+            Input::Notified { server, ack } => self.notified(now, server, ack),
+            Input::LeaseClosed { server } => {
+                self.wake = Some(now);
+                self.leases.closed(now, server, &mut self.rng);
+            }
+            Input::Answered { native, answer } => self.answered(now, native, answer),
+            Input::RecordSigned { urgent } => {
+                self.wake = Some(now);
+                self.leases.signed(now, urgent);
+            }
+            Input::NativeLearned { native, addrs } => self.learn_native(now, native, addrs),
+            Input::ShutDown => {
+                self.stopped = true;
+                self.wake = Some(Instant::default());
+                self.rounds.stop();
+                self.leases.give_up_all();
+            }
+            // A node grants no leases and hands out no addresses; it pings and searches no one.
+            Input::Seen { .. }
+            | Input::StreamClosed { .. }
+            | Input::StreamProbed { .. }
+            | Input::Probed { .. }
+            | Input::SearchValue { .. }
+            | Input::SearchEnded { .. }
+            | Input::Overslept { .. } => {}
+        }
     }
 
     fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
@@ -23,31 +61,144 @@ impl Machine for Node {
             // An indexer that does not answer any more may be somewhere else.
             self.rounds.hurry(now);
         }
-        let publish = match (&step, publisher) {
-            (LeaseStep::Beat(server, ..), Some(publisher)) => *server == publisher,
-            _ => true,
+        let publisher = match (&step, publisher) {
+            (LeaseStep::Beat(server, ..), Some(publisher)) if *server != publisher => {
+                Publisher::Another
+            }
+            _ => Publisher::Receiver,
         };
         Some(step.into_action(|manner| OutBeat {
             role: Role::Node,
             lease: self.config.terms.lease,
             with_record: manner.with_record,
             fresh: manner.fresh,
-            publish,
+            publisher,
             load: None,
         }))
     }
 
-    fn timeout(&self) -> Instant {
-        let leases = self.leases.timeout();
-        leases.map_or(self.wake, |at| at.min(self.wake))
+    /// A node tells no ids.
+    fn beat_known(&self) -> &[PeerId] {
+        &[]
+    }
+
+    /// It answers in the call.
+    fn answer_offers(&self) -> &[Offer] {
+        &[]
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.leases.timeout().into_iter().chain(self.wake).min()
+    }
+
+    /// A node has no holders that could be contested.
+    fn stream_opened(&mut self, _: Instant, _: &PeerId, _: StreamId, _: Source) -> FirstBeat {
+        FirstBeat::Now
+    }
+
+    fn beat(&mut self, _: Instant, _: &PeerId, _: StreamId, _: &Beat<'_>) -> BeatOutcome<'_> {
+        Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
+    }
+
+    /// A node names no indexers: natives do.
+    fn ask(
+        &mut self,
+        _: Instant,
+        _: &PeerId,
+        _: RequestId,
+        _: usize,
+        _: Want,
+    ) -> Option<IndexersAnswer> {
+        Some(IndexersAnswer::default())
+    }
+
+    /// The same.
+    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
+        IndexersPage::default()
+    }
+
+    /// Only a native takes nodes in.
+    fn taken_in(&self, _: &PeerId) -> Option<&Responsible> {
+        None
     }
 
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
     }
 
+    fn network_changed(&mut self, now: Instant) -> usize {
+        let started = self.leases.network_changed(now);
+        if started > 0 {
+            // What failed over the network as it was may be well over the one that is.
+            self.failures.clear();
+        }
+        if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
+            // An answer that is still waited for was asked for over the network as it was.
+            self.failures.clear();
+            self.rounds.restart(now);
+            self.wake = Some(now);
+            return started + 1;
+        }
+        started
+    }
+
+    fn overslept(&self, _now: Instant) -> Duration {
+        Duration::ZERO
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        let lease = self.leases.find(peer).map(|lease| lease.addrs());
+        lease.or_else(|| self.rounds.addrs_of(peer))
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        for native in self.rounds.natives() {
+            let lease = self.leases.find(native);
+            tell(KnownServer {
+                peer: *native,
+                role: Role::Native,
+                is_held: lease.is_some_and(|lease| lease.is_secure(now)),
+            });
+        }
+        self.leases.servers(now, &mut |server| {
+            if server.role != Role::Native {
+                tell(server);
+            }
+        });
+    }
+
+    /// A node lists no other.
+    fn claimants(&self, _: &str) -> Claimants<'_> {
+        Claimants::default()
+    }
+
+    /// The same.
+    fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
+        None
+    }
+
+    /// Its tables are small.
+    fn spare(&mut self) -> [Vacant<'_>; 3] {
+        [const { Vacant::none() }; 3]
+    }
+
+    fn reserves_slot(&self, peer: &PeerId) -> bool {
+        self.leases.find(peer).is_some() || self.rounds.addrs_of(peer).is_some()
+    }
+
+    fn report(&self, now: Instant, to: &mut dyn Report) {
+        self.leases.iter().for_each(|lease| to.lease(lease));
+        to.table(self.candidates.stats());
+        for stats in self.failures.stats() {
+            to.table(stats);
+        }
+        to.table(self.leases.dials(now));
+    }
+}
+
+impl Node {
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
-        self.wake = now;
+        self.wake = Some(now);
         let Some(lease) = self.leases.find(server) else {
             return;
         };
@@ -91,18 +242,13 @@ impl Machine for Node {
         }
         self.leases.notified(server, ack);
         if is_released(&self.leases) {
-            self.wake = now;
+            self.wake = Some(now);
             self.sent_away(now, ack);
         }
     }
 
-    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
-        self.wake = now;
-        self.leases.closed(now, server, &mut self.rng);
-    }
-
     fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
-        self.wake = now;
+        self.wake = Some(now);
         let Some(want) = self.rounds.answered(native, answer.is_some()) else {
             return;
         };
@@ -120,79 +266,11 @@ impl Machine for Node {
         }
     }
 
-    fn network_changed(&mut self, now: Instant) -> usize {
-        let started = self.leases.network_changed(now);
-        if started > 0 {
-            // What failed over the network as it was may be well over the one that is.
-            self.failures.clear();
-        }
-        if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
-            // An answer that is still waited for was asked for over the network as it was.
-            self.failures.clear();
-            self.rounds.restart(now);
-            self.wake = now;
-            return started + 1;
-        }
-        started
-    }
-
-    fn record_signed(&mut self, now: Instant, urgent: bool) {
-        self.wake = now;
-        self.leases.signed(now, urgent);
-    }
-
-    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
-        self.wake = now;
-        let is_new = peer != self.own && self.rounds.learn(peer, addrs);
+    fn learn_native(&mut self, now: Instant, peer: &PeerId, addrs: &Addrs) {
+        self.wake = Some(now);
+        let is_new = *peer != self.own && self.rounds.learn(*peer, addrs.clone());
         if is_new && self.leases.iter().next().is_none() && !self.rounds.is_under_way() {
             self.rounds.restart(now);
         }
-    }
-
-    fn overslept(&self, _now: Instant) -> Duration {
-        Duration::ZERO
-    }
-
-    fn shift(&mut self, _now: Instant, _gap: Duration) {}
-
-    fn shut_down(&mut self) {
-        self.stopped = true;
-        self.wake = Instant::from_millis(0);
-        self.rounds.stop();
-        self.leases.give_up_all();
-    }
-
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
-        let lease = self.leases.find(peer).map(|lease| lease.addrs());
-        lease.or_else(|| self.rounds.addrs_of(peer))
-    }
-
-    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
-        for native in self.rounds.natives() {
-            let lease = self.leases.find(native);
-            tell(KnownServer {
-                peer: *native,
-                role: Role::Native,
-                is_held: lease.is_some_and(|lease| lease.is_secure(now)),
-            });
-        }
-        self.leases.servers(now, &mut |server| {
-            if server.role != Role::Native {
-                tell(server);
-            }
-        });
-    }
-
-    fn reserves_slot(&self, peer: &PeerId) -> bool {
-        self.leases.find(peer).is_some() || self.rounds.addrs_of(peer).is_some()
-    }
-
-    fn report(&self, now: Instant, to: &mut dyn Report) {
-        self.leases.iter().for_each(|lease| to.lease(lease));
-        to.table(self.candidates.stats());
-        for stats in self.failures.stats() {
-            to.table(stats);
-        }
-        to.table(self.leases.dials(now));
     }
 }

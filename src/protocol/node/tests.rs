@@ -10,6 +10,7 @@ mod spare;
 use std::vec::Vec;
 
 use super::*;
+use crate::protocol::input::Events;
 use crate::protocol::{AckCode, Addr, Offer, Offers};
 
 const LEASE: Duration = Duration::from_secs(90);

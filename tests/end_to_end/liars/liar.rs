@@ -23,7 +23,7 @@ use oc_discovery::net::envelope::sign_indexer;
 use oc_discovery::net::frames::{encoded, frame, read_frame, write_frame};
 use oc_discovery::protocol::codec::frame::MAX_FRAME;
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
-use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Role};
+use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
 
@@ -134,7 +134,7 @@ impl Liar {
             lease,
             with_record: true,
             fresh: false,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: Some(LOAD),
         };
         let beat = encoded(|buffer| encode_beat(0, &beat, Some(&record), &[], buffer));

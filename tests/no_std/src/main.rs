@@ -14,7 +14,7 @@ use core::{
 };
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant, Machine, Node,
+    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
     NodeConfig, Offer, OutBeat, PeerId, RecordInfo, StreamId, Terms,
     codec::{
         directory::{
@@ -77,8 +77,9 @@ fn exchange() -> Result<(), Failure> {
         min_indexers: 1,
     };
     node.start(now, NODE, 1, config);
-    node.learn_native(now, NATIVE, addrs());
-    node.record_signed(now, true);
+    let (native, addrs) = (&NATIVE, &addrs());
+    node.handle(now, Input::NativeLearned { native, addrs });
+    node.handle(now, Input::RecordSigned { urgent: true });
     let mut indexer = Indexer::<8>::new();
     let config = IndexerConfig {
         terms: TERMS,
@@ -87,7 +88,7 @@ fn exchange() -> Result<(), Failure> {
     indexer.start(now, INDEXER, 2, config);
 
     let (later, want) = until(&mut node, now, |action| match action {
-        Action::Ask { native, want } if native == NATIVE => Some(want),
+        Action::Ask { native, want, .. } if native == NATIVE => Some(want),
         _ => None,
     })
     .ok_or(c"the node asks its native")?;
@@ -97,10 +98,11 @@ fn exchange() -> Result<(), Failure> {
         from: None,
     };
     let answer = ask(&request).ok_or(c"the request and its response")?;
-    node.answered(later, &NATIVE, Some(&answer));
+    let (native, answer) = (&NATIVE, Some(&answer));
+    node.handle(later, Input::Answered { native, answer });
 
     let (later, beat) = until(&mut node, later, |action| match action {
-        Action::Beat { server, beat } if server == INDEXER => Some(beat),
+        Action::Beat { server, beat, .. } if server == INDEXER => Some(beat),
         _ => None,
     })
     .ok_or(c"the node beats to the indexer")?;
@@ -120,7 +122,7 @@ fn serve(
     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope);
     let record = record.map_err(|_| c"the node signs")?;
     let mut buffer = [0; MAX_FRAME];
-    let bytes = encode_beat(0, beat, Some(record), &mut buffer).map_err(|_| c"the beat fits")?;
+    let bytes = encode_beat(0, beat, Some(record), &[], &mut buffer).map_err(|_| c"the beat fits")?;
     let bytes = decode_beat(framed(bytes).ok_or(c"the frame of the beat")?);
     let received = bytes.map_err(|_| c"the beat is read")?;
     let envelope = received.record.ok_or(c"the record comes with the beat")?;
@@ -134,6 +136,7 @@ fn serve(
             role: received.role,
             lease: received.lease,
             record: Some((&info, envelope)),
+            publisher: received.publisher,
             load: received.load,
             known: &received.known,
         },
@@ -147,7 +150,8 @@ fn serve(
     if answer.sequence != 0 || answer.ack.lease != LEASE {
         return Err(c"the ack grants the lease that was asked for");
     }
-    node.acked(now, &INDEXER, &answer.ack);
+    let (server, ack) = (&INDEXER, &answer.ack.as_ack());
+    node.handle(now, Input::Acked { server, ack });
     let is_held = node.reserves_slot(&INDEXER) && indexer.reserves_slot(&NODE);
     is_held.then_some(()).ok_or(c"both sides hold the lease")
 }
@@ -164,7 +168,7 @@ fn until<T>(
                 return Some((now, found));
             }
         }
-        now = now.max(node.timeout());
+        now = now.max(node.next_timeout()?);
     }
     None
 }

@@ -17,7 +17,7 @@ fn plain_beat() -> OutBeat {
         lease: Duration::from_secs(90),
         with_record: false,
         fresh: false,
-        publish: true,
+        publisher: Publisher::Receiver,
         load: None,
     }
 }
@@ -41,7 +41,7 @@ fn a_beat_has_the_bytes_of_the_protocol() {
 #[test]
 fn a_beat_says_if_another_server_publishes_and_else_nothing() {
     let elsewhere = OutBeat {
-        publish: false,
+        publisher: Publisher::Another,
         ..plain_beat()
     };
     let bytes = encode_beat(0, &elsewhere, None, &[]);
@@ -49,9 +49,10 @@ fn a_beat_says_if_another_server_publishes_and_else_nothing() {
         bytes,
         [0xa4, 0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90, 8, 0xf4]
     );
-    assert!(!decode_beat(&bytes).unwrap().publish);
+    assert_eq!(decode_beat(&bytes).unwrap().publisher, Publisher::Another);
     let silent = decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0]).unwrap();
-    assert!(silent.publish, "the default of version 1");
+    let default = Publisher::Receiver;
+    assert_eq!(silent.publisher, default, "the default of version 1");
     let no_bool = decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 8, 0]);
     assert!(no_bool.is_err());
 }
@@ -268,7 +269,7 @@ proptest! {
             record: record.as_deref(),
             load: beat.load,
             known,
-            publish: beat.publish,
+            publisher: beat.publisher,
         });
     }
 

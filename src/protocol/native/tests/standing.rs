@@ -44,6 +44,7 @@ impl Crowd {
             role: Role::Indexer,
             lease: LEASE,
             record: Some((&info, b"signed")),
+            publisher: Publisher::Receiver,
             load: Some(Load {
                 held: 0,
                 possible: free,
@@ -70,6 +71,7 @@ impl Crowd {
             role: Role::Node,
             lease,
             record: None,
+            publisher: Publisher::Receiver,
             load: None,
             known: &[],
         };

@@ -5,7 +5,8 @@ use std::{boxed::Box, collections::BTreeMap, vec};
 
 use super::*;
 use crate::protocol::{
-    AckBuf, Beat as InBeat, Load, Name, Native, NativeConfig, RecordInfo, RequestId, StreamId,
+    AckBuf, Beat as InBeat, Load, Name, Native, NativeConfig, Publisher, RecordInfo, RequestId,
+    StreamId,
 };
 
 const NATIVE: u16 = 1000;
@@ -136,6 +137,7 @@ impl World {
         };
         let beat = InBeat {
             record: Some((&record, b"e")),
+            publisher: Publisher::Receiver,
             load: Some(Load { held: 0, possible }),
             ..plain(Role::Indexer, LEASE)
         };
@@ -270,6 +272,7 @@ fn plain(role: Role, lease: Duration) -> InBeat<'static> {
         role,
         lease,
         record: None,
+        publisher: Publisher::Receiver,
         load: None,
         known: &[],
     }

@@ -280,6 +280,7 @@ fn a_node_grants_no_leases() {
         role: Role::Node,
         lease: LEASE,
         record: None,
+        publisher: crate::protocol::Publisher::Receiver,
         load: None,
         known: &[],
     };
@@ -293,7 +294,7 @@ fn shutting_down_gives_everything_up_and_seeks_nothing_any_more() {
     let mut rig = holding(2, [10, 11]);
     rig.node.shut_down();
     assert_eq!(sorted(rig.drain()), [GaveUp(10), GaveUp(11)]);
-    assert_eq!(rig.node.timeout(), at(u64::MAX));
+    assert_eq!(rig.node.next_timeout(), None);
     rig.now = 1_000_000;
     assert_eq!(rig.node.poll(at(rig.now), 0), None);
 }

@@ -1,13 +1,14 @@
 //! More leases than one: which server publishes the record, and what follows when one of them falls silent.
 
 use super::*;
+use crate::protocol::Publisher;
 
 /// What the node's beats say at this instant: to which server, and whether it is to publish.
 fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
     let mut out = Vec::new();
     while let Some(action) = rig.node.poll(at(rig.now), 0) {
         if let Action::Beat { server, beat, .. } = action {
-            out.push((server.as_bytes()[0], beat.publish));
+            out.push((server.as_bytes()[0], beat.publisher == Publisher::Receiver));
         }
     }
     out.sort_unstable();

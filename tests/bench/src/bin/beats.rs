@@ -13,7 +13,7 @@ use oc_discovery::{
     },
     protocol::{
         Ack, Beat, Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, OutBeat, PeerId,
-        Role, StreamId, Terms,
+        Publisher, Role, StreamId, Terms,
     },
 };
 
@@ -79,6 +79,7 @@ fn through(machine: &mut dyn Machine, role: Role, beats: u64) -> Result<(), Stri
             role,
             lease: LEASE,
             record: None,
+            publisher: Publisher::Receiver,
             load: None,
             known: &[],
         };
@@ -90,7 +91,7 @@ fn through(machine: &mut dyn Machine, role: Role, beats: u64) -> Result<(), Stri
         while let Some(action) = machine.poll(now, 0) {
             black_box(action);
         }
-        black_box(machine.timeout());
+        black_box(machine.next_timeout());
     }
     Ok(())
 }
@@ -101,7 +102,7 @@ fn frames(beats: u64) -> Result<(), String> {
         lease: LEASE,
         with_record: false,
         fresh: false,
-        publish: true,
+        publisher: Publisher::Receiver,
         load: None,
     };
     let (mut buffer, mut out) = ([0; MAX_FRAME], [0; MAX_FRAME]);

@@ -16,7 +16,7 @@ use oc_discovery::{
         frame::MAX_FRAME,
         heartbeat::{decode_ack, encode_beat},
     },
-    protocol::{AckCode, OutBeat, Role},
+    protocol::{AckCode, OutBeat, Publisher, Role},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -156,7 +156,7 @@ impl Lease {
             lease,
             with_record: record.is_some(),
             fresh: false,
-            publish: true,
+            publisher: Publisher::Receiver,
             load: None,
         };
         let bytes = frame(&encoded(|buffer| {

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant, MAX_LIST, Machine,
-    Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng,
-    Role, StreamId, Terms,
+    self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
+    MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList,
+    Publisher, RecordInfo, RequestId, Rng, Role, StreamId, Terms,
 };
 
 use crate::{
@@ -304,7 +304,8 @@ impl World {
         for native in natives {
             let (id, addrs) = (self.peers[native].id, addrs(native));
             let machine = &mut self.peers[number].machine;
-            machine.learn_native(now, id, addrs);
+            let (native, addrs) = (&id, &addrs);
+            machine.handle(now, protocol::Input::NativeLearned { native, addrs });
         }
         self.peers[number].state = State::Runs;
         self.drain(number);
@@ -348,7 +349,9 @@ impl World {
                 let native = self.peers[native].id;
                 let peer = &mut self.peers[to];
                 if peer.asked == number {
-                    peer.machine.answered(now, &native, answer.as_deref());
+                    let (native, answer) = (&native, answer.as_deref());
+                    let answered = protocol::Input::Answered { native, answer };
+                    peer.machine.handle(now, answered);
                 }
             }
             Input::Ping(from) => {
@@ -357,13 +360,24 @@ impl World {
             }
             Input::Pong(from, alive) => {
                 let from = self.peers[from].id;
-                self.peers[to].machine.probed(now, &from, alive);
+                let probed = protocol::Input::Probed { peer: &from, alive };
+                self.peers[to].machine.handle(now, probed);
             }
             Input::Value(record) => {
-                let machine = &mut self.peers[to].machine;
-                machine.search_value(now, own_ms, &record.peer, &record);
+                let found = protocol::Input::SearchValue {
+                    peer: &record.peer,
+                    record: &record,
+                    own_ms,
+                };
+                self.peers[to].machine.handle(now, found);
             }
-            Input::SearchEnd(peer) => self.peers[to].machine.search_ended(now, own_ms, &peer),
+            Input::SearchEnd(peer) => {
+                let ended = protocol::Input::SearchEnded {
+                    peer: &peer,
+                    own_ms,
+                };
+                self.peers[to].machine.handle(now, ended);
+            }
             Input::Start | Input::Wake => {}
         }
     }
@@ -385,16 +399,13 @@ impl World {
             role: beat.role,
             lease: beat.lease,
             record: record.as_ref().map(|record| (record, &ENVELOPE[..])),
+            publisher: beat.publisher,
             load: beat.load,
             known,
         };
         let server = &mut self.peers[to];
         let (machine, stream_id) = (&mut server.machine, StreamId(stream as u64));
-        let outcome = if beat.publish {
-            machine.beat(now, &id, stream_id, &incoming)
-        } else {
-            machine.spare_beat(now, &id, stream_id, &incoming)
-        };
+        let outcome = machine.beat(now, &id, stream_id, &incoming);
         if let (Role::Native, true, Some(record)) = (server.role, outcome.publish, record) {
             self.dht.insert(id, record);
         }
@@ -409,11 +420,11 @@ impl World {
         if !peer.out.contains(&(server, stream)) {
             return;
         }
-        if answers {
-            peer.machine.acked(now, &id, ack);
-        } else {
-            peer.machine.notified(now, &id, ack);
-        }
+        let said = match answers {
+            true => protocol::Input::Acked { server: &id, ack },
+            false => protocol::Input::Notified { server: &id, ack },
+        };
+        peer.machine.handle(now, said);
         match ack.code {
             AckCode::Accepted if peer.role == Role::Node => {
                 let until = self.now + ack.lease.as_millis() as u64;
@@ -432,12 +443,16 @@ impl World {
         let peer = &mut self.peers[to];
         if to == server {
             self.network.close(stream);
-            let id = StreamId(stream as u64);
-            return peer.machine.stream_closed(now, &client_id, id);
+            let closed = protocol::Input::StreamClosed {
+                peer: &client_id,
+                stream: StreamId(stream as u64),
+            };
+            return peer.machine.handle(now, closed);
         }
         if peer.out.contains(&(server, stream)) {
             peer.out.retain(|(_, open)| *open != stream);
-            peer.machine.lease_closed(now, &server_id);
+            let closed = protocol::Input::LeaseClosed { server: &server_id };
+            peer.machine.handle(now, closed);
             self.ledger.ended(to, server);
         }
     }
@@ -448,7 +463,8 @@ impl World {
             self.act(number, action);
         }
         let peer = &mut self.peers[number];
-        let wake_at = peer.machine.timeout().as_millis().max(self.now + 1);
+        let next = peer.machine.next_timeout();
+        let wake_at = next.map_or(u64::MAX, |at| at.as_millis().max(self.now + 1));
         if wake_at != peer.wake_at {
             peer.wake_at = wake_at;
             self.network.at(wake_at, number, Input::Wake);
@@ -474,7 +490,8 @@ impl World {
                 let now = self.instant();
                 let peer = &mut self.peers[number];
                 peer.signed_at = self.now;
-                peer.machine.record_signed(now, false);
+                let signed = protocol::Input::RecordSigned { urgent: false };
+                peer.machine.handle(now, signed);
             }
             Action::Close { stream, .. } => {
                 let stream = stream.0 as StreamNo;
@@ -612,7 +629,7 @@ fn last_beat(role: Role) -> OutBeat {
         lease: Duration::ZERO,
         with_record: false,
         fresh: false,
-        publish: true,
+        publisher: Publisher::Receiver,
         load: None,
     }
 }

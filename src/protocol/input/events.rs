@@ -1,0 +1,86 @@
+//! Inputs in the words of a test: one call each.
+
+use core::time::Duration;
+
+use super::Input;
+use crate::protocol::{
+    Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId,
+};
+
+/// What tests tell a machine.
+pub(crate) trait Events: Machine {
+    /// The next time-out; the end of time if there is none.
+    fn timeout(&self) -> Instant {
+        let never = Instant::from_millis(u64::MAX);
+        self.next_timeout().unwrap_or(never)
+    }
+
+    fn seen(&mut self, peer: &PeerId, reader: Reader) {
+        self.handle(Instant::default(), Input::Seen { peer, reader });
+    }
+
+    fn stream_closed(&mut self, now: Instant, peer: &PeerId, stream: StreamId) {
+        self.handle(now, Input::StreamClosed { peer, stream });
+    }
+
+    fn stream_probed(&mut self, now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
+        let input = Input::StreamProbed {
+            peer,
+            stream,
+            alive,
+        };
+        self.handle(now, input);
+    }
+
+    fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
+        self.handle(now, Input::Probed { peer, alive });
+    }
+
+    fn search_value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {
+        let input = Input::SearchValue {
+            peer,
+            record,
+            own_ms,
+        };
+        self.handle(now, input);
+    }
+
+    fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {
+        self.handle(now, Input::SearchEnded { peer, own_ms });
+    }
+
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
+        self.handle(now, Input::Acked { server, ack });
+    }
+
+    fn notified(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
+        self.handle(now, Input::Notified { server, ack });
+    }
+
+    fn lease_closed(&mut self, now: Instant, server: &PeerId) {
+        self.handle(now, Input::LeaseClosed { server });
+    }
+
+    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
+        self.handle(now, Input::Answered { native, answer });
+    }
+
+    fn record_signed(&mut self, now: Instant, urgent: bool) {
+        self.handle(now, Input::RecordSigned { urgent });
+    }
+
+    fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {
+        let (native, addrs) = (&peer, &addrs);
+        self.handle(now, Input::NativeLearned { native, addrs });
+    }
+
+    fn shift(&mut self, now: Instant, gap: Duration) {
+        self.handle(now, Input::Overslept { gap });
+    }
+
+    fn shut_down(&mut self) {
+        self.handle(Instant::default(), Input::ShutDown);
+    }
+}
+
+impl<M: Machine> Events for M {}
