@@ -314,10 +314,17 @@ impl Driver {
             }
             NetEvent::Ack {
                 server,
+                over,
                 asked,
                 ack,
                 clock,
-            } => self.on_ack(now, server, asked, &ack.as_ack(), clock),
+            } => {
+                if let Some(over) = over {
+                    let server = &server;
+                    self.handle(Input::Carried { server, over });
+                }
+                self.on_ack(now, server, asked, &ack.as_ack(), clock)
+            }
             NetEvent::LeaseClosed { server, why } => {
                 self.servers.closed(server, why.as_deref());
                 self.handle(Input::LeaseClosed { server: &server });

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::protocol::{
     self, AckBuf, Load, PeerList, Publisher, RecordInfo, RequestId, Role, StreamId,
-    address::Source,
+    address::{Endpoint, Source},
     codec::{
         directory::{Request, Response, decode_request},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
@@ -60,6 +60,8 @@ pub(crate) enum NetEvent {
     /// A server answered our last beat (`asked`), or said `released` unasked.
     Ack {
         server: protocol::PeerId,
+        /// Where the connection leads, as it was dialled.
+        over: Option<Endpoint>,
         asked: bool,
         ack: Box<AckBuf>,
         clock: Option<WallReading>,
@@ -205,6 +207,7 @@ impl Net {
             }
             streams::Event::Ack {
                 server,
+                connection,
                 lease,
                 sequence,
                 awaited,
@@ -220,6 +223,7 @@ impl Net {
                     }
                     NetEvent::Ack {
                         server,
+                        over: self.sources.get(&connection).copied(),
                         asked,
                         ack: Box::new(ack.ack),
                         clock: ack.clock,

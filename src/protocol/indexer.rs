@@ -202,9 +202,10 @@ impl<const N: usize> Machine for Indexer<N> {
             }
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
-            // An indexer hands out no addresses, pings and searches no one, and no native sends it
-            // away or offers it other indexers.
+            // An indexer hands out no addresses, pings and searches no one, no native sends it away or
+            // offers it other indexers, and its natives' addresses are those that it was given.
             Input::Seen { .. }
+            | Input::Carried { .. }
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }

@@ -20,7 +20,10 @@ mod events;
 
 use core::time::Duration;
 
-use super::{Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, machine::MAX_MOVED};
+use super::{
+    Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, address::Endpoint,
+    machine::MAX_MOVED,
+};
 
 #[cfg(test)]
 pub(crate) use events::Events;
@@ -75,6 +78,15 @@ pub enum Input<'a> {
         peer: &'a PeerId,
         /// Wall-clock time, ms since the Unix epoch.
         own_ms: u64,
+    },
+    /// What the server says next on our heartbeat stream comes over a connection that leads there,
+    /// as it was dialled. Given before each [`Input::Acked`]; where it is not, no address of the
+    /// server counts as one that carried the lease.
+    Carried {
+        /// The server.
+        server: &'a PeerId,
+        /// Where its connection leads.
+        over: Endpoint,
     },
     /// A server answered our last beat: the ack's sequence is that beat's.
     Acked {

@@ -37,49 +37,25 @@
 //!
 //! [`OutBeat::fresh`]: super::OutBeat::fresh
 
+mod pace;
+
 use core::time::Duration;
 
 use super::{
     Ack, AckCode, Addrs, Instant, PeerId, Rng, Role,
+    address::Endpoint,
     rivals::WINDOW,
-    time::{MAX_LEASE, MIN_LEASE, backoff},
+    time::{MAX_LEASE, backoff},
 };
+use pace::{BACKOFF_BASE, ack_timeout, beat_after, longest_pause, open_timeout};
+pub use pace::{MIN_OPEN_TIMEOUT, OPEN_TIMEOUT, Terms};
 
-/// How long dialling, handshake and the first ack may take together, if a third of the lease is
-/// longer.
-pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// What they may take however short the lease is: TCP repeats its first packet after 1 s.
-pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
-/// First step of the backoff.
-const BACKOFF_BASE: Duration = Duration::from_millis(500);
-/// Longest step of the backoff, if a sixth of the lease is longer (ARCHITECTURE.md, "Retries").
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How long a server that refused us is left alone: a server refuses one of two devices with one
 /// identity for as long (PROTOCOL.md).
 pub const REFUSED_PAUSE: Duration = WINDOW;
-/// When an ack is late, if a sixth of the lease is longer (PROTOCOL.md).
-const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A beat that was sent this short a time before the network changed is not sent again: the changes
 /// of one event come one after another.
 const NETWORK_SETTLES: Duration = Duration::from_millis(250);
-
-/// What a client asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Lease asked for, 1 s to 20 min.
-    pub lease: Duration,
-    /// Time between beats at most.
-    pub beat_interval: Duration,
-}
-
-impl Terms {
-    /// The longest time for which a server that can be reached again is not reached: the rest of an
-    /// attempt that was begun before, the pause after it, and the attempt that succeeds. The first
-    /// two are 2 s and 1 s for a lease of 6 s.
-    pub fn longest_outage(&self) -> Duration {
-        open_timeout(self.lease) + longest_pause(self.lease) + MIN_OPEN_TIMEOUT
-    }
-}
 
 /// What the lease wants done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +75,8 @@ pub struct Lease {
     server: PeerId,
     role: Role,
     addrs: Addrs,
+    /// Where the connection led that brought the last ack.
+    carried: Option<Endpoint>,
     phase: Phase,
     /// What is asked for.
     asked: Duration,
@@ -155,6 +133,7 @@ impl Lease {
             server,
             role,
             addrs,
+            carried: None,
             phase: Phase::Resting { until: now },
             asked,
             granted: Duration::ZERO,
@@ -189,6 +168,17 @@ impl Lease {
     /// Where the server listens.
     pub fn addrs(&self) -> &Addrs {
         &self.addrs
+    }
+
+    /// Where the connection leads, as dialled, that carried the lease last; `None` if none has, or if
+    /// that is not known.
+    pub fn carried(&self) -> Option<Endpoint> {
+        self.carried
+    }
+
+    /// Its next ack comes over a connection to there.
+    pub fn carry(&mut self, by: Endpoint) {
+        self.carried = Some(by);
     }
 
     /// When the lease runs out; `None` while it is not held.
@@ -301,7 +291,7 @@ impl Lease {
                 sent + open_timeout(self.length()).min(self.patience)
             }
             Phase::Idle { next } => next,
-            Phase::Waiting { sent } => sent + ACK_TIMEOUT.min(self.granted.max(MIN_LEASE) / 6),
+            Phase::Waiting { sent } => sent + ack_timeout(self.granted),
         }
     }
 
@@ -478,23 +468,6 @@ impl Lease {
         self.failures = self.failures.saturating_add(1);
         now + pause
     }
-}
-
-/// Time to the next beat: min(beat interval, granted / 3), times 0.8 to 0.95. With it one lost beat survives the
-/// second condition of the GC (PROTOCOL.md).
-fn beat_after(granted: Duration, beat_interval: Duration, rng: &mut Rng) -> Duration {
-    let longest = beat_interval.min(granted.max(MIN_LEASE) / 3);
-    longest * 4 / 5 + rng.up_to(longest * 3 / 20)
-}
-
-/// How long a new stream of a lease of this length has for its first ack.
-fn open_timeout(lease: Duration) -> Duration {
-    OPEN_TIMEOUT.min((lease / 3).max(MIN_OPEN_TIMEOUT))
-}
-
-/// The longest pause after an attempt that came to nothing.
-fn longest_pause(lease: Duration) -> Duration {
-    BACKOFF_MAX.min(lease / 6)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Reason, Rng, Role,
+    address::Endpoint,
     capacities::MAX_NATIVES,
     lease::{Lease, Step, Terms},
     lookup::KnownServer,
@@ -46,6 +47,9 @@ pub struct Manner {
     pub with_record: bool,
     /// Over a new connection ([`OutBeat::fresh`]).
     pub fresh: bool,
+    /// On a new stream in place of one that was there before: what is dialled for it was not counted
+    /// when the lease was begun.
+    pub again: bool,
 }
 
 impl LeaseStep {
@@ -241,7 +245,12 @@ impl Leases {
                     let drawn = !opens || self.dials.take_many(now, self.cost);
                     debug_assert!(drawn, "it was asked above");
                     let with_record = lease.wants_record(generation);
-                    LeaseStep::Beat(server, lease.addrs().clone(), Manner { with_record, fresh })
+                    let manner = Manner {
+                        with_record,
+                        fresh,
+                        again: opens && (fresh || !lease.is_attempt()),
+                    };
+                    LeaseStep::Beat(server, lease.addrs().clone(), manner)
                 }
                 Step::Drop => LeaseStep::Other(Action::Drop { server }),
             })
@@ -265,6 +274,13 @@ impl Leases {
             false => lease.timeout(),
         };
         self.held.iter().map(next).chain(self.sign_at).min()
+    }
+
+    /// What the server says next comes over a connection to there.
+    pub fn carried(&mut self, server: &PeerId, by: Endpoint) {
+        if let Some(lease) = self.find_mut(server) {
+            lease.carry(by);
+        }
     }
 
     /// Takes in what a server said unasked.
@@ -386,12 +402,12 @@ mod tests {
     fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_once() {
         let (mut leases, mut rng) = started(false);
         let beat = |with_record| {
-            let fresh = false;
-            Some(LeaseStep::Beat(
-                peer(1),
-                Addrs::new(),
-                Manner { with_record, fresh },
-            ))
+            let manner = Manner {
+                with_record,
+                fresh: false,
+                again: false,
+            };
+            Some(LeaseStep::Beat(peer(1), Addrs::new(), manner))
         };
         assert_eq!(leases.poll(at(0), &mut rng), beat(false));
         leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);

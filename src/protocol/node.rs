@@ -18,6 +18,7 @@
 //! | `rounds` | when which native is asked, and what for |
 //! | `candidates` | which indexer is tried next |
 //! | `failures` | what is left alone, and for how long |
+//! | `reopen` | where a lease is opened anew |
 //! | `spare` | when more leases than the first are sought |
 //!
 //! A node that holds no lease with an indexer tries more of them at a time the longer that lasts:
@@ -30,8 +31,8 @@
 //!   another was accepted (make before break).
 //! - Every stream that is opened and every question draws from one bucket, of 16 at once and then
 //!   two a second, whatever the peers say ([`Leases`]). So a node opens at most 136 connections in
-//!   its first minute and 120 in every one after it. What it does to one host and port, or to one
-//!   prefix, is bounded further by `failures`.
+//!   its first minute and 120 in every one after it. What it does to one host and port that carries
+//!   no lease, or to one prefix, is bounded further by `failures`.
 //! - While a native can be reached and has a place, a node is without a lease for seconds only: its
 //!   questions need no answer of the indexers that fail.
 //! - An offer is not tried after its time to live: a question waits for the streams that are due.
@@ -41,6 +42,7 @@
 mod candidates;
 mod failures;
 mod machine;
+mod reopen;
 mod rounds;
 mod spare;
 #[cfg(test)]
@@ -253,10 +255,8 @@ impl Node {
     }
 
     fn find_server(&self, is_meant: impl Fn(&&Lease) -> bool) -> Option<PeerId> {
-        self.leases
-            .iter()
-            .find(is_meant)
-            .map(|lease| *lease.server())
+        let found = self.leases.iter().find(is_meant);
+        found.map(|lease| *lease.server())
     }
 
     fn seek_leases(&mut self, now: Instant) {

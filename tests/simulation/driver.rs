@@ -6,6 +6,7 @@
 use oc_discovery::protocol::{
     self, Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer,
     OutBeat, PeerId, PeerList, Publisher, RequestId, Role, StreamId, Want,
+    address::Endpoint,
     clock::{ClockOf, MAX_TRIP},
     codec::heartbeat::WallReading,
     signing::Urgency,
@@ -245,6 +246,7 @@ impl World {
             self.devices[server_no].peer,
             self.devices[no].natives.contains(&server_no),
         );
+        let over = Endpoint::of(&self.devices[server_no].addr(server_no));
         let device = &mut self.devices[no];
         if device.out.get(&server) != Some(&stream) {
             return Ok(());
@@ -264,6 +266,10 @@ impl World {
             device.natives_clocks.insert(server);
         }
         let (server, said) = (&server, &ack.as_ack());
+        if answers {
+            let carried = protocol::Input::Carried { server, over };
+            device.machine.handle(now, carried);
+        }
         let said = match (answers, ack.code) {
             (true, _) => protocol::Input::Acked { server, ack: said },
             (false, AckCode::Released) => protocol::Input::Notified { server, ack: said },

@@ -1,15 +1,16 @@
 //! A walk of one node among servers that do not keep the protocol: natives that name ever new
 //! indexers, dead ones, or a third party's port; indexers that accept and say nothing, are full,
-//! hang up, or send away what they took in.
+//! hang up, send away what they took in, or grant short leases and break them, with a third party's
+//! address beside their own.
 //!
-//! Whatever they say, the node's asks and attempts are bounded, an offer is not tried after its
+//! Whatever they say, the node's asks and attempts are bounded, so are its dials of that address, an offer is not tried after its
 //! time to live, and when one honest native is left, the node is soon under its lease.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
     Ack, AckBuf, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
-    NodeConfig, Offer, Offers, PeerId, Rng, Terms,
+    NodeConfig, Offer, Offers, PeerId, Rng, Terms, address::Endpoint,
 };
 
 use crate::{
@@ -27,6 +28,10 @@ const RESCUE: u64 = 30_000;
 const HOSTS: u64 = 200;
 /// The number of the native that comes at the end.
 const HONEST: u64 = 250;
+/// The host of a third party.
+const VICTIM: u64 = 251;
+/// What servers grant that break their leases soon.
+const SHORT_LEASE: Duration = Duration::from_secs(1);
 
 /// What a server does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +46,8 @@ enum Manner {
     Full,
     /// It accepts, and sends away at once.
     SendsAway,
+    /// It grants short leases, and hangs up or falls silent; it names a third party's address, too.
+    Breaks,
 }
 
 struct Walk {
@@ -56,6 +63,10 @@ struct Walk {
     queued: u64,
     offered: BTreeMap<PeerId, u64>,
     held: BTreeMap<PeerId, u64>,
+    /// Where indexers answer.
+    hosts: BTreeMap<PeerId, Addr>,
+    /// When the third party was dialled.
+    victim: Vec<u64>,
     ledger: Ledger,
     most_tries: usize,
     longest_bare: u64,
@@ -103,6 +114,8 @@ pub fn walk(number: u64, trace: Trace) -> Run {
         queued: 0,
         offered: BTreeMap::new(),
         held: BTreeMap::new(),
+        hosts: BTreeMap::new(),
+        victim: Vec::new(),
         ledger: Ledger::default(),
         most_tries: 0,
         longest_bare: 0,
@@ -160,7 +173,8 @@ impl Walk {
                 Manner::HangsUp,
                 Manner::Full,
                 Manner::SendsAway,
-            ][rng.below(5) as usize]
+                Manner::Breaks,
+            ][rng.below(6) as usize]
         };
         self.manners = (any(&mut self.rng), any(&mut self.rng));
         self.population = [0, 1, 3, 20, 48, 1_000_000][self.rng.below(6) as usize];
@@ -235,6 +249,10 @@ impl Walk {
                         self.held.insert(server, until);
                     }
                     let (server, ack) = (&server, &ack.as_ack());
+                    if let Some(host) = self.hosts.get(server) {
+                        let over = Endpoint::of(host);
+                        self.node.handle(now, Input::Carried { server, over });
+                    }
                     self.node.handle(now, Input::Acked { server, ack });
                 }
             }
@@ -275,8 +293,17 @@ impl Walk {
                 self.pace()?;
                 self.asked(native);
             }
-            Action::Beat { server, beat, .. } => {
+            Action::Beat {
+                server,
+                addrs,
+                beat,
+            } => {
                 let is_open = self.open.contains_key(&server);
+                if beat.fresh || !is_open {
+                    self.dialled(&addrs)?;
+                }
+                let host = self.hosts.get(&server);
+                let is_reached = host.is_none_or(|host| addrs.contains(host));
                 if !is_open {
                     self.pace()?;
                     let holds = self
@@ -296,7 +323,10 @@ impl Walk {
                     self.forget(&server);
                     self.open.insert(server, ());
                 }
-                self.beaten(server, beat.lease);
+                match is_reached {
+                    true => self.beaten(server, beat.lease),
+                    false => self.push(Event::Closed(server)),
+                }
             }
             Action::Drop { server } | Action::GiveUp { server } => {
                 self.open.remove(&server);
@@ -322,6 +352,20 @@ impl Walk {
         )
     }
 
+    /// The third party is dialled as seldom as the manual says.
+    fn dialled(&mut self, addrs: &Addrs) -> Result<(), String> {
+        if !addrs.contains(&addr(VICTIM)) {
+            return Ok(());
+        }
+        self.victim.push(self.now);
+        for (time, most) in [(20_000, 5), (60_000, 7), (600_000, 11)] {
+            let since = |at: &&u64| **at + time > self.now;
+            let times = self.victim.iter().rev().take_while(since).count();
+            ensure(times <= most, 0, "a third party is dialled too often")?;
+        }
+        Ok(())
+    }
+
     fn forget(&mut self, server: &PeerId) {
         self.queue.retain(|_, event| match event {
             Event::Ack(from, _) | Event::Notified(from, _) | Event::Closed(from) => from != server,
@@ -333,7 +377,7 @@ impl Walk {
         let answer = match self.manners.0 {
             Manner::Silent => return,
             Manner::HangsUp => None,
-            Manner::Honest | Manner::SendsAway => Some(IndexersAnswer {
+            Manner::Honest | Manner::SendsAway | Manner::Breaks => Some(IndexersAnswer {
                 offers: self.offers(),
                 takes_in: self.population == 0,
             }),
@@ -352,9 +396,12 @@ impl Walk {
         for _ in 0..(MAX_LIST as u64).min(self.population) {
             let number = self.rng.below(self.population);
             let free = [None, Some(3), Some(65_535)][self.rng.below(3) as usize];
+            let host = addr(number % HOSTS);
+            self.hosts.insert(peer(INDEXER, number), host.clone());
+            let others = (self.manners.1 == Manner::Breaks).then(|| addr(VICTIM));
             let offer = Offer {
                 peer: peer(INDEXER, number),
-                addrs: Addrs::from_iter([addr(number % HOSTS)]),
+                addrs: [host].into_iter().chain(others).collect(),
                 ttl: Duration::from_millis(self.ttl),
                 free,
             };
@@ -377,6 +424,14 @@ impl Walk {
             Manner::Full => {
                 self.push(Event::Ack(server, Ack::full("no room").into()));
                 self.push(Event::Closed(server));
+            }
+            Manner::Breaks => {
+                let accepted = Ack::accepted(lease.min(SHORT_LEASE));
+                match self.rng.below(4) {
+                    0 => {}
+                    1 => self.push(Event::Closed(server)),
+                    _ => self.push(Event::Ack(server, accepted.into())),
+                }
             }
             Manner::SendsAway => {
                 self.push(Event::Ack(server, Ack::accepted(lease).into()));

@@ -184,6 +184,7 @@ impl NetworkBehaviour for Streams {
                 };
                 Event::Ack {
                     server: peer,
+                    connection,
                     lease,
                     sequence: answers.sequence,
                     awaited: answers.awaited,

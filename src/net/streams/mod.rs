@@ -73,6 +73,7 @@ pub(crate) enum Event {
     /// answered before.
     Ack {
         server: PeerId,
+        connection: ConnectionId,
         /// Names the lease for [`Streams::answered`].
         lease: u64,
         sequence: u64,

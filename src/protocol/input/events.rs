@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Input;
 use crate::protocol::{
     Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId,
+    address::Endpoint,
 };
 
 /// What tests tell a machine.
@@ -47,6 +48,10 @@ pub(crate) trait Events: Machine {
 
     fn search_ended(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {
         self.handle(now, Input::SearchEnded { peer, own_ms });
+    }
+
+    fn carried(&mut self, now: Instant, server: &PeerId, over: Endpoint) {
+        self.handle(now, Input::Carried { server, over });
     }
 
     fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {

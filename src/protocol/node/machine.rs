@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::{
     Beat, BeatOutcome, Cursor, IndexersPage, Publisher, RequestId, Source, StreamId,
     directory::{Claimants, Found},
+    leases::Manner,
     lookup::KnownServer,
     native::Responsible,
     rivals::FirstBeat,
@@ -17,6 +18,7 @@ impl Machine for Node {
 
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
+            Input::Carried { server, over } => self.leases.carried(server, over),
             Input::Acked { server, ack } => self.acked(now, server, ack),
             Input::Notified { server, ack } => self.notified(now, server, ack),
             Input::LeaseClosed { server } => {
@@ -53,10 +55,13 @@ impl Machine for Node {
         }
         let publisher = self.publisher(now);
         let late = self.late();
-        let Some(step) = self.leases.poll(now, &mut self.rng) else {
+        let Some(mut step) = self.leases.poll(now, &mut self.rng) else {
             self.wake = self.next_decision(now);
             return None;
         };
+        if let LeaseStep::Beat(server, addrs, Manner { again: true, .. }) = &mut step {
+            self.spare_others(now, server, addrs);
+        }
         if self.late() > late {
             // An indexer that does not answer any more may be somewhere else.
             self.rounds.hurry(now);
@@ -226,7 +231,7 @@ impl Node {
         }
         let lease = self.leases.acked(now, server, ack, &mut self.rng);
         if let Some(lease) = lease.filter(|lease| lease.is_proven()) {
-            self.failures.forget(server, lease.addrs());
+            self.failures.forget(server, lease.carried());
             // A lease that is renewed only to be released again is no success.
             if !was_released {
                 self.rounds.succeeded();

@@ -23,10 +23,12 @@ struct Attack {
     node: Node,
     now: u64,
     words: BTreeMap<(u64, u64), (PeerId, Word)>,
-    /// Questions, streams opened, and where to; when.
-    did: Vec<(u64, Option<Endpoint>)>,
+    /// Questions, and streams opened with everything that is dialled for them; when.
+    did: Vec<(u64, Option<Addrs>)>,
     accepted: usize,
     open: std::collections::BTreeSet<PeerId>,
+    /// Where servers answer: at the first address that they were dialled at.
+    carriers: BTreeMap<PeerId, Endpoint>,
 }
 
 impl Attack {
@@ -39,6 +41,7 @@ impl Attack {
             did: Vec::new(),
             accepted: 0,
             open: Default::default(),
+            carriers: BTreeMap::new(),
         }
     }
 
@@ -51,10 +54,21 @@ impl Attack {
                         self.did.push((self.now, None));
                         (native, true)
                     }
-                    Action::Beat { server, addrs, .. } => {
-                        if self.open.insert(server) {
-                            let addr = addrs.first().unwrap();
-                            self.did.push((self.now, Some(Endpoint::of(addr))));
+                    Action::Beat {
+                        server,
+                        addrs,
+                        beat,
+                    } => {
+                        if self.open.insert(server) || beat.fresh {
+                            let first = addrs.first().map(|addr| Endpoint::of(addr));
+                            self.did.push((self.now, Some(addrs)));
+                            let Some(first) = first else {
+                                number += 1;
+                                let closed = (server, Word::Closed);
+                                self.words.insert((self.now + 2, number), closed);
+                                continue;
+                            };
+                            self.carriers.entry(server).or_insert(first);
                         }
                         (server, false)
                     }
@@ -79,6 +93,7 @@ impl Attack {
                 match word {
                     Word::Ack(ack) => {
                         self.accepted += usize::from(ack.code == AckCode::Accepted);
+                        self.node.carried(now, &peer, self.carriers[&peer]);
                         self.node.acked(now, &peer, &ack.as_ack());
                     }
                     Word::Notified(ack) => self.node.notified(now, &peer, &ack.as_ack()),
@@ -98,10 +113,14 @@ impl Attack {
         all.filter(|(when, _)| (from..to).contains(when)).count()
     }
 
-    /// Streams to the host and port in the time.
+    /// Streams for which the host and port are dialled in the time.
     fn to(&self, endpoint: Endpoint, until: u64) -> usize {
+        let is_there = |to: &Option<Addrs>| {
+            let mut all = to.iter().flatten();
+            all.any(|addr| Endpoint::of(addr) == endpoint)
+        };
         let all = self.did.iter();
-        all.filter(|(when, to)| *when < until && *to == Some(endpoint))
+        all.filter(|(when, to)| *when < until && is_there(to))
             .count()
     }
 }
@@ -235,6 +254,88 @@ fn a_lease_that_is_granted_and_lost_over_and_over_costs_no_more_than_the_bucket_
         false => std::vec![Word::Ack(Ack::accepted(LEASE).into()), Word::Closed],
     });
     assert!(attack.within(0, 60_000) <= most(60));
+}
+
+/// What a server says to its beats that holds a lease and does not keep it.
+type Breach = fn(u32) -> Vec<Word>;
+
+/// Grants two beats of a short lease, then says this to each third.
+fn short_lease(nth: u32, third: Breach) -> Vec<Word> {
+    match nth % 3 {
+        2 => third(nth),
+        _ => std::vec![Word::Ack(Ack::accepted(Duration::from_secs(1)).into())],
+    }
+}
+
+#[test]
+fn a_holder_that_names_a_third_party_makes_a_node_dial_it_as_seldom_as_any_failing_address() {
+    let hangs_up: Breach = |_| std::vec![Word::Closed];
+    let is_silent: Breach = |_| Vec::new();
+    for (breach, holders) in [(hangs_up, 1), (is_silent, 1), (hangs_up, 8), (is_silent, 8)] {
+        let (victim, mut beats) = (ip(99, 9), BTreeMap::<PeerId, u32>::new());
+        let mut attack = Attack::new(2, 1);
+        let mut renewals = 0;
+        attack.run(600_000, |peer, is_question| {
+            if is_question {
+                let mut answer = offering(10..10 + holders);
+                for offer in &mut answer.offers {
+                    offer.addrs = ip(offer.peer.as_bytes()[0], 1);
+                    offer.addrs.extend(victim.clone());
+                }
+                return std::vec![Word::Answer(answer)];
+            }
+            let nth = beats.entry(peer).or_default();
+            *nth += 1;
+            renewals += u32::from((*nth - 1) % 3 == 1);
+            short_lease(*nth - 1, breach)
+        });
+        let endpoint = Endpoint::of(&victim[0]);
+        let dialled = [20_000, 60_000, 600_000].map(|until| attack.to(endpoint, until));
+        assert!((2..=5).contains(&dialled[0]), "{dialled:?}");
+        assert!(dialled[1] <= 7 && dialled[2] <= 11, "{dialled:?}");
+        // The leases themselves go on, at the addresses that carry them.
+        let own = (10..10 + holders).map(|n| attack.to(Endpoint::of(&ip(n, 1)[0]), 600_000));
+        assert!(own.sum::<usize>() > 100);
+        assert!(renewals > 100, "{renewals}");
+    }
+}
+
+#[test]
+fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_dialled() {
+    let mut rig = Rig::new(1, [1]);
+    rig.drain();
+    let mut answer = offering([10]);
+    answer.offers[0].addrs = ip(10, 1);
+    answer.offers[0].addrs.extend(ip(99, 9));
+    let (both, own) = (answer.offers[0].addrs.clone(), ip(10, 1));
+    rig.node.answered(at(0), &peer(1), Some(&answer));
+    // When the stream is opened after each end; the other address rests for 1 s after the first try,
+    // and for 2 s at least after the second.
+    for (now, dialled) in [(0, &both), (999, &own), (1_000, &both), (2_999, &own)] {
+        let beats = |rig: &mut Rig| {
+            let mut beats = Vec::new();
+            while let Some(action) = rig.node.poll(at(now), 0) {
+                if let Action::Beat { addrs, .. } = action {
+                    beats.push(addrs);
+                }
+            }
+            beats
+        };
+        if now > 0 {
+            rig.node.lease_closed(at(now), &peer(10));
+        }
+        assert_eq!(beats(&mut rig), core::slice::from_ref(dialled), "{now}");
+        for _ in 0..2 {
+            rig.node.carried(at(now), &peer(10), Endpoint::of(&own[0]));
+            rig.node.acked(at(now), &peer(10), &Ack::accepted(LEASE));
+            rig.node.record_signed(at(now), true);
+            assert_eq!(
+                beats(&mut rig).len(),
+                1,
+                "a beat on the stream that is open"
+            );
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use oc_discovery::protocol::{
     self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
     MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList,
-    Publisher, RecordInfo, RequestId, Rng, Role, StreamId, Terms,
+    Publisher, RecordInfo, RequestId, Rng, Role, StreamId, Terms, address::Endpoint,
 };
 
 use crate::{
@@ -419,6 +419,12 @@ impl World {
         let peer = &mut self.peers[to];
         if !peer.out.contains(&(server, stream)) {
             return;
+        }
+        if answers {
+            let over = Endpoint::of(&addrs(server)[0]);
+            let server = &id;
+            let carried = protocol::Input::Carried { server, over };
+            peer.machine.handle(now, carried);
         }
         let said = match answers {
             true => protocol::Input::Acked { server: &id, ack },
