@@ -1,0 +1,199 @@
+//! The field names of the interface, and what a person reads.
+
+use miniserde::json;
+
+use super::*;
+
+/// The object of the interface, byte for byte.
+const EXAMPLE: &str = concat!(
+    r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"version":"0.1.0","#,
+    r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
+    r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
+    r#""native_option":"--native /ip4/127.0.0.1/tcp/4820/p2p/12D3A","#,
+    r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
+    r#""expires_in_ms":1500,"source":"heartbeat","failures":0},"#,
+    r#"{"peer_id":"12D3LONGER","addrs":[],"expires_in_ms":90000,"source":"dht","failures":2}],"#,
+    r#""known_peer_ids":["12D3B","12D3LONGER"],"#,
+    r#""responsible_peers":[{"peer_id":"12D3N","since_ms":0}],"#,
+    r#""stream_records":[{"peer_id":"12D3B","role":"indexer","last_seen_ms":7,"expires_in_ms":8}],"#,
+    r#""leases":[{"peer_id":"12D3C","role":"native","expires_in_ms":0}],"#,
+    r#""loops":{"gc":{"runs":0,"last_ms":0},"offload":{"runs":3,"last_ms":4}},"#,
+    r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0,"evicted":0}],"#,
+    r#""contested":[{"peer_id":"12D3D","kept":"192.0.2.1","refused":"192.0.2.2","last_ms":5}],"#,
+    r#""troubles":[{"peer_id":"12D3E","what":"does not answer"}]}"#
+);
+
+fn example() -> Status {
+    json::from_str(EXAMPLE).unwrap()
+}
+
+#[test]
+fn status_keeps_every_field_of_the_interface() {
+    assert_eq!(json::to_string(&example()), EXAMPLE);
+}
+
+#[test]
+fn role_without_loops_has_an_empty_object() {
+    let status = Status {
+        loops: BTreeMap::new(),
+        ..example()
+    };
+    assert!(json::to_string(&status).contains(r#""loops":{},"#));
+}
+
+#[test]
+fn unknown_free_leases_are_null() {
+    let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
+    let list: IndexerList = json::from_str(text).unwrap();
+    assert_eq!(json::to_string(&list), text);
+    let shown = list.to_string();
+    assert!(shown.contains("free leases unknown"), "{shown}");
+    assert!(shown.contains("3 leases free"), "{shown}");
+}
+
+#[test]
+fn status_is_aligned_for_a_person() {
+    let shown = example().to_string();
+    let column = |row: &str| {
+        let line = shown.lines().find(|line| line.contains(row)).unwrap();
+        line.find("ends in").unwrap()
+    };
+    assert_eq!(column("by beat"), column("from the DHT"));
+    assert!(shown.contains("up 1 min 1 s"), "{shown}");
+    assert!(shown.contains("0 runs"), "{shown}");
+    assert!(shown.contains("not yet"), "{shown}");
+    assert!(shown.lines().all(|line| line == line.trim_end()));
+}
+
+#[test]
+fn what_others_are_started_with_is_shown_whole_or_said_to_be_unknown() {
+    let whole = "others are started with: --native /ip4/127.0.0.1/tcp/4820/p2p/12D3A\n";
+    assert!(example().to_string().contains(whole));
+    let native_option = None;
+    let unknown = Status {
+        native_option,
+        ..example()
+    };
+    let shown = unknown.to_string();
+    assert!(
+        shown.contains("others are started with: not known yet"),
+        "{shown}"
+    );
+    assert!(json::to_string(&unknown).contains(r#""native_option":null,"#));
+    let node = Status {
+        role: Role::Node,
+        ..unknown
+    };
+    assert!(!node.to_string().contains("others are started"));
+}
+
+#[test]
+fn empty_tables_are_said_in_words() {
+    let status = Status {
+        role: Role::Node,
+        leases: vec![],
+        listen: vec![],
+        ..example()
+    };
+    let shown = status.to_string();
+    assert!(shown.contains("leases held: none: under nobody"), "{shown}");
+    assert!(shown.contains("listening on: no address"), "{shown}");
+    assert!(!shown.contains("live indexers"), "{shown}");
+    let nobody = IndexerList {
+        complete: true,
+        asked: 1,
+        answered: 1,
+        silent: vec![],
+        indexers: vec![],
+    };
+    assert_eq!(nobody.to_string(), "indexers: none is known\n");
+}
+
+#[test]
+fn answer_says_how_far_it_goes() {
+    let list = |complete, asked, answered| {
+        let list = IndexerList {
+            complete,
+            asked,
+            answered,
+            silent: vec![],
+            indexers: vec![],
+        };
+        list.to_string()
+    };
+    let none = "indexers: none is known\n";
+    for (seen, said) in [
+        (list(true, 2, 2), ""),
+        (list(false, 0, 0), "incomplete: no server could be asked\n"),
+        (
+            list(false, 3, 2),
+            "incomplete: 1 of 3 servers asked did not answer\n",
+        ),
+        (
+            list(false, 2, 2),
+            "incomplete: there is more than one answer holds\n",
+        ),
+    ] {
+        assert_eq!(seen, format!("{none}{said}"));
+    }
+}
+
+#[test]
+fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
+    let node = Status {
+        role: Role::Node,
+        name: Some("cam-3".into()),
+        tags: BTreeMap::from([("room".into(), "hall".into()), ("floor".into(), "2".into())]),
+        ..example()
+    };
+    let shown = node.to_string();
+    let expected = "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\n";
+    assert!(shown.starts_with(expected), "{shown}");
+    let natives = "\nnatives: /ip4/192.0.2.9/tcp/4820/p2p/12D3F\n";
+    assert!(shown.contains(natives), "{shown}");
+    let bare = Status {
+        tags: BTreeMap::new(),
+        natives: vec![],
+        ..node
+    };
+    let shown = bare.to_string();
+    assert!(shown.contains("\ntags: none\n"), "{shown}");
+    assert!(shown.contains("\nnatives: none is known\n"), "{shown}");
+    let native = example().to_string();
+    assert!(
+        !native.contains("name:") && !native.contains("tags:"),
+        "{native}"
+    );
+    let json = json::to_string(&bare);
+    assert!(json.contains(r#""name":"cam-3","tags":{},"#), "{json}");
+}
+
+#[test]
+fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
+    let record = |peer: &str| FoundRecord {
+        peer_id: peer.into(),
+        name: "cam".into(),
+        addrs: vec!["/ip4/1.2.3.4/tcp/5".into(), "/ip4/1.2.3.4/tcp/6".into()],
+        tags: BTreeMap::from([("room".into(), "\u{1b}[2Jhall".into())]),
+        expires_in_ms: 1_000,
+        source: "indexer".into(),
+    };
+    let found = Found {
+        query: "cam".into(),
+        complete: true,
+        asked: 2,
+        answered: 2,
+        silent: vec![],
+        records: vec![record("12D3A"), record("12D3B")],
+    };
+    let shown = found.to_string();
+    assert!(
+        shown.contains("12D3A") && shown.contains("12D3B"),
+        "{shown}"
+    );
+    assert!(shown.contains("/ip4/1.2.3.4/tcp/6"), "{shown}");
+    assert!(shown.contains(r"room=\u{1b}[2Jhall"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    let text = json::to_string(&found);
+    assert_eq!(json::from_str::<Found>(&text).unwrap(), found);
+}
