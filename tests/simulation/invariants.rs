@@ -211,11 +211,19 @@ impl World {
     }
 
     /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers`
-    /// for a search at the most.
+    /// for a search at the most. An id that was heard of since the last run is looked at by the next.
     fn live_indexers_are_refreshed(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
         // A run of the loop, its searches, and what it may find only at the next run.
         let pause = self.plan.interval().as_millis() as u64 * 5 / 2 + 10_000;
+        let run = self.plan.interval().as_millis() as u64 * 11 / 10 + SLACK;
         let device = &mut self.devices[no];
+        let known_since = &mut device.seen.known_since;
+        known_since.retain(|(peer, _)| view.known.contains(peer));
+        for peer in &view.known {
+            if known_since.iter().all(|(other, _)| other != peer) {
+                known_since.push((*peer, self.now));
+            }
+        }
         let is_calm = self
             .calm_since
             .is_some_and(|calm| self.now >= calm.max(device.resumed_at) + pause);
@@ -236,10 +244,17 @@ impl World {
         }
         let own_ms = device.own_ms(self.now);
         let before = self.now.saturating_sub(pause);
-        let mut missing = device.seen.missing.iter();
-        let is_lost = missing.any(|(peer, since)| {
-            self.now > since + SEARCH + SLACK && self.dht.has_valid(before, own_ms, peer)
+        let Seen {
+            missing,
+            known_since,
+            ..
+        } = &device.seen;
+        let mut lasting = missing.iter().filter(|(peer, since)| {
+            let known = known_since.iter().find(|(known, _)| known == peer);
+            let looked_at = known.map_or(0, |(_, since)| since + run);
+            self.now > (*since).max(looked_at) + SEARCH + SLACK
         });
+        let is_lost = lasting.any(|(peer, _)| self.dht.has_valid(before, own_ms, peer));
         ensure(
             !is_lost,
             no,

@@ -33,6 +33,8 @@ pub struct Seen {
     pub live: Vec<(PeerId, u64, Instant)>,
     /// `known_peer_ids`.
     pub known: Vec<PeerId>,
+    /// Since when each id is in `known_peer_ids` without a break.
+    pub known_since: Vec<(PeerId, u64)>,
     /// Indexers that were there and are known, and since when they are missing.
     pub missing: Vec<(PeerId, u64)>,
     /// How many entries of each table were evicted or found no room.
