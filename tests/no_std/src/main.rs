@@ -14,8 +14,8 @@ use core::{
 };
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
-    NodeConfig, Offer, OutBeat, PeerId, RecordInfo, StreamId, Terms,
+    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine,
+    Node, NodeConfig, Offer, OutBeat, PeerId, RecordInfo, StreamId, Terms,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
@@ -122,7 +122,8 @@ fn serve(
     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope);
     let record = record.map_err(|_| c"the node signs")?;
     let mut buffer = [0; MAX_FRAME];
-    let bytes = encode_beat(0, beat, Some(record), &[], &mut buffer).map_err(|_| c"the beat fits")?;
+    let bytes =
+        encode_beat(0, beat, Some(record), &[], &mut buffer).map_err(|_| c"the beat fits")?;
     let bytes = decode_beat(framed(bytes).ok_or(c"the frame of the beat")?);
     let received = bytes.map_err(|_| c"the beat is read")?;
     let envelope = received.record.ok_or(c"the record comes with the beat")?;
