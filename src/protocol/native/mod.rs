@@ -90,7 +90,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     offered_indexers: OfferedIndexers,
     guests_refused: u64,
     /// The peer that was seen last, if it holds no lease: its beat or request comes next.
-    met: Option<(PeerId, Reader)>,
+    // A list of one: `None` would not be all zeroes.
+    met: Vec<(PeerId, Reader), 1>,
     /// Until when indexers of which nothing is known are pinged, so that the next answers can name them.
     surveys_until: Instant,
     /// The offers of the last ack or answer.
@@ -131,7 +132,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             notified: Notified::new(),
             offered_indexers: OfferedIndexers::new(),
             guests_refused: 0,
-            met: None,
+            met: Vec::new(),
             surveys_until: Instant::from_millis(0),
             offered: Offers::new(),
             named: PeerList::new(),
@@ -170,7 +171,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// What is known of the peer as a reader of offers.
     fn reader_of(&self, peer: &PeerId) -> Reader {
-        let met = self.met.filter(|(met, _)| met == peer);
+        let met = self.met.iter().find(|(met, _)| met == peer).copied();
         self.stream_records
             .find(peer)
             .map(|record| record.reader)
@@ -185,7 +186,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 self.stream_records.note_reader(peer, reader);
                 self.delegation.note_reader(peer, reader);
             }
-            None => self.met = Some((*peer, reader)),
+            None => {
+                self.met.clear();
+                // There is room now.
+                let _ = self.met.push((*peer, reader));
+            }
         }
     }
 
