@@ -120,7 +120,7 @@ impl Driver {
                     self.state.note_time(settled);
                 }
                 let urgent = urgency == Urgency::AtOnce;
-                self.handle(Input::RecordSigned { urgent });
+                self.handle(now, Input::RecordSigned { urgent });
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),
         }

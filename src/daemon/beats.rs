@@ -33,14 +33,14 @@ impl Driver {
         stream: StreamId,
         received: ReceivedBeat,
     ) {
-        self.note_reader(&from);
+        self.note_reader(now, &from);
         self.on_beat(now, from, stream, 0, received);
     }
 
     /// Says what the peer can dial, before it reads addresses.
-    pub(super) fn note_reader(&mut self, peer: &PeerId) {
+    pub(super) fn note_reader(&mut self, now: Instant, peer: &PeerId) {
         let reader = self.env.net.reader(peer);
-        self.handle(Input::Seen { peer, reader });
+        self.handle(now, Input::Seen { peer, reader });
     }
 
     /// A beat came.
@@ -117,8 +117,9 @@ impl Driver {
         ack: &Ack<'_>,
         clock: Option<WallReading>,
     ) {
+        let is_native = self.env.machine.is_native(&server);
         if let Some(theirs) = clock {
-            let clock_of = match self.env.machine.is_native(&server) {
+            let clock_of = match is_native {
                 true => ClockOf::Native(server),
                 false => ClockOf::Other(server),
             };
@@ -127,15 +128,15 @@ impl Driver {
         }
         let server = &server;
         if !asked {
-            return self.handle(Input::Notified { server, ack });
+            return self.handle(now, Input::Notified { server, ack });
         }
-        self.handle(Input::Acked { server, ack });
+        self.handle(now, Input::Acked { server, ack });
         if ack.code == AckCode::Accepted {
-            let who = match self.env.machine.is_native(server) {
+            let kind = match is_native {
                 true => "native",
                 false => "indexer",
             };
-            self.servers.granted(*server, who, ack.lease);
+            self.servers.granted(*server, kind, ack.lease);
         }
     }
 }

@@ -203,7 +203,7 @@ impl Driver {
 
     /// Moves the leases granted on.
     pub(super) fn shift(&mut self, gap: Duration) {
-        self.handle(Input::Overslept { gap });
+        self.handle(self.env.now(), Input::Overslept { gap });
     }
 
     /// Does all that is to be done now.
@@ -237,7 +237,7 @@ impl Driver {
     pub(super) fn shut_down(&mut self) {
         self.remember();
         self.signing.end();
-        self.handle(Input::ShutDown);
+        self.handle(self.env.now(), Input::ShutDown);
         self.pump();
     }
 
@@ -251,15 +251,15 @@ impl Driver {
         self.state.flush(self.env.now().as_millis());
     }
 
-    /// Tells the machine what has happened.
-    pub(super) fn handle(&mut self, input: Input<'_>) {
-        self.env.machine.handle(self.env.now(), input);
+    /// Tells the machine what has happened at `now`.
+    pub(super) fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.env.machine.handle(now, input);
     }
 
     /// A native became known.
     pub(super) fn on_learned(&mut self, (peer, ref addrs): Learned) {
         let native = &peer;
-        self.handle(Input::NativeLearned { native, addrs });
+        self.handle(self.env.now(), Input::NativeLearned { native, addrs });
         self.env.reserve_slot(peer);
         let only = match self.env.natives().as_slice() {
             [native] => Some(*native),
@@ -310,7 +310,7 @@ impl Driver {
             }
             NetEvent::StreamClosed { ref peer, stream } => {
                 self.held_beats.retain(|(_, held, _)| *held != stream);
-                self.handle(Input::StreamClosed { peer, stream })
+                self.handle(now, Input::StreamClosed { peer, stream })
             }
             NetEvent::Ack {
                 server,
@@ -321,33 +321,36 @@ impl Driver {
             } => {
                 if let Some(over) = over {
                     let server = &server;
-                    self.handle(Input::Carried { server, over });
+                    self.handle(now, Input::Carried { server, over });
                 }
                 self.on_ack(now, server, asked, &ack.as_ack(), clock)
             }
             NetEvent::LeaseClosed { server, why } => {
                 self.servers.closed(server, why.as_deref());
-                self.handle(Input::LeaseClosed { server: &server });
+                self.handle(now, Input::LeaseClosed { server: &server });
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
             NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
-            NetEvent::Response { id, response } => self.on_response(id, response),
-            NetEvent::Probed { ref peer, alive } => self.handle(Input::Probed { peer, alive }),
+            NetEvent::Response { id, response } => self.on_response(now, id, response),
+            NetEvent::Probed { ref peer, alive } => self.handle(now, Input::Probed { peer, alive }),
             NetEvent::StreamProbed {
                 ref peer,
                 stream,
                 alive,
-            } => self.handle(Input::StreamProbed {
-                peer,
-                stream,
-                alive,
-            }),
-            NetEvent::Dht(event) => self.on_dht(event),
+            } => self.handle(
+                now,
+                Input::StreamProbed {
+                    peer,
+                    stream,
+                    alive,
+                },
+            ),
+            NetEvent::Dht(event) => self.on_dht(now, event),
         }
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
-        self.note_reader(&from);
+        self.note_reader(now, &from);
         match request {
             Request::Indexers {
                 most,
@@ -377,7 +380,7 @@ impl Driver {
         }
     }
 
-    fn on_response(&mut self, id: OwnRequestId, response: Result<Vec<u8>, String>) {
+    fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
         let response = match &response {
             Ok(body) => decode_response(body).map_err(|why| why.to_string()),
             Err(why) => Err(why.clone()),
@@ -398,10 +401,10 @@ impl Driver {
             }
         };
         let (native, answer) = (&server, answer.as_ref());
-        self.handle(Input::Answered { native, answer });
+        self.handle(now, Input::Answered { native, answer });
     }
 
-    fn on_dht(&mut self, event: DhtEvent) {
+    fn on_dht(&mut self, now: Instant, event: DhtEvent) {
         let own_ms = self.env.own_ms();
         match event {
             DhtEvent::Found {
@@ -411,16 +414,19 @@ impl Driver {
             } => match self.refreshing.get(&search).copied() {
                 Some(ref peer) => {
                     let record = &record.info;
-                    self.handle(Input::SearchValue {
-                        peer,
-                        record,
-                        own_ms,
-                    });
+                    self.handle(
+                        now,
+                        Input::SearchValue {
+                            peer,
+                            record,
+                            own_ms,
+                        },
+                    );
                 }
                 None => self.lookups.found(&self.env, search, &record, &envelope),
             },
             DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
-                Some(ref peer) => self.handle(Input::SearchEnded { peer, own_ms }),
+                Some(ref peer) => self.handle(now, Input::SearchEnded { peer, own_ms }),
                 None => self.lookups.search_ended(&self.env, search),
             },
             DhtEvent::Offered {
