@@ -47,19 +47,26 @@ impl Driver {
     /// The option that others are started with; `None`: it is not known at which address they reach
     /// this native, or it is none.
     pub(super) fn native_option(&self) -> Option<String> {
-        let addr = self.env.net.best_addr()?;
-        (self.env.machine.role() == Role::Native)
-            .then(|| format!("--native {addr}/p2p/{}", self.own_id()))
+        self.invitation_to().map(|(option, _)| option)
     }
 
     /// Says in the log that the option has changed, if it has.
     pub(super) fn invite_if_changed(&mut self, now: Instant) {
-        let (Some(option), Some(addr)) = (self.native_option(), self.env.net.best_addr()) else {
+        let Some((option, addr)) = self.invitation_to() else {
             return;
         };
         if self.invitation.is_news(now, &addr) {
             log::info!("others are started with {option} from now on");
         }
+    }
+
+    /// The option, and the address in it.
+    pub(super) fn invitation_to(&self) -> Option<(String, Multiaddr)> {
+        if self.env.machine.role() != Role::Native {
+            return None;
+        }
+        let addr = self.env.net.best_addr()?;
+        Some((format!("--native {addr}/p2p/{}", self.own_id()), addr))
     }
 }
 

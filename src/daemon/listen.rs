@@ -95,12 +95,12 @@ pub(super) fn announce(driver: &mut Driver, config: &Config) {
     let listening = listening.iter();
     lines.extend(listening.map(|addr| format!("listening on {addr}/p2p/{own}")));
     if config.role == Role::Native {
-        match (driver.native_option(), net.best_addr()) {
-            (Some(option), Some(addr)) => {
+        match driver.invitation_to() {
+            Some((option, addr)) => {
                 lines.push(option);
                 driver.invitation.printed(addr);
             }
-            _ => log::warn!(
+            None => log::warn!(
                 "it is not known yet at which address others reach this native: it is said here as \
                  soon as an address comes, or a connection shows one; --announce gives it"
             ),

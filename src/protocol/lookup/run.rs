@@ -263,8 +263,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         query: QueryId,
         copy: Copy<'_>,
     ) -> bool {
-        let is_it = |open: &Open| open.query == query && open.asked == Asked::Dht;
-        let is_ours = self.position(is_it).is_some();
+        let is_ours = self.open_search(query).is_some();
         if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
             self.add(copy, Place::Dht);
         }
@@ -273,8 +272,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// A search is over. Whether it is one of this lookup that was open.
     pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
-        let is_it = |open: &Open| open.query == query && open.asked == Asked::Dht;
-        let Some(at) = self.position(is_it) else {
+        let Some(at) = self.open_search(query) else {
             return false;
         };
         if now <= self.deadline {
@@ -395,6 +393,11 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
         self.phase = Phase::Done;
         Step::Done { lookup: self.id }
+    }
+
+    /// The search of the DHT with this name, if it is under way.
+    fn open_search(&self, query: QueryId) -> Option<usize> {
+        self.position(|open| open.query == query && open.asked == Asked::Dht)
     }
 
     fn position(&self, is_it: impl Fn(&Open) -> bool) -> Option<usize> {
