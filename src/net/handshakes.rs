@@ -191,6 +191,7 @@ impl<H> Handshakes<H> {
             .counts
             .keys()
             .map(|at| self.known_waiting(at))
+            .filter(|known| *known > 0)
             .collect();
         let mut left = self.max / KNOWN_SHARE;
         let of_one = (self.max / SOURCE_SHARE).max(1);
