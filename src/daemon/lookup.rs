@@ -202,7 +202,7 @@ impl Lookups {
         }
     }
 
-    /// Does what the core's lookups ask for now.
+    /// Does what the core's lookups ask for.
     pub(super) fn pump(&mut self, env: &mut Environment) {
         let now = env.now();
         while let Some(step) = self.core.poll(now, &mut *env.machine) {

@@ -13,7 +13,7 @@
 //! | `dht`, `store` | Kademlia |
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
-//! | `scope`, `announce` | to whom, and where peers are |
+//! | `scope`, `announce` | where a peer is, and which addresses it is told |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
 //! | `file` | files that may be pipes |

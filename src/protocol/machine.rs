@@ -252,7 +252,7 @@ pub trait Machine {
         is_one
     }
 
-    /// Who of the nodes listed here claims the name.
+    /// The nodes listed here that claim the name.
     fn claimants(&self, name: &str) -> Claimants<'_>;
 
     /// The node's entry in the directory.

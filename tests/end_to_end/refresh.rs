@@ -116,7 +116,7 @@ fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     assert!(entry.expires_in_ms <= 90_000 && entry.expires_in_ms > 60_000);
     native.until("the line logged", SLACK, |_| native.refreshed() > 0);
     native.until("all asked", SLACK, |_| servers.asked() >= count as usize);
-    // It is fresh now: nobody is asked any more, and nothing takes its place.
+    // It is fresh now: no peer is asked any more, and nothing takes its place.
     let (asked, refreshed) = (servers.asked(), native.refreshed());
     native.until_runs("refresh", 4);
     assert_eq!((servers.asked(), native.refreshed()), (asked, refreshed));

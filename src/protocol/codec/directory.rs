@@ -29,7 +29,7 @@ pub enum Request {
         /// Only asking: the page that is wanted. `None`: whichever indexers the native names.
         from: Option<Cursor>,
     },
-    /// Who claims this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that nobody can have.
+    /// The nodes that claim this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that no node can have.
     FindName {
         /// The name.
         name: Name,

@@ -5,7 +5,7 @@
 //!
 //! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that was good when the question arrived is
 //! good for its answer; no node is told that it is taken in while an indexer is known to be reachable at an address that is of use to
-//! it, unless it said that every offer failed; of the peers that only ask, every live indexer is named to somebody in the end;
+//! it, unless it said that every offer failed; of the peers that only ask, every live indexer is named to one of them in the end;
 //! an answer to a node that wants a lease names first an indexer that fits it, of these one that fewest nodes failed at, and of these one with the greatest weight
 //! (at most 64 free leases count, less the places promised); of equal ones each is the first as often as the others, so that one which
 //! boasts beside `n` others with room for 64 leads one answer in `n + 1`.

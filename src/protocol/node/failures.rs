@@ -20,7 +20,7 @@
 //! server that answers may have named another host beside its own. That holds when a lease is
 //! opened anew, too ([`Failures::reopen`]): a server could grant one and hang up over and over. Only
 //! the address that carried the lease last is dialled at the lease's own pace, and cleared by it. A
-//! name is not, whatever it carried: who owns it decides each time where it leads.
+//! name is not, whatever it carried: its owner decides each time where it leads.
 //!
 //! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless
 //! [`MAX_PEERS`] others are younger; only a lease that was renewed clears a failure, and never that
@@ -57,6 +57,7 @@ const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);
 const PREFIX_PAUSE: Duration = Duration::from_secs(1);
 /// The try in a prefix from which on it rests.
 const PREFIX_SPARED: u8 = 16;
+
 impl From<&PeerId> for Key {
     fn from(peer: &PeerId) -> Self {
         Self(Rng::for_peer(peer).bits())
@@ -90,7 +91,7 @@ pub(super) struct Failures {
     peers: Memory<MAX_PEERS>,
     endpoints: Memory<MAX_ENDPOINTS>,
     prefixes: Memory<MAX_PREFIXES>,
-    /// Who said `refused`, and until when it rests for it.
+    /// Peers that said `refused`, and until when each rests for it.
     refusals: Vec<(Key, Instant), MAX_REFUSALS>,
 }
 
@@ -190,7 +191,7 @@ impl Failures {
         }
     }
 
-    /// Forgets everything but who said `refused`.
+    /// Forgets everything but the refusals.
     pub(super) fn clear(&mut self) {
         self.peers.clear();
         self.endpoints.clear();

@@ -1,4 +1,4 @@
-//! Who is refused, when, and what is said of it.
+//! Which device is refused, when, and what is said of it.
 
 use core::net::IpAddr;
 use std::vec::Vec;

@@ -1,4 +1,4 @@
-//! The loop by itself: which runs begin and end when, and who goes where.
+//! The loop by itself: which runs begin and end when, and where each node goes.
 
 use core::time::Duration;
 
