@@ -1,9 +1,9 @@
 //! Sets the two things that the program knows from its build: the sizes of its tables, and the date
 //! that no trustworthy clock can be behind.
 //!
-//! Capacities come from environment variables (the manner of `smoltcp`), so that a device builds the
-//! tables it needs: `OC_DISCOVERY_MAX_NODES=64 cargo build --release`. A value that makes no sense fails
-//! the build with a sentence that names the variable, the value and its bounds.
+//! Capacities come from environment variables (the manner of `smoltcp`), so that a device builds
+//! the tables it needs: `OC_DISCOVERY_MAX_NODES=64 cargo build --release`. A value that makes no
+//! sense fails the build with a sentence that names the variable, the value and its bounds.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,15 +13,16 @@ use std::process::{Command, ExitCode};
 /// Every capacity's variable starts with this; what follows is the name of the constant.
 const PREFIX: &str = "OC_DISCOVERY_";
 
-/// When the newest release was prepared (2026-04-14), in seconds since the Unix epoch. A later date is
-/// taken from `SOURCE_DATE_EPOCH` or the last commit; this one serves a build that has neither.
+/// When the newest release was prepared (2026-04-14), in seconds since the Unix epoch. A later date
+/// is taken from `SOURCE_DATE_EPOCH` or the last commit; this one serves a build that has neither.
 const RELEASE_DATE_S: u64 = 1_776_124_800;
 
 /// 2100-01-01: a build date after it would make every peer's clock look wrong.
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
-/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS on x86_64) for a lease whose
-/// heartbeat stream is open, whose record is listed, and whose connection has carried 16 KiB each way.
+/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS on
+/// x86_64) for a lease whose heartbeat stream is open, whose record is listed, and whose connection
+/// has carried 16 KiB each way.
 const CONNECTION_BYTES: usize = 30 * 1024;
 
 /// One compile-time capacity.
@@ -31,7 +32,8 @@ struct Capacity {
     min: usize,
     max: usize,
     doc: &'static str,
-    /// Bytes that one entry takes at most on a 64-bit machine, in all the tables that it sizes; touched only once it is used.
+    /// Bytes that one entry takes at most on a 64-bit machine, in all the tables that it sizes;
+    /// touched only once it is used.
     bytes: usize,
     /// These tables, by the names that `oc-discovery status` gives them.
     tables: &'static [&'static str],
@@ -257,8 +259,8 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
     text
 }
 
-/// The date of the sources, in milliseconds since the Unix epoch. The same sources give the same date, so
-/// that a build can be reproduced: the build machine's clock is not asked.
+/// The date of the sources, in milliseconds since the Unix epoch. The same sources give the same
+/// date, so that a build can be reproduced: the build machine's clock is not asked.
 fn build_ms() -> Result<u64, String> {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let seconds = match env::var("SOURCE_DATE_EPOCH") {

@@ -38,7 +38,8 @@ pub const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if it is free and no other one is told.
 pub const INDEXER_PORT: u16 = 4821;
 
-/// Where services that the system starts keep their data: a directory for each role, as the packages set it up.
+/// Where services that the system starts keep their data: a directory for each role, as the
+/// packages set it up.
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 
 /// Looks up an environment variable; a parameter so that tests need not change their own process.
@@ -83,7 +84,8 @@ impl fmt::Display for Role {
 pub struct NativeAddr {
     /// Who must answer there. `None` only after `/dnsaddr`, whose TXT records name the peer.
     pub peer: Option<PeerId>,
-    /// The address without its trailing `/p2p`, at most [`MAX_ADDR_LEN`](crate::protocol::MAX_ADDR_LEN) bytes.
+    /// The address without its trailing `/p2p`, at most
+    /// [`MAX_ADDR_LEN`](crate::protocol::MAX_ADDR_LEN) bytes.
     pub addr: Multiaddr,
 }
 
@@ -98,12 +100,14 @@ pub struct Config {
     /// addresses of both families, on one port: [`NATIVE_PORT`], that of the last run,
     /// [`INDEXER_PORT`] or any.
     pub listen: Vec<Multiaddr>,
-    /// Addresses to be announced before all others, at most [`MAX_RECORD_ADDRS`](crate::protocol::codec::record::MAX_RECORD_ADDRS), without `/p2p`.
+    /// Addresses to be announced before all others, at most
+    /// [`MAX_RECORD_ADDRS`](crate::protocol::codec::record::MAX_RECORD_ADDRS), without `/p2p`.
     pub announce: Vec<Multiaddr>,
     /// Nothing but these is announced.
     pub announce_only: bool,
-    /// The natives, at most [`MAX_NATIVES`](crate::protocol::capacities::MAX_NATIVES). May be empty: a first native has no others, and the
-    /// other roles can know natives from an earlier run.
+    /// The natives, at most [`MAX_NATIVES`](crate::protocol::capacities::MAX_NATIVES). May be
+    /// empty: a first native has no others, and the other roles can know natives from an earlier
+    /// run.
     pub natives: Vec<NativeAddr>,
     /// `swarm.key` file of a private network. `None`: anyone may join.
     pub psk: Option<PathBuf>,
@@ -123,10 +127,12 @@ pub struct Config {
     pub connect_interval: Duration,
     /// Name under which a node is found: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .`.
     pub name: Option<String>,
-    /// What a node says about itself: at most [`MAX_TAGS`](crate::protocol::codec::record::MAX_TAGS) with
+    /// What a node says about itself: at most
+    /// [`MAX_TAGS`](crate::protocol::codec::record::MAX_TAGS) with
     /// [`MAX_TAG_BYTES`](crate::protocol::codec::record::MAX_TAG_BYTES) bytes in all.
     pub tags: BTreeMap<String, String>,
-    /// Leases on different indexers that a node holds, 1 to [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
+    /// Leases on different indexers that a node holds, 1 to
+    /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
 }
 
@@ -242,8 +248,8 @@ impl Config {
 }
 
 /// Directories in which a daemon of each role keeps its data when it is not told another one: the
-/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set, those of the
-/// services that the packages install come last.
+/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set, those of
+/// the services that the packages install come last.
 pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
@@ -263,7 +269,8 @@ pub fn name_of_host(host: &str) -> String {
 }
 
 /// The name that a text stands for: in lower case, with `-` for each character that a name cannot
-/// have, without `-` or `.` at either end, at most [`MAX_NAME_LEN`] bytes. `None` if nothing is left.
+/// have, without `-` or `.` at either end, at most [`MAX_NAME_LEN`] bytes. `None` if nothing is
+/// left.
 pub fn folded_name(text: &str) -> Option<String> {
     let ends = ['-', '.'];
     let mapped: String = text

@@ -14,10 +14,12 @@
 //! | `daemon` | the one loop, and what survives it |
 //! | `config` | flags in, one checked configuration out |
 //!
-//! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring their own network.
+//! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring
+//! their own network.
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
-// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control` getsockopt(2); they say why.
+// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control`
+// getsockopt(2); they say why.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 

@@ -31,7 +31,8 @@ fn script() -> &'static Path {
     })
 }
 
-/// Runs the script with only these variables set. Returns what it did and the file it wrote, if any.
+/// Runs the script with only these variables set. Returns what it did and the file it wrote, if
+/// any.
 fn build(test: &str, variables: &[(&str, &str)]) -> (Output, Option<String>) {
     let out = scratch(test);
     let file = out.join("capacities.rs");

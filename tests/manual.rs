@@ -26,7 +26,8 @@ fn listed(help: &str, head: &str) -> Vec<String> {
         .collect()
 }
 
-/// The arguments of a macro that begin its lines in the page's source, with the page's escapes undone.
+/// The arguments of a macro that begin its lines in the page's source, with the page's escapes
+/// undone.
 fn in_page(macros: &str) -> BTreeSet<String> {
     PAGE.lines()
         .filter_map(|line| line.strip_prefix(macros))

@@ -184,8 +184,8 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
     Ok(NativeAddr { peer, addr })
 }
 
-/// Whether an address can be dialled from another host: it is not unspecified, multicast or link-local
-/// (IPv6), where it is an IP address at all.
+/// Whether an address can be dialled from another host: it is not unspecified, multicast or
+/// link-local (IPv6), where it is an IP address at all.
 fn leads_to_a_host(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
@@ -196,8 +196,8 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
     }
 }
 
-/// Whether a name in the address can be looked up: letters, digits, `-` and `_` between dots, and no IP
-/// address.
+/// Whether a name in the address can be looked up: letters, digits, `-` and `_` between dots, and
+/// no IP address.
 fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
     const LABEL_MAX: usize = 63;
     let name = match addr.iter().next() {

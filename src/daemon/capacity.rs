@@ -1,8 +1,10 @@
-//! What this build can hold and what that costs, so that capacities can be chosen before a device is flashed.
+//! What this build can hold and what that costs, so that capacities can be chosen before a device
+//! is flashed.
 //!
-//! Nothing is measured here, and no daemon is asked: sizes of tables come from their types and from `build.rs`, the cost of a
-//! connection and of the idle program from the benchmark. The field names are the interface of `capacity --json`: they are
-//! never renamed. All sizes are in bytes unless their names say otherwise.
+//! Nothing is measured here, and no daemon is asked: sizes of tables come from their types and from
+//! `build.rs`, the cost of a connection and of the idle program from the benchmark. The field names
+//! are the interface of `capacity --json`: they are never renamed. All sizes are in bytes unless
+//! their names say otherwise.
 
 use std::fmt;
 
@@ -18,7 +20,8 @@ use crate::{
     protocol::capacities::{CAPACITIES, Capacity},
 };
 
-/// RSS of an idle daemon. Measured by `tests/measure` on x86_64: 4,960 KiB for a native, the largest role, rounded up.
+/// RSS of an idle daemon. Measured by `tests/measure` on x86_64: 4,960 KiB for a native, the
+/// largest role, rounded up.
 const IDLE_BYTES: u64 = 5_120 * KIB;
 
 const KIB: u64 = 1 << 10;
@@ -52,7 +55,8 @@ pub struct Row {
     pub total_bytes: u64,
 }
 
-/// What one role needs when everything is full: an upper bound, as a connection was measured with its lease's entries.
+/// What one role needs when everything is full: an upper bound, as a connection was measured with
+/// its lease's entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// The role.
@@ -266,7 +270,8 @@ indexer needs at most about 10 MiB when everything is full
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn machine_is_its_entries_and_little_else() {
-        // `build.rs` may be wrong by 8 bytes an entry; its own test says so. What is no entry is lists of fixed length.
+        // `build.rs` may be wrong by 8 bytes an entry; its own test says so. What is no entry is
+        // lists of fixed length.
         const FIXED: u64 = 160 * KIB;
         for role in Role::ALL {
             let outside = ["dht_records", "connections"];

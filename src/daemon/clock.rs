@@ -1,7 +1,7 @@
 //! The two clocks, and whether the second one can be believed.
 //!
-//! [`boottime`] drives every timer and lease: it never goes back, and it counts suspend. [`wall`] only signs
-//! and judges records. Both are milliseconds. Nothing below `daemon` reads a clock.
+//! [`boottime`] drives every timer and lease: it never goes back, and it counts suspend. [`wall`]
+//! only signs and judges records. Both are milliseconds. Nothing below `daemon` reads a clock.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,8 +35,8 @@ pub fn wall() -> u64 {
 /// Whether the system clock can be believed without asking a native.
 ///
 /// Not if it is behind [`BUILD_MS`], as on a device without a battery-backed clock; not if
-/// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is: other time daemons
-/// leave no mark that can be read.
+/// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is: other time
+/// daemons leave no mark that can be read.
 pub fn synchronised() -> bool {
     let timesync = Path::new("/run/systemd/timesync");
     let mark = timesync

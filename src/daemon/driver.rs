@@ -1,7 +1,8 @@
 //! Between the core and everything that does something: events in, actions out.
 //!
-//! Invariants: the core hears events in the order in which they happened and is polled until it has no action left after each; what
-//! is decided is decided there. Wall-clock time is taken here, and only for signing and judging records.
+//! Invariants: the core hears events in the order in which they happened and is polled until it has
+//! no action left after each; what is decided is decided there. Wall-clock time is taken here, and
+//! only for signing and judging records.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -145,7 +146,8 @@ impl Driver {
         })
     }
 
-    /// Tells the machine which natives there are: those of the configuration, else those of an earlier run.
+    /// Tells the machine which natives there are: those of the configuration, else those of an
+    /// earlier run.
     pub(super) fn start(&mut self, config: &Config) {
         if clock::wall() < clock::BUILD_MS {
             log::warn!(

@@ -1,11 +1,12 @@
 //! Random numbers for keys, on a device that has just been switched on.
 //!
-//! Early after power-on the system may not have gathered enough of them. Everything that needs some waits for the system (the
-//! identity, Noise, the seed of the core), and would do so without a word: so it is waited for once, before all of them,
-//! and the log says why nothing happens.
+//! Early after power-on the system may not have gathered enough of them. Everything that needs some
+//! waits for the system (the identity, Noise, the seed of the core), and would do so without a
+//! word: so it is waited for once, before all of them, and the log says why nothing happens.
 //!
-//! They come from getrandom(2), which waits by itself. Keys do not depend on how the `getrandom` crate was built: by default, and
-//! unlike in `.cargo/config.toml`, it reads `/dev/urandom` in a static program with glibc, which need not be there.
+//! They come from getrandom(2), which waits by itself. Keys do not depend on how the `getrandom`
+//! crate was built: by default, and unlike in `.cargo/config.toml`, it reads `/dev/urandom` in a
+//! static program with glibc, which need not be there.
 
 use std::io;
 

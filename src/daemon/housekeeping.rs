@@ -84,8 +84,8 @@ impl Driver {
     }
 }
 
-/// When expired records leave the store, if the first of them has `left` to live at `now` and records
-/// last left at `expired`. Not before that: at `now` if the record has expired already.
+/// When expired records leave the store, if the first of them has `left` to live at `now` and
+/// records last left at `expired`. Not before that: at `now` if the record has expired already.
 fn expiry_due(now: Instant, expired: Instant, left: Duration) -> Instant {
     let over = match left.is_zero() {
         true => now,

@@ -1,8 +1,8 @@
 //! The log on stderr.
 //!
-//! Under systemd a line begins with its syslog priority (`<6>`, see sd-daemon(3)) and the journal adds the
-//! time; anywhere else it begins with the UTC time. Text that comes from a peer cannot forge a line or drive
-//! the terminal: control characters are escaped.
+//! Under systemd a line begins with its syslog priority (`<6>`, see sd-daemon(3)) and the journal
+//! adds the time; anywhere else it begins with the UTC time. Text that comes from a peer cannot
+//! forge a line or drive the terminal: control characters are escaped.
 //!
 //! Invariants: writing never waits for a reader (`Outlet`), and what was lost is counted and
 //! said; whatever peers do, each place in the sources says at most `OURS_MAX` lines a minute, and
@@ -43,8 +43,8 @@ const RETRY: Duration = Duration::from_millis(500);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Starts the log: our own lines from `level` on, those of libraries from warnings on (or less, if `level` is
-/// less). A panic is a line of it, too. Fails if a logger was installed before.
+/// Starts the log: our own lines from `level` on, those of libraries from warnings on (or less, if
+/// `level` is less). A panic is a line of it, too. Fails if a logger was installed before.
 pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     let logger = LOGGER.get_or_init(|| Logger::new(level));
     log::set_logger(logger)?;
@@ -262,8 +262,8 @@ enum Format {
     Terminal,
 }
 
-/// `JOURNAL_STREAM` names the device and inode of the stream that leads to the journal. It is inherited, so
-/// that stderr has to be compared with it (systemd.exec(5)).
+/// `JOURNAL_STREAM` names the device and inode of the stream that leads to the journal. It is
+/// inherited, so that stderr has to be compared with it (systemd.exec(5)).
 fn stderr_is_journal() -> bool {
     let Some(variable) = std::env::var_os("JOURNAL_STREAM") else {
         return false;
@@ -325,8 +325,8 @@ fn write_utc(out: &mut String, seconds: u64) -> fmt::Result {
     )
 }
 
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Years are counted from March, so
-/// that the leap day is the last one (Howard Hinnant, `civil_from_days`).
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Years are counted from
+/// March, so that the leap day is the last one (Howard Hinnant, `civil_from_days`).
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -10,8 +10,8 @@
 //!                 └───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Everything runs on the calling thread: libp2p's connections, the resolver and the control socket are tasks of the one executor,
-//! and make progress while the loop waits.
+//! Everything runs on the calling thread: libp2p's connections, the resolver and the control socket
+//! are tasks of the one executor, and make progress while the loop waits.
 
 mod actions;
 mod beats;
@@ -65,7 +65,8 @@ use crate::{
 
 /// How long giving the leases up may take at the end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
-/// After an oversleep: how long there must be quiet until all that waited counts as read, and how long that may take.
+/// After an oversleep: how long there must be quiet until all that waited counts as read, and how
+/// long that may take.
 const QUIET: Duration = Duration::from_millis(50);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(600);
 
@@ -95,7 +96,8 @@ impl std::error::Error for Error {}
 /// Runs one role until a signal ends it. `Ok`: it ended in order.
 ///
 /// # Errors
-/// It could not start: the data directory, the key file, a listen address or the control socket. One sentence says what and why.
+/// It could not start: the data directory, the key file, a listen address or the control socket.
+/// One sentence says what and why.
 pub fn run(config: Config) -> Result<(), Error> {
     // Only fails if a logger is set already, as in a test; that one serves as well.
     let _ = logging::init(config.log);
@@ -208,7 +210,8 @@ enum Wake {
     End(io::Result<()>),
 }
 
-/// The process slept, or was stopped: what peers said in the meantime is read first, then their leases move on by the gap.
+/// The process slept, or was stopped: what peers said in the meantime is read first, then their
+/// leases move on by the gap.
 async fn catch_up(driver: &mut Driver) {
     let gap = driver.overslept();
     log::warn!(

@@ -1,6 +1,7 @@
 //! Which natives are configured: as given, as remembered, or as `/dnsaddr` names them.
 //!
-//! A `/dnsaddr` without `/p2p` is resolved by a task of its own, again and again: the records are how an operator moves a native.
+//! A `/dnsaddr` without `/p2p` is resolved by a task of its own, again and again: the records are
+//! how an operator moves a native.
 
 use std::time::Duration;
 

@@ -1,13 +1,15 @@
-//! Word to the service manager, in the protocol of sd_notify(3): ready, alive, ending, and a line for the operator.
+//! Word to the service manager, in the protocol of sd_notify(3): ready, alive, ending, and a line
+//! for the operator.
 //!
-//! The loop itself says that it is alive, so that the manager's watchdog sees a loop that is stuck. It says so on a turn that it
-//! makes anyway if that is late enough, and wakes up for it only when half of the manager's limit has passed.
+//! The loop itself says that it is alive, so that the manager's watchdog sees a loop that is stuck.
+//! It says so on a turn that it makes anyway if that is late enough, and wakes up for it only when
+//! half of the manager's limit has passed.
 //!
-//! Invariants: once the daemon is ready nothing here waits; nothing here fails; without `NOTIFY_SOCKET` there is no socket, and
-//! without `WATCHDOG_USEC` no time at which to wake up.
+//! Invariants: once the daemon is ready nothing here waits; nothing here fails; without
+//! `NOTIFY_SOCKET` there is no socket, and without `WATCHDOG_USEC` no time at which to wake up.
 //!
-//! Own code, since the `sd-notify` crate knows no abstract sockets, opens a socket for each message, and waits for a manager
-//! whose queue is full, which would hold the loop up.
+//! Own code, since the `sd-notify` crate knows no abstract sockets, opens a socket for each
+//! message, and waits for a manager whose queue is full, which would hold the loop up.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -22,7 +24,8 @@ use crate::protocol::Instant;
 
 /// Shortest limit of a watchdog that is served; a shorter one would keep the processor awake.
 const LIMIT_MIN: Duration = Duration::from_millis(100);
-/// How long a manager whose queue is full is waited for before the daemon is ready: without that word it would be ended.
+/// How long a manager whose queue is full is waited for before the daemon is ready: without that
+/// word it would be ended.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way to the service manager, if one listens.
@@ -41,7 +44,8 @@ struct Watchdog {
 }
 
 impl Notifier {
-    /// Whoever `NOTIFY_SOCKET` names, with the limit of `WATCHDOG_USEC` if `WATCHDOG_PID` is absent or `pid`.
+    /// Whoever `NOTIFY_SOCKET` names, with the limit of `WATCHDOG_USEC` if `WATCHDOG_PID` is absent
+    /// or `pid`.
     ///
     /// A manager that cannot be reached is a warning: the daemon's work does not depend on it.
     pub(super) fn new(env: Env<'_>, pid: u32, now: Instant) -> Self {
@@ -85,7 +89,8 @@ impl Notifier {
         }
     }
 
-    /// The loop has made a turn at `now`. Says so if a quarter of the limit has passed since it last did.
+    /// The loop has made a turn at `now`. Says so if a quarter of the limit has passed since it
+    /// last did.
     pub(super) fn turned(&mut self, now: Instant, status: impl FnOnce() -> String) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -101,8 +106,8 @@ impl Notifier {
         self.tell("STOPPING=1", || "gives its leases up".to_owned());
     }
 
-    /// Sends an assignment, and the status if it is another than before. What the manager has no room for is dropped: it hears the
-    /// next one within its limit.
+    /// Sends an assignment, and the status if it is another than before. What the manager has no
+    /// room for is dropped: it hears the next one within its limit.
     fn tell(&mut self, assignment: &str, status: impl FnOnce() -> String) {
         let Some(socket) = &self.socket else {
             return;

@@ -1,11 +1,14 @@
 //! The signals that end the process.
 //!
-//! - The first SIGTERM, SIGINT or SIGHUP asks the loop to end gracefully: [`Signals::end_requested`].
-//! - The second one ends the process at once, inside the signal handler, so that a loop that is stuck cannot
-//!   prevent it. The exit code is then 128 + the signal's number, as shells count: 143, 130 or 129.
-//! - SIGHUP means that the terminal went away; there is no configuration to read again. Where it is ignored
-//!   already (`nohup`), it stays so.
-//! - SIGPIPE is ignored by Rust's runtime before `main`: a reader that goes away is a write error, no death.
+//! - The first SIGTERM, SIGINT or SIGHUP asks the loop to end gracefully:
+//!   [`Signals::end_requested`].
+//! - The second one ends the process at once, inside the signal handler, so that a loop that is
+//!   stuck cannot prevent it. The exit code is then 128 + the signal's number, as shells count:
+//!   143, 130 or 129.
+//! - SIGHUP means that the terminal went away; there is no configuration to read again. Where it is
+//!   ignored already (`nohup`), it stays so.
+//! - SIGPIPE is ignored by Rust's runtime before `main`: a reader that goes away is a write error,
+//!   no death.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,8 +22,8 @@ use signal_hook::{flag, low_level};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way};
 
-/// The handlers, for the life of the process. Create it once, before anything that a signal should end
-/// gracefully.
+/// The handlers, for the life of the process. Create it once, before anything that a signal should
+/// end gracefully.
 #[derive(Debug)]
 pub struct Signals {
     asked: Watched<UnixStream>,
@@ -46,7 +49,8 @@ impl Signals {
 
     /// Waits until a signal has asked the process to end. From then on it returns at once.
     ///
-    /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor: end then, too.
+    /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor:
+    /// end then, too.
     pub async fn end_requested(&self) -> io::Result<()> {
         // The byte is left unread, so that it is there for whoever asks again.
         let peek =

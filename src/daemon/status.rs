@@ -31,10 +31,11 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Multiaddresses it listens on, without `/p2p`.
     pub listen: Vec<String>,
-    /// The natives that it knows, as `--native` takes them: given, of an earlier run, or named by DNS.
+    /// The natives that it knows, as `--native` takes them: given, of an earlier run, or named by
+    /// DNS.
     pub natives: Vec<String>,
-    /// Native: the option that others are started with, `--native MULTIADDR`; `None`: it is not known
-    /// at which address they reach it.
+    /// Native: the option that others are started with, `--native MULTIADDR`; `None`: it is not
+    /// known at which address they reach it.
     pub native_option: Option<String>,
     /// Native: the indexers it can hand out.
     pub live_indexers: Vec<LiveIndexer>,

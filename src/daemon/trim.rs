@@ -48,14 +48,15 @@ impl Peaks {
     }
 }
 
-/// Returns memory to the system that the machine's tables and the heap do not need now. It takes about a millisecond for each ten
-/// megabytes.
+/// Returns memory to the system that the machine's tables and the heap do not need now. It takes
+/// about a millisecond for each ten megabytes.
 pub(super) fn trim(machine: &mut dyn Machine) {
     machine.spare().into_iter().for_each(give_back);
     trim_heap();
 }
 
-/// Gives the whole pages within `spare` back: they read as zeroes from now on. Where it fails they stay, which is no harm.
+/// Gives the whole pages within `spare` back: they read as zeroes from now on. Where it fails they
+/// stay, which is no harm.
 #[allow(
     unsafe_code,
     reason = "the tables are static: no allocator could give their memory back"
@@ -67,7 +68,8 @@ fn give_back(spare: Vacant<'_>) {
     let length = end.addr() - start.addr();
     let whole = length.saturating_sub(before) / page * page;
     if whole > 0 {
-        // SAFETY: the pages are within `spare`, which is borrowed until here and takes any bytes: see there.
+        // SAFETY: the pages are within `spare`, which is borrowed until here and takes any bytes:
+        // see there.
         unsafe {
             libc::madvise(
                 start.wrapping_add(before).cast(),
@@ -84,7 +86,8 @@ fn give_back(spare: Vacant<'_>) {
     reason = "no safe interface exists, and nothing else gives the memory back: see the figures above"
 )]
 fn trim_heap() {
-    // SAFETY: malloc_trim(3) takes no pointer, keeps every live allocation valid and may be called by any thread at any time.
+    // SAFETY: malloc_trim(3) takes no pointer, keeps every live allocation valid and may be called
+    // by any thread at any time.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -14,10 +14,11 @@
 //! ones.
 //!
 //! Inputs are the addresses the transport listens on, what the kernel says of them, the own ends of
-//! connections to servers (and, where the kernel says nothing, of those from other hosts) and the addresses at which other peers say they see us. Invariants of
-//! every list that goes out: no unspecified address, no multicast, no link-local IPv6, no port 0;
-//! loopback only to peers on loopback; each address at most 64 bytes (an IP address and a TCP port
-//! take at most 20, and the configuration bounds names). Everything is bounded, nothing does I/O.
+//! connections to servers (and, where the kernel says nothing, of those from other hosts) and the
+//! addresses at which other peers say they see us. Invariants of every list that goes out: no
+//! unspecified address, no multicast, no link-local IPv6, no port 0; loopback only to peers on
+//! loopback; each address at most 64 bytes (an IP address and a TCP port take at most 20, and the
+//! configuration bounds names). Everything is bounded, nothing does I/O.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -179,9 +180,10 @@ impl Addresses {
         self.accepted.push(end);
     }
 
-    /// `witness` says it sees us at `addr`. The IP address counts when two different peers told it, or one that
-    /// `suffices` alone: the only configured native. The port is not ours, but that of one outbound connection.
-    /// A peer has one word for each address family; a new one takes the old one back.
+    /// `witness` says it sees us at `addr`. The IP address counts when two different peers told it,
+    /// or one that `suffices` alone: the only configured native. The port is not ours, but that of
+    /// one outbound connection. A peer has one word for each address family; a new one takes the
+    /// old one back.
     pub(crate) fn observed(&mut self, addr: &Multiaddr, witness: PeerId, suffices: bool) {
         let Some(ip) = socket_addr(addr).map(|addr| addr.ip().to_canonical()) else {
             return;
@@ -201,7 +203,8 @@ impl Addresses {
         self.observed.push(entry);
     }
 
-    /// At most `max` addresses for one peer, best first. Loopback addresses only if that peer is on loopback.
+    /// At most `max` addresses for one peer, best first. Loopback addresses only if that peer is on
+    /// loopback.
     pub(crate) fn announce(&self, to_loopback: bool, max: usize) -> Vec<Multiaddr> {
         let mut addrs = self.announce.first.clone();
         if !self.announce.only {
@@ -216,8 +219,8 @@ impl Addresses {
         addrs
     }
 
-    /// The best of all, loopback included. `None`: there is none, or it listens everywhere on a host
-    /// of which the kernel does not tell where that is, and nothing has shown an address.
+    /// The best of all, loopback included. `None`: there is none, or it listens everywhere on a
+    /// host of which the kernel does not tell where that is, and nothing has shown an address.
     pub(crate) fn best(&self) -> Option<Multiaddr> {
         let best = self.announce(true, 1).pop()?;
         let is_everywhere = self.everywhere.contains(&true);
@@ -320,7 +323,8 @@ impl Addresses {
         }
     }
 
-    /// Takes back what `peer` said before about the family of `ip`. An entry for `ip` itself keeps its place.
+    /// Takes back what `peer` said before about the family of `ip`. An entry for `ip` itself keeps
+    /// its place.
     fn withdraw(&mut self, peer: &PeerId, ip: IpAddr) {
         for seen in &mut self.observed {
             if seen.ip.is_ipv4() == ip.is_ipv4() {

@@ -1,7 +1,7 @@
 //! The core's words as libp2p's types and back: peer ids, multiaddresses, keys of the DHT.
 //!
-//! Invariant: an address that libp2p cannot read, or that names a peer, is none here. The core keeps
-//! addresses as opaque bytes, so such ones are left out where they would be dialled or shown.
+//! Invariant: an address that libp2p cannot read, or that names a peer, is none here. The core
+//! keeps addresses as opaque bytes, so such ones are left out where they would be dialled or shown.
 
 use std::fmt;
 
@@ -151,7 +151,8 @@ pub fn parse_key(key: &[u8]) -> Option<(Kind, PeerId)> {
         Some(id) => (Kind::Indexer, id),
         None => (Kind::Node, text.strip_prefix("/node/")?),
     };
-    // Base58 takes time that grows with the square of the length; no peer id of ours has more than 52 characters.
+    // Base58 takes time that grows with the square of the length; no peer id of ours has more than
+    // 52 characters.
     if id.len() > 2 * PEER_ID_LEN {
         return None;
     }

@@ -1,8 +1,10 @@
-//! The DHT that natives and indexers share: Kademlia over a bounded store, and the searches under way.
+//! The DHT that natives and indexers share: Kademlia over a bounded store, and the searches under
+//! way.
 //!
-//! Invariants: only verified records of ours are stored, and the best one of a peer is kept; the peers of the routing table are
-//! those that said by identify that they speak `/oc/kad/1.0.0`, with their latest addresses, at most [`MAX_PEER_ADDRS`] each;
-//! [`MAX_PUTS`] PUTs are under way at most, the others wait. Kademlia's own jobs (republication, replication, periodic bootstrap,
+//! Invariants: only verified records of ours are stored, and the best one of a peer is kept; the
+//! peers of the routing table are those that said by identify that they speak `/oc/kad/1.0.0`, with
+//! their latest addresses, at most [`MAX_PEER_ADDRS`] each; [`MAX_PUTS`] PUTs are under way at
+//! most, the others wait. Kademlia's own jobs (republication, replication, periodic bootstrap,
 //! caching) are off: who signs a record anew has it PUT anew.
 
 use std::{
@@ -35,8 +37,8 @@ use crate::{
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/oc/kad/1.0.0");
 /// Addresses of one peer in the routing table.
 pub(crate) const MAX_PEER_ADDRS: usize = 4;
-/// Peers in one bucket, and copies of a record. Natives are few: 8 copies outlive many failures, and smaller buckets
-/// keep an idle native small.
+/// Peers in one bucket, and copies of a record. Natives are few: 8 copies outlive many failures,
+/// and smaller buckets keep an idle native small.
 const BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// Bytes of one Kademlia message at most: 8 peers with their addresses and a record.
 const MAX_PACKET: usize = 8 * 1024;
@@ -124,8 +126,8 @@ impl Dht {
         }
     }
 
-    /// PUTs a record that its subject sent us: keeps it and gives it to the peers nearest to its key, unless a better one is known
-    /// that is valid at `own_ms`.
+    /// PUTs a record that its subject sent us: keeps it and gives it to the peers nearest to its
+    /// key, unless a better one is known that is valid at `own_ms`.
     pub(crate) fn publish(
         &mut self,
         kademlia: &mut Kademlia,
@@ -135,7 +137,8 @@ impl Dht {
         own_ms: u64,
     ) {
         let key = key(kind, &info.peer);
-        // As long as its subject holds a lease here, and it only is published then, others make room for it.
+        // As long as its subject holds a lease here, and it only is published then, others make
+        // room for it.
         kademlia.store_mut().protect(&key);
         if stored_rank(kademlia, kind, &info.peer, own_ms) > Some(info.rank()) {
             return;
@@ -169,7 +172,8 @@ impl Dht {
         }
     }
 
-    /// Translates an event; `None` if it means nothing here. `loopback`: such addresses may be told to everybody we know.
+    /// Translates an event; `None` if it means nothing here. `loopback`: such addresses may be told
+    /// to everybody we know.
     pub(crate) fn translate(
         &mut self,
         kademlia: &mut Kademlia,
@@ -237,7 +241,8 @@ impl Dht {
     }
 }
 
-/// Keeps a verified record that another peer offered, if it is valid at `own_ms` and better than what is stored.
+/// Keeps a verified record that another peer offered, if it is valid at `own_ms` and better than
+/// what is stored.
 pub(crate) fn keep(
     kademlia: &mut Kademlia,
     kind: Kind,
@@ -280,8 +285,9 @@ pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     }
 }
 
-/// A peer told by identify where it listens and that it is a DHT server: these are its addresses from now on. A new one is asked
-/// for the peers near us: so we learn of them, it of us, and both ends of the connection see that Kademlia is used on it.
+/// A peer told by identify where it listens and that it is a DHT server: these are its addresses
+/// from now on. A new one is asked for the peers near us: so we learn of them, it of us, and both
+/// ends of the connection see that Kademlia is used on it.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
     own: PeerId,

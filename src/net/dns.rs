@@ -1,10 +1,12 @@
-//! Names in multiaddresses: `/dns`, `/dns4`, `/dns6` and `/dnsaddr` (libp2p addressing specification).
+//! Names in multiaddresses: `/dns`, `/dns4`, `/dns6` and `/dnsaddr` (libp2p addressing
+//! specification).
 //!
-//! A stub resolver on the one executor, without a thread and without the C library's, which a static binary does not
-//! have: it asks the recursive servers of `/etc/resolv.conf` and keeps no answer, since they do. Invariants: one
-//! resolution takes at most 5 s, follows at most 4 TXT records one after another, does at most 32 lookups and yields
-//! at most 16 addresses, each of the form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. What is
-//! missing or wrong in `/etc/resolv.conf` and `/etc/hosts` only makes names fail.
+//! A stub resolver on the one executor, without a thread and without the C library's, which a
+//! static binary does not have: it asks the recursive servers of `/etc/resolv.conf` and keeps no
+//! answer, since they do. Invariants: one resolution takes at most 5 s, follows at most 4 TXT
+//! records one after another, does at most 32 lookups and yields at most 16 addresses, each of the
+//! form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. What is missing or wrong in
+//! `/etc/resolv.conf` and `/etc/hosts` only makes names fail.
 
 mod message;
 mod stub;
@@ -53,7 +55,8 @@ const MAX_ADDRS: usize = 16;
 /// Resolutions under way at a time; the others wait, within their own time.
 const MAX_AT_ONCE: usize = 8;
 
-/// How long addresses of one family wait for those of the other, which some servers never answer for.
+/// How long addresses of one family wait for those of the other, which some servers never answer
+/// for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a name gave no address.
@@ -127,7 +130,8 @@ thread_local! {
     static OF_THIS_THREAD: OnceCell<Resolver> = const { OnceCell::new() };
 }
 
-/// Resolves names. Clones share the bounds. Its futures have to run inside the executor's `block_on`.
+/// Resolves names. Clones share the bounds. Its futures have to run inside the executor's
+/// `block_on`.
 #[derive(Clone)]
 pub(crate) struct Resolver(Arc<Shared>);
 
@@ -138,8 +142,8 @@ struct Shared {
 }
 
 impl Resolver {
-    /// The resolver that everything on this thread shares, and its bounds with it. Takes the servers
-    /// from `/etc/resolv.conf`, and names from `/etc/hosts` before it asks them.
+    /// The resolver that everything on this thread shares, and its bounds with it. Takes the
+    /// servers from `/etc/resolv.conf`, and names from `/etc/hosts` before it asks them.
     pub(crate) fn of_this_thread() -> Self {
         let new = || Self::with(Files::default(), LIMIT);
         OF_THIS_THREAD.with(|resolver| resolver.get_or_init(new).clone())
@@ -153,9 +157,9 @@ impl Resolver {
         }))
     }
 
-    /// The addresses that `addr` stands for, in the order of the records; `addr` itself if it is no name. If it
-    /// is a `/dnsaddr` that ends in `/p2p/ID`, only records with that id count. What was found when the time
-    /// ran out is given; an error only if that was nothing.
+    /// The addresses that `addr` stands for, in the order of the records; `addr` itself if it is no
+    /// name. If it is a `/dnsaddr` that ends in `/p2p/ID`, only records with that id count. What
+    /// was found when the time ran out is given; an error only if that was nothing.
     pub(crate) async fn resolve(&self, addr: &Multiaddr) -> Result<Vec<Multiaddr>, ResolveError> {
         if !is_name(addr) {
             return Ok(vec![addr.clone()]);
@@ -180,7 +184,8 @@ impl Resolver {
     }
 
     async fn walk(&self, addr: &Multiaddr, search: &mut Search) {
-        // The last one is the next one: what a record leads to comes before the record's neighbours.
+        // The last one is the next one: what a record leads to comes before the record's
+        // neighbours.
         let mut open = vec![(addr.clone(), 0)];
         for _ in 0..MAX_LOOKUPS {
             let next = loop {
@@ -237,8 +242,8 @@ impl Resolver {
         Ok(ips)
     }
 
-    /// The records of `rtypes`, asked for at the same time, of the first name with any among those that `name` can
-    /// mean.
+    /// The records of `rtypes`, asked for at the same time, of the first name with any among those
+    /// that `name` can mean.
     async fn lookup(&self, name: &str, rtypes: &[Rtype]) -> Result<Vec<Value>, Problem> {
         let system = self.0.files.system(self.0.limit);
         if system.servers.is_empty() {

@@ -1,4 +1,5 @@
-//! Signed envelopes (RFC 0002 of libp2p) with the keys of libp2p: the core's [`Verifier`] and [`Signer`].
+//! Signed envelopes (RFC 0002 of libp2p) with the keys of libp2p: the core's [`Verifier`] and
+//! [`Signer`].
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub struct OpenRecord {
     pub tags: Vec<(String, String)>,
 }
 
-/// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot be in a
-/// record are left out; of the others the last are dropped until the envelope has at most
+/// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot
+/// be in a record are left out; of the others the last are dropped until the envelope has at most
 /// [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! The one executor of the program's one thread.
 //!
-//! libp2p's connections, the resolver's exchanges and the daemon's own tasks all run on it. Its tasks make
-//! progress only inside [`block_on`], so the daemon's loop is the future that is given there.
+//! libp2p's connections, the resolver's exchanges and the daemon's own tasks all run on it. Its
+//! tasks make progress only inside [`block_on`], so the daemon's loop is the future that is given
+//! there.
 
 mod ready;
 
@@ -16,8 +17,9 @@ use smol::future::{or, yield_now};
 
 pub(crate) use ready::{Left, ReadySet, Watched, Way};
 
-/// Steps of tasks between two looks at the main future. Few, so that what a connection has in the processor's cache when its beat
-/// arrives is still there when the ack leaves: with 1000 leases that is a tenth of the time, a quarter beside busy neighbours.
+/// Steps of tasks between two looks at the main future. Few, so that what a connection has in the
+/// processor's cache when its beat arrives is still there when the ack leaves: with 1000 leases
+/// that is a tenth of the time, a quarter beside busy neighbours.
 const TURN: usize = 16;
 
 thread_local! {
@@ -79,8 +81,8 @@ pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     .await
 }
 
-/// Keeps the waker of the task that waits, if it is not kept already. The one before is to be dropped where no lock is held: that
-/// may end its task.
+/// Keeps the waker of the task that waits, if it is not kept already. The one before is to be
+/// dropped where no lock is held: that may end its task.
 pub(crate) fn remember(waiter: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     let known = waiter.as_ref();
     match known.is_some_and(|known| known.will_wake(cx.waker())) {

@@ -1,5 +1,5 @@
-//! Frames over the streams of libp2p: the codec's [`frame`](crate::protocol::codec::frame) with input
-//! and output.
+//! Frames over the streams of libp2p: the codec's [`frame`](crate::protocol::codec::frame) with
+//! input and output.
 //!
 //! Invariant: a body is allocated only when its length is known to be within the limit.
 
@@ -18,8 +18,8 @@ impl From<FrameError> for io::Error {
     }
 }
 
-/// The body that an encoder of the codec writes, in memory of its own. A buffer of the greatest frame has
-/// room for each; an empty body, were there none, is refused by the peer.
+/// The body that an encoder of the codec writes, in memory of its own. A buffer of the greatest
+/// frame has room for each; an empty body, were there none, is refused by the peer.
 pub fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
     let written = encode(&mut [0; MAX_RESPONSE]).map(<[u8]>::to_vec);
     debug_assert!(written.is_ok());
@@ -43,7 +43,8 @@ pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
 /// Reads one frame and returns its body. Reads not a byte past it.
 ///
 /// # Errors
-/// Those of `io`; `UnexpectedEof` if the stream ends before the frame does; `InvalidData` with a [`FrameError`].
+/// Those of `io`; `UnexpectedEof` if the stream ends before the frame does; `InvalidData` with a
+/// [`FrameError`].
 pub async fn read_frame(io: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(MAX_HEADER);
     loop {

@@ -1,4 +1,5 @@
-//! Room for inbound connections whose handshake is not done: who gives way when all places are taken.
+//! Room for inbound connections whose handshake is not done: who gives way when all places are
+//! taken.
 //!
 //! Silent connections cost those who open them nothing. So a newcomer always gets a place, and the
 //! oldest connection of the source with the most gives way to it. A source is an IPv4 address, or

@@ -1,11 +1,12 @@
-//! Who may be connected: limits on connections, as a behaviour that stands first in the derived one, so that it
-//! refuses before any other allocates.
+//! Who may be connected: limits on connections, as a behaviour that stands first in the derived
+//! one, so that it refuses before any other allocates.
 //!
-//! Invariants: at most `max` connections in all; the last `reserved` of them only for peers
-//! that have one reserved; at most `max_per_peer` for one peer, of which the newest stay. Outbound connections
-//! count, but are refused only at `max`: they are our own wish. A peer whose id is no inlined
-//! Ed25519 key is refused. Before their handshake is done inbound connections are the affair of
-//! [`admission`](super::admission), which hears from here at which addresses peers with a reserved slot are.
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for peers that
+//! have one reserved; at most `max_per_peer` for one peer, of which the newest stay. Outbound
+//! connections count, but are refused only at `max`: they are our own wish. A peer whose id is no
+//! inlined Ed25519 key is refused. Before their handshake is done inbound connections are the
+//! affair of [`admission`](super::admission), which hears from here at which addresses peers with a
+//! reserved slot are.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -45,8 +46,8 @@ pub(crate) struct LimitsConfig {
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 impl LimitsConfig {
-    /// `max` connections in all, `reserved` of them for peers with a reserved slot, two for one peer;
-    /// `max_pending` handshakes at once.
+    /// `max` connections in all, `reserved` of them for peers with a reserved slot, two for one
+    /// peer; `max_pending` handshakes at once.
     pub(crate) fn new(max: usize, reserved: usize, max_pending: usize) -> Self {
         Self {
             max,
@@ -114,8 +115,8 @@ impl Limits {
         }
     }
 
-    /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if as many
-    /// peers as there are connections have one already.
+    /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if
+    /// as many peers as there are connections have one already.
     pub(crate) fn reserve_slot(&mut self, peer: protocol::PeerId) -> bool {
         if self.slots.contains_key(&peer) {
             return true;
@@ -311,7 +312,8 @@ impl NetworkBehaviour for Limits {
                 let connections = self.per_peer.entry(peer).or_default();
                 connections.reserve_exact(1);
                 connections.push((connection_id, source));
-                // After a power cut the old ones are dead and nobody has noticed: the newest counts.
+                // After a power cut the old ones are dead and nobody has noticed: the newest
+                // counts.
                 if connections.len() > self.config.max_per_peer {
                     let (oldest, _) = connections.remove(0);
                     self.displaced.push_back((peer_id, oldest));
@@ -365,7 +367,8 @@ fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
     peer.try_into().map_err(|_| Refused::Identity)
 }
 
-/// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to itself.
+/// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to
+/// itself.
 pub(super) fn source(remote: &Multiaddr) -> Source {
     socket_addr(remote).map(|addr| match addr.ip().to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),

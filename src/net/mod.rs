@@ -1,8 +1,8 @@
 //! libp2p, and nothing of it above this module.
 //!
 //! `Net` is the swarm with its behaviours. Up go events whose content is decoded and verified (of
-//! responses, the frame); down come the core's actions. It decides nothing but what to drop: frames that are no frames,
-//! records whose signature does not verify.
+//! responses, the frame); down come the core's actions. It decides nothing but what to drop: frames
+//! that are no frames, records whose signature does not verify.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -149,7 +149,8 @@ pub(crate) struct Net {
     dht: Dht,
     addresses: Addresses,
     announced: Vec<Multiaddr>,
-    /// The native that is known, if it is the only one: the address that it observes needs no second witness.
+    /// The native that is known, if it is the only one: the address that it observes needs no
+    /// second witness.
     only_native: Option<protocol::PeerId>,
     scope: Scope,
     /// Where each connection leads or comes from.
@@ -353,14 +354,16 @@ impl Net {
         }
     }
 
-    /// Keeps a verified record that another peer offered, if it is valid and better than what is stored.
+    /// Keeps a verified record that another peer offered, if it is valid and better than what is
+    /// stored.
     pub(crate) fn keep(&mut self, kind: Kind, info: &RecordInfo, envelope: Vec<u8>, own_ms: u64) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             dht::keep(kademlia, kind, info, envelope, own_ms);
         }
     }
 
-    /// The peer's lease is over: its records are kept like those of others, or not at all if it `left` for good.
+    /// The peer's lease is over: its records are kept like those of others, or not at all if it
+    /// `left` for good.
     pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId, left: bool) {
         let Some(kademlia) = self.swarm.behaviour_mut().kademlia() else {
             return;

@@ -1,11 +1,13 @@
 //! A muxer that the swarm drives once a turn instead of twice.
 //!
-//! At each turn of a connection libp2p-swarm 0.48 calls `poll` and `poll_inbound` of its muxer, and either makes Yamux do all that it
-//! has to do: flush, read, look for the time of a ping. The second time finds nothing to do, and
-//! turns are what a server spends its time with. So `poll` does nothing in a turn in which `poll_inbound` will do it.
+//! At each turn of a connection libp2p-swarm 0.48 calls `poll` and `poll_inbound` of its muxer, and
+//! either makes Yamux do all that it has to do: flush, read, look for the time of a ping. The
+//! second time finds nothing to do, and turns are what a server spends its time with. So `poll`
+//! does nothing in a turn in which `poll_inbound` will do it.
 //!
-//! Invariant: each turn drives the inner muxer. The swarm leaves `poll_inbound` out only while too many streams are being negotiated,
-//! and their number grows by a `poll_inbound` that is ready; after such a one `poll` does its work itself.
+//! Invariant: each turn drives the inner muxer. The swarm leaves `poll_inbound` out only while too
+//! many streams are being negotiated, and their number grows by a `poll_inbound` that is ready;
+//! after such a one `poll` does its work itself.
 
 use std::{
     pin::Pin,
@@ -117,7 +119,8 @@ mod tests {
         }
     }
 
-    /// One turn as the swarm makes it, which takes `room` streams at most; how often the inner muxer was driven in it.
+    /// One turn as the swarm makes it, which takes `room` streams at most; how often the inner
+    /// muxer was driven in it.
     fn turn(muxer: &mut OnceATurn<Counting>, room: &mut usize) -> usize {
         let mut cx = Context::from_waker(Waker::noop());
         let before = muxer.inner.driven;

@@ -11,10 +11,10 @@
 //!
 //! Invariants: what is known of the host is one consistent picture: first a dump of the links and
 //! one of the addresses, then each change. When the kernel could not keep a message (a full socket
-//! buffer), or says that a dump was disturbed, or when a table that had been full has room, both are
-//! dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`],
-//! [`host::MAX_ADDRESSES`]. Without netlink (a seccomp filter forbids it) nothing is known, which is
-//! no error: [`Host::is_known`] says so.
+//! buffer), or says that a dump was disturbed, or when a table that had been full has room, both
+//! are dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`],
+//! [`host::MAX_ADDRESSES`]. Without netlink (a seccomp filter forbids it) nothing is known, which
+//! is no error: [`Host::is_known`] says so.
 
 mod host;
 mod message;

@@ -1,16 +1,17 @@
 //! Handlers that a connection carries only where they are used.
 //!
-//! A thousand nodes hold leases and take no part in the DHT: what Kademlia and identify keep for a connection would be six of the
-//! thirty kilobytes that each costs.
+//! A thousand nodes hold leases and take no part in the DHT: what Kademlia and identify keep for a
+//! connection would be six of the thirty kilobytes that each costs.
 //!
 //! ```text
 //!  connection that we dialled ─────────────────────────────────────────────────────────▶ present
 //!  connection of a peer ─▶ absent ─its first stream of the protocol, or Want─▶ Wanted, Attach ─▶ present
 //! ```
 //!
-//! Invariants: the wrapped behaviour knows just the connections that have its handler; what it sends to any connection of a peer goes
-//! to one of these; at most [`MAX_WAITING`] streams of a connection wait for the handler; streams that the peer opens do not keep
-//! a connection ([`Unheld`]).
+//! Invariants: the wrapped behaviour knows just the connections that have its handler; what it
+//! sends to any connection of a peer goes to one of these; at most [`MAX_WAITING`] streams of a
+//! connection wait for the handler; streams that the peer opens do not keep a connection
+//! ([`Unheld`]).
 
 mod upgrade;
 

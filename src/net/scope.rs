@@ -1,8 +1,8 @@
 //! Where the connected peers are: loopback addresses are of use to peers on this host only, and the
 //! others show in which address families they can dial.
 //!
-//! Invariants: one entry for each connected peer, and none for others; `far` counts those that are not near. A peer is near if it
-//! came over loopback or from an address of this host.
+//! Invariants: one entry for each connected peer, and none for others; `far` counts those that are
+//! not near. A peer is near if it came over loopback or from an address of this host.
 
 use std::{collections::HashMap, net::IpAddr};
 

@@ -1,9 +1,9 @@
 //! The records this peer keeps for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
 //!
-//! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at most
-//! [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a place; no provider
-//! records. Memory is allocated as it is used. The store judges no signature: what is put has been verified.
-//! Only [`BoundedStore::expire`] ends a record's life.
+//! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
+//! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
+//! place; no provider records. Memory is allocated as it is used. The store judges no signature:
+//! what is put has been verified. Only [`BoundedStore::expire`] ends a record's life.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
@@ -25,8 +25,8 @@ pub(crate) const MAX_KEY: usize = 80;
 /// Longest value, in bytes: values are signed records.
 pub(crate) const MAX_VALUE: usize = MAX_ENVELOPE_LEN;
 
-/// A record store of fixed capacity. When it is full, records with a protected key stay, and of the others the
-/// least recently stored one goes first.
+/// A record store of fixed capacity. When it is full, records with a protected key stay, and of the
+/// others the least recently stored one goes first.
 pub(crate) struct BoundedStore {
     capacity: usize,
     slots: HashMap<Key, Slot>,
@@ -51,8 +51,9 @@ impl BoundedStore {
         }
     }
 
-    /// Keeps the record of `key`, now or later, from being displaced: its subject holds a lease here. False if
-    /// as many keys as the store has places are protected already, or the key is too long.
+    /// Keeps the record of `key`, now or later, from being displaced: its subject holds a lease
+    /// here. False if as many keys as the store has places are protected already, or the key is too
+    /// long.
     pub(crate) fn protect(&mut self, key: &RecordKey) -> bool {
         if self.protected.contains(key.as_ref()) {
             return true;
@@ -68,7 +69,8 @@ impl BoundedStore {
         self.protected.remove(key.as_ref());
     }
 
-    /// Removes the records that have expired at `now`; says how many. Protection does not prolong a record's life.
+    /// Removes the records that have expired at `now`; says how many. Protection does not prolong a
+    /// record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
         let before = self.slots.len();
         if self.soonest.is_some_and(|soonest| soonest <= now) {
@@ -94,7 +96,8 @@ impl BoundedStore {
         self.capacity
     }
 
-    /// Records that were refused since the start: too large, or every place was taken by a protected one.
+    /// Records that were refused since the start: too large, or every place was taken by a
+    /// protected one.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }

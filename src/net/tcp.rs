@@ -1,4 +1,5 @@
-//! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio only.
+//! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio
+//! only.
 //!
 //! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the
 //! addresses of the interfaces that are up, and what of them has come and gone, as the kernel tells
@@ -47,8 +48,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel completes ahead of accept.
 const BACKLOG: i32 = 1024;
 
-/// The socket address of `/ip4/…/tcp/…` or `/ip6/…/tcp/…`, with or without `/p2p/…` at the end. `None` for anything
-/// else.
+/// The socket address of `/ip4/…/tcp/…` or `/ip6/…/tcp/…`, with or without `/p2p/…` at the end.
+/// `None` for anything else.
 pub(crate) fn socket_addr(addr: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = addr.iter();
     let ip: IpAddr = match parts.next()? {
@@ -431,7 +432,8 @@ impl Listener {
         })
     }
 
-    /// Reports the difference between `ips`, as far as this listener is reachable there, and what it reported before.
+    /// Reports the difference between `ips`, as far as this listener is reachable there, and what
+    /// it reported before.
     fn announce(&mut self, ips: &[IpAddr], events: &mut VecDeque<Event>) {
         let listener_id = self.id;
         let mut now = Vec::new();

@@ -29,16 +29,18 @@ use super::tcp::TcpTransport;
 /// From the first byte, or the name, to the multiplexed connection.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Streams of one connection, both directions together. Whoever opens more, we or the peer, loses the connection with all that is
-/// on it: it is above what the handlers bound, which is 32 in each direction for Kademlia and some 20 for all others.
+/// Streams of one connection, both directions together. Whoever opens more, we or the peer, loses
+/// the connection with all that is on it: it is above what the handlers bound, which is 32 in each
+/// direction for Kademlia and some 20 for all others.
 const MAX_STREAMS: usize = 128;
 
-/// The transport for `keypair`, which with `psk` talks to holders of the same key only. Its futures have to run
-/// inside the executor's `block_on`.
+/// The transport for `keypair`, which with `psk` talks to holders of the same key only. Its futures
+/// have to run inside the executor's `block_on`.
 ///
 /// # Errors
 ///
-/// If `keypair` cannot sign the key of the Noise handshake, or the kernel gives no file to watch sockets with.
+/// If `keypair` cannot sign the key of the Noise handshake, or the kernel gives no file to watch
+/// sockets with.
 pub(crate) fn build(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
@@ -92,7 +94,8 @@ where
         .boxed())
 }
 
-/// What a listen or dial error means, in one sentence. libp2p's own text of it leaves out the cause.
+/// What a listen or dial error means, in one sentence. libp2p's own text of it leaves out the
+/// cause.
 pub(crate) fn sentence(error: &TransportError<io::Error>) -> String {
     match error {
         TransportError::Other(error) => error.to_string(),
@@ -166,7 +169,8 @@ const KEY_ENCODING: &str = "/base16/";
 const KEY_DIGITS: usize = 64;
 const MAX_KEY_FILE: u64 = 1024;
 
-/// libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and takes signs for digits.
+/// libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and takes signs for
+/// digits.
 fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {
     if u64::try_from(text.len()).is_ok_and(|len| len > MAX_KEY_FILE) {
         return Err(PskProblem::TooLong);

@@ -1,8 +1,9 @@
 //! The sizes of the tables, chosen when the program is built.
 //!
-//! `build.rs` writes these constants from environment variables; each one says its variable, its bounds and
-//! its default. A value that makes no sense fails the build, so that no code has to check them again: every
-//! capacity is at least 1, a native has a connection for each of its leases, and an indexer too.
+//! `build.rs` writes these constants from environment variables; each one says its variable, its
+//! bounds and its default. A value that makes no sense fails the build, so that no code has to
+//! check them again: every capacity is at least 1, a native has a connection for each of its
+//! leases, and an indexer too.
 
 use super::Role;
 
@@ -13,7 +14,8 @@ pub struct Capacity {
     pub variable: &'static str,
     /// Entries at most.
     pub capacity: usize,
-    /// Bytes that one entry takes at most on a 64-bit machine, in all of `tables`; touched only once it is used.
+    /// Bytes that one entry takes at most on a 64-bit machine, in all of `tables`; touched only
+    /// once it is used.
     pub entry_bytes: usize,
     /// The tables it sizes, by their names in [`TableStats`](super::TableStats).
     pub tables: &'static [&'static str],

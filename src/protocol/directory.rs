@@ -1,10 +1,12 @@
 //! The directory: which nodes can be found here, by name and by peer id.
 //!
-//! Indexers keep one for the nodes that hold leases with them, natives one for the nodes they have taken in. An entry
-//! lives exactly as long as its node's lease: who removes the lease removes the entry.
+//! Indexers keep one for the nodes that hold leases with them, natives one for the nodes they have
+//! taken in. An entry lives exactly as long as its node's lease: who removes the lease removes the
+//! entry.
 //!
-//! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so there is a table for those and one
-//! for the rest, each with room for all: memory is touched as it is used, and a short record does not pay for a long one's room.
+//! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so
+//! there is a table for those and one for the rest, each with room for all: memory is touched as it
+//! is used, and a short record does not pay for a long one's room.
 
 use core::cmp::Ordering;
 
@@ -84,8 +86,8 @@ impl<const N: usize> Directory<N> {
         }
     }
 
-    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one signed later is never replaced
-    /// by one signed earlier, whatever the clock showed.
+    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one
+    /// signed later is never replaced by one signed earlier, whatever the clock showed.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
         match self.find(&info.peer) {
             Some(old) if old.rank.sequence >= info.sequence => return false,

@@ -1,11 +1,13 @@
-//! The indexer: keeps the leases of nodes, lists them in its directory, and holds leases with the natives.
+//! The indexer: keeps the leases of nodes, lists them in its directory, and holds leases with the
+//! natives.
 //!
-//! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale are collected by the same
-//! rule as at a native, and by a loop of the same name.
+//! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale
+//! are collected by the same rule as at a native, and by a loop of the same name.
 //!
-//! A lease is *spare* if its holder says in its beats that another server publishes its record: it holds a lease there. When places
-//! are short, spare leases yield to nodes that have none: with less than a tenth of all places free none is granted, and with less
-//! than a twentieth none is renewed. Between the two nothing changes, so that no lease is granted and ended in turn.
+//! A lease is *spare* if its holder says in its beats that another server publishes its record: it
+//! holds a lease there. When places are short, spare leases yield to nodes that have none: with
+//! less than a tenth of all places free none is granted, and with less than a twentieth none is
+//! renewed. Between the two nothing changes, so that no lease is granted and ended in turn.
 
 #[cfg(test)]
 mod tests;
@@ -91,7 +93,8 @@ impl<const N: usize> Indexer<N> {
         }
     }
 
-    /// Whether fewer than one of `parts` places is free; a table smaller than that has room as long as any is.
+    /// Whether fewer than one of `parts` places is free; a table smaller than that has room as long
+    /// as any is.
     fn is_short(&self, parts: u32) -> bool {
         let load = self.load();
         load.possible.saturating_sub(load.held) < load.possible / parts
@@ -144,7 +147,8 @@ impl<const N: usize> Indexer<N> {
         sender: &Sender<'_>,
         beat: &Beat<'_>,
     ) -> BeatOutcome<'static> {
-        // A lease that has run out takes no room, although GC has not come by yet; in an oversleep all seem to have.
+        // A lease that has run out takes no room, although GC has not come by yet; in an oversleep
+        // all seem to have.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
             self.stream_records
                 .expire(now, sender.peer, |peer| self.directory.unlist(peer));
@@ -202,8 +206,8 @@ impl<const N: usize> Machine for Indexer<N> {
             }
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
-            // An indexer hands out no addresses, pings and searches no one, no native sends it away or
-            // offers it other indexers, and its natives' addresses are those that it was given.
+            // An indexer hands out no addresses, pings and searches no one, no native sends it away
+            // or offers it other indexers, and its natives' addresses are those that it was given.
             Input::Seen { .. }
             | Input::Carried { .. }
             | Input::Probed { .. }

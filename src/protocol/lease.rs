@@ -22,13 +22,13 @@
 //!   lease.
 //! - When the network has changed ([`Lease::network_changed`]), what rests or waits starts at once.
 //!
-//! A server that *refuses* has a reason that does not go away soon: another device has our identity,
-//! for instance. It is left alone for [`REFUSED_PAUSE`], whatever else happens.
+//! A server that *refuses* has a reason that does not go away soon: another device has our
+//! identity, for instance. It is left alone for [`REFUSED_PAUSE`], whatever else happens.
 //!
 //! The rule, which is tested at its bound: let a connection deliver nothing from some time on, and
 //! let new connections to the server be possible from time t on. Then a beat over a new one is
-//! answered within [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if
-//! that is later.
+//! answered within [`Terms::longest_outage`] of t, or of the time at which the first ack is late,
+//! if that is later.
 //!
 //! Invariants: one beat is in flight at most, and while a silent connection is replaced the one
 //! before it; a lease held is never extended by anything but an ack; it is counted from when its
@@ -65,7 +65,8 @@ pub enum Step {
         /// On a new stream over a new connection, beside the one that may be silent.
         fresh: bool,
     },
-    /// The ack is overdue, or it ended the lease: drop the stream. The lease rests and will try again.
+    /// The ack is overdue, or it ended the lease: drop the stream. The lease rests and will try
+    /// again.
     Drop,
 }
 
@@ -170,8 +171,8 @@ impl Lease {
         &self.addrs
     }
 
-    /// Where the connection leads, as dialled, that carried the lease last; `None` if none has, or if
-    /// that is not known.
+    /// Where the connection leads, as dialled, that carried the lease last; `None` if none has, or
+    /// if that is not known.
     pub fn carried(&self) -> Option<Endpoint> {
         self.carried
     }
@@ -217,8 +218,8 @@ impl Lease {
         self.refused
     }
 
-    /// Whether the lease was renewed on the stream that is open: a server that grants one and leaves it at that is
-    /// no better than one that grants none.
+    /// Whether the lease was renewed on the stream that is open: a server that grants one and
+    /// leaves it at that is no better than one that grants none.
     pub fn is_proven(&self) -> bool {
         self.acks > 1
     }
@@ -241,7 +242,8 @@ impl Lease {
         matches!(self.phase, Phase::Resting { .. } | Phase::Dropping { .. })
     }
 
-    /// Whether a stream is open or being opened; if so, whether the server may think that it grants a lease on it.
+    /// Whether a stream is open or being opened; if so, whether the server may think that it grants
+    /// a lease on it.
     pub fn stream(&self) -> Option<bool> {
         match self.phase {
             Phase::Resting { .. } => None,
@@ -295,7 +297,8 @@ impl Lease {
         }
     }
 
-    /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released` lets it run on.
+    /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released`
+    /// lets it run on.
     pub fn acked(&mut self, now: Instant, ack: &Ack<'_>, terms: &Terms, rng: &mut Rng) {
         let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
@@ -308,8 +311,8 @@ impl Lease {
                 self.released = false;
                 self.patience = OPEN_TIMEOUT;
                 self.acks = self.acks.saturating_add(1);
-                // Only a lease that was renewed once counts as a success: a server that accepts and hangs up, over
-                // and over, is met with backoff.
+                // Only a lease that was renewed once counts as a success: a server that accepts and
+                // hangs up, over and over, is met with backoff.
                 if self.acks > 1 {
                     self.failures = 0;
                 }
@@ -334,7 +337,8 @@ impl Lease {
         }
     }
 
-    /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight still waits for its answer.
+    /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight
+    /// still waits for its answer.
     pub fn notified(&mut self, ack: &Ack<'_>) {
         let is_open = match self.phase {
             Phase::Idle { .. } | Phase::Waiting { .. } => true,
@@ -358,14 +362,16 @@ impl Lease {
         self.phase = Phase::Resting { until };
     }
 
-    /// Whether the beat being sent now is to carry the own record of this generation; marks it as sent.
+    /// Whether the beat being sent now is to carry the own record of this generation; marks it as
+    /// sent.
     pub fn wants_record(&mut self, generation: u64) -> bool {
         let wants = self.record_sent != generation;
         self.record_sent = generation;
         wants
     }
 
-    /// The next beat is to go out at once, or as soon as the one in flight is answered: the own record changed, say.
+    /// The next beat is to go out at once, or as soon as the one in flight is answered: the own
+    /// record changed, say.
     pub fn hurry(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Idle { next } => *next = (*next).min(now),
@@ -446,7 +452,8 @@ impl Lease {
         }
     }
 
-    /// The next beat comes after the pause, or at once if it was hurried while another was in flight.
+    /// The next beat comes after the pause, or at once if it was hurried while another was in
+    /// flight.
     fn idle(&mut self, now: Instant, pause: Duration) {
         let next = if core::mem::take(&mut self.hurried) {
             now

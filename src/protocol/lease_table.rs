@@ -1,15 +1,16 @@
 //! The leases that this process has granted, one record for each peer: `stream_records`.
 //!
 //! Invariants:
-//! - a peer has at most one record, and the record names the newest heartbeat stream of that peer; the late end of
-//!   an older stream touches nothing;
+//! - a peer has at most one record, and the record names the newest heartbeat stream of that peer;
+//!   the late end of an older stream touches nothing;
 //! - a record leaves in two ways only: its peer gave the lease up, or it is stale;
 //! - whatever removes a record, its stream is closed ([`LeaseTable::pop_closed`]);
-//! - no newcomer is refused for the room of a record that has run out, and making that room leaves the
-//!   newcomer's own record, which its late beat renews.
+//! - no newcomer is refused for the room of a record that has run out, and making that room leaves
+//!   the newcomer's own record, which its late beat renews.
 //!
-//! The queue of streams to close has room for every record. The driver empties it after each input, except when it has overslept:
-//! if more streams were replaced in the meantime than fit, the oldest are left to their clients, who have left them.
+//! The queue of streams to close has room for every record. The driver empties it after each input,
+//! except when it has overslept: if more streams were replaced in the meantime than fit, the oldest
+//! are left to their clients, who have left them.
 
 #[cfg(test)]
 mod tests;
@@ -54,12 +55,14 @@ impl Keyed for StreamRecord {
     }
 }
 
-/// The diagram's staleness rule: `now > expiry`, or more time since the last beat than twice what remains of the lease.
+/// The diagram's staleness rule: `now > expiry`, or more time since the last beat than twice what
+/// remains of the lease.
 pub fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
     now > expiry || now - last_seen > (expiry - now).saturating_mul(2)
 }
 
-/// The sender of a beat that may be heard, and where its lease is: looked up once for all that the beat needs.
+/// The sender of a beat that may be heard, and where its lease is: looked up once for all that the
+/// beat needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
     /// The peer.
@@ -70,8 +73,8 @@ pub struct Sender<'a> {
     pub role: Option<Role>,
     /// Which addresses are of use to it, as far as its record says; the caller adds what it knows.
     pub reader: Reader,
-    /// It comes from another host than the lease was held from: maybe it is another device, and the record of the one before does not
-    /// stand any more.
+    /// It comes from another host than the lease was held from: maybe it is another device, and the
+    /// record of the one before does not stand any more.
     pub moved: bool,
     slot: Option<Slot>,
 }
@@ -104,7 +107,8 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// A stream of the peer comes from there, and its first beat is here: what is to be done with it.
+    /// A stream of the peer comes from there, and its first beat is here: what is to be done with
+    /// it.
     pub fn stream_opened(
         &mut self,
         now: Instant,
@@ -181,7 +185,8 @@ impl<const S: usize> LeaseTable<S> {
         })
     }
 
-    /// What to answer to a sender that [`LeaseTable::renew`] would not take. Takes a newcomer's token.
+    /// What to answer to a sender that [`LeaseTable::renew`] would not take. Takes a newcomer's
+    /// token.
     pub fn no_room_for(&mut self, now: Instant, sender: &Sender<'_>) -> Option<Ack<'static>> {
         let why = if !sender.is_newcomer() {
             return None;
@@ -196,7 +201,8 @@ impl<const S: usize> LeaseTable<S> {
         Some(Ack::full(why))
     }
 
-    /// Counts a beat: the lease runs `lease` from `now`. A newer stream of the peer replaces its older one.
+    /// Counts a beat: the lease runs `lease` from `now`. A newer stream of the peer replaces its
+    /// older one.
     pub fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
         if let Some(record) = self.touch(now, sender) {
             record.role = role;
@@ -246,7 +252,8 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest stream.
+    /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest
+    /// stream.
     pub fn disconnected(&mut self, peer: &PeerId, stream: StreamId) -> bool {
         match self.records.find_mut(peer) {
             Some(record) if record.stream == stream => {
@@ -266,13 +273,15 @@ impl<const S: usize> LeaseTable<S> {
         Some(record)
     }
 
-    /// Turns a peer away that held or wants a place which others need; counted as one that found no room.
+    /// Turns a peer away that held or wants a place which others need; counted as one that found no
+    /// room.
     pub fn turn_away(&mut self, peer: &PeerId) {
         self.remove(peer);
         self.records.count_refusal();
     }
 
-    /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's stream GC.
+    /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's
+    /// stream GC.
     pub fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
         self.remove_all(
             |record| is_stale(now, record.last_seen, record.expiry),
@@ -282,7 +291,8 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Removes every record whose lease has run out, likewise.
     ///
-    /// The lease of `newcomer`, for whom room is made, stays: its late beat renews it, and the stream that it came on stays open.
+    /// The lease of `newcomer`, for whom room is made, stays: its late beat renews it, and the
+    /// stream that it came on stays open.
     pub fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
         self.remove_all(
             |record| now > record.expiry && record.peer != *newcomer,
@@ -305,8 +315,8 @@ impl<const S: usize> LeaseTable<S> {
         });
     }
 
-    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held against their senders. Who was
-    /// heard in the meantime moves on by less.
+    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held
+    /// against their senders. Who was heard in the meantime moves on by less.
     pub fn shift(&mut self, now: Instant, gap: Duration) {
         for record in self.records.iter_mut() {
             let gap = gap.min(now - record.last_seen);

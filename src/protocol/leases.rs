@@ -1,10 +1,11 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! At most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each question of a node, draws from
-//! one bucket whatever the peers say: of a node 16 at once and then two a second, of an indexer or native, which holds a
-//! lease with each of its natives, 64 and eight a second. What draws nothing waits for the bucket and loses no place.
-//! The own record is signed anew when it is older than one lease; every lease
-//! is then sent the new one with its next beat, and a lease on a new stream with its first.
+//! At most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each question
+//! of a node, draws from one bucket whatever the peers say: of a node 16 at once and then two a
+//! second, of an indexer or native, which holds a lease with each of its natives, 64 and eight a
+//! second. What draws nothing waits for the bucket and loses no place. The own record is signed
+//! anew when it is older than one lease; every lease is then sent the new one with its next beat,
+//! and a lease on a new stream with its first.
 
 use core::time::Duration;
 
@@ -47,8 +48,8 @@ pub struct Manner {
     pub with_record: bool,
     /// Over a new connection ([`OutBeat::fresh`]).
     pub fresh: bool,
-    /// On a new stream in place of one that was there before: what is dialled for it was not counted
-    /// when the lease was begun.
+    /// On a new stream in place of one that was there before: what is dialled for it was not
+    /// counted when the lease was begun.
     pub again: bool,
 }
 
@@ -73,7 +74,8 @@ pub struct Leases {
     held: Vec<Lease, MAX_HELD>,
     /// Whose streams are to end, and whether a last beat says so.
     leaving: Vec<(PeerId, bool), MAX_HELD>,
-    // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss` into the binary.
+    // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss`
+    // into the binary.
     denied: Vec<(PeerId, Reason), 1>,
     generation: u64,
     sign_at: Option<Instant>,
@@ -100,8 +102,8 @@ impl Leases {
         }
     }
 
-    /// Sets what is asked for; `signs` if this process has a record of its own. `cost`: what a stream takes from the
-    /// bucket, [`NODE_DIAL`] or [`SERVER_DIAL`].
+    /// Sets what is asked for; `signs` if this process has a record of its own. `cost`: what a
+    /// stream takes from the bucket, [`NODE_DIAL`] or [`SERVER_DIAL`].
     pub fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
         self.cost = cost;
         self.terms = terms;
@@ -139,7 +141,8 @@ impl Leases {
         }
     }
 
-    /// Begins a lease with a native, or corrects its addresses. Of more than [`MAX_NATIVES`], the first are kept.
+    /// Begins a lease with a native, or corrects its addresses. Of more than [`MAX_NATIVES`], the
+    /// first are kept.
     pub fn add_native(&mut self, now: Instant, native: PeerId, addrs: &Addrs) {
         let is_native = |lease: &&Lease| lease.role() == Role::Native;
         let known = self.held.iter().filter(is_native).count();
@@ -148,8 +151,8 @@ impl Leases {
         }
     }
 
-    /// Begins a lease with a server of which nothing is known: it has `patience` for its first ack. A full table takes no
-    /// more.
+    /// Begins a lease with a server of which nothing is known: it has `patience` for its first ack.
+    /// A full table takes no more.
     pub fn attempt(
         &mut self,
         now: Instant,
@@ -166,7 +169,8 @@ impl Leases {
         self.held.is_full()
     }
 
-    /// Whether a stream could be opened at `now` beside those that are to be opened already, and `others` that draw first.
+    /// Whether a stream could be opened at `now` beside those that are to be opened already, and
+    /// `others` that draw first.
     pub fn has_dials(&self, now: Instant, others: u32) -> bool {
         let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;
         let due = u32::try_from(self.held.iter().filter(due).count()).unwrap_or(u32::MAX);
@@ -180,7 +184,8 @@ impl Leases {
         self.dials.next(self.cost)
     }
 
-    /// Draws for a question. The streams that are to be opened go first: what was offered may not be tried later than now.
+    /// Draws for a question. The streams that are to be opened go first: what was offered may not
+    /// be tried later than now.
     pub fn draw(&mut self, now: Instant) -> bool {
         self.has_dials(now, 0) && self.dials.take_many(now, self.cost)
     }
@@ -203,7 +208,8 @@ impl Leases {
             return;
         };
         if let Some(granted) = self.held.remove(at).stream() {
-            // As long as `held` at most: if the driver polls, there is room; if not, the lease runs out by itself.
+            // As long as `held` at most: if the driver polls, there is room; if not, the lease runs
+            // out by itself.
             let _ = self.leaving.push((*server, granted));
         }
     }

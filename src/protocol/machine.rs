@@ -31,7 +31,8 @@ use super::{
 /// Something the driver has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a beat; on a new stream, dialling if need be, if none is open. It goes with [`Machine::beat_known`].
+    /// Send a beat; on a new stream, dialling if need be, if none is open. It goes with
+    /// [`Machine::beat_known`].
     Beat {
         /// Who grants the lease.
         server: PeerId,
@@ -40,7 +41,8 @@ pub enum Action {
         /// What to send.
         beat: OutBeat,
     },
-    /// Drop our heartbeat stream to the server, if one is open. [`Input::LeaseClosed`] need not be given for it.
+    /// Drop our heartbeat stream to the server, if one is open. [`Input::LeaseClosed`] need not be
+    /// given for it.
     Drop {
         /// Who granted the lease.
         server: PeerId,
@@ -77,7 +79,8 @@ pub enum Action {
         /// Where it listens.
         addrs: Addrs,
     },
-    /// Search the DHT for the indexer's record: [`Input::SearchValue`] for each value, then [`Input::SearchEnded`].
+    /// Search the DHT for the indexer's record: [`Input::SearchValue`] for each value, then
+    /// [`Input::SearchEnded`].
     Search {
         /// Whose record.
         peer: PeerId,
@@ -108,7 +111,8 @@ pub enum Action {
         /// Why.
         want: Want,
     },
-    /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] sees to the stream.
+    /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] sees to the
+    /// stream.
     Denied {
         /// Which server.
         server: PeerId,
@@ -123,7 +127,8 @@ pub enum Action {
         /// Which.
         stream: StreamId,
     },
-    /// Give the first beat of this stream to the machine, which was to be kept ([`FirstBeat::Held`]).
+    /// Give the first beat of this stream to the machine, which was to be kept
+    /// ([`FirstBeat::Held`]).
     Judge {
         /// Whose stream.
         peer: PeerId,
@@ -139,7 +144,8 @@ pub enum Action {
     },
 }
 
-/// What an input or an action may take, in bytes: they are moved, and long lists are borrowed or asked for.
+/// What an input or an action may take, in bytes: they are moved, and long lists are borrowed or
+/// asked for.
 pub(super) const MAX_MOVED: usize = 512;
 const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
 const _: () = assert!(size_of::<Beat<'_>>() <= MAX_MOVED);
@@ -173,7 +179,8 @@ pub trait Machine {
     /// Takes an event in. Poll until there is no action left, then read the next time-out.
     fn handle(&mut self, now: Instant, input: Input<'_>);
 
-    /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT copies only.
+    /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT
+    /// copies only.
     fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action>;
 
     /// The ids that go with the [`Action::Beat`] that was polled last.
@@ -185,8 +192,8 @@ pub trait Machine {
     /// When to poll although nothing has happened; `None`: not before the next input.
     fn next_timeout(&self) -> Option<Instant>;
 
-    /// A heartbeat stream that `peer` has opened comes from this address, and its first beat is here
-    /// and valid. Said immediately before that beat is given, or kept as the answer says.
+    /// A heartbeat stream that `peer` has opened comes from this address, and its first beat is
+    /// here and valid. Said immediately before that beat is given, or kept as the answer says.
     fn stream_opened(
         &mut self,
         now: Instant,
@@ -214,7 +221,8 @@ pub trait Machine {
         want: Want,
     ) -> Option<IndexersAnswer>;
 
-    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order of their ids; `None`: this process does.
+    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order
+    /// of their ids; `None`: this process does.
     fn page(
         &mut self,
         now: Instant,
@@ -233,17 +241,20 @@ pub trait Machine {
     /// When the beat went that the server has still to answer; `None` if it has answered all.
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;
 
-    /// How much more than a whole interval the most belated loop is behind; zero if none is. If not zero, the driver gives all
-    /// pending events first, then [`Input::Overslept`], and only then polls.
+    /// How much more than a whole interval the most belated loop is behind; zero if none is. If not
+    /// zero, the driver gives all pending events first, then [`Input::Overslept`], and only then
+    /// polls.
     fn overslept(&self, now: Instant) -> Duration;
 
     /// Where the peer listens, if this machine deals with it.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
 
-    /// Tells each server of this process: the natives that it is configured with, and those that it holds or seeks leases with.
+    /// Tells each server of this process: the natives that it is configured with, and those that it
+    /// holds or seeks leases with.
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
 
-    /// Whether the peer is a native that this process is configured with: its clock counts, and what it observes.
+    /// Whether the peer is a native that this process is configured with: its clock counts, and
+    /// what it observes.
     fn is_native(&self, peer: &PeerId) -> bool {
         let mut is_one = false;
         self.servers(Instant::default(), &mut |server| {
@@ -258,7 +269,8 @@ pub trait Machine {
     /// The node's entry in the directory.
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
 
-    /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is a native we know.
+    /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is
+    /// a native we know.
     fn reserves_slot(&self, peer: &PeerId) -> bool;
 
     /// The large parts of tables in which nothing is now. They may be given back to the system.

@@ -1,8 +1,9 @@
 //! The protocol core: what the system decides.
 //!
-//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in as [`Input`], and actions go out
-//! through [`Machine::poll`]. No allocation: all tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the
-//! whole system runs in virtual time in `tests/simulation`.
+//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in
+//! as [`Input`], and actions go out through [`Machine::poll`]. No allocation: all tables have a
+//! fixed capacity ([`capacities`]). So each rule has an exact test, and the whole system runs in
+//! virtual time in `tests/simulation`.
 //!
 //! | file | what it decides |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! When the own record is signed, and whether the new one waits for the next beat.
 //!
-//! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start, and
-//! when it is older than one lease), and when an address in it is another than the one signed. Name
-//! and tags do not change while a process runs.
+//! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start,
+//! and when it is older than one lease), and when an address in it is another than the one signed.
+//! Name and tags do not change while a process runs.
 //!
 //! Invariants: nothing is signed without an address that can be in a record, without a time to sign
 //! with, by a native, or after the end; what was asked for meanwhile is signed as soon as there are

@@ -1,9 +1,9 @@
 //! A table of fixed capacity, keyed by peer id: the ground all tables of the protocol stand on.
 //!
-//! Invariants: `order` holds each slot's number exactly once, sorted by the slot's peer; so lookups take
-//! O(log n) comparisons whatever keys a peer grinds, and inserts and removals move only two bytes an entry.
-//! `const fn new()` is all zeroes and uninitialised space, so a table can stand in `.bss` and costs no memory
-//! before it is used.
+//! Invariants: `order` holds each slot's number exactly once, sorted by the slot's peer; so lookups
+//! take O(log n) comparisons whatever keys a peer grinds, and inserts and removals move only two
+//! bytes an entry. `const fn new()` is all zeroes and uninitialised space, so a table can stand in
+//! `.bss` and costs no memory before it is used.
 
 use core::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
@@ -138,7 +138,8 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.slots.get(usize::from(slot))
     }
 
-    /// The peer's entry, to be changed, which was in this slot. If it has moved since, it is looked up.
+    /// The peer's entry, to be changed, which was in this slot. If it has moved since, it is looked
+    /// up.
     pub fn at_mut(&mut self, slot: Slot, peer: &PeerId) -> Option<&mut T> {
         if self.at(slot).is_some_and(|entry| entry.peer() == peer) {
             self.slots.get_mut(usize::from(slot.0))
@@ -147,7 +148,8 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         }
     }
 
-    /// Puts an entry in place of the peer's old one, or adds it. A full table gives it back and counts a refusal.
+    /// Puts an entry in place of the peer's old one, or adds it. A full table gives it back and
+    /// counts a refusal.
     pub fn insert(&mut self, entry: T) -> Result<(), T> {
         match self.position(entry.peer()) {
             Ok(_) => {
@@ -219,7 +221,8 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.slots.iter_mut()
     }
 
-    /// Up to `most` entries in the order of their peers, beginning after `after`, once round at the most.
+    /// Up to `most` entries in the order of their peers, beginning after `after`, once round at the
+    /// most.
     pub fn iter_after<'t>(
         &'t self,
         after: &PeerId,

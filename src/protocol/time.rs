@@ -1,7 +1,7 @@
 //! Time, chance and the timers of the loops.
 //!
-//! The core never reads a clock: every input carries `now`. Durations are clamped to the protocol's bounds when
-//! they come in, and all arithmetic saturates, so no peer can make a time wrap.
+//! The core never reads a clock: every input carries `now`. Durations are clamped to the protocol's
+//! bounds when they come in, and all arithmetic saturates, so no peer can make a time wrap.
 
 use core::{
     ops::{Add, Sub},
@@ -52,13 +52,14 @@ impl Sub for Instant {
     }
 }
 
-/// The lease a server grants to who asks for `asked`: within the protocol's bounds and its own longest.
+/// The lease a server grants to who asks for `asked`: within the protocol's bounds and its own
+/// longest.
 pub fn clamp_lease(asked: Duration, longest: Duration) -> Duration {
     asked.min(longest).clamp(MIN_LEASE, MAX_LEASE)
 }
 
-/// A small seeded generator (SplitMix64): the same seed gives the same run, which is what simulation replays.
-/// It decides about jitter and order, never about secrets.
+/// A small seeded generator (SplitMix64): the same seed gives the same run, which is what
+/// simulation replays. It decides about jitter and order, never about secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rng(u64);
 
@@ -101,15 +102,15 @@ impl Rng {
     }
 }
 
-/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most `longest`. Never zero: nothing is
-/// retried at the instant at which it failed.
+/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most
+/// `longest`. Never zero: nothing is retried at the instant at which it failed.
 pub fn backoff(rng: &mut Rng, base: Duration, failures: u8, longest: Duration) -> Duration {
     let ceiling = base.saturating_mul(1 << failures.min(16)).min(longest);
     rng.up_to(ceiling).max(Duration::from_millis(1))
 }
 
-/// The timer of one loop. A tick that was missed is skipped, not made up for; each tick carries a jitter of up to a
-/// tenth of the interval, so that natives that were started together drift apart.
+/// The timer of one loop. A tick that was missed is skipped, not made up for; each tick carries a
+/// jitter of up to a tenth of the interval, so that natives that were started together drift apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticker {
     interval: Duration,
@@ -129,7 +130,8 @@ impl Ticker {
         }
     }
 
-    /// Fires first after `phase` thirds of an interval, so that the loops of one process do not fall together.
+    /// Fires first after `phase` thirds of an interval, so that the loops of one process do not
+    /// fall together.
     pub fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
         self.interval = interval;
         self.next = now + interval * phase / 3;
@@ -157,8 +159,8 @@ impl Ticker {
         self.interval + self.interval / 10
     }
 
-    /// How much later than its whole interval the tick would come at `now`: a suspend, not a busy moment.
-    /// Zero when it is in time.
+    /// How much later than its whole interval the tick would come at `now`: a suspend, not a busy
+    /// moment. Zero when it is in time.
     pub fn overslept(&self, now: Instant) -> Duration {
         let late = now - self.next;
         if late > self.interval {
@@ -180,10 +182,11 @@ impl Default for Ticker {
     }
 }
 
-/// Limits how often something may happen: `RATE` times a second for long, `BURST` times at once after a quiet time.
+/// Limits how often something may happen: `RATE` times a second for long, `BURST` times at once
+/// after a quiet time.
 ///
-/// Counts in thousandths of a token, so that no remainder of a millisecond is lost: over any time the bucket gives
-/// exactly what its rate says.
+/// Counts in thousandths of a token, so that no remainder of a millisecond is lost: over any time
+/// the bucket gives exactly what its rate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket<const RATE: u32, const BURST: u32> {
     /// Thousandths of tokens that are taken and not refilled yet.
@@ -223,7 +226,8 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
         there
     }
 
-    /// From when on so many `tokens` can be taken, if none is taken before. Of more than the burst: never.
+    /// From when on so many `tokens` can be taken, if none is taken before. Of more than the burst:
+    /// never.
     pub fn next(&self, tokens: u32) -> Instant {
         let Some(most) = BURST.checked_sub(tokens) else {
             return Instant(u64::MAX);

@@ -1,7 +1,7 @@
 //! The words of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
 //!
-//! Everything here is bounded and owned; `codec` makes it from bytes and back. Records arrive verified: the core
-//! keeps their envelopes as opaque bytes and never looks into them.
+//! Everything here is bounded and owned; `codec` makes it from bytes and back. Records arrive
+//! verified: the core keeps their envelopes as opaque bytes and never looks into them.
 
 use core::{cmp::Ordering, fmt, time::Duration};
 
@@ -20,8 +20,8 @@ pub const MAX_REASON_LEN: usize = 128;
 /// Bytes of a node's name at most (PROTOCOL.md).
 pub const MAX_NAME_LEN: usize = 63;
 
-/// A peer: its Ed25519 public key. The libp2p peer id is this key in an identity multihash, so the two convert
-/// without loss.
+/// A peer: its Ed25519 public key. The libp2p peer id is this key in an identity multihash, so the
+/// two convert without loss.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId([u8; 32]);
 
@@ -160,7 +160,8 @@ impl RecordInfo {
             .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Whether a copy from the DHT counts at wall-clock time `own_ms`: not run out, and not from the future.
+    /// Whether a copy from the DHT counts at wall-clock time `own_ms`: not run out, and not from
+    /// the future.
     pub fn is_valid_copy(&self, own_ms: u64) -> bool {
         own_ms <= self.expires_at_ms() && self.issued_at_ms <= own_ms.saturating_add(MAX_AHEAD_MS)
     }
@@ -201,8 +202,8 @@ pub struct Beat<'a> {
     pub known: &'a [PeerId],
 }
 
-/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record; a native's also
-/// [`Machine::beat_known`](super::Machine::beat_known).
+/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record; a
+/// native's also [`Machine::beat_known`](super::Machine::beat_known).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutBeat {
     /// What we are.
@@ -235,7 +236,8 @@ pub enum AckCode {
     Refused,
 }
 
-/// The answer to a beat, or a server's word without one. Its lists are those of whoever says it or has received it.
+/// The answer to a beat, or a server's word without one. Its lists are those of whoever says it or
+/// has received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
     /// The verdict.

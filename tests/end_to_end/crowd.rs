@@ -79,8 +79,8 @@ fn flood(source: Ipv4Addr, to: SocketAddr, stopped: &Receiver<()>, opened: &Atom
     let mut due = 0.0;
     while stopped.recv_timeout(TURN) == Err(RecvTimeoutError::Timeout) {
         let now = begin.elapsed().as_secs_f64() * RATE as f64 / SOURCES.len() as f64;
-        // As many as are due by now. A late turn makes up for a little: where the processor is short,
-        // more would leave the native none of it.
+        // As many as are due by now. A late turn makes up for a little: where the processor is
+        // short, more would leave the native none of it.
         due = f64::max(due, now - MAKE_UP);
         while due < now {
             due += 1.0;

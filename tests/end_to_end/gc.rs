@@ -7,7 +7,8 @@ const LEASE_MS: u64 = 6_000;
 #[test]
 fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on() {
     let world = World::new();
-    // The other one signs no record in this time, so that there is no reason to speak to the silent one.
+    // The other one signs no record in this time, so that there is no reason to speak to the silent
+    // one.
     let args = ["--lease", "60s", "--refresh-interval", "1h"];
     let native = world.native("native", &args);
     let beating = ["--lease", "60s", "--beat-interval", "1s"];
@@ -30,7 +31,8 @@ fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on()
             None => Some(status.live(&b).map(|entry| entry.expires_in_ms)),
         }
     });
-    // The second condition: at two thirds of a silent lease and not before, a third before the first one.
+    // The second condition: at two thirds of a silent lease and not before, a third before the
+    // first one.
     let left = left.expect("its entry is left alone");
     assert!(left <= LEASE_MS / 3, "{left} ms: collected too early");
     assert!(last_seen >= LEASE_MS / 2, "{last_seen} ms: too early");

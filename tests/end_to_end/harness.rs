@@ -1,7 +1,7 @@
 //! Processes under test, and looking at them.
 //!
-//! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited for without a deadline; what a
-//! process logged is shown when its test fails.
+//! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited
+//! for without a deadline; what a process logged is shown when its test fails.
 
 #[path = "harness/look.rs"]
 mod look;
@@ -160,8 +160,8 @@ impl World {
         self.greeted(command, name)
     }
 
-    /// Starts a process by a command line that begins with `inside`, and waits until it is ready. It listens where it does by
-    /// itself, if `args` do not say where.
+    /// Starts a process by a command line that begins with `inside`, and waits until it is ready.
+    /// It listens where it does by itself, if `args` do not say where.
     #[allow(dead_code, reason = "the tests with hosts of their own use it")]
     pub(crate) fn start_inside(
         &self,
@@ -240,12 +240,14 @@ impl World {
         self.native(native.name, &all)
     }
 
-    /// The command line of a daemon on this directory, which listens on loopback if `args` do not say where.
+    /// The command line of a daemon on this directory, which listens on loopback if `args` do not
+    /// say where.
     pub(crate) fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         self.line(role, dir, &on_loopback(args))
     }
 
-    /// The command line of a daemon on this directory, which listens where it does by itself if `args` do not say where.
+    /// The command line of a daemon on this directory, which listens where it does by itself if
+    /// `args` do not say where.
     pub(crate) fn line(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         let mut command = self.program();
         command.arg(role).arg("--data-dir").arg(dir);

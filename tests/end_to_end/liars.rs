@@ -63,8 +63,9 @@ fn beside_17_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15
 
 /// Liars that fill an answer twelve times over.
 const MANY: usize = 200;
-/// What the interface allows beside them, 3 s and 15 s, three times over: the machine that runs this does the work of all of them,
-/// too. The tests of `src/protocol/node` have the rule in virtual time.
+/// What the interface allows beside them, 3 s and 15 s, three times over: the machine that runs
+/// this does the work of all of them, too. The tests of `src/protocol/node` have the rule in
+/// virtual time.
 const FIRST: Duration = Duration::from_secs(9);
 const HOME: Duration = Duration::from_secs(45);
 

@@ -1,4 +1,5 @@
-//! The diagram's first loop: nodes taken in by the native go to indexers as soon as some are reachable.
+//! The diagram's first loop: nodes taken in by the native go to indexers as soon as some are
+//! reachable.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use super::harness::{Look, SLACK, World};
 
 /// On release a node moves within this time.
 const MOVE: Duration = Duration::from_secs(1);
-/// And all are with an indexer this long after it registered: offload runs then, at most once a second.
+/// And all are with an indexer this long after it registered: offload runs then, at most once a
+/// second.
 const HOME: Duration = Duration::from_secs(2);
 /// A probe has 2 s; a native that pings nobody answers well before.
 const NO_PROBE: Duration = Duration::from_secs(2);
@@ -113,7 +115,8 @@ fn candidates_that_do_not_answer_a_ping_are_none_and_one_that_does_gets_the_node
     far.until("the deaf one", SLACK, |s| s.live(&deaf).is_some());
     far.end(Signal::TERM);
     deaf.kill();
-    // It knows the id from its last run: the node is here before the entry is, and only the offload loop pings it.
+    // It knows the id from its last run: the node is here before the entry is, and only the offload
+    // loop pings it.
     let far = world.settled(&settled[1], &[&settled[0]], &lease);
     let node = world.node("node", &[&far], &["--connect-interval", "1h"]);
     far.until("the node taken in", SLACK, |s| s.is_responsible_for(&node));

@@ -66,7 +66,8 @@ fn newer_record_replaces_the_older_in_natives_that_have_it_from_the_dht() {
     let far = world.settled(&settled[1], &[&settled[0]], &[]);
     let indexer = world.indexer("indexer", &[&near], &[]);
     far.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
-    // Records live 9 s here and are signed anew every 3 s: an entry that lasts longer has taken in a newer one.
+    // Records live 9 s here and are signed anew every 3 s: an entry that lasts longer has taken in
+    // a newer one.
     let first = far.status();
     let end = first.uptime_ms + first.live(&indexer).unwrap().expires_in_ms;
     far.until("an entry that ends later", SLACK, |s| {

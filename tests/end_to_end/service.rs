@@ -68,7 +68,8 @@ fn without_a_watchdog_only_the_start_and_the_end_are_told() {
     assert!(manager.socket.recv(&mut [0; 8]).is_err());
 }
 
-/// Runs a process with a clock that began at zero an hour ago. `cc` is there: the cryptography needs it to be built.
+/// Runs a process with a clock that began at zero an hour ago. `cc` is there: the cryptography
+/// needs it to be built.
 fn in_1970(world: &World) -> [(&'static str, OsString); 1] {
     let library = world.path("in_1970.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/in_1970.c");
@@ -103,7 +104,8 @@ fn device_without_a_clock_takes_the_time_from_its_server_and_is_found() {
     says_so(&node);
     node.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
 
-    // Whoever asks has a right clock: by it, the record has not run out. One of the build date would have, long ago.
+    // Whoever asks has a right clock: by it, the record has not run out. One of the build date
+    // would have, long ago.
     let asking = world.node("asking", &[&native], &[]);
     asking.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
     eventually("the node, by its name, with time to live", SLACK, || {

@@ -151,8 +151,9 @@ struct Tempo {
     beat: Duration,
     /// Of the offload and refresh loops.
     loops: Duration,
-    /// Of the stream GC: short enough that a silent indexer's entry in `live_indexers` outlives its stream. The rule fires at two
-    /// thirds of the lease, and the loop comes up to 1.1 of this later.
+    /// Of the stream GC: short enough that a silent indexer's entry in `live_indexers` outlives its
+    /// stream. The rule fires at two thirds of the lease, and the loop comes up to 1.1 of this
+    /// later.
     gc: Duration,
     connect: Duration,
 }

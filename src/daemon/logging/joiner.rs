@@ -1,4 +1,5 @@
-//! So that no peer can write our log: of many lines of one kind some are said, and the others counted.
+//! So that no peer can write our log: of many lines of one kind some are said, and the others
+//! counted.
 //!
 //! A place in the sources has a window of a minute, which begins with its first line. In it at most
 //! so many of its lines are said as the caller allows; the others are left out, and when the window

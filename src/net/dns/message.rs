@@ -1,7 +1,7 @@
 //! Queries and answers (RFC 1035, with EDNS0 of RFC 6891): bytes in, bytes out, no I/O.
 //!
-//! Invariants: nothing in an answer makes it panic; of an answer only records of the name that was asked for, or of
-//! what at most 20 CNAME records in the same answer make of it, count.
+//! Invariants: nothing in an answer makes it panic; of an answer only records of the name that was
+//! asked for, or of what at most 20 CNAME records in the same answer make of it, count.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,8 @@ use domain::base::{Message, MessageBuilder, Name, Rtype};
 use domain::dep::octseq::Array;
 use domain::rdata::{A, Aaaa, Txt};
 
-/// Taken over UDP, as EDNS0 says it: what passes everywhere without being fragmented (DNS flag day 2020).
+/// Taken over UDP, as EDNS0 says it: what passes everywhere without being fragmented (DNS flag day
+/// 2020).
 pub(super) const MAX_UDP: u16 = 1232;
 
 /// A name as it goes into a query.
@@ -62,9 +63,9 @@ pub(super) enum Verdict {
     Failed(String),
 }
 
-/// The names to ask for one after another, as resolv.conf(5) says: a name with fewer than `ndots` dots first with
-/// each of the `search` domains, any other without them; one that ends in a dot only as it is. None if it is no
-/// domain name.
+/// The names to ask for one after another, as resolv.conf(5) says: a name with fewer than `ndots`
+/// dots first with each of the `search` domains, any other without them; one that ends in a dot
+/// only as it is. None if it is no domain name.
 pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<QueryName> {
     let mut names = vec![name.to_owned()];
     if !name.ends_with('.') {
@@ -81,7 +82,8 @@ pub(super) fn parse_name(name: &str) -> Option<QueryName> {
     name.parse().ok()
 }
 
-/// The message that asks a recursive server for `name`, with `edns` told that [`MAX_UDP`] bytes are taken.
+/// The message that asks a recursive server for `name`, with `edns` told that [`MAX_UDP`] bytes are
+/// taken.
 pub(super) fn query(
     name: &QueryName,
     rtype: Rtype,

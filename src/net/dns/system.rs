@@ -1,5 +1,5 @@
-//! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`, read again for each lookup since a
-//! device may get its lease late. What cannot be read or understood is left out.
+//! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`, read again for each
+//! lookup since a device may get its lease late. What cannot be read or understood is left out.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -61,8 +61,8 @@ impl Default for Files {
 }
 
 impl Files {
-    /// What resolv.conf says, within our bounds: all rounds over all servers take at most `limit`. Without the file
-    /// the server is 127.0.0.1, as resolv.conf(5) has it.
+    /// What resolv.conf says, within our bounds: all rounds over all servers take at most `limit`.
+    /// Without the file the server is 127.0.0.1, as resolv.conf(5) has it.
     pub(super) fn system(&self, limit: Duration) -> System {
         let mut text = Vec::new();
         let read = file::open(&self.resolv_conf)
@@ -81,8 +81,8 @@ impl Files {
         system(&config, self.port, limit)
     }
 
-    /// The `wanted` addresses of `name` in the hosts file, or those that `localhost` and names under it always have
-    /// (RFC 6761).
+    /// The `wanted` addresses of `name` in the hosts file, or those that `localhost` and names
+    /// under it always have (RFC 6761).
     pub(super) fn hosts(&self, name: &str, wanted: impl Fn(&IpAddr) -> bool) -> Vec<IpAddr> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let mut ips = self.hosts_file(&name).unwrap_or_else(|error| {

@@ -1,16 +1,17 @@
 //! Which sockets are ready, and what the thread waits with.
 //!
-//! `async-io` arms a socket anew for each wait, and a beat is one wait; and its own thread takes turns at waiting with ours. Here a
-//! socket is entered once, for both directions, and the kernel reports changes only (edge-triggered, epoll(7)):
+//! `async-io` arms a socket anew for each wait, and a beat is one wait; and its own thread takes
+//! turns at waiting with ours. Here a socket is entered once, for both directions, and the kernel
+//! reports changes only (edge-triggered, epoll(7)):
 //!
 //! ```text
 //!  sockets ──changes──▶ epoll set ──▶ wait() ──▶ tasks that wait for a socket
 //!  other threads ──────▶ bell ───────┘
 //! ```
 //!
-//! Invariants: a direction counts as ready from the kernel's report until the kernel says that it would block; whoever was told to
-//! wait is woken by the next report. One task waits for each direction of a socket. A bell that is rung while nobody waits shortens
-//! the next wait to nothing.
+//! Invariants: a direction counts as ready from the kernel's report until the kernel says that it
+//! would block; whoever was told to wait is woken by the next report. One task waits for each
+//! direction of a socket. A bell that is rung while nobody waits shortens the next wait to nothing.
 
 use std::{
     cell::OnceCell,
@@ -38,7 +39,8 @@ use slab::Slab;
 
 use super::remember;
 
-/// Reports taken from the kernel at once: about as many as tasks then take steps, before the next are taken.
+/// Reports taken from the kernel at once: about as many as tasks then take steps, before the next
+/// are taken.
 const BATCH: usize = super::TURN;
 
 /// After a failure of the set itself, of which none is known.
@@ -192,12 +194,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Whom the report wakes, to be done without the lock: a task may end then and take its socket out.
+    /// Whom the report wakes, to be done without the lock: a task may end then and take its socket
+    /// out.
     fn note(&self, event: &Event) -> impl Iterator<Item = Waker> + use<> {
         let Event { flags, data, .. } = *event;
         let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         let mut sockets = self.sockets();
-        // A report may be older than the socket that has the number now: at worst that one asks in vain.
+        // A report may be older than the socket that has the number now: at worst that one asks in
+        // vain.
         let socket = usize::try_from(data.u64())
             .ok()
             .and_then(|key| sockets.get_mut(key));
@@ -278,8 +282,9 @@ impl<T> Watched<T> {
         &self.set
     }
 
-    /// Does `work` if the socket is ready for it; if it would block, the task is woken when that has changed. `work` says, too,
-    /// whether there was [less than it asked for](Left): then the next waits for the kernel's report.
+    /// Does `work` if the socket is ready for it; if it would block, the task is woken when that
+    /// has changed. `work` says, too, whether there was [less than it asked for](Left): then the
+    /// next waits for the kernel's report.
     pub(crate) fn poll<R>(
         &self,
         way: Way,

@@ -1,9 +1,9 @@
 //! Links and addresses of the host, and what of them changed.
 //!
 //! Invariants: an address counts while its link is up and has a carrier; links and addresses are
-//! bounded, and what finds no place is left out until one comes free. An address is there as long as
-//! one of its networks (prefixes) is. An interface is virtual if software makes it and
-//! no physical one carries it: a bridge is physical by a port, a VLAN by what it stands on.
+//! bounded, and what finds no place is left out until one comes free. An address is there as long
+//! as one of its networks (prefixes) is. An interface is virtual if software makes it and no
+//! physical one carries it: a bridge is physical by a port, a VLAN by what it stands on.
 
 #[cfg(test)]
 mod tests;

@@ -42,9 +42,10 @@ impl InboundUpgrade<Stream> for Name {
 
 /// Takes streams as `U` does, and no longer counts them as a use of their connection.
 ///
-/// Kademlia waits for the request on a stream, and for further ones after it, without a limit of time. A peer that opened one
-/// stream and fell silent would keep its connection until TCP gives it up, which a frozen process never makes it do. Each new
-/// stream starts the idle time of its connection again, and that is several times what one exchange takes.
+/// Kademlia waits for the request on a stream, and for further ones after it, without a limit of
+/// time. A peer that opened one stream and fell silent would keep its connection until TCP gives it
+/// up, which a frozen process never makes it do. Each new stream starts the idle time of its
+/// connection again, and that is several times what one exchange takes.
 pub(crate) struct Unheld<U>(pub(super) U);
 
 impl<U: UpgradeInfo> UpgradeInfo for Unheld<U> {

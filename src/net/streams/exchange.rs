@@ -1,4 +1,5 @@
-//! Short streams: one directory request and its response, one ping and its pong. Each is a future with a deadline of its own.
+//! Short streams: one directory request and its response, one ping and its pong. Each is a future
+//! with a deadline of its own.
 
 use std::{io, time::Duration};
 

@@ -1,11 +1,14 @@
-//! One small handler for everything that is ours on a connection: heartbeat, directory, ping, and who we are.
+//! One small handler for everything that is ours on a connection: heartbeat, directory, ping, and
+//! who we are.
 //!
-//! One handler instead of four, because a connection pays for each: libp2p-swarm asks every handler for its protocols at each poll
-//! and holds its bytes several times, which is why the handler itself is a pointer. What a connection does not use takes little.
+//! One handler instead of four, because a connection pays for each: libp2p-swarm asks every handler
+//! for its protocols at each poll and holds its bytes several times, which is why the handler
+//! itself is a pointer. What a connection does not use takes little.
 //!
-//! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces the older), [`MAX_EXCHANGES`]
-//! exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, [`MAX_ANSWERING`] on which it is told something. Whoever opens more streams than
-//! Yamux allows loses the connection, and with it the lease: that is why our own requests wait for each other.
+//! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces
+//! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us,
+//! [`MAX_ANSWERING`] on which it is told something. Whoever opens more streams than Yamux allows
+//! loses the connection, and with it the lease: that is why our own requests wait for each other.
 
 use std::{
     collections::VecDeque,
@@ -40,10 +43,11 @@ use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
-/// Requests of ours that are open at once; the others wait. Fewer than a peer takes, so that one that is just ending does no harm.
+/// Requests of ours that are open at once; the others wait. Fewer than a peer takes, so that one
+/// that is just ending does no harm.
 const MAX_REQUESTS: usize = 4;
-/// Streams that a peer may have open at once to be told pongs (libp2p's ping specification: two), or who we are; of more, the
-/// oldest gives way.
+/// Streams that a peer may have open at once to be told pongs (libp2p's ping specification: two),
+/// or who we are; of more, the oldest gives way.
 const MAX_ANSWERING: usize = 3;
 
 /// What the behaviour asks of a connection.

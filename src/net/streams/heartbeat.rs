@@ -1,8 +1,9 @@
 //! The two ends of a heartbeat stream, as poll machines of a connection's own task.
 //!
-//! Invariants: an idle end holds no read buffer (frames are read into a scratch buffer that all connections of the thread
-//! share, and only a torn frame is kept); at most [`MAX_QUEUED`] bytes wait to be written, and none waits longer than
-//! [`WRITE_TIMEOUT`]: a peer that does not read loses its stream.
+//! Invariants: an idle end holds no read buffer (frames are read into a scratch buffer that all
+//! connections of the thread share, and only a torn frame is kept); at most [`MAX_QUEUED`] bytes
+//! wait to be written, and none waits longer than [`WRITE_TIMEOUT`]: a peer that does not read
+//! loses its stream.
 
 use std::{
     cell::RefCell,
@@ -42,7 +43,8 @@ thread_local! {
 /// Frames in both directions over one stream.
 struct Frames {
     io: Stream,
-    /// The beginning of a frame whose rest has not come, or whole frames that were not asked for yet.
+    /// The beginning of a frame whose rest has not come, or whole frames that were not asked for
+    /// yet.
     part: Vec<u8>,
     out: Vec<u8>,
     written: usize,
@@ -136,7 +138,8 @@ impl Frames {
     }
 }
 
-/// The body of the frame at the start of `bytes` and how many of them it takes, if all of it is there.
+/// The body of the frame at the start of `bytes` and how many of them it takes, if all of it is
+/// there.
 fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     Ok(
         frame::header(bytes, frame::MAX_FRAME)?.and_then(|(header, body)| {

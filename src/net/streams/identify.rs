@@ -1,10 +1,12 @@
 //! What we say of ourselves to a peer that dialled us and asks (libp2p identify specification).
 //!
-//! Whom we dial gets libp2p's own identify. Its handler takes 3.4 KiB of every connection and its tables 0.8 KiB more, and cannot be
-//! added to a connection later, since only the swarm can tell a handler the local protocols. Those who dial us, a thousand at a
-//! time, want nothing of it but this one message.
+//! Whom we dial gets libp2p's own identify. Its handler takes 3.4 KiB of every connection and its
+//! tables 0.8 KiB more, and cannot be added to a connection later, since only the swarm can tell a
+//! handler the local protocols. Those who dial us, a thousand at a time, want nothing of it but
+//! this one message.
 //!
-//! Invariant: the message has at most [`MAX_MESSAGE`] bytes, because the addresses that we announce are few.
+//! Invariant: the message has at most [`MAX_MESSAGE`] bytes, because the addresses that we announce
+//! are few.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,8 @@
 //! The short way of beats and acks, past the swarm.
 //!
-//! A server does nothing so often. Through the swarm each beat passes two channels, and each ack a search among all connections
-//! (libp2p-swarm 0.48 looks for a connection peer by peer): with 1000 leases that was a third of the time.
+//! A server does nothing so often. Through the swarm each beat passes two channels, and each ack a
+//! search among all connections (libp2p-swarm 0.48 looks for a connection peer by peer): with 1000
+//! leases that was a third of the time.
 //!
 //! ```text
 //!  connection's task                     the loop
@@ -9,8 +10,9 @@
 //!            ◀───ack────── Outbox ◀────── Streams::ack
 //! ```
 //!
-//! Invariants: a stream has one beat here at most, because the next is read once this one is answered, and all streams together
-//! [`MAX_ARRIVED`]; an outbox holds at most [`MAX_QUEUED`] bytes. What does not fit ends the stream.
+//! Invariants: a stream has one beat here at most, because the next is read once this one is
+//! answered, and all streams together [`MAX_ARRIVED`]; an outbox holds at most [`MAX_QUEUED`]
+//! bytes. What does not fit ends the stream.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +28,8 @@ use crate::{
     protocol::{PeerId, StreamId, codec::frame},
 };
 
-/// Beats that wait at most. The loop takes them after a few steps of connections: more are no accident.
+/// Beats that wait at most. The loop takes them after a few steps of connections: more are no
+/// accident.
 const MAX_ARRIVED: usize = 4096;
 
 /// A beat that was read.

@@ -1,7 +1,8 @@
-//! Our own streams as a libp2p behaviour: heartbeat, directory, ping, and the answer to who asks who we are.
+//! Our own streams as a libp2p behaviour: heartbeat, directory, ping, and the answer to who asks
+//! who we are.
 //!
-//! It knows who is connected, dials who is not, and numbers beats; everything else happens in the connections' [`handler`]s and
-//! above. Frames pass through as bytes.
+//! It knows who is connected, dials who is not, and numbers beats; everything else happens in the
+//! connections' [`handler`]s and above. Frames pass through as bytes.
 //!
 //! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up
 //! in one [`Event::GaveUp`]; every request in one [`Event::Response`]; every probe in one
@@ -69,8 +70,8 @@ pub(crate) struct ReadBeat {
 pub(crate) enum Event {
     /// The peer's heartbeat stream is over.
     StreamClosed { peer: PeerId, stream: StreamId },
-    /// The server said something on our heartbeat stream, on which `sequence` was the last beat sent; `awaited` if that beat was not
-    /// answered before.
+    /// The server said something on our heartbeat stream, on which `sequence` was the last beat
+    /// sent; `awaited` if that beat was not answered before.
     Ack {
         server: PeerId,
         connection: ConnectionId,
@@ -158,8 +159,9 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name, elsewhere. A heartbeat stream of
-    /// another whose first beat does not come within `first_beat` ends.
+    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name,
+    /// elsewhere. A heartbeat stream of another whose first beat does not come within `first_beat`
+    /// ends.
     pub(crate) fn new(
         key: &PublicKey,
         serves: bool,
@@ -193,7 +195,8 @@ impl Streams {
         self.shared.local_info.announce(addrs);
     }
 
-    /// The next beat. Beats are to be taken before the swarm is polled: it may know already that the connection has ended.
+    /// The next beat. Beats are to be taken before the swarm is polled: it may know already that
+    /// the connection has ended.
     pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<ReadBeat> {
         loop {
             let Arrived {
@@ -321,7 +324,8 @@ impl Streams {
         let dials = || self.dials.iter().filter(|dial| dial.peer == peer);
         let (all, is_lost) = (dials().count(), dials().all(|dial| dial.stale));
         if all == 0 || ((is_fresh || is_lost) && all < MAX_DIALS) {
-            // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does not wait for that.
+            // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does
+            // not wait for that.
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)

@@ -1,4 +1,5 @@
-//! Which of our protocols a stream speaks: those that a peer may open, and those that we open and what for.
+//! Which of our protocols a stream speaks: those that a peer may open, and those that we open and
+//! what for.
 
 use std::{
     array,

@@ -1,4 +1,5 @@
-//! The behaviour without a network: what it asks of the swarm, and what it says when the swarm answers.
+//! The behaviour without a network: what it asks of the swarm, and what it says when the swarm
+//! answers.
 
 use std::task::{Context, Poll, Waker};
 

@@ -108,8 +108,8 @@ fn is_connected(socket: &Arc<TcpStream>) -> io::Result<((), Left)> {
     }
 }
 
-/// A connection. It never asks the socket for data that it knows is not there: the swarm and Yamux poll several
-/// times for each wake-up, and each of these polls would be one more system call.
+/// A connection. It never asks the socket for data that it knows is not there: the swarm and Yamux
+/// poll several times for each wake-up, and each of these polls would be one more system call.
 #[derive(Debug)]
 pub(crate) struct TcpConnection {
     pub(super) socket: Watched<Arc<TcpStream>>,

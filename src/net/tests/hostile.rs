@@ -47,7 +47,8 @@ impl Server {
     }
 }
 
-/// What the server makes of frames on one heartbeat stream, which it must end; then that it still serves.
+/// What the server makes of frames on one heartbeat stream, which it must end; then that it still
+/// serves.
 async fn ended_by(frames: Vec<Vec<u8>>) -> Server {
     let mut world = World::new(&[Role::Indexer, Role::Node]).await;
     let mut server = Server::default();

@@ -1,4 +1,5 @@
-//! The DHT between two peers: what is put is found, what is not valid is not, and who hears of which address.
+//! The DHT between two peers: what is put is found, what is not valid is not, and who hears of
+//! which address.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,8 @@ async fn acquainted() -> World {
     world
 }
 
-/// Puts bytes under a key as a peer would that checks nothing, and waits until the other side has seen them.
+/// Puts bytes under a key as a peer would that checks nothing, and waits until the other side has
+/// seen them.
 async fn put(world: &mut World, key: libp2p::kad::RecordKey, value: Vec<u8>) -> Option<DhtEvent> {
     let record = Record {
         key,

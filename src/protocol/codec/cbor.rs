@@ -1,8 +1,8 @@
 //! CBOR as the protocol uses it: definite lengths, maps keyed by small integers, bounded lists.
 //!
-//! A thin layer over minicbor that adds what its own map and list decoding leaves open: duplicates, indefinite lengths and
-//! trailing bytes are refused, every length is checked against the field's bound before anything is kept, and
-//! unknown values are skipped without recursion.
+//! A thin layer over minicbor that adds what its own map and list decoding leaves open: duplicates,
+//! indefinite lengths and trailing bytes are refused, every length is checked against the field's
+//! bound before anything is kept, and unknown values are skipped without recursion.
 
 use core::time::Duration;
 
@@ -18,8 +18,8 @@ use minicbor::{
 use super::{DecodeError, NoRoom, PEER_ID_LEN, peer_from_bytes, peer_to_bytes};
 use crate::protocol::{Addr, Addrs, Cursor, MAX_ADDR_LEN, MAX_LIST, Offer, PeerId};
 
-/// Keys of 64 and more that one map may have. The protocol has none, so these are unknown ones: they
-/// are remembered only to notice one that comes twice.
+/// Keys of 64 and more that one map may have. The protocol has none, so these are unknown ones:
+/// they are remembered only to notice one that comes twice.
 const MAX_HIGH_KEYS: usize = 32;
 
 /// Reads one message.
@@ -39,8 +39,8 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// Reads a map: calls `entry` at each value with its key. `entry` must consume the value, by [`Reader::skip`]
-    /// if it does not know the key.
+    /// Reads a map: calls `entry` at each value with its key. `entry` must consume the value, by
+    /// [`Reader::skip`] if it does not know the key.
     pub(super) fn map(
         &mut self,
         field: &'static str,

@@ -1,8 +1,8 @@
 //! Checks the codec against `oc-discovery.cddl`, with a validator that shares no code with it.
 //!
-//! What the encoders write validates. What the decoders accept of damaged messages validates. And every value of a
-//! long list, at every key of every map, gets one verdict from decoder and definition; they may differ only where CDDL cannot
-//! say what the decoder asks for.
+//! What the encoders write validates. What the decoders accept of damaged messages validates. And
+//! every value of a long list, at every key of every map, gets one verdict from decoder and
+//! definition; they may differ only where CDDL cannot say what the decoder asks for.
 
 use cddl_cat::{cbor::validate_cbor, context::BasicContext, flatten::flatten_from_str};
 use proptest::prelude::*;
@@ -50,8 +50,8 @@ fn is_beyond_cddl(error: &DecodeError) -> bool {
         DecodeError::NotEd25519 { .. } | DecodeError::Duplicate { .. } => true,
         // The sum of all tags.
         DecodeError::TooLong { field: "tags", .. } => true,
-        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this validator is content
-        // with a part.
+        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this
+        // validator is content with a part.
         DecodeError::TooLong { field: "name", .. } => true,
         _ => false,
     }
@@ -223,8 +223,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
     ]
 }
 
-/// Calls `check` with the message, without each of its keys, with each sample at each of its keys, and with each sample at an
-/// unknown key.
+/// Calls `check` with the message, without each of its keys, with each sample at each of its keys,
+/// and with each sample at an unknown key.
 fn variants(entries: &[Entry], mut check: impl FnMut(&[Entry])) {
     check(entries);
     for index in 0..entries.len() {

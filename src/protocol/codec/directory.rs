@@ -29,7 +29,8 @@ pub enum Request {
         /// Only asking: the page that is wanted. `None`: whichever indexers the native names.
         from: Option<Cursor>,
     },
-    /// The nodes that claim this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for, also one that no node can have.
+    /// The nodes that claim this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for,
+    /// also one that no node can have.
     FindName {
         /// The name.
         name: Name,
@@ -148,8 +149,8 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     }
 }
 
-/// Writes a response to `buffer`: of its items, as many as fit the buffer and a frame. Records that did
-/// not fit are told as "more".
+/// Writes a response to `buffer`: of its items, as many as fit the buffer and a frame. Records that
+/// did not fit are told as "more".
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -243,7 +244,8 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
     }
 }
 
-/// What the value is: the meaning of the other keys hangs on key 0, which may stand anywhere in the map.
+/// What the value is: the meaning of the other keys hangs on key 0, which may stand anywhere in the
+/// map.
 fn code_of(field: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
     let mut code = None;
     Reader::whole(bytes, |r| {

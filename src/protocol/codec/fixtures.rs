@@ -125,7 +125,8 @@ pub(super) fn any_clock() -> impl Strategy<Value = Option<WallReading>> {
     option::of(any::<(u64, bool)>().prop_map(|(ms, synchronised)| WallReading { ms, synchronised }))
 }
 
-/// Calls `check` with every one-byte mutation of `bytes` that flips one bit or sets a byte that CBOR makes special.
+/// Calls `check` with every one-byte mutation of `bytes` that flips one bit or sets a byte that
+/// CBOR makes special.
 pub(crate) fn mutations(bytes: &[u8], mut check: impl FnMut(&[u8])) {
     let mut copy = bytes.to_vec();
     for index in 0..bytes.len() {

@@ -1,8 +1,10 @@
-//! Frames: an unsigned varint length and that many bytes (PROTOCOL.md; multiformats unsigned-varint).
+//! Frames: an unsigned varint length and that many bytes (PROTOCOL.md; multiformats
+//! unsigned-varint).
 //!
-//! A length over the limit is refused as soon as it can be seen, before the header is complete and before anything is
-//! allocated. A varint that is longer than it needs to be is refused. Own code, because the `unsigned-varint` crate lets the
-//! high bits of a length wrap away, which would read a too long frame as a short one.
+//! A length over the limit is refused as soon as it can be seen, before the header is complete and
+//! before anything is allocated. A varint that is longer than it needs to be is refused. Own code,
+//! because the `unsigned-varint` crate lets the high bits of a length wrap away, which would read a
+//! too long frame as a short one.
 
 use core::fmt;
 
@@ -38,8 +40,8 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// The length of the header at the start of `bytes` and of the body that it announces; `None` if more bytes are needed
-/// to tell, of which there are never more than [`MAX_HEADER`].
+/// The length of the header at the start of `bytes` and of the body that it announces; `None` if
+/// more bytes are needed to tell, of which there are never more than [`MAX_HEADER`].
 ///
 /// # Errors
 /// The body is longer than `limit` (at most [`MAX_RESPONSE`]), or the varint is not minimal.

@@ -1,7 +1,7 @@
 //! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
 //!
-//! What a beat or an ack says is not judged here: whether role 2 or known ids count, whether the sequence is the next, and whether the
-//! record is the sender's is for the layers above.
+//! What a beat or an ack says is not judged here: whether role 2 or known ids count, whether the
+//! sequence is the next, and whether the record is the sender's is for the layers above.
 
 use core::time::Duration;
 
@@ -75,8 +75,9 @@ struct BeatMap<'a, K> {
     publish: Option<bool>,
 }
 
-/// Writes a beat that names these `known` ids to `buffer`. `record` goes with it whatever `beat.with_record` says, which is the
-/// caller's to follow; it has at most [`MAX_ENVELOPE_LEN`] bytes.
+/// Writes a beat that names these `known` ids to `buffer`. `record` goes with it whatever
+/// `beat.with_record` says, which is the caller's to follow; it has at most [`MAX_ENVELOPE_LEN`]
+/// bytes.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -191,8 +192,8 @@ pub fn encode_ack<'b>(
     write(&map, buffer)
 }
 
-/// The acknowledgement of these bytes. Without a wall clock (key 5), whether it is synchronised (key 6)
-/// means nothing; a clock without key 6 is not synchronised.
+/// The acknowledgement of these bytes. Without a wall clock (key 5), whether it is synchronised
+/// (key 6) means nothing; a clock without key 6 is not synchronised.
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.

@@ -1,5 +1,5 @@
-//! The codec: frames to the words of the protocol and back ([`specification`], version 1.1), without std
-//! and without an allocator.
+//! The codec: frames to the words of the protocol and back ([`specification`], version 1.1),
+//! without std and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
 //! ([`record`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
@@ -7,11 +7,11 @@
 //! borrow from the bytes that they are given.
 //!
 //! Invariants:
-//! - Every decoder is total: any bytes give a value or an error that names the field. It needs a fixed
-//!   amount of stack, whatever the bytes are.
-//! - What a decoder accepts is well-formed, of definite length, without a key twice and without trailing
-//!   bytes; unknown keys are skipped. Numbers are not clamped here, only narrowed without wrapping: the
-//!   rules clamp them.
+//! - Every decoder is total: any bytes give a value or an error that names the field. It needs a
+//!   fixed amount of stack, whatever the bytes are.
+//! - What a decoder accepts is well-formed, of definite length, without a key twice and without
+//!   trailing bytes; unknown keys are skipped. Numbers are not clamped here, only narrowed without
+//!   wrapping: the rules clamp them.
 //! - What an encoder writes has ascending keys, fits its frame, and its decoder reads it back.
 //! - Addresses are opaque bytes of bounded length. The host leaves out those that it cannot dial.
 //! - Text from a peer (reasons, tags, names) is any UTF-8: escape it before it reaches a terminal.
@@ -31,8 +31,8 @@ pub mod record;
 #[doc = include_str!("../../wire/PROTOCOL.md")]
 pub mod specification {}
 
-/// The buffer has no room for the message. A buffer of the frame's limit has room for every one whose
-/// parts are within their bounds.
+/// The buffer has no room for the message. A buffer of the frame's limit has room for every one
+/// whose parts are within their bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
@@ -178,8 +178,9 @@ pub fn to_name(text: &str) -> Option<Name> {
     Name::try_from(text).ok()
 }
 
-/// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36 bytes with the
-/// protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids specification).
+/// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36
+/// bytes with the protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids
+/// specification).
 pub(crate) const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 /// Bytes of the binary peer id of an Ed25519 key.
 pub const PEER_ID_LEN: usize = ED25519_PREFIX.len() + 32;

@@ -1,11 +1,12 @@
 //! Signed records: what is in a libp2p signed envelope (RFC 0002) whose key is the subject's own.
 //!
-//! The envelope and its cryptography are the host's: it opens envelopes with a [`Verifier`] and makes
-//! them with a [`Signer`].
+//! The envelope and its cryptography are the host's: it opens envelopes with a [`Verifier`] and
+//! makes them with a [`Signer`].
 //!
-//! A record that opens here is proven: its signature verifies for its kind's domain and type, and its
-//! subject is the signer. Whether it is still valid is a question of time, and whose record it should be
-//! is a question of place: the caller decides both ([`RecordInfo::is_valid_copy`], [`RecordInfo::peer`]).
+//! A record that opens here is proven: its signature verifies for its kind's domain and type, and
+//! its subject is the signer. Whether it is still valid is a question of time, and whose record it
+//! should be is a question of place: the caller decides both ([`RecordInfo::is_valid_copy`],
+//! [`RecordInfo::peer`]).
 
 use core::{fmt, time::Duration};
 
@@ -80,7 +81,8 @@ pub type RecordAddrs<'a> = Vec<&'a [u8], MAX_RECORD_ADDRS, u8>;
 pub type Tags<'a> = Vec<(&'a str, &'a str), MAX_TAGS, u8>;
 
 impl Record<'_> {
-    /// What the rules need of it. Its addresses are the first [`MAX_ADDRS`](crate::protocol::MAX_ADDRS).
+    /// What the rules need of it. Its addresses are the first
+    /// [`MAX_ADDRS`](crate::protocol::MAX_ADDRS).
     pub fn info(&self) -> RecordInfo {
         let mut info = RecordInfo {
             peer: self.peer,
@@ -205,7 +207,8 @@ impl core::error::Error for SignError {}
 
 /// Opens envelopes, with the host's cryptography.
 pub trait Verifier {
-    /// The payload of the envelope and the peer that signed it, for the kind's domain and payload type.
+    /// The payload of the envelope and the peer that signed it, for the kind's domain and payload
+    /// type.
     ///
     /// # Errors
     /// All of [`RecordError`] but those that [`open`] finds itself.
@@ -217,8 +220,8 @@ pub trait Signer {
     /// The peer that signs.
     fn peer(&self) -> PeerId;
 
-    /// Writes the signed envelope of the payload to the front of `buffer`, for the kind's domain and
-    /// payload type; its length, or `None` if there is no room.
+    /// Writes the signed envelope of the payload to the front of `buffer`, for the kind's domain
+    /// and payload type; its length, or `None` if there is no room.
     ///
     /// # Errors
     /// [`SignError::Key`].
@@ -252,8 +255,8 @@ pub fn open<T>(
     Ok(read(&record))
 }
 
-/// Signs a record whose subject is the signer; the envelope, at the front of `buffer`. The last addresses
-/// are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
+/// Signs a record whose subject is the signer; the envelope, at the front of `buffer`. The last
+/// addresses are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
 /// See [`SignError`].

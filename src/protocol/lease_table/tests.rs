@@ -105,7 +105,8 @@ fn source(stream: u64, host: u8) -> Source {
     core::net::SocketAddr::new(ip, 1000 + stream as u16).into()
 }
 
-/// What the first beat of a new stream from this address is told, if it is not held; without a refusal it renews.
+/// What the first beat of a new stream from this address is told, if it is not held; without a
+/// refusal it renews.
 fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack<'_>> {
     let from = source(stream, host);
     match table.stream_opened(at(now), &peer(1), StreamId(stream), from) {
@@ -141,7 +142,8 @@ fn judged(table: &mut LeaseTable<4>, now: u64) -> Option<u64> {
     })
 }
 
-/// Three replacements: stream 3, from address 1, holds the lease, and stream 4 from address 2 waits.
+/// Three replacements: stream 3, from address 1, holds the lease, and stream 4 from address 2
+/// waits.
 fn contested() -> LeaseTable<4> {
     let mut table = LeaseTable::new();
     for (stream, host) in [(1, 1), (2, 2), (3, 1), (4, 2)] {

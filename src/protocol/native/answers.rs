@@ -1,14 +1,17 @@
 //! Which indexers a native hands out, and what it answers to a node that asks.
 //!
-//! Each answer is judged for its reader ([`Reader`](crate::protocol::Reader)): an indexer, or an address of it, that is of no use to the
-//! reader is as if it were not there, and one that fits what the reader has shown goes before one that may be of use.
+//! Each answer is judged for its reader ([`Reader`](crate::protocol::Reader)): an indexer, or an
+//! address of it, that is of no use to the reader is as if it were not there, and one that fits
+//! what the reader has shown goes before one that may be of use.
 //!
-//! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that was good when the question arrived is
-//! good for its answer; no node is told that it is taken in while an indexer is known to be reachable at an address that is of use to
-//! it, unless it said that every offer failed; of the peers that only ask, every live indexer is named to one of them in the end;
-//! an answer to a node that wants a lease names first an indexer that fits it, of these one that fewest nodes failed at, and of these one with the greatest weight
-//! (at most 64 free leases count, less the places promised); of equal ones each is the first as often as the others, so that one which
-//! boasts beside `n` others with room for 64 leads one answer in `n + 1`.
+//! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that
+//! was good when the question arrived is good for its answer; no node is told that it is taken in
+//! while an indexer is known to be reachable at an address that is of use to it, unless it said
+//! that every offer failed; of the peers that only ask, every live indexer is named to one of them
+//! in the end; an answer to a node that wants a lease names first an indexer that fits it, of these
+//! one that fewest nodes failed at, and of these one with the greatest weight (at most 64 free
+//! leases count, less the places promised); of equal ones each is the first as often as the others,
+//! so that one which boasts beside `n` others with room for 64 leads one answer in `n + 1`.
 
 use core::cmp::Reverse;
 
@@ -17,8 +20,9 @@ use crate::protocol::table::keep_best;
 use pending_requests::Candidates;
 use standing::KEPT_SHARE;
 
-/// So long after a node was named indexers, all others that beat here and of which nothing is known are pinged. Else the answers of a
-/// native whose nodes start all at once would name only those whose last beat came within 10 s, and these few would get all nodes.
+/// So long after a node was named indexers, all others that beat here and of which nothing is known
+/// are pinged. Else the answers of a native whose nodes start all at once would name only those
+/// whose last beat came within 10 s, and these few would get all nodes.
 const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
@@ -43,7 +47,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             request.candidates = Some((now, candidates));
         }
         if self.pending_requests.is_full() {
-            // No node is taken in while an indexer may be reachable: without an offer it asks again.
+            // No node is taken in while an indexer may be reachable: without an offer it asks
+            // again.
             return Some(IndexersAnswer {
                 offers: self.offers(now, now, request.most, &request.reader),
                 takes_in: false,
@@ -54,7 +59,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         None
     }
 
-    /// The next request whose candidates are decided, answered. Requests that waited for the end of an oversleep get candidates first.
+    /// The next request whose candidates are decided, answered. Requests that waited for the end of
+    /// an oversleep get candidates first.
     pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
         while let Some(at) = self
             .pending_requests
@@ -111,10 +117,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         IndexersAnswer { offers, takes_in }
     }
 
-    /// For a node that wants a lease: the reachable that have room and are of use to it, best first. Those that fit it go first; of these,
-    /// those at which fewer nodes failed; of these, those of networks that are named less often so far, because ids cost nothing and networks do; then those with more free leases. If not
-    /// all can be named and nodes failed lately, the last places are kept: half of them for indexers that proved themselves, by lot, and
-    /// half for those that are here the longest, whether they fit or only may be of use: no number of others keeps those out for good.
+    /// For a node that wants a lease: the reachable that have room and are of use to it, best
+    /// first. Those that fit it go first; of these, those at which fewer nodes failed; of these,
+    /// those of networks that are named less often so far, because ids cost nothing and networks
+    /// do; then those with more free leases. If not all can be named and nodes failed lately, the
+    /// last places are kept: half of them for indexers that proved themselves, by lot, and half for
+    /// those that are here the longest, whether they fit or only may be of use: no number of others
+    /// keeps those out for good.
     pub(super) fn offers(
         &mut self,
         now: Instant,
@@ -175,8 +184,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// A node says that every offer failed: so did the indexers that it was told lately, as far as it goes. That says nothing of one whose
-    /// addresses it has not shown to be able to dial. Of two devices with one identity one is refused by indexers that work well.
+    /// A node says that every offer failed: so did the indexers that it was told lately, as far as
+    /// it goes. That says nothing of one whose addresses it has not shown to be able to dial. Of
+    /// two devices with one identity one is refused by indexers that work well.
     fn note_failures(&mut self, now: Instant, node: &PeerId, reader: &Reader) {
         if self.stream_records.rivals.is_contested(node) {
             return;
@@ -191,8 +201,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// For a peer that only asks, without a cursor: the live indexers in the order of their ids, going on where the last such answer
-    /// ended, and once round.
+    /// For a peer that only asks, without a cursor: the live indexers in the order of their ids,
+    /// going on where the last such answer ended, and once round.
     fn next_shown(&mut self, now: Instant, most: usize, reader: &Reader) -> Offers {
         let mut offers = Offers::new();
         offers.extend(
@@ -207,8 +217,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         offers
     }
 
-    /// The page of live indexers that begins at the cursor. While the native catches up after an oversleep, entries count that will
-    /// when their leases are moved on.
+    /// The page of live indexers that begins at the cursor. While the native catches up after an
+    /// oversleep, entries count that will when their leases are moved on.
     pub(super) fn page_of(
         &self,
         now: Instant,
@@ -233,8 +243,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         page
     }
 
-    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately, then those that fit the node before those
-    /// that may be of use to it; of both the reachable, then those of which nothing is known, in random order.
+    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately,
+    /// then those that fit the node before those that may be of use to it; of both the reachable,
+    /// then those of which nothing is known, in random order.
     fn candidates(&mut self, now: Instant, want: Want, reader: &Reader) -> Candidates {
         if want == Want::Nothing {
             return Candidates::new();

@@ -1,11 +1,14 @@
-//! Self-delegation: `responsible_peers`, the nodes that this native has taken in because no indexer was alive.
+//! Self-delegation: `responsible_peers`, the nodes that this native has taken in because no indexer
+//! was alive.
 //!
-//! A node is taken in by its first beat. A node that was told so in answer to a request holds a ticket: it is taken in even if
-//! an indexer became reachable in the meantime, or is reachable for us but not for the node.
+//! A node is taken in by its first beat. A node that was told so in answer to a request holds a
+//! ticket: it is taken in even if an indexer became reachable in the meantime, or is reachable for
+//! us but not for the node.
 //!
-//! Invariant: a ticket is a place. Nodes taken in and tickets that are still good are `R` together at most, so that no node is told
-//! that it will be taken in and then finds the table full. The exception is a node that lately let a ticket go: it holds a lease
-//! elsewhere, as far as can be seen from here, and its next ticket keeps no place from a node that holds none.
+//! Invariant: a ticket is a place. Nodes taken in and tickets that are still good are `R` together
+//! at most, so that no node is told that it will be taken in and then finds the table full. The
+//! exception is a node that lately let a ticket go: it holds a lease elsewhere, as far as can be
+//! seen from here, and its next ticket keeps no place from a node that holds none.
 
 use core::time::Duration;
 
@@ -22,7 +25,8 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(10);
 /// Tickets at most; past it no more nodes are told that they will be taken in.
 const MAX_TICKETS: usize = 256;
-/// How long a ticket that was let go is remembered, if there is room: two rounds of a node that looks for a second lease.
+/// How long a ticket that was let go is remembered, if there is room: two rounds of a node that
+/// looks for a second lease.
 const UNCLAIMED_TTL: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +64,9 @@ pub struct Responsible {
 }
 
 impl Responsible {
-    /// Whether the node may be sent to an indexer at these addresses. One at which every offer failed was told, as far as it goes, of
-    /// those that it may be able to dial: it is sent only where it surely can.
+    /// Whether the node may be sent to an indexer at these addresses. One at which every offer
+    /// failed was told, as far as it goes, of those that it may be able to dial: it is sent only
+    /// where it surely can.
     pub fn may_go_to(&self, addrs: &Addrs) -> bool {
         match self.stranded {
             true => self.reader.fits(addrs),
@@ -118,7 +123,8 @@ impl<const R: usize> Delegation<R> {
         self.responsible.is_empty()
     }
 
-    /// Whether the node can be taken in, or be told so: it is in, a place is kept for it, or there is one that is kept for no other.
+    /// Whether the node can be taken in, or be told so: it is in, a place is kept for it, or there
+    /// is one that is kept for no other.
     pub fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
         let good = self.tickets.iter().filter(|ticket| ticket.is_good(now));
         let (all, kept) = good.fold((0, 0), |(all, kept), ticket| {
@@ -158,8 +164,8 @@ impl<const R: usize> Delegation<R> {
         }
     }
 
-    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`]. `stranded`: it said that every offer
-    /// failed, so it holds no lease.
+    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`].
+    /// `stranded`: it said that every offer failed, so it holds no lease.
     pub fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
         if self.contains(peer) {
             return;
@@ -194,7 +200,8 @@ impl<const R: usize> Delegation<R> {
         self.tickets.iter().find(|ticket| ticket.holder == *peer)
     }
 
-    /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again in the same step.
+    /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again
+    /// in the same step.
     pub fn hand_over(&mut self, mut place: impl FnMut(&Responsible) -> Option<PeerId>) {
         self.responsible.retain(|node| match place(node) {
             // A node is in `releases` only when it is not in `responsible_peers`: there is room.

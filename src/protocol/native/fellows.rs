@@ -1,11 +1,13 @@
 //! Natives among each other: fellows and guests (PROTOCOL.md, "Who may say what").
 //!
-//! A fellow is a native that is configured here: we beat to it, and the ids that it reports count. Any other native is a guest: it is
-//! accepted, and what it reports counts for less than anything else.
+//! A fellow is a native that is configured here: we beat to it, and the ids that it reports count.
+//! Any other native is a guest: it is accepted, and what it reports counts for less than anything
+//! else.
 //!
-//! Invariants: guests hold at most half of the leases that are there for natives, so that every fellow finds room; each native is told
-//! all ids with a live entry in turn, by our beats if it grants us a lease and by our acks if we grant it one, and what another was
-//! told makes no difference.
+//! Invariants: guests hold at most half of the leases that are there for natives, so that every
+//! fellow finds room; each native is told all ids with a live entry in turn, by our beats if it
+//! grants us a lease and by our acks if we grant it one, and what another was told makes no
+//! difference.
 
 use super::*;
 
@@ -40,7 +42,8 @@ impl Notified {
 }
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
-    /// Leases that are there for natives: what the indexers, the nodes taken in and as many nodes that were released leave.
+    /// Leases that are there for natives: what the indexers, the nodes taken in and as many nodes
+    /// that were released leave.
     pub const ROOM_FOR_NATIVES: usize = {
         // With fewer leases, an entry of `live_indexers` or `responsible_peers` would have none.
         assert!(S >= I + 2 * R, "fewer leases than entries that need one");
@@ -119,7 +122,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each native separately.
+    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each
+    /// native separately.
     pub(super) fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
         let window: PeerList = self
             .known_peer_ids

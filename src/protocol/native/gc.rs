@@ -1,4 +1,5 @@
-//! `LongLivedStreamRecordedService GC`: lets go of the peers whose leases are stale, in one synchronous step.
+//! `LongLivedStreamRecordedService GC`: lets go of the peers whose leases are stale, in one
+//! synchronous step.
 //!
 //! ```text
 //!  tick ─▶ for every record of stream_records:
@@ -11,9 +12,9 @@
 //!
 //! Nothing happens between two records, so nobody sees half of it. The others go on undisturbed.
 //!
-//! Invariants: a peer that beats stays, one lost beat included, because two pauses between beats are
-//! shorter than two thirds of a lease; a peer that has fallen silent is in no table a lease and one run
-//! of the loop after its last beat.
+//! Invariants: a peer that beats stays, one lost beat included, because two pauses between beats
+//! are shorter than two thirds of a lease; a peer that has fallen silent is in no table a lease and
+//! one run of the loop after its last beat.
 
 use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseTable};
 
@@ -35,7 +36,8 @@ pub fn gc<const I: usize, const R: usize, const S: usize>(
     live.expire(now);
 }
 
-/// The same for the leases that have run out only, before the loop comes by: a lease that is over takes no room from `newcomer`.
+/// The same for the leases that have run out only, before the loop comes by: a lease that is over
+/// takes no room from `newcomer`.
 pub fn expire<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     newcomer: &PeerId,

@@ -1,15 +1,17 @@
-//! `known_peer_ids`: every indexer this native has heard of, by its own beat or from another native; what the refresh
-//! loop goes through.
+//! `known_peer_ids`: every indexer this native has heard of, by its own beat or from another
+//! native; what the refresh loop goes through.
 //!
 //! Invariants:
-//! - What a peer says of others counts for less than its own beat, and what a guest says for less than what a fellow native says: an
-//!   id is kept with the best word there was for it, and no word displaces an id that was kept with a better one.
-//! - A full table lets what guests said go first, then the least recently heard. Of one guest at most [`MAX_OF_GUEST`] ids are kept.
+//! - What a peer says of others counts for less than its own beat, and what a guest says for less
+//!   than what a fellow native says: an id is kept with the best word there was for it, and no word
+//!   displaces an id that was kept with a better one.
+//! - A full table lets what guests said go first, then the least recently heard. Of one guest at
+//!   most [`MAX_OF_GUEST`] ids are kept.
 //! - An id of which nothing was heard for [`SILENCE_MAX`] is dropped.
-//! - Searches that keep failing are made less often: within 1, 2, 4, at most 8 runs, at random, so that ids which were learned
-//!   together do not stay together.
-//! - An indexer that gave its lease up is forgotten, and hearsay does not bring it back while a copy of its record may
-//!   still be in the DHT.
+//! - Searches that keep failing are made less often: within 1, 2, 4, at most 8 runs, at random, so
+//!   that ids which were learned together do not stay together.
+//! - An indexer that gave its lease up is forgotten, and hearsay does not bring it back while a
+//!   copy of its record may still be in the DHT.
 
 use core::time::Duration;
 
@@ -88,7 +90,8 @@ impl<const K: usize> KnownPeerIds<K> {
         }
     }
 
-    /// A guest says that it knows the indexer. It resets no backoff, and confirms only what guests said.
+    /// A guest says that it knows the indexer. It resets no backoff, and confirms only what guests
+    /// said.
     pub fn heard_of_by_guest(&mut self, now: Instant, guest: &PeerId, peer: &PeerId) {
         if self.has_departed(now, peer) {
             return;
@@ -103,7 +106,8 @@ impl<const K: usize> KnownPeerIds<K> {
         self.hear(now, peer, word);
     }
 
-    /// The indexer gave its lease up, or is none any more; copies of its record may be in the DHT for `copies`.
+    /// The indexer gave its lease up, or is none any more; copies of its record may be in the DHT
+    /// for `copies`.
     pub fn forget(&mut self, now: Instant, peer: &PeerId, copies: Duration) {
         self.ids.remove(peer);
         self.departed
@@ -127,8 +131,9 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.contains(peer)
     }
 
-    /// What `due` makes of the ids that this run is to search for, given when each was last searched for (zero: never).
-    /// Those whose last searches failed may be left out; that counts the run for them.
+    /// What `due` makes of the ids that this run is to search for, given when each was last
+    /// searched for (zero: never). Those whose last searches failed may be left out; that counts
+    /// the run for them.
     pub fn take_turns<T>(
         &mut self,
         mut due: impl FnMut(&PeerId, Instant) -> Option<T>,
@@ -173,7 +178,8 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.stats("known_peer_ids")
     }
 
-    /// What the operator sees of those that gave their lease up; past the capacity the oldest is forgotten.
+    /// What the operator sees of those that gave their lease up; past the capacity the oldest is
+    /// forgotten.
     pub fn departed_stats(&self) -> TableStats {
         TableStats {
             name: "departed",

@@ -1,16 +1,22 @@
 //! `live_indexers`: the indexers that this native can hand out.
 //!
 //! Invariants:
-//! - An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of its record's life. It is removed by
-//!   nothing else, except that its indexer gives the lease up or takes another role, or that a full table needs its place.
-//! - An entry that has run out takes no room. Besides those, a beat displaces in a full table the DHT entry that would expire first; an
-//!   entry from the DHT displaces nothing. Each entry displaced is counted.
-//! - A better record is never replaced by a worse one. What a beat brought is replaced by a copy of the DHT only if that is better by
-//!   its rank and was not signed before it: an indexer's own word is judged by no clock.
-//! - An entry keeps what nodes showed of its indexer ([`standing`](super::standing)) for as long as it is here without a gap.
-//! - No indexer is said to have more free leases than it last reported, less the places promised since.
-//! - Of the free leases that an indexer reports, 64 count when indexers are compared, and each place promised since counts against it:
-//!   no report, however great, puts an indexer before one that has room for 64 and was promised no more.
+//! - An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of
+//!   its record's life. It is removed by nothing else, except that its indexer gives the lease up
+//!   or takes another role, or that a full table needs its place.
+//! - An entry that has run out takes no room. Besides those, a beat displaces in a full table the
+//!   DHT entry that would expire first; an entry from the DHT displaces nothing. Each entry
+//!   displaced is counted.
+//! - A better record is never replaced by a worse one. What a beat brought is replaced by a copy of
+//!   the DHT only if that is better by its rank and was not signed before it: an indexer's own word
+//!   is judged by no clock.
+//! - An entry keeps what nodes showed of its indexer ([`standing`](super::standing)) for as long as
+//!   it is here without a gap.
+//! - No indexer is said to have more free leases than it last reported, less the places promised
+//!   since.
+//! - Of the free leases that an indexer reports, 64 count when indexers are compared, and each
+//!   place promised since counts against it: no report, however great, puts an indexer before one
+//!   that has room for 64 and was promised no more.
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +34,8 @@ use super::standing::Standing;
 /// How long a beat, a pong or a failed probe speaks for an indexer: 10 s (PROTOCOL.md).
 pub const VERDICT_TTL: Duration = Duration::from_secs(10);
 
-/// Free leases beyond which one indexer is as good as another. What an indexer reports cannot be checked, so a great number is worth
-/// no more than room for all that come until its next beat.
+/// Free leases beyond which one indexer is as good as another. What an indexer reports cannot be
+/// checked, so a great number is worth no more than room for all that come until its next beat.
 const ENOUGH: u32 = 64;
 
 /// How an entry came to be.
@@ -116,8 +122,9 @@ impl LiveIndexer {
         self.record_ttl = record.ttl;
     }
 
-    /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at most 10 s before `since` or any
-    /// time after it. `since` is now, or when the question arrived: a verdict that was good then is good for its answer.
+    /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at
+    /// most 10 s before `since` or any time after it. `since` is now, or when the question arrived:
+    /// a verdict that was good then is good for its answer.
     pub fn verdict(&self, since: Instant) -> Option<Verdict> {
         self.verdict
             .filter(|(at, _)| since - *at <= VERDICT_TTL)
@@ -143,13 +150,14 @@ impl LiveIndexer {
         self.free() != Some(0)
     }
 
-    /// How many nodes the offload loop may send there: an unknown number of free leases counts as one.
+    /// How many nodes the offload loop may send there: an unknown number of free leases counts as
+    /// one.
     pub fn places(&self) -> u32 {
         self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
     }
 
-    /// How it ranks among others: the free leases it reports, of which more than 64 count for no more, less those promised. An
-    /// indexer that boasts gets no more nodes than one that has room.
+    /// How it ranks among others: the free leases it reports, of which more than 64 count for no
+    /// more, less those promised. An indexer that boasts gets no more nodes than one that has room.
     pub fn weight(&self) -> i64 {
         let reported = self
             .load
@@ -209,8 +217,9 @@ impl<const I: usize> LiveIndexers<I> {
         Self(Table::new())
     }
 
-    /// A beat of `peer`, whose lease now runs `lease`. Without a record only a peer that has an entry is renewed. Returns
-    /// whether the beat brought a record that is new here, or that the table is full.
+    /// A beat of `peer`, whose lease now runs `lease`. Without a record only a peer that has an
+    /// entry is renewed. Returns whether the beat brought a record that is new here, or that the
+    /// table is full.
     pub fn beat(
         &mut self,
         now: Instant,
@@ -227,7 +236,8 @@ impl<const I: usize> LiveIndexers<I> {
             entry.expires = now + lease;
             entry.verdict = Some((now, Verdict::Reachable));
             entry.heard = Some(now);
-            // A beat that does not tell the load takes no promise back that was made on a known one.
+            // A beat that does not tell the load takes no promise back that was made on a known
+            // one.
             if load.is_some() || entry.load.is_none() {
                 entry.load = load.map(Load::clamped);
                 entry.reserved = 0;
@@ -260,8 +270,8 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// The best record that a search found, valid at wall-clock time `own_ms`. It is stored if the peer's entry is missing
-    /// or worse; returns whether it was.
+    /// The best record that a search found, valid at wall-clock time `own_ms`. It is stored if the
+    /// peer's entry is missing or worse; returns whether it was.
     pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
         let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
         if let Some(entry) = self.0.find_mut(&record.peer) {
@@ -295,7 +305,8 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// A probe that began at `began` has ended. A failed one says nothing against a beat that came since.
+    /// A probe that began at `began` has ended. A failed one says nothing against a beat that came
+    /// since.
     pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, alive: bool) {
         let beat_since = self
             .0
@@ -307,14 +318,16 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// The peer's heartbeat stream ended: it counts as not reachable until it is back or answers a probe.
+    /// The peer's heartbeat stream ended: it counts as not reachable until it is back or answers a
+    /// probe.
     pub fn disconnected(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
         }
     }
 
-    /// The peer's lease is over: its load is no longer known. The entry is left to run out by itself.
+    /// The peer's lease is over: its load is no longer known. The entry is left to run out by
+    /// itself.
     pub fn lease_ended(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
@@ -327,14 +340,16 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.iter_mut().filter(move |entry| now <= entry.expires)
     }
 
-    /// Takes back the promises to nodes made on behalf of indexers that never told their load: no beat will do it.
+    /// Takes back the promises to nodes made on behalf of indexers that never told their load: no
+    /// beat will do it.
     pub fn forget_silent_promises(&mut self) {
         for entry in self.0.iter_mut().filter(|entry| entry.load.is_none()) {
             entry.reserved = 0;
         }
     }
 
-    /// The peer gave its lease up. Returns how long a copy of its record may still be found in the DHT.
+    /// The peer gave its lease up. Returns how long a copy of its record may still be found in the
+    /// DHT.
     pub fn remove(&mut self, peer: &PeerId) -> Option<Duration> {
         self.0.remove(peer).map(|entry| entry.record_ttl)
     }
@@ -360,7 +375,8 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.find(peer).filter(|entry| now <= entry.expires)
     }
 
-    /// Whether no probe of the peer is needed for a question that came at `since`: there is a verdict, or no entry that counts.
+    /// Whether no probe of the peer is needed for a question that came at `since`: there is a
+    /// verdict, or no entry that counts.
     pub fn is_decided(&self, now: Instant, since: Instant, peer: &PeerId) -> bool {
         self.find(now, peer)
             .is_none_or(|entry| entry.verdict(since).is_some())
@@ -388,7 +404,8 @@ impl<const I: usize> LiveIndexers<I> {
             .filter(move |entry| now <= entry.expires)
     }
 
-    /// All entries in the order of their ids, from the cursor to the end; those that have run out too.
+    /// All entries in the order of their ids, from the cursor to the end; those that have run out
+    /// too.
     pub fn iter_from(&self, from: Cursor) -> impl Iterator<Item = &LiveIndexer> {
         let (after, first) = match from {
             Cursor::Start => (PeerId::from_bytes([u8::MAX; 32]), None),
@@ -407,8 +424,8 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// Makes room for one entry in a full table: what has run out goes, the first to run out first; else, `for_beat`, the entry of
-    /// the DHT that would expire first.
+    /// Makes room for one entry in a full table: what has run out goes, the first to run out first;
+    /// else, `for_beat`, the entry of the DHT that would expire first.
     fn make_room(&mut self, now: Instant, for_beat: bool) {
         if !self.0.is_full() {
             return;

@@ -56,8 +56,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                 self.stream_records.shift(now, gap);
             }
             Input::ShutDown => self.leases.give_up_all(),
-            // A native is sent nowhere, asks for no indexers and has no record of its own; its fellows'
-            // addresses are those that it was given.
+            // A native is sent nowhere, asks for no indexers and has no record of its own; its
+            // fellows' addresses are those that it was given.
             Input::Carried { .. }
             | Input::Notified { .. }
             | Input::Answered { .. }

@@ -1,7 +1,7 @@
 //! The native indexer: the well-known entry.
 //!
-//! It knows which indexers are alive, hands them out to nodes, tells the DHT of them, and takes nodes in while no indexer is
-//! reachable. Its heart is three background loops, one file each:
+//! It knows which indexers are alive, hands them out to nodes, tells the DHT of them, and takes
+//! nodes in while no indexer is reachable. Its heart is three background loops, one file each:
 //!
 //! | loop | file | works on |
 //! |---|---|---|
@@ -9,8 +9,9 @@
 //! | DHT refresh | [`refresh`] | `known_peer_ids` → DHT → `live_indexers` |
 //! | stream GC | [`gc`] | `stream_records` → all tables |
 //!
-//! Invariants: a node is in `responsible_peers` only while it has a record in `stream_records`; an indexer that gave its
-//! lease up is in no table; only ids with a live entry are passed on to other natives, so that a dead id dies out.
+//! Invariants: a node is in `responsible_peers` only while it has a record in `stream_records`; an
+//! indexer that gave its lease up is in no table; only ids with a live entry are passed on to other
+//! natives, so that a dead id dies out.
 
 mod answers;
 pub mod delegation;
@@ -67,8 +68,9 @@ pub struct NativeConfig {
     pub gc_interval: Duration,
 }
 
-/// A native with room for `I` live indexers, `K` known ids, `R` nodes taken in and `S` leases granted. `S` must leave room
-/// for all of the others: indexers, nodes taken in, nodes released, natives.
+/// A native with room for `I` live indexers, `K` known ids, `R` nodes taken in and `S` leases
+/// granted. `S` must leave room for all of the others: indexers, nodes taken in, nodes released,
+/// natives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize> {
     own: PeerId,
@@ -92,7 +94,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     /// The peer that was seen last, if it holds no lease: its beat or request comes next.
     // A list of one: `None` would not be all zeroes.
     met: Vec<(PeerId, Reader), 1>,
-    /// Until when indexers of which nothing is known are pinged, so that the next answers can name them.
+    /// Until when indexers of which nothing is known are pinged, so that the next answers can name
+    /// them.
     surveys_until: Instant,
     /// The offers of the last ack or answer.
     offered: Offers,
@@ -157,8 +160,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.known_peer_ids.heard_of(now, indexer);
     }
 
-    /// `reachable_live_indexers` as far as it is known now: live, with room, alive by a verdict of the last 10 s, and at an address that
-    /// is of use to the reader.
+    /// `reachable_live_indexers` as far as it is known now: live, with room, alive by a verdict of
+    /// the last 10 s, and at an address that is of use to the reader.
     fn reachable_live_indexers(
         &self,
         now: Instant,
@@ -223,8 +226,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         );
     }
 
-    /// Frees the places of leases that have run out, when one is needed and GC has not come by yet. Not while the native catches up
-    /// after an oversleep: then all seem to have run out.
+    /// Frees the places of leases that have run out, when one is needed and GC has not come by yet.
+    /// Not while the native catches up after an oversleep: then all seem to have run out.
     fn make_room(&mut self, now: Instant, peer: &PeerId) {
         if self.stream_records.is_full() {
             self.expire(now, peer);
@@ -268,12 +271,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         Ack::accepted(Duration::ZERO).into()
     }
 
-    /// The peer is no indexer any more: it leaves `live_indexers` and `known_peer_ids`, and hearsay does not bring it back while copies
-    /// of its record may be in the DHT. `surely` it was one, even if it is in no table now.
+    /// The peer is no indexer any more: it leaves `live_indexers` and `known_peer_ids`, and hearsay
+    /// does not bring it back while copies of its record may be in the DHT. `surely` it was one,
+    /// even if it is in no table now.
     fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, surely: bool) {
         let copies = self.live_indexers.remove(peer);
         if surely || copies.is_some() || self.known_peer_ids.contains(peer) {
-            // A record lives for three leases of its subject, which are like ours as far as we know.
+            // A record lives for three leases of its subject, which are like ours as far as we
+            // know.
             let copies = copies.unwrap_or(self.config.terms.lease * 3);
             self.known_peer_ids.forget(now, peer, copies);
         }
@@ -340,7 +345,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let from = sender.peer;
         let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
         if !is_expected && !self.overslept(now).is_zero() {
-            // Every entry seems to have run out: whether an indexer is alive is known a moment later.
+            // Every entry seems to have run out: whether an indexer is alive is known a moment
+            // later.
             return Ack::full("this native catches up after a sleep: ask it again").into();
         }
         let welcome = is_expected

@@ -1,4 +1,5 @@
-//! `runOffloadLoop`: hands the nodes that this native took in over to indexers, as soon as some are reachable.
+//! `runOffloadLoop`: hands the nodes that this native took in over to indexers, as soon as some are
+//! reachable.
 //!
 //! ```text
 //!  tick · an indexer registers ─▶ len(responsible_peers) > 0 ? ─no─▶ nothing
@@ -14,17 +15,21 @@
 //! ```
 //!
 //! Invariants:
-//! - A run decides by what is true when it decides: an indexer that went away while others were pinged gets no node.
-//! - A run waits for the last verdict, but not longer than 2 s if some node has a place to go to: silent indexers keep no node from the
-//!   others. A run that an indexer's registration began waits for nothing if there is a place for every node.
-//! - A node is sent only where an address is of use to it ([`Responsible::may_go_to`]): an indexer for its own host alone, or in a family that
-//!   the node lacks, is as none. Among those, one that fits what the node has shown goes first.
-//! - A tick leaves a node alone for 10 s after every offer failed at it: it would not try again what failed. An indexer that registers
-//!   may have it at once.
-//! - Places go to the indexer of the greatest weight, one after another: when a run has decided, no indexer with a place left is better by
-//!   more than one place than one that got a node, unless more nodes failed at it. One that boasts gets its share.
-//! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that registrations begin are at least a
-//!   second after the run before.
+//! - A run decides by what is true when it decides: an indexer that went away while others were
+//!   pinged gets no node.
+//! - A run waits for the last verdict, but not longer than 2 s if some node has a place to go to:
+//!   silent indexers keep no node from the others. A run that an indexer's registration began waits
+//!   for nothing if there is a place for every node.
+//! - A node is sent only where an address is of use to it ([`Responsible::may_go_to`]): an indexer
+//!   for its own host alone, or in a family that the node lacks, is as none. Among those, one that
+//!   fits what the node has shown goes first.
+//! - A tick leaves a node alone for 10 s after every offer failed at it: it would not try again
+//!   what failed. An indexer that registers may have it at once.
+//! - Places go to the indexer of the greatest weight, one after another: when a run has decided, no
+//!   indexer with a place left is better by more than one place than one that got a node, unless
+//!   more nodes failed at it. One that boasts gets its share.
+//! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that
+//!   registrations begin are at least a second after the run before.
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +50,8 @@ use super::{
 /// (ARCHITECTURE.md, "Offload").
 const RUN_GAP: Duration = Duration::from_secs(1);
 
-/// How good an indexer is for a node: whether it fits it, at how few nodes it failed, its weight. The greatest is the best.
+/// How good an indexer is for a node: whether it fits it, at how few nodes it failed, its weight.
+/// The greatest is the best.
 type Rank = (bool, Reverse<u8>, i64);
 
 /// The offload loop over at most `I` live indexers.
@@ -107,7 +113,8 @@ impl<const I: usize> Offload<I> {
         self.begin(now, Phase::Pinging, live);
     }
 
-    /// An indexer registered while nodes are taken in: a run begins now, or a second after the last one began.
+    /// An indexer registered while nodes are taken in: a run begins now, or a second after the last
+    /// one began.
     pub fn indexer_registered(&mut self) {
         self.wanted = true;
     }
@@ -231,7 +238,8 @@ impl<const I: usize> Offload<I> {
         delegation: &mut Delegation<R>,
         live: &mut LiveIndexers<I>,
     ) {
-        // Equal indexers are taken in an order of this native's own, so that natives do not all fill the same one.
+        // Equal indexers are taken in an order of this native's own, so that natives do not all
+        // fill the same one.
         let mut rng = Rng::for_peer(own);
         let mut turn = 0;
         delegation.hand_over(|node| {

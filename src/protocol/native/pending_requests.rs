@@ -1,5 +1,6 @@
-//! Requests of nodes for indexers that wait until their candidates are probed: at most 8 candidates, 2 s in all. What is asked while
-//! the native catches up after an oversleep waits until its leases are moved on; its candidates are chosen only then.
+//! Requests of nodes for indexers that wait until their candidates are probed: at most 8
+//! candidates, 2 s in all. What is asked while the native catches up after an oversleep waits until
+//! its leases are moved on; its candidates are chosen only then.
 
 use core::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::protocol::{Instant, PeerId, Reader, RequestId, Want};
 
 use super::probe::PROBE_TIMEOUT;
 
-/// Requests that may wait at once: as many nodes as a native takes in by default, which all ask at once when an indexer dies. One
-/// more is answered from what is known.
+/// Requests that may wait at once: as many nodes as a native takes in by default, which all ask at
+/// once when an indexer dies. One more is answered from what is known.
 pub const MAX_PENDING_REQUESTS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
 pub const MAX_CANDIDATES: usize = 8;
@@ -33,7 +34,8 @@ pub struct PendingRequest {
     pub want: Want,
     /// How many offers at most.
     pub most: usize,
-    /// Which indexers the answer may offer, and since when they are looked at; `None`: they are not chosen yet.
+    /// Which indexers the answer may offer, and since when they are looked at; `None`: they are not
+    /// chosen yet.
     pub candidates: Option<(Instant, Candidates)>,
 }
 

@@ -1,4 +1,5 @@
-//! `refreshIndexersFromDHT`: finds again, in the DHT, known indexers that are about to leave `live_indexers` or are not there.
+//! `refreshIndexersFromDHT`: finds again, in the DHT, known indexers that are about to leave
+//! `live_indexers` or are not there.
 //!
 //! ```text
 //!  tick ─▶ for every known id: does live_indexers[id] outlive the next run?
@@ -11,12 +12,15 @@
 //! ```
 //!
 //! Invariants:
-//! - Values arrive verified and decoded; here they are judged by time and rank. A search takes every value until the query has ended
-//!   or 5 s have passed. An entry that would run out in that time is served when it does, by the best value so far.
-//! - Of the searches in flight, ids without an entry have at most half while ids with an entry could need them, so that dead ids
-//!   never keep an entry from being refreshed; ids with an entry leave the other half to them while some wait.
-//! - A tick that comes while searches of the last one wait looks at all ids anew: no id waits twice, and none is searched for twice at
-//!   a time. Of ids without an entry, those whose last search is the longest ago come first.
+//! - Values arrive verified and decoded; here they are judged by time and rank. A search takes
+//!   every value until the query has ended or 5 s have passed. An entry that would run out in that
+//!   time is served when it does, by the best value so far.
+//! - Of the searches in flight, ids without an entry have at most half while ids with an entry
+//!   could need them, so that dead ids never keep an entry from being refreshed; ids with an entry
+//!   leave the other half to them while some wait.
+//! - A tick that comes while searches of the last one wait looks at all ids anew: no id waits
+//!   twice, and none is searched for twice at a time. Of ids without an entry, those whose last
+//!   search is the longest ago come first.
 
 use core::time::Duration;
 
@@ -49,7 +53,8 @@ struct Search {
     best: Option<RecordInfo>,
     /// Whether the peer had an entry when the search began.
     for_entry: bool,
-    /// When the entry runs out, if that is before the search's time is over and there is a value to serve it with.
+    /// When the entry runs out, if that is before the search's time is over and there is a value to
+    /// serve it with.
     serve_at: Option<Instant>,
     /// Whether one of its values was stored already.
     stored: bool,
@@ -145,7 +150,8 @@ impl<const K: usize> Refresh<K> {
         Some(peer)
     }
 
-    /// One value of the search for `peer`, at wall-clock time `own_ms`: kept if it is valid and the best so far.
+    /// One value of the search for `peer`, at wall-clock time `own_ms`: kept if it is valid and the
+    /// best so far.
     pub fn value<const I: usize>(
         &mut self,
         now: Instant,
@@ -205,7 +211,8 @@ impl<const K: usize> Refresh<K> {
         let Search { best, stored, .. } = self.searches.swap_remove(at);
         let best = best.filter(|best| best.is_valid_copy(own_ms));
         known.searched(now, peer, best.is_some(), rng);
-        // An indexer that gave its lease up while we searched is known no longer and is not brought back.
+        // An indexer that gave its lease up while we searched is known no longer and is not brought
+        // back.
         let stored_now =
             best.is_some_and(|best| known.contains(peer) && live.found_in_dht(now, own_ms, &best));
         if stored || stored_now {

@@ -1,19 +1,23 @@
-//! What nodes show of indexers, so that an indexer which promises and does not keep it is not handed out before one that does.
+//! What nodes show of indexers, so that an indexer which promises and does not keep it is not
+//! handed out before one that does.
 //!
 //! A native cannot see the leases that indexers grant. What it can see:
 //!
-//! - a node that it sent to one indexer gives its lease here up: that indexer has accepted it (make before break). It *proved* itself;
-//! - a node that was told indexers says that every offer failed: all of them failed at it. If it had been sent to one and had left
-//!   for it, that one did not keep it;
+//! - a node that it sent to one indexer gives its lease here up: that indexer has accepted it (make
+//!   before break). It *proved* itself;
+//! - a node that was told indexers says that every offer failed: all of them failed at it. If it
+//!   had been sent to one and had left for it, that one did not keep it;
 //! - how long the indexer has been here without a gap.
 //!
-//! Invariants: a failure counts for ten minutes after the last one, and a proof takes half of them away; no number of failures removes
-//! an indexer, it is only handed out after others. While failures count, a quarter of an answer's places is kept for indexers that
-//! proved themselves and for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie drive them out;
-//! while none counts, nothing is kept, so that the oldest have no more nodes than others. What one node
-//! says counts only about indexers that it was told here within the last minute (5 min for one that it was sent to), and of each
-//! indexer once while it counts, however often it is said (unless `MAX_BLAMING` other nodes said it since, or the indexer has
-//! accepted that node meanwhile). What is said under an identity that two devices use does not count.
+//! Invariants: a failure counts for ten minutes after the last one, and a proof takes half of them
+//! away; no number of failures removes an indexer, it is only handed out after others. While
+//! failures count, a quarter of an answer's places is kept for indexers that proved themselves and
+//! for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie
+//! drive them out; while none counts, nothing is kept, so that the oldest have no more nodes than
+//! others. What one node says counts only about indexers that it was told here within the last
+//! minute (5 min for one that it was sent to), and of each indexer once while it counts, however
+//! often it is said (unless `MAX_BLAMING` other nodes said it since, or the indexer has accepted
+//! that node meanwhile). What is said under an identity that two devices use does not count.
 
 use core::time::Duration;
 
@@ -21,7 +25,8 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, MAX_LIST, PeerId};
 
-/// Of the places of an answer, so many are one that is kept for indexers that proved themselves and for the oldest.
+/// Of the places of an answer, so many are one that is kept for indexers that proved themselves and
+/// for the oldest.
 pub const KEPT_SHARE: usize = 4;
 /// How long failures count after the last one.
 const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
@@ -29,7 +34,8 @@ const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
 const TOLD_TTL: Duration = Duration::from_secs(60);
 /// The same of the indexer that it was sent to.
 const SENT_TTL: Duration = Duration::from_secs(5 * 60);
-/// Nodes of which it is known what they were told; one more, and the one told least recently is forgotten.
+/// Nodes of which it is known what they were told; one more, and the one told least recently is
+/// forgotten.
 const MAX_OFFERED: usize = 256;
 
 /// Nodes whose word about one indexer is remembered, the last ones.
@@ -67,7 +73,8 @@ impl Standing {
         }
     }
 
-    /// The order in which indexers keep places: those that proved themselves first, then the oldest. The greater goes first.
+    /// The order in which indexers keep places: those that proved themselves first, then the
+    /// oldest. The greater goes first.
     pub fn seniority(&self) -> (bool, core::cmp::Reverse<Instant>) {
         (self.has_proved(), core::cmp::Reverse(self.since))
     }
@@ -103,7 +110,8 @@ impl Standing {
     }
 }
 
-/// A short name of an indexer or node. It is salted, so that none can choose to have the name of another.
+/// A short name of an indexer or node. It is salted, so that none can choose to have the name of
+/// another.
 pub type Tag = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +178,8 @@ impl OfferedIndexers {
         Some(move |indexer: &PeerId| tag_of(salt, indexer) == tag)
     }
 
-    /// The node says that all of what it was told failed: a test for those indexers. It says so once.
+    /// The node says that all of what it was told failed: a test for those indexers. It says so
+    /// once.
     pub fn all_failed(
         &mut self,
         now: Instant,

@@ -127,9 +127,9 @@ impl Candidates {
     }
 
     /// Whether there are some and all of them said `refused`: they work well, and have something
-    /// against us, another device with our identity for instance. That is no failure to be reported,
-    /// and no reason to be taken in elsewhere. It is not believed of more peers than a device with our
-    /// identity can hold leases with.
+    /// against us, another device with our identity for instance. That is no failure to be
+    /// reported, and no reason to be taken in elsewhere. It is not believed of more peers than a
+    /// device with our identity can hold leases with.
     pub(super) fn are_all_refused(&self, now: Instant, failures: &Failures) -> bool {
         let mut live = self.all.iter().filter(|candidate| now <= candidate.until);
         (1..=MAX_MIN_INDEXERS).contains(&failures.refusals(now))

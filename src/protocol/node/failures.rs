@@ -11,16 +11,16 @@
 //! | a prefix | 1 s | the sixteenth try |
 //!
 //! Ids are forgotten when there are too many; addresses and prefixes never are before they were
-//! quiet for ten minutes, because an attacker can name any number of others ([`memory`]). So what one
-//! node does to one host and port, however many ids are said to be there and however many other
+//! quiet for ten minutes, because an attacker can name any number of others ([`memory`]). So what
+//! one node does to one host and port, however many ids are said to be there and however many other
 //! addresses fail meanwhile, is at most 5 tries in the first 20 s, 7 in the first minute, and one
 //! every 256 s for long; to one prefix, 16 tries and then one a second.
 //!
 //! A try counts for all addresses that may be dialled for it, whether a lease comes of it or not: a
 //! server that answers may have named another host beside its own. That holds when a lease is
-//! opened anew, too ([`Failures::reopen`]): a server could grant one and hang up over and over. Only
-//! the address that carried the lease last is dialled at the lease's own pace, and cleared by it. A
-//! name is not, whatever it carried: its owner decides each time where it leads.
+//! opened anew, too ([`Failures::reopen`]): a server could grant one and hang up over and over.
+//! Only the address that carried the lease last is dialled at the lease's own pace, and cleared by
+//! it. A name is not, whatever it carried: its owner decides each time where it leads.
 //!
 //! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless
 //! [`MAX_PEERS`] others are younger; only a lease that was renewed clears a failure, and never that
@@ -46,8 +46,8 @@ const MAX_PEERS: usize = 256;
 const MAX_ENDPOINTS: usize = 256;
 /// Prefixes that are remembered at most.
 const MAX_PREFIXES: usize = 128;
-/// Peers that said `refused` and are remembered at most: one more than can be right, if the reason is
-/// that another device has our identity.
+/// Peers that said `refused` and are remembered at most: one more than can be right, if the reason
+/// is that another device has our identity.
 const MAX_REFUSALS: usize = MAX_MIN_INDEXERS + 1;
 /// First pause of a peer id (ARCHITECTURE.md, "Retries"), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
@@ -120,9 +120,9 @@ impl Failures {
         }
     }
 
-    /// A stream of a lease is opened anew; returns those of the addresses that may be dialled. Where
-    /// the lease was `carried` last is one of them, and does not count; anywhere else it is a try as
-    /// any other.
+    /// A stream of a lease is opened anew; returns those of the addresses that may be dialled.
+    /// Where the lease was `carried` last is one of them, and does not count; anywhere else it is a
+    /// try as any other.
     pub(super) fn reopen(
         &mut self,
         now: Instant,
@@ -147,8 +147,8 @@ impl Failures {
         self.peers.count(now, peer.into(), rest);
     }
 
-    /// The peer said `refused`: it rests until then, whatever else happens. That is no failure, until
-    /// the next try comes to nothing in another way.
+    /// The peer said `refused`: it rests until then, whatever else happens. That is no failure,
+    /// until the next try comes to nothing in another way.
     pub(super) fn refused(&mut self, now: Instant, peer: &PeerId, until: Instant) {
         self.forget_refusal(peer);
         self.refusals
@@ -216,7 +216,8 @@ impl Failures {
         self.peer_ready_at(peer).max(addr.unwrap_or_default())
     }
 
-    /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no look.
+    /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no
+    /// look.
     pub(super) fn is_ready(&self, now: Instant, peer: &PeerId, addrs: &Addrs) -> bool {
         self.peer_ready_at(peer) <= now && self.ready_at(peer, addrs) <= now
     }

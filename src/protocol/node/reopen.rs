@@ -2,8 +2,8 @@
 //!
 //! A server may grant a lease, name a third party's address beside its own, and hang up over and
 //! over, or leave beats unanswered so that its connection is replaced. So what is dialled for a
-//! lease that was there before counts as any other try, address by address; only where the lease was
-//! carried last does it go on at its own pace.
+//! lease that was there before counts as any other try, address by address; only where the lease
+//! was carried last does it go on at its own pace.
 //!
 //! Invariant: to an address that did not carry it a lease leads no more often than [`Failures`]
 //! allows. Leases with natives are left alone: a native's addresses are those that the operator

@@ -1,9 +1,9 @@
 //! When a node seeks more leases than the one that it needs.
 //!
 //! An indexer that is short of places refuses a node that holds a lease elsewhere (ARCHITECTURE.md,
-//! "Short places"). Where one is short, others are too, and they are needed by nodes that have none.
-//! Invariant: after [`MAX_REFUSALS`] refusals with no lease granted between them, no spare lease is
-//! sought for a connect interval, up to a tenth more at random.
+//! "Short places"). Where one is short, others are too, and they are needed by nodes that have
+//! none. Invariant: after [`MAX_REFUSALS`] refusals with no lease granted between them, no spare
+//! lease is sought for a connect interval, up to a tenth more at random.
 
 use core::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::protocol::{Ack, AckCode, Instant, PeerId, Rng, Role, lease::Lease};
 const MAX_REFUSALS: u8 = 3;
 
 impl Node {
-    /// What an indexer's answer says about more leases than the one with another indexer that is held.
+    /// What an indexer's answer says about more leases than the one with another indexer that is
+    /// held.
     pub(super) fn note_spare(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
         let is_other = |lease: &Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && lease.server() != server

@@ -1,7 +1,8 @@
 //! Indexers that promise and do not keep it, any number of them on one thread.
 //!
-//! A liar holds a lease of the native by a beat with its signed record, has a port of its own, and does the whole handshake with
-//! any peer that dials it. It answers pings. What it makes of a beat is its [`Lie`].
+//! A liar holds a lease of the native by a beat with its signed record, has a port of its own, and
+//! does the whole handshake with any peer that dials it. It answers pings. What it makes of a beat
+//! is its [`Lie`].
 
 use std::cell::RefCell;
 use std::future::poll_fn;

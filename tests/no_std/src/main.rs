@@ -1,9 +1,10 @@
 //! The core speaks the protocol with itself, in a program that links neither std nor an allocator.
 //!
-//! A node asks a native for indexers, tries the one that it is offered with a beat, and holds a lease
-//! when it has read the indexer's ack. Each message goes through its frame.
+//! A node asks a native for indexers, tries the one that it is offered with a beat, and holds a
+//! lease when it has read the indexer's ack. Each message goes through its frame.
 //!
-//! Exit codes: 0 the lease is held on both sides, 1 something failed, and its name is written to stdout.
+//! Exit codes: 0 the lease is held on both sides, 1 something failed, and its name is written to
+//! stdout.
 
 #![no_std]
 #![no_main]
@@ -40,7 +41,8 @@ const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
 /// The part that failed.
 type Failure = &'static CStr;
 
-// The C library starts the program. Of it, nothing but this and what moves and compares memory is used.
+// The C library starts the program. Of it, nothing but this and what moves and compares memory is
+// used.
 #[link(name = "c")]
 unsafe extern "C" {
     safe fn abort() -> !;

@@ -71,7 +71,8 @@ fn a_copy_of_the_same_record_lengthens_an_entry_and_never_shortens_it() {
     assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
 }
 
-/// What remains of the record with this sequence and expiry after a copy with that sequence and expiry came from the DHT.
+/// What remains of the record with this sequence and expiry after a copy with that sequence and
+/// expiry came from the DHT.
 fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
     let with = |(sequence, expires): (u64, u64)| RecordInfo {
         sequence,

@@ -3,8 +3,8 @@
 use super::*;
 use crate::protocol::AckBuf;
 
-/// A node taken in at 1 s on stream 100, because it could not use the indexer that had registered before; that one beat last at
-/// `beat`. The first run of the loop is at 30 s.
+/// A node taken in at 1 s on stream 100, because it could not use the indexer that had registered
+/// before; that one beat last at `beat`. The first run of the loop is at 30 s.
 fn taken_in(beat: u64) -> Rig {
     let mut rig = Rig::new();
     rig.indexer(1);

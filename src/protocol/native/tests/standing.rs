@@ -141,7 +141,8 @@ fn with_all_of_them_liars_but_one_a_node_finds_that_one_in_a_few_rounds() {
     (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
     crowd.now = 1_000;
     crowd.indexer(1, 1, 10);
-    // The youngest, of the same network, with the fewest places, unproved: nothing speaks for it but that others failed.
+    // The youngest, of the same network, with the fewest places, unproved: nothing speaks for it
+    // but that others failed.
     let mut want = Want::Lease;
     let rounds = (1..=40).find(|_| {
         let offered = crowd.offered(230, want);

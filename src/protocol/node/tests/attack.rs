@@ -309,8 +309,8 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
     answer.offers[0].addrs.extend(ip(99, 9));
     let (both, own) = (answer.offers[0].addrs.clone(), ip(10, 1));
     rig.node.answered(at(0), &peer(1), Some(&answer));
-    // When the stream is opened after each end; the other address rests for 1 s after the first try,
-    // and for 2 s at least after the second.
+    // When the stream is opened after each end; the other address rests for 1 s after the first
+    // try, and for 2 s at least after the second.
     for (now, dialled) in [(0, &both), (999, &own), (1_000, &both), (2_999, &own)] {
         let beats = |rig: &mut Rig| {
             let mut beats = Vec::new();

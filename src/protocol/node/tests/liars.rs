@@ -319,8 +319,8 @@ fn where_all_indexers_lie_a_node_stays_under_the_lease_of_its_native() {
             let first = world.leases[0].unwrap_or(u64::MAX);
             assert!(first <= 3_000, "seed {seed}: {first}");
             assert_eq!((world.bare, world.bare_since), (0, None), "seed {seed}");
-            // The one bucket of all tries and asks: a burst of 16, then two a second. The beats that
-            // renew the native's lease are not in it.
+            // The one bucket of all tries and asks: a burst of 16, then two a second. The beats
+            // that renew the native's lease are not in it.
             let mut drawn = world.tries.clone();
             drawn.extend(world.asks.iter().map(|(at, _)| *at));
             for from in &drawn {

@@ -6,8 +6,8 @@ fn refused() -> Ack<'static> {
     Ack::refused("a device at 192.0.2.1 has your identity")
 }
 
-/// What a node does in half an hour whose native offers these indexers, always: the first `refusing`
-/// of them refuse it, and the others do not answer.
+/// What a node does in half an hour whose native offers these indexers, always: the first
+/// `refusing` of them refuse it, and the others do not answer.
 fn half_an_hour(offered: u8, refusing: u8) -> Vec<(u64, Did)> {
     let mut rig = Rig::new(2, [1]);
     let mut all = Vec::new();

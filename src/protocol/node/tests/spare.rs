@@ -1,4 +1,5 @@
-//! More leases than one: which server publishes the record, and what follows when one of them falls silent.
+//! More leases than one: which server publishes the record, and what follows when one of them falls
+//! silent.
 
 use super::*;
 use crate::protocol::Publisher;

@@ -1,5 +1,5 @@
-//! The yardstick for beats: a plain TCP server on async-io and one thread, without libp2p, that answers every `--read` bytes
-//! with `--write` bytes.
+//! The yardstick for beats: a plain TCP server on async-io and one thread, without libp2p, that
+//! answers every `--read` bytes with `--write` bytes.
 //!
 //! It prints `ready IP:PORT` and runs until it is killed.
 

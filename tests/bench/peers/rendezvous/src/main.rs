@@ -1,4 +1,5 @@
-//! The peer to compare with: a libp2p rendezvous server on tokio, as its documentation has it, with identify and ping.
+//! The peer to compare with: a libp2p rendezvous server on tokio, as its documentation has it, with
+//! identify and ping.
 //!
 //! It listens on a free port of loopback, prints `ready IP:PORT` and runs until it is killed.
 

@@ -1,7 +1,8 @@
-//! One connection of a simulated peer: TCP from a loopback address of its own, Noise, Yamux, without a swarm.
+//! One connection of a simulated peer: TCP from a loopback address of its own, Noise, Yamux,
+//! without a swarm.
 //!
-//! The muxer is driven in the task of the peer's own work. Streams that the server opens are answered like any libp2p
-//! node would: identify and ping.
+//! The muxer is driven in the task of the peer's own work. Streams that the server opens are
+//! answered like any libp2p node would: identify and ping.
 
 use std::{
     future::Future,
@@ -34,7 +35,8 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 /// From the first byte to the multiplexed connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// Loopback addresses that connections are spread over: servers bound what one source may do at once.
+/// Loopback addresses that connections are spread over: servers bound what one source may do at
+/// once.
 const SOURCES: u32 = 250;
 
 /// Bytes over all sockets since the start, below the encryption.
@@ -65,7 +67,8 @@ impl Opener {
     }
 }
 
-/// Connects and runs `work` on the connection until one of the two ends. The connection is closed then.
+/// Connects and runs `work` on the connection until one of the two ends. The connection is closed
+/// then.
 pub(crate) async fn run<F>(
     server: SocketAddr,
     number: u32,

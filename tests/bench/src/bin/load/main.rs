@@ -1,4 +1,5 @@
-//! The load client: many peers in one process and one thread, for any server that speaks libp2p over TCP, Noise and Yamux.
+//! The load client: many peers in one process and one thread, for any server that speaks libp2p
+//! over TCP, Noise and Yamux.
 //!
 //! It is driven by lines on stdin and answers each with one JSON object on a line of stdout:
 //!
@@ -9,8 +10,9 @@
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!
-//! It ends with stdin. Peers whose server fails them are counted, and the first reasons go to stderr. Peers of the kind
-//! `echo` are plain TCP connections; `flood` sends `--question` bytes and reads `--answer` bytes.
+//! It ends with stdin. Peers whose server fails them are counted, and the first reasons go to
+//! stderr. Peers of the kind `echo` are plain TCP connections; `flood` sends `--question` bytes and
+//! reads `--answer` bytes.
 
 mod echo;
 mod link;

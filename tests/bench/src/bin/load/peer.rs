@@ -123,7 +123,8 @@ struct Lease {
 }
 
 impl Lease {
-    /// Asks until the server has room: one that lets no more newcomers in for the moment answers `full`.
+    /// Asks until the server has room: one that lets no more newcomers in for the moment answers
+    /// `full`.
     async fn join(link: &Opener, number: u32, key: &Keypair, record: bool) -> io::Result<Self> {
         const TRIES: u32 = 100;
         let record = record.then(|| sign(number, key)).transpose()?;
@@ -190,7 +191,8 @@ fn address(number: u32) -> Multiaddr {
     Multiaddr::from(ip).with(libp2p::multiaddr::Protocol::Tcp(4820 + u16::from(high)))
 }
 
-/// Peers that push at once. What is measured is what connections keep, not what all of them need when all of them push.
+/// Peers that push at once. What is measured is what connections keep, not what all of them need
+/// when all of them push.
 static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Sends so many bytes as pings and reads as many.

@@ -1,7 +1,8 @@
 //! The system at scale: the real core in virtual time, 20,000 nodes in one thread.
 //!
-//! Nothing of it is a model but the network: messages take a few milliseconds and none is lost. The machines are those of
-//! `oc_discovery::protocol`, and `world` does for them what `src/daemon` does for the program. Every run is decided by its seed.
+//! Nothing of it is a model but the network: messages take a few milliseconds and none is lost. The
+//! machines are those of `oc_discovery::protocol`, and `world` does for them what `src/daemon` does
+//! for the program. Every run is decided by its seed.
 
 mod ledger;
 mod network;
@@ -15,7 +16,8 @@ use argh::FromArgs;
 
 use scenario::Scenario;
 
-/// runs the core at scale in virtual time and prints how long nodes are without a lease, and what it costs
+/// runs the core at scale in virtual time and prints how long nodes are without a lease, and what
+/// it costs
 #[derive(FromArgs)]
 struct Args {
     /// nodes (default: 20000)

@@ -13,12 +13,14 @@ pub type StreamNo = usize;
 
 /// The shortest and the longest time that a message takes, ms.
 const LATENCY: (u64, u64) = (5, 15);
-/// How many such times pass before the first message on a new connection arrives: TCP, Noise, the protocol, the message.
+/// How many such times pass before the first message on a new connection arrives: TCP, Noise, the
+/// protocol, the message.
 const DIAL: u64 = 5;
 
 /// Something that reaches a peer.
 pub enum Input {
-    /// A beat on a stream, the ids that go with it, and the sequence of the sender's record if it came with one.
+    /// A beat on a stream, the ids that go with it, and the sequence of the sender's record if it
+    /// came with one.
     Beat(StreamNo, Box<(OutBeat, PeerList)>, Option<u64>),
     /// An answer to a beat.
     Ack(StreamNo, Box<AckBuf>),
@@ -98,7 +100,8 @@ pub struct Stream {
     pub server: PeerNo,
     /// Whether both ends have it.
     pub open: bool,
-    /// When the last message each way arrives: to the server, to the client. A later one does not overtake it.
+    /// When the last message each way arrives: to the server, to the client. A later one does not
+    /// overtake it.
     last: [u64; 2],
 }
 

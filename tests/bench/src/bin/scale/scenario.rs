@@ -93,7 +93,8 @@ pub struct Row {
     pub indexer: (u64, f64),
     /// Most leases of an indexer through the mean; 1 is even.
     pub spread: Option<f64>,
-    /// Shares of the nodes in the end, in percent: with two indexers' leases, with a native's alone, with none.
+    /// Shares of the nodes in the end, in percent: with two indexers' leases, with a native's
+    /// alone, with none.
     pub shares: [f64; 3],
     /// When the run was ended because too much happened, ms from the event.
     pub stopped: Option<u64>,
@@ -222,8 +223,8 @@ impl Scenario {
         row
     }
 
-    /// Lets the event happen, and what follows; how long it took until 90, 99 and 100 % of the nodes were where they belong, and
-    /// when too much happened.
+    /// Lets the event happen, and what follows; how long it took until 90, 99 and 100 % of the
+    /// nodes were where they belong, and when too much happened.
     fn watch(&self, world: &mut World) -> ([Option<u64>; 3], Option<u64>) {
         let start = world.now();
         match self.event {

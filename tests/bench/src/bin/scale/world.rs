@@ -1,4 +1,5 @@
-//! The driver of all processes: gives each machine its events in order, polls until there is nothing left, does what it is told.
+//! The driver of all processes: gives each machine its events in order, polls until there is
+//! nothing left, does what it is told.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -297,7 +298,8 @@ impl World {
     fn boot(&mut self, number: PeerNo) {
         let now = self.instant();
         let all = self.size.natives;
-        // A fleet has one list of natives in one order. Of more than fit each device was given others.
+        // A fleet has one list of natives in one order. Of more than fit each device was given
+        // others.
         let spare = all.saturating_sub(MOST_NATIVES);
         let left_out = |native: PeerNo| (native + all - number % all) % all < spare;
         let natives = (0..all).filter(|&native| native != number && !left_out(native));
