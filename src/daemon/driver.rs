@@ -86,7 +86,7 @@ impl Driver {
         plan: Plan,
     ) -> Result<Self, Error> {
         let key: Keypair = dir.identity().map_err(Error::new)?;
-        let mut state = dir.state().map_err(Error::new)?;
+        let mut state = dir.state();
         if let Some(before) = state.set_role(config.role) {
             log::warn!(
                 "the data directory {} was that of a process with the role {before}: this {} goes on with its \

@@ -1,6 +1,8 @@
 //! Hosts as they are: containers, file systems that take nothing, few descriptors.
 
+use std::fs::{self, Permissions};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -79,7 +81,7 @@ fn soft_limit_is_raised_to_what_is_needed() {
     let world = World::new();
     let script = ["sh", "-c", "ulimit -S -n 64 && exec \"$@\"", "sh"];
     let native = world.start_by(&script, "native", "native", &[]);
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", native.pid())).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", native.pid())).unwrap();
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"))
@@ -144,11 +146,63 @@ fn native_on_a_file_system_without_inodes_serves_warns_and_saves_nothing() {
     serves_without_saving(&world, &prepare, &id);
 }
 
+/// Starts what follows without root's right to pass over the modes of files.
+const BOUND_BY_MODES: [&str; 5] = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+];
+
+#[test]
+fn native_without_the_right_to_write_its_directory_serves_warns_and_saves_nothing() {
+    let world = World::new();
+    let (dir, id) = lived_in(&world, "native");
+    let state = fs::read(dir.join("state")).unwrap();
+    // A lock of an earlier run can be written, one that is not there cannot be made.
+    for lock in [true, false] {
+        if !lock {
+            fs::remove_file(dir.join("lock")).unwrap();
+        }
+        fs::set_permissions(&dir, Permissions::from_mode(0o500)).unwrap();
+        let mut native = world.start_by(&BOUND_BY_MODES, "native", "native", &[]);
+        assert_eq!(native.id, id);
+        assert_eq!(native.status().peer_id, id);
+        assert_eq!(native.end(Signal::TERM).0.code(), Some(0));
+        let log = native.log();
+        let said = "until then nothing is saved";
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+        assert!(log.contains("Permission denied"), "{log}");
+        assert_eq!(fs::read(dir.join("state")).unwrap(), state);
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn state_that_may_not_be_read_costs_what_it_holds_and_not_the_start() {
+    let world = World::new();
+    let (dir, id) = lived_in(&world, "native");
+    let state = dir.join("state");
+    let kept = fs::read(&state).unwrap();
+    fs::set_permissions(&state, Permissions::from_mode(0o000)).unwrap();
+    let mut native = world.start_by(&BOUND_BY_MODES, "native", "native", &[]);
+    assert_eq!(native.id, id);
+    assert_eq!(native.end(Signal::TERM).0.code(), Some(0));
+    let log = native.log();
+    let said = "state cannot be used (Permission denied (os error 13)) and it is now ";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    let aside = dir.join("state.corrupt");
+    fs::set_permissions(&aside, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::read(aside).unwrap(), kept);
+    assert!(!fs::read(state).unwrap().is_empty());
+}
+
 #[test]
 fn native_without_an_identity_does_not_start_where_none_can_be_saved() {
     let world = World::new();
     let dir = world.path("native");
-    std::fs::create_dir(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
     let mount = format!(
         "mount -t tmpfs -o nr_inodes=1,mode=700 none {}",
         dir.display()

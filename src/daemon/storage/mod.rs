@@ -11,8 +11,9 @@
 //! a full disk leaves the old one. An identity that cannot be used is an error and is never overwritten: the
 //! key is the peer, and only a person can decide to be another one.
 //!
-//! A directory that takes nothing (a read-only file system, a full one) is no reason not to run
-//! where the identity is there: it is said once, and nothing is saved.
+//! Where the identity can be read, nothing else in the directory is a reason not to run: one that takes
+//! nothing (read-only, full, without the right to write) is said once and nothing is saved, and a
+//! `state` that cannot be read is as one that is damaged.
 
 mod codec;
 mod file;
@@ -102,12 +103,9 @@ impl DataDir {
         identity::load_or_create(&self.path)
     }
 
-    /// The state of the last run; an empty one if there is none. One that cannot be understood is moved aside
-    /// with a warning.
-    ///
-    /// # Errors
-    /// If the file is there and the system does not let us read it.
-    pub fn state(&self) -> Result<StateFile, StorageError> {
+    /// The state of the last run; an empty one if there is none. One that cannot be read or understood
+    /// is moved aside with a warning.
+    pub fn state(&self) -> StateFile {
         StateFile::load(&self.path)
     }
 }
@@ -247,13 +245,18 @@ fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
     }
 }
 
-/// Whether it is the file system that takes nothing: it is read-only, or has no room for a file.
+/// Whether it is the directory that takes nothing: its file system is read-only, has no room for a
+/// file or fails, or its mode or attributes forbid it.
 pub(super) fn takes_nothing(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(
-        error.kind(),
-        QuotaExceeded | ReadOnlyFilesystem | StorageFull
-    )
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    // Flash at its end; there is no kind for it.
+    let failed = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO);
+    let kind = error.kind();
+    failed
+        || matches!(
+            kind,
+            PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+        )
 }
 
 /// The process that holds the lock. The file may still be empty, or hold the pid of the one before.
@@ -340,7 +343,7 @@ mod tests {
         }
         let dir = DataDir::open(scratch.path()).unwrap();
         assert_eq!(dir.identity().unwrap().public(), kept.public());
-        dir.state().unwrap().set_port(1, 0);
+        dir.state().set_port(1, 0);
         let theirs = elsewhere.path().join("state.new");
         assert_eq!(std::fs::read(theirs).unwrap(), b"theirs");
         assert!(scratch.path().join("state").is_file());
@@ -363,6 +366,31 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         DataDir::open(&link).unwrap().identity().unwrap();
         assert!(real.join("identity").exists());
+    }
+
+    #[test]
+    fn directory_that_takes_nothing_is_told_from_a_file_in_the_way_and_a_lack_of_descriptors() {
+        use rustix::io::Errno;
+        let takes = |errno: Errno| takes_nothing(&errno.into());
+        for errno in [
+            Errno::ROFS,
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::IO,
+        ] {
+            assert!(takes(errno), "{errno}");
+        }
+        for errno in [
+            Errno::LOOP,
+            Errno::ISDIR,
+            Errno::NOTDIR,
+            Errno::NOENT,
+            Errno::MFILE,
+        ] {
+            assert!(!takes(errno), "{errno}");
+        }
     }
 
     #[test]

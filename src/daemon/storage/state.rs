@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{MAX_FILE_BYTES, decode, encode};
-use super::{StorageError, file};
+use super::file;
 use crate::config::Role;
 use crate::net::file::open;
 use crate::protocol::{MAX_ADDR_LEN, MAX_ADDRS, capacities::MAX_NATIVES};
@@ -80,28 +80,28 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    pub(super) fn load(dir: &Path) -> Result<Self, StorageError> {
-        let path = dir.join(STATE);
-        let saved = match open(&path) {
+    /// The state of the last run. A file that cannot be read or understood is moved aside, and there
+    /// is none: what it holds helps, and is no reason not to run.
+    pub(super) fn load(dir: &Path) -> Self {
+        let saved = match open(&dir.join(STATE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => {
-                let bytes = opened
-                    .and_then(|file| file::read_at_most(&file, MAX_FILE_BYTES))
-                    .map_err(StorageError::io("read", &path))?;
-                let decoded = match bytes {
-                    Some(bytes) => decode(&bytes).map_err(|error| error.to_string()),
-                    None => Err(format!("longer than {MAX_FILE_BYTES} bytes")),
+                let read = opened.and_then(|file| file::read_at_most(&file, MAX_FILE_BYTES));
+                let decoded = match read {
+                    Ok(Some(bytes)) => decode(&bytes).map_err(|error| error.to_string()),
+                    Ok(None) => Err(format!("longer than {MAX_FILE_BYTES} bytes")),
+                    Err(error) => Err(error.to_string()),
                 };
                 decoded.map_err(|reason| move_aside(dir, &reason)).ok()
             }
         };
-        Ok(Self {
+        Self {
             dir: dir.to_path_buf(),
             state: saved.clone().unwrap_or_default(),
             saved,
             last_attempt: None,
             failed: None,
-        })
+        }
     }
 
     /// The state as it is now.
@@ -225,20 +225,18 @@ impl StateFile {
     }
 }
 
-/// Keeps what cannot be read for a person, and goes on without it.
+/// Keeps what cannot be used for a person, and goes on without it.
 fn move_aside(dir: &Path, reason: &str) {
     let (from, to) = (dir.join(STATE), dir.join(CORRUPT));
-    match std::fs::rename(&from, &to) {
-        Ok(()) => log::warn!(
-            "{} is damaged ({reason}): it is now {}, and the last run is forgotten",
-            from.display(),
-            to.display()
-        ),
-        Err(error) => log::warn!(
-            "{} is damaged ({reason}) and cannot be moved aside: {error}; the last run is forgotten",
-            from.display()
-        ),
-    }
+    let moved = match std::fs::rename(&from, &to) {
+        Ok(()) => format!("it is now {}", to.display()),
+        Err(error) => format!("cannot be moved aside ({error}): move it away"),
+    };
+    log::warn!(
+        "{} cannot be used ({reason}) and {moved}. The last run's port, natives, indexers, time and \
+         record sequence are lost: give --native, and see that the clock is right",
+        from.display()
+    );
 }
 
 /// Within the bounds, and sorted by id.
@@ -272,7 +270,7 @@ pub(super) mod tests {
     }
 
     fn load(scratch: &TestDir) -> StateFile {
-        StateFile::load(scratch.path()).unwrap()
+        StateFile::load(scratch.path())
     }
 
     /// Changes whenever the file is written: each write makes a new file.
@@ -289,7 +287,7 @@ pub(super) mod tests {
             (Role::Node, Some(Role::Indexer)),
             (Role::Native, Some(Role::Node)),
         ] {
-            let mut file = StateFile::load(scratch.path()).unwrap();
+            let mut file = load(&scratch);
             assert_eq!(file.set_role(role), before);
             file.save_if_due(0);
         }
@@ -440,6 +438,32 @@ pub(super) mod tests {
             file.next_sequence(WALL, 0);
             assert!(inode(&scratch).is_some());
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_moved_aside_too() {
+        let scratch = TestDir::new();
+        std::fs::create_dir(scratch.path().join(STATE)).unwrap();
+        let mut file = load(&scratch);
+        assert_eq!(file.state(), &State::default());
+        assert!(scratch.path().join(CORRUPT).is_dir());
+        assert_eq!(file.next_sequence(WALL, 0), WALL);
+        assert_eq!(load(&scratch).state().record_sequence, WALL + HOUR);
+    }
+
+    #[test]
+    fn what_can_neither_be_read_nor_moved_aside_stays_and_the_process_goes_on() {
+        let scratch = TestDir::new();
+        let in_the_way = scratch.path().join(STATE);
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(scratch.path().join(CORRUPT), "an earlier one").unwrap();
+        let mut file = load(&scratch);
+        assert_eq!(file.next_sequence(WALL, 0), WALL);
+        assert_eq!(file.failed, Some(io::ErrorKind::IsADirectory));
+        assert!(in_the_way.is_dir());
+        std::fs::remove_dir(&in_the_way).unwrap();
+        file.save_if_due(60_000);
+        assert_eq!(load(&scratch).state().record_sequence, WALL + HOUR);
     }
 
     #[test]
