@@ -28,7 +28,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        self, RecordInfo, RecordRank,
+        self, RecordInfo,
         codec::record::{Kind, RecordError},
     },
 };
@@ -140,11 +140,11 @@ impl Dht {
         // As long as its subject holds a lease here, and it only is published then, others make
         // room for it.
         kademlia.store_mut().protect(&key);
-        if stored_rank(kademlia, kind, &info.peer, own_ms) > Some(info.rank()) {
+        if kademlia.store_mut().rank(&key, own_ms) > Some(info.rank()) {
             return;
         }
         // What its subject sends itself is judged by its time to live from receipt (PROTOCOL.md).
-        if let Err(error) = store(kademlia, key.clone(), envelope, info.ttl) {
+        if let Err(error) = store(kademlia, key.clone(), info, envelope, info.ttl) {
             log::warn!(
                 target: super::EACH,
                 "the DHT store has no room for the record of {}: {error}",
@@ -250,25 +250,12 @@ pub(crate) fn keep(
     envelope: Vec<u8>,
     own_ms: u64,
 ) -> bool {
-    if !info.is_valid_copy(own_ms)
-        || stored_rank(kademlia, kind, &info.peer, own_ms) >= Some(info.rank())
-    {
+    let key = key(kind, &info.peer);
+    if !info.is_valid_copy(own_ms) || kademlia.store_mut().rank(&key, own_ms) >= Some(info.rank()) {
         return false;
     }
     let left = Duration::from_millis(info.expires_at_ms().saturating_sub(own_ms));
-    store(kademlia, key(kind, &info.peer), envelope, left).is_ok()
-}
-
-/// How good the peer's stored record is, if it is valid at `own_ms`.
-fn stored_rank(
-    kademlia: &mut Kademlia,
-    kind: Kind,
-    peer: &protocol::PeerId,
-    own_ms: u64,
-) -> Option<RecordRank> {
-    let stored = kademlia.store_mut().get(&key(kind, peer))?;
-    let old = open(kind, &stored.value).ok()?;
-    old.info.is_valid_copy(own_ms).then(|| old.info.rank())
+    store(kademlia, key, info, envelope, left).is_ok()
 }
 
 /// Lets the peer's record go, wherever it came from.
@@ -360,15 +347,17 @@ fn offered(record: Record) -> Option<DhtEvent> {
 fn store(
     kademlia: &mut Kademlia,
     key: RecordKey,
+    info: &RecordInfo,
     value: Vec<u8>,
     left: Duration,
 ) -> kad::store::Result<()> {
-    kademlia.store_mut().put(Record {
+    let record = Record {
         key,
         value,
         publisher: None,
         expires: Some(Instant::now() + left),
-    })
+    };
+    kademlia.store_mut().keep(record, info)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
 //! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
-//! place; no provider records. Memory is allocated as it is used. The store judges no signature:
-//! what is put has been verified. Only [`BoundedStore::expire`] ends a record's life.
+//! place; no provider records. Memory is allocated as it is used. The store judges no signature: it
+//! keeps what was verified, and how good that is ([`BoundedStore::keep`]), so that no value is
+//! verified twice. Only [`BoundedStore::expire`] ends a record's life.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
@@ -14,7 +15,7 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
-use crate::protocol::MAX_ENVELOPE_LEN;
+use crate::protocol::{MAX_ENVELOPE_LEN, RecordInfo, RecordRank};
 
 /// A key, as small as it can be kept.
 type Key = Box<[u8]>;
@@ -108,6 +109,43 @@ impl BoundedStore {
         self.protected.shrink_to_fit();
     }
 
+    /// Keeps a record that was opened, and is what `info` says.
+    pub(crate) fn keep(&mut self, record: Record, info: &RecordInfo) -> Result<()> {
+        let merit = Merit {
+            rank: info.rank(),
+            counts_from_ms: info.counts_from_ms(),
+        };
+        self.insert(record, merit)
+    }
+
+    /// How good the record of `key` is, if it counts at wall-clock time `own_ms`.
+    pub(crate) fn rank(&self, key: &RecordKey, own_ms: u64) -> Option<RecordRank> {
+        let Merit {
+            rank,
+            counts_from_ms,
+        } = self.slots.get(key.as_ref())?.merit;
+        (counts_from_ms..=rank.expires_at_ms)
+            .contains(&own_ms)
+            .then_some(rank)
+    }
+
+    fn insert(&mut self, record: Record, merit: Merit) -> Result<()> {
+        if let Err(error) = self.check(&record) {
+            self.refused += 1;
+            return Err(error);
+        }
+        self.stored += 1;
+        self.soonest = self.soonest.into_iter().chain(record.expires).min();
+        let slot = Slot {
+            value: record.value.into(),
+            expires: record.expires,
+            order: self.stored,
+            merit,
+        };
+        self.slots.insert(record.key.as_ref().into(), slot);
+        Ok(())
+    }
+
     fn check(&mut self, record: &Record) -> Result<()> {
         if record.key.as_ref().len() > MAX_KEY || record.value.len() > MAX_VALUE {
             return Err(Error::ValueTooLarge);
@@ -128,12 +166,30 @@ impl BoundedStore {
     }
 }
 
-/// What is kept of a record besides its key, and its place in the order of storing.
+/// What is kept of a record besides its key, and its place in the order of storing. Not who
+/// published it: nothing here asks for that.
 pub(crate) struct Slot {
     value: Box<[u8]>,
-    publisher: Option<Box<PeerId>>,
     expires: Option<Instant>,
     order: u64,
+    merit: Merit,
+}
+
+/// How good a record is, and from when on, ms since the Unix epoch. What was not verified has none.
+#[derive(Clone, Copy)]
+struct Merit {
+    rank: RecordRank,
+    counts_from_ms: u64,
+}
+
+impl Merit {
+    const NONE: Self = Self {
+        rank: RecordRank {
+            expires_at_ms: 0,
+            sequence: 0,
+        },
+        counts_from_ms: u64::MAX,
+    };
 }
 
 impl RecordStore for BoundedStore {
@@ -145,21 +201,12 @@ impl RecordStore for BoundedStore {
         self.slots.get_key_value(key.as_ref()).map(record)
     }
 
+    /// Kademlia stores what it PUTs, which it was given from here: that is as good as it was.
     fn put(&mut self, record: Record) -> Result<()> {
-        if let Err(error) = self.check(&record) {
-            self.refused += 1;
-            return Err(error);
-        }
-        self.stored += 1;
-        self.soonest = self.soonest.into_iter().chain(record.expires).min();
-        let slot = Slot {
-            value: record.value.into(),
-            publisher: record.publisher.map(Box::new),
-            expires: record.expires,
-            order: self.stored,
-        };
-        self.slots.insert(record.key.as_ref().into(), slot);
-        Ok(())
+        let kept = self.slots.get(record.key.as_ref());
+        let same = kept.filter(|slot| *slot.value == *record.value);
+        let merit = same.map_or(Merit::NONE, |slot| slot.merit);
+        self.insert(record, merit)
     }
 
     fn remove(&mut self, key: &RecordKey) {
@@ -189,7 +236,7 @@ fn record<'a>((key, slot): (&'a Key, &'a Slot)) -> Cow<'a, Record> {
     Cow::Owned(Record {
         key: RecordKey::new(key),
         value: slot.value.to_vec(),
-        publisher: slot.publisher.as_deref().copied(),
+        publisher: None,
         expires: slot.expires,
     })
 }

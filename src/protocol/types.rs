@@ -160,10 +160,16 @@ impl RecordInfo {
             .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Wall-clock time before which a copy from the DHT does not count, ms since the Unix epoch: it
+    /// would be from the future.
+    pub fn counts_from_ms(&self) -> u64 {
+        self.issued_at_ms.saturating_sub(MAX_AHEAD_MS)
+    }
+
     /// Whether a copy from the DHT counts at wall-clock time `own_ms`: not run out, and not from
     /// the future.
     pub fn is_valid_copy(&self, own_ms: u64) -> bool {
-        own_ms <= self.expires_at_ms() && self.issued_at_ms <= own_ms.saturating_add(MAX_AHEAD_MS)
+        (self.counts_from_ms()..=self.expires_at_ms()).contains(&own_ms)
     }
 
     /// How it ranks among records of its subject.

@@ -88,6 +88,29 @@ fn what_is_published_does_not_replace_a_better_copy_but_one_that_is_not_valid() 
 }
 
 #[test]
+fn a_stored_record_is_judged_without_opening_it_again() {
+    let (mut kad, mut dht) = (behaviour(), Dht::default());
+    let (good, worse) = (signed(2, 2, NOW + 1000), signed(2, 3, NOW));
+    // These bytes would not open.
+    let sealed = b"sealed".to_vec();
+    dht.publish(&mut kad, Kind::Indexer, &good.0, sealed.clone(), NOW);
+    assert_eq!(dht.puts.len(), 1, "Kademlia has stored it anew");
+    dht.publish(&mut kad, Kind::Indexer, &worse.0, worse.1.clone(), NOW);
+    assert!(!keep_at(&mut kad, &worse, NOW));
+    assert_eq!(stored(&mut kad, 2), Some(sealed));
+}
+
+#[test]
+fn what_kademlia_stores_unverified_is_worse_than_any_record() {
+    let (mut kad, record) = (behaviour(), signed(2, 0, NOW));
+    let key = key(Kind::Indexer, &record.0.peer);
+    let other = Record::new(key, b"other".to_vec());
+    kad.store_mut().put(other).unwrap();
+    assert!(keep_at(&mut kad, &record, NOW));
+    assert_eq!(stored(&mut kad, 2), Some(record.1));
+}
+
+#[test]
 fn puts_are_bounded_and_one_key_waits_once() {
     let (mut kad, mut dht) = (behaviour(), Dht::default());
     for sequence in [1, 2] {
