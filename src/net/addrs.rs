@@ -1,4 +1,4 @@
-//! Which addresses this peer tells others to dial, and in which order: by evidence (PROTOCOL.md
+//! The addresses that this peer announces, and their order, which goes by evidence (PROTOCOL.md
 //! section 6).
 //!
 //! | class | addresses |
@@ -10,15 +10,16 @@
 //! | virtual | those of bridges, containers and tunnels |
 //! | loopback | for peers on this host |
 //!
-//! Within a class those come first that stay (IPv6 gives addresses up for privacy), then global
-//! ones.
+//! Within a class, addresses that stay come before temporary ones (IPv6 privacy addresses), and
+//! global ones before others.
 //!
-//! Inputs are the addresses the transport listens on, what the kernel says of them, the own ends of
-//! connections to servers (and, where the kernel says nothing, of those from other hosts) and the
-//! addresses at which other peers say they see us. Invariants of every list that goes out: no
-//! unspecified address, no multicast, no link-local IPv6, no port 0; loopback only to peers on
-//! loopback; each address at most 64 bytes (an IP address and a TCP port take at most 20, and the
-//! configuration bounds names). Everything is bounded, nothing does I/O.
+//! The inputs are the addresses that the transport listens on, what the kernel reports about them,
+//! the local addresses of connections to servers, and the addresses at which other peers observe
+//! us. Where the kernel reports nothing, the local addresses of connections from other hosts are
+//! used too. Invariants of every list that goes out: no unspecified address, no multicast, no
+//! link-local IPv6, no port 0; loopback only to peers on loopback; each address at most 64 bytes
+//! (an IP address and a TCP port take at most 20, and the configuration bounds names). Everything
+//! is bounded, nothing does I/O.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -30,49 +31,50 @@ use super::{
     tcp::{multiaddr, socket_addr},
 };
 
-/// Listen addresses remembered. A host with more has the later ones not announced.
+/// Listen addresses remembered. If a host has more, the later ones are not announced.
 const MAX_LISTEN: usize = 64;
 
 /// Observed IP addresses remembered.
 const MAX_OBSERVED: usize = 8;
 
-/// Witnesses it takes to believe an observed IP address.
+/// Witnesses needed before an observed IP address counts.
 const MIN_WITNESSES: usize = 2;
 
-/// Witnesses remembered for one observed IP address, so that one may change its word.
+/// Witnesses remembered for one observed IP address: more than needed, so that it still counts when
+/// one of them reports another address.
 const MAX_WITNESSES: usize = 4;
 
-/// Own ends of connections to servers remembered: one of each server and family.
+/// Local addresses of connections to servers remembered: one for each server and address family.
 const MAX_USED: usize = 16;
 
-/// Own ends of connections from other hosts remembered.
+/// Local addresses of connections from other hosts remembered.
 const MAX_ACCEPTED: usize = 8;
 
-/// What the operator wants to be announced.
+/// The addresses that the operator wants to be announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Announce {
-    /// Before all others, in this order.
+    /// Announced before all others, in this order.
     pub(crate) first: Vec<Multiaddr>,
-    /// And no others.
+    /// Only the addresses of `first` are announced.
     pub(crate) only: bool,
 }
 
-/// The addresses this peer knows of itself.
+/// The addresses that this peer knows of itself.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     host: Host,
     announce: Announce,
-    /// IP families (IPv4, IPv6) in which it listens on all addresses.
+    /// The IP families (IPv4, IPv6) in which the transport listens on all addresses.
     everywhere: [bool; 2],
     listen: Vec<SocketAddr>,
-    /// The least recently told first.
+    /// The least recently reported first.
     observed: Vec<Observed>,
-    /// Own ends of connections with servers, the first that was used first.
+    /// Local addresses of connections to servers, in the order of first use.
     used: Vec<(PeerId, IpAddr)>,
-    /// Own ends of connections from other hosts, if the kernel tells of no addresses; the least
-    /// recent first.
+    /// Local addresses of connections from other hosts, the least recent first. Used only if the
+    /// kernel reports no addresses.
     accepted: Vec<IpAddr>,
-    /// A server on another host has granted a lease: loopback is of no use to it.
+    /// A server on another host has granted a lease. It cannot use loopback addresses.
     served_from_elsewhere: bool,
 }
 
@@ -99,7 +101,7 @@ impl Observed {
 }
 
 impl Addresses {
-    /// None yet but what the operator announces.
+    /// Knows only the addresses that the operator announces.
     pub(crate) fn new(host: Host, announce: Announce) -> Self {
         Self {
             host,
@@ -113,7 +115,7 @@ impl Addresses {
         }
     }
 
-    /// The transport was asked to listen on `addr`.
+    /// Takes note that the transport was asked to listen on `addr`.
     pub(crate) fn asked(&mut self, addr: &Multiaddr) {
         if let Some(addr) = socket_addr(addr).filter(|addr| addr.ip().is_unspecified()) {
             let [four, six] = &mut self.everywhere;
@@ -131,9 +133,9 @@ impl Addresses {
         }
     }
 
-    /// The transport no longer listens on `addr`. If own connections used it, or none is known to
-    /// have used another, the host has moved to another network then: what others observed in that
-    /// address family is forgotten.
+    /// The transport no longer listens on `addr`. If own connections used `addr`, or no connection
+    /// is known to have used another address, the host has moved to another network. What others
+    /// observed in that address family is then forgotten.
     pub(crate) fn expired(&mut self, addr: &Multiaddr) {
         let Some(addr) = socket_addr(addr) else {
             return;
@@ -147,8 +149,8 @@ impl Addresses {
         }
     }
 
-    /// A server granted a lease. `end` is our own end of the connection with it, if it is on
-    /// another host.
+    /// A server granted a lease. `end` is the local address of the connection to it, if the server
+    /// is on another host.
     pub(crate) fn used(&mut self, server: PeerId, end: Option<IpAddr>) {
         let Some(end) = end.filter(|ip| may_be_dialled(&SocketAddr::new(*ip, 1))) else {
             return;
@@ -165,8 +167,8 @@ impl Addresses {
         self.used.push((server, end));
     }
 
-    /// A peer on another host has connected to us at `end`. Where the kernel tells of no addresses,
-    /// that is one.
+    /// A peer on another host has connected to us at `end`. Where the kernel reports no addresses,
+    /// `end` counts as one.
     pub(crate) fn accepted(&mut self, end: IpAddr) {
         let end = end.to_canonical();
         let may = may_be_dialled(&SocketAddr::new(end, 1)) && !end.is_loopback();
@@ -180,10 +182,10 @@ impl Addresses {
         self.accepted.push(end);
     }
 
-    /// `witness` says it sees us at `addr`. The IP address counts when two different peers told it,
-    /// or one that `suffices` alone: the only configured native. The port is not ours, but that of
-    /// one outbound connection. A peer has one word for each address family; a new one takes the
-    /// old one back.
+    /// `witness` reports that it observes us at `addr`. The IP address counts when two different
+    /// peers have reported it, or one that `suffices` alone, which is the only configured native.
+    /// The port is ignored: it belongs to one outbound connection. One report of each peer counts
+    /// for each address family; a new report replaces the old one.
     pub(crate) fn observed(&mut self, addr: &Multiaddr, witness: PeerId, suffices: bool) {
         let Some(ip) = socket_addr(addr).map(|addr| addr.ip().to_canonical()) else {
             return;
@@ -203,8 +205,8 @@ impl Addresses {
         self.observed.push(entry);
     }
 
-    /// At most `max` addresses for one peer, best first. Loopback addresses only if that peer is on
-    /// loopback.
+    /// At most `max` addresses for one peer, best first. Loopback addresses are included only if
+    /// that peer is on loopback.
     pub(crate) fn announce(&self, to_loopback: bool, max: usize) -> Vec<Multiaddr> {
         let mut addrs = self.announce.first.clone();
         if !self.announce.only {
@@ -219,8 +221,9 @@ impl Addresses {
         addrs
     }
 
-    /// The best of all, loopback included. `None`: there is none, or it listens everywhere on a
-    /// host of which the kernel does not tell where that is, and nothing has shown an address.
+    /// The best address, loopback included. `None` if there is none: the transport does not listen,
+    /// or it listens on all addresses, the kernel does not report them, and no connection has shown
+    /// one.
     pub(crate) fn best(&self) -> Option<Multiaddr> {
         let best = self.announce(true, 1).pop()?;
         let is_everywhere = self.everywhere.contains(&true);
@@ -228,8 +231,9 @@ impl Addresses {
         is_told.then_some(best)
     }
 
-    /// At most `max` addresses for a signed record, which travels on: loopback ones only if there
-    /// are no others, and no server is on another host, where they would lead to itself.
+    /// At most `max` addresses for a signed record. Records are passed on to other hosts, where a
+    /// loopback address would lead to the reader itself. So loopback addresses are included only if
+    /// there are no others and no server is on another host.
     pub(crate) fn record(&self, max: usize) -> Vec<Multiaddr> {
         let addrs = self.announce(false, max);
         if addrs.is_empty() && !self.served_from_elsewhere {
@@ -249,8 +253,8 @@ impl Addresses {
     fn known(&self) -> Vec<SocketAddr> {
         let mut addrs = self.listen.clone();
         let seen = self.observed.iter().filter(|seen| seen.confirmed());
-        // An own address that we do not listen on is of no use; one that the kernel does not tell
-        // of may be any.
+        // An own address that we do not listen on is useless. An address that the kernel does not
+        // report may be that of a NAT.
         let seen = seen.map(|seen| seen.ip).filter(|ip| !self.host.has(*ip));
         let used = self.used.iter().map(|(_, ip)| *ip);
         let used = used.filter(|ip| !self.host.is_known() && self.is_everywhere(*ip));
@@ -269,7 +273,7 @@ impl Addresses {
         addrs.sort_by_key(|addr| self.rank(addr.ip(), &host));
     }
 
-    /// The port that others may dial at an address that we listen on unknowingly.
+    /// The port that others may dial at an address that is not among the listen addresses.
     fn port(&self, ip: IpAddr) -> Option<u16> {
         let mut listen = self.listen.iter();
         let everywhere = self.is_everywhere(ip);
@@ -284,7 +288,7 @@ impl Addresses {
         if ip.is_ipv4() { four } else { six }
     }
 
-    /// What orders addresses: the least is the best.
+    /// The key that orders addresses: the least is the best.
     fn rank(&self, ip: IpAddr, host: &[Address]) -> (Class, bool, Reach) {
         let interface = host.iter().find(|address| address.ip == ip);
         let reach = reach(ip);
@@ -303,8 +307,8 @@ impl Addresses {
         (class, passing, reach)
     }
 
-    /// Whether an own connection to a server uses the address, or one of the same IPv6 network, or
-    /// servers observe it.
+    /// Whether an own connection to a server uses the address or one of the same IPv6 network, or
+    /// other peers observe it.
     fn has_evidence(&self, ip: IpAddr) -> bool {
         self.used.iter().any(|(_, used)| same_network(*used, ip))
             || self
@@ -323,8 +327,8 @@ impl Addresses {
         }
     }
 
-    /// Takes back what `peer` said before about the family of `ip`. An entry for `ip` itself keeps
-    /// its place.
+    /// Removes what `peer` reported before in the address family of `ip`. An entry for `ip` itself
+    /// keeps its place.
     fn withdraw(&mut self, peer: &PeerId, ip: IpAddr) {
         for seen in &mut self.observed {
             if seen.ip.is_ipv4() == ip.is_ipv4() {
@@ -335,7 +339,7 @@ impl Addresses {
             .retain(|seen| seen.ip == ip || !seen.witnesses.is_empty());
     }
 
-    /// Lets one entry go: the least recently told, an unconfirmed one first.
+    /// Evicts one entry: the least recently reported, unconfirmed ones first.
     fn displace(&mut self) {
         let at = self.observed.iter().position(|seen| !seen.confirmed());
         self.observed.remove(at.unwrap_or(0));
@@ -358,7 +362,7 @@ enum Class {
     Loopback,
 }
 
-/// From where an address can be reached, the widest first.
+/// From where an address can be reached, the widest scope first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     Global,
@@ -378,8 +382,8 @@ fn reach(ip: IpAddr) -> Reach {
     }
 }
 
-/// The same address, or two of one interface: IPv6 gives it several in one /64, and uses one that
-/// it will give up.
+/// Whether the two addresses are equal, or in one IPv6 /64: an interface has several addresses in
+/// it, and connections use a temporary one.
 fn same_network(one: IpAddr, other: IpAddr) -> bool {
     match (one, other) {
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 64 == other.to_bits() >> 64,

@@ -1,14 +1,14 @@
-//! The door: gives each inbound connection a place until its handshake is done, and ends the one
-//! that has to [give way](Handshakes).
+//! Admission of inbound connections: gives each one a place until its handshake is done, and ends
+//! the one that has to [give way](Handshakes).
 //!
-//! libp2p does not end a pending inbound connection on request: its behaviours may refuse one as it
-//! comes, and no later. So this transport stands around the whole stack and keeps each handshake
-//! where it can be dropped, its socket with it, at once: a thousand may come before the tasks of
-//! those that gave way have their turn.
+//! libp2p does not end a pending inbound connection on request: its behaviours can refuse one only
+//! when it arrives. So this transport wraps the whole stack and keeps each handshake where it can
+//! be dropped at once, together with its socket. This must not wait for the task of the handshake:
+//! a thousand connections may arrive before those tasks run.
 //!
-//! Invariants: a handshake that has a place is polled by its task alone; one that gave way is gone
-//! when the newcomer is handed on; a place is free again when its handshake is done, fails, or is
-//! dropped.
+//! Invariants: a handshake that has a place is polled by its task alone; one that gave way is
+//! dropped before the newcomer is handed on; a place is free again when its handshake is done,
+//! fails, or is dropped.
 
 use std::future::Future;
 use std::io;
@@ -28,28 +28,28 @@ use super::executor::spawn;
 use super::handshakes::{Entered, Handshakes};
 use super::limits::source;
 
-/// How often it is looked whether an episode is over.
+/// How often this module checks whether an episode is over.
 const LOOK: Duration = Duration::from_secs(1);
 
 type Stack = Boxed<(PeerId, StreamMuxerBox)>;
 type Upgrade = <Stack as Transport>::ListenerUpgrade;
 
-/// The places, shared with those who tell which sources are known.
+/// The places, shared with the code that reports which sources are known.
 #[derive(Clone)]
 pub(super) struct Places(Arc<Mutex<Handshakes<Slot>>>);
 
 impl Places {
-    /// `max` places.
+    /// Makes `max` places.
     pub(super) fn new(max: usize) -> Self {
         Self(Arc::new(Mutex::new(Handshakes::new(max))))
     }
 
-    /// The places; nothing that holds them panics.
+    /// Locks the places. No code panics while it holds this lock.
     pub(super) fn lock(&self) -> MutexGuard<'_, Handshakes<Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guarded handshake of a newcomer.
+    /// Gives a newcomer's handshake a place, and guards it.
     fn enter(&self, upgrade: Upgrade, from: &Multiaddr) -> Guarded {
         let slot = Slot::default();
         slot.fill(upgrade);
@@ -76,7 +76,7 @@ impl Places {
     }
 }
 
-/// Says of each episode which sources it was, when it is over.
+/// Logs, when an episode is over, which sources caused it.
 async fn tell(places: Places) {
     while places.lock().is_crowded() {
         Timer::after(LOOK).await;
@@ -111,7 +111,7 @@ impl Slot {
         self.lock().upgrade = Some(upgrade);
     }
 
-    /// Drops the handshake, and lets its task know.
+    /// Drops the handshake, and wakes its task.
     fn end(&self) {
         let mut kept = self.lock();
         let (upgrade, waiter) = (kept.upgrade.take(), kept.waiter.take());
@@ -155,7 +155,7 @@ impl Drop for Guarded {
     }
 }
 
-/// The transport, with a door before these places.
+/// The transport, with admission to these places.
 pub(super) fn with_door(stack: Stack, places: Places) -> Stack {
     Door { stack, places }.boxed()
 }

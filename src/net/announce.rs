@@ -1,7 +1,7 @@
-//! What the network side tells of its own addresses.
+//! What this peer announces about its own addresses.
 //!
 //! Invariants: identify and the record have the same addresses, in the same order; loopback
-//! addresses are told to peers on this host alone.
+//! addresses are announced only to peers on this host.
 
 use libp2p::Multiaddr;
 
@@ -17,13 +17,13 @@ impl Net {
         self.addresses.listened()
     }
 
-    /// The address by which peers on other hosts reach us best; one of loopback if there is no
-    /// other. `None`: none is known.
+    /// The best address for peers on other hosts; a loopback address if there is no other; `None`
+    /// if no address is known.
     pub(crate) fn best_addr(&self) -> Option<Multiaddr> {
         self.addresses.best()
     }
 
-    /// Addresses for the own record, and for identify.
+    /// The addresses for the own record and for identify.
     pub(crate) fn record_addrs(&self) -> &[Multiaddr] {
         &self.announced
     }
@@ -33,7 +33,8 @@ impl Net {
         self.scope.reader(peer)
     }
 
-    /// Tells libp2p what identify is to announce: what the record says. Returns whether it changed.
+    /// Gives libp2p the addresses of the record for identify to announce. Returns whether they
+    /// changed.
     pub(super) fn announce(&mut self) -> bool {
         let now = self.addresses.record(MAX_RECORD_ADDRS);
         if now == self.announced {
@@ -51,8 +52,8 @@ impl Net {
         true
     }
 
-    /// Whether the own record is of use to a server with these addresses: loopback alone would lead
-    /// one on another host to itself.
+    /// Whether the own record is useful to a server with these addresses. A record with loopback
+    /// addresses only would lead a server on another host to itself.
     pub(super) fn may_show_record(&self, server: &protocol::PeerId, addrs: &[Multiaddr]) -> bool {
         let elsewhere =
             |addr: &Multiaddr| !(is_loopback(addr) || dns::is_name(addr) || is_of_this_host(addr));
@@ -62,12 +63,13 @@ impl Net {
                 && (self.scope.is_near(server) || !addrs.iter().all(elsewhere))
     }
 
-    /// Whether loopback addresses may be told to everybody we know: all of us are on this host.
+    /// Whether loopback addresses may be announced to every known peer, because all of them are on
+    /// this host.
     pub(super) fn is_local(&self) -> bool {
         self.scope.is_local() && self.announced.iter().all(is_loopback)
     }
 
-    /// Takes loopback addresses out of what is told to everybody, if not everybody is on this host.
+    /// Removes loopback addresses from what every peer is told, unless all peers are on this host.
     pub(super) fn confine(&mut self) {
         if !self.is_local()
             && let Some(kademlia) = self.swarm.behaviour_mut().kademlia()

@@ -1,8 +1,8 @@
-//! Changes of the host's network, told when the connections that they end have ended.
+//! Changes of the host's network, reported after the connections that they break have ended.
 //!
-//! Invariants: a connection from an address that the host no longer has is closed; what fails with
-//! it comes before the change, so that the core does not hold it against a server; changes come in
-//! their order, and at most [`MAX_WAITING`] wait.
+//! Invariants: a connection from an address that the host no longer has is closed; the failures
+//! that follow are reported before the change, so that the core does not count them against a
+//! server; changes are reported in order, and at most [`MAX_WAITING`] wait.
 
 use std::{
     collections::VecDeque,
@@ -18,13 +18,12 @@ use super::{
     tcp::close_connections_from,
 };
 
-/// How long connections that we have closed take to end, with all that depends on them: a few turns
-/// of the loop.
+/// How long closed connections take to end, with all streams on them: a few turns of the loop.
 const ENDING: Duration = Duration::from_millis(50);
-/// Changes that wait for that; further ones are read later.
+/// Changes that may wait at a time; further ones are read later.
 const MAX_WAITING: usize = 16;
 
-/// What the host's kernel tells, in turn.
+/// The changes that the kernel reports, in order.
 pub(super) struct Changes {
     host: Host,
     waiting: VecDeque<Change>,
@@ -62,8 +61,8 @@ impl Changes {
         self.waiting.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Closes connections from addresses that are gone, and returns how many. While an interface is
-    /// only down, its addresses are there.
+    /// Closes connections from addresses that are gone, and returns how many. An interface that is
+    /// only down keeps its addresses.
     fn close_orphans(&self, change: &Change) -> usize {
         let gone = change.gone.iter().map(|(address, _)| address.ip);
         let closed = gone.filter(|ip| !self.host.has(*ip)).map(|ip| {

@@ -1,7 +1,7 @@
-//! The core's words as libp2p's types and back: peer ids, multiaddresses, keys of the DHT.
+//! Conversion between the core's types and libp2p's: peer ids, multiaddresses, keys of the DHT.
 //!
-//! Invariant: an address that libp2p cannot read, or that names a peer, is none here. The core
-//! keeps addresses as opaque bytes, so such ones are left out where they would be dialled or shown.
+//! Invariant: an address that libp2p cannot read, or that names a peer, is never dialled or shown.
+//! The core keeps addresses as opaque bytes, so this module leaves such addresses out.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ pub fn to_addr(multiaddr: &Multiaddr) -> Result<Addr, AddrError> {
     Addr::from_slice(multiaddr.as_ref()).map_err(|_| AddrError::TooLong { length })
 }
 
-/// The addresses as the core keeps them: the first that it can keep.
+/// The addresses as the core keeps them: those that it can keep, up to its limit.
 pub fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
     let mut addrs = Addrs::new();
     for addr in multiaddrs.iter().filter_map(|addr| to_addr(addr).ok()) {
@@ -94,7 +94,7 @@ fn check_addr(multiaddr: &Multiaddr) -> Result<(), AddrError> {
     Ok(())
 }
 
-/// The multihash's code in it, and what stands before the key in the hash itself.
+/// The multihash code in a peer id, and the bytes before the key in the digest.
 const IDENTITY: u8 = ED25519_PREFIX[0];
 const KEY_PREFIX: &[u8] = ED25519_PREFIX.split_at(2).1;
 
@@ -144,14 +144,15 @@ pub fn node_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Node, peer))
 }
 
-/// Whose record belongs under a DHT key; `None` for a key of another namespace or form.
+/// The subject and kind of the record that belongs under a DHT key; `None` for a key of another
+/// namespace or form.
 pub fn parse_key(key: &[u8]) -> Option<(Kind, PeerId)> {
     let text = str::from_utf8(key).ok()?;
     let (kind, id) = match text.strip_prefix("/indexer/") {
         Some(id) => (Kind::Indexer, id),
         None => (Kind::Node, text.strip_prefix("/node/")?),
     };
-    // Base58 takes time that grows with the square of the length; no peer id of ours has more than
+    // The time to decode base58 grows with the square of the length. An Ed25519 peer id has at most
     // 52 characters.
     if id.len() > 2 * PEER_ID_LEN {
         return None;

@@ -1,11 +1,11 @@
 //! The DHT that natives and indexers share: Kademlia over a bounded store, and the searches under
 //! way.
 //!
-//! Invariants: only verified records of ours are stored, and the best one of a peer is kept; the
-//! peers of the routing table are those that said by identify that they speak `/oc/kad/1.0.0`, with
-//! their latest addresses, at most [`MAX_PEER_ADDRS`] each; [`MAX_PUTS`] PUTs are under way at
-//! most, the others wait. Kademlia's own jobs (republication, replication, periodic bootstrap,
-//! caching) are off: who signs a record anew has it PUT anew.
+//! Invariants: only verified records of this system are stored, and the best one of each peer is
+//! kept; the routing table holds the peers that announced `/oc/kad/1.0.0` by identify, with their
+//! latest addresses, at most [`MAX_PEER_ADDRS`] each; at most [`MAX_PUTS`] PUTs are under way, the
+//! others wait. Kademlia's own jobs (republication, replication, periodic bootstrap, caching) are
+//! off: each newly signed record is PUT once.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -45,9 +45,11 @@ const MAX_PACKET: usize = 8 * 1024;
 /// How long a query may take; the refresh loop ends its searches itself at 5 s.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// PUTs under way at most: a burst of new leases is no burst of streams to the other natives.
+/// PUTs under way at most, so that a burst of new leases does not become a burst of streams to the
+/// other natives.
 const MAX_PUTS: usize = 8;
-/// PUTs that wait at most; of more, the first is left to the next signature.
+/// PUTs that wait at most. When more wait, the first is dropped; its record is PUT again after its
+/// next signature.
 const MAX_WAITING_PUTS: usize = 1024;
 
 /// The Kademlia behaviour as used here.
@@ -57,18 +59,18 @@ pub(crate) type Kademlia = kad::Behaviour<BoundedStore>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SearchId(QueryId);
 
-/// What Kademlia's events mean here.
+/// Kademlia's events as far as they matter here.
 #[derive(Debug)]
 pub(crate) enum DhtEvent {
-    /// A search found a record: verified, not judged by time.
+    /// A search found a record. It is verified, but its expiry is not checked.
     Found {
         search: SearchId,
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
     },
-    /// A search has come to its end.
+    /// A search has ended.
     Ended { search: SearchId },
-    /// Another peer wants a record stored: verified, not judged by time.
+    /// Another peer asks us to store a record. It is verified, but its expiry is not checked.
     Offered {
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
@@ -96,7 +98,7 @@ pub(crate) fn kademlia(own: PeerId, capacity: usize) -> Kademlia {
     kademlia
 }
 
-/// What is under way in the DHT for us.
+/// Our PUTs and searches that are under way.
 #[derive(Default)]
 pub(crate) struct Dht {
     searches: HashMap<QueryId, (Kind, protocol::PeerId)>,
@@ -118,7 +120,7 @@ impl Dht {
         SearchId(query)
     }
 
-    /// Ends a search; nothing more is heard of it.
+    /// Ends a search. No event of it follows.
     pub(crate) fn end_search(&mut self, kademlia: &mut Kademlia, search: SearchId) {
         self.searches.remove(&search.0);
         if let Some(mut query) = kademlia.query_mut(&search.0) {
@@ -126,8 +128,8 @@ impl Dht {
         }
     }
 
-    /// PUTs a record that its subject sent us: keeps it and gives it to the peers nearest to its
-    /// key, unless a better one is known that is valid at `own_ms`.
+    /// PUTs a record that its subject sent us: stores it and sends it to the peers nearest to its
+    /// key, unless a better one is stored that is valid at `own_ms`.
     pub(crate) fn publish(
         &mut self,
         kademlia: &mut Kademlia,
@@ -137,8 +139,8 @@ impl Dht {
         own_ms: u64,
     ) {
         let key = key(kind, &info.peer);
-        // As long as its subject holds a lease here, and it only is published then, others make
-        // room for it.
+        // The subject holds a lease here, since only then is its record published. So the record
+        // must not be evicted.
         kademlia.store_mut().protect(&key);
         if kademlia.store_mut().rank(&key, own_ms) > Some(info.rank()) {
             return;
@@ -165,15 +167,15 @@ impl Dht {
         while self.puts.len() < MAX_PUTS
             && let Some(key) = self.to_put.pop_front()
         {
-            // Given up in the meantime: it is not there any more.
+            // The record may have been removed in the meantime.
             let record = kademlia.store_mut().get(&key).map(|put| put.into_owned());
             let put = record.and_then(|record| kademlia.put_record(record, Quorum::One).ok());
             self.puts.extend(put);
         }
     }
 
-    /// Translates an event; `None` if it means nothing here. `loopback`: such addresses may be told
-    /// to everybody we know.
+    /// Translates an event; `None` if it means nothing here. `loopback`: loopback addresses may be
+    /// announced to every known peer.
     pub(crate) fn translate(
         &mut self,
         kademlia: &mut Kademlia,
@@ -202,7 +204,7 @@ impl Dht {
             kad::Event::RoutingUpdated {
                 peer, addresses, ..
             } => {
-                // Kademlia adds what a peer was dialled at.
+                // Kademlia adds the address at which a peer was dialled.
                 let usable = addresses
                     .iter()
                     .filter(|addr| loopback || !is_loopback(addr));
@@ -241,8 +243,8 @@ impl Dht {
     }
 }
 
-/// Keeps a verified record that another peer offered, if it is valid at `own_ms` and better than
-/// what is stored.
+/// Stores a verified record that another peer offered, if it is valid at `own_ms` and better than
+/// the stored one.
 pub(crate) fn keep(
     kademlia: &mut Kademlia,
     kind: Kind,
@@ -258,9 +260,9 @@ pub(crate) fn keep(
     store(kademlia, key, info, envelope, left).is_ok()
 }
 
-/// Lets the peer's record go, wherever it came from.
+/// Removes the peer's record, whatever its source.
 pub(crate) fn forget(kademlia: &mut Kademlia, kind: Kind, peer: &protocol::PeerId) {
-    // Not `remove_record`: that leaves what others put.
+    // Not `remove_record`: that keeps records that other peers put.
     kademlia.store_mut().remove(&key(kind, peer));
 }
 
@@ -272,9 +274,9 @@ pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     }
 }
 
-/// A peer told by identify where it listens and that it is a DHT server: these are its addresses
-/// from now on. A new one is asked for the peers near us: so we learn of them, it of us, and both
-/// ends of the connection see that Kademlia is used on it.
+/// A peer announced by identify where it listens and that it is a DHT server. The routing table
+/// takes these addresses. A peer that is new in the table is asked for the peers near us: we learn
+/// of them, it learns of us, and both ends see that Kademlia uses the connection.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
     own: PeerId,
@@ -300,7 +302,7 @@ pub(crate) fn route(
     }
 }
 
-/// Where the peer listens, as far as the routing table knows.
+/// The addresses of the peer in the routing table.
 pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr> {
     kademlia
         .kbucket(*peer)
@@ -311,7 +313,7 @@ pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr
         .collect()
 }
 
-/// Takes loopback addresses out of the routing table, which is told to everybody.
+/// Removes loopback addresses from the routing table, because any peer can ask for it.
 pub(crate) fn forget_loopback(kademlia: &mut Kademlia) {
     let mut gone = Vec::new();
     for bucket in kademlia.kbuckets() {

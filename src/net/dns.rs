@@ -1,12 +1,12 @@
 //! Names in multiaddresses: `/dns`, `/dns4`, `/dns6` and `/dnsaddr` (libp2p addressing
 //! specification).
 //!
-//! A stub resolver on the one executor, without a thread and without the C library's, which a
-//! static binary does not have: it asks the recursive servers of `/etc/resolv.conf` and keeps no
-//! answer, since they do. Invariants: one resolution takes at most 5 s, follows at most 4 TXT
-//! records one after another, does at most 32 lookups and yields at most 16 addresses, each of the
-//! form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. What is missing or wrong in
-//! `/etc/resolv.conf` and `/etc/hosts` only makes names fail.
+//! A stub resolver on the one executor. It needs no thread, and not the C library's resolver, which
+//! a static binary does not have. It asks the recursive servers of `/etc/resolv.conf` and caches
+//! nothing, because those servers do. Invariants: one resolution takes at most 5 s, follows at most
+//! 4 TXT records one after another, does at most 32 lookups and yields at most 16 addresses, each
+//! of the form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. An error in
+//! `/etc/resolv.conf` or `/etc/hosts` only makes lookups fail.
 
 mod message;
 mod stub;
@@ -40,7 +40,7 @@ use super::tcp::socket_addr;
 use message::Value;
 use system::Files;
 
-/// One resolution takes no longer.
+/// The time limit of one resolution.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// `/dnsaddr` records followed one after another.
@@ -49,14 +49,14 @@ const MAX_DEPTH: usize = 4;
 /// Lookups of one resolution.
 const MAX_LOOKUPS: usize = 32;
 
-/// Addresses that one resolution yields, and TXT values used of one name.
+/// Addresses that one resolution yields at most, and TXT values used of one name.
 const MAX_ADDRS: usize = 16;
 
-/// Resolutions under way at a time; the others wait, within their own time.
+/// Resolutions under way at a time. The others wait, and their time limit runs meanwhile.
 const MAX_AT_ONCE: usize = 8;
 
-/// How long addresses of one family wait for those of the other, which some servers never answer
-/// for.
+/// How long addresses of one family wait for those of the other: some servers never answer queries
+/// for one of the families.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a name gave no address.
@@ -68,21 +68,21 @@ pub(crate) struct ResolveError {
 
 #[derive(Debug)]
 enum Problem {
-    /// The address is no name with a TCP port, nor a `/dnsaddr`.
+    /// The address is neither a name with a TCP port nor a `/dnsaddr`.
     Unsupported,
-    /// It cannot be a name in the DNS.
+    /// It is not a valid DNS name.
     BadName,
-    /// This file names no server, and the hosts file does not know the name.
+    /// This file names no server, and the hosts file does not have the name.
     NoServers(PathBuf),
     /// The name that was asked for does not exist.
     NoName(String),
     /// The name exists, but has no usable record.
     NotFound,
-    /// `/dnsaddr` records lead from one to the next without an end.
+    /// Too many `/dnsaddr` records lead from one to the next.
     TooDeep,
-    /// The servers were silent.
+    /// No server answered.
     Timeout,
-    /// The servers failed, this one first.
+    /// All servers failed; this is the first.
     Failed(SocketAddr, io::Error),
 }
 
@@ -130,8 +130,7 @@ thread_local! {
     static OF_THIS_THREAD: OnceCell<Resolver> = const { OnceCell::new() };
 }
 
-/// Resolves names. Clones share the bounds. Its futures have to run inside the executor's
-/// `block_on`.
+/// Resolves names. Clones share the bounds. Its futures must run inside the executor's `block_on`.
 #[derive(Clone)]
 pub(crate) struct Resolver(Arc<Shared>);
 
@@ -142,8 +141,8 @@ struct Shared {
 }
 
 impl Resolver {
-    /// The resolver that everything on this thread shares, and its bounds with it. Takes the
-    /// servers from `/etc/resolv.conf`, and names from `/etc/hosts` before it asks them.
+    /// The resolver, with its bounds, that all code on this thread shares. It takes the servers
+    /// from `/etc/resolv.conf`, and looks in `/etc/hosts` before it asks them.
     pub(crate) fn of_this_thread() -> Self {
         let new = || Self::with(Files::default(), LIMIT);
         OF_THIS_THREAD.with(|resolver| resolver.get_or_init(new).clone())
@@ -158,8 +157,9 @@ impl Resolver {
     }
 
     /// The addresses that `addr` stands for, in the order of the records; `addr` itself if it is no
-    /// name. If it is a `/dnsaddr` that ends in `/p2p/ID`, only records with that id count. What
-    /// was found when the time ran out is given; an error only if that was nothing.
+    /// name. If it is a `/dnsaddr` that ends in `/p2p/ID`, only records with that id count. When
+    /// the time runs out, the result is what was found until then; it is an error only if nothing
+    /// was found.
     pub(crate) async fn resolve(&self, addr: &Multiaddr) -> Result<Vec<Multiaddr>, ResolveError> {
         if !is_name(addr) {
             return Ok(vec![addr.clone()]);
@@ -184,8 +184,8 @@ impl Resolver {
     }
 
     async fn walk(&self, addr: &Multiaddr, search: &mut Search) {
-        // The last one is the next one: what a record leads to comes before the record's
-        // neighbours.
+        // The last element is taken next, so that the addresses that a record leads to come before
+        // the record's neighbours.
         let mut open = vec![(addr.clone(), 0)];
         for _ in 0..MAX_LOOKUPS {
             let next = loop {
@@ -209,7 +209,7 @@ impl Resolver {
         }
     }
 
-    /// Replaces the name at the beginning of `addr` by what one lookup says about it.
+    /// Replaces the name at the beginning of `addr` by the results of one lookup.
     async fn step(&self, addr: &Multiaddr, depth: usize) -> Result<Vec<Multiaddr>, Problem> {
         let mut parts = addr.iter();
         let first = parts.next();
@@ -229,7 +229,7 @@ impl Resolver {
         Ok(with_ips(self.ips(&name_of(addr), rtypes).await?, &rest))
     }
 
-    /// The addresses that the host itself has for `name`, or else its servers; IPv4 first.
+    /// The addresses of `name` from the hosts file, or else from the servers; IPv4 first.
     async fn ips(&self, name: &str, rtypes: &[Rtype]) -> Result<Vec<IpAddr>, Problem> {
         let (four, six) = (rtypes.contains(&Rtype::A), rtypes.contains(&Rtype::AAAA));
         let wanted = |ip: &IpAddr| if ip.is_ipv4() { four } else { six };
@@ -242,8 +242,8 @@ impl Resolver {
         Ok(ips)
     }
 
-    /// The records of `rtypes`, asked for at the same time, of the first name with any among those
-    /// that `name` can mean.
+    /// The records of `rtypes`, queried at the same time. Of the names that `name` can stand for,
+    /// the first that has such records is used.
     async fn lookup(&self, name: &str, rtypes: &[Rtype]) -> Result<Vec<Value>, Problem> {
         let system = self.0.files.system(self.0.limit);
         if system.servers.is_empty() {
@@ -270,7 +270,7 @@ impl Resolver {
                     Err(problem) => failed = failed.or(Some(problem)),
                 }
             }
-            // Servers that are silent about one name will be so about the next.
+            // Servers that did not answer for one name will not answer for the next.
             if !values.is_empty() || matches!(failed, Some(Problem::Timeout)) {
                 break;
             }
@@ -326,7 +326,7 @@ fn is_p2p_or_empty(rest: &Multiaddr) -> bool {
     )
 }
 
-/// `/tcp/…` or `/tcp/…/p2p/…`: what may follow a name.
+/// Whether `rest` may follow a name: it is `/tcp/…` or `/tcp/…/p2p/…`.
 fn has_port(rest: &Multiaddr) -> bool {
     let mut parts = rest.iter();
     matches!(parts.next(), Some(Protocol::Tcp(_))) && is_p2p_or_empty(&parts.collect())
@@ -339,7 +339,7 @@ fn with_ips(ips: Vec<IpAddr>, rest: &Multiaddr) -> Vec<Multiaddr> {
         .collect()
 }
 
-/// The `dnsaddr=` values that we could use and that end in `suffix`.
+/// The `dnsaddr=` values that are usable and end in `suffix`.
 fn dnsaddrs(values: Vec<Value>, suffix: &Multiaddr) -> Vec<Multiaddr> {
     let texts = values.iter().filter_map(Value::text);
     texts
@@ -350,17 +350,17 @@ fn dnsaddrs(values: Vec<Value>, suffix: &Multiaddr) -> Vec<Multiaddr> {
         .collect()
 }
 
-/// Nothing panics while it holds one of these locks, and there is one thread only.
+/// No code panics while it holds one of these locks, and there is only one thread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why a dial failed that may have begun with a name.
+/// Why a dial failed. The address may have begun with a name.
 #[derive(Debug)]
 pub(crate) enum DnsError<E> {
     /// The name gave no address.
     Resolve(ResolveError),
-    /// The wrapped transport failed; after a name, for the last of its addresses.
+    /// The wrapped transport failed; for a name, with the last of its addresses.
     Transport(E),
 }
 
@@ -382,15 +382,15 @@ impl<E: Error + 'static> Error for DnsError<E> {
     }
 }
 
-/// A transport that dials names too: their addresses as a race.
+/// A transport that also dials names: it dials their addresses as a race.
 pub(crate) struct DnsTransport<T> {
-    /// Shared with the dials that still resolve their name.
+    /// Shared with the dials whose name is still being resolved.
     inner: Arc<Mutex<T>>,
     resolver: Resolver,
 }
 
 impl<T> DnsTransport<T> {
-    /// Dials over `inner` what `resolver` finds.
+    /// Makes a transport that dials over `inner` what `resolver` finds.
     pub(crate) fn new(inner: T, resolver: Resolver) -> Self {
         Self {
             inner: Arc::new(Mutex::new(inner)),

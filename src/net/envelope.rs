@@ -17,10 +17,10 @@ use crate::protocol::{
     },
 };
 
-/// A record whose signature and bounds were checked.
+/// A record whose signature and bounds are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenRecord {
-    /// What the core needs of it.
+    /// The parts that the core needs.
     pub info: RecordInfo,
     /// All its addresses that libp2p can read, best first; at most [`MAX_RECORD_ADDRS`].
     pub addrs: Vec<Multiaddr>,
@@ -78,7 +78,7 @@ pub fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
     open(&Libp2p, Kind::Node, envelope, to_owned)
 }
 
-/// Verifies as libp2p does.
+/// The [`Verifier`] that uses libp2p's keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Libp2p;
 

@@ -1,8 +1,8 @@
 //! The one executor of the program's one thread.
 //!
 //! libp2p's connections, the resolver's exchanges and the daemon's own tasks all run on it. Its
-//! tasks make progress only inside [`block_on`], so the daemon's loop is the future that is given
-//! there.
+//! tasks make progress only inside [`block_on`], so the daemon's loop is the future that
+//! [`block_on`] runs.
 
 mod ready;
 
@@ -17,16 +17,17 @@ use smol::future::{or, yield_now};
 
 pub(crate) use ready::{Left, ReadySet, Watched, Way};
 
-/// Steps of tasks between two looks at the main future. Few, so that what a connection has in the
-/// processor's cache when its beat arrives is still there when the ack leaves: with 1000 leases
-/// that is a tenth of the time, a quarter beside busy neighbours.
+/// Steps of tasks before the main future is polled again. The number is small, so that a
+/// connection's data is still in the processor's cache between the arrival of its beat and the
+/// sending of the ack. With 1000 leases this saves a tenth of the time, and a quarter where other
+/// processes are busy.
 const TURN: usize = 16;
 
 thread_local! {
     static EXECUTOR: LocalExecutor<'static> = const { LocalExecutor::new() };
 }
 
-/// Runs `future` as a task of its own on this thread. It ends by itself or with the process.
+/// Runs `future` as a task of its own on this thread. The task ends by itself or with the process.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
     EXECUTOR.with(|executor| executor.spawn(future).detach());
 }
@@ -37,13 +38,13 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         let all = or(future, run_tasks(executor));
         match ReadySet::of_this_thread() {
             Ok(sockets) => drive(&sockets, all),
-            // Without a set nobody has a socket in it.
+            // Without a set, no task has a socket.
             Err(_) => async_io::block_on(all),
         }
     })
 }
 
-/// Gives memory back that more sockets have needed.
+/// Gives back memory that is no longer needed.
 pub(crate) fn shrink() {
     if let Ok(sockets) = ReadySet::of_this_thread() {
         sockets.shrink();
@@ -72,7 +73,8 @@ async fn run_tasks<T>(executor: &LocalExecutor<'_>) -> T {
     }
 }
 
-/// The output of `future`, or `None` if it takes longer than `limit`. It is dropped then.
+/// The output of `future`. If it takes longer than `limit`, the future is dropped and the result is
+/// `None`.
 pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     or(async { Some(future.await) }, async {
         Delay::new(limit).await;
@@ -81,8 +83,9 @@ pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     .await
 }
 
-/// Keeps the waker of the task that waits, if it is not kept already. The one before is to be
-/// dropped where no lock is held: that may end its task.
+/// Keeps the waker of the waiting task, unless it is kept already. Returns the waker that it
+/// replaces. The caller must drop that one where it holds no lock, because dropping it may end its
+/// task.
 pub(crate) fn remember(waiter: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     let known = waiter.as_ref();
     match known.is_some_and(|known| known.will_wake(cx.waker())) {

@@ -1,7 +1,8 @@
-//! Opening files that a person names, or the system has: one that is a pipe holds nobody up.
+//! Opens files that the user names or the system has, and never blocks, even if such a file is a
+//! pipe.
 //!
-//! Opening a pipe waits for a writer, and reading one for what it writes: the one loop would wait
-//! with it.
+//! Opening a pipe waits for a writer, and reading it waits for data. The only loop of the program
+//! would wait too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,11 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-/// How long a pipe is waited for where the start of the daemon needs what it gives.
+/// How long the start of the daemon waits for a pipe whose content it needs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Opens a file to be read. Neither this nor a read of it waits: of a pipe without anything to read
-/// an error comes.
+/// Opens a file to be read. Neither this nor reading it blocks: reading a pipe without data is an
+/// error.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new()
@@ -26,11 +27,10 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The first `max` bytes of a file, or of a pipe (`--psk <(command)`) that is read to its end
-/// within 2 s.
+/// The first `max` bytes of a file, or of a pipe (`--psk <(command)`), which must end within 2 s.
 ///
 /// # Errors
-/// Those of the system; `TimedOut`.
+/// Errors of the system; `TimedOut` if a pipe does not end in time.
 pub(super) fn read_patiently(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_within(PATIENCE, path, max)
 }
@@ -48,7 +48,7 @@ fn read_within(patience: Duration, path: &Path, max: u64) -> io::Result<Vec<u8>>
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let why = "it is a pipe, and its writer came to no end within 2 s";
+            let why = "it is a pipe that did not end within 2 s";
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let left = Timespec::try_from(left).map_err(io::Error::other)?;

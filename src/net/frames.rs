@@ -18,8 +18,9 @@ impl From<FrameError> for io::Error {
     }
 }
 
-/// The body that an encoder of the codec writes, in memory of its own. A buffer of the greatest
-/// frame has room for each; an empty body, were there none, is refused by the peer.
+/// The body that an encoder of the codec writes, in memory of its own. The buffer has the size of
+/// the largest frame, so every body fits. If one did not, the body would be empty, and the peer
+/// refuses that.
 pub fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
     let written = encode(&mut [0; MAX_RESPONSE]).map(<[u8]>::to_vec);
     debug_assert!(written.is_ok());
@@ -40,7 +41,7 @@ pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
     frames.extend_from_slice(body);
 }
 
-/// Reads one frame and returns its body. Reads not a byte past it.
+/// Reads one frame and returns its body. Does not read past its end.
 ///
 /// # Errors
 /// Those of `io`; `UnexpectedEof` if the stream ends before the frame does; `InvalidData` with a

@@ -1,17 +1,16 @@
-//! Yamux that ends a connection when it says so.
+//! Yamux that ends a connection once it has sent a GoAway.
 //!
-//! For a frame that breaks its rules the library logs an error, sends a GoAway, and reads on: the
-//! peer may send the next such frame, and a million of them. A GoAway is the end by the
-//! specification, so nothing is read after one: the library then finds the connection closed, and
-//! the swarm drops it.
+//! When a frame breaks the rules, the library logs an error, sends a GoAway, and reads on. So the
+//! peer could send a million such frames. By the specification a GoAway ends the session, so
+//! nothing is read after one: the library finds the connection closed, and the swarm drops it.
 //!
 //! ```text
 //!  Yamux ──frames──▶ Watched ──▶ Noise ──▶ TCP
 //!        ◀──(the end, once a GoAway was written)──
 //! ```
 //!
-//! Invariants: from the moment in which Yamux writes a GoAway it reads nothing; bytes pass through
-//! unchanged; a body of a frame is not taken for a header.
+//! Invariants: once Yamux writes a GoAway, it reads nothing more; bytes pass through unchanged; the
+//! body of a frame is never taken for a header.
 
 use std::io;
 use std::pin::Pin;
@@ -26,7 +25,8 @@ use libp2p::{PeerId, yamux};
 
 /// Bytes of a frame's header: version, type, flags (2), stream (4), length (4).
 const HEADER: usize = 12;
-/// Types of frames whose length counts the bytes of a body, and the one that ends the connection.
+/// The frame type with a body, whose length counts the bytes of that body, and the frame type that
+/// ends the connection.
 const DATA: u8 = 0;
 const GO_AWAY: u8 = 3;
 
@@ -34,7 +34,7 @@ const GO_AWAY: u8 = 3;
 #[derive(Clone)]
 pub(super) struct Config(pub(super) yamux::Config);
 
-/// A muxer, and whether it broke off.
+/// A muxer, and whether it has ended the connection.
 pub(super) struct Muxer<M> {
     inner: M,
     broken: Arc<AtomicBool>,
@@ -42,13 +42,13 @@ pub(super) struct Muxer<M> {
 }
 
 impl<M> Muxer<M> {
-    /// The same muxer, which can say whose it is.
+    /// The same muxer with the peer's id, for the log.
     pub(super) fn of(self, peer: PeerId) -> Self {
         let peer = Some(peer);
         Self { peer, ..self }
     }
 
-    /// Says once why the connection ends, if Yamux broke it off.
+    /// Logs once why the connection ends, if Yamux ended it.
     fn note<T, E>(&mut self, polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
         if let Poll::Ready(Err(_)) = polled
             && self.broken.load(Relaxed)
@@ -100,7 +100,7 @@ where
     }
 }
 
-/// Yamux is agreed on by its name alone: its upgrade is done at once.
+/// Yamux is negotiated by its name alone, so its upgrade is done at once.
 fn at_once<M>(
     upgrade: futures_util::future::Ready<io::Result<M>>,
     broken: Arc<AtomicBool>,
@@ -182,7 +182,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Before it is written: a peer that reads nothing would hold the write up.
+        // Checked before the write: a peer that reads nothing would delay the write.
         if self.frames.clone().pass(bytes) {
             self.broken.store(true, Relaxed);
         }
@@ -202,19 +202,19 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
     }
 }
 
-/// Where in the frames that are written we are.
+/// The position in the frames that are being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Frames {
-    /// Bytes of the header that passed, the type and the length in them.
+    /// The number of header bytes that have passed, and the type and the length in them.
     passed: usize,
     kind: u8,
     length: [u8; 4],
-    /// Bytes of the body that are to come.
+    /// Bytes of the body that are still to come.
     body: usize,
 }
 
 impl Frames {
-    /// These bytes are next. Whether a GoAway begins in them.
+    /// Takes the next bytes. Returns whether a GoAway begins in them.
     fn pass(&mut self, bytes: &[u8]) -> bool {
         let mut ends = false;
         let mut left = bytes;
@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn only_a_header_ends_it_wherever_the_writes_are_cut() {
-        // A window update with a length that is none, a body that looks like a GoAway, a ping.
+        // A window update, whose length field is not a length; a body that looks like a GoAway; a
+        // ping.
         let before = [
             frame(1, 300, &[]),
             frame(DATA, 12, &frame(GO_AWAY, 0, &[])),

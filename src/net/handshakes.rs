@@ -1,44 +1,45 @@
-//! Room for inbound connections whose handshake is not done: who gives way when all places are
-//! taken.
+//! Places for inbound connections whose handshake is not done, and which one gives way when all
+//! places are taken.
 //!
-//! Silent connections cost those who open them nothing. So a newcomer always gets a place, and the
-//! oldest connection of the source with the most gives way to it. A source is an IPv4 address, or
-//! the /64 of an IPv6 one, which one host has to itself.
+//! Opening connections that stay silent is cheap for an attacker. So a newcomer always gets a
+//! place, and the oldest connection of the source that has the most gives way to it. A source is an
+//! IPv4 address, or an IPv6 /64, because one host has a whole /64.
 //!
-//! Peers that were here before (lease holders, natives, peers whose addresses are remembered) are
-//! not known by a connection before its handshake, but their addresses are: as many connections of
-//! a source as there are such peers at it are spared. Ids cost nothing, and a few addresses cost
-//! little, so that this has two bounds: of one source at most an eighth of all places is spared,
-//! and of all sources together at most half of them. Where more would be, the sources that would
-//! have the most spared have fewer: all of them at most the same number, the highest at which all
-//! together stay within half.
+//! A known peer (a lease holder, a native, a peer whose addresses are remembered) cannot be
+//! recognised by a connection before its handshake, but its addresses are known. So of each source
+//! as many connections are spared as there are known peers at it. Peer ids cost an attacker nothing
+//! and addresses cost little, so this has two bounds: at most an eighth of all places is spared for
+//! one source, and at most half of them for all sources together. Where the second bound is
+//! exceeded, it is the sources with the most spared that have fewer: they all get the same number,
+//! which is the highest with which all together stay within half.
 //!
-//! Invariants: at most `max` connections wait, and a newcomer is always one of them; of the sources
-//! none gives way that has fewer beyond what is spared than another; so with half of the places in
-//! the hands of known peers, the other half is shared evenly. What gave way is counted, and said in
-//! one line for each episode, which ends when for [`QUIET`] none did, or after [`LONG`].
+//! Invariants: at most `max` connections wait, and a newcomer is always one of them; the source
+//! that gives way has at least as many connections that are not spared as any other source; so if
+//! known peers have half of the places, the other half is shared evenly. Connections that gave way
+//! are counted, and logged in one line for each episode. An episode ends when no connection gave
+//! way for [`QUIET`], or after [`LONG`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// An episode is over when for so long none gave way.
+/// An episode is over when no connection gave way for this long.
 const QUIET: Duration = Duration::from_secs(5);
-/// An episode that goes on is said after so long, and counted anew.
+/// An episode that goes on for this long is logged, and a new one begins.
 const LONG: Duration = Duration::from_secs(60);
-/// Of all places, the share that is spared for known peers of one source at most: one in so many.
+/// At most one in this many places is spared for the known peers of one source.
 const SOURCE_SHARE: usize = 8;
-/// The same for those of all sources together.
+/// At most one in this many places is spared for the known peers of all sources together.
 const KNOWN_SHARE: usize = 2;
-/// Sources that an episode names, and that it counts.
+/// How many sources the log line of an episode names, and how many an episode counts.
 const NAMED: usize = 3;
 const COUNTED: usize = 16;
 
-/// Where a connection comes from; `None` if that is no IP address.
+/// Where a connection comes from; `None` if that is not an IP address.
 pub(super) type Source = Option<IpAddr>;
 
-/// The connections that wait. `H` is what ends one.
+/// The connections whose handshake is not done. `H` is the handle that ends one.
 #[derive(Debug)]
 pub(super) struct Handshakes<H> {
     max: usize,
@@ -46,7 +47,7 @@ pub(super) struct Handshakes<H> {
     /// The oldest first.
     waiting: VecDeque<Waiting<H>>,
     counts: HashMap<Source, usize>,
-    /// Peers that were here before, at each source.
+    /// The number of known peers at each source.
     held: HashMap<Source, usize>,
     remembered: HashMap<Source, usize>,
     gave_way: u64,
@@ -60,17 +61,17 @@ struct Waiting<H> {
     handle: H,
 }
 
-/// What became of a newcomer.
+/// The result of the arrival of a newcomer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entered<H> {
-    /// It waits, by this id.
+    /// It has a place, with this id.
     Waits(u64),
-    /// It waits, and this other one is to be ended.
+    /// It has a place, with this id, and the caller must end this other connection.
     Displaced(u64, H),
 }
 
 impl<H> Handshakes<H> {
-    /// Room for `max` connections.
+    /// Makes room for `max` connections.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
@@ -84,7 +85,7 @@ impl<H> Handshakes<H> {
         }
     }
 
-    /// A connection came at `now`.
+    /// Gives a place to a connection that came at `now`.
     pub(super) fn enter(&mut self, source: Source, handle: H, now: Instant) -> Entered<H> {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
@@ -103,7 +104,7 @@ impl<H> Handshakes<H> {
         Entered::Displaced(id, weakest.handle)
     }
 
-    /// The handshake of a connection is done, or failed.
+    /// Frees the place of a connection whose handshake is done or has failed.
     pub(super) fn leave(&mut self, id: u64) {
         // Ids grow from the front to the back.
         if let Ok(index) = self.waiting.binary_search_by_key(&id, |waiting| waiting.id) {
@@ -111,18 +112,18 @@ impl<H> Handshakes<H> {
         }
     }
 
-    /// A known peer is at this source.
+    /// Counts a known peer at this source.
     pub(super) fn hold(&mut self, source: Source) {
         *self.held.entry(source).or_default() += 1;
     }
 
-    /// It is there no longer, or known no longer.
+    /// Counts one known peer less at this source.
     pub(super) fn release(&mut self, source: Source) {
         lower(&mut self.held, source);
     }
 
-    /// These peers are remembered, each with the sources that it may come from. However often it
-    /// names one of them, it is one peer there.
+    /// Counts these peers as known, each with the sources that it may come from. A peer counts once
+    /// for a source, even if it names that source several times.
     pub(super) fn remember<S>(&mut self, peers: impl Iterator<Item = S>)
     where
         S: Iterator<Item = Source>,
@@ -156,7 +157,7 @@ impl<H> Handshakes<H> {
         self.episode.is_some()
     }
 
-    /// The episode, if there is something to say about it at `now`.
+    /// The episode, if it has to be logged at `now`.
     pub(super) fn ended(&mut self, now: Instant) -> Option<Episode> {
         self.episode.take_if(|episode| {
             now.saturating_duration_since(episode.last) >= QUIET
@@ -164,15 +165,15 @@ impl<H> Handshakes<H> {
         })
     }
 
-    /// Gives memory back that more connections have needed.
+    /// Gives back memory that is no longer needed.
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
         self.counts.shrink_to_fit();
         self.held.shrink_to_fit();
     }
 
-    /// The oldest connection of the source with the most beyond what is spared; of several such
-    /// sources, the oldest of all.
+    /// The connection that gives way: the oldest of the source with the most connections that are
+    /// not spared; of several such sources, the oldest of all.
     fn weakest(&self) -> Option<usize> {
         let spared_at_most = self.spared_at_most();
         let beyond = |source: &Source| {
@@ -185,8 +186,8 @@ impl<H> Handshakes<H> {
             .position(|waiting| beyond(&waiting.source) == most)
     }
 
-    /// How many connections of one source are spared at most: an eighth of the places, or what
-    /// keeps all that are spared within half of them.
+    /// How many connections of one source are spared at most: an eighth of the places, or fewer if
+    /// that is needed to keep the spared connections of all sources within half of the places.
     fn spared_at_most(&self) -> usize {
         let known: Vec<usize> = self
             .counts
@@ -197,7 +198,7 @@ impl<H> Handshakes<H> {
         let mut left = self.max / KNOWN_SHARE;
         let of_one = (self.max / SOURCE_SHARE).max(1);
         let fits = |number: &usize| {
-            // What one more for each source that has so many takes.
+            // The places that one more for each of these sources takes.
             let more = known.iter().filter(|known| **known >= *number).count();
             let fits = more <= left;
             left = left.saturating_sub(more);
@@ -206,7 +207,7 @@ impl<H> Handshakes<H> {
         (1..=of_one).take_while(fits).last().unwrap_or(0)
     }
 
-    /// Connections of the source that may be those of known peers.
+    /// Connections of the source that may belong to known peers.
     fn known_waiting(&self, source: &Source) -> usize {
         let known = [&self.held, &self.remembered].map(|known| known.get(source).copied());
         let known = known.into_iter().flatten().max().unwrap_or(0);
@@ -233,14 +234,14 @@ fn lower(counts: &mut HashMap<Source, usize>, source: Source) {
     }
 }
 
-/// A time in which connections gave way.
+/// A period in which connections gave way.
 #[derive(Debug)]
 pub(super) struct Episode {
     began: Instant,
     last: Instant,
     gave_way: u64,
-    /// How many of each source gave way. Of too many sources the one with the fewest is counted
-    /// for the next that comes: its count is an upper bound then.
+    /// How many connections of each source gave way. When a further source finds no room, it
+    /// replaces the source with the fewest and takes over its count, which is then an upper bound.
     sources: Vec<(Source, u64)>,
 }
 

@@ -1,12 +1,12 @@
-//! Who may be connected: limits on connections, as a behaviour that stands first in the derived
-//! one, so that it refuses before any other allocates.
+//! Limits on connections, as a libp2p behaviour. It comes first in the derived behaviour, so that
+//! it refuses a connection before the others allocate memory for it.
 //!
-//! Invariants: at most `max` connections in all; the last `reserved` of them only for peers that
-//! have one reserved; at most `max_per_peer` for one peer, of which the newest stay. Outbound
-//! connections count, but are refused only at `max`: they are our own wish. A peer whose id is no
-//! inlined Ed25519 key is refused. Before their handshake is done inbound connections are the
-//! affair of [`admission`](super::admission), which hears from here at which addresses peers with a
-//! reserved slot are.
+//! Invariants: at most `max` connections in all; the last `reserved` of them only for peers with a
+//! reserved slot; at most `max_per_peer` for one peer, of which the newest stay. Outbound
+//! connections count too, but they are refused only at `max`, because this peer wants them itself.
+//! A peer whose id is not an inlined Ed25519 key is refused. Until their handshake is done, inbound
+//! connections are limited by [`admission`](super::admission). This module tells it at which
+//! addresses peers with a reserved slot are.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -34,15 +34,15 @@ use crate::protocol::{self, TableStats};
 pub(crate) struct LimitsConfig {
     /// Established connections, both directions together.
     pub(crate) max: usize,
-    /// Of these, kept for peers with a reserved slot.
+    /// Of these, the number kept for peers with a reserved slot.
     pub(crate) reserved: usize,
-    /// Connections of one peer, both directions together; past this the oldest is closed.
+    /// Connections of one peer, both directions together. If there are more, the oldest is closed.
     pub(crate) max_per_peer: usize,
     /// Inbound connections whose handshake is not done.
     pub(crate) max_pending: usize,
 }
 
-/// Handshakes that may go on at once. Each takes up to 30 KiB while it lasts: 8 MiB at most.
+/// Handshakes under way at once. Each takes up to 30 KiB while it lasts, so all take 8 MiB at most.
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 impl LimitsConfig {
@@ -84,17 +84,17 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// The behaviour. It talks to nobody: its handler is a dummy.
+/// The behaviour. It exchanges nothing with peers: its handler is a dummy.
 pub(crate) struct Limits {
     config: LimitsConfig,
-    /// Peers with a reserved slot, each with the source at which it was seen last.
+    /// Peers with a reserved slot, each with the source from which it last connected.
     slots: HashMap<protocol::PeerId, Option<Source>>,
     established: usize,
-    /// Most that were established at once since [`Limits::forget_most`].
+    /// The most that were established at once since [`Limits::forget_most`].
     most: usize,
     /// The connections of each peer and where they lead, the oldest first.
     per_peer: HashMap<protocol::PeerId, Vec<(ConnectionId, Source)>>,
-    /// Those that a newer one of the same peer displaces.
+    /// Connections to close, because a newer one of the same peer has replaced them.
     displaced: VecDeque<(PeerId, ConnectionId)>,
     places: Places,
     refused: u64,
@@ -115,8 +115,8 @@ impl Limits {
         }
     }
 
-    /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. False if
-    /// as many peers as there are connections have one already.
+    /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. Returns
+    /// false if as many peers as there are connections have one already.
     pub(crate) fn reserve_slot(&mut self, peer: protocol::PeerId) -> bool {
         if self.slots.contains_key(&peer) {
             return true;
@@ -150,13 +150,13 @@ impl Limits {
         }
     }
 
-    /// Peers with these addresses are remembered.
+    /// Counts peers with these addresses as known.
     pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
         let sources = peers.map(|addrs| addrs.iter().map(source));
         self.places.lock().remember(sources);
     }
 
-    /// Inbound connections whose handshake goes on.
+    /// The table of inbound connections whose handshake is not done.
     pub(crate) fn handshakes(&self) -> TableStats {
         let places = self.places.lock();
         TableStats {
@@ -168,7 +168,8 @@ impl Limits {
         }
     }
 
-    /// A peer with a reserved slot is at this source now: its next connection may come from there.
+    /// Takes note that a peer with a reserved slot is at this source now: its next connection may
+    /// come from there.
     fn see(&mut self, peer: &protocol::PeerId, source: Source) {
         if let Some(seen) = self.slots.get_mut(peer) {
             let mut places = self.places.lock();
@@ -189,24 +190,24 @@ impl Limits {
         self.most
     }
 
-    /// Counts the most connections from now on.
+    /// Starts to count the most connections anew.
     pub(crate) fn forget_most(&mut self) {
         self.most = self.established;
     }
 
-    /// Gives memory back that more connections have needed.
+    /// Gives back memory that is no longer needed.
     pub(crate) fn shrink(&mut self) {
         self.slots.shrink_to_fit();
         self.per_peer.shrink_to_fit();
         self.places.lock().shrink();
     }
 
-    /// Connections there may be.
+    /// Connections that can be established at once.
     pub(crate) fn capacity(&self) -> usize {
         self.config.max
     }
 
-    /// Connections refused since the start, for whatever reason.
+    /// Connections refused since the start, for any reason.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
@@ -312,8 +313,8 @@ impl NetworkBehaviour for Limits {
                 let connections = self.per_peer.entry(peer).or_default();
                 connections.reserve_exact(1);
                 connections.push((connection_id, source));
-                // After a power cut the old ones are dead and nobody has noticed: the newest
-                // counts.
+                // After a power cut the old connections are dead, but this is not known yet. So the
+                // newest is kept.
                 if connections.len() > self.config.max_per_peer {
                     let (oldest, _) = connections.remove(0);
                     self.displaced.push_back((peer_id, oldest));
@@ -358,7 +359,7 @@ impl NetworkBehaviour for Limits {
     }
 }
 
-/// One line a minute for each reason, which tells how many there were.
+/// Logs one line a minute for each reason, with the number of refusals.
 fn turned_away(refused: &Refused) {
     log::warn!(target: super::EACH, "turned a connection away: {refused}");
 }
@@ -367,8 +368,8 @@ fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
     peer.try_into().map_err(|_| Refused::Identity)
 }
 
-/// Whom a connection that is not yet authenticated is counted for. One host has a whole IPv6 /64 to
-/// itself.
+/// The source for which a connection is counted that is not yet authenticated. One host has a whole
+/// IPv6 /64.
 pub(super) fn source(remote: &Multiaddr) -> Source {
     socket_addr(remote).map(|addr| match addr.ip().to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),

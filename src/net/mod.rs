@@ -1,8 +1,8 @@
-//! libp2p, and nothing of it above this module.
+//! libp2p. No module above this one uses it.
 //!
-//! `Net` is the swarm with its behaviours. Up go events whose content is decoded and verified (of
-//! responses, the frame); down come the core's actions. It decides nothing but what to drop: frames
-//! that are no frames, records whose signature does not verify.
+//! `Net` is the swarm with its behaviours. It passes events up, with their content decoded and
+//! verified (responses are passed as frames), and carries out the actions of the core. It decides
+//! only what to drop: invalid frames, and records whose signature does not verify.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -90,8 +90,8 @@ use crate::protocol::{
 
 pub(crate) use streams::OwnRequestId;
 
-/// Target of log lines that a peer can bring about and that name it: the same line is said once a
-/// minute at most (see `daemon::logging`).
+/// The target of log lines that a peer can cause and that name the peer. The same line is logged at
+/// most once a minute (see `daemon::logging`).
 pub(crate) const EACH: &str = "oc_discovery::each";
 
 /// Name of the table of connections.
@@ -99,23 +99,23 @@ pub(crate) const CONNECTIONS: &str = "connections";
 
 /// How long an opened heartbeat stream may wait for its first beat.
 pub(crate) const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection without a use stays.
+/// How long an unused connection stays open.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections kept for natives and for peers that hold a lease: one in so many.
+/// One in this many connections is kept for natives and for peers that hold a lease.
 const RESERVED_SHARE: usize = 8;
-/// How often identify asks again. What changes in between is pushed.
+/// How often identify asks again. Changes in between are pushed.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 struct Behaviour {
-    // First: it refuses a connection before the others allocate for it.
+    // It comes first, so that it refuses a connection before the others allocate memory for it.
     limits: Limits,
     streams: Streams,
     peering: OnDemand<Peering>,
 }
 
-/// What connections carry with those who take part in the DHT, and with those whom we dial.
+/// Carried by connections with peers that take part in the DHT, and with peers that we dial.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 struct Peering {
@@ -130,7 +130,7 @@ impl Behaviour {
     }
 }
 
-/// How large the tables of the network side are, and how patient it is.
+/// The sizes of the tables of the network side, and its time limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NetBounds {
     /// Connections at most.
@@ -149,8 +149,8 @@ pub(crate) struct Net {
     dht: Dht,
     addresses: Addresses,
     announced: Vec<Multiaddr>,
-    /// The native that is known, if it is the only one: the address that it observes needs no
-    /// second witness.
+    /// The known native, if there is only one. The address that it observes needs no second
+    /// witness.
     only_native: Option<protocol::PeerId>,
     scope: Scope,
     /// Where each connection leads or comes from.
@@ -159,7 +159,8 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// A swarm that listens nowhere yet. Nodes serve nobody and take no part in the DHT.
+    /// Makes a swarm that does not listen yet. Nodes serve no other peers and take no part in the
+    /// DHT.
     pub(crate) fn new(
         key: &Keypair,
         role: Role,
@@ -196,7 +197,7 @@ impl Net {
         };
         let config = swarm::Config::with_executor(executor::spawn)
             .with_idle_connection_timeout(IDLE_TIMEOUT)
-            // How many are under way is for the race to say.
+            // The race limits how many are under way.
             .with_dial_concurrency_factor(NonZeroU8::MAX)
             .with_notify_handler_buffer_size(NonZeroUsize::MIN.saturating_add(3))
             .with_per_connection_event_buffer_size(4)
@@ -219,12 +220,12 @@ impl Net {
         self.swarm.listen_on(addr).map(drop)
     }
 
-    /// The native that is known, if there is exactly one.
+    /// Sets the native that is known, if there is exactly one.
     pub(crate) fn set_only_native(&mut self, native: Option<protocol::PeerId>) {
         self.only_native = native;
     }
 
-    /// Keeps a slot for the peer's connection, or no longer.
+    /// Reserves a slot for the peer's connection, or releases it.
     pub(crate) fn set_slot(&mut self, peer: protocol::PeerId, reserved: bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
         if reserved {
@@ -285,19 +286,19 @@ impl Net {
         self.streams().ack(&peer, stream, body, close);
     }
 
-    /// Says something unasked on a peer's heartbeat stream.
+    /// Sends an unsolicited ack on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack<'_>) {
         self.streams().tell(&peer, stream, |sequence| {
             encoded(|buffer| encode_ack(sequence, ack, None, buffer))
         });
     }
 
-    /// Closes a peer's heartbeat stream, after what was said on it.
+    /// Closes a peer's heartbeat stream, after everything is written.
     pub(crate) fn close(&mut self, peer: protocol::PeerId, stream: StreamId) {
         self.streams().close(peer, stream);
     }
 
-    /// Makes a directory request; its end is a [`NetEvent::Response`] of this id.
+    /// Makes a directory request. It ends in a [`NetEvent::Response`] with this id.
     pub(crate) fn request(
         &mut self,
         peer: protocol::PeerId,
@@ -316,13 +317,13 @@ impl Net {
         self.streams().respond(id, body);
     }
 
-    /// Pings a peer; its end is a [`NetEvent::Probed`].
+    /// Pings a peer. The probe ends in a [`NetEvent::Probed`].
     pub(crate) fn probe(&mut self, peer: protocol::PeerId, addrs: &Addrs) {
         let addrs = multiaddrs(addrs);
         self.streams().probe(peer, addrs);
     }
 
-    /// Pings a peer over the connection that carries its heartbeat stream; its end is a
+    /// Pings a peer over the connection that carries its heartbeat stream. The probe ends in a
     /// [`NetEvent::StreamProbed`].
     pub(crate) fn probe_stream(&mut self, peer: protocol::PeerId, stream: StreamId) {
         self.streams().probe_stream(peer, stream);
@@ -341,7 +342,7 @@ impl Net {
         }
     }
 
-    /// PUTs a verified record that its subject sent us, who holds a lease here.
+    /// PUTs a verified record that its subject, a lease holder, sent us.
     pub(crate) fn publish(
         &mut self,
         kind: Kind,
@@ -354,16 +355,16 @@ impl Net {
         }
     }
 
-    /// Keeps a verified record that another peer offered, if it is valid and better than what is
-    /// stored.
+    /// Stores a verified record that another peer offered, if it is valid and better than the
+    /// stored one.
     pub(crate) fn keep(&mut self, kind: Kind, info: &RecordInfo, envelope: Vec<u8>, own_ms: u64) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             dht::keep(kademlia, kind, info, envelope, own_ms);
         }
     }
 
-    /// The peer's lease is over: its records are kept like those of others, or not at all if it
-    /// `left` for good.
+    /// The peer's lease is over. Its records may be evicted from now on; if it `left`, they are
+    /// removed.
     pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId, left: bool) {
         let Some(kademlia) = self.swarm.behaviour_mut().kademlia() else {
             return;
@@ -377,41 +378,42 @@ impl Net {
         }
     }
 
-    /// Keeps slots only for the peers that `keeps` says.
+    /// Releases the slots of all peers for which `keeps` is false.
     pub(crate) fn reserve_slots_only_for(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
         limits.retain_slots(keeps);
     }
 
-    /// Lets records that have run out go.
+    /// Removes records that have expired.
     pub(crate) fn expire_records(&mut self) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             kademlia.store_mut().expire(Instant::now());
         }
     }
 
-    /// In how long a record may run out: not before.
+    /// The time before which no record expires.
     pub(crate) fn record_expires_in(&mut self) -> Option<Duration> {
         let store = self.swarm.behaviour_mut().kademlia()?.store_mut();
         Some(store.soonest()?.saturating_duration_since(Instant::now()))
     }
 
-    /// Peers with these addresses are remembered: they do not give way to strangers.
+    /// Counts peers with these addresses as known: their handshakes do not give way to those of
+    /// unknown peers.
     pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
         self.swarm.behaviour_mut().limits.remember(peers);
     }
 
-    /// The most that were open at once since [`Net::forget_most_connections`].
+    /// The most connections that were open at once since [`Net::forget_most_connections`].
     pub(crate) fn most_connections(&self) -> usize {
         self.swarm.behaviour().limits.most()
     }
 
-    /// Counts the most connections from now on.
+    /// Starts to count the most connections anew.
     pub(crate) fn forget_most_connections(&mut self) {
         self.swarm.behaviour_mut().limits.forget_most();
     }
 
-    /// Gives memory back that more connections have needed.
+    /// Gives back memory that is no longer needed.
     pub(crate) fn shrink(&mut self) {
         executor::shrink();
         tcp::shrink();

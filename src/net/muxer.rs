@@ -1,13 +1,13 @@
-//! A muxer that the swarm drives once a turn instead of twice.
+//! A muxer that does its work once in a turn of the swarm instead of twice.
 //!
 //! At each turn of a connection libp2p-swarm 0.48 calls `poll` and `poll_inbound` of its muxer, and
-//! either makes Yamux do all that it has to do: flush, read, look for the time of a ping. The
-//! second time finds nothing to do, and turns are what a server spends its time with. So `poll`
-//! does nothing in a turn in which `poll_inbound` will do it.
+//! each of the two calls makes Yamux do all its work: flush, read, check the time of a ping. The
+//! second call finds nothing to do, and these turns take most of a server's time. So `poll` does
+//! nothing in a turn in which `poll_inbound` will do the work.
 //!
-//! Invariant: each turn drives the inner muxer. The swarm leaves `poll_inbound` out only while too
-//! many streams are being negotiated, and their number grows by a `poll_inbound` that is ready;
-//! after such a one `poll` does its work itself.
+//! Invariant: each turn drives the inner muxer. The swarm skips `poll_inbound` only while too many
+//! streams are being negotiated. Their number grows only by a `poll_inbound` that is ready, and
+//! after such a call `poll` does the work itself.
 
 use std::{
     pin::Pin,
@@ -19,7 +19,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 /// The muxer inside, driven once a turn.
 pub(super) struct OnceATurn<M> {
     inner: M,
-    /// The last turn ended with a `poll_inbound` that waits: so will this one.
+    /// The last turn ended with a pending `poll_inbound`, so this turn will call it too.
     waits: bool,
 }
 
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is driven; has some streams ready.
+    /// A muxer that counts how often it is driven, and has some streams ready.
     struct Counting {
         driven: usize,
         streams: usize,
@@ -119,8 +119,8 @@ mod tests {
         }
     }
 
-    /// One turn as the swarm makes it, which takes `room` streams at most; how often the inner
-    /// muxer was driven in it.
+    /// Makes one turn as the swarm does, which takes at most `room` streams. Returns how often the
+    /// inner muxer was driven.
     fn turn(muxer: &mut OnceATurn<Counting>, room: &mut usize) -> usize {
         let mut cx = Context::from_waker(Waker::noop());
         let before = muxer.inner.driven;

@@ -1,20 +1,20 @@
-//! What the kernel says of this host's network, and when it changes: one rtnetlink socket in the
+//! The kernel's description of this host's network, and its changes: one rtnetlink socket in the
 //! executor's set.
 //!
 //! ```text
 //!  kernel ──RTM_NEWLINK, RTM_DELADDR, …──▶ socket ──▶ message ──▶ host (links, addresses) ──▶ Change
 //! ```
 //!
-//! Messages are read by a small parser of our own: five fixed headers and a dozen attributes are
-//! all that is needed, and a description of all of rtnetlink (`netlink-packet-route`) would make
-//! the program a tenth larger.
+//! A small parser of our own reads the messages: only five fixed headers and a dozen attributes are
+//! needed, and a library for all of rtnetlink (`netlink-packet-route`) would make the program a
+//! tenth larger.
 //!
-//! Invariants: what is known of the host is one consistent picture: first a dump of the links and
-//! one of the addresses, then each change. When the kernel could not keep a message (a full socket
-//! buffer), or says that a dump was disturbed, or when a table that had been full has room, both
-//! are dumped again, at most once a second. The tables are bounded: [`host::MAX_LINKS`],
-//! [`host::MAX_ADDRESSES`]. Without netlink (a seccomp filter forbids it) nothing is known, which
-//! is no error: [`Host::is_known`] says so.
+//! Invariants: the state of the host is consistent: it comes from a dump of the links and one of
+//! the addresses, and then from each change. Both dumps are made again, at most once a second, when
+//! the kernel has lost a message (the socket buffer was full), when it reports that a dump was
+//! disturbed, or when a table that was full has room again. The tables are bounded:
+//! [`host::MAX_LINKS`], [`host::MAX_ADDRESSES`]. Without netlink (a seccomp filter may forbid it)
+//! nothing is known. This is not an error; [`Host::is_known`] is false then.
 
 mod host;
 mod message;
@@ -58,10 +58,11 @@ const BUFFER: usize = 16 * 1024;
 /// Datagrams read in one turn; the rest waits for the next.
 const TURN: usize = 32;
 
-/// Between two dumps, before a dump that failed is tried again, and between two words of routes.
+/// The pause between two dumps, before a failed dump is tried again, and between two reports of
+/// changed routes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections that we opened whose own end is remembered.
+/// Connections that we opened whose local address is remembered.
 const MAX_DIALLED: usize = 64;
 
 thread_local! {
@@ -77,18 +78,19 @@ struct Inner {
     link: Option<Netlink>,
     known: bool,
     state: State,
-    /// What [`State::usable`] said after the last message.
+    /// The result of [`State::usable`] after the last message.
     usable: Vec<Address>,
     news: Paced,
     storm: Storm,
-    /// Counts the changes of what [`Host::addresses`] says.
+    /// Counts the changes of [`Host::addresses`].
     generation: u64,
-    /// Connections that we opened: what was dialled, and our own end. The most recent one last.
+    /// Connections that we opened: the address that was dialled, and the local address. The most
+    /// recent one is last.
     dialled: Vec<(Multiaddr, IpAddr)>,
 }
 
 impl Host {
-    /// The host as this thread's socket knows it; that is opened by the first call.
+    /// The host, as this thread's socket reports it. The first call opens the socket.
     pub(crate) fn of_this_thread() -> Self {
         OF_THIS_THREAD.with(|host| host.get_or_init(Self::new).clone())
     }
@@ -106,14 +108,15 @@ impl Host {
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Whether the kernel tells. If not, the host may have any address.
+    /// Whether the kernel reports the addresses. If not, the host may have any address.
     pub(crate) fn is_known(&self) -> bool {
         self.inner().known
     }
 
-    /// The addresses that others could reach: of interfaces that are up and have a carrier,
-    /// loopback among them; none that is still being checked for duplicates; no link-local IPv6,
-    /// which cannot be dialled without a zone. In the order in which they came.
+    /// The addresses that others could reach, in the order in which they were added: those of
+    /// interfaces that are up and have a carrier, loopback included. Left out are addresses that
+    /// are still being checked for duplicates, and link-local IPv6 ones, which cannot be dialled
+    /// without a zone.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         self.inner().usable.clone()
     }
@@ -128,7 +131,7 @@ impl Host {
         self.inner().state.has(ip)
     }
 
-    /// The next change. What is said of one moment is reported as one.
+    /// The next change. Messages that were read together are reported as one change.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Change> {
         let mut inner = self.inner();
         match inner.poll(cx) {
@@ -137,7 +140,7 @@ impl Host {
         }
     }
 
-    /// A connection that we opened to `remote` has its own end at `local`.
+    /// Remembers that a connection that we opened to `remote` has the local address `local`.
     pub(crate) fn dialled(&self, remote: Multiaddr, local: IpAddr) {
         let (remote, mut inner) = (without_peer(remote), self.inner());
         inner.dialled.retain(|(known, _)| *known != remote);
@@ -147,15 +150,15 @@ impl Host {
         inner.dialled.push((remote, local.to_canonical()));
     }
 
-    /// The connection to `remote` was opened by this `name` for it.
+    /// Remembers that the connection to `remote` was dialled by this `name`.
     pub(crate) fn also_dialled(&self, name: Multiaddr, remote: &Multiaddr) {
         if let Some(local) = self.local_end(remote) {
             self.dialled(name, local);
         }
     }
 
-    /// The own end of the connection that was opened to `remote` last, with or without `/p2p` at
-    /// its end.
+    /// The local address of the connection that was opened to `remote` last, with or without `/p2p`
+    /// at its end.
     pub(crate) fn local_end(&self, remote: &Multiaddr) -> Option<IpAddr> {
         let remote = without_peer(remote.clone());
         let inner = self.inner();
@@ -164,7 +167,7 @@ impl Host {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,8 +181,9 @@ impl Host {
         host
     }
 
-    /// A host with these addresses, each on a link of its own of this kind: as the kernel calls it,
-    /// empty for a device, `passing` for one that gives its address up.
+    /// A host with these addresses, each on a link of its own. Each has a kind of link by the
+    /// kernel's name; it is empty for a physical device, and `passing` for one with a temporary
+    /// address.
     pub(crate) fn with_links(links: &[(&str, &str)]) -> Self {
         let host = Self(Arc::default());
         let mut inner = host.inner();
@@ -190,12 +194,12 @@ impl Host {
         host
     }
 
-    /// A host about which the kernel says nothing.
+    /// A host about which the kernel reports nothing.
     pub(crate) fn unknown() -> Self {
         Self(Arc::default())
     }
 
-    /// It has these addresses now.
+    /// Gives the host these addresses instead.
     pub(crate) fn set(&self, ips: &[&str]) {
         let mut inner = self.inner();
         inner.known = true;
@@ -206,7 +210,7 @@ impl Host {
 }
 
 impl Inner {
-    /// Reads what the kernel has said already.
+    /// Reads the messages that the kernel has sent already.
     fn read(&mut self) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.poll(&mut cx);
@@ -215,7 +219,7 @@ impl Inner {
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         let link = self.link.as_mut()?;
         let read = link.poll(cx, &mut self.state);
-        // Nearly always the kernel has said nothing: this is asked each time the swarm is.
+        // This runs each time the swarm is polled, and nearly always there is no message.
         let is_over = self.storm.pauses(cx);
         if read.is_none() && !self.news.are_due(cx) && !is_over {
             return None;
@@ -244,16 +248,16 @@ impl Inner {
 #[derive(Debug)]
 struct Netlink {
     socket: Watched<OwnedFd>,
-    /// Of the dump that was asked for last.
+    /// The sequence of the dump that was requested last.
     sequence: u32,
     dump: Option<Dump>,
-    /// Until the next dump may be asked for, if one is due.
+    /// The pause before the next dump, if one is due.
     due: Option<Delay>,
-    /// What failed is said once, until it works again.
+    /// The present failure has been logged. It is logged again only after a success.
     complained: bool,
 }
 
-/// What is being dumped, and what came of it so far.
+/// What is being dumped, and its content so far.
 #[derive(Debug)]
 struct Dump {
     what: u16,
@@ -277,7 +281,7 @@ impl Netlink {
         Ok(link)
     }
 
-    /// Asks for a dump. The kernel answers while it takes the request.
+    /// Requests a dump. The kernel answers before `send` returns.
     fn ask(&mut self, what: u16, next: State) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         self.dump = Some(Dump { what, next });
@@ -286,7 +290,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Reads what has come into `state`; `None` if nothing has.
+    /// Reads the messages that have arrived into `state`; `None` if there are none.
     fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> Option<News> {
         let mut news = None;
         let mut buffer = Vec::new();
@@ -339,15 +343,15 @@ impl Netlink {
                 if applied.room {
                     self.again();
                 }
-                // A dump tells of what may have been there before.
+                // A dump also reports links that were there before.
                 news.link |= applied.link && !ours;
                 news.route |= applied.route;
             }
         }
     }
 
-    /// One dump is complete: the links are followed by the addresses, and these complete the
-    /// picture.
+    /// One dump is complete. After the links, the addresses are dumped; after these, the state is
+    /// complete.
     fn dumped(&mut self, state: &mut State) {
         match self.dump.take() {
             Some(Dump { what, next }) if what == message::GET_LINK => {
@@ -364,7 +368,7 @@ impl Netlink {
         }
     }
 
-    /// What is known may be wrong: both dumps are due.
+    /// The state may be wrong, so both dumps are due.
     fn again(&mut self) {
         self.due.get_or_insert_with(|| Delay::new(PAUSE));
     }
@@ -396,12 +400,12 @@ fn without_peer(mut addr: Multiaddr) -> Multiaddr {
     addr
 }
 
-/// Whether the kernel says that messages were lost.
+/// Whether the error means that messages were lost.
 fn is_lost(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error())
 }
 
-/// Reads one datagram of the kernel's; the length is 0 for one of anybody else.
+/// Reads one datagram. The length is 0 if it does not come from the kernel.
 fn receive(fd: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<(usize, Left)> {
     buffer.resize(BUFFER, 0);
     let room = buffer.len();

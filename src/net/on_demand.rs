@@ -1,14 +1,14 @@
 //! Handlers that a connection carries only where they are used.
 //!
-//! A thousand nodes hold leases and take no part in the DHT: what Kademlia and identify keep for a
-//! connection would be six of the thirty kilobytes that each costs.
+//! A thousand nodes hold leases and take no part in the DHT. For each of their connections, the
+//! state of Kademlia and identify would be six of the thirty kilobytes that a connection costs.
 //!
 //! ```text
 //!  connection that we dialled ─────────────────────────────────────────────────────────▶ present
 //!  connection of a peer ─▶ absent ─its first stream of the protocol, or Want─▶ Wanted, Attach ─▶ present
 //! ```
 //!
-//! Invariants: the wrapped behaviour knows just the connections that have its handler; what it
+//! Invariants: the wrapped behaviour knows only the connections that have its handler; what it
 //! sends to any connection of a peer goes to one of these; at most [`MAX_WAITING`] streams of a
 //! connection wait for the handler; streams that the peer opens do not keep a connection
 //! ([`Unheld`]).
@@ -37,21 +37,23 @@ use libp2p::{
 
 use self::upgrade::{Name, Named, Unheld, give};
 
-/// Streams that wait for their handler at most: the behaviour answers within one turn of the loop.
+/// Streams that wait for their handler at most. Few are enough, because the behaviour answers
+/// within one turn of the loop.
 const MAX_WAITING: usize = 4;
 
-/// A behaviour with its handlers only where they are used.
+/// A behaviour whose handlers exist only where they are used.
 pub(crate) struct OnDemand<B: NetworkBehaviour> {
     inner: B,
     protocol: Option<StreamProtocol>,
     /// The connections that have a handler of `inner`.
     carried: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
-    /// On its way to connections.
+    /// Messages to the handlers of connections.
     to_handlers: VecDeque<(PeerId, ConnectionId, ToHandler<THandler<B>>)>,
 }
 
 impl<B: NetworkBehaviour> OnDemand<B> {
-    /// Connections of others get a handler when they open a stream of `protocol`.
+    /// A connection that the peer dialled gets a handler when the peer opens a stream of
+    /// `protocol`.
     pub(crate) fn new(inner: B, protocol: Option<StreamProtocol>) -> Self {
         Self {
             inner,
@@ -123,7 +125,8 @@ impl<B: NetworkBehaviour> OnDemand<B> {
         }
     }
 
-    /// A connection of the peer that has a handler, if the one that any event goes to need not.
+    /// The target of an event: for any connection of the peer, one that has a handler; otherwise
+    /// `handler` itself.
     fn aim(&self, peer: &PeerId, handler: NotifyHandler) -> NotifyHandler {
         match handler {
             NotifyHandler::Any => self
@@ -145,17 +148,17 @@ pub(crate) struct Ends {
     remote: Multiaddr,
 }
 
-/// The handler, or its place.
+/// The handler, or an [`Absent`] one.
 pub(crate) enum OnDemandHandler<H> {
     Absent(Box<Absent>),
     Present(Box<H>),
 }
 
-/// What stands in for a handler.
+/// Stands in for a handler that does not exist yet.
 pub(crate) struct Absent {
     protocol: Option<StreamProtocol>,
     ends: Ends,
-    /// Streams of the peer.
+    /// Streams of the peer that wait for the handler.
     waiting: Vec<Named>,
     wants: Wants,
 }
@@ -175,18 +178,18 @@ impl Absent {
     }
 }
 
-/// How far a connection is on the way to its handler.
+/// The steps of a connection to its handler.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
     Nothing,
     Handler,
-    /// The behaviour was asked.
+    /// The behaviour has been asked for one.
     Asked,
 }
 
 /// What the behaviour tells a connection.
 pub(crate) enum ToHandler<H: ConnectionHandler> {
-    /// It is to have a handler.
+    /// It must have a handler.
     Want,
     /// Its handler.
     Attach(Box<H>),
@@ -301,7 +304,7 @@ impl<H: ConnectionHandler> ConnectionHandler for OnDemandHandler<H> {
                 ..
             }) => {
                 return match self {
-                    // Its negotiation began before the handler came.
+                    // The negotiation of the stream began before the handler existed.
                     Self::Present(inner) => give(&mut **inner, stream),
                     Self::Absent(absent) => absent.accept(stream),
                 };

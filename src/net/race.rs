@@ -1,4 +1,4 @@
-//! Dialling the addresses of one peer as a race (RFC 8305).
+//! Dials the addresses of one peer as a race (RFC 8305).
 //!
 //! ```text
 //!  own subnets first, else as given     0 ms     250 ms    500 ms
@@ -7,14 +7,14 @@
 //!    203.0.113.4    ──────────────────────────────▶├──── answers: the others are dropped
 //! ```
 //!
-//! libp2p's own ways do not do this: its concurrent dial starts all addresses together, and its
+//! libp2p's own methods do not do this: its concurrent dial starts all addresses together, and its
 //! smart dial sorts them by port and starts the third and all further ones at the same moment.
 //!
 //! Invariants: an attempt starts [`STAGGER`] after the one before it, or when one has failed; at
-//! most [`MAX_AT_ONCE`] of one race are under way; a peer that is not the one meant has failed. The
-//! swarm drops the attempts that lost, and their sockets with them. What is dropped has left the
-//! race: dials to one peer that begin at the same moment share it, and none waits for an attempt of
-//! another that has ended.
+//! most [`MAX_AT_ONCE`] of one race are under way; an attempt that reaches another peer has failed.
+//! The swarm drops the attempts that lost, together with their sockets. A dropped attempt has left
+//! the race. Dials to one peer that begin at the same time share a race, and none waits for an
+//! attempt that another has dropped.
 
 use std::{
     collections::VecDeque,
@@ -37,12 +37,12 @@ use libp2p::{
 
 use super::netlink::{Address, Host};
 
-/// How long an attempt has before the next one starts (RFC 8305, section 5).
+/// How long after an attempt the next one starts (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Attempts of one race under way at once: as many as a record has addresses.
 const MAX_AT_ONCE: usize = 8;
 
-/// A network of this host: an address in it, and how many of its bits are those of the network.
+/// A network of this host: an address in it, and the length of its prefix in bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subnet {
     pub(crate) ip: IpAddr,
@@ -65,14 +65,14 @@ impl Subnet {
     }
 }
 
-/// The networks that this host has an address in.
+/// The networks in which this host has an address.
 pub(crate) fn own_subnets() -> Vec<Subnet> {
     subnets(&Host::of_this_thread().addresses())
 }
 
-/// The networks of these addresses. A bridge that software has made is not one of them if there is
-/// any other: many hosts have the same one, with the same addresses. In a container there is
-/// nothing else.
+/// The networks of these addresses. Networks of virtual bridges are left out if there is any other
+/// network, because many hosts have a bridge with the same addresses. A container may have no other
+/// network.
 fn subnets(addresses: &[Address]) -> Vec<Subnet> {
     let is_real = |address: &Address| !address.is_virtual && !address.ip.is_loopback();
     let has_real = addresses.iter().any(is_real);
@@ -84,7 +84,8 @@ fn subnets(addresses: &[Address]) -> Vec<Subnet> {
     addresses.iter().filter(counts).map(subnet).collect()
 }
 
-/// The order in which addresses are tried: [`own_subnets`], or what a test says.
+/// The function that gives the networks whose addresses are tried first: [`own_subnets`], or that
+/// of a test.
 pub(crate) type Subnets = fn() -> Vec<Subnet>;
 
 /// One race. Clones share it.
@@ -95,12 +96,12 @@ struct State {
     /// The address of each attempt that was entered.
     addrs: Vec<Multiaddr>,
     subnets: Subnets,
-    /// The first attempt was polled: the order is fixed.
+    /// The first attempt has been polled, so the order is fixed.
     has_begun: bool,
     /// The attempts that have not started, the next one first.
     queue: VecDeque<usize>,
     running: usize,
-    /// When the next may start.
+    /// When the next attempt may start.
     next: Option<Instant>,
     waiting: Vec<Waker>,
 }
@@ -132,7 +133,7 @@ impl Race {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,7 +145,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Makes the attempt when it is its turn.
+    /// Makes the attempt when its turn comes.
     pub(crate) async fn run<T, E>(
         self,
         attempt: impl Future<Output = Result<T, E>>,
@@ -158,7 +159,7 @@ impl Entry {
         outcome
     }
 
-    /// Ready when the attempt has started; `pause` is what it waits for until then.
+    /// Ready when the attempt may start; until then it waits for `pause`.
     fn poll_turn(&self, pause: &mut Option<Delay>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let woken = {
@@ -175,7 +176,7 @@ impl Entry {
                 match left {
                     Some(left) if !left.is_zero() => {
                         *pause = Some(Delay::new(left));
-                        // A failure starts it earlier.
+                        // A failure of another attempt starts it earlier.
                         state.waiting.push(cx.waker().clone());
                         None
                     }
@@ -201,8 +202,8 @@ impl Drop for Entry {
 }
 
 impl State {
-    /// Fixes the order: addresses in a network of this host come first, and otherwise they stay as
-    /// they were entered.
+    /// Fixes the order: addresses in a network of this host come first; otherwise the order of
+    /// entry is kept.
     fn begin(&mut self) {
         if std::mem::replace(&mut self.has_begun, true) {
             return;
@@ -219,7 +220,7 @@ impl State {
         self.queue.make_contiguous().sort_by_key(is_far);
     }
 
-    /// The next attempt starts; those that wait look again.
+    /// Starts the next attempt. Returns the wakers of those that wait, which check again.
     fn start(&mut self) -> Vec<Waker> {
         self.queue.pop_front();
         self.running += 1;
@@ -227,7 +228,8 @@ impl State {
         std::mem::take(&mut self.waiting)
     }
 
-    /// An attempt has ended, or will not start; those that wait look again.
+    /// Takes note that an attempt has ended, or will not start. Returns the wakers of those that
+    /// wait, which check again.
     fn leave(&mut self, number: usize) -> Vec<Waker> {
         match self.queue.iter().position(|waits| *waits == number) {
             Some(at) => _ = self.queue.remove(at),
@@ -245,7 +247,7 @@ fn ip(addr: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Makes the attempts as a race: the first that succeeds, or the error of the last that failed, if
+/// Makes the attempts as a race. Returns the first success, or the error of the last failure, if
 /// there was one.
 pub(crate) async fn race<T, E, F>(
     subnets: Subnets,
@@ -271,7 +273,8 @@ where
 pub(crate) struct Racing<T> {
     inner: T,
     subnets: Subnets,
-    /// What the swarm dials at this moment: it asks for all addresses of a peer in a row.
+    /// The race that the swarm is entering addresses into: it dials all addresses of a peer in a
+    /// row.
     latest: Option<(PeerId, Race)>,
 }
 
@@ -284,7 +287,7 @@ impl<T> Racing<T> {
         }
     }
 
-    /// This dial's part in the race for the peer.
+    /// Enters this dial into the race for the peer.
     fn enter(&mut self, peer: PeerId, addr: &Multiaddr) -> Option<Entry> {
         if let Some((dialled, race)) = &self.latest
             && *dialled == peer

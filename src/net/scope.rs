@@ -1,8 +1,8 @@
-//! Where the connected peers are: loopback addresses are of use to peers on this host only, and the
-//! others show in which address families they can dial.
+//! Which connected peers are on this host, because only these can use loopback addresses, and in
+//! which address families the other peers can dial.
 //!
 //! Invariants: one entry for each connected peer, and none for others; `far` counts those that are
-//! not near. A peer is near if it came over loopback or from an address of this host.
+//! not near. A peer is near if it connected over loopback or from an address of this host.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -21,22 +21,22 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Scope {
     peers: HashMap<PeerId, Seen>,
-    /// How many are not near.
+    /// How many peers are not near.
     far: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     near: bool,
-    /// Families of the connections with it.
+    /// The address families of the connections with it.
     families: Families,
-    /// Our own end of the last connection with it.
+    /// The local address of the last connection with it.
     end: Option<IpAddr>,
 }
 
 impl Scope {
-    /// A connection with the peer was made; `remote` is its end, `end` our own. Returns whether the
-    /// peer is near.
+    /// Takes note of a new connection with the peer; `remote` is its address, `end` the local one.
+    /// Returns whether the peer is near.
     pub(super) fn connected(
         &mut self,
         peer: PeerId,
@@ -60,13 +60,13 @@ impl Scope {
         near
     }
 
-    /// The last connection with the peer is gone.
+    /// Takes note that the last connection with the peer has ended.
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
         let gone = self.peers.remove(peer);
         self.far -= usize::from(gone.is_some_and(|seen| !seen.near));
     }
 
-    /// The peer is on this host.
+    /// Whether the peer is on this host.
     pub(super) fn is_near(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|seen| seen.near)
     }
@@ -80,24 +80,24 @@ impl Scope {
         }
     }
 
-    /// Our own end of the last connection with a peer on another host.
+    /// The local address of the last connection with the peer, if it is on another host.
     pub(super) fn end(&self, peer: &PeerId) -> Option<IpAddr> {
         let seen = self.peers.get(peer).filter(|seen| !seen.near)?;
         seen.end
     }
 
-    /// All connected peers are on this host.
+    /// Whether all connected peers are on this host.
     pub(super) fn is_local(&self) -> bool {
         self.far == 0
     }
 
-    /// Gives memory back that more peers have needed.
+    /// Gives back memory that is no longer needed.
     pub(super) fn shrink(&mut self) {
         self.peers.shrink_to_fit();
     }
 }
 
-/// The addresses as libp2p wants them; those that cannot be read are left out.
+/// The addresses as libp2p's type; those that cannot be read are left out.
 pub(crate) fn multiaddrs(addrs: &Addrs) -> Vec<Multiaddr> {
     addrs
         .iter()
@@ -105,12 +105,12 @@ pub(crate) fn multiaddrs(addrs: &Addrs) -> Vec<Multiaddr> {
         .collect()
 }
 
-/// An address that only this host can dial.
+/// Whether only this host can dial the address.
 pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| ip.is_loopback())
 }
 
-/// The same, for an address of the configuration, which may be a name.
+/// The same for an address of the configuration, which may be a name.
 pub(crate) fn is_for_this_host(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
         Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
@@ -121,7 +121,7 @@ pub(crate) fn is_for_this_host(addr: &Multiaddr) -> bool {
     }
 }
 
-/// An address that an interface of this host has.
+/// Whether an interface of this host has the address.
 pub(super) fn is_of_this_host(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| Host::of_this_thread().has(ip))
 }

@@ -1,4 +1,4 @@
-//! The records this peer keeps for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
+//! The records that this peer stores for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
 //!
 //! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
 //! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
@@ -17,7 +17,7 @@ use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
 use crate::protocol::{MAX_ENVELOPE_LEN, RecordInfo, RecordRank};
 
-/// A key, as small as it can be kept.
+/// A key, in its smallest form.
 type Key = Box<[u8]>;
 
 /// Longest key, in bytes: `/indexer/` or `/node/` and a peer id in base58 take at most 64.
@@ -26,15 +26,15 @@ pub(crate) const MAX_KEY: usize = 80;
 /// Longest value, in bytes: values are signed records.
 pub(crate) const MAX_VALUE: usize = MAX_ENVELOPE_LEN;
 
-/// A record store of fixed capacity. When it is full, records with a protected key stay, and of the
-/// others the least recently stored one goes first.
+/// A record store of fixed capacity. When it is full, the least recently stored record without a
+/// protected key is evicted.
 pub(crate) struct BoundedStore {
     capacity: usize,
     slots: HashMap<Key, Slot>,
     protected: HashSet<Key>,
-    /// No record expires before.
+    /// No record expires before this time.
     soonest: Option<Instant>,
-    /// Grows with every record stored; orders them by age.
+    /// The number of records ever stored; it orders the records by age.
     stored: u64,
     refused: u64,
 }
@@ -52,9 +52,9 @@ impl BoundedStore {
         }
     }
 
-    /// Keeps the record of `key`, now or later, from being displaced: its subject holds a lease
-    /// here. False if as many keys as the store has places are protected already, or the key is too
-    /// long.
+    /// Protects the record of `key`, which may come later, from eviction, because its subject holds
+    /// a lease here. Returns false if the key is too long, or if as many keys as the store has
+    /// places are protected already.
     pub(crate) fn protect(&mut self, key: &RecordKey) -> bool {
         if self.protected.contains(key.as_ref()) {
             return true;
@@ -70,8 +70,8 @@ impl BoundedStore {
         self.protected.remove(key.as_ref());
     }
 
-    /// Removes the records that have expired at `now`; says how many. Protection does not prolong a
-    /// record's life.
+    /// Removes the records that have expired at `now`, and returns how many. Protection does not
+    /// prolong a record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
         let before = self.slots.len();
         if self.soonest.is_some_and(|soonest| soonest <= now) {
@@ -82,7 +82,7 @@ impl BoundedStore {
         before - self.slots.len()
     }
 
-    /// When a record may expire next: never before.
+    /// The time before which no record expires.
     pub(crate) fn soonest(&self) -> Option<Instant> {
         self.soonest
     }
@@ -97,13 +97,13 @@ impl BoundedStore {
         self.capacity
     }
 
-    /// Records that were refused since the start: too large, or every place was taken by a
-    /// protected one.
+    /// Records refused since the start, because they were too large or every place had a protected
+    /// record.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Gives memory back that more records have needed.
+    /// Gives back memory that is no longer needed.
     pub(crate) fn shrink(&mut self) {
         self.slots.shrink_to_fit();
         self.protected.shrink_to_fit();
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(store.expire(at(10) - Duration::from_nanos(1)), 0);
         assert_eq!(store.expire(at(10)), 1);
         assert_eq!(store.soonest(), Some(at(20)));
-        // One that was removed is looked for in vain, once.
+        // The soonest time of a removed record causes one check that finds nothing.
         store.remove(&key("b"));
         assert_eq!(store.expire(at(20)), 0);
         assert_eq!(store.soonest(), Some(at(30)));

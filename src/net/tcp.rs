@@ -1,10 +1,9 @@
-//! TCP for libp2p on the executor's set of sockets: libp2p's own TCP transport comes with tokio
-//! only.
+//! TCP for libp2p on the executor's set of sockets. libp2p's own TCP transport needs tokio.
 //!
 //! Invariants: an IPv6 listener takes IPv6 only; a listener on an unspecified address reports the
-//! addresses of the interfaces that are up, and what of them has come and gone, as the kernel tells
-//! it ([`super::netlink`]); if it does not tell, loopback alone; a listener on an address that no
-//! interface has yet waits for it; what is reported can be reached: its interface is up. An accept
+//! addresses of the interfaces that are up and their changes, as the kernel reports them
+//! ([`super::netlink`]), or loopback alone if the kernel does not; a listener on an address that no
+//! interface has yet waits for it; an address is reported only while its interface is up. An accept
 //! that fails pauses its listener instead of spinning; a connect takes at most 5 s.
 
 mod connection;
@@ -32,20 +31,20 @@ use connection::{connect, tune};
 
 pub(crate) use connection::{TcpConnection, close_connections_from, shrink};
 
-/// How often an address is tried that no interface had: the kernel tells when it comes, if it tells
-/// anything.
+/// How often a listener tries an address that no interface had. This matters only if the kernel
+/// does not report addresses.
 const AWAITED_PERIOD: Duration = Duration::from_secs(10);
 
-/// Ports that the system chose are tried so often, until one is free in both families.
+/// How many ports that the system chose are tried until one is free in both families.
 const PORT_TRIES: usize = 16;
 
 /// Interface addresses reported for one listener at most.
 const MAX_INTERFACES: usize = 64;
 
-/// How long a listener rests after a failed accept, for instance without a free file descriptor.
+/// How long a listener pauses after a failed accept, for instance when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections the kernel completes ahead of accept.
+/// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 1024;
 
 /// The socket address of `/ip4/…/tcp/…` or `/ip6/…/tcp/…`, with or without `/p2p/…` at the end.
@@ -73,7 +72,7 @@ pub(crate) fn multiaddr(addr: SocketAddr) -> Multiaddr {
         .with(Protocol::Tcp(addr.port()))
 }
 
-/// What went wrong, in one sentence.
+/// Why a TCP operation failed, in one sentence.
 #[derive(Debug)]
 pub(crate) enum TcpError {
     /// The address cannot be listened on.
@@ -123,11 +122,11 @@ pub(crate) struct TcpTransport {
     ready: ReadySet,
     listeners: VecDeque<Listener>,
     awaited: Vec<Awaited>,
-    /// When they are tried again.
+    /// When the awaited addresses are tried again.
     retry: Option<Timer>,
     events: VecDeque<Event>,
     host: Host,
-    /// What of it has been reported.
+    /// The generation of the host's addresses that has been reported.
     generation: u64,
     waker: Option<Waker>,
 }
@@ -157,13 +156,13 @@ impl TcpTransport {
         self.wake();
     }
 
-    /// Where a listener on `ip` is reachable.
+    /// The addresses at which a listener on `ip` is reachable.
     fn reachable(&self, ip: IpAddr) -> Vec<IpAddr> {
         if ip.is_loopback() {
             return vec![ip];
         }
         if !self.host.is_known() {
-            // Where else an unspecified one is reachable is found by connections that use it.
+            // Connections show further addresses at which an unspecified one is reachable.
             return match ip.is_unspecified() {
                 true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 false => vec![ip],
@@ -175,7 +174,7 @@ impl TcpTransport {
             .collect()
     }
 
-    /// Looks which interface addresses have come and gone.
+    /// Reports which interface addresses were added and removed.
     fn follow_host(&mut self, cx: &mut Context<'_>) {
         let generation = self.host.generation();
         if generation == self.generation {
@@ -203,7 +202,7 @@ impl TcpTransport {
         }
     }
 
-    /// Listens on awaited addresses that have come.
+    /// Listens on awaited addresses that now exist.
     fn bind_awaited(&mut self) {
         for mut awaited in std::mem::take(&mut self.awaited) {
             let Awaited { id, addr, .. } = awaited;
@@ -314,7 +313,8 @@ impl Transport for TcpTransport {
             return Poll::Ready(event);
         }
         for _ in 0..this.listeners.len() {
-            // The next call begins with another listener: a busy one does not starve the rest.
+            // The next call begins with another listener, so that a busy one does not starve the
+            // rest.
             this.listeners.rotate_left(1);
             let Some(listener) = this.listeners.back_mut() else {
                 break;
@@ -328,31 +328,31 @@ impl Transport for TcpTransport {
     }
 }
 
-/// An address to listen on that no interface has.
+/// An address to listen on that no interface has yet.
 #[derive(Debug)]
 struct Awaited {
     id: ListenerId,
     addr: SocketAddr,
-    /// Why it could not be listened on although it came has been said.
+    /// The address exists, and the reason why it cannot be listened on has been logged.
     complained: bool,
 }
 
-/// No interface has the address.
+/// Whether the error means that no interface has the address.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// The system does not have the address family.
+/// Whether the error means that the system does not have the address family.
 fn is_unknown_family(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// All addresses of both families, as far as the system has them, on one port that is free in both;
-/// for port 0 the system chooses.
+/// The unspecified address of each family that the system has, with one port that is free in both.
+/// For port 0 the system chooses the port.
 ///
 /// # Errors
 ///
-/// `AddrInUse` if another process has the port, or what else keeps the system from listening.
+/// `AddrInUse` if another process has the port, or another error of the system.
 pub(crate) fn everywhere(port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut tried = Err(io::ErrorKind::AddrInUse.into());
     for _ in 0..if port == 0 { PORT_TRIES } else { 1 } {
@@ -399,7 +399,8 @@ fn bound(addr: SocketAddr) -> io::Result<TcpListener> {
     if addr.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    // A restarted daemon gets its port back although old connections linger in TIME_WAIT.
+    // With this option a restarted daemon gets its port back while old connections are in
+    // TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     tune(&socket)?;
     rustix::net::bind(&socket, &addr)?;
@@ -410,9 +411,9 @@ fn bound(addr: SocketAddr) -> io::Result<TcpListener> {
 struct Listener {
     id: ListenerId,
     socket: Watched<TcpListener>,
-    /// What it is bound to.
+    /// The address that it is bound to.
     addr: SocketAddr,
-    /// What has been reported for it.
+    /// The addresses that have been reported for it.
     reported: Vec<IpAddr>,
     pause: Option<Timer>,
 }
@@ -432,7 +433,7 @@ impl Listener {
         })
     }
 
-    /// Reports the difference between `ips`, as far as this listener is reachable there, and what
+    /// Reports the difference between the `ips` at which this listener is reachable and those that
     /// it reported before.
     fn announce(&mut self, ips: &[IpAddr], events: &mut VecDeque<Event>) {
         let listener_id = self.id;
@@ -488,7 +489,7 @@ impl Listener {
     }
 }
 
-/// Takes a connection; it does not block.
+/// Accepts a connection without blocking.
 fn accept(listener: &TcpListener) -> io::Result<((TcpStream, SocketAddr), Left)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (stream, peer) = rustix::net::acceptfrom_with(listener, flags)?;

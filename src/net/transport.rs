@@ -1,9 +1,8 @@
 //! The stack under the swarm: names and TCP, a private network if there is a key, Noise, Yamux.
 //!
-//! Invariants: the addresses of one peer are dialled as a [race](super::race); a connection is
-//! authenticated and multiplexed within
-//! [`LIMIT`] or it is gone; it carries at most
-//! [`MAX_STREAMS`] streams; with a pre-shared key nothing is said to a peer that does not have it.
+//! Invariants: the addresses of one peer are dialled as a [race](super::race); a connection that is
+//! not authenticated and multiplexed within [`LIMIT`] is closed; a connection carries at most
+//! [`MAX_STREAMS`] streams; with a pre-shared key, a peer without it learns nothing.
 
 use std::error::Error;
 use std::fmt;
@@ -26,21 +25,21 @@ use super::muxer::OnceATurn;
 use super::race::{Racing, own_subnets};
 use super::tcp::TcpTransport;
 
-/// From the first byte, or the name, to the multiplexed connection.
+/// The time from the first byte, or from the name lookup, to the multiplexed connection.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Streams of one connection, both directions together. Whoever opens more, we or the peer, loses
-/// the connection with all that is on it: it is above what the handlers bound, which is 32 in each
-/// direction for Kademlia and some 20 for all others.
+/// Streams of one connection, both directions together. If we or the peer open more, the connection
+/// is closed with all its streams. So this limit is above those of the handlers, which are 32 in
+/// each direction for Kademlia and about 20 for all others.
 const MAX_STREAMS: usize = 128;
 
-/// The transport for `keypair`, which with `psk` talks to holders of the same key only. Its futures
-/// have to run inside the executor's `block_on`.
+/// The transport for `keypair`. With `psk` it connects only to holders of the same key. Its futures
+/// must run inside the executor's `block_on`.
 ///
 /// # Errors
 ///
-/// If `keypair` cannot sign the key of the Noise handshake, or the kernel gives no file to watch
-/// sockets with.
+/// If `keypair` cannot sign the key of the Noise handshake, or the kernel gives no file descriptor
+/// to watch sockets with.
 pub(crate) fn build(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
@@ -94,8 +93,7 @@ where
         .boxed())
 }
 
-/// What a listen or dial error means, in one sentence. libp2p's own text of it leaves out the
-/// cause.
+/// What a listen or dial error means, in one sentence. libp2p's own text leaves out the cause.
 pub(crate) fn sentence(error: &TransportError<io::Error>) -> String {
     match error {
         TransportError::Other(error) => error.to_string(),
@@ -103,11 +101,11 @@ pub(crate) fn sentence(error: &TransportError<io::Error>) -> String {
     }
 }
 
-/// Reads a key of a private network from a `swarm.key` file, as go-libp2p and Kubo have it.
+/// Reads the key of a private network from a `swarm.key` file, in the format of go-libp2p and Kubo.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or is not of that form.
+/// If the file cannot be read or does not have that format.
 pub(crate) fn psk_from_file(path: &Path) -> Result<PreSharedKey, PskError> {
     let error = |problem| PskError {
         path: path.to_owned(),
@@ -118,7 +116,7 @@ pub(crate) fn psk_from_file(path: &Path) -> Result<PreSharedKey, PskError> {
     parse_psk(&text).map_err(error)
 }
 
-/// What is wrong with a key file, and how one looks. The key itself is never shown.
+/// What is wrong with a key file, and the format that it must have. The key itself is never shown.
 #[derive(Debug)]
 pub(crate) struct PskError {
     path: PathBuf,
@@ -169,8 +167,8 @@ const KEY_ENCODING: &str = "/base16/";
 const KEY_DIGITS: usize = 64;
 const MAX_KEY_FILE: u64 = 1024;
 
-/// libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and takes signs for
-/// digits.
+/// Parses a key file. libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and
+/// accepts signs as digits.
 fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {
     if u64::try_from(text.len()).is_ok_and(|len| len > MAX_KEY_FILE) {
         return Err(PskProblem::TooLong);

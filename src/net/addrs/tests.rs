@@ -96,7 +96,7 @@ fn addresses_are_ordered_by_evidence() {
     let table: [(&[&str], &[&str], &[&str]); 5] = [
         (&[], &[], &by_kind),
         (&["192.168.77.1"], &[], &["192.168.77.1", "203.0.113.7"]),
-        // A bridge that own connections use is no longer one among many.
+        // A bridge that own connections use comes before the other bridges.
         (&["172.19.0.1"], &[], &["172.19.0.1", "203.0.113.7"]),
         (&[], &["198.51.100.4"], &["198.51.100.4", "203.0.113.7"]),
         (

@@ -80,7 +80,7 @@ fn what_is_published_does_not_replace_a_better_copy_but_one_that_is_not_valid() 
     assert_eq!(stored(&mut kad, 2), Some(good.1));
     assert!(dht.puts.is_empty());
 
-    // Its subject's clock was far ahead when it signed this one.
+    // The subject's clock was far ahead when it signed `future`.
     let (future, right) = (signed(3, 1, NOW + 86_400_000), signed(3, 2, NOW));
     dht.publish(&mut kad, Kind::Indexer, &future.0, future.1, NOW);
     dht.publish(&mut kad, Kind::Indexer, &right.0, right.1.clone(), NOW);
@@ -120,7 +120,7 @@ fn puts_are_bounded_and_one_key_waits_once() {
         }
     }
     assert_eq!(dht.puts.len(), MAX_PUTS);
-    // The first few are sent again with what is newer.
+    // The first few are sent again together with the newer ones.
     assert_eq!(dht.to_put.len(), 30);
 }
 

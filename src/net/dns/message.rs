@@ -1,7 +1,8 @@
 //! Queries and answers (RFC 1035, with EDNS0 of RFC 6891): bytes in, bytes out, no I/O.
 //!
-//! Invariants: nothing in an answer makes it panic; of an answer only records of the name that was
-//! asked for, or of what at most 20 CNAME records in the same answer make of it, count.
+//! Invariants: no answer can make this module panic; a record in an answer counts only if its owner
+//! is the queried name, or a name that this leads to by at most 20 CNAME records of the same
+//! answer.
 
 use std::net::IpAddr;
 
@@ -13,8 +14,8 @@ use domain::base::{Message, MessageBuilder, Name, Rtype};
 use domain::dep::octseq::Array;
 use domain::rdata::{A, Aaaa, Txt};
 
-/// Taken over UDP, as EDNS0 says it: what passes everywhere without being fragmented (DNS flag day
-/// 2020).
+/// The UDP payload size that EDNS0 announces: such datagrams pass everywhere without fragmentation
+/// (DNS flag day 2020).
 pub(super) const MAX_UDP: u16 = 1232;
 
 /// A name as it goes into a query.
@@ -39,7 +40,7 @@ impl Value {
         }
     }
 
-    /// The text, if it is one.
+    /// The text, if this is a text.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => str::from_utf8(text).ok(),
@@ -51,21 +52,23 @@ impl Value {
 /// What a message means as the answer to a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is none: late, forged or broken. The right one may still come.
+    /// It is not an answer to this query: it is late, forged or broken. The right answer may still
+    /// come.
     Foreign,
-    /// It did not fit and comes over TCP.
+    /// The answer did not fit. It has to be asked for over TCP.
     Truncated,
     /// The name exists, perhaps without a record of this type.
     Values(Vec<Value>),
     /// The name does not exist.
     NoName,
-    /// The server cannot tell: why.
+    /// The server could not answer, for this reason.
     Failed(String),
 }
 
-/// The names to ask for one after another, as resolv.conf(5) says: a name with fewer than `ndots`
-/// dots first with each of the `search` domains, any other without them; one that ends in a dot
-/// only as it is. None if it is no domain name.
+/// The names to query one after another, as resolv.conf(5) defines. A name with fewer than `ndots`
+/// dots is tried with each of the `search` domains first; any other name is tried without them
+/// first. A name that ends in a dot is tried only as it is. Yields nothing if `name` is not a
+/// domain name.
 pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<QueryName> {
     let mut names = vec![name.to_owned()];
     if !name.ends_with('.') {
@@ -77,13 +80,13 @@ pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<Que
     names.iter().filter_map(|name| parse_name(name)).collect()
 }
 
-/// `name` as it goes into a query; `None` if it is no domain name.
+/// `name` as it goes into a query; `None` if it is not a domain name.
 pub(super) fn parse_name(name: &str) -> Option<QueryName> {
     name.parse().ok()
 }
 
-/// The message that asks a recursive server for `name`, with `edns` told that [`MAX_UDP`] bytes are
-/// taken.
+/// The message that asks a recursive server for `name`. With `edns`, it announces that answers of
+/// [`MAX_UDP`] bytes are accepted.
 pub(super) fn query(
     name: &QueryName,
     rtype: Rtype,
@@ -104,7 +107,7 @@ pub(super) fn query(
     Ok(message.finish())
 }
 
-/// What `answer` says to `query`.
+/// What `answer` means as the answer to `query`.
 pub(super) fn judge(query: &[u8], answer: &[u8]) -> Verdict {
     let (Ok(query), Ok(answer)) = (Message::from_slice(query), Message::from_slice(answer)) else {
         return Verdict::Foreign;
@@ -237,7 +240,8 @@ mod tests {
         let right = reply(Rtype::A, &[], "ONE.test", &[&[192, 0, 2, 1]]);
         let ip = Value::Ip("192.0.2.1".parse().unwrap());
         assert_eq!(judged(Rtype::A, &right), Verdict::Values(vec![ip]));
-        // Id; a question instead of an answer; no question; another name; another type.
+        // In turn: another id, a question instead of an answer, no question, another name, another
+        // type.
         for (at, byte) in [(1, 0), (2, 0), (5, 0), (13, b'O' ^ 0x40), (23, 28)] {
             let mut wrong = right.clone();
             wrong[at] = byte;

@@ -1,8 +1,9 @@
-//! Asking name servers: UDP, and TCP for what does not fit (RFC 1035, 5452, 7766).
+//! Queries to name servers over UDP, and over TCP for answers that do not fit (RFC 1035, 5452,
+//! 7766).
 //!
-//! Invariants: each query has a random id and a socket of its own, connected to its server, whose
-//! port the kernel draws; at most 16 foreign datagrams are read for it; an answer is at most 16 KiB
-//! long.
+//! Invariants: each query has a random id, and a socket of its own that is connected to the server
+//! and has a port that the kernel chooses at random; at most 16 foreign datagrams are read for it;
+//! an answer is at most 16 KiB long.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -16,19 +17,19 @@ use super::message::{self, MAX_UDP, QueryName, Value, Verdict, judge};
 use super::system::System;
 use crate::net::executor::within;
 
-/// Datagrams read for one query until the answer is among them: more are a flood, or guesses at the
-/// id.
+/// Datagrams read for one query. If the answer is not among them, they are a flood or guesses of
+/// the id.
 const MAX_FOREIGN: usize = 16;
 
-/// Bytes of an answer over TCP. Those of 16 addresses take a fraction.
+/// Bytes of an answer over TCP at most. An answer with 16 addresses needs a fraction of it.
 const MAX_MESSAGE: usize = 16 * 1024;
 
-/// What the servers of `system` know of `name`; `None` if it does not exist. A server that fails or
-/// is silent is followed by the next one, the last by the first.
+/// The records of `name` that the servers of `system` return; `None` if the name does not exist.
+/// After a server that fails or does not answer, the next one is asked; after the last, the first.
 ///
 /// # Errors
 ///
-/// If no server gave an answer: why the first one failed that was not just silent.
+/// If no server gave an answer: why the first failed, of those that did not just stay silent.
 pub(super) async fn ask(
     system: &System,
     name: &QueryName,
@@ -40,8 +41,7 @@ pub(super) async fn ask(
             let exchange = async {
                 let mut id = [0; 2];
                 getrandom::fill(&mut id).map_err(io::Error::other)?;
-                // What is too old for EDNS0, a server or a firewall before it, gets a second try
-                // without.
+                // A server or firewall that is too old for EDNS0 gets a second query without it.
                 let query = message::query(name, rtype, u16::from_ne_bytes(id), round == 0)
                     .map_err(io::Error::other)?;
                 exchange(server, query.as_ref(), system.tcp_only).await

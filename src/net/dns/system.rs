@@ -1,5 +1,6 @@
-//! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`, read again for each
-//! lookup since a device may get its lease late. What cannot be read or understood is left out.
+//! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`. Both are read again
+//! for each lookup, because a device may get its DHCP lease late. What cannot be read or understood
+//! is left out.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -12,7 +13,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::net::file;
 
-/// Of a longer file the rest is ignored.
+/// Bytes read of a file. The rest of a longer file is ignored.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Name servers asked, as in the C library.
@@ -21,7 +22,7 @@ const MAX_SERVERS: usize = 3;
 /// Search domains tried.
 const MAX_SEARCH: usize = 6;
 
-/// Rounds over the servers, seconds for one server to answer in, and dots of `ndots`, at most.
+/// Upper limits: rounds over the servers, seconds for one server's answer, and dots of `ndots`.
 const MAX_ATTEMPTS: u32 = 3;
 const MAX_TIMEOUT: u32 = 30;
 const MAX_NDOTS: u32 = 15;
@@ -29,21 +30,21 @@ const MAX_NDOTS: u32 = 15;
 /// Addresses of one name in the hosts file.
 const MAX_HOST_IPS: usize = 16;
 
-/// Where the configuration is, and where the servers listen.
+/// The paths of the configuration files, and the port on which the servers listen.
 pub(super) struct Files {
     pub(super) resolv_conf: PathBuf,
     pub(super) hosts: PathBuf,
     pub(super) port: u16,
 }
 
-/// Whom to ask, and how.
+/// Which servers to ask, and how.
 #[derive(Debug)]
 pub(super) struct System {
     /// In the order in which they are asked.
     pub(super) servers: Vec<SocketAddr>,
     pub(super) search: Vec<String>,
     pub(super) ndots: usize,
-    /// For one server to answer in.
+    /// How long one server may take to answer.
     pub(super) timeout: Duration,
     /// Rounds over the servers.
     pub(super) attempts: u32,
@@ -61,8 +62,8 @@ impl Default for Files {
 }
 
 impl Files {
-    /// What resolv.conf says, within our bounds: all rounds over all servers take at most `limit`.
-    /// Without the file the server is 127.0.0.1, as resolv.conf(5) has it.
+    /// The settings of resolv.conf, within our bounds: all rounds over all servers take at most
+    /// `limit`. Without the file the server is 127.0.0.1, as resolv.conf(5) defines.
     pub(super) fn system(&self, limit: Duration) -> System {
         let mut text = Vec::new();
         let read = file::open(&self.resolv_conf)
@@ -81,8 +82,8 @@ impl Files {
         system(&config, self.port, limit)
     }
 
-    /// The `wanted` addresses of `name` in the hosts file, or those that `localhost` and names
-    /// under it always have (RFC 6761).
+    /// The `wanted` addresses of `name` in the hosts file. `localhost` and names under it always
+    /// have theirs (RFC 6761).
     pub(super) fn hosts(&self, name: &str, wanted: impl Fn(&IpAddr) -> bool) -> Vec<IpAddr> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let mut ips = self.hosts_file(&name).unwrap_or_else(|error| {
@@ -148,7 +149,7 @@ fn system(config: &Config, port: u16, limit: Duration) -> System {
     }
 }
 
-/// A link-local address stands with its interface, by name or number: `fe80::1%eth0`.
+/// A link-local address has its interface after it, by name or number: `fe80::1%eth0`.
 fn server(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
     let ScopedIp::V6(ip, Some(scope)) = ip else {
         return Some(SocketAddr::new(ip.into(), port));

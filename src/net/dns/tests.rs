@@ -1,4 +1,4 @@
-//! Against a name server on loopback, which answers from a zone written in the test.
+//! Tests against a name server on loopback, which answers from a zone written in the test.
 
 mod server;
 mod servers;
@@ -138,7 +138,7 @@ fn addresses_are_bounded() {
         zone.txt("many.test", &format!("dnsaddr=/ip4/192.0.2.{n}/tcp/1"))
             .ip("ips.test", &format!("192.0.2.{n}"))
     });
-    // Eleven, the last of which leads to forty more.
+    // Eleven records, the last of which leads to forty more.
     let zone = (0..10).fold(zone, |zone, n| {
         zone.txt("some.test", &format!("dnsaddr=/ip4/192.0.2.{n}/tcp/2"))
     });
@@ -170,7 +170,7 @@ fn lookups_are_bounded() {
     let (host, zone) = Host::serving(zone);
     let error = block_on(resolve(&host.resolver(), "/dnsaddr/maze.test")).unwrap_err();
     assert!(matches!(error.problem, Problem::NoName(_)), "{error:?}");
-    // A long answer is asked for over UDP, then over TCP.
+    // Each long answer is asked for over UDP, then over TCP.
     assert_eq!(zone.queries.get() - zone.tcp_queries.get(), 32);
 }
 
@@ -328,7 +328,7 @@ fn without_servers_only_the_hosts_file_is_known_until_a_lease_comes() {
         let found = resolve(&resolver, "/dns4/one.test/tcp/1").await.unwrap();
         assert_eq!(found, ["/ip4/192.0.2.1/tcp/1"]);
 
-        // Without the file it is the server of this host that is asked.
+        // Without the file, the server of this host is asked.
         fs::remove_file(&file).unwrap();
         let found = resolve(&resolver, "/dns4/one.test/tcp/1").await.unwrap();
         assert_eq!(found, ["/ip4/192.0.2.1/tcp/1"]);

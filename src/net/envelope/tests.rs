@@ -128,8 +128,8 @@ fn a_forged_record_is_refused() {
     let good = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
     assert!(open_indexer(&good).is_ok());
     mutations(&good, |forged| {
-        // A protobuf mutation may leave the meaning as it was; what opens must be the record that
-        // was signed.
+        // A mutation of the protobuf may keep its meaning. What opens must be the record that was
+        // signed.
         if let Ok(record) = open_indexer(forged) {
             assert!(
                 forged == good || record == open_indexer(&good).unwrap(),

@@ -1,8 +1,8 @@
-//! Which sockets are ready, and what the thread waits with.
+//! The set of sockets, in which the thread waits until one of them is ready.
 //!
-//! `async-io` arms a socket anew for each wait, and a beat is one wait; and its own thread takes
-//! turns at waiting with ours. Here a socket is entered once, for both directions, and the kernel
-//! reports changes only (edge-triggered, epoll(7)):
+//! `async-io` registers a socket again for each wait, and each beat is one wait. Besides, it has a
+//! thread of its own, which waits in turn with ours. Here a socket is registered once, for both
+//! directions, and the kernel reports changes only (edge-triggered, epoll(7)):
 //!
 //! ```text
 //!  sockets ──changes──▶ epoll set ──▶ wait() ──▶ tasks that wait for a socket
@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Invariants: a direction counts as ready from the kernel's report until the kernel says that it
-//! would block; whoever was told to wait is woken by the next report. One task waits for each
-//! direction of a socket. A bell that is rung while nobody waits shortens the next wait to nothing.
+//! would block; a task that had to wait is woken by the next report. At most one task waits for
+//! each direction of a socket. If the bell is rung while the thread does not wait, the next wait
+//! ends at once.
 
 use std::{
     cell::OnceCell,
@@ -39,11 +40,10 @@ use slab::Slab;
 
 use super::remember;
 
-/// Reports taken from the kernel at once: about as many as tasks then take steps, before the next
-/// are taken.
+/// Reports taken from the kernel at once: as many as the tasks that run before the next are taken.
 const BATCH: usize = super::TURN;
 
-/// After a failure of the set itself, of which none is known.
+/// The pause after a failure of the set itself. No cause of such a failure is known.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const INTEREST: EventFlags = EventFlags::IN
@@ -52,7 +52,7 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::ET);
 
 thread_local! {
-    // A failure stays one: a set that is made later would not be waited with.
+    // A failure is kept: the thread would not wait in a set that is made later.
     static OF_THIS_THREAD: OnceCell<Result<ReadySet, Errno>> = const { OnceCell::new() };
 }
 
@@ -72,7 +72,7 @@ struct Shared {
 struct Bell {
     file: OwnedFd,
     rung: AtomicBool,
-    /// Somebody waits, or is about to.
+    /// The thread waits, or is about to.
     heard: AtomicBool,
 }
 
@@ -80,23 +80,24 @@ struct Bell {
 struct Socket {
     reading: Side,
     writing: Side,
-    /// The peer says no more: the kernel has reported that, and does so once.
+    /// The peer has ended its direction. The kernel has reported this, and does so only once.
     ended: bool,
 }
 
 #[derive(Debug)]
 struct Side {
-    /// For all that is known: a first try tells.
+    /// Whether the direction may be ready. It is true at first, so that the first attempt finds
+    /// out.
     ready: bool,
     waiter: Option<Waker>,
 }
 
-/// What a piece of work has left of what it came for.
+/// What a piece of work has left in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// Who knows.
+    /// Perhaps there is more.
     Maybe,
-    /// Nothing now.
+    /// There is nothing now.
     Nothing,
 }
 
@@ -108,11 +109,11 @@ pub(crate) enum Way {
 }
 
 impl ReadySet {
-    /// The set of this thread; it is made by the first who asks.
+    /// The set of this thread. The first call makes it.
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptor left for it.
+    /// An error if the process has no file descriptor left for it.
     pub(crate) fn of_this_thread() -> io::Result<Self> {
         Ok(OF_THIS_THREAD.with(|set| set.get_or_init(Self::new).clone())?)
     }
@@ -127,20 +128,20 @@ impl ReadySet {
                 heard: AtomicBool::new(false),
             }),
         }));
-        // It is never read: each ring is a change. No socket has this number.
+        // It is never read, because each ring is a change. No socket has this number.
         let bell = EventData::new_u64(u64::MAX);
         epoll::add(&set.0.epoll, &set.0.bell.file, bell, INTEREST)?;
         Ok(set)
     }
 
-    /// Enters a socket that does not block.
+    /// Adds a socket that does not block.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it: /proc/sys/fs/epoll/max_user_watches.
+    /// An error if the kernel refuses it because of /proc/sys/fs/epoll/max_user_watches.
     pub(crate) fn watch<T: AsFd>(&self, socket: T) -> io::Result<Watched<T>> {
         let key = self.0.sockets().insert(Socket::new());
-        // From here on its end takes it out again.
+        // From here on, dropping it removes the socket from the set.
         let watched = Watched {
             socket,
             key,
@@ -151,7 +152,7 @@ impl ReadySet {
         Ok(watched)
     }
 
-    /// Gives memory back that more sockets have needed.
+    /// Gives back memory that is no longer needed.
     pub(crate) fn shrink(&self) {
         self.0.sockets().shrink_to_fit();
     }
@@ -161,13 +162,13 @@ impl ReadySet {
         Waker::from(self.0.bell.clone())
     }
 
-    /// Forgets that the bell was rung: who rang it is heard now.
+    /// Resets the bell. The caller now handles whatever rang it.
     pub(super) fn listen(&self) {
-        // A swap, not a store: what the task reads from now on is newer than this.
+        // A swap and not a store, so that everything the task reads afterwards is newer.
         self.0.bell.rung.swap(false, SeqCst);
     }
 
-    /// Waits for reports and wakes whom they concern, or until the bell rings.
+    /// Waits for reports, or until the bell rings, and wakes the tasks that the reports concern.
     pub(super) fn wait(&self) {
         if let Err(error) = self.0.wait() {
             log::error!("cannot learn which sockets are ready: {error}");
@@ -194,14 +195,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Whom the report wakes, to be done without the lock: a task may end then and take its socket
-    /// out.
+    /// The tasks that the report wakes. The caller must wake them without the lock, because a task
+    /// may end then and remove its socket.
     fn note(&self, event: &Event) -> impl Iterator<Item = Waker> + use<> {
         let Event { flags, data, .. } = *event;
         let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         let mut sockets = self.sockets();
-        // A report may be older than the socket that has the number now: at worst that one asks in
-        // vain.
+        // A report may be older than the socket that has the number now. At worst, that socket is
+        // tried in vain.
         let socket = usize::try_from(data.u64())
             .ok()
             .and_then(|key| sockets.get_mut(key));
@@ -218,7 +219,7 @@ impl Shared {
     }
 
     fn sockets(&self) -> MutexGuard<'_, Slab<Socket>> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -255,7 +256,7 @@ impl Side {
         }
     }
 
-    /// Whom the report wakes.
+    /// The task that the report wakes.
     fn note(&mut self, ready: bool) -> Option<Waker> {
         self.ready |= ready;
         self.waiter.take_if(|_| ready)
@@ -282,18 +283,18 @@ impl<T> Watched<T> {
         &self.set
     }
 
-    /// Does `work` if the socket is ready for it; if it would block, the task is woken when that
-    /// has changed. `work` says, too, whether there was [less than it asked for](Left): then the
-    /// next waits for the kernel's report.
+    /// Does `work` if the socket is ready for it. If it would block, the task is woken when the
+    /// socket is ready. `work` also returns whether there was [less than it asked for](Left). In
+    /// that case the next call waits for the kernel's report.
     pub(crate) fn poll<R>(
         &self,
         way: Way,
         cx: &Context<'_>,
         mut work: impl FnMut(&T) -> io::Result<(R, Left)>,
     ) -> Poll<io::Result<R>> {
-        // Declared first, dropped last: without the lock.
+        // Declared first, so that it is dropped last, without the lock.
         let _before;
-        // The lock is held over the work: a report in between would be forgotten.
+        // The lock is held during the work, so that no report in between is lost.
         let mut sockets = self.set.0.sockets();
         let Some(socket) = sockets.get_mut(self.key) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -308,7 +309,7 @@ impl<T> Watched<T> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok((done, left)) => {
-                    // The end of the stream is reported once, maybe with its last bytes.
+                    // The end of the stream is reported once, perhaps together with its last bytes.
                     side.ready = left == Left::Maybe || socket.ended;
                     return Poll::Ready(Ok(done));
                 }

@@ -4,7 +4,7 @@ fn ip(last: u8) -> Source {
     Some([192, 0, 2, last].into())
 }
 
-/// Connections whose handle is their number.
+/// A set of connections, each with its number as the handle.
 struct Room {
     handshakes: Handshakes<u32>,
     begin: Instant,
@@ -24,7 +24,8 @@ impl Room {
         self.begin + time
     }
 
-    /// The number of the one that gave way, if one did; the newcomer has the next one.
+    /// Lets a newcomer in, which gets the next number. Returns the number of the connection that
+    /// gave way, if one did.
     fn enter(&mut self, source: Source) -> Option<u32> {
         let number = self.entered;
         self.entered += 1;
@@ -52,7 +53,7 @@ fn as_many_wait_as_there_are_places_and_one_more_displaces_one() {
 fn source_with_the_most_displaces_its_own_oldest() {
     let mut room = Room::new(4);
     room.enter_all(&[ip(2), ip(1), ip(1), ip(2)]);
-    // With the newcomer source 1 has three.
+    // With the newcomer, source 1 has three.
     assert_eq!(room.enter(ip(1)), Some(1));
     assert_eq!(room.enter(ip(1)), Some(2));
 }
@@ -96,10 +97,11 @@ fn as_many_of_a_source_as_it_has_known_peers_never_give_way() {
     room.handshakes.hold(ip(1));
     room.enter_all(&[ip(1), ip(1)]);
     room.enter_all(&(2..16).map(ip).collect::<Vec<_>>());
-    // All have at most one that counts, and of these the oldest is that of source 2.
+    // Each source has at most one that is not spared; the oldest of these belongs to source 2.
     assert_eq!(room.enter(ip(16)), Some(2));
     assert_eq!(room.enter(ip(17)), Some(3));
-    // A third one of source 1 counts; it is as old as its oldest.
+    // With a third connection, source 1 has one that is not spared. Its oldest is the oldest of
+    // all.
     assert_eq!(room.enter(ip(1)), Some(0));
     room.handshakes.release(ip(1));
     room.handshakes.release(ip(1));
@@ -123,7 +125,7 @@ fn known_peers_of_one_source_keep_no_more_than_an_eighth_of_the_places() {
 #[test]
 fn known_peers_of_many_sources_keep_no_more_than_half_of_the_places() {
     let mut room = Room::new(64);
-    // Eight sources, each with an eighth of the places in leases.
+    // Eight sources with as many leases each as an eighth of the places.
     for source in 1..=8 {
         for _ in 0..8 {
             room.handshakes.hold(ip(source));
@@ -132,13 +134,14 @@ fn known_peers_of_many_sources_keep_no_more_than_half_of_the_places() {
     for number in 0..64 {
         room.enter(ip(1 + number % 8));
     }
-    // Strangers get the other half.
+    // Unknown sources get the other half.
     let strangers = room.entered..room.entered + 32;
     for number in 0..32 {
         let gave_way = room.enter(ip(100 + number)).unwrap();
         assert!(gave_way < 64, "a known source's: {gave_way}");
     }
-    // Of that half each known source gets no more than a stranger, however many of it come.
+    // Of that half, each known source gets no more than an unknown one, however many connections it
+    // opens.
     let floods = (0..1000).map(|number| room.enter(ip(1 + (number % 8) as u8)).unwrap());
     let displaced = floods
         .filter(|gave_way| strangers.contains(gave_way))

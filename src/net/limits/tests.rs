@@ -194,7 +194,7 @@ fn outbound_connections_count_and_are_refused_at_the_maximum_only() {
     assert_eq!(limits.used(), 4);
 }
 
-/// Takes all places from one source after the other; the sources that still have one.
+/// Takes all places from one source after the other. Returns which sources still have one.
 fn crowd(limits: &Limits, sources: &[&str]) -> Vec<bool> {
     let mut places = limits.places.lock();
     let slots: Vec<Slot> = sources.iter().map(|_| Slot::default()).collect();
@@ -223,7 +223,7 @@ fn source_of_a_peer_with_a_slot_does_not_give_way_to_strangers() {
     let mut known = Limits::new(CONFIG, Places::new(3));
     let connection = inbound(&mut known, peer).unwrap();
     reserve_slot(&mut known, peer);
-    // It is known by its slot, also without a connection.
+    // The peer is known by its slot, even without a connection.
     close(&mut known, connection, peer, 0);
     assert_eq!(crowd(&known, &sources), [true, false, true, true]);
 

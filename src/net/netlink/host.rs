@@ -1,9 +1,10 @@
-//! Links and addresses of the host, and what of them changed.
+//! Links and addresses of the host, and their changes.
 //!
 //! Invariants: an address counts while its link is up and has a carrier; links and addresses are
-//! bounded, and what finds no place is left out until one comes free. An address is there as long
-//! as one of its networks (prefixes) is. An interface is virtual if software makes it and no
-//! physical one carries it: a bridge is physical by a port, a VLAN by what it stands on.
+//! bounded, and what does not fit is left out until a place is free. An address exists as long as
+//! one of its networks (prefixes) does. An interface is virtual if software makes it and no
+//! physical one carries it: a bridge with a physical port is physical, and so is a VLAN on a
+//! physical interface.
 
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,13 @@ use std::{
 
 use super::message::{DEL_ADDR, DEL_LINK, LinkMessage, Message, NEW_ADDR, NEW_LINK, NEW_ROUTE};
 
-/// Links known at most. A host with more has the later ones not counted.
+/// Links known at most. If a host has more, the later ones are left out.
 pub(super) const MAX_LINKS: usize = 1024;
 
 /// Addresses known at most.
 pub(super) const MAX_ADDRESSES: usize = 256;
 
-/// How deep links stand on one another, at most.
+/// How many links may be stacked on one another.
 const MAX_DEPTH: u8 = 4;
 
 const UP: u32 = 0x1;
@@ -39,13 +40,13 @@ const TENTATIVE: u32 = 0x40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) ip: IpAddr,
-    /// How many of its bits are those of the network that it is in.
+    /// The length of the network's prefix, in bits.
     pub(crate) prefix: u8,
     /// The interface's name.
     pub(crate) link: Name,
-    /// The interface is made by software, and no physical one carries it.
+    /// Software makes the interface, and no physical one carries it.
     pub(crate) is_virtual: bool,
-    /// It will be given up soon: IPv6 changes it for privacy, or its prefix ran out.
+    /// The address is temporary: a privacy address of IPv6, or one with a prefix that has expired.
     pub(crate) passing: bool,
 }
 
@@ -74,28 +75,28 @@ impl fmt::Debug for Name {
 /// What has changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
-    /// Addresses that came: by themselves, or because their interface came up.
+    /// Addresses that were added, or whose interface came up.
     pub(crate) new: Vec<Address>,
-    /// Addresses that went, and why.
+    /// Addresses that are gone, and why.
     pub(crate) gone: Vec<(Address, Gone)>,
     /// An interface came up.
     pub(crate) link: bool,
-    /// A route came.
+    /// A route was added.
     pub(crate) route: bool,
-    /// The addresses came and went too fast to be told one by one.
+    /// The addresses changed too fast to be reported one by one.
     pub(crate) joined: bool,
 }
 
-/// Why an address went.
+/// Why an address is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gone {
-    /// It was taken from the interface.
+    /// It was removed from the interface.
     Removed,
     /// Its interface has no carrier.
     NoCarrier,
     /// Its interface was shut down.
     Down,
-    /// Its interface is no longer there.
+    /// Its interface no longer exists.
     NoLink,
 }
 
@@ -140,13 +141,13 @@ impl Change {
         self.came() || !self.gone.is_empty()
     }
 
-    /// Something came by which peers may be reached that could not be reached before.
+    /// Something was added by which peers may be reachable that were not before.
     pub(crate) fn came(&self) -> bool {
         self.link || self.route || !self.new.is_empty()
     }
 }
 
-/// The first of those with the same address, in different networks or on different interfaces.
+/// Each IP address once: the first entry of it, where several networks or interfaces have it.
 fn each_ip_once<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<&'a Address> {
     let mut once: Vec<&Address> = Vec::new();
     for address in addresses {
@@ -162,18 +163,18 @@ fn each_ip_once<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<&'a Add
 pub(super) struct Applied {
     /// An interface came up.
     pub(super) link: bool,
-    /// A route came.
+    /// A route was added.
     pub(super) route: bool,
-    /// A place came free, and something had been left out for want of one: another dump has it.
+    /// A place is free again, and something had been left out. Another dump will contain it.
     pub(super) room: bool,
 }
 
-/// Links by their index, and addresses in the order in which they came.
+/// Links by their index, and addresses in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     links: BTreeMap<u32, Link>,
     addresses: Vec<Held>,
-    /// A link or an address found no place.
+    /// A link or an address did not fit.
     left_out: bool,
 }
 
@@ -197,19 +198,19 @@ struct Held {
 /// What an interface is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A device, or what joins devices or leads to a provider.
+    /// A device, or an interface that joins devices or leads to a provider.
     Physical,
-    /// As its parent.
+    /// As physical as its parent.
     Stacked,
-    /// As its ports.
+    /// Physical if one of its ports is.
     Bridge,
-    /// Nothing but software.
+    /// Software only.
     Virtual,
 }
 
 impl Kind {
-    /// Of what the kernel calls the kind of a link (`IFLA_INFO_KIND`); a device's driver says
-    /// nothing.
+    /// From the kernel's name for the kind of a link (`IFLA_INFO_KIND`). The driver of a device
+    /// gives none.
     fn new(kind: Option<&[u8]>) -> Self {
         match kind {
             None | Some(b"bond" | b"team" | b"dsa" | b"ppp" | b"wwan" | b"rmnet" | b"ipoib") => {
@@ -229,7 +230,7 @@ impl Link {
 }
 
 impl State {
-    /// Takes in what a message says.
+    /// Applies a message to the state.
     pub(super) fn apply(&mut self, message: &Message<'_>) -> Applied {
         let mut applied = Applied::default();
         let used = self.used();
@@ -259,7 +260,7 @@ impl State {
         applied
     }
 
-    /// Places that are taken.
+    /// Links and addresses stored.
     fn used(&self) -> usize {
         self.links.len() + self.addresses.len()
     }
@@ -278,7 +279,7 @@ impl State {
             parent: link.parent,
             master: link.master,
         };
-        // A container's that comes up leads nowhere new.
+        // An interface of a container that comes up makes no new peer reachable.
         let came_up = new.is_up() && new.kind != Kind::Virtual && !known.is_some_and(Link::is_up);
         self.links.insert(link.index, new);
         came_up
@@ -314,7 +315,7 @@ impl State {
                 prefix: held.prefix,
                 link: link.name.clone(),
                 is_virtual: self.is_virtual(held.link, MAX_DEPTH),
-                // IPv4 has this flag for an interface's further addresses.
+                // IPv4 uses this flag for the secondary addresses of an interface.
                 passing: held.flags & DEPRECATED != 0
                     || held.ip.is_ipv6() && held.flags & TEMPORARY != 0,
             })
@@ -353,7 +354,7 @@ impl State {
     }
 }
 
-/// Without a zone it cannot be dialled.
+/// Such an address cannot be dialled without a zone.
 pub(super) fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(&ip))
 }

@@ -1,7 +1,7 @@
-//! The few messages of rtnetlink(7) that are needed, and their attributes.
+//! The messages of rtnetlink(7) that are needed, and their attributes.
 //!
-//! Invariants: any bytes give messages or an end, never a panic; what is too short is left out.
-//! Numbers are in the byte order of the machine, as the kernel writes them.
+//! Invariants: no bytes can cause a panic; what is too short is left out. Numbers are in the byte
+//! order of the machine, as the kernel writes them.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ pub(super) const DEL_ADDR: u16 = 21;
 pub(super) const GET_ADDR: u16 = 22;
 pub(super) const NEW_ROUTE: u16 = 24;
 
-/// The dump was disturbed by a change: it has to be made again.
+/// A change disturbed the dump, which has to be made again.
 pub(super) const DUMP_INTR: u16 = 0x10;
 
 const REQUEST: u16 = 1;
@@ -69,11 +69,11 @@ pub(super) struct LinkMessage<'a> {
     pub(super) index: u32,
     pub(super) flags: u32,
     pub(super) name: Option<&'a [u8]>,
-    /// What it stands on.
+    /// The link below it.
     pub(super) parent: u32,
     /// The bridge or bond that it is a port of.
     pub(super) master: u32,
-    /// What software makes it; `None` if no part of the message says.
+    /// The kind of software that makes it; `None` if the message does not contain it.
     pub(super) kind: Option<&'a [u8]>,
 }
 
@@ -82,14 +82,14 @@ pub(super) struct LinkMessage<'a> {
 pub(super) struct AddressMessage {
     pub(super) link: u32,
     pub(super) ip: IpAddr,
-    /// Bits of the network that it is in.
+    /// The length of the network's prefix, in bits.
     pub(super) prefix: u8,
     pub(super) flags: u32,
 }
 
 impl<'a> Message<'a> {
-    /// The link that the message is about. `None` also for what a bridge, IPv6 or a radio says of
-    /// it: that is not all of it.
+    /// The link that the message is about. `None` also for messages of a bridge, IPv6 or a radio
+    /// about it, which do not describe all of it.
     pub(super) fn link(&self) -> Option<LinkMessage<'a>> {
         const LENGTH: usize = 16;
         const NAME: u16 = 3;
@@ -143,21 +143,21 @@ impl<'a> Message<'a> {
         }
         Some(AddressMessage {
             link: u32_at(self.body, 4)?,
-            // On a point-to-point link the other one is the peer's.
+            // On a point-to-point link the other address is the peer's.
             ip: local.or(address)?,
             prefix: *self.body.get(1)?,
             flags,
         })
     }
 
-    /// Whether it is about a unicast route of the main table, by which peers could be reached.
+    /// Whether it is about a unicast route of the main table, over which peers could be reached.
     pub(super) fn is_main_route(&self) -> bool {
         const MAIN: u8 = 254;
         const UNICAST: u8 = 1;
         self.body.get(4) == Some(&MAIN) && self.body.get(7) == Some(&UNICAST)
     }
 
-    /// What an [`ERROR`] says.
+    /// The error in an [`ERROR`] message.
     pub(super) fn error(&self) -> io::Error {
         let code = u32_at(self.body, 0).map(|code| (code as i32).saturating_neg());
         match code {
@@ -169,7 +169,7 @@ impl<'a> Message<'a> {
 
 fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     const LENGTH: usize = 4;
-    /// Two bits of the type say how the value is written.
+    /// The other two bits of the type describe how the value is written.
     const TYPE: u16 = 0x3fff;
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(rest, 0)?);

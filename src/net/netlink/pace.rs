@@ -1,4 +1,4 @@
-//! How fast news of the host are passed on: what comes by the hundred is gathered.
+//! Rate limits for changes of the host: changes that come by the hundred are joined.
 
 use std::{future::Future, pin::Pin, task::Context};
 
@@ -6,13 +6,13 @@ use futures_timer::Delay;
 
 use super::PAUSE;
 
-/// Changes of addresses in a [`PAUSE`] that are passed on one by one.
+/// Changes of addresses within one [`PAUSE`] that are passed on one by one.
 pub(super) const BURST: u8 = 8;
 
-/// Changes of addresses are passed on as they come, [`BURST`] of them in a [`PAUSE`]. Where there
-/// are more (containers come and go by the hundred), those of a pause are passed on as one, until
-/// one was quiet: each is a reason to look at connections, to sign a record and to try again what
-/// did not answer.
+/// Changes of addresses are passed on at once, up to [`BURST`] of them in a [`PAUSE`]. If there are
+/// more (containers come and go by the hundred), those of one pause are passed on as one change,
+/// until there was a pause without any. The reason is that each change makes the program check its
+/// connections, sign a record, and retry peers that did not answer.
 #[derive(Debug, Default)]
 pub(super) struct Storm {
     pub(super) passed: u8,
@@ -20,18 +20,18 @@ pub(super) struct Storm {
     pub(super) pause: Option<Delay>,
 }
 
-/// When a change is passed on.
+/// When and how a change is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passes {
     AsItIs,
-    /// Together with others.
+    /// Now, together with the earlier ones.
     Joined,
-    /// When the pause is over.
+    /// After the pause.
     Later,
 }
 
 impl Storm {
-    /// Whether a pause is over now in which something had to wait.
+    /// Whether a pause in which a change had to wait is over now.
     pub(super) fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(pause) = &mut self.pause
             && Pin::new(pause).poll(cx).is_ready()
@@ -41,7 +41,7 @@ impl Storm {
         self.pause.is_none() && self.waiting
     }
 
-    /// The addresses are others than those that were passed on.
+    /// Takes a change: the addresses differ from those that were passed on.
     pub(super) fn take(&mut self, cx: &mut Context<'_>) -> Passes {
         if self.pause.is_some() && self.passed >= BURST {
             self.waiting = true;
@@ -52,7 +52,7 @@ impl Storm {
             let mut pause = Delay::new(PAUSE);
             let _ = Pin::new(&mut pause).poll(cx);
             self.pause = Some(pause);
-            // The storm goes on until a pause was quiet.
+            // The storm goes on until there was a pause without changes.
             self.passed = if was_waiting { BURST } else { 0 };
         }
         match was_waiting {
@@ -65,24 +65,24 @@ impl Storm {
     }
 }
 
-/// What came beside addresses.
+/// What was added besides addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) link: bool,
     pub(super) route: bool,
 }
 
-/// News that are passed on at most once in a [`PAUSE`]: routers learn of hundreds of routes a
-/// second, and each is a reason to try again what did not answer.
+/// News that are passed on at most once in a [`PAUSE`]: a router may add hundreds of routes a
+/// second, and each would make the program retry peers that did not answer.
 #[derive(Debug, Default)]
 pub(super) struct Paced {
     pub(super) waiting: News,
-    /// Until they may be passed on.
+    /// The pause before they may be passed on.
     pub(super) pause: Option<Delay>,
 }
 
 impl Paced {
-    /// Whether news wait that may be passed on now.
+    /// Whether waiting news may be passed on now.
     pub(super) fn are_due(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(pause) = &mut self.pause
             && Pin::new(pause).poll(cx).is_ready()
@@ -92,7 +92,7 @@ impl Paced {
         self.pause.is_none() && self.waiting != News::default()
     }
 
-    /// Adds news, and gives those that may be passed on now.
+    /// Adds news, and returns those that may be passed on now.
     pub(super) fn take(&mut self, news: News, cx: &mut Context<'_>) -> News {
         self.waiting.link |= news.link;
         self.waiting.route |= news.route;

@@ -38,7 +38,7 @@ fn poll(
     }
 }
 
-/// What the behaviour tells a connection next.
+/// The next message of the behaviour to a connection.
 fn sent(
     on_demand: &mut OnDemand<dummy::Behaviour>,
 ) -> Option<(NotifyHandler, ToHandler<dummy::ConnectionHandler>)> {

@@ -1,4 +1,4 @@
-//! How streams of peers come to a handler that may not be there yet.
+//! Passes streams of peers to a handler that may not exist yet.
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,7 @@ use libp2p::{
 /// A stream and what is spoken on it.
 pub(super) type Named = (Stream, StreamProtocol);
 
-/// The name of the protocol, whose streams are taken as they are.
+/// An upgrade by the protocol's name alone: the stream is passed on as it is.
 pub(crate) struct Name(pub(super) Option<StreamProtocol>);
 
 impl UpgradeInfo for Name {
@@ -40,12 +40,12 @@ impl InboundUpgrade<Stream> for Name {
     }
 }
 
-/// Takes streams as `U` does, and no longer counts them as a use of their connection.
+/// Accepts streams as `U` does, but a stream does not keep its connection open.
 ///
-/// Kademlia waits for the request on a stream, and for further ones after it, without a limit of
-/// time. A peer that opened one stream and fell silent would keep its connection until TCP gives it
-/// up, which a frozen process never makes it do. Each new stream starts the idle time of its
-/// connection again, and that is several times what one exchange takes.
+/// Kademlia waits for requests on a stream without a time limit. So a peer that opens one stream
+/// and then sends nothing would keep its connection until TCP ends it, and TCP never does that
+/// while the peer's kernel still answers for a frozen process. Each new stream restarts the idle
+/// time of its connection, which is several times as long as one exchange.
 pub(crate) struct Unheld<U>(pub(super) U);
 
 impl<U: UpgradeInfo> UpgradeInfo for Unheld<U> {
@@ -68,14 +68,14 @@ impl<U: InboundUpgrade<Stream>> InboundUpgrade<Stream> for Unheld<U> {
     }
 }
 
-/// Gives the handler a stream that was accepted before the handler was there.
+/// Gives the handler a stream that was accepted before the handler existed.
 pub(super) fn give<H: ConnectionHandler>(handler: &mut H, (stream, protocol): Named) {
     let (upgrade, info) = handler.listen_protocol().into_upgrade();
     let named = |name: &_| AsRef::<str>::as_ref(name) == protocol.as_ref();
     let Some(name) = upgrade.protocol_info().find(named) else {
         return;
     };
-    // Kademlia's upgrade wraps the stream and waits for nothing.
+    // Kademlia's upgrade wraps the stream without waiting.
     if let Some(Ok(protocol)) = upgrade.upgrade_inbound(stream, name).now_or_never() {
         handler.on_connection_event(ConnectionEvent::FullyNegotiatedInbound(
             FullyNegotiatedInbound { protocol, info },

@@ -1,11 +1,11 @@
-//! Races in which each attempt does what the test says.
+//! Races with scripted attempts.
 
 use std::{cell::RefCell, future::pending, rc::Rc};
 
 use super::*;
 use crate::net::executor::{block_on, within};
 
-/// What has not happened by then will not happen.
+/// The deadline of each test.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn nowhere() -> Vec<Subnet> {
@@ -34,7 +34,7 @@ enum Does {
 /// When each attempt started, in the order of starting.
 type Started = Rc<RefCell<Vec<(usize, Instant)>>>;
 
-/// Runs a race of attempts; how it ended, and when each started.
+/// Runs a race of attempts. Returns how it ended, and when each attempt started.
 fn run(
     subnets: Subnets,
     attempts: &[(Multiaddr, Does)],
@@ -170,7 +170,7 @@ fn a_subnet_ends_at_its_last_bit() {
 }
 
 fn starts(entry: &Entry) -> bool {
-    // The stagger is over.
+    // As if the stagger were over.
     entry.race.state().next = None;
     let mut cx = Context::from_waker(Waker::noop());
     entry.poll_turn(&mut None, &mut cx).is_ready()
@@ -207,7 +207,7 @@ fn a_second_dial_to_a_peer_goes_on_when_the_first_has_ended() {
     let mut racing = Racing::new((), nowhere);
     let peer = PeerId::random();
     let mut enter = |n| racing.enter(peer, &addr(n)).unwrap();
-    // One dial starts as many as may be under way, and has more.
+    // One dial has more addresses than may be under way, and starts as many as may.
     let first: Vec<_> = (0..20).map(&mut enter).collect();
     let second: Vec<_> = (20..22).map(&mut enter).collect();
     for entry in &first[..MAX_AT_ONCE] {

@@ -1,4 +1,4 @@
-//! The behaviour towards the swarm: who connected, what the connections tell.
+//! The behaviour's side towards the swarm: connections, dials, and events of the handlers.
 
 use std::{
     io,
@@ -75,7 +75,8 @@ impl Streams {
             return;
         };
         self.dials.remove(at);
-        // What waits is about the newest dial, which began when the others seemed lost.
+        // The waiting commands belong to the newest dial, which began when the older ones seemed
+        // lost.
         if self.dials.iter().skip(at).any(|later| later.peer == peer) {
             return;
         }
@@ -86,7 +87,8 @@ impl Streams {
     }
 }
 
-/// Why a dial failed, address by address. libp2p's own text repeats the cause for each layer.
+/// Why a dial failed, address by address. libp2p's own text repeats the cause for each layer of the
+/// stack.
 fn sentence(error: &DialError) -> String {
     let DialError::Transport(failed) = error else {
         return error.to_string();

@@ -1,4 +1,4 @@
-//! A connected peer, and what is known of each connection with it.
+//! A connected peer, and the state of each connection with it.
 //!
 //! ```text
 //!            a ping or a response did not come          an ack did not come
@@ -7,18 +7,18 @@
 //!    └── any answer, or a beat of the peer ◀┴────────── any answer ◀──────┘
 //! ```
 //!
-//! Invariant: only a good connection is given a new stream of ours. A silent one is closed as soon
-//! as a beat goes over another; a doubtful one ends when nothing is left on it.
+//! Invariant: we open new streams only on a good connection. A silent connection is closed as soon
+//! as a beat is sent over another one; a doubtful one ends when no stream is left on it.
 
 use libp2p::swarm::ConnectionId;
 
 use super::mailbox::Outbox;
 use crate::protocol::StreamId;
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
-    /// Nothing is amiss.
+    /// No fault is known.
     Good,
     /// An exchange on it was not answered in time.
     Doubtful,
@@ -29,9 +29,9 @@ pub(super) enum Health {
 /// A connected peer.
 #[derive(Default)]
 pub(super) struct Contact {
-    /// The oldest first.
+    /// The connections, oldest first.
     connections: Vec<(ConnectionId, Health)>,
-    /// Its heartbeat streams on which something may still be said: the newest last, and before it
+    /// Its heartbeat streams on which an ack may still be sent. The newest is last; before it are
     /// those that it replaces or is to replace.
     leases: Vec<GrantedLease>,
 }
@@ -40,26 +40,26 @@ pub(super) struct Contact {
 pub(super) struct GrantedLease {
     pub(super) stream: StreamId,
     pub(super) connection: ConnectionId,
-    /// Of the last beat.
+    /// The sequence of the last beat.
     pub(super) sequence: u64,
     pub(super) outbox: Outbox,
 }
 
 impl Contact {
-    /// A connection was made.
+    /// Adds a new connection.
     pub(super) fn connected(&mut self, connection: ConnectionId) {
         self.connections.reserve_exact(1);
         self.connections.push((connection, Health::Good));
     }
 
-    /// A connection has ended; whether it was the last.
+    /// Removes a connection that has ended. Returns whether it was the last.
     pub(super) fn disconnected(&mut self, connection: ConnectionId) -> bool {
         self.connections.retain(|(open, _)| *open != connection);
         self.connections.is_empty()
     }
 
-    /// A beat came on a heartbeat stream. The first one of a stream that is older than another does
-    /// not count, nor does one of a stream that is being closed.
+    /// Takes note of a beat on a heartbeat stream. The first beat of a stream is ignored if there
+    /// is a newer stream, and so is any beat of a stream that is being closed.
     pub(super) fn beats(&mut self, beat: GrantedLease) {
         let newest = self.leases.last().map(|lease| lease.stream);
         if let Some(known) = self.lease_mut(beat.stream) {
@@ -70,17 +70,17 @@ impl Contact {
         }
     }
 
-    /// The heartbeat stream, if something may be said on it.
+    /// The heartbeat stream, if an ack may be sent on it.
     pub(super) fn lease(&self, stream: StreamId) -> Option<&GrantedLease> {
         self.leases.iter().find(|lease| lease.stream == stream)
     }
 
-    /// The heartbeat stream has ended, or nothing more is to be said on it.
+    /// Removes a heartbeat stream that has ended, or on which no further ack is to be sent.
     pub(super) fn forget_lease(&mut self, stream: StreamId) {
         self.leases.retain(|lease| lease.stream != stream);
     }
 
-    /// The heartbeat streams on this connection end.
+    /// Removes and returns the heartbeat streams on this connection.
     pub(super) fn take_leases(&mut self, connection: ConnectionId) -> Vec<StreamId> {
         let on_it = |lease: &mut GrantedLease| lease.connection == connection;
         let lost = self.leases.extract_if(.., on_it);
@@ -96,8 +96,8 @@ impl Contact {
         self.connections.iter().map(|(open, _)| *open).collect()
     }
 
-    /// The connection for a new stream: the newest, because an older one may be dead and nothing
-    /// has shown it yet.
+    /// The connection for a new stream: the newest good one, because an older one may be dead
+    /// without a sign of it yet.
     pub(super) fn usable(&self) -> Option<ConnectionId> {
         let mut newest_first = self.connections.iter().rev();
         newest_first
@@ -105,14 +105,15 @@ impl Contact {
             .map(|(open, _)| *open)
     }
 
-    /// Those on which an ack did not come.
+    /// The connections on which an ack was late.
     pub(super) fn silent(&self) -> Vec<ConnectionId> {
         let silent =
             |(open, health): &(ConnectionId, Health)| (*health == Health::Silent).then_some(*open);
         self.connections.iter().filter_map(silent).collect()
     }
 
-    /// An answer did not come on this connection. The older ones are no better.
+    /// Lowers the state of this connection, on which an answer was late. The older connections are
+    /// treated alike.
     pub(super) fn suspect(&mut self, connection: ConnectionId, health: Health) {
         let Some(at) = self.position(connection) else {
             return;
@@ -122,7 +123,7 @@ impl Contact {
         }
     }
 
-    /// An answer came on this connection.
+    /// Takes note that an answer came on this connection.
     pub(super) fn trust(&mut self, connection: ConnectionId) {
         if let Some((_, known)) = self
             .position(connection)
@@ -132,8 +133,8 @@ impl Contact {
         }
     }
 
-    /// A beat of the peer came on this connection. It shows one direction only, but a peer that is
-    /// not acked makes a new connection by itself.
+    /// Takes note that a beat of the peer came on this connection. The beat proves only one
+    /// direction, but a peer that gets no ack makes a new connection by itself.
     pub(super) fn heard(&mut self, connection: ConnectionId) {
         let known = self.connections.iter_mut();
         for (open, health) in known {

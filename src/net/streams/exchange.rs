@@ -1,4 +1,4 @@
-//! Short streams: one directory request and its response, one ping and its pong. Each is a future
+//! Short streams: a directory request and its response, or a ping and its pong. Each is a future
 //! with a deadline of its own.
 
 use std::{io, time::Duration};
@@ -16,27 +16,27 @@ use crate::{
 
 /// How long one side of an exchange may keep the other waiting.
 pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the answer to our question may take, once there is a connection: a server has 3 s for
-/// it (PROTOCOL.md, section 4). What takes longer makes the connection doubtful.
+/// How long the response to our request may take, once there is a connection. A server has 3 s for
+/// it (PROTOCOL.md, section 4). A later response makes the connection doubtful.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a pong may take, once there is a connection (PROTOCOL.md).
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a ping (libp2p ping specification).
 const PING_LEN: usize = 32;
 
-/// Asks and waits for the response.
+/// Sends the request and waits for the response.
 pub(crate) async fn request(mut io: Stream, body: Vec<u8>, limit: Duration) -> io::Result<Vec<u8>> {
     let exchange = async {
         write_frame(&mut io, &body).await?;
         let response = read_frame(&mut io, frame::MAX_RESPONSE).await?;
-        // The response is here: how the stream ends does not matter.
+        // The response is complete, so an error in closing does not matter.
         let _ = io.close().await;
         Ok(response)
     };
     within(limit, exchange).await.unwrap_or_else(too_late)
 }
 
-/// Reads a request; the stream waits for the response.
+/// Reads a request. Returns the stream, on which the response is sent later.
 pub(crate) async fn read_request(mut io: Stream) -> io::Result<(Stream, Vec<u8>)> {
     let exchange = async { read_frame(&mut io, frame::MAX_FRAME).await };
     let body = within(EXCHANGE_TIMEOUT, exchange)
@@ -56,7 +56,7 @@ pub(crate) async fn respond(mut io: Stream, body: Vec<u8>) -> io::Result<()> {
         .unwrap_or_else(too_late)
 }
 
-/// Sends one ping; whether the right pong came in time.
+/// Sends one ping. Returns whether the right pong came in time.
 pub(crate) async fn ping(mut io: Stream, limit: Duration) -> bool {
     let exchange = async {
         let mut sent = [0; PING_LEN];

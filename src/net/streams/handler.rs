@@ -1,14 +1,14 @@
-//! One small handler for everything that is ours on a connection: heartbeat, directory, ping, and
-//! who we are.
+//! One small handler for all our streams on a connection: heartbeat, directory, ping and identify.
 //!
-//! One handler instead of four, because a connection pays for each: libp2p-swarm asks every handler
-//! for its protocols at each poll and holds its bytes several times, which is why the handler
-//! itself is a pointer. What a connection does not use takes little.
+//! One handler instead of four, because each handler has a cost for each connection: libp2p-swarm
+//! asks every handler for its protocols at each poll, and holds its bytes several times. For the
+//! same reason the handler itself is a pointer. What a connection does not use takes little memory.
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces
-//! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us,
-//! [`MAX_ANSWERING`] on which it is told something. Whoever opens more streams than Yamux allows
-//! loses the connection, and with it the lease: that is why our own requests wait for each other.
+//! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, and
+//! [`MAX_ANSWERING`] streams for pings and identify. A side that opens more streams than Yamux
+//! allows loses the connection, and with it the lease. That is why our own requests wait for each
+//! other.
 
 use std::{
     collections::VecDeque,
@@ -43,53 +43,53 @@ use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
-/// Requests of ours that are open at once; the others wait. Fewer than a peer takes, so that one
-/// that is just ending does no harm.
+/// Requests of ours that are open at once; the others wait. This is fewer than a peer accepts, so
+/// that a request that is just ending does no harm.
 const MAX_REQUESTS: usize = 4;
-/// Streams that a peer may have open at once to be told pongs (libp2p's ping specification: two),
-/// or who we are; of more, the oldest gives way.
+/// Streams that a peer may have open at once for pings (libp2p's ping specification allows two) and
+/// identify. If it opens more, the oldest is dropped.
 const MAX_ANSWERING: usize = 3;
 
-/// What the behaviour asks of a connection.
+/// The commands of the behaviour to a connection.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send a beat; on a new stream if it is the `first`. After the `last` the stream ends.
+    /// Send a beat, on a new stream if it is the `first`. After the `last` one the stream ends.
     Beat {
         lease: u64,
         body: Vec<u8>,
         first: bool,
         last: bool,
     },
-    /// Drop our heartbeat stream without a word.
+    /// Drop our heartbeat stream without a last beat.
     DropLease,
     /// Close the peer's heartbeat stream once everything is written.
     Close { stream: StreamId },
     /// Make a directory request.
     Request { id: OwnRequestId, body: Vec<u8> },
-    /// Answer one.
+    /// Answer a directory request.
     Respond { id: RequestId, body: Vec<u8> },
-    /// Ping once.
+    /// Send one ping.
     Probe,
 }
 
-/// What a connection tells the behaviour.
+/// The events of a connection for the behaviour.
 #[derive(Debug)]
 pub(crate) enum Happened {
     /// The peer's heartbeat stream is over.
     StreamClosed { stream: StreamId },
     /// An ack of our beat.
     Ack { lease: u64, body: Vec<u8> },
-    /// Our heartbeat stream is over; `why` if it was never open, or because of what the server
-    /// sent.
+    /// Our heartbeat stream is over. `why` is given if it could not be opened, or if the server
+    /// sent something invalid.
     LeaseClosed { lease: u64, why: Option<String> },
-    /// The peer asks something.
+    /// The peer sent a directory request.
     Request { id: RequestId, body: Vec<u8> },
-    /// The peer answered our request, or will not.
+    /// The peer answered our request, or the request failed.
     Response {
         id: OwnRequestId,
         body: io::Result<Vec<u8>>,
     },
-    /// Our ping came to its end.
+    /// Our ping ended.
     Probed { alive: bool },
 }
 
@@ -106,7 +106,7 @@ type Task = Pin<Box<dyn Future<Output = io::Result<Done>> + Send>>;
 pub(crate) struct Handler(Box<State>);
 
 impl Handler {
-    /// A connection with `peer`, who dialled us from `remote`; `None` if we dialled.
+    /// A connection with `peer`, which dialled us from `remote`; `None` if we dialled it.
     pub(crate) fn new(
         shared: &Shared,
         peer: PeerId,
@@ -143,12 +143,13 @@ struct State {
     outbound: Option<Box<Outbound>>,
     /// A heartbeat stream is being opened.
     opening: bool,
-    /// Its lease and first beat; `None` if it is no longer wanted.
+    /// The lease and first beat of the stream that is being opened; `None` if it is no longer
+    /// wanted.
     first_beat: Option<(u64, Vec<u8>)>,
     answering: Vec<Task>,
     tasks: Vec<Task>,
     unanswered: Vec<(RequestId, Stream)>,
-    /// Exchanges of the peer, from its stream to our response.
+    /// Exchanges begun by the peer, from the opening of the stream to our response.
     theirs: usize,
     /// Requests of ours, from the opening of the stream to the response.
     ours: usize,
@@ -207,7 +208,8 @@ impl State {
                 self.to_open.push_back(Purpose::Lease);
             }
         } else if self.first_beat.is_some() {
-            // Given up before the stream was open: nothing was held, nothing is to be said.
+            // The lease was given up before the stream was open. So there was no lease, and no beat
+            // has to be sent.
             self.end_lease(None);
         } else if let Some(outbound) = &mut self.outbound
             && outbound.beat(&body, last).is_err()
@@ -216,7 +218,7 @@ impl State {
         }
     }
 
-    /// Ends our heartbeat stream, open or not, and says so; `why` it could not be opened.
+    /// Ends our heartbeat stream, open or not, and reports this, with `why` it could not be opened.
     fn end_lease(&mut self, why: Option<String>) {
         let open = self.outbound.take().map(|outbound| (outbound.lease, None));
         let opening = self.first_beat.take().map(|(lease, _)| (lease, why));
@@ -225,7 +227,7 @@ impl State {
 
     fn accept(&mut self, protocol: &StreamProtocol, mut io: Stream) {
         if *protocol == PING {
-            // Who only pings holds no connection.
+            // Pings alone do not keep a connection open.
             io.ignore_for_keep_alive();
             self.tell(Box::pin(async {
                 exchange::pong(io).await.map(|()| Done::Answered)
@@ -366,7 +368,7 @@ impl State {
                     return Some(Happened::Response { id, body });
                 }
                 Ok(Done::Probed(alive)) => return Some(Happened::Probed { alive }),
-                // A peer that breaks off its own request harms only itself.
+                // A peer that aborts its own request harms only itself.
                 Ok(Done::Answered) | Err(_) => self.theirs -= 1,
             }
         }

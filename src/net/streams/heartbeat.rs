@@ -1,9 +1,9 @@
-//! The two ends of a heartbeat stream, as poll machines of a connection's own task.
+//! The two ends of a heartbeat stream, as state machines that the task of the connection polls.
 //!
 //! Invariants: an idle end holds no read buffer (frames are read into a scratch buffer that all
-//! connections of the thread share, and only a torn frame is kept); at most [`MAX_QUEUED`] bytes
-//! wait to be written, and none waits longer than [`WRITE_TIMEOUT`]: a peer that does not read
-//! loses its stream.
+//! connections of the thread share, and only an incomplete frame is kept); at most [`MAX_QUEUED`]
+//! bytes wait to be written, and none waits longer than [`WRITE_TIMEOUT`]: a peer that does not
+//! read loses its stream.
 
 use std::{
     cell::RefCell,
@@ -28,9 +28,8 @@ use crate::{
 pub(crate) const MAX_QUEUED: usize = 2 * (frame::MAX_FRAME + frame::MAX_HEADER);
 /// How long written bytes may wait for the peer to read them.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Acks that a server may send for one beat: its answer, and what it says unasked. It has a single
-/// thing to say unasked, that it hands the client over, and once it has, only a further beat could
-/// change that.
+/// Acks that a server may send for one beat: the answer, and unsolicited ones. The only unsolicited
+/// ack is `released`, and after it the server has no reason to send another before the next beat.
 pub(crate) const MAX_ACKS: u8 = 4;
 /// How long the last ack may take after the lease was given up.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -43,13 +42,12 @@ thread_local! {
 /// Frames in both directions over one stream.
 struct Frames {
     io: Stream,
-    /// The beginning of a frame whose rest has not come, or whole frames that were not asked for
-    /// yet.
+    /// The beginning of an incomplete frame, or whole frames that have not been taken yet.
     part: Vec<u8>,
     out: Vec<u8>,
     written: usize,
     unflushed: bool,
-    /// Until when the peer has to take what waits to be written.
+    /// The time by which the peer must have read what waits to be written.
     deadline: Option<Box<Delay>>,
 }
 
@@ -65,7 +63,7 @@ impl Frames {
         }
     }
 
-    /// Lets frames wait to be written.
+    /// Queues frames to be written.
     fn send(&mut self, frames: Vec<u8>) -> io::Result<()> {
         if self.out.len() + frames.len() > MAX_QUEUED {
             return Err(io::Error::new(
@@ -81,7 +79,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Writes what waits. An error if the peer has not taken it in time.
+    /// Writes the queued frames. An error if the peer has not read them in time.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.poll_out(cx)?.is_ready() {
             self.deadline = None;
@@ -124,7 +122,7 @@ impl Frames {
                 let Some(got) = scratch.get(..n).filter(|got| !got.is_empty()) else {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 };
-                // Nearly always what comes is one whole frame, which needs no buffer.
+                // Nearly always one whole frame arrives, which needs no buffer.
                 if self.part.is_empty()
                     && let Some((body, used)) = first_frame(got)?
                 {
@@ -138,8 +136,7 @@ impl Frames {
     }
 }
 
-/// The body of the frame at the start of `bytes` and how many of them it takes, if all of it is
-/// there.
+/// The body of the frame at the start of `bytes`, and the frame's length, if the frame is complete.
 fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     Ok(
         frame::header(bytes, frame::MAX_FRAME)?.and_then(|(header, body)| {
@@ -155,14 +152,14 @@ pub(crate) struct Inbound {
     origin: Origin,
     arrivals: Arrivals,
     outbox: Outbox,
-    /// Until when the first beat has to come.
+    /// The time by which the first beat must come.
     first: Option<Box<Delay>>,
     beats: u64,
     answering: bool,
     closing: bool,
 }
 
-/// Whose stream it is.
+/// The peer and the connection of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(crate) peer: PeerId,
@@ -171,7 +168,7 @@ pub(crate) struct Origin {
 }
 
 impl Inbound {
-    /// A stream that was just opened; it ends if its first beat has not come within `first_beat`.
+    /// A stream that was just opened. It ends if its first beat does not come within `first_beat`.
     pub(crate) fn new(
         io: Stream,
         origin: Origin,
@@ -200,7 +197,7 @@ impl Inbound {
         self.closing = true;
     }
 
-    /// Takes beats in and writes acks; ready with the reason when the stream is over.
+    /// Reads beats and writes acks. Ready with the reason when the stream is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match self.poll_both(cx) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -267,9 +264,9 @@ pub(crate) struct Outbound {
     frames: Frames,
     /// Names the lease.
     pub(crate) lease: u64,
-    /// The lease was given up: until when the last ack has to come.
+    /// Set if the lease was given up: the time by which the last ack must come.
     leaving: Option<Box<Delay>>,
-    /// Since the last beat.
+    /// Acks received since the last beat.
     acks: u8,
 }
 
@@ -283,7 +280,7 @@ impl Outbound {
         }
     }
 
-    /// Writes a beat; after the `last` the stream ends with its ack.
+    /// Writes a beat. If it is the `last`, its ack ends the stream.
     pub(crate) fn beat(&mut self, body: &[u8], last: bool) -> io::Result<()> {
         if last {
             self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
@@ -292,8 +289,8 @@ impl Outbound {
         self.frames.send(frames::frame(body))
     }
 
-    /// The next ack; an error when the stream is over, of the kind `InvalidData` because of what
-    /// the server sends.
+    /// The next ack, or an error when the stream is over. The error's kind is `InvalidData` if the
+    /// server sent something invalid.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         let blocked = self.frames.poll_write(cx)?.is_pending();
         if !blocked && let Poll::Ready(body) = self.frames.poll_frame(cx) {
@@ -316,7 +313,7 @@ impl Outbound {
     }
 }
 
-/// Ready when the time is over; never without a limit.
+/// Ready when the time is over. Never ready without a limit.
 fn poll_limit(limit: &mut Option<Box<Delay>>, cx: &mut Context<'_>) -> Poll<()> {
     match limit {
         Some(limit) => Pin::new(limit).poll(cx),

@@ -1,8 +1,8 @@
-//! Our heartbeat streams: one with each server, and while it is replaced the one before it.
+//! Our heartbeat streams: one to each server, and while it is being replaced also the older one.
 //!
-//! A fresh beat ([`OutBeat::fresh`]) sets the stream that is there aside. It is dropped when the
-//! beat goes out over another connection; if it brings its ack before that, it is the stream again
-//! and the beat is not sent.
+//! A fresh beat ([`OutBeat::fresh`]) sets the present stream aside. That stream is dropped when the
+//! beat is sent over another connection. If its own ack comes before that, it is used again and the
+//! fresh beat is not sent.
 //!
 //! [`OutBeat::fresh`]: crate::protocol::OutBeat::fresh
 
@@ -11,16 +11,16 @@ use libp2p::{Multiaddr, swarm::ConnectionId};
 use super::{Command, Event, Streams, contact::Health};
 use crate::protocol::PeerId;
 
-/// Our heartbeat stream with one server.
+/// Our heartbeat stream to one server.
 pub(super) struct HeldLease {
     pub(super) lease: u64,
     pub(super) connection: Option<ConnectionId>,
     /// Sequence of the next beat.
     pub(super) next: u64,
     pub(super) awaited: bool,
-    /// It goes over a new connection.
+    /// The stream needs a new connection.
     fresh: bool,
-    /// The stream that it is to replace.
+    /// The stream that this one is to replace.
     older: Option<Older>,
 }
 
@@ -32,40 +32,40 @@ struct Older {
     next: u64,
 }
 
-/// What an ack on one of our streams answers.
+/// Which beat an ack on one of our streams answers.
 pub(super) struct Answers {
     /// The last beat of the stream.
     pub(super) sequence: u64,
-    /// It was not answered before.
+    /// That beat was not answered before.
     pub(super) awaited: bool,
 }
 
 impl HeldLease {
-    /// Whether it waits for a connection of its own.
+    /// Whether the stream waits for a connection of its own.
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh
     }
 
-    /// Its first beat is sent.
+    /// Takes note that the first beat is sent over this connection.
     pub(super) fn goes_over(&mut self, connection: ConnectionId) {
         self.connection = Some(connection);
         self.older = None;
     }
 
-    /// Whether the lease is on this connection; the stream that is being replaced is forgotten if
-    /// that one is.
+    /// Takes note that this connection has ended. Returns whether the stream was on it. An older
+    /// stream on it is forgotten.
     pub(super) fn lost(&mut self, connection: ConnectionId) -> bool {
         self.older.take_if(|older| older.connection == connection);
         self.connection == Some(connection)
     }
 
-    /// The stream has ended: whether it was the one that counts.
+    /// Takes note that a stream has ended. Returns whether it was the present one.
     pub(super) fn ended(&mut self, lease: u64) -> bool {
         self.older.take_if(|older| older.lease == lease);
         self.lease == lease
     }
 
-    /// What an ack of this lease answers, if it is one of ours.
+    /// Which beat an ack of this lease answers, if the lease is one of ours.
     pub(super) fn answers(&self, lease: u64) -> Option<Answers> {
         let (next, awaited) = match &self.older {
             _ if self.lease == lease => (self.next, self.awaited),
@@ -80,8 +80,9 @@ impl HeldLease {
 }
 
 impl Streams {
-    /// Sends a beat, made by `encode` from its sequence; on a new stream, dialling `addrs`, if none
-    /// is open. A `fresh` one goes over a new connection, beside the stream that is open.
+    /// Sends a beat that `encode` makes from its sequence. If no stream is open, a new one is
+    /// opened, and `addrs` are dialled if needed. A `fresh` beat is sent over a new connection,
+    /// beside the open stream.
     pub(crate) fn beat(
         &mut self,
         server: PeerId,
@@ -119,8 +120,8 @@ impl Streams {
         }
     }
 
-    /// Sends the last beat of a stream, which ends with its ack: [`Event::GaveUp`]. Without a
-    /// stream there is nothing to say.
+    /// Sends the last beat of a stream. The stream ends with its ack, in [`Event::GaveUp`]. Without
+    /// a stream, nothing is sent.
     pub(crate) fn give_up(&mut self, server: PeerId, encode: impl FnOnce(u64) -> Vec<u8>) {
         self.forget_waiting_beat(&server);
         let open = self
@@ -148,7 +149,8 @@ impl Streams {
         );
     }
 
-    /// The last beat of this lease was answered. If its stream was to be replaced, it is not.
+    /// Takes note that the last beat of this lease was answered. If its stream was to be replaced,
+    /// it no longer is.
     pub(crate) fn answered(&mut self, server: &PeerId, lease: u64) {
         let Some(outbound) = self.outbound.get_mut(server) else {
             return;
@@ -172,8 +174,8 @@ impl Streams {
         }
     }
 
-    /// Drops our heartbeat stream with the server; no event follows. If its last beat was not
-    /// answered, its connection is not used for anything else.
+    /// Drops our heartbeat stream to the server. No event follows. If its last beat was not
+    /// answered, we open no further streams on its connection.
     pub(crate) fn drop_lease(&mut self, server: PeerId) {
         self.forget_waiting_beat(&server);
         let Some(outbound) = self.outbound.remove(&server) else {
@@ -195,12 +197,11 @@ impl Streams {
         }
     }
 
-    /// Makes room for a fresh stream; the one that is there is kept for a while, if it is on a
-    /// connection.
+    /// Makes room for a fresh stream. The present one is kept for a while, if it has a connection.
     fn set_aside(&mut self, server: PeerId) -> Option<Older> {
         self.forget_waiting_beat(&server);
         let outbound = self.outbound.remove(&server)?;
-        // One that is set aside already stays so while the one that is to replace it has no
+        // The stream that was set aside before stays so while the one that replaces it has no
         // connection.
         let Some(connection) = outbound.connection else {
             return outbound.older;

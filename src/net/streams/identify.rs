@@ -1,9 +1,9 @@
-//! What we say of ourselves to a peer that dialled us and asks (libp2p identify specification).
+//! Answers identify requests of peers that dialled us (libp2p identify specification).
 //!
-//! Whom we dial gets libp2p's own identify. Its handler takes 3.4 KiB of every connection and its
-//! tables 0.8 KiB more, and cannot be added to a connection later, since only the swarm can tell a
-//! handler the local protocols. Those who dial us, a thousand at a time, want nothing of it but
-//! this one message.
+//! Connections that we dial use libp2p's own identify. Its handler takes 3.4 KiB of every
+//! connection, and its tables take 0.8 KiB more. It cannot be added to a connection later, because
+//! only the swarm can give a handler the local protocols. The peers that dial us, a thousand at a
+//! time, need only this one message.
 //!
 //! Invariant: the message has at most [`MAX_MESSAGE`] bytes, because the addresses that we announce
 //! are few.
@@ -20,9 +20,9 @@ use super::exchange::{EXCHANGE_TIMEOUT, too_late};
 
 /// The protocol's name.
 pub(crate) const IDENTIFY: StreamProtocol = StreamProtocol::new("/ipfs/id/1.0.0");
-/// Of which protocols we are (libp2p identify specification, `protocolVersion`).
+/// The family of protocols that we speak (libp2p identify specification, `protocolVersion`).
 pub(crate) const PROTOCOL_VERSION: &str = "/oc/1.0.0";
-/// What we are.
+/// The name and version of this program (`agentVersion`).
 pub(crate) const AGENT_VERSION: &str = concat!("oc-discovery/", env!("CARGO_PKG_VERSION"));
 /// Bytes that libp2p reads at most.
 const MAX_MESSAGE: usize = 4096;
@@ -44,12 +44,12 @@ struct Identify {
     agent_version: String,
 }
 
-/// What all connections say. Clones share it.
+/// The message that all connections send. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LocalInfo(Arc<Mutex<Identify>>);
 
 impl LocalInfo {
-    /// Of this key, with these protocols and no address yet.
+    /// The message for this key and these protocols, without an address yet.
     pub(crate) fn new(key: &PublicKey, protocols: &[StreamProtocol]) -> Self {
         Self(Arc::new(Mutex::new(Identify {
             public_key: key.encode_protobuf(),
@@ -61,13 +61,13 @@ impl LocalInfo {
         })))
     }
 
-    /// From now on these addresses are announced.
+    /// Announces these addresses from now on.
     pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
         let mut local_info = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         local_info.listen_addrs = addrs.iter().map(Multiaddr::to_vec).collect();
     }
 
-    /// The message, with its length, for a peer that we see at this address.
+    /// The message, with its length, for a peer that we observe at this address.
     fn message(&self, observed: &Multiaddr) -> Vec<u8> {
         let local_info = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let message = Identify {
@@ -79,7 +79,7 @@ impl LocalInfo {
     }
 }
 
-/// Answers who asks.
+/// Sends the message to the peer.
 pub(super) async fn answer(
     mut io: Stream,
     local_info: LocalInfo,

@@ -1,8 +1,8 @@
-//! The short way of beats and acks, past the swarm.
+//! Passes beats and acks between connections and the loop directly, without the swarm.
 //!
-//! A server does nothing so often. Through the swarm each beat passes two channels, and each ack a
-//! search among all connections (libp2p-swarm 0.48 looks for a connection peer by peer): with 1000
-//! leases that was a third of the time.
+//! This is the most frequent work of a server. Through the swarm each beat would pass two channels,
+//! and each ack would need a search among all connections (libp2p-swarm 0.48 looks for a connection
+//! peer by peer). With 1000 leases that took a third of the time.
 //!
 //! ```text
 //!  connection's task                     the loop
@@ -10,9 +10,9 @@
 //!            ◀───ack────── Outbox ◀────── Streams::ack
 //! ```
 //!
-//! Invariants: a stream has one beat here at most, because the next is read once this one is
-//! answered, and all streams together [`MAX_ARRIVED`]; an outbox holds at most [`MAX_QUEUED`]
-//! bytes. What does not fit ends the stream.
+//! Invariants: a stream has at most one beat here, because the next is read only after this one is
+//! answered; all streams together have at most [`MAX_ARRIVED`]; an outbox holds at most
+//! [`MAX_QUEUED`] bytes. A beat or ack that does not fit ends its stream.
 
 use std::{
     collections::VecDeque,
@@ -28,8 +28,8 @@ use crate::{
     protocol::{PeerId, StreamId, codec::frame},
 };
 
-/// Beats that wait at most. The loop takes them after a few steps of connections: more are no
-/// accident.
+/// Beats that wait at most. The loop takes them after a few steps of connections, so only an attack
+/// can produce more.
 const MAX_ARRIVED: usize = 4096;
 
 /// A beat that was read.
@@ -41,7 +41,7 @@ pub(crate) struct Arrived {
     /// What the beat's sequence must be.
     pub(crate) sequence: u64,
     pub(crate) body: Vec<u8>,
-    /// Where its ack goes.
+    /// Takes its ack.
     pub(crate) outbox: Outbox,
 }
 
@@ -56,7 +56,7 @@ struct Waiting {
 }
 
 impl Arrivals {
-    /// Hands a beat over; false if there are too many.
+    /// Adds a beat. Returns false if there are too many.
     pub(super) fn push(&self, beat: Arrived) -> bool {
         let mut waiting = lock(&self.0);
         let room = waiting.beats.len() < MAX_ARRIVED;
@@ -69,7 +69,7 @@ impl Arrivals {
         room
     }
 
-    /// Gives memory back that more beats have needed.
+    /// Gives back memory that is no longer needed.
     pub(super) fn shrink(&self) {
         lock(&self.0).beats.shrink_to_fit();
     }
@@ -86,7 +86,7 @@ impl Arrivals {
     }
 }
 
-/// What is to be said on one heartbeat stream. Clones share it.
+/// The acks to be sent on one heartbeat stream. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox(Arc<Mutex<Letters>>);
 
@@ -96,21 +96,21 @@ struct Letters {
     carrier: Option<Waker>,
 }
 
-/// What an outbox gives to its stream.
+/// The content of an outbox, for its stream.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// Frames.
+    /// Whole frames.
     pub(super) bytes: Vec<u8>,
-    /// The beat is answered: the next may be read.
+    /// The beat is answered, so the next may be read.
     pub(super) answers: bool,
     /// The stream ends after this.
     pub(super) closes: bool,
-    /// There was more than the peer reads.
+    /// More was put than fits, because the peer does not read.
     pub(super) overflows: bool,
 }
 
 impl Outbox {
-    /// Says something; `answers` the beat, and maybe `closes` the stream.
+    /// Adds an ack. It may answer the beat (`answers`) and end the stream (`closes`).
     pub(super) fn put(&self, body: &[u8], answers: bool, closes: bool) {
         let mut letters = lock(&self.0);
         let mail = &mut letters.mail;
@@ -126,7 +126,7 @@ impl Outbox {
         }
     }
 
-    /// What was said since the last time.
+    /// Takes what was put since the last call.
     pub(super) fn take(&self, cx: &mut Context<'_>) -> Mail {
         let _before;
         let mut letters = lock(&self.0);
@@ -135,7 +135,7 @@ impl Outbox {
     }
 }
 
-/// Nothing here panics while it holds a lock.
+/// No code here panics while it holds a lock.
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

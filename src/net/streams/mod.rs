@@ -1,15 +1,14 @@
-//! Our own streams as a libp2p behaviour: heartbeat, directory, ping, and the answer to who asks
-//! who we are.
+//! Our own streams as a libp2p behaviour: heartbeat, directory, ping, and the answers to identify.
 //!
-//! It knows who is connected, dials who is not, and numbers beats; everything else happens in the
-//! connections' [`handler`]s and above. Frames pass through as bytes.
+//! It knows which peers are connected, dials the others, and numbers beats. Everything else happens
+//! in the connections' [`handler`]s and in the modules above. Frames pass through as bytes.
 //!
-//! Invariants: every beat begun ends in acks or in one [`Event::LeaseClosed`], every lease given up
-//! in one [`Event::GaveUp`]; every request in one [`Event::Response`]; every probe in one
-//! [`Event::Probed`]. A lease has a number of its own, so that the late end of an older stream
-//! touches nothing. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials
-//! of ours to one peer are under way. A connection on which an answer did not come takes no further
-//! streams of ours ([`contact`]).
+//! Invariants: every beat ends in acks or in one [`Event::LeaseClosed`], every lease given up in
+//! one [`Event::GaveUp`], every request in one [`Event::Response`], and every probe in one
+//! [`Event::Probed`]. Each lease has a number, so that the late end of an older stream has no
+//! effect. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials of ours
+//! to one peer are under way. After an answer failed to come on a connection, we open no further
+//! streams on it ([`contact`]).
 
 mod behaviour;
 mod contact;
@@ -50,11 +49,11 @@ use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
-/// Dials of ours to one peer at once. A fresh beat does not wait for a dial that was begun before,
-/// which may be lost as well; each ends within 10 s.
+/// Dials of ours to one peer at once. A fresh beat does not wait for an earlier dial, because that
+/// may be lost too. Each dial ends within 10 s.
 const MAX_DIALS: usize = 3;
 
-/// A beat that came.
+/// A beat that was received.
 #[derive(Debug)]
 pub(crate) struct ReadBeat {
     pub(crate) peer: PeerId,
@@ -65,13 +64,13 @@ pub(crate) struct ReadBeat {
     pub(crate) body: Vec<u8>,
 }
 
-/// What else happened on our streams.
+/// The other events of our streams.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The peer's heartbeat stream is over.
     StreamClosed { peer: PeerId, stream: StreamId },
-    /// The server said something on our heartbeat stream, on which `sequence` was the last beat
-    /// sent; `awaited` if that beat was not answered before.
+    /// The server sent an ack on our heartbeat stream. `sequence` is that of the last beat sent;
+    /// `awaited` is true if that beat was not answered before.
     Ack {
         server: PeerId,
         connection: ConnectionId,
@@ -83,22 +82,22 @@ pub(crate) enum Event {
     },
     /// Our heartbeat stream is over, or could not be opened, and `why`.
     LeaseClosed { server: PeerId, why: Option<String> },
-    /// A lease that we gave up is over, with or without the server's last word.
+    /// A lease that we gave up is over, with or without the server's last ack.
     GaveUp { server: PeerId },
-    /// The peer asks something.
+    /// The peer sent a directory request.
     Request {
         peer: PeerId,
         id: RequestId,
         body: Vec<u8>,
     },
-    /// Our request was answered, or will not be.
+    /// Our request was answered, or it failed.
     Response {
         id: OwnRequestId,
         body: io::Result<Vec<u8>>,
     },
-    /// Our ping was answered, or not.
+    /// Our ping was answered, or it failed.
     Probed { peer: PeerId, alive: bool },
-    /// The same, of the connection that carries this heartbeat stream of the peer.
+    /// The same, for a ping over the connection that carries this heartbeat stream of the peer.
     StreamProbed {
         peer: PeerId,
         stream: StreamId,
@@ -106,8 +105,8 @@ pub(crate) enum Event {
     },
 }
 
-/// Names a directory request of our own. What a peer asks has a
-/// [`RequestId`], and the two are numbered apart.
+/// Names a directory request of our own. A request of a peer has a [`RequestId`], which is numbered
+/// separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OwnRequestId(pub(crate) u64);
 
@@ -115,7 +114,7 @@ pub(crate) struct OwnRequestId(pub(crate) u64);
 enum Owed {
     Response(OwnRequestId),
     Pong,
-    /// About a heartbeat stream of the peer.
+    /// The pong of a ping over the connection of this heartbeat stream.
     PongFor(StreamId),
 }
 
@@ -134,7 +133,8 @@ pub(crate) struct Shared {
 struct Dial {
     peer: PeerId,
     connection: ConnectionId,
-    /// It began before the network changed, and may be lost: further commands do not wait for it.
+    /// The dial began before the network changed, so it may be lost. Further commands do not wait
+    /// for it.
     stale: bool,
 }
 
@@ -143,13 +143,13 @@ pub(crate) struct Streams {
     shared: Shared,
     contacts: HashMap<PeerId, Contact>,
     outbound: HashMap<PeerId, HeldLease>,
-    /// Leases so far; names the next.
+    /// The number of leases so far, which is the number of the next.
     leases: u64,
-    /// Leases given up whose last ack is waited for.
+    /// Leases that were given up and wait for their last ack.
     leaving: Vec<(PeerId, ConnectionId, u64)>,
-    /// On which connection a request came.
+    /// The connection on which each request came.
     asked_on: HashMap<RequestId, (PeerId, ConnectionId)>,
-    /// Requests and probes of ours that a connection owes an answer to.
+    /// Requests and probes of ours that wait for an answer, with their connection.
     owed: Vec<(PeerId, ConnectionId, Owed)>,
     waiting: Vec<(PeerId, Command)>,
     /// The oldest first.
@@ -159,9 +159,9 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// `serves`: beats and requests of others are taken, and Kademlia's streams with this name,
-    /// elsewhere. A heartbeat stream of another whose first beat does not come within `first_beat`
-    /// ends.
+    /// With `serves`, beats and requests of other peers are accepted, and identify also announces
+    /// the protocol `kademlia`, whose streams another behaviour handles. A heartbeat stream of
+    /// another peer ends if its first beat does not come within `first_beat`.
     pub(crate) fn new(
         key: &PublicKey,
         serves: bool,
@@ -190,13 +190,13 @@ impl Streams {
         }
     }
 
-    /// From now on we say that we are reached at these addresses.
+    /// Announces these addresses by identify from now on.
     pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
         self.shared.local_info.announce(addrs);
     }
 
-    /// The next beat. Beats are to be taken before the swarm is polled: it may know already that
-    /// the connection has ended.
+    /// The next beat. Beats must be taken before the swarm is polled, because the swarm may already
+    /// report the end of their connection.
     pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<ReadBeat> {
         loop {
             let Arrived {
@@ -234,7 +234,7 @@ impl Streams {
         }
     }
 
-    /// Says something unasked on a stream, made by `encode` from the sequence of the last beat.
+    /// Sends an unsolicited ack, which `encode` makes from the sequence of the last beat.
     pub(crate) fn tell(
         &self,
         peer: &PeerId,
@@ -250,7 +250,7 @@ impl Streams {
         self.contacts.get(peer)?.lease(stream)
     }
 
-    /// Closes a heartbeat stream of the peer, after what was sent before.
+    /// Closes a heartbeat stream of the peer, after everything that was sent before is written.
     pub(crate) fn close(&mut self, peer: PeerId, stream: StreamId) {
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
@@ -261,7 +261,7 @@ impl Streams {
         }
     }
 
-    /// Makes a directory request; the answer is [`Event::Response`].
+    /// Makes a directory request. It ends in [`Event::Response`].
     pub(crate) fn request(
         &mut self,
         peer: PeerId,
@@ -279,13 +279,13 @@ impl Streams {
         }
     }
 
-    /// Pings the peer once; the answer is [`Event::Probed`].
+    /// Pings the peer once. The probe ends in [`Event::Probed`].
     pub(crate) fn probe(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         self.reach(peer, addrs, Command::Probe);
     }
 
-    /// Pings the peer once, over the connection that carries its heartbeat stream; the answer is
-    /// [`Event::StreamProbed`].
+    /// Pings the peer once, over the connection that carries its heartbeat stream. The probe ends
+    /// in [`Event::StreamProbed`].
     pub(crate) fn probe_stream(&mut self, peer: PeerId, stream: StreamId) {
         let owed = Owed::PongFor(stream);
         match self.lease(&peer, stream).map(|lease| lease.connection) {
@@ -297,20 +297,19 @@ impl Streams {
         }
     }
 
-    /// A link, a route or an address of this host came: dials that were begun before may be lost.
+    /// A link, a route or an address of this host was added, so the dials under way may be lost.
     pub(crate) fn network_changed(&mut self) {
         self.dials.iter_mut().for_each(|dial| dial.stale = true);
     }
 
-    /// Gives memory back that more connections have needed.
+    /// Gives back memory that is no longer needed.
     pub(crate) fn shrink(&mut self) {
         self.contacts.shrink_to_fit();
         self.queue.shrink_to_fit();
         self.shared.arrivals.shrink();
     }
 
-    /// Sends the command on the newest connection that is not suspected, or on one that is made for
-    /// it.
+    /// Sends the command on the newest good connection, or on one that is dialled for it.
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, command: Command) {
         if let Some(connection) = self.contacts.get(&peer).and_then(Contact::usable) {
             return self.send(peer, connection, command);
@@ -324,8 +323,8 @@ impl Streams {
         let dials = || self.dials.iter().filter(|dial| dial.peer == peer);
         let (all, is_lost) = (dials().count(), dials().all(|dial| dial.stale));
         if all == 0 || ((is_fresh || is_lost) && all < MAX_DIALS) {
-            // Kademlia may be dialling the peer already, by addresses that are worse: `Always` does
-            // not wait for that.
+            // Kademlia may already be dialling the peer at worse addresses. `Always` does not wait
+            // for that dial.
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
@@ -354,7 +353,7 @@ impl Streams {
         self.notify(peer, connection, command);
     }
 
-    /// Closes the connections that fell silent: another takes their place.
+    /// Closes the silent connections, because another takes their place.
     fn close_silent(&mut self, peer: PeerId) {
         let silent = self.contacts.get(&peer).map(Contact::silent);
         for connection in silent.unwrap_or_default() {
@@ -365,14 +364,14 @@ impl Streams {
         }
     }
 
-    /// An answer on the connection did not come.
+    /// Takes note that an answer on the connection did not come in time.
     fn suspect(&mut self, peer: &PeerId, connection: ConnectionId, health: Health) {
         if let Some(contact) = self.contacts.get_mut(peer) {
             contact.suspect(connection, health);
         }
     }
 
-    /// It did.
+    /// Takes note that an answer came on the connection.
     fn trust(&mut self, peer: &PeerId, connection: ConnectionId) {
         if let Some(contact) = self.contacts.get_mut(peer) {
             contact.trust(connection);
@@ -417,7 +416,7 @@ impl Streams {
         });
     }
 
-    /// Whether the connection owed it; it does no longer.
+    /// Removes this open request or probe of the connection. Returns whether there was one.
     fn settle(&mut self, connection: ConnectionId, owed: Owed) -> bool {
         let at = self
             .owed
@@ -426,7 +425,7 @@ impl Streams {
         at.map(|at| self.owed.swap_remove(at)).is_some()
     }
 
-    /// The ping that has waited longest for its end on this connection, if there is one.
+    /// Removes and returns the oldest open ping of this connection, if there is one.
     fn settle_pong(&mut self, connection: ConnectionId) -> Option<Owed> {
         let at = self
             .owed

@@ -1,5 +1,5 @@
-//! Which of our protocols a stream speaks: those that a peer may open, and those that we open and
-//! what for.
+//! The protocols of our streams: those that a peer may open, and those that we open, with their
+//! purpose.
 
 use std::{
     array,
@@ -19,21 +19,21 @@ pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/
 pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
 pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
-/// How long opening a heartbeat stream may take. The core drops it before.
+/// How long opening a heartbeat stream may take. The core drops it earlier.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an outbound stream is for.
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Lease,
-    /// A question, and when it has to be answered.
+    /// A request, and when it must be answered.
     Request(OwnRequestId, Vec<u8>, Instant),
-    /// When the pong has to be there.
+    /// A ping, and when its pong must have come.
     Probe(Instant),
 }
 
 impl Purpose {
-    /// What is spoken on it.
+    /// The protocol of the stream.
     pub(super) fn protocol(&self) -> StreamProtocol {
         match self {
             Self::Lease => HEARTBEAT,
@@ -42,7 +42,8 @@ impl Purpose {
         }
     }
 
-    /// How long opening the stream may take: on a connection that is silent it never ends.
+    /// How long opening the stream may take. Without a limit it would never end on a silent
+    /// connection.
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Lease => OPENING_TIMEOUT,
@@ -53,11 +54,11 @@ impl Purpose {
     }
 }
 
-/// The protocols that we take streams of.
+/// The protocols whose streams we accept.
 pub(crate) struct Ours {
-    /// Beats and requests.
+    /// Heartbeat and directory.
     pub(super) serves: bool,
-    /// The question who we are.
+    /// Identify.
     pub(super) identifies: bool,
 }
 

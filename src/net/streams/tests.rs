@@ -1,4 +1,4 @@
-//! The behaviour without a network: what it asks of the swarm, and what it says when the swarm
+//! The behaviour without a network: what it asks of the swarm, and which events follow the swarm's
 //! answers.
 
 use std::task::{Context, Poll, Waker};
@@ -24,7 +24,7 @@ struct World {
     peer: PeerId,
 }
 
-/// What came out: a dial, a command on a connection, or an event.
+/// An output of the behaviour: a dial, a command to a connection, or an event.
 type Out = ToSwarm<Event, Command>;
 
 impl World {
@@ -93,7 +93,7 @@ impl World {
             .on_connection_handler_event(self.peer.into(), connection, happened);
     }
 
-    /// The first beat of a stream comes; returns where its acks go.
+    /// Delivers the first beat of a stream. Returns the outbox for its acks.
     fn beats(&mut self, connection: usize, stream: StreamId) -> Outbox {
         let outbox = Outbox::default();
         self.streams.shared.arrivals.push(Arrived {
@@ -119,7 +119,7 @@ impl World {
         self.streams.beat(self.peer, Vec::new(), false, encode);
     }
 
-    /// A beat that is to go over a new connection.
+    /// Sends a beat that must go over a new connection.
     fn beat_fresh(&mut self) {
         let encode = |_| Vec::new();
         self.streams.beat(self.peer, Vec::new(), true, encode);

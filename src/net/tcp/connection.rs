@@ -16,32 +16,32 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way, within};
 
-/// A connect that has not succeeded by then has failed.
+/// A connect that takes longer than this has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long what was sent may wait for the other side's kernel to confirm it (`TCP_USER_TIMEOUT`;
-/// without it Linux repeats for 15 min). A client replaces a silent connection long before, when an
-/// ack is late; this is for all others: a server whose client is gone, a ping, a question. A third
-/// of the default lease, so that a server has done with a dead connection, and the place that it
-/// takes, well before the lease over it runs out; and longer than any wait of ours for an answer,
-/// so that it never ends what still may be answered.
+/// How long sent data may stay unacknowledged by the peer's kernel (`TCP_USER_TIMEOUT`; without it
+/// Linux retries for 15 min). A client replaces a silent connection much earlier, when an ack is
+/// late. This limit serves the other cases: a server whose client is gone, a ping, a request. It is
+/// a third of the default lease, so that a server frees a dead connection and its place well before
+/// the lease expires. It is longer than any of our time limits for an answer, so that it never ends
+/// an exchange that may still be answered.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this much silence in both directions TCP asks whether the peer is still there. With
-/// [`USER_TIMEOUT`] a question that is not answered within [`KEEPALIVE_INTERVAL`] ends the
-/// connection: one that vanished is noticed after 70 s. By default beats are more frequent than
-/// that; where they are not, one lost packet costs a new connection, and no lease.
+/// After this time without data in either direction, TCP sends a keepalive probe. With
+/// [`USER_TIMEOUT`], a probe that is not answered within [`KEEPALIVE_INTERVAL`] ends the
+/// connection, so the loss of a peer is noticed after 70 s. By default beats are more frequent than
+/// that. Where they are not, one lost packet costs a new connection, but no lease.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 thread_local! {
-    /// The connections of this thread, and some that have ended.
+    /// The connections of this thread. Some of them may have ended.
     static OPEN: RefCell<Vec<Weak<TcpStream>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Ends every connection that this host has from the address `ip`, which it has no longer: nothing
-/// that the peer sends there arrives, and what we send is dropped on the way. Returns how many
-/// there were.
+/// Ends every connection from the local address `ip`, which this host no longer has. On such a
+/// connection, data of the peer does not arrive, and data of ours is dropped on the way. Returns
+/// the number of connections.
 pub(crate) fn close_connections_from(ip: IpAddr) -> usize {
     let is_from = |socket: &TcpStream| {
         let local = socket.local_addr();
@@ -49,14 +49,14 @@ pub(crate) fn close_connections_from(ip: IpAddr) -> usize {
     };
     OPEN.with_borrow(|open| {
         let open = open.iter().filter_map(Weak::upgrade);
-        // Its task reads the end, and the swarm does the rest. One that has ended by itself cannot
-        // be ended.
+        // The task of the connection reads the end, and the swarm does the rest. A connection that
+        // has ended already cannot be shut down.
         open.filter(|socket| is_from(socket) && socket.shutdown(Shutdown::Both).is_ok())
             .count()
     })
 }
 
-/// Gives memory back that more connections have needed.
+/// Gives back memory that is no longer needed.
 pub(crate) fn shrink() {
     OPEN.with_borrow_mut(|open| {
         open.retain(is_open);
@@ -81,7 +81,7 @@ pub(super) async fn connect(addr: SocketAddr, ready: &ReadySet) -> io::Result<Tc
     }
 }
 
-/// Begins to connect. From here on the socket has the address of this host that it will have.
+/// Begins to connect. The local address of the socket is fixed from here on.
 fn begin(addr: SocketAddr) -> io::Result<TcpStream> {
     let family = match addr {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -96,7 +96,7 @@ fn begin(addr: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// `WouldBlock` while the other side has not answered.
+/// `WouldBlock` until the other side has answered.
 fn is_connected(socket: &Arc<TcpStream>) -> io::Result<((), Left)> {
     match (socket.take_error()?, socket.peer_addr()) {
         (Some(error), _) => Err(error),
@@ -108,19 +108,20 @@ fn is_connected(socket: &Arc<TcpStream>) -> io::Result<((), Left)> {
     }
 }
 
-/// A connection. It never asks the socket for data that it knows is not there: the swarm and Yamux
-/// poll several times for each wake-up, and each of these polls would be one more system call.
+/// A connection. It does not read the socket when it knows that there is no data: the swarm and
+/// Yamux poll several times for each wake-up, and each of these polls would be one more system
+/// call.
 #[derive(Debug)]
 pub(crate) struct TcpConnection {
     pub(super) socket: Watched<Arc<TcpStream>>,
 }
 
 impl TcpConnection {
-    /// A connection over a socket that does not block and has its [`tune`]d options.
+    /// A connection over a socket that does not block and has the options of [`tune`].
     pub(super) fn new(socket: TcpStream, ready: &ReadySet) -> io::Result<Self> {
         let socket = Arc::new(socket);
         OPEN.with_borrow_mut(|open| {
-            // Those that have ended leave before the list grows.
+            // Ended connections are removed before the list grows.
             if open.len() == open.capacity() {
                 open.retain(is_open);
             }
@@ -131,18 +132,20 @@ impl TcpConnection {
         })
     }
 
-    /// Our own end.
+    /// The local address.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         self.socket.socket().local_addr().ok()
     }
 }
 
-/// Sets what every connection has: no delay for small frames, and an end when the peer is silent.
-/// On a listener it is for those that it accepts: Linux hands these options on.
+/// Sets the options of every connection: no delay for small frames, and time limits for a silent
+/// peer. When set on a listener, they apply to the connections that it accepts, because Linux
+/// inherits these options.
 pub(super) fn tune(socket: impl AsFd) -> io::Result<()> {
-    // Frames are small and each is answered: waiting to fill a segment only adds delay.
+    // Frames are small and each is answered, so waiting to fill a segment would only add delay.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // A read stops short at urgent data, and not because there is no more: there is to be none.
+    // A read stops early at urgent data although more data follows. With this option there is no
+    // urgent data.
     sockopt::set_socket_oobinline(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;

@@ -126,11 +126,11 @@ fn an_address_that_no_interface_has_is_awaited() {
         let absent: Multiaddr = "/ip4/192.0.2.1/tcp/0".parse().unwrap();
         transport.listen_on(id, absent.clone()).unwrap();
         assert!(poll_once(&mut transport).is_pending());
-        // Still not there: the change was another's.
+        // The address is still missing: another one was added.
         host.set(&["127.0.0.1", "192.0.2.7"]);
         assert!(poll_once(&mut transport).is_pending());
         assert_eq!(transport.awaited.len(), 1);
-        // It has come.
+        // The address now exists.
         transport.awaited[0].addr = "127.0.0.1:0".parse().unwrap();
         host.set(&["127.0.0.1"]);
         assert!(next(&mut transport).await.is_new_address());
@@ -333,7 +333,7 @@ fn connections_from_an_address_that_is_gone_end_and_no_others() {
             let (upgrade, _) = next(&mut transport).await.into_incoming().unwrap();
             made.push((out, upgrade.await.unwrap()));
         }
-        // The near ends of those that were accepted; the far ones are at 127.0.0.1.
+        // The accepted connections have this local address; the other ends are at 127.0.0.1.
         assert_eq!(close_connections_from([127, 0, 0, 5].into()), 1);
         let [(gone, _), (out, inc)] = &mut made[..] else {
             panic!("two were made");
@@ -351,7 +351,7 @@ fn connections_from_an_address_that_is_gone_end_and_no_others() {
 
 #[test]
 fn a_connect_from_an_address_that_is_gone_fails_at_once() {
-    // Nothing answers there: its backlog is full.
+    // Connects there get no answer, because the backlog is full.
     let flags = SocketFlags::CLOEXEC;
     let family = AddressFamily::INET;
     let silent = rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap();

@@ -1,4 +1,4 @@
-//! Addresses that do not answer, and connections that fall silent.
+//! Addresses that do not answer, and connections that become silent.
 
 use std::{
     cell::Cell,
@@ -33,7 +33,7 @@ fn addrs(of: &[SocketAddr]) -> Addrs {
     convert::to_addrs(&of.iter().map(|addr| multiaddr(*addr)).collect::<Vec<_>>())
 }
 
-/// A listener that takes no more connections: the kernel drops what comes, as a firewall does.
+/// A listener with a full backlog: the kernel drops new connections, as a firewall does.
 struct BlackHole {
     addr: SocketAddr,
     _listener: TcpListener,
@@ -62,12 +62,12 @@ impl BlackHole {
     }
 }
 
-/// Stands between the peers, and can let one connection fall silent without ending it.
+/// A proxy between the peers that can make one connection silent without ending it.
 struct Between {
     addr: SocketAddr,
     /// Connections so far.
     made: Rc<Cell<usize>>,
-    /// Connections up to this one deliver nothing more.
+    /// Connections up to this one are silent.
     silent_to: Rc<Cell<usize>>,
     /// Connections that the client has closed.
     closed: Rc<Cell<usize>>,
@@ -93,7 +93,7 @@ impl Between {
                     let is_silent = || number <= silent_to.get();
                     let there = pass_on(&client, &server, &is_silent);
                     let back = pass_on(&server, &client, &is_silent);
-                    // The server's end is not told.
+                    // The server's end stays open.
                     or(async { drop(there.await) }, async {
                         drop(back.await);
                         std::future::pending::<()>().await;
@@ -160,7 +160,7 @@ fn addresses_that_do_not_answer_cost_250_ms_each() {
         let begun = Instant::now();
         acked(&mut world, &all, &out_beat()).await;
         let took = begun.elapsed();
-        // One after another they would take 10 s.
+        // One after another, the attempts would take 10 s.
         assert!(
             took >= Duration::from_millis(500) && took < Duration::from_secs(4),
             "{took:?}"
@@ -233,7 +233,7 @@ fn connections_from_an_address_that_is_gone_are_closed_and_no_others() {
         let mut world = World::new(&PAIR).await;
         world.lease(1, 0).await;
         assert_eq!(close_connections_from([127, 0, 0, 9].into()), 0);
-        // Both ends of it are in this process.
+        // Both ends of the connection are in this process.
         assert_eq!(close_connections_from([127, 0, 0, 1].into()), 2);
         let (mut client, mut server) = (false, false);
         world

@@ -1,4 +1,4 @@
-//! Beats, acks, and all the ways in which a heartbeat stream ends.
+//! Beats, acks, and all ends of a heartbeat stream.
 
 use std::time::Duration;
 
@@ -255,7 +255,7 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
                 (closed > 0 && dead > 0).then_some(())
             })
             .await;
-        // Whatever else was on its way comes before the end of a whole exchange.
+        // Any other event that is under way arrives before the end of a whole exchange.
         world.lease(0, 1).await;
         assert_eq!((closed, dead), (1, 1));
     });

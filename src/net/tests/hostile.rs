@@ -1,4 +1,4 @@
-//! Peers that speak our protocols badly: each loses its stream, and nobody else anything.
+//! Peers that violate our protocols: each loses its stream, and no other peer is affected.
 
 use std::pin::pin;
 
@@ -30,7 +30,7 @@ fn beat(sequence: u64) -> Vec<u8> {
     encoded(|buffer| encode_beat(sequence, &out_beat(), None, &[], buffer))
 }
 
-/// Accepts every beat and notes which streams there were and which are over.
+/// Accepts every beat, and records which streams there were and which are over.
 #[derive(Default)]
 struct Server {
     beats: Vec<(StreamId, u64)>,
@@ -47,7 +47,7 @@ impl Server {
     }
 }
 
-/// What the server makes of frames on one heartbeat stream, which it must end; then that it still
+/// Sends frames on one heartbeat stream, which the server must end. Then checks that it still
 /// serves.
 async fn ended_by(frames: Vec<Vec<u8>>) -> Server {
     let mut world = World::new(&[Role::Indexer, Role::Node]).await;
@@ -192,7 +192,7 @@ fn a_peer_that_does_not_read_loses_its_stream() {
                 }
             })
             .await;
-        // What fills the window of the stream and then our own bound, without an end.
+        // Unsolicited acks without end, which fill the window of the stream and then our own bound.
         loop {
             if let Some((peer, stream)) = lease {
                 world.net(0).tell(peer, stream, &released);
@@ -238,7 +238,8 @@ fn pings_are_answered_by_every_role_on_two_streams_at_once() {
     }
 }
 
-/// The first stream comes before the connection has its handler for Kademlia, the second after.
+/// The first stream is opened before the connection has its handler for Kademlia, the second one
+/// after.
 #[test]
 fn silent_streams_of_kademlia_do_not_keep_a_connection() {
     block_on(async {
@@ -292,7 +293,7 @@ fn a_peer_may_have_eight_requests_open_and_loses_the_ninth() {
                 open.push(stream);
             }
             let mut ninth = raw.open(DIRECTORY).await;
-            // It may have been reset already.
+            // The stream may have been reset already.
             let _ = ninth.write_all(&framed(b"\xa1\x00\x00")).await;
             let _ = ninth.flush().await;
             assert!(ends(pin!(&mut ninth)).await);
@@ -307,7 +308,7 @@ fn a_peer_may_have_eight_requests_open_and_loses_the_ninth() {
             })
             .await;
         assert_eq!(waiting.len(), 8);
-        // One answered makes room for one more.
+        // One answered request makes room for one more.
         world
             .net(0)
             .respond(waiting[0], &Response::Indexers(Default::default()));

@@ -1,5 +1,5 @@
-//! The DHT between two peers: what is put is found, what is not valid is not, and who hears of
-//! which address.
+//! The DHT between two peers: valid records that are put are found, invalid ones are not; and which
+//! peer learns which address.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn kademlia(world: &mut World, at: usize) -> &mut Kademlia {
     world.net(at).swarm.behaviour_mut().kademlia().unwrap()
 }
 
-/// Two natives that know of each other what identify told.
+/// Two natives that have identified each other.
 async fn acquainted() -> World {
     let mut world = World::new(&PAIR).await;
     let (peer, addrs) = (world.id(1), world.0[1].addrs.clone());
@@ -52,8 +52,8 @@ async fn acquainted() -> World {
     world
 }
 
-/// Puts bytes under a key as a peer would that checks nothing, and waits until the other side has
-/// seen them.
+/// Puts bytes under a key as a peer without any checks would, and waits until the other side has
+/// received them.
 async fn put(world: &mut World, key: libp2p::kad::RecordKey, value: Vec<u8>) -> Option<DhtEvent> {
     let record = Record {
         key,
@@ -64,7 +64,7 @@ async fn put(world: &mut World, key: libp2p::kad::RecordKey, value: Vec<u8>) -> 
     kademlia(world, 0).put_record(record, Quorum::One).unwrap();
     let search = world.net(1).search(Kind::Node, subject()).unwrap();
     let mut offered = None;
-    // The search goes to the same peer and is answered after the PUT was.
+    // The search goes to the same peer, and its answer comes after that of the PUT.
     world
         .until(|_, at, event| match event {
             NetEvent::Dht(event @ DhtEvent::Offered { .. }) => {
@@ -188,7 +188,7 @@ fn a_burst_of_records_is_put_a_few_at_a_time_and_the_lease_lives_on() {
         let mut world = acquainted().await;
         world.lease(0, 1).await;
         let mut expected = Vec::new();
-        // As many as the store of a peer in these tests holds.
+        // As many records as the store of a peer in these tests holds.
         for seed in 100..108 {
             let addr: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
             let signed = sign_indexer(&key(seed), 1, NOW, TTL, &[addr]).unwrap();

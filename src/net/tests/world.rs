@@ -1,4 +1,5 @@
-//! What the tests of this module share: peers that run as in a daemon, and one that speaks bytes.
+//! Shared by the tests of this module: peers that run as in a daemon, and one that sends arbitrary
+//! bytes.
 
 use std::{
     cell::RefCell,
@@ -35,9 +36,9 @@ use crate::{
     },
 };
 
-/// What has not happened by then will not happen.
+/// The deadline of each step.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Streams that do not beat end soon.
+/// How long these peers wait for the first beat of a stream.
 const FIRST_BEAT: Duration = Duration::from_secs(1);
 pub(super) const LEASE: Duration = Duration::from_secs(90);
 pub(super) const CLOCK: WallReading = WallReading {
@@ -105,7 +106,7 @@ impl World {
         convert::to_multiaddr(&self.0[at].addrs[0]).unwrap()
     }
 
-    /// The first peer's beat to the second: a lease of `LEASE` is asked for.
+    /// Sends a beat of the peer `from` to the peer `to` that requests a lease of `LEASE`.
     pub(super) fn beat(&mut self, from: usize, to: usize) {
         let (id, addrs) = (self.0[to].id, self.0[to].addrs.clone());
         self.net(from).beat(id, &addrs, &out_beat(), None, &[]);
@@ -126,7 +127,7 @@ impl World {
             .expect("nothing more happens")
     }
 
-    /// Polls until `wanted` is satisfied; it may act on the world.
+    /// Polls until `wanted` returns a value. It may act on the world.
     pub(super) async fn until<T>(
         &mut self,
         mut wanted: impl FnMut(&mut Self, usize, NetEvent) -> Option<T>,
@@ -151,7 +152,7 @@ impl World {
         }
     }
 
-    /// Runs `other` while the peers go about their business; `on` sees what happens to them.
+    /// Runs `other` while the peers run too. `on` receives their events.
     pub(super) async fn meanwhile<T>(
         &mut self,
         other: impl Future<Output = T>,
@@ -178,8 +179,8 @@ impl World {
             .expect("it takes too long")
     }
 
-    /// Answers, if that is what happened, a beat that came to the peer `at`: with `last` the stream
-    /// ends after the ack. Returns the stream and the beat's sequence.
+    /// Answers the event if it is a beat that the peer `at` received. With `last` the stream ends
+    /// after the ack. Returns the stream and the beat's sequence.
     pub(super) fn answer(
         &mut self,
         at: usize,
@@ -200,7 +201,7 @@ impl World {
         Some((stream, sequence))
     }
 
-    /// The second peer's first beat to the first is answered; returns the stream.
+    /// Makes the peer `from` obtain a lease of the peer `to`. Returns the stream.
     pub(super) async fn lease(&mut self, from: usize, to: usize) -> StreamId {
         self.beat(from, to);
         let stream = self
@@ -233,17 +234,17 @@ pub(super) fn out_beat() -> OutBeat {
     }
 }
 
-/// A peer that speaks bytes, so that it can say anything.
+/// A peer that sends arbitrary bytes.
 pub(super) struct Raw(Rc<RefCell<Muxer>>);
 
 struct Muxer {
     muxer: StreamMuxerBox,
-    /// A new stream is not polled by itself.
+    /// Wakes the muxer's task, because a new stream is not polled by itself.
     waker: Option<Waker>,
 }
 
 impl Raw {
-    /// Connects as the owner of the key with this seed.
+    /// Connects with the key of this seed.
     pub(super) async fn connect(seed: u8, to: Multiaddr) -> Self {
         let mut transport = transport::build(&key(seed), None, Resolver::of_this_thread()).unwrap();
         let opts = DialOpts {
@@ -259,7 +260,7 @@ impl Raw {
             };
             let mut shared = shared.borrow_mut();
             shared.waker = Some(cx.waker().clone());
-            // Streams that the other side opens are of no interest.
+            // Streams that the other side opens are ignored.
             while let Poll::Ready(Ok(stream)) = shared.muxer.poll_inbound_unpin(cx) {
                 drop(stream);
             }
@@ -271,7 +272,7 @@ impl Raw {
         Self(shared)
     }
 
-    /// Opens a stream and agrees on the protocol.
+    /// Opens a stream and negotiates the protocol.
     pub(super) async fn open(&self, protocol: &str) -> SubstreamBox {
         let opened = poll_fn(|cx| self.0.borrow_mut().muxer.poll_outbound_unpin(cx)).await;
         let mut stream = opened.unwrap();
@@ -295,7 +296,7 @@ pub(super) async fn send(stream: &mut (impl AsyncWriteExt + Unpin), body: &[u8])
     stream.flush().await.unwrap();
 }
 
-/// Whether the other side ends the stream, whatever it says before.
+/// Whether the other side ends the stream, whatever it sends before.
 pub(super) async fn ends(mut stream: Pin<&mut (impl AsyncReadExt + Unpin)>) -> bool {
     let mut rest = [0; 512];
     while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}

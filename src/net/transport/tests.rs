@@ -16,7 +16,7 @@ const OPTS: DialOpts = DialOpts {
     port_use: PortUse::New,
 };
 
-/// Handshakes that come to nothing are given up soon.
+/// The time limit of handshakes in these tests.
 const SHORT: Duration = Duration::from_millis(500);
 
 fn stack(keypair: &Keypair, psk: Option<[u8; 32]>, limit: Duration) -> Stack {
@@ -36,7 +36,7 @@ async fn listen(stack: &mut Stack) -> Multiaddr {
     next_event(stack).await.into_new_address().unwrap()
 }
 
-/// Accepts for ever, and holds what it accepted.
+/// Accepts connections without end, and keeps them open.
 async fn serve(mut stack: Stack) {
     loop {
         if let Some((upgrade, _)) = next_event(&mut stack).await.into_incoming() {
@@ -58,7 +58,8 @@ async fn drive(mut muxer: StreamMuxerBox) {
     .await;
 }
 
-/// Who answers a dialer with `theirs` at a listener with `ours`.
+/// Dials with the key `theirs` at a listener with `ours`. Returns the server's id, and the peer
+/// that answered.
 fn connect(
     ours: Option<[u8; 32]>,
     theirs: Option<[u8; 32]>,

@@ -27,9 +27,9 @@ const MAX_UDP: usize = 512;
 pub(super) struct Zone {
     /// Name, type, data.
     pub(super) records: Vec<(String, Rtype, Vec<u8>)>,
-    /// Names answered by nothing at all.
+    /// Names whose queries get no answer.
     pub(super) silent: Vec<&'static str>,
-    /// A type answered by nothing at all.
+    /// A type whose queries get no answer.
     pub(super) silent_type: Option<Rtype>,
     /// Answered instead of a record.
     pub(super) code: Option<Rcode>,
@@ -191,14 +191,14 @@ async fn serve_udp(socket: Async<UdpSocket>, zone: Rc<Zone>) {
         for wrong in 0..zone.forged {
             let mut forged = reply.clone();
             match wrong % 3 {
-                // Another id; another name asked for; no message.
+                // In turn: another id, another queried name, not a message.
                 0 => forged[0] ^= 1,
                 1 => forged[13] ^= 1,
                 _ => forged.truncate(11),
             }
             socket.send_to(&forged, from).await.unwrap();
         }
-        // Whoever has seen enough is gone.
+        // The resolver may have closed its socket already.
         let _ = socket.send_to(&reply, from).await;
     }
 }
@@ -216,7 +216,7 @@ async fn serve_stream(mut stream: Async<TcpStream>, zone: Rc<Zone>) {
         stream.read_exact(&mut query).await.unwrap();
         if let Some(reply) = zone.answer(&query, true) {
             let len = u16::try_from(reply.len()).unwrap();
-            // It hangs up on what is too long.
+            // The resolver closes the connection if the answer is too long.
             let _ = stream.write_all(&len.to_be_bytes()).await;
             let _ = stream.write_all(&reply).await;
         }

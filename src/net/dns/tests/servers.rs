@@ -1,4 +1,4 @@
-//! Servers that are slow, old, silent, flooded or lied for.
+//! Servers that are slow, old, silent or flooded, or for which somebody else answers.
 
 use std::net::UdpSocket;
 
@@ -79,7 +79,7 @@ fn one_family_does_not_wait_long_for_the_other() {
             .ip("both.test", "2001:db8::1");
         let (host, _) = Host::serving(zone);
         let before = Instant::now();
-        // A server's time is half a minute.
+        // Each server has half a minute.
         let resolver = host.resolver_within(Duration::from_secs(60));
         host.resolv_conf("nameserver 127.0.0.1\noptions timeout:30");
         let found = block_on(resolve(&resolver, "/dns/both.test/tcp/1")).unwrap();
@@ -116,7 +116,7 @@ fn resolutions_at_once_are_bounded() {
         while zone.queries.get() < MAX_AT_ONCE {
             Timer::after(Duration::from_millis(1)).await;
         }
-        // Room for one too many to show.
+        // Enough time for a ninth resolution to show itself, if there were one.
         Timer::after(Duration::from_millis(50)).await;
     };
     block_on(or(async { drop(join_all(all).await) }, seen));

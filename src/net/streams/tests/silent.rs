@@ -1,8 +1,8 @@
-//! Connections that fall silent, and those that take their place.
+//! Connections that become silent, and those that replace them.
 
 use super::*;
 
-/// The connections that are to be closed.
+/// The connections that the behaviour closes.
 fn closes(out: &[Out]) -> Vec<usize> {
     let close = |out: &Out| match out {
         ToSwarm::CloseConnection {
@@ -14,8 +14,8 @@ fn closes(out: &[Out]) -> Vec<usize> {
     out.iter().filter_map(close).collect()
 }
 
-/// A lease over connection 1 whose second beat was not answered, so that a fresh one was sent; the
-/// dial.
+/// A lease over connection 1 whose second beat was not answered, so that a fresh one was sent.
+/// Returns its dial.
 fn replacing() -> (World, ConnectionId) {
     let mut world = World::new();
     world.connect(1);

@@ -1,8 +1,9 @@
-//! A peer with heartbeat streams on two connections: it moves, or it is two devices.
+//! A peer with heartbeat streams on two connections: it has moved, or two devices share its
+//! identity.
 
 use super::*;
 
-/// A stream on connection 1, and a newer one on connection 2; where their acks go.
+/// A stream on connection 1, and a newer one on connection 2. Returns their outboxes.
 fn two_streams() -> (World, [Outbox; 2]) {
     let mut world = World::new();
     (1..=2).for_each(|connection| world.connect(connection));
