@@ -145,7 +145,7 @@ impl Dht {
         if kademlia.store_mut().rank(&key, own_ms) > Some(info.rank()) {
             return;
         }
-        // What its subject sends itself is judged by its time to live from receipt (PROTOCOL.md).
+        // A record from its own subject is judged by its time to live from receipt (PROTOCOL.md).
         if let Err(error) = store(kademlia, key.clone(), info, envelope, info.ttl) {
             log::warn!(
                 target: super::EACH,

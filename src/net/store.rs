@@ -2,9 +2,9 @@
 //!
 //! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
 //! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
-//! place; no provider records. Memory is allocated as it is used. The store judges no signature: it
-//! keeps what was verified, and how good that is ([`BoundedStore::keep`]), so that no value is
-//! verified twice. Only [`BoundedStore::expire`] ends a record's life.
+//! place; no provider records. Memory is allocated when it is used. The store checks no signatures:
+//! it keeps verified records with their rank ([`BoundedStore::keep`]), so that no value is verified
+//! twice. Only [`BoundedStore::expire`] removes expired records.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
@@ -166,8 +166,8 @@ impl BoundedStore {
     }
 }
 
-/// What is kept of a record besides its key, and its place in the order of storing. Not who
-/// published it: nothing here asks for that.
+/// A stored record without its key, and its place in the order of storing. The publisher is not
+/// kept, because nothing here needs it.
 pub(crate) struct Slot {
     value: Box<[u8]>,
     expires: Option<Instant>,
@@ -175,7 +175,8 @@ pub(crate) struct Slot {
     merit: Merit,
 }
 
-/// How good a record is, and from when on, ms since the Unix epoch. What was not verified has none.
+/// The rank of a record, and the time from which it counts, ms since the Unix epoch. A record that
+/// was not verified has none.
 #[derive(Clone, Copy)]
 struct Merit {
     rank: RecordRank,
