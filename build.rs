@@ -1,16 +1,16 @@
-//! Sets the two things that the program knows from its build: the sizes of its tables, and the date
-//! that no trustworthy clock can be behind.
+//! Sets the two things that the program knows from its build: the sizes of its tables, and a date
+//! before which no clock can be right.
 //!
-//! Capacities come from environment variables (the manner of `smoltcp`), so that a device builds
-//! the tables it needs: `OC_DISCOVERY_MAX_NODES=64 cargo build --release`. A value that makes no
-//! sense fails the build with a sentence that names the variable, the value and its bounds.
+//! Capacities come from environment variables (as in `smoltcp`), so that a device gets tables of
+//! the size it needs: `OC_DISCOVERY_MAX_NODES=64 cargo build --release`. An invalid value fails the
+//! build with a sentence that names the variable, the value and its bounds.
 
 use std::env;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Every capacity's variable starts with this; what follows is the name of the constant.
+/// The variable of every capacity starts with this. The rest is the name of the constant.
 const PREFIX: &str = "OC_DISCOVERY_";
 
 /// When the newest release was prepared (2026-04-14), in seconds since the Unix epoch. A later date
@@ -20,9 +20,9 @@ const RELEASE_DATE_S: u64 = 1_776_124_800;
 /// 2100-01-01: a build date after it would make every peer's clock look wrong.
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
-/// What a connection costs. Measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS on
-/// x86_64) for a lease whose heartbeat stream is open, whose record is listed, and whose connection
-/// has carried 16 KiB each way.
+/// The memory of a connection, measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS
+/// on x86_64) for a lease whose heartbeat stream is open, whose record is listed, and whose
+/// connection has carried 16 KiB each way.
 const CONNECTION_BYTES: usize = 30 * 1024;
 
 /// One compile-time capacity.
@@ -32,10 +32,10 @@ struct Capacity {
     min: usize,
     max: usize,
     doc: &'static str,
-    /// Bytes that one entry takes at most on a 64-bit machine, in all the tables that it sizes;
-    /// touched only once it is used.
+    /// Bytes that one entry takes at most on a 64-bit machine, in all the tables that this capacity
+    /// sizes. The memory is touched only when the entry is used.
     bytes: usize,
-    /// These tables, by the names that `oc-discovery status` gives them.
+    /// These tables, by their names in `oc-discovery status`.
     tables: &'static [&'static str],
     /// The roles that have these tables, as variants of `protocol::Role`.
     roles: &'static [&'static str],
@@ -124,7 +124,7 @@ const RELATIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "MAX_CONNECTIONS",
-        // Twice: the natives that are known, and as many guests.
+        // The natives count twice: the known ones, and as many guests.
         &[
             "MAX_INDEXERS",
             "MAX_RESPONSIBLE",
@@ -177,7 +177,7 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// The value of one capacity: its variable's, or its default.
+/// The value of one capacity: that of its variable, or its default.
 fn choose(capacity: &Capacity) -> Result<usize, String> {
     let variable = format!("{PREFIX}{}", capacity.name);
     println!("cargo::rerun-if-env-changed={variable}");
@@ -260,7 +260,7 @@ fn source(chosen: &[(&Capacity, usize)]) -> String {
 }
 
 /// The date of the sources, in milliseconds since the Unix epoch. The same sources give the same
-/// date, so that a build can be reproduced: the build machine's clock is not asked.
+/// date, so that builds are reproducible. The clock of the build machine is not used.
 fn build_ms() -> Result<u64, String> {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let seconds = match env::var("SOURCE_DATE_EPOCH") {
@@ -278,7 +278,7 @@ fn build_ms() -> Result<u64, String> {
     Ok(seconds.unwrap_or(0).max(RELEASE_DATE_S) * 1000)
 }
 
-/// The date of the last commit, if this is a work tree of the project and git is there.
+/// The date of the last commit, if this is a work tree of the project and git is installed.
 fn last_commit_s() -> Option<u64> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
     let git = root.join(".git");
@@ -298,7 +298,7 @@ fn last_commit_s() -> Option<u64> {
 
 fn rerun_on_commit(git: &Path) {
     let log = git.join("logs/HEAD");
-    // Cargo would run this script every time for a path that does not exist.
+    // For a path that does not exist, Cargo would run this script every time.
     if log.exists() {
         println!("cargo::rerun-if-changed={}", log.display());
     }

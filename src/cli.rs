@@ -1,7 +1,7 @@
-//! The command line (argh): what can be asked of the program, and its help.
+//! The command line (argh): the commands, their options and their help.
 //!
-//! Only the shape is parsed here. Values stay text until [`oc_discovery::config`] gives them their
-//! meaning, so that every error about a value reads alike.
+//! Only the structure is parsed here. Values stay text until [`oc_discovery::config`] parses them,
+//! so that all errors about values have one form.
 
 use std::ffi::OsString;
 
@@ -10,10 +10,10 @@ use oc_discovery::config::{Flags, NodeFlags};
 
 const PROGRAM: &str = "oc-discovery";
 
-/// Why there is no command to carry out.
+/// Why there is no command to run.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// Print this on stdout and end well: help or version.
+    /// Print this on stdout and exit with 0: help or version.
     Tell(String),
     /// The command line is wrong: one sentence for a person.
     Usage(String),
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
 /// Parses the arguments, the program's name first.
 ///
 /// # Errors
-/// [`Exit`] if there is nothing, or nothing sensible, to carry out.
+/// [`Exit`] if there is no command to run, or the command line is wrong.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
     let args = args
         .into_iter()
@@ -49,7 +49,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         .ok_or_else(|| Exit::Usage(format!("no command is given; {}", commands())))
 }
 
-/// `--option=value` as argh takes it: in two words. No value of an option begins with `--`.
+/// Splits `--option=value` into two words, as argh needs it. No value of an option begins with
+/// `--`.
 fn split(args: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
     let mut args = args.iter().map(String::as_str);
@@ -68,7 +69,7 @@ fn split(args: &[String]) -> Vec<&str> {
     words
 }
 
-/// argh's text for an error, which may have several lines, as one sentence that ends in advice.
+/// Makes one sentence that ends in advice of argh's error, which may have several lines.
 fn sentence(output: &str, args: &[&str]) -> String {
     const LONGEST: usize = 300;
     let words: Vec<&str> = output.split_whitespace().collect();
@@ -114,7 +115,7 @@ fn commands() -> String {
 }
 
 /// Discovery for devices at the edge: nodes hold leases with indexers, indexers with natives, and
-/// natives know who is alive.
+/// natives know which indexers are alive.
 #[derive(FromArgs)]
 #[argh(
     help_triggers("-h", "--help", "help"),
@@ -127,7 +128,7 @@ fn commands() -> String {
     error_code(2, "the command line is wrong")
 )]
 struct Arguments {
-    /// print the version and end
+    /// print the version and exit
     #[argh(switch, short = 'V')]
     version: bool,
 
@@ -175,7 +176,7 @@ macro_rules! daemon {
             #[argh(option, arg_name = "multiaddr")]
             announce: Vec<String>,
 
-            /// announce nothing but what --announce says (default: the addresses of this host, too)
+            /// announce only the addresses of --announce (default: those of this host too)
             #[argh(switch)]
             announce_only: bool,
 
@@ -188,7 +189,7 @@ macro_rules! daemon {
             #[argh(option, arg_name = "file")]
             psk: Option<String>,
 
-            /// what is logged: off, error, warn, info, debug or trace (default: info)
+            /// log level: off, error, warn, info, debug or trace (default: info)
             #[argh(option, arg_name = "level")]
             log: Option<String>,
 
@@ -322,7 +323,7 @@ pub(crate) struct Find {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// a name, 1 to 63 of a-z 0-9 - . (of others, the name that a host called so has), or a
+    /// a name, 1 to 63 of a-z 0-9 - . (any other text: the default name of a host named so), or a
     /// peer id
     #[argh(positional, arg_name = "name-or-peer-id")]
     pub(crate) query: String,
@@ -363,7 +364,7 @@ pub(crate) struct Capacity {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Demo {
-    /// how many times faster than in service, 1 to 100 (default: 30)
+    /// how many times faster than normal, 1 to 100 (default: 30)
     #[argh(option, arg_name = "n")]
     pub(crate) speed: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! Flags in, one checked [`Config`] out.
+//! Makes one checked [`Config`] of the flags.
 //!
 //! Everything that the daemon needs to know from its operator is parsed here, once, into types that
-//! cannot hold a wrong value. Whoever has a [`Config`] need not check anything again. Every error
+//! cannot hold a wrong value. So no code that has a [`Config`] checks anything again. Every error
 //! names the option, the value, the bound and what to do.
 
 use std::collections::BTreeMap;
@@ -33,37 +33,39 @@ pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 /// Most addresses that a process listens on.
 pub const LISTEN_MAX: usize = 8;
-/// TCP port of a native that is not told another one.
+/// TCP port of a native that is given no other one.
 pub const NATIVE_PORT: u16 = 4820;
-/// TCP port that an indexer takes at its first start, if it is free and no other one is told.
+/// TCP port that an indexer takes at its first start, if the port is free and no other one is
+/// given.
 pub const INDEXER_PORT: u16 = 4821;
 
-/// Where services that the system starts keep their data: a directory for each role, as the
-/// packages set it up.
+/// Where services that the system starts keep their data. It has a directory for each role, which
+/// the packages set up.
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 
-/// Looks up an environment variable; a parameter so that tests need not change their own process.
+/// Looks up an environment variable. It is a parameter, so that tests need not change the
+/// environment of their own process.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// What a process is for.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// The well-known entry: knows the indexers and runs the three loops.
+    /// The well-known entry point: it knows the indexers and runs the three loops.
     #[serde(rename = "native")]
     Native,
-    /// Keeps the leases of nodes, holds leases with natives.
+    /// Grants leases to nodes, and holds leases with natives.
     #[serde(rename = "indexer")]
     Indexer,
-    /// Wants to be found and to find others.
+    /// Can be found, and finds others.
     #[serde(rename = "node")]
     Node,
 }
 
 impl Role {
-    /// All roles, in the order in which they are listed to a person.
+    /// All roles, in the order in which they are shown.
     pub const ALL: [Role; 3] = [Role::Native, Role::Indexer, Role::Node];
 
-    /// The name of the role: its command, its directory and its word in JSON.
+    /// The name of the role, which is that of its command, of its directory, and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Role::Native => "native",
@@ -82,28 +84,29 @@ impl fmt::Display for Role {
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NativeAddr {
-    /// Who must answer there. `None` only after `/dnsaddr`, whose TXT records name the peer.
+    /// The peer that must answer there. `None` only after `/dnsaddr`, whose TXT records name the
+    /// peer.
     pub peer: Option<PeerId>,
     /// The address without its trailing `/p2p`, at most
     /// [`MAX_ADDR_LEN`](crate::protocol::MAX_ADDR_LEN) bytes.
     pub addr: Multiaddr,
 }
 
-/// What an operator has decided, checked.
+/// The checked configuration of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What this process is for.
+    /// The role of this process.
     pub role: Role,
     /// Directory of the identity, the saved state and the control socket.
     pub data_dir: PathBuf,
-    /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. None: all
-    /// addresses of both families, on one port: [`NATIVE_PORT`], that of the last run,
-    /// [`INDEXER_PORT`] or any.
+    /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. If it is
+    /// empty: all addresses of both families, on one port, which is [`NATIVE_PORT`], that of the
+    /// last run, [`INDEXER_PORT`] or any.
     pub listen: Vec<Multiaddr>,
     /// Addresses to be announced before all others, at most
     /// [`MAX_RECORD_ADDRS`](crate::protocol::codec::record::MAX_RECORD_ADDRS), without `/p2p`.
     pub announce: Vec<Multiaddr>,
-    /// Nothing but these is announced.
+    /// Only the addresses of `announce` are announced.
     pub announce_only: bool,
     /// The natives, at most [`MAX_NATIVES`](crate::protocol::capacities::MAX_NATIVES). May be
     /// empty: a first native has no others, and the other roles can know natives from an earlier
@@ -111,7 +114,7 @@ pub struct Config {
     pub natives: Vec<NativeAddr>,
     /// `swarm.key` file of a private network. `None`: anyone may join.
     pub psk: Option<PathBuf>,
-    /// Least severe level that is logged.
+    /// The least severe level that is logged.
     pub log: LevelFilter,
     /// Lease that is granted or asked for, [`MIN_LEASE`] to [`MAX_LEASE`].
     pub lease: Duration,
@@ -127,7 +130,7 @@ pub struct Config {
     pub connect_interval: Duration,
     /// Name under which a node is found: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .`.
     pub name: Option<String>,
-    /// What a node says about itself: at most
+    /// What a node announces about itself: at most
     /// [`MAX_TAGS`](crate::protocol::codec::record::MAX_TAGS) with
     /// [`MAX_TAG_BYTES`](crate::protocol::codec::record::MAX_TAG_BYTES) bytes in all.
     pub tags: BTreeMap<String, String>,
@@ -136,7 +139,7 @@ pub struct Config {
     pub min_indexers: u8,
 }
 
-/// The options of a daemon as they were written. What is absent takes its default.
+/// The options of a daemon as they were written. An absent option has its default value.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each field is the option of the same name")]
 pub struct Flags {
@@ -166,7 +169,7 @@ pub struct NodeFlags {
     pub min_indexers: Option<String>,
 }
 
-/// An option has a value that cannot be used. Its text is one sentence.
+/// An option with a value that cannot be used. The text of the error is one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     option: &'static str,
@@ -247,9 +250,9 @@ impl Config {
     }
 }
 
-/// Directories in which a daemon of each role keeps its data when it is not told another one: the
-/// places where a client looks for a daemon. `$STATE_DIRECTORY` comes first if it is set, those of
-/// the services that the packages install come last.
+/// The default data directories of the daemons of each role: the places where a client looks for a
+/// daemon. `$STATE_DIRECTORY` comes first if it is set, those of the services that the packages
+/// install come last.
 pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
@@ -262,8 +265,8 @@ pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The name of a node that was given none, after its host's: [`folded_name`] of it; `node` if
-/// nothing is left.
+/// The default name of a node: [`folded_name`] of its host's name, or `node` if nothing is left of
+/// that.
 pub fn name_of_host(host: &str) -> String {
     folded_name(host).unwrap_or_else(|| "node".to_owned())
 }
@@ -282,7 +285,7 @@ pub fn folded_name(text: &str) -> Option<String> {
         })
         .collect();
     let begin = mapped.trim_start_matches(ends);
-    // All of it is ASCII by now.
+    // The name has only ASCII characters here.
     let name = begin
         .get(..MAX_NAME_LEN)
         .unwrap_or(begin)
@@ -314,7 +317,7 @@ fn state_directory(env: Env<'_>) -> Option<PathBuf> {
         .filter(|dir| dir.is_absolute())
 }
 
-/// The XDG Base Directory Specification says that a relative path there is to be ignored.
+/// The XDG Base Directory Specification requires that a relative path is ignored.
 fn home_data_dir(role: Role, env: Env<'_>) -> Option<PathBuf> {
     let absolute = |variable| {
         env(variable)

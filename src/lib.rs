@@ -18,8 +18,8 @@
 //! their own network.
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
-// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control`
-// getsockopt(2); they say why.
+// Denied and not forbidden, because `daemon::trim` calls malloc_trim(3) and madvise(2), and
+// `daemon::control` calls getsockopt(2). They give their reasons.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 

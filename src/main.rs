@@ -1,4 +1,4 @@
-//! `oc-discovery`: parse the command line, do it, say how it ended.
+//! `oc-discovery`: parses the command line, runs the command and reports the result.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage.
 
@@ -39,11 +39,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// How a command ended that did not do what it was asked.
+/// Why a command failed.
 struct Failure {
     code: u8,
     sentence: String,
-    /// A daemon's: it must end, whether somebody reads its stderr or not.
+    /// The failure is that of a daemon, which must end even if nobody reads its stderr.
     of_daemon: bool,
 }
 
@@ -90,7 +90,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             if name != args.query {
                 let given = &args.query;
                 note(format_args!(
-                    "asks for {name}, as a node on a host named {given} is called"
+                    "asks for {name}, the name of a node on a host named {given}"
                 ));
             }
             let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
@@ -98,7 +98,7 @@ fn execute(command: Command) -> Result<(), Failure> {
                 show(&answer, args.json)?;
             }
             if answer.value.records.is_empty() {
-                let mut sentence = format!("nobody is known as {name}");
+                let mut sentence = format!("no node is known as {name}");
                 if let Some(shortfall) = answer.value.shortfall() {
                     sentence = format!("{sentence}; incomplete: {shortfall}");
                 }
@@ -149,12 +149,13 @@ fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> 
     }
 }
 
-/// Says on stderr what is no result. There is no other place to say it where that is closed.
+/// Writes to stderr what is not a result. If stderr is closed, there is no other place to write it.
 fn note(sentence: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
 }
 
-/// `println!` would panic where the reader has gone, as in `oc-discovery status | head -1`.
+/// Prints a result. `println!` would panic if the reader is gone, as in `oc-discovery status | head
+/// -1`.
 fn print(text: impl fmt::Display) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(

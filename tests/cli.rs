@@ -200,19 +200,19 @@ fn unknown_commands_and_options_are_usage_errors() {
 fn wrong_addresses_are_usage_errors() {
     let home = Home::new();
     let native = |addr: &str| home.run(&["node", "--native", addr]);
-    native("native.example:4820").usage(&["--native", "no multiaddress"]);
+    native("native.example:4820").usage(&["--native", "not a multiaddress"]);
     native("/ip4/192.0.2.1/tcp/4820").usage(&["--native", "/p2p/ID"]);
     native(&format!("/ip4/192.0.2.1/udp/1/p2p/{ID}")).usage(&["--native", "/tcp"]);
     native("/ip4/192.0.2.1/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
         .usage(&["--native", "Ed25519"]);
     let listen = |addr: &str| home.run(&["native", "--listen", addr]);
-    listen("4820").usage(&["--listen", "no multiaddress"]);
+    listen("4820").usage(&["--listen", "not a multiaddress"]);
     listen("/dns/a.example/tcp/1").usage(&["--listen", "/ip4/ADDRESS/tcp/PORT"]);
     listen("/ip4/127.0.0.1/tcp/65536").usage(&["--listen", "65536"]);
     let announce = |addr: &str| home.run(&["indexer", "--announce", addr]);
     announce("/dns/192.0.2.1/tcp/1").usage(&["--announce", "/ip4/192.0.2.1"]);
     announce("/dns/b\u{fc}ro.example/tcp/1").usage(&["--announce", "xn--"]);
-    announce("/ip4/0.0.0.0/tcp/1").usage(&["--announce", "nobody can dial"]);
+    announce("/ip4/0.0.0.0/tcp/1").usage(&["--announce", "cannot be dialled"]);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_host_name_is_looked_for_by_the_rule_that_named_its_node() {
     answering(&home.data_dir("node"), FOUND);
     let found = home.run(&["find", "Camera 3"]);
     assert_eq!(found.code, Some(0), "{}", found.stderr);
-    let said = "asks for camera-3, as a node on a host named Camera 3 is called";
+    let said = "asks for camera-3, the name of a node on a host named Camera 3";
     assert!(found.stderr.contains(said), "{}", found.stderr);
 }
 

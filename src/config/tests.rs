@@ -1,7 +1,7 @@
 use super::*;
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-/// The id of an RSA key: a hash, not a key.
+/// The id of an RSA key, which is a hash and not a key.
 const RSA: &str = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
 
 fn home(variable: &str) -> Option<OsString> {
@@ -163,16 +163,16 @@ fn native_that_cannot_be_dialled_or_verified_is_refused() {
     let long = "a".repeat(60);
     for (value, problem) in [
         (String::new(), "only /ip4"),
-        ("native.example:4820".into(), "it is no multiaddress"),
-        ("/ip4/300.0.0.1/tcp/1".into(), "it is no multiaddress"),
+        ("native.example:4820".into(), "it is not a multiaddress"),
+        ("/ip4/300.0.0.1/tcp/1".into(), "it is not a multiaddress"),
         ("/ip4/192.0.2.1/tcp/4820".into(), "it must end in /p2p/ID"),
         ("/dns/a.example/tcp/1".into(), "it must end in /p2p/ID"),
         (format!("/ip4/192.0.2.1/tcp/4820/p2p/{RSA}"), "Ed25519"),
         (format!("/dnsaddr/a.example/p2p/{RSA}"), "Ed25519"),
         (format!("/ip4/192.0.2.1/tcp/0/p2p/{ID}"), "port 0"),
-        (format!("/ip4/0.0.0.0/tcp/1/p2p/{ID}"), "nobody can dial"),
-        (format!("/ip6/ff02::1/tcp/1/p2p/{ID}"), "nobody can dial"),
-        (format!("/ip6/fe80::1/tcp/1/p2p/{ID}"), "nobody can dial"),
+        (format!("/ip4/0.0.0.0/tcp/1/p2p/{ID}"), "cannot be dialled"),
+        (format!("/ip6/ff02::1/tcp/1/p2p/{ID}"), "cannot be dialled"),
+        (format!("/ip6/fe80::1/tcp/1/p2p/{ID}"), "cannot be dialled"),
         (format!("/ip4/192.0.2.1/udp/1/p2p/{ID}"), "only /ip4"),
         (format!("/ip4/192.0.2.1/p2p/{ID}"), "only /ip4"),
         (
@@ -216,14 +216,14 @@ fn what_leads_here_is_announced() {
         assert!(announce(&[good], false).is_ok(), "{good}");
     }
     for (bad, why) in [
-        ("gate.example.com", "no multiaddress"),
+        ("gate.example.com", "not a multiaddress"),
         ("/dns/gate.example.com", "/tcp/PORT"),
         ("/dnsaddr/gate.example.com/tcp/1", "/tcp/PORT"),
         ("/ip4/192.0.2.1/udp/1/quic-v1", "/tcp/PORT"),
         ("/ip4/192.0.2.1/tcp/0", "port 0"),
-        ("/ip4/0.0.0.0/tcp/1", "nobody can dial"),
-        ("/ip4/224.0.0.1/tcp/1", "nobody can dial"),
-        ("/ip6/fe80::1/tcp/1", "nobody can dial"),
+        ("/ip4/0.0.0.0/tcp/1", "cannot be dialled"),
+        ("/ip4/224.0.0.1/tcp/1", "cannot be dialled"),
+        ("/ip6/fe80::1/tcp/1", "cannot be dialled"),
         (
             &format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}"),
             "leave /p2p/ID out",
@@ -233,9 +233,9 @@ fn what_leads_here_is_announced() {
         ("/dns4/192.0.2.1./tcp/1", "write it /ip4/192.0.2.1"),
         ("/dns6/2001:db8::1/tcp/1", "write it /ip6/2001:db8::1"),
         ("/dns/b\u{fc}ro.example/tcp/1", "begins with xn--"),
-        ("/dns/a..b/tcp/1", "no name of a host"),
-        ("/dns/a b/tcp/1", "no name of a host"),
-        ("/dns/./tcp/1", "no name of a host"),
+        ("/dns/a..b/tcp/1", "not a host name"),
+        ("/dns/a b/tcp/1", "not a host name"),
+        ("/dns/./tcp/1", "not a host name"),
     ] {
         let error = announce(&[bad], false).unwrap_err();
         assert!(error.starts_with("--announce \""), "{error}");

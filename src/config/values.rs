@@ -1,4 +1,5 @@
-//! One parser for each kind of option: text in, checked value or a sentence out.
+//! One parser for each kind of option. Each takes text and returns a checked value, or an error of
+//! one sentence.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,7 @@ pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
 }
 
 pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
-    // `LevelFilter` itself would also take upper case, which is no level of ours.
+    // `LevelFilter` itself would also accept upper case, which this option does not.
     LevelFilter::iter()
         .find(|level| level.as_str().to_ascii_lowercase() == value)
         .ok_or_else(|| {
@@ -68,7 +69,7 @@ pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
         let mut before = addrs.iter().take(at);
         if let Some(other) = before.find(|other| is_one_socket(other, addr)) {
             let problem = format!(
-                "{other} is given, too, and listens on this port there already; leave one of the \
+                "{other} is also given, and listens on the same port; leave one of the \
                  two out, or give it another port"
             );
             return Err(Error::new(OPTION, value, problem));
@@ -77,8 +78,8 @@ pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
     Ok(addrs)
 }
 
-/// Whether only one of the two can be listened on: the same port of the same address, or of all
-/// addresses of its family.
+/// Whether only one of the two can be listened on, because they have the same port, and the same
+/// address or the unspecified address of its family.
 fn is_one_socket(one: &Multiaddr, other: &Multiaddr) -> bool {
     let parts = |addr: &Multiaddr| match addr.iter().collect::<Vec<_>>().as_slice() {
         [Protocol::Ip4(ip), Protocol::Tcp(port)] => Some((IpAddr::from(*ip), *port)),
@@ -132,7 +133,7 @@ fn announced(value: &str) -> Result<Multiaddr, Error> {
         return wrong("port 0 cannot be dialled; give the port that leads here");
     }
     if !leads_to_a_host(&addr) {
-        return wrong("nobody can dial this address; give one that leads here from other hosts");
+        return wrong("this address cannot be dialled; give one that leads here from other hosts");
     }
     check_name(OPTION, value, &addr)?;
     Ok(addr)
@@ -172,7 +173,7 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
         return wrong("port 0 cannot be dialled; give the port that the native listens on");
     }
     if !leads_to_a_host(&addr) {
-        return wrong("nobody can dial this address; give one at which the native is reached");
+        return wrong("this address cannot be dialled; give one at which the native is reached");
     }
     check_name(OPTION, value, &addr)?;
     if !by_txt && peer.is_none() {
@@ -184,8 +185,8 @@ fn native(value: &str) -> Result<NativeAddr, Error> {
     Ok(NativeAddr { peer, addr })
 }
 
-/// Whether an address can be dialled from another host: it is not unspecified, multicast or
-/// link-local (IPv6), where it is an IP address at all.
+/// Whether an address can be dialled from another host. An IP address cannot if it is unspecified,
+/// multicast or link-local (IPv6).
 fn leads_to_a_host(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
@@ -196,8 +197,8 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
     }
 }
 
-/// Whether a name in the address can be looked up: letters, digits, `-` and `_` between dots, and
-/// no IP address.
+/// Checks that a name in the address can be looked up: it has letters, digits, `-` and `_` between
+/// dots, and is not an IP address.
 fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
     const LABEL_MAX: usize = 63;
     let name = match addr.iter().next() {
@@ -212,8 +213,8 @@ fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(),
     let bare = name.strip_suffix('.').unwrap_or(&name);
     let wrong = |problem: String| Err(Error::new(option, value, problem));
     match bare.parse() {
-        Ok(IpAddr::V4(ip)) => return wrong(format!("{ip} is no name; write it /ip4/{ip}")),
-        Ok(IpAddr::V6(ip)) => return wrong(format!("{ip} is no name; write it /ip6/{ip}")),
+        Ok(IpAddr::V4(ip)) => return wrong(format!("{ip} is not a name; write it /ip4/{ip}")),
+        Ok(IpAddr::V6(ip)) => return wrong(format!("{ip} is not a name; write it /ip6/{ip}")),
         Err(_) => {}
     }
     if !bare.is_ascii() {
@@ -227,7 +228,7 @@ fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(),
         |label: &str| (1..=LABEL_MAX).contains(&label.len()) && label.bytes().all(is_letter);
     if !bare.split('.').all(is_label) {
         return wrong(format!(
-            "{bare:?} is no name of a host; give letters, digits, - and _, at most {LABEL_MAX} between \
+            "{bare:?} is not a host name; use letters, digits, - and _, at most {LABEL_MAX} between \
              dots"
         ));
     }
@@ -244,7 +245,7 @@ fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
         Error::new(
             option,
             value,
-            format!("it is no multiaddress; write it like {example}"),
+            format!("it is not a multiaddress; write it like {example}"),
         )
     })?;
     let ids: usize = addr
@@ -335,8 +336,8 @@ pub(super) fn duration_or(
         })
 }
 
-/// `500ms`, `30s`, `5m` or `1h`: a whole number and its unit. `None` for anything else, also for
-/// what does not fit 64 bits of milliseconds.
+/// Parses `500ms`, `30s`, `5m` or `1h`: a whole number and its unit. `None` for anything else, and
+/// for more milliseconds than fit in 64 bits.
 fn parse_duration(value: &str) -> Option<Duration> {
     let unit = value.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = value.split_at(unit);
@@ -351,7 +352,7 @@ fn parse_duration(value: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(millis)?))
 }
 
-/// A duration as the options take it.
+/// A duration, shown in the form that the options accept.
 struct Human(Duration);
 
 impl fmt::Display for Human {

@@ -1,4 +1,4 @@
-//! The two clocks, and whether the second one can be believed.
+//! The two clocks, and whether the second one can be trusted.
 //!
 //! [`boottime`] drives every timer and lease: it never goes back, and it counts suspend. [`wall`]
 //! only signs and judges records. Both are milliseconds. Nothing below `daemon` reads a clock.
@@ -8,9 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// When these sources were made, in milliseconds since the Unix epoch. No right clock is behind it.
+/// The date of these sources, in milliseconds since the Unix epoch. A clock that is behind it is
+/// wrong.
 ///
-/// From `SOURCE_DATE_EPOCH`, else the last commit, and never before the release (see `build.rs`).
+/// It comes from `SOURCE_DATE_EPOCH`, or else from the last commit, and is never before the release
+/// (see `build.rs`).
 pub const BUILD_MS: u64 = decimal(env!("OC_DISCOVERY_BUILD_MS"));
 
 /// Milliseconds since the machine started, suspend included (`CLOCK_BOOTTIME`).
@@ -23,7 +25,7 @@ pub fn boottime() -> u64 {
         .saturating_add(nanoseconds / 1_000_000)
 }
 
-/// What the system clock says, in milliseconds since the Unix epoch; 0 before it.
+/// The time of the system clock, in milliseconds since the Unix epoch; 0 if it is before that.
 pub fn wall() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -32,11 +34,11 @@ pub fn wall() -> u64 {
         .unwrap_or(0)
 }
 
-/// Whether the system clock can be believed without asking a native.
+/// Whether the system clock can be trusted without asking a native.
 ///
-/// Not if it is behind [`BUILD_MS`], as on a device without a battery-backed clock; not if
-/// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is: other time
-/// daemons leave no mark that can be read.
+/// It cannot if it is behind [`BUILD_MS`], as on a device without a battery-backed clock, or if
+/// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is trusted,
+/// because other time daemons leave no sign that can be read.
 pub fn synchronised() -> bool {
     let timesync = Path::new("/run/systemd/timesync");
     let mark = timesync
@@ -45,7 +47,7 @@ pub fn synchronised() -> bool {
     believed(wall(), mark)
 }
 
-/// `timesyncd`: its verdict, where it runs.
+/// `timesyncd`: whether it has synchronised the clock, if it runs.
 fn believed(wall_ms: u64, timesyncd: Option<bool>) -> bool {
     wall_ms >= BUILD_MS && timesyncd.unwrap_or(true)
 }

@@ -4,12 +4,12 @@
 //! adds the time; anywhere else it begins with the UTC time. Text that comes from a peer cannot
 //! forge a line or drive the terminal: control characters are escaped.
 //!
-//! Invariants: writing never waits for a reader (`Outlet`), and what was lost is counted and
-//! said; whatever peers do, each place in the sources says at most `OURS_MAX` lines a minute, and
-//! each place of a library one, and the same line that names a peer (`EACH`) one (`Joiner`); a
-//! line is at most 4096 bytes long.
+//! Invariants: writing never waits for a reader (`Outlet`), and lost lines are counted and
+//! reported; whatever peers do, each place in our sources logs at most `OURS_MAX` lines a minute,
+//! each place in a library at most one, and the same line that names a peer (`EACH`) at most one
+//! (`Joiner`); a line is at most 4096 bytes long.
 //!
-//! Own code instead of `env_logger`, which waits for its reader.
+//! This is own code because `env_logger` waits for its reader.
 
 mod joiner;
 
@@ -32,19 +32,19 @@ use crate::net::EACH;
 
 /// The target of our own log lines, up to the first `::`.
 const OURS: &str = "oc_discovery";
-/// Lines a minute of one place in our sources. Debugging has no such bound.
+/// Lines a minute of one place in our sources. The levels debug and trace have no such bound.
 const OURS_MAX: u32 = 256;
 /// Lines a minute of one place in a library.
 const THEIRS_MAX: u32 = 1;
-/// Bytes of a line that show what those left out are like.
+/// Bytes of a line that is shown as an example of the suppressed ones.
 const SAMPLE_MAX: usize = 120;
-/// How often what waits is tried again.
+/// How often a write is retried.
 const RETRY: Duration = Duration::from_millis(500);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log: our own lines from `level` on, those of libraries from warnings on (or less, if
-/// `level` is less). A panic is a line of it, too. Fails if a logger was installed before.
+/// `level` is less). A panic is logged as a line too. Fails if a logger was installed before.
 pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     let logger = LOGGER.get_or_init(|| Logger::new(level));
     log::set_logger(logger)?;
@@ -56,8 +56,8 @@ pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     Ok(())
 }
 
-/// Says what could not be said before, as soon as it can be. To be run as a task for as long as the
-/// log is used.
+/// Writes waiting lines as soon as stderr takes them. It must run as a task for as long as the log
+/// is used.
 pub(super) async fn attend() {
     let Some(logger) = LOGGER.get() else {
         return;
@@ -69,7 +69,7 @@ pub(super) async fn attend() {
     }
 }
 
-/// Why a daemon ends, on stderr, as the last that it says. Waits for no reader.
+/// Writes to stderr, as the last line of a daemon, why it ends. Does not wait for a reader.
 pub fn last_word(sentence: &str) {
     let line = format!("oc-discovery: {sentence}\n");
     match LOGGER.get() {
@@ -109,12 +109,12 @@ impl Logger {
         }
     }
 
-    /// Nothing that holds it panics.
+    /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready when something waits to be said.
+    /// Ready when a line waits to be written.
     fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
         if shared.waits() {
@@ -157,14 +157,15 @@ impl Logger {
             .level(level)
             .args(args)
             .build();
-        // Writing to a String fails only if a value's own formatting does; what was written stays.
+        // Writing to a String fails only if the formatting of a value fails. The text until then is
+        // kept.
         let _ = line(&mut text, self.format, clock::wall() / 1000, &record);
         text
     }
 }
 
 impl Shared {
-    /// Whether this line is to be said at `now` (ms), and what was left out before it.
+    /// Whether this line may be logged at `now` (ms), and which lines were suppressed before it.
     fn admit(&mut self, record: &Record<'_>, now: u64) -> (bool, Vec<LeftOut>) {
         if record.level() > Level::Info {
             return (true, Vec::new());
@@ -235,7 +236,7 @@ fn is_ours(target: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// What the lines of a place are like.
+/// An example of the lines of a place.
 fn sample(record: &Record<'_>) -> String {
     let mut text = record.args().to_string();
     shorten(&mut text, SAMPLE_MAX);
@@ -262,8 +263,8 @@ enum Format {
     Terminal,
 }
 
-/// `JOURNAL_STREAM` names the device and inode of the stream that leads to the journal. It is
-/// inherited, so that stderr has to be compared with it (systemd.exec(5)).
+/// `JOURNAL_STREAM` names the device and inode of the stream that leads to the journal. Child
+/// processes inherit it, so it must be compared with stderr (systemd.exec(5)).
 fn stderr_is_journal() -> bool {
     let Some(variable) = std::env::var_os("JOURNAL_STREAM") else {
         return false;
@@ -315,7 +316,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Writes the time as RFC 3339 does, in whole seconds.
+/// Writes the time as in RFC 3339, in whole seconds.
 fn write_utc(out: &mut String, seconds: u64) -> fmt::Result {
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -420,7 +421,7 @@ mod tests {
         assert_eq!(line, "<4>full: é\\n<3>x\\u{1b}[2J\n");
     }
 
-    /// How many of these lines are said within a minute.
+    /// How many of these lines are logged within a minute.
     fn said(target: &str, level: Level, lines: impl Iterator<Item = String>) -> usize {
         let mut shared = Shared {
             out: Outlet::new(io::stderr()),

@@ -109,7 +109,7 @@ impl BoundedStore {
         self.protected.shrink_to_fit();
     }
 
-    /// Keeps a record that was opened, and is what `info` says.
+    /// Stores a verified record with this content.
     pub(crate) fn keep(&mut self, record: Record, info: &RecordInfo) -> Result<()> {
         let merit = Merit {
             rank: info.rank(),
@@ -118,7 +118,7 @@ impl BoundedStore {
         self.insert(record, merit)
     }
 
-    /// How good the record of `key` is, if it counts at wall-clock time `own_ms`.
+    /// The rank of the record of `key`, if it counts at wall-clock time `own_ms`.
     pub(crate) fn rank(&self, key: &RecordKey, own_ms: u64) -> Option<RecordRank> {
         let Merit {
             rank,
@@ -166,8 +166,8 @@ impl BoundedStore {
     }
 }
 
-/// A stored record without its key, and its place in the order of storing. The publisher is not
-/// kept, because nothing here needs it.
+/// A stored record, apart from its key, with its place in the order of storing. The publisher is
+/// not kept, because nothing here needs it.
 pub(crate) struct Slot {
     value: Box<[u8]>,
     expires: Option<Instant>,
@@ -202,7 +202,8 @@ impl RecordStore for BoundedStore {
         self.slots.get_key_value(key.as_ref()).map(record)
     }
 
-    /// Kademlia stores what it PUTs, which it was given from here: that is as good as it was.
+    /// Kademlia stores a record that it PUTs. It got the record from this store, so the record
+    /// keeps its rank.
     fn put(&mut self, record: Record) -> Result<()> {
         let kept = self.slots.get(record.key.as_ref());
         let same = kept.filter(|slot| *slot.value == *record.value);

@@ -122,7 +122,7 @@ fn who_is_unknown_ends_with_a_sentence_and_1_on_every_role() {
             let answer = town.world.ask(asked, "find", &[query]);
             assert_eq!(answer.code, Some(1), "{answer:?}");
             assert_eq!(answer.stdout, "");
-            let sentence = format!("oc-discovery: nobody is known as {query}\n");
+            let sentence = format!("oc-discovery: no node is known as {query}\n");
             assert_eq!(answer.stderr, sentence);
         }
     }
@@ -235,7 +235,7 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert_eq!((found.asked, found.answered), (2, 1), "{found:?}");
     assert_eq!(found.silent, [town.native.id.as_str()]);
     let answer = town.world.ask(&town.door, "find", &["window"]);
-    let sentence = "oc-discovery: nobody is known as window; incomplete: 1 of 2 servers asked did not answer\n";
+    let sentence = "oc-discovery: no node is known as window; incomplete: 1 of 2 servers asked did not answer\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(1), sentence));
 }
 

@@ -1,8 +1,9 @@
-//! The demo: the whole system as real processes on this machine, telling its own story.
+//! The demo: the whole system as real processes on this machine, with a description of what
+//! happens.
 //!
-//! It plays a list of steps. A step begins by doing something, then looks at the processes' status
-//! until it sees what it waits for or its deadline has passed. However the demo ends, it leaves no
-//! process and no file behind; only SIGKILL cannot be answered.
+//! It runs a list of steps. A step begins with an action, and then polls the status of the
+//! processes until it sees the expected state or its deadline has passed. However the demo ends, it
+//! leaves no process and no file behind. Only SIGKILL prevents that.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,18 +21,19 @@ mod story;
 use stage::Stage;
 use story::{Play, STORY};
 
-/// How often a step looks.
+/// How often a step polls.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How many times faster than in service the demo runs, 1 to 100.
+/// How many times faster than normal the demo runs, 1 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speed(u32);
 
 impl Speed {
-    /// Takes the value of `--speed`; the default is 30, which is over in well under a minute.
+    /// Takes the value of `--speed`. The default is 30, with which the demo takes well under a
+    /// minute.
     ///
     /// # Errors
-    /// One sentence, if it is no number from 1 to 100.
+    /// One sentence, if it is not a number from 1 to 100.
     pub fn parse(value: Option<&str>) -> Result<Speed, String> {
         let Some(value) = value else {
             return Ok(Speed(30));
@@ -53,29 +55,29 @@ impl Speed {
 pub enum Error {
     /// The stage could not be set up or cleared.
     Stage(String),
-    /// A signal ended it.
+    /// A signal ended the demo.
     Interrupted,
-    /// Nobody reads what it tells.
+    /// Its output could not be written.
     Output(io::Error),
-    /// A step did not happen.
+    /// A step failed.
     Step {
         /// The step's name.
         name: &'static str,
         /// What went wrong.
         cause: Cause,
-        /// The process that it was about, and the end of its log.
+        /// The process that the step is about, and the end of its log.
         log: (&'static str, String),
     },
 }
 
-/// What was wrong with a step.
+/// Why a step failed.
 #[derive(Debug)]
 pub enum Cause {
-    /// It was not seen by its deadline; what was seen instead.
+    /// The expected state was not seen by the deadline. What was seen instead.
     Late(Duration, String),
     /// A process ended, with this status.
     Ended(String),
-    /// It could not be begun.
+    /// The action of the step failed.
     NotBegun(String),
 }
 
@@ -112,14 +114,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Plays the demo with this very program and tells it on stdout.
+/// Runs the demo with this program, and describes it on stdout.
 ///
 /// # Errors
-/// [`Error`]; by then everything is cleaned up.
+/// [`Error`]. Everything is cleaned up before it is returned.
 pub fn run(speed: Speed) -> Result<(), Error> {
     let stage_error = |error: io::Error| Error::Stage(error.to_string());
     let executable = std::env::current_exe().map_err(stage_error)?;
-    // Before the first process is started, so that no signal finds one unguarded.
+    // Done before the first process is started, so that no signal leaves a process behind.
     let signals = Signals::new().map_err(stage_error)?;
     let stage = Stage::set_up(&std::env::temp_dir())
         .map_err(|error| Error::Stage(format!("no private directory could be made: {error}")))?;
@@ -149,17 +151,17 @@ struct Tempo {
     speed: u32,
     lease: Duration,
     beat: Duration,
-    /// Of the offload and refresh loops.
+    /// The interval of the offload and refresh loops.
     loops: Duration,
-    /// Of the stream GC: short enough that a silent indexer's entry in `live_indexers` outlives its
-    /// stream. The rule fires at two thirds of the lease, and the loop comes up to 1.1 of this
-    /// later.
+    /// The interval of the stream GC. It is short, so that a silent indexer's entry in
+    /// `live_indexers` outlives its stream record: GC's condition holds at two thirds of the lease,
+    /// and the loop runs at most 1.1 times this interval later.
     gc: Duration,
     connect: Duration,
 }
 
 impl Tempo {
-    /// The defaults of service, divided, within the bounds of the options.
+    /// The normal defaults, divided by the speed, within the bounds of the options.
     fn at(Speed(speed): Speed) -> Tempo {
         use crate::{config::INTERVAL_MIN, protocol::time::MIN_LEASE};
         let scaled = |seconds, min: Duration| {
@@ -177,27 +179,27 @@ impl Tempo {
     }
 }
 
-/// A part of the story.
+/// One step of the demo.
 #[derive(Clone, Copy)]
 struct Step {
     name: &'static str,
     waits_for: &'static str,
-    /// Longest time until it is seen.
+    /// The longest time until the expected state is seen.
     within: fn(&Tempo) -> Duration,
     begin: fn(&mut Play<'_>) -> Result<(), String>,
     look: fn(&mut Play<'_>) -> Sight,
 }
 
-/// What a look at the processes showed.
+/// The result of one poll of the processes.
 enum Sight {
-    /// What the step waits for, in words.
+    /// The expected state, in words.
     Seen(String),
-    /// Something else, and the process to ask why.
+    /// Another state, in words, and the process whose log may explain it.
     NotYet(&'static str, String),
 }
 
-/// Plays the steps with a program and tells them live; returns how many there were and how long
-/// they took.
+/// Runs the steps with a program, and describes them as they happen. Returns how many there were
+/// and how long they took.
 async fn play(
     executable: &Path,
     stage: &Stage,
@@ -251,7 +253,7 @@ async fn perform(step: &Step, play: &mut Play<'_>, begun: Instant) -> Result<Str
 fn prologue(out: &mut dyn Write, tempo: &Tempo) -> io::Result<()> {
     writeln!(
         out,
-        "A native, two indexers and three nodes on loopback, {} times as fast as in service:\n\
+        "A native, two indexers and three nodes on loopback, {} times as fast as normal:\n\
          leases of {}, a beat every {}, the native's loops every {}, its stream GC every {}.\n",
         tempo.speed,
         Secs(tempo.lease),

@@ -1,7 +1,7 @@
-//! The stage of the demo: its processes and its private directory, and their sure end.
+//! The processes and the private directory of the demo, and their cleanup.
 //!
-//! Each process leads a process group of its own, so that Ctrl-C reaches only the demo, which then
-//! ends them all. stdout and stderr of a process go to files in the directory.
+//! Each process has a process group of its own, so that Ctrl-C reaches only the demo, which then
+//! ends all processes. stdout and stderr of a process go to files in the directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,22 +15,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Most bytes of a log that are shown, and most bytes of its end that are read for that.
+/// Bytes of the end of a log that are read and shown at most.
 const TAIL_BYTES: u64 = 4096;
-/// Most lines of a log that are shown.
+/// Lines of a log that are shown at most.
 const TAIL_LINES: usize = 12;
-/// Most bytes of a process' stdout that are read.
+/// Bytes of a process's stdout that are read at most.
 const STDOUT_BYTES: u64 = 65_536;
 
-/// A private directory and the processes that live in it. Dropping it ends and removes them.
+/// A private directory and the processes that use it. Dropping it ends the processes and removes
+/// the directory.
 pub(super) struct Stage {
     dir: PathBuf,
-    /// Shared with the panic hook alone.
+    /// Shared only with the panic hook.
     processes: Arc<Mutex<BTreeMap<&'static str, Child>>>,
 }
 
 impl Stage {
-    /// Makes a directory of mode 0700 with a name that nobody can foresee.
+    /// Makes a directory of mode 0700 with an unpredictable name.
     pub(super) fn set_up(base: &Path) -> io::Result<Stage> {
         let name = getrandom::u64().map_err(io::Error::other)?;
         let dir = base.join(format!("oc-discovery-demo-{name:016x}"));
@@ -70,7 +71,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Stops a process as it stands: its connections stay open and it says nothing any more.
+    /// Stops a process (SIGSTOP): its connections stay open, but it sends nothing any more.
     pub(super) fn freeze(&self, process: &str) -> io::Result<()> {
         match self.processes().get(process) {
             Some(child) => Ok(kill_process(Pid::from_child(child), Signal::STOP)?),
@@ -87,7 +88,7 @@ impl Stage {
             .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('T')))
     }
 
-    /// A process that has ended, and how.
+    /// The first process that has ended, and its status.
     pub(super) fn first_ended(&self) -> Option<(&'static str, String)> {
         self.processes()
             .iter_mut()
@@ -118,7 +119,8 @@ impl Stage {
         clear(&mut self.processes(), &self.dir)
     }
 
-    /// A release build aborts on a panic, so that no `drop` would run.
+    /// Clears up in a panic hook too, because a release build aborts on a panic without running any
+    /// `drop`.
     pub(super) fn clear_on_panic(&self) {
         let processes = Arc::clone(&self.processes);
         let dir = self.dir.clone();
@@ -130,7 +132,7 @@ impl Stage {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            // The panic is being reported; there is no better place for this error.
+            // The panic is reported anyway, so this error is ignored.
             let _ = clear(&mut processes, &dir);
         }));
     }
@@ -152,14 +154,14 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // Whoever wants to know calls `clear`.
+        // Code that needs the error calls `clear` itself.
         let _ = self.clear();
     }
 }
 
 fn clear(processes: &mut BTreeMap<&'static str, Child>, dir: &Path) -> io::Result<()> {
     for child in processes.values_mut() {
-        // Once a process was waited for, its id may be another's.
+        // After a process has been waited for, another process may have its id.
         if let Ok(None) = child.try_wait() {
             // It fails only if the group is gone already.
             let _ = kill_process_group(Pid::from_child(child), Signal::KILL);

@@ -1,6 +1,6 @@
-//! The story of the demo, step by step: the diagram of the native's three loops as it happens.
+//! The steps of the demo: they show the diagram of the native's three loops.
 //!
-//! Every look asks the processes themselves, by the same control socket as `oc-discovery status`.
+//! Every poll asks the processes themselves, over the same control socket as `oc-discovery status`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,9 +16,9 @@ pub(super) const NATIVE: &str = "native";
 const INDEXERS: [&str; 2] = ["indexer-1", "indexer-2"];
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
-/// What a machine under load may need on top of what the intervals say.
+/// Extra time for a machine under load, in addition to what follows from the intervals.
 const SLACK: Duration = Duration::from_secs(10);
-/// How long one look waits for one process.
+/// How long one poll waits for one process.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The steps in the order of the diagram.
@@ -88,32 +88,32 @@ pub(super) const STORY: &[Step] = &[
     },
 ];
 
-/// What the story has come to know.
+/// What the earlier steps have found out.
 pub(super) struct Play<'a> {
     executable: &'a Path,
     stage: &'a Stage,
     tempo: Tempo,
-    /// Address of the native for the others, with `/p2p`. Empty until it is up.
+    /// The native's address for the other processes, with `/p2p`. Empty until the native is up.
     native: String,
     silent: Option<Silent>,
 }
 
-/// The indexer that was silenced.
+/// The indexer that was stopped.
 #[derive(Clone)]
 struct Silent {
     process: &'static str,
     peer_id: String,
-    /// The nodes that were with it.
+    /// The nodes that held a lease with it.
     nodes: Vec<&'static str>,
 }
 
-/// What every node says of itself.
+/// The status of every node.
 type Nodes = Vec<(&'static str, Status)>;
 
-/// What a process says first.
+/// The first lines that a process prints.
 struct Greeting {
     peer_id: String,
-    /// With `/p2p`.
+    /// Its address, with `/p2p`.
     listening_on: String,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Play<'a> {
         }
         if role == Role::Node {
             option("--name", process);
-            // One lease each, so that a silent indexer leaves its nodes with none.
+            // One lease each, so that the nodes of a silent indexer have no other lease.
             option("--min-indexers", "1");
         }
         self.stage
@@ -421,7 +421,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// The process of an indexer, but the silent one, that a node holds a lease with.
+    /// The process of an indexer with which the node holds a lease, other than `but`.
     fn indexer_of(&self, node: &Status, but: Option<&Silent>) -> Option<&'static str> {
         INDEXERS
             .into_iter()

@@ -8,7 +8,7 @@ use crate::daemon::testdir::TestDir;
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-/// A program that a test has written, and a place for the demo's stage.
+/// A program written by a test, and a directory for the demo.
 pub(super) struct Theatre {
     dir: TestDir,
     pub(super) program: PathBuf,
@@ -19,8 +19,8 @@ impl Theatre {
     pub(super) fn with(script: &str) -> Theatre {
         let dir = TestDir::new();
         let program = dir.path().join("program");
-        // Written by another process: were the file open here, a process that another test starts
-        // meanwhile would hold it too, and the program could not be started ("text file busy").
+        // Another process writes the file. If it were open here, a process that another test starts
+        // meanwhile would inherit it, and the program could not be started ("text file busy").
         let mut writer = Command::new("/bin/sh")
             .args(["-c", "cat > \"$0\" && chmod 700 \"$0\""])
             .arg(&program)
@@ -36,7 +36,7 @@ impl Theatre {
         Theatre { dir, program }
     }
 
-    /// One that greets as a daemon does, and is deaf ever after.
+    /// A program that prints the greeting of a daemon, and then answers nothing.
     fn deaf() -> Theatre {
         Theatre::with(&format!(
             "echo 'peer id {ID}'\n\
@@ -51,7 +51,7 @@ impl Theatre {
         Stage::set_up(&self.dir.path().join("stage")).unwrap()
     }
 
-    /// Plays the story with these deadlines on a stage that is gone when it has ended.
+    /// Runs the demo with these deadlines, and checks that its directory is gone afterwards.
     fn play(&self, within: fn(&Tempo) -> Duration) -> (Error, String) {
         let steps: Vec<Step> = STORY.iter().map(|step| Step { within, ..*step }).collect();
         let mut out = Vec::new();

@@ -1,21 +1,21 @@
-//! So that no peer can write our log: of many lines of one kind some are said, and the others
-//! counted.
+//! Limits the log, so that no peer can fill it: of many lines of one kind, some are logged and the
+//! others are counted.
 //!
-//! A place in the sources has a window of a minute, which begins with its first line. In it at most
-//! so many of its lines are said as the caller allows; the others are left out, and when the window
-//! ends it is said how many they were, and what the first of them was like.
+//! A place in the sources has a window of a minute, which begins with its first line. In this
+//! window, the caller's limit of lines is logged and the others are suppressed. When the window
+//! ends, one line reports how many there were, with the first of them as an example.
 //!
-//! Invariants: at most [`PLACES`] places are remembered; what was left out is always said in the
-//! end, also where a place gives way to another; time that goes back ends no window.
+//! Invariants: at most [`PLACES`] places are remembered; suppressed lines are always reported in
+//! the end, even when a place is evicted; a clock that goes back does not end a window.
 
 use std::fmt;
 
-/// Places remembered. There are more in the sources, but few of them are reached by peers.
+/// Places remembered. The sources have more, but peers can cause lines at few of them.
 const PLACES: usize = 64;
 /// How long a window lasts, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
 
-/// The places that have said something in the last minute.
+/// The places that have logged something in the last minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Joiner {
     windows: Vec<Window>,
@@ -30,7 +30,7 @@ struct Window {
     sample: String,
 }
 
-/// Lines of one place that were left out in its window.
+/// Lines of one place that were suppressed in its window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     lines: u64,
@@ -38,8 +38,8 @@ pub(super) struct LeftOut {
 }
 
 impl Joiner {
-    /// Whether the line of a place may be said at `now` (ms) where `most` are allowed in a minute;
-    /// and what ended before it. `sample` shows what the line is like.
+    /// Whether the line of a place may be logged at `now` (ms), where `most` are allowed in a
+    /// minute; and the windows that ended before it. `sample` makes the example.
     pub(super) fn admit(
         &mut self,
         place: u64,
@@ -61,7 +61,7 @@ impl Joiner {
             return (false, ended);
         }
         if self.windows.len() >= PLACES {
-            // They stand in the order in which they began.
+            // The windows are in the order in which they began.
             ended.extend(self.windows.remove(0).into_left_out());
         }
         self.windows.push(Window {
@@ -74,14 +74,15 @@ impl Joiner {
         (true, ended)
     }
 
-    /// Ends the windows whose time is over at `now` (ms); what was left out in them.
+    /// Ends the windows whose time is over at `now` (ms). Returns the lines that were suppressed in
+    /// them.
     pub(super) fn ended(&mut self, now: u64) -> Vec<LeftOut> {
         let over = |window: &mut Window| now.saturating_sub(window.began) >= WINDOW_MS;
         let ended = self.windows.extract_if(.., over);
         ended.filter_map(Window::into_left_out).collect()
     }
 
-    /// Whether lines were left out of which nothing was said yet.
+    /// Whether there are suppressed lines that are not reported yet.
     pub(super) fn waits(&self) -> bool {
         self.windows.iter().any(|window| window.left_out > 0)
     }
@@ -99,7 +100,7 @@ impl Window {
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.lines == 1 { "" } else { "s" };
-        write!(f, "left out {} line{s} like: {}", self.lines, self.sample)
+        write!(f, "suppressed {} line{s} like: {}", self.lines, self.sample)
     }
 }
 
@@ -168,10 +169,13 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_a_sentence() {
-        assert_eq!(left_out(1).to_string(), "left out 1 line like: such a one");
+        assert_eq!(
+            left_out(1).to_string(),
+            "suppressed 1 line like: such a one"
+        );
         assert_eq!(
             left_out(1_154_999).to_string(),
-            "left out 1154999 lines like: such a one"
+            "suppressed 1154999 lines like: such a one"
         );
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon::demo::Speed;
 use crate::daemon::demo::tests::Theatre;
 use crate::daemon::status::{Lease, ResponsiblePeer, StreamRecord};
 
-/// What the processes of the demo answer, as a test decides. Their peer ids are their names.
+/// The processes of the demo, with answers that a test sets. Their peer ids are their names.
 #[derive(Clone)]
 struct World(Arc<Mutex<BTreeMap<&'static str, Status>>>);
 
@@ -98,7 +98,7 @@ fn entry(process: &str, source: Source) -> LiveIndexer {
     }
 }
 
-/// A story that a test goes through step by step.
+/// A run of the demo in which a test controls each step.
 struct Rehearsal<'a> {
     play: Play<'a>,
     steps: std::slice::Iter<'static, Step>,
@@ -128,7 +128,7 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    /// Looks until it is seen; processes of their own need a moment.
+    /// Polls until the step is seen, because real processes need a moment.
     #[track_caller]
     fn seen(&mut self, what: &str) {
         let deadline = std::time::Instant::now() + SLACK;
@@ -144,7 +144,7 @@ impl<'a> Rehearsal<'a> {
     }
 }
 
-/// Greets with its process' name for a peer id.
+/// A script that prints the greeting, with the name of its process as the peer id.
 const GREETS: &str = "name=${3##*/}\n\
     echo \"peer id $name\"\n\
     echo \"listening on /ip4/127.0.0.1/tcp/1/p2p/$name\"\n\
