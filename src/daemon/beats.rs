@@ -99,10 +99,7 @@ impl Driver {
             }
         }
         if publish && let Some((info, envelope)) = received.record {
-            let kind = match received.role {
-                Role::Indexer => Kind::Indexer,
-                Role::Node | Role::Native => Kind::Node,
-            };
+            let kind = Kind::of(received.role);
             let own_ms = self.env.own_ms();
             self.env.net.publish(kind, &info, envelope, own_ms);
         }

@@ -34,11 +34,10 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        IndexersAnswer, Input, Instant, MAX_LIST, PeerId, RequestId, Role, StreamId, Want,
+        IndexersAnswer, Input, Instant, PeerId, Role, StreamId,
         capacities::MAX_DHT_RECORDS,
         clock::WallClock,
-        codec::directory::{Request, Response, decode_response},
-        lookup::Question,
+        codec::directory::{Response, decode_response},
         rivals::FirstBeat,
         signing::Signing,
     },
@@ -332,7 +331,10 @@ impl Driver {
                 self.handle(now, Input::LeaseClosed { server: &server });
             }
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
-            NetEvent::Request { from, id, request } => self.on_request(now, from, id, request),
+            NetEvent::Request { from, id, request } => {
+                self.note_reader(now, &from);
+                self.lookups.serve(&mut self.env, now, (&from, id), request);
+            }
             NetEvent::Response { id, response } => self.on_response(now, id, response),
             NetEvent::Probed { ref peer, alive } => self.handle(now, Input::Probed { peer, alive }),
             NetEvent::StreamProbed {
@@ -348,37 +350,6 @@ impl Driver {
                 },
             ),
             NetEvent::Dht(event) => self.on_dht(now, event),
-        }
-    }
-
-    fn on_request(&mut self, now: Instant, from: PeerId, id: RequestId, request: Request) {
-        self.note_reader(now, &from);
-        match request {
-            Request::Indexers {
-                most,
-                want: Want::Nothing,
-                from: Some(cursor),
-            } => {
-                let page = self
-                    .env
-                    .machine
-                    .page(now, Some(&from), cursor, usize::from(most));
-                self.env.net.respond(id, &Response::Page(page));
-            }
-            Request::Indexers { most, want, .. } => {
-                let most = usize::from(most).min(MAX_LIST);
-                if let Some(answer) = self.env.machine.ask(now, &from, id, most, want) {
-                    self.env.net.respond(id, &Response::Indexers(answer));
-                }
-            }
-            Request::FindName { name, reach } => {
-                let question = Question::Name(name);
-                self.lookups.find_for(&mut self.env, id, question, reach);
-            }
-            Request::FindPeer { peer, reach } => {
-                let question = Question::Peer(peer);
-                self.lookups.find_for(&mut self.env, id, question, reach);
-            }
         }
     }
 

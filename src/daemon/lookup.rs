@@ -19,23 +19,17 @@ use crate::{
     net::{
         OwnRequestId,
         dht::SearchId,
-        envelope::{OpenRecord, open_indexer, open_node},
+        envelope::{Libp2p, OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        Addrs, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach, Reason, RequestId, Role,
-        TableStats, Tally, Want,
+        Addrs, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, TableStats, Want,
         codec::{
-            directory::{Records, Request, Response},
+            directory::{Request, Response},
             record::Kind,
         },
-        lookup::{
-            self, Answer, Ask, Begun, Copy, LookupId, Outcome, Place, QueryId, Question, Step,
-        },
+        lookup::{self, Copy, FULL, LookupId, Outcome, Place, QueryId, Question, Served, Step},
     },
 };
-
-/// What is said where no slot is free.
-const FULL: &str = "too many lookups at once: try again in a moment";
 
 /// What waits for a lookup's outcome.
 enum Asker {
@@ -93,27 +87,21 @@ impl Lookups {
         self.begin(env, reply, question);
     }
 
-    /// Another peer looks for a name or a peer.
-    pub(super) fn find_for(
+    /// Another peer makes a request.
+    pub(super) fn serve(
         &mut self,
         env: &mut Environment,
-        request: RequestId,
-        question: Question,
-        reach: Reach,
+        now: Instant,
+        (from, id): (&PeerId, RequestId),
+        request: Request,
     ) {
-        let now = env.now();
-        let begun = self
-            .core
-            .begin_for_peer(now, question.clone(), reach, &*env.machine);
-        let response = match begun {
-            Begun::Lookup(lookup) => {
-                self.askers.insert(lookup, Asker::Peer(request));
-                return;
+        match self.core.serve(now, (from, id), request, &mut *env.machine) {
+            Served::Now(response) => env.net.respond(id, &response),
+            Served::Lookup(lookup) => {
+                self.askers.insert(lookup, Asker::Peer(id));
             }
-            Begun::Here => own_directory(&*env.machine, &question, reach),
-            Begun::Full => Response::Error(Reason::try_from(FULL).unwrap_or_default()),
-        };
-        env.net.respond(request, &response);
+            Served::Later => {}
+        }
     }
 
     /// The core's machine asks a native for indexers.
@@ -144,40 +132,9 @@ impl Lookups {
             Asked::Machine(native) => return Some((native, response)),
             Asked::Lookup(query) => query,
         };
-        let now = env.now();
-        match response {
-            Ok(Response::Records {
-                records,
-                more,
-                tally,
-            }) => {
-                // What does not verify is no record.
-                let open = |envelope| Some((open_node(envelope).ok()?, envelope));
-                let opened: Vec<_> = records.into_iter().filter_map(open).collect();
-                let copy = |(record, envelope)| copy_of(record, envelope);
-                let records: Vec<_> = opened.iter().map(|(r, e)| copy((r, e))).collect();
-                let records = &records;
-                let answer = Answer::Records {
-                    records,
-                    more,
-                    tally,
-                };
-                self.core.answered(now, query, answer);
-            }
-            Ok(Response::Indexers(answer)) => {
-                let (offers, next) = (&answer.offers, None);
-                let answer = Answer::Indexers { offers, next };
-                self.core.answered(now, query, answer);
-            }
-            Ok(Response::Page(page)) => {
-                let (offers, next) = (&page.offers, page.next);
-                let answer = Answer::Indexers { offers, next };
-                self.core.answered(now, query, answer);
-            }
-            Ok(Response::Error(_)) | Err(_) => {
-                self.core.answered(now, query, Answer::Failed);
-            }
-        }
+        let response = response.ok();
+        self.core
+            .responded(env.now(), query, response.as_ref(), &Libp2p);
         None
     }
 
@@ -190,7 +147,8 @@ impl Lookups {
         envelope: &[u8],
     ) {
         if let Some(query) = self.searches.get(&search) {
-            let copy = copy_of(record, envelope);
+            let info = &record.info;
+            let copy = Copy { info, envelope };
             self.core.found(env.now(), env.own_ms(), *query, copy);
         }
     }
@@ -216,9 +174,9 @@ impl Lookups {
                 } => {
                     log::debug!("lookup {} asks {}", lookup.0, text(&server));
                     let id = self.name(Asked::Lookup(query));
-                    env.net.request(server, &addrs, id, &request_of(ask));
+                    env.net.request(server, &addrs, id, &ask.into());
                 }
-                Step::Search { query, role, peer } => match env.net.search(kind_of(role), peer) {
+                Step::Search { query, role, peer } => match env.net.search(Kind::of(role), peer) {
                     Some(search) => {
                         self.searches.insert(search, query);
                     }
@@ -268,69 +226,9 @@ impl Lookups {
             return;
         };
         match asker {
-            Asker::Peer(request) => env.net.respond(request, &response_of(&outcome)),
+            Asker::Peer(request) => env.net.respond(request, &outcome.response()),
             Asker::Operator(reply) => reply.answer(json_of(&outcome, env.own_ms())),
         }
-    }
-}
-
-fn copy_of<'a>(record: &'a OpenRecord, envelope: &'a [u8]) -> Copy<'a> {
-    let info = &record.info;
-    Copy { info, envelope }
-}
-
-fn kind_of(role: Role) -> Kind {
-    match role {
-        Role::Node => Kind::Node,
-        Role::Indexer | Role::Native => Kind::Indexer,
-    }
-}
-
-fn request_of(ask: Ask) -> Request {
-    match ask {
-        Ask::Indexers(cursor) => Request::Indexers {
-            most: MAX_LIST as u8,
-            want: Want::Nothing,
-            from: Some(cursor),
-        },
-        Ask::Name { name, reach } => Request::FindName { name, reach },
-        Ask::Peer { peer, reach } => Request::FindPeer { peer, reach },
-    }
-}
-
-/// The answer of the own directory alone.
-fn own_directory<'a>(machine: &'a dyn Machine, question: &Question, reach: Reach) -> Response<'a> {
-    let (records, more) = match question {
-        Question::Name(name) => {
-            let (claimants, more) = machine.claimants(name);
-            let envelopes = claimants
-                .iter()
-                .take(MAX_LIST)
-                .map(|entry| entry.envelope());
-            (envelopes.collect(), more)
-        }
-        Question::Peer(peer) => {
-            let listed = machine.listed(peer);
-            let envelopes = listed.iter().map(|entry| entry.envelope());
-            (envelopes.collect(), false)
-        }
-        Question::Indexers => (Records::new(), false),
-    };
-    // Where no other was to be asked, none is counted.
-    let tally = (reach == Reach::Network).then(Tally::default);
-    Response::Records {
-        records,
-        more,
-        tally,
-    }
-}
-
-fn response_of<'a>(outcome: &'a Outcome<'_>) -> Response<'a> {
-    let records = outcome.records.iter().take(MAX_LIST);
-    Response::Records {
-        records: records.map(|record| record.envelope()).collect(),
-        more: outcome.more || outcome.records.len() > MAX_LIST,
-        tally: Some(outcome.tally),
     }
 }
 

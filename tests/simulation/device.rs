@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
     self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
-    NodeConfig, PeerId, RecordInfo, RequestId, Role, StreamId,
+    NodeConfig, PeerId, RequestId, Role, StreamId,
     clock::WallClock,
     lookup::{LookupId, QueryId},
     signing::Signing,
 };
 
 use crate::{
+    dht::Envelope,
     flash::Flash,
     lookup::{NO_LOOKUPS, Slots},
     network::{Input, StreamKey},
@@ -41,6 +42,15 @@ pub enum State {
     },
 }
 
+/// What a request or a search is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum For {
+    /// The machine, about this peer.
+    Machine(PeerId),
+    /// A lookup.
+    Lookup(QueryId),
+}
+
 /// One device.
 pub struct Device {
     /// Its identity.
@@ -55,10 +65,8 @@ pub struct Device {
     pub machine: Box<dyn Machine>,
     /// Its lookups.
     pub lookups: Box<Slots>,
-    /// Lookups for other processes: which asked, and how it calls its question.
-    pub askers: BTreeMap<LookupId, ((DeviceNo, u64), QueryId)>,
-    /// Searches of lookups.
-    pub lookup_searches: BTreeSet<QueryId>,
+    /// Lookups for other processes, and the requests they answer.
+    pub askers: BTreeMap<LookupId, RequestId>,
     /// When the timer of the process is set to.
     pub wake_at: u64,
     /// How far the device's monotonic clock is ahead of the world's time.
@@ -72,7 +80,7 @@ pub struct Device {
     /// What survives its processes.
     pub flash: Flash,
     /// The own record.
-    pub record: Option<RecordInfo>,
+    pub record: Option<Envelope>,
     /// When it is signed.
     pub signing: Signing,
     /// Where it listens: natives always at the same port, others at a new one in each life and
@@ -99,14 +107,14 @@ pub struct Device {
     pub inbound: BTreeMap<StreamKey, StreamId>,
     /// Number of the next stream, request, search.
     pub next: u64,
-    /// Requests for indexers that wait for their answers.
-    pub asks: BTreeMap<PeerId, u64>,
-    /// Requests of others that wait here.
-    pub requests: BTreeMap<RequestId, (DeviceNo, u64, u64)>,
+    /// Own requests that wait for their responses.
+    pub asked: BTreeMap<u64, For>,
+    /// Requests of others that wait here: which process asks, and how it calls its request.
+    pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
-    pub searches: BTreeMap<PeerId, u64>,
+    pub searches: BTreeMap<u64, For>,
     /// Pings under way.
-    pub pings: BTreeMap<PeerId, u64>,
+    pub pings: BTreeMap<u64, PeerId>,
     /// Natives it is configured with.
     pub natives: Vec<DeviceNo>,
 }
@@ -122,7 +130,6 @@ impl Device {
             machine: Box::new(Node::new()),
             lookups: Box::new(NO_LOOKUPS),
             askers: BTreeMap::new(),
-            lookup_searches: BTreeSet::new(),
             wake_at: u64::MAX,
             skew: 0,
             wall_ahead: 0,
@@ -142,7 +149,7 @@ impl Device {
             out: BTreeMap::new(),
             inbound: BTreeMap::new(),
             next: 0,
-            asks: BTreeMap::new(),
+            asked: BTreeMap::new(),
             requests: BTreeMap::new(),
             searches: BTreeMap::new(),
             pings: BTreeMap::new(),
@@ -222,14 +229,13 @@ impl Device {
     pub fn lose_memory(&mut self) {
         self.out.clear();
         self.inbound.clear();
-        self.asks.clear();
+        self.asked.clear();
         self.requests.clear();
         self.searches.clear();
         self.pings.clear();
         *self.lookups = NO_LOOKUPS;
         self.lookups.start(self.peer);
         self.askers.clear();
-        self.lookup_searches.clear();
         self.record = None;
         self.signing = Signing::new(self.role);
         self.ending = false;

@@ -3,35 +3,57 @@
 //! The last few versions of each record are kept. A search finds those that are visible by now, in
 //! any order; while the network is at fault it may find only some, or none.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-use oc_discovery::protocol::{Addr, Addrs, Name, PeerId, RecordInfo, Rng};
+use oc_discovery::protocol::{
+    Addrs, PeerId, RecordInfo, Rng,
+    codec::record::{Kind, Record, Tags},
+};
+
+use crate::frames::{signed, verified};
 
 /// Versions of one record that are still around.
 const VERSIONS: usize = 3;
 
+/// A signed record.
+pub type Envelope = Rc<[u8]>;
+
+struct Version {
+    visible: u64,
+    kind: Kind,
+    info: RecordInfo,
+    envelope: Envelope,
+}
+
 /// The store.
 #[derive(Default)]
 pub struct Dht {
-    records: BTreeMap<PeerId, Vec<(u64, RecordInfo)>>,
+    records: BTreeMap<PeerId, Vec<Version>>,
     /// How long a search that finds nothing takes, ms: peers that do not answer hold it up.
     pub fruitless: u64,
 }
 
 impl Dht {
     /// Puts a record that is to be seen from `visible` on.
-    pub fn put(&mut self, visible: u64, record: RecordInfo) {
-        let versions = self.records.entry(record.peer).or_default();
-        versions.push((visible, record));
+    pub fn put(&mut self, visible: u64, kind: Kind, envelope: &[u8]) -> Result<(), String> {
+        let info = verified(kind, envelope)?;
+        let versions = self.records.entry(info.peer).or_default();
+        versions.push(Version {
+            visible,
+            kind,
+            info,
+            envelope: envelope.into(),
+        });
         if versions.len() > VERSIONS {
             versions.remove(0);
         }
+        Ok(())
     }
 
     /// Whether a copy that is valid at wall-clock time `own_ms` has been visible since `before`.
     pub fn has_valid(&self, before: u64, own_ms: u64, peer: &PeerId) -> bool {
         let mut versions = self.records.get(peer).into_iter().flatten();
-        versions.any(|(visible, record)| *visible <= before && record.is_valid_copy(own_ms))
+        versions.any(|version| version.visible <= before && version.info.is_valid_copy(own_ms))
     }
 
     /// What a search begun at `now` finds, each with the time it takes, and how long the search
@@ -39,10 +61,10 @@ impl Dht {
     pub fn search(
         &self,
         now: u64,
-        peer: &PeerId,
+        (kind, peer): (Kind, &PeerId),
         faulty: bool,
         rng: &mut Rng,
-    ) -> (Vec<(u64, RecordInfo)>, u64) {
+    ) -> (Vec<(u64, Envelope)>, u64) {
         let slowest = if faulty { 6_000 } else { 2_000 };
         let lost = if faulty { rng.below(60) } else { 0 };
         let found: Vec<_> = self
@@ -50,10 +72,10 @@ impl Dht {
             .get(peer)
             .into_iter()
             .flatten()
-            .filter(|(visible, _)| *visible <= now)
-            .filter_map(|(_, record)| {
+            .filter(|version| version.visible <= now && version.kind == kind)
+            .filter_map(|version| {
                 let late = rng.below(slowest);
-                (rng.below(100) >= lost).then(|| (late, record.clone()))
+                (rng.below(100) >= lost).then(|| (late, version.envelope.clone()))
             })
             .collect();
         let last = found.iter().map(|(late, _)| *late).max();
@@ -62,28 +84,28 @@ impl Dht {
     }
 }
 
-/// A record that its subject signs at wall-clock time `own_ms`, under this name. Behind the address stands one that
-/// leads nowhere and says which record this is, so that a check can tell from a table's entry.
+/// A record that its subject signs at wall-clock time `own_ms`, under this name. Behind the address
+/// stands one that leads nowhere and says which record this is, so that a check can tell from a
+/// table's entry.
 pub fn record(
+    kind: Kind,
     peer: PeerId,
-    sequence: u64,
-    own_ms: u64,
+    (sequence, own_ms): (u64, u64),
     lease: Duration,
-    addr: Addr,
-    name: Name,
-) -> RecordInfo {
-    let marker = IP6_ULA
-        .into_iter()
-        .chain(sequence.to_be_bytes())
-        .chain(TCP_1);
-    RecordInfo {
+    addr: &[u8],
+    name: &str,
+) -> Result<Envelope, String> {
+    let marker = [&IP6_ULA[..], &sequence.to_be_bytes(), &TCP_1].concat();
+    let record = Record {
         peer,
         sequence,
         issued_at_ms: own_ms,
         ttl: 3 * lease,
-        addrs: [addr, marker.collect()].into_iter().collect(),
+        addrs: [addr, &marker].into_iter().collect(),
         name,
-    }
+        tags: Tags::new(),
+    };
+    signed(kind, record).map(Into::into)
 }
 
 /// The sequence of the record that these addresses come from.

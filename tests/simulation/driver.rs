@@ -4,26 +4,23 @@
 //! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
 
 use oc_discovery::protocol::{
-    self, Ack, AckBuf, AckCode, Action, Addrs, Beat, IndexersAnswer, Load, MAX_LIST, Offer,
-    OutBeat, PeerId, PeerList, Publisher, RequestId, Role, StreamId, Want,
-    address::Endpoint,
-    clock::{ClockOf, MAX_TRIP},
-    codec::heartbeat::WallReading,
+    self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
+    Publisher, Role,
+    codec::{
+        directory::{Request, Response},
+        record::Kind,
+    },
     signing::Urgency,
 };
 
 use crate::{
-    device::{DeviceNo, HOUSEKEEPING},
+    device::{DeviceNo, For, HOUSEKEEPING},
     dht,
-    network::{Input, Stream, StreamKey},
+    frames::{Frame, verified},
+    network::Input,
     world::World,
 };
 
-/// What an indexer reports that boasts.
-const BOAST: Load = Load {
-    held: 0,
-    possible: u32::MAX,
-};
 /// Actions in a row at one instant that no machine may exceed.
 const MOST_ACTIONS: usize = 1000;
 
@@ -60,7 +57,7 @@ impl World {
             let device = &mut self.devices[no];
             let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
             let Some(action) = device.machine.poll(now, own_ms) else {
-                if self.sign_if_due(no) {
+                if self.sign_if_due(no)? {
                     continue;
                 }
                 return self.drain_lookups(no);
@@ -78,275 +75,63 @@ impl World {
         let now = self.devices[no].instant(self.now);
         let own_ms = self.devices[no].own_ms(self.now);
         match input {
-            Input::Beat { .. } => return self.take_beat(no, input),
-            Input::Ack { .. } => return self.take_ack(no, input),
+            Input::Beat { stream, frame } => return self.take_beat(no, stream, &frame),
+            Input::Ack { stream, frame } => return self.take_ack(no, stream, &frame),
             Input::End { stream } => self.take_end(no, stream),
-            Input::Ask {
+            Input::Request {
                 from,
-                life,
                 number,
-                want,
-            } => return self.take_ask(no, (from, life), number, want),
-            Input::Answer {
-                native,
-                number,
-                answer,
-            } => {
-                let device = &mut self.devices[no];
-                if device.asks.get(&native) == Some(&number) {
-                    device.asks.remove(&native);
-                    let ended = protocol::Input::Answered {
-                        native: &native,
-                        answer: answer.as_ref(),
-                    };
-                    device.machine.handle(now, ended);
-                    let offers = answer.iter().flat_map(|answer| &answer.offers);
-                    self.note_offers(no, offers);
-                }
-            }
+                frame,
+            } => return self.take_request(no, (from, number), &frame),
+            Input::Response { number, frame } => return self.take_response(no, number, frame),
             Input::Ping { from, life, number } => {
-                let peer = self.devices[no].peer;
-                let pong = Input::Pong {
-                    peer,
-                    number,
-                    alive: true,
-                };
-                self.reply(no, (from, life), pong);
+                let alive = true;
+                self.reply(no, (from, life), Input::Pong { number, alive });
             }
-            Input::Pong {
-                peer,
-                number,
-                alive,
-            } => {
+            Input::Pong { number, alive } => {
                 let device = &mut self.devices[no];
-                if device.pings.get(&peer) == Some(&number) {
-                    device.pings.remove(&peer);
+                if let Some(peer) = device.pings.remove(&number) {
                     let ended = protocol::Input::Probed { peer: &peer, alive };
                     device.machine.handle(now, ended);
                     let indexer = self.number_of(&peer);
                     self.ledger.probe_ended(self.now, no, indexer, alive);
                 }
             }
-            Input::Value { record, number } => {
+            Input::Value { search, envelope } => {
                 let device = &mut self.devices[no];
-                if device.searches.get(&record.peer) == Some(&number) {
-                    let found = protocol::Input::SearchValue {
-                        peer: &record.peer,
-                        record: &record,
-                        own_ms,
-                    };
-                    device.machine.handle(now, found);
+                match device.searches.get(&search) {
+                    Some(For::Machine(peer)) => {
+                        let record = &verified(Kind::Indexer, &envelope)?;
+                        let found = protocol::Input::SearchValue {
+                            peer,
+                            record,
+                            own_ms,
+                        };
+                        device.machine.handle(now, found);
+                    }
+                    Some(&For::Lookup(query)) => return self.take_copy(no, query, &envelope),
+                    None => {}
                 }
             }
-            Input::Find { from, query, ask } => self.take_find(no, from, query, ask),
-            Input::Found { query, reply } => self.take_found(no, query, reply),
-            Input::Copy { query, record } => self.take_copy(no, query, &record),
-            Input::Searched { query } => self.take_searched(no, query),
-            Input::SearchEnd { peer, number } => {
+            Input::SearchEnd { search } => {
                 let device = &mut self.devices[no];
-                if device.searches.get(&peer) == Some(&number) {
-                    device.searches.remove(&peer);
-                    let ended = protocol::Input::SearchEnded {
-                        peer: &peer,
-                        own_ms,
-                    };
-                    device.machine.handle(now, ended);
+                match device.searches.remove(&search) {
+                    Some(For::Machine(ref peer)) => {
+                        let ended = protocol::Input::SearchEnded { peer, own_ms };
+                        device.machine.handle(now, ended);
+                    }
+                    Some(For::Lookup(query)) => {
+                        device.lookups.searched(now, query);
+                    }
+                    None => {}
                 }
             }
         }
-        Ok(())
-    }
-
-    fn take_beat(&mut self, no: DeviceNo, input: Input) -> Result<(), String> {
-        let Input::Beat {
-            stream,
-            sequence,
-            beat,
-            known,
-            record,
-        } = input
-        else {
-            return Ok(());
-        };
-        let client = self.network.streams[stream].client;
-        let from = self.devices[client.0].peer;
-        let Some(id) = self.server_stream(no, stream) else {
-            return Ok(());
-        };
-        self.network.streams[stream].received = sequence;
-        let envelope = record.as_ref().map(|record| record.sequence.to_be_bytes());
-        let before = self.before_beat(no, client.0, &beat);
-        let device = &mut self.devices[no];
-        let now = device.instant(self.now);
-        let incoming = Beat {
-            role: beat.role,
-            lease: beat.lease,
-            record: record
-                .as_ref()
-                .zip(envelope.as_ref())
-                .map(|(record, envelope)| (record, envelope.as_slice())),
-            publisher: beat.publisher,
-            load: beat.load,
-            known: &known,
-        };
-        let outcome = device.machine.beat(now, &from, id, &incoming);
-        let (is_native, publish) = (device.role == Role::Native, outcome.publish);
-        let ack = AckBuf::from(outcome.ack);
-        self.check_answer(no, client.0, &beat, &ack.as_ack(), &before)?;
-        self.ledger.beat_answered(
-            self.now,
-            (client.0, no),
-            stream,
-            &from,
-            &beat,
-            &ack.as_ack(),
-        );
-        // A lookup finds nodes there, too.
-        let puts = is_native || self.plan.asks;
-        if let (true, true, Some(record)) = (publish, puts, record) {
-            let late = self.rng.below(2_000);
-            self.dht.put(self.now + late, record);
-        }
-        let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
-        self.send_ack(no, stream, ack);
-        if denied || beat.lease.is_zero() {
-            // The daemon closes the stream behind such an ack.
-            self.devices[no].inbound.remove(&stream);
-            self.end_stream(stream, false);
-        }
-        Ok(())
-    }
-
-    /// What the process calls the stream; `None` if it has closed it.
-    fn server_stream(&mut self, no: DeviceNo, key: StreamKey) -> Option<StreamId> {
-        let stream = &mut self.network.streams[key];
-        let device = &mut self.devices[no];
-        if stream.id.is_none() {
-            let id = StreamId(device.number());
-            stream.id = Some(id);
-            device.inbound.insert(key, id);
-        }
-        device.inbound.get(&key).copied()
-    }
-
-    fn take_ack(&mut self, no: DeviceNo, input: Input) -> Result<(), String> {
-        let Input::Ack {
-            stream,
-            sequence,
-            ack,
-            wall_ms,
-            synchronised,
-        } = input
-        else {
-            return Ok(());
-        };
-        let answers = self.network.streams[stream].sent == sequence + 1;
-        let server_no = self.network.streams[stream].server.0;
-        let (server, is_native) = (
-            self.devices[server_no].peer,
-            self.devices[no].natives.contains(&server_no),
-        );
-        let over = Endpoint::of(&self.devices[server_no].addr(server_no));
-        let device = &mut self.devices[no];
-        if device.out.get(&server) != Some(&stream) {
-            return Ok(());
-        }
-        let now = device.instant(self.now);
-        let asked = device.machine.asked_at(&server).filter(|_| answers);
-        let clock_of = match is_native {
-            true => ClockOf::Native(server),
-            false => ClockOf::Other(server),
-        };
-        let theirs = WallReading {
-            ms: wall_ms,
-            synchronised,
-        };
-        device.clock.heard(now, asked, clock_of, theirs);
-        if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
-            device.natives_clocks.insert(server);
-        }
-        let (server, said) = (&server, &ack.as_ack());
-        if answers {
-            let carried = protocol::Input::Carried { server, over };
-            device.machine.handle(now, carried);
-        }
-        let said = match (answers, ack.code) {
-            (true, _) => protocol::Input::Acked { server, ack: said },
-            (false, AckCode::Released) => protocol::Input::Notified { server, ack: said },
-            _ => return Err(format!("device {no} had two beats in flight")),
-        };
-        device.machine.handle(now, said);
-        self.note_offers(no, ack.offers.iter());
-        self.check_lease(no, server_no)
-    }
-
-    fn take_end(&mut self, no: DeviceNo, key: StreamKey) {
-        let stream = &self.network.streams[key];
-        let now = self.devices[no].instant(self.now);
-        let (client, server) = (
-            self.devices[stream.client.0].peer,
-            self.devices[stream.server.0].peer,
-        );
-        let device = &mut self.devices[no];
-        if device.out.get(&server) == Some(&key) {
-            device.out.remove(&server);
-            let closed = protocol::Input::LeaseClosed { server: &server };
-            device.machine.handle(now, closed);
-        } else if let Some(id) = device.inbound.remove(&key) {
-            let closed = protocol::Input::StreamClosed {
-                peer: &client,
-                stream: id,
-            };
-            device.machine.handle(now, closed);
-            let client = stream.client.0;
-            self.ledger.stream_ended(no, client, key);
-        }
-    }
-
-    fn take_ask(
-        &mut self,
-        no: DeviceNo,
-        from: (DeviceNo, u64),
-        number: u64,
-        want: Want,
-    ) -> Result<(), String> {
-        let asking = self.devices[from.0].peer;
-        let known = self.known_alive(no);
-        let device = &mut self.devices[no];
-        let now = device.instant(self.now);
-        let request = RequestId(device.number());
-        let answer = device.machine.ask(now, &asking, request, MAX_LIST, want);
-        device.requests.insert(request, (from.0, from.1, number));
-        self.ledger.waiting.insert((no, request.0), (known, want));
-        match answer {
-            Some(answer) => self.answer(no, request, answer),
-            None => Ok(()),
-        }
-    }
-
-    fn answer(
-        &mut self,
-        no: DeviceNo,
-        request: RequestId,
-        answer: IndexersAnswer,
-    ) -> Result<(), String> {
-        self.check_offer(no, request, &answer)?;
-        let device = &mut self.devices[no];
-        let native = device.peer;
-        let Some((from, life, number)) = device.requests.remove(&request) else {
-            return Ok(());
-        };
-        let answer = Input::Answer {
-            native,
-            number,
-            answer: Some(answer),
-        };
-        self.reply(no, (from, life), answer);
         Ok(())
     }
 
     /// What the client may try, and until when.
-    fn note_offers<'a>(&mut self, no: DeviceNo, offers: impl Iterator<Item = &'a Offer>) {
+    pub fn note_offers<'a>(&mut self, no: DeviceNo, offers: impl Iterator<Item = &'a Offer>) {
         for offer in offers {
             let until = self.now + offer.ttl.as_millis() as u64;
             let indexer = self.number_of(&offer.peer);
@@ -365,7 +150,7 @@ impl World {
                 let known =
                     PeerList::from_iter(self.devices[no].machine.beat_known().iter().copied());
                 self.check_beat(no, &server, &beat, &known)?;
-                self.send_beat(no, server, &addrs, beat, known);
+                self.send_beat(no, server, &addrs, beat, &known)?;
             }
             Action::Drop { server } => self.drop_stream(no, &server),
             Action::GiveUp { server } => {
@@ -379,13 +164,13 @@ impl World {
                         load: None,
                     };
                     // The stream is open.
-                    self.send_beat(no, server, &Addrs::new(), last, PeerList::new());
+                    self.send_beat(no, server, &Addrs::new(), last, &[])?;
                     self.drop_stream(no, &server);
                 }
             }
             Action::Sign => {
                 self.devices[no].signing.want();
-                self.sign_if_due(no);
+                self.sign_if_due(no)?;
             }
             Action::Close { peer, stream } => return self.close_stream(no, &peer, stream),
             Action::Release {
@@ -400,22 +185,36 @@ impl World {
                 let key = inbound.iter().find(|(_, id)| **id == stream);
                 if let Some((&key, _)) = key {
                     debug_assert_eq!(self.devices[self.network.streams[key].client.0].peer, peer);
-                    self.send_ack(no, key, ack.into());
+                    let last = self.network.streams[key].received.saturating_sub(1);
+                    self.send_ack(no, key, Frame::ack(last, &ack, None)?);
                 }
             }
             Action::Probe { peer, addrs } => self.probe(no, peer, &addrs),
-            Action::Search { peer } => self.search(no, peer),
-            Action::EndSearch { peer } => {
-                self.devices[no].searches.remove(&peer);
-            }
+            Action::Search { peer } => self.search(no, For::Machine(peer), (Kind::Indexer, &peer)),
+            Action::EndSearch { peer } => self.end_search(no, For::Machine(peer)),
             Action::Answer { request, takes_in } => {
                 let offers = self.devices[no].machine.answer_offers();
                 let offers = offers.iter().cloned().collect();
-                return self.answer(no, request, IndexersAnswer { offers, takes_in });
+                let answer = IndexersAnswer { offers, takes_in };
+                self.check_offer(no, request, &answer)?;
+                let frame = Frame::response(&Response::Indexers(answer))?;
+                self.respond(no, request, frame);
             }
-            Action::Ask { native, want, .. } => {
+            Action::Ask {
+                native,
+                addrs,
+                want,
+            } => {
                 self.check_pace(no)?;
-                self.ask(no, native, want);
+                let asks_for = For::Machine(native);
+                // An earlier one that waits came to its end on the network long ago.
+                self.devices[no].asked.retain(|_, asked| *asked != asks_for);
+                let request = Request::Indexers {
+                    most: MAX_LIST as u8,
+                    want,
+                    from: None,
+                };
+                self.request(no, (native, &addrs), asks_for, &request)?;
             }
             // No device has the identity of another here.
             Action::ProbeStream { .. } | Action::Judge { .. } => {}
@@ -427,147 +226,17 @@ impl World {
         Ok(())
     }
 
-    fn send_beat(
-        &mut self,
-        no: DeviceNo,
-        server: PeerId,
-        addrs: &Addrs,
-        mut beat: OutBeat,
-        known: PeerList,
-    ) {
-        if self.plan.boasts(no) {
-            beat.load = beat.load.map(|_| BOAST);
-        }
-        let open = self.devices[no].out.get(&server).copied();
-        let to = self.number_of(&server);
-        let stream = match open {
-            Some(open) if !beat.fresh => open,
-            // The dial comes to nothing: the old connection stays, the beat is lost.
-            Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(addrs, to) => {
-                return;
-            }
-            Some(_) => {
-                self.drop_stream(no, &server);
-                self.open_stream(no, server, addrs, true)
-            }
-            None => self.open_stream(no, server, addrs, beat.fresh),
-        };
-        let record = self.devices[no].record.clone();
-        let record = record.filter(|_| beat.with_record);
-        let to = self.network.streams[stream].server;
-        let sequence = self.network.streams[stream].sent;
-        self.network.streams[stream].sent += 1;
-        if let Some(at) = self.network.pass_on(self.now, stream, true, &mut self.rng) {
-            self.send(
-                at,
-                to,
-                Input::Beat {
-                    stream,
-                    sequence,
-                    beat,
-                    known,
-                    record,
-                },
-            );
-        }
-    }
-
-    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes
-    /// back.
-    fn open_stream(
-        &mut self,
-        no: DeviceNo,
-        server: PeerId,
-        addrs: &Addrs,
-        fresh: bool,
-    ) -> StreamKey {
-        let to = self.number_of(&server);
-        let key = self.network.streams.len();
-        let life = if self.is_dialable(addrs, to) {
-            self.devices[to].life
-        } else {
-            0
-        };
-        let connection = self.network.connection(no, to, fresh);
-        self.network.connections[connection].streams.push(key);
-        self.network.streams.push(Stream {
-            client: (no, self.devices[no].life),
-            server: (to, life),
-            id: None,
-            sent: 0,
-            received: 0,
-            connection,
-            last: [0; 2],
-        });
-        self.devices[no].out.insert(server, key);
-        key
-    }
-
-    /// Whether the peer's present process listens at one of these.
-    fn is_dialable(&self, addrs: &Addrs, to: DeviceNo) -> bool {
-        addrs.contains(&self.devices[to].addr(to))
-    }
-
-    fn drop_stream(&mut self, no: DeviceNo, server: &PeerId) {
-        if let Some(stream) = self.devices[no].out.remove(server) {
-            self.end_stream(stream, true);
-        }
-    }
-
-    fn close_stream(&mut self, no: DeviceNo, peer: &PeerId, id: StreamId) -> Result<(), String> {
-        let key = {
-            let mut inbound = self.devices[no].inbound.iter();
-            inbound.find(|(_, open)| **open == id).map(|(&key, _)| key)
-        };
-        self.check_close(no, peer, key)?;
-        if let Some(key) = key {
-            self.devices[no].inbound.remove(&key);
-            self.end_stream(key, false);
-        }
-        Ok(())
-    }
-
-    fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, ack: AckBuf) {
-        let device = &self.devices[no];
-        let (wall_ms, synchronised) = (device.own_ms(self.now), device.synchronised);
-        let client = self.network.streams[stream].client;
-        let sequence = self.network.streams[stream].received;
-        if let Some(at) = self.network.pass_on(self.now, stream, false, &mut self.rng) {
-            let ack = Input::Ack {
-                stream,
-                sequence,
-                ack,
-                wall_ms,
-                synchronised,
-            };
-            self.send(at, client, ack);
-        }
-    }
-
     pub fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) {
         if let Some(at) = self.network.pass(self.now, no, to.0, &mut self.rng) {
             self.send(at, to, input);
         }
     }
 
-    fn ask(&mut self, no: DeviceNo, native: PeerId, want: Want) {
-        let to = self.number_of(&native);
-        let number = self.devices[no].number();
-        self.devices[no].asks.insert(native, number);
-        let input = Input::Ask {
-            from: no,
-            life: self.devices[no].life,
-            number,
-            want,
-        };
-        self.reply(no, (to, self.devices[to].life), input);
-    }
-
     fn probe(&mut self, no: DeviceNo, peer: PeerId, addrs: &Addrs) {
         let to = self.number_of(&peer);
         self.ledger.probe_began(self.now, no, to);
         let number = self.devices[no].number();
-        self.devices[no].pings.insert(peer, number);
+        self.devices[no].pings.insert(number, peer);
         let life = if self.is_dialable(addrs, to) {
             self.devices[to].life
         } else {
@@ -581,18 +250,25 @@ impl World {
         self.reply(no, (to, life), input);
     }
 
-    fn search(&mut self, no: DeviceNo, peer: PeerId) {
+    /// Searches the DHT.
+    pub fn search(&mut self, no: DeviceNo, sought: For, of: (Kind, &PeerId)) {
         let (found, end) = self
             .dht
-            .search(self.now, &peer, self.network.faulty, &mut self.rng);
+            .search(self.now, of, self.network.faulty, &mut self.rng);
         let device = &mut self.devices[no];
-        let number = device.number();
-        device.searches.insert(peer, number);
+        let search = device.number();
+        device.searches.insert(search, sought);
         let to = (no, device.life);
-        for (late, record) in found {
-            self.send(self.now + late, to, Input::Value { record, number });
+        for (late, envelope) in found {
+            self.send(self.now + late, to, Input::Value { search, envelope });
         }
-        self.send(self.now + end, to, Input::SearchEnd { peer, number });
+        self.send(self.now + end, to, Input::SearchEnd { search });
+    }
+
+    /// What the searches find is not wanted any more.
+    pub fn end_search(&mut self, no: DeviceNo, sought: For) {
+        let searches = &mut self.devices[no].searches;
+        searches.retain(|_, of| *of != sought);
     }
 
     /// What the daemon does every 20 s: notes the time and what is worth trying after a restart.
@@ -628,31 +304,29 @@ impl World {
     }
 
     /// Signs the own record, if the core says so. Returns whether it did.
-    fn sign_if_due(&mut self, no: DeviceNo) -> bool {
+    fn sign_if_due(&mut self, no: DeviceNo) -> Result<bool, String> {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];
         let addr = device.addr(no);
         let announced = || [addr.as_slice()].into_iter();
         let has_time = device.clock.is_trusted(device.system_ms(self.now));
         if !device.signing.is_due(announced(), has_time) {
-            return false;
+            return Ok(false);
         }
         let urgency = device.signing.signed(announced());
         let now = device.instant(self.now);
         let own_ms = device.own_ms(self.now);
         let sequence = device.flash.next_sequence(own_ms, now.as_millis());
-        let name = device.name(no);
-        let record = dht::record(device.peer, sequence, own_ms, lease, addr, name);
-        self.desk.signed(&record);
+        let (kind, name) = (Kind::of(device.role), device.name(no));
+        let signed = (sequence, own_ms);
+        let record = dht::record(kind, device.peer, signed, lease, &addr, &name)?;
+        let expires = verified(kind, &record)?.expires_at_ms();
         device.note_time(self.now);
-        self.ledger
-            .signed
-            .insert((no, sequence), record.expires_at_ms());
+        self.ledger.signed.insert((no, sequence), expires);
         device.record = Some(record);
         let urgent = urgency == Urgency::AtOnce;
-        device
-            .machine
-            .handle(now, protocol::Input::RecordSigned { urgent });
-        true
+        let signed = protocol::Input::RecordSigned { urgent };
+        device.machine.handle(now, signed);
+        Ok(true)
     }
 }

@@ -9,11 +9,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, AckBuf, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
-    NodeConfig, Offer, Offers, PeerId, Rng, Terms, address::Endpoint,
+    Ack, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node, NodeConfig,
+    Offer, Offers, OutBeat, PeerId, Rng, Terms, address::Endpoint, codec::directory::Response,
 };
 
 use crate::{
+    frames::Frame,
     invariants::{TRIES_A_MINUTE, ensure},
     ledger::Ledger,
     runner::Run,
@@ -58,7 +59,8 @@ struct Walk {
     manners: (Manner, Manner),
     population: u64,
     ttl: u64,
-    open: BTreeMap<PeerId, ()>,
+    /// Streams: the beats sent, and whether the last is still to be answered.
+    open: BTreeMap<PeerId, (u64, bool)>,
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
     offered: BTreeMap<PeerId, u64>,
@@ -76,10 +78,9 @@ struct Walk {
 
 #[derive(Debug)]
 enum Event {
-    Ack(PeerId, AckBuf),
-    Notified(PeerId, AckBuf),
+    Said(PeerId, Frame),
     Closed(PeerId),
-    Answer(PeerId, Option<IndexersAnswer>),
+    Answer(PeerId, Option<Frame>),
 }
 
 /// One walk; its number determines it.
@@ -241,45 +242,54 @@ impl Walk {
         self.trace.note(self.now, &event);
         let now = Instant::from_millis(self.now);
         match event {
-            Event::Ack(server, ack) => {
-                if self.open.contains_key(&server) {
-                    self.note_offers(&ack.offers);
-                    if !ack.lease.is_zero() {
-                        let until = self.now + ack.lease.as_millis() as u64;
-                        self.held.insert(server, until);
-                    }
-                    let (server, ack) = (&server, &ack.as_ack());
-                    if let Some(host) = self.hosts.get(server) {
-                        let over = Endpoint::of(host);
-                        self.node.handle(now, Input::Carried { server, over });
-                    }
-                    self.node.handle(now, Input::Acked { server, ack });
-                }
-            }
-            Event::Notified(server, ack) => {
-                if self.open.contains_key(&server) {
-                    self.note_offers(&ack.offers);
-                    let (server, ack) = (&server, &ack.as_ack());
-                    self.node.handle(now, Input::Notified { server, ack });
-                }
-            }
+            Event::Said(server, frame) => self.heard(now, &server, &frame)?,
             Event::Closed(server) => {
                 if self.open.remove(&server).is_some() {
                     let server = &server;
                     self.node.handle(now, Input::LeaseClosed { server });
                 }
             }
-            Event::Answer(native, answer) => {
-                let offers = answer.iter().flat_map(|answer| answer.offers.clone());
-                self.note_offers(&offers.collect());
-                let (native, answer) = (&native, answer.as_ref());
+            Event::Answer(native, frame) => {
+                let response = frame.as_ref().map(Frame::read_response).transpose()?;
+                let answer = match &response {
+                    Some(Response::Indexers(answer)) => Some(answer),
+                    _ => None,
+                };
+                self.note_offers(answer.iter().flat_map(|answer| &answer.offers));
+                let native = &native;
                 self.node.handle(now, Input::Answered { native, answer });
             }
         }
         Ok(())
     }
 
-    fn note_offers(&mut self, offers: &Offers) {
+    /// A server said something on the node's stream.
+    fn heard(&mut self, now: Instant, server: &PeerId, frame: &Frame) -> Result<(), String> {
+        let Some((sent, awaited)) = self.open.get_mut(server) else {
+            return Ok(());
+        };
+        let ack = frame.read_ack()?;
+        let answers = *awaited && ack.sequence + 1 == *sent;
+        *awaited &= !answers;
+        self.note_offers(ack.ack.offers.iter());
+        let ack = &ack.ack.as_ack();
+        if !answers {
+            self.node.handle(now, Input::Notified { server, ack });
+            return Ok(());
+        }
+        if !ack.lease.is_zero() {
+            let until = self.now + ack.lease.as_millis() as u64;
+            self.held.insert(*server, until);
+        }
+        if let Some(host) = self.hosts.get(server) {
+            let over = Endpoint::of(host);
+            self.node.handle(now, Input::Carried { server, over });
+        }
+        self.node.handle(now, Input::Acked { server, ack });
+        Ok(())
+    }
+
+    fn note_offers<'a>(&mut self, offers: impl Iterator<Item = &'a Offer>) {
         for offer in offers {
             let until = self.now + offer.ttl.as_millis() as u64;
             let known = self.offered.entry(offer.peer).or_default();
@@ -291,7 +301,7 @@ impl Walk {
         match action {
             Action::Ask { native, .. } => {
                 self.pace()?;
-                self.asked(native);
+                self.asked(native)?;
             }
             Action::Beat {
                 server,
@@ -321,10 +331,10 @@ impl Walk {
                 if beat.fresh || !is_open {
                     // What was under way on the old stream is lost with it.
                     self.forget(&server);
-                    self.open.insert(server, ());
+                    self.open.insert(server, (0, false));
                 }
                 match is_reached {
-                    true => self.beaten(server, beat.lease),
+                    true => self.beaten(server, &beat)?,
                     false => self.push(Event::Closed(server)),
                 }
             }
@@ -368,14 +378,14 @@ impl Walk {
 
     fn forget(&mut self, server: &PeerId) {
         self.queue.retain(|_, event| match event {
-            Event::Ack(from, _) | Event::Notified(from, _) | Event::Closed(from) => from != server,
+            Event::Said(from, _) | Event::Closed(from) => from != server,
             Event::Answer(..) => true,
         });
     }
 
-    fn asked(&mut self, native: PeerId) {
+    fn asked(&mut self, native: PeerId) -> Result<(), String> {
         let answer = match self.manners.0 {
-            Manner::Silent => return,
+            Manner::Silent => return Ok(()),
             Manner::HangsUp => None,
             Manner::Honest | Manner::SendsAway | Manner::Breaks => Some(IndexersAnswer {
                 offers: self.offers(),
@@ -387,7 +397,9 @@ impl Walk {
                 takes_in: true,
             }),
         };
-        self.push(Event::Answer(native, answer));
+        let frame = answer.map(|answer| Frame::response(&Response::Indexers(answer)));
+        self.push(Event::Answer(native, frame.transpose()?));
+        Ok(())
     }
 
     /// Up to 16 of the indexers there are, at any of the hosts.
@@ -412,17 +424,23 @@ impl Walk {
         offers
     }
 
-    fn beaten(&mut self, server: PeerId, lease: Duration) {
+    fn beaten(&mut self, server: PeerId, beat: &OutBeat) -> Result<(), String> {
+        let (sent, awaited) = self.open.entry(server).or_default();
+        let sequence = *sent;
+        (*sent, *awaited) = (sequence + 1, true);
+        let lease = Frame::beat(sequence, beat, None, &[])?.read_beat()?.lease;
+        let said =
+            |ack: Ack<'_>| Ok::<_, String>(Event::Said(server, Frame::ack(sequence, &ack, None)?));
         let manner = match is_native(&server) {
             true => self.manners.0,
             false => self.manners.1,
         };
         match manner {
-            Manner::Honest => self.push(Event::Ack(server, Ack::accepted(lease).into())),
+            Manner::Honest => self.push(said(Ack::accepted(lease))?),
             Manner::Silent => {}
             Manner::HangsUp => self.push(Event::Closed(server)),
             Manner::Full => {
-                self.push(Event::Ack(server, Ack::full("no room").into()));
+                self.push(said(Ack::full("no room"))?);
                 self.push(Event::Closed(server));
             }
             Manner::Breaks => {
@@ -430,16 +448,17 @@ impl Walk {
                 match self.rng.below(4) {
                     0 => {}
                     1 => self.push(Event::Closed(server)),
-                    _ => self.push(Event::Ack(server, accepted.into())),
+                    _ => self.push(said(accepted)?),
                 }
             }
             Manner::SendsAway => {
-                self.push(Event::Ack(server, Ack::accepted(lease).into()));
+                self.push(said(Ack::accepted(lease))?);
                 let offers = self.offers();
                 let away = Ack::released(lease, &offers);
-                self.push(Event::Notified(server, away.into()));
+                self.push(said(away)?);
             }
         }
+        Ok(())
     }
 
     fn push(&mut self, event: Event) {

@@ -7,16 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    IndexersPage, MAX_LIST, PeerId, Reach, RecordInfo, Role, Tally,
-    lookup::{
-        Answer, Ask, Begun, Copy, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, Step,
-    },
+    PeerId, Role,
+    codec::{directory::Response, record::Kind},
+    lookup::{Copy, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, Step},
 };
 
 use crate::{
-    device::{Device, DeviceNo, State},
+    device::{Device, DeviceNo, For, State},
+    frames::{Frame, verified},
     invariants::ensure,
-    network::Input,
     world::World,
 };
 
@@ -32,24 +31,6 @@ const LATE: u64 = 15;
 const PAIRS: usize = 24;
 /// A rule that a lookup broke names it so.
 const IN_TIME: &str = "a lookup has not ended in its time";
-
-/// A verified record and the bytes that stand for its envelope.
-pub type Record = (RecordInfo, [u8; 8]);
-
-/// What a server answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// Records.
-    Records {
-        records: Vec<Record>,
-        more: bool,
-        tally: Option<Tally>,
-    },
-    /// A page of indexers.
-    Page(Box<IndexersPage>),
-    /// It cannot.
-    Failed,
-}
 
 /// A lookup of an operator, as it looks from outside.
 #[derive(Debug)]
@@ -67,28 +48,12 @@ pub struct Watch {
 pub struct Desk {
     /// The lookups of operators.
     watches: BTreeMap<(DeviceNo, LookupId), Watch>,
-    /// Everything that was signed, by subject and sequence: a signature proves it.
-    signed: BTreeMap<(PeerId, u64), RecordInfo>,
     /// Lookups that are over, and complete ones among them.
     pub ended: [u64; 2],
     /// Operators ask no more by themselves.
     is_closed: bool,
     /// What the last one found: the subjects, and whether it is complete.
     last: (Vec<PeerId>, bool),
-}
-
-impl Desk {
-    /// A record was signed.
-    pub fn signed(&mut self, record: &RecordInfo) {
-        self.signed
-            .insert((record.peer, record.sequence), record.clone());
-    }
-
-    fn open(&self, peer: PeerId, envelope: &[u8]) -> Option<Record> {
-        let envelope: [u8; 8] = envelope.try_into().ok()?;
-        let key = (peer, u64::from_be_bytes(envelope));
-        Some((self.signed.get(&key)?.clone(), envelope))
-    }
 }
 
 impl World {
@@ -145,56 +110,21 @@ impl World {
                     if let Some(watch) = self.desk.watches.get_mut(&(no, lookup)) {
                         watch.open.insert(query, to);
                     }
-                    let there = &self.devices[to];
-                    let is_there = addrs.contains(&there.addr(to));
-                    let life = if is_there { there.life } else { 0 };
-                    let from = (no, self.devices[no].life);
-                    self.reply(no, (to, life), Input::Find { from, query, ask });
+                    self.request(no, (server, &addrs), For::Lookup(query), &ask.into())?;
                 }
-                Step::Search { query, role, peer } => self.search_for(no, query, role, peer),
-                Step::EndSearch { query } => {
-                    self.devices[no].lookup_searches.remove(&query);
+                Step::Search { query, role, peer } => {
+                    self.search(no, For::Lookup(query), (Kind::of(role), &peer));
                 }
+                Step::EndSearch { query } => self.end_search(no, For::Lookup(query)),
                 Step::Done { lookup } => self.lookup_done(no, lookup)?,
             }
         }
     }
 
-    /// A server is asked.
-    pub fn take_find(&mut self, no: DeviceNo, from: (DeviceNo, u64), query: QueryId, ask: Ask) {
-        let asker = self.devices[from.0].peer;
-        let device = &mut self.devices[no];
-        let now = device.instant(self.now);
-        let (question, reach) = match ask {
-            Ask::Indexers(cursor) => {
-                let page = Box::new(device.machine.page(now, Some(&asker), cursor, MAX_LIST));
-                let reply = Reply::Page(page);
-                return self.reply(no, from, Input::Found { query, reply });
-            }
-            Ask::Name { name, reach } => (Question::Name(name), reach),
-            Ask::Peer { peer, reach } => (Question::Peer(peer), reach),
-        };
-        let machine = &*device.machine;
-        let begun = device
-            .lookups
-            .begin_for_peer(now, question.clone(), reach, machine);
-        let reply = match begun {
-            Begun::Lookup(lookup) => {
-                device.askers.insert(lookup, (from, query));
-                return;
-            }
-            Begun::Here => self.own_directory(no, &question, reach),
-            Begun::Full => Reply::Failed,
-        };
-        self.reply(no, from, Input::Found { query, reply });
-    }
-
-    /// A server answers.
-    pub fn take_found(&mut self, no: DeviceNo, query: QueryId, reply: Reply) {
-        let device = &mut self.devices[no];
-        let now = device.instant(self.now);
+    /// A server answered a question of a lookup, or did not.
+    pub fn note_told(&mut self, no: DeviceNo, query: QueryId, response: Option<&Response<'_>>) {
         // Each process numbers its questions anew.
-        let life = device.life;
+        let life = self.devices[no].life;
         let mut watches = self.desk.watches.range_mut((no, LookupId(0))..);
         let watch = watches
             .find(|((of, _), watch)| {
@@ -202,62 +132,35 @@ impl World {
             })
             .map(|(_, watch)| watch)
             .filter(|watch| self.now <= watch.began + OPERATOR_LIMIT.as_millis() as u64);
-        let answer = match &reply {
-            Reply::Records {
-                records,
-                more,
-                tally,
-            } => {
-                if let Some(watch) = watch {
-                    watch.open.remove(&query);
-                    watch.told.extend(records.iter().map(|(info, _)| info.peer));
-                }
-                let copies: Vec<_> = records
-                    .iter()
-                    .map(|(info, envelope)| Copy { info, envelope })
-                    .collect();
-                let (records, more, tally) = (&copies[..], *more, *tally);
-                device.lookups.answered(
-                    now,
-                    query,
-                    Answer::Records {
-                        records,
-                        more,
-                        tally,
-                    },
-                );
-                return;
+        let Some(watch) = watch else { return };
+        match response {
+            Some(Response::Records { records, .. }) => {
+                watch.open.remove(&query);
+                watch
+                    .told
+                    .extend(records.iter().filter_map(|envelope| subject(envelope)));
             }
-            Reply::Page(page) => {
-                if let Some(watch) = watch {
-                    watch.open.remove(&query);
-                }
-                let (offers, next) = (&page.offers, page.next);
-                Answer::Indexers { offers, next }
+            Some(Response::Indexers(_) | Response::Page(_)) => {
+                watch.open.remove(&query);
             }
-            Reply::Failed => Answer::Failed,
-        };
-        device.lookups.answered(now, query, answer);
+            Some(Response::Error(_)) | None => {}
+        }
     }
 
     /// The DHT has a record for a search of a lookup.
-    pub fn take_copy(&mut self, no: DeviceNo, query: QueryId, info: &RecordInfo) {
+    pub fn take_copy(
+        &mut self,
+        no: DeviceNo,
+        query: QueryId,
+        envelope: &[u8],
+    ) -> Result<(), String> {
         let device = &mut self.devices[no];
         let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
-        if device.lookup_searches.contains(&query) {
-            let envelope = &info.sequence.to_be_bytes();
-            let copy = Copy { info, envelope };
-            device.lookups.found(now, own_ms, query, copy);
-        }
-    }
-
-    /// A search of a lookup is over.
-    pub fn take_searched(&mut self, no: DeviceNo, query: QueryId) {
-        let device = &mut self.devices[no];
-        if device.lookup_searches.remove(&query) {
-            let now = device.instant(self.now);
-            device.lookups.searched(now, query);
-        }
+        let of_node = verified(Kind::Node, envelope);
+        let info = &of_node.or_else(|_| verified(Kind::Indexer, envelope))?;
+        let copy = Copy { info, envelope };
+        device.lookups.found(now, own_ms, query, copy);
+        Ok(())
     }
 
     /// Any device finds any other that is listed where it has to ask.
@@ -287,7 +190,13 @@ impl World {
                 no,
                 "a lookup in the calm has not found what a server lists that it has to ask",
             )?;
-            ensure(*is_complete, no, "a lookup in the calm is incomplete")?;
+            // A search of the DHT that finds nothing may take longer than a lookup.
+            let may_be_cut = self.plan.fruitless > 0;
+            ensure(
+                *is_complete || may_be_cut,
+                no,
+                "a lookup in the calm is incomplete",
+            )?;
         }
         Ok(())
     }
@@ -302,48 +211,17 @@ impl World {
     }
 
     /// Whether one of the servers that the device has to ask lists the peer: itself, its natives,
-    /// and the indexers that are live there or grant it a lease.
+    /// and the indexers that are live there; of a native, those that are live at itself.
     fn is_listed_for(&self, no: DeviceNo, peer: &PeerId) -> bool {
         let device = &self.devices[no];
         let natives = device.natives.iter().copied();
-        let pages = natives
-            .clone()
-            .chain((device.role == Role::Native).then_some(no));
+        let is_native = device.role == Role::Native;
+        let pages = natives.clone().filter(|_| !is_native);
+        let pages = pages.chain(is_native.then_some(no));
         let live = pages.flat_map(|native| self.devices[native].view(self.now).live);
         let live: Vec<_> = live.map(|entry| self.number_of(&entry.peer)).collect();
         let mut servers = natives.chain(live).chain([no]);
         servers.any(|server| self.devices[server].machine.listed(peer).is_some())
-    }
-
-    fn own_directory(&self, no: DeviceNo, question: &Question, reach: Reach) -> Reply {
-        let machine = &self.devices[no].machine;
-        let (found, more) = match question {
-            Question::Indexers => Default::default(),
-            Question::Name(name) => machine.claimants(name),
-            Question::Peer(peer) => (machine.listed(peer).into_iter().collect(), false),
-        };
-        let open = found
-            .iter()
-            .filter_map(|entry| self.desk.open(*entry.peer(), entry.envelope()));
-        Reply::Records {
-            records: open.collect(),
-            more,
-            tally: (reach == Reach::Network).then(Tally::default),
-        }
-    }
-
-    fn search_for(&mut self, no: DeviceNo, query: QueryId, role: Role, peer: PeerId) {
-        let is_of_role = self.devices[self.number_of(&peer)].role == role;
-        let (found, end) = self
-            .dht
-            .search(self.now, &peer, self.network.faulty, &mut self.rng);
-        let device = &mut self.devices[no];
-        device.lookup_searches.insert(query);
-        let to = (no, device.life);
-        for (late, record) in found.into_iter().filter(|_| is_of_role) {
-            self.send(self.now + late, to, Input::Copy { query, record });
-        }
-        self.send(self.now + end, to, Input::Searched { query });
     }
 
     fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {
@@ -352,22 +230,13 @@ impl World {
             .lookups
             .outcome(lookup)
             .ok_or("a lookup that is over has no outcome")?;
-        let records: Vec<_> = outcome
-            .records
-            .iter()
-            .filter_map(|record| self.desk.open(*record.peer(), record.envelope()))
-            .collect();
-        if let Some((from, query)) = device.askers.remove(&lookup) {
-            let reply = Reply::Records {
-                records,
-                more: outcome.more,
-                tally: Some(outcome.tally),
-            };
-            self.reply(no, from, Input::Found { query, reply });
+        if let Some(request) = device.askers.remove(&lookup) {
+            let frame = Frame::response(&outcome.response())?;
+            self.respond(no, request, frame);
             return Ok(());
         }
         let (is_complete, more) = (outcome.is_complete, outcome.more);
-        let found: Vec<_> = records.iter().map(|(info, _)| info.peer).collect();
+        let found: Vec<_> = outcome.records.iter().map(|r| *r.peer()).collect();
         self.desk.ended[0] += 1;
         self.desk.ended[1] += u64::from(is_complete);
         let watch = self.desk.watches.remove(&(no, lookup));
@@ -399,4 +268,9 @@ impl World {
         let late = watches.find(|((of, _), watch)| *of == no && is_late(watch));
         ensure(late.is_none(), no, IN_TIME)
     }
+}
+
+/// Whose record it is, if it verifies.
+fn subject(envelope: &[u8]) -> Option<PeerId> {
+    Some(verified(Kind::Node, envelope).ok()?.peer)
 }

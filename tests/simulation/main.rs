@@ -20,9 +20,12 @@
 
 mod device;
 mod dht;
+mod directory;
 mod driver;
 mod faults;
 mod flash;
+mod frames;
+mod heartbeat;
 mod hostile;
 mod invariants;
 mod ledger;

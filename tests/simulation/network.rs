@@ -8,12 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{
-    AckBuf, IndexersAnswer, OutBeat, PeerId, PeerList, RecordInfo, Rng, StreamId, Want,
-    lookup::{Ask, QueryId},
-};
+use oc_discovery::protocol::{Rng, StreamId};
 
-use crate::{device::DeviceNo, lookup::Reply};
+use crate::{device::DeviceNo, dht::Envelope, frames::Frame};
 
 /// The number of a heartbeat stream in the world.
 pub type StreamKey = usize;
@@ -22,39 +19,21 @@ pub type ConnectionKey = usize;
 
 /// A message to a process.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a message is moved twice")]
 pub enum Input {
     /// A beat on a stream that another device opened here.
-    Beat {
-        stream: StreamKey,
-        sequence: u64,
-        beat: OutBeat,
-        known: PeerList,
-        record: Option<RecordInfo>,
-    },
+    Beat { stream: StreamKey, frame: Frame },
     /// A stream's other side is gone.
     End { stream: StreamKey },
     /// A word of the server on a stream that this process opened.
-    Ack {
-        stream: StreamKey,
-        sequence: u64,
-        ack: AckBuf,
-        wall_ms: u64,
-        synchronised: bool,
-    },
-    /// A request for indexers.
-    Ask {
-        from: DeviceNo,
-        life: u64,
+    Ack { stream: StreamKey, frame: Frame },
+    /// A directory request.
+    Request {
+        from: (DeviceNo, u64),
         number: u64,
-        want: Want,
+        frame: Frame,
     },
-    /// Its answer.
-    Answer {
-        native: PeerId,
-        number: u64,
-        answer: Option<IndexersAnswer>,
-    },
+    /// Its response, if there is one.
+    Response { number: u64, frame: Option<Frame> },
     /// A ping.
     Ping {
         from: DeviceNo,
@@ -62,27 +41,11 @@ pub enum Input {
         number: u64,
     },
     /// What came of it.
-    Pong {
-        peer: PeerId,
-        number: u64,
-        alive: bool,
-    },
+    Pong { number: u64, alive: bool },
     /// A value from the DHT.
-    Value { record: RecordInfo, number: u64 },
+    Value { search: u64, envelope: Envelope },
     /// The end of a search.
-    SearchEnd { peer: PeerId, number: u64 },
-    /// A question of a lookup.
-    Find {
-        from: (DeviceNo, u64),
-        query: QueryId,
-        ask: Ask,
-    },
-    /// Its answer.
-    Found { query: QueryId, reply: Reply },
-    /// A value from the DHT for a lookup.
-    Copy { query: QueryId, record: RecordInfo },
-    /// The end of such a search.
-    Searched { query: QueryId },
+    SearchEnd { search: u64 },
 }
 
 impl Input {
@@ -108,7 +71,9 @@ pub struct Stream {
     pub id: Option<StreamId>,
     /// Beats sent.
     pub sent: u64,
-    /// Sequence of the last beat received.
+    /// Whether the last of them was not answered yet.
+    pub awaited: bool,
+    /// Beats received.
     pub received: u64,
     /// What it runs on.
     pub connection: ConnectionKey,
@@ -121,6 +86,8 @@ pub struct Stream {
 pub struct Connection {
     /// Nothing passes any more, and neither side is told.
     pub silent: bool,
+    /// One side is gone: what the other still sends is refused.
+    pub over: bool,
     /// The streams that were opened on it.
     pub streams: Vec<StreamKey>,
 }
@@ -147,6 +114,12 @@ pub const NOTICED: u64 = 30_000;
 const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
 
 impl Network {
+    /// Whether what comes on the stream comes over a connection of which one side is gone.
+    pub fn is_over(&self, stream: StreamKey) -> bool {
+        let connection = self.streams[stream].connection;
+        self.connections[connection].over
+    }
+
     /// A network with no connection yet.
     pub fn new() -> Self {
         Self {
@@ -230,7 +203,8 @@ impl Network {
     pub fn restarted(&mut self, no: DeviceNo) {
         let of_device: Vec<_> = self.present_of(no).collect();
         for (pair, key) in of_device {
-            self.connections[key].silent = false;
+            let connection = &mut self.connections[key];
+            (connection.silent, connection.over) = (false, true);
             self.present.remove(&pair);
         }
     }

@@ -25,7 +25,7 @@ pub enum Trace {
 impl Trace {
     /// A trace that hashes.
     pub fn hash() -> Self {
-        Self::Hash(Fnv(0xcbf2_9ce4_8422_2325))
+        Self::Hash(Fnv::new())
     }
 
     /// A trace that keeps the last events.
@@ -65,13 +65,25 @@ impl Trace {
 }
 
 /// The FNV-1a hash of what is written to it.
-pub struct Fnv(u64);
+pub struct Fnv(pub u64);
+
+impl Fnv {
+    /// The hash of nothing.
+    pub fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// Takes more bytes in.
+    pub fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
 
 impl fmt::Write for Fnv {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.add(text.as_bytes());
         Ok(())
     }
 }

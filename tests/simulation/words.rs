@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
-    Ack, AckCode, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want,
+    Ack, AckCode, Beat, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want,
     lease_table::is_stale, native::Verdict,
 };
 
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// What has to be known about a beat before it is answered.
-    pub fn before_beat(&self, no: DeviceNo, client: DeviceNo, beat: &OutBeat) -> Before {
+    pub fn before_beat(&self, no: DeviceNo, client: DeviceNo, beat: &Beat<'_>) -> Before {
         if self.devices[no].role != Role::Native || beat.role != Role::Node {
             return Before {
                 taken_in: false,
@@ -77,7 +77,7 @@ impl World {
         &mut self,
         no: DeviceNo,
         client: DeviceNo,
-        beat: &OutBeat,
+        beat: &Beat<'_>,
         ack: &Ack<'_>,
         before: &Before,
     ) -> Result<(), String> {
@@ -123,7 +123,7 @@ impl World {
         request: RequestId,
         answer: &IndexersAnswer,
     ) -> Result<(), String> {
-        let (Some((alive, want)), Some((node, ..))) = (
+        let (Some((alive, want)), Some(((node, _), _))) = (
             self.ledger.waiting.remove(&(no, request.0)),
             self.devices[no].requests.get(&request).copied(),
         ) else {

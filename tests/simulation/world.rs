@@ -10,7 +10,7 @@ use crate::{
     device::{Device, DeviceNo, State},
     dht::Dht,
     ledger::Ledger,
-    lookup::{Desk, Reply},
+    lookup::Desk,
     network::{ConnectionKey, Input, Network, StreamKey},
     scenario::{FAULTS_END, Fault, Plan, Size},
     trace::Trace,
@@ -273,7 +273,11 @@ impl World {
 
     fn arrive(&mut self, to: DeviceNo, life: u64, input: Input) -> Result<(), String> {
         let device = &mut self.devices[to];
-        let here = device.life == life;
+        let is_refused = match &input {
+            Input::Beat { stream, .. } | Input::Ack { stream, .. } => self.network.is_over(*stream),
+            _ => false,
+        };
+        let here = device.life == life && !is_refused;
         match &mut device.state {
             State::Running if here => self.step(to, vec![input]),
             State::Stopped(pending) if here => {
@@ -290,32 +294,20 @@ impl World {
 
     /// Nothing listens where the input was meant to go: its sender is told.
     fn bounce(&mut self, from: DeviceNo, input: Input) {
-        let peer = self.devices[from].peer;
         let (to, answer) = match input {
             Input::Beat { stream, .. } => {
                 (self.network.streams[stream].client, Input::End { stream })
             }
-            Input::Ask {
-                from, life, number, ..
-            } => (
-                (from, life),
-                Input::Answer {
-                    native: peer,
-                    number,
-                    answer: None,
-                },
-            ),
-            Input::Ping { from, life, number } => (
-                (from, life),
-                Input::Pong {
-                    peer,
-                    number,
-                    alive: false,
-                },
-            ),
-            Input::Find { from, query, .. } => {
-                let reply = Reply::Failed;
-                (from, Input::Found { query, reply })
+            Input::Ack { stream, .. } => {
+                (self.network.streams[stream].server, Input::End { stream })
+            }
+            Input::Request { from, number, .. } => {
+                let frame = None;
+                (from, Input::Response { number, frame })
+            }
+            Input::Ping { from, life, number } => {
+                let alive = false;
+                ((from, life), Input::Pong { number, alive })
             }
             _ => return,
         };

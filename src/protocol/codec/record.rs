@@ -18,7 +18,7 @@ use super::{
     cbor::{Reader, TextMap, byte_strings, millis, required, write},
     to_name,
 };
-use crate::protocol::{Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo};
+use crate::protocol::{Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo, Role};
 
 /// The two kinds of signed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind of the records that a role signs; a native signs none.
+    pub const fn of(role: Role) -> Self {
+        match role {
+            Role::Node => Self::Node,
+            Role::Indexer | Role::Native => Self::Indexer,
+        }
+    }
+
     /// The domain that the signature is for (RFC 0002 of libp2p).
     pub const fn domain(self) -> &'static str {
         match self {

@@ -30,6 +30,7 @@
 //! - An outcome is complete only if every server asked has answered, said that all it asked have,
 //!   and nothing was left out for lack of room.
 
+mod exchange;
 mod records;
 mod run;
 mod servers;
@@ -44,6 +45,7 @@ use super::{
     RecordInfo, Role, TableStats, Tally, capacities::MAX_NATIVES, directory::Claimants,
     directory::Found,
 };
+pub use exchange::{FULL, Served};
 pub use records::{FoundRecord, Place};
 use servers::Server;
 use slots::Slots;
@@ -116,7 +118,7 @@ pub enum Ask {
     reason = "a step is done at once, and four addresses fit in 512 bytes"
 )]
 pub enum Step {
-    /// Ask a server, dialling if need be; then call [`Lookups::answered`] once.
+    /// Ask a server, dialling if need be; then call [`Lookups::responded`] once.
     Ask {
         /// The lookup that asks.
         lookup: LookupId,
@@ -164,7 +166,7 @@ pub struct Copy<'a> {
 
 /// What a server said to a question.
 #[derive(Clone, Copy, Debug)]
-pub enum Answer<'a> {
+enum Answer<'a> {
     /// Verified records.
     Records {
         /// The records.
@@ -187,7 +189,7 @@ pub enum Answer<'a> {
 
 /// What came of a question of another peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+enum Begun {
     /// No other server is asked: the own directory is the answer, now.
     Here,
     /// The answer comes with [`Step::Done`].
@@ -324,7 +326,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
     }
 
     /// Another peer asks for a name or a peer. What needs no other server needs no slot.
-    pub fn begin_for_peer<H: Here + ?Sized>(
+    fn begin_for_peer<H: Here + ?Sized>(
         &mut self,
         now: Instant,
         question: Question,
@@ -344,7 +346,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
     }
 
     /// A server answered a question, or did not. Whether it is one of ours that is still open.
-    pub fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
+    fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         self.finds.answered(now, query, answer)
             || self.lists.answered(now, query, answer)
             || self.peers.answered(now, query, answer)

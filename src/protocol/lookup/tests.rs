@@ -4,6 +4,7 @@ use std::{boxed::Box, vec::Vec};
 use super::*;
 use crate::protocol::{MAX_ENVELOPE_LEN, directory::Directory};
 
+mod exchange;
 mod limits;
 mod operator;
 mod peers;

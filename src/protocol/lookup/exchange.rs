@@ -1,0 +1,167 @@
+//! The frames of `/oc/directory/1.0.0` and what they mean: which of a peer's requests is answered
+//! from where, and what a server's response is to the lookup that asked.
+//!
+//! The host encodes and decodes; it need not know what stands in a request.
+
+use heapless::Vec;
+
+use super::{Answer, Ask, Begun, Copy, LookupId, Lookups, Outcome, QueryId, Question};
+use crate::protocol::{
+    Instant, MAX_LIST, Machine, PeerId, Reach, Reason, RecordInfo, RequestId, Tally, Want,
+    codec::{
+        directory::{Records, Request, Response},
+        record::{Kind, Verifier, open},
+    },
+};
+
+/// What is said where no slot is free, to a peer and to the operator.
+pub const FULL: &str = "too many lookups at once: try again in a moment";
+
+/// What comes of a request.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a response is encoded at once, where it was made"
+)]
+pub enum Served<'a> {
+    /// This is the response.
+    Now(Response<'a>),
+    /// The response is [`Outcome::response`] of this lookup, when it is done.
+    Lookup(LookupId),
+    /// The response comes with [`Action::Answer`](crate::protocol::Action::Answer).
+    Later,
+}
+
+impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
+    /// A peer makes a request, which the machine knows as `id`.
+    pub fn serve<'a, M: Machine + ?Sized>(
+        &mut self,
+        now: Instant,
+        (from, id): (&PeerId, RequestId),
+        request: Request,
+        machine: &'a mut M,
+    ) -> Served<'a> {
+        let (question, reach) = match request {
+            Request::Indexers {
+                most,
+                want: Want::Nothing,
+                from: Some(cursor),
+            } => {
+                let page = machine.page(now, Some(from), cursor, usize::from(most));
+                return Served::Now(Response::Page(page));
+            }
+            Request::Indexers { most, want, .. } => {
+                let most = usize::from(most).min(MAX_LIST);
+                let answer = machine.ask(now, from, id, most, want);
+                return answer.map_or(Served::Later, |answer| {
+                    Served::Now(Response::Indexers(answer))
+                });
+            }
+            Request::FindName { name, reach } => (Question::Name(name), reach),
+            Request::FindPeer { peer, reach } => (Question::Peer(peer), reach),
+        };
+        match self.begin_for_peer(now, question.clone(), reach, machine) {
+            Begun::Lookup(lookup) => Served::Lookup(lookup),
+            Begun::Here => Served::Now(listed_here(machine, &question, reach)),
+            Begun::Full => Served::Now(Response::Error(Reason::try_from(FULL).unwrap_or_default())),
+        }
+    }
+
+    /// A server responded to a question, or did not. Records that do not verify are none.
+    pub fn responded(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        response: Option<&Response<'_>>,
+        verifier: &impl Verifier,
+    ) {
+        let mut opened: Vec<(RecordInfo, &[u8]), MAX_LIST> = Vec::new();
+        let copies: Vec<Copy<'_>, MAX_LIST>;
+        let answer = match response {
+            Some(Response::Records {
+                records,
+                more,
+                tally,
+            }) => {
+                opened.extend(records.iter().filter_map(|&envelope| {
+                    let info = open(verifier, Kind::Node, envelope, |record| record.info());
+                    Some((info.ok()?, envelope))
+                }));
+                let copy = |(info, envelope)| Copy { info, envelope };
+                copies = opened
+                    .iter()
+                    .map(|(info, envelope)| copy((info, *envelope)))
+                    .collect();
+                Answer::Records {
+                    records: &copies,
+                    more: *more,
+                    tally: *tally,
+                }
+            }
+            Some(Response::Indexers(answer)) => Answer::Indexers {
+                offers: &answer.offers,
+                next: None,
+            },
+            Some(Response::Page(page)) => Answer::Indexers {
+                offers: &page.offers,
+                next: page.next,
+            },
+            Some(Response::Error(_)) | None => Answer::Failed,
+        };
+        self.answered(now, query, answer);
+    }
+}
+
+impl From<Ask> for Request {
+    fn from(ask: Ask) -> Self {
+        match ask {
+            Ask::Indexers(cursor) => Self::Indexers {
+                most: MAX_LIST as u8,
+                want: Want::Nothing,
+                from: Some(cursor),
+            },
+            Ask::Name { name, reach } => Self::FindName { name, reach },
+            Ask::Peer { peer, reach } => Self::FindPeer { peer, reach },
+        }
+    }
+}
+
+impl<'a> Outcome<'a> {
+    /// The response to the peer that asked.
+    pub fn response(&self) -> Response<'a> {
+        let records = self.records.iter().take(MAX_LIST);
+        Response::Records {
+            records: records.map(|record| record.envelope()).collect(),
+            more: self.more || self.records.len() > MAX_LIST,
+            tally: Some(self.tally),
+        }
+    }
+}
+
+/// The response of the own directory alone.
+fn listed_here<'a, M: Machine + ?Sized>(
+    machine: &'a M,
+    question: &Question,
+    reach: Reach,
+) -> Response<'a> {
+    let (records, more): (Records<'_>, _) = match question {
+        Question::Name(name) => {
+            let (claimants, more) = machine.claimants(name);
+            let envelopes = claimants.iter().map(|entry| entry.envelope());
+            (envelopes.collect(), more)
+        }
+        Question::Peer(peer) => {
+            let listed = machine.listed(peer);
+            let envelopes = listed.iter().map(|entry| entry.envelope());
+            (envelopes.collect(), false)
+        }
+        Question::Indexers => (Records::new(), false),
+    };
+    // Where no other was to be asked, none is counted.
+    let tally = (reach == Reach::Network).then(Tally::default);
+    Response::Records {
+        records,
+        more,
+        tally,
+    }
+}

@@ -1,0 +1,127 @@
+//! Directory requests of a process, and those of others: each is one frame, as is its response.
+
+use oc_discovery::protocol::{
+    self, Addrs, IndexersAnswer, PeerId, RequestId,
+    codec::directory::{Request, Response},
+    lookup::Served,
+};
+
+use crate::{
+    device::{DeviceNo, For},
+    frames::{Frame, Seals},
+    heartbeat::seen,
+    network::Input,
+    world::World,
+};
+
+impl World {
+    /// Makes a request. A device that is not at the address we know gets nothing.
+    pub fn request(
+        &mut self,
+        no: DeviceNo,
+        (server, addrs): (PeerId, &Addrs),
+        asks_for: For,
+        request: &Request,
+    ) -> Result<(), String> {
+        let to = self.number_of(&server);
+        let is_there = self.is_dialable(addrs, to);
+        let life = if is_there { self.devices[to].life } else { 0 };
+        let frame = Frame::request(request)?;
+        let device = &mut self.devices[no];
+        let number = device.number();
+        device.asked.insert(number, asks_for);
+        let from = (no, device.life);
+        let request = Input::Request {
+            from,
+            number,
+            frame,
+        };
+        self.reply(no, (to, life), request);
+        Ok(())
+    }
+
+    /// A request came.
+    pub fn take_request(
+        &mut self,
+        no: DeviceNo,
+        asker: ((DeviceNo, u64), u64),
+        frame: &Frame,
+    ) -> Result<(), String> {
+        let request = frame.read_request()?;
+        let from = self.devices[asker.0.0].peer;
+        let known = self.known_alive(no);
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        let id = RequestId(device.number());
+        device.requests.insert(id, asker);
+        device.machine.handle(now, seen(&from));
+        if let Request::Indexers {
+            want, from: None, ..
+        } = request
+        {
+            self.ledger.waiting.insert((no, id.0), (known, want));
+        }
+        let machine = &mut *device.machine;
+        let (frame, answer) = match device.lookups.serve(now, (&from, id), request, machine) {
+            Served::Now(response) => (Frame::response(&response)?, offers_of(response)),
+            Served::Lookup(lookup) => {
+                device.askers.insert(lookup, id);
+                return Ok(());
+            }
+            Served::Later => return Ok(()),
+        };
+        if let Some(answer) = answer {
+            self.check_offer(no, id, &answer)?;
+        }
+        self.respond(no, id, frame);
+        Ok(())
+    }
+
+    /// Answers a request.
+    pub fn respond(&mut self, no: DeviceNo, request: RequestId, frame: Frame) {
+        if let Some((to, number)) = self.devices[no].requests.remove(&request) {
+            let frame = Some(frame);
+            self.reply(no, to, Input::Response { number, frame });
+        }
+    }
+
+    /// A request of ours was answered, or not.
+    pub fn take_response(
+        &mut self,
+        no: DeviceNo,
+        number: u64,
+        frame: Option<Frame>,
+    ) -> Result<(), String> {
+        let response = frame.as_ref().map(Frame::read_response).transpose()?;
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        match device.asked.remove(&number) {
+            Some(For::Machine(ref native)) => {
+                let answer = response.and_then(offers_of);
+                let answered = protocol::Input::Answered {
+                    native,
+                    answer: answer.as_ref(),
+                };
+                device.machine.handle(now, answered);
+                let offers = answer.iter().flat_map(|answer| &answer.offers);
+                self.note_offers(no, offers);
+            }
+            Some(For::Lookup(query)) => {
+                device
+                    .lookups
+                    .responded(now, query, response.as_ref(), &Seals);
+                self.note_told(no, query, response.as_ref());
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// What is to be said to a node that asks for a lease, if it is that.
+fn offers_of(response: Response<'_>) -> Option<IndexersAnswer> {
+    match response {
+        Response::Indexers(answer) => Some(answer),
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! What passes between hosts: frames, written by the codec of the program and read by it at the
+//! other end, and records in envelopes. So what a frame cannot carry does not arrive here either.
+//!
+//! Rule: what a device says fits its frame, and what a device that keeps the protocol has said is
+//! read without an error. Else the run fails.
+
+use std::fmt::{self, Display};
+
+use oc_discovery::protocol::{
+    Ack, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
+    codec::{
+        NoRoom,
+        directory::{
+            Request, Response, decode_request, decode_response, encode_request, encode_response,
+        },
+        frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
+        heartbeat::{
+            WallReading, WireAck, WireBeat, decode_ack, decode_beat, encode_ack, encode_beat,
+        },
+        record::{Kind, Record, RecordError, SignError, Signer, Verifier, open, sign},
+    },
+};
+
+use crate::trace::Fnv;
+
+/// A beat, an ack, a request or a response as it travels: header and body.
+#[derive(Clone, PartialEq)]
+pub struct Frame {
+    content: Content,
+    bytes: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Content {
+    Beat,
+    Ack,
+    Request,
+    Response,
+}
+
+impl Content {
+    fn limit(self) -> usize {
+        match self {
+            Self::Response => MAX_RESPONSE,
+            Self::Beat | Self::Ack | Self::Request => MAX_FRAME,
+        }
+    }
+}
+
+impl Frame {
+    /// A beat; see [`encode_beat`].
+    pub fn beat(
+        sequence: u64,
+        beat: &OutBeat,
+        record: Option<&[u8]>,
+        known: &[PeerId],
+    ) -> Result<Self, String> {
+        let mut buffer = [0; MAX_FRAME];
+        let body = encode_beat(sequence, beat, record, known, &mut buffer);
+        Self::new(Content::Beat, body)
+    }
+
+    /// What a server says on a heartbeat stream; see [`encode_ack`].
+    pub fn ack(sequence: u64, ack: &Ack<'_>, clock: Option<WallReading>) -> Result<Self, String> {
+        let mut buffer = [0; MAX_FRAME];
+        Self::new(Content::Ack, encode_ack(sequence, ack, clock, &mut buffer))
+    }
+
+    /// A directory request.
+    pub fn request(request: &Request) -> Result<Self, String> {
+        let mut buffer = [0; MAX_FRAME];
+        Self::new(Content::Request, encode_request(request, &mut buffer))
+    }
+
+    /// A directory response.
+    pub fn response(response: &Response<'_>) -> Result<Self, String> {
+        let mut buffer = [0; MAX_RESPONSE];
+        Self::new(Content::Response, encode_response(response, &mut buffer))
+    }
+
+    fn new(content: Content, body: Result<&[u8], NoRoom>) -> Result<Self, String> {
+        let body = body.map_err(|why| format!("a frame cannot be written: {why}"))?;
+        let mut buffer = [0; MAX_HEADER];
+        let bytes = [write_header(body.len(), &mut buffer), body].concat();
+        let bytes = bytes.into_boxed_slice();
+        let frame = Self { content, bytes };
+        frame.body()?;
+        Ok(frame)
+    }
+
+    /// The body, if it is all there is behind the header and within the limit.
+    fn body(&self) -> Result<&[u8], String> {
+        let found = header(&self.bytes, self.content.limit()).map_err(unreadable)?;
+        found
+            .and_then(|(start, length)| self.bytes.get(start..).filter(|body| body.len() == length))
+            .ok_or_else(|| unreadable("the header announces another length"))
+    }
+
+    /// The beat in it.
+    pub fn read_beat(&self) -> Result<WireBeat<'_>, String> {
+        decode_beat(self.body()?).map_err(unreadable)
+    }
+
+    /// The ack in it.
+    pub fn read_ack(&self) -> Result<WireAck, String> {
+        decode_ack(self.body()?).map_err(unreadable)
+    }
+
+    /// The request in it.
+    pub fn read_request(&self) -> Result<Request, String> {
+        decode_request(self.body()?).map_err(unreadable)
+    }
+
+    /// The response in it.
+    pub fn read_response(&self) -> Result<Response<'_>, String> {
+        decode_response(self.body()?).map_err(unreadable)
+    }
+}
+
+fn unreadable(why: impl Display) -> String {
+    format!("a frame cannot be read: {why}")
+}
+
+/// A log shows what a frame says.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content {
+            Content::Beat => match self.read_beat() {
+                Ok(mut beat) => {
+                    let record = beat.record.take().map(opened);
+                    write!(f, "{beat:?} with {record:?}")
+                }
+                Err(why) => f.write_str(&why),
+            },
+            Content::Ack => write!(f, "{:?}", self.read_ack()),
+            Content::Request => write!(f, "{:?}", self.read_request()),
+            Content::Response => write!(f, "{:?}", self.read_response()),
+        }
+    }
+}
+
+fn opened(envelope: &[u8]) -> Result<RecordInfo, RecordError> {
+    let of_node = open(&Seals, Kind::Node, envelope, |record| record.info());
+    of_node.or_else(|_| open(&Seals, Kind::Indexer, envelope, |record| record.info()))
+}
+
+/// Bytes of an envelope besides its payload: about what those of libp2p have.
+const ENVELOPE: usize = 128;
+/// Where the seal stands in it, behind the signer's id.
+const SEAL: std::ops::Range<usize> = 32..40;
+
+/// Signs for one peer. Its signature is a hash: nobody forges here.
+pub struct Seal(pub PeerId);
+
+/// Verifies what a [`Seal`] signed.
+pub struct Seals;
+
+impl Signer for Seal {
+    fn peer(&self) -> PeerId {
+        self.0
+    }
+
+    fn seal(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, SignError> {
+        let length = ENVELOPE + payload.len();
+        let Some(envelope) = buffer.get_mut(..length) else {
+            return Ok(None);
+        };
+        envelope.fill(0);
+        envelope[..32].copy_from_slice(self.0.as_bytes());
+        envelope[SEAL].copy_from_slice(&seal_of(kind, &self.0, payload));
+        envelope[ENVELOPE..].copy_from_slice(payload);
+        Ok(Some(length))
+    }
+}
+
+impl Verifier for Seals {
+    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        let parts = envelope.split_first_chunk::<32>();
+        let (signer, _) = parts.ok_or(RecordError::NotAnEnvelope)?;
+        let payload = envelope.get(ENVELOPE..).ok_or(RecordError::NotAnEnvelope)?;
+        let signer = PeerId::from_bytes(*signer);
+        match envelope[SEAL] == seal_of(kind, &signer, payload) {
+            true => Ok((signer, payload)),
+            false => Err(RecordError::BadSignature),
+        }
+    }
+}
+
+fn seal_of(kind: Kind, signer: &PeerId, payload: &[u8]) -> [u8; 8] {
+    let mut hash = Fnv::new();
+    hash.add(kind.domain().as_bytes());
+    hash.add(signer.as_bytes());
+    hash.add(payload);
+    hash.0.to_le_bytes()
+}
+
+/// Signs a record, as its subject.
+pub fn signed(kind: Kind, record: Record<'_>) -> Result<Box<[u8]>, String> {
+    let mut buffer = [0; MAX_ENVELOPE_LEN];
+    let envelope = sign(&Seal(record.peer), kind, record, &mut buffer);
+    envelope.map(Into::into).map_err(|why| why.to_string())
+}
+
+/// Opens a record that its subject has signed.
+pub fn verified(kind: Kind, envelope: &[u8]) -> Result<RecordInfo, String> {
+    open(&Seals, kind, envelope, |record| record.info()).map_err(unreadable)
+}

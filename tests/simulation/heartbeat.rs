@@ -1,0 +1,282 @@
+//! Heartbeat streams of a process: what goes out on them and comes in, one frame at a time.
+
+use oc_discovery::protocol::{
+    self, AckBuf, AckCode, Addrs, Beat, Load, OutBeat, PeerId, Reader, Role, StreamId,
+    address::{Endpoint, Families},
+    clock::{ClockOf, MAX_TRIP},
+    codec::{heartbeat::WallReading, record::Kind},
+};
+
+use crate::{
+    device::DeviceNo,
+    frames::{Frame, verified},
+    network::{Input, Stream, StreamKey},
+    world::World,
+};
+
+/// What an indexer reports that boasts.
+const BOAST: Load = Load {
+    held: 0,
+    possible: u32::MAX,
+};
+
+impl World {
+    /// A beat came.
+    pub fn take_beat(
+        &mut self,
+        no: DeviceNo,
+        stream: StreamKey,
+        frame: &Frame,
+    ) -> Result<(), String> {
+        let client = self.network.streams[stream].client;
+        let from = self.devices[client.0].peer;
+        let Some(id) = self.server_stream(no, stream) else {
+            return Ok(());
+        };
+        let received = frame.read_beat()?;
+        let sequence = self.network.streams[stream].received;
+        if received.sequence != sequence {
+            return Err(format!(
+                "device {no}: beat {} where {sequence} was due",
+                received.sequence
+            ));
+        }
+        self.network.streams[stream].received += 1;
+        let kind = Kind::of(received.role);
+        // What a native sends as its record is none.
+        let envelope = received.record.filter(|_| received.role != Role::Native);
+        let info = envelope
+            .map(|envelope| verified(kind, envelope))
+            .transpose()?;
+        let beat = Beat {
+            role: received.role,
+            lease: received.lease,
+            record: info.as_ref().zip(envelope),
+            publisher: received.publisher,
+            load: received.load,
+            known: &received.known,
+        };
+        let before = self.before_beat(no, client.0, &beat);
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        if sequence == 0 {
+            device.machine.handle(now, seen(&from));
+        }
+        let clock = WallReading {
+            ms: device.own_ms(self.now),
+            synchronised: device.synchronised,
+        };
+        let outcome = device.machine.beat(now, &from, id, &beat);
+        let publish = outcome.publish;
+        let frame = Frame::ack(sequence, &outcome.ack, Some(clock))?;
+        let ack = AckBuf::from(outcome.ack);
+        let said = &ack.as_ack();
+        self.check_answer(no, client.0, &beat, said, &before)?;
+        self.ledger
+            .beat_answered(self.now, (client.0, no), stream, &from, &beat, said);
+        if let (true, Some(envelope)) = (publish, envelope) {
+            let late = self.rng.below(2_000);
+            self.dht.put(self.now + late, kind, envelope)?;
+        }
+        let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
+        self.send_ack(no, stream, frame);
+        if denied || beat.lease.is_zero() {
+            // The daemon closes the stream behind such an ack.
+            self.devices[no].inbound.remove(&stream);
+            self.end_stream(stream, false);
+        }
+        Ok(())
+    }
+
+    /// What the process calls the stream; `None` if it has closed it.
+    fn server_stream(&mut self, no: DeviceNo, key: StreamKey) -> Option<StreamId> {
+        let stream = &mut self.network.streams[key];
+        let device = &mut self.devices[no];
+        if stream.id.is_none() {
+            let id = StreamId(device.number());
+            stream.id = Some(id);
+            device.inbound.insert(key, id);
+        }
+        device.inbound.get(&key).copied()
+    }
+
+    /// A server said something.
+    pub fn take_ack(&mut self, no: DeviceNo, key: StreamKey, frame: &Frame) -> Result<(), String> {
+        let server_no = self.network.streams[key].server.0;
+        let server = self.devices[server_no].peer;
+        if self.devices[no].out.get(&server) != Some(&key) {
+            return Ok(());
+        }
+        let ack = frame.read_ack()?;
+        let stream = &mut self.network.streams[key];
+        let answers = stream.awaited && ack.sequence + 1 == stream.sent;
+        stream.awaited &= !answers;
+        let over = Endpoint::of(&self.devices[server_no].addr(server_no));
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        if let Some(theirs) = ack.clock {
+            let is_native = device.machine.is_native(&server);
+            let clock_of = match is_native {
+                true => ClockOf::Native(server),
+                false => ClockOf::Other(server),
+            };
+            let asked = device.machine.asked_at(&server).filter(|_| answers);
+            device.clock.heard(now, asked, clock_of, theirs);
+            if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
+                device.natives_clocks.insert(server);
+            }
+        }
+        let (server, said) = (&server, &ack.ack.as_ack());
+        let carried = protocol::Input::Carried { server, over };
+        device.machine.handle(now, carried);
+        let said = match (answers, ack.ack.code) {
+            (true, _) => protocol::Input::Acked { server, ack: said },
+            (false, AckCode::Released) => protocol::Input::Notified { server, ack: said },
+            _ => return Err(format!("device {no} had two beats in flight")),
+        };
+        device.machine.handle(now, said);
+        self.note_offers(no, ack.ack.offers.iter());
+        self.check_lease(no, server_no)
+    }
+
+    /// A stream has ended.
+    pub fn take_end(&mut self, no: DeviceNo, key: StreamKey) {
+        let stream = &self.network.streams[key];
+        let now = self.devices[no].instant(self.now);
+        let (client, server) = (
+            self.devices[stream.client.0].peer,
+            self.devices[stream.server.0].peer,
+        );
+        let device = &mut self.devices[no];
+        if device.out.get(&server) == Some(&key) {
+            device.out.remove(&server);
+            let closed = protocol::Input::LeaseClosed { server: &server };
+            device.machine.handle(now, closed);
+        } else if let Some(id) = device.inbound.remove(&key) {
+            let closed = protocol::Input::StreamClosed {
+                peer: &client,
+                stream: id,
+            };
+            device.machine.handle(now, closed);
+            let client = stream.client.0;
+            self.ledger.stream_ended(no, client, key);
+        }
+    }
+
+    /// Sends a beat.
+    pub fn send_beat(
+        &mut self,
+        no: DeviceNo,
+        server: PeerId,
+        addrs: &Addrs,
+        mut beat: OutBeat,
+        known: &[PeerId],
+    ) -> Result<(), String> {
+        if self.plan.boasts(no) {
+            beat.load = beat.load.map(|_| BOAST);
+        }
+        let open = self.devices[no].out.get(&server).copied();
+        let to = self.number_of(&server);
+        let stream = match open {
+            Some(open) if !beat.fresh => open,
+            // The dial comes to nothing: the old connection stays, the beat is lost.
+            Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(addrs, to) => {
+                return Ok(());
+            }
+            Some(_) => {
+                self.drop_stream(no, &server);
+                self.open_stream(no, server, addrs, true)
+            }
+            None => self.open_stream(no, server, addrs, beat.fresh),
+        };
+        let record = self.devices[no].record.as_deref();
+        let record = record.filter(|_| beat.with_record);
+        let ends = &mut self.network.streams[stream];
+        let to = ends.server;
+        let frame = Frame::beat(ends.sent, &beat, record, known)?;
+        ends.sent += 1;
+        ends.awaited = true;
+        if let Some(at) = self.network.pass_on(self.now, stream, true, &mut self.rng) {
+            self.send(at, to, Input::Beat { stream, frame });
+        }
+        Ok(())
+    }
+
+    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes
+    /// back.
+    fn open_stream(
+        &mut self,
+        no: DeviceNo,
+        server: PeerId,
+        addrs: &Addrs,
+        fresh: bool,
+    ) -> StreamKey {
+        let to = self.number_of(&server);
+        let key = self.network.streams.len();
+        let life = if self.is_dialable(addrs, to) {
+            self.devices[to].life
+        } else {
+            0
+        };
+        let connection = self.network.connection(no, to, fresh);
+        self.network.connections[connection].streams.push(key);
+        self.network.streams.push(Stream {
+            client: (no, self.devices[no].life),
+            server: (to, life),
+            id: None,
+            sent: 0,
+            awaited: false,
+            received: 0,
+            connection,
+            last: [0; 2],
+        });
+        self.devices[no].out.insert(server, key);
+        key
+    }
+
+    /// Whether the peer's present process listens at one of these.
+    pub fn is_dialable(&self, addrs: &Addrs, to: DeviceNo) -> bool {
+        addrs.contains(&self.devices[to].addr(to))
+    }
+
+    /// Drops the own stream with the server.
+    pub fn drop_stream(&mut self, no: DeviceNo, server: &PeerId) {
+        if let Some(stream) = self.devices[no].out.remove(server) {
+            self.end_stream(stream, true);
+        }
+    }
+
+    /// Closes a stream that another opened here.
+    pub fn close_stream(
+        &mut self,
+        no: DeviceNo,
+        peer: &PeerId,
+        id: StreamId,
+    ) -> Result<(), String> {
+        let key = {
+            let mut inbound = self.devices[no].inbound.iter();
+            inbound.find(|(_, open)| **open == id).map(|(&key, _)| key)
+        };
+        self.check_close(no, peer, key)?;
+        if let Some(key) = key {
+            self.devices[no].inbound.remove(&key);
+            self.end_stream(key, false);
+        }
+        Ok(())
+    }
+
+    /// Says something on a stream that another opened here.
+    pub fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, frame: Frame) {
+        debug_assert_eq!(self.network.streams[stream].server.0, no);
+        let client = self.network.streams[stream].client;
+        if let Some(at) = self.network.pass_on(self.now, stream, false, &mut self.rng) {
+            self.send(at, client, Input::Ack { stream, frame });
+        }
+    }
+}
+
+/// What a connection shows of its peer: here all are hosts of their own with IPv4.
+pub fn seen(peer: &PeerId) -> protocol::Input<'_> {
+    let reader = Reader::far(Families::V4);
+    protocol::Input::Seen { peer, reader }
+}
