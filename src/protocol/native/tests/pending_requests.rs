@@ -151,6 +151,21 @@ fn an_answer_comes_after_two_seconds_at_the_latest_and_an_overdue_probe_counts_a
 }
 
 #[test]
+fn a_verdict_that_was_good_when_the_node_asked_is_good_for_its_answer() {
+    let mut rig = with_silent_indexers(1);
+    rig.indexer(2);
+    rig.now += 10_000;
+    assert_eq!(rig.ask(100, Want::Lease), None);
+    assert_eq!(probes(&rig.drain()), [peer(1)]);
+    rig.now += 1;
+    rig.native.probed(at(rig.now), &peer(1), false);
+    let (request, takes_in) = (RequestId(100), false);
+    let answer = Action::Answer { request, takes_in };
+    assert!(rig.drain().contains(&answer));
+    assert_eq!(offered(rig.native.answer_offers()), [peer(2)]);
+}
+
+#[test]
 fn at_most_eight_candidates_are_probed_for_one_answer() {
     let mut rig = with_silent_indexers(12);
     assert_eq!(rig.ask(100, Want::Lease), None);
