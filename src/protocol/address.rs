@@ -1,21 +1,21 @@
-//! What the core has to know of an address: which host it leads to, which prefix that host is in,
-//! and which port.
+//! What the core has to know about an address: the host that it leads to, the prefix of that host,
+//! and the port.
 //!
-//! The core keeps multiaddresses as opaque bytes ([`Addr`](super::Addr)) and reads only what stands
-//! first in them, because that is what a connection goes to, whatever follows it (a relay, another
-//! peer id). Servers weigh sources by it, and clients count failures by it: an attacker makes ids
-//! for nothing, hosts cost more, and prefixes cost most.
+//! The core keeps multiaddresses as opaque bytes ([`Addr`](super::Addr)) and reads only their first
+//! component, because that is what a connection goes to, whatever follows it (a relay, another peer
+//! id). Servers and clients count sources and failures by it. For an attacker, peer ids cost
+//! nothing, hosts cost more, and prefixes cost most.
 //!
-//! Invariants: two ways to write the same host compare as equal (an IPv4 address mapped into IPv6,
-//! capital letters or a last dot in a name); bytes that cannot be read are a host of their own, so
-//! that no input is without a host.
+//! Invariants: two forms of the same host compare as equal (an IPv4 address mapped into IPv6,
+//! capital letters or a last dot in a name); bytes that cannot be read count as a host of their
+//! own, so that every input has a host.
 
 use core::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// A host, as small as it can be compared.
+/// A host, in the smallest form that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// An IPv4 address.
@@ -26,12 +26,12 @@ pub enum Host {
     Name(u64),
 }
 
-/// Hosts that one holder has as a rule: /24 of IPv4, /48 of IPv6, a name as a whole.
+/// Hosts that usually belong to one holder: an IPv4 /24, an IPv6 /48, or a whole name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(u64);
 
 impl Prefix {
-    /// The family and the bits that count; different prefixes have different ones.
+    /// The family and the significant bits; different prefixes have different ones.
     pub fn bits(self) -> u64 {
         self.0
     }
@@ -46,7 +46,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Where a peer's connection comes from, as it is seen here.
+/// Where a peer's connection comes from, as observed here.
 pub type Source = Endpoint;
 
 /// A set of IP address families.
@@ -54,7 +54,7 @@ pub type Source = Endpoint;
 pub struct Families(u8);
 
 impl Families {
-    /// No family, or none that is known.
+    /// No known family.
     pub const NONE: Self = Self(0);
     /// IPv4.
     pub const V4: Self = Self(1);
@@ -63,8 +63,8 @@ impl Families {
     /// Both.
     pub const BOTH: Self = Self(3);
 
-    /// The families in which a connection to a binary multiaddress can be made: `/dns4` and `/dns6`
-    /// say theirs, other names and bytes that cannot be read may lead anywhere.
+    /// The families in which a connection to a binary multiaddress can be made. `/dns4` and `/dns6`
+    /// have one family; other names, and bytes that cannot be read, may have any.
     pub fn of(addr: &[u8]) -> Self {
         match first(addr) {
             Some((_, Host::V4(_), _)) | Some((DNS4, ..)) => Self::V4,
@@ -73,7 +73,7 @@ impl Families {
         }
     }
 
-    /// What is in either.
+    /// The families that are in either set.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -83,12 +83,12 @@ impl Families {
         self.0 & other.0 != 0
     }
 
-    /// Whether there is no family in it.
+    /// Whether the set is empty.
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
 
-    /// Whether it is one family and no other.
+    /// Whether the set has exactly one family.
     pub fn is_one(self) -> bool {
         matches!(self, Self::V4 | Self::V6)
     }
@@ -107,7 +107,7 @@ impl Host {
 }
 
 impl Host {
-    /// The family of an address; none of a name.
+    /// The family of an address; none for a name.
     pub fn family(self) -> Families {
         match self {
             Self::V4(_) => Families::V4,
@@ -116,9 +116,9 @@ impl Host {
         }
     }
 
-    /// Whether it means something on the host alone that has it: loopback, unspecified, and
-    /// link-local addresses of IPv6, whose zones are names of that host's interfaces. Nor does a
-    /// multicast address lead to another host.
+    /// Whether the address is meaningful only on its own host: loopback, unspecified, and IPv6
+    /// link-local addresses, whose zones are names of that host's interfaces. Also true for
+    /// multicast, which does not lead to another host.
     pub fn is_of_its_own_host(self) -> bool {
         match self {
             Self::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast(),
@@ -153,8 +153,8 @@ impl fmt::Display for Host {
 }
 
 impl Endpoint {
-    /// Reads what a binary multiaddress (without its length) leads to first. Never fails: see the
-    /// invariants.
+    /// Reads the endpoint that a binary multiaddress (without its length) leads to first. Never
+    /// fails: see the invariants.
     pub fn of(addr: &[u8]) -> Self {
         read(addr).unwrap_or(Self {
             host: Host::Name(hash(addr.iter().copied())),
@@ -177,7 +177,7 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
-/// Bits of a hash that count, so that a family fits above them.
+/// The significant bits of a hash. A family fits above them.
 const HASH_MASK: u64 = (1 << 56) - 1;
 
 // Codes of the multiaddr table.
@@ -199,12 +199,12 @@ fn read(addr: &[u8]) -> Option<Endpoint> {
     Some(Endpoint { host, port })
 }
 
-/// The host that stands first, by which code, and what follows it.
+/// The code and host of the first component, and the bytes after it.
 fn first(addr: &[u8]) -> Option<(u64, Host, &[u8])> {
     let mut rest = addr;
     let mut code = varint(&mut rest)?;
     if code == IP6ZONE {
-        // The zone says through which interface; the address that follows says where to.
+        // The zone names the interface; the host is in the address that follows.
         sized(&mut rest)?;
         code = varint(&mut rest)?;
     }
@@ -248,7 +248,7 @@ fn sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(part)
 }
 
-/// FNV-1a, as far as [`HASH_MASK`] goes.
+/// The bits of FNV-1a in [`HASH_MASK`].
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,23 +1,23 @@
-//! The sizes of the tables, chosen when the program is built.
+//! The sizes of the tables, which are set when the program is built.
 //!
-//! `build.rs` writes these constants from environment variables; each one says its variable, its
-//! bounds and its default. A value that makes no sense fails the build, so that no code has to
-//! check them again: every capacity is at least 1, a native has a connection for each of its
-//! leases, and an indexer too.
+//! `build.rs` writes these constants from environment variables. The documentation of each one has
+//! its variable, bounds and default. An invalid value fails the build, so no code has to check them
+//! again: every capacity is at least 1, a native has a connection for each of its leases, and an
+//! indexer too.
 
 use super::Role;
 
-/// A capacity, and what it costs.
+/// A capacity, and its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// The environment variable that sets it when the program is built.
     pub variable: &'static str,
     /// Entries at most.
     pub capacity: usize,
-    /// Bytes that one entry takes at most on a 64-bit machine, in all of `tables`; touched only
-    /// once it is used.
+    /// Bytes that one entry takes at most on a 64-bit machine, in all of `tables`. The memory is
+    /// touched only when the entry is used.
     pub entry_bytes: usize,
-    /// The tables it sizes, by their names in [`TableStats`](super::TableStats).
+    /// The tables that it sizes, by their names in [`TableStats`](super::TableStats).
     pub tables: &'static [&'static str],
     /// The roles that have these tables.
     pub roles: &'static [Role],
@@ -25,7 +25,7 @@ pub struct Capacity {
 
 include!(concat!(env!("OUT_DIR"), "/capacities.rs"));
 
-// The sizes told are those of 64-bit machines.
+// The sizes in the tests are those of 64-bit machines.
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use core::mem::size_of;
@@ -33,7 +33,7 @@ mod tests {
     use super::CAPACITIES;
     use crate::protocol::{Indexer, Native};
 
-    /// What `build.rs` says an entry of this capacity costs.
+    /// The memory of an entry of this capacity, according to `build.rs`.
     fn stated(name: &str) -> usize {
         let named = |variable: &str| variable.strip_prefix("OC_DISCOVERY_") == Some(name);
         let mut all = CAPACITIES.iter();

@@ -1,16 +1,15 @@
-//! What time it is on the wall, when clocks disagree: for signing and judging records only.
+//! The wall-clock time where clocks disagree. It is used only to sign and to judge records.
 //!
 //! Own time = max(system clock, build date, highest time persisted). A device that is more than 30
 //! s away from the median of its configured natives' clocks signs with the median (PROTOCOL.md).
 //!
-//! Invariants: a clock that was heard is kept as its distance from the monotonic clock, so that a
-//! step of the system clock moves nothing; what was read more than [`MAX_TRIP`] after it was asked
-//! for is not heard, so that an answer that waited while this device slept moves nothing either;
-//! only configured natives can move own time of a device
-//! whose system clock may be right; a device whose system clock is before the build date or the
-//! highest time persisted, and that has heard no native, borrows the time of other servers, and
-//! what is borrowed is never persisted; a clock before the build date, or a century after it, is
-//! heard by no device.
+//! Invariants: a clock sample is stored as its distance from the monotonic clock, so that a step of
+//! the system clock does not move it; a sample that was read more than [`MAX_TRIP`] after its
+//! request is ignored, so that an answer that waited while this device slept has no effect; only
+//! configured natives can move own time of a device whose system clock may be right; a device whose
+//! system clock is before the build date or the highest time persisted, and that has no sample of a
+//! native, borrows the time of other servers, and a borrowed time is never persisted; a clock
+//! before the build date, or more than a century after it, is always ignored.
 
 use core::time::Duration;
 
@@ -18,11 +17,11 @@ use heapless::Vec;
 
 use super::{Instant, PeerId, codec::heartbeat::WallReading};
 
-/// Natives, and other servers, whose clocks are remembered at most.
+/// The number of natives, and of other servers, whose clocks are stored at most.
 const MAX_SAMPLES: usize = 8;
-/// How far away from the median counts as wrong.
+/// A clock that is farther than this from the median is wrong.
 const TOLERANCE_MS: u64 = 30_000;
-/// How long the answer that tells a clock may take. It is off by as much at most.
+/// How long the answer that carries a clock may take. The error of the sample is at most as large.
 pub const MAX_TRIP: Duration = Duration::from_secs(10);
 /// How far after the build date a clock may be: a hundred years.
 const LONGEST_AGE_MS: u64 = 100 * 365 * 24 * 3_600_000;
@@ -30,14 +29,14 @@ const LONGEST_AGE_MS: u64 = 100 * 365 * 24 * 3_600_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sample {
     peer: PeerId,
-    /// Its wall clock when the monotonic clock showed zero.
+    /// The server's wall clock at zero of our monotonic clock.
     at_zero_ms: i64,
     synchronised: bool,
 }
 
 type Samples = Vec<Sample, MAX_SAMPLES>;
 
-/// The server whose clock an ack told.
+/// The server whose clock an ack carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockOf {
     /// A native that is configured here.
@@ -46,7 +45,7 @@ pub enum ClockOf {
     Other(PeerId),
 }
 
-/// Judges the system clock by the clocks of others.
+/// Checks the system clock against the clocks of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WallClock {
     built_ms: u64,
@@ -66,14 +65,14 @@ impl WallClock {
         }
     }
 
-    /// The highest time that was persisted, ms since the Unix epoch: the system clock is wrong if
-    /// it is before that.
+    /// Sets the highest time that was persisted, ms since the Unix epoch. The system clock is wrong
+    /// if it is before that.
     pub fn remember(&mut self, highest_ms: u64) {
         self.highest_ms = highest_ms;
     }
 
-    /// A server's ack told its wall clock at `now`. `asked`: when the beat went that it answers;
-    /// `None` if it answers none, so that there is no knowing how old it is.
+    /// Takes the wall clock that a server's ack carried at `now`. `asked` is when the beat was sent
+    /// that it answers; `None` if it answers none, because then its age is unknown.
     pub fn heard(
         &mut self,
         now: Instant,
@@ -103,7 +102,7 @@ impl WallClock {
         if samples.is_full() {
             samples.remove(0);
         }
-        // There is room now.
+        // There is room after the removal.
         let _ = samples.push(Sample {
             peer,
             at_zero_ms,
@@ -124,8 +123,8 @@ impl WallClock {
             .unwrap_or_else(|| self.floor_ms())
     }
 
-    /// The time as far as it may be persisted: as [`WallClock::own_ms`], `None` while that is
-    /// borrowed or not known.
+    /// The time that may be persisted: [`WallClock::own_ms`], or `None` while that is borrowed or
+    /// unknown.
     pub fn settled_ms(&self, now: Instant, system_ms: u64) -> Option<u64> {
         let own = Some(system_ms).filter(|&system| self.may_be_right(system));
         // Against a system clock that may be right, only synchronised clocks count.
@@ -174,7 +173,7 @@ mod tests {
         PeerId::from_bytes([n; 32])
     }
 
-    /// The answer came at once.
+    /// Takes a sample whose answer came at once.
     fn heard(
         clock: &mut WallClock,
         now: Instant,
@@ -310,7 +309,7 @@ mod tests {
     #[test]
     fn an_answer_that_was_read_after_a_sleep_moves_nothing() {
         let told = NOW + 100_000;
-        // Asked at 100 s, told at once, and read so much later.
+        // Requested at 100 s, answered at once, and read `late` ms later.
         for (late, own) in [
             (10_000, told),
             (10_001, NOW + 160_001),
@@ -351,7 +350,7 @@ mod tests {
 
     #[test]
     fn absurd_times_do_not_wrap() {
-        // A clock is kept as its distance from the monotonic one, in 63 bits.
+        // A sample is a distance from the monotonic clock, in 63 bits.
         let half = u64::MAX / 2;
         for (now, kept) in [
             (0, false),

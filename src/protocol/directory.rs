@@ -1,12 +1,12 @@
 //! The directory: which nodes can be found here, by name and by peer id.
 //!
 //! Indexers keep one for the nodes that hold leases with them, natives one for the nodes they have
-//! taken in. An entry lives exactly as long as its node's lease: who removes the lease removes the
-//! entry.
+//! taken in. An entry exists exactly as long as its node's lease: the code that removes the lease
+//! also removes the entry.
 //!
 //! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so
-//! there is a table for those and one for the rest, each with room for all: memory is touched as it
-//! is used, and a short record does not pay for a long one's room.
+//! there is one table for those and another for the rest, each with room for all nodes. Memory is
+//! touched only when it is used, so a short record does not take the memory of a long one.
 
 use core::cmp::Ordering;
 
@@ -17,7 +17,8 @@ use super::{
     table::{Keyed, Table, TableStats, Vacant, keep_best},
 };
 
-/// Envelopes up to this, in bytes, are short: a name of 40 bytes and three addresses.
+/// Envelopes of at most this many bytes are short: enough for a name of 40 bytes and three
+/// addresses.
 const SHORT: usize = 384;
 
 /// One node that can be found.
@@ -35,12 +36,12 @@ impl<'a> Found<'a> {
         self.peer
     }
 
-    /// Its signed record, as it came.
+    /// Its signed record, as it was received.
     pub fn envelope(&self) -> &'a [u8] {
         self.envelope
     }
 
-    /// How good the record is; see [`RecordInfo::rank`].
+    /// The rank of the record; see [`RecordInfo::rank`].
     pub(super) fn rank(&self) -> RecordRank {
         self.rank
     }
@@ -67,10 +68,11 @@ impl PartialEq for Found<'_> {
 
 impl Eq for Found<'_> {}
 
-/// The answer to a lookup by name: who claims it, best first, and whether there are more than fit.
+/// The answer to a lookup by name: the nodes that claim it, best first, and whether there are more
+/// than fit.
 pub type Claimants<'a> = (Vec<Found<'a>, MAX_LIST, u8>, bool);
 
-/// At most `N` nodes.
+/// A directory of at most `N` nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directory<const N: usize> {
     short: Table<Entry<SHORT>, N>,
@@ -78,7 +80,7 @@ pub struct Directory<const N: usize> {
 }
 
 impl<const N: usize> Directory<N> {
-    /// Nobody can be found.
+    /// An empty directory.
     pub const fn new() -> Self {
         Self {
             short: Table::new(),
@@ -86,8 +88,8 @@ impl<const N: usize> Directory<N> {
         }
     }
 
-    /// Lists the record's subject, who sent it itself. Returns whether the record is new here: one
-    /// signed later is never replaced by one signed earlier, whatever the clock showed.
+    /// Lists the subject of a record that it sent itself. Returns whether the record is new here. A
+    /// record is never replaced by one that was signed earlier, whatever their times.
     pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
         match self.find(&info.peer) {
             Some(old) if old.rank.sequence >= info.sequence => return false,
@@ -108,13 +110,13 @@ impl<const N: usize> Directory<N> {
         }
     }
 
-    /// The node can be found here no longer.
+    /// Removes the node.
     pub fn unlist(&mut self, peer: &PeerId) {
         self.short.remove(peer);
         self.long.remove(peer);
     }
 
-    /// Who claims `name`: names are not owned, so there may be several.
+    /// The nodes that claim `name`. Names are not owned, so there may be several.
     pub fn claimants(&self, name: &str) -> Claimants<'_> {
         let mut found: Vec<Found<'_>, MAX_LIST, u8> = Vec::new();
         let mut more = false;
@@ -133,12 +135,12 @@ impl<const N: usize> Directory<N> {
         short.or_else(|| self.long.find(peer).map(Entry::found))
     }
 
-    /// Where no node is; what is written there means nothing.
+    /// The unused memory of the tables. Its content has no meaning.
     pub fn spare(&mut self) -> [Vacant<'_>; 2] {
         [self.short.spare(), self.long.spare()]
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub fn stats(&self) -> TableStats {
         TableStats {
             used: self.len(),

@@ -1,13 +1,14 @@
-//! The indexer: keeps the leases of nodes, lists them in its directory, and holds leases with the
+//! The indexer: grants leases to nodes, lists them in its directory, and holds leases with the
 //! natives.
 //!
-//! Invariant: a node is in the directory only while it has a record in `stream_records`. The stale
-//! are collected by the same rule as at a native, and by a loop of the same name.
+//! Invariant: a node is in the directory only while it has a record in `stream_records`. Stale
+//! records are collected by the same rule as at a native, and by a loop of the same name.
 //!
-//! A lease is *spare* if its holder says in its beats that another server publishes its record: it
-//! holds a lease there. When places are short, spare leases yield to nodes that have none: with
-//! less than a tenth of all places free none is granted, and with less than a twentieth none is
-//! renewed. Between the two nothing changes, so that no lease is granted and ended in turn.
+//! A lease is *spare* if the holder's beats state that another server publishes its record, because
+//! it then holds a lease there too. When places are short, spare leases yield to nodes that have no
+//! lease: if less than a tenth of all places is free, no spare lease is granted, and if less than a
+//! twentieth is free, none is renewed. The two limits differ, so that a lease is not granted and
+//! ended in turn.
 
 #[cfg(test)]
 mod tests;
@@ -29,19 +30,20 @@ use super::{
     time::{Ticker, clamp_lease},
 };
 
-/// What an indexer is told at its start.
+/// The configuration of an indexer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexerConfig {
-    /// Lease granted at most, and asked of natives; and the time between beats to them.
+    /// The longest lease granted, which is also the lease requested from natives, and the time
+    /// between beats to them.
     pub terms: Terms,
     /// Time between runs of the stream GC.
     pub gc_interval: Duration,
 }
 
-/// No spare lease is granted with less than one of so many places free (ARCHITECTURE.md, "Short
+/// No spare lease is granted if less than one place in this many is free (ARCHITECTURE.md, "Short
 /// places").
 const GRANTS_NO_SPARE: u32 = 10;
-/// And none is renewed with less than one of so many.
+/// No spare lease is renewed if less than one place in this many is free.
 const RENEWS_NO_SPARE: u32 = 20;
 
 /// An indexer with room for `N` nodes.
@@ -57,7 +59,8 @@ pub struct Indexer<const N: usize> {
 }
 
 impl<const N: usize> Indexer<N> {
-    /// An indexer before its start: nothing but zeroes and room, so that it can stand in `.bss`.
+    /// An indexer before its start. It is all zeroes and uninitialised memory, so that it can be
+    /// placed in `.bss`.
     pub const fn new() -> Self {
         Self {
             own: PeerId::from_bytes([0; 32]),
@@ -76,7 +79,7 @@ impl<const N: usize> Indexer<N> {
         }
     }
 
-    /// Starts the loop. `seed` decides about jitter.
+    /// Starts the loop. `seed` determines the jitter.
     pub fn start(&mut self, now: Instant, own: PeerId, seed: u64, config: IndexerConfig) {
         self.own = own;
         self.config = config;
@@ -93,14 +96,14 @@ impl<const N: usize> Indexer<N> {
         }
     }
 
-    /// Whether fewer than one of `parts` places is free; a table smaller than that has room as long
-    /// as any is.
+    /// Whether less than one place in `parts` is free. A table with fewer places than that has room
+    /// as long as one is free.
     fn is_short(&self, parts: u32) -> bool {
         let load = self.load();
         load.possible.saturating_sub(load.held) < load.possible / parts
     }
 
-    /// A spare lease yields, unless it may stay.
+    /// Whether the sender's spare lease must yield.
     fn yields(&self, sender: &Sender<'_>) -> bool {
         if sender.is_newcomer() {
             self.is_short(GRANTS_NO_SPARE)
@@ -109,7 +112,7 @@ impl<const N: usize> Indexer<N> {
         }
     }
 
-    /// A beat that was let in.
+    /// Answers a beat that was admitted.
     fn admitted_beat(
         &mut self,
         now: Instant,
@@ -117,7 +120,7 @@ impl<const N: usize> Indexer<N> {
         beat: &Beat<'_>,
     ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
-            // A peer is one thing at a time: what was a node is none any more.
+            // A peer has one role at a time, so it is no longer a node.
             self.end_of_lease(sender.peer);
             return Ack::refused(
                 "an indexer grants leases to nodes only: indexers and natives go to a native",
@@ -147,8 +150,8 @@ impl<const N: usize> Indexer<N> {
         sender: &Sender<'_>,
         beat: &Beat<'_>,
     ) -> BeatOutcome<'static> {
-        // A lease that has run out takes no room, although GC has not come by yet; in an oversleep
-        // all seem to have.
+        // An expired lease takes no room, even before GC has run. After an oversleep all leases
+        // seem expired, so none is removed.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
             self.stream_records
                 .expire(now, sender.peer, |peer| self.directory.unlist(peer));
@@ -206,8 +209,9 @@ impl<const N: usize> Machine for Indexer<N> {
             }
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
-            // An indexer hands out no addresses, pings and searches no one, no native sends it away
-            // or offers it other indexers, and its natives' addresses are those that it was given.
+            // An indexer hands out no addresses and sends no pings or searches. No native releases
+            // it or offers it other indexers, and it uses only the configured addresses of its
+            // natives.
             Input::Seen { .. }
             | Input::Carried { .. }
             | Input::Probed { .. }
@@ -240,12 +244,12 @@ impl<const N: usize> Machine for Indexer<N> {
         }))
     }
 
-    /// An indexer tells its natives no ids.
+    /// An indexer reports no ids to its natives.
     fn beat_known(&self) -> &[PeerId] {
         &[]
     }
 
-    /// It answers in the call.
+    /// An indexer answers directly.
     fn answer_offers(&self) -> &[Offer] {
         &[]
     }
@@ -279,7 +283,7 @@ impl<const N: usize> Machine for Indexer<N> {
         self.stream_records.stream_opened(now, peer, stream, source)
     }
 
-    /// An indexer names no other: natives do.
+    /// An indexer does not hand out indexers: natives do.
     fn ask(
         &mut self,
         _: Instant,
@@ -291,7 +295,7 @@ impl<const N: usize> Machine for Indexer<N> {
         Some(IndexersAnswer::default())
     }
 
-    /// The same.
+    /// As for [`Machine::ask`].
     fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
         IndexersPage::default()
     }

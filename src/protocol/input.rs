@@ -1,12 +1,13 @@
-//! What a machine is told: the events of one process, whatever its role.
+//! The inputs of a machine: the events of a process of any role.
 //!
-//! Here is what needs no answer. A call that has one at once stands in [`Machine`] under its own
-//! name and with its own type ([`Machine::beat`], [`Machine::ask`], [`Machine::page`],
+//! These are the events that need no answer. A call with an immediate answer is a method of
+//! [`Machine`] with its own type ([`Machine::beat`], [`Machine::ask`], [`Machine::page`],
 //! [`Machine::stream_opened`], [`Machine::network_changed`]): an ack borrows the lists of its
-//! machine, and one type for all results would have each driver match those that cannot be.
+//! machine, and with one type for all results each driver would have to match results that cannot
+//! occur.
 //!
-//! Invariants: an input borrows what is long, and each role names each variant, also those that it
-//! does nothing with.
+//! Invariants: an input borrows long data, and each role matches each variant by name, even those
+//! that it ignores.
 //!
 //! [`Machine`]: super::Machine
 //! [`Machine::ask`]: super::Machine::ask
@@ -28,16 +29,16 @@ use super::{
 #[cfg(test)]
 pub(crate) use events::Events;
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// What the connections of a peer show of the addresses that it could dial. Given before the
-    /// first beat of each of its streams, and before each of its requests; a peer of which it is
-    /// not given is told every address.
+    /// What the connections of a peer show about the addresses that it can dial. Given before the
+    /// first beat of each of its streams, and before each of its requests. A peer without this
+    /// input is offered every address.
     Seen {
         /// The peer that will read addresses.
         peer: &'a PeerId,
-        /// What it can dial.
+        /// The addresses that it can dial.
         reader: Reader,
     },
     /// A heartbeat stream that a peer had opened has ended.
@@ -63,7 +64,7 @@ pub enum Input<'a> {
         /// Whether a pong came.
         alive: bool,
     },
-    /// A search has found a record; it is verified and decoded, not judged.
+    /// A search has found a record. It is verified and decoded, but its validity is not checked.
     SearchValue {
         /// The peer whose record is searched for.
         peer: &'a PeerId,
@@ -79,28 +80,28 @@ pub enum Input<'a> {
         /// Wall-clock time, ms since the Unix epoch.
         own_ms: u64,
     },
-    /// What the server says next on our heartbeat stream comes over a connection that leads there,
-    /// as it was dialled. Given before each [`Input::Acked`]; where it is not, no address of the
-    /// server counts as one that carried the lease.
+    /// The next ack of the server comes over a connection that was dialled to this endpoint. Given
+    /// before each [`Input::Acked`]; without it, no address of the server counts as one that
+    /// carried the lease.
     Carried {
         /// The server.
         server: &'a PeerId,
-        /// Where its connection leads.
+        /// The endpoint of its connection.
         over: Endpoint,
     },
-    /// A server answered our last beat: the ack's sequence is that beat's.
+    /// A server answered our last beat: the ack has the sequence of that beat.
     Acked {
         /// The server.
         server: &'a PeerId,
         /// Its answer.
         ack: &'a Ack<'a>,
     },
-    /// A server said `released` unasked. It may cross a beat of ours: then the ack's sequence is
-    /// an earlier one.
+    /// A server sent `released` unsolicited. If it crosses a beat of ours, its sequence is an
+    /// earlier one.
     Notified {
         /// The server.
         server: &'a PeerId,
-        /// What it said.
+        /// Its ack.
         ack: &'a Ack<'a>,
     },
     /// Our heartbeat stream to a server has ended or could not be opened.
@@ -112,15 +113,15 @@ pub enum Input<'a> {
     Answered {
         /// The native that was asked.
         native: &'a PeerId,
-        /// Its answer; `None`: it gave none.
+        /// Its answer; `None` if there was none.
         answer: Option<&'a IndexersAnswer>,
     },
-    /// The own record was signed anew.
+    /// The own record was signed again.
     RecordSigned {
-        /// It does not wait for the next beat: an address or the time changed.
+        /// The record is sent before the next regular beat, because an address or the time changed.
         urgent: bool,
     },
-    /// A native became known, or its addresses changed.
+    /// A native has become known, or its addresses have changed.
     NativeLearned {
         /// The native.
         native: &'a PeerId,
@@ -128,13 +129,13 @@ pub enum Input<'a> {
         addrs: &'a Addrs,
     },
     /// The process overslept ([`Machine::overslept`](super::Machine::overslept)): every lease
-    /// granted moves on by the gap, less what its holder was heard since. Leases held are never
+    /// granted is extended by the gap, less if its holder has beaten since. Leases held are never
     /// extended.
     Overslept {
         /// How long it overslept.
         gap: Duration,
     },
-    /// The process ends: all leases held elsewhere are given up.
+    /// The process ends, so all leases held elsewhere are given up.
     ShutDown,
 }
 

@@ -11,29 +11,28 @@
 //!        stream ended, new one late too, full or refused (then the stream is dropped): backoff with full jitter
 //! ```
 //!
-//! A connection can fall silent: it delivers nothing and does not end, as after a pulled cable, a
-//! changed address or a dead route. TCP says so after minutes, and repeats what it has to send at
-//! ever longer intervals, so that what heals the link does not heal the connection. Therefore:
+//! A connection can become silent: it delivers nothing and does not end, for example after a pulled
+//! cable, a changed address or a dead route. TCP reports this only after minutes. It retransmits at
+//! ever longer intervals, so the connection may stay silent after the link works again. Therefore:
 //!
-//! - As soon as an ack is late, the next beat is *fresh* ([`OutBeat::fresh`]): it goes at once over
-//!   a new connection beside the silent one. The one that answers first is kept. From then on every
-//!   new stream is fresh until an ack has come.
+//! - As soon as an ack is late, a *fresh* beat ([`OutBeat::fresh`]) is sent at once over a new
+//!   connection beside the silent one. The connection that answers first is kept. From then on
+//!   every new stream is fresh until an ack has come.
 //! - A new stream has a third of the lease for its first ack, and a pause is at most a sixth of the
 //!   lease.
-//! - When the network has changed ([`Lease::network_changed`]), what rests or waits starts at once.
+//! - When the network has changed ([`Lease::network_changed`]), a lease that rests or waits retries
+//!   at once.
 //!
-//! A server that *refuses* has a reason that does not go away soon: another device has our
-//! identity, for instance. It is left alone for [`REFUSED_PAUSE`], whatever else happens.
+//! A server that *refuses* has a reason that lasts: for instance, another device has our identity.
+//! It is not tried again for [`REFUSED_PAUSE`], whatever else happens.
 //!
-//! The rule, which is tested at its bound: let a connection deliver nothing from some time on, and
-//! let new connections to the server be possible from time t on. Then a beat over a new one is
-//! answered within [`Terms::longest_outage`] of t, or of the time at which the first ack is late,
-//! if that is later.
+//! This rule is tested at its bound: a connection becomes silent, and from time t on new
+//! connections to the server are possible. Then a beat over a new connection is answered within
+//! [`Terms::longest_outage`] of t, or of the time at which the first ack is late, if that is later.
 //!
-//! Invariants: one beat is in flight at most, and while a silent connection is replaced the one
-//! before it; a lease held is never extended by anything but an ack; it is counted from when its
-//! beat was *sent*, and never longer than was granted, so the client never believes in a lease
-//! longer than its server does.
+//! Invariants: at most one beat is in flight, and while a silent connection is replaced also the
+//! beat before it; only an ack extends a lease; the lease runs from when its beat was *sent*, and
+//! never longer than was granted, so it ends at the client no later than at the server.
 //!
 //! [`OutBeat::fresh`]: super::OutBeat::fresh
 
@@ -50,23 +49,23 @@ use super::{
 use pace::{BACKOFF_BASE, ack_timeout, beat_after, longest_pause, open_timeout};
 pub use pace::{MIN_OPEN_TIMEOUT, OPEN_TIMEOUT, Terms};
 
-/// How long a server that refused us is left alone: a server refuses one of two devices with one
-/// identity for as long (PROTOCOL.md).
+/// How long a server that refused us is not tried again. A server refuses one of two devices with
+/// one identity for the same time (PROTOCOL.md).
 pub const REFUSED_PAUSE: Duration = WINDOW;
-/// A beat that was sent this short a time before the network changed is not sent again: the changes
-/// of one event come one after another.
+/// A beat that was sent less than this before the network changed is not sent again, because one
+/// event causes several changes in a row.
 const NETWORK_SETTLES: Duration = Duration::from_millis(250);
 
-/// What the lease wants done now.
+/// What the lease needs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send a beat; on a new stream if none is open.
+    /// Send a beat, on a new stream if none is open.
     Beat {
         /// On a new stream over a new connection, beside the one that may be silent.
         fresh: bool,
     },
-    /// The ack is overdue, or it ended the lease: drop the stream. The lease rests and will try
-    /// again.
+    /// Drop the stream, because the ack is overdue or ended the lease. The lease pauses and will be
+    /// tried again.
     Drop,
 }
 
@@ -76,23 +75,23 @@ pub struct Lease {
     server: PeerId,
     role: Role,
     addrs: Addrs,
-    /// Where the connection led that brought the last ack.
+    /// The endpoint of the connection that brought the last ack.
     carried: Option<Endpoint>,
     phase: Phase,
-    /// What is asked for.
+    /// The lease that is requested.
     asked: Duration,
     granted: Duration,
     expiry: Option<Instant>,
     failures: u8,
-    /// The last ack was `refused`: the server is left alone until then.
+    /// The last ack was `refused`: the server is not tried again before this time.
     refused: Option<Instant>,
     acks: u32,
     released: bool,
     record_sent: u64,
     hurried: bool,
-    /// The connection that is there may be silent: the next stream is opened over a new one.
+    /// The present connection may be silent, so the next stream is opened over a new one.
     fresh: bool,
-    /// How long the first ack of a new stream is waited for at most, until one has come.
+    /// The longest wait for the first ack of a new stream, until there has been one.
     patience: Duration,
 }
 
@@ -101,8 +100,8 @@ enum Phase {
     Resting {
         until: Instant,
     },
-    /// The same, but the stream is still to be dropped: the server ended the lease, or the network
-    /// has changed.
+    /// The same, but the stream must still be dropped, because the server ended the lease or the
+    /// network has changed.
     Dropping {
         until: Instant,
     },
@@ -115,11 +114,11 @@ enum Phase {
     Waiting {
         sent: Instant,
     },
-    /// A beat that was sent at `first` is to be sent again, over a new connection.
+    /// A beat that was sent at `first` must be sent again over a new connection.
     Late {
         first: Instant,
     },
-    /// It was, at `sent`. The silent connection may still answer.
+    /// It was sent again, at `sent`. The silent connection may still answer.
     Replacing {
         first: Instant,
         sent: Instant,
@@ -127,8 +126,8 @@ enum Phase {
 }
 
 impl Lease {
-    /// A lease to be taken at once with the server, which is an indexer or a native. `asked` is the
-    /// lease that will be asked for.
+    /// A lease that is sought at once with the server, which is an indexer or a native. `asked` is
+    /// the requested length.
     pub fn new(now: Instant, server: PeerId, role: Role, addrs: Addrs, asked: Duration) -> Self {
         Self {
             server,
@@ -150,13 +149,13 @@ impl Lease {
         }
     }
 
-    /// The same, with at most `patience` for the first ack of all, dialling included.
+    /// The same, with at most `patience` for the very first ack, dialling included.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Whom the lease is with.
+    /// The server of the lease.
     pub fn server(&self) -> &PeerId {
         &self.server
     }
@@ -171,55 +170,55 @@ impl Lease {
         &self.addrs
     }
 
-    /// Where the connection leads, as dialled, that carried the lease last; `None` if none has, or
-    /// if that is not known.
+    /// The endpoint, as dialled, of the connection that carried the last ack; `None` if there was
+    /// none or it is unknown.
     pub fn carried(&self) -> Option<Endpoint> {
         self.carried
     }
 
-    /// Its next ack comes over a connection to there.
+    /// Takes note that the next ack comes over a connection to this endpoint.
     pub fn carry(&mut self, by: Endpoint) {
         self.carried = Some(by);
     }
 
-    /// When the lease runs out; `None` while it is not held.
+    /// When the lease expires; `None` while it is not held.
     pub fn expiry(&self, now: Instant) -> Option<Instant> {
         self.expiry.filter(|&expiry| now <= expiry)
     }
 
-    /// Whether the lease is held, over a stream that is open as far as we know.
+    /// Whether the lease is held, and its stream is open as far as is known.
     pub fn is_secure(&self, now: Instant) -> bool {
         self.expiry(now).is_some()
             && matches!(self.phase, Phase::Idle { .. } | Phase::Waiting { .. })
     }
 
-    /// Whether the server said to go elsewhere.
+    /// Whether the server released us.
     pub fn is_released(&self) -> bool {
         self.released
     }
 
-    /// When the beat went whose answer is waited for; of two, the earlier one.
+    /// When the beat was sent that waits for its answer; of two, the earlier one.
     pub fn asked_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Opening { sent } | Phase::Waiting { sent } => Some(sent),
-            // Either beat may be the one that was answered; the earlier one promises less.
+            // Either beat may be the answered one. The earlier one gives the shorter lease.
             Phase::Late { first } | Phase::Replacing { first, .. } => Some(first),
             Phase::Idle { .. } | Phase::Resting { .. } | Phase::Dropping { .. } => None,
         }
     }
 
-    /// Attempts in a row that came to nothing.
+    /// Failed attempts in a row.
     pub fn failures(&self) -> u8 {
         self.failures
     }
 
-    /// Until when the server is left alone because it refused us, if it did.
+    /// Until when the server is not tried again because it refused us, if it did.
     pub fn refused(&self) -> Option<Instant> {
         self.refused
     }
 
-    /// Whether the lease was renewed on the stream that is open: a server that grants one and
-    /// leaves it at that is no better than one that grants none.
+    /// Whether the lease was renewed on the open stream. A server that grants a lease and never
+    /// renews it is no better than one that grants none.
     pub fn is_proven(&self) -> bool {
         self.acks > 1
     }
@@ -229,7 +228,7 @@ impl Lease {
         self.expiry.is_none()
     }
 
-    /// Whether what is done next is to open a stream.
+    /// Whether the next step is to open a stream.
     pub fn opens_next(&self) -> bool {
         matches!(
             self.phase,
@@ -237,13 +236,13 @@ impl Lease {
         )
     }
 
-    /// Whether the last attempt came to nothing and the next has not begun.
+    /// Whether the last attempt failed and the next has not begun.
     pub fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting { .. } | Phase::Dropping { .. })
     }
 
-    /// Whether a stream is open or being opened; if so, whether the server may think that it grants
-    /// a lease on it.
+    /// Whether a stream is open or being opened (`Some`), and if so, whether the server may have
+    /// granted a lease on it.
     pub fn stream(&self) -> Option<bool> {
         match self.phase {
             Phase::Resting { .. } => None,
@@ -256,7 +255,7 @@ impl Lease {
         }
     }
 
-    /// What is to be done at `now`, if anything.
+    /// The next step at `now`, if there is one.
     pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<Step> {
         if now < self.timeout() {
             return None;
@@ -284,7 +283,7 @@ impl Lease {
         }
     }
 
-    /// When [`Lease::poll`] has something to do.
+    /// When [`Lease::poll`] has a step.
     pub fn timeout(&self) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
@@ -297,22 +296,22 @@ impl Lease {
         }
     }
 
-    /// Takes in the answer to the beat in flight. `full` and `refused` end the lease; `released`
-    /// lets it run on.
+    /// Processes the answer to the beat in flight. `full` and `refused` end the lease; with
+    /// `released` the rest of it runs on.
     pub fn acked(&mut self, now: Instant, ack: &Ack<'_>, terms: &Terms, rng: &mut Rng) {
         let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
         self.refused = None;
         match ack.code {
-            // A lease of 0 ms is none.
+            // A lease of 0 ms is not a lease.
             AckCode::Accepted if !ack.lease.is_zero() => {
                 self.granted = ack.lease.min(MAX_LEASE);
                 self.expiry = Some(sent + self.granted);
                 self.released = false;
                 self.patience = OPEN_TIMEOUT;
                 self.acks = self.acks.saturating_add(1);
-                // Only a lease that was renewed once counts as a success: a server that accepts and
-                // hangs up, over and over, is met with backoff.
+                // Only a lease that was renewed counts as a success. So a server that repeatedly
+                // accepts and closes the stream is retried with backoff.
                 if self.acks > 1 {
                     self.failures = 0;
                 }
@@ -324,7 +323,7 @@ impl Lease {
                 let pause = beat_after(self.granted.max(terms.lease), terms.beat_interval, rng);
                 self.idle(now, pause);
             }
-            // `released` where nothing was held is as good as `full`.
+            // Without a lease, `released` means the same as `full`.
             AckCode::Accepted | AckCode::Released | AckCode::Full | AckCode::Refused => {
                 self.expiry = None;
                 let pause = self.pause(now, rng);
@@ -337,8 +336,8 @@ impl Lease {
         }
     }
 
-    /// Takes in what the server said unasked: only `released` is (PROTOCOL.md). A beat in flight
-    /// still waits for its answer.
+    /// Processes an unsolicited ack. Only `released` may be unsolicited (PROTOCOL.md). A beat in
+    /// flight still waits for its answer.
     pub fn notified(&mut self, ack: &Ack<'_>) {
         let is_open = match self.phase {
             Phase::Idle { .. } | Phase::Waiting { .. } => true,
@@ -348,10 +347,11 @@ impl Lease {
         self.released |= is_open && ack.code == AckCode::Released;
     }
 
-    /// The stream ended or could not be opened. The first time, the next try is at once.
+    /// The stream has ended or could not be opened. After the first such failure, the lease retries
+    /// at once.
     pub fn closed(&mut self, now: Instant, rng: &mut Rng) {
         let until = match self.phase {
-            // Its failure is counted already.
+            // This failure is counted already.
             Phase::Resting { until } | Phase::Dropping { until } => until,
             _ if self.failures == 0 && self.expiry(now).is_some() => {
                 self.failures = 1;
@@ -362,16 +362,16 @@ impl Lease {
         self.phase = Phase::Resting { until };
     }
 
-    /// Whether the beat being sent now is to carry the own record of this generation; marks it as
-    /// sent.
+    /// Whether the beat that is being sent must carry the own record of this generation. Marks it
+    /// as sent.
     pub fn wants_record(&mut self, generation: u64) -> bool {
         let wants = self.record_sent != generation;
         self.record_sent = generation;
         wants
     }
 
-    /// The next beat is to go out at once, or as soon as the one in flight is answered: the own
-    /// record changed, say.
+    /// Makes the next beat due at once, or as soon as the one in flight is answered; for example
+    /// because the own record has changed.
     pub fn hurry(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Idle { next } => *next = (*next).min(now),
@@ -383,9 +383,9 @@ impl Lease {
         }
     }
 
-    /// A link, a route or an address of this host came. What rests after a failure starts at once,
-    /// and a beat that is not answered yet is sent again, over a new connection. Returns whether
-    /// there is one.
+    /// A link, a route or an address of this host was added. A lease that pauses after a failure
+    /// retries at once, and an unanswered beat is sent again over a new connection. Returns whether
+    /// one of them applies.
     pub fn network_changed(&mut self, now: Instant) -> bool {
         match self.phase {
             Phase::Resting { .. } => {
@@ -408,12 +408,13 @@ impl Lease {
         true
     }
 
-    /// Whether its ack is late: the server, or the way to it, may be gone.
+    /// Whether the ack is late, so that the server or the path to it may be gone.
     pub fn is_late(&self) -> bool {
         matches!(self.phase, Phase::Late { .. } | Phase::Replacing { .. })
     }
 
-    /// Where the server listens now. If it did not answer where it was, it is tried there at once.
+    /// Takes the present addresses of the server. If it did not answer at the old ones, it is tried
+    /// at these at once.
     pub fn learn_addrs(&mut self, now: Instant, addrs: &Addrs) {
         if self.addrs == *addrs {
             return;
@@ -444,7 +445,7 @@ impl Lease {
         Step::Beat { fresh: self.fresh }
     }
 
-    /// How long the lease is, or will be.
+    /// The length of the lease, granted or requested.
     fn length(&self) -> Duration {
         match self.granted.is_zero() {
             true => self.asked,
@@ -452,7 +453,7 @@ impl Lease {
         }
     }
 
-    /// The next beat comes after the pause, or at once if it was hurried while another was in
+    /// Schedules the next beat after the pause, or at once if it was hurried while another was in
     /// flight.
     fn idle(&mut self, now: Instant, pause: Duration) {
         let next = if core::mem::take(&mut self.hurried) {
@@ -463,12 +464,12 @@ impl Lease {
         self.phase = Phase::Idle { next };
     }
 
-    /// Then, or when a server that refused us may be tried again.
+    /// The time `then`, or later if a server that refused us may not be tried before.
     fn not_before(&self, then: Instant) -> Instant {
         self.refused.map_or(then, |refused| then.max(refused))
     }
 
-    /// Counts a failure; returns when to try again.
+    /// Counts a failure. Returns when to retry.
     fn pause(&mut self, now: Instant, rng: &mut Rng) -> Instant {
         let longest = longest_pause(self.length());
         let pause = backoff(rng, BACKOFF_BASE, self.failures, longest);

@@ -1,16 +1,16 @@
-//! The leases that this process has granted, one record for each peer: `stream_records`.
+//! The leases that this process has granted, with one record for each peer: `stream_records`.
 //!
 //! Invariants:
 //! - a peer has at most one record, and the record names the newest heartbeat stream of that peer;
-//!   the late end of an older stream touches nothing;
-//! - a record leaves in two ways only: its peer gave the lease up, or it is stale;
-//! - whatever removes a record, its stream is closed ([`LeaseTable::pop_closed`]);
-//! - no newcomer is refused for the room of a record that has run out, and making that room leaves
-//!   the newcomer's own record, which its late beat renews.
+//!   the late end of an older stream has no effect;
+//! - a record is removed for two reasons only: its peer gave the lease up, or it is stale;
+//! - whenever a record is removed, its stream is closed ([`LeaseTable::pop_closed`]);
+//! - no newcomer is refused because of an expired record; and when expired records are removed to
+//!   make room, the newcomer's own record stays, because its late beat renews it.
 //!
 //! The queue of streams to close has room for every record. The driver empties it after each input,
-//! except when it has overslept: if more streams were replaced in the meantime than fit, the oldest
-//! are left to their clients, who have left them.
+//! except after an oversleep. If more streams were replaced meanwhile than fit, the oldest are not
+//! closed here, because their clients have abandoned them already.
 
 #[cfg(test)]
 mod tests;
@@ -28,12 +28,12 @@ use super::{
     time::TokenBucket,
 };
 
-/// One lease granted: who holds it, on which stream, until when.
+/// One lease granted: its holder, its stream and its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRecord {
-    /// Who holds the lease.
+    /// The holder of the lease.
     pub peer: PeerId,
-    /// What the holder said it is.
+    /// The role that the holder stated.
     pub role: Role,
     /// Its newest heartbeat stream.
     pub stream: StreamId,
@@ -43,9 +43,9 @@ pub struct StreamRecord {
     pub last_seen: Instant,
     /// Receipt of the last renewing beat, plus the lease granted.
     pub expiry: Instant,
-    /// Where that stream comes from, if the driver said so.
+    /// Where that stream comes from, if the driver reported it.
     pub source: Option<Source>,
-    /// Which addresses are of use to the holder, as far as is known.
+    /// The addresses that the holder can use, as far as is known.
     pub reader: Reader,
 }
 
@@ -61,20 +61,20 @@ pub fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
     now > expiry || now - last_seen > (expiry - now).saturating_mul(2)
 }
 
-/// The sender of a beat that may be heard, and where its lease is: looked up once for all that the
-/// beat needs.
+/// The sender of an admitted beat and the place of its lease, which is looked up once for the whole
+/// beat.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
     /// The peer.
     pub peer: &'a PeerId,
-    /// The stream on which it beat.
+    /// The stream of its beat.
     pub stream: StreamId,
-    /// What it was when its lease was renewed last; `None`: it holds no lease here.
+    /// Its role when its lease was last renewed; `None` if it holds no lease here.
     pub role: Option<Role>,
-    /// Which addresses are of use to it, as far as its record says; the caller adds what it knows.
+    /// The addresses that it can use, according to its record. The caller adds what else it knows.
     pub reader: Reader,
-    /// It comes from another host than the lease was held from: maybe it is another device, and the
-    /// record of the one before does not stand any more.
+    /// It comes from another host than before. It may be another device, and then the earlier
+    /// device's record is no longer valid.
     pub moved: bool,
     slot: Option<Slot>,
 }
@@ -86,13 +86,13 @@ impl Sender<'_> {
     }
 }
 
-/// At most `S` leases granted.
+/// A table of at most `S` leases.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaseTable<const S: usize> {
     records: Table<StreamRecord, S>,
     closed: ClosedStreams<S>,
     joins: TokenBucket,
-    /// Identities that two devices use.
+    /// Identities that are used by two devices.
     pub rivals: Rivals,
 }
 
@@ -107,8 +107,7 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// A stream of the peer comes from there, and its first beat is here: what is to be done with
-    /// it.
+    /// Decides about the first beat of a peer's stream that comes from `source`.
     pub fn stream_opened(
         &mut self,
         now: Instant,
@@ -140,7 +139,7 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// Lets a beat in, or says what to answer to one that may not be heard at all.
+    /// Admits a beat, or returns the answer to one that is refused.
     #[expect(clippy::result_large_err, reason = "184 bytes, of a refusal alone")]
     pub fn admit<'a>(
         &mut self,
@@ -185,8 +184,8 @@ impl<const S: usize> LeaseTable<S> {
         })
     }
 
-    /// What to answer to a sender that [`LeaseTable::renew`] would not take. Takes a newcomer's
-    /// token.
+    /// The answer to a sender for which [`LeaseTable::renew`] would have no room. Takes a
+    /// newcomer's token.
     pub fn no_room_for(&mut self, now: Instant, sender: &Sender<'_>) -> Option<Ack<'static>> {
         let why = if !sender.is_newcomer() {
             return None;
@@ -201,8 +200,8 @@ impl<const S: usize> LeaseTable<S> {
         Some(Ack::full(why))
     }
 
-    /// Counts a beat: the lease runs `lease` from `now`. A newer stream of the peer replaces its
-    /// older one.
+    /// Counts a beat: the lease runs for `lease` from `now`. A newer stream of the peer replaces
+    /// its older one.
     pub fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
         if let Some(record) = self.touch(now, sender) {
             record.role = role;
@@ -220,11 +219,12 @@ impl<const S: usize> LeaseTable<S> {
             source: self.rivals.source(peer, stream),
             reader: sender.reader,
         };
-        // Without room the caller did not ask `no_room_for`; the beat then makes no lease.
+        // There is no room only if the caller did not ask `no_room_for`. Then the beat makes no
+        // lease.
         let _ = self.records.insert(record);
     }
 
-    /// Counts a beat that renews nothing, and returns its record.
+    /// Counts a beat that does not renew the lease, and returns its record.
     pub fn seen(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&StreamRecord> {
         self.touch(now, sender).map(|record| &*record)
     }
@@ -245,7 +245,7 @@ impl<const S: usize> LeaseTable<S> {
         Some(record)
     }
 
-    /// More is known of the addresses that are of use to the peer, if it holds a lease.
+    /// Adds knowledge of the addresses that the peer can use, if it holds a lease.
     pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
         if let Some(record) = self.records.find_mut(peer) {
             record.reader = reader;
@@ -273,7 +273,7 @@ impl<const S: usize> LeaseTable<S> {
         Some(record)
     }
 
-    /// Turns a peer away that held or wants a place which others need; counted as one that found no
+    /// Ends or denies a lease whose place other peers need. It is counted as a refusal for lack of
     /// room.
     pub fn turn_away(&mut self, peer: &PeerId) {
         self.remove(peer);
@@ -289,10 +289,10 @@ impl<const S: usize> LeaseTable<S> {
         );
     }
 
-    /// Removes every record whose lease has run out, likewise.
+    /// Removes every record whose lease has expired, in the same way.
     ///
-    /// The lease of `newcomer`, for whom room is made, stays: its late beat renews it, and the
-    /// stream that it came on stays open.
+    /// The lease of `newcomer`, for which room is made, stays: its late beat renews it, and the
+    /// stream of that beat stays open.
     pub fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
         self.remove_all(
             |record| now > record.expiry && record.peer != *newcomer,
@@ -315,8 +315,8 @@ impl<const S: usize> LeaseTable<S> {
         });
     }
 
-    /// Moves every lease on by `gap`: time in which this process could not hear beats is not held
-    /// against their senders. Who was heard in the meantime moves on by less.
+    /// Extends every lease by `gap`, because this process could not receive beats in that time. The
+    /// lease of a peer that has beaten meanwhile is extended by less.
     pub fn shift(&mut self, now: Instant, gap: Duration) {
         for record in self.records.iter_mut() {
             let gap = gap.min(now - record.last_seen);
@@ -325,7 +325,7 @@ impl<const S: usize> LeaseTable<S> {
         }
     }
 
-    /// Time since the peer's last beat; endless for who holds no lease.
+    /// Time since the peer's last beat; endless for a peer without a lease.
     pub fn silence(&self, now: Instant, peer: &PeerId) -> Duration {
         self.find(peer)
             .map_or(Duration::MAX, |record| now - record.last_seen)
@@ -346,7 +346,7 @@ impl<const S: usize> LeaseTable<S> {
         self.records.len()
     }
 
-    /// Whether a newcomer would find no room.
+    /// Whether there is no room for a newcomer.
     pub fn is_full(&self) -> bool {
         self.records.is_full()
     }
@@ -356,17 +356,17 @@ impl<const S: usize> LeaseTable<S> {
         self.records.is_empty()
     }
 
-    /// The next stream to close, and whose it is.
+    /// The next stream to close, and its peer.
     pub fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
         self.closed.0.pop_front()
     }
 
-    /// Where no record is; what is written there means nothing.
+    /// The unused memory of the table. Its content has no meaning.
     pub fn spare(&mut self) -> Vacant<'_> {
         self.records.spare()
     }
 
-    /// What the operator sees of `stream_records`.
+    /// The statistics of `stream_records` for `status`.
     pub fn stats(&self) -> TableStats {
         self.records.stats("stream_records")
     }
@@ -380,7 +380,7 @@ impl<const S: usize> ClosedStreams<S> {
         if self.0.is_full() {
             self.0.pop_front();
         }
-        // There is room now.
+        // There is room after the removal.
         let _ = self.0.push_back((peer, stream));
     }
 }

@@ -1,11 +1,11 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! At most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each question
-//! of a node, draws from one bucket whatever the peers say: of a node 16 at once and then two a
-//! second, of an indexer or native, which holds a lease with each of its natives, 64 and eight a
-//! second. What draws nothing waits for the bucket and loses no place. The own record is signed
-//! anew when it is older than one lease; every lease is then sent the new one with its next beat,
-//! and a lease on a new stream with its first.
+//! There are at most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each
+//! request of a node, takes tokens from one bucket, whatever the peers send. A node has 16 at once
+//! and then two a second; an indexer or native, which holds a lease with each of its natives, has
+//! 64 and then eight a second. A stream or request that gets no token waits in its order. The own
+//! record is signed again when it is older than one lease. Every server then gets it with the next
+//! beat, and on a new stream with the first.
 
 use core::time::Duration;
 
@@ -21,40 +21,40 @@ use super::{
     time::Bucket,
 };
 
-/// Leases held at most: 8 wanted, some on their way in or out.
+/// Leases held at most: 8 wanted, and some that begin or end.
 pub const MAX_HELD: usize = 16;
 
 // An indexer and a native hold a lease with each native that they know.
 const _: () = assert!(MAX_NATIVES <= MAX_HELD, "a native would get no lease");
 
-/// What one stream or question of a node takes from the bucket.
+/// The tokens that one stream or request of a node takes.
 pub const NODE_DIAL: u32 = 4;
-/// What one stream of an indexer or native takes.
+/// The tokens that one stream of an indexer or native takes.
 pub const SERVER_DIAL: u32 = 1;
 
-/// What is to be done about a lease or the record.
+/// A step for a lease or the record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LeaseStep {
-    /// Send a beat to the server, which listens there.
+    /// Send a beat to the server at these addresses.
     Beat(PeerId, Addrs, Manner),
     /// Anything else.
     Other(Action),
 }
 
-/// How a beat is to be sent.
+/// How a beat is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
     /// With the own record.
     pub with_record: bool,
     /// Over a new connection ([`OutBeat::fresh`]).
     pub fresh: bool,
-    /// On a new stream in place of one that was there before: what is dialled for it was not
-    /// counted when the lease was begun.
+    /// On a new stream that replaces an earlier one. Its dial was not counted when the lease was
+    /// begun.
     pub again: bool,
 }
 
 impl LeaseStep {
-    /// The action; `beat` makes the beat.
+    /// Makes the action; `beat` makes the beat.
     pub fn into_action(self, beat: impl FnOnce(Manner) -> OutBeat) -> Action {
         match self {
             Self::Beat(server, addrs, manner) => Action::Beat {
@@ -72,15 +72,15 @@ impl LeaseStep {
 pub struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_HELD>,
-    /// Whose streams are to end, and whether a last beat says so.
+    /// Servers whose streams must end, and whether a last beat gives the lease up.
     leaving: Vec<(PeerId, bool), MAX_HELD>,
-    // A list of one: `None` would not be all zeroes, and would move a whole machine from `.bss`
-    // into the binary.
+    // A list of one element, because `None` would not be all zeroes and would move the whole
+    // machine from `.bss` into the binary.
     denied: Vec<(PeerId, Reason), 1>,
     generation: u64,
     sign_at: Option<Instant>,
     dials: Bucket<8, 64>,
-    /// What a stream or question takes from it.
+    /// The tokens that a stream or request takes.
     cost: u32,
 }
 
@@ -102,15 +102,15 @@ impl Leases {
         }
     }
 
-    /// Sets what is asked for; `signs` if this process has a record of its own. `cost`: what a
-    /// stream takes from the bucket, [`NODE_DIAL`] or [`SERVER_DIAL`].
+    /// Sets the requested terms. `signs`: this process has a record of its own. `cost`: the tokens
+    /// that a stream takes, [`NODE_DIAL`] or [`SERVER_DIAL`].
     pub fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
         self.cost = cost;
         self.terms = terms;
         self.sign_at = signs.then_some(now);
     }
 
-    /// Tells each server that a lease is held with or sought.
+    /// Calls `tell` for each server with which a lease is held or sought.
     pub fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
         for lease in &self.held {
             tell(KnownServer {
@@ -121,12 +121,12 @@ impl Leases {
         }
     }
 
-    /// What is asked for.
+    /// The requested terms.
     pub fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// Begins a lease with the server, or corrects its addresses. A full table takes no more.
+    /// Begins a lease with the server, or updates its addresses. Ignored if the table is full.
     pub fn add(&mut self, now: Instant, server: PeerId, role: Role, addrs: &Addrs) -> bool {
         let asked = self.terms.lease;
         match self.find_mut(&server) {
@@ -141,8 +141,7 @@ impl Leases {
         }
     }
 
-    /// Begins a lease with a native, or corrects its addresses. Of more than [`MAX_NATIVES`], the
-    /// first are kept.
+    /// Begins a lease with a native, or updates its addresses. The first [`MAX_NATIVES`] are kept.
     pub fn add_native(&mut self, now: Instant, native: PeerId, addrs: &Addrs) {
         let is_native = |lease: &&Lease| lease.role() == Role::Native;
         let known = self.held.iter().filter(is_native).count();
@@ -151,8 +150,8 @@ impl Leases {
         }
     }
 
-    /// Begins a lease with a server of which nothing is known: it has `patience` for its first ack.
-    /// A full table takes no more.
+    /// Begins a lease with an unknown server, which has `patience` for its first ack. Ignored if
+    /// the table is full.
     pub fn attempt(
         &mut self,
         now: Instant,
@@ -164,13 +163,13 @@ impl Leases {
         self.find(&server).is_none() && self.held.push(lease.with_patience(patience)).is_ok()
     }
 
-    /// Whether no lease more can be begun.
+    /// Whether no further lease can be begun.
     pub fn is_full(&self) -> bool {
         self.held.is_full()
     }
 
-    /// Whether a stream could be opened at `now` beside those that are to be opened already, and
-    /// `others` that draw first.
+    /// Whether a stream could be opened at `now`, in addition to those that are due already and to
+    /// `others` that come first.
     pub fn has_dials(&self, now: Instant, others: u32) -> bool {
         let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;
         let due = u32::try_from(self.held.iter().filter(due).count()).unwrap_or(u32::MAX);
@@ -179,18 +178,18 @@ impl Leases {
         self.dials.next(tokens) <= now
     }
 
-    /// From when on one more stream can be opened or question asked.
+    /// When a further stream can be opened or request sent.
     pub fn next_dial(&self) -> Instant {
         self.dials.next(self.cost)
     }
 
-    /// Draws for a question. The streams that are to be opened go first: what was offered may not
-    /// be tried later than now.
+    /// Takes the tokens for a request. Streams that are due come first, because an offer must be
+    /// tried in time.
     pub fn draw(&mut self, now: Instant) -> bool {
         self.has_dials(now, 0) && self.dials.take_many(now, self.cost)
     }
 
-    /// What the operator sees of the bucket: how many streams and questions of it are taken.
+    /// The statistics of the bucket for `status`: how many streams and requests are taken.
     pub fn dials(&self, now: Instant) -> TableStats {
         let of_these = |tokens: u32| tokens.div_ceil(self.cost.max(1)) as usize;
         TableStats {
@@ -202,14 +201,14 @@ impl Leases {
         }
     }
 
-    /// Forgets the lease; a stream that is open or being opened is given up.
+    /// Gives the lease up, with its stream if one is open or being opened.
     pub fn give_up(&mut self, server: &PeerId) {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
         if let Some(granted) = self.held.remove(at).stream() {
-            // As long as `held` at most: if the driver polls, there is room; if not, the lease runs
-            // out by itself.
+            // The list is as long as `held` can be, so there is room if the driver polls. If not,
+            // the lease expires by itself.
             let _ = self.leaving.push((*server, granted));
         }
     }
@@ -224,7 +223,7 @@ impl Leases {
 
     /// What is to be done at `now`, if anything.
     pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
-        // Before its stream is dropped: the drop is not the reason.
+        // Reported before the stream is dropped, so that the drop does not seem to be the reason.
         if let Some((server, reason)) = self.denied.pop() {
             return Some(LeaseStep::Other(Action::Denied { server, reason }));
         }
@@ -263,7 +262,7 @@ impl Leases {
         })
     }
 
-    /// Brings the next beat to the server forward to now.
+    /// Makes the next beat to the server due now.
     pub fn hurry(&mut self, now: Instant, server: &PeerId) {
         if let Some(lease) = self.find_mut(server) {
             lease.hurry(now);
@@ -282,21 +281,21 @@ impl Leases {
         self.held.iter().map(next).chain(self.sign_at).min()
     }
 
-    /// What the server says next comes over a connection to there.
+    /// Takes note that the server's next ack comes over a connection to this endpoint.
     pub fn carried(&mut self, server: &PeerId, by: Endpoint) {
         if let Some(lease) = self.find_mut(server) {
             lease.carry(by);
         }
     }
 
-    /// Takes in what a server said unasked.
+    /// Processes an unsolicited ack.
     pub fn notified(&mut self, server: &PeerId, ack: &Ack<'_>) {
         if let Some(lease) = self.find_mut(server) {
             lease.notified(ack);
         }
     }
 
-    /// Takes a server's answer in; returns its lease.
+    /// Processes a server's answer. Returns its lease.
     pub fn acked(
         &mut self,
         now: Instant,
@@ -306,7 +305,7 @@ impl Leases {
     ) -> Option<&Lease> {
         let terms = self.terms;
         if matches!(ack.code, AckCode::Full | AckCode::Refused) {
-            // Only a line of the log is lost if there was one before.
+            // If there was one before, only a line of the log is lost.
             let _ = self.denied.push((*server, ack.reason.clone()));
         }
         let lease = self.find_mut(server)?;
@@ -321,8 +320,8 @@ impl Leases {
         Some(lease)
     }
 
-    /// A native says where the server listens now. That counts only while the server does not
-    /// answer where it was.
+    /// Takes the server's addresses from a native. They count only while the server does not answer
+    /// at the old ones.
     pub fn learn_addrs(&mut self, now: Instant, server: &PeerId, addrs: &Addrs) {
         if let Some(lease) = self.find_mut(server)
             && lease.is_late()
@@ -331,8 +330,8 @@ impl Leases {
         }
     }
 
-    /// A link, a route or an address of this host came: see [`Lease::network_changed`]. Returns how
-    /// many leases start.
+    /// A link, a route or an address of this host was added: see [`Lease::network_changed`].
+    /// Returns how many leases retry.
     pub fn network_changed(&mut self, now: Instant) -> usize {
         let held = self.held.iter_mut();
         held.map(|lease| usize::from(lease.network_changed(now)))
@@ -453,7 +452,7 @@ mod tests {
     fn natives_take_the_leases_that_the_build_says_and_correct_their_addresses() {
         let (mut leases, _) = started(false);
         let addrs = Addrs::from_slice(&[super::super::Addr::from_slice(b"a").unwrap()]).unwrap();
-        // The first is there from the start.
+        // The first native is there from the start.
         for n in 2..=MAX_NATIVES as u8 + 1 {
             leases.add_native(at(5), peer(n), &Addrs::new());
         }

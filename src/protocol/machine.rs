@@ -1,4 +1,4 @@
-//! What the three roles have in common towards their driver.
+//! The interface of the three roles to their driver.
 //!
 //! ```text
 //!            inputs, each with `now`                    actions
@@ -8,10 +8,10 @@
 //! ```
 //!
 //! The driver's duties: it gives inputs in the order in which they happened; after each it polls
-//! until there is no action left; and it polls when [`Machine::next_timeout`] has come. It does no
-//! deciding of its own.
+//! until there is no action left; and it polls when [`Machine::next_timeout`] has come. It decides
+//! nothing itself.
 //!
-//! Nothing is answered by a default: what a role does not take part in is said in that role.
+//! No method with an answer has a default implementation: each role states what it does not do.
 
 use core::time::Duration;
 
@@ -28,64 +28,64 @@ use super::{
     table::{TableStats, Vacant},
 };
 
-/// Something the driver has to do.
+/// Something that the driver must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a beat; on a new stream, dialling if need be, if none is open. It goes with
-    /// [`Machine::beat_known`].
+    /// Send a beat together with [`Machine::beat_known`]. If no stream is open, open a new one, and
+    /// dial if needed.
     Beat {
         /// Who grants the lease.
         server: PeerId,
         /// Where it listens.
         addrs: Addrs,
-        /// What to send.
+        /// The beat.
         beat: OutBeat,
     },
-    /// Drop our heartbeat stream to the server, if one is open. [`Input::LeaseClosed`] need not be
-    /// given for it.
+    /// Drop our heartbeat stream to the server, if one is open. No [`Input::LeaseClosed`] is needed
+    /// for it.
     Drop {
         /// Who granted the lease.
         server: PeerId,
     },
-    /// Send a last beat that asks for 0 ms, then close the stream.
+    /// Send a last beat that requests 0 ms, then close the stream.
     GiveUp {
         /// Who granted the lease.
         server: PeerId,
     },
-    /// Sign the own record anew and give [`Input::RecordSigned`].
+    /// Sign the own record again, then give [`Input::RecordSigned`].
     Sign,
-    /// Close a heartbeat stream of a peer; its lease is over or it has a newer one.
+    /// Close a heartbeat stream of a peer, because its lease is over or it has a newer stream.
     Close {
         /// Whose stream.
         peer: PeerId,
         /// Which.
         stream: StreamId,
     },
-    /// Say `released` on the peer's heartbeat stream, unasked.
+    /// Send `released` on the peer's heartbeat stream, unsolicited.
     Release {
-        /// The node to be told.
+        /// The node that is released.
         peer: PeerId,
         /// Its stream.
         stream: StreamId,
-        /// What its lease has left.
+        /// The rest of its lease.
         left: Duration,
-        /// Where to go; nowhere, if that indexer did not say where it listens.
+        /// The indexer to go to; `None` if its addresses are unknown.
         offer: Option<Offer>,
     },
-    /// Ping the peer, dialling if need be; then give [`Input::Probed`].
+    /// Ping the peer, and dial if needed; then give [`Input::Probed`].
     Probe {
         /// Whom.
         peer: PeerId,
         /// Where it listens.
         addrs: Addrs,
     },
-    /// Search the DHT for the indexer's record: [`Input::SearchValue`] for each value, then
+    /// Search the DHT for the indexer's record. Give [`Input::SearchValue`] for each value, then
     /// [`Input::SearchEnded`].
     Search {
         /// Whose record.
         peer: PeerId,
     },
-    /// The search's time is over.
+    /// End the search, because its time is over.
     EndSearch {
         /// Whose record was searched for.
         peer: PeerId,
@@ -111,24 +111,22 @@ pub enum Action {
         /// Why.
         want: Want,
     },
-    /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] sees to the
-    /// stream.
+    /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] ends the stream.
     Denied {
         /// Which server.
         server: PeerId,
-        /// Why, as it says.
+        /// Why, in its own words.
         reason: Reason,
     },
-    /// Ping over the connection that carries this heartbeat stream of the peer, and no other; then
-    /// give [`Input::StreamProbed`].
+    /// Ping the peer over the connection that carries this heartbeat stream, and over no other;
+    /// then give [`Input::StreamProbed`].
     ProbeStream {
         /// Whose stream.
         peer: PeerId,
         /// Which.
         stream: StreamId,
     },
-    /// Give the first beat of this stream to the machine, which was to be kept
-    /// ([`FirstBeat::Held`]).
+    /// Give the machine the first beat of this stream, which was held back ([`FirstBeat::Held`]).
     Judge {
         /// Whose stream.
         peer: PeerId,
@@ -137,21 +135,21 @@ pub enum Action {
     },
     /// For the log: two devices use one identity, and one of them is refused.
     Contested(Contested),
-    /// For the log: one device alone uses the identity again.
+    /// For the log: only one device uses the identity again.
     Uncontested {
         /// The identity.
         peer: PeerId,
     },
 }
 
-/// What an input or an action may take, in bytes: they are moved, and long lists are borrowed or
-/// asked for.
+/// The largest size of an input or an action, in bytes. They are moved, so long lists are borrowed
+/// or read from the machine.
 pub(super) const MAX_MOVED: usize = 512;
 const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
 const _: () = assert!(size_of::<Beat<'_>>() <= MAX_MOVED);
 const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
 
-/// Receives what the operator can see of a machine.
+/// Receives the state of a machine for `status`.
 pub trait Report {
     /// An entry of `live_indexers`.
     fn live_indexer(&mut self, entry: &LiveIndexer);
@@ -163,20 +161,21 @@ pub trait Report {
     fn stream_record(&mut self, record: &StreamRecord);
     /// A lease held elsewhere.
     fn lease(&mut self, lease: &Lease);
-    /// A loop: its name, how often it ran, when last.
+    /// A loop: its name, how often it has run, and when it last ran.
     fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>);
     /// A table.
     fn table(&mut self, stats: TableStats);
-    /// An identity that two devices used lately.
+    /// An identity that two devices have used recently.
     fn contested(&mut self, contested: &Contested);
 }
 
 /// One role as a pure state machine.
 pub trait Machine {
-    /// What this machine is.
+    /// The role of this machine.
     fn role(&self) -> Role;
 
-    /// Takes an event in. Poll until there is no action left, then read the next time-out.
+    /// Processes an event. After it, poll until there is no action left, then read the next
+    /// time-out.
     fn handle(&mut self, now: Instant, input: Input<'_>);
 
     /// The next action at `now`, if there is one. `own_ms` is wall-clock time, for judging DHT
@@ -189,11 +188,12 @@ pub trait Machine {
     /// The offers that go with the [`Action::Answer`] that was polled last.
     fn answer_offers(&self) -> &[Offer];
 
-    /// When to poll although nothing has happened; `None`: not before the next input.
+    /// When to poll without an input; `None`: not before the next input.
     fn next_timeout(&self) -> Option<Instant>;
 
-    /// A heartbeat stream that `peer` has opened comes from this address, and its first beat is
-    /// here and valid. Said immediately before that beat is given, or kept as the answer says.
+    /// The first beat of a heartbeat stream that `peer` opened from this address has arrived and is
+    /// valid. Called immediately before the driver gives that beat or holds it back, according to
+    /// the result.
     fn stream_opened(
         &mut self,
         now: Instant,
@@ -202,7 +202,7 @@ pub trait Machine {
         source: Source,
     ) -> FirstBeat;
 
-    /// A beat came in on a heartbeat stream that `from` opened.
+    /// A beat arrived on a heartbeat stream that `from` opened.
     fn beat(
         &mut self,
         now: Instant,
@@ -221,8 +221,8 @@ pub trait Machine {
         want: Want,
     ) -> Option<IndexersAnswer>;
 
-    /// A peer that only asks wants one page of the live indexers, of at most `most`, in the order
-    /// of their ids; `None`: this process does.
+    /// A peer that only asks requests one page of at most `most` live indexers, in the order of
+    /// their ids. `None` stands for this process.
     fn page(
         &mut self,
         now: Instant,
@@ -231,30 +231,30 @@ pub trait Machine {
         most: usize,
     ) -> IndexersPage;
 
-    /// A link, a route or an address of this host came: what waits for a server starts at once.
-    /// Returns how much that is.
+    /// A link, a route or an address of this host was added. Attempts that wait for a retry start
+    /// at once. Returns how many there are.
     fn network_changed(&mut self, now: Instant) -> usize;
 
     /// The node's entry in `responsible_peers`.
     fn taken_in(&self, node: &PeerId) -> Option<&Responsible>;
 
-    /// When the beat went that the server has still to answer; `None` if it has answered all.
+    /// When the beat was sent that the server has not answered yet; `None` if it has answered all.
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;
 
-    /// How much more than a whole interval the most belated loop is behind; zero if none is. If not
-    /// zero, the driver gives all pending events first, then [`Input::Overslept`], and only then
-    /// polls.
+    /// By how much more than a whole interval the latest loop is late; zero if none is. If it is
+    /// not zero, the driver first gives all pending events, then [`Input::Overslept`], and only
+    /// then polls.
     fn overslept(&self, now: Instant) -> Duration;
 
-    /// Where the peer listens, if this machine deals with it.
+    /// Where the peer listens, if this machine knows it.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
 
-    /// Tells each server of this process: the natives that it is configured with, and those that it
-    /// holds or seeks leases with.
+    /// Calls `tell` for each server of this process: the configured natives, and the servers with
+    /// which it holds or seeks leases.
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
 
-    /// Whether the peer is a native that this process is configured with: its clock counts, and
-    /// what it observes.
+    /// Whether the peer is a configured native. Its clock counts, and so do the addresses that it
+    /// observes.
     fn is_native(&self, peer: &PeerId) -> bool {
         let mut is_one = false;
         self.servers(Instant::default(), &mut |server| {
@@ -269,13 +269,13 @@ pub trait Machine {
     /// The node's entry in the directory.
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
 
-    /// Whether the peer's connection is worth a slot kept: it holds a lease here, grants one, or is
-    /// a native we know.
+    /// Whether a slot is reserved for the peer's connection, because it holds a lease here, grants
+    /// one, or is a known native.
     fn reserves_slot(&self, peer: &PeerId) -> bool;
 
-    /// The large parts of tables in which nothing is now. They may be given back to the system.
+    /// The large unused parts of the tables. They may be given back to the system.
     fn spare(&mut self) -> [Vacant<'_>; 3];
 
-    /// Tells what the operator can see.
+    /// Reports the state for `status`.
     fn report(&self, now: Instant, to: &mut dyn Report);
 }

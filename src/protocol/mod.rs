@@ -1,9 +1,9 @@
-//! The protocol core: what the system decides.
+//! The protocol core: it makes all decisions of the system.
 //!
-//! No I/O, no clock, no randomness of its own: `now` and seeds come in as arguments, events come in
-//! as [`Input`], and actions go out through [`Machine::poll`]. No allocation: all tables have a
-//! fixed capacity ([`capacities`]). So each rule has an exact test, and the whole system runs in
-//! virtual time in `tests/simulation`.
+//! It has no I/O, no clock and no randomness of its own: `now` and seeds are arguments, events are
+//! given as [`Input`], and actions are returned by [`Machine::poll`]. It does not allocate: all
+//! tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the whole
+//! system runs in virtual time in `tests/simulation`.
 //!
 //! | file | what it decides |
 //! |---|---|

@@ -21,23 +21,24 @@
 //! | `reopen` | where a lease is opened anew |
 //! | `spare` | when more leases than the first are sought |
 //!
-//! A node that holds no lease with an indexer tries more of them at a time the longer that lasts:
-//! [`NodeConfig::min_indexers`], doubled every 2 s up to [`MAX_TRIES`]; after the first 2 s those
-//! first that natives name most often. Each has 2 s for its first ack, 2 s more for each time it
-//! failed, up to 5 s. Meanwhile a native takes it in.
+//! A node without a lease from an indexer tries several at a time, and more the longer this lasts:
+//! [`NodeConfig::min_indexers`], doubled every 2 s up to [`MAX_TRIES`]. After the first 2 s, it
+//! first tries those that natives name most often. Each indexer has 2 s for its first ack, and 2 s
+//! more for each earlier failure, up to 5 s. Meanwhile a native takes the node in.
 //!
 //! Invariants:
-//! - At most one lease is being sought with a native at a time; a lease is given up only after
-//!   another was accepted (make before break).
-//! - Every stream that is opened and every question draws from one bucket, of 16 at once and then
-//!   two a second, whatever the peers say ([`Leases`]). So a node opens at most 136 connections in
-//!   its first minute and 120 in every one after it. What it does to one host and port that carries
-//!   no lease, or to one prefix, is bounded further by `failures`.
-//! - While a native can be reached and has a place, a node is without a lease for seconds only: its
-//!   questions need no answer of the indexers that fail.
-//! - An offer is not tried after its time to live: a question waits for the streams that are due.
-//! - One word that was not asked for counts between two acks: a server that says `released` over
-//!   and over is heard once a beat.
+//! - At most one lease with a native is sought at a time; a lease is given up only after another
+//!   was accepted (make before break).
+//! - Every stream that is opened and every request takes tokens from one bucket: 16 at once and
+//!   then two a second, whatever the peers send ([`Leases`]). So a node opens at most 136
+//!   connections in its first minute and 120 in each later one. Its attempts at one host and port
+//!   without a lease, or at one prefix, are limited further by `failures`.
+//! - While a native can be reached and has a place, a node is without a lease for seconds only,
+//!   because its requests do not depend on the indexers that fail.
+//! - An offer is not tried after its time to live. For this, a request waits for the streams that
+//!   are due.
+//! - Only one unsolicited ack counts between two answers, so a server that repeats `released` has
+//!   an effect once a beat.
 
 mod candidates;
 mod failures;
@@ -65,28 +66,28 @@ use spare::Spare;
 
 /// Indexers that a node without a lease tries at once, at most.
 pub const MAX_TRIES: usize = 8;
-/// How long an indexer has for its first ack while the node holds no lease; how long that may last
-/// before a native is asked to take the node in; and how long before more indexers are tried at
-/// once.
+/// How long an indexer has for its first ack while the node holds no lease. Also how long a node
+/// without a lease waits before it asks a native to take it in, and before it tries more indexers
+/// at once.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the tries at once double.
 const MAX_STEPS: u32 = MAX_TRIES.ilog2();
-/// Longest pause between rounds that came to nothing, if a sixth of the lease is longer
-/// (ARCHITECTURE.md, "Retries").
+/// The longest pause between failed rounds, if a sixth of the lease is longer (ARCHITECTURE.md,
+/// "Retries").
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Indexers that a node wants leases with at most.
 pub const MAX_MIN_INDEXERS: usize = 8;
 /// How long an indexer of an earlier run is a candidate.
 const REMEMBERED_TTL: Duration = Duration::from_secs(60);
 
-/// What a node is told at its start.
+/// The configuration of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Lease asked for, and time between beats.
+    /// The lease requested, and the time between beats.
     pub terms: Terms,
     /// Time between rounds of connect-to-natives.
     pub connect_interval: Duration,
-    /// Leases with different indexers to be held, 1 to [`MAX_MIN_INDEXERS`].
+    /// The number of leases with different indexers to hold, 1 to [`MAX_MIN_INDEXERS`].
     pub min_indexers: usize,
 }
 
@@ -102,11 +103,11 @@ pub struct Node {
     candidates: Candidates,
     failures: Failures,
     spare: Spare,
-    /// Since when indexers are tried without a lease with one of them.
+    /// Since when indexers are tried while none has granted a lease.
     without_since: Option<Instant>,
-    /// The last token went to a question, and not to a try.
+    /// The last token was taken by a request, and not by an attempt.
     asked_last: bool,
-    /// When something is to be decided without an event.
+    /// When a decision is due without an event.
     wake: Option<Instant>,
     stopped: bool,
 }
@@ -138,7 +139,7 @@ impl Node {
         }
     }
 
-    /// Starts the first round. `seed` decides about jitter.
+    /// Starts the first round. `seed` determines the jitter.
     pub fn start(&mut self, now: Instant, own: PeerId, seed: u64, config: NodeConfig) {
         self.own = own;
         self.wake = Some(now);
@@ -149,13 +150,15 @@ impl Node {
         self.leases.start(now, config.terms, true, NODE_DIAL);
     }
 
-    /// An indexer that an earlier run of this node knew: it is tried when no native can be reached.
+    /// Adds an indexer that an earlier run of this node knew. It is tried when no native can be
+    /// reached.
     pub fn remember(&mut self, indexer: PeerId, addrs: Addrs) {
-        // What does not fit would be the least recent.
+        // If it does not fit, it is the least recent.
         let _ = self.remembered.push((indexer, addrs));
     }
 
-    /// Brings leases, candidates and the round to rest: whatever follows from what is known now.
+    /// Makes all decisions about leases, candidates and the round that follow from the present
+    /// state.
     fn settle(&mut self, now: Instant) {
         if self.stopped {
             return;
@@ -165,7 +168,7 @@ impl Node {
         self.shed_released();
         self.seek_leases(now);
         if self.is_refused_everywhere(now) {
-            // The time until they are tried again is no time in which they fail.
+            // The time until the next attempts does not count as failure of the indexers.
             self.without_since = None;
         }
         if self.offers_failed(now) && self.rounds.may_complain() {
@@ -181,7 +184,7 @@ impl Node {
     }
 
     fn drop_lost_leases(&mut self, now: Instant) {
-        // A lease that was held has one more try at once; every other failure is final for it.
+        // A lease that was held is retried once at once. Any other failure is final for the lease.
         let is_lost = |lease: &&Lease| {
             lease.is_resting() && lease.failures() > u8::from(lease.expiry(now).is_some())
         };
@@ -230,7 +233,7 @@ impl Node {
         while let Some(server) = self.find_server(superseded) {
             self.leases.give_up(&server);
         }
-        // What was tried beside it, and is one too many now.
+        // Attempts that are no longer needed.
         while self.holds_an_indexer(now) && self.seeking() > self.config.min_indexers {
             let indexer = |lease: &&Lease| lease.role() == Role::Indexer && !lease.is_released();
             let surplus = self
@@ -242,8 +245,8 @@ impl Node {
         }
     }
 
-    /// What was released runs on until an indexer has accepted us, but of no more leases than are
-    /// wanted: servers that send us away do not fill the table.
+    /// A released lease runs on until an indexer has accepted us. But at most as many are kept as
+    /// leases are wanted, so that servers that release us cannot fill the table.
     fn shed_released(&mut self) {
         let released = |lease: &&Lease| lease.is_released();
         while self.leases.iter().filter(released).count() > self.config.min_indexers.max(1) {
@@ -261,7 +264,8 @@ impl Node {
 
     fn seek_leases(&mut self, now: Instant) {
         while self.seeking() < self.width(now) {
-            // Where tokens are short, questions and tries take turns: neither starves the other.
+            // When tokens are short, requests and attempts take turns, so that neither starves the
+            // other.
             let asks = u32::from(!self.asked_last && self.rounds.is_asking(now));
             if !self.leases.has_dials(now, asks) {
                 return;
@@ -313,7 +317,7 @@ impl Node {
         }
     }
 
-    /// Whether there is no lease although indexers were offered: each of them rests, or it has
+    /// Whether there is no lease although indexers were offered: all of them are pausing, or it has
     /// taken too long.
     fn offers_failed(&self, now: Instant) -> bool {
         if self.is_refused_everywhere(now) {
@@ -331,7 +335,7 @@ impl Node {
             .is_some_and(|since| now >= since + TRY_TIMEOUT)
     }
 
-    /// Whether no indexer that was offered failed: all of them refuse us.
+    /// Whether no offered indexer failed, because all of them refuse us.
     fn is_refused_everywhere(&self, now: Instant) -> bool {
         self.seeking() == 0 && self.candidates.are_all_refused(now, &self.failures)
     }
@@ -364,13 +368,13 @@ impl Node {
             }
             self.seek_leases(now);
         }
-        // A lease that only runs out is none.
+        // A released lease does not count, because it only runs out.
         let has_leases = self.leases.iter().any(|lease| !lease.is_released());
         let interval = has_leases.then_some(self.config.connect_interval);
         self.rounds.end(now, interval, &mut self.rng);
     }
 
-    /// Asks the round's next native, if it is its turn.
+    /// Asks the next native of the round, if its turn has come.
     fn pop_ask(&mut self, now: Instant) -> Option<Action> {
         if !self.rounds.is_asking(now) || !self.leases.draw(now) {
             return None;
@@ -384,7 +388,7 @@ impl Node {
         })
     }
 
-    /// When something is to be decided, if nothing happens before.
+    /// When the next decision is due, if no event comes before.
     fn next_decision(&self, now: Instant) -> Option<Instant> {
         if self.stopped {
             return None;
@@ -394,8 +398,8 @@ impl Node {
             None if self.rounds.is_under_way() => self.leases.next_dial(),
             None => self.rounds.next(),
         };
-        // Until as many are tried as may be, more are tried every 2 s; a native is asked after the
-        // first.
+        // More indexers are tried every 2 s, up to the maximum. After the first 2 s a native is
+        // asked.
         let step = self.without_since.and_then(|since| {
             (1..=MAX_STEPS)
                 .map(|steps| since + TRY_TIMEOUT * steps)
@@ -412,7 +416,7 @@ impl Node {
             .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
-    /// Takes an offer in; `named` if it is in a native's answer.
+    /// Adds an offer as a candidate. `named`: it is from a native's answer.
     fn propose(&mut self, now: Instant, offer: &Offer, named: bool) {
         let held = self.leases.find(&offer.peer);
         if offer.peer != self.own && held.is_none_or(|lease| lease.role() != Role::Indexer) {
@@ -426,8 +430,8 @@ impl Node {
         }
     }
 
-    /// A server sends us away: the first time, that begins a round, and the places it names are
-    /// kept for us.
+    /// A server releases us. The first time, this begins a round, and the offered places are
+    /// reserved for us.
     fn sent_away(&mut self, now: Instant, ack: &Ack<'_>) {
         for offer in ack.offers {
             self.failures.forgive(&offer.peer);
@@ -440,7 +444,7 @@ impl Node {
         self.candidates.ready(now, &self.failures, &self.leases) > 0
     }
 
-    /// Leases with indexers that are held, or on their way.
+    /// Leases with indexers that are held or being sought.
     fn seeking(&self) -> usize {
         self.leases
             .iter()
@@ -448,8 +452,8 @@ impl Node {
             .count()
     }
 
-    /// Leases with indexers whose ack is late. Others are asked for meanwhile, or where the indexer
-    /// is now.
+    /// Leases with indexers whose ack is late. Meanwhile others are sought, and the indexer's
+    /// present addresses.
     fn late(&self) -> usize {
         let late = |lease: &&Lease| {
             lease.role() == Role::Indexer && !lease.is_released() && lease.is_late()
@@ -467,8 +471,7 @@ impl Node {
         })
     }
 
-    /// The indexer that publishes our record, so that the others need not: of those whose lease is
-    /// held the first.
+    /// The indexer that publishes our record: the first with which a lease is held.
     fn publisher(&self, now: Instant) -> Option<PeerId> {
         let held = |lease: &&Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
@@ -476,7 +479,7 @@ impl Node {
         self.find_server(held)
     }
 
-    /// The native takes us in, unless another does already.
+    /// Begins a lease with the native that takes us in, unless another does already.
     fn be_taken_in(&mut self, now: Instant, native: &PeerId) {
         let sought = |lease: &Lease| lease.role() == Role::Native && !lease.is_released();
         let is_full = self.failures.ready_at(native, &Addrs::new()) > now;

@@ -1,8 +1,8 @@
-//! Which addresses are of use to the peer that reads them: an entry without one is not handed out
-//! to it.
+//! Decides which addresses a peer can use. An entry without such an address is not handed out to
+//! it.
 //!
-//! What is known of a reader is where its connections come from, and what its own signed record
-//! lists. From that, an address is
+//! A reader is known by the addresses of its connections and by its own signed record. According to
+//! these, an address is
 //!
 //! | | it is of no use | it may be of use | it fits |
 //! |---|---|---|---|
@@ -10,34 +10,35 @@
 //! | an IP address, `/dns4`, `/dns6` | to a reader that surely lacks the family | to one that has not shown the family | to one that has shown it, or of which no family is known |
 //! | `/dns`, `/dnsaddr`, what cannot be read | – | – | every reader |
 //!
-//! A reader surely lacks a family only if all that is known agrees on the other one: it is on
-//! another host, all of its connections come from that one, and its record lists addresses of that
-//! one alone. A connection over IPv4 alone proves nothing, since a host with both families makes
-//! such ones, too. Nor does a record that may have been cut (it has [`MAX_ADDRS`] addresses), that
-//! has a name in it, or that lists nothing but loopback. Private and unique local addresses are of
-//! use to everybody: the reader may be in that network.
+//! A reader lacks a family only if everything known about it agrees: it is on another host, all of
+//! its connections use the other family, and its record lists only addresses of the other family. A
+//! connection over IPv4 alone proves nothing, because a host with both families also makes such
+//! connections. A record proves nothing if it may have been cut (it has [`MAX_ADDRS`] addresses),
+//! if it has a name in it, or if it lists only loopback. Private and unique local addresses count
+//! as usable for every reader, because it may be in that network.
 //!
-//! Invariants: of a reader of which nothing is known every address is of use; more knowledge of the
-//! families that a reader has never takes an address from it.
+//! Invariants: an unknown reader can use every address; more knowledge of the families that a
+//! reader has never removes an address.
 
 use super::{
     Addr, Addrs, MAX_ADDRS,
     address::{Endpoint, Families, Host},
 };
 
-/// What is known of a peer as a reader of addresses. By default nothing.
+/// What is known of a peer as a reader of addresses. The default is: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
-    /// It is on another host.
+    /// The reader is on another host.
     far: bool,
-    /// Families of its connections; none of one on this host, where loopback proves nothing.
+    /// The families of its connections. Empty for a reader on this host, because loopback proves
+    /// nothing.
     seen: Families,
-    /// Families that its record lists, if that says all.
+    /// The families that its record lists, if the record is complete.
     listed: Families,
 }
 
 impl Reader {
-    /// How many different readers there can be: what is known are two sets of two families, and
+    /// How many different readers there can be: they differ in two sets of two families, and in
     /// whether the reader is far.
     pub const KINDS: usize = 32;
 
@@ -55,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// The same, when its connections are seen anew; what its record said stays.
+    /// The same reader with new knowledge of its connections. What its record lists stays.
     pub fn seen_as(self, now: Self) -> Self {
         Self {
             listed: self.listed,
@@ -63,10 +64,10 @@ impl Reader {
         }
     }
 
-    /// The same, with what its own record lists.
+    /// The same reader with the families that its own record lists.
     pub fn with_record(self, addrs: &Addrs) -> Self {
         let listed = families(addrs).unwrap_or_default();
-        // What was cut may be of the other family.
+        // Addresses that were cut off may have the other family.
         let is_whole = addrs.len() < MAX_ADDRS || listed == Families::BOTH;
         Self {
             listed: if is_whole { listed } else { Families::NONE },
@@ -82,12 +83,12 @@ impl Reader {
         }
     }
 
-    /// Whether one of the addresses may be of use to it.
+    /// Whether the reader may be able to dial one of the addresses.
     pub fn may_use_one_of(&self, addrs: &Addrs) -> bool {
         addrs.iter().any(|addr| self.may_use(addr))
     }
 
-    /// Whether one of the addresses is of a kind that it has shown to use.
+    /// Whether one of the addresses has a family that the reader is known to use.
     pub fn fits(&self, addrs: &Addrs) -> bool {
         let shown = self.seen.and(self.listed);
         let fits = |addr: &Addr| {
@@ -148,7 +149,7 @@ mod tests {
     const V4: &str = "192.0.2.1";
     const V6: &str = "2001:db8::1";
 
-    /// A reader on another host that surely has no other family than this one.
+    /// A reader on another host that has only this family.
     fn confined(family: Families, record: &str) -> Reader {
         Reader::far(family).with_record(&addrs(&[record]))
     }

@@ -1,12 +1,12 @@
-//! When the own record is signed, and whether the new one waits for the next beat.
+//! Decides when the own record is signed, and whether the new one waits for the next beat.
 //!
 //! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start,
-//! and when it is older than one lease), and when an address in it is another than the one signed.
-//! Name and tags do not change while a process runs.
+//! and when it is older than one lease), and when its addresses differ from the signed ones. Name
+//! and tags do not change while a process runs.
 //!
 //! Invariants: nothing is signed without an address that can be in a record, without a time to sign
-//! with, by a native, or after the end; what was asked for meanwhile is signed as soon as there are
-//! both.
+//! with, by a native, or after the end; a record that was requested meanwhile is signed as soon as
+//! there are both.
 
 use heapless::Vec;
 
@@ -18,18 +18,18 @@ type RecordAddrs = Vec<Addr, MAX_RECORD_ADDRS, u8>;
 /// Whether a new record waits for the next beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// It says the same as the one before, only later.
+    /// It has the same content as the one before, with a later time.
     NextBeat,
-    /// It is the first one, or an address in it is new: servers hear of it at once.
+    /// It is the first one, or an address in it has changed, so servers get it at once.
     AtOnce,
 }
 
-/// What is to be signed, and what was.
+/// The state of signing: what is due, and what was signed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signing {
     may_sign: bool,
     is_wanted: bool,
-    /// A list of one: nothing was signed yet if it is empty.
+    /// A list of one element, which is empty if nothing was signed yet.
     signed: Vec<RecordAddrs, 1>,
 }
 
@@ -43,18 +43,19 @@ impl Signing {
         }
     }
 
-    /// The leases ask for a signature.
+    /// Takes note that the leases need a new signature.
     pub fn want(&mut self) {
         self.is_wanted = true;
     }
 
-    /// The process ends: what is signed now would outlive the leases that are given up.
+    /// Ends signing, because a record that is signed now would outlive the leases that are given
+    /// up.
     pub fn end(&mut self) {
         self.may_sign = false;
     }
 
-    /// Whether the record is to be signed now. `addrs`: what this process announces, best first.
-    /// `has_time`: there is a time to sign with
+    /// Whether the record must be signed now. `addrs`: the addresses that this process announces,
+    /// best first. `has_time`: there is a time to sign with
     /// ([`WallClock::is_trusted`](super::clock::WallClock::is_trusted)).
     pub fn is_due<'a>(
         &self,
@@ -68,7 +69,7 @@ impl Signing {
             && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed(addrs)))
     }
 
-    /// The record was signed with these addresses.
+    /// Takes note that the record was signed with these addresses.
     pub fn signed<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) -> Urgency {
         let urgency = match self.was_signed(addrs.clone()) {
             true => Urgency::NextBeat,
@@ -77,7 +78,7 @@ impl Signing {
         self.is_wanted = false;
         self.signed.clear();
         let addrs = usable(addrs).filter_map(|addr| Addr::from_slice(addr).ok());
-        // There is room now.
+        // The list is empty here.
         let _ = self.signed.push(addrs.collect());
         urgency
     }

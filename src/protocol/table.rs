@@ -1,9 +1,9 @@
-//! A table of fixed capacity, keyed by peer id: the ground all tables of the protocol stand on.
+//! A table of fixed capacity, keyed by peer id. All tables of the protocol use it.
 //!
-//! Invariants: `order` holds each slot's number exactly once, sorted by the slot's peer; so lookups
-//! take O(log n) comparisons whatever keys a peer grinds, and inserts and removals move only two
-//! bytes an entry. `const fn new()` is all zeroes and uninitialised space, so a table can stand in
-//! `.bss` and costs no memory before it is used.
+//! Invariants: `order` holds each slot's number exactly once, sorted by the slot's peer; so a
+//! lookup takes O(log n) comparisons, whatever keys an attacker generates, and an insert or removal
+//! moves only two bytes for each entry. `const fn new()` is all zeroes and uninitialised memory, so
+//! a table can be placed in `.bss` and takes no memory before it is used.
 
 use core::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
@@ -13,11 +13,11 @@ use super::PeerId;
 
 /// An entry that belongs to one peer.
 pub trait Keyed {
-    /// The peer; never changes while the entry is in a table.
+    /// The peer. It never changes while the entry is in a table.
     fn peer(&self) -> &PeerId;
 }
 
-/// At most `N` entries, one for each peer.
+/// A table of at most `N` entries, one for each peer.
 #[derive(Clone, Debug)]
 pub struct Table<T, const N: usize> {
     slots: Vec<T, N>,
@@ -26,11 +26,11 @@ pub struct Table<T, const N: usize> {
     evicted: u64,
 }
 
-/// Where an entry was found. Another entry's removal may move it.
+/// Where an entry was found. The removal of another entry may move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u16);
 
-/// What the operator sees of a table.
+/// The statistics of a table for `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableStats {
     /// The table's name, as in the diagram.
@@ -39,16 +39,16 @@ pub struct TableStats {
     pub used: usize,
     /// Entries at most.
     pub capacity: usize,
-    /// Entries that found no room since the start.
+    /// Entries that were refused for lack of room since the start.
     pub refused: u64,
-    /// Entries that had to make room for others since the start.
+    /// Entries that were evicted to make room for others since the start.
     pub evicted: u64,
 }
 
-/// Memory in which nothing lives, of whatever it may be made: any bytes may be written there.
+/// Unused memory of any origin. Any bytes may be written there.
 ///
-/// Invariant: it is borrowed for as long as this lives, and was given as [`MaybeUninit`], which
-/// takes any bytes. So safe code can name no other memory here.
+/// Invariant: the memory is borrowed for the lifetime of this value, and comes from
+/// [`MaybeUninit`], which may hold any bytes. So safe code can put no other memory here.
 #[derive(Debug)]
 pub struct Vacant<'a> {
     bytes: Range<*mut u8>,
@@ -73,7 +73,7 @@ impl<'a> Vacant<'a> {
         }
     }
 
-    /// Where it begins and ends.
+    /// The first address of the memory, and the one after its last byte.
     pub fn bytes(&self) -> Range<*mut u8> {
         self.bytes.clone()
     }
@@ -106,7 +106,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.slots.is_empty()
     }
 
-    /// Whether a new peer would find no room.
+    /// Whether there is no room for a new peer.
     pub fn is_full(&self) -> bool {
         self.slots.is_full()
     }
@@ -122,13 +122,13 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.slots.get(usize::from(slot))
     }
 
-    /// The peer's entry, to be changed.
+    /// The peer's entry, mutable.
     pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut T> {
         let slot = *self.order.get(self.position(peer).ok()?)?;
         self.slots.get_mut(usize::from(slot))
     }
 
-    /// Where the peer's entry is: a look-up that need not be made again for [`Table::at_mut`].
+    /// Where the peer's entry is, so that [`Table::at_mut`] needs no second lookup.
     pub fn locate(&self, peer: &PeerId) -> Option<Slot> {
         self.order.get(self.position(peer).ok()?).copied().map(Slot)
     }
@@ -138,8 +138,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.slots.get(usize::from(slot))
     }
 
-    /// The peer's entry, to be changed, which was in this slot. If it has moved since, it is looked
-    /// up.
+    /// The peer's entry, mutable, which was in this slot. If it has moved since, it is looked up.
     pub fn at_mut(&mut self, slot: Slot, peer: &PeerId) -> Option<&mut T> {
         if self.at(slot).is_some_and(|entry| entry.peer() == peer) {
             self.slots.get_mut(usize::from(slot.0))
@@ -161,14 +160,14 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             Err(at) => {
                 let slot = self.slots.len() as u16;
                 self.slots.push(entry).inspect_err(|_| self.refused += 1)?;
-                // `order` is as long as `slots` and has the same capacity: there is room.
+                // `order` has the length and the capacity of `slots`, so there is room.
                 let _ = self.order.insert(at, slot);
                 Ok(())
             }
         }
     }
 
-    /// Takes the peer's entry out.
+    /// Removes the peer's entry.
     pub fn remove(&mut self, peer: &PeerId) -> Option<T> {
         let at = self.position(peer).ok()?;
         let last = self
@@ -176,18 +175,18 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             .last()
             .and_then(|entry| self.position(entry.peer()).ok())?;
         let slot = *self.order.get(at)?;
-        // The last slot moves into the hole: its number changes.
+        // The last slot moves into the hole, so its number changes.
         *self.order.get_mut(last)? = slot;
         self.order.remove(at);
         Some(self.slots.swap_remove(usize::from(slot)))
     }
 
-    /// Takes the peer's entry out, because another needs its place, and counts that.
+    /// Removes the peer's entry because another needs its place, and counts the eviction.
     pub fn evict(&mut self, peer: &PeerId) {
         self.evicted += u64::from(self.remove(peer).is_some());
     }
 
-    /// Keeps the entries for which `keep` says so; `keep` may change them.
+    /// Keeps the entries for which `keep` returns true. `keep` may change them.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
         let mut slot = 0;
         while let Some(entry) = self.slots.get_mut(slot) {
@@ -206,23 +205,23 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         self.order.clear();
     }
 
-    /// Where no entry is.
+    /// The unused memory of the table.
     pub fn spare(&mut self) -> Vacant<'_> {
         Vacant::of(self.slots.spare_capacity_mut())
     }
 
-    /// The entries, in no order that means anything.
+    /// The entries, in arbitrary order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter()
     }
 
-    /// The entries, to be changed.
+    /// The entries, mutable, in arbitrary order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut()
     }
 
-    /// Up to `most` entries in the order of their peers, beginning after `after`, once round at the
-    /// most.
+    /// Up to `most` entries in the order of their peers, beginning after `after` and wrapping
+    /// around at most once.
     pub fn iter_after<'t>(
         &'t self,
         after: &PeerId,
@@ -237,12 +236,12 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             .take(most)
     }
 
-    /// Counts an entry that found no room before it came to [`Table::insert`].
+    /// Counts an entry that was refused before [`Table::insert`].
     pub fn count_refusal(&mut self) {
         self.refused += 1;
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub fn stats(&self, name: &'static str) -> TableStats {
         TableStats {
             name,
@@ -268,7 +267,7 @@ impl<T: Keyed, const N: usize> Default for Table<T, N> {
     }
 }
 
-/// Two tables are equal if they hold the same entries, wherever those lie.
+/// Two tables are equal if they hold the same entries, in whatever slots.
 impl<T: Keyed + PartialEq, const N: usize> PartialEq for Table<T, N> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
@@ -278,7 +277,7 @@ impl<T: Keyed + PartialEq, const N: usize> PartialEq for Table<T, N> {
     }
 }
 
-/// Adds `item` to a list of the greatest items, greatest first; a full list lets the least go.
+/// Adds `item` to a list of the greatest items, greatest first. A full list drops the least.
 pub fn keep_best<T: Ord, const N: usize>(best: &mut Vec<T, N, u8>, item: T) {
     let at = best.partition_point(|better| *better >= item);
     if best.is_full() {
@@ -287,7 +286,7 @@ pub fn keep_best<T: Ord, const N: usize>(best: &mut Vec<T, N, u8>, item: T) {
         }
         best.pop();
     }
-    // There is room now.
+    // There is room after the removal.
     let _ = best.insert(at, item);
 }
 

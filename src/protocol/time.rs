@@ -1,7 +1,8 @@
-//! Time, chance and the timers of the loops.
+//! Time, random numbers, and the timers of the loops.
 //!
 //! The core never reads a clock: every input carries `now`. Durations are clamped to the protocol's
-//! bounds when they come in, and all arithmetic saturates, so no peer can make a time wrap.
+//! bounds when they are received, and all arithmetic saturates, so no peer can cause an overflow of
+//! a time.
 
 use core::{
     ops::{Add, Sub},
@@ -52,14 +53,14 @@ impl Sub for Instant {
     }
 }
 
-/// The lease a server grants to who asks for `asked`: within the protocol's bounds and its own
-/// longest.
+/// The lease that a server grants for a request of `asked`: within the protocol's bounds and at
+/// most `longest`.
 pub fn clamp_lease(asked: Duration, longest: Duration) -> Duration {
     asked.min(longest).clamp(MIN_LEASE, MAX_LEASE)
 }
 
-/// A small seeded generator (SplitMix64): the same seed gives the same run, which is what
-/// simulation replays. It decides about jitter and order, never about secrets.
+/// A small seeded generator (SplitMix64): the same seed gives the same run, so that the simulation
+/// can replay it. It is used for jitter and order, never for secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rng(u64);
 
@@ -69,7 +70,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A generator that is the same for the same peer, whoever asks.
+    /// A generator that depends only on the peer, so it is the same everywhere.
     pub fn for_peer(peer: &PeerId) -> Self {
         let seed = peer
             .as_bytes()
@@ -103,14 +104,14 @@ impl Rng {
 }
 
 /// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most
-/// `longest`. Never zero: nothing is retried at the instant at which it failed.
+/// `longest`. Never zero, so that nothing is retried at the instant at which it failed.
 pub fn backoff(rng: &mut Rng, base: Duration, failures: u8, longest: Duration) -> Duration {
     let ceiling = base.saturating_mul(1 << failures.min(16)).min(longest);
     rng.up_to(ceiling).max(Duration::from_millis(1))
 }
 
-/// The timer of one loop. A tick that was missed is skipped, not made up for; each tick carries a
-/// jitter of up to a tenth of the interval, so that natives that were started together drift apart.
+/// The timer of one loop. A missed tick is skipped and not caught up. Each tick has a jitter of up
+/// to a tenth of the interval, so that natives that were started together drift apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticker {
     interval: Duration,
@@ -120,7 +121,7 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// A timer that never fires before [`Ticker::start`].
+    /// A timer that does not fire before [`Ticker::start`].
     pub const fn new() -> Self {
         Self {
             interval: Duration::ZERO,
@@ -130,14 +131,14 @@ impl Ticker {
         }
     }
 
-    /// Fires first after `phase` thirds of an interval, so that the loops of one process do not
-    /// fall together.
+    /// Starts the timer. It first fires after `phase` thirds of an interval, so that the loops of
+    /// one process do not run at the same time.
     pub fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
         self.interval = interval;
         self.next = now + interval * phase / 3;
     }
 
-    /// Whether the tick is due at `now`; if so, the next one is set. Returns how late it came.
+    /// If the tick is due at `now`, schedules the next one and returns how late this one is.
     pub fn due(&mut self, now: Instant, rng: &mut Rng) -> Option<Duration> {
         if now < self.next {
             return None;
@@ -154,13 +155,13 @@ impl Ticker {
         self.next
     }
 
-    /// The longest time to the tick after one at this moment, jitter included.
+    /// The longest time from a tick at this moment to the next one, jitter included.
     pub fn longest_gap(&self) -> Duration {
         self.interval + self.interval / 10
     }
 
-    /// How much later than its whole interval the tick would come at `now`: a suspend, not a busy
-    /// moment. Zero when it is in time.
+    /// By how much more than a whole interval the tick would be late at `now`. So much delay means
+    /// a suspend, and not a busy moment. Zero if the tick is in time.
     pub fn overslept(&self, now: Instant) -> Duration {
         let late = now - self.next;
         if late > self.interval {
@@ -170,7 +171,7 @@ impl Ticker {
         }
     }
 
-    /// How often the loop has run, and when last (`None`: never).
+    /// How often the loop has run, and when it last ran (`None`: never).
     pub fn stats(&self) -> (u64, Option<Instant>) {
         (self.runs, (self.runs > 0).then_some(self.last))
     }
@@ -182,11 +183,11 @@ impl Default for Ticker {
     }
 }
 
-/// Limits how often something may happen: `RATE` times a second for long, `BURST` times at once
+/// A token bucket: it allows something `RATE` times a second on average, and `BURST` times at once
 /// after a quiet time.
 ///
-/// Counts in thousandths of a token, so that no remainder of a millisecond is lost: over any time
-/// the bucket gives exactly what its rate says.
+/// It counts in thousandths of a token, so that no fraction of a millisecond is lost: over any time
+/// it gives exactly its rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket<const RATE: u32, const BURST: u32> {
     /// Thousandths of tokens that are taken and not refilled yet.
@@ -194,7 +195,7 @@ pub struct Bucket<const RATE: u32, const BURST: u32> {
     counted_to: Instant,
 }
 
-/// Limits how many newcomers a server lets in. A gateway's CPU pays 1 to 5 ms for each.
+/// Limits how many newcomers a server admits. Each one takes 1 to 5 ms of a gateway's CPU.
 pub type TokenBucket = Bucket<200, 400>;
 
 impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
@@ -226,8 +227,8 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
         there
     }
 
-    /// From when on so many `tokens` can be taken, if none is taken before. Of more than the burst:
-    /// never.
+    /// When this number of `tokens` can be taken, if none is taken before. More than the burst can
+    /// never be taken.
     pub fn next(&self, tokens: u32) -> Instant {
         let Some(most) = BURST.checked_sub(tokens) else {
             return Instant(u64::MAX);
@@ -245,7 +246,7 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
 
     fn refill(&mut self, now: Instant) {
         let millis = now.0.saturating_sub(self.counted_to.0);
-        // A rate a second in tokens is the same rate a millisecond in their thousandths.
+        // Tokens a second are the same number as thousandths of a token a millisecond.
         self.spent = self
             .spent
             .saturating_sub(millis.saturating_mul(u64::from(RATE)));

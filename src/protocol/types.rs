@@ -1,7 +1,7 @@
-//! The words of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
+//! The types of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
 //!
-//! Everything here is bounded and owned; `codec` makes it from bytes and back. Records arrive
-//! verified: the core keeps their envelopes as opaque bytes and never looks into them.
+//! All types are bounded; `codec` converts them from and to bytes. Records are verified before they
+//! reach the core, which keeps their envelopes as opaque bytes.
 
 use core::{cmp::Ordering, fmt, time::Duration};
 
@@ -71,19 +71,19 @@ pub type Addr = Vec<u8, MAX_ADDR_LEN, u8>;
 pub type Addrs = Vec<Addr, MAX_ADDRS, u8>;
 /// A node's name.
 pub type Name = String<MAX_NAME_LEN, u8>;
-/// A sentence for a person.
+/// A sentence for people.
 pub type Reason = String<MAX_REASON_LEN, u8>;
-/// The peers a native tells another native of.
+/// The peers that a native reports to another native.
 pub type PeerList = Vec<PeerId, MAX_LIST, u8>;
 /// Where to go, best first.
 pub type Offers = Vec<Offer, MAX_LIST, u8>;
 
-/// What a peer is.
+/// The role of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Wants to be found and to find.
+    /// Can be found, and finds others.
     Node,
-    /// Keeps the leases of nodes and answers lookups.
+    /// Grants leases to nodes and answers lookups.
     Indexer,
     /// Hands indexers out and takes nodes in while there is none.
     Native,
@@ -98,11 +98,11 @@ pub struct Load {
     pub possible: u32,
 }
 
-/// What a server may say of its leases at most (PROTOCOL.md).
+/// The greatest number of leases that a server may report (PROTOCOL.md).
 const MAX_LOAD: u32 = 65_535;
 
 impl Load {
-    /// Both counts within the protocol's bound.
+    /// Limits both counts to the protocol's bound.
     pub fn clamped(self) -> Self {
         Self {
             held: self.held.min(MAX_LOAD),
@@ -118,16 +118,16 @@ pub struct Offer {
     pub peer: PeerId,
     /// Where it listens, best first; never empty.
     pub addrs: Addrs,
-    /// How long the native's entry still lives.
+    /// The remaining time to live of the native's entry.
     pub ttl: Duration,
-    /// Leases it has to give, if the native knows.
+    /// Free leases, if the native knows.
     pub free: Option<u32>,
 }
 
-/// What a verified signed record says, as far as the core needs it.
+/// The content of a verified signed record that the core needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordInfo {
-    /// Its subject, who is also its signer.
+    /// Its subject, which is also its signer.
     pub peer: PeerId,
     /// Grows with every signature, across restarts.
     pub sequence: u64,
@@ -154,7 +154,7 @@ pub struct RecordRank {
 const MAX_AHEAD_MS: u64 = 120_000;
 
 impl RecordInfo {
-    /// ExpiresAt: wall-clock time at which the record runs out, ms since the Unix epoch.
+    /// ExpiresAt: the wall-clock time at which the record expires, ms since the Unix epoch.
     pub fn expires_at_ms(&self) -> u64 {
         self.issued_at_ms
             .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX))
@@ -166,13 +166,13 @@ impl RecordInfo {
         self.issued_at_ms.saturating_sub(MAX_AHEAD_MS)
     }
 
-    /// Whether a copy from the DHT counts at wall-clock time `own_ms`: not run out, and not from
-    /// the future.
+    /// Whether a copy from the DHT counts at wall-clock time `own_ms`: it has not expired, and is
+    /// not from the future.
     pub fn is_valid_copy(&self, own_ms: u64) -> bool {
         (self.counts_from_ms()..=self.expires_at_ms()).contains(&own_ms)
     }
 
-    /// How it ranks among records of its subject.
+    /// Its rank among the records of its subject.
     pub fn rank(&self) -> RecordRank {
         RecordRank {
             expires_at_ms: self.expires_at_ms(),
@@ -184,17 +184,17 @@ impl RecordInfo {
 /// Which server publishes the sender's record in the DHT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Publisher {
-    /// The one that the beat goes to.
+    /// The server that the beat goes to.
     #[default]
     Receiver,
-    /// Another one that the sender holds a lease with: the lease asked for here is spare.
+    /// Another server, with which the sender holds a lease. The lease requested here is spare.
     Another,
 }
 
 /// A beat as its receiver sees it: decoded, its record verified, its sequence checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat<'a> {
-    /// What the sender says it is.
+    /// The role that the sender states.
     pub role: Role,
     /// Lease asked for; zero gives the lease up.
     pub lease: Duration,
@@ -208,20 +208,19 @@ pub struct Beat<'a> {
     pub known: &'a [PeerId],
 }
 
-/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record; a
-/// native's also [`Machine::beat_known`](super::Machine::beat_known).
+/// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record. For a
+/// native it also adds [`Machine::beat_known`](super::Machine::beat_known).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutBeat {
-    /// What we are.
+    /// Our role.
     pub role: Role,
     /// Lease asked for; zero gives the lease up.
     pub lease: Duration,
     /// Whether the own signed record goes with it.
     pub with_record: bool,
-    /// Whether it goes on a new stream over a new connection, beside the connection that is there.
-    /// That one may have fallen silent and is used for nothing else. When the new one is made it is
-    /// closed; if it brings its ack before that, it stays, and the new one is not used for the
-    /// beat.
+    /// Whether it goes on a new stream over a new connection, beside the present one. The present
+    /// one may be silent and is used for nothing else. It is closed when the new one is made. If it
+    /// brings its ack before that, it stays, and the new one is not used for the beat.
     pub fresh: bool,
     /// Where the own record is published.
     pub publisher: Publisher,
@@ -229,7 +228,7 @@ pub struct OutBeat {
     pub load: Option<Load>,
 }
 
-/// What a server says to a beat.
+/// A server's answer to a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckCode {
     /// The lease is renewed.
@@ -238,17 +237,17 @@ pub enum AckCode {
     Released,
     /// No room.
     Full,
-    /// Not welcome.
+    /// The server refuses the peer.
     Refused,
 }
 
-/// The answer to a beat, or a server's word without one. Its lists are those of whoever says it or
-/// has received it.
+/// The answer to a beat, or an unsolicited ack. Its lists are borrowed from the machine or from the
+/// receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
     /// The verdict.
     pub code: AckCode,
-    /// What the lease has now.
+    /// The rest of the lease.
     pub lease: Duration,
     /// Where to go instead (released, full).
     pub offers: &'a [Offer],
@@ -284,7 +283,7 @@ impl<'a> Ack<'a> {
         Self::denied(AckCode::Full, reason)
     }
 
-    /// Not welcome, and why.
+    /// The server refuses the peer, and why.
     pub fn refused(reason: &str) -> Self {
         Self::denied(AckCode::Refused, reason)
     }
@@ -299,12 +298,12 @@ impl<'a> Ack<'a> {
     }
 }
 
-/// An [`Ack`] with lists of its own: one that was decoded, or is on its way.
+/// An [`Ack`] with lists of its own, after decoding or before sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AckBuf {
     /// The verdict.
     pub code: AckCode,
-    /// What the lease has now.
+    /// The rest of the lease.
     pub lease: Duration,
     /// Where to go instead.
     pub offers: Offers,
@@ -315,7 +314,7 @@ pub struct AckBuf {
 }
 
 impl AckBuf {
-    /// What it says.
+    /// The ack with borrowed lists.
     pub fn as_ack(&self) -> Ack<'_> {
         Ack {
             code: self.code,
@@ -327,7 +326,7 @@ impl AckBuf {
     }
 }
 
-/// Of longer lists than a message can have, the first [`MAX_LIST`].
+/// If a list is longer than a message can hold, the first [`MAX_LIST`] items are kept.
 impl From<Ack<'_>> for AckBuf {
     fn from(ack: Ack<'_>) -> Self {
         Self {
@@ -340,7 +339,7 @@ impl From<Ack<'_>> for AckBuf {
     }
 }
 
-/// What comes of a beat, besides its answer.
+/// The result of a beat: its answer, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeatOutcome<'a> {
     /// The answer to send.
@@ -375,16 +374,16 @@ pub enum Want {
 pub struct IndexersAnswer {
     /// Indexers, best first.
     pub offers: Offers,
-    /// The native will take the node in; the entry is made by its first beat.
+    /// The native will take the node in. The node's first beat makes the entry.
     pub takes_in: bool,
 }
 
-/// Where a page of indexers begins: pages are in the order of ids.
+/// Where a page of indexers begins. Pages are in the order of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
-    /// With the first.
+    /// At the first id.
     Start,
-    /// With the first after this id.
+    /// At the first id after this one.
     After(PeerId),
 }
 
@@ -403,7 +402,7 @@ pub enum Reach {
     /// It answers from its own directory and asks other holders.
     #[default]
     Network,
-    /// It answers from its own directory only: a question travels one hop.
+    /// It answers from its own directory only, because a request travels one hop.
     Directory,
 }
 
