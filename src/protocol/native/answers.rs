@@ -1,17 +1,18 @@
-//! Which indexers a native hands out, and what it answers to a node that asks.
+//! The indexers that a native hands out, and its answers to nodes that ask.
 //!
-//! Each answer is judged for its reader ([`Reader`](crate::protocol::Reader)): an indexer, or an
-//! address of it, that is of no use to the reader is as if it were not there, and one that fits
-//! what the reader has shown goes before one that may be of use.
+//! Each answer is made for its reader ([`Reader`](crate::protocol::Reader)): an indexer or an
+//! address that the reader cannot use is left out, and one that surely fits the reader comes before
+//! one that may fit.
 //!
-//! Invariants: an answer never waits longer than its candidates need, 2 s at most; a verdict that
-//! was good when the question arrived is good for its answer; no node is told that it is taken in
-//! while an indexer is known to be reachable at an address that is of use to it, unless it said
-//! that every offer failed; of the peers that only ask, every live indexer is named to one of them
-//! in the end; an answer to a node that wants a lease names first an indexer that fits it, of these
-//! one that fewest nodes failed at, and of these one with the greatest weight (at most 64 free
-//! leases count, less the places promised); of equal ones each is the first as often as the others,
-//! so that one which boasts beside `n` others with room for 64 leads one answer in `n + 1`.
+//! Invariants: an answer never waits longer than its candidates need, and 2 s at most; a verdict
+//! that was good when the question arrived is good for its answer; no node is told that it is taken
+//! in while an indexer is known to be reachable at an address that the node can use, unless the
+//! node reported that every offer failed; each live indexer is handed out sooner or later to some
+//! peer that only asks; an answer to a node that wants a lease begins with an indexer that fits it,
+//! among these with one at which the fewest nodes failed, and among these with one of the greatest
+//! weight (at most 64 free leases count, less the places promised); among equal indexers each is
+//! the first equally often, so that an indexer that overstates its room beside `n` others with room
+//! for 64 leads one answer in `n + 1`.
 
 use core::cmp::Reverse;
 
@@ -20,9 +21,9 @@ use crate::protocol::table::keep_best;
 use pending_requests::Candidates;
 use standing::KEPT_SHARE;
 
-/// So long after a node was named indexers, all others that beat here and of which nothing is known
-/// are pinged. Else the answers of a native whose nodes start all at once would name only those
-/// whose last beat came within 10 s, and these few would get all nodes.
+/// For this long after an answer to a node, all other indexers that beat here and have no verdict
+/// are pinged. Otherwise, if all nodes start at once, the answers would name only indexers whose
+/// last beat came within 10 s, and these few would get all nodes.
 const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
@@ -47,20 +48,20 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             request.candidates = Some((now, candidates));
         }
         if self.pending_requests.is_full() {
-            // No node is taken in while an indexer may be reachable: without an offer it asks
-            // again.
+            // No node is taken in while an indexer may be reachable. If the node gets no offer, it
+            // asks again.
             return Some(IndexersAnswer {
                 offers: self.offers(now, now, request.most, &request.reader),
                 takes_in: false,
             });
         }
-        // There is room: asked above.
+        // There is room: this was checked above.
         let _ = self.pending_requests.push(request);
         None
     }
 
-    /// The next request whose candidates are decided, answered. Requests that waited for the end of
-    /// an oversleep get candidates first.
+    /// Answers the next request whose candidates all have a verdict. Requests that waited for the
+    /// end of an oversleep get their candidates first.
     pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
         while let Some(at) = self
             .pending_requests
@@ -117,13 +118,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         IndexersAnswer { offers, takes_in }
     }
 
-    /// For a node that wants a lease: the reachable that have room and are of use to it, best
-    /// first. Those that fit it go first; of these, those at which fewer nodes failed; of these,
-    /// those of networks that are named less often so far, because ids cost nothing and networks
-    /// do; then those with more free leases. If not all can be named and nodes failed lately, the
-    /// last places are kept: half of them for indexers that proved themselves, by lot, and half for
-    /// those that are here the longest, whether they fit or only may be of use: no number of others
-    /// keeps those out for good.
+    /// The offers for a node that wants a lease: reachable indexers that have room and that it can
+    /// use, best first. The order is: those that fit it; then fewer nodes at which they failed;
+    /// then networks that are named less often so far, because ids are free for an attacker and
+    /// networks are not; then more free leases. If not all can be named and nodes failed recently,
+    /// the last places are reserved: half of them for indexers that proved themselves, chosen at
+    /// random, and half for those that are here the longest, whether they fit or only may fit. So
+    /// no number of others can exclude these for good.
     pub(super) fn offers(
         &mut self,
         now: Instant,
@@ -133,7 +134,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     ) -> Offers {
         let most = most.min(MAX_LIST);
         let mut listed: Vec<Listed<'_>, I> = Vec::new();
-        // As many as there are entries: there is room.
+        // The list has room for all entries.
         listed.extend(
             self.live_indexers
                 .iter(now)
@@ -166,13 +167,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             for other in &mut listed {
                 other.named += u8::from(other.entry.prefix() == entry.prefix());
             }
-            // There is room: asked above.
+            // There is room: this was checked above.
             offers.extend(entry.offer_to(now, reader));
         }
         offers
     }
 
-    /// A node gave its lease up. If it had been sent to an indexer, that one has accepted it.
+    /// A node gave its lease up. If it had been sent to an indexer, that indexer has accepted it.
     pub(super) fn note_departure(&mut self, now: Instant, node: &PeerId) {
         let tag = self.offered_indexers.tag(node);
         if let Some(is_it) = self.offered_indexers.where_sent(now, node) {
@@ -184,9 +185,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// A node says that every offer failed: so did the indexers that it was told lately, as far as
-    /// it goes. That says nothing of one whose addresses it has not shown to be able to dial. Of
-    /// two devices with one identity one is refused by indexers that work well.
+    /// A node reports that every offer failed, so the indexers that it was told recently failed at
+    /// it. This does not count for an indexer at addresses that the node may be unable to dial. Nor
+    /// does it count under a contested identity, because indexers that work well refuse one of the
+    /// two devices.
     fn note_failures(&mut self, now: Instant, node: &PeerId, reader: &Reader) {
         if self.stream_records.rivals.is_contested(node) {
             return;
@@ -201,8 +203,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// For a peer that only asks, without a cursor: the live indexers in the order of their ids,
-    /// going on where the last such answer ended, and once round.
+    /// The answer for a peer that only asks, without a cursor: the live indexers in the order of
+    /// their ids, beginning where the last such answer ended and wrapping around once.
     fn next_shown(&mut self, now: Instant, most: usize, reader: &Reader) -> Offers {
         let mut offers = Offers::new();
         offers.extend(
@@ -218,7 +220,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     }
 
     /// The page of live indexers that begins at the cursor. While the native catches up after an
-    /// oversleep, entries count that will when their leases are moved on.
+    /// oversleep, entries count that will be live when their leases are extended.
     pub(super) fn page_of(
         &self,
         now: Instant,
@@ -237,15 +239,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 break;
             }
             last = Some(offer.peer);
-            // There is room: asked above.
+            // There is room: this was checked above.
             let _ = page.offers.push(offer);
         }
         page
     }
 
-    /// Which indexers to probe for an answer: those that keep places in it if nodes failed lately,
-    /// then those that fit the node before those that may be of use to it; of both the reachable,
-    /// then those of which nothing is known, in random order.
+    /// The indexers to probe for an answer: those with reserved places if nodes failed recently,
+    /// then those that fit the node, then those that may fit. In each group the reachable ones come
+    /// first, then those without a verdict, in random order.
     fn candidates(&mut self, now: Instant, want: Want, reader: &Reader) -> Candidates {
         if want == Want::Nothing {
             return Candidates::new();
@@ -269,7 +271,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         for (_, _, peer) in &best {
             if !candidates.contains(peer) {
-                // What does not fit is the least of them.
+                // A candidate that does not fit ranks last.
                 let _ = candidates.push(*peer);
             }
         }
@@ -282,10 +284,10 @@ struct Listed<'a> {
     entry: &'a LiveIndexer,
     fits: bool,
     failures: u8,
-    /// How many of its network are named already.
+    /// How many indexers of its network are named already.
     named: u8,
     weight: i64,
-    /// Decides between equals.
+    /// A random number that decides between equals.
     lot: u64,
 }
 
@@ -301,7 +303,7 @@ impl<'a> Listed<'a> {
         }
     }
 
-    /// The greater is named first.
+    /// The indexer with the greater rank is named first.
     fn rank(&self) -> (bool, Reverse<u8>, Reverse<u8>, i64, u64) {
         (
             self.fits,

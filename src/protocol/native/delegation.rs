@@ -1,14 +1,14 @@
 //! Self-delegation: `responsible_peers`, the nodes that this native has taken in because no indexer
 //! was alive.
 //!
-//! A node is taken in by its first beat. A node that was told so in answer to a request holds a
-//! ticket: it is taken in even if an indexer became reachable in the meantime, or is reachable for
-//! us but not for the node.
+//! A node is taken in by its first beat. A node that was promised this in the answer to a request
+//! holds a ticket: it is taken in even if an indexer has become reachable meanwhile, or is
+//! reachable for us but not for the node.
 //!
-//! Invariant: a ticket is a place. Nodes taken in and tickets that are still good are `R` together
-//! at most, so that no node is told that it will be taken in and then finds the table full. The
-//! exception is a node that lately let a ticket go: it holds a lease elsewhere, as far as can be
-//! seen from here, and its next ticket keeps no place from a node that holds none.
+//! Invariant: a ticket reserves a place. Nodes taken in and valid tickets are at most `R` together,
+//! so that no node is promised a place and then finds the table full. The exception is a node that
+//! recently let a ticket expire: it probably holds a lease elsewhere, so its next ticket reserves
+//! no place that a node without a lease could need.
 
 use core::time::Duration;
 
@@ -19,24 +19,24 @@ use crate::protocol::{
     table::{Keyed, Table, TableStats},
 };
 
-/// How long a ticket is good: dialling, handshake and the first beat have 5 s.
+/// How long a ticket is valid: dialling, handshake and the first beat have 5 s.
 const TICKET_TTL: Duration = Duration::from_secs(10);
-/// How long a node leaves alone what failed at it, and is left alone.
+/// How long a node does not retry an indexer that failed, and is not sent to one.
 const REST: Duration = Duration::from_secs(10);
-/// Tickets at most; past it no more nodes are told that they will be taken in.
+/// Tickets at most. If there are as many, no further node is promised a place.
 const MAX_TICKETS: usize = 256;
-/// How long a ticket that was let go is remembered, if there is room: two rounds of a node that
-/// looks for a second lease.
+/// How long an expired ticket is remembered, if there is room: two rounds of a node that looks for
+/// a second lease.
 const UNCLAIMED_TTL: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ticket {
     holder: PeerId,
-    /// Until when it is good.
+    /// Until when the ticket is valid.
     until: Instant,
-    /// Until when a place is kept for it.
+    /// Until when a place is reserved for it.
     kept_until: Instant,
-    /// The holder said that every offer failed.
+    /// The holder reported that every offer failed.
     stranded: bool,
 }
 
@@ -57,16 +57,17 @@ pub struct Responsible {
     pub peer: PeerId,
     /// When it was taken in.
     pub since: Instant,
-    /// Why: it said that every offer failed; else no indexer was reachable.
+    /// Why it was taken in: true if it reported that every offer failed, false if no indexer was
+    /// reachable.
     pub stranded: bool,
-    /// Which addresses are of use to it, as far as is known.
+    /// The addresses that it can use, as far as is known.
     pub reader: Reader,
 }
 
 impl Responsible {
-    /// Whether the node may be sent to an indexer at these addresses. One at which every offer
-    /// failed was told, as far as it goes, of those that it may be able to dial: it is sent only
-    /// where it surely can.
+    /// Whether the node may be sent to an indexer at these addresses. A stranded node has already
+    /// failed with addresses that it may be able to dial, so it is sent only to addresses that
+    /// surely fit it.
     pub fn may_go_to(&self, addrs: &Addrs) -> bool {
         match self.stranded {
             true => self.reader.fits(addrs),
@@ -74,8 +75,8 @@ impl Responsible {
         }
     }
 
-    /// Whether the node may be sent away: one at which every offer failed rests for 10 s, like what
-    /// failed at it (ARCHITECTURE.md, "Offload").
+    /// Whether the node may be released: after every offer failed it is kept for 10 s, because it
+    /// does not retry those indexers before (ARCHITECTURE.md, "Offload").
     pub fn may_go(&self, now: Instant) -> bool {
         !self.stranded || now - self.since >= REST
     }
@@ -87,10 +88,10 @@ impl Keyed for Responsible {
     }
 }
 
-/// A node that is to be told to go, and the indexer that has a place for it.
+/// A node to release, and the indexer that has a place for it.
 pub type Release = (PeerId, PeerId);
 
-/// At most `R` nodes taken in.
+/// The nodes taken in, at most `R`.
 #[derive(Clone, Debug, Default)]
 pub struct Delegation<const R: usize> {
     responsible: Table<Responsible, R>,
@@ -99,7 +100,7 @@ pub struct Delegation<const R: usize> {
 }
 
 impl<const R: usize> Delegation<R> {
-    /// Nobody was taken in.
+    /// No node is taken in.
     pub const fn new() -> Self {
         Self {
             responsible: Table::new(),
@@ -118,13 +119,13 @@ impl<const R: usize> Delegation<R> {
         self.responsible.find(peer)
     }
 
-    /// Whether there is nobody to hand over.
+    /// Whether there is no node to hand over.
     pub fn is_empty(&self) -> bool {
         self.responsible.is_empty()
     }
 
-    /// Whether the node can be taken in, or be told so: it is in, a place is kept for it, or there
-    /// is one that is kept for no other.
+    /// Whether the node can be taken in or be promised this: it is in already, a place is reserved
+    /// for it, or there is a place that is not reserved.
     pub fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
         let good = self.tickets.iter().filter(|ticket| ticket.is_good(now));
         let (all, kept) = good.fold((0, 0), |(all, kept), ticket| {
@@ -135,7 +136,7 @@ impl<const R: usize> Delegation<R> {
             || (self.responsible.len() + kept < R && all < MAX_TICKETS)
     }
 
-    /// Counts a node that found no room.
+    /// Counts a node that was refused for lack of room.
     pub fn count_refusal(&mut self) {
         self.responsible.count_refusal();
     }
@@ -157,15 +158,16 @@ impl<const R: usize> Delegation<R> {
         }
     }
 
-    /// More is known of the addresses that are of use to the node, if it was taken in.
+    /// Adds knowledge of the addresses that the node can use, if it was taken in.
     pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
         if let Some(node) = self.responsible.find_mut(peer) {
             node.reader = reader;
         }
     }
 
-    /// The node was told that it will be taken in; the caller asked [`Delegation::has_room`].
-    /// `stranded`: it said that every offer failed, so it holds no lease.
+    /// Gives the node a ticket, because it was promised that it will be taken in. The caller has
+    /// asked [`Delegation::has_room`]. `stranded`: the node reported that every offer failed, so it
+    /// holds no lease.
     pub fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
         if self.contains(peer) {
             return;
@@ -179,7 +181,8 @@ impl<const R: usize> Delegation<R> {
         };
         self.tickets.retain(|ticket| ticket.holder != *peer);
         if self.tickets.is_full() {
-            // The oldest is first: it is not good any more, or the caller did not ask.
+            // The first ticket is the oldest. It has expired, unless the caller did not ask
+            // `has_room`.
             self.tickets.pop_front();
         }
         // There is room now.
@@ -191,7 +194,7 @@ impl<const R: usize> Delegation<R> {
         });
     }
 
-    /// Whether the node was told so, and lately.
+    /// Whether the node holds a valid ticket.
     pub fn has_ticket(&self, now: Instant, peer: &PeerId) -> bool {
         self.ticket(peer).is_some_and(|ticket| ticket.is_good(now))
     }
@@ -200,28 +203,28 @@ impl<const R: usize> Delegation<R> {
         self.tickets.iter().find(|ticket| ticket.holder == *peer)
     }
 
-    /// Empties `responsible_peers`; the nodes for which `place` names no indexer are taken in again
+    /// Empties `responsible_peers`. Nodes for which `place` returns no indexer are taken in again
     /// in the same step.
     pub fn hand_over(&mut self, mut place: impl FnMut(&Responsible) -> Option<PeerId>) {
         self.responsible.retain(|node| match place(node) {
-            // A node is in `releases` only when it is not in `responsible_peers`: there is room.
+            // A node is never both in `releases` and in `responsible_peers`, so there is room.
             Some(indexer) => self.releases.push((node.peer, indexer)).is_err(),
             None => true,
         });
     }
 
-    /// The next node to be told, and where it goes.
+    /// The next node to release, and its indexer.
     pub fn pop_release(&mut self) -> Option<Release> {
         self.releases.pop()
     }
 
-    /// One node of each kind, as far as it matters where they may go.
+    /// One node of each kind; nodes of a kind may be sent to the same indexers.
     pub fn kinds(&self) -> Vec<&Responsible, { 2 * Reader::KINDS }> {
         let mut kinds: Vec<&Responsible, { 2 * Reader::KINDS }> = Vec::new();
         for node in self.responsible.iter() {
             let kind = |other: &Responsible| (other.reader, other.stranded);
             if !kinds.iter().any(|other| kind(other) == kind(node)) {
-                // There is room for each kind.
+                // The list has room for each kind.
                 let _ = kinds.push(node);
             }
         }
@@ -233,7 +236,8 @@ impl<const R: usize> Delegation<R> {
         self.responsible.len()
     }
 
-    /// The node's lease is over. A ticket that it holds is for a lease to come and stays.
+    /// Removes a node whose lease is over. A ticket of the node stays, because it is for a future
+    /// lease.
     pub fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
         self.releases.retain(|(released, _)| released != peer);
@@ -244,7 +248,7 @@ impl<const R: usize> Delegation<R> {
         self.responsible.iter()
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub fn stats(&self) -> TableStats {
         self.responsible.stats("responsible_peers")
     }
@@ -375,7 +379,7 @@ mod tests {
         ] {
             let mut delegation = Delegation::<1>::new();
             delegation.give_ticket(at(0), &peer(1), false);
-            // Another comes by, so that what is too old is forgotten.
+            // A ticket for another node, so that expired ones are removed.
             delegation.give_ticket(at(again), &peer(9), false);
             delegation.give_ticket(at(again), &peer(1), stranded);
             delegation.tickets.retain(|ticket| ticket.holder != peer(9));

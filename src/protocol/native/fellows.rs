@@ -1,25 +1,24 @@
-//! Natives among each other: fellows and guests (PROTOCOL.md, "Who may say what").
+//! Natives that deal with each other: fellows and guests (PROTOCOL.md, "Who may say what").
 //!
 //! A fellow is a native that is configured here: we beat to it, and the ids that it reports count.
-//! Any other native is a guest: it is accepted, and what it reports counts for less than anything
-//! else.
+//! Any other native is a guest: it is accepted, but the ids that it reports count least.
 //!
-//! Invariants: guests hold at most half of the leases that are there for natives, so that every
-//! fellow finds room; each native is told all ids with a live entry in turn, by our beats if it
-//! grants us a lease and by our acks if we grant it one, and what another was told makes no
-//! difference.
+//! Invariants: guests hold at most half of the leases that are reserved for natives, so that every
+//! fellow finds room; we report all ids with a live entry in turn to each native, in beats if it
+//! grants us a lease and in acks if we grant it one; each native has its own turn.
 
 use super::*;
 
-/// Natives whose turns are remembered: those we beat to, and those that beat to us.
+/// Natives whose turns are remembered: those that we beat to, and those that beat to us.
 const MAX_NOTIFIED: usize = 2 * MAX_HELD;
 
-/// For each native, the last id that it was told of; the native told least recently first.
+/// For each native, the last id that was reported to it. The native with the least recent report is
+/// first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Notified(Vec<(PeerId, PeerId), MAX_NOTIFIED>);
 
 impl Notified {
-    /// No native was told anything.
+    /// Nothing has been reported to any native.
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
@@ -42,14 +41,14 @@ impl Notified {
 }
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
-    /// Leases that are there for natives: what the indexers, the nodes taken in and as many nodes
-    /// that were released leave.
+    /// Leases for natives: the rest after the indexers, the nodes taken in, and as many released
+    /// nodes.
     pub const ROOM_FOR_NATIVES: usize = {
         // With fewer leases, an entry of `live_indexers` or `responsible_peers` would have none.
         assert!(S >= I + 2 * R, "fewer leases than entries that need one");
         S - (I + 2 * R)
     };
-    /// Leases that guests may hold: half of those that are there for natives.
+    /// Leases that guests may hold: half of those for natives.
     pub const MAX_GUESTS: usize = Self::ROOM_FOR_NATIVES / 2;
 
     /// A beat of another native.
@@ -90,7 +89,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         .into()
     }
 
-    /// What a fellow native reports in an ack.
+    /// Takes the ids that a fellow native reports in an ack.
     pub(super) fn heed_fellow(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
         if ack.code == AckCode::Accepted && self.is_fellow(server) {
             for peer in ack.known.iter().filter(|peer| **peer != self.own) {
@@ -111,7 +110,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .filter(|record| record.role == Role::Native && !self.is_fellow(&record.peer))
     }
 
-    /// What the operator sees of the guests.
+    /// The statistics of the guests for `status`.
     pub(super) fn guests_stats(&self) -> TableStats {
         TableStats {
             name: "guests",
@@ -122,8 +121,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// The next up to 16 ids to tell this native: all that have a live entry take turns, for each
-    /// native separately.
+    /// The next ids to report to this native, at most 16. All ids with a live entry take turns,
+    /// separately for each native.
     pub(super) fn window(&mut self, now: Instant, native: &PeerId) -> PeerList {
         let window: PeerList = self
             .known_peer_ids

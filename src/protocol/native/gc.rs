@@ -1,4 +1,4 @@
-//! `LongLivedStreamRecordedService GC`: lets go of the peers whose leases are stale, in one
+//! `LongLivedStreamRecordedService GC`: removes the peers whose leases are stale, in one
 //! synchronous step.
 //!
 //! ```text
@@ -7,13 +7,14 @@
 //!              │ yes
 //!              ▼
 //!            removed from the tables of all protocols; its heartbeat stream is closed;
-//!            its entry in live_indexers is left to run out by itself
+//!            its entry in live_indexers expires by itself
 //! ```
 //!
-//! Nothing happens between two records, so nobody sees half of it. The others go on undisturbed.
+//! No event is processed between two records, so no partial state is ever visible. The other peers
+//! are not affected.
 //!
-//! Invariants: a peer that beats stays, one lost beat included, because two pauses between beats
-//! are shorter than two thirds of a lease; a peer that has fallen silent is in no table a lease and
+//! Invariants: a peer that beats stays even if one beat is lost, because two beat intervals are
+//! shorter than two thirds of a lease; a silent peer has been removed from every table a lease and
 //! one run of the loop after its last beat.
 
 use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseTable};
@@ -36,8 +37,7 @@ pub fn gc<const I: usize, const R: usize, const S: usize>(
     live.expire(now);
 }
 
-/// The same for the leases that have run out only, before the loop comes by: a lease that is over
-/// takes no room from `newcomer`.
+/// The same between runs, but only for expired leases, so that they take no room from `newcomer`.
 pub fn expire<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     newcomer: &PeerId,

@@ -1,17 +1,17 @@
-//! `known_peer_ids`: every indexer this native has heard of, by its own beat or from another
-//! native; what the refresh loop goes through.
+//! `known_peer_ids`: every indexer that this native knows of, by the indexer's own beat or from
+//! another native. The refresh loop searches for these.
 //!
 //! Invariants:
-//! - What a peer says of others counts for less than its own beat, and what a guest says for less
-//!   than what a fellow native says: an id is kept with the best word there was for it, and no word
-//!   displaces an id that was kept with a better one.
-//! - A full table lets what guests said go first, then the least recently heard. Of one guest at
-//!   most [`MAX_OF_GUEST`] ids are kept.
-//! - An id of which nothing was heard for [`SILENCE_MAX`] is dropped.
-//! - Searches that keep failing are made less often: within 1, 2, 4, at most 8 runs, at random, so
-//!   that ids which were learned together do not stay together.
-//! - An indexer that gave its lease up is forgotten, and hearsay does not bring it back while a
-//!   copy of its record may still be in the DHT.
+//! - A report about another peer ranks below that peer's own beat, and a report of a guest ranks
+//!   below one of a fellow native. An id has the rank of its best source, and no report displaces
+//!   an id of a higher rank.
+//! - A full table first evicts ids that guests reported, then the least recently heard ones. At
+//!   most [`MAX_OF_GUEST`] ids of one guest are kept.
+//! - An id that nothing was heard of for [`SILENCE_MAX`] is removed.
+//! - After each failed search the next one comes later: at random within 1, 2, 4, and at most 8
+//!   runs, so that ids which were learned together spread out.
+//! - An indexer that gave its lease up is removed, and no report of another peer adds it again
+//!   while a copy of its record may still be in the DHT.
 
 use core::time::Duration;
 
@@ -22,21 +22,21 @@ use crate::protocol::{
     table::{Keyed, Table, TableStats},
 };
 
-/// How many departures are remembered.
+/// Departed indexers remembered at most.
 const MAX_DEPARTED: usize = 64;
-/// Runs between two searches at most: 2 to the power of this.
+/// At most 2 to the power of this many runs between two searches.
 const MAX_BACKOFF_SHIFT: u8 = 3;
-/// Ids that are kept of what one guest reported (PROTOCOL.md).
+/// Ids kept of those that one guest reported (PROTOCOL.md).
 pub const MAX_OF_GUEST: usize = 32;
-/// How long an id stays of which nothing is heard (ARCHITECTURE.md, "Refresh"): 1 h.
+/// How long an id is kept without news of it (ARCHITECTURE.md, "Refresh"): 1 h.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// On what ground an id is known, the least first.
+/// The source of an id, the lowest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Word {
-    /// A guest said it; the number stands for that guest.
+    /// A guest reported it. The number stands for that guest.
     Guest(u32),
-    /// A fellow native said it, or an earlier run of this native.
+    /// A fellow native reported it, or an earlier run of this native knew it.
     Fellow,
     /// The indexer beat, or its record was found.
     Own,
@@ -49,7 +49,7 @@ struct Known {
     word: Word,
     failures: u8,
     skip: u8,
-    /// When its last search ended; zero: it was never searched for.
+    /// When its last search ended; zero if it was never searched for.
     searched: Instant,
 }
 
@@ -59,7 +59,7 @@ impl Keyed for Known {
     }
 }
 
-/// At most `K` ids of indexers.
+/// The known ids of indexers, at most `K`.
 #[derive(Clone, Debug, Default)]
 pub struct KnownPeerIds<const K: usize> {
     ids: Table<Known, K>,
@@ -68,7 +68,7 @@ pub struct KnownPeerIds<const K: usize> {
 }
 
 impl<const K: usize> KnownPeerIds<K> {
-    /// No indexer was ever heard of.
+    /// No indexer is known.
     pub const fn new() -> Self {
         Self {
             ids: Table::new(),
@@ -77,21 +77,21 @@ impl<const K: usize> KnownPeerIds<K> {
         }
     }
 
-    /// The indexer itself beat.
+    /// Takes note of a beat of the indexer itself.
     pub fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
         self.departed.retain(|(gone, _)| gone != peer);
         self.hear(now, peer, Word::Own);
     }
 
-    /// A fellow native, or an earlier run of this one, knows the indexer.
+    /// Takes note that a fellow native, or an earlier run of this native, knows the indexer.
     pub fn heard_of(&mut self, now: Instant, peer: &PeerId) {
         if !self.has_departed(now, peer) {
             self.hear(now, peer, Word::Fellow);
         }
     }
 
-    /// A guest says that it knows the indexer. It resets no backoff, and confirms only what guests
-    /// said.
+    /// Takes note that a guest reports the indexer. This resets no backoff, and confirms only ids
+    /// that guests reported.
     pub fn heard_of_by_guest(&mut self, now: Instant, guest: &PeerId, peer: &PeerId) {
         if self.has_departed(now, peer) {
             return;
@@ -106,8 +106,8 @@ impl<const K: usize> KnownPeerIds<K> {
         self.hear(now, peer, word);
     }
 
-    /// The indexer gave its lease up, or is none any more; copies of its record may be in the DHT
-    /// for `copies`.
+    /// Removes an indexer that gave its lease up, or is no longer an indexer. Copies of its record
+    /// may be in the DHT for `copies`.
     pub fn forget(&mut self, now: Instant, peer: &PeerId, copies: Duration) {
         self.ids.remove(peer);
         self.departed
@@ -116,11 +116,11 @@ impl<const K: usize> KnownPeerIds<K> {
             self.departed.pop_front();
             self.departures_lost += 1;
         }
-        // There is room now.
+        // There is room after the removal.
         let _ = self.departed.push_back((*peer, now + copies));
     }
 
-    /// Drops the ids of which nothing was heard for an hour.
+    /// Removes the ids that nothing was heard of for an hour.
     pub fn drop_silent(&mut self, now: Instant) {
         self.ids
             .retain(|known| now - known.last_heard < SILENCE_MAX);
@@ -131,9 +131,9 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.contains(peer)
     }
 
-    /// What `due` makes of the ids that this run is to search for, given when each was last
-    /// searched for (zero: never). Those whose last searches failed may be left out; that counts
-    /// the run for them.
+    /// Calls `due` for the ids that this run may search for, with the time of the last search of
+    /// each (zero: never), and returns its results. Ids whose last searches failed may be left out;
+    /// the run is counted for these.
     pub fn take_turns<T>(
         &mut self,
         mut due: impl FnMut(&PeerId, Instant) -> Option<T>,
@@ -146,7 +146,7 @@ impl<const K: usize> KnownPeerIds<K> {
         })
     }
 
-    /// A search for the id found something valid, or nothing.
+    /// Takes note that a search for the id has ended, with a valid record or without.
     pub fn searched(&mut self, now: Instant, peer: &PeerId, found: bool, rng: &mut Rng) {
         let Some(known) = self.ids.find_mut(peer) else {
             return;
@@ -168,18 +168,18 @@ impl<const K: usize> KnownPeerIds<K> {
         self.ids.iter().map(|known| &known.peer)
     }
 
-    /// Ids in their order, beginning after `after`, once round.
+    /// The ids in their order, beginning after `after` and wrapping around once.
     pub fn iter_after(&self, after: &PeerId) -> impl Iterator<Item = &PeerId> {
         self.ids.iter_after(after, K).map(|known| &known.peer)
     }
 
-    /// What the operator sees of the ids.
+    /// The statistics of the ids for `status`.
     pub fn stats(&self) -> TableStats {
         self.ids.stats("known_peer_ids")
     }
 
-    /// What the operator sees of those that gave their lease up; past the capacity the oldest is
-    /// forgotten.
+    /// The statistics of the departed indexers for `status`. When the list is full, the oldest is
+    /// removed.
     pub fn departed_stats(&self) -> TableStats {
         TableStats {
             name: "departed",
@@ -217,7 +217,7 @@ impl<const K: usize> KnownPeerIds<K> {
         if self.ids.is_full() {
             self.displace(word);
         }
-        // A table full of better known ids refuses the word, and counts it.
+        // A table full of ids of higher rank refuses the id, and counts the refusal.
         let _ = self.ids.insert(Known {
             peer: *peer,
             last_heard: now,
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(known.stats().refused, 1);
     }
 
-    /// Whether this run is to search for any id.
+    /// Whether this run searches for any id.
     fn takes_turn(known: &mut KnownPeerIds<2>) -> bool {
         known.take_turns(|_, _| Some(())).count() > 0
     }
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(fifth, (1..=8).collect(), "at random within that");
     }
 
-    /// An id whose searches have failed so often that the next run is not its turn.
+    /// An id whose searches have failed so often that the next run skips it.
     fn backed_off() -> (KnownPeerIds<2>, Rng) {
         let (mut known, mut rng) = (KnownPeerIds::<2>::new(), Rng::new(3));
         known.heard_of(at(0), &peer(1));

@@ -1,22 +1,21 @@
 //! `live_indexers`: the indexers that this native can hand out.
 //!
 //! Invariants:
-//! - An entry that a beat made expires at receipt + lease granted, one from the DHT at the end of
-//!   its record's life. It is removed by nothing else, except that its indexer gives the lease up
-//!   or takes another role, or that a full table needs its place.
-//! - An entry that has run out takes no room. Besides those, a beat displaces in a full table the
-//!   DHT entry that would expire first; an entry from the DHT displaces nothing. Each entry
-//!   displaced is counted.
-//! - A better record is never replaced by a worse one. What a beat brought is replaced by a copy of
-//!   the DHT only if that is better by its rank and was not signed before it: an indexer's own word
-//!   is judged by no clock.
-//! - An entry keeps what nodes showed of its indexer ([`standing`](super::standing)) for as long as
-//!   it is here without a gap.
-//! - No indexer is said to have more free leases than it last reported, less the places promised
+//! - An entry that a beat made expires at receipt + lease granted, and one from the DHT when its
+//!   record does. It is removed earlier only if its indexer gives the lease up or takes another
+//!   role, or if a full table needs its place.
+//! - An expired entry takes no room. In a full table without expired entries, a beat evicts the DHT
+//!   entry that would expire first; an entry from the DHT evicts nothing. Each eviction is counted.
+//! - A better record is never replaced by a worse one. A copy from the DHT replaces a record that a
+//!   beat brought only if the copy has a higher rank and was not signed earlier, because the
+//!   indexer's own record is not judged by a clock.
+//! - An entry keeps the standing of its indexer with nodes ([`standing`](super::standing)) as long
+//!   as it exists without a gap.
+//! - No indexer is offered with more free leases than it last reported, less the places promised
 //!   since.
-//! - Of the free leases that an indexer reports, 64 count when indexers are compared, and each
-//!   place promised since counts against it: no report, however great, puts an indexer before one
-//!   that has room for 64 and was promised no more.
+//! - When indexers are compared, at most 64 reported free leases count, less the places promised
+//!   since. So however many an indexer reports, it does not come before one that has room for 64
+//!   and no more promises.
 
 #[cfg(test)]
 mod tests;
@@ -31,14 +30,14 @@ use crate::protocol::{
 
 use super::standing::Standing;
 
-/// How long a beat, a pong or a failed probe speaks for an indexer: 10 s (PROTOCOL.md).
+/// How long the verdict of a beat, a pong or a failed probe counts: 10 s (PROTOCOL.md).
 pub const VERDICT_TTL: Duration = Duration::from_secs(10);
 
-/// Free leases beyond which one indexer is as good as another. What an indexer reports cannot be
-/// checked, so a great number is worth no more than room for all that come until its next beat.
+/// More free leases than this do not make an indexer better. The reported number cannot be checked,
+/// so it counts only up to the room for all nodes that come until the next beat.
 const ENOUGH: u32 = 64;
 
-/// How an entry came to be.
+/// The source of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The indexer beats to this native.
@@ -56,24 +55,24 @@ pub struct LiveIndexer {
     pub addrs: Addrs,
     /// The last moment at which the entry counts.
     pub expires: Instant,
-    /// How it came to be.
+    /// The source of the entry.
     pub source: Source,
     /// Rank and time to live of the record behind it.
     rank: RecordRank,
     record_ttl: Duration,
-    /// Receipt of its last beat; `None`: known from the DHT only.
+    /// Receipt of its last beat; `None` if it is known from the DHT only.
     heard: Option<Instant>,
     load: Option<Load>,
-    /// Places promised to released nodes since the indexer's last word about its load.
+    /// Places promised to released nodes since the indexer last reported its load.
     reserved: u32,
     verdict: Option<(Instant, Verdict)>,
-    /// What nodes showed of it.
+    /// Its standing with nodes.
     pub(super) standing: Standing,
     /// Where its best address leads.
     prefix: Prefix,
 }
 
-/// Whether an indexer can be reached, as its last beat or probe showed.
+/// Whether an indexer is reachable, according to its last beat or probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A beat or a pong came.
@@ -122,21 +121,21 @@ impl LiveIndexer {
         self.record_ttl = record.ttl;
     }
 
-    /// Whether the indexer is reachable, as far as a beat, pong or failed probe tells that came at
-    /// most 10 s before `since` or any time after it. `since` is now, or when the question arrived:
-    /// a verdict that was good then is good for its answer.
+    /// Whether the indexer is reachable, according to a beat, pong or failed probe that came at
+    /// most 10 s before `since`, or later. `since` is now, or the arrival of the question, because
+    /// a verdict that was good then is good for the answer.
     pub fn verdict(&self, since: Instant) -> Option<Verdict> {
         self.verdict
             .filter(|(at, _)| since - *at <= VERDICT_TTL)
             .map(|(_, verdict)| verdict)
     }
 
-    /// Receipt of its last beat; `None`: it is known from the DHT only.
+    /// Receipt of its last beat; `None` if it is known from the DHT only.
     pub fn last_beat(&self) -> Option<Instant> {
         self.heard
     }
 
-    /// Leases it has to give, less those promised; `None` if it never said.
+    /// Its free leases, less those promised; `None` if it never reported them.
     pub fn free(&self) -> Option<u32> {
         self.load.map(|load| {
             load.possible
@@ -145,19 +144,19 @@ impl LiveIndexer {
         })
     }
 
-    /// Whether it makes sense to send a node there.
+    /// Whether a node may be sent there.
     pub fn has_room(&self) -> bool {
         self.free() != Some(0)
     }
 
-    /// How many nodes the offload loop may send there: an unknown number of free leases counts as
+    /// How many nodes the offload loop may send there. An unknown number of free leases counts as
     /// one.
     pub fn places(&self) -> u32 {
         self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
     }
 
-    /// How it ranks among others: the free leases it reports, of which more than 64 count for no
-    /// more, less those promised. An indexer that boasts gets no more nodes than one that has room.
+    /// Its weight among others: the free leases that it reports, at most 64, less those promised.
+    /// So an indexer that overstates its room gets no more nodes than one that has room.
     pub fn weight(&self) -> i64 {
         let reported = self
             .load
@@ -165,7 +164,7 @@ impl LiveIndexer {
         i64::from(reported.min(ENOUGH)) - i64::from(self.reserved)
     }
 
-    /// How many nodes found lately that it grants no lease, or does not keep it.
+    /// How many nodes found recently that it grants no lease, or does not keep it.
     pub fn failures(&self, now: Instant) -> u8 {
         self.standing.failures(now)
     }
@@ -180,12 +179,12 @@ impl LiveIndexer {
         self.reserved = self.reserved.saturating_add(1);
     }
 
-    /// Whether the reader may be sent there: there is room, at an address that is of use to it.
+    /// Whether the reader may be sent there: there is room, and an address that it can use.
     pub fn may_be_offered_to(&self, reader: &Reader) -> bool {
         self.has_room() && reader.may_use_one_of(&self.addrs)
     }
 
-    /// What the operator is told.
+    /// The offer for the operator, with all addresses.
     pub fn offer(&self, now: Instant) -> Offer {
         Offer {
             peer: self.peer,
@@ -195,7 +194,7 @@ impl LiveIndexer {
         }
     }
 
-    /// What a reader is told: the addresses that are of use to it, if there are any.
+    /// The offer for a reader, with the addresses that it can use; `None` if there are none.
     pub fn offer_to(&self, now: Instant, reader: &Reader) -> Option<Offer> {
         let mut offer = self.offer(now);
         offer.addrs.retain(|addr| reader.may_use(addr));
@@ -207,18 +206,18 @@ fn prefix_of(addrs: &Addrs) -> Prefix {
     Endpoint::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
 }
 
-/// At most `I` live indexers.
+/// The live indexers, at most `I`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>);
 
 impl<const I: usize> LiveIndexers<I> {
-    /// No indexer is alive.
+    /// No indexer is live.
     pub const fn new() -> Self {
         Self(Table::new())
     }
 
-    /// A beat of `peer`, whose lease now runs `lease`. Without a record only a peer that has an
-    /// entry is renewed. Returns whether the beat brought a record that is new here, or that the
+    /// A beat of `peer`, whose lease now runs `lease`. Without a record, only an existing entry is
+    /// renewed. Returns whether the beat brought a record that is new here, or an error if the
     /// table is full.
     pub fn beat(
         &mut self,
@@ -236,13 +235,13 @@ impl<const I: usize> LiveIndexers<I> {
             entry.expires = now + lease;
             entry.verdict = Some((now, Verdict::Reachable));
             entry.heard = Some(now);
-            // A beat that does not tell the load takes no promise back that was made on a known
-            // one.
+            // A beat without a load does not cancel promises that were made on a known load.
             if load.is_some() || entry.load.is_none() {
                 entry.load = load.map(Load::clamped);
                 entry.reserved = 0;
             }
-            // Its own word is judged by no clock: the later it was signed, the better.
+            // The indexer's own record is not judged by a clock: the later it was signed, the
+            // better it is.
             let news = record.filter(|record| record.sequence > entry.rank.sequence);
             if let Some(record) = news {
                 entry.take_record(record);
@@ -262,16 +261,16 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.insert(entry).map(|()| true).map_err(|_| Full)
     }
 
-    /// The next record of the peer counts, however it compares with the one that stands: it may be
-    /// that of another device with the same identity.
+    /// Makes the next record of the peer count, whatever its rank, because it may come from another
+    /// device with the same identity.
     pub fn forget_record(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.rank = RecordRank::default();
         }
     }
 
-    /// The best record that a search found, valid at wall-clock time `own_ms`. It is stored if the
-    /// peer's entry is missing or worse; returns whether it was.
+    /// Stores the best record that a search found, valid at wall-clock time `own_ms`, if the peer's
+    /// entry is missing or worse. Returns whether it was stored.
     pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
         let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
         if let Some(entry) = self.0.find_mut(&record.peer) {
@@ -293,20 +292,20 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.insert(entry).is_ok()
     }
 
-    /// When the peer's entry runs out, if it has one that still counts.
+    /// When the peer's entry expires, if it has a live one.
     pub fn expiry(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
         self.find(now, peer).map(|entry| entry.expires)
     }
 
-    /// The peer answered a probe, or did not.
+    /// Takes the result of a probe: whether the peer answered.
     pub fn judge(&mut self, now: Instant, peer: &PeerId, alive: bool) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = Some((now, Verdict::of(alive)));
         }
     }
 
-    /// A probe that began at `began` has ended. A failed one says nothing against a beat that came
-    /// since.
+    /// Takes the result of a probe that began at `began`. A failed probe does not outweigh a beat
+    /// that came since.
     pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, alive: bool) {
         let beat_since = self
             .0
@@ -318,16 +317,15 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// The peer's heartbeat stream ended: it counts as not reachable until it is back or answers a
-    /// probe.
+    /// The peer's heartbeat stream has ended. It counts as unreachable until it reconnects or
+    /// answers a probe.
     pub fn disconnected(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
         }
     }
 
-    /// The peer's lease is over: its load is no longer known. The entry is left to run out by
-    /// itself.
+    /// The peer's lease is over, so its load is no longer known. The entry expires by itself.
     pub fn lease_ended(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
@@ -335,31 +333,31 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// The entries that count, to be changed.
+    /// The live entries, mutable.
     pub fn iter_mut(&mut self, now: Instant) -> impl Iterator<Item = &mut LiveIndexer> {
         self.0.iter_mut().filter(move |entry| now <= entry.expires)
     }
 
-    /// Takes back the promises to nodes made on behalf of indexers that never told their load: no
-    /// beat will do it.
+    /// Cancels the promises of indexers that never reported their load, because no beat will cancel
+    /// them.
     pub fn forget_silent_promises(&mut self) {
         for entry in self.0.iter_mut().filter(|entry| entry.load.is_none()) {
             entry.reserved = 0;
         }
     }
 
-    /// The peer gave its lease up. Returns how long a copy of its record may still be found in the
-    /// DHT.
+    /// Removes a peer that gave its lease up. Returns how long a copy of its record may still be
+    /// found in the DHT.
     pub fn remove(&mut self, peer: &PeerId) -> Option<Duration> {
         self.0.remove(peer).map(|entry| entry.record_ttl)
     }
 
-    /// Removes what has run out.
+    /// Removes expired entries.
     pub fn expire(&mut self, now: Instant) {
         self.0.retain(|entry| now <= entry.expires);
     }
 
-    /// Moves entries that beats made on, like the leases behind them: each by its own `gap`.
+    /// Extends the entries that beats made, like the leases behind them: each by its own `gap`.
     pub fn shift(&mut self, gap: impl Fn(&PeerId) -> Duration) {
         for entry in self
             .0
@@ -370,24 +368,24 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// The peer's entry, if it still counts.
+    /// The peer's entry, if it is live.
     pub fn find(&self, now: Instant, peer: &PeerId) -> Option<&LiveIndexer> {
         self.0.find(peer).filter(|entry| now <= entry.expires)
     }
 
-    /// Whether no probe of the peer is needed for a question that came at `since`: there is a
-    /// verdict, or no entry that counts.
+    /// Whether a question that arrived at `since` needs no probe of the peer, because there is a
+    /// verdict or no live entry.
     pub fn is_decided(&self, now: Instant, since: Instant, peer: &PeerId) -> bool {
         self.find(now, peer)
             .is_none_or(|entry| entry.verdict(since).is_some())
     }
 
-    /// The peer's entry, even if it has run out and was not removed yet.
+    /// The peer's entry, even if it has expired and is not removed yet.
     pub fn find_any(&self, peer: &PeerId) -> Option<&LiveIndexer> {
         self.0.find(peer)
     }
 
-    /// The peer's entry, to be changed.
+    /// The peer's entry, mutable.
     pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut LiveIndexer> {
         self.0.find_mut(peer)
     }
@@ -397,15 +395,15 @@ impl<const I: usize> LiveIndexers<I> {
         self.0.iter().filter(move |entry| now <= entry.expires)
     }
 
-    /// The entries that count, in the order of their ids, beginning after `after`, once round.
+    /// The live entries in the order of their ids, beginning after `after` and wrapping around
+    /// once.
     pub fn iter_after(&self, now: Instant, after: &PeerId) -> impl Iterator<Item = &LiveIndexer> {
         self.0
             .iter_after(after, I)
             .filter(move |entry| now <= entry.expires)
     }
 
-    /// All entries in the order of their ids, from the cursor to the end; those that have run out
-    /// too.
+    /// All entries in the order of their ids, from the cursor to the end, expired ones included.
     pub fn iter_from(&self, from: Cursor) -> impl Iterator<Item = &LiveIndexer> {
         let (after, first) = match from {
             Cursor::Start => (PeerId::from_bytes([u8::MAX; 32]), None),
@@ -416,7 +414,7 @@ impl<const I: usize> LiveIndexers<I> {
             .take_while(move |entry| first.is_none_or(|first| entry.peer > first))
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub fn stats(&self, now: Instant) -> TableStats {
         TableStats {
             used: self.iter(now).count(),
@@ -424,8 +422,8 @@ impl<const I: usize> LiveIndexers<I> {
         }
     }
 
-    /// Makes room for one entry in a full table: what has run out goes, the first to run out first;
-    /// else, `for_beat`, the entry of the DHT that would expire first.
+    /// Makes room for one entry in a full table. It removes the entry that expired first. If none
+    /// has expired, and `for_beat`, it evicts the DHT entry that would expire first.
     fn make_room(&mut self, now: Instant, for_beat: bool) {
         if !self.0.is_full() {
             return;

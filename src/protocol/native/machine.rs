@@ -1,4 +1,5 @@
-//! The native towards its driver: which event goes where, and in which order actions come out.
+//! The native's interface to its driver: where each event goes, and in which order actions come
+//! out.
 
 use core::time::Duration;
 
@@ -56,8 +57,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                 self.stream_records.shift(now, gap);
             }
             Input::ShutDown => self.leases.give_up_all(),
-            // A native is sent nowhere, asks for no indexers and has no record of its own; its
-            // fellows' addresses are those that it was given.
+            // A native is never released, asks for no indexers and has no record of its own. It
+            // uses only the configured addresses of its fellows.
             Input::Carried { .. }
             | Input::Notified { .. }
             | Input::Answered { .. }

@@ -1,7 +1,7 @@
-//! The native indexer: the well-known entry.
+//! The native indexer: the well-known entry point.
 //!
-//! It knows which indexers are alive, hands them out to nodes, tells the DHT of them, and takes
-//! nodes in while no indexer is reachable. Its heart is three background loops, one file each:
+//! It knows which indexers are alive, hands them out to nodes, publishes them in the DHT, and takes
+//! nodes in while no indexer is reachable. It has three background loops, one file each:
 //!
 //! | loop | file | works on |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | stream GC | [`gc`] | `stream_records` → all tables |
 //!
 //! Invariants: a node is in `responsible_peers` only while it has a record in `stream_records`; an
-//! indexer that gave its lease up is in no table; only ids with a live entry are passed on to other
-//! natives, so that a dead id dies out.
+//! indexer that gave its lease up is in no table; only ids with a live entry are reported to other
+//! natives, so that the id of a dead indexer disappears everywhere.
 
 mod answers;
 pub mod delegation;
@@ -55,10 +55,11 @@ use standing::OfferedIndexers;
 pub use delegation::Responsible;
 pub use live_indexers::{LiveIndexer, Source, Verdict};
 
-/// What a native is told at its start.
+/// The configuration of a native.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NativeConfig {
-    /// Lease granted at most, and asked of other natives; and the time between beats to them.
+    /// The longest lease granted, which is also the lease requested from other natives, and the
+    /// time between beats to them.
     pub terms: Terms,
     /// Time between runs of the offload loop.
     pub offload_interval: Duration,
@@ -69,7 +70,7 @@ pub struct NativeConfig {
 }
 
 /// A native with room for `I` live indexers, `K` known ids, `R` nodes taken in and `S` leases
-/// granted. `S` must leave room for all of the others: indexers, nodes taken in, nodes released,
+/// granted. `S` must have room for all of the others: indexers, nodes taken in, nodes released,
 /// natives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize> {
@@ -91,11 +92,10 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     notified: Notified,
     offered_indexers: OfferedIndexers,
     guests_refused: u64,
-    /// The peer that was seen last, if it holds no lease: its beat or request comes next.
-    // A list of one: `None` would not be all zeroes.
+    /// The peer of the last [`Input::Seen`], if it holds no lease. Its beat or request comes next.
+    // It is a list of one element, because `None` would not be all zeroes.
     met: Vec<(PeerId, Reader), 1>,
-    /// Until when indexers of which nothing is known are pinged, so that the next answers can name
-    /// them.
+    /// Until when indexers without a verdict are pinged, so that the next answers can name them.
     surveys_until: Instant,
     /// The offers of the last ack or answer.
     offered: Offers,
@@ -106,7 +106,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
 }
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
-    /// A native before its start: nothing but zeroes and room, so that it can stand in `.bss`.
+    /// A native before its start. It is all zeroes and uninitialised memory, so that it can be
+    /// placed in `.bss`.
     pub const fn new() -> Self {
         Self {
             own: PeerId::from_bytes([0; 32]),
@@ -143,7 +144,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// Starts the loops. `seed` decides about jitter.
+    /// Starts the loops. `seed` determines the jitter.
     pub fn start(&mut self, now: Instant, own: PeerId, seed: u64, config: NativeConfig) {
         self.own = own;
         self.config = config;
@@ -155,13 +156,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.leases.start(now, config.terms, false, SERVER_DIAL);
     }
 
-    /// An indexer that an earlier run of this native knew: the refresh loop will look for it.
+    /// Adds an indexer that an earlier run of this native knew. The refresh loop will search for
+    /// it.
     pub fn remember(&mut self, now: Instant, indexer: &PeerId) {
         self.known_peer_ids.heard_of(now, indexer);
     }
 
-    /// `reachable_live_indexers` as far as it is known now: live, with room, alive by a verdict of
-    /// the last 10 s, and at an address that is of use to the reader.
+    /// `reachable_live_indexers` as known now: live, with room, with a good verdict of the last 10
+    /// s, and with an address that the reader can use.
     fn reachable_live_indexers(
         &self,
         now: Instant,
@@ -191,7 +193,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             }
             None => {
                 self.met.clear();
-                // There is room now.
+                // The list is empty here.
                 let _ = self.met.push((*peer, reader));
             }
         }
@@ -226,8 +228,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         );
     }
 
-    /// Frees the places of leases that have run out, when one is needed and GC has not come by yet.
-    /// Not while the native catches up after an oversleep: then all seem to have run out.
+    /// Frees the places of expired leases when one is needed before GC runs. While the native
+    /// catches up after an oversleep it frees none, because then all leases seem to have expired.
     fn make_room(&mut self, now: Instant, peer: &PeerId) {
         if self.stream_records.is_full() {
             self.expire(now, peer);
@@ -271,25 +273,25 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         Ack::accepted(Duration::ZERO).into()
     }
 
-    /// The peer is no indexer any more: it leaves `live_indexers` and `known_peer_ids`, and hearsay
-    /// does not bring it back while copies of its record may be in the DHT. `surely` it was one,
-    /// even if it is in no table now.
+    /// The peer is no longer an indexer: it is removed from `live_indexers` and `known_peer_ids`,
+    /// and no report of another peer adds it again while copies of its record may be in the DHT.
+    /// `surely`: it was an indexer, even if it is in no table now.
     fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, surely: bool) {
         let copies = self.live_indexers.remove(peer);
         if surely || copies.is_some() || self.known_peer_ids.contains(peer) {
-            // A record lives for three leases of its subject, which are like ours as far as we
-            // know.
+            // A record lives for three leases of its subject, which are assumed to be as long as
+            // ours.
             let copies = copies.unwrap_or(self.config.terms.lease * 3);
             self.known_peer_ids.forget(now, peer, copies);
         }
     }
 
-    /// A peer is one thing at a time: what it was before leaves the tables.
+    /// A peer has one role at a time, so its entries for another role are removed.
     fn take_role(&mut self, now: Instant, sender: &Sender<'_>, role: Role) {
         if role != Role::Indexer {
             self.end_of_indexer(now, sender.peer, false);
         }
-        // Nodes are the only ones that can be in these tables.
+        // Only nodes can be in these tables.
         if role != Role::Node && sender.role != Some(role) {
             self.delegation.forget(sender.peer);
             self.directory.unlist(sender.peer);
@@ -309,7 +311,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         let record = beat.record.map(|(info, _)| info);
-        // Only while nodes are taken in does it matter whether the indexer is new.
+        // Whether the indexer is new matters only while nodes are taken in.
         let was_here = self.delegation.is_empty() || self.is_registered(now, from);
         if sender.moved {
             self.live_indexers.forget_record(from);
@@ -331,7 +333,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// Whether the indexer is live by its own beats, on a stream that is open.
+    /// Whether the indexer is live by its own beats, on an open stream.
     fn is_registered(&self, now: Instant, indexer: &PeerId) -> bool {
         let beats = |entry: &LiveIndexer| entry.source == Source::Heartbeat;
         self.live_indexers.find(now, indexer).is_some_and(beats)
@@ -345,7 +347,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let from = sender.peer;
         let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
         if !is_expected && !self.overslept(now).is_zero() {
-            // Every entry seems to have run out: whether an indexer is alive is known a moment
+            // Every entry seems to have expired. Whether an indexer is alive is known a moment
             // later.
             return Ack::full("this native catches up after a sleep: ask it again").into();
         }
@@ -397,7 +399,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             ) else {
                 continue;
             };
-            // A node whose stream is gone learns it at its next connect-to-natives.
+            // A node whose stream has ended learns this at its next connect-to-natives.
             if record.connected {
                 self.offered_indexers.sent(now, &peer, &indexer);
                 return Some(Action::Release {
@@ -427,7 +429,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .map(|entry| entry.peer);
         let is_survey_due = now <= self.surveys_until && self.prober.is_half_free();
         let wanted = wanted.chain(surveyed.filter(|_| is_survey_due));
-        // What is undecided has an entry.
+        // Every undecided indexer has an entry.
         let mut wanted = wanted.filter(|peer| self.live_indexers.find_any(peer).is_some());
         let peer = self.prober.start(now, &mut wanted)?;
         let addrs = self.live_indexers.find_any(&peer)?.addrs.clone();
@@ -459,7 +461,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             &mut self.rng,
         );
         if outcome == Outcome::Refreshed {
-            // Only a line of the log is lost if the driver does not poll.
+            // If the driver does not poll, only a line of the log is lost.
             let _ = self.refreshed.push(*peer);
         }
     }

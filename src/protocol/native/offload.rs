@@ -15,21 +15,23 @@
 //! ```
 //!
 //! Invariants:
-//! - A run decides by what is true when it decides: an indexer that went away while others were
-//!   pinged gets no node.
-//! - A run waits for the last verdict, but not longer than 2 s if some node has a place to go to:
-//!   silent indexers keep no node from the others. A run that an indexer's registration began waits
-//!   for nothing if there is a place for every node.
-//! - A node is sent only where an address is of use to it ([`Responsible::may_go_to`]): an indexer
-//!   for its own host alone, or in a family that the node lacks, is as none. Among those, one that
-//!   fits what the node has shown goes first.
-//! - A tick leaves a node alone for 10 s after every offer failed at it: it would not try again
-//!   what failed. An indexer that registers may have it at once.
-//! - Places go to the indexer of the greatest weight, one after another: when a run has decided, no
-//!   indexer with a place left is better by more than one place than one that got a node, unless
-//!   more nodes failed at it. One that boasts gets its share.
-//! - A run that is still pinging when the next tick comes goes on; that tick is skipped. Runs that
-//!   registrations begin are at least a second after the run before.
+//! - A run decides by the state at the time of its decision: an indexer that went away while others
+//!   were pinged gets no node.
+//! - A run waits for the last verdict, but at most 2 s if some node has a place to go to, so that
+//!   silent indexers do not delay the others. A run that an indexer's registration began does not
+//!   wait if there is a place for every node.
+//! - A node is sent only to an indexer with an address that it can use
+//!   ([`Responsible::may_go_to`]). An indexer with addresses for its own host alone, or of a family
+//!   that the node lacks, does not count. Among the others, one that surely fits the node comes
+//!   first.
+//! - For 10 s after every offer failed, a tick does not release the node, because the node would
+//!   not retry those indexers yet. An indexer that registers may get the node at once.
+//! - Places are given one after another, each to the indexer of the greatest weight. So after a
+//!   run, no indexer with a place left has a weight greater by more than one than an indexer that
+//!   got a node, unless more nodes failed at it. An indexer that overstates its room gets only its
+//!   share.
+//! - A run that is still pinging at the next tick goes on, and that tick is skipped. A run that a
+//!   registration begins starts at least a second after the run before.
 
 #[cfg(test)]
 mod tests;
@@ -46,12 +48,12 @@ use super::{
     probe::PROBE_TIMEOUT,
 };
 
-/// Time between the beginnings of two runs at least, if a registration begins the second
+/// The shortest time between the beginnings of two runs, if a registration begins the second
 /// (ARCHITECTURE.md, "Offload").
 const RUN_GAP: Duration = Duration::from_secs(1);
 
-/// How good an indexer is for a node: whether it fits it, at how few nodes it failed, its weight.
-/// The greatest is the best.
+/// The rank of an indexer for a node: whether it fits, then how few nodes it failed at, then its
+/// weight. The greatest is the best.
 type Rank = (bool, Reverse<u8>, i64);
 
 /// The offload loop over at most `I` live indexers.
@@ -60,12 +62,12 @@ pub struct Offload<const I: usize> {
     /// Its timer.
     pub ticker: Ticker,
     phase: Phase,
-    /// When the last run began; meaningless before the first.
+    /// When the last run began. Without meaning before the first run.
     began: Instant,
     ran: bool,
-    /// Whether an indexer that registered began the run: then no node is left alone.
+    /// Whether an indexer that registered began the run. Then every node may be released.
     for_newcomer: bool,
-    /// An indexer registered: another run is wanted as soon as it may be.
+    /// An indexer has registered, so another run must begin as soon as it may.
     wanted: bool,
     candidates: Vec<PeerId, I>,
     reachable: Vec<PeerId, I>,
@@ -80,7 +82,7 @@ enum Phase {
     Pinging,
     /// The same, but decides as soon as every node has a place.
     Hurrying,
-    /// Has waited for 2 s: decides as soon as some node has a place.
+    /// Has waited for 2 s, and decides as soon as some node has a place.
     Late,
 }
 
@@ -99,7 +101,7 @@ impl<const I: usize> Offload<I> {
         }
     }
 
-    /// One tick: begins a run if there is somebody to hand over.
+    /// One tick: begins a run if there is a node to hand over.
     pub fn tick<const R: usize>(
         &mut self,
         now: Instant,
@@ -124,7 +126,7 @@ impl<const I: usize> Offload<I> {
         self.candidates.iter().copied()
     }
 
-    /// When the loop has something to do besides its ticks and what events bring.
+    /// When the loop has something to do besides its ticks and events.
     pub fn timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Idle if self.wanted => Some(self.next_run()),
@@ -133,7 +135,7 @@ impl<const I: usize> Offload<I> {
         }
     }
 
-    /// Takes the verdicts in; when there are enough, decides.
+    /// Collects the verdicts, and decides when there are enough.
     pub fn advance<const R: usize>(
         &mut self,
         now: Instant,
@@ -159,13 +161,13 @@ impl<const I: usize> Offload<I> {
             self.candidates.clear();
             self.reachable.clear();
             let reachable = |entry: &&LiveIndexer| entry.verdict(since) == Some(Verdict::Reachable);
-            // As many entries as `live` holds at most: there is room.
+            // The list has room for all entries of `live`.
             self.reachable
                 .extend(live.iter(now).filter(reachable).map(|entry| entry.peer));
             self.decide(now, own, delegation, live);
             self.begin_if_wanted(now, delegation, live);
             if self.phase != Phase::Idle {
-                // Once at most: the next run may begin a second later.
+                // This recurses at most once, because the next run may begin only a second later.
                 self.advance(now, own, delegation, live);
             }
         }
@@ -223,7 +225,7 @@ impl<const I: usize> Offload<I> {
         self.ran = true;
         self.wanted = false;
         self.candidates.clear();
-        // As many entries as `live` holds at most: there is room.
+        // The list has room for all entries of `live`.
         self.candidates
             .extend(live.iter(now).map(|entry| entry.peer));
         let last_beat = |peer: &PeerId| live.find(now, peer).and_then(LiveIndexer::last_beat);
@@ -238,8 +240,8 @@ impl<const I: usize> Offload<I> {
         delegation: &mut Delegation<R>,
         live: &mut LiveIndexers<I>,
     ) {
-        // Equal indexers are taken in an order of this native's own, so that natives do not all
-        // fill the same one.
+        // Each native has its own order of equal indexers, so that not all natives fill the same
+        // one.
         let mut rng = Rng::for_peer(own);
         let mut turn = 0;
         delegation.hand_over(|node| {

@@ -1,6 +1,6 @@
-//! Requests of nodes for indexers that wait until their candidates are probed: at most 8
-//! candidates, 2 s in all. What is asked while the native catches up after an oversleep waits until
-//! its leases are moved on; its candidates are chosen only then.
+//! Requests of nodes for indexers, which wait until their candidates are probed: at most 8
+//! candidates, 2 s in all. A request that arrives while the native catches up after an oversleep
+//! waits until the leases are extended, and gets its candidates only then.
 
 use core::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::protocol::{Instant, PeerId, Reader, RequestId, Want};
 
 use super::probe::PROBE_TIMEOUT;
 
-/// Requests that may wait at once: as many nodes as a native takes in by default, which all ask at
-/// once when an indexer dies. One more is answered from what is known.
+/// Requests that may wait at once: as many as a native takes in nodes by default, because these may
+/// all ask at once when an indexer dies. A further request is answered from what is known.
 pub const MAX_PENDING_REQUESTS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
 pub const MAX_CANDIDATES: usize = 8;
@@ -26,21 +26,21 @@ pub type Candidates = Vec<PeerId, MAX_CANDIDATES>;
 pub struct PendingRequest {
     /// Names the request.
     pub id: RequestId,
-    /// Who asked.
+    /// The node that asked.
     pub node: PeerId,
-    /// Which addresses are of use to it.
+    /// The addresses that it can use.
     pub reader: Reader,
     /// Why.
     pub want: Want,
     /// How many offers at most.
     pub most: usize,
-    /// Which indexers the answer may offer, and since when they are looked at; `None`: they are not
+    /// The indexers that the answer may offer, and when they were chosen; `None` if they are not
     /// chosen yet.
     pub candidates: Option<(Instant, Candidates)>,
 }
 
 impl PendingRequest {
-    /// When it is answered at the latest; at once, if its candidates are not chosen yet.
+    /// The latest time of the answer. It is due at once if its candidates are not chosen yet.
     pub fn deadline(&self) -> Instant {
         match &self.candidates {
             Some((since, _)) => *since + ASK_TIMEOUT,

@@ -1,4 +1,4 @@
-//! Which indexers are being pinged right now (`PeerIsAlive`): at most 8 at a time, 2 s each.
+//! The pings in flight (`PeerIsAlive`): at most 8 at a time, 2 s each.
 
 use core::time::Duration;
 
@@ -21,7 +21,7 @@ impl Prober {
         Self(Vec::new())
     }
 
-    /// Whether half of the pings are free for what is more urgent.
+    /// Whether at least half of the pings are free for more urgent uses.
     pub fn is_half_free(&self) -> bool {
         self.0.len() < MAX_PROBES / 2
     }
@@ -36,12 +36,12 @@ impl Prober {
             return None;
         }
         let peer = wanted.find(|peer| !self.0.iter().any(|(busy, _)| busy == peer))?;
-        // There is room: asked above.
+        // There is room: this was checked above.
         let _ = self.0.push((peer, now));
         Some(peer)
     }
 
-    /// A ping came to its end. Returns when it began, if it was still waited for.
+    /// Takes note that a ping has ended. Returns when it began, if it was still in flight.
     pub fn ended(&mut self, peer: &PeerId) -> Option<Instant> {
         let at = self.0.iter().position(|(busy, _)| busy == peer)?;
         Some(self.0.swap_remove(at).1)

@@ -1,5 +1,5 @@
-//! `refreshIndexersFromDHT`: finds again, in the DHT, known indexers that are about to leave
-//! `live_indexers` or are not there.
+//! `refreshIndexersFromDHT`: searches the DHT for known indexers that are not in `live_indexers` or
+//! are about to expire there.
 //!
 //! ```text
 //!  tick ─▶ for every known id: does live_indexers[id] outlive the next run?
@@ -12,14 +12,14 @@
 //! ```
 //!
 //! Invariants:
-//! - Values arrive verified and decoded; here they are judged by time and rank. A search takes
-//!   every value until the query has ended or 5 s have passed. An entry that would run out in that
-//!   time is served when it does, by the best value so far.
-//! - Of the searches in flight, ids without an entry have at most half while ids with an entry
-//!   could need them, so that dead ids never keep an entry from being refreshed; ids with an entry
-//!   leave the other half to them while some wait.
-//! - A tick that comes while searches of the last one wait looks at all ids anew: no id waits
-//!   twice, and none is searched for twice at a time. Of ids without an entry, those whose last
+//! - Values arrive verified and decoded; here their time and rank are checked. A search takes every
+//!   value until the query has ended or 5 s have passed. An entry that would expire during this
+//!   time is renewed at its expiry by the best value so far.
+//! - Ids without an entry have at most half of the searches while ids with an entry may need them,
+//!   so that dead ids never prevent the refresh of an entry. Ids with an entry leave the other half
+//!   to those without one while some of these wait.
+//! - A tick that comes while searches of the last one still wait checks all ids again. No id waits
+//!   twice, and none is searched for twice at a time. Of the ids without an entry, those whose last
 //!   search is the longest ago come first.
 
 use core::time::Duration;
@@ -32,17 +32,17 @@ use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 
 /// Searches in flight at most (ARCHITECTURE.md, "Refresh").
 pub const MAX_SEARCHES: usize = 8;
-/// Of them, kept for ids that have an entry, and for ids that have none.
+/// The number of them for ids that have an entry, and for ids that have none.
 const HALF: usize = MAX_SEARCHES / 2;
 /// Time for one search (the diagram's `ctx 5s`).
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of a search.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A value of this search is in `live_indexers` now.
+    /// A value of this search was stored in `live_indexers`.
     Refreshed,
-    /// Nothing valid came, or the entry had become better in the meantime.
+    /// No valid value came, or the entry had become better meanwhile.
     Unchanged,
 }
 
@@ -53,14 +53,14 @@ struct Search {
     best: Option<RecordInfo>,
     /// Whether the peer had an entry when the search began.
     for_entry: bool,
-    /// When the entry runs out, if that is before the search's time is over and there is a value to
-    /// serve it with.
+    /// When the entry expires, if that is before the end of the search and there is a value to
+    /// renew it with.
     serve_at: Option<Instant>,
-    /// Whether one of its values was stored already.
+    /// Whether one of its values has been stored already.
     stored: bool,
 }
 
-/// An id to be searched for. The least is searched for first.
+/// An id to search for. The least is searched for first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     has_no_entry: bool,
@@ -69,12 +69,13 @@ struct Due {
     peer: PeerId,
 }
 
-/// The refresh loop over at most `K` known ids.
+/// The refresh loop, for at most `K` known ids.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refresh<const K: usize> {
     /// Its timer.
     pub ticker: Ticker,
-    /// Ids to be searched for, last first: those without an entry, then those with one.
+    /// The ids to search for; the last element is taken first. Those without an entry are before
+    /// those with one.
     waiting: Vec<Due, K>,
     /// How many at the end of `waiting` have an entry.
     with_entry: usize,
@@ -112,7 +113,7 @@ impl<const K: usize> Refresh<K> {
             })
         };
         self.waiting.clear();
-        // As many ids as `known` holds at most: there is room.
+        // The list has room for all ids that `known` can hold.
         self.waiting.extend(known.take_turns(is_due));
         self.waiting.sort_unstable_by(|one, other| other.cmp(one));
         let with_entry = self.waiting.iter().filter(|due| !due.has_no_entry);
@@ -138,7 +139,7 @@ impl<const K: usize> Refresh<K> {
         } else {
             return None;
         };
-        // There is room: asked above.
+        // There is room: this was checked above.
         let _ = self.searches.push(Search {
             peer,
             deadline: now + SEARCH_TIMEOUT,
@@ -150,8 +151,8 @@ impl<const K: usize> Refresh<K> {
         Some(peer)
     }
 
-    /// One value of the search for `peer`, at wall-clock time `own_ms`: kept if it is valid and the
-    /// best so far.
+    /// Takes one value of the search for `peer`, at wall-clock time `own_ms`. It is kept if it is
+    /// valid and the best so far.
     pub fn value<const I: usize>(
         &mut self,
         now: Instant,
@@ -175,7 +176,7 @@ impl<const K: usize> Refresh<K> {
         search.best = Some(record.clone());
     }
 
-    /// Serves the entries that run out while their search goes on.
+    /// Renews the entries that expire while their search goes on.
     pub fn serve<const I: usize>(
         &mut self,
         now: Instant,
@@ -195,7 +196,8 @@ impl<const K: usize> Refresh<K> {
         }
     }
 
-    /// The search for `peer` has ended, or its time is over: the best value is stored.
+    /// Ends the search for `peer`, because the query has ended or the time is over, and stores the
+    /// best value.
     pub fn conclude<const I: usize>(
         &mut self,
         now: Instant,
@@ -211,8 +213,8 @@ impl<const K: usize> Refresh<K> {
         let Search { best, stored, .. } = self.searches.swap_remove(at);
         let best = best.filter(|best| best.is_valid_copy(own_ms));
         known.searched(now, peer, best.is_some(), rng);
-        // An indexer that gave its lease up while we searched is known no longer and is not brought
-        // back.
+        // An indexer that gave its lease up during the search is no longer known, so its record is
+        // not stored.
         let stored_now =
             best.is_some_and(|best| known.contains(peer) && live.found_in_dht(now, own_ms, &best));
         if stored || stored_now {
@@ -230,7 +232,7 @@ impl<const K: usize> Refresh<K> {
             .map(|search| search.peer)
     }
 
-    /// When the next search's time is over, or the next entry is to be served.
+    /// When the time of the next search is over, or the next entry must be renewed.
     pub fn timeout(&self) -> Option<Instant> {
         self.searches
             .iter()
@@ -283,7 +285,7 @@ mod tests {
             f
         }
 
-        /// Gives the known id an entry that runs out `expires` ms after the start.
+        /// Gives the known id an entry that expires `expires` ms after the start.
         fn enter(&mut self, n: u8, expires: u64) {
             let lease = Duration::from_millis(expires);
             self.live
@@ -366,7 +368,7 @@ mod tests {
         let first = f.searches(0);
         let with_entry = first.iter().filter(|peer| peer.as_bytes()[0] <= 8).count();
         assert_eq!((first.len(), with_entry), (8, 4));
-        // One of either kind ends: one of the same kind follows.
+        // One search of each kind ends, and one of the same kind follows.
         f.conclude(1, 0, 1);
         assert_eq!(f.refresh.next_search(at(1)), Some(peer(5)));
         f.conclude(1, 0, 9);

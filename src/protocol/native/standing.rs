@@ -1,23 +1,24 @@
-//! What nodes show of indexers, so that an indexer which promises and does not keep it is not
-//! handed out before one that does.
+//! The standing of indexers with nodes, so that an indexer which does not keep its promises is
+//! handed out after those that do.
 //!
-//! A native cannot see the leases that indexers grant. What it can see:
+//! A native cannot see the leases that indexers grant. It can see these things:
 //!
-//! - a node that it sent to one indexer gives its lease here up: that indexer has accepted it (make
-//!   before break). It *proved* itself;
-//! - a node that was told indexers says that every offer failed: all of them failed at it. If it
-//!   had been sent to one and had left for it, that one did not keep it;
+//! - a node that it sent to one indexer gives its lease here up, so that indexer has accepted it
+//!   (make before break) and has *proved* itself;
+//! - a node that was offered indexers reports that every offer failed, so all of them failed at it.
+//!   If it had been sent to one and had left for it, that one did not keep it;
 //! - how long the indexer has been here without a gap.
 //!
-//! Invariants: a failure counts for ten minutes after the last one, and a proof takes half of them
-//! away; no number of failures removes an indexer, it is only handed out after others. While
-//! failures count, a quarter of an answer's places is kept for indexers that proved themselves and
-//! for the oldest, whatever was said about them, so that neither many new liars nor nodes that lie
-//! drive them out; while none counts, nothing is kept, so that the oldest have no more nodes than
-//! others. What one node says counts only about indexers that it was told here within the last
-//! minute (5 min for one that it was sent to), and of each indexer once while it counts, however
-//! often it is said (unless `MAX_BLAMING` other nodes said it since, or the indexer has accepted
-//! that node meanwhile). What is said under an identity that two devices use does not count.
+//! Invariants: failures count until ten minutes after the last one, and a proof removes half of
+//! them; no number of failures removes an indexer: it is only handed out after others. While
+//! failures count, a quarter of an answer's places is reserved for indexers that proved themselves
+//! and for the oldest, whatever was reported about them, so that neither many new lying indexers
+//! nor lying nodes can exclude them; while no failure counts, nothing is reserved, so that the
+//! oldest get no more nodes than others. The report of a node counts only for indexers that it was
+//! offered here within the last minute (5 min for one that it was sent to), and only once for each
+//! indexer while it counts, however often it is repeated (unless `MAX_BLAMING` other nodes have
+//! reported the indexer since, or the indexer has accepted that node meanwhile). A report under an
+//! identity that two devices use does not count.
 
 use core::time::Duration;
 
@@ -25,35 +26,35 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, MAX_LIST, PeerId};
 
-/// Of the places of an answer, so many are one that is kept for indexers that proved themselves and
-/// for the oldest.
+/// One place of an answer in this many is reserved for indexers that proved themselves and for the
+/// oldest.
 pub const KEPT_SHARE: usize = 4;
 /// How long failures count after the last one.
 const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
-/// How long a node may say of what it was told that it failed.
+/// How long a node's report about an offered indexer counts.
 const TOLD_TTL: Duration = Duration::from_secs(60);
-/// The same of the indexer that it was sent to.
+/// The same for the indexer that it was sent to.
 const SENT_TTL: Duration = Duration::from_secs(5 * 60);
-/// Nodes of which it is known what they were told; one more, and the one told least recently is
-/// forgotten.
+/// Nodes whose offers are remembered. For a further node, the one with the least recent offers is
+/// removed.
 const MAX_OFFERED: usize = 256;
 
-/// Nodes whose word about one indexer is remembered, the last ones.
+/// Nodes whose reports about one indexer are remembered: the last ones.
 const MAX_BLAMING: usize = 8;
 
-/// What nodes showed of one indexer.
+/// The standing of one indexer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     since: Instant,
     failures: u8,
     last_failure: Instant,
     proofs: u8,
-    /// The nodes that it failed at lately; the one that said so first comes first.
+    /// The nodes that it failed at recently, in the order of their reports.
     blaming: Vec<Tag, MAX_BLAMING, u8>,
 }
 
 impl Standing {
-    /// Of an indexer that came at `now`.
+    /// The standing of an indexer that came at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             since: now,
@@ -64,7 +65,7 @@ impl Standing {
         }
     }
 
-    /// How many nodes it failed at lately.
+    /// How many nodes it failed at recently.
     pub fn failures(&self, now: Instant) -> u8 {
         if now - self.last_failure < FAILURE_TTL {
             self.failures
@@ -73,8 +74,8 @@ impl Standing {
         }
     }
 
-    /// The order in which indexers keep places: those that proved themselves first, then the
-    /// oldest. The greater goes first.
+    /// The order in which indexers get reserved places: those that proved themselves first, then
+    /// the oldest. The greater comes first.
     pub fn seniority(&self) -> (bool, core::cmp::Reverse<Instant>) {
         (self.has_proved(), core::cmp::Reverse(self.since))
     }
@@ -84,7 +85,7 @@ impl Standing {
         self.proofs > 0
     }
 
-    /// It failed at this node.
+    /// Counts a failure at this node.
     pub fn failed(&mut self, now: Instant, node: Tag) {
         if self.failures(now) == 0 {
             self.failures = 0;
@@ -102,7 +103,7 @@ impl Standing {
         self.last_failure = now;
     }
 
-    /// It accepted this node.
+    /// Takes note that it accepted this node.
     pub fn proved(&mut self, node: Tag) {
         self.proofs = self.proofs.saturating_add(1);
         self.failures /= 2;
@@ -110,8 +111,8 @@ impl Standing {
     }
 }
 
-/// A short name of an indexer or node. It is salted, so that none can choose to have the name of
-/// another.
+/// A short hash of the id of an indexer or node. It is salted, so that no peer can choose an id
+/// with the hash of another.
 pub type Tag = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ struct Offered {
     tags: Vec<Tag, MAX_LIST, u8>,
 }
 
-/// Which indexers nodes were told lately; the node told least recently first.
+/// The indexers that nodes were offered recently. The node with the least recent offers is first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OfferedIndexers {
     salt: u64,
@@ -130,7 +131,7 @@ pub struct OfferedIndexers {
 }
 
 impl OfferedIndexers {
-    /// No node was told anything.
+    /// No node was offered an indexer.
     pub const fn new() -> Self {
         Self {
             salt: 0,
@@ -138,17 +139,17 @@ impl OfferedIndexers {
         }
     }
 
-    /// Sets what no indexer may know.
+    /// Sets the salt, which no indexer may know.
     pub fn start(&mut self, salt: u64) {
         self.salt = salt;
     }
 
-    /// The short name of a peer.
+    /// The short hash of a peer's id.
     pub fn tag(&self, peer: &PeerId) -> Tag {
         tag_of(self.salt, peer)
     }
 
-    /// The node was told these indexers.
+    /// Remembers that the node was offered these indexers.
     pub fn offered<'a>(
         &mut self,
         now: Instant,
@@ -158,12 +159,12 @@ impl OfferedIndexers {
         self.note(now + TOLD_TTL, node, false, indexers);
     }
 
-    /// The node was sent to this indexer.
+    /// Remembers that the node was sent to this indexer.
     pub fn sent(&mut self, now: Instant, node: &PeerId, indexer: &PeerId) {
         self.note(now + SENT_TTL, node, true, core::iter::once(indexer));
     }
 
-    /// Which indexer the node was sent to lately, as a test for indexers. It stays known.
+    /// Returns a test for the indexer that the node was sent to recently. The entry stays.
     pub fn where_sent(
         &self,
         now: Instant,
@@ -178,8 +179,8 @@ impl OfferedIndexers {
         Some(move |indexer: &PeerId| tag_of(salt, indexer) == tag)
     }
 
-    /// The node says that all of what it was told failed: a test for those indexers. It says so
-    /// once.
+    /// Returns a test for the indexers that the node was offered, because it reports that all of
+    /// them failed. The report counts once, so the entry is removed.
     pub fn all_failed(
         &mut self,
         now: Instant,

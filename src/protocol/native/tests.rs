@@ -42,7 +42,7 @@ fn record(n: u8, sequence: u64) -> RecordInfo {
     }
 }
 
-/// A native with room for 32 indexers, 32 ids, 3 nodes and 40 leases, and what it has said so far.
+/// A native with room for 32 indexers, 32 ids, 3 nodes and 40 leases, and its actions so far.
 struct Rig {
     native: Box<Native<32, 32, 3, 40>>,
     now: u64,
@@ -65,7 +65,7 @@ impl Rig {
         Self { native, now: 0 }
     }
 
-    /// Lets time pass up to and with `until`; returns what came out, and when.
+    /// Lets time pass up to and including `until`. Returns the actions and their times.
     fn run(&mut self, until: u64) -> Vec<(u64, Action)> {
         let mut out = Vec::new();
         loop {
@@ -151,13 +151,13 @@ impl Rig {
         view
     }
 
-    /// Makes the native know another, and drops what it says to it.
+    /// Makes the native know another one, and drops its actions for that one.
     fn learn_native(&mut self, n: u8) {
         self.native.learn_native(at(self.now), peer(n), addrs(n));
     }
 }
 
-/// What the operator sees.
+/// The state that `status` shows.
 #[derive(Default)]
 struct View {
     live: Vec<(PeerId, Source)>,

@@ -71,8 +71,8 @@ fn a_copy_of_the_same_record_lengthens_an_entry_and_never_shortens_it() {
     assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
 }
 
-/// What remains of the record with this sequence and expiry after a copy with that sequence and
-/// expiry came from the DHT.
+/// What a beat brought a record with the first sequence and expiry, and then a copy with the second
+/// ones comes from the DHT: whether the copy was stored, and the sequence and expiry of the entry.
 fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
     let with = |(sequence, expires): (u64, u64)| RecordInfo {
         sequence,
@@ -101,7 +101,7 @@ fn what_a_beat_brought_is_replaced_only_by_a_better_record() {
         let (was_stored, sequence, _) = after_copy(ours, copy);
         assert_eq!((was_stored, sequence), (stored, kept), "{copy:?}");
     }
-    // A better record that ends before the lease does: the lease goes on.
+    // If a better record ends before the lease does, the lease goes on.
     let (stored, sequence, expires) = after_copy((7, 1_010_000), (8, 1_020_000));
     assert_eq!((stored, sequence, expires), (true, 8, at(90_000)));
 }

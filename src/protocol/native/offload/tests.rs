@@ -1,4 +1,4 @@
-//! The loop by itself: which runs begin and end when, and where each node goes.
+//! The loop by itself: when runs begin and end, and where each node goes.
 
 use core::time::Duration;
 
@@ -265,7 +265,7 @@ fn an_indexer_that_boasts_gets_no_more_nodes_than_another_with_room() {
     assert_eq!((told.len(), boaster), (8, 4));
 }
 
-/// An indexer with room beats that listens at an IPv4 address.
+/// A beat of an indexer with room that listens at an IPv4 address.
 fn beat_at(live: &mut LiveIndexers<4>, now: u64, n: u8, ip: [u8; 4]) {
     let addr = [4].into_iter().chain(ip).chain([6, 0, 1]).collect();
     let record = RecordInfo {

@@ -1,4 +1,4 @@
-//! Silent peers are let go of; the loops keep their times.
+//! Silent peers are removed; the loops keep their times.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn closed(out: &[(u64, Action)]) -> Vec<(u64, PeerId)> {
     out.iter().filter_map(close).collect()
 }
 
-/// A rig that has run to just before its first GC after 70 s; and when that is.
+/// A rig that has run to just before its first GC after 70 s, and the time of that GC.
 fn before_a_run() -> (Rig, u64) {
     let mut rig = Rig::new();
     while rig.native.gc.next() < at(70_000) {
@@ -115,7 +115,7 @@ fn a_tick_late_by_more_than_its_interval_moves_granted_leases_on() {
     let mut rig = Rig::new();
     rig.indexer(1);
     rig.node(100);
-    // GC was due at 10 s: late by its whole interval is in time, a millisecond more is not.
+    // GC was due at 10 s. A delay of a whole interval is in time, and a millisecond more is not.
     assert_eq!(rig.native.overslept(at(40_000)), Duration::ZERO);
     rig.now = 1_010_000;
     let gap = rig.native.overslept(at(rig.now));

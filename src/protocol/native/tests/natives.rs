@@ -1,4 +1,4 @@
-//! Natives among each other.
+//! Natives that deal with each other.
 
 use super::*;
 
@@ -121,7 +121,8 @@ fn of_one_guest_at_most_32_ids_are_kept_and_a_fellows_take_their_room() {
 
 #[test]
 fn each_native_hears_all_ids_in_its_own_turn() {
-    // Two windows of 16: with one turn for both natives, each would hear one of them over and over.
+    // There are two windows of 16. If both natives shared one turn, each would always get the same
+    // window.
     let mut rig = Rig::new();
     (1..=32).for_each(|n| rig.indexer(n));
     rig.learn_native(108);

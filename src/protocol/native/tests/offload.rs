@@ -1,10 +1,11 @@
-//! Nodes that were taken in go to indexers.
+//! Nodes that were taken in are handed over to indexers.
 
 use super::*;
 use crate::protocol::AckBuf;
 
-/// A node taken in at 1 s on stream 100, because it could not use the indexer that had registered
-/// before; that one beat last at `beat`. The first run of the loop is at 30 s.
+/// A node was taken in at 1 s on stream 100, because it could not use the indexer that had
+/// registered before. The last beat of that indexer came at `beat`. The first run of the loop is at
+/// 30 s.
 fn taken_in(beat: u64) -> Rig {
     let mut rig = Rig::new();
     rig.indexer(1);
@@ -74,7 +75,7 @@ fn an_indexer_that_registers_has_the_nodes_at_once_and_others_wait_a_second() {
     rig.run(5_000);
     rig.indexer(1);
     assert_eq!(releases(&rig.run(5_000)).len(), 1);
-    // It came to nothing, and another indexer registers.
+    // The offer failed, and another indexer registers.
     assert!(rig.ask(100, Want::OffersFailed).unwrap().takes_in);
     rig.node(100);
     rig.indexer(2);

@@ -1,4 +1,4 @@
-//! Nodes ask and are taken in.
+//! Nodes ask for indexers and are taken in.
 
 use super::*;
 
@@ -14,7 +14,8 @@ fn probes(actions: &[Action]) -> Vec<PeerId> {
     actions.iter().filter_map(probed).collect()
 }
 
-/// A rig whose `count` indexers have been silent for 11 s: no verdict about them counts any more.
+/// A rig whose `count` indexers have been silent for 11 s, so no verdict about them counts any
+/// more.
 fn with_silent_indexers(count: u8) -> Rig {
     let mut rig = Rig::new();
     (1..=count).for_each(|n| rig.indexer(n));

@@ -1,4 +1,4 @@
-//! What is handed out is of use to its reader.
+//! A reader is offered only what it can use.
 
 use super::*;
 use crate::protocol::{Offer, address::Families};
@@ -18,27 +18,27 @@ fn listening(n: u8, addrs: &[&[u8]]) -> RecordInfo {
 }
 
 impl Rig {
-    /// An indexer beats that listens there.
+    /// A beat of an indexer that listens at these addresses.
     fn indexer_at(&mut self, n: u8, addrs: &[&[u8]]) {
         let info = listening(n, addrs);
         let outcome = self.beat(Role::Indexer, n, u64::from(n), Some(&info));
         assert_eq!(outcome.ack.code, AckCode::Accepted);
     }
 
-    /// A node on another host, seen by IPv4, whose record lists `addrs`, beats.
+    /// A beat of a node on another host, seen by IPv4, whose record lists `addrs`.
     fn far_node(&mut self, n: u8, addrs: &[&[u8]]) -> Ack<'_> {
         self.native.seen(&peer(n), Reader::far(Families::V4));
         let info = listening(n, addrs);
         self.beat(Role::Node, n, u64::from(n), Some(&info)).ack
     }
 
-    /// The same asks.
+    /// A request of the same node.
     fn far_ask(&mut self, n: u8, want: Want) -> IndexersAnswer {
         self.native.seen(&peer(n), Reader::far(Families::V4));
         self.ask(n, want).unwrap()
     }
 
-    /// Which nodes are released until then, when, and to which indexer and address.
+    /// The nodes that are released until then: when, and to which indexer and address.
     fn released(&mut self, until: u64) -> Vec<(u64, PeerId, Named)> {
         let released = |(at, action): (u64, Action)| match action {
             Action::Release { peer, offer, .. } => {
@@ -82,7 +82,8 @@ fn an_indexer_for_its_own_host_alone_is_none_for_a_node_elsewhere() {
         (peers(&answer.offers), answer.takes_in),
         (vec![peer(1)], false)
     );
-    // Without a request, too, a node that can reach none is welcome and one that can is not.
+    // Even without a request, a node that can reach no indexer is accepted, and one that can is
+    // not.
     assert_eq!(rig.far_node(102, &[V4]).code, AckCode::Accepted);
     rig.native.seen(&peer(103), Reader::near());
     let ack = rig.node(103);
@@ -95,7 +96,7 @@ fn an_offer_has_only_the_addresses_that_are_of_use_to_its_reader() {
     rig.indexer_at(1, &[LOOPBACK, V6, V4]);
     let offered = named(&rig.far_ask(100, Want::Lease).offers);
     assert_eq!(offered, [(peer(1), vec![V6.to_vec(), V4.to_vec()])]);
-    // Its beat shows that it has IPv4 alone.
+    // Its beat shows that it has only IPv4.
     let ack = rig.far_node(100, &[V4]);
     assert_eq!(ack.code, AckCode::Released);
     assert_eq!(named(ack.offers), [(peer(1), vec![V4.to_vec()])]);
@@ -136,7 +137,7 @@ fn a_family_that_a_node_has_not_shown_is_offered_and_its_failure_blames_no_index
             (vec![peer(1)], true)
         );
         assert_eq!(rig.failures(1), blamed);
-        // Its record may have been cut: whether it lacks a family is not known.
+        // Its record may have been cut, so it is not known whether it lacks a family.
         assert_eq!(rig.far_node(100, &[V4; 4]), Ack::accepted(LEASE));
         rig.run(5_000);
         rig.native.stream_closed(at(5_000), &peer(1), StreamId(1));

@@ -1,4 +1,4 @@
-//! Indexers come back from the DHT.
+//! Indexers are found again in the DHT.
 
 use super::*;
 
@@ -90,7 +90,7 @@ fn with_nothing_valid_nothing_is_stored_and_nothing_logged() {
 
 #[test]
 fn a_fresh_entry_is_not_searched_for_and_one_that_would_not_outlive_the_next_run_is() {
-    // At the run of 20 s the next one comes within 33 s.
+    // After the run at 20 s, the next one comes within 33 s.
     for (lease, searched) in [(53_000, 0), (52_999, 1)] {
         let mut rig = Rig::new();
         let lease = Duration::from_millis(lease);

@@ -1,4 +1,4 @@
-//! Indexers come, beat and go.
+//! Indexers register, beat and leave.
 
 use super::*;
 use crate::protocol::rivals::FirstBeat;
@@ -59,7 +59,7 @@ fn every_beat_renews_until_its_receipt_plus_the_lease() {
         assert_eq!(rig.view().expiry(1), Some(at(now + 90_000)));
     }
     for (now, live) in [(173_999, 1), (174_000, 1), (174_001, 0)] {
-        // The loops do not run: what has run out does not appear even before GC takes it.
+        // The loops do not run: an expired entry is not listed even before GC removes it.
         rig.now = now;
         assert_eq!(rig.view().live.len(), live, "live at {now}");
         assert_eq!(rig.view().records.len(), live, "recorded at {now}");

@@ -1,4 +1,4 @@
-//! Indexers that do not do what they promise.
+//! Indexers that do not keep their promises.
 
 use super::*;
 use crate::protocol::rivals::FirstBeat;
@@ -9,7 +9,7 @@ struct Crowd {
     now: u64,
 }
 
-/// Where the indexer listens: with two bytes of network, `/ip4/10.x.y.1/tcp/1`.
+/// The address of the indexer: `/ip4/10.x.y.1/tcp/1`, with two bytes of network.
 fn listening(network: u16) -> Addrs {
     let [x, y] = network.to_be_bytes();
     let addr = [4, 10, x, y, 1, 6, 0, 1].into_iter().collect();
@@ -18,7 +18,8 @@ fn listening(network: u16) -> Addrs {
 
 impl Crowd {
     fn new() -> Self {
-        // Before it is in its box it is on the stack, for which a test's has no room.
+        // The native is built on the stack before it is boxed, and the stack of a test is too small
+        // for it.
         let in_box = std::thread::Builder::new().stack_size(32 << 20);
         let in_box = in_box.spawn(|| Box::new(Native::new())).unwrap();
         let mut native = in_box.join().unwrap();
@@ -124,7 +125,7 @@ fn an_indexer_of_another_network_is_named_beside_many_of_one() {
 fn what_failed_at_a_node_is_named_after_the_others() {
     let mut crowd = Crowd::new();
     (1..=40).for_each(|n| crowd.indexer(n, 1, 100));
-    // The oldest are all alike: the last quarter goes by lot.
+    // All indexers are equally old, so the last quarter is chosen at random.
     let first = crowd.offered(230, Want::Lease);
     assert_eq!(first.len(), 16);
     let second = crowd.offered(230, Want::OffersFailed);
@@ -141,8 +142,8 @@ fn with_all_of_them_liars_but_one_a_node_finds_that_one_in_a_few_rounds() {
     (3..=202).for_each(|n| crowd.indexer(n, 1, 65_535));
     crowd.now = 1_000;
     crowd.indexer(1, 1, 10);
-    // The youngest, of the same network, with the fewest places, unproved: nothing speaks for it
-    // but that others failed.
+    // The youngest indexer, in the same network, with the fewest places, and unproved. Its only
+    // advantage is that the others failed.
     let mut want = Want::Lease;
     let rounds = (1..=40).find(|_| {
         let offered = crowd.offered(230, want);
@@ -157,7 +158,7 @@ fn a_node_that_gives_up_after_it_was_sent_proves_the_indexer_and_blames_it_if_it
     let mut crowd = Crowd::new();
     crowd.node(100, LEASE);
     crowd.indexer(1, 1, 10);
-    // Sent by the registration; it leaves.
+    // It was sent by the registration, and now leaves.
     assert_eq!(crowd.node(100, Duration::ZERO).code, AckCode::Accepted);
     (2..=30).for_each(|n| crowd.indexer(n, 1, 65_535));
     crowd.now = 5_000;
@@ -199,7 +200,7 @@ fn an_indexer_that_failed_is_sent_nodes_after_the_others() {
         Action::Release { offer, .. } => offer.as_ref().map(|offer| offer.peer),
         _ => None,
     };
-    // The registration began the run; its release came out then.
+    // The registration began the run, and the release came out at that time.
     assert_eq!(actions.iter().find_map(sent), None);
     assert!(crowd
         .native
@@ -223,7 +224,7 @@ fn those_that_keep_places_are_probed_for_an_answer_even_if_enough_others_are_rea
         .native
         .ask(at(crowd.now), &peer(230), request, MAX_LIST, Want::Lease);
     assert_eq!(asked, None);
-    // Actions are large: on the stack of a test there is little room for them.
+    // Actions are large, and the stack of a test has little room for them.
     let probes = crowd.drain().into_iter().map(|action| match action {
         Action::Probe { peer, .. } => Some(peer),
         _ => None,
