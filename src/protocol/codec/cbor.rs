@@ -1,8 +1,9 @@
-//! CBOR as the protocol uses it: definite lengths, maps keyed by small integers, bounded lists.
+//! CBOR in the form that the protocol uses: definite lengths, maps keyed by small integers, bounded
+//! lists.
 //!
-//! A thin layer over minicbor that adds what its own map and list decoding leaves open: duplicates,
+//! A thin layer over minicbor that adds checks to its decoding of maps and lists: duplicate keys,
 //! indefinite lengths and trailing bytes are refused, every length is checked against the field's
-//! bound before anything is kept, and unknown values are skipped without recursion.
+//! bound before anything is stored, and unknown values are skipped without recursion.
 
 use core::time::Duration;
 
@@ -18,8 +19,8 @@ use minicbor::{
 use super::{DecodeError, NoRoom, PEER_ID_LEN, peer_from_bytes, peer_to_bytes};
 use crate::protocol::{Addr, Addrs, Cursor, MAX_ADDR_LEN, MAX_LIST, Offer, PeerId};
 
-/// Keys of 64 and more that one map may have. The protocol has none, so these are unknown ones:
-/// they are remembered only to notice one that comes twice.
+/// Keys of 64 and more that one map may have. The protocol defines none of them, so these keys are
+/// unknown. They are stored only to detect duplicates.
 const MAX_HIGH_KEYS: usize = 32;
 
 /// Reads one message.
@@ -110,7 +111,7 @@ impl<'b> Reader<'b> {
         self.0.u64().map_err(|error| cause(&error, field))
     }
 
-    /// Reads an unsigned integer; more than `u32` holds is its greatest value.
+    /// Reads an unsigned integer. A value above the range of `u32` becomes its greatest value.
     pub(super) fn count(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         Ok(u32::try_from(self.uint(field)?).unwrap_or(u32::MAX))
     }
@@ -120,7 +121,7 @@ impl<'b> Reader<'b> {
         Ok(Duration::from_millis(self.uint(field)?))
     }
 
-    /// Reads a code that `meaning` knows.
+    /// Reads a code for which `meaning` returns a value.
     pub(super) fn code<T>(
         &mut self,
         field: &'static str,
@@ -130,7 +131,7 @@ impl<'b> Reader<'b> {
         meaning(code).ok_or(DecodeError::UnknownCode { field, code })
     }
 
-    /// Reads a truth value.
+    /// Reads a boolean.
     pub(super) fn boolean(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         self.0.bool().map_err(|error| cause(&error, field))
     }
@@ -155,7 +156,7 @@ impl<'b> Reader<'b> {
     ) -> Result<&'b str, DecodeError> {
         self.refuse_indefinite(field)?;
         let text = self.0.str().map_err(|error| {
-            // In a text of definite length nothing else but UTF-8 is left to be wrong.
+            // In a text of definite length, only the UTF-8 can be wrong.
             match cause(&error, field) {
                 DecodeError::Malformed { .. } => DecodeError::NotUtf8 { field },
                 other => other,
@@ -171,7 +172,7 @@ impl<'b> Reader<'b> {
         peer_from_bytes(bytes).ok_or(DecodeError::NotEd25519 { field })
     }
 
-    /// Reads where a page begins: an empty byte string, or the id that it begins after.
+    /// Reads the start of a page: an empty byte string, or the id after which it begins.
     pub(super) fn cursor(&mut self, field: &'static str) -> Result<Cursor, DecodeError> {
         match self.bytes(field, usize::MAX)? {
             [] => Ok(Cursor::Start),
@@ -231,7 +232,8 @@ impl<'b> Reader<'b> {
         Ok(addr)
     }
 
-    /// Skips one well-formed value of definite length, however deep, in constant stack.
+    /// Skips one well-formed value of definite length and any depth, with a constant amount of
+    /// stack.
     pub(super) fn skip(&mut self, field: &'static str) -> Result<(), DecodeError> {
         let mut open = 1u64;
         while open > 0 {
@@ -265,7 +267,8 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// Skips a simple value; the two-byte form of one below 32 is not well-formed (RFC 8949, 3.3).
+    /// Skips a simple value. The two-byte form of a value below 32 is not well-formed (RFC 8949,
+    /// 3.3).
     fn simple(&mut self, field: &'static str) -> Result<(), DecodeError> {
         let before = self.0.position();
         let value = self.0.simple().map_err(|error| cause(&error, field))?;
@@ -275,7 +278,8 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// minicbor says "type mismatch" here; the sentence should name the real cause.
+    /// Refuses a value of indefinite length. minicbor reports "type mismatch" here, which is not
+    /// the real cause.
     fn refuse_indefinite(&self, field: &'static str) -> Result<(), DecodeError> {
         match self.0.datatype() {
             Ok(Type::BytesIndef | Type::StringIndef) => Err(DecodeError::Indefinite { field }),
@@ -297,7 +301,7 @@ pub(super) fn required<T>(
     value.ok_or(DecodeError::Missing { field, key })
 }
 
-/// Adds an item to a list with room for it: its count was checked.
+/// Adds an item to a list. There is room, because the count was checked.
 fn push<T, const N: usize>(
     items: &mut Vec<T, N, u8>,
     item: T,
@@ -351,7 +355,7 @@ fn cause(error: &decode::Error, field: &'static str) -> DecodeError {
     }
 }
 
-/// Writes a message to the front of `buffer`; what was written.
+/// Writes a message to the front of `buffer`. Returns the written bytes.
 pub(super) fn write<'b>(
     message: &impl Encode<()>,
     buffer: &'b mut [u8],
@@ -367,9 +371,9 @@ pub(super) fn length(message: &impl CborLen<()>) -> usize {
     message.cbor_len(&mut ())
 }
 
-/// How many items, first ones first, a list of at most `room` bytes and [`MAX_LIST`] items has.
+/// How many of the first items fit a list of at most `room` bytes and [`MAX_LIST`] items.
 pub(super) fn fitting<T: CborLen<()>>(room: usize, items: impl Iterator<Item = T>) -> usize {
-    // One byte is the list's own head: MAX_LIST is below 24.
+    // One byte is the head of the list, because MAX_LIST is below 24.
     let mut left = room.saturating_sub(1);
     let fits = |item: &T| match left.checked_sub(length(item)) {
         Some(rest) => {
@@ -381,7 +385,7 @@ pub(super) fn fitting<T: CborLen<()>>(room: usize, items: impl Iterator<Item = T
     items.take(MAX_LIST).take_while(fits).count()
 }
 
-/// Milliseconds of a duration, at most what 64 bits hold.
+/// The milliseconds of a duration, limited to 64 bits.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
 //! Checks the codec against `oc-discovery.cddl`, with a validator that shares no code with it.
 //!
-//! What the encoders write validates. What the decoders accept of damaged messages validates. And
-//! every value of a long list, at every key of every map, gets one verdict from decoder and
-//! definition; they may differ only where CDDL cannot say what the decoder asks for.
+//! Every message that the encoders write is valid, and so is every damaged message that the
+//! decoders accept. Decoder and definition also agree about every value of a long list at every key
+//! of every map. They may differ only where CDDL cannot express what the decoder requires.
 
 use cddl_cat::{cbor::validate_cbor, context::BasicContext, flatten::flatten_from_str};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn validate(rule: &str, bytes: &[u8]) -> Result<(), String> {
     })
 }
 
-/// What the decoder of a rule says to the bytes.
+/// The result of the rule's decoder for the bytes.
 fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
     match rule {
         "beat" => decode_beat(bytes).map(drop),
@@ -44,14 +44,14 @@ fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
     }
 }
 
-/// What decoders ask for beyond what CDDL, or the validator, can say.
+/// Whether the error is about something that CDDL, or the validator, cannot express.
 fn is_beyond_cddl(error: &DecodeError) -> bool {
     match error {
         DecodeError::NotEd25519 { .. } | DecodeError::Duplicate { .. } => true,
-        // The sum of all tags.
+        // The bytes of all tags together.
         DecodeError::TooLong { field: "tags", .. } => true,
-        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this
-        // validator is content with a part.
+        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3), but this
+        // validator accepts a match of a part.
         DecodeError::TooLong { field: "name", .. } => true,
         _ => false,
     }
@@ -155,7 +155,7 @@ fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
-/// Each rule with a message that has every key of it.
+/// Each rule, with a message that has all of its keys.
 fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
     let addrs = || list(2, &bytes(20));
     let record = || {

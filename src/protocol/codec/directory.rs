@@ -17,27 +17,27 @@ use crate::protocol::{
     Name, PeerId, Reach, Reason, Tally, Want,
 };
 
-/// What is asked.
+/// A directory request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Which indexers there are.
+    /// A request for indexers.
     Indexers {
-        /// How many at most; never more than [`MAX_LIST`].
+        /// The greatest number of indexers, at most [`MAX_LIST`].
         most: u8,
-        /// Why the node asks.
+        /// The reason of the request.
         want: Want,
-        /// Only asking: the page that is wanted. `None`: whichever indexers the native names.
+        /// Only asking: the requested page. `None`: the native chooses the indexers.
         from: Option<Cursor>,
     },
-    /// The nodes that claim this name. Any text of at most [`MAX_NAME_LEN`] bytes may be asked for,
-    /// also one that no node can have.
+    /// A request for the nodes that claim this name. It may be any text of at most [`MAX_NAME_LEN`]
+    /// bytes, even one that is not a valid name.
     FindName {
         /// The name.
         name: Name,
         /// Whether the server asks others too.
         reach: Reach,
     },
-    /// The record of this peer.
+    /// A request for the record of this peer.
     FindPeer {
         /// The peer.
         peer: PeerId,
@@ -49,28 +49,28 @@ pub enum Request {
 /// Signed records in a response.
 pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 
-/// What is answered.
+/// A directory response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// To [`Request::Indexers`].
+    /// The answer to [`Request::Indexers`].
     Indexers(IndexersAnswer),
-    /// To the same, if more pages follow after this one.
+    /// The answer to the same, if more pages follow this one.
     Page(IndexersPage),
-    /// To the other two.
+    /// The answer to the other two.
     Records {
         /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
         records: Records<'a>,
-        /// There are more than these.
+        /// Whether there are more records than these.
         more: bool,
-        /// The servers that were asked for this answer, if its sender says so.
+        /// The servers that were asked for this answer, if its sender reports them.
         tally: Option<Tally>,
     },
     /// An error, for a person.
     Error(Reason),
 }
 
-/// What all requests and responses are written as: key 0 is the code, and the meaning of the others
-/// hangs on it.
+/// The map form of all requests and responses: key 0 is the code, and the meaning of the other keys
+/// depends on it.
 #[derive(Encode, CborLen)]
 #[cbor(map)]
 struct Message<A, B, C> {
@@ -122,7 +122,7 @@ fn lookup<T: ?Sized>(code: u8, what: &T, reach: Reach) -> Message<&T, bool, u8> 
     }
 }
 
-/// The request of these bytes. A count over [`MAX_LIST`], or none, is [`MAX_LIST`].
+/// Decodes a request. If the count is missing or over [`MAX_LIST`], it is [`MAX_LIST`].
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -149,8 +149,8 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     }
 }
 
-/// Writes a response to `buffer`: of its items, as many as fit the buffer and a frame. Records that
-/// did not fit are told as "more".
+/// Writes a response to `buffer`, with as many items as fit the buffer and a frame. If records do
+/// not fit, the response states that there are more.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -160,7 +160,7 @@ pub fn encode_response<'b>(
 ) -> Result<&'b [u8], NoRoom> {
     let limit = buffer.len().min(MAX_RESPONSE);
     match response {
-        // All offers fit a frame: sixteen of the longest take less than half of it.
+        // All offers fit a frame, because sixteen of the longest take less than half of it.
         Response::Indexers(IndexersAnswer { offers, takes_in }) => {
             let third = None::<u8>;
             let message = Message {
@@ -206,7 +206,7 @@ pub fn encode_response<'b>(
     }
 }
 
-/// The response of these bytes. An error's text is cut to [`MAX_REASON_LEN`] bytes.
+/// Decodes a response. The text of an error is cut to [`MAX_REASON_LEN`] bytes.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -244,8 +244,8 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
     }
 }
 
-/// What the value is: the meaning of the other keys hangs on key 0, which may stand anywhere in the
-/// map.
+/// Reads the code at key 0, which may be anywhere in the map. The meaning of the other keys depends
+/// on it.
 fn code_of(field: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
     let mut code = None;
     Reader::whole(bytes, |r| {
@@ -297,7 +297,7 @@ fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     Ok(Request::Indexers { most, want, from })
 }
 
-/// What is looked for, at key 1, and how far the server goes, at key 2.
+/// Reads the subject of the lookup at key 1, and how far the server goes at key 2.
 fn decode_lookup<'b, T>(
     bytes: &'b [u8],
     mut read: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
@@ -336,7 +336,7 @@ fn read_tally(r: &mut Reader<'_>) -> Result<Tally, DecodeError> {
 
 type Listed<T, U> = (Vec<T, MAX_LIST, u8>, Option<bool>, Option<U>);
 
-/// The list at key 1, the truth value at key 2, and what `third` reads at key 3.
+/// Reads the list at key 1, the boolean at key 2, and the value at key 3 by `third`.
 fn decode_list<'b, T, U>(
     bytes: &'b [u8],
     field: &'static str,
@@ -358,7 +358,7 @@ fn decode_list<'b, T, U>(
     Ok((required(list, "response", 1)?, flag, last))
 }
 
-/// As many whole characters as a reason holds.
+/// Cuts the text to as many whole characters as a reason holds.
 fn cut(text: &str) -> Reason {
     let mut reason = Reason::new();
     for character in text.chars() {

@@ -67,7 +67,7 @@ pub(super) fn any_offer() -> impl Strategy<Value = Offer> {
     )
 }
 
-/// An offer of the greatest size.
+/// An offer of the largest size.
 pub(super) fn long_offer(seed: u8) -> Offer {
     let addr = Addr::from_slice(&[seed; 64]).unwrap();
     Offer {
@@ -100,7 +100,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Option<Vec<u8>>> {
     option::of(vec(any::<u8>(), 0..=MAX_ENVELOPE_LEN))
 }
 
-/// As many offers as fit a frame whatever their size.
+/// Acks with as many offers as fit a frame at any size.
 pub(super) fn any_ack() -> impl Strategy<Value = AckBuf> {
     let code = prop_oneof![
         Just(AckCode::Accepted),

@@ -1,10 +1,10 @@
 //! Frames: an unsigned varint length and that many bytes (PROTOCOL.md; multiformats
 //! unsigned-varint).
 //!
-//! A length over the limit is refused as soon as it can be seen, before the header is complete and
-//! before anything is allocated. A varint that is longer than it needs to be is refused. Own code,
-//! because the `unsigned-varint` crate lets the high bits of a length wrap away, which would read a
-//! too long frame as a short one.
+//! A length over the limit is refused as soon as it is visible, even before the header is complete,
+//! and before anything is allocated. A varint that is not minimal is refused. This is own code,
+//! because the `unsigned-varint` crate drops the high bits of a length, and so would read a frame
+//! that is too long as a short one.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ use core::fmt;
 pub const MAX_FRAME: usize = 4096;
 /// Bytes of a directory response at most.
 pub const MAX_RESPONSE: usize = 16_384;
-/// Bytes of a header at most: three carry 21 bits, and the greatest limit has 15.
+/// Bytes of a header at most. Three bytes hold 21 bits, and the greatest limit needs 15.
 pub const MAX_HEADER: usize = 3;
 
 /// Why bytes are not the start of a frame.
@@ -40,8 +40,8 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// The length of the header at the start of `bytes` and of the body that it announces; `None` if
-/// more bytes are needed to tell, of which there are never more than [`MAX_HEADER`].
+/// The length of the header at the start of `bytes`, and of the body that it announces. `None` if
+/// more bytes are needed, which is never the case with [`MAX_HEADER`] bytes.
 ///
 /// # Errors
 /// The body is longer than `limit` (at most [`MAX_RESPONSE`]), or the varint is not minimal.
@@ -66,7 +66,7 @@ pub fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Fram
     Err(FrameError::TooLong { limit })
 }
 
-/// Writes the header of a body of this length to the front of `buffer`; what was written.
+/// Writes the header of a body of this length to the front of `buffer`. Returns the written bytes.
 pub fn write_header(body: usize, buffer: &mut [u8; MAX_HEADER]) -> &[u8] {
     debug_assert!(body <= MAX_RESPONSE);
     let (mut left, mut length) = (body, 0);

@@ -1,7 +1,8 @@
 //! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
 //!
-//! What a beat or an ack says is not judged here: whether role 2 or known ids count, whether the
-//! sequence is the next, and whether the record is the sender's is for the layers above.
+//! The content of a beat or an ack is not checked here. The layers above check whether role 2 and
+//! the known ids count, whether the sequence is the next one, and whether the record is the
+//! sender's.
 
 use core::time::Duration;
 
@@ -17,14 +18,14 @@ use crate::protocol::{
     Publisher, Reason, Role,
 };
 
-/// A beat as it came: its record not yet verified, its sequence not yet checked.
+/// A beat as it was received: its record is not verified yet, and its sequence is not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireBeat<'a> {
     /// 0, 1, 2 … on each stream.
     pub sequence: u64,
-    /// What the sender says it is.
+    /// The role that the sender states.
     pub role: Role,
-    /// Lease asked for; zero gives the lease up. Not clamped.
+    /// The requested lease; zero gives the lease up. Not clamped.
     pub lease: Duration,
     /// A signed record, at most [`MAX_ENVELOPE_LEN`] bytes.
     pub record: Option<&'a [u8]>,
@@ -36,7 +37,7 @@ pub struct WireBeat<'a> {
     pub publisher: Publisher,
 }
 
-/// The server's wall clock, as it says.
+/// The server's wall clock, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WallReading {
     /// ms since the Unix epoch.
@@ -45,14 +46,14 @@ pub struct WallReading {
     pub synchronised: bool,
 }
 
-/// An acknowledgement as it came.
+/// An acknowledgement as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireAck {
-    /// Sequence answered; in an unasked one, the last sequence received.
+    /// The sequence answered; in an unsolicited ack, the last sequence received.
     pub sequence: u64,
     /// The verdict. Its times are not clamped.
     pub ack: AckBuf,
-    /// The server's clock, if it told.
+    /// The server's clock, if it reports one.
     pub clock: Option<WallReading>,
 }
 
@@ -75,9 +76,9 @@ struct BeatMap<'a, K> {
     publish: Option<bool>,
 }
 
-/// Writes a beat that names these `known` ids to `buffer`. `record` goes with it whatever
-/// `beat.with_record` says, which is the caller's to follow; it has at most [`MAX_ENVELOPE_LEN`]
-/// bytes.
+/// Writes a beat with these `known` ids to `buffer`. The `record` is included even if
+/// `beat.with_record` is false, so the caller must follow that field. The record has at most
+/// [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -101,7 +102,7 @@ pub fn encode_beat<'b>(
     write(&map, buffer)
 }
 
-/// The beat of these bytes.
+/// Decodes a beat.
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.
@@ -162,7 +163,7 @@ struct AckMap<'a, O, K> {
     known: Option<K>,
 }
 
-/// Writes an acknowledgement to `buffer`: of its offers, as many as fit the buffer and a frame.
+/// Writes an acknowledgement to `buffer`, with as many offers as fit the buffer and a frame.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -183,7 +184,7 @@ pub fn encode_ack<'b>(
         known: (!ack.known.is_empty()).then(|| List(ack.known.iter())),
     };
     if !ack.offers.is_empty() {
-        // One byte is the key of the offers.
+        // The key of the offers takes one byte.
         let rest = length(&map) + 1;
         let room = buffer.len().min(MAX_FRAME).saturating_sub(rest);
         let count = fitting(room, ack.offers.iter());
@@ -192,8 +193,8 @@ pub fn encode_ack<'b>(
     write(&map, buffer)
 }
 
-/// The acknowledgement of these bytes. Without a wall clock (key 5), whether it is synchronised
-/// (key 6) means nothing; a clock without key 6 is not synchronised.
+/// Decodes an acknowledgement. Key 6 (synchronised) has no meaning without a wall clock (key 5). A
+/// clock without key 6 is not synchronised.
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.

@@ -1,5 +1,5 @@
-//! The codec: frames to the words of the protocol and back ([`specification`], version 1.1),
-//! without std and without an allocator.
+//! The codec: it converts between frames and the types of the protocol ([`specification`], version
+//! 1.1), without std and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
 //! ([`record`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
@@ -8,13 +8,15 @@
 //!
 //! Invariants:
 //! - Every decoder is total: any bytes give a value or an error that names the field. It needs a
-//!   fixed amount of stack, whatever the bytes are.
+//!   fixed amount of stack for any bytes.
 //! - What a decoder accepts is well-formed, of definite length, without a key twice and without
-//!   trailing bytes; unknown keys are skipped. Numbers are not clamped here, only narrowed without
-//!   wrapping: the rules clamp them.
-//! - What an encoder writes has ascending keys, fits its frame, and its decoder reads it back.
+//!   trailing bytes; unknown keys are skipped. Numbers are narrowed without wrapping, but not
+//!   clamped: the rules clamp them.
+//! - A message that an encoder writes has ascending keys, fits its frame, and is read back by its
+//!   decoder.
 //! - Addresses are opaque bytes of bounded length. The host leaves out those that it cannot dial.
-//! - Text from a peer (reasons, tags, names) is any UTF-8: escape it before it reaches a terminal.
+//! - Text from a peer (reasons, tags, names) is any UTF-8. It must be escaped before it reaches a
+//!   terminal.
 
 use core::fmt;
 
@@ -31,7 +33,7 @@ pub mod record;
 #[doc = include_str!("../../wire/PROTOCOL.md")]
 pub mod specification {}
 
-/// The buffer has no room for the message. A buffer of the frame's limit has room for every one
+/// The buffer has no room for the message. A buffer of the frame's limit has room for every message
 /// whose parts are within their bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
@@ -51,51 +53,51 @@ pub enum DecodeError {
     Truncated,
     /// Bytes are left after the value.
     Trailing {
-        /// How many.
+        /// The number of bytes.
         length: usize,
     },
     /// An item of indefinite length; the protocol has none.
     Indefinite {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
     /// Another CBOR type than the field has.
     WrongType {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
     /// Not well-formed CBOR.
     Malformed {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
     /// Text that is not UTF-8.
     NotUtf8 {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
-    /// A key twice in one map.
+    /// A key that is in one map twice.
     Duplicate {
-        /// In which map.
+        /// The map.
         field: &'static str,
     },
-    /// A required key is not there.
+    /// A required key that is missing.
     Missing {
-        /// In which map.
+        /// The map.
         field: &'static str,
         /// The key.
         key: u64,
     },
     /// A code that version 1 does not have.
     UnknownCode {
-        /// Where.
+        /// The field.
         field: &'static str,
         /// The code.
         code: u64,
     },
     /// More bytes than the field may have.
     TooLong {
-        /// Where.
+        /// The field.
         field: &'static str,
         /// Bytes found.
         length: usize,
@@ -104,7 +106,7 @@ pub enum DecodeError {
     },
     /// More items than the list may have.
     TooMany {
-        /// Which list.
+        /// The list.
         field: &'static str,
         /// Items announced.
         count: u64,
@@ -113,14 +115,14 @@ pub enum DecodeError {
     },
     /// A value outside its bound.
     OutOfBounds {
-        /// Where.
+        /// The field.
         field: &'static str,
         /// The bound.
         bound: &'static str,
     },
     /// Not the peer id of an Ed25519 key.
     NotEd25519 {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
 }
@@ -169,7 +171,7 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// The name, if it is one: 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .` (PROTOCOL.md).
+/// The text as a name; `None` unless it is 1 to [`MAX_NAME_LEN`] of `a-z 0-9 - .` (PROTOCOL.md).
 pub fn to_name(text: &str) -> Option<Name> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     if text.is_empty() || text.len() > MAX_NAME_LEN || !text.bytes().all(allowed) {
@@ -178,14 +180,14 @@ pub fn to_name(text: &str) -> Option<Name> {
     Name::try_from(text).ok()
 }
 
-/// What stands before the key in the binary peer id of an Ed25519 key: an identity multihash of 36
+/// The bytes before the key in the binary peer id of an Ed25519 key: an identity multihash of 36
 /// bytes with the protobuf `PublicKey { type: Ed25519, data: 32 bytes }` (libp2p peer-ids
 /// specification).
 pub(crate) const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 /// Bytes of the binary peer id of an Ed25519 key.
 pub const PEER_ID_LEN: usize = ED25519_PREFIX.len() + 32;
 
-/// The binary peer id, as it travels.
+/// The binary peer id, as it is sent.
 pub fn peer_to_bytes(peer: &PeerId) -> [u8; PEER_ID_LEN] {
     let mut bytes = [0; PEER_ID_LEN];
     let (prefix, key) = bytes.split_at_mut(ED25519_PREFIX.len());
@@ -194,7 +196,7 @@ pub fn peer_to_bytes(peer: &PeerId) -> [u8; PEER_ID_LEN] {
     bytes
 }
 
-/// The peer of a binary peer id; `None` if it is not that of an Ed25519 key.
+/// The peer of a binary peer id; `None` if the id is not that of an Ed25519 key.
 pub fn peer_from_bytes(bytes: &[u8]) -> Option<PeerId> {
     let key = bytes.strip_prefix(&ED25519_PREFIX)?;
     Some(PeerId::from_bytes(key.try_into().ok()?))

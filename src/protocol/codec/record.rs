@@ -1,12 +1,12 @@
-//! Signed records: what is in a libp2p signed envelope (RFC 0002) whose key is the subject's own.
+//! Signed records: the payload of a libp2p signed envelope (RFC 0002) whose key is the subject's
+//! own.
 //!
-//! The envelope and its cryptography are the host's: it opens envelopes with a [`Verifier`] and
-//! makes them with a [`Signer`].
+//! The host provides the envelope and its cryptography: a [`Verifier`] opens envelopes, and a
+//! [`Signer`] makes them.
 //!
-//! A record that opens here is proven: its signature verifies for its kind's domain and type, and
-//! its subject is the signer. Whether it is still valid is a question of time, and whose record it
-//! should be is a question of place: the caller decides both ([`RecordInfo::is_valid_copy`],
-//! [`RecordInfo::peer`]).
+//! A record that opens here is authentic: its signature verifies for its kind's domain and type,
+//! and its subject is the signer. The caller must check whether the record is still valid
+//! ([`RecordInfo::is_valid_copy`]), and whether it is the expected peer's ([`RecordInfo::peer`]).
 
 use core::{fmt, time::Duration};
 
@@ -64,7 +64,7 @@ pub const MAX_TAGS: usize = 8;
 /// Bytes of all tags, keys and values, at most.
 pub const MAX_TAG_BYTES: usize = 256;
 
-/// A record as it is written and read.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its subject.
@@ -79,7 +79,8 @@ pub struct Record<'a> {
     pub addrs: RecordAddrs<'a>,
     /// A node's name; empty for an indexer.
     pub name: &'a str,
-    /// A node's tags; none for an indexer. Any text: escape it before it reaches a terminal.
+    /// A node's tags; none for an indexer. They may be any text, so they must be escaped before
+    /// they reach a terminal.
     pub tags: Tags<'a>,
 }
 
@@ -89,8 +90,8 @@ pub type RecordAddrs<'a> = Vec<&'a [u8], MAX_RECORD_ADDRS, u8>;
 pub type Tags<'a> = Vec<(&'a str, &'a str), MAX_TAGS, u8>;
 
 impl Record<'_> {
-    /// What the rules need of it. Its addresses are the first
-    /// [`MAX_ADDRS`](crate::protocol::MAX_ADDRS).
+    /// The parts that the rules need, with the first [`MAX_ADDRS`](crate::protocol::MAX_ADDRS)
+    /// addresses.
     pub fn info(&self) -> RecordInfo {
         let mut info = RecordInfo {
             peer: self.peer,
@@ -171,13 +172,13 @@ pub enum SignError {
     NoAddress,
     /// The time to live is over [`MAX_TTL`].
     TimeToLive(Duration),
-    /// The name is not one.
+    /// The name is not valid.
     Name,
     /// Too many tags.
     TooManyTags(usize),
     /// Too many bytes in the tags.
     TagsTooLong(usize),
-    /// A tag twice.
+    /// A tag that is given twice.
     TagTwice,
 }
 
@@ -219,7 +220,7 @@ pub trait Verifier {
     /// type.
     ///
     /// # Errors
-    /// All of [`RecordError`] but those that [`open`] finds itself.
+    /// Any [`RecordError`] except those that [`open`] finds itself.
     fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError>;
 }
 
@@ -229,7 +230,7 @@ pub trait Signer {
     fn peer(&self) -> PeerId;
 
     /// Writes the signed envelope of the payload to the front of `buffer`, for the kind's domain
-    /// and payload type; its length, or `None` if there is no room.
+    /// and payload type. Returns its length, or `None` if there is no room.
     ///
     /// # Errors
     /// [`SignError::Key`].
@@ -263,8 +264,8 @@ pub fn open<T>(
     Ok(read(&record))
 }
 
-/// Signs a record whose subject is the signer; the envelope, at the front of `buffer`. The last
-/// addresses are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
+/// Signs a record whose subject is the signer. Returns the envelope, at the front of `buffer`. The
+/// last addresses are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
 /// See [`SignError`].
@@ -344,7 +345,8 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
     write(&map, buffer)
 }
 
-/// The record of this payload. Its subject is what it says; [`open`] compares it with the signer.
+/// Decodes the payload of a record. The subject is not verified here; [`open`] compares it with the
+/// signer.
 ///
 /// # Errors
 /// See [`DecodeError`].

@@ -1,9 +1,9 @@
-//! Which indexers a node may try, and which one is next.
+//! The indexers that a node may try, and the choice of the next one.
 //!
-//! Invariants: an offer is not tried after its time to live; a candidate that rests ([`Failures`])
-//! is not tried; no host and port is tried under two ids at once; what does not fit is the least of
-//! the offers, and a full table forgets candidates that have run out or that rest before it refuses
-//! new ones.
+//! Invariants: an offer is not tried after its time to live; a candidate that pauses ([`Failures`])
+//! is not tried; no host and port is tried under two ids at once; of several offers, the worst is
+//! left out if not all fit, and a full table removes expired and pausing candidates before it
+//! refuses new ones.
 
 use core::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::protocol::{
 
 /// Indexers that may be tried, at most.
 pub(super) const MAX_CANDIDATES: usize = 32;
-/// The longest time to live of an offer that is believed: a record's (PROTOCOL.md).
+/// The longest time to live of an offer that counts: that of a record (PROTOCOL.md).
 const LONGEST_TTL: Duration = Duration::from_secs(3600);
-/// Free leases that count at most when a candidate is chosen: who boasts is not chosen before all
-/// others.
+/// Free leases that count at most when a candidate is chosen, so that an indexer that overstates
+/// its room is not chosen before all others.
 const MOST_FREE: u32 = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ struct Candidate {
     peer: PeerId,
     addrs: Addrs,
     free: Option<u32>,
-    /// The end of the offer's time to live; still good.
+    /// The end of the offer's time to live. The offer is still valid at this time.
     until: Instant,
-    /// How often a native has named it in an answer.
+    /// How often natives have named it in an answer.
     named: u8,
 }
 
@@ -46,8 +46,8 @@ pub(super) struct Candidates {
 pub(super) enum Choice {
     /// Weighted by free leases.
     ByRoom,
-    /// Those that natives named most often first: what they say of themselves has led to nothing,
-    /// and natives always name those that proved themselves.
+    /// Those that natives named most often first, because the reported room has not helped, and
+    /// natives always name indexers that proved themselves.
     ByNatives,
 }
 
@@ -60,7 +60,7 @@ impl Candidates {
         }
     }
 
-    /// Takes an offer in; `named` if it is in a native's answer.
+    /// Adds an offer. `named`: it is from a native's answer.
     pub(super) fn propose(
         &mut self,
         now: Instant,
@@ -88,8 +88,8 @@ impl Candidates {
         }
     }
 
-    /// The next candidate, with those of its addresses that do not rest. The same for the same node
-    /// (`own`) and the same candidates: those that never failed before the others.
+    /// The next candidate, with its addresses that do not pause. Those that never failed come
+    /// before the others. The choice depends only on the node (`own`) and the candidates.
     pub(super) fn choose(
         &self,
         now: Instant,
@@ -121,15 +121,15 @@ impl Candidates {
             .count()
     }
 
-    /// Whether there is one whose time to live is not over, whether it rests or not.
+    /// Whether there is one whose time to live is not over, even if it pauses.
     pub(super) fn any(&self, now: Instant) -> bool {
         self.all.iter().any(|candidate| now <= candidate.until)
     }
 
-    /// Whether there are some and all of them said `refused`: they work well, and have something
-    /// against us, another device with our identity for instance. That is no failure to be
-    /// reported, and no reason to be taken in elsewhere. It is not believed of more peers than a
-    /// device with our identity can hold leases with.
+    /// Whether there are candidates and all of them answered `refused`. They work well and have a
+    /// reason against us, for instance another device with our identity. This is not reported as a
+    /// failure, and the node need not be taken in elsewhere. It counts for at most as many peers as
+    /// a device with our identity can hold leases with.
     pub(super) fn are_all_refused(&self, now: Instant, failures: &Failures) -> bool {
         let mut live = self.all.iter().filter(|candidate| now <= candidate.until);
         (1..=MAX_MIN_INDEXERS).contains(&failures.refusals(now))
@@ -137,8 +137,8 @@ impl Candidates {
             && live.all(|candidate| failures.is_refused(now, &candidate.peer))
     }
 
-    /// When the first candidate can be tried that is not tried already and does not run out before;
-    /// `now` if one can.
+    /// When the first candidate can be tried that is not being tried already and does not expire
+    /// before; `now` if one can be tried now.
     pub(super) fn ready_at(
         &self,
         now: Instant,
@@ -154,7 +154,7 @@ impl Candidates {
         self.all.iter().filter(in_question).filter_map(ready).min()
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub(super) fn stats(&self) -> TableStats {
         TableStats {
             name: "candidates",
@@ -165,7 +165,7 @@ impl Candidates {
         }
     }
 
-    /// Forgets those that have run out, else one that rests.
+    /// Removes the expired candidates, or else one that pauses.
     fn make_room(&mut self, now: Instant, failures: &Failures) {
         let before = self.all.len();
         self.all.retain(|candidate| now <= candidate.until);
@@ -182,7 +182,7 @@ impl Candidates {
     }
 }
 
-/// By chance, weighted by free leases.
+/// Chooses at random, weighted by free leases.
 fn by_room<'a>(ready: &mut [&'a Candidate], own: &PeerId) -> Option<&'a Candidate> {
     let weight = |candidate: &Candidate| u64::from(candidate.free.unwrap_or(1).min(MOST_FREE));
     ready.sort_unstable_by_key(|candidate| candidate.peer);
@@ -197,7 +197,7 @@ fn by_room<'a>(ready: &mut [&'a Candidate], own: &PeerId) -> Option<&'a Candidat
 }
 
 fn is_ready(now: Instant, candidate: &Candidate, failures: &Failures, leases: &Leases) -> bool {
-    // The failures last: to look through them takes longest.
+    // The failures are checked last, because this takes longest.
     now <= candidate.until
         && is_free(candidate, leases)
         && failures.is_ready(now, &candidate.peer, &candidate.addrs)
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    /// Which of two is chosen by each of many nodes, where the second has so much room.
+    /// Which of two candidates each of many nodes chooses, if the second has this many free leases.
     fn choices(free: Option<u32>) -> std::vec::Vec<u8> {
         let two = [candidate(1, Some(MOST_FREE)), candidate(2, free)];
         let chosen = |own: u16| {
@@ -254,7 +254,7 @@ mod tests {
         for boasts in [MOST_FREE + 1, 65_535, u32::MAX] {
             assert_eq!(choices(Some(boasts)), most, "{boasts}");
         }
-        // An unknown number counts as one.
+        // An unknown number of free leases counts as one.
         assert_eq!(choices(None), choices(Some(1)));
         assert_ne!(choices(Some(2)), choices(Some(1)));
     }

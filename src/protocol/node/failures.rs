@@ -1,8 +1,9 @@
-//! What a node remembers of tries that came to nothing: by peer id, by the address dialled, and by
-//! its prefix.
+//! The failed attempts that a node remembers: by peer id, by the address dialled, and by its
+//! prefix.
 //!
-//! Ids cost nothing, so an attacker may name ever new ones at the port of a third party. Therefore
-//! each try counts three times, and a candidate is tried only when none of the three rests:
+//! Ids cost an attacker nothing, so it could name ever new ids at the port of a third party.
+//! Therefore each attempt counts three times, and a candidate is tried only when none of the three
+//! pauses:
 //!
 //! | what was tried | rests for | after |
 //! |---|---|---|
@@ -10,22 +11,23 @@
 //! | a host and port | 1 s, doubled with each try up to 256 s | the first try |
 //! | a prefix | 1 s | the sixteenth try |
 //!
-//! Ids are forgotten when there are too many; addresses and prefixes never are before they were
-//! quiet for ten minutes, because an attacker can name any number of others ([`memory`]). So what
-//! one node does to one host and port, however many ids are said to be there and however many other
-//! addresses fail meanwhile, is at most 5 tries in the first 20 s, 7 in the first minute, and one
-//! every 256 s for long; to one prefix, 16 tries and then one a second.
+//! Ids are removed when there are too many. Addresses and prefixes are never removed before they
+//! were quiet for ten minutes, because an attacker can name any number of others ([`memory`]). So
+//! one node makes at one host and port at most 5 attempts in the first 20 s, 7 in the first minute,
+//! and one every 256 s in the long run, however many ids are claimed there and however many other
+//! addresses fail meanwhile. At one prefix it makes at most 16 attempts and then one a second.
 //!
-//! A try counts for all addresses that may be dialled for it, whether a lease comes of it or not: a
-//! server that answers may have named another host beside its own. That holds when a lease is
-//! opened anew, too ([`Failures::reopen`]): a server could grant one and hang up over and over.
-//! Only the address that carried the lease last is dialled at the lease's own pace, and cleared by
-//! it. A name is not, whatever it carried: its owner decides each time where it leads.
+//! An attempt counts for all addresses that may be dialled for it, even if it leads to a lease,
+//! because a server that answers may have named another host beside its own. The same holds when
+//! the stream of a lease is opened again ([`Failures::reopen`]), because a server could repeatedly
+//! grant a lease and close the stream. Only the address that last carried the lease is dialled as
+//! often as the lease needs, and only its failures are cleared by the lease. This never holds for a
+//! name, because its owner can change where it leads.
 //!
-//! Invariants: a failure of a peer id is never forgotten before its first 10 s are over, unless
-//! [`MAX_PEERS`] others are younger; only a lease that was renewed clears a failure, and never that
-//! of an address that did not carry it, nor that of a prefix; a place that was reserved for this
-//! node shortens the pause of an id to 10 s, never to less.
+//! Invariants: a failure of a peer id is kept for at least 10 s, unless [`MAX_PEERS`] others are
+//! younger; only a renewed lease clears a failure, and never that of an address that did not carry
+//! it, nor that of a prefix; a place that is reserved for this node shortens the pause of an id to
+//! 10 s, never to less.
 
 mod memory;
 
@@ -40,22 +42,22 @@ use crate::protocol::{
 };
 use memory::{FORGOTTEN_AFTER, Key, Memory};
 
-/// Ids that are remembered at most. The one that rests least long gives way.
+/// Ids remembered at most. The one with the shortest remaining pause is evicted.
 const MAX_PEERS: usize = 256;
-/// Hosts with their ports that are remembered at most: two minutes of tries.
+/// Hosts with their ports remembered at most: two minutes of attempts.
 const MAX_ENDPOINTS: usize = 256;
-/// Prefixes that are remembered at most.
+/// Prefixes remembered at most.
 const MAX_PREFIXES: usize = 128;
-/// Peers that said `refused` and are remembered at most: one more than can be right, if the reason
-/// is that another device has our identity.
+/// Peers that answered `refused` remembered at most. This is one more than there can be if the
+/// reason is another device with our identity.
 const MAX_REFUSALS: usize = MAX_MIN_INDEXERS + 1;
-/// First pause of a peer id (ARCHITECTURE.md, "Retries"), and how often it doubles.
+/// The first pause of a peer id (ARCHITECTURE.md, "Retries"), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
-/// The same of a host and port.
+/// The same for a host and port.
 const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);
-/// Pause of a prefix. Many honest peers may share one, so that it never rests for long.
+/// The pause of a prefix. It is short, because many honest peers may share one prefix.
 const PREFIX_PAUSE: Duration = Duration::from_secs(1);
-/// The try in a prefix from which on it rests.
+/// The attempt in a prefix from which on it pauses.
 const PREFIX_SPARED: u8 = 16;
 
 impl From<&PeerId> for Key {
@@ -91,7 +93,7 @@ pub(super) struct Failures {
     peers: Memory<MAX_PEERS>,
     endpoints: Memory<MAX_ENDPOINTS>,
     prefixes: Memory<MAX_PREFIXES>,
-    /// Peers that said `refused`, and until when each rests for it.
+    /// Peers that answered `refused`, and until when each pauses for it.
     refusals: Vec<(Key, Instant), MAX_REFUSALS>,
 }
 
@@ -105,7 +107,7 @@ impl Failures {
         }
     }
 
-    /// A try at these addresses begins.
+    /// Counts an attempt that begins at these addresses.
     pub(super) fn begin(&mut self, now: Instant, addrs: &Addrs, rng: &mut Rng) {
         for endpoint in once(addrs.iter().map(|addr| Endpoint::of(addr))) {
             let rest = |tries| pause(ENDPOINT, tries, rng);
@@ -120,9 +122,9 @@ impl Failures {
         }
     }
 
-    /// A stream of a lease is opened anew; returns those of the addresses that may be dialled.
-    /// Where the lease was `carried` last is one of them, and does not count; anywhere else it is a
-    /// try as any other.
+    /// A stream of a lease is opened again. Returns the addresses that may be dialled. The one that
+    /// last `carried` the lease is among them and is not counted. Any other counts as a normal
+    /// attempt.
     pub(super) fn reopen(
         &mut self,
         now: Instant,
@@ -139,7 +141,7 @@ impl Failures {
         addrs.iter().filter(may).cloned().collect()
     }
 
-    /// A try of the peer came to nothing.
+    /// Counts a failed attempt of the peer.
     pub(super) fn note(&mut self, now: Instant, peer: &PeerId, rng: &mut Rng) {
         self.forget_refusal(peer);
         self.peers.forget_for(peer.into());
@@ -147,8 +149,8 @@ impl Failures {
         self.peers.count(now, peer.into(), rest);
     }
 
-    /// The peer said `refused`: it rests until then, whatever else happens. That is no failure,
-    /// until the next try comes to nothing in another way.
+    /// The peer answered `refused`, so it pauses until this time, whatever else happens. This is
+    /// not a failure, until the next attempt fails for another reason.
     pub(super) fn refused(&mut self, now: Instant, peer: &PeerId, until: Instant) {
         self.forget_refusal(peer);
         self.refusals
@@ -160,13 +162,13 @@ impl Failures {
         let _ = self.refusals.push((peer.into(), until));
     }
 
-    /// Whether the last thing heard of the peer is that it refused.
+    /// Whether the peer's last answer was `refused`.
     pub(super) fn is_refused(&self, now: Instant, peer: &PeerId) -> bool {
         let refused = self.refusal(peer);
         refused.is_some_and(|until| now < until + FORGOTTEN_AFTER)
     }
 
-    /// Of how many peers that is so, [`MAX_REFUSALS`] at most.
+    /// The number of such peers, at most [`MAX_REFUSALS`].
     pub(super) fn refusals(&self, now: Instant) -> usize {
         let refusals = self.refusals.iter();
         refusals
@@ -174,7 +176,8 @@ impl Failures {
             .count()
     }
 
-    /// A lease with the peer was renewed, over a connection to where it is `carried`.
+    /// Clears the failures of the peer, because a lease with it was renewed, and those of the
+    /// address that `carried` it.
     pub(super) fn forget(&mut self, peer: &PeerId, carried: Option<Endpoint>) {
         self.peers.remove(peer.into());
         self.forget_refusal(peer);
@@ -183,7 +186,8 @@ impl Failures {
         }
     }
 
-    /// A server keeps a place at the peer for us: it counts as if it had failed once.
+    /// A server has reserved a place for us at the peer, so the peer counts as if it had failed
+    /// once.
     pub(super) fn forgive(&mut self, peer: &PeerId) {
         if let Some(failure) = self.peers.find(peer.into()) {
             failure.count = 1;
@@ -191,7 +195,7 @@ impl Failures {
         }
     }
 
-    /// Forgets everything but the refusals.
+    /// Clears everything except the refusals.
     pub(super) fn clear(&mut self) {
         self.peers.clear();
         self.endpoints.clear();
@@ -204,8 +208,7 @@ impl Failures {
         self.peers.tries(peer.into()).saturating_add(refused)
     }
 
-    /// From when on the peer may be tried. Only its addresses from [`Failures::rested`] are dialled
-    /// then.
+    /// When the peer may be tried. Only its addresses from [`Failures::rested`] are dialled then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
         let is_empty =
             self.peers.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty();
@@ -216,19 +219,19 @@ impl Failures {
         self.peer_ready_at(peer).max(addr.unwrap_or_default())
     }
 
-    /// Whether that is so at `now`: most that rest do so by their id, and their addresses need no
-    /// look.
+    /// Whether the peer may be tried at `now`. The id is checked first, because most peers that
+    /// pause do so by their id.
     pub(super) fn is_ready(&self, now: Instant, peer: &PeerId, addrs: &Addrs) -> bool {
         self.peer_ready_at(peer) <= now && self.ready_at(peer, addrs) <= now
     }
 
-    /// Those of the addresses that do not rest.
+    /// The addresses that do not pause.
     pub(super) fn rested(&self, now: Instant, addrs: &Addrs) -> Addrs {
         let rested = |addr: &&Addr| self.addr_ready_at(addr) <= now;
         addrs.iter().filter(rested).cloned().collect()
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub(super) fn stats(&self) -> [TableStats; 3] {
         [
             self.peers.stats("failures"),
@@ -237,7 +240,7 @@ impl Failures {
         ]
     }
 
-    /// Until when the peer rests because it refused.
+    /// Until when the peer pauses because it refused.
     fn refusal(&self, peer: &PeerId) -> Option<Instant> {
         if self.refusals.is_empty() {
             return None;
@@ -266,13 +269,13 @@ impl Failures {
     }
 }
 
-/// Whether it leads to the same host each time.
+/// Whether the endpoint always leads to the same host.
 fn is_address(endpoint: &Endpoint) -> bool {
     matches!(endpoint.host, Host::V4(_) | Host::V6(_))
 }
 
-/// The pause after so many failures. Those after the first are up to a quarter longer, so that the
-/// nodes of a fleet drift apart.
+/// The pause after this many failures. Those after the first are up to a quarter longer at random,
+/// so that the nodes of a fleet drift apart.
 fn pause((first, doublings): (Duration, u8), count: u8, rng: &mut Rng) -> Duration {
     let more = count.saturating_sub(1);
     let pause = first * (1 << more.min(doublings));
@@ -282,12 +285,12 @@ fn pause((first, doublings): (Duration, u8), count: u8, rng: &mut Rng) -> Durati
     }
 }
 
-/// Each of the items once. There are as many as a peer has addresses.
+/// Each item once. There are at most as many as a peer has addresses.
 fn once<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T, MAX_ADDRS> {
     let mut once = Vec::new();
     for item in items {
         if !once.contains(&item) {
-            // There is room: see above.
+            // There is room for as many items as a peer has addresses.
             let _ = once.push(item);
         }
     }

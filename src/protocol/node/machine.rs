@@ -1,4 +1,4 @@
-//! The node towards its driver: which event goes where, and in which order actions come out.
+//! The node's interface to its driver: where each event goes, and in which order actions come out.
 
 use super::*;
 use crate::protocol::{
@@ -37,7 +37,7 @@ impl Machine for Node {
                 self.rounds.stop();
                 self.leases.give_up_all();
             }
-            // A node grants no leases and hands out no addresses; it pings and searches no one.
+            // A node grants no leases and hands out no addresses. It sends no pings or searches.
             Input::Seen { .. }
             | Input::StreamClosed { .. }
             | Input::StreamProbed { .. }
@@ -63,7 +63,7 @@ impl Machine for Node {
             self.spare_others(now, server, addrs);
         }
         if self.late() > late {
-            // An indexer that does not answer any more may be somewhere else.
+            // An indexer that no longer answers may have new addresses.
             self.rounds.hurry(now);
         }
         let publisher = match (&step, publisher) {
@@ -82,12 +82,12 @@ impl Machine for Node {
         }))
     }
 
-    /// A node tells no ids.
+    /// A node reports no ids.
     fn beat_known(&self) -> &[PeerId] {
         &[]
     }
 
-    /// It answers in the call.
+    /// A node has no answers to send later.
     fn answer_offers(&self) -> &[Offer] {
         &[]
     }
@@ -96,7 +96,7 @@ impl Machine for Node {
         self.leases.timeout().into_iter().chain(self.wake).min()
     }
 
-    /// A node has no holders that could be contested.
+    /// A node grants no leases, so no identity can be contested.
     fn stream_opened(&mut self, _: Instant, _: &PeerId, _: StreamId, _: Source) -> FirstBeat {
         FirstBeat::Now
     }
@@ -105,7 +105,7 @@ impl Machine for Node {
         Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
     }
 
-    /// A node names no indexers: natives do.
+    /// A node does not hand out indexers: natives do.
     fn ask(
         &mut self,
         _: Instant,
@@ -117,7 +117,7 @@ impl Machine for Node {
         Some(IndexersAnswer::default())
     }
 
-    /// The same.
+    /// A node has no page of indexers either.
     fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
         IndexersPage::default()
     }
@@ -134,11 +134,11 @@ impl Machine for Node {
     fn network_changed(&mut self, now: Instant) -> usize {
         let started = self.leases.network_changed(now);
         if started > 0 {
-            // What failed over the network as it was may be well over the one that is.
+            // Attempts that failed over the old network may succeed over the new one.
             self.failures.clear();
         }
         if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
-            // An answer that is still waited for was asked for over the network as it was.
+            // A request that waits for its answer was sent over the old network.
             self.failures.clear();
             self.rounds.restart(now);
             self.wake = Some(now);
@@ -177,7 +177,7 @@ impl Machine for Node {
         Claimants::default()
     }
 
-    /// The same.
+    /// A node lists no other.
     fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
         None
     }
@@ -218,7 +218,7 @@ impl Node {
             AckCode::Full | AckCode::Refused => {
                 self.propose_all(now, ack.offers, false);
                 if role == Role::Native {
-                    // It answers, so that its address is well; but it is of no use for a while.
+                    // The server answers, so its address works. But it is not useful for a while.
                     match ack.code {
                         AckCode::Refused => {
                             let until = now + REFUSED_PAUSE;
@@ -232,7 +232,7 @@ impl Node {
         let lease = self.leases.acked(now, server, ack, &mut self.rng);
         if let Some(lease) = lease.filter(|lease| lease.is_proven()) {
             self.failures.forget(server, lease.carried());
-            // A lease that is renewed only to be released again is no success.
+            // A lease that is renewed and then released again is not a success.
             if !was_released {
                 self.rounds.succeeded();
             }

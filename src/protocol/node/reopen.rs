@@ -1,13 +1,13 @@
-//! Where a lease is opened anew.
+//! The addresses at which the stream of a lease is opened again.
 //!
-//! A server may grant a lease, name a third party's address beside its own, and hang up over and
-//! over, or leave beats unanswered so that its connection is replaced. So what is dialled for a
-//! lease that was there before counts as any other try, address by address; only where the lease
-//! was carried last does it go on at its own pace.
+//! A server may grant a lease, name the address of a third party beside its own, and then
+//! repeatedly close the stream, or leave beats unanswered so that its connection is replaced. So
+//! each address that is dialled for an existing lease counts as a normal attempt. Only the address
+//! that last carried the lease is dialled as often as the lease needs.
 //!
-//! Invariant: to an address that did not carry it a lease leads no more often than [`Failures`]
-//! allows. Leases with natives are left alone: a native's addresses are those that the operator
-//! gave, and no peer can change them.
+//! Invariant: an address that did not carry the lease is dialled for it no more often than
+//! [`Failures`] allows. Leases with natives are exempt, because the operator gave the addresses of
+//! a native, and no peer can change them.
 //!
 //! [`Failures`]: super::failures::Failures
 
@@ -15,8 +15,8 @@ use super::Node;
 use crate::protocol::{Addrs, Instant, PeerId, Role};
 
 impl Node {
-    /// Takes those of the addresses out that are not to be dialled now. If none is left, the stream
-    /// can be opened over a connection that is there, or not at all.
+    /// Removes the addresses that must not be dialled now. If none is left, the stream can only be
+    /// opened over an existing connection.
     pub(super) fn spare_others(&mut self, now: Instant, server: &PeerId, addrs: &mut Addrs) {
         let Some(lease) = self.leases.find(server) else {
             return;

@@ -1,16 +1,16 @@
-//! When which native is asked, and what for.
+//! Rounds of requests: when which native is asked, and for what.
 //!
-//! A round asks the natives one after another, each node in an order of its own that follows from
-//! the ids alone, so that a fleet with one list spreads. The native that took the node in comes
-//! first.
+//! A round asks the natives one after another. Each node has its own order, which depends only on
+//! the ids, so that a fleet with one list of natives spreads over them. The native that took the
+//! node in comes first.
 //!
-//! A round for one lease more, beside one that is held, is over when one native has answered: where
-//! places are short the others would be asked for nothing. Each such round begins with the next
-//! native, so that what only one of them knows is heard in time.
+//! A round for an additional lease ends when one native has answered, because where places are
+//! short the requests to the others would be useless. Each such round begins with the next native,
+//! so that the node also learns what only one of them knows.
 //!
 //! Invariants: one native is asked at a time; between the end of a round and the next there is a
-//! pause with full jitter, up to min(lease / 6, 10 s), that doubles until a lease was renewed; once
-//! in each such pause a round may begin at once: the one that says that every offer failed.
+//! pause with full jitter, up to min(lease / 6, 10 s), which doubles until a lease was renewed;
+//! once in each such pause, a round that reports that every offer failed may begin at once.
 
 use core::time::Duration;
 
@@ -18,7 +18,8 @@ use heapless::Vec;
 
 use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, capacities::MAX_NATIVES, time::backoff};
 
-/// How long a native has for its answer: dialling, and 2 s for probing its candidates.
+/// How long a native has for its answer, which includes dialling and 2 s for probing its
+/// candidates.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
 /// First step of the backoff between rounds.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
@@ -28,10 +29,10 @@ const BACKOFF_BASE: Duration = Duration::from_millis(500);
 struct Round {
     want: Want,
     asked: Vec<PeerId, MAX_NATIVES>,
-    /// Until when the answer of the last one asked is waited for.
+    /// Until when the round waits for the last native asked.
     waiting: Option<Instant>,
     remembered: bool,
-    /// It is about one lease more.
+    /// The round is for an additional lease.
     is_spare: bool,
     /// A native has answered.
     answered: bool,
@@ -43,7 +44,7 @@ pub(super) struct Rounds {
     /// A hash of the own id.
     own: u64,
     natives: Vec<(PeerId, Addrs), MAX_NATIVES>,
-    // Lists of one: `None` would not be all zeroes.
+    // Lists of one element, because `None` would not be all zeroes.
     first: Vec<PeerId, 1>,
     /// The rank of the native that was asked last.
     last_rank: u64,
@@ -71,20 +72,20 @@ impl Rounds {
         }
     }
 
-    /// The first round is due at `now`.
+    /// Makes the first round due at `now`.
     pub(super) fn start(&mut self, now: Instant, own: &PeerId, longest_pause: Duration) {
         self.own = Rng::for_peer(own).bits();
         self.longest_pause = longest_pause;
         self.restart(now);
     }
 
-    /// Something that no peer can bring about has changed: what was learnt of pauses is void.
+    /// Resets the pauses, because something has changed that no peer can cause.
     pub(super) fn restart(&mut self, now: Instant) {
         self.round.clear();
         (self.next, self.not_before) = (now, now);
     }
 
-    /// Learns a native or its addresses. Whether it is a new one.
+    /// Adds a native or updates its addresses. Returns whether it is new.
     pub(super) fn learn(&mut self, peer: PeerId, addrs: Addrs) -> bool {
         match self.natives.iter_mut().find(|(native, _)| *native == peer) {
             Some((_, old)) => {
@@ -106,34 +107,35 @@ impl Rounds {
         self.natives.iter().map(|(native, _)| native)
     }
 
-    /// A lease is missing: the next round is due as soon as the pause is over.
+    /// Makes the next round due as soon as the pause is over, because a lease is missing.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.next = self.next.min(now.max(self.not_before));
     }
 
-    /// The same, up to half a second later: all nodes of a native miss it at the same time.
+    /// The same, up to half a second later, because all nodes of a native lose it at the same time.
     pub(super) fn hurry_a_little(&mut self, now: Instant, rng: &mut Rng) {
         self.hurry(now + backoff(rng, BACKOFF_BASE, 0, self.longest_pause));
     }
 
-    /// A lease was renewed: the next pause is short again.
+    /// Makes the next pause short again, because a lease was renewed.
     pub(super) fn succeeded(&mut self) {
         self.fruitless = 0;
     }
 
-    /// Whether a round that says that every offer failed may begin at once.
+    /// Whether a round that reports that every offer failed may begin at once.
     pub(super) fn may_complain(&self) -> bool {
         self.may_complain
     }
 
-    /// Begins the round that is due, if none is under way. `is_spare`: it is about one lease more.
+    /// Begins the round that is due, if none is under way. `is_spare`: it is for an additional
+    /// lease.
     pub(super) fn begin_if_due(&mut self, now: Instant, want: Want, is_spare: bool) {
         if self.round.is_empty() && now >= self.next {
             self.begin(want, is_spare);
         }
     }
 
-    /// Begins a round in place of the one that is under way.
+    /// Begins a round, which replaces one that is under way.
     pub(super) fn begin(&mut self, want: Want, is_spare: bool) {
         self.may_complain = want != Want::OffersFailed;
         self.round.clear();
@@ -153,8 +155,8 @@ impl Rounds {
         !self.round.is_empty()
     }
 
-    /// Whether a native is to be asked now: a round is under way, no answer is waited for, and
-    /// there is one left. Gives an answer up that has not come in time.
+    /// Whether a native must be asked now: a round is under way, it does not wait for an answer,
+    /// and a native is left. An answer that is late is no longer waited for.
     pub(super) fn is_asking(&mut self, now: Instant) -> bool {
         let next = self.next_native();
         let Some(round) = self.round.first_mut() else {
@@ -164,28 +166,29 @@ impl Rounds {
         round.waiting.is_none() && next.is_some()
     }
 
-    /// Whether an answer is waited for.
+    /// Whether the round waits for an answer.
     pub(super) fn is_waiting(&self) -> bool {
         self.waits_until().is_some()
     }
 
-    /// Until when an answer is waited for.
+    /// Until when the round waits for an answer.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         self.round.first().and_then(|round| round.waiting)
     }
 
-    /// Asks the round's next native.
+    /// Asks the next native of the round.
     pub(super) fn ask(&mut self, now: Instant) -> Option<(PeerId, Want)> {
         let native = self.next_native()?;
         self.last_rank = self.rank(&native);
         let round = self.round.first_mut()?;
         round.waiting = Some(now + ASK_TIMEOUT);
-        // As many as there are natives fit.
+        // The list has room for all natives.
         let _ = round.asked.push(native);
         Some((native, round.want))
     }
 
-    /// An answer `came`, or will not. What was asked for, if it was waited for.
+    /// Takes note that an answer `came` or failed. Returns what was requested, if the round waited
+    /// for it.
     pub(super) fn answered(&mut self, native: &PeerId, came: bool) -> Option<Want> {
         let round = self.round.first_mut()?;
         if round.waiting.is_none() || round.asked.last() != Some(native) {
@@ -201,19 +204,19 @@ impl Rounds {
         self.round.first().is_some_and(|round| round.answered)
     }
 
-    /// What the round is about.
+    /// What the round requests.
     pub(super) fn want(&self) -> Option<Want> {
         self.round.first().map(|round| round.want)
     }
 
-    /// Whether what an earlier run knew has not been tried in this round; it counts as tried from
-    /// now on.
+    /// Whether the indexers of an earlier run have not been tried in this round. They count as
+    /// tried from now on.
     pub(super) fn try_remembered(&mut self) -> bool {
         let round = self.round.first_mut();
         round.is_some_and(|round| !core::mem::replace(&mut round.remembered, true))
     }
 
-    /// The native helps: it comes first from now on, and the round needs no other.
+    /// The native helps, so it comes first from now on, and the round needs no other.
     pub(super) fn helped_by(&mut self, native: &PeerId) {
         self.first.clear();
         // There is room now.
@@ -224,8 +227,8 @@ impl Rounds {
         }
     }
 
-    /// Ends the round. The next one comes after `interval`, or without one as soon as the pause is
-    /// over.
+    /// Ends the round. The next one is due after `interval`, or as soon as the pause is over if
+    /// there is none.
     pub(super) fn end(&mut self, now: Instant, interval: Option<Duration>, rng: &mut Rng) {
         self.round.clear();
         let pause = backoff(rng, BACKOFF_BASE, self.fruitless, self.longest_pause);
@@ -237,7 +240,7 @@ impl Rounds {
         };
     }
 
-    /// Ends for good.
+    /// Ends all rounds.
     pub(super) fn stop(&mut self) {
         self.round.clear();
         self.next = Instant::from_millis(u64::MAX);
@@ -248,8 +251,8 @@ impl Rounds {
         self.next
     }
 
-    /// The one that helped, then in the order of a hash of both ids; where the round is about one
-    /// lease more, in that order from the one that was asked last.
+    /// The native that helped, then the others in the order of a hash of both ids. In a round for
+    /// an additional lease, this order begins after the native that was asked last.
     fn next_native(&self) -> Option<PeerId> {
         let round = self.round.first()?;
         let left = self.natives.iter().map(|(native, _)| native);

@@ -1,21 +1,20 @@
-//! When a node seeks more leases than the one that it needs.
+//! Decides when a node seeks more leases than the one that it needs.
 //!
 //! An indexer that is short of places refuses a node that holds a lease elsewhere (ARCHITECTURE.md,
-//! "Short places"). Where one is short, others are too, and they are needed by nodes that have
-//! none. Invariant: after [`MAX_REFUSALS`] refusals with no lease granted between them, no spare
-//! lease is sought for a connect interval, up to a tenth more at random.
+//! "Short places"). If one is short of places, others are too, and nodes without a lease need them.
+//! Invariant: after [`MAX_REFUSALS`] refusals with no lease granted between them, no spare lease is
+//! sought for a connect interval, up to a tenth more at random.
 
 use core::time::Duration;
 
 use super::Node;
 use crate::protocol::{Ack, AckCode, Instant, PeerId, Rng, Role, lease::Lease};
 
-/// Refusals after which it is enough: one or two may be out of luck, or out of date.
+/// Refusals after which the node stops: one or two may be chance, or based on old data.
 const MAX_REFUSALS: u8 = 3;
 
 impl Node {
-    /// What an indexer's answer says about more leases than the one with another indexer that is
-    /// held.
+    /// Takes note of an indexer's answer, while a lease with another indexer is held.
     pub(super) fn note_spare(&mut self, now: Instant, server: &PeerId, ack: &Ack) {
         let is_other = |lease: &Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && lease.server() != server
@@ -34,7 +33,7 @@ impl Node {
     }
 }
 
-/// What is remembered of refusals while a lease is held.
+/// The refusals while a lease is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spare {
     refusals: u8,
@@ -49,7 +48,7 @@ impl Spare {
         }
     }
 
-    /// An indexer refused a lease, while one with another is held.
+    /// Counts a refusal of an indexer, while a lease with another is held.
     pub(super) fn refused(&mut self, now: Instant, interval: Duration, rng: &mut Rng) {
         self.refusals += 1;
         if self.refusals >= MAX_REFUSALS {
@@ -58,7 +57,7 @@ impl Spare {
         }
     }
 
-    /// An indexer granted a lease.
+    /// Resets the refusals, because an indexer granted a lease.
     pub(super) fn granted(&mut self) {
         self.refusals = 0;
     }

@@ -1,4 +1,4 @@
-//! The node as a whole, in virtual time, with servers that answer as the test says.
+//! The node as a whole, in virtual time, with scripted servers.
 
 mod attack;
 mod liars;
@@ -52,7 +52,7 @@ fn taking_in(from: impl IntoIterator<Item = u8>) -> IndexersAnswer {
     }
 }
 
-/// What the node did, as far as it matters here.
+/// The actions of the node that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Did {
     Asked(u8, Want),
@@ -63,10 +63,10 @@ enum Did {
 
 use Did::{Asked, Beat, Dropped, GaveUp};
 
-/// The node itself: one that asks natives 1, 2, 3 in this order.
+/// The node itself. With this id it asks natives 1, 2, 3 in this order.
 const OWN: u8 = 250;
 
-/// Natives are 1 to 9, indexers from 10 on.
+/// Natives have the numbers 1 to 9, indexers those from 10 on.
 struct Rig {
     node: Node,
     now: u64,
@@ -94,7 +94,7 @@ impl Rig {
         Self { node, now: 0 }
     }
 
-    /// Everything the node does at this instant.
+    /// All actions of the node at this instant.
     fn drain(&mut self) -> Vec<Did> {
         let number = |peer: &PeerId| peer.as_bytes()[0];
         let mut out = Vec::new();
@@ -114,7 +114,7 @@ impl Rig {
         panic!("poll does not come to an end");
     }
 
-    /// Lets time pass up to and with `until`.
+    /// Lets time pass up to and including `until`.
     fn run(&mut self, until: u64) -> Vec<(u64, Did)> {
         let mut out = Vec::new();
         loop {
@@ -128,7 +128,7 @@ impl Rig {
         }
     }
 
-    /// As [`Rig::run`], with every server renewing what it granted.
+    /// As [`Rig::run`], and every server renews what it granted.
     fn run_held(&mut self, until: u64) -> Vec<(u64, Did)> {
         let mut out = Vec::new();
         loop {
@@ -190,7 +190,7 @@ impl Rig {
     }
 }
 
-/// Asked, beat, dropped, gave up.
+/// Sorts the actions: asked, beat, dropped, gave up.
 fn sorted(mut did: Vec<Did>) -> Vec<Did> {
     did.sort_by_key(|did| std::format!("{did:?}"));
     did

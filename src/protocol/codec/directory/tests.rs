@@ -70,7 +70,7 @@ fn the_code_may_stand_anywhere() {
 
 #[test]
 fn keys_count_only_where_they_belong() {
-    // Key 3 is a cursor in a request for indexers only.
+    // Key 3 is a cursor only in a request for indexers.
     let name = Name::try_from("a").unwrap();
     let bytes = [0xa3, 0, 1, 1, 0x61, b'a', 3, 0x18, 99];
     assert_eq!(
@@ -255,7 +255,8 @@ proptest! {
         for end in 0..request.len() {
             prop_assert!(decode_request(&request[..end]).is_err());
         }
-        // A response may be long: its cuts cost the square of its length.
+        // A response may be long, and testing all cuts takes time that grows with the square of its
+        // length.
         for end in (0..response.len()).step_by(1 + response.len() / 500) {
             prop_assert!(decode_response(&response[..end]).is_err());
         }

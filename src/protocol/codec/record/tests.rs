@@ -23,7 +23,7 @@ fn payload(record: &Record<'_>) -> Vec<u8> {
     encoded(|buffer| encode_record(record, buffer))
 }
 
-/// An envelope that is its payload, and a signer for which it always has `more` bytes.
+/// A verifier and signer whose envelope is the payload, with `more` additional bytes.
 struct Bare {
     more: usize,
 }
@@ -78,7 +78,7 @@ fn the_rules_see_the_first_four_addresses() {
 #[test]
 fn a_payload_is_refused_for_what_is_out_of_bounds() {
     let refused = |kind, payload: &[u8]| decode_record(kind, payload).unwrap_err();
-    // The encoder cannot write too many of anything: nine of the byte that is there.
+    // The encoder cannot write too many items, so nine copies of an item are spliced in.
     let nine = |record: &Record<'_>, one: &[u8], many: &[u8]| {
         let bytes = payload(record);
         let at = bytes

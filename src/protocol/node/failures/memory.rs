@@ -1,12 +1,12 @@
-//! A bounded memory of how often things were tried, and how long each of them rests.
+//! A bounded memory of how often keys were tried, and how long each of them pauses.
 //!
-//! What is forgotten for want of room is not forgiven: a key that is not found counts as whatever
-//! counted and rested most of all that gave way ([`Memory::unknown`]). So no flood of other keys
-//! makes a key count less, or rest shorter, than it would with room for all of them. What gives
-//! way is what counts least, so that under a flood the keys that are not found start low.
+//! An eviction does not clear the count: a key that is not found has the highest count and the
+//! longest pause of all evicted keys ([`Memory::unknown`]). So a flood of other keys cannot lower
+//! the count or the pause of a key below those that it would have with room for all. The key with
+//! the lowest count is evicted, so that under a flood unknown keys start low.
 //!
-//! Invariants: a key's count is never below the number of its tries since it was last quiet for
-//! [`FORGOTTEN_AFTER`], and it never rests shorter than that number says, unless it was
+//! Invariants: a key's count is never below the number of its attempts since it was last quiet for
+//! [`FORGOTTEN_AFTER`], and its pause is never shorter than for that number, unless it was
 //! [removed](Memory::remove) or everything was [cleared](Memory::clear).
 
 use core::time::Duration;
@@ -15,10 +15,10 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, TableStats};
 
-/// After so long a quiet time the count of a key begins anew.
+/// After a quiet time of this length the count of a key starts again.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
-/// A hash of what was tried: the memory is looked through often.
+/// A hash of what was tried. It is short, because the memory is searched often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) u64);
 
@@ -44,7 +44,7 @@ impl Entry {
     }
 }
 
-/// At most `N` keys.
+/// A memory of at most `N` keys.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Memory<const N: usize> {
     all: Vec<Entry, N>,
@@ -61,7 +61,7 @@ impl<const N: usize> Memory<N> {
         }
     }
 
-    /// One more try of the key. `rest` says for how long it rests after so many.
+    /// Counts an attempt of the key. `rest` returns the pause after this many attempts.
     pub(super) fn count(&mut self, now: Instant, key: Key, rest: impl FnOnce(u8) -> Duration) {
         let old = self.entry(key);
         let before = if old.is_quiet(now) { 0 } else { old.count };
@@ -85,8 +85,9 @@ impl<const N: usize> Memory<N> {
         }
     }
 
-    /// Makes room for the key, if it needs any, by forgetting the one that rests least long, and
-    /// for good: for keys that cost nothing, and of which forgetting one harms no other host.
+    /// Makes room for the key, if needed, by removing the one with the shortest remaining pause,
+    /// without any trace. This is for keys that cost an attacker nothing, and whose removal harms
+    /// no other host.
     pub(super) fn forget_for(&mut self, key: Key) {
         if !self.all.is_full() || self.find(key).is_some() {
             return;
@@ -103,12 +104,12 @@ impl<const N: usize> Memory<N> {
         self.entry(key).count
     }
 
-    /// Until when the key rests.
+    /// Until when the key pauses.
     pub(super) fn rests_until(&self, key: Key) -> Instant {
         self.entry(key).until
     }
 
-    /// What is known of the key, to be changed.
+    /// The entry of the key, mutable.
     pub(super) fn find(&mut self, key: Key) -> Option<&mut Entry> {
         self.all.iter_mut().find(|entry| entry.key == key)
     }
@@ -117,7 +118,7 @@ impl<const N: usize> Memory<N> {
         self.all.retain(|entry| entry.key != key);
     }
 
-    /// Forgets everything, and forgives it.
+    /// Removes all entries, and resets the state of unknown keys.
     pub(super) fn clear(&mut self) {
         self.all.clear();
         self.unknown = Entry::NEVER;
@@ -127,7 +128,7 @@ impl<const N: usize> Memory<N> {
         self.all.is_empty() && self.unknown == Entry::NEVER
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub(super) fn stats(&self, name: &'static str) -> TableStats {
         TableStats {
             name,
@@ -143,8 +144,8 @@ impl<const N: usize> Memory<N> {
         found.unwrap_or(&self.unknown)
     }
 
-    /// Those that were quiet for long first, then the one that counts least; of these the one that
-    /// rests least long.
+    /// Removes the keys that were quiet for long. If there are none, evicts the one with the lowest
+    /// count; of several, the one with the shortest remaining pause.
     fn evict(&mut self, now: Instant) {
         let order = |entry: &Entry| (!entry.is_quiet(now), entry.count, entry.until);
         let all = self.all.iter().enumerate();

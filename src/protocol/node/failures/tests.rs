@@ -1,4 +1,4 @@
-//! At its bounds: how long each of them rests, and what may be dialled.
+//! Tests at the bounds: how long each key pauses, and what may be dialled.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn addr(net: u8, host: u8, port: u8) -> Addrs {
     [Addr::from_iter(bytes)].into_iter().collect()
 }
 
-/// A connection to there, as it is said of a lease.
+/// The endpoint of a connection to this address, as a lease reports it.
 fn carried_by(addrs: &Addrs) -> Option<Endpoint> {
     addrs.first().map(|addr| Endpoint::of(addr))
 }
@@ -25,7 +25,7 @@ fn begun(failures: &mut Failures, now: u64, addrs: &Addrs) {
     failures.begin(at(now), addrs, &mut Rng::new(now));
 }
 
-/// A try of the peer there that fails at once.
+/// An attempt of the peer at this address that fails at once.
 fn noted(failures: &mut Failures, now: u64, n: u8, addrs: &Addrs) {
     begun(failures, now, addrs);
     failures.note(at(now), &peer(n), &mut Rng::new(now));
@@ -36,7 +36,7 @@ fn an_id_rests_for_10_s_and_then_for_ever_longer_up_to_160_s() {
     let mut failures = Failures::new();
     let mut now = 0;
     for longest in [10_000, 20_000, 40_000, 80_000, 160_000, 160_000] {
-        // At ever new addresses.
+        // At a new address each time.
         let new = addr(1, (now / 1000 % 250) as u8, 1);
         noted(&mut failures, now, 1, &new);
         let ready = failures.peers.rests_until((&peer(1)).into()).as_millis();
@@ -78,7 +78,7 @@ fn a_prefix_rests_for_a_second_from_its_sixteenth_try_on() {
     assert_eq!(failures.ready_at(&peer(200), &addr(2, 200, 1)), at(0));
     begun(&mut failures, 5_000, &addr(1, 17, 1));
     assert_eq!(failures.ready_at(&peer(200), &fresh), at(6_000));
-    // A server there that grants leases does not make its neighbours be tried more often.
+    // A server in the prefix that grants leases does not let its neighbours be tried more often.
     failures.forget(&peer(1), carried_by(&addr(1, 1, 1)));
     assert_eq!(failures.ready_at(&peer(200), &fresh), at(6_000));
 }
@@ -143,7 +143,7 @@ fn a_lease_is_reopened_where_it_was_carried_and_elsewhere_when_the_rest_is_over(
     let mut both = own.clone();
     both.extend(addr(2, 2, 2));
     let carried = carried_by(&own);
-    // The first reopening at 0, the second rest is 2 s to 2.5 s long.
+    // The first reopening is at 0. The second pause is 2 s to 2.5 s long.
     for (now, dialled) in [
         (0, &both),
         (0, &own),
@@ -198,7 +198,7 @@ fn of_too_many_ids_the_one_that_rests_least_long_is_forgotten() {
     assert_eq!(forgotten.collect::<std::vec::Vec<_>>(), [0]);
 }
 
-/// Tries of ever new addresses in ever new prefixes, as fast as the bucket lets a node.
+/// Attempts at a new address in a new prefix each time, as fast as the bucket allows.
 fn flood(failures: &mut Failures, from: u64, until: u64) {
     for now in (from..until).step_by(500) {
         let four = (0..4u64).map(|n| {
@@ -256,7 +256,7 @@ fn after_a_flood_a_new_address_is_tried_within_the_longest_pause() {
     flood(&mut failures, 0, 900_000);
     let ready = failures.ready_at(&peer(1), &addr(1, 1, 80));
     assert!(ready - at(900_000) <= Duration::from_secs(256) * 5 / 4);
-    // A quiet time later nothing is held against it.
+    // After a quiet time the count starts again.
     begun(&mut failures, 1_500_000, &addr(1, 1, 80));
     let key = Endpoint::of(&addr(1, 1, 80)[0]).into();
     assert_eq!(failures.endpoints.tries(key), 1);

@@ -1,11 +1,11 @@
-//! Whatever servers say: how much one node does in a minute, and to one third party.
+//! Bounds for whatever servers send: how much one node does in a minute, and to one third party.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::protocol::{AckBuf, address::Endpoint};
 
-/// What the bucket gives within so many seconds.
+/// The tokens of the bucket within this many seconds.
 fn most(seconds: u64) -> usize {
     16 + 2 * seconds as usize
 }
@@ -18,16 +18,16 @@ enum Word {
     Answer(IndexersAnswer),
 }
 
-/// A node among servers that answer within 2 ms, as `speak` says to each beat and question.
+/// A node among servers that answer each beat and request within 2 ms, by `speak`.
 struct Attack {
     node: Node,
     now: u64,
     words: BTreeMap<(u64, u64), (PeerId, Word)>,
-    /// Questions, and streams opened with everything that is dialled for them; when.
+    /// The times of requests, and of opened streams with all addresses that are dialled for them.
     did: Vec<(u64, Option<Addrs>)>,
     accepted: usize,
     open: std::collections::BTreeSet<PeerId>,
-    /// Where servers answer: at the first address that they were dialled at.
+    /// The endpoint at which each server answers: the first address at which it was dialled.
     carriers: BTreeMap<PeerId, Endpoint>,
 }
 
@@ -107,7 +107,7 @@ impl Attack {
         }
     }
 
-    /// Streams and questions in the time.
+    /// Streams and requests in the time.
     fn within(&self, from: u64, to: u64) -> usize {
         let all = self.did.iter();
         all.filter(|(when, _)| (from..to).contains(when)).count()
@@ -132,7 +132,7 @@ fn ip(net: u8, host: u8) -> Addrs {
         .collect()
 }
 
-/// Sixteen offers of ever new ids.
+/// Sixteen offers, each with a new id.
 fn new_ids(count: &mut u32, addrs: impl Fn(u32) -> Addrs) -> IndexersAnswer {
     let offer = |_| {
         *count += 1;
@@ -256,10 +256,10 @@ fn a_lease_that_is_granted_and_lost_over_and_over_costs_no_more_than_the_bucket_
     assert!(attack.within(0, 60_000) <= most(60));
 }
 
-/// What a server says to its beats that holds a lease and does not keep it.
+/// The answers of a server that grants a lease and does not keep it.
 type Breach = fn(u32) -> Vec<Word>;
 
-/// Grants two beats of a short lease, then says this to each third.
+/// Accepts two beats with a short lease, then answers each third one by `third`.
 fn short_lease(nth: u32, third: Breach) -> Vec<Word> {
     match nth % 3 {
         2 => third(nth),
@@ -293,7 +293,7 @@ fn a_holder_that_names_a_third_party_makes_a_node_dial_it_as_seldom_as_any_faili
         let dialled = [20_000, 60_000, 600_000].map(|until| attack.to(endpoint, until));
         assert!((2..=5).contains(&dialled[0]), "{dialled:?}");
         assert!(dialled[1] <= 7 && dialled[2] <= 11, "{dialled:?}");
-        // The leases themselves go on, at the addresses that carry them.
+        // The leases themselves continue, at the addresses that carry them.
         let own = (10..10 + holders).map(|n| attack.to(Endpoint::of(&ip(n, 1)[0]), 600_000));
         assert!(own.sum::<usize>() > 100);
         assert!(renewals > 100, "{renewals}");
@@ -309,8 +309,8 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
     answer.offers[0].addrs.extend(ip(99, 9));
     let (both, own) = (answer.offers[0].addrs.clone(), ip(10, 1));
     rig.node.answered(at(0), &peer(1), Some(&answer));
-    // When the stream is opened after each end; the other address rests for 1 s after the first
-    // try, and for 2 s at least after the second.
+    // The times at which the stream is opened after each end. The other address pauses for 1 s
+    // after the first attempt, and for at least 2 s after the second.
     for (now, dialled) in [(0, &both), (999, &own), (1_000, &both), (2_999, &own)] {
         let beats = |rig: &mut Rig| {
             let mut beats = Vec::new();

@@ -1,5 +1,5 @@
-//! A new node beside servers that promise and do not keep it, with the real native between them:
-//! both machines in one virtual time, 10 ms apart.
+//! A new node among servers that do not keep their promises, with the real native between them.
+//! Both machines run in one virtual time, 10 ms apart.
 
 use std::{boxed::Box, collections::BTreeMap, vec};
 
@@ -13,7 +13,7 @@ const NATIVE: u16 = 1000;
 const HONEST: [u16; 2] = [900, 901];
 const LIARS: u16 = 200;
 const DELAY: u64 = 10;
-/// Between two beats of the liars.
+/// Time between two beats of the lying servers, ms.
 const BEATS: u64 = 25_000;
 
 type TheNative = Native<208, 208, 8, 224>;
@@ -29,7 +29,7 @@ fn number(peer: &PeerId) -> u16 {
     u16::from_be_bytes([peer.as_bytes()[0], peer.as_bytes()[1]])
 }
 
-/// Where a server listens: all behind one prefix, or each in one of its own.
+/// Where a server listens: all in one prefix, or each in one of its own.
 fn addr(n: u16, one_prefix: bool) -> Addrs {
     let [high, low] = n.to_be_bytes();
     let ip = match one_prefix {
@@ -54,16 +54,17 @@ struct World {
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
     one_prefix: bool,
-    /// When the node held its first lease, and its first with an honest indexer.
+    /// When the node got its first lease, and its first with an honest indexer.
     leases: [Option<u64>; 2],
     asks: Vec<(u64, Want)>,
     /// Beats that the node sent.
     opened: Vec<u64>,
-    /// Of these, those to indexers. Of liars, no lease is renewed: each is a try.
+    /// The beats of these that went to indexers. Lying servers renew no lease, so each such beat is
+    /// an attempt.
     tries: Vec<u64>,
-    /// The honest are gone, silently.
+    /// The honest indexers have disappeared silently.
     honest_are_gone: bool,
-    /// For how long the node held no lease after its first, and since when it holds none.
+    /// How long the node was without a lease after its first one, and since when it has none now.
     bare: u64,
     bare_since: Option<u64>,
 }
@@ -100,8 +101,8 @@ impl World {
             bare: 0,
             bare_since: None,
         };
-        // The honest were there before; the liars came all at once. All of them beat when it is
-        // time.
+        // The honest indexers were there before; the lying ones came all at once. All of them beat
+        // in time.
         for now in [1_000, 25_000, 50_000, 74_000] {
             world.drain_native(now);
             for n in HONEST {
@@ -145,7 +146,7 @@ impl World {
         self.native.beat(at(now), &id(n), stream, &beat);
     }
 
-    /// What the native does on its way to `now`, without a node: every ping is answered.
+    /// Runs the native up to `now` without a node, and answers every ping.
     fn drain_native(&mut self, now: u64) {
         while let Some(action) = self.native.poll(at(now), 1_000_000 + now) {
             if let Action::Probe { peer, .. } = action {
@@ -159,7 +160,7 @@ impl World {
         self.queue.insert((self.now + after, self.queued), event);
     }
 
-    /// Runs for so long after the node's start, or until it holds a lease with an honest indexer.
+    /// Runs for this long after the node's start, or until it holds a lease with an honest indexer.
     fn run(&mut self, longest: u64) {
         let start = self.now;
         while self.now <= start + longest && self.leases[1].is_none() {
@@ -278,7 +279,7 @@ fn plain(role: Role, lease: Duration) -> InBeat<'static> {
     }
 }
 
-/// On a thread with room for two machines of a debug build.
+/// Runs the test on a thread whose stack has room for two machines of a debug build.
 fn with_room(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(64 << 20);
     let ended = thread.spawn(test).unwrap().join();
@@ -319,8 +320,8 @@ fn where_all_indexers_lie_a_node_stays_under_the_lease_of_its_native() {
             let first = world.leases[0].unwrap_or(u64::MAX);
             assert!(first <= 3_000, "seed {seed}: {first}");
             assert_eq!((world.bare, world.bare_since), (0, None), "seed {seed}");
-            // The one bucket of all tries and asks: a burst of 16, then two a second. The beats
-            // that renew the native's lease are not in it.
+            // All attempts and requests take from one bucket: a burst of 16, then two a second. The
+            // beats that renew the native's lease do not take from it.
             let mut drawn = world.tries.clone();
             drawn.extend(world.asks.iter().map(|(at, _)| *at));
             for from in &drawn {

@@ -1,4 +1,4 @@
-//! Rounds of connect-to-natives; being taken in and released.
+//! Rounds of connect-to-natives; nodes are taken in and released.
 
 use super::*;
 
@@ -103,7 +103,7 @@ fn where_places_are_short_a_node_with_a_lease_asks_one_native_a_round_and_each_i
     }
     assert_eq!(asked.get(..3), Some(&[1, 2, 3][..]), "{asked:?}");
     assert_eq!(asked.get(3..5), Some(&[1, 2][..]), "{asked:?}");
-    // One that does not answer does not count.
+    // A native that does not answer does not count.
     let mut rig = Rig::new(2, [1, 2]);
     rig.drain();
     rig.answer(1, &offering([10]));
@@ -397,7 +397,7 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
                     let answer = answer(want == Want::OffersFailed);
                     node.answered(at(now), &peer(1), Some(&answer));
                 }
-                // It is away for a moment.
+                // The indexer is away for a moment.
                 Action::Beat { server, .. } if server == peer(10) && now < 100 => {
                     node.lease_closed(at(now), &server);
                 }

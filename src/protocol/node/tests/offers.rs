@@ -1,4 +1,4 @@
-//! From offers to leases with indexers.
+//! How offers become leases with indexers.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is(
     let beat = *beat;
     let mut moved = offering([10]);
     moved.offers[0].addrs = addrs(77);
-    // A healthy lease is not moved by what others say.
+    // Reports of others do not affect a healthy lease.
     let mut healthy = rig.node.clone();
     healthy.answered(at(beat), &peer(1), Some(&moved));
     assert_eq!(healthy.addrs_of(&peer(10)), Some(&addrs(10)));
@@ -169,7 +169,7 @@ fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is(
     assert_eq!(rig.node.addrs_of(&peer(10)), Some(&addrs(77)));
     assert_eq!(rig.accepted(10), []);
     assert_eq!(rig.held(), [10]);
-    // It counts from the beat whose ack was late: that beat may be the one that was answered.
+    // It counts from the beat whose ack was late, because that beat may be the answered one.
     let expiry = rig.node.leases.find(&peer(10)).unwrap().expiry(at(beat));
     assert_eq!(expiry, Some(at(beat) + LEASE));
 }
@@ -255,7 +255,7 @@ fn a_server_that_failed_has_two_seconds_more_for_its_first_ack() {
             rig.run(opened + patience)
                 .contains(&(opened + patience, Dropped(10)))
         );
-        // It is offered again and again, and rests.
+        // It is offered repeatedly while it pauses.
         let out = loop {
             rig.node.propose(at(rig.now), &offers([10])[0], true);
             let out = rig.run(rig.now + 100);

@@ -1,4 +1,4 @@
-//! A node that servers refuse: another device has its identity, for instance.
+//! A node that servers refuse, for instance because another device has its identity.
 
 use super::*;
 
@@ -6,8 +6,8 @@ fn refused() -> Ack<'static> {
     Ack::refused("a device at 192.0.2.1 has your identity")
 }
 
-/// What a node does in half an hour whose native offers these indexers, always: the first
-/// `refusing` of them refuse it, and the others do not answer.
+/// The actions of a node in half an hour in which its native always offers these indexers. The
+/// first `refusing` of them refuse the node, and the others do not answer.
 fn half_an_hour(offered: u8, refusing: u8) -> Vec<(u64, Did)> {
     let mut rig = Rig::new(2, [1]);
     let mut all = Vec::new();
@@ -46,7 +46,7 @@ fn tries(did: &[(u64, Did)], server: u8) -> Vec<u64> {
 fn an_indexer_that_refused_is_tried_once_a_minute_at_most_and_not_reported() {
     let did = half_an_hour(2, 2);
     for server in [10, 11] {
-        // The more often an address was tried, the longer it rests beside.
+        // In addition, an address pauses longer the more often it was tried.
         let tries = tries(&did, server);
         assert_eq!(tries[..3], [0, 60_000, 120_000]);
         assert!(tries.len() > 10, "{tries:?}");

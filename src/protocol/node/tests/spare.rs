@@ -1,10 +1,10 @@
-//! More leases than one: which server publishes the record, and what follows when one of them falls
+//! Several leases: which server publishes the record, and what happens when one of them becomes
 //! silent.
 
 use super::*;
 use crate::protocol::Publisher;
 
-/// What the node's beats say at this instant: to which server, and whether it is to publish.
+/// The node's beats at this instant: to which server, and whether that server publishes the record.
 fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
     let mut out = Vec::new();
     while let Some(action) = rig.node.poll(at(rig.now), 0) {
