@@ -282,6 +282,10 @@ daemon! {
         #[argh(option, arg_name = "tag")]
         tag: Vec<String>,
 
+        /// NAME=PORT or NAME=udp:PORT that the node offers; may be given up to 8 times (default: none)
+        #[argh(option, arg_name = "service")]
+        service: Vec<String>,
+
         /// leases to hold on different indexers, 1 to 8, fewer if fewer exist (default: 2)
         #[argh(option, arg_name = "number")]
         min_indexers: Option<String>,
@@ -293,6 +297,7 @@ impl Node {
         NodeFlags {
             name: self.name.clone(),
             tag: self.tag.clone(),
+            service: self.service.clone(),
             min_indexers: self.min_indexers.clone(),
         }
     }
@@ -323,10 +328,18 @@ pub(crate) struct Find {
     #[argh(switch)]
     pub(crate) json: bool,
 
+    /// print only where the service is reached, HOST:PORT, the best one: for scripts
+    #[argh(switch)]
+    pub(crate) addr: bool,
+
     /// a name, 1 to 63 of a-z 0-9 - . (any other text: the default name of a host named so), or a
     /// peer id
     #[argh(positional, arg_name = "name-or-peer-id")]
     pub(crate) query: String,
+
+    /// with --addr: the service (default: the first one)
+    #[argh(positional, arg_name = "service")]
+    pub(crate) service: Option<String>,
 }
 
 /// List the indexers that a node could go to.

@@ -16,7 +16,7 @@ use miniserde::{Deserialize, Serialize};
 
 use crate::protocol::{
     MAX_NAME_LEN,
-    codec::to_name,
+    codec::{service::Service, to_name},
     time::{MAX_LEASE, MIN_LEASE},
 };
 
@@ -24,7 +24,7 @@ mod values;
 
 use values::{
     announce, beat_interval, duration_or, interval, level, listen, min_indexers, name, natives,
-    psk, tags,
+    psk, services, tags,
 };
 
 /// Shortest interval of a loop or of the beats.
@@ -134,6 +134,9 @@ pub struct Config {
     /// [`MAX_TAGS`](crate::protocol::codec::record::MAX_TAGS) with
     /// [`MAX_TAG_BYTES`](crate::protocol::codec::record::MAX_TAG_BYTES) bytes in all.
     pub tags: BTreeMap<String, String>,
+    /// What a node offers: at most
+    /// [`MAX_SERVICES`](crate::protocol::codec::service::MAX_SERVICES).
+    pub services: Vec<Service>,
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
@@ -166,6 +169,7 @@ pub struct Flags {
 pub struct NodeFlags {
     pub name: Option<String>,
     pub tag: Vec<String>,
+    pub service: Vec<String>,
     pub min_indexers: Option<String>,
 }
 
@@ -241,6 +245,7 @@ impl Config {
             connect_interval: interval("--connect-interval", &flags.connect_interval, 60)?,
             name: flags.node.name.as_deref().map(name).transpose()?,
             tags: tags(&flags.node.tag)?,
+            services: services(&flags.node.service)?,
             min_indexers: flags
                 .node
                 .min_indexers

@@ -94,6 +94,14 @@ fn execute(command: Command) -> Result<(), Failure> {
                 ));
             }
             let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
+            if args.addr && !answer.value.records.is_empty() {
+                let service = args.service.as_deref();
+                let addr = answer.value.service_addr(service).ok_or_else(|| {
+                    let service = service.unwrap_or("a service");
+                    Failure::new(1, format!("{name} does not offer {service}"))
+                })?;
+                return print(addr);
+            }
             if !answer.value.records.is_empty() || args.json {
                 show(&answer, args.json)?;
             }

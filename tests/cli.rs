@@ -141,7 +141,7 @@ fn answering(dir: &Path, answer: &'static str) {
 
 const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
-    r#""name":"cam","tags":{},"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
+    r#""name":"cam","tags":{},"services":[],"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
     r#""natives":[],"native_option":null,"live_indexers":[],"#,
     r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
     r#""tables":[],"contested":[],"troubles":[]}"#
@@ -152,7 +152,8 @@ const FOUND: &str = concat!(
     r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"#,
     r#""records":[{"peer_id":"12D3A","name":"cam","#,
     r#""addrs":["/ip4/192.0.2.1/tcp/1"],"tags":{"room":"hall"},"expires_in_ms":1000,"#,
-    r#""source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"tags":{},"#,
+    r#""services":[{"name":"http","protocol":"tcp","port":80},{"name":"dns","protocol":"udp","port":53}],"#,
+    r#""source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"tags":{},"services":[],"#,
     r#""expires_in_ms":1000,"source":"dht"}]}"#
 );
 
@@ -254,6 +255,8 @@ fn wrong_descriptions_of_a_node_are_usage_errors() {
     node("--name", &"a".repeat(64)).usage(&["--name", "1 to 63"]);
     node("--tag", "room").usage(&["--tag", "KEY=VALUE"]);
     node("--tag", &format!("k={}", "v".repeat(256))).usage(&["--tag", "256"]);
+    node("--service", "http").usage(&["--service", "NAME=PORT"]);
+    node("--service", "http=0").usage(&["--service", "1 to 65535"]);
     node("--min-indexers", "0").usage(&["--min-indexers", "1 to 8"]);
     node("--min-indexers", "9").usage(&["--min-indexers", "1 to 8"]);
     node("--log", "loud").usage(&["--log", "trace"]);
@@ -347,6 +350,15 @@ fn find_prints_every_claimant_or_fails() {
     }
     let json = home.run(&["find", "--json", "cam"]);
     assert_eq!(json.done(), format!("{FOUND}\n"));
+    for (service, addr) in [(None, "192.0.2.1:80\n"), (Some("dns"), "192.0.2.1:53\n")] {
+        let args: Vec<_> = ["find", "--addr", "cam"]
+            .into_iter()
+            .chain(service)
+            .collect();
+        assert_eq!(home.run(&args).done(), addr);
+    }
+    home.run(&["find", "--addr", "cam", "ssh"])
+        .failed(1, &["cam does not offer ssh"]);
 
     let home = Home::new();
     answering(

@@ -49,13 +49,14 @@ fn every_option_of_a_daemon_arrives() {
         ];
         assert_eq!(durations.map(Option::unwrap).concat(), "123456");
     }
-    let line = "node --name cam --tag a=1 --tag b=2 --min-indexers 3";
+    let line = "node --name cam --tag a=1 --tag b=2 --service http=80 --min-indexers 3";
     let Ok(Command::Node(node)) = run(line) else {
         panic!();
     };
     let flags = node.flags().node;
     assert_eq!(flags.name.as_deref(), Some("cam"));
     assert_eq!(flags.tag, ["a=1", "b=2"]);
+    assert_eq!(flags.service, ["http=80"]);
     assert_eq!(flags.min_indexers.as_deref(), Some("3"));
 }
 

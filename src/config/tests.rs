@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::codec::service::Transport;
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 /// The id of an RSA key, which is a hash and not a key.
@@ -55,6 +56,7 @@ fn defaults_need_no_flag_in_any_role() {
                 connect_interval: Duration::from_secs(60),
                 name: None,
                 tags: BTreeMap::new(),
+                services: vec![],
                 min_indexers: 2,
             }
         );
@@ -357,6 +359,41 @@ fn tags_keep_to_the_wire() {
     let nine: Vec<&str> = nine.iter().map(String::as_str).collect();
     assert!(tagged(&nine[..8]).is_ok());
     assert!(tagged(&nine).unwrap_err().contains("8 is the most"));
+}
+
+#[test]
+fn services_have_a_name_of_rfc_6335_and_a_port() {
+    let offering = |services: &[&str]| {
+        parse(Role::Node, |flags| {
+            flags.node.service = services.iter().map(|&service| service.into()).collect();
+        })
+    };
+    let config = offering(&["http=1", "dns=udp:65535", "ssh=tcp:22"]).unwrap();
+    let read = config.services.iter();
+    let read: Vec<_> = read
+        .map(|s| (s.name.as_str(), s.transport, s.port))
+        .collect();
+    let (tcp, udp) = (Transport::Tcp, Transport::Udp);
+    assert_eq!(
+        read,
+        [("http", tcp, 1), ("dns", udp, 65535), ("ssh", tcp, 22)]
+    );
+
+    for (bad, said) in [
+        ("http", "NAME=PORT"),
+        ("http=sctp:1", "NAME=udp:PORT"),
+        ("http=0", "1 to 65535"),
+        ("http=65536", "1 to 65535"),
+        ("http=udp:", "1 to 65535"),
+        ("Http=1", "a-z 0-9 -"),
+        ("abcdefghijklmnop=1", "1 to 15"),
+        ("=1", "1 to 15"),
+    ] {
+        let error = offering(&[bad]).unwrap_err();
+        assert!(error.contains(said) && error.contains(bad), "{error}");
+    }
+    assert!(offering(&["a=1"; 8]).is_ok());
+    assert!(offering(&["a=1"; 9]).unwrap_err().contains("8 is the most"));
 }
 
 #[test]

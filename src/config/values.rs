@@ -17,6 +17,7 @@ use crate::protocol::{
     capacities::MAX_NATIVES,
     codec::{
         record::{MAX_RECORD_ADDRS, MAX_TAG_BYTES, MAX_TAGS},
+        service::{MAX_SERVICES, Service, Transport, to_service_name},
         to_name,
     },
     node::MAX_MIN_INDEXERS,
@@ -402,6 +403,33 @@ pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error>
         }
     }
     Ok(tags)
+}
+
+pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
+    at_most("--service", values, MAX_SERVICES)?;
+    values.iter().map(|value| service(value)).collect()
+}
+
+fn service(value: &str) -> Result<Service, Error> {
+    let wrong = |problem| Error::new("--service", value, problem);
+    let form = || wrong("write it as NAME=PORT or NAME=udp:PORT");
+    let (name, rest) = value.split_once('=').ok_or_else(form)?;
+    let (transport, port) = match rest.split_once(':') {
+        None | Some(("tcp", _)) => (Transport::Tcp, rest.trim_start_matches("tcp:")),
+        Some(("udp", port)) => (Transport::Udp, port),
+        Some(_) => return Err(form()),
+    };
+    let name = to_service_name(name).ok_or_else(|| {
+        wrong("a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others")
+    })?;
+    match port.parse() {
+        Ok(0) | Err(_) => Err(wrong("give a port from 1 to 65535")),
+        Ok(port) => Ok(Service {
+            name,
+            transport,
+            port,
+        }),
+    }
 }
 
 pub(super) fn min_indexers(value: &str) -> Result<u8, Error> {

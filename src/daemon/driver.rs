@@ -430,13 +430,15 @@ impl Driver {
 
     fn status(&mut self) -> Status {
         let now = self.env.now();
+        let about = self.record.about();
         let mut report = StatusReport {
             now,
             status: Status {
                 role: report::role(self.env.machine.role()),
                 peer_id: self.own_id(),
-                name: self.record.name().map(str::to_owned),
-                tags: self.record.tags().iter().cloned().collect(),
+                name: about.map(|about| about.name.clone()),
+                tags: about.map_or_else(Default::default, report::tags),
+                services: about.map_or_else(Vec::new, report::services),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
                 listen: self

@@ -12,7 +12,7 @@ use super::{
     control::Reply,
     environment::Environment,
     machines::ProgramLookups,
-    report::{addr_texts, text},
+    report::{self, addr_texts, text},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
@@ -274,7 +274,8 @@ fn found_record(found: &lookup::FoundRecord, own_ms: u64) -> Option<FoundRecord>
         peer_id: text(&record.info.peer),
         name: record.info.name.as_str().into(),
         addrs: record.addrs.iter().map(Multiaddr::to_string).collect(),
-        tags: record.tags.into_iter().collect(),
+        tags: report::tags(&record.about),
+        services: report::services(&record.about),
         expires_in_ms: record.info.expires_at_ms().saturating_sub(own_ms),
         source: match found.place() {
             Place::Here => "local",
@@ -293,6 +294,7 @@ fn found_offer(offer: &Offer) -> FoundRecord {
         name: String::new(),
         addrs: addr_texts(&offer.addrs),
         tags: Default::default(),
+        services: Vec::new(),
         expires_in_ms: offer.ttl.as_millis() as u64,
         source: "native".into(),
     }

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, identity::Keypair};
 
 use crate::{
     config::{Config, Role, name_of_host},
-    net::envelope::{sign_indexer, sign_node},
+    net::envelope::{About, sign_indexer, sign_node},
     protocol::codec::record::{MAX_TTL, SignError},
 };
 
@@ -16,8 +16,8 @@ const TTL_LEASES: u32 = 3;
 /// The own record and what goes into it.
 pub(super) struct OwnRecord {
     key: Keypair,
-    name: Option<String>,
-    tags: Vec<(String, String)>,
+    /// Of a node.
+    about: Option<About>,
     ttl: Duration,
     envelope: Option<Vec<u8>>,
 }
@@ -25,25 +25,22 @@ pub(super) struct OwnRecord {
 impl OwnRecord {
     /// The record of a process with this configuration; not signed yet.
     pub(super) fn new(key: Keypair, config: &Config) -> Self {
-        let name =
-            (config.role == Role::Node).then(|| config.name.clone().unwrap_or_else(host_name));
+        let about = (config.role == Role::Node).then(|| About {
+            name: config.name.clone().unwrap_or_else(host_name),
+            tags: to_list(&config.tags),
+            services: config.services.clone(),
+        });
         Self {
             key,
-            name,
-            tags: to_list(&config.tags),
+            about,
             ttl: (config.lease * TTL_LEASES).min(MAX_TTL),
             envelope: None,
         }
     }
 
-    /// A node's name.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// What it says about itself.
-    pub(super) fn tags(&self) -> &[(String, String)] {
-        &self.tags
+    /// What a node says of itself.
+    pub(super) fn about(&self) -> Option<&About> {
+        self.about.as_ref()
     }
 
     /// The record as it travels.
@@ -58,11 +55,9 @@ impl OwnRecord {
         own_ms: u64,
         addrs: &[Multiaddr],
     ) -> Result<(), SignError> {
-        let envelope = match &self.name {
+        let envelope = match &self.about {
             None => sign_indexer(&self.key, sequence, own_ms, self.ttl, addrs),
-            Some(name) => sign_node(
-                &self.key, sequence, own_ms, self.ttl, addrs, name, &self.tags,
-            ),
+            Some(about) => sign_node(&self.key, sequence, own_ms, self.ttl, addrs, about),
         }?;
         self.envelope = Some(envelope);
         Ok(())

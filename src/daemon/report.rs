@@ -1,10 +1,13 @@
 //! What the operator can see, gathered from the core and the network side.
 
+use std::collections::BTreeMap;
+
 use crate::{
     config::Role as ConfigRole,
-    net::{multiaddrs, netlink::Change},
+    net::{envelope::About, multiaddrs, netlink::Change},
     protocol::{
         Addrs, Instant, PeerId, Report, Role, TableStats,
+        codec::service::{Service as Offered, Transport},
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
         native::{LiveIndexer as Live, Responsible, Source as LiveSource},
@@ -13,7 +16,8 @@ use crate::{
 };
 
 use super::status::{
-    Contested, Lease, LiveIndexer, LoopStatus, ResponsiblePeer, Source, Status, StreamRecord, Table,
+    Contested, Lease, LiveIndexer, LoopStatus, Protocol, ResponsiblePeer, Service, Source, Status,
+    StreamRecord, Table,
 };
 
 /// Fills a [`Status`] at `now`.
@@ -72,6 +76,24 @@ impl AddressLog {
 /// The addresses as people write them.
 pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
     multiaddrs(addrs).iter().map(ToString::to_string).collect()
+}
+
+/// A node's tags as the operator sees them.
+pub(super) fn tags(about: &About) -> BTreeMap<String, String> {
+    about.tags.iter().cloned().collect()
+}
+
+/// A node's services as the operator sees them.
+pub(super) fn services(about: &About) -> Vec<Service> {
+    let seen = |service: &Offered| Service {
+        name: service.name.as_str().into(),
+        protocol: match service.transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        },
+        port: service.port,
+    };
+    about.services.iter().map(seen).collect()
 }
 
 /// A table as the operator sees it.

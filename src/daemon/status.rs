@@ -25,6 +25,8 @@ pub struct Status {
     pub name: Option<String>,
     /// Node: what it says about itself.
     pub tags: BTreeMap<String, String>,
+    /// Node: what it offers.
+    pub services: Vec<Service>,
     /// Version of the program.
     pub version: String,
     /// Time since the process started, ms.
@@ -218,10 +220,34 @@ pub struct FoundRecord {
     pub addrs: Vec<String>,
     /// What it says about itself.
     pub tags: BTreeMap<String, String>,
+    /// What it offers, at each of its addresses.
+    pub services: Vec<Service>,
     /// Time until the record runs out, ms.
     pub expires_in_ms: u64,
     /// Who had the record: `local`, `indexer`, `native` or `dht`.
     pub source: String,
+}
+
+/// A service that a node offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name (RFC 6335), in lower case.
+    pub name: String,
+    /// What it is reached with.
+    pub protocol: Protocol,
+    /// Its port, never 0.
+    pub port: u16,
+}
+
+/// What a service is reached with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    #[serde(rename = "tcp")]
+    Tcp,
+    /// UDP.
+    #[serde(rename = "udp")]
+    Udp,
 }
 
 /// The answer to a request that cannot be answered.
@@ -229,6 +255,39 @@ pub struct FoundRecord {
 pub struct Refusal {
     /// One sentence for a person.
     pub error: String,
+}
+
+impl Found {
+    /// Where the service is reached, `HOST:PORT`: the best address of the best record that offers it;
+    /// without a name, of the first service.
+    pub fn service_addr(&self, name: Option<&str>) -> Option<String> {
+        self.records.iter().find_map(|record| {
+            let mut services = record.services.iter();
+            let service = services.find(|s| name.is_none_or(|name| s.name == name))?;
+            record.addresses_of(service).into_iter().next()
+        })
+    }
+}
+
+impl FoundRecord {
+    /// Where the service is reached, `HOST:PORT`, best first.
+    pub fn addresses_of(&self, service: &Service) -> Vec<String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for addr in &self.addrs {
+            let mut parts = addr.split('/').skip(1);
+            let address = match (parts.next(), parts.next()) {
+                (Some("ip6"), Some(ip)) => format!("[{ip}]:{}", service.port),
+                (Some("ip4" | "dns" | "dns4" | "dns6"), Some(host)) => {
+                    format!("{host}:{}", service.port)
+                }
+                _ => continue,
+            };
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
 }
 
 impl Found {

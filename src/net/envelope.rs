@@ -15,7 +15,19 @@ use crate::protocol::{
     codec::record::{
         Kind, MAX_RECORD_ADDRS, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign,
     },
+    codec::service::{MAX_SERVICES, Service},
 };
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its name; empty: none.
+    pub name: String,
+    /// Its tags. Any text: escape it before it reaches a terminal.
+    pub tags: Vec<(String, String)>,
+    /// What it offers.
+    pub services: Vec<Service>,
+}
 
 /// A record whose signature and bounds are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +36,8 @@ pub struct OpenRecord {
     pub info: RecordInfo,
     /// All its addresses that libp2p can read, best first; at most [`MAX_RECORD_ADDRS`].
     pub addrs: Vec<Multiaddr>,
-    /// A node's tags; none for an indexer. Any text: escape it before it reaches a terminal.
-    pub tags: Vec<(String, String)>,
+    /// What a node says of itself; of an indexer, nothing.
+    pub about: About,
 }
 
 /// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot
@@ -42,7 +54,7 @@ pub fn sign_indexer(
     addrs: &[Multiaddr],
 ) -> Result<Vec<u8>, SignError> {
     let signed = (sequence, issued_at_ms, ttl);
-    sign_record(Kind::Indexer, key, signed, addrs, "", &[])
+    sign_record(Kind::Indexer, key, signed, addrs, &About::default())
 }
 
 /// Signs a node's record, as [`sign_indexer`] does an indexer's.
@@ -55,11 +67,10 @@ pub fn sign_node(
     issued_at_ms: u64,
     ttl: Duration,
     addrs: &[Multiaddr],
-    name: &str,
-    tags: &[(String, String)],
+    about: &About,
 ) -> Result<Vec<u8>, SignError> {
     let signed = (sequence, issued_at_ms, ttl);
-    sign_record(Kind::Node, key, signed, addrs, name, tags)
+    sign_record(Kind::Node, key, signed, addrs, about)
 }
 
 /// Opens an indexer's record.
@@ -142,15 +153,14 @@ fn sign_record(
     key: &Keypair,
     (sequence, issued_at_ms, ttl): (u64, u64, Duration),
     addrs: &[Multiaddr],
-    name: &str,
-    tags: &[(String, String)],
+    about: &About,
 ) -> Result<Vec<u8>, SignError> {
     let signer = Keys::new(key)?;
     let mut kept = Tags::new();
-    for (key, value) in tags {
+    for (key, value) in &about.tags {
         let tag = (key.as_str(), value.as_str());
         kept.push(tag)
-            .map_err(|_| SignError::TooManyTags(tags.len()))?;
+            .map_err(|_| SignError::TooManyTags(about.tags.len()))?;
     }
     let usable = addrs.iter().filter(|addr| to_addr(addr).is_ok());
     let record = Record {
@@ -159,8 +169,9 @@ fn sign_record(
         issued_at_ms,
         ttl,
         addrs: usable.map(AsRef::as_ref).take(MAX_RECORD_ADDRS).collect(),
-        name,
+        name: &about.name,
         tags: kept,
+        services: about.services.iter().take(MAX_SERVICES).cloned().collect(),
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }
@@ -171,9 +182,13 @@ fn to_owned(record: &Record<'_>) -> OpenRecord {
     OpenRecord {
         info: record.info(),
         addrs: addrs.filter_map(Result::ok).collect(),
-        tags: tags
-            .map(|&(key, value)| (key.into(), value.into()))
-            .collect(),
+        about: About {
+            name: record.name.into(),
+            tags: tags
+                .map(|&(key, value)| (key.into(), value.into()))
+                .collect(),
+            services: record.services.to_vec(),
+        },
     }
 }
 

@@ -5,11 +5,12 @@ use oc_discovery::daemon::status::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "role",
     "peer_id",
     "name",
     "tags",
+    "services",
     "version",
     "uptime_ms",
     "listen",
@@ -41,7 +42,16 @@ impl Town {
         let native = world.native("native", &[]);
         let indexer = world.indexer("indexer", &[&native], &[]);
         native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
-        let hall = ["--name", "cam", "--tag", "room=hall", "--tag", "floor=1"];
+        let hall = [
+            "--name",
+            "cam",
+            "--tag",
+            "room=hall",
+            "--tag",
+            "floor=1",
+            "--service",
+            "http=80",
+        ];
         let yard = ["--name", "cam", "--tag", "room=yard"];
         let cams = [
             world.node("hall", &[&native], &hall),
@@ -73,7 +83,7 @@ impl Town {
 }
 
 #[test]
-fn find_by_name_gives_every_claimant_with_addresses_and_tags_on_every_role() {
+fn find_by_name_gives_every_claimant_with_addresses_tags_and_services_on_every_role() {
     let town = Town::new();
     for asked in town.roles() {
         let found = town.found(asked, "cam");
@@ -86,6 +96,8 @@ fn find_by_name_gives_every_claimant_with_addresses_and_tags_on_every_role() {
             assert_eq!(record.addrs, cam.status().listen);
             assert!(record.expires_in_ms > 0);
         }
+        let at = town.world.ask(asked, "find", &["--addr", "cam", "http"]);
+        assert_eq!(at.stdout, "127.0.0.1:80\n", "{at:?}");
         let hall = found.records.iter().find(|r| r.tags["room"] == "hall");
         assert_eq!(hall.unwrap().tags["floor"], "1");
         let shown = town.world.ask(asked, "find", &["cam"]);

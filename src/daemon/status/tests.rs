@@ -6,7 +6,7 @@ use super::*;
 
 /// The object of the interface, byte for byte.
 const EXAMPLE: &str = concat!(
-    r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"version":"0.1.0","#,
+    r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"services":[],"version":"0.1.0","#,
     r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
     r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
     r#""native_option":"--native /ip4/127.0.0.1/tcp/4820/p2p/12D3A","#,
@@ -138,26 +138,63 @@ fn answer_says_how_far_it_goes() {
     }
 }
 
+fn service(name: &str, protocol: Protocol, port: u16) -> Service {
+    Service {
+        name: name.into(),
+        protocol,
+        port,
+    }
+}
+
+#[test]
+fn a_service_is_reached_at_each_host_once() {
+    let record = FoundRecord {
+        peer_id: "12D3A".into(),
+        name: "cam".into(),
+        addrs: [
+            "/ip4/192.0.2.1/tcp/5",
+            "/ip6/2001:db8::1/tcp/5",
+            "/ip4/192.0.2.1/tcp/6",
+            "/dns4/cam.example.com/tcp/5",
+            "/unix/x",
+        ]
+        .map(Into::into)
+        .to_vec(),
+        tags: BTreeMap::new(),
+        services: vec![],
+        expires_in_ms: 1_000,
+        source: "dht".into(),
+    };
+    let addresses = record.addresses_of(&service("http", Protocol::Tcp, 80));
+    assert_eq!(
+        addresses,
+        ["192.0.2.1:80", "[2001:db8::1]:80", "cam.example.com:80"]
+    );
+}
+
 #[test]
 fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
     let node = Status {
         role: Role::Node,
         name: Some("cam-3".into()),
         tags: BTreeMap::from([("room".into(), "hall".into()), ("floor".into(), "2".into())]),
+        services: vec![service("dns", Protocol::Udp, 53)],
         ..example()
     };
     let shown = node.to_string();
-    let expected = "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\n";
+    let expected =
+        "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\nservices: dns (UDP) at port 53\n";
     assert!(shown.starts_with(expected), "{shown}");
     let natives = "\nnatives: /ip4/192.0.2.9/tcp/4820/p2p/12D3F\n";
     assert!(shown.contains(natives), "{shown}");
     let bare = Status {
         tags: BTreeMap::new(),
+        services: vec![],
         natives: vec![],
         ..node
     };
     let shown = bare.to_string();
-    assert!(shown.contains("\ntags: none\n"), "{shown}");
+    assert!(shown.contains("\ntags: none\nservices: none\n"), "{shown}");
     assert!(shown.contains("\nnatives: none is known\n"), "{shown}");
     let native = example().to_string();
     assert!(
@@ -165,7 +202,10 @@ fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
         "{native}"
     );
     let json = json::to_string(&bare);
-    assert!(json.contains(r#""name":"cam-3","tags":{},"#), "{json}");
+    assert!(
+        json.contains(r#""name":"cam-3","tags":{},"services":[],"#),
+        "{json}"
+    );
 }
 
 #[test]
@@ -175,6 +215,7 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
         name: "cam".into(),
         addrs: vec!["/ip4/1.2.3.4/tcp/5".into(), "/ip4/1.2.3.4/tcp/6".into()],
         tags: BTreeMap::from([("room".into(), "\u{1b}[2Jhall".into())]),
+        services: vec![service("http", Protocol::Tcp, 80)],
         expires_in_ms: 1_000,
         source: "indexer".into(),
     };
@@ -192,6 +233,10 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
         "{shown}"
     );
     assert!(shown.contains("/ip4/1.2.3.4/tcp/6"), "{shown}");
+    assert!(
+        shown.contains("\n  services: http at 1.2.3.4:80\n"),
+        "{shown}"
+    );
     assert!(shown.contains(r"room=\u{1b}[2Jhall"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "{shown}");
     let text = json::to_string(&found);

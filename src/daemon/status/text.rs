@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::{Found, IndexerList, Source, Status};
+use super::{Found, IndexerList, Protocol, Service, Source, Status};
 use crate::config::Role;
 
 impl fmt::Display for Status {
@@ -16,6 +16,9 @@ impl fmt::Display for Status {
         if let Some(name) = &self.name {
             writeln!(f, "name: {}", Plain(name))?;
             list(f, "tags", "none", &pairs(&self.tags))?;
+            let services = self.services.iter();
+            let services = services.map(|s| format!("{} at port {}", named(s), s.port));
+            list(f, "services", "none", &services.collect::<Vec<_>>())?;
         }
         writeln!(
             f,
@@ -164,6 +167,10 @@ impl fmt::Display for Found {
             writeln!(f, "{}  {}", Plain(name), Plain(&record.peer_id))?;
             list(f, "  addresses", "none", &record.addrs)?;
             list(f, "  tags", "none", &pairs(&record.tags))?;
+            let services = record.services.iter();
+            let services =
+                services.map(|s| format!("{} at {}", named(s), record.addresses_of(s).join(" ")));
+            list(f, "  services", "none", &services.collect::<Vec<_>>())?;
             writeln!(
                 f,
                 "  from the record's copy at: {}, ends in {}",
@@ -185,6 +192,14 @@ fn say_shortfall(f: &mut fmt::Formatter<'_>, shortfall: Option<String>) -> fmt::
 fn pairs(tags: &BTreeMap<String, String>) -> Vec<String> {
     let pair = |(key, value): (&String, &String)| format!("{key}={value}");
     tags.iter().map(pair).collect()
+}
+
+/// The service's name; with what is not usual of it.
+fn named(service: &Service) -> String {
+    match service.protocol {
+        Protocol::Tcp => service.name.clone(),
+        Protocol::Udp => format!("{} (UDP)", service.name),
+    }
 }
 
 /// A titled list: on the title's line if it is empty or single, else an item a line.

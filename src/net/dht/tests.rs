@@ -1,7 +1,7 @@
 use libp2p::{identity::Keypair, kad::store::RecordStore};
 
 use super::*;
-use crate::net::envelope::{sign_indexer, sign_node};
+use crate::net::envelope::{About, sign_indexer, sign_node};
 
 const NOW: u64 = 1_700_000_000_000;
 const TTL: Duration = Duration::from_secs(270);
@@ -150,7 +150,11 @@ fn a_copy_that_another_peer_put_goes_too_when_its_subject_leaves() {
 fn a_node_record_is_none_of_an_indexer() {
     let (peer, _) = signed(2, 1, NOW);
     let addrs = [addr("/ip4/192.0.2.1/tcp/1")];
-    let node = sign_node(&keypair(2), 1, NOW, TTL, &addrs, "pump", &[]).unwrap();
+    let about = About {
+        name: "pump".into(),
+        ..About::default()
+    };
+    let node = sign_node(&keypair(2), 1, NOW, TTL, &addrs, &about).unwrap();
     let record = |kind| Record::new(key(kind, &peer.peer), node.clone());
     assert!(offered(record(Kind::Indexer)).is_none());
     assert!(offered(record(Kind::Node)).is_some());

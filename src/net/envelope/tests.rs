@@ -7,6 +7,7 @@ use crate::protocol::{
         DecodeError,
         fixtures::mutations,
         record::{MAX_TTL, encode_record},
+        service::{Transport, to_service_name},
     },
 };
 
@@ -37,6 +38,22 @@ fn tags(count: usize, bytes: usize) -> Vec<(String, String)> {
     (0..count).map(tag).collect()
 }
 
+fn about(name: &str, tags: &[(String, String)]) -> About {
+    About {
+        name: name.into(),
+        tags: tags.to_vec(),
+        services: vec![],
+    }
+}
+
+fn service(name: &str, port: u16) -> Service {
+    Service {
+        name: to_service_name(name).unwrap(),
+        transport: Transport::Tcp,
+        port,
+    }
+}
+
 fn any_multiaddrs() -> impl Strategy<Value = Vec<Multiaddr>> {
     let text = prop_oneof![
         any::<(std::net::Ipv4Addr, u16)>().prop_map(|(ip, port)| format!("/ip4/{ip}/tcp/{port}")),
@@ -62,6 +79,7 @@ fn record(subject: u8, ttl: Duration, addrs: &[Multiaddr]) -> Record<'_> {
         addrs: addrs.iter().map(AsRef::as_ref).collect(),
         name: "",
         tags: Tags::new(),
+        services: Default::default(),
     }
 }
 
@@ -86,7 +104,7 @@ fn an_indexers_record_says_what_was_signed() {
         (info.peer, info.sequence, info.issued_at_ms, info.ttl),
         (peer(1), 7, 1_000, TTL)
     );
-    assert_eq!((info.name.as_str(), record.tags.len()), ("", 0));
+    assert_eq!((info.name.as_str(), record.about.tags.len()), ("", 0));
     assert_eq!(record.addrs, addrs);
     let first: Addrs = addrs[..4]
         .iter()
@@ -96,17 +114,20 @@ fn an_indexers_record_says_what_was_signed() {
 }
 
 #[test]
-fn a_nodes_record_carries_name_and_tags() {
-    let tags = vec![("room".into(), "12".into()), ("zone".into(), "ä".into())];
-    let bytes = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "pump-3", &tags).unwrap();
+fn a_nodes_record_carries_name_tags_and_services() {
+    let mut about = about("pump-3", &[]);
+    about.tags = vec![("room".into(), "12".into()), ("zone".into(), "ä".into())];
+    about.services = vec![service("http", 80)];
+    let bytes = sign_node(&key(1), 1, 2, TTL, &[addr(1)], &about).unwrap();
     let record = open_node(&bytes).unwrap();
-    assert_eq!((record.info.name.as_str(), record.tags), ("pump-3", tags));
+    assert_eq!(record.info.name, "pump-3");
+    assert_eq!(record.about, about);
 }
 
 #[test]
 fn a_record_does_not_pass_as_the_other_kind() {
     let indexer = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
-    let node = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "a", &[]).unwrap();
+    let node = sign_node(&key(1), 1, 2, TTL, &[addr(1)], &about("a", &[])).unwrap();
     assert_eq!(open_node(&indexer), Err(RecordError::WrongType));
     assert_eq!(open_indexer(&node), Err(RecordError::WrongType));
 }
@@ -150,7 +171,7 @@ fn a_record_about_someone_else_is_refused() {
 
 #[test]
 fn every_cut_is_refused() {
-    let good = sign_node(&key(1), 1, 2, TTL, &[addr(1)], "a", &tags(2, 20)).unwrap();
+    let good = sign_node(&key(1), 1, 2, TTL, &[addr(1)], &about("a", &tags(2, 20))).unwrap();
     for end in 0..good.len() {
         assert!(open_node(&good[..end]).is_err());
     }
@@ -176,20 +197,17 @@ fn an_envelope_has_at_most_1024_bytes() {
 #[test]
 fn a_signer_drops_its_last_addresses_until_the_record_fits() {
     let addrs: Vec<_> = (0..8).map(|i| long_addr(64 - i)).collect();
-    let name = "n".repeat(63);
-    let bytes = sign_node(
-        &key(1),
-        u64::MAX,
-        u64::MAX,
-        MAX_TTL,
-        &addrs,
-        &name,
-        &tags(8, 256),
-    )
-    .unwrap();
+    let mut about = about(&"n".repeat(63), &tags(8, 256));
+    about.services = vec![service(&"s".repeat(15), u16::MAX); 8];
+    let bytes = sign_node(&key(1), u64::MAX, u64::MAX, MAX_TTL, &addrs, &about).unwrap();
     assert!(bytes.len() <= MAX_ENVELOPE_LEN);
-    let kept = open_node(&bytes).unwrap().addrs;
-    assert!(kept.len() < 8 && kept.len() > 4, "{}", kept.len());
+    let OpenRecord {
+        addrs: kept,
+        about: read,
+        ..
+    } = open_node(&bytes).unwrap();
+    assert_eq!(read, about, "only addresses are left out");
+    assert!(kept.len() < 8 && kept.len() > 3, "{}", kept.len());
     assert_eq!(kept, addrs[..kept.len()]);
 }
 
@@ -220,7 +238,7 @@ fn a_signer_leaves_out_what_cannot_be_announced() {
 #[test]
 fn a_signer_refuses_what_no_reader_would_take() {
     let sign = |ttl, name: &str, tags: &[(String, String)]| {
-        sign_node(&key(1), 1, 2, ttl, &[addr(1)], name, tags)
+        sign_node(&key(1), 1, 2, ttl, &[addr(1)], &about(name, tags))
             .map(|bytes| open_node(&bytes).unwrap())
     };
     assert!(sign(MAX_TTL, "a", &tags(8, 256)).is_ok());
@@ -271,7 +289,7 @@ proptest! {
         sequence: u64, issued: u64, ttl in 0..=3_600_000u64, addrs in any_multiaddrs(), name in "[a-z0-9.-]{1,63}")
     {
         let ttl = Duration::from_millis(ttl);
-        let bytes = sign_node(&key(9), sequence, issued, ttl, &addrs, &name, &[]).unwrap();
+        let bytes = sign_node(&key(9), sequence, issued, ttl, &addrs, &about(&name, &[])).unwrap();
         let record = open_node(&bytes).unwrap();
         prop_assert_eq!(record.info.sequence, sequence);
         prop_assert_eq!(record.info.issued_at_ms, issued);

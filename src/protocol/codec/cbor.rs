@@ -106,6 +106,17 @@ impl<'b> Reader<'b> {
         Ok(items)
     }
 
+    /// Begins a list of exactly three items.
+    pub(super) fn triple(&mut self, field: &'static str) -> Result<(), DecodeError> {
+        match definite(self.0.array(), field)? {
+            3 => Ok(()),
+            _ => Err(DecodeError::OutOfBounds {
+                field,
+                bound: "3 items",
+            }),
+        }
+    }
+
     /// Reads an unsigned integer.
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         self.0.u64().map_err(|error| cause(&error, field))

@@ -50,9 +50,17 @@ fn is_beyond_cddl(error: &DecodeError) -> bool {
         DecodeError::NotEd25519 { .. } | DecodeError::Duplicate { .. } => true,
         // The bytes of all tags together.
         DecodeError::TooLong { field: "tags", .. } => true,
-        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3), but this
+        // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this
         // validator accepts a match of a part.
-        DecodeError::TooLong { field: "name", .. } => true,
+        DecodeError::TooLong {
+            field: "name" | "service's name",
+            ..
+        } => true,
+        // Where a service's name has letters and hyphens.
+        DecodeError::OutOfBounds {
+            field: "service's name",
+            ..
+        } => true,
         _ => false,
     }
 }
@@ -96,6 +104,10 @@ fn tags(count: usize) -> Vec<u8> {
         }
         w.ok()
     })
+}
+
+fn service(port: u64) -> Vec<u8> {
+    written(|w| w.array(3)?.str("http")?.u8(0)?.u64(port)?.ok())
 }
 
 type Entry = (u64, Vec<u8>);
@@ -143,6 +155,8 @@ fn samples() -> Vec<Vec<u8>> {
                 bytes(65),
                 text(1),
                 item(long_offer(1)),
+                service(65_535),
+                service(65_536),
             ];
             items.map(|item| list(count, &item))
         });
@@ -167,7 +181,11 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             (4, addrs()),
         ]
     };
-    let node = [record(), vec![(5, text(3)), (6, tags(2))]].concat();
+    let node = [
+        record(),
+        vec![(5, text(3)), (6, tags(2)), (7, list(2, &service(80)))],
+    ]
+    .concat();
     vec![
         (
             "beat",
@@ -299,7 +317,8 @@ proptest! {
     fn what_the_encoders_write_validates(
         sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
         clock in any_clock(), known in any_known(), request in any_request(),
-        response in any_response(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}")
+        response in any_response(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
+        services in prop::collection::vec(any_service(), 0..=8))
     {
         let node = Record {
             peer: PeerId::from_bytes([1; 32]),
@@ -309,8 +328,14 @@ proptest! {
             addrs: addrs.iter().map(|addr| addr.as_slice()).collect(),
             name: &name,
             tags: [("room", "12")].into_iter().collect(),
+            services: services.into_iter().collect(),
         };
-        let indexer = Record { name: "", tags: Default::default(), ..node.clone() };
+        let indexer = Record {
+            name: "",
+            tags: Default::default(),
+            services: Default::default(),
+            ..node.clone()
+        };
         let written = [
             ("beat", encoded(|buffer| encode_beat(sequence, &beat, record.as_deref(), &known, buffer))),
             ("ack", encoded(|buffer| encode_ack(sequence, &ack.as_ack(), clock, buffer))),

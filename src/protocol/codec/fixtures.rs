@@ -13,6 +13,7 @@ use super::{
     directory::{Request, Response},
     frame::MAX_RESPONSE,
     heartbeat::WallReading,
+    service::{Service, Transport, to_service_name},
 };
 use crate::protocol::{
     AckBuf, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name,
@@ -50,6 +51,20 @@ pub(super) fn any_peer() -> impl Strategy<Value = PeerId> {
 pub(super) fn any_addrs(most: usize) -> impl Strategy<Value = Vec<Addr>> {
     let addr = vec(any::<u8>(), 1..=64).prop_map(|bytes| Addr::from_slice(&bytes).unwrap());
     vec(addr, 1..=most)
+}
+
+pub(super) fn any_service() -> impl Strategy<Value = Service> {
+    let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+    (
+        "[a-z0-9]{0,4}[a-z](-[a-z0-9]{1,9})?",
+        transport,
+        1..=u16::MAX,
+    )
+        .prop_map(|(name, transport, port)| Service {
+            name: to_service_name(&name).unwrap(),
+            transport,
+            port,
+        })
 }
 
 fn any_millis() -> impl Strategy<Value = Duration> {

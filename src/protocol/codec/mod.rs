@@ -2,7 +2,7 @@
 //! 1.1), without std and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
-//! ([`record`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
+//! ([`record`], [`service`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
 //! write to the front of a buffer that the caller gives and return what they have written; decoders
 //! borrow from the bytes that they are given.
 //!
@@ -27,6 +27,7 @@ pub mod directory;
 pub mod frame;
 pub mod heartbeat;
 pub mod record;
+pub mod service;
 
 /// `src/wire/PROTOCOL.md`, which comments cite as PROTOCOL.md.
 ///

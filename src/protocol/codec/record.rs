@@ -15,7 +15,8 @@ use minicbor::Encode;
 
 use super::{
     DecodeError, NoRoom,
-    cbor::{Reader, TextMap, byte_strings, millis, required, write},
+    cbor::{List, Reader, TextMap, byte_strings, millis, required, write},
+    service::{Services, read_services},
     to_name,
 };
 use crate::protocol::{Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo, Role};
@@ -82,6 +83,8 @@ pub struct Record<'a> {
     /// A node's tags; none for an indexer. They may be any text, so they must be escaped before
     /// they reach a terminal.
     pub tags: Tags<'a>,
+    /// What a node offers; nothing for an indexer.
+    pub services: Services,
 }
 
 /// The addresses of a record, each of 1 to 64 bytes.
@@ -311,7 +314,7 @@ fn check_tags(tags: &[(&str, &str)]) -> Result<(), SignError> {
 
 #[derive(Encode)]
 #[cbor(map)]
-struct RecordMap<'a, A, T> {
+struct RecordMap<'a, A, T, S> {
     #[n(0)]
     peer: &'a PeerId,
     #[n(1)]
@@ -326,6 +329,8 @@ struct RecordMap<'a, A, T> {
     name: Option<&'a str>,
     #[n(6)]
     tags: Option<T>,
+    #[n(7)]
+    services: Option<S>,
 }
 
 /// Writes the payload of a record to `buffer`.
@@ -341,6 +346,7 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
         addrs: byte_strings(&record.addrs),
         name: (!record.name.is_empty()).then_some(record.name),
         tags: (!record.tags.is_empty()).then_some(TextMap(&record.tags)),
+        services: (!record.services.is_empty()).then_some(List(record.services.iter())),
     };
     write(&map, buffer)
 }
@@ -354,7 +360,8 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     const FIELD: &str = "record";
     let node = kind == Kind::Node;
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
-    let (mut addrs, mut name, mut tags) = (None, None, Tags::new());
+    let (mut addrs, mut name) = (None, None);
+    let (mut tags, mut services) = (Tags::new(), Services::new());
     Reader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -365,6 +372,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
                 4 => addrs = Some(read_addrs(r)?),
                 5 if node => name = Some(read_name(r)?),
                 6 if node => tags = r.text_map("tags", MAX_TAG_BYTES)?,
+                7 if node => services = read_services(r)?,
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -381,6 +389,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
         ttl: required(ttl, FIELD, 3)?,
         name: name.unwrap_or_default(),
         tags,
+        services,
     })
 }
 

@@ -24,6 +24,7 @@ use oc_discovery::protocol::{
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign},
+        service::Services,
     },
 };
 
@@ -219,6 +220,7 @@ fn own_record() -> Record<'static> {
         addrs: [&ADDR[..]].into_iter().collect(),
         name: "pump-3",
         tags: Tags::new(),
+        services: Services::new(),
     }
 }
 

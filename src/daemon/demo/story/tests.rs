@@ -71,6 +71,7 @@ fn blank(process: &str, role: Role) -> Status {
         peer_id: process.into(),
         name: None,
         tags: Default::default(),
+        services: vec![],
         version: String::new(),
         uptime_ms: 0,
         listen: vec![],

@@ -3,7 +3,10 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{Addrs, codec::fixtures::*};
+use crate::protocol::{
+    Addrs,
+    codec::{fixtures::*, service::Transport},
+};
 
 const TTL: Duration = Duration::from_secs(270);
 
@@ -16,6 +19,7 @@ fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) ->
         addrs: addrs.iter().copied().collect(),
         name,
         tags: tags.iter().copied().collect(),
+        services: Services::new(),
     }
 }
 
@@ -160,6 +164,72 @@ fn a_payload_is_refused_for_what_is_out_of_bounds() {
     assert_eq!(refused(Kind::Node, &node("a", &twice)), error);
 }
 
+/// A node's record whose key 7 is these bytes.
+fn with_services(services: &[u8]) -> Result<Services, DecodeError> {
+    let bytes = payload(&record(&[&[9]], "a", &[]));
+    let (map, entries) = bytes.split_first().unwrap();
+    let bytes = [&[map + 1][..], entries, &[7], services].concat();
+    decode_record(Kind::Node, &bytes).map(|record| record.services)
+}
+
+#[test]
+fn services_are_read_up_to_their_bounds() {
+    let service = |name: &str, transport: u8, port: &[u8]| {
+        let length = [0x83, 0x60 + name.len() as u8];
+        [&length, name.as_bytes(), &[transport], port].concat()
+    };
+    let listed = |count: u8, service: &[u8]| {
+        let items = service.repeat(count.into());
+        with_services(&[&[0x80 + count][..], &items].concat())
+    };
+    let last = [0x19, 0xff, 0xff];
+    let read = listed(8, &service("abcdefghijklmno", 1, &last)).unwrap();
+    assert_eq!(read.len(), 8);
+    assert_eq!((read[7].transport, read[7].port), (Transport::Udp, 65535));
+    let field = "services";
+    let (count, limit) = (9, 8);
+    let error = DecodeError::TooMany {
+        field,
+        count,
+        limit,
+    };
+    assert_eq!(listed(9, &service("a", 0, &[1])), Err(error));
+    let bound = "1 to 8 services";
+    assert_eq!(
+        listed(0, &[]),
+        Err(DecodeError::OutOfBounds { field, bound })
+    );
+
+    let one = |name, transport, port: &[u8]| listed(1, &service(name, transport, port));
+    assert!(one("a", 0, &[1]).is_ok());
+    let (field, bound) = ("service's port", "1 to 65535");
+    let no_port = Err(DecodeError::OutOfBounds { field, bound });
+    assert_eq!(one("a", 0, &[0]), no_port);
+    assert_eq!(one("a", 0, &[0x1a, 0, 1, 0, 0]), no_port);
+    let (field, code) = ("service's transport", 2);
+    assert_eq!(
+        one("a", 2, &[1]),
+        Err(DecodeError::UnknownCode { field, code })
+    );
+    let too_long = DecodeError::TooLong {
+        field: "service's name",
+        length: 16,
+        limit: 15,
+    };
+    assert_eq!(one("abcdefghijklmnop", 0, &[1]), Err(too_long));
+    assert!(matches!(
+        one("A", 0, &[1]),
+        Err(DecodeError::OutOfBounds { .. })
+    ));
+    let bound = "3 items";
+    let two = [0x82, 0x61, b'a', 0];
+    let field = "service";
+    assert_eq!(
+        listed(1, &two),
+        Err(DecodeError::OutOfBounds { field, bound })
+    );
+}
+
 #[test]
 fn a_later_key_of_an_indexer_is_skipped() {
     let bytes = payload(&record(&[&[9]], "A", &[]));
@@ -170,7 +240,8 @@ proptest! {
     #[test]
     fn payloads_are_read_back(
         sequence: u64, issued_at_ms: u64, ttl in 0..=3_600_000u64, addrs in any_addrs(8),
-        name in "[a-z0-9.-]{1,63}", values in prop::collection::vec("[ -~]{0,20}", 0..=8))
+        name in "[a-z0-9.-]{1,63}", values in prop::collection::vec("[ -~]{0,20}", 0..=8),
+        services in prop::collection::vec(any_service(), 0..=8))
     {
         let keys: Vec<_> = (0..8).map(|i| format!("{i}")).collect();
         let tags = keys.iter().zip(&values).map(|(key, value)| (key.as_str(), value.as_str()));
@@ -182,6 +253,7 @@ proptest! {
             addrs: addrs.iter().map(|addr| addr.as_slice()).collect(),
             name: &name,
             tags: tags.collect(),
+            services: services.into_iter().collect(),
         };
         let bytes = payload(&record);
         prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));

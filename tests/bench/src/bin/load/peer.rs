@@ -9,7 +9,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, core::PeerRecord, identity::Keypair};
 use oc_discovery::{
     net::{
-        envelope::sign_node,
+        envelope::{About, sign_node},
         frames::{encoded, frame, read_frame, write_frame},
     },
     protocol::codec::{
@@ -179,8 +179,11 @@ fn sign(number: u32, key: &Keypair) -> io::Result<Vec<u8>> {
         .duration_since(UNIX_EPOCH)
         .map_err(io::Error::other)?;
     let now = u64::try_from(now.as_millis()).map_err(io::Error::other)?;
-    let name = format!("bench-{number}");
-    sign_node(key, 1, now, 3 * LEASE, &[address(number)], &name, &[])
+    let about = About {
+        name: format!("bench-{number}"),
+        ..About::default()
+    };
+    sign_node(key, 1, now, 3 * LEASE, &[address(number)], &about)
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
