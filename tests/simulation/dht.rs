@@ -104,6 +104,7 @@ pub fn record(
         addrs: [addr, &marker].into_iter().collect(),
         name,
         tags: Tags::new(),
+        services: Default::default(),
     };
     signed(kind, record).map(Into::into)
 }

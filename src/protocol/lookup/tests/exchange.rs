@@ -121,6 +121,7 @@ fn envelope(signer: u8, subject: u8) -> Vec<u8> {
         addrs: [&[4][..]].into_iter().collect(),
         name: "pump",
         tags: Tags::new(),
+        services: Default::default(),
     };
     let payload = encoded(|buffer| encode_record(&record, buffer));
     [&[signer], &payload[..]].concat()
