@@ -1,10 +1,10 @@
-//! What this build can hold and what that costs, so that capacities can be chosen before a device
-//! is flashed.
+//! What this build can hold and how much memory that takes, so that capacities can be chosen before
+//! a device is flashed.
 //!
-//! Nothing is measured here, and no daemon is asked: sizes of tables come from their types and from
-//! `build.rs`, the cost of a connection and of the idle program from the benchmark. The field names
-//! are the interface of `capacity --json`: they are never renamed. All sizes are in bytes unless
-//! their names say otherwise.
+//! Nothing is measured here, and no daemon is asked: the sizes of tables come from their types and
+//! from `build.rs`; those of a connection and of the idle program come from the benchmark. The
+//! field names are the interface of `capacity --json`: they are never renamed. All sizes are in
+//! bytes unless their names say otherwise.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ const MIB: u64 = 1 << 20;
 pub struct Report {
     /// Version of the program.
     pub version: String,
-    /// Every capacity that is chosen when the program is built.
+    /// Every capacity that is set when the program is built.
     pub capacities: Vec<Row>,
     /// What each role needs when everything is full.
     pub roles: Vec<Need>,
@@ -45,33 +45,33 @@ pub struct Row {
     pub variable: String,
     /// The roles that have its tables.
     pub roles: Vec<Role>,
-    /// The tables it sizes, by their names in `status`.
+    /// The tables that it sizes, by their names in `status`.
     pub tables: Vec<String>,
     /// Entries at most.
     pub capacity: u64,
-    /// What an entry takes on a 64-bit machine, in all of `tables`.
+    /// Bytes of an entry on a 64-bit machine, in all of `tables`.
     pub entry_bytes: u64,
-    /// What all entries take.
+    /// Bytes of all entries.
     pub total_bytes: u64,
 }
 
-/// What one role needs when everything is full: an upper bound, as a connection was measured with
-/// its lease's entries.
+/// What one role needs when everything is full. It is an upper bound, because the measured
+/// connection includes the entries of its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// The role.
     pub role: Role,
     /// The tables of its state machine.
     pub tables_bytes: u64,
-    /// Lookups: the slots of all that may be under way.
+    /// The slots of all lookups that may be under way.
     pub lookups_bytes: u64,
-    /// Its records of the DHT; 0 if it takes no part in it.
+    /// Its records of the DHT; 0 if it takes no part in the DHT.
     pub dht_records_bytes: u64,
     /// Its connections.
     pub connections_bytes: u64,
     /// The program itself, with nothing in its tables.
     pub idle_bytes: u64,
-    /// All of these.
+    /// The sum of these.
     pub needs_bytes: u64,
     /// The same in MiB, rounded up.
     pub needs_mib: u64,
@@ -103,7 +103,7 @@ impl Row {
 
 impl Need {
     fn of_this_build(role: Role) -> Self {
-        // These two tables are the network side's; all others are in the machine.
+        // These two tables belong to the network side; all others are in the machine.
         let outside = |table| {
             let sizes_it =
                 |capacity: &&Capacity| has(capacity, role) && capacity.tables.contains(&table);
@@ -172,7 +172,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Bytes as a person reads them, rounded up and aligned to the right.
+/// Bytes in a readable form, rounded up and aligned to the right.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::protocol::capacities;
 
-    /// The object of the interface, byte for byte.
+    /// The JSON object of the interface, byte for byte.
     const EXAMPLE: &str = concat!(
         r#"{"version":"0.1.0","#,
         r#""capacities":[{"variable":"OC_DISCOVERY_MAX_NODES","roles":["indexer"],"#,
@@ -270,7 +270,7 @@ indexer needs at most about 10 MiB when everything is full
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn machine_is_its_entries_and_little_else() {
-        // `build.rs` may be wrong by 8 bytes an entry; its own test says so. What is no entry is
+        // `build.rs` may be wrong by 8 bytes for each entry; another test checks that. The rest is
         // lists of fixed length.
         const FIXED: u64 = 160 * KIB;
         for role in Role::ALL {

@@ -1,8 +1,9 @@
-//! How many file descriptors there are, and what they are enough for.
+//! The limit of file descriptors, and how it is divided.
 //!
-//! Each connection is one. Were they all given to connections, `status` could not be answered, no
-//! state be saved and no server be dialled, whenever strangers like: so some are kept back, and
-//! what is left is divided between connections and handshakes. It is reckoned once, at the start.
+//! Each connection takes one. If connections could take all of them, any stranger could prevent
+//! that `status` is answered, that the state is saved and that servers are dialled. So some are
+//! reserved, and the rest is divided between connections and handshakes. This is computed once, at
+//! the start.
 //!
 //! Invariants: own files, the reserve, connections and handshakes together are never more than the
 //! limit; a limit that is too low for a few of each is an error before anything is opened.
@@ -11,18 +12,18 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that a daemon has open by itself, beside those that it was started with and one for
-/// each address that it listens on: what waits for sockets (5), signals (5), the lock, the control
-/// socket, the kernel's reports of addresses, the service manager, the start lines.
+/// Descriptors that a daemon opens, in addition to those that it was started with and one for each
+/// listen address: the set of sockets (5), signals (5), the lock, the control socket, the kernel's
+/// reports of addresses, the service manager, the start lines.
 const OWN: usize = 16;
-/// Kept back for clients of the control socket, for the state that is saved, for names that are
-/// looked up, and for connections that are being made.
+/// Reserved for clients of the control socket, for saving the state, for name lookups, and for
+/// connections that are being made.
 const RESERVE: usize = 8;
-/// Least number of handshakes at once, and of connections, with which a role can do its work.
+/// The least number of simultaneous handshakes, and of connections, with which a role can work.
 const LEAST_HANDSHAKES: usize = 2;
 const LEAST_CONNECTIONS: usize = 4;
 
-/// What the descriptors are enough for.
+/// How the descriptors are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Connections at most.
@@ -31,7 +32,7 @@ pub(super) struct Plan {
     pub(super) handshakes: usize,
 }
 
-/// The limit is too low: how many it is, and how many are needed at least.
+/// The limit is too low: the limit, and the number needed at least.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooFew {
     limit: usize,
@@ -49,8 +50,8 @@ impl fmt::Display for TooFew {
     }
 }
 
-/// Raises the soft limit as far as it is of use and may be raised, and divides what there is:
-/// `wanted` at most, beside `listeners` of them. Says so if it is less.
+/// Raises the soft limit as far as needed and allowed, and divides it: at most `wanted`, in
+/// addition to `listeners`. Logs it if the plan has less than `wanted`.
 ///
 /// # Errors
 /// [`TooFew`].
@@ -70,7 +71,7 @@ pub(super) fn plan(wanted: Plan, listeners: usize) -> Result<Plan, TooFew> {
     Ok(plan)
 }
 
-/// Raises the soft limit to `wanted`, or to the hard one if that is lower. The limit then.
+/// Raises the soft limit to `wanted`, or to the hard limit if that is lower. Returns the new limit.
 fn raise(wanted: usize) -> usize {
     let number = |limit: Option<u64>| {
         limit.map_or(usize::MAX, |limit| {
@@ -90,7 +91,7 @@ fn raise(wanted: usize) -> usize {
     }
 }
 
-/// A handshake for each three connections, as far as more are not wanted.
+/// Plans one handshake for every three connections, but not more than wanted.
 fn divide(limit: usize, own: usize, wanted: Plan) -> Result<Plan, TooFew> {
     let least = own + LEAST_HANDSHAKES + LEAST_CONNECTIONS;
     if limit < least {
@@ -104,9 +105,9 @@ fn divide(limit: usize, own: usize, wanted: Plan) -> Result<Plan, TooFew> {
     })
 }
 
-/// Standard streams, and what else the process was started with.
+/// The number of descriptors that the process was started with, standard streams included.
 fn already_open() -> usize {
-    // Reading the list is one of them.
+    // One of them is the one that reads this list.
     std::fs::read_dir("/proc/self/fd").map_or(4, Iterator::count)
 }
 

@@ -1,22 +1,22 @@
-//! Random numbers for keys, on a device that has just been switched on.
+//! Random numbers for keys, even on a device that has just been switched on.
 //!
-//! Early after power-on the system may not have gathered enough of them. Everything that needs some
-//! waits for the system (the identity, Noise, the seed of the core), and would do so without a
-//! word: so it is waited for once, before all of them, and the log says why nothing happens.
+//! Early after power-on the system may not have gathered enough entropy. Everything that needs
+//! random numbers (the identity, Noise, the seed of the core) would then block without any message.
+//! So the daemon waits once, before all of them, and logs why nothing happens.
 //!
-//! They come from getrandom(2), which waits by itself. Keys do not depend on how the `getrandom`
-//! crate was built: by default, and unlike in `.cargo/config.toml`, it reads `/dev/urandom` in a
-//! static program with glibc, which need not be there.
+//! The numbers come from getrandom(2), which waits by itself. So keys do not depend on the build of
+//! the `getrandom` crate: without the setting in `.cargo/config.toml`, in a static program with
+//! glibc, it reads `/dev/urandom`, which may be missing.
 
 use std::io;
 
 use rustix::io::{Errno, Result as Answer};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Returns once the system has enough random numbers for keys; from then on it always has.
+/// Returns once the system has enough random numbers for keys. From then on it always has.
 ///
 /// # Errors
-/// The system cannot give any: it is older than Linux 3.17, or a sandbox refuses.
+/// The system cannot give any, because it is older than Linux 3.17 or a sandbox refuses the call.
 pub(super) fn wait() -> io::Result<()> {
     wait_for(|flags| getrandom(&mut [0_u8; 1], flags).map(drop))
 }
@@ -29,7 +29,7 @@ pub(super) fn key() -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     loop {
         match getrandom(&mut key, GetRandomFlags::empty()) {
-            // Up to 256 bytes come all at once.
+            // Up to 256 bytes always come at once.
             Ok(32) => return Ok(key),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -37,7 +37,7 @@ pub(super) fn key() -> io::Result<[u8; 32]> {
     }
 }
 
-/// `ask` for random numbers, first without waiting for them.
+/// Calls `ask` for random numbers, first without waiting.
 fn wait_for(mut ask: impl FnMut(GetRandomFlags) -> Answer<()>) -> io::Result<()> {
     let mut flags = GetRandomFlags::NONBLOCK;
     loop {
@@ -60,7 +60,7 @@ mod tests {
     const AT_ONCE: GetRandomFlags = GetRandomFlags::NONBLOCK;
     const WAITING: GetRandomFlags = GetRandomFlags::empty();
 
-    /// What was asked for while the system gave these answers, and how it ended.
+    /// The calls that were made while the system gave these answers, and the result.
     fn asked(answers: &[Answer<()>]) -> (Vec<GetRandomFlags>, io::Result<()>) {
         let mut asked = Vec::new();
         let end = wait_for(|flags| {

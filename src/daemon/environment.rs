@@ -1,4 +1,4 @@
-//! What the daemon's answers are made of: the network side, the core, the time.
+//! The network side, the core and the time, which the answers of the daemon need.
 
 use super::clock;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The network side, the core, and the time: what an answer is made of.
+/// The network side, the core and the time.
 pub(super) struct Environment {
     pub(super) net: Net,
     pub(super) machine: &'static mut dyn Machine,
@@ -32,16 +32,16 @@ impl Environment {
         self.wall.own_ms(self.now(), clock::wall())
     }
 
-    /// The same, as far as it may be persisted; see [`WallClock::settled_ms`].
+    /// The same time, if it may be persisted; see [`WallClock::settled_ms`].
     pub(super) fn settled_ms(&self) -> Option<u64> {
         self.wall.settled_ms(self.now(), clock::wall())
     }
 }
 
-/// The peers that the core deals with.
+/// The peers that the core knows.
 pub(super) struct Peers {
     now: Instant,
-    /// Who grants us leases.
+    /// The servers that grant us leases.
     pub(super) servers: Vec<(PeerId, Addrs, Role)>,
     /// The native's `live_indexers`.
     pub(super) live: Vec<Offer>,
@@ -61,14 +61,15 @@ impl Environment {
         natives
     }
 
-    /// Keeps a slot for the peer's connection exactly as long as the core says so. Whether it does.
+    /// Reserves a slot for the peer's connection if the core wants one, and releases it otherwise.
+    /// Returns whether it is reserved.
     pub(super) fn reserve_slot(&mut self, peer: PeerId) -> bool {
         let is_kept = self.machine.reserves_slot(&peer);
         self.net.set_slot(peer, is_kept);
         is_kept
     }
 
-    /// The peers that the core deals with now.
+    /// The peers that the core knows now.
     pub(super) fn peers(&self) -> Peers {
         let mut peers = Peers::new(self.now());
         self.machine.report(peers.now, &mut peers);
@@ -77,7 +78,7 @@ impl Environment {
 }
 
 impl Peers {
-    /// None yet.
+    /// Makes an empty set of peers.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             now,

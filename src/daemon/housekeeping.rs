@@ -1,8 +1,8 @@
-//! What the driver does from time to time, whatever happens: what may be remembered is noted, what
-//! has run out leaves, and memory that is not used any more goes back to the system.
+//! Periodic work of the driver: it notes what is remembered across restarts, removes expired
+//! records, and gives unused memory back to the system.
 //!
-//! Invariants: an expired record is gone within [`EXPIRY_PAUSE`]; nothing here is looked at more
-//! often than that.
+//! Invariants: an expired record is removed within [`EXPIRY_PAUSE`]; nothing here runs more often
+//! than that.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::{
     protocol::{Addrs, Instant, PeerId, Role, TableStats},
 };
 
-/// Records that run out one after the other leave the DHT store together, this often.
+/// Expired records are removed from the DHT store together, at most this often.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver {
-    /// Lets records of the DHT store go that have expired at `now`.
+    /// Removes records of the DHT store that have expired at `now`.
     pub(super) fn expire_records_if_due(&mut self, now: Instant) {
         let left = self.env.net.record_expires_in();
         if left.is_some_and(|left| now >= expiry_due(now, self.expired, left)) {
@@ -27,7 +27,7 @@ impl Driver {
         self.records = left.map(|left| expiry_due(now, self.expired, left));
     }
 
-    /// Gives memory back if much of it is not used any more.
+    /// Gives memory back if much of it is unused.
     pub(super) fn trim_if_due(&mut self) {
         let mut used = self.env.peers().tables;
         let mut note = |stats: TableStats| used.push((stats.name, stats.used));
@@ -65,7 +65,7 @@ impl Driver {
                 .map(|(peer, addrs, _)| known(*peer, addrs))
                 .collect(),
         };
-        // None at the moment is no reason to forget those of before.
+        // If there are none now, the earlier ones are kept.
         if !indexers.is_empty() {
             self.state.set_indexers(indexers);
         }
@@ -75,7 +75,8 @@ impl Driver {
         }
     }
 
-    /// Peers whose addresses are remembered do not give way to strangers.
+    /// Counts the peers with remembered addresses as known, so that they do not give way to unknown
+    /// ones.
     pub(super) fn remember_addrs(&mut self) {
         let state = self.state.state();
         let known = state.natives.iter().chain(&state.indexers);
@@ -84,12 +85,13 @@ impl Driver {
     }
 }
 
-/// When expired records leave the store, if the first of them has `left` to live at `now` and
-/// records last left at `expired`. Not before that: at `now` if the record has expired already.
+/// When expired records are removed, if the first of them has `left` to live at `now` and the last
+/// removal was at `expired`. It is `now` if the record has expired already.
 fn expiry_due(now: Instant, expired: Instant, left: Duration) -> Instant {
     let over = match left.is_zero() {
         true => now,
-        // The clock of the loop counts whole milliseconds: one more, not to be too early.
+        // The clock of the loop counts whole milliseconds, so one more is added in order not to be
+        // early.
         false => now + left + Duration::from_millis(1),
     };
     over.max(expired + EXPIRY_PAUSE)

@@ -1,11 +1,11 @@
-//! What others are started with to find this native: `--native MULTIADDR`.
+//! The option with which other processes are started to find this native: `--native MULTIADDR`.
 //!
 //! It is printed before `ready`, shown by `status`, and logged again when the best address has
-//! changed, since addresses come late (DHCP) and move.
+//! changed, because addresses come late (DHCP) and change.
 //!
-//! Invariants: each change is logged that outlasts the minute after the one before, so that nothing
-//! from outside writes the log at will; an address of which it is not known whether others can use
-//! it is not given out as theirs.
+//! Invariants: changes are logged at most once a minute, and only if they still hold then, so that
+//! nothing from outside can fill the log; an address is not given to others unless it is known that
+//! they can use it.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use libp2p::Multiaddr;
 use super::driver::Driver;
 use crate::protocol::{Instant, Role};
 
-/// Between two lines of the log about it.
+/// The time between two lines of the log about it.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// What was said of the address so far.
+/// What was printed or logged of the address so far.
 #[derive(Debug, Default)]
 pub(super) struct Invitation {
     said: Option<Multiaddr>,
-    /// When the log said it last.
+    /// When it was last logged.
     logged: Option<Instant>,
 }
 
 impl Invitation {
-    /// It was printed at the start.
+    /// Takes note that it was printed at the start.
     pub(super) fn printed(&mut self, addr: Multiaddr) {
         self.said = Some(addr);
     }
 
-    /// The best address is `addr` at `now`: whether the log is to say it.
+    /// Whether `addr`, which is the best address at `now`, must be logged.
     fn is_news(&mut self, now: Instant, addr: &Multiaddr) -> bool {
         let may = self.logged.is_none_or(|logged| now - logged >= PAUSE);
         let is_news = may && self.said.as_ref() != Some(addr);
@@ -44,13 +44,13 @@ impl Invitation {
 }
 
 impl Driver {
-    /// The option that others are started with; `None`: it is not known at which address they reach
-    /// this native, or it is none.
+    /// The option with which others are started. `None` if this is not a native, or if it is not
+    /// known at which address others reach it.
     pub(super) fn native_option(&self) -> Option<String> {
         self.invitation_to().map(|(option, _)| option)
     }
 
-    /// Says in the log that the option has changed, if it has.
+    /// Logs the option if it has changed.
     pub(super) fn invite_if_changed(&mut self, now: Instant) {
         let Some((option, addr)) = self.invitation_to() else {
             return;

@@ -1,8 +1,8 @@
-//! Where the daemon listens, and what it says of that at its start.
+//! Where the daemon listens, and what it prints about that at its start.
 //!
 //! Invariants: without `--listen`, both IP families share one port, which is taken again after a
-//! restart, so that a firewall rule and a record stay true. An address that no interface has yet is
-//! awaited; only one that can never be listened on is an error.
+//! restart, so that firewall rules and records stay valid. The daemon waits for an address that no
+//! interface has yet. It is an error only if an address can never be listened on.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use crate::{
     net::{is_for_this_host, tcp, transport::sentence},
 };
 
-/// Listens where the configuration says.
+/// Listens as configured.
 ///
 /// # Errors
-/// Another process has the port that was told, or the system does not have the address family.
+/// Another process has the configured port, or the system does not have the address family.
 pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> {
     let addrs = match config.listen.is_empty() {
         true => everywhere(driver, config.role)?,
@@ -30,7 +30,7 @@ pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> 
             Error::new(format!("cannot listen on {addr}: {}", sentence(&error)))
         })?;
     }
-    // What can be listened on is reported at once.
+    // Addresses that can be listened on are reported at once.
     while driver.env.net.next_event().now_or_never().is_some() {}
     if driver.env.net.listening().is_empty() {
         log::warn!("there is no address to listen on yet: waits until the network is up");
@@ -38,7 +38,7 @@ pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> 
     Ok(())
 }
 
-/// All addresses on the port of the role.
+/// Listens on all addresses, on the port of the role.
 fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> {
     let known = driver.state.state().port;
     let ports = match (role, known) {
@@ -80,8 +80,8 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
     Ok(addrs.into_iter().map(tcp::multiaddr).collect())
 }
 
-/// Tells the one that started us, best address first. A stdout that is closed, or full, is no
-/// reason to end or to wait.
+/// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon
+/// neither ends nor waits.
 pub(super) fn announce(driver: &mut Driver, config: &Config) {
     let own = driver.own_id();
     let net = &driver.env.net;
@@ -108,6 +108,6 @@ pub(super) fn announce(driver: &mut Driver, config: &Config) {
     }
     lines.push("ready".to_owned());
     if !outlet::all(io::stdout(), &lines) {
-        log::warn!("stdout took not all lines of the start");
+        log::warn!("stdout did not take all lines of the start");
     }
 }

@@ -1,7 +1,7 @@
-//! Which natives are configured: as given, as remembered, or as `/dnsaddr` names them.
+//! The configured natives: those given, those remembered, and those that `/dnsaddr` names.
 //!
-//! A `/dnsaddr` without `/p2p` is resolved by a task of its own, again and again: the records are
-//! how an operator moves a native.
+//! A `/dnsaddr` without `/p2p` is resolved repeatedly by a task of its own, because an operator
+//! moves a native by changing its records.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::{
     protocol::{Addrs, PeerId, capacities::MAX_NATIVES},
 };
 
-/// Between two looks at records that are there.
+/// The time after a successful lookup until the next one.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
-/// First and longest pause after a look that failed.
+/// The first and the longest pause after a failed lookup.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// A native that became known, and where it listens.
+/// A native that has become known, and its addresses.
 pub(super) type Learned = (PeerId, Addrs);
 
 /// The natives whose peer ids are given, each once with all its addresses.
@@ -32,7 +32,7 @@ pub(super) fn given(natives: &[NativeAddr]) -> Vec<Learned> {
     grouped(given)
 }
 
-/// Resolves the others; what is found comes through the channel for as long as it is kept.
+/// Resolves the other natives. The results are sent through the channel as long as it is open.
 pub(super) fn resolve(natives: &[NativeAddr]) -> Receiver<Learned> {
     let (found, learned) = bounded(MAX_NATIVES);
     for native in natives.iter().filter(|native| native.peer.is_none()) {
@@ -60,7 +60,7 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
                 LOOK_AGAIN
             }
             Err(error) => {
-                log::warn!("{addr}: {error}; looks again in {} s", retry.as_secs());
+                log::warn!("{addr}: {error}; tries again in {} s", retry.as_secs());
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
                 pause

@@ -1,15 +1,16 @@
-//! Word to the service manager, in the protocol of sd_notify(3): ready, alive, ending, and a line
-//! for the operator.
+//! Notifications to the service manager, in the protocol of sd_notify(3): ready, alive, stopping,
+//! and a status line for the operator.
 //!
-//! The loop itself says that it is alive, so that the manager's watchdog sees a loop that is stuck.
-//! It says so on a turn that it makes anyway if that is late enough, and wakes up for it only when
-//! half of the manager's limit has passed.
+//! The loop itself notifies the manager that it is alive, so that the watchdog detects a loop that
+//! is stuck. It does this on a turn that it makes anyway, if that is late enough. It wakes up for
+//! it only when half of the manager's limit has passed.
 //!
-//! Invariants: once the daemon is ready nothing here waits; nothing here fails; without
-//! `NOTIFY_SOCKET` there is no socket, and without `WATCHDOG_USEC` no time at which to wake up.
+//! Invariants: once the daemon is ready, nothing here waits; nothing here fails; without
+//! `NOTIFY_SOCKET` there is no socket, and without `WATCHDOG_USEC` there is no time to wake up.
 //!
-//! Own code, since the `sd-notify` crate knows no abstract sockets, opens a socket for each
-//! message, and waits for a manager whose queue is full, which would hold the loop up.
+//! This is own code, because the `sd-notify` crate does not support abstract sockets, opens a
+//! socket for each message, and waits for a manager whose queue is full, which would block the
+//! loop.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -22,13 +23,13 @@ use std::time::Duration;
 use crate::config::Env;
 use crate::protocol::Instant;
 
-/// Shortest limit of a watchdog that is served; a shorter one would keep the processor awake.
+/// The shortest watchdog limit that is supported. A shorter one would keep the processor awake.
 const LIMIT_MIN: Duration = Duration::from_millis(100);
-/// How long a manager whose queue is full is waited for before the daemon is ready: without that
-/// word it would be ended.
+/// How long the daemon waits, before it is ready, for a manager whose queue is full. Without that
+/// notification the manager would end it.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to the service manager, if one listens.
+/// The connection to the service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Notifier {
     socket: Option<UnixDatagram>,
@@ -36,7 +37,7 @@ pub(super) struct Notifier {
     told: String,
 }
 
-/// The manager's limit, and when the loop last said that it is alive.
+/// The manager's limit, and when the loop last notified it.
 #[derive(Debug)]
 struct Watchdog {
     limit: Duration,
@@ -44,10 +45,11 @@ struct Watchdog {
 }
 
 impl Notifier {
-    /// Whoever `NOTIFY_SOCKET` names, with the limit of `WATCHDOG_USEC` if `WATCHDOG_PID` is absent
-    /// or `pid`.
+    /// Connects to the socket in `NOTIFY_SOCKET`, with the limit of `WATCHDOG_USEC` if
+    /// `WATCHDOG_PID` is absent or `pid`.
     ///
-    /// A manager that cannot be reached is a warning: the daemon's work does not depend on it.
+    /// If the manager cannot be reached, this is only a warning, because the daemon's work does not
+    /// depend on it.
     pub(super) fn new(env: Env<'_>, pid: u32, now: Instant) -> Self {
         let socket = env("NOTIFY_SOCKET")
             .filter(|name| !name.is_empty())
@@ -71,26 +73,26 @@ impl Notifier {
         }
     }
 
-    /// When the manager must hear something at the latest: half of its limit after the last time.
+    /// The latest time of the next notification: half of the limit after the last one.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let watchdog = self.watchdog.as_ref()?;
         Some(watchdog.last + watchdog.limit / 2)
     }
 
-    /// The daemon serves; `status` is a line for the operator.
+    /// Notifies the manager that the daemon serves. `status` is a line for the operator.
     pub(super) fn ready(&mut self, status: impl FnOnce() -> String) {
         self.tell("READY=1", status);
         if let Some(socket) = &self.socket
             && socket.set_nonblocking(true).is_err()
         {
-            // It could hold the loop up.
+            // This socket could block the loop.
             self.socket = None;
             self.watchdog = None;
         }
     }
 
-    /// The loop has made a turn at `now`. Says so if a quarter of the limit has passed since it
-    /// last did.
+    /// The loop has made a turn at `now`. Notifies the manager if a quarter of the limit has passed
+    /// since the last time.
     pub(super) fn turned(&mut self, now: Instant, status: impl FnOnce() -> String) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -101,13 +103,13 @@ impl Notifier {
         }
     }
 
-    /// The daemon begins to end.
+    /// Notifies the manager that the daemon begins to end.
     pub(super) fn stopping(&mut self) {
-        self.tell("STOPPING=1", || "gives its leases up".to_owned());
+        self.tell("STOPPING=1", || "gives up its leases".to_owned());
     }
 
-    /// Sends an assignment, and the status if it is another than before. What the manager has no
-    /// room for is dropped: it hears the next one within its limit.
+    /// Sends an assignment, and the status if it has changed. If the manager has no room, the
+    /// message is dropped; it gets the next one within its limit.
     fn tell(&mut self, assignment: &str, status: impl FnOnce() -> String) {
         let Some(socket) = &self.socket else {
             return;
@@ -124,7 +126,7 @@ impl Notifier {
     }
 }
 
-/// A path, or a name in the abstract namespace where it begins with `@` (sd_notify(3)).
+/// Connects to a path, or to a name in the abstract namespace if it begins with `@` (sd_notify(3)).
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
@@ -136,7 +138,7 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// The limit after which the manager ends a process that says nothing (sd_watchdog_enabled(3)).
+/// The limit after which the manager ends a process without notifications (sd_watchdog_enabled(3)).
 fn limit(env: Env<'_>, pid: u32) -> Option<Duration> {
     let number = |variable| env(variable).map(|text| text.to_str()?.parse::<u64>().ok());
     if number("WATCHDOG_PID").is_some_and(|meant| meant != Some(pid.into())) {
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(manager.heard().unwrap(), "READY=1\nSTATUS=one two");
         notifier.stopping();
         let last = manager.heard().unwrap();
-        assert_eq!(last, "STOPPING=1\nSTATUS=gives its leases up");
+        assert_eq!(last, "STOPPING=1\nSTATUS=gives up its leases");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Lines to a descriptor that others share, without ever waiting for them.
+//! Writes lines to a descriptor that other processes share, without ever waiting.
 //!
-//! A full pipe, a terminal that was stopped with ^S, or a journal that does not read would hold the
-//! one loop up, and every lease with it. So a line that would block is dropped and counted, and the
-//! count is said as soon as something is taken again.
+//! A full pipe, a terminal that was stopped with ^S, or a journal that does not read would block
+//! the only loop, and every lease with it. So a line that would block is dropped and counted, and
+//! the count is written as soon as there is room again.
 //!
 //! `O_NONBLOCK` belongs to the open file description, which the parent and its other children
-//! share: setting it on ours would break their writes. What is done instead:
+//! share: setting it on ours would break their writes. This is done instead:
 //!
 //! | stderr or stdout is | way |
 //! |---|---|
@@ -14,9 +14,9 @@
 //! | a file | written as it is: a disk does not wait for another process |
 //! | a pipe or a device of another user, or no `/proc` | asked before each piece whether it has room |
 //!
-//! Invariants: no call here waits, but in the last row, where another process may take the room
-//! between the question and the write; at most [`LINE_MAX`] bytes are kept; a line of which the
-//! reader has the beginning gets its end before any other.
+//! Invariants: no call here waits, except in the last row, where another process may take the room
+//! between the check and the write; at most [`LINE_MAX`] bytes are kept; a line that was written in
+//! part is completed before any other.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -25,11 +25,11 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, write};
 use rustix::net::{SendFlags, send};
 
-/// Longest line in bytes, its end included: a pipe takes as much as a whole or not at all
+/// The longest line in bytes, its end included. A pipe takes this much as a whole or not at all
 /// (`PIPE_BUF`, pipe(7)).
 pub(super) const LINE_MAX: usize = 4096;
 
-/// Writes `lines` as far as there is room now; whether all of them were taken.
+/// Writes `lines` as far as there is room now. Returns whether all of them were written.
 pub(super) fn all<F: AsFd>(fd: F, lines: &[String]) -> bool {
     let mut outlet = Outlet::new(fd);
     lines.iter().all(|line| {
@@ -38,32 +38,33 @@ pub(super) fn all<F: AsFd>(fd: F, lines: &[String]) -> bool {
     })
 }
 
-/// The way out for lines.
+/// A writer of lines that never waits.
 #[derive(Debug)]
 pub(super) struct Outlet<F> {
     fd: F,
     way: Way,
-    /// The end of a line of which a part was taken.
+    /// The rest of a line that was written in part.
     rest: Vec<u8>,
     lost: u64,
-    /// The last line found no room, or no reader.
+    /// There was no room, or no reader, for the last line.
     waits: bool,
 }
 
 #[derive(Debug)]
 enum Way {
-    /// A description of our own, which does not block.
+    /// An open file description of our own, which does not block.
     Own(OwnedFd),
     Socket,
     File,
-    /// It may block. A pipe with room takes [`LINE_MAX`] bytes; of a device one byte is certain.
+    /// One that may block. A pipe with room takes [`LINE_MAX`] bytes; for a device only one byte is
+    /// certain.
     Shared {
         piece: usize,
     },
 }
 
 impl<F: AsFd> Outlet<F> {
-    /// The way out through `fd`. What it is, is looked at once.
+    /// Makes an outlet through `fd`. Its kind is checked once, here.
     pub(super) fn new(fd: F) -> Self {
         let way = way(fd.as_fd());
         Self {
@@ -75,16 +76,16 @@ impl<F: AsFd> Outlet<F> {
         }
     }
 
-    /// Writes a line of at most [`LINE_MAX`] bytes, or counts it as lost. `say` makes the line that
-    /// tells how many were lost before.
+    /// Writes a line of at most [`LINE_MAX`] bytes, or counts it as lost. `say` makes the line
+    /// about the number of lost lines.
     pub(super) fn line(&mut self, line: &str, say: impl FnOnce(u64) -> String) {
         if !(self.settle(say) && self.take(line.as_bytes())) {
             self.lost = self.lost.saturating_add(1);
         }
     }
 
-    /// Writes what is owed: the end of a line, and how many were lost. False if something stays
-    /// owed.
+    /// Writes what is pending: the rest of a line, and the number of lost lines. Returns false if
+    /// something is still pending.
     pub(super) fn settle(&mut self, say: impl FnOnce(u64) -> String) -> bool {
         let rest = std::mem::take(&mut self.rest);
         if !rest.is_empty() && !self.take(&rest) {
@@ -105,12 +106,12 @@ impl<F: AsFd> Outlet<F> {
         true
     }
 
-    /// Whether something is owed that may find room by and by.
+    /// Whether something is pending that may find room later.
     pub(super) fn owes(&self) -> bool {
         self.waits && (self.lost > 0 || !self.rest.is_empty())
     }
 
-    /// True if `bytes` were taken, be it in part: the rest is kept then.
+    /// Returns true if `bytes` were written, even if only in part. The rest is kept then.
     fn take(&mut self, bytes: &[u8]) -> bool {
         let mut left = bytes;
         let begun = |left: &[u8]| left.len() < bytes.len();
@@ -131,7 +132,7 @@ impl<F: AsFd> Outlet<F> {
         true
     }
 
-    /// Writes some of `bytes`, which are not none.
+    /// Writes some of `bytes`, which must not be empty.
     fn put(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let fd = self.fd.as_fd();
         let taken = match &self.way {
@@ -170,7 +171,7 @@ fn way(fd: BorrowedFd<'_>) -> Way {
     }
 }
 
-/// A reader that has gone counts as room: the write says so.
+/// Whether there is room. It is true if the reader is gone, because then the write reports this.
 fn has_room(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     Ok(poll(&mut asked, Some(&Timespec::default()))? > 0)

@@ -1,34 +1,35 @@
-//! What the log says of the servers that grant us leases: what is new, and nothing twice.
+//! What is logged about the servers that grant us leases: only what is new.
 //!
-//! A server that is away is tried every few seconds for as long as it takes; what is wrong with it
-//! is said once, and again when something else is wrong or after it had granted a lease.
+//! A server that is away is tried every few seconds without end. Its failure is logged once, and
+//! again when there is another failure, or after it has granted a lease.
 //!
-//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the one before is said
-//! again.
+//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the failure of an
+//! earlier one is logged again.
 
 use std::{collections::HashSet, time::Duration};
 
 use super::{report::text, status::Trouble};
 use crate::protocol::PeerId;
 
-/// Servers whose troubles are remembered: more than leases that are held or sought.
+/// Servers whose failures are remembered: more than there are leases held or sought.
 const MOST: usize = 64;
 
-/// The servers, and what was said of them.
+/// The servers, and what was logged about them.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     /// Those that granted us a lease on the stream that is open.
     granted: HashSet<PeerId>,
-    /// What is wrong with the others; the oldest first.
+    /// The failures of the others, the oldest first.
     troubles: Vec<(PeerId, String)>,
-    /// Those that denied us a lease: why their stream is dropped is said.
+    /// The server that denied us a lease last. The reason for dropping its stream is logged
+    /// already.
     denied: Option<PeerId>,
-    /// It was said that no indexer that was offered grants a lease.
+    /// It was logged that no offered indexer grants a lease.
     stranded: bool,
 }
 
 impl Servers {
-    /// A server granted a lease; `kind` is what it is.
+    /// Logs that a server granted a lease; `kind` is its role.
     pub(super) fn granted(&mut self, server: PeerId, kind: &str, lease: Duration) {
         if self.granted.insert(server) {
             self.stranded = false;
@@ -38,7 +39,7 @@ impl Servers {
         }
     }
 
-    /// No indexer that was offered has granted a lease: the native is asked to take us in.
+    /// Logs that no offered indexer has granted a lease, so that the native is asked to take us in.
     pub(super) fn offers_failed(&mut self, native: &PeerId) {
         let is_news = !std::mem::replace(&mut self.stranded, true);
         let level = if is_news {
@@ -48,29 +49,29 @@ impl Servers {
         };
         log::log!(
             level,
-            "holds no lease, and no indexer that was offered has granted one: asks {} to take this node in, and goes on trying",
+            "holds no lease, and no offered indexer has granted one: asks {} to take this node in, and keeps trying",
             text(native)
         );
     }
 
-    /// Its ack is late.
+    /// Logs that the server's ack is late.
     pub(super) fn late(&mut self, server: &PeerId) {
         if self.granted.remove(server) {
             log::info!(
-                "{} does not answer: makes a new connection beside the one that is silent",
+                "{} does not answer: opens a new connection beside the silent one",
                 text(server)
             );
         }
     }
 
-    /// It gives no lease.
+    /// Logs that the server gives no lease.
     pub(super) fn denied(&mut self, server: PeerId, reason: &str) {
         self.granted.remove(&server);
         self.denied = Some(server);
         self.trouble(server, format!("gives no lease: {}", reason.escape_debug()));
     }
 
-    /// Our stream to it is dropped, because it gives no lease or does not answer.
+    /// Our stream to the server is dropped, because it gives no lease or does not answer.
     pub(super) fn dropped(&mut self, server: PeerId) {
         self.granted.remove(&server);
         if self.denied.take() != Some(server) {
@@ -78,24 +79,24 @@ impl Servers {
         }
     }
 
-    /// Our stream to it has ended, or could not be opened, and `why`.
+    /// Our stream to the server has ended, or could not be opened, and `why`.
     pub(super) fn closed(&mut self, server: PeerId, why: Option<&str>) {
         let held = self.granted.remove(&server);
         if let Some(why) = why {
-            self.trouble(server, format!("takes no beats: {why}"));
+            self.trouble(server, format!("accepts no beats: {why}"));
         } else if held {
             log::info!("the heartbeat stream with {} has ended", text(&server));
         }
     }
 
-    /// We give the lease with it up.
+    /// Logs that we give up the lease with the server.
     pub(super) fn given_up(&mut self, server: &PeerId) {
         if self.granted.remove(server) {
-            log::info!("gives the lease with {} up", text(server));
+            log::info!("gives up the lease with {}", text(server));
         }
     }
 
-    /// What the operator sees: the servers that grant us no lease, and why.
+    /// The servers that grant us no lease, and why, for `status`.
     pub(super) fn troubles(&self) -> Vec<Trouble> {
         self.troubles
             .iter()
@@ -113,7 +114,7 @@ impl Servers {
         }
     }
 
-    /// Whether something else was wrong before, or nothing; notes what it is now.
+    /// Whether the failure differs from the last one of this server. Remembers the present one.
     fn is_new(&mut self, server: PeerId, what: &str) -> bool {
         let known = self.troubles.iter().position(|(known, _)| *known == server);
         let before = known.map(|at| self.troubles.remove(at).1);

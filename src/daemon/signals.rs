@@ -5,10 +5,10 @@
 //! - The second one ends the process at once, inside the signal handler, so that a loop that is
 //!   stuck cannot prevent it. The exit code is then 128 + the signal's number, as shells count:
 //!   143, 130 or 129.
-//! - SIGHUP means that the terminal went away; there is no configuration to read again. Where it is
+//! - SIGHUP means that the terminal is gone; there is no configuration to read again. If it is
 //!   ignored already (`nohup`), it stays so.
-//! - SIGPIPE is ignored by Rust's runtime before `main`: a reader that goes away is a write error,
-//!   no death.
+//! - Rust's runtime ignores SIGPIPE before `main`. So when a reader goes away, there is a write
+//!   error, and the process does not die.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,21 +22,22 @@ use signal_hook::{flag, low_level};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way};
 
-/// The handlers, for the life of the process. Create it once, before anything that a signal should
-/// end gracefully.
+/// The handlers, for the life of the process. It must be created once, before anything that a
+/// signal should end gracefully.
 #[derive(Debug)]
 pub struct Signals {
     asked: Watched<UnixStream>,
 }
 
 impl Signals {
-    /// Takes the signals over. Fails if the system has no file descriptors left.
+    /// Installs the handlers. Fails if the system has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let (asked, write) = UnixStream::pair()?;
         let ending = Arc::new(AtomicBool::new(false));
         let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
         for signal in [SIGTERM, SIGINT].into_iter().chain(hangup) {
-            // Handlers run in this order: the first signal finds the flag down and raises it.
+            // Handlers run in this order, so that the first signal finds the flag unset and sets
+            // it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ending))?;
             flag::register(signal, Arc::clone(&ending))?;
             low_level::pipe::register(signal, write.try_clone()?)?;
@@ -49,10 +50,10 @@ impl Signals {
 
     /// Waits until a signal has asked the process to end. From then on it returns at once.
     ///
-    /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor:
-    /// end then, too.
+    /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor;
+    /// the process should end then too.
     pub async fn end_requested(&self) -> io::Result<()> {
-        // The byte is left unread, so that it is there for whoever asks again.
+        // The byte is left unread, so that the next call finds it.
         let peek =
             |asked: &UnixStream| Ok((recv(asked, &mut [0; 1], RecvFlags::PEEK)?, Left::Maybe));
         poll_fn(|cx| self.asked.poll(Way::Read, cx, peek))
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
     use crate::net::executor::block_on;
 
-    /// Set for the process that takes the signals: this test binary, started again.
+    /// Set for the process that receives the signals, which is this test binary, started again.
     const ROLE: &str = "OC_DISCOVERY_TEST_SIGNALS";
 
     /// Not a test by itself: with `ROLE` set it is the process under test.
@@ -148,7 +149,7 @@ mod tests {
 
     impl Drop for Process {
         fn drop(&mut self) {
-            // Fails if it has ended, which is well.
+            // This fails if the process has ended already, which is fine.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn first_signal_asks_for_a_graceful_end() {
-        // These tests may themselves have been started by `nohup`.
+        // The tests themselves may have been started by `nohup`.
         let hangup = (!hangup_is_ignored()).then_some(Signal::HUP);
         for signal in [Signal::TERM, Signal::INT].into_iter().chain(hangup) {
             let mut process = Process::start("graceful");

@@ -1,4 +1,4 @@
-//! One line for the operator: what `systemctl status` shows of a daemon.
+//! One line for the operator, which `systemctl status` shows for a daemon.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// What `machine` knows at `now`.
+    /// The numbers of `machine` at `now`.
     pub(super) fn of(machine: &dyn Machine, now: Instant) -> Self {
         let mut summary = Self::empty(machine.role(), now);
         machine.report(now, &mut summary);

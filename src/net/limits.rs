@@ -361,7 +361,7 @@ impl NetworkBehaviour for Limits {
 
 /// Logs one line a minute for each reason, with the number of refusals.
 fn turned_away(refused: &Refused) {
-    log::warn!(target: super::EACH, "turned a connection away: {refused}");
+    log::warn!(target: super::EACH, "refused a connection: {refused}");
 }
 
 fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {

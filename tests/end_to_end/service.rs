@@ -52,7 +52,7 @@ fn service_manager_hears_ready_then_signs_of_life_then_the_end() {
     let alive = "WATCHDOG=1\nSTATUS=native: 1 live indexer, 0 nodes taken in";
     while manager.hears() != alive {}
     assert_eq!(native.end(Signal::TERM).0.code(), Some(0));
-    let last = "STOPPING=1\nSTATUS=gives its leases up";
+    let last = "STOPPING=1\nSTATUS=gives up its leases";
     while manager.hears() != last {}
 }
 

@@ -13,7 +13,7 @@ fn say(lost: u64) -> String {
     format!("{lost} were lost\n")
 }
 
-/// An outlet that may block if it does not ask first.
+/// An outlet that would block if it did not check first.
 fn shared<F: AsFd>(fd: F, piece: usize) -> Outlet<F> {
     Outlet {
         way: Way::Shared { piece },
@@ -21,7 +21,7 @@ fn shared<F: AsFd>(fd: F, piece: usize) -> Outlet<F> {
     }
 }
 
-/// Writes numbered lines until one is lost; how many were taken.
+/// Writes numbered lines until one is lost. Returns how many were written.
 fn fill<F: AsFd>(outlet: &mut Outlet<F>) -> usize {
     let padding = "x".repeat(200);
     let mut taken = 0;
@@ -33,7 +33,7 @@ fn fill<F: AsFd>(outlet: &mut Outlet<F>) -> usize {
     taken
 }
 
-/// Reads `reader` until it has nothing, settling in between; whole lines.
+/// Reads `reader` until it is empty, and settles in between. Returns the whole lines.
 fn drain<F: AsFd>(outlet: &mut Outlet<F>, reader: OwnedFd) -> Vec<String> {
     let flags = fcntl_getfl(&reader).unwrap();
     fcntl_setfl(&reader, flags | OFlags::NONBLOCK).unwrap();
@@ -51,7 +51,8 @@ fn drain<F: AsFd>(outlet: &mut Outlet<F>, reader: OwnedFd) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Fills it, loses some more, reads all: each line is whole, in order, and the counts are true.
+/// Fills the outlet, loses some lines, and reads all: each line is whole and in order, and the
+/// counts are right.
 fn loses_and_says_so<F: AsFd>(mut outlet: Outlet<F>, reader: OwnedFd) {
     let first = fill(&mut outlet);
     let padding = "x".repeat(200);
@@ -65,7 +66,7 @@ fn loses_and_says_so<F: AsFd>(mut outlet: Outlet<F>, reader: OwnedFd) {
     let mut next = 0;
     for line in &lines {
         match line.split_once(' ').unwrap() {
-            // A pipe that has no room for a line may have some for this one.
+            // A pipe without room for a longer line may have room for this one.
             (lost, "were lost") => next += lost.parse::<usize>().unwrap(),
             (number, rest) => {
                 assert_eq!((number, rest), (&*next.to_string(), &*padding));
@@ -77,11 +78,11 @@ fn loses_and_says_so<F: AsFd>(mut outlet: Outlet<F>, reader: OwnedFd) {
     assert!(lines.len() > first);
 }
 
-/// The two ends of a terminal: its screen, and what a program writes to.
+/// The two ends of a terminal: the side of the screen, and the side to which a program writes.
 #[allow(unsafe_code, reason = "the standard library makes no terminals")]
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut screen, mut line) = (-1, -1);
-    // SAFETY: both numbers are written to, and nothing else is asked for; they are new descriptors.
+    // SAFETY: the call writes only the two numbers, and they are new descriptors afterwards.
     unsafe {
         let made = libc::openpty(
             &mut screen,
@@ -95,7 +96,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// What ^S and ^Q do.
+/// Does what ^S and ^Q do.
 #[allow(unsafe_code, reason = "as above")]
 fn flow(line: &OwnedFd, action: libc::c_int) {
     // SAFETY: the descriptor is open.

@@ -11,8 +11,8 @@
 //! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 128 bytes each)
 //! ```
 //!
-//! Any bytes give a state within its bounds, or an error. Unknown keys are skipped, so that an older program
-//! reads what a newer one of the same version wrote.
+//! Any bytes give a state within its bounds, or an error. Unknown keys are skipped, so that an
+//! older program can read the file of a newer one with the same format version.
 
 use libp2p::{Multiaddr, PeerId};
 use minicbor::{Decoder, Encoder};
@@ -22,7 +22,7 @@ use crate::config::Role;
 use super::state::{KnownPeer, MAX_REMEMBERED, State, bounded};
 use crate::protocol::{MAX_ADDRS, capacities::MAX_NATIVES};
 
-/// A longer file is damaged: a full state has about 40 KiB.
+/// A longer file is damaged, because a full state has about 40 KiB.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024;
 const VERSION: u64 = 1;
 
@@ -89,7 +89,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
 
 fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>, DecodeError> {
     let mut peers = Vec::new();
-    // A build with larger tables may have written it: of more than `max`, the first are kept.
+    // A build with larger tables may have written more than `max`. The first are kept.
     for _ in 0..at_most(decoder.array()?, MAX_REMEMBERED)? {
         if definite(decoder.array()?)? != 2 {
             return Err(DecodeError::message("a known peer has two fields"));

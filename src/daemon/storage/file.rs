@@ -1,26 +1,26 @@
-//! Reading a small file with a bound, and replacing one as a whole.
+//! Reads a small file with a bound, and replaces a file as a whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Replaces `dir/name` with `bytes`, mode 0600. After an error, or a crash at any point, the old file is
-/// there as it was; after success the new one survives a loss of power.
+/// Replaces `dir/name` with `bytes`, mode 0600. After an error, or a crash at any point, the old
+/// file is unchanged. After success, the new one survives a loss of power.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let fresh = dir.join(format!("{name}.new"));
     let done = write_new(&fresh, bytes)
         .and_then(|()| std::fs::rename(&fresh, dir.join(name)))
         .and_then(|()| File::open(dir)?.sync_all());
     if done.is_err() {
-        // On a full disk the half of it that was written is in the way.
+        // On a full disk the part that was written takes room.
         let _ = std::fs::remove_file(&fresh);
     }
     done
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // What a crash left behind may have any mode and any content.
+    // A file that a crash left behind may have any mode and content.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn failed_replacement_leaves_the_old_file_alone() {
         let scratch = TestDir::new();
-        // A directory cannot be replaced by a file: the rename fails after the write went well.
+        // A directory cannot be replaced by a file, so the rename fails after a successful write.
         std::fs::create_dir(scratch.path().join("x")).unwrap();
         std::fs::write(scratch.path().join("x/inside"), "old").unwrap();
         replace(scratch.path(), "x", b"new").unwrap_err();

@@ -1,5 +1,5 @@
-//! The private key of this peer. It is Ed25519, kept in the protobuf encoding of the libp2p peer id
-//! specification, in a file that only its owner may read.
+//! The private key of this peer. It is an Ed25519 key in the protobuf encoding of the libp2p peer
+//! id specification, in a file that only its owner may read.
 
 use std::fs::File;
 use std::io;
@@ -47,7 +47,7 @@ pub(super) fn load(dir: &Path) -> Result<Option<Keypair>, StorageError> {
     Ok(Some(keypair))
 }
 
-/// The key in `dir`, made if there is none. The caller holds the lock of `dir`.
+/// The key in `dir`. It is made if there is none. The caller holds the lock of `dir`.
 pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     if let Some(keypair) = load(dir)? {
         return Ok(keypair);
@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_a_clear_error() {
         let scratch = TestDir::new();
-        // A directory that is not empty stands where the new file is written: it fails for root, too.
+        // A directory that is not empty is where the new file would be written. So writing fails
+        // for root too.
         let in_the_way = scratch.path().join("identity.new");
         std::fs::create_dir(&in_the_way).unwrap();
         std::fs::write(in_the_way.join("x"), "").unwrap();

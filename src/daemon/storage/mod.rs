@@ -1,4 +1,4 @@
-//! The data directory: what survives a restart.
+//! The data directory, which survives a restart.
 //!
 //! | file | what | written |
 //! |---|---|---|
@@ -7,13 +7,13 @@
 //! | `state` | record sequence, highest time, known peers: [`State`] | on change, at most once a minute |
 //! | `state.corrupt` | a `state` that could not be read, for a person | when it was found |
 //!
-//! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so that a crash or
-//! a full disk leaves the old one. An identity that cannot be used is an error and is never overwritten: the
-//! key is the peer, and only a person can decide to be another one.
+//! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so
+//! that a crash or a full disk leaves the old one. An identity that cannot be used is an error and
+//! is never overwritten: the key defines the peer, and only the operator may decide to replace it.
 //!
-//! Where the identity can be read, nothing else in the directory is a reason not to run: one that takes
-//! nothing (read-only, full, without the right to write) is said once and nothing is saved, and a
-//! `state` that cannot be read is as one that is damaged.
+//! If the identity can be read, the daemon runs in any case. If the directory cannot be written
+//! (read-only, full, no permission), this is logged once and nothing is saved. A `state` that
+//! cannot be read is treated like a damaged one.
 
 mod codec;
 mod file;
@@ -38,12 +38,13 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Open is locked: the system releases it when the process ends, however it ends.
+    /// The lock lasts while the file is open. The system releases it when the process ends, in any
+    /// way.
     _lock: File,
 }
 
 impl DataDir {
-    /// Creates the directory if need be (mode 0700, parents too) and locks it. Never waits.
+    /// Creates the directory if needed (mode 0700, parents too) and locks it. Never waits.
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be
@@ -90,21 +91,21 @@ impl DataDir {
         })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The key of this peer: read, or made if there is none yet.
+    /// The key of this peer. It is read, or made if there is none yet.
     ///
     /// # Errors
-    /// If the file is damaged, open to others, or cannot be written.
+    /// The file is damaged, accessible to others, or cannot be written.
     pub fn identity(&self) -> Result<Keypair, StorageError> {
         identity::load_or_create(&self.path)
     }
 
-    /// The state of the last run; an empty one if there is none. One that cannot be read or understood
-    /// is moved aside with a warning.
+    /// The state of the last run, or an empty one if there is none. A file that cannot be read or
+    /// decoded is moved aside with a warning.
     pub fn state(&self) -> StateFile {
         StateFile::load(&self.path)
     }
@@ -123,7 +124,7 @@ pub fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
     }
 }
 
-/// Why the data directory cannot be used. Each one is a sentence for a person; the exit code is 1.
+/// Why the data directory cannot be used. Each one is a sentence for people; the exit code is 1.
 #[derive(Debug)]
 pub enum StorageError {
     /// Another process holds the directory.
@@ -138,14 +139,14 @@ pub enum StorageError {
         /// The directory.
         dir: PathBuf,
     },
-    /// Group or others have a right to the identity.
+    /// The group or others have access to the identity.
     IdentityOpen {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// The identity is no private key that we can use.
+    /// The identity is not a usable private key.
     IdentityCorrupt {
         /// The file.
         path: PathBuf,
@@ -154,11 +155,11 @@ pub enum StorageError {
     },
     /// The system refused.
     Io {
-        /// What we were about to do, as a verb.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Its answer.
+        /// The error of the system.
         error: io::Error,
     },
 }
@@ -223,11 +224,12 @@ fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// What is locked: the lock file; as it is where it cannot be written; the directory itself where
-/// there is none and none can be made. And why the file is not one that can be written.
+/// Opens what is locked: the lock file, read-only if it cannot be written, or the directory itself
+/// if there is no lock file and none can be made. Also returns why there is no writable lock file.
 fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
     let path = dir.join(LOCK);
-    // A symbolic link would have us empty a file elsewhere, or share one lock between directories.
+    // With a symbolic link, a file elsewhere could be emptied, or two directories could share one
+    // lock.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -245,11 +247,11 @@ fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
     }
 }
 
-/// Whether it is the directory that takes nothing: its file system is read-only, has no room for a
-/// file or fails, or its mode or attributes forbid it.
+/// Whether the error means that the directory cannot be written: its file system is read-only, full
+/// or failing, or its mode or attributes forbid it.
 pub(super) fn takes_nothing(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    // Flash at its end; there is no kind for it.
+    // Worn-out flash. There is no `ErrorKind` for it.
     let failed = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO);
     let kind = error.kind();
     failed
@@ -259,7 +261,8 @@ pub(super) fn takes_nothing(error: &io::Error) -> bool {
         )
 }
 
-/// The process that holds the lock. The file may still be empty, or hold the pid of the one before.
+/// The process that holds the lock. The file may still be empty, or have the pid of the process
+/// before.
 fn pid_in(lock: &File) -> Option<u32> {
     let mut text = String::new();
     lock.take(16).read_to_string(&mut text).ok()?;
@@ -294,7 +297,7 @@ mod tests {
     fn second_opener_is_told_who_has_it() {
         let scratch = TestDir::new();
         let first = DataDir::open(scratch.path()).unwrap();
-        // A lock belongs to an open file: the same process is refused as another one would be.
+        // A lock belongs to an open file, so the same process is refused like any other.
         let error = DataDir::open(scratch.path()).unwrap_err();
         let own = std::process::id();
         assert!(matches!(error, StorageError::Locked { pid: Some(pid), .. } if pid == own));

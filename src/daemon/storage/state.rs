@@ -1,21 +1,22 @@
-//! What the process learned, in the file `state` ([`codec`](super::codec) has its format).
+//! What the process remembers, in the file `state` ([`codec`](super::codec) has its format).
 //!
-//! Flash wears out, so the file is written only on change and at most once a minute. What must hold after a
-//! crash all the same:
+//! Flash wears out, so the file is written only on change and at most once a minute. These rules
+//! hold even after a crash:
 //!
-//! - *No sequence is used twice.* A record's sequence is max(last + 1, now in ms), so it grows with time, and
-//!   writing each one would mean a write for each record. Instead each write reserves an hour of sequences: the
-//!   file names one that is not used yet, and a record above it waits for the next reservation. After a crash
-//!   the process goes on above the whole reservation, after an orderly end above the last one used. This write
-//!   alone does not wait for its minute; it comes once an hour, or when the wall clock leaps. If it fails, the
-//!   record is signed all the same: its sequence could only repeat after a crash *and* a clock that fell back.
-//! - *Time does not go back far.* The highest time is a lower bound, so an hour's progress is what counts as
-//!   a change. A crash loses less than that.
-//! - *The known peers are hints*, tried at the next start. Their order means nothing: they are kept sorted, so
-//!   that it makes no change.
+//! - *No sequence is used twice.* A record's sequence is max(last + 1, now in ms), so it grows with
+//!   time, and writing each one would mean a write for each record. Instead each write reserves an
+//!   hour of sequences: the file has one that is not used yet, and a record above it waits for the
+//!   next reservation. After a crash the process continues above the whole reservation, and after
+//!   an orderly end above the last one used. Only this write does not wait for its minute. It comes
+//!   once an hour, or when the wall clock jumps. If it fails, the record is signed anyway: its
+//!   sequence could repeat only after a crash *and* a clock that went back.
+//! - *Time does not go back far.* The highest time is a lower bound, so only an hour of progress
+//!   counts as a change. A crash loses less than that.
+//! - *The known peers are hints* that are tried at the next start. Their order has no meaning. They
+//!   are sorted, so that another order is not a change.
 //!
-//! A write that fails is tried again after a minute; the process lives. The log says so when writes
-//! begin to fail, when the reason is another one, and when they succeed again.
+//! A failed write is retried after a minute, and the process goes on. It is logged when writes
+//! begin to fail, when the reason changes, and when they succeed again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use crate::net::file::open;
 use crate::protocol::{MAX_ADDR_LEN, MAX_ADDRS, capacities::MAX_NATIVES};
 use libp2p::{Multiaddr, PeerId};
 
-/// Indexers that are remembered.
+/// Indexers remembered at most.
 pub const MAX_REMEMBERED: usize = 64;
 
 const STATE: &str = "state";
@@ -35,21 +36,21 @@ const CORRUPT: &str = "state.corrupt";
 
 /// At most one write in this time, in milliseconds.
 const WRITE_INTERVAL_MS: u64 = 60_000;
-/// Sequences that one write reserves; they grow by one a millisecond.
+/// Sequences that one write reserves. They grow by one a millisecond.
 const SEQUENCE_RESERVE: u64 = 3_600_000;
-/// The highest time has to grow by this much to be worth a write, in milliseconds.
+/// How much the highest time must grow before it is written again, in milliseconds.
 const TIME_STEP_MS: u64 = 3_600_000;
 
-/// What survives a restart, beside the identity.
+/// What survives a restart, besides the identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// The last sequence that a signed record of ours carried; 0: none.
+    /// The last sequence that a signed record of ours had; 0 if there was none.
     pub record_sequence: u64,
-    /// The highest time that could be trusted, in milliseconds since the Unix epoch; 0: none.
+    /// The highest trusted time, in milliseconds since the Unix epoch; 0 if there was none.
     pub highest_time_ms: u64,
-    /// The port that is listened on while none is told; `None`: none was yet.
+    /// The port to listen on if none is configured; `None` if there was none yet.
     pub port: Option<u16>,
-    /// What the process was that wrote this; `None`: it did not say.
+    /// The role of the process that wrote this; `None` if it is not in the file.
     pub role: Option<Role>,
     /// Natives, sorted by id, at most [`MAX_NATIVES`].
     pub natives: Vec<KnownPeer>,
@@ -57,7 +58,7 @@ pub struct State {
     pub indexers: Vec<KnownPeer>,
 }
 
-/// A peer and where it was last.
+/// A peer and its last addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownPeer {
     /// Its id.
@@ -66,22 +67,22 @@ pub struct KnownPeer {
     pub addrs: Vec<Multiaddr>,
 }
 
-/// The state, and the file that follows it. `now` is the boot time in milliseconds
+/// The state, and the file in which it is saved. `now` is the boot time in milliseconds
 /// ([`boottime`](crate::daemon::clock::boottime)).
 #[derive(Debug)]
 pub struct StateFile {
     dir: PathBuf,
     state: State,
-    /// What the file has; `None` if there is none.
+    /// The content of the file; `None` if there is none.
     saved: Option<State>,
     last_attempt: Option<u64>,
-    /// Why that attempt failed, if it did.
+    /// Why the last attempt failed, if it did.
     failed: Option<io::ErrorKind>,
 }
 
 impl StateFile {
-    /// The state of the last run. A file that cannot be read or understood is moved aside, and there
-    /// is none: what it holds helps, and is no reason not to run.
+    /// The state of the last run. A file that cannot be read or decoded is moved aside, and the
+    /// state is empty: its content is useful, but the daemon can run without it.
     pub(super) fn load(dir: &Path) -> Self {
         let saved = match open(&dir.join(STATE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -104,7 +105,7 @@ impl StateFile {
         }
     }
 
-    /// The state as it is now.
+    /// The present state.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -122,41 +123,41 @@ impl StateFile {
         sequence
     }
 
-    /// Takes note of a time that can be trusted, in milliseconds since the Unix epoch.
+    /// Takes note of a trusted time, in milliseconds since the Unix epoch.
     pub fn note_time(&mut self, wall_ms: u64) {
         self.state.highest_time_ms = self.state.highest_time_ms.max(wall_ms);
     }
 
-    /// Sets what this process is, to be written with what is written next. What the process of the
-    /// last run was, if that was something else.
+    /// Sets the role of this process, which is saved with the next write. Returns the role of the
+    /// last run, if it was another.
     pub fn set_role(&mut self, role: Role) -> Option<Role> {
         let before = self.state.role.replace(role);
         before.filter(|before| *before != role)
     }
 
-    /// Sets the port to be taken again, and writes it at once if the last attempt is a minute ago.
+    /// Sets the port for the next start, and writes it at once if the last attempt is a minute ago.
     pub fn set_port(&mut self, port: u16, now: u64) {
         self.state.port = Some(port);
         self.save_if_due(now);
     }
 
-    /// Sets the natives to be remembered. Of too many, the first are kept.
+    /// Sets the natives to remember. If there are too many, the first are kept.
     pub fn set_natives(&mut self, natives: Vec<KnownPeer>) {
         self.state.natives = bounded(natives, MAX_NATIVES);
     }
 
-    /// Sets the indexers to be remembered. Of too many, the first are kept.
+    /// Sets the indexers to remember. If there are too many, the first are kept.
     pub fn set_indexers(&mut self, indexers: Vec<KnownPeer>) {
         self.state.indexers = bounded(indexers, MAX_REMEMBERED);
     }
 
-    /// When the file has to be written next, as boot time: [`save_if_due`](Self::save_if_due) then. `None` if
-    /// nothing changed.
+    /// When the file must be written next by [`save_if_due`](Self::save_if_due), as boot time.
+    /// `None` if nothing has changed.
     pub fn due(&self) -> Option<u64> {
         self.changed().then(|| self.soonest())
     }
 
-    /// Writes the file if something changed and the last attempt is a minute ago.
+    /// Writes the file if something has changed and the last attempt is a minute ago.
     pub fn save_if_due(&mut self, now: u64) {
         if self.due().is_some_and(|due| now >= due) {
             let reserved = self.state.record_sequence.saturating_add(SEQUENCE_RESERVE);
@@ -164,20 +165,21 @@ impl StateFile {
         }
     }
 
-    /// Writes the file as it is, with no reservation. For an orderly end: no record may be signed after it.
+    /// Writes the present state without a reservation. It is for an orderly end: no record may be
+    /// signed after it.
     pub fn flush(&mut self, now: u64) {
         if self.saved.as_ref() != Some(&self.state) {
             self.write(now, self.state.record_sequence);
         }
     }
 
-    /// When the next attempt may be.
+    /// When the next attempt may be made.
     fn soonest(&self) -> u64 {
         self.last_attempt
             .map_or(0, |last| last.saturating_add(WRITE_INTERVAL_MS))
     }
 
-    /// Whether the file lacks something that is worth a write.
+    /// Whether something has changed that must be written.
     fn changed(&self) -> bool {
         let State {
             record_sequence,
@@ -225,7 +227,7 @@ impl StateFile {
     }
 }
 
-/// Keeps what cannot be used for a person, and goes on without it.
+/// Moves a file that cannot be used aside, so that the operator can inspect it.
 fn move_aside(dir: &Path, reason: &str) {
     let (from, to) = (dir.join(STATE), dir.join(CORRUPT));
     let moved = match std::fs::rename(&from, &to) {
@@ -239,7 +241,7 @@ fn move_aside(dir: &Path, reason: &str) {
     );
 }
 
-/// Within the bounds, and sorted by id.
+/// Limits the peers to the bounds, and sorts them by id.
 pub(super) fn bounded(mut peers: Vec<KnownPeer>, max: usize) -> Vec<KnownPeer> {
     peers.truncate(max);
     for known in &mut peers {
@@ -273,7 +275,8 @@ pub(super) mod tests {
         StateFile::load(scratch.path())
     }
 
-    /// Changes whenever the file is written: each write makes a new file.
+    /// The inode of the file. It changes whenever the file is written, because each write makes a
+    /// new file.
     fn inode(scratch: &TestDir) -> Option<u64> {
         Some(std::fs::metadata(scratch.path().join(STATE)).ok()?.ino())
     }
@@ -327,7 +330,7 @@ pub(super) mod tests {
     fn no_sequence_is_used_twice_after_a_crash() {
         let scratch = TestDir::new();
         let mut last = 0;
-        // Each life signs some records and then crashes; the clock stands still or falls back.
+        // Each run signs some records and then crashes; the clock stands still or goes back.
         for (life, records) in [1, 3, 0, 2].into_iter().enumerate() {
             let mut file = load(&scratch);
             for _ in 0..records {
@@ -484,7 +487,7 @@ pub(super) mod tests {
     fn failed_write_is_tried_again_after_a_minute() {
         let scratch = TestDir::new();
         let mut file = load(&scratch);
-        // A directory that is not empty stands in the way, for root, too.
+        // A directory that is not empty prevents the write, even for root.
         let in_the_way = scratch.path().join(STATE);
         std::fs::create_dir(&in_the_way).unwrap();
         std::fs::write(in_the_way.join("x"), "").unwrap();
