@@ -1,5 +1,5 @@
-//! `src/ARCHITECTURE.md` stays true: the files that it names exist, imports point downward as it
-//! says, and what comments cite of it and of other texts can be read in the repository.
+//! Keeps `src/ARCHITECTURE.md` true: the files that it names exist, imports point downward as it
+//! states, and the texts and titles that comments cite are in the repository.
 
 use std::{
     collections::BTreeSet,
@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Which parts of this crate a part of `src` never imports. That the core needs no other crate than
-/// its own is shown by `tests/no_std`.
+/// The parts of this crate that a part of `src` never imports. `tests/no_std` shows that the core
+/// needs no crates other than its own.
 const NEVER: [(&str, &[&str]); 5] = [
     ("src/protocol", &["net", "config", "daemon"]),
     ("src/net", &["config", "daemon"]),
@@ -81,7 +81,7 @@ fn sources(dir: impl AsRef<Path>) -> Vec<PathBuf> {
     for entry in fs::read_dir(root().join(&dir)).unwrap() {
         let path = dir.as_ref().join(entry.unwrap().file_name());
         if root().join(&path).is_dir() {
-            // Packages of their own have what they built there.
+            // Separate packages have their build output there.
             if !path.ends_with("target") {
                 found.extend(sources(path));
             }
@@ -103,7 +103,8 @@ fn names_a_file(word: &str) -> bool {
     is_file || (word.len() > 1 && word.ends_with('/'))
 }
 
-/// The words of this crate's own paths: of a list all, of a single path the first.
+/// The modules that the code imports from this crate: all names of a list, and the first name of a
+/// single path.
 fn imports(code: &str) -> BTreeSet<String> {
     let paths = ["crate::", "oc_discovery::"].map(|root| code.split(root).skip(1));
     let words = paths.into_iter().flatten().flat_map(|path| {
@@ -125,7 +126,7 @@ fn comments_of(text: &str) -> String {
     comments.collect::<Vec<_>>().join(" ")
 }
 
-/// Which part of a text is cited, if that is said: `, section 4` or `, "Retries"`.
+/// The part of a text that is cited, if it is named: `, section 4` or `, "Retries"`.
 fn title(after: &str) -> Option<String> {
     let after = after.strip_prefix(", ")?;
     if let Some(quoted) = after.strip_prefix('"') {
@@ -135,7 +136,7 @@ fn title(after: &str) -> Option<String> {
     Some(number.chars().take_while(char::is_ascii_digit).collect())
 }
 
-/// A line that is the title and nothing else, or a heading with that number.
+/// Whether the line is the title alone, or a heading with that number.
 fn has_title(line: &str, title: &str) -> bool {
     let heading = line.strip_prefix("## ");
     line == title || heading.is_some_and(|heading| heading.split(' ').next() == Some(title))

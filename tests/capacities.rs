@@ -1,11 +1,11 @@
-//! The build script with good and bad values: what it writes, what it says, how it ends.
+//! The build script with good and bad values: its output, its messages and its exit code.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// A directory of one test, below cargo's own directory for them.
+/// A directory of one test, below cargo's directory for tests.
 fn scratch(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("capacities")
@@ -31,8 +31,8 @@ fn script() -> &'static Path {
     })
 }
 
-/// Runs the script with only these variables set. Returns what it did and the file it wrote, if
-/// any.
+/// Runs the script with only these variables set. Returns its output, and the file that it wrote,
+/// if any.
 fn build(test: &str, variables: &[(&str, &str)]) -> (Output, Option<String>) {
     let out = scratch(test);
     let file = out.join("capacities.rs");

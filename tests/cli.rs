@@ -1,6 +1,6 @@
-//! The command line as an operator meets it: real processes, wrong input of every kind.
+//! The command line as an operator uses it: real processes, and wrong input of every kind.
 //!
-//! Whatever is wrong, the answer is one sentence on stderr and the right exit code.
+//! Every error gives one sentence on stderr and the right exit code.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,10 +18,10 @@ use oc_discovery::daemon::capacity::Report;
 use rustix::process::{Pid, Signal, kill_process};
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-/// No command here may take longer.
+/// The time limit of every command here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A home of its own for the program, gone with the test.
+/// A home directory of its own for the program, which is removed at the end of the test.
 struct Home(PathBuf);
 
 impl Home {
@@ -125,14 +125,15 @@ impl Ended {
     }
 }
 
-/// A daemon's control socket that gives every question the same answer.
+/// A control socket that gives the same answer to every question.
 fn answering(dir: &Path, answer: &'static str) {
     let listener = UnixListener::bind(dir.join("control.sock")).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut question = String::new();
-            // A client that only looks whether somebody is there asks nothing and has gone.
+            // A client that only checks whether a daemon is there asks nothing and closes the
+            // connection.
             let _ = BufReader::new(&stream).read_line(&mut question);
             let _ = writeln!(stream, "{answer}");
         }
@@ -445,7 +446,7 @@ fn port_in_use_is_one_sentence() {
 #[test]
 fn directory_that_cannot_be_written_is_one_sentence() {
     let home = Home::new();
-    // Root may write everywhere, but nobody can make a directory below a file.
+    // Root may write everywhere, but even root cannot make a directory below a file.
     fs::write(home.path("file"), "").unwrap();
     for dir in [home.path("file"), home.path("file/data")] {
         let args = ["node", "--log", "off", "--data-dir", &dir];
@@ -474,7 +475,7 @@ fn interrupted_demo_leaves_no_process_and_no_file() {
         let pid = Pid::from_child(&child);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut told = String::new();
-        // The second step begins when the native is up.
+        // The second step begins after the native is ready.
         while !told.contains("2. ") && stdout.read_line(&mut told).unwrap() > 0 {}
         assert!(told.contains("2. "), "{told}");
         assert_ne!(processes_that_mention(&home.path("tmp")), 0);

@@ -14,7 +14,7 @@ fn help(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words that `head` heads, up to the first empty line: commands, or options.
+/// The words under the heading `head`, up to the first empty line: commands or options.
 fn listed(help: &str, head: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != head).skip(1);
     lines

@@ -1,4 +1,4 @@
-//! Frames that Yamux does not allow: they end their connection, and do not write our log.
+//! Frames that Yamux does not allow: they end their connection, and do not fill our log.
 
 use std::time::Instant;
 
@@ -26,9 +26,9 @@ fn send_bad_frames(to: &Peer, key: &Keypair) -> bool {
                 return;
             }
         }
-        // All of them found room on their way. The answer is a GoAway and the end.
+        // All frames fitted into the socket buffers. The answer is a GoAway and the end.
         let mut answer = Vec::new();
-        // A reset is an end, too.
+        // A reset is an end too.
         let _ = frames.read_to_end(&mut answer).await;
     });
     ended.is_some()

@@ -1,4 +1,4 @@
-//! The client commands, asked of every role.
+//! The client commands with a daemon of every role.
 
 use miniserde::json;
 use oc_discovery::daemon::status::{Found, IndexerList, Status};

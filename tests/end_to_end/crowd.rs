@@ -1,6 +1,6 @@
-//! Silent connections in any number: newcomers from elsewhere join all the same.
+//! Many silent connections: newcomers from other sources can still join.
 //!
-//! As long and as strict as the issue has it, with the optimised program:
+//! The long and strict version, with the optimised program:
 //!
 //! ```text
 //! OC_DISCOVERY_FLOOD_SECONDS=20 cargo test --release --test end_to_end crowd -- --nocapture
@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use super::harness::{Look, Peer, SLACK, World, eventually, ms};
 use super::stranger::socket;
 
-/// Where the silent ones come from. Daemons come from 127.0.0.1.
+/// The sources of the silent connections. Daemons connect from 127.0.0.1.
 const SOURCES: [Ipv4Addr; 3] = [
     Ipv4Addr::new(127, 0, 0, 2),
     Ipv4Addr::new(127, 0, 0, 3),
@@ -30,20 +30,20 @@ const SOURCES: [Ipv4Addr; 3] = [
 ];
 /// Connections a second, of all sources together.
 const RATE: u64 = 2000;
-/// Between two turns of a source.
+/// The time between two turns of a source.
 const TURN: Duration = Duration::from_millis(2);
-/// Connections that a late turn of a source makes up for at most: 20 ms.
+/// The most connections that a late turn of a source catches up on: those of 20 ms.
 const MAKE_UP: f64 = 14.0;
 /// Indexers that join meanwhile.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// A machine that does other things, too, is slower: there the crowd has taken the processor.
+/// The time limit on a machine that is busy, because the crowd itself takes the processor there.
 const LIMIT: Duration = SLACK.saturating_mul(3);
-/// Sockets that each source holds open; older ones it closes itself.
+/// Sockets that each source holds open. It closes older ones itself.
 const HELD: usize = 250;
 
 /// Opens silent connections until it is dropped.
 struct Flood {
-    /// Of each source its thread, which ends when the other half is gone.
+    /// The thread of each source, which ends when the sender is dropped.
     sources: Vec<(Sender<()>, JoinHandle<()>)>,
     opened: Arc<AtomicU64>,
 }
@@ -79,8 +79,8 @@ fn flood(source: Ipv4Addr, to: SocketAddr, stopped: &Receiver<()>, opened: &Atom
     let mut due = 0.0;
     while stopped.recv_timeout(TURN) == Err(RecvTimeoutError::Timeout) {
         let now = begin.elapsed().as_secs_f64() * RATE as f64 / SOURCES.len() as f64;
-        // As many as are due by now. A late turn makes up for a little: where the processor is
-        // short, more would leave the native none of it.
+        // As many as are due by now. A late turn catches up only a little, because otherwise the
+        // native would get no processor time on a busy machine.
         due = f64::max(due, now - MAKE_UP);
         while due < now {
             due += 1.0;
@@ -123,7 +123,7 @@ fn newcomers_join_among_two_thousand_silent_connections_a_second() {
     for number in 0..=NAMES.len() {
         let turn = length * number as u32 / NAMES.len() as u32;
         eventually("the next turn", turn + LIMIT, || {
-            // Those that were here before stay through all of it, whatever the machine does beside.
+            // The earlier peers stay connected all the time, however busy the machine is.
             for indexer in &indexers {
                 indexer.until("its lease", LIMIT, |s| s.holds_lease_of(&native));
             }

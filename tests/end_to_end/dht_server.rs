@@ -1,4 +1,4 @@
-//! DHT servers that answer a search with whatever the test tells them to, true or not.
+//! DHT servers that answer a search with any values that the test gives them, valid or not.
 
 use std::future::Pending;
 use std::io;
@@ -23,11 +23,11 @@ use libp2p::{Multiaddr, StreamProtocol, Transport, identify, noise, yamux};
 use smol::Async;
 use smol::channel::{Receiver, Sender};
 
-/// Servers that have a value each for one key.
+/// Servers that each have a value for one key.
 pub(crate) struct DhtServers {
     asked: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
-    /// Closed, it ends them.
+    /// Closing it ends the servers.
     end: Sender<()>,
 }
 
@@ -50,7 +50,7 @@ impl DhtServers {
         }
     }
 
-    /// How often they were asked, all together.
+    /// How often they were asked in total.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -74,7 +74,7 @@ struct Behaviour {
 
 async fn serve(native: Multiaddr, key: RecordKey, value: Vec<u8>, asked: Arc<AtomicUsize>) {
     let mut swarm = swarm();
-    // Whoever is routed to has an address; nobody needs to dial this one.
+    // A peer in a routing table needs an address. No peer dials this one.
     swarm.add_external_address("/ip4/127.0.0.1/tcp/9".parse().unwrap());
     swarm.dial(native).unwrap();
     let record = Record::new(key, value);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::harness::{Look, Peer, SLACK, World, eventually};
 
-/// What the interface allows for a graceful end.
+/// The time that the interface allows for a graceful end.
 const GRACEFUL: Duration = Duration::from_secs(2);
 
 fn ends_well(peer: &mut Peer, signal: Signal) {
@@ -19,7 +19,7 @@ fn ends_well(peer: &mut Peer, signal: Signal) {
 fn every_role_ends_in_order_and_gives_its_leases_up() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = World::new();
-        // Leases far longer than the test: what is gone was given up.
+        // Leases are far longer than the test, so an entry that is gone was given up.
         let lease = ["--lease", "60s"];
         let settled = [world.settle_native("n1"), world.settle_native("n2")];
         let mut n1 = world.settled(&settled[0], &[&settled[1]], &lease);
@@ -74,7 +74,7 @@ fn second_signal_ends_at_once() {
     native.until("the indexer", SLACK, |s| {
         s.stream_record(&indexer).is_some()
     });
-    // The last beat waits for an answer that does not come.
+    // The last beat gets no answer.
     native.freeze();
     indexer.signal(Signal::TERM);
     eventually("the first signal taken", SLACK, || {

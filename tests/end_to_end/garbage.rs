@@ -1,4 +1,4 @@
-//! A native among peers that speak no libp2p, and what it is made of.
+//! A native among peers that do not speak libp2p.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ fn socket(peer: &Peer) -> SocketAddr {
     format!("{}:{}", parts[2], parts[4]).parse().unwrap()
 }
 
-/// Bytes that no one speaks, different for each connection.
+/// Bytes of no protocol, different for each connection.
 fn noise(mut seed: u64) -> Vec<u8> {
     let mut next = || {
         seed ^= seed << 13;
@@ -33,7 +33,7 @@ fn native_lives_and_serves_among_silent_and_senseless_connections() {
     let open = || TcpStream::connect_timeout(&socket(&native), Duration::from_secs(10));
     let mut held = Vec::new();
     for n in 0..CONNECTIONS {
-        // Silent ones, and ones that begin well.
+        // Silent connections, and connections that begin correctly.
         held.extend(open());
         if let Ok(mut stream) = open() {
             let _ = stream.write_all(b"\x13/multistream/1.0.0\n\x07/noise\n");
@@ -41,7 +41,8 @@ fn native_lives_and_serves_among_silent_and_senseless_connections() {
             held.push(stream);
         }
         if let Ok(mut stream) = open() {
-            // It may hang up in the middle, which is an error here and right.
+            // The native may close the connection in the middle, which is an error here and
+            // correct.
             let _ = stream.write_all(&noise(n as u64 + 1_000_000));
         }
     }

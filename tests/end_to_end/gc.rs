@@ -7,7 +7,7 @@ const LEASE_MS: u64 = 6_000;
 #[test]
 fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on() {
     let world = World::new();
-    // The other one signs no record in this time, so that there is no reason to speak to the silent
+    // The other indexer signs no record in this time, so there is no reason to contact the silent
     // one.
     let args = ["--lease", "60s", "--refresh-interval", "1h"];
     let native = world.native("native", &args);
@@ -31,8 +31,8 @@ fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on()
             None => Some(status.live(&b).map(|entry| entry.expires_in_ms)),
         }
     });
-    // The second condition: at two thirds of a silent lease and not before, a third before the
-    // first one.
+    // The second condition of GC: it holds at two thirds of a silent lease and not before, which is
+    // a third of the lease before the first condition.
     let left = left.expect("its entry is left alone");
     assert!(left <= LEASE_MS / 3, "{left} ms: collected too early");
     assert!(last_seen >= LEASE_MS / 2, "{last_seen} ms: too early");
@@ -40,8 +40,8 @@ fn silent_indexer_is_collected_and_its_entry_runs_out_while_the_other_beats_on()
         assert!(s.stream_record(&a).is_some() && s.live(&a).is_some());
         s.live(&b).is_none()
     });
-    // With its stream its connection has lost its use: it ends 10 s after the last exchange on it,
-    // and the native gives up what it asked the silent one within 10 s.
+    // Without its stream, the connection is unused. It ends 10 s after its last exchange, and the
+    // native gives up its requests to the silent indexer within 10 s.
     native.until("one connection, the other's", SLACK * 2, |s| {
         s.used("connections") == 1
     });

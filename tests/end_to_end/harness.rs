@@ -1,7 +1,7 @@
-//! Processes under test, and looking at them.
+//! Processes under test, and ways to observe them.
 //!
-//! Invariants: whatever a test starts ends with it, and its directory with it; nothing is waited
-//! for without a deadline; what a process logged is shown when its test fails.
+//! Invariants: every process that a test starts ends with the test, and its directory is removed;
+//! every wait has a deadline; the log of a process is shown when its test fails.
 
 #[path = "harness/look.rs"]
 mod look;
@@ -24,16 +24,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) use self::look::Look;
 
-/// What a machine under load may need on top of what the intervals say.
+/// Extra time for a machine under load, in addition to what follows from the intervals.
 pub(crate) const SLACK: Duration = Duration::from_secs(20);
-/// Time between two looks.
+/// Time between two polls.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long a command may take that ends by itself.
+/// The time limit of a command that ends by itself.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How long one look waits for one process.
+/// How long one poll waits for one process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Flags that every process of a test gets unless it says otherwise.
+/// Flags that every process of a test gets unless its arguments contain them.
 const TEMPO: [(&str, &str); 5] = [
     ("--lease", "3s"),
     ("--offload-interval", "500ms"),
@@ -47,7 +47,7 @@ pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Looks until there is something to see, and returns it.
+/// Polls until `look` returns something, and returns it.
 pub(crate) fn eventually<T>(
     what: &str,
     within: Duration,
@@ -79,7 +79,7 @@ pub(crate) fn ended(command: &mut Command) -> Output {
     })
 }
 
-/// The lines that a process writes, and when each came.
+/// The lines that a process writes, each with its time.
 pub(crate) fn lines_of(output: impl Read + Send + 'static) -> Receiver<(Instant, String)> {
     let (send, lines) = mpsc::channel();
     thread::spawn(move || {
@@ -92,7 +92,7 @@ pub(crate) fn lines_of(output: impl Read + Send + 'static) -> Receiver<(Instant,
     lines
 }
 
-/// What comes of `future`, if that does not take longer than `limit`.
+/// The output of `future`, which must not take longer than `limit`.
 pub(crate) fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let late = async {
         smol::Timer::after(limit).await;
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Starts a process by a command line that begins with `inside`, and waits until it is ready.
-    /// It listens where it does by itself, if `args` do not say where.
+    /// It listens on its default addresses, unless `args` contain others.
     #[allow(dead_code, reason = "the tests with hosts of their own use it")]
     pub(crate) fn start_inside(
         &self,
@@ -190,7 +190,7 @@ impl World {
         Peer::greeted(name, self.path(name), log, child)
     }
 
-    /// Starts a process whose log goes elsewhere, and waits until it is ready.
+    /// Starts a process whose log is written elsewhere, and waits until it is ready.
     pub(crate) fn start_into(
         &self,
         role: &str,
@@ -211,13 +211,14 @@ impl World {
         ended(&mut self.command(role, &dir, args))
     }
 
-    /// The daemons of this role know the others from the start: their addresses are settled before.
+    /// Makes the identity and chooses the address of a native before it runs, so that natives can
+    /// know each other from the start.
     pub(crate) fn settle_native(&self, name: &'static str) -> Settled {
         let mut first = self.native(name, &[]);
         first.end(Signal::TERM);
         let last = self.addresses.fetch_add(1, Ordering::Relaxed);
         let [.., high, low] = std::process::id().to_be_bytes();
-        // An address of loopback that is this test's alone, and a port that is free there.
+        // A loopback address that only this test uses, and a port that is free there.
         let ip = Ipv4Addr::new(127, high | 1, low, self.number.wrapping_mul(8) + last);
         let port = TcpListener::bind((IpAddr::V4(ip), 0))
             .and_then(|free| free.local_addr())
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// Starts a native whose address was settled.
+    /// Starts a native whose identity and address are settled.
     pub(crate) fn settled(&self, native: &Settled, neighbours: &[&Settled], args: &[&str]) -> Peer {
         let mut all = vec!["--listen", &native.listen];
         for neighbour in neighbours {
@@ -240,14 +241,14 @@ impl World {
         self.native(native.name, &all)
     }
 
-    /// The command line of a daemon on this directory, which listens on loopback if `args` do not
-    /// say where.
+    /// The command line of a daemon on this directory, which listens on loopback unless `args`
+    /// contain an address.
     pub(crate) fn command(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         self.line(role, dir, &on_loopback(args))
     }
 
-    /// The command line of a daemon on this directory, which listens where it does by itself if
-    /// `args` do not say where.
+    /// The command line of a daemon on this directory, which listens on its default addresses
+    /// unless `args` contain others.
     pub(crate) fn line(&self, role: &str, dir: &Path, args: &[&str]) -> Command {
         let mut command = self.program();
         command.arg(role).arg("--data-dir").arg(dir);
@@ -260,7 +261,7 @@ impl World {
         command
     }
 
-    /// Starts a daemon by way of another program, and waits until it is ready.
+    /// Starts a daemon through another program, and waits until it is ready.
     pub(crate) fn start_by(
         &self,
         wrapper: &[&str],
@@ -323,7 +324,7 @@ impl Drop for World {
     }
 }
 
-/// What a client command said.
+/// The result of a client command.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: Option<i32>,
@@ -349,9 +350,9 @@ pub(crate) struct Peer {
     pub(crate) id: String,
     /// The first address that it listens on, with `/p2p`.
     pub(crate) addr: String,
-    /// What it said of its addresses.
+    /// The lines about its addresses that it printed.
     pub(crate) greeting: Vec<String>,
-    /// When it said that it is ready.
+    /// When it printed `ready`.
     pub(crate) ready: Instant,
 }
 
@@ -402,14 +403,14 @@ impl Peer {
             .unwrap_or_else(|_| panic!("{} ended or is silent at its start", self.name))
     }
 
-    /// What it knows now.
+    /// Its present status.
     pub(crate) fn status(&self) -> Status {
         client::ask(&self.dir, &Request::Status, PATIENCE)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
             .value
     }
 
-    /// Looks at its status until there is something to see.
+    /// Polls its status until `look` returns something.
     pub(crate) fn eventually<T>(
         &self,
         what: &str,
@@ -420,18 +421,18 @@ impl Peer {
         eventually(&what, within, || look(&self.status()))
     }
 
-    /// Waits until its status is as it should be.
+    /// Waits until its status satisfies `look`.
     pub(crate) fn until(&self, what: &str, within: Duration, look: impl Fn(&Status) -> bool) {
         self.eventually(what, within, |status| look(status).then_some(()));
     }
 
-    /// Waits until a loop has begun so many runs more.
+    /// Waits until a loop has begun this many further runs.
     pub(crate) fn until_runs(&self, name: &str, more: u64) {
         let first = self.status().runs(name);
         self.until(name, SLACK, |status| status.runs(name) >= first + more);
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -454,7 +455,7 @@ impl Peer {
         &self.dir
     }
 
-    /// Processor time that it has used, in ticks of the system (proc_pid_stat(5)).
+    /// The processor time that it has used, in ticks of the system (proc_pid_stat(5)).
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -463,7 +464,7 @@ impl Peer {
         number(11) + number(12)
     }
 
-    /// Descriptors that it has open.
+    /// The number of its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         open.count()
@@ -477,7 +478,7 @@ impl Peer {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Stops it as it stands: its connections stay open, and it says nothing any more.
+    /// Stops it (SIGSTOP): its connections stay open, but it sends nothing any more.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", self.pid());
@@ -488,12 +489,12 @@ impl Peer {
         });
     }
 
-    /// Ends it without a last word.
+    /// Kills it, so that it gives no lease up.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::KILL);
     }
 
-    /// Ends it with a signal; says how it ended, and how long that took.
+    /// Ends it with a signal. Returns its exit status, and how long the end took.
     pub(crate) fn end(&mut self, signal: Signal) -> (ExitStatus, Duration) {
         let begin = Instant::now();
         self.signal(signal);
@@ -520,7 +521,8 @@ impl Drop for Peer {
     }
 }
 
-/// On a port of loopback that the system chooses, if `args` do not say where to listen.
+/// The arguments with a loopback port that the system chooses, unless `args` contain a listen
+/// address.
 fn on_loopback<'a>(args: &[&'a str]) -> Vec<&'a str> {
     let listens = args.contains(&"--listen");
     let default = ["--listen", "/ip4/127.0.0.1/tcp/0"];

@@ -1,4 +1,4 @@
-//! Hosts as they are: containers, file systems that take nothing, few descriptors.
+//! Real hosts: containers, file systems that cannot be written, few descriptors.
 
 use std::fs::{self, Permissions};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::harness::{Look, Peer, SLACK, World, ended, ms};
 use super::stranger::socket;
 
-/// In a namespace of its own, as a container has it.
+/// Starts a command in a namespace of its own, like a container.
 const CONTAINER: [&str; 5] = [
     "unshare",
     "--user",
@@ -31,7 +31,7 @@ fn daemon_in_another_pid_namespace_is_asked_by_its_user() {
     native.until("its own client", SLACK, |status| status.uptime_ms > 0);
 }
 
-/// Starts what follows with so many descriptors at most.
+/// Starts a command with at most this many descriptors.
 fn with_descriptors(limit: u32) -> [String; 4] {
     let script = format!("ulimit -n {limit} && exec \"$@\"");
     ["sh", "-c", &script, "sh"].map(str::to_owned)
@@ -90,7 +90,7 @@ fn soft_limit_is_raised_to_what_is_needed() {
     assert!(soft > 64, "{line}");
 }
 
-/// Starts what follows in namespaces where a line of shell has prepared the file system.
+/// Starts a command in namespaces in which a line of shell has prepared the file system.
 fn with_mounts(prepare: &str) -> [String; 8] {
     let script = format!("{prepare} && exec \"$@\"");
     let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
@@ -99,14 +99,14 @@ fn with_mounts(prepare: &str) -> [String; 8] {
     [a, b, c, d, e, f, g, h]
 }
 
-/// Makes an identity and a state in the directory of `name`; its path.
+/// Makes an identity and a state in the directory of `name`. Returns its path.
 fn lived_in(world: &World, name: &'static str) -> (PathBuf, String) {
     let mut first = world.native(name, &[]);
     assert_eq!(first.end(Signal::TERM).0.code(), Some(0));
     (world.path(name), first.id.clone())
 }
 
-/// Starts a native of which the directory takes nothing, and sees that it serves.
+/// Starts a native whose directory cannot be written, and checks that it serves.
 fn serves_without_saving(world: &World, prepare: &str, id: &str) -> Peer {
     let wrapper = with_mounts(prepare);
     let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
@@ -138,7 +138,7 @@ fn native_on_a_file_system_without_inodes_serves_warns_and_saves_nothing() {
     let world = World::new();
     let (dir, id) = lived_in(&world, "native");
     let dir = dir.display();
-    // The root, the identity and the state: there is none left for a lock.
+    // Room for the root, the identity and the state, but not for a lock.
     let prepare = format!(
         "cp -a {dir} {dir}.kept && mount -t tmpfs -o nr_inodes=3,mode=700 none {dir} && \
          cp -p {dir}.kept/identity {dir}.kept/state {dir}/"
@@ -146,7 +146,7 @@ fn native_on_a_file_system_without_inodes_serves_warns_and_saves_nothing() {
     serves_without_saving(&world, &prepare, &id);
 }
 
-/// Starts what follows without root's right to pass over the modes of files.
+/// Starts a command without root's right to ignore the modes of files.
 const BOUND_BY_MODES: [&str; 5] = [
     "unshare",
     "--user",
@@ -160,7 +160,7 @@ fn native_without_the_right_to_write_its_directory_serves_warns_and_saves_nothin
     let world = World::new();
     let (dir, id) = lived_in(&world, "native");
     let state = fs::read(dir.join("state")).unwrap();
-    // A lock of an earlier run can be written, one that is not there cannot be made.
+    // A lock file of an earlier run can be written, but a missing one cannot be made.
     for lock in [true, false] {
         if !lock {
             fs::remove_file(dir.join("lock")).unwrap();

@@ -1,12 +1,12 @@
-//! How fast a node is under a lease: the bounds of the interface, measured from what was seen.
+//! How fast a node gets a lease: the bounds of the interface, measured from observed events.
 
 use std::time::{Duration, Instant};
 
 use super::harness::{Look, SLACK, World, ms};
 
-/// After `ready`, where nothing has to be probed.
+/// After `ready`, if nothing must be probed.
 const FIRST_LEASE: Duration = Duration::from_secs(1);
-/// After the loss of the only indexer, and after `ready` where dead candidates are probed first.
+/// After the loss of the only indexer, and after `ready` if dead candidates are probed first.
 const NEXT_LEASE: Duration = Duration::from_secs(4);
 
 #[test]
@@ -23,7 +23,7 @@ fn node_without_an_indexer_is_under_the_natives_lease_a_second_after_ready() {
 fn node_is_on_an_indexer_in_time_when_one_comes() {
     let world = World::new();
     let native = world.native("native", &["--offload-interval", "1s"]);
-    // Nothing but the push can move it.
+    // Only the unsolicited `released` can move it.
     let node = world.node("node", &[&native], &["--connect-interval", "1h"]);
     node.until("the native's lease", SLACK, |s| s.is_under_native(&native));
     native.until_runs("offload", 1);
@@ -76,7 +76,8 @@ fn native_takes_in_in_time_when_dead_candidates_are_probed_first() {
     let far = world.settled(&settled[1], &[&settled[0]], &["--lease", "20s"]);
     let indexer = world.indexer("indexer", &[&near], &["--lease", "20s"]);
     far.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
-    // It accepts connections and answers nothing: only the end of the probe tells that it is dead.
+    // It accepts connections and answers nothing, so only the end of the probe shows that it is
+    // dead.
     indexer.freeze();
     let node = world.node("node", &[&far], &[]);
     node.until("the native's lease", SLACK, |s| s.is_under_native(&far));

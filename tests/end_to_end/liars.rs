@@ -1,4 +1,4 @@
-//! A new node beside indexers that promise and do not keep it.
+//! A new node among indexers that do not keep their promises.
 
 mod liar;
 
@@ -9,16 +9,16 @@ use self::liar::{Liars, Lie};
 use super::harness::{Look, Peer, SLACK, World, eventually};
 use super::stranger::socket;
 
-/// As many as fill an answer and one more.
+/// One more than fill an answer.
 const LIARS: [&str; 17] = [
     "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q",
 ];
 
-/// The lease of the defaults.
+/// The default lease.
 const TEMPO: [&str; 2] = ["--lease", "90s"];
 
-/// The liars beat to the native and answer its pings; where they say that they are, connections are
-/// taken and nothing is said.
+/// The liars beat to the native and answer its pings. At their addresses, connections are accepted
+/// and nothing is answered.
 #[test]
 fn beside_17_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15_s() {
     let world = World::new();
@@ -61,15 +61,14 @@ fn beside_17_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15
     assert!(node.log().contains("asks 12D3Koo") || took <= Duration::from_secs(2));
 }
 
-/// Liars that fill an answer twelve times over.
+/// Enough liars to fill an answer twelve times.
 const MANY: usize = 200;
-/// What the interface allows beside them, 3 s and 15 s, three times over: the machine that runs
-/// this does the work of all of them, too. The tests of `src/protocol/node` have the rule in
-/// virtual time.
+/// Three times the bounds of the interface, which are 3 s and 15 s, because this machine also does
+/// the work of all liars. The tests of `src/protocol/node` check the rule in virtual time.
 const FIRST: Duration = Duration::from_secs(9);
 const HOME: Duration = Duration::from_secs(45);
 
-/// The native has the honest indexers, and then the liars; a node that comes has a lease soon.
+/// The native knows the honest indexers, and then the liars. A new node soon holds a lease.
 fn beside_many(lie: Lie) {
     let world = World::new();
     let native = world.native("native", &["--lease", "90s", "--offload-interval", "30s"]);

@@ -1,8 +1,8 @@
 //! End to end: real processes on real TCP connections over loopback.
 //!
-//! Every test starts its own natives, indexers and nodes with shortened intervals and waits for
-//! what it wants to see in their `status`, with a deadline. Where a bound is part of the interface
-//! it is measured from an event that was seen.
+//! Every test starts its own natives, indexers and nodes with shortened intervals, and waits with a
+//! deadline for the expected state in their `status`. If a bound is part of the interface, it is
+//! measured from an observed event.
 
 mod bad_frames;
 mod commands;

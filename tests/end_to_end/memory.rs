@@ -1,11 +1,11 @@
-//! Memory that is used only while peers are there.
+//! Memory that is used only while peers are connected.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use super::harness::{Look, SLACK, World};
 
-/// Three leases of the tests: what a record lives from its receipt.
+/// The time to live of a record from its receipt: three leases of the tests.
 const RECORD_TTL: Duration = Duration::from_secs(9);
 
 #[test]
@@ -20,7 +20,7 @@ fn record_of_a_killed_indexer_leaves_the_dht_store_when_it_runs_out() {
     native.until("its record gone", RECORD_TTL + SLACK, |s| {
         s.used("dht_records") == 0
     });
-    // Without a timer of its own it would wait for housekeeping, up to 20 s.
+    // Without a timer of its own, the expiry would wait for housekeeping, up to 20 s.
     let took = killed.elapsed();
     assert!(took < RECORD_TTL + Duration::from_secs(5), "{took:?}");
 }

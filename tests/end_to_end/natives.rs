@@ -1,11 +1,12 @@
-//! Natives among each other: an indexer of one is found by the others, and leaves them all.
+//! Natives that deal with each other: an indexer of one is found by the others, and is removed from
+//! all of them.
 
 use oc_discovery::daemon::status::Source;
 use rustix::process::Signal;
 
 use super::harness::{Look, Peer, SLACK, World, eventually, ms};
 
-/// Three natives; only the one in the middle is a neighbour of both others.
+/// Three natives in a chain: only the middle one is a neighbour of both others.
 fn chain(world: &World) -> [Peer; 3] {
     let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| world.settle_native(name));
     [
@@ -34,7 +35,7 @@ fn indexer_of_the_first_is_handed_out_by_the_third_and_leaves_all_when_its_recor
     let late = world.node("late", &[n3], &[]);
     late.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
     indexer.kill();
-    // Records live 9 s here; nobody signs this one anew.
+    // Records live 9 s here, and this one is not signed again.
     eventually("the indexer gone everywhere", ms(10_000) + SLACK, || {
         natives
             .iter()
@@ -63,7 +64,7 @@ fn indexer_that_ends_is_gone_from_its_natives_at_once_and_not_brought_back() {
                     .is_some_and(|entry| entry.source == Source::Heartbeat)
         });
     }
-    // The third would tell the second of it.
+    // The third native would report it to the second.
     n3.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
     let (status, _) = indexer.end(Signal::TERM);
     assert_eq!(status.code(), Some(0));
@@ -74,7 +75,7 @@ fn indexer_that_ends_is_gone_from_its_natives_at_once_and_not_brought_back() {
         assert!(status.stream_record(&indexer).is_none());
     };
     for native in [n1, n2] {
-        // The process has ended: its last beat was answered.
+        // The process has ended, so its last beat was answered.
         gone(native);
     }
     let (first, second) = (n1.status().runs("refresh"), n2.status().runs("refresh"));

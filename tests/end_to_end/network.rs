@@ -23,7 +23,7 @@ fn private_network_takes_in_who_has_its_key_and_nobody_else() {
     let stranger = world.node("stranger", &[&native], &["--psk", &theirs]);
     let keyless = world.node("keyless", &[&native], &[]);
     for refused in [&stranger, &keyless] {
-        // It has tried and was told that it did not work.
+        // It has tried, and the attempt has failed.
         refused.until("a failed try", SLACK, |_| {
             refused.log().contains("could not be asked for indexers")
         });

@@ -1,5 +1,5 @@
-//! The diagram's first loop: nodes taken in by the native go to indexers as soon as some are
-//! reachable.
+//! The diagram's first loop: nodes taken in by the native are handed over to indexers as soon as
+//! some are reachable.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use rustix::process::Signal;
 
 use super::harness::{Look, SLACK, World};
 
-/// On release a node moves within this time.
+/// A released node moves within this time.
 const MOVE: Duration = Duration::from_secs(1);
-/// And all are with an indexer this long after it registered: offload runs then, at most once a
-/// second.
+/// All nodes are with an indexer this long after it registered, because offload then runs, at most
+/// once a second.
 const HOME: Duration = Duration::from_secs(2);
-/// A probe has 2 s; a native that pings nobody answers well before.
+/// A probe takes up to 2 s, and a native that sends no ping answers much earlier.
 const NO_PROBE: Duration = Duration::from_secs(2);
 
 #[test]
@@ -27,7 +27,7 @@ fn node_is_taken_in_while_there_is_no_indexer_and_stays() {
     native.until_runs("offload", 4);
     let status = native.status();
     assert!(status.is_responsible_for(&node));
-    // It was taken in once and stayed: nobody let it go in between.
+    // It was taken in once and stayed: it was not released in between.
     assert!(status.responsible_peers[0].since_ms >= status.uptime_ms - since);
     assert!(status.stream_record(&node).is_some());
     assert!(node.status().is_under_native(&native));
@@ -37,7 +37,7 @@ fn node_is_taken_in_while_there_is_no_indexer_and_stays() {
 fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
     let world = World::new();
     let native = world.native("native", &[]);
-    // They would not look for an indexer of their own accord.
+    // These nodes would not look for an indexer by themselves.
     let args = ["--connect-interval", "1h", "--min-indexers", "1"];
     let nodes = ["node-1", "node-2", "node-3"].map(|name| world.node(name, &[&native], &args));
     native.until("all taken in", SLACK, |s| {
@@ -58,7 +58,7 @@ fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
         node.until("that lease alone", SLACK, |s| s.leases.len() == 1);
         assert!(native.log().contains(&format!("releases {}", node.id)));
     }
-    // What the native held for them they gave up once they had another.
+    // They gave up the native's lease once they had another.
     native.until("no node's stream", SLACK, |s| {
         nodes.iter().all(|node| s.stream_record(node).is_none())
     });
@@ -93,7 +93,7 @@ fn node_that_hears_nothing_is_released_all_the_same_and_goes_when_it_is_back() {
     node.freeze();
     let indexer = world.indexer("indexer", &[&native], &lease);
     native.until("nobody taken in", SLACK, |s| s.responsible_peers.is_empty());
-    // Its lease runs on until it has another.
+    // The lease runs on until the node has another.
     assert!(native.status().stream_record(&node).is_some());
     node.signal(Signal::CONT);
     node.until("the indexer's lease alone", SLACK, |s| {
@@ -115,8 +115,8 @@ fn candidates_that_do_not_answer_a_ping_are_none_and_one_that_does_gets_the_node
     far.until("the deaf one", SLACK, |s| s.live(&deaf).is_some());
     far.end(Signal::TERM);
     deaf.kill();
-    // It knows the id from its last run: the node is here before the entry is, and only the offload
-    // loop pings it.
+    // The native knows the id from its last run. The node arrives before the entry exists, so only
+    // the offload loop pings the indexer.
     let far = world.settled(&settled[1], &[&settled[0]], &lease);
     let node = world.node("node", &[&far], &["--connect-interval", "1h"]);
     far.until("the node taken in", SLACK, |s| s.is_responsible_for(&node));
@@ -126,7 +126,7 @@ fn candidates_that_do_not_answer_a_ping_are_none_and_one_that_does_gets_the_node
     assert!(status.live(&deaf).is_some(), "its record still runs");
     assert!(status.is_responsible_for(&node), "nobody is reachable");
     assert!(!far.log().contains("releases"), "{}", far.log());
-    // This one speaks to the other native only: nothing but a ping can tell that it is there.
+    // This indexer beats only to the other native, so only a ping can show that it is alive.
     let alive = world.indexer("alive", &[&near], &["--lease", "10s"]);
     node.until("its lease", SLACK, |s| s.holds_lease_of(&alive));
     assert!(far.status().stream_record(&alive).is_none());
@@ -135,7 +135,7 @@ fn candidates_that_do_not_answer_a_ping_are_none_and_one_that_does_gets_the_node
 #[test]
 fn indexer_whose_lease_ran_out_is_no_candidate() {
     let world = World::new();
-    // Nothing but the time to live takes its entry away.
+    // Its entry can be removed only by its time to live.
     let rarely = ["--gc-interval", "1h", "--refresh-interval", "1h"];
     let native = world.native("native", &rarely);
     let indexer = world.indexer("indexer", &[&native], &["--lease", "1s"]);

@@ -28,7 +28,7 @@ fn known_indexers_without_an_entry_are_found_in_the_dht_and_fresh_ones_are_not_s
         far.until("the line logged", SLACK, |_| far.log().contains(&line));
     }
     near.until_runs("refresh", 6);
-    // They beat to this native: their entries outlive the next run, at every run.
+    // They beat to this native, so at every run their entries outlive the next run.
     assert_eq!(near.refreshed(), 0);
     let status = near.status();
     for indexer in &indexers {
@@ -66,8 +66,8 @@ fn newer_record_replaces_the_older_in_natives_that_have_it_from_the_dht() {
     let far = world.settled(&settled[1], &[&settled[0]], &[]);
     let indexer = world.indexer("indexer", &[&near], &[]);
     far.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
-    // Records live 9 s here and are signed anew every 3 s: an entry that lasts longer has taken in
-    // a newer one.
+    // Records live 9 s here and are signed again every 3 s, so an entry that lasts longer comes
+    // from a newer record.
     let first = far.status();
     let end = first.uptime_ms + first.live(&indexer).unwrap().expires_in_ms;
     far.until("an entry that ends later", SLACK, |s| {
@@ -85,13 +85,14 @@ fn newer_record_replaces_the_older_in_natives_that_have_it_from_the_dht() {
 fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     let world = World::new();
     let native = world.native("native", &[]);
-    // Only to have a key.
+    // This indexer is started only to get a key.
     let mut indexer = world.indexer("indexer", &[], &[]);
     indexer.end(Signal::TERM);
     let key = indexer.key();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = u64::try_from(now.as_millis()).unwrap();
-    // The lower its sequence, the later it expires: the sequence decides between equals only.
+    // The lower its sequence, the later a value expires, because the sequence decides only between
+    // equals.
     let values = vec![
         signed(&key, 5, now - 120_000, 119, 1),
         signed(&key, 4, now, 60, 2),
@@ -108,7 +109,7 @@ fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     let mut indexer = world.indexer("indexer", &[&native], &["--lease", "1s"]);
     native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
     indexer.kill();
-    // An entry that is about to run out waits for no late server: a better value replaces it.
+    // An entry that is about to expire does not wait for a late server: a better value replaces it.
     let best = ["/ip4/127.0.0.1/tcp/3"];
     let entry = native.eventually("its entry refreshed", SLACK, |s| {
         let entry = s.live(&indexer).cloned();
@@ -117,7 +118,7 @@ fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     assert!(entry.expires_in_ms <= 90_000 && entry.expires_in_ms > 60_000);
     native.until("the line logged", SLACK, |_| native.refreshed() > 0);
     native.until("all asked", SLACK, |_| servers.asked() >= count as usize);
-    // It is fresh now: no peer is asked any more, and nothing takes its place.
+    // The entry is fresh now: no peer is asked any more, and nothing replaces it.
     let (asked, refreshed) = (servers.asked(), native.refreshed());
     native.until_runs("refresh", 4);
     assert_eq!((servers.asked(), native.refreshed()), (asked, refreshed));

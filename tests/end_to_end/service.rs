@@ -1,4 +1,5 @@
-//! As a service on a device: what the service manager hears, and a clock that starts in 1970.
+//! The program as a service on a device: the notifications to the service manager, and a clock that
+//! starts in 1970.
 
 use std::ffi::OsString;
 use std::os::unix::net::UnixDatagram;
@@ -68,8 +69,8 @@ fn without_a_watchdog_only_the_start_and_the_end_are_told() {
     assert!(manager.socket.recv(&mut [0; 8]).is_err());
 }
 
-/// Runs a process with a clock that began at zero an hour ago. `cc` is there: the cryptography
-/// needs it to be built.
+/// Runs a process with a clock that began at zero an hour ago. `cc` is installed, because building
+/// the cryptography needs it.
 fn in_1970(world: &World) -> [(&'static str, OsString); 1] {
     let library = world.path("in_1970.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/in_1970.c");
@@ -104,8 +105,8 @@ fn device_without_a_clock_takes_the_time_from_its_server_and_is_found() {
     says_so(&node);
     node.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
 
-    // Whoever asks has a right clock: by it, the record has not run out. One of the build date
-    // would have, long ago.
+    // The asking node has a right clock. By this clock the record has not expired; a record signed
+    // at the build date would have expired long ago.
     let asking = world.node("asking", &[&native], &[]);
     asking.until("its lease", SLACK, |s| s.holds_lease_of(&indexer));
     eventually("the node, by its name, with time to live", SLACK, || {
@@ -115,7 +116,7 @@ fn device_without_a_clock_takes_the_time_from_its_server_and_is_found() {
         (of_node.expires_in_ms > 0).then_some(())
     });
 
-    // What it learned is the least that it believes at its next start, whatever its clock says.
+    // The learned time is a lower bound at the next start, whatever the system clock shows.
     node.end(Signal::TERM);
     let node = world.start_with("node", "node", &["--name", "cam"], &in_1970(&world));
     node.until("its lease again", SLACK, |s| s.holds_lease_of(&indexer));

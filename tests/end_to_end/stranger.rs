@@ -1,4 +1,4 @@
-//! A peer that speaks libp2p up to a point, and from there bytes.
+//! A peer that speaks libp2p up to a point, and then sends arbitrary bytes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -23,7 +23,7 @@ use smol::{Async, block_on};
 
 use super::harness::Peer;
 
-/// What is under the frames of Yamux.
+/// The connection below the frames of Yamux.
 pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<C: AsyncRead + AsyncWrite + Send + Unpin> Bytes for C {}
@@ -34,7 +34,8 @@ pub(crate) fn socket(peer: &Peer) -> SocketAddr {
     format!("{}:{}", parts[2], parts[4]).parse().unwrap()
 }
 
-/// Connects, proves that it has `key`, and agrees on Yamux; what it then sends are the frames.
+/// Connects, proves that it has `key`, and negotiates Yamux. From then on the test sends the
+/// frames.
 pub(crate) fn connect(to: &Peer, key: &Keypair) -> Pin<Box<dyn Bytes>> {
     let opts = DialOpts {
         role: Endpoint::Dialer,
@@ -81,7 +82,7 @@ impl Transport for Dial {
     }
 }
 
-/// Agrees on Yamux, and leaves the frames to the test.
+/// Negotiates Yamux, and leaves the frames to the test.
 #[derive(Clone)]
 struct Yamux;
 

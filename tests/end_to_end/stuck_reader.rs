@@ -1,4 +1,4 @@
-//! A daemon whose words are not read: its work goes on, and what was lost is counted.
+//! A daemon whose output is not read: its work goes on, and lost lines are counted.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::process::{Child, Command, ExitStatus};
@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::harness::{Look, SLACK, World, eventually, ms};
 
-/// A pipe without room, of which each write waits for a reader.
+/// A full pipe, in which each write waits for a reader.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
@@ -21,7 +21,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// Ends with its test.
+/// A process that ends with its test.
 struct Started(Child);
 
 impl Started {

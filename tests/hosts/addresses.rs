@@ -1,4 +1,4 @@
-//! Which addresses others are told.
+//! Which addresses are announced.
 
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use seccompiler::{
 use crate::harness::{Look as _, Peer, SLACK};
 use crate::network::Network;
 
-/// How soon a change has to be seen. The kernel itself gathers losses of a carrier for up to a
+/// How soon a change must be seen. The kernel itself delays reports of a lost carrier for up to a
 /// second.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -39,7 +39,7 @@ fn indexer_behind_ten_bridges_is_reached_at_the_address_that_its_native_sees() {
         let entry = status.live(&indexer);
         entry.is_some_and(|entry| entry.addrs[0].starts_with("/ip4/192.168.77.1/"))
     });
-    // Three of the bridges were enough to hide it from offers, which have four addresses.
+    // Three bridges would be enough to exclude it from offers, which have four addresses.
     let record = &native.status().live(&indexer).unwrap().addrs.clone();
     assert_eq!(record.len(), 4);
     let node = node_host.start("node", "node", &["--native", &at]);
@@ -277,7 +277,7 @@ fn port_is_taken_again_after_a_restart_unless_another_process_has_it() {
     };
     let first = host.start("indexer", "indexer", &[]);
     assert_eq!(port(&first), 4821);
-    // A second one takes any, and again the same.
+    // A second indexer takes any port, and the same one again after a restart.
     let mut second = host.start("indexer", "second", &[]);
     let any = port(&second);
     assert_ne!(any, 4821);
@@ -328,8 +328,8 @@ fn name_that_is_announced_alone_is_dialled_by_nodes() {
     });
 }
 
-/// A filter of system calls, as containers have them, under which the thread and what it starts get
-/// no socket of this family.
+/// Installs a filter of system calls, as containers have it. Under it, the thread and its processes
+/// get no socket of this family.
 fn forbid_sockets(family: AddressFamily, error: Errno) {
     let family = u64::from(family.as_raw());
     let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family);
@@ -364,7 +364,7 @@ fn without_netlink_an_indexer_announces_what_its_connections_use() {
         forbid_sockets(AddressFamily::NETLINK, Errno::PERM);
         indexer_host.start("indexer", "indexer", &["--native", &at])
     };
-    // The filter is for this thread and its processes alone.
+    // The filter applies only to this thread and its processes.
     let indexer = thread::scope(|scope| scope.spawn(filtered).join().unwrap());
     native.until("the indexer", SLACK, |status| {
         let entry = status.live(&indexer);
@@ -444,7 +444,7 @@ fn native_whose_port_another_process_has_ends_and_says_so() {
     assert!(why.contains(said), "{why}");
 }
 
-/// What its log has after `start`.
+/// The rest of the log lines that begin with `start`.
 fn said(peer: &Peer, start: &str) -> Vec<String> {
     let log = peer.log();
     let lines = log.lines().filter_map(|line| line.split_once(start));

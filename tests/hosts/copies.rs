@@ -1,11 +1,11 @@
-//! Two devices with one identity: an SD card that was copied.
+//! Two devices with one identity, for example from a copied SD card.
 
 use std::{fs, time::Duration};
 
 use crate::harness::{Look as _, Peer, World};
 use crate::network::{Host, Network};
 
-/// Three replacements: the device that lost its stream comes back within moments.
+/// Enough for three replacements: the device that lost its stream comes back within moments.
 const IN_TIME: Duration = Duration::from_secs(40);
 
 fn log_lines(peer: &Peer, what: &str) -> usize {
@@ -148,7 +148,7 @@ fn a_host_that_changes_its_address_to_and_fro_is_refused_nothing() {
         &[&["--native", &at], &lease[..]].concat(),
     );
     native.until("the indexer", IN_TIME, |s| s.live(&indexer).is_some());
-    // Six replacements: from the third on the connection from the earlier address is pinged.
+    // Six replacements. From the third on, the connection from the earlier address is pinged.
     for (from, to) in [(2, 22), (22, 2)].into_iter().cycle().take(6) {
         host.ip(&[
             &format!("addr del 192.168.77.{from}/24 dev eth0"),

@@ -1,8 +1,7 @@
-//! Hosts as they are: daemons with networks of their own, whose cables, addresses and bridges come
-//! and go.
+//! Real hosts: daemons with networks of their own, whose cables, addresses and bridges change.
 //!
-//! Each test makes its hosts in network namespaces ([`network`]) and waits for what it wants to
-//! see, with a deadline. The processes and looking at them are those of the tests over loopback.
+//! Each test makes its hosts in network namespaces ([`network`]), and waits with a deadline for the
+//! expected state. It uses the harness of the tests over loopback.
 
 mod addresses;
 mod copies;

@@ -8,9 +8,10 @@
 //!    └─ /run/netns/native, /run/netns/indexer
 //! ```
 //!
-//! Nothing of it needs root, and nothing of it is seen outside. Invariants: all of it ends with the
-//! [`Network`]; tests do not see one another. Where the system forbids such namespaces a test says
-//! so and is skipped, unless `OC_DISCOVERY_HOSTS=required` is set, as CI does: then it fails.
+//! It does not need root, and is not visible outside. Invariants: everything ends with the
+//! [`Network`]; tests do not affect one another. If the system forbids such namespaces, a test
+//! prints this and is skipped, unless `OC_DISCOVERY_HOSTS=required` is set, as CI does: then it
+//! fails.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _, pipe};
@@ -26,13 +27,14 @@ const KEEPER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip li
 
 /// The hosts, switches and cables of one test.
 pub(crate) struct Network {
-    /// Its namespaces are those of the network.
+    /// The process whose namespaces are those of the network.
     keeper: Child,
     world: World,
 }
 
 impl Network {
-    /// A network without hosts; `None`, and a word about it, if the system forbids namespaces.
+    /// A network without hosts. If the system forbids namespaces, prints a message and returns
+    /// `None`.
     pub(crate) fn new() -> Option<Self> {
         match Self::unshared() {
             Ok(network) => Some(network),
@@ -40,7 +42,8 @@ impl Network {
                 panic!("tests with hosts of their own are required, and cannot run: {why}")
             }
             Err(why) => {
-                // Not by a macro: what those write is shown only if the test fails.
+                // This does not use a macro, because the output of macros is shown only if the test
+                // fails.
                 let _ = writeln!(io::stderr(), "SKIPPED, no namespaces for hosts: {why}");
                 None
             }
@@ -57,7 +60,7 @@ impl Network {
             .spawn()
             .map_err(|error| format!("unshare: {error}; it comes with util-linux"))?;
         let lines = lines_of(keeper.stdout.take().unwrap());
-        // From here on it ends with this, whatever comes.
+        // From here on the keeper ends with this value in any case.
         let mut network = Self {
             keeper,
             world: World::new(),
@@ -84,7 +87,7 @@ impl Network {
         &self.world
     }
 
-    /// A host with loopback and nothing else.
+    /// A host with only loopback.
     pub(crate) fn host(&self, name: &'static str) -> Host<'_> {
         self.ip(&[&format!("netns add {name}")]);
         let host = Host {
@@ -107,7 +110,7 @@ impl Network {
         }
     }
 
-    /// The addresses of names, on all hosts.
+    /// Sets the addresses of names, on all hosts.
     pub(crate) fn names(&self, lines: &str) {
         let file = self.world.path("hosts");
         std::fs::write(&file, lines).unwrap();
@@ -116,12 +119,12 @@ impl Network {
         assert!(mounted.status().unwrap().success());
     }
 
-    /// Runs `ip` where the switches are.
+    /// Runs `ip` in the namespace of the switches.
     fn ip(&self, lines: &[&str]) {
         ip(&self.inside(None), lines);
     }
 
-    /// What goes before a command that is to run on this host, or where the switches are.
+    /// The prefix of a command that runs on this host, or in the namespace of the switches.
     fn inside(&self, host: Option<&str>) -> Vec<OsString> {
         let keeper = self.keeper.id().to_string();
         let enter = ["nsenter", "--preserve-credentials", "--user", "--mount"];
@@ -165,7 +168,7 @@ impl Host<'_> {
         assert!(status.success(), "{set}");
     }
 
-    /// Adds a bridge with a port that is up, as container engines do: its address counts as one of
+    /// Adds a bridge with a port that is up, as container engines do. Its address counts as one of
     /// the host's.
     pub(crate) fn bridge(&self, name: &str, address: &str) {
         self.ip(&[
@@ -178,8 +181,8 @@ impl Host<'_> {
         ]);
     }
 
-    /// Starts a daemon on the host and waits until it is ready. It listens where `args` say, or
-    /// where it does by itself.
+    /// Starts a daemon on the host and waits until it is ready. It listens on the addresses in
+    /// `args`, or on its default ones.
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
         let world = self.network.world();
         world.start_inside(&self.inside(), role, name, args)
@@ -206,7 +209,7 @@ pub(crate) struct Switch<'a> {
 }
 
 impl Switch<'_> {
-    /// Plugs a cable in, which is the host's interface `name`, up, with these addresses.
+    /// Plugs a cable in: the host's interface `name`, which is up and has these addresses.
     pub(crate) fn plug(&self, host: &Host<'_>, name: &str, addresses: &[&str]) {
         let port = port(host, name);
         self.network.ip(&[
@@ -226,13 +229,13 @@ impl Switch<'_> {
         host.ip(&lines);
     }
 
-    /// Takes the carrier from the host's interface: its cable is out.
+    /// Unplugs the cable, so that the host's interface has no carrier.
     pub(crate) fn pull(&self, host: &Host<'_>, name: &str) {
         self.network
             .ip(&[&format!("link set {} down", port(host, name))]);
     }
 
-    /// The cable is in again.
+    /// Plugs the cable in again.
     pub(crate) fn push(&self, host: &Host<'_>, name: &str) {
         self.network
             .ip(&[&format!("link set {} up", port(host, name))]);
@@ -252,7 +255,7 @@ fn command(inside: &[OsString], program: &Path) -> Command {
 }
 
 fn ip(inside: &[OsString], lines: &[&str]) {
-    // A few lines, for which a pipe has room.
+    // A pipe has room for these few lines.
     let (stdin, mut batch) = pipe().unwrap();
     for line in lines {
         writeln!(batch, "{line}").unwrap();

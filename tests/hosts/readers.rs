@@ -1,4 +1,4 @@
-//! Which indexers a node is told: those that it could dial.
+//! A node is offered only indexers that it can dial.
 
 use crate::harness::{Look as _, SLACK};
 use crate::network::Network;
@@ -43,7 +43,7 @@ fn node_of_one_family_stays_with_its_native_until_an_indexer_of_that_family_come
         node.until("the native's lease", SLACK, |status| {
             status.is_under_native(&native)
         });
-        // The loop runs beside the reachable indexer, and the node stays.
+        // The loop runs although an indexer is reachable, and the node stays.
         native.until_runs("offload", 3);
         assert!(native.status().live(&other).is_some());
         assert!(node.status().is_under_native(&native));

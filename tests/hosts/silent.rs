@@ -1,7 +1,7 @@
-//! Connections that fall silent and do not end, and how soon beats flow again.
+//! Connections that become silent and do not end, and how soon beats arrive again.
 //!
-//! A link that loses its carrier on the other side of a switch, a neighbour that cannot be
-//! resolved, an address that is gone: none of them is told to the connections that were there.
+//! Existing connections do not notice that a link behind a switch has lost its carrier, that a
+//! neighbour cannot be resolved, or that an address is gone.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::harness::{Look as _, Peer, SLACK, eventually, ms};
 use crate::network::{Host, Network, Switch};
 
-/// What a healed partition or cable may cost until beats flow again, at a lease of 6 s.
+/// The longest time after a partition or a cable is mended until beats arrive again, at a lease of
+/// 6 s.
 const COST: Duration = Duration::from_secs(4);
 
 const NATIVE: &str = "192.168.77.1";
@@ -20,7 +21,7 @@ const NODE: &str = "192.168.77.3";
 const STRAY: &str = "02:00:00:00:00:99";
 
 const QUICK: [&str; 2] = ["--lease", "6s"];
-/// What a daemon does that is told nothing.
+/// The default intervals of a daemon.
 const DEFAULT: [&str; 10] = [
     "--lease",
     "90s",
@@ -67,7 +68,7 @@ impl<'a> Lan<'a> {
         lan
     }
 
-    /// A node beside them, which holds a lease of the indexer.
+    /// Adds a node, which holds a lease of the indexer.
     fn node(&self, network: &'a Network, args: &[&str]) -> Peer {
         let host = network.host("node");
         self.switch.plug(&host, "eth0", &[&format!("{NODE}/24")]);
@@ -79,8 +80,8 @@ impl<'a> Lan<'a> {
         node
     }
 
-    /// Waits until the native has a beat of the indexer that came after `since`; how long that
-    /// took.
+    /// Waits until the native has a beat of the indexer that came after `since`. Returns how long
+    /// that took.
     fn beats_again(&self, since: Instant, within: Duration) -> Duration {
         self.native
             .until("a beat of the indexer", within, |status| {
@@ -91,7 +92,7 @@ impl<'a> Lan<'a> {
         since.elapsed()
     }
 
-    /// Parts native and indexer, or heals that, without either losing its carrier.
+    /// Separates native and indexer, or joins them again. Neither loses its carrier.
     fn part(&self, parted: bool) {
         for (host, other) in [(&self.native_host, INDEXER), (&self.indexer_host, NATIVE)] {
             host.ip(&[&match parted {
@@ -101,7 +102,7 @@ impl<'a> Lan<'a> {
         }
     }
 
-    /// Waits until the fault that is there now has lasted so long, by the native's clock.
+    /// Waits until the present fault has lasted this long, by the native's clock.
     fn lasts(&self, time: Duration) {
         let end = self.native.status().uptime_ms + time.as_millis() as u64;
         self.native
@@ -164,7 +165,7 @@ fn after_15_s_without_its_own_cable_an_indexer_beats_at_once() {
     println!("beats {took:?} after its cable was in again");
 }
 
-/// The indexer's address changes; the native lists the new one soon, and no lease is lost
+/// The indexer's address changes. The native soon lists the new one, and no lease is lost
 /// meanwhile.
 fn an_indexer_changes_its_address(args: &[&str]) {
     let Some(network) = Network::new() else {
@@ -188,8 +189,8 @@ fn an_indexer_changes_its_address(args: &[&str]) {
         changed.elapsed()
     );
     assert!(is_new(&lan.addresses_of_the_indexer()));
-    // The node finds the indexer at its new address before its lease has run out, and never goes to
-    // the native.
+    // The node finds the indexer at its new address before its lease has expired, and the native
+    // never takes it in.
     let lost = Cell::new(None);
     lan.indexer
         .until("a beat of the node", ms(60_000), |status| {
@@ -230,7 +231,8 @@ fn a_node_whose_address_changes_as_it_starts_has_a_lease_within_seconds() {
         &format!("addr del {NODE}/24 dev eth0"),
         "addr add 192.168.77.33/24 dev eth0",
     ]);
-    // One of the native counts, too: it takes the node in if it asks at the wrong moment.
+    // A lease of the native counts too, because the native takes the node in if it asks at the
+    // wrong moment.
     eventually("a beat of the node", ms(5_000), || {
         let waited = changed.elapsed().as_millis() as u64;
         let statuses = [&lan.indexer, &lan.native].map(Peer::status);

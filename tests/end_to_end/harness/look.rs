@@ -1,11 +1,11 @@
-//! What tests ask of a status.
+//! What tests check in a status.
 
 use oc_discovery::config::Role;
 use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord};
 
 use super::Peer;
 
-/// Looking into a status.
+/// Questions about a status.
 pub(crate) trait Look {
     fn live(&self, peer: &Peer) -> Option<&LiveIndexer>;
     fn knows(&self, peer: &Peer) -> bool;
@@ -14,7 +14,7 @@ pub(crate) trait Look {
     fn holds_lease_of(&self, peer: &Peer) -> bool;
     fn runs(&self, name: &str) -> u64;
     fn used(&self, table: &str) -> u64;
-    /// Its only lease is one that a native granted.
+    /// Whether its only lease is one that a native granted.
     fn is_under_native(&self, peer: &Peer) -> bool;
 }
 

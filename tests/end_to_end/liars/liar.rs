@@ -1,8 +1,8 @@
-//! Indexers that promise and do not keep it, any number of them on one thread.
+//! Indexers that do not keep their promises, any number of them on one thread.
 //!
-//! A liar holds a lease of the native by a beat with its signed record, has a port of its own, and
-//! does the whole handshake with any peer that dials it. It answers pings. What it makes of a beat
-//! is its [`Lie`].
+//! A liar holds a lease of the native by a beat with its signed record, listens on a port of its
+//! own, and does the whole handshake with any peer that dials it. It answers pings. Its [`Lie`]
+//! determines its answer to a beat.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -28,12 +28,12 @@ use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
 
-/// What a liar makes of a beat.
+/// How a liar answers a beat.
 #[derive(Clone, Copy)]
 pub(crate) enum Lie {
-    /// It says nothing, ever.
+    /// It never answers.
     Silent,
-    /// It has no room after all.
+    /// It answers that it is full.
     Full,
 }
 
@@ -41,21 +41,21 @@ const NOISE: &str = "/noise";
 const YAMUX: &str = "/yamux/1.0.0";
 const HEARTBEAT: &str = "/oc/heartbeat/1.0.0";
 const PING: &str = "/ipfs/ping/1.0.0";
-/// Of the first line of every negotiation (multistream-select).
+/// The first line of every negotiation (multistream-select).
 const MULTISTREAM: &str = "/multistream/1.0.0";
 /// Bytes of a line of a negotiation at most.
 const MAX_LINE: usize = 1024;
 
-/// What is claimed, the most that the protocol knows.
+/// The load that a liar claims: the most that the protocol allows.
 const LOAD: Load = Load {
     held: 0,
     possible: 65_535,
 };
 
-/// Liars that have a lease of a native each.
+/// Liars that each hold a lease of a native.
 pub(crate) struct Liars {
     pub(crate) ids: Vec<PeerId>,
-    /// Closed, it ends them.
+    /// Closing it ends the liars.
     end: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
@@ -143,7 +143,7 @@ impl Liar {
         let ack = read_frame(&mut stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
         assert_eq!(ack.code, AckCode::Accepted, "{ack:?}");
-        // Its lease is as long as the test: one beat is enough.
+        // Its lease is as long as the test, so one beat is enough.
         self.executor
             .spawn(async move {
                 let _connection = connection;
@@ -192,7 +192,7 @@ impl Liar {
         self.executor.spawn(serves).detach();
     }
 
-    /// What it does on a stream that a peer opened.
+    /// Serves a stream that a peer opened.
     async fn answer(self, mut stream: SubstreamBox) -> io::Result<()> {
         if agree(&mut stream, &[HEARTBEAT, PING]).await? == PING {
             let mut ping = [0; 32];
@@ -214,13 +214,13 @@ impl Liar {
     }
 }
 
-/// A connection of which one task does the work.
+/// A connection whose work is done by one task.
 #[derive(Clone)]
 struct Connection(Rc<RefCell<Muxer>>);
 
 struct Muxer {
     muxer: StreamMuxerBox,
-    /// Of the task that does the work: a stream that is opened has to be driven.
+    /// The waker of the task that does the work, because an opened stream must be driven.
     waker: Option<Waker>,
 }
 
@@ -268,7 +268,7 @@ impl Connection {
     }
 }
 
-/// Asks the other side to speak `protocol`, and waits for its word.
+/// Proposes `protocol` to the other side, and waits for its answer.
 async fn request(io: &mut (impl AsyncRead + AsyncWrite + Unpin), protocol: &str) -> io::Result<()> {
     for line in [MULTISTREAM, protocol] {
         say(io, line).await?;
@@ -281,7 +281,7 @@ async fn request(io: &mut (impl AsyncRead + AsyncWrite + Unpin), protocol: &str)
     Ok(())
 }
 
-/// Answers such a wish; what is spoken from here on.
+/// Answers such a proposal. Returns the negotiated protocol.
 async fn agree(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     spoken: &[&'static str],

@@ -1,7 +1,7 @@
-//! The protocol core where there is neither an operating system nor a heap.
+//! The protocol core without an operating system and without a heap.
 //!
-//! That it can be built is the test: an allocator is missing if the core or one of its dependencies
-//! allocates, and there are two panic handlers if one of them brings std.
+//! The build itself is the test: it fails for lack of an allocator if the core or one of its
+//! dependencies allocates, and because of two panic handlers if one of them uses std.
 
 #![no_std]
 

@@ -1,7 +1,7 @@
 //! The core speaks the protocol with itself, in a program that links neither std nor an allocator.
 //!
-//! A node asks a native for indexers, tries the one that it is offered with a beat, and holds a
-//! lease when it has read the indexer's ack. Each message goes through its frame.
+//! A node asks a native for indexers, sends a beat to the offered one, and holds a lease when it
+//! has read the indexer's ack. Each message goes through its frame.
 //!
 //! Exit codes: 0 the lease is held on both sides, 1 something failed, and its name is written to
 //! stdout.
@@ -42,7 +42,7 @@ const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
 /// The part that failed.
 type Failure = &'static CStr;
 
-// The C library starts the program. Of it, nothing but this and what moves and compares memory is
+// The C library starts the program. Only this function, and those that move and compare memory, are
 // used.
 #[link(name = "c")]
 unsafe extern "C" {
@@ -55,7 +55,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     abort()
 }
 
-/// The prebuilt `core` names it; with `panic = "abort"` nothing calls it.
+/// The prebuilt `core` refers to it. With `panic = "abort"` nothing calls it.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
@@ -64,7 +64,7 @@ extern "C" fn main() -> c_int {
     match exchange() {
         Ok(()) => 0,
         Err(failure) => {
-            // SAFETY: it is a C string.
+            // SAFETY: the argument is a C string.
             unsafe { puts(failure.as_ptr()) };
             1
         }
@@ -114,7 +114,7 @@ fn exchange() -> Result<(), Failure> {
     is_listed.then_some(()).ok_or(c"the indexer lists the node")
 }
 
-/// The node's beat goes to the indexer, and the ack back.
+/// Passes the node's beat to the indexer, and the ack back.
 fn serve(
     node: &mut Node,
     indexer: &mut Indexer<8>,
@@ -160,7 +160,7 @@ fn serve(
     is_held.then_some(()).ok_or(c"both sides hold the lease")
 }
 
-/// Lets time pass until the node does what `wanted` picks out.
+/// Lets time pass until `wanted` accepts an action of the node.
 fn until<T>(
     node: &mut Node,
     mut now: Instant,
@@ -177,7 +177,7 @@ fn until<T>(
     None
 }
 
-/// The native offers the indexer, whatever is asked.
+/// The native's answer to a request: it offers the indexer.
 fn ask(request: &Request) -> Option<IndexersAnswer> {
     let mut buffer = [0; MAX_FRAME];
     let bytes = encode_request(request, &mut buffer).ok()?;
@@ -199,7 +199,7 @@ fn ask(request: &Request) -> Option<IndexersAnswer> {
     }
 }
 
-/// The body, if its frame's header announces just its length.
+/// The body, if the header of its frame announces exactly its length.
 fn framed(body: &[u8]) -> Option<&[u8]> {
     let mut buffer = [0; MAX_HEADER];
     let bytes = write_header(body.len(), &mut buffer);
@@ -224,7 +224,7 @@ fn own_record() -> Record<'static> {
     }
 }
 
-/// Stands for cryptography: an envelope is its payload, and only the node signs.
+/// Replaces the cryptography: an envelope is its payload, and only the node signs.
 struct Unsigned;
 
 impl Verifier for Unsigned {

@@ -69,7 +69,7 @@ fn main() -> Result<(), String> {
     }
 }
 
-/// The beats of [`HOLDERS`] peers, and after each one all that the machine then wants done.
+/// Runs the beats of [`HOLDERS`] peers, and after each one polls all actions of the machine.
 fn through(machine: &mut dyn Machine, role: Role, beats: u64) -> Result<(), String> {
     let mut now = Instant::default();
     for number in 0..HOLDERS + beats {

@@ -1,4 +1,4 @@
-//! The yardstick for beats: a plain TCP server on async-io and one thread, without libp2p, that
+//! The reference for beats: a plain TCP server on async-io and one thread, without libp2p, that
 //! answers every `--read` bytes with `--write` bytes.
 //!
 //! It prints `ready IP:PORT` and runs until it is killed.
@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
     }))
 }
 
-/// A client that breaks off ends its own connection only.
+/// A client that disconnects ends only its own connection.
 async fn answer(mut socket: Async<TcpStream>, read: usize, write: usize) -> io::Result<()> {
     socket.get_ref().set_nodelay(true)?;
     let mut question = vec![0; read];

@@ -1,4 +1,4 @@
-//! The peer to compare with: a libp2p rendezvous server on tokio, as its documentation has it, with
+//! The peer to compare with: a libp2p rendezvous server on tokio, as in its documentation, with
 //! identify and ping.
 //!
 //! It listens on a free port of loopback, prints `ready IP:PORT` and runs until it is killed.
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             rendezvous: rendezvous::server::Behaviour::new(rendezvous::server::Config::default()),
             ping: ping::Behaviour::default(),
         })?
-        // The clients stay connected, as those of the other servers do.
+        // The clients stay connected, like those of the other servers.
         .with_swarm_config(|config| {
             config.with_idle_connection_timeout(Duration::from_secs(86_400))
         })

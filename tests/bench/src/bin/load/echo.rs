@@ -1,4 +1,4 @@
-//! The same work without libp2p: question and answer of fixed lengths over plain TCP.
+//! The same work without libp2p: requests and answers of fixed lengths over plain TCP.
 
 use std::{io, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{Task, Tell};
 
-/// Connects, floods while it is told to, and disconnects.
+/// Connects, floods during the flood command, and disconnects.
 pub(crate) async fn live(
     server: SocketAddr,
     question: usize,

@@ -2,7 +2,7 @@
 //! without a swarm.
 //!
 //! The muxer is driven in the task of the peer's own work. Streams that the server opens are
-//! answered like any libp2p node would: identify and ping.
+//! answered as by any libp2p node: identify and ping.
 
 use std::{
     future::Future,
@@ -33,10 +33,10 @@ use multistream_select::{Negotiated, Version, dialer_select_proto, listener_sele
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-/// From the first byte to the multiplexed connection.
+/// The time limit from the first byte to the multiplexed connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// Loopback addresses that connections are spread over: servers bound what one source may do at
-/// once.
+/// Loopback addresses over which connections are spread, because servers limit what one source may
+/// do at once.
 const SOURCES: u32 = 250;
 
 /// Bytes over all sockets since the start, below the encryption.
@@ -46,7 +46,7 @@ pub(crate) static RECEIVED: AtomicU64 = AtomicU64::new(0);
 type Secure = noise::Output<Negotiated<Counted>>;
 type Muxer = yamux::Muxer<Negotiated<Secure>>;
 type Raw = <Muxer as StreamMuxer>::Substream;
-/// A stream whose protocol is agreed on.
+/// A stream whose protocol is negotiated.
 pub(crate) type Stream = Negotiated<Raw>;
 
 /// Opens streams on a connection that [`run`] drives.
@@ -67,8 +67,8 @@ impl Opener {
     }
 }
 
-/// Connects and runs `work` on the connection until one of the two ends. The connection is closed
-/// then.
+/// Connects and runs `work` on the connection until one of the two ends. Then the connection is
+/// closed.
 pub(crate) async fn run<F>(
     server: SocketAddr,
     number: u32,

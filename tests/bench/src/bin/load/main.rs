@@ -10,9 +10,9 @@
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!
-//! It ends with stdin. Peers whose server fails them are counted, and the first reasons go to
-//! stderr. Peers of the kind `echo` are plain TCP connections; `flood` sends `--question` bytes and
-//! reads `--answer` bytes.
+//! It ends at the end of stdin. Peers that fail because of the server are counted, and the first
+//! reasons are written to stderr. Peers of the kind `echo` are plain TCP connections; `flood` sends
+//! `--question` bytes and reads `--answer` bytes.
 
 mod echo;
 mod link;
@@ -57,7 +57,7 @@ struct Args {
     answer: usize,
 }
 
-/// What all peers are told to do.
+/// The command for all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     Hold,
@@ -68,7 +68,7 @@ pub(crate) enum Task {
 
 /// Peers that may be joining at once.
 const JOINING: u64 = 32;
-/// How long a command may take beyond what its own numbers ask for.
+/// How long a command may take in addition to the time in its arguments.
 const LIMIT: Duration = Duration::from_secs(400);
 const MAX_PEERS: u32 = 20_000;
 const SHOWN_ERRORS: u64 = 5;

@@ -1,4 +1,4 @@
-//! What a simulated peer does on its connection, from the first message to the last.
+//! The work of a simulated peer on its connection, from the first message to the last.
 
 use std::{
     io,
@@ -28,24 +28,24 @@ use crate::{
     link::{Opener, Stream, field},
 };
 
-/// What a peer wants of the server.
+/// What a peer requests from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A lease, kept by beats (PROTOCOL.md), with a signed record or without.
     Lease { record: bool },
     /// A registration with a libp2p rendezvous server.
     Rendezvous,
-    /// To be connected: the first ping counts as joining.
+    /// Only a connection: the first ping counts as joining.
     Connection,
 }
 
 const LEASE: Duration = Duration::from_secs(90);
 const BEAT_INTERVAL: Duration = Duration::from_secs(30);
-/// Bytes of a ping, and of as many as are sent at once.
+/// Bytes of a ping, and of the pings that are sent at once.
 const PING: usize = 32;
 const PINGS: usize = 32 * PING;
 
-/// Joins, does what it is told, and leaves when it is told so.
+/// Joins, follows the commands, and leaves when commanded.
 pub(crate) async fn live(
     kind: Kind,
     number: u32,
@@ -123,8 +123,8 @@ struct Lease {
 }
 
 impl Lease {
-    /// Asks until the server has room: one that lets no more newcomers in for the moment answers
-    /// `full`.
+    /// Asks until the server has room. A server that admits no further newcomers at the moment
+    /// answers `full`.
     async fn join(link: &Opener, number: u32, key: &Keypair, record: bool) -> io::Result<Self> {
         const TRIES: u32 = 100;
         let record = record.then(|| sign(number, key)).transpose()?;
@@ -187,18 +187,18 @@ fn sign(number: u32, key: &Keypair) -> io::Result<Vec<u8>> {
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// An address to announce; nobody listens there (RFC 5737).
+/// An address to announce. No host has it (RFC 5737).
 fn address(number: u32) -> Multiaddr {
     let [_, _, high, low] = number.to_be_bytes();
     let ip = std::net::Ipv4Addr::new(192, 0, 2, low);
     Multiaddr::from(ip).with(libp2p::multiaddr::Protocol::Tcp(4820 + u16::from(high)))
 }
 
-/// Peers that push at once. What is measured is what connections keep, not what all of them need
-/// when all of them push.
+/// Peers that push at once. The memory that connections keep is measured, and not the memory that
+/// they need while all of them push.
 static TURNS: Semaphore = Semaphore::const_new(16);
 
-/// Sends so many bytes as pings and reads as many.
+/// Sends this many bytes as pings, and reads as many.
 async fn push(link: &Opener, bytes: usize) -> io::Result<()> {
     let mut stream = link.open("/ipfs/ping/1.0.0").await?;
     let mut left = bytes.next_multiple_of(PING);

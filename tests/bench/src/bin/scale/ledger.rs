@@ -1,24 +1,24 @@
-//! What is measured: which node is under a lease, and how much each peer has to do.
+//! The measurements: which nodes hold a lease, and how many messages each peer receives.
 
 use crate::network::PeerNo;
 
-/// A lease that a node holds: with which server, until when.
+/// A lease that a node holds: its server and its expiry.
 #[derive(Clone, Copy)]
 struct Held {
     server: PeerNo,
     until: u64,
 }
 
-/// What a node holds at one moment.
+/// The leases of a node at one moment.
 #[derive(Clone, Copy, Default)]
 pub struct Holding {
     /// Leases with live indexers.
     pub indexers: usize,
-    /// Whether one with a live native.
+    /// Whether it holds a lease with a live native.
     pub native: bool,
 }
 
-/// All leases of nodes, as their acks tell.
+/// All leases of nodes, according to their acks.
 pub struct Ledger {
     held: Vec<Vec<Held>>,
 }
@@ -30,18 +30,18 @@ impl Ledger {
         }
     }
 
-    /// A server has granted or renewed the node's lease.
+    /// Takes note that a server has granted or renewed the node's lease.
     pub fn granted(&mut self, node: PeerNo, server: PeerNo, until: u64) {
         self.ended(node, server);
         self.held[node].push(Held { server, until });
     }
 
-    /// The node has it no longer.
+    /// Takes note that the node no longer has the lease.
     pub fn ended(&mut self, node: PeerNo, server: PeerNo) {
         self.held[node].retain(|held| held.server != server);
     }
 
-    /// The servers of a node's leases that have not run out.
+    /// The servers of a node's leases that have not expired.
     pub fn servers(&self, node: PeerNo, now: u64) -> impl Iterator<Item = PeerNo> {
         let held = self.held[node].iter();
         held.filter(move |held| now <= held.until)

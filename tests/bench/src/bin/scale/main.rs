@@ -1,8 +1,8 @@
 //! The system at scale: the real core in virtual time, 20,000 nodes in one thread.
 //!
-//! Nothing of it is a model but the network: messages take a few milliseconds and none is lost. The
-//! machines are those of `oc_discovery::protocol`, and `world` does for them what `src/daemon` does
-//! for the program. Every run is decided by its seed.
+//! Only the network is a model: messages take a few milliseconds and none is lost. The machines are
+//! those of `oc_discovery::protocol`, and `world` does for them what `src/daemon` does for the
+//! program. The seed determines every run.
 
 mod ledger;
 mod network;
@@ -45,7 +45,8 @@ struct Args {
     json: bool,
 }
 
-/// A native for 20,000 nodes is large, and may pass over the stack on its way to the heap.
+/// The stack size. A native for 20,000 nodes is large, and may be on the stack before it is moved
+/// to the heap.
 const STACK: usize = 256 << 20;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! What is on its way between peers, and when it arrives.
+//! The messages between peers, and when they arrive.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
@@ -13,28 +13,28 @@ pub type StreamNo = usize;
 
 /// The shortest and the longest time that a message takes, ms.
 const LATENCY: (u64, u64) = (5, 15);
-/// How many such times pass before the first message on a new connection arrives: TCP, Noise, the
+/// The number of such times before the first message on a new connection arrives: TCP, Noise, the
 /// protocol, the message.
 const DIAL: u64 = 5;
 
-/// Something that reaches a peer.
+/// An event that reaches a peer.
 pub enum Input {
-    /// A beat on a stream, the ids that go with it, and the sequence of the sender's record if it
-    /// came with one.
+    /// A beat on a stream, with its ids, and with the sequence of the sender's record if it has
+    /// one.
     Beat(StreamNo, Box<(OutBeat, PeerList)>, Option<u64>),
     /// An answer to a beat.
     Ack(StreamNo, Box<AckBuf>),
-    /// `released`, unasked.
+    /// An unsolicited `released`.
     Told(StreamNo, Box<AckBuf>),
     /// The stream has ended, or could not be opened.
     End(StreamNo),
-    /// A request for indexers: who asks, and the number of the request there.
+    /// A request for indexers: the peer that asks, and its number of the request.
     Ask(PeerNo, u64, Want),
-    /// Its answer; `None`: no connection.
+    /// The answer to it; `None` without a connection.
     Answer(PeerNo, u64, Option<Box<IndexersAnswer>>),
     /// A ping.
     Ping(PeerNo),
-    /// Its answer; `false`: no connection.
+    /// The answer to it; `false` without a connection.
     Pong(PeerNo, bool),
     /// A record from the DHT.
     Value(Box<RecordInfo>),
@@ -47,7 +47,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether it is a message of another peer that this one has to deal with.
+    /// Whether it is a message of another peer that this one must process.
     pub fn is_message(&self) -> bool {
         match self {
             Self::Beat(..) | Self::Ack(..) | Self::Told(..) | Self::Ask(..) | Self::Ping(..) => {
@@ -60,19 +60,20 @@ impl Input {
     }
 }
 
-/// An input on its way.
+/// An input that is under way.
 pub struct Event {
     /// When it arrives, ms.
     pub at: u64,
     number: u64,
-    /// Whom it reaches.
+    /// The peer that it reaches.
     pub to: PeerNo,
-    /// What it is.
+    /// The input itself.
     pub input: Input,
 }
 
 impl Ord for Event {
-    /// The earliest is the greatest: the heap gives it first. At one time, in the order of sending.
+    /// The earliest event is the greatest, so that the heap returns it first. Events of one time
+    /// are in the order of sending.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
@@ -94,18 +95,18 @@ impl Eq for Event {}
 
 /// A heartbeat stream.
 pub struct Stream {
-    /// Which peer opened it.
+    /// The peer that opened it.
     pub client: PeerNo,
-    /// Which peer grants the lease.
+    /// The peer that grants the lease.
     pub server: PeerNo,
-    /// Whether both ends have it.
+    /// Whether it is open at both ends.
     pub open: bool,
-    /// When the last message each way arrives: to the server, to the client. A later one does not
-    /// overtake it.
+    /// When the last message in each direction arrives: to the server, to the client. A later one
+    /// does not overtake it.
     last: [u64; 2],
 }
 
-/// All that is on its way.
+/// All events that are under way.
 pub struct Network {
     events: BinaryHeap<Event>,
     streams: Vec<Stream>,
@@ -131,7 +132,7 @@ impl Network {
             .then(|| self.events.pop())?
     }
 
-    /// Something happens to a peer at a time.
+    /// Schedules an input of a peer.
     pub fn at(&mut self, at: u64, to: PeerNo, input: Input) {
         self.numbers += 1;
         let number = self.numbers;
@@ -143,13 +144,13 @@ impl Network {
         });
     }
 
-    /// A message outside of streams; it takes a connection of its own if `dials`.
+    /// Sends a message outside of streams. If it `dials`, it needs a connection of its own.
     pub fn send(&mut self, now: u64, to: PeerNo, input: Input, dials: bool) {
         let at = now + self.latency() * if dials { DIAL } else { 1 };
         self.at(at, to, input);
     }
 
-    /// A new stream; what is sent on it first has to wait for the connection.
+    /// Opens a stream. Its first message waits for the connection.
     pub fn open(&mut self, now: u64, client: PeerNo, server: PeerNo) -> StreamNo {
         let ready = now + self.latency() * DIAL;
         self.streams.push(Stream {
@@ -165,7 +166,7 @@ impl Network {
         &self.streams[stream]
     }
 
-    /// One end is gone; what is still on its way to the server is not heard.
+    /// Closes a stream at one end. Messages that are still under way to the server are lost.
     pub fn close(&mut self, stream: StreamNo) {
         self.streams[stream].open = false;
     }
@@ -178,7 +179,7 @@ impl Network {
             .collect()
     }
 
-    /// A message on a stream.
+    /// Sends a message on a stream.
     pub fn pass(&mut self, now: u64, stream: StreamNo, to_server: bool, input: Input) {
         let latency = self.latency();
         let there = &mut self.streams[stream];

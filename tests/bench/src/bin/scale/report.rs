@@ -40,7 +40,7 @@ pub fn json(rows: &[Row]) {
     );
 }
 
-/// No name has a character that JSON would want escaped.
+/// No name has a character that must be escaped in JSON.
 fn object(row: &Row) -> String {
     let [most, nearly, all] = row
         .times

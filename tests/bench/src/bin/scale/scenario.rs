@@ -1,4 +1,4 @@
-//! What is tried, and what is measured of it.
+//! The scenarios and their measurements.
 
 use std::time::Instant;
 
@@ -9,52 +9,52 @@ use crate::{
     world::{MakeIndexer, Size, World, indexer},
 };
 
-/// How often it is looked how many nodes are under a lease, ms: in the first 20 s, and then.
+/// How often the nodes under a lease are counted, ms: in the first 20 s, and later.
 const LOOKS: (u64, u64) = (20, 200);
-/// Natives and indexers run so long before the nodes start, ms.
+/// How long natives and indexers run before the nodes start, ms.
 const AHEAD: u64 = 90_000;
-/// Indexers start within this time, so that their beats are spread, ms.
+/// The time within which indexers start, so that their beats are spread, ms.
 const INDEXERS_WITHIN: u64 = 30_000;
-/// After their start nodes have so long to settle before something happens to them, ms.
+/// How long nodes have to settle after their start, before the event, ms.
 const SETTLE: u64 = 70_000;
 
-/// What happens, and from when on it is measured.
+/// The event that begins the measurement.
 #[derive(Clone, Copy)]
 enum Event {
     /// The nodes start.
     Start,
     /// One of the natives ends, and its connections with it.
     NativeDies,
-    /// Every other indexer ends. `told`: their connections end; else they are silent.
+    /// Every other indexer ends. With `told` their connections end; otherwise they become silent.
     IndexersDie { told: bool },
-    /// All indexers start, while the natives have taken all nodes in.
+    /// All indexers start, after the natives have taken all nodes in.
     IndexersCome,
 }
 
 /// One run.
 pub struct Scenario {
-    /// What it is called.
+    /// The name of the scenario.
     pub name: &'static str,
     size: Size,
     make_indexer: MakeIndexer,
     /// The nodes start within this time, ms.
     within: u64,
     event: Event,
-    /// How long it is measured, ms.
+    /// How long the measurement lasts, ms.
     lasts: u64,
     goal: Goal,
 }
 
-/// What has to come of a run.
+/// The goal of a run.
 #[derive(Clone, Copy)]
 enum Goal {
-    /// All nodes are where they belong in the end.
+    /// In the end all nodes are where they belong.
     All,
-    /// They are within this time, ms.
+    /// All nodes are where they belong within this time, ms.
     Within(u64),
-    /// And the busiest native has at most 1.5 times the mean to do.
+    /// The same, and the busiest native receives at most 1.5 times the mean number of messages.
     EvenNatives,
-    /// All are under a lease, and none holds two of indexers while another holds none.
+    /// All hold a lease, and none holds two from indexers while another holds none.
     Fair,
 }
 
@@ -83,12 +83,12 @@ impl Goal {
     }
 }
 
-/// What was measured.
+/// The measurements of a run.
 pub struct Row {
     pub name: &'static str,
-    /// Time until 90, 99 and 100 % of the nodes are where they belong, for good, ms.
+    /// Time until 90, 99 and 100 % of the nodes are permanently where they belong, ms.
     pub times: [Option<u64>; 3],
-    /// Messages in the worst second: of the busiest, and the mean.
+    /// Messages in the worst second: of the busiest native, and the mean.
     pub native: (u64, f64),
     pub indexer: (u64, f64),
     /// Most leases of an indexer through the mean; 1 is even.
@@ -100,7 +100,7 @@ pub struct Row {
     pub stopped: Option<u64>,
     /// Why the goal of the scenario was missed.
     pub missed: Option<String>,
-    /// What the run took, ms.
+    /// Wall-clock time of the run, ms.
     pub wall_ms: u128,
 }
 
@@ -182,7 +182,7 @@ pub fn all(size: Size) -> Vec<Scenario> {
 }
 
 impl Scenario {
-    /// Lets it happen.
+    /// Runs the scenario.
     pub fn run(&self, seed: u64) -> Row {
         let begun = Instant::now();
         let mut world = World::new(self.size, self.make_indexer, seed);
@@ -223,8 +223,8 @@ impl Scenario {
         row
     }
 
-    /// Lets the event happen, and what follows; how long it took until 90, 99 and 100 % of the
-    /// nodes were where they belong, and when too much happened.
+    /// Runs the event and what follows. Returns how long it took until 90, 99 and 100 % of the
+    /// nodes were where they belong, and when the run was stopped because too much happened.
     fn watch(&self, world: &mut World) -> ([Option<u64>; 3], Option<u64>) {
         let start = world.now();
         match self.event {

@@ -1,5 +1,5 @@
-//! The driver of all processes: gives each machine its events in order, polls until there is
-//! nothing left, does what it is told.
+//! The driver of all processes: it gives each machine its events in order, polls until no action is
+//! left, and carries the actions out.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     network::{Event, Input, Network, PeerNo, StreamNo},
 };
 
-/// The settings of the program when no option is given.
+/// The default settings of the program.
 const TERMS: Terms = Terms {
     lease: Duration::from_secs(90),
     beat_interval: Duration::from_secs(30),
@@ -24,16 +24,17 @@ const CONNECT: Duration = Duration::from_secs(60);
 const MIN_INDEXERS: usize = 2;
 /// Natives that a device can be given.
 const MOST_NATIVES: usize = 8;
-/// Wall-clock time when the world begins, ms.
+/// Wall-clock time at the start of the world, ms.
 const EPOCH: u64 = 1_700_000_000_000;
 /// Time that a search in the DHT takes, ms.
 const SEARCH: u64 = 100;
-/// A run ends when so much has happened: the machines keep each other busy for nothing.
+/// A run is stopped after this many events, because the machines then keep each other busy without
+/// progress.
 const MOST_EVENTS: u64 = 10_000_000;
-/// As long as a signed record is.
+/// Has the length of a signed record.
 const ENVELOPE: [u8; 200] = [0; 200];
 
-/// How many peers there are of each role.
+/// The number of peers of each role.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub natives: usize,
@@ -42,7 +43,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// The tables of the machines have room for so many and no more.
+    /// Checks that the tables of the machines have room for this many.
     pub fn check(&self) -> Result<(), String> {
         let bounds = [
             ("--natives", self.natives, 1, 16),
@@ -72,7 +73,7 @@ pub fn indexer<const N: usize>(now: Instant, own: PeerId, seed: u64) -> Box<dyn 
     indexer
 }
 
-/// A native that can take every node in, if the others help.
+/// A native with room for its share of all nodes.
 fn native(now: Instant, own: PeerId, seed: u64) -> Box<dyn Machine> {
     let mut native = Box::new(Native::<256, 512, 4096, 8464>::new());
     let config = NativeConfig {
@@ -96,13 +97,13 @@ fn node(now: Instant, own: PeerId, seed: u64) -> Box<dyn Machine> {
     node
 }
 
-/// How a process fares.
+/// The state of a process.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
-    /// There is none: connections are refused.
+    /// It does not run: connections are refused.
     None,
     Runs,
-    /// The machine is off: connections are not even refused.
+    /// Its machine is off: connections get no answer.
     Silent,
 }
 
@@ -111,7 +112,7 @@ struct Peer {
     role: Role,
     machine: Box<dyn Machine>,
     state: State,
-    /// When the timer of the process is set to.
+    /// The time of the timer of the process.
     wake_at: u64,
     /// When the own record was signed.
     signed_at: u64,
@@ -119,12 +120,12 @@ struct Peer {
     out: Vec<(PeerNo, StreamNo)>,
     /// The last request to a native.
     asked: u64,
-    /// Requests that wait here for their answer: who asks.
+    /// Requests that wait here for their answer, with the peer that asks.
     requests: BTreeMap<RequestId, PeerNo>,
     work: Work,
 }
 
-/// All peers, natives first, then indexers, then nodes, and what is between them.
+/// All peers (natives first, then indexers, then nodes), and the network between them.
 pub struct World {
     size: Size,
     now: u64,
@@ -138,7 +139,7 @@ pub struct World {
 }
 
 impl World {
-    /// Nothing runs yet.
+    /// Makes a world in which nothing runs yet.
     pub fn new(size: Size, make_indexer: MakeIndexer, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let all = size.natives + size.indexers + size.nodes;
@@ -198,7 +199,7 @@ impl World {
         self.now
     }
 
-    /// Starts the peers, spread evenly at random over so many milliseconds from now.
+    /// Starts the peers at random times, evenly spread over this many milliseconds from now.
     pub fn start(&mut self, peers: impl Iterator<Item = PeerNo>, within: u64) {
         for peer in peers {
             let at = self.now + self.rng.below(within + 1);
@@ -206,7 +207,8 @@ impl World {
         }
     }
 
-    /// Ends processes. `told`: their machines say so to everybody; else they are off.
+    /// Ends processes. With `told` their machines close all connections; otherwise the machines are
+    /// off.
     pub fn kill(&mut self, peers: impl Iterator<Item = PeerNo>, told: bool) {
         for number in peers {
             self.peers[number].state = if told { State::None } else { State::Silent };
@@ -221,7 +223,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen up to a time; `false` if that is too much.
+    /// Runs all events up to a time. Returns `false` if there are too many.
     pub fn run(&mut self, until: u64) -> bool {
         while let Some(event) = self.network.next(until) {
             self.now = event.at;
@@ -242,14 +244,14 @@ impl World {
         }
     }
 
-    /// The most messages in a second, of each peer of the role that runs.
+    /// The most messages in one second, for each running peer of the role.
     pub fn peaks(&self, role: Role) -> Vec<u64> {
         let peers = self.peers[self.all(role)].iter();
         let run = peers.filter(|peer| peer.state == State::Runs);
         run.map(|peer| peer.work.peak()).collect()
     }
 
-    /// What a node holds with servers that run.
+    /// The leases of a node with servers that run.
     pub fn holding(&self, node: PeerNo) -> Holding {
         let mut holding = Holding::default();
         for server in self.ledger.servers(node, self.now) {
@@ -264,7 +266,7 @@ impl World {
         holding
     }
 
-    /// How many leases each indexer that runs has given.
+    /// How many leases each running indexer has granted.
     pub fn loads(&self) -> Vec<u64> {
         let mut loads = vec![0; self.peers.len()];
         for node in self.all(Role::Node) {
@@ -298,8 +300,8 @@ impl World {
     fn boot(&mut self, number: PeerNo) {
         let now = self.instant();
         let all = self.size.natives;
-        // A fleet has one list of natives in one order. Of more than fit each device was given
-        // others.
+        // A fleet has one list of natives in one order. If there are more than fit, devices have
+        // different parts of it.
         let spare = all.saturating_sub(MOST_NATIVES);
         let left_out = |native: PeerNo| (native + all - number % all) % all < spare;
         let natives = (0..all).filter(|&native| native != number && !left_out(native));
@@ -313,7 +315,7 @@ impl World {
         self.drain(number);
     }
 
-    /// What the sender learns of a peer that is not there.
+    /// What the sender learns about a peer that does not run.
     fn refuse(&mut self, number: PeerNo, input: Input) {
         let (to, answer) = match input {
             Input::Beat(stream, ..) => {
@@ -563,7 +565,7 @@ impl World {
     }
 
     fn send_beat(&mut self, number: PeerNo, server: PeerNo, beat: OutBeat, known: PeerList) {
-        // Here a stream is silent only because its server is: nothing is lost with the old one.
+        // Here a stream is silent only if its server is, so nothing is lost with the old one.
         if beat.fresh {
             self.drop_stream(number, server);
         }
