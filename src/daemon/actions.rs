@@ -97,9 +97,14 @@ impl Driver {
                 contested.kept,
                 contested.refused
             ),
-            Action::Uncontested { peer } => {
-                log::info!("one device alone uses the identity {} again", text(&peer));
-            }
+            Action::Uncontested { peer, evicted } => match evicted {
+                false => log::info!("one device alone uses the identity {} again", text(&peer)),
+                true => log::warn!(
+                    "too many identities go from host to host: two devices that use {} are not told apart until \
+                     they have replaced each other again",
+                    text(&peer)
+                ),
+            },
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Status {
     pub loops: BTreeMap<String, LoopStatus>,
     /// How full every table is.
     pub tables: Vec<Table>,
-    /// Identities that two devices used in the last ten minutes.
+    /// Identities that two devices use, as far as was seen in the last ten minutes.
     pub contested: Vec<Contested>,
     /// Servers that grant us no lease, and why.
     pub troubles: Vec<Trouble>,

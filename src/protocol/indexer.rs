@@ -267,7 +267,7 @@ impl<const N: usize> Machine for Indexer<N> {
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome<'_> {
-        match self.stream_records.admit(now, from, stream, beat) {
+        match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => self.admitted_beat(now, &sender, beat),
             Err(refusal) => refusal.into(),
         }

@@ -23,7 +23,7 @@ use super::{
     Ack, Beat, Instant, PeerId, Role, StreamId,
     address::Source,
     reader::Reader,
-    rivals::{FirstBeat, Holder, Newcomer, Rivals},
+    rivals::{FirstBeat, Holder, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
@@ -128,22 +128,17 @@ impl<const S: usize> LeaseTable<S> {
         let Some(holder) = holder else {
             return FirstBeat::Now;
         };
-        match self.rivals.newcomer(now, peer, holder, stream, source) {
-            Newcomer::Judged => FirstBeat::Now,
-            Newcomer::Waits { instead_of } => {
-                if let Some(earlier) = instead_of {
-                    self.closed.push(*peer, earlier);
-                }
-                FirstBeat::Held
-            }
+        let (first_beat, waits_no_more) = self.rivals.newcomer(now, peer, holder, stream, source);
+        if let Some((peer, stream)) = waits_no_more {
+            self.closed.push(peer, stream);
         }
+        first_beat
     }
 
     /// Admits a beat, or returns the answer to one that is refused.
     #[expect(clippy::result_large_err, reason = "184 bytes, of a refusal alone")]
     pub fn admit<'a>(
         &mut self,
-        now: Instant,
         from: &'a PeerId,
         stream: StreamId,
         beat: &Beat<'_>,
@@ -161,7 +156,7 @@ impl<const S: usize> LeaseTable<S> {
                 && host != newcomer.host
             {
                 moved = true;
-                if let Some(refusal) = self.rivals.refusal(now, from, newcomer.host) {
+                if let Some(refusal) = self.rivals.refusal(from, stream) {
                     return Err(refusal);
                 }
             }
@@ -236,8 +231,11 @@ impl<const S: usize> LeaseTable<S> {
             record.stream = sender.stream;
             record.source = None;
         }
-        if record.source.is_none() {
-            record.source = self.rivals.source(sender.peer, sender.stream);
+        if record.source.is_none()
+            && let Some(source) = self.rivals.source(sender.peer, sender.stream)
+        {
+            record.source = Some(source);
+            self.rivals.holds(sender.peer, source.host);
         }
         record.connected = true;
         record.last_seen = now;
@@ -309,6 +307,7 @@ impl<const S: usize> LeaseTable<S> {
             let is_over = is_over(record);
             if is_over {
                 self.closed.push(record.peer, record.stream);
+                self.rivals.forget(&record.peer);
                 gone(&record.peer);
             }
             !is_over

@@ -135,10 +135,12 @@ pub enum Action {
     },
     /// For the log: two devices use one identity, and one of them is refused.
     Contested(Contested),
-    /// For the log: only one device uses the identity again.
+    /// For the log: only one device uses the identity again, as far as is known.
     Uncontested {
         /// The identity.
         peer: PeerId,
+        /// It made room for others: nothing is known of it any more.
+        evicted: bool,
     },
 }
 

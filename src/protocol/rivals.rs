@@ -6,24 +6,28 @@
 //!
 //! ```text
 //!            the third within a minute              it answers: a beat, a pong
-//!  Counting ───────────────────────────▶ Checking ─────────────────────────────▶ Refusing
-//!     ▲                                   │    ▲                                 for 1 min
-//!     └──── it does not answer for 2 s ───┘    └── the refused host comes again ────┘
-//!           the newcomer replaces it                after that minute
+//!  Counting ───────────────────────────▶ Checking ────────────────────────────▶ Contested:
+//!     ▲                                   │    ▲                                the newcomer
+//!     └──── it does not answer for 2 s ───┘    └──── another newcomer comes ──── is refused
+//!           the newcomer replaces it
 //! ```
 //!
 //! So a host that moves between two networks and back is refused nothing, because its earlier
 //! connection does not answer; and while the same two devices meet, the one that holds the stream is
-//! not replaced any more.
+//! not replaced any more. A refused device rests for a minute before it comes again.
 //!
-//! Invariants: a device that comes from one host is never held up and never refused, however often
-//! it comes; a newcomer is refused only after the other device has answered since the newcomer came,
-//! for one minute, and then it is checked again; a first beat waits for 2 s at most, and one for
-//! each identity; what is contested is named to the log once, and its end once: ten minutes without
-//! the other device, or the device that was kept does not answer or gave its lease up. Only streams
-//! that brought a valid beat are counted.
+//! Invariants:
+//! - A device that comes from one host is never held up and never refused, however often it comes.
+//! - A newcomer is refused only after the other device has answered since the newcomer came.
+//! - A first beat waits for 2 s at most, and one for each identity. Its stream is answered, or closed.
+//! - What is contested is named to the log once, and its end once: ten minutes without the other
+//!   device; the other device has the lease, because the one that was kept did not answer or its
+//!   stream has ended; the lease is over; or it makes room for others.
+//! - Where identities are too many, one of those from the prefix and host with the most gives way: who
+//!   makes many identities on a few hosts displaces its own.
+//! - Only streams that brought a valid beat are counted.
 
-use core::{fmt::Write as _, time::Duration};
+use core::{cmp::Reverse, fmt::Write as _, time::Duration};
 
 use heapless::Vec;
 
@@ -34,12 +38,12 @@ use super::{
     table::TableStats,
 };
 
-/// Identities whose replacements are counted at a time; one more, and the one that was quiet the longest is forgotten, one that is
-/// not contested first.
+/// Identities whose replacements are counted at a time.
 const MAX_RIVALS: usize = 16;
 /// So many replacements within [`WINDOW`] make rivals.
 const REPLACEMENTS: usize = 3;
-/// In which time replacements are counted, and for how long the newcomer is refused (PROTOCOL.md).
+/// In which time replacements are counted, and for how long a device that is refused rests
+/// (PROTOCOL.md).
 pub const WINDOW: Duration = Duration::from_secs(60);
 /// Time without the other device after which what comes next is news: 10 min.
 const EPISODE: Duration = Duration::from_secs(10 * 60);
@@ -73,13 +77,14 @@ pub(super) struct Holder {
     pub(super) host: Host,
 }
 
-/// What becomes of a newcomer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Newcomer {
-    /// Its first beat is judged now.
-    Judged,
-    /// It waits, in place of an earlier one.
-    Waits { instead_of: Option<StreamId> },
+/// The stream whose first beat is judged next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Opened {
+    peer: PeerId,
+    stream: StreamId,
+    source: Source,
+    /// It is refused for the device there.
+    kept: Option<Host>,
 }
 
 /// Whether the device that holds the stream is there.
@@ -106,6 +111,8 @@ struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rival {
     peer: PeerId,
+    /// Where the last newcomer came from.
+    from: Host,
     /// The replacements of the last minute.
     replaced: Vec<Instant, { REPLACEMENTS - 1 }>,
     last: Instant,
@@ -117,17 +124,17 @@ struct Rival {
 enum News {
     Begins(Contested),
     Ends(PeerId),
+    Evicted(PeerId),
 }
 
 /// The identities whose streams were replaced from another host lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rivals {
-    /// The stream whose first beat comes next. A list of one: `None` would not be all zeroes.
-    opened: Vec<(PeerId, StreamId, Source), 1>,
+    /// A list of one: `None` would not be all zeroes.
+    opened: Vec<Opened, 1>,
     all: Vec<Rival, MAX_RIVALS>,
-    /// What was not said in the log yet.
-    news: Vec<News, 4>,
-    refused: u64,
+    /// What was not said in the log yet: all of them may end at once.
+    news: Vec<News, MAX_RIVALS>,
     evicted: u64,
 }
 
@@ -138,26 +145,38 @@ impl Rivals {
             opened: Vec::new(),
             all: Vec::new(),
             news: Vec::new(),
-            refused: 0,
             evicted: 0,
         }
     }
 
     /// The first beat of a stream came from there, and is judged next.
     pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Source) {
+        self.judges(Opened {
+            peer: *peer,
+            stream,
+            source,
+            kept: None,
+        });
+    }
+
+    fn judges(&mut self, opened: Opened) {
         self.opened.clear();
         // There is room now.
-        let _ = self.opened.push((*peer, stream, source));
+        let _ = self.opened.push(opened);
+    }
+
+    fn judged(&self, peer: &PeerId, stream: StreamId) -> Option<&Opened> {
+        let mut opened = self.opened.iter();
+        opened.find(|opened| opened.stream == stream && opened.peer == *peer)
     }
 
     /// Where the stream comes from whose first beat is judged now.
     pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Source> {
-        let mut opened = self.opened.iter();
-        let is_it = |(of, id, _): &&(PeerId, StreamId, Source)| (of, *id) == (peer, stream);
-        opened.find(is_it).map(|(_, _, source)| *source)
+        self.judged(peer, stream).map(|opened| opened.source)
     }
 
-    /// A stream of the peer from another host is about to replace the one of the holder, which is open.
+    /// A stream of the peer from another host is about to replace the one of the holder, which is
+    /// open. With what becomes of its first beat, a stream that waits no more and is to be closed.
     pub(super) fn newcomer(
         &mut self,
         now: Instant,
@@ -165,23 +184,19 @@ impl Rivals {
         holder: Holder,
         stream: StreamId,
         source: Source,
-    ) -> Newcomer {
-        let Some(rival) = self.rival(now, peer) else {
-            self.refused += 1;
-            return Newcomer::Judged;
+    ) -> (FirstBeat, Option<(PeerId, StreamId)>) {
+        let evicted = self.make_room(peer);
+        let Some(rival) = self.rival(now, peer, source.host) else {
+            return (FirstBeat::Now, evicted);
         };
-        rival.last = now;
-        let contested = rival.verdict.as_ref();
-        if contested.is_some_and(|verdict| verdict.refuses(now, source.host)) {
-            return Newcomer::Judged;
-        }
+        (rival.last, rival.from) = (now, source.host);
         rival.replaced.retain(|at| now - *at <= WINDOW);
-        let is_known = contested.is_some_and(|verdict| verdict.kept != source.host);
-        if !is_known && rival.check.is_none() && rival.replaced.push(now).is_ok() {
-            return Newcomer::Judged;
+        let counts = rival.verdict.is_none() && rival.check.is_none();
+        if counts && rival.replaced.push(now).is_ok() {
+            return (FirstBeat::Now, evicted);
         }
         let earlier = rival.check.take();
-        let instead_of = earlier.as_ref().map(|check| check.newcomer);
+        let instead_of = earlier.as_ref().map(|check| (*peer, check.newcomer));
         let (presence, since) = match earlier.filter(|check| check.holder == holder) {
             Some(check) => (check.presence, check.since),
             None => (Presence::Unasked, now),
@@ -193,7 +208,22 @@ impl Rivals {
             newcomer: stream,
             source,
         });
-        Newcomer::Waits { instead_of }
+        (FirstBeat::Held, instead_of.or(evicted))
+    }
+
+    /// The peer's lease is held from this host from now on.
+    pub(super) fn holds(&mut self, peer: &PeerId, host: Host) {
+        let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) else {
+            return;
+        };
+        match &mut rival.verdict {
+            Some(verdict) if verdict.refused != host => verdict.kept = host,
+            verdict => {
+                if verdict.take().is_some() {
+                    self.tell(News::Ends(*peer));
+                }
+            }
+        }
     }
 
     /// A ping over this stream's connection has ended.
@@ -210,18 +240,9 @@ impl Rivals {
         self.settle(peer, Presence::Answered, |holder| holder.host == host);
     }
 
-    /// What the newcomer is told, if it is refused.
-    pub(super) fn refusal(
-        &self,
-        now: Instant,
-        peer: &PeerId,
-        newcomer: Host,
-    ) -> Option<Ack<'static>> {
-        let rival = self.all.iter().find(|rival| rival.peer == *peer)?;
-        let verdict = rival.verdict.as_ref()?;
-        verdict
-            .refuses(now, newcomer)
-            .then(|| refusal(verdict.kept))
+    /// What the newcomer is told whose first beat is judged now, if it is refused.
+    pub(super) fn refusal(&self, peer: &PeerId, stream: StreamId) -> Option<Ack<'static>> {
+        self.judged(peer, stream)?.kept.map(refusal)
     }
 
     /// Whether the identity is contested: what a device says under it may be said by the other.
@@ -230,7 +251,7 @@ impl Rivals {
         all.any(|rival| rival.peer == *peer && rival.verdict.is_some())
     }
 
-    /// The peer gave its lease up: a device that comes now has no rival.
+    /// The peer's lease is over: a device that comes now has no rival.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         if let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) {
             rival.replaced.clear();
@@ -244,11 +265,13 @@ impl Rivals {
     /// What is to be done at `now`, if anything.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.expire(now);
-        if let Some(news) = self.news.pop() {
-            return Some(match news {
-                News::Begins(contested) => Action::Contested(contested),
-                News::Ends(peer) => Action::Uncontested { peer },
-            });
+        if !self.news.is_empty() {
+            let (peer, evicted) = match self.news.remove(0) {
+                News::Begins(contested) => return Some(Action::Contested(contested)),
+                News::Ends(peer) => (peer, false),
+                News::Evicted(peer) => (peer, true),
+            };
+            return Some(Action::Uncontested { peer, evicted });
         }
         let mut all = self.all.iter_mut();
         if let Some((peer, check)) = all.find_map(|rival| rival.unasked()) {
@@ -273,19 +296,18 @@ impl Rivals {
         self.all.iter().filter_map(next).chain(news).min()
     }
 
-    /// The identities that were contested in the last ten minutes.
+    /// The identities that two devices use.
     pub(super) fn contested(&self) -> impl Iterator<Item = &Contested> {
         self.all.iter().filter_map(|rival| rival.verdict.as_ref())
     }
 
-    /// What the operator sees. Refused: replacements that were made without being counted, because
-    /// every place is taken by a check.
+    /// What the operator sees.
     pub(super) fn stats(&self) -> TableStats {
         TableStats {
             name: "takeovers",
             used: self.all.len(),
             capacity: MAX_RIVALS,
-            refused: self.refused,
+            refused: 0,
             evicted: self.evicted,
         }
     }
@@ -311,16 +333,13 @@ impl Rivals {
             if rival.verdict.replace(contested.clone()).is_none() {
                 self.tell(News::Begins(contested));
             }
-        } else if let Some(verdict) = &mut rival.verdict {
-            if verdict.refused == source.host {
-                rival.verdict = None;
-                self.tell(News::Ends(peer));
-            } else {
-                // The device that was kept has moved.
-                verdict.kept = source.host;
-            }
         }
-        self.opened(&peer, newcomer, source);
+        self.judges(Opened {
+            peer,
+            stream: newcomer,
+            source,
+            kept: is_rival.then_some(holder.host),
+        });
         Some(Action::Judge {
             peer,
             stream: newcomer,
@@ -328,8 +347,7 @@ impl Rivals {
     }
 
     fn expire(&mut self, now: Instant) {
-        let is_over = |rival: &Rival| rival.check.is_none() && now - rival.last >= EPISODE;
-        while let Some(at) = self.all.iter().position(is_over) {
+        while let Some(at) = self.all.iter().position(|rival| rival.is_over(now)) {
             let over = self.all.swap_remove(at);
             if over.verdict.is_some() {
                 self.tell(News::Ends(over.peer));
@@ -352,30 +370,63 @@ impl Rivals {
         let _ = self.news.push(news);
     }
 
-    fn rival(&mut self, now: Instant, peer: &PeerId) -> Option<&mut Rival> {
-        if !self.all.iter().any(|rival| rival.peer == *peer) {
-            if self.all.is_full() {
-                let all = self.all.iter().enumerate();
-                let may_go = all.filter(|(_, rival)| rival.check.is_none());
-                let (at, _) =
-                    may_go.min_by_key(|(_, rival)| (rival.verdict.is_some(), rival.last))?;
-                self.all.swap_remove(at);
-                self.evicted += 1;
-            }
-            // There is room now.
+    /// Takes the identity in, if it is not there. There is room: [`Rivals::make_room`].
+    fn rival(&mut self, now: Instant, peer: &PeerId, from: Host) -> Option<&mut Rival> {
+        let known = self.all.iter().position(|rival| rival.peer == *peer);
+        let at = known.unwrap_or(self.all.len());
+        if at == self.all.len() {
             let _ = self.all.push(Rival {
                 peer: *peer,
+                from,
                 replaced: Vec::new(),
                 last: now,
                 check: None,
                 verdict: None,
             });
         }
-        self.all.iter_mut().find(|rival| rival.peer == *peer)
+        self.all.get_mut(at)
+    }
+
+    /// Makes room for the identity, if it needs any. The newcomer that waited in its place, if one
+    /// did.
+    fn make_room(&mut self, peer: &PeerId) -> Option<(PeerId, StreamId)> {
+        if !self.all.is_full() || self.all.iter().any(|rival| rival.peer == *peer) {
+            return None;
+        }
+        let all = self.all.iter().enumerate();
+        let (at, _) = all.max_by_key(|(_, rival)| {
+            let is_idle = (rival.verdict.is_none(), rival.check.is_none());
+            (self.crowd(rival.from), is_idle, Reverse(rival.last))
+        })?;
+        let gone = self.all.swap_remove(at);
+        self.evicted += 1;
+        if gone.verdict.is_some() {
+            self.tell(News::Evicted(gone.peer));
+        }
+        Some((gone.peer, gone.check?.newcomer))
+    }
+
+    /// How many identities came last from the same prefix, and how many from the same host.
+    fn crowd(&self, host: Host) -> (usize, usize) {
+        let from = self.all.iter().map(|rival| rival.from);
+        let near = from.filter(|from| from.prefix() == host.prefix());
+        (
+            near.clone().count(),
+            near.filter(|from| *from == host).count(),
+        )
     }
 }
 
 impl Rival {
+    /// Whether nothing of it counts any more.
+    fn is_over(&self, now: Instant) -> bool {
+        let since = now - self.last;
+        match self.verdict {
+            Some(_) => self.check.is_none() && since >= EPISODE,
+            None => self.check.is_none() && since > WINDOW,
+        }
+    }
+
     fn unasked(&mut self) -> Option<(PeerId, &mut Check)> {
         let check = self.check.as_mut()?;
         (check.presence == Presence::Unasked).then_some((self.peer, check))
@@ -395,12 +446,6 @@ impl Check {
     }
 }
 
-impl Contested {
-    fn refuses(&self, now: Instant, host: Host) -> bool {
-        self.refused == host && now - self.at < WINDOW
-    }
-}
-
 fn refusal(kept: Host) -> Ack<'static> {
     let mut ack = Ack::refused("");
     let mut reason = Reason::new();
@@ -412,5 +457,6 @@ fn refusal(kept: Host) -> Ack<'static> {
     ack.reason = reason;
     ack
 }
+
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ impl<const S: usize> LeaseTable<S> {
             load: None,
             known: &[],
         };
-        let sender = self.admit(now, &peer, stream, &beat).unwrap();
+        let sender = self.admit(&peer, stream, &beat).unwrap();
         self.renew(now, &sender, role, lease);
     }
 }
@@ -125,7 +125,7 @@ fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> 
         known: &[],
     };
     let peer = peer(1);
-    match table.admit(at(now), &peer, StreamId(stream), &beat) {
+    match table.admit(&peer, StreamId(stream), &beat) {
         Ok(sender) => {
             table.renew(at(now), &sender, Role::Node, LEASE);
             None
@@ -168,13 +168,86 @@ fn of_two_devices_with_one_identity_the_newcomer_is_refused_and_the_stream_stays
         None,
         "the one that is kept comes again"
     );
-    table.disconnected(&peer(1), StreamId(5));
-    assert!(
-        beat_from(&mut table, 550, 6, 2).is_some(),
-        "its lease runs on"
-    );
-    table.remove(&peer(1));
-    assert_eq!(beat_from(&mut table, 600, 7, 2), None, "the other has left");
+    assert_eq!(lines(&mut table, 500), ["two"]);
+}
+
+/// Device 1 was kept, over stream 3, and device 2 was refused.
+fn decided() -> LeaseTable<4> {
+    let mut table = contested();
+    table.rivals.probed(&peer(1), StreamId(3), true);
+    assert_eq!(judged(&mut table, 450), Some(4));
+    assert!(beat_on(&mut table, 450, 4).is_some());
+    table
+}
+
+/// What the log says.
+fn lines(table: &mut LeaseTable<4>, now: u64) -> std::vec::Vec<&'static str> {
+    let actions = std::iter::from_fn(|| table.rivals.poll(at(now)));
+    let line = |action| match action {
+        Action::Contested(_) => Some("two"),
+        Action::Uncontested { .. } => Some("one again"),
+        _ => None,
+    };
+    actions.filter_map(line).collect()
+}
+
+#[test]
+fn a_contest_ends_when_the_other_device_comes_after_the_stream_of_the_one_that_was_kept_has_ended()
+{
+    for came in [451, 60_450] {
+        let mut table = decided();
+        table.disconnected(&peer(1), StreamId(3));
+        assert_eq!(table.rivals.contested().count(), 1, "it may come back");
+        assert_eq!(beat_from(&mut table, came, 5, 2), None, "at {came}");
+        assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(5));
+        assert_eq!(table.rivals.contested().count(), 0, "at {came}");
+        assert_eq!(lines(&mut table, came), ["two", "one again"]);
+    }
+}
+
+#[test]
+fn the_device_that_was_kept_comes_back_after_its_stream_has_ended_and_the_contest_goes_on() {
+    let mut table = decided();
+    table.disconnected(&peer(1), StreamId(3));
+    assert_eq!(beat_from(&mut table, 1_000, 5, 1), None);
+    assert_eq!(beat_from(&mut table, 2_000, 6, 2), None);
+    assert_eq!(judged(&mut table, 2_000), None, "it waits for a pong");
+    table.rivals.probed(&peer(1), StreamId(5), true);
+    assert_eq!(judged(&mut table, 2_001), Some(6));
+    assert!(beat_on(&mut table, 2_001, 6).is_some());
+    assert_eq!(table.rivals.contested().count(), 1);
+}
+
+#[test]
+fn a_contest_follows_the_device_that_was_kept_to_another_address() {
+    let mut table = decided();
+    table.disconnected(&peer(1), StreamId(3));
+    assert_eq!(beat_from(&mut table, 1_000, 5, 3), None);
+    let contested = table.rivals.contested().next().unwrap();
+    assert_eq!(contested.kept, source(5, 3).host);
+}
+
+#[test]
+fn a_contest_ends_with_the_lease() {
+    type End = fn(&mut LeaseTable<4>);
+    let ends: [End; 3] = [
+        |table| {
+            table.remove(&peer(1));
+        },
+        |table| table.collect(at(60_301), |_| ()),
+        |table| table.expire(at(90_301), &peer(2), |_| ()),
+    ];
+    for (n, end) in ends.into_iter().enumerate() {
+        let mut table = decided();
+        end(&mut table);
+        assert!(table.is_empty());
+        assert_eq!(table.rivals.contested().count(), 0, "end {n}");
+        assert_eq!(
+            beat_from(&mut table, 90_302, 7, 2),
+            None,
+            "the other has left"
+        );
+    }
 }
 
 #[test]
@@ -211,7 +284,7 @@ fn the_first_beat_of_a_stream_from_another_host_shows_that_the_peer_moved() {
         table.stream_opened(at(1), &peer(1), StreamId(stream), source(stream, host));
         for moved in [moved, false] {
             let peer = peer(1);
-            let sender = table.admit(at(1), &peer, StreamId(stream), &beat).unwrap();
+            let sender = table.admit(&peer, StreamId(stream), &beat).unwrap();
             assert_eq!(sender.moved, moved);
             table.renew(at(1), &sender, Role::Node, LEASE);
         }
@@ -246,7 +319,7 @@ fn a_full_table_refuses_newcomers_and_still_renews() {
     };
     let mut no_room_for = |n| {
         let from = peer(n);
-        let sender = table.admit(at(1), &from, StreamId(9), &beat).unwrap();
+        let sender = table.admit(&from, StreamId(9), &beat).unwrap();
         table.no_room_for(at(1), &sender)
     };
     let ack = no_room_for(5).unwrap();

@@ -113,7 +113,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         stream: StreamId,
         beat: &Beat<'_>,
     ) -> BeatOutcome<'_> {
-        let mut sender = match self.stream_records.admit(now, from, stream, beat) {
+        let mut sender = match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => sender,
             Err(refusal) => return refusal.into(),
         };

@@ -63,21 +63,22 @@ impl Scene {
         self.rivals.beat_from(&PEER, host(from));
         if self.holder.host != host(from) {
             let holder = self.holder;
-            let newcomer = self
-                .rivals
-                .newcomer(at(now), &PEER, holder, stream, source(from));
-            if let Newcomer::Waits { .. } = newcomer {
+            let (first_beat, _) =
+                self.rivals
+                    .newcomer(at(now), &PEER, holder, stream, source(from));
+            if first_beat == FirstBeat::Held {
                 return Waits;
             }
         }
-        self.first_beat(now, stream, host(from))
+        self.first_beat(stream, host(from))
     }
 
-    fn first_beat(&mut self, now: u64, stream: StreamId, from: Host) -> Fate {
-        if from != self.holder.host && self.rivals.refusal(at(now), &PEER, from).is_some() {
+    fn first_beat(&mut self, stream: StreamId, from: Host) -> Fate {
+        if self.rivals.refusal(&PEER, stream).is_some() {
             return Refused;
         }
         self.holder = Holder { stream, host: from };
+        self.rivals.holds(&PEER, from);
         Replaces
     }
 
@@ -86,9 +87,9 @@ impl Scene {
         let mut actions = Vec::new();
         let mut fate = None;
         while let Some(action) = self.rivals.poll(at(now)) {
-            if let Action::Judge { stream, .. } = action {
+            if let Action::Judge { peer: PEER, stream } = action {
                 let from = self.rivals.source(&PEER, stream).unwrap().host;
-                fate = Some(self.first_beat(now, stream, from));
+                fate = Some(self.first_beat(stream, from));
             }
             actions.push(action);
         }
@@ -183,15 +184,13 @@ fn a_newcomer_takes_over_at_once_when_the_ping_fails() {
 }
 
 #[test]
-fn the_newcomer_is_refused_for_a_minute_and_then_checked_again() {
+fn the_newcomer_is_refused_as_often_as_it_comes_while_the_holder_answers() {
     let mut scene = Scene::contested();
-    assert_eq!(scene.comes(1, 2), Refused);
-    assert_eq!(scene.comes(59_999, 2), Refused);
-    for minute in 1..5 {
-        let now = minute * 60_000;
+    let mut now = 0;
+    for pause in [1, 59_999, 60_000, 60_001, 599_999] {
+        now += pause;
         assert_eq!(scene.comes(now, 2), Waits, "it replaces nothing");
         assert_eq!(scene.holder_answers(now, true), Some(Refused));
-        assert_eq!(scene.comes(now + 59_999, 2), Refused);
     }
     assert_eq!(scene.holder.host, host(1));
 }
@@ -202,17 +201,8 @@ fn the_device_that_is_kept_comes_and_goes_as_it_likes() {
     for now in 0..20 {
         assert_eq!(scene.comes(now, 1), Replaces);
     }
-    assert_eq!(scene.comes(20, 2), Refused);
-}
-
-#[test]
-fn a_device_that_lost_its_stream_in_a_gap_gets_it_back() {
-    let mut scene = Scene::contested();
-    // The one that was refused came while no stream was open.
-    scene.holder.host = host(2);
-    assert_eq!(scene.comes(100_000, 1), Replaces);
-    assert_eq!(scene.comes(100_001, 2), Waits);
-    assert_eq!(scene.holder_answers(100_001, true), Some(Refused));
+    assert_eq!(scene.comes(20, 2), Waits);
+    assert_eq!(scene.holder_answers(20, true), Some(Refused));
 }
 
 #[test]
@@ -220,7 +210,8 @@ fn the_device_that_is_kept_may_move_without_its_rival_slipping_in() {
     let mut scene = Scene::contested();
     assert_eq!(scene.comes(10, 3), Waits);
     assert_eq!(scene.holder_answers(10, false), Some(Replaces));
-    assert_eq!(scene.comes(20, 2), Refused);
+    assert_eq!(scene.comes(20, 2), Waits);
+    assert_eq!(scene.holder_answers(20, true), Some(Refused));
     let contested = scene.rivals.contested().next().unwrap();
     assert_eq!((contested.kept, contested.refused), (host(3), host(2)));
 }
@@ -236,8 +227,7 @@ fn a_third_device_waits_in_place_of_the_second() {
     let newcomer = scene
         .rivals
         .newcomer(at(500), &PEER, holder, StreamId(9), source(3));
-    let instead_of = Some(second);
-    assert_eq!(newcomer, Newcomer::Waits { instead_of });
+    assert_eq!(newcomer, (FirstBeat::Held, Some((PEER, second))));
     assert_eq!(
         scene.polled(1_999),
         (Vec::new(), None),
@@ -254,7 +244,10 @@ fn a_third_device_waits_in_place_of_the_second() {
 #[test]
 fn the_refusal_names_the_other_address_and_what_to_do() {
     let scene = Scene::contested();
-    let ack = scene.rivals.refusal(at(1), &PEER, host(2)).unwrap();
+    let ack = scene
+        .rivals
+        .refusal(&PEER, StreamId(scene.streams))
+        .unwrap();
     assert_eq!(ack.code, AckCode::Refused);
     assert!(ack.reason.contains("192.0.2.1"), "{}", ack.reason);
     assert!(ack.reason.contains("remove `identity`"), "{}", ack.reason);
@@ -314,43 +307,153 @@ fn a_lease_given_up_ends_the_episode_and_lets_in_what_waits() {
     assert_eq!(lines(&actions), ["one again"]);
 }
 
-#[test]
-fn the_identity_that_was_quiet_the_longest_gives_way_and_one_that_is_contested_last() {
-    let mut scene = Scene::contested();
-    let other = |n: u8| PeerId::from_bytes([100 + n; 32]);
-    for n in 0..MAX_RIVALS as u8 {
-        let now = at(1 + u64::from(n));
-        let holder = scene.holder;
-        scene
-            .rivals
-            .newcomer(now, &other(n), holder, StreamId(50), source(2));
+fn other(n: u8) -> PeerId {
+    PeerId::from_bytes([100 + n; 32])
+}
+
+impl Rivals {
+    /// A device at this host, of a prefix of its own or of the one that all share, replaces another.
+    fn other_comes(&mut self, now: u64, n: u8, stream: u64, from: Host) {
+        let holder = Scene::new().holder;
+        let source = Source {
+            host: from,
+            port: 1,
+        };
+        self.newcomer(at(now), &other(n), holder, StreamId(stream), source);
     }
-    let stats = scene.rivals.stats();
-    assert_eq!((stats.used, stats.evicted), (MAX_RIVALS, 1));
-    assert!(scene.rivals.is_contested(&PEER));
-    let is_there = |n| scene.rivals.all.iter().any(|rival| rival.peer == other(n));
-    assert!(!is_there(0) && is_there(1));
+
+    fn has(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|rival| rival.peer == *peer)
+    }
 }
 
 #[test]
-fn a_newcomer_that_waits_is_never_forgotten() {
-    let mut rivals = Rivals::new();
-    let holder = Scene::new().holder;
-    let other = |n: u8| PeerId::from_bytes([100 + n; 32]);
+fn the_identity_that_was_quiet_the_longest_gives_way_and_one_that_is_contested_last() {
+    let mut scene = Scene::contested();
     for n in 0..MAX_RIVALS as u8 {
-        for stream in 1..=3 {
-            rivals.newcomer(at(0), &other(n), holder, StreamId(stream), source(2));
+        scene
+            .rivals
+            .other_comes(1 + u64::from(n), n, 50, host(10 + n));
+    }
+    let stats = scene.rivals.stats();
+    assert_eq!((stats.used, stats.evicted), (MAX_RIVALS, 1));
+    assert!(scene.rivals.has(&PEER));
+    assert!(!scene.rivals.has(&other(0)) && scene.rivals.has(&other(1)));
+}
+
+#[test]
+fn what_is_contested_and_what_is_counted_outlast_any_number_of_identities_on_two_hosts() {
+    for honest in [false, true] {
+        // Contested before, or on its way to it.
+        let mut scene = match honest {
+            true => Scene::contested(),
+            false => Scene::new(),
+        };
+        let mut fates = Vec::new();
+        for from in [2, 1, 2] {
+            fates.push(scene.comes(0, from));
+            for n in 0..100 {
+                for stream in 50..55 {
+                    let from = host(201 + u8::from(stream % 2 == 0));
+                    scene.rivals.other_comes(0, n, stream, from);
+                    scene.rivals.probed(&other(n), StreamId(0), true);
+                }
+            }
+        }
+        assert_eq!(fates[2], Waits);
+        assert_eq!(scene.holder_answers(0, true), Some(Refused), "{honest}");
+        assert!(scene.rivals.stats().evicted > 80);
+    }
+}
+
+#[test]
+fn who_fills_a_prefix_displaces_its_own_and_not_a_host_of_another_prefix() {
+    let mut scene = Scene::contested();
+    for n in 0..100 {
+        let from = Host::from(IpAddr::from([198, 51, 100, n]));
+        for stream in 50..53 {
+            scene.rivals.other_comes(1, n, stream, from);
         }
     }
-    let newcomer = rivals.newcomer(at(1), &other(77), holder, StreamId(9), source(2));
-    assert_eq!(newcomer, Newcomer::Judged);
-    let stats = rivals.stats();
-    assert_eq!((stats.refused, stats.evicted), (1, 0));
+    assert!(scene.rivals.has(&PEER));
+    assert_eq!(scene.rivals.contested().count(), 1);
+}
+
+#[test]
+fn an_eviction_is_the_end_of_what_was_contested_and_is_told_apart_from_others() {
+    let mut scene = Scene::contested();
+    scene.polled(0);
+    for n in 0..MAX_RIVALS as u8 {
+        // All of the same host as the one that was refused, and all of them contested.
+        for stream in 50..53 {
+            scene.rivals.other_comes(1, n, stream, host(2));
+        }
+        scene.rivals.probed(&other(n), StreamId(0), true);
+        let (actions, _) = scene.polled(1);
+        let evicted = actions.iter().filter(
+            |action| matches!(action, Action::Uncontested { evicted: true, peer } if *peer == PEER),
+        );
+        assert_eq!(
+            evicted.count(),
+            usize::from(n == MAX_RIVALS as u8 - 1),
+            "{n}"
+        );
+    }
+    assert_eq!(scene.rivals.contested().count(), MAX_RIVALS);
+}
+
+#[test]
+fn all_that_are_contested_may_end_at_once_and_each_end_is_told() {
+    let mut scene = Scene::contested();
+    scene.polled(0);
+    for n in 1..MAX_RIVALS as u8 {
+        for stream in 50..53 {
+            scene.rivals.other_comes(0, n, stream, host(2));
+        }
+        scene.rivals.probed(&other(n), StreamId(0), true);
+        scene.polled(0);
+    }
+    assert_eq!(scene.rivals.contested().count(), MAX_RIVALS);
+    assert_eq!(lines(&scene.polled(599_999).0).len(), 0);
+    assert_eq!(lines(&scene.polled(600_000).0).len(), MAX_RIVALS);
+}
+
+#[test]
+fn a_newcomer_whose_place_is_taken_is_closed_and_any_other_is_judged() {
+    let mut rivals = Rivals::new();
+    let holder = Scene::new().holder;
+    for n in 0..MAX_RIVALS as u8 {
+        for stream in 1..=3 {
+            rivals.other_comes(u64::from(n), n, stream, host(2));
+        }
+    }
+    let newcomer = rivals.newcomer(at(100), &other(77), holder, StreamId(9), source(2));
+    let closed = Some((other(0), StreamId(3)));
+    assert_eq!(newcomer, (FirstBeat::Now, closed));
+    assert_eq!(rivals.stats().evicted, 1);
     let mut judged = 0;
-    for now in [1, 2_000] {
+    for now in [100, 2_100] {
         while let Some(action) = rivals.poll(at(now)) {
             judged += usize::from(matches!(action, Action::Judge { .. }));
         }
     }
-    assert_eq!(judged, MAX_RIVALS);
+    assert_eq!(judged, MAX_RIVALS - 1);
+}
+
+#[test]
+fn what_is_not_contested_is_counted_for_a_minute_and_then_takes_no_place() {
+    let mut scene = Scene::new();
+    scene.comes(0, 2);
+    scene.polled(60_000);
+    assert_eq!(scene.rivals.stats().used, 1);
+    scene.polled(60_001);
+    assert_eq!(scene.rivals.stats().used, 0);
+}
+
+#[test]
+fn the_original_that_moves_to_the_address_of_the_copy_takes_its_lease_back_at_once() {
+    let mut scene = Scene::contested();
+    assert_eq!(scene.comes(30_000, 2), Waits);
+    assert_eq!(scene.holder_answers(30_001, false), Some(Replaces));
+    assert_eq!(scene.rivals.contested().count(), 0);
 }
