@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 struct Failure {
     code: u8,
     sentence: String,
-    /// The failure is that of a daemon, which must end even if nobody reads its stderr.
+    /// The failure is that of a daemon, which must end even if its stderr is not read.
     of_daemon: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the core wants done, done: one arm for each [`Action`].
+//! Carries out the core's actions: one arm for each [`Action`].
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
@@ -8,7 +8,7 @@ use crate::protocol::{
 };
 
 impl Driver {
-    /// Does one thing that the core asks for.
+    /// Carries out one action.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
             Action::Beat {
@@ -37,7 +37,7 @@ impl Driver {
             }
             Action::Sign => {
                 self.signing.want();
-                // At once, so that the beats that follow carry it.
+                // Done at once, so that the next beats carry the record.
                 self.sign_if_due(self.env.now());
             }
             Action::Close { peer, stream } => {
@@ -108,7 +108,7 @@ impl Driver {
         }
     }
 
-    /// Signs the own record, if the core says so.
+    /// Signs the own record, if the core requires it.
     pub(super) fn sign_if_due(&mut self, now: Instant) {
         let addrs = self.env.net.record_addrs();
         let bytes = || addrs.iter().map(|addr| -> &[u8] { addr.as_ref() });

@@ -1,5 +1,5 @@
-//! Beats of peers: from the network to the core, and its answer back; what servers say to ours; what
-//! the log says of them.
+//! Passes beats of peers to the core and its answers back, passes acks of servers to the core, and
+//! logs them.
 
 use super::{
     driver::Driver,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Driver {
-    /// The core judges the first beat of this stream now; without the beat its stream has ended.
+    /// Gives the core the held first beat of this stream. If there is none, its stream has ended.
     pub(super) fn judge(&mut self, stream: StreamId) {
         let held = &mut self.held_beats;
         if let Some(at) = held.iter().position(|(_, of, _)| *of == stream) {
@@ -25,7 +25,7 @@ impl Driver {
         }
     }
 
-    /// The first beat of a stream came, and is judged now.
+    /// Passes the first beat of a stream to the core.
     pub(super) fn on_first_beat(
         &mut self,
         now: Instant,
@@ -37,13 +37,13 @@ impl Driver {
         self.on_beat(now, from, stream, 0, received);
     }
 
-    /// Says what the peer can dial, before it reads addresses.
+    /// Reports what the peer can dial, before it gets addresses.
     pub(super) fn note_reader(&mut self, now: Instant, peer: &PeerId) {
         let reader = self.env.net.reader(peer);
         self.handle(now, Input::Seen { peer, reader });
     }
 
-    /// A beat came.
+    /// A beat was received.
     pub(super) fn on_beat(
         &mut self,
         now: Instant,
@@ -105,7 +105,7 @@ impl Driver {
         }
     }
 
-    /// A server answered a beat of ours, or said something unasked.
+    /// A server answered a beat of ours, or sent an unsolicited ack.
     pub(super) fn on_ack(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The own signed record: what is in it, and its latest envelope. The core says when it is signed.
+//! The own signed record: its content and its latest envelope. The core decides when it is signed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,13 +10,13 @@ use crate::{
     protocol::codec::record::{MAX_TTL, SignError},
 };
 
-/// Leases that a record outlives its signature by (PROTOCOL.md).
+/// The time to live of a record, in leases (PROTOCOL.md).
 const TTL_LEASES: u32 = 3;
 
-/// The own record and what goes into it.
+/// The own record and its content.
 pub(super) struct OwnRecord {
     key: Keypair,
-    /// Of a node.
+    /// What a node announces about itself.
     about: Option<About>,
     ttl: Duration,
     envelope: Option<Vec<u8>>,
@@ -38,17 +38,17 @@ impl OwnRecord {
         }
     }
 
-    /// What a node says of itself.
+    /// What a node announces about itself.
     pub(super) fn about(&self) -> Option<&About> {
         self.about.as_ref()
     }
 
-    /// The record as it travels.
+    /// The signed envelope.
     pub(super) fn envelope(&self) -> Option<&[u8]> {
         self.envelope.as_deref()
     }
 
-    /// Signs it with these addresses.
+    /// Signs the record with these addresses.
     pub(super) fn sign(
         &mut self,
         sequence: u64,
@@ -70,7 +70,7 @@ fn to_list(tags: &BTreeMap<String, String>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The name of a node that was given none. It is said, since others look for it.
+/// The name of a node without a configured one. It is logged, because others search for it.
 fn host_name() -> String {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();

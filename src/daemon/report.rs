@@ -1,4 +1,4 @@
-//! What the operator can see, gathered from the core and the network side.
+//! Collects the status for the operator from the core and the network side.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(super) struct StatusReport {
     pub(super) status: Status,
 }
 
-/// The role's word on the command line and in JSON.
+/// The role as the command line and JSON name it.
 pub(super) fn role(role: Role) -> ConfigRole {
     match role {
         Role::Native => ConfigRole::Native,
@@ -35,13 +35,13 @@ pub(super) fn role(role: Role) -> ConfigRole {
     }
 }
 
-/// The peer id as people write it.
+/// The peer id as text.
 pub(super) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 
-/// What is said of the addresses of the host: each that comes or goes, and of many at once how many
-/// they were.
+/// Log lines about the addresses of the host: one for each change, or the number of changes if
+/// there are many at once.
 #[derive(Debug, Default)]
 pub(super) struct AddressLog {
     came: u64,
@@ -65,7 +65,7 @@ impl AddressLog {
         begins.then(|| line.to_owned()).into_iter().collect()
     }
 
-    /// What was counted since it was last asked.
+    /// The line about the changes counted since the last call.
     pub(super) fn counted(&mut self) -> Option<String> {
         let Self { came, went } = std::mem::take(self);
         (came > 0 || went > 0)
@@ -73,17 +73,17 @@ impl AddressLog {
     }
 }
 
-/// The addresses as people write them.
+/// The addresses as text.
 pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
     multiaddrs(addrs).iter().map(ToString::to_string).collect()
 }
 
-/// A node's tags as the operator sees them.
+/// A node's tags for `status`.
 pub(super) fn tags(about: &About) -> BTreeMap<String, String> {
     about.tags.iter().cloned().collect()
 }
 
-/// A node's services as the operator sees them.
+/// A node's services for `status`.
 pub(super) fn services(about: &About) -> Vec<Service> {
     let seen = |service: &Offered| Service {
         name: service.name.as_str().into(),
@@ -96,7 +96,7 @@ pub(super) fn services(about: &About) -> Vec<Service> {
     about.services.iter().map(seen).collect()
 }
 
-/// A table as the operator sees it.
+/// A table for `status`.
 pub(super) fn table(stats: TableStats) -> Table {
     Table {
         name: stats.name.into(),

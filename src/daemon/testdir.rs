@@ -1,4 +1,4 @@
-//! A private directory for a test, gone when the test ends.
+//! A private directory for a test, which is removed when the test ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) struct TestDir(PathBuf);
 
 impl TestDir {
-    /// Makes an empty directory that no other test has.
+    /// Makes an empty directory that no other test uses.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("oc-discovery-test-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // A killed test of the same process id may have left one.
+        // A killed test with the same process id may have left one.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         TestDir(path)
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -1,27 +1,27 @@
-//! Gives memory back after many peers have left, however they left.
+//! Gives memory back after many peers have left, for any reason.
 //!
-//! glibc keeps what a thousand connections used, for the next thousand: on a device with little
-//! memory others need it more. So the heap is trimmed when no more than half of something is left
-//! that there was at most since the last time. It is watched of what empties at its own time:
-//! connections when peers hang up, the core's tables when leases run out, DHT records when their
-//! time to live is over. Measured on x86_64: 500 connections come and go, and resident memory stays
-//! at 14 MB without it, and goes to 3.2 MB with it. Pages of tables that have emptied are given
-//! back, too: 0.6 MB after 1000 nodes.
+//! glibc keeps the memory of a thousand closed connections for the next thousand. On a device with
+//! little memory, other processes need it more. So the heap is trimmed when at most half is left of
+//! the most there was of something since the last trim. This is checked for things that empty at
+//! different times: connections when peers disconnect, the core's tables when leases expire, DHT
+//! records when their time to live is over. Measured on x86_64: after 500 connections have come and
+//! gone, resident memory stays at 14 MB without trimming, and falls to 3.2 MB with it. The pages of
+//! tables that are no longer used are given back too: 0.6 MB after 1000 nodes.
 
 use std::ops::Range;
 
 use crate::protocol::{Machine, table::Vacant};
 
-/// Fewer of anything than this are not worth a trim.
+/// If there were never more than this, no trim is worthwhile.
 const WORTH_IT: usize = 32;
 
-/// The most that there was of each thing since the last trim.
+/// The most there was of each thing since the last trim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Peaks(Vec<(&'static str, usize)>);
 
 impl Peaks {
-    /// Takes note of how much there is of everything; names come once each. Whether a trim is due:
-    /// then what is left counts from now on.
+    /// Takes note of how much there is of everything; each name comes once. Returns whether a trim
+    /// is due. If so, the present numbers count as the most from now on.
     pub(super) fn look(&mut self, used: &[(&'static str, usize)]) -> bool {
         let mut due = false;
         for (name, used) in used {
@@ -39,7 +39,7 @@ impl Peaks {
         due
     }
 
-    /// There were so many of this at once since the last look.
+    /// Takes note that there were this many at once since the last call.
     pub(super) fn saw(&mut self, name: &'static str, most: usize) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = most.max(*known),
@@ -48,15 +48,15 @@ impl Peaks {
     }
 }
 
-/// Returns memory to the system that the machine's tables and the heap do not need now. It takes
+/// Returns memory to the system that the machine's tables and the heap do not need now. This takes
 /// about a millisecond for each ten megabytes.
 pub(super) fn trim(machine: &mut dyn Machine) {
     machine.spare().into_iter().for_each(give_back);
     trim_heap();
 }
 
-/// Gives the whole pages within `spare` back: they read as zeroes from now on. Where it fails they
-/// stay, which is no harm.
+/// Gives the whole pages within `spare` back. They read as zeroes from now on. If the call fails
+/// they stay, which does no harm.
 #[allow(
     unsafe_code,
     reason = "the tables are static: no allocator could give their memory back"
@@ -68,8 +68,8 @@ fn give_back(spare: Vacant<'_>) {
     let length = end.addr() - start.addr();
     let whole = length.saturating_sub(before) / page * page;
     if whole > 0 {
-        // SAFETY: the pages are within `spare`, which is borrowed until here and takes any bytes:
-        // see there.
+        // SAFETY: the pages are within `spare`, which is borrowed until here and may hold any
+        // bytes; see its invariant.
         unsafe {
             libc::madvise(
                 start.wrapping_add(before).cast(),
@@ -86,14 +86,14 @@ fn give_back(spare: Vacant<'_>) {
     reason = "no safe interface exists, and nothing else gives the memory back: see the figures above"
 )]
 fn trim_heap() {
-    // SAFETY: malloc_trim(3) takes no pointer, keeps every live allocation valid and may be called
+    // SAFETY: malloc_trim(3) takes no pointer, keeps every live allocation valid, and may be called
     // by any thread at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Other allocators give memory back by themselves, or cannot be asked to.
+/// Other allocators give memory back by themselves, or have no call for it.
 #[cfg(not(target_env = "gnu"))]
 fn trim_heap() {}
 

@@ -1,4 +1,4 @@
-//! What libp2p tells, in the core's words: decoded, verified, bounded.
+//! Translates the events of libp2p into the core's types: decoded, verified and bounded.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -34,21 +34,21 @@ pub(crate) struct ReceivedBeat {
     pub(crate) publisher: Publisher,
 }
 
-/// What happened.
+/// An event of the network side.
 #[derive(Debug)]
 pub(crate) enum NetEvent {
-    /// We listen here now, or no longer; what is announced may have changed.
+    /// The listen addresses have changed, so the announced addresses may have changed too.
     Addresses,
     /// Addresses, links or routes of the host changed.
     Host(Change),
-    /// A listener ended or could not take a connection.
+    /// A listener has ended or could not accept a connection.
     ListenerError(String),
-    /// A peer beat.
+    /// A beat of a peer.
     Beat {
         from: protocol::PeerId,
         stream: StreamId,
         sequence: u64,
-        /// Where it comes from; only in the first beat of a stream.
+        /// Where the stream comes from; only with the first beat of a stream.
         source: Option<Source>,
         beat: Box<ReceivedBeat>,
     },
@@ -57,47 +57,47 @@ pub(crate) enum NetEvent {
         peer: protocol::PeerId,
         stream: StreamId,
     },
-    /// A server answered our last beat (`asked`), or said `released` unasked.
+    /// A server answered our last beat (`asked`), or sent an unsolicited `released`.
     Ack {
         server: protocol::PeerId,
-        /// Where the connection leads, as it was dialled.
+        /// The endpoint of the connection, as it was dialled.
         over: Option<Endpoint>,
         asked: bool,
         ack: Box<AckBuf>,
         clock: Option<WallReading>,
     },
-    /// Our heartbeat stream with a server is over, or could not be opened, and `why`.
+    /// Our heartbeat stream to a server is over, or could not be opened, and `why`.
     LeaseClosed {
         server: protocol::PeerId,
         why: Option<String>,
     },
-    /// A lease that we gave up has come to its end.
+    /// A lease that we gave up has ended.
     GaveUp { server: protocol::PeerId },
-    /// A peer asks something.
+    /// A peer sent a directory request.
     Request {
         from: protocol::PeerId,
         id: RequestId,
         request: Request,
     },
-    /// Our request was answered with these bytes, or why it was not.
+    /// Our request was answered with these bytes, or failed for this reason.
     Response {
         id: OwnRequestId,
         response: Result<Vec<u8>, String>,
     },
-    /// A probe came to its end.
+    /// A probe has ended.
     Probed { peer: protocol::PeerId, alive: bool },
-    /// A probe over the connection that carries this heartbeat stream came to its end.
+    /// A probe over the connection that carries this heartbeat stream has ended.
     StreamProbed {
         peer: protocol::PeerId,
         stream: StreamId,
         alive: bool,
     },
-    /// The DHT.
+    /// An event of the DHT.
     Dht(DhtEvent),
 }
 
 impl Net {
-    /// What an event of the swarm means; `None` if nothing.
+    /// Translates an event of the swarm; `None` if it has no meaning here.
     pub(super) fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<NetEvent> {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
@@ -163,7 +163,7 @@ impl Net {
         }
     }
 
-    /// A beat, or the end of the stream of one that is none.
+    /// Translates a beat. If it is not valid, the result is the end of its stream.
     pub(super) fn translate_beat(&mut self, beat: ReadBeat) -> NetEvent {
         let ReadBeat {
             peer,
@@ -174,7 +174,7 @@ impl Net {
         } = beat;
         match read_beat(&body, sequence) {
             Ok(beat) => {
-                // Natives and indexers take part in the DHT: identify asks where.
+                // Natives and indexers take part in the DHT, so identify asks for their addresses.
                 if sequence == 0 && beat.role != Role::Node {
                     let peering = &mut self.swarm.behaviour_mut().peering;
                     peering.want(peer.into(), connection);
@@ -268,7 +268,7 @@ impl Net {
         })
     }
 
-    /// Our own end of a connection.
+    /// The local address of a connection.
     fn own_end(&self, endpoint: &ConnectedPoint) -> Option<IpAddr> {
         match endpoint {
             ConnectedPoint::Dialer { address, .. } => self.changes.host().local_end(address),
@@ -299,7 +299,7 @@ impl Net {
     }
 }
 
-/// Whether an address that a peer gave for itself may be told to all others.
+/// Whether an address that a peer announced for itself may be passed on to all others.
 fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
     let unspecified = match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
@@ -339,7 +339,7 @@ fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
     })
 }
 
-/// The ack, and whether it answers our last beat.
+/// Decodes an ack. Also returns whether it answers our last beat.
 fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<(bool, WireAck), String> {
     let ack = decode_ack(body).map_err(|why| why.to_string())?;
     if awaited && ack.sequence == last_sent {

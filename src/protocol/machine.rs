@@ -74,7 +74,7 @@ pub enum Action {
     },
     /// Ping the peer, and dial if needed; then give [`Input::Probed`].
     Probe {
-        /// Whom.
+        /// The peer.
         peer: PeerId,
         /// Where it listens.
         addrs: Addrs,

@@ -14,7 +14,7 @@
 //! | [`rivals`] | two devices with one identity |
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`signing`] | when the own record is signed |
-//! | [`directory`] | who can be found here |
+//! | [`directory`] | the nodes that can be found here |
 //! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
 //! | [`codec`] | the frames: bytes to words of the protocol and back |
 //! | [`clock`] | what time it is, if clocks disagree |

@@ -1,8 +1,9 @@
-//! Rivals: two devices with one identity, a copied SD card for instance (PROTOCOL.md, section 3).
+//! Rivals: two devices with one identity, for instance from a copied SD card (PROTOCOL.md, section
+//! 3).
 //!
 //! Each of the two replaces the heartbeat stream of the other. The third replacement from another
-//! host within one minute is not made at once: its first beat waits until the device that holds the
-//! stream has shown whether it is still there.
+//! host within one minute is not made at once: the first beat of the new stream waits until it is
+//! known whether the device that holds the stream is still there.
 //!
 //! ```text
 //!            the third within a minute              it answers: a beat, a pong
@@ -40,33 +41,33 @@ use super::{
 
 /// Identities whose replacements are counted at a time.
 const MAX_RIVALS: usize = 16;
-/// So many replacements within [`WINDOW`] make rivals.
+/// This many replacements within [`WINDOW`] make rivals.
 const REPLACEMENTS: usize = 3;
 /// In which time replacements are counted, and for how long a device that is refused rests
 /// (PROTOCOL.md).
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Time without the other device after which what comes next is news: 10 min.
+/// After this time without the other device, its return is logged again: 10 min.
 const EPISODE: Duration = Duration::from_secs(10 * 60);
 
-/// What is to be done with the first beat of a heartbeat stream.
+/// What the driver must do with the first beat of a heartbeat stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBeat {
     /// Give it to the machine now.
     Now,
-    /// Keep it until [`Action::Judge`] names its stream, or [`Action::Close`] does.
+    /// Hold it until [`Action::Judge`] or [`Action::Close`] names its stream.
     Held,
 }
 
-/// An identity that two devices use, as the operator sees it.
+/// An identity that two devices use, for `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contested {
     /// The identity.
     pub peer: PeerId,
-    /// Where the device is that was kept.
+    /// The host of the device that was kept.
     pub kept: Host,
-    /// Where the device is that was refused.
+    /// The host of the device that was refused.
     pub refused: Host,
-    /// When it was found out last that both are there.
+    /// When both devices were last seen.
     pub at: Instant,
 }
 
@@ -90,9 +91,9 @@ struct Opened {
 /// Whether the device that holds the stream is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
-    /// It is to be pinged.
+    /// It must be pinged.
     Unasked,
-    /// It is pinged since then.
+    /// It has been pinged since this time.
     Asked,
     Answered,
     Silent,
@@ -127,7 +128,7 @@ enum News {
     Evicted(PeerId),
 }
 
-/// The identities whose streams were replaced from another host lately.
+/// The identities whose streams were recently replaced from another host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rivals {
     /// A list of one: `None` would not be all zeroes.
@@ -149,7 +150,7 @@ impl Rivals {
         }
     }
 
-    /// The first beat of a stream came from there, and is judged next.
+    /// Takes note of the source of a stream whose first beat comes next.
     pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Source) {
         self.judges(Opened {
             peer: *peer,
@@ -170,7 +171,7 @@ impl Rivals {
         opened.find(|opened| opened.stream == stream && opened.peer == *peer)
     }
 
-    /// Where the stream comes from whose first beat is judged now.
+    /// The source of the stream whose first beat is processed now.
     pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Source> {
         self.judged(peer, stream).map(|opened| opened.source)
     }
@@ -226,7 +227,7 @@ impl Rivals {
         }
     }
 
-    /// A ping over this stream's connection has ended.
+    /// Takes note that a ping over this stream's connection has ended.
     pub(super) fn probed(&mut self, peer: &PeerId, stream: StreamId, alive: bool) {
         let presence = match alive {
             true => Presence::Answered,
@@ -235,7 +236,7 @@ impl Rivals {
         self.settle(peer, presence, |holder| holder.stream == stream);
     }
 
-    /// The peer beat from this host: it is there.
+    /// Takes note that the peer has beaten from this host.
     pub(super) fn beat_from(&mut self, peer: &PeerId, host: Host) {
         self.settle(peer, Presence::Answered, |holder| holder.host == host);
     }
@@ -245,7 +246,7 @@ impl Rivals {
         self.judged(peer, stream)?.kept.map(refusal)
     }
 
-    /// Whether the identity is contested: what a device says under it may be said by the other.
+    /// Whether the identity is contested, so that either device may have sent a message under it.
     pub(super) fn is_contested(&self, peer: &PeerId) -> bool {
         let mut all = self.all.iter();
         all.any(|rival| rival.peer == *peer && rival.verdict.is_some())
@@ -262,7 +263,7 @@ impl Rivals {
         self.settle(peer, Presence::Silent, |_| true);
     }
 
-    /// What is to be done at `now`, if anything.
+    /// The next action at `now`, if there is one.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.expire(now);
         if !self.news.is_empty() {
@@ -285,7 +286,7 @@ impl Rivals {
         self.judge(at, is_rival, now)
     }
 
-    /// When [`Rivals::poll`] has something to do.
+    /// When [`Rivals::poll`] has an action.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let next = |rival: &Rival| match &rival.check {
             Some(check) if check.presence == Presence::Asked => Some(check.since + PROBE_TIMEOUT),
@@ -312,7 +313,7 @@ impl Rivals {
         }
     }
 
-    /// Ends the check of this rival: its newcomer is judged now.
+    /// Ends the check of this rival, so that its newcomer is decided now.
     fn judge(&mut self, at: usize, is_rival: bool, now: Instant) -> Option<Action> {
         let rival = self.all.get_mut(at)?;
         let peer = rival.peer;
@@ -366,7 +367,7 @@ impl Rivals {
     }
 
     fn tell(&mut self, news: News) {
-        // Only a line of the log is lost if the driver does not poll.
+        // If the driver does not poll, only a line of the log is lost.
         let _ = self.news.push(news);
     }
 
@@ -434,7 +435,7 @@ impl Rival {
 }
 
 impl Check {
-    /// Whether the newcomer is a rival, as soon as that is known.
+    /// Whether the newcomer is a rival; `None` while this is not known.
     fn is_rival(&self, now: Instant) -> Option<bool> {
         match self.presence {
             Presence::Answered => Some(true),
@@ -449,7 +450,7 @@ impl Check {
 fn refusal(kept: Host) -> Ack<'static> {
     let mut ack = Ack::refused("");
     let mut reason = Reason::new();
-    // The longest address leaves room.
+    // There is room for the longest address.
     let _ = write!(
         reason,
         "a device at {kept} has your identity: on the copy, remove `identity` in its data directory"

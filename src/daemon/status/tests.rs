@@ -1,10 +1,10 @@
-//! The field names of the interface, and what a person reads.
+//! The field names of the interface, and the text for people.
 
 use miniserde::json;
 
 use super::*;
 
-/// The object of the interface, byte for byte.
+/// The JSON object of the interface, byte for byte.
 const EXAMPLE: &str = concat!(
     r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"services":[],"version":"0.1.0","#,
     r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,

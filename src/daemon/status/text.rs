@@ -1,7 +1,7 @@
-//! The objects of the control socket as text for a person: lists and tables with titles, and *none*
-//! in words.
+//! The objects of the control socket as text for people: lists and tables with titles; empty ones
+//! say so in words.
 //!
-//! Invariant: what came from a peer is printed through [`Plain`] only, so that it cannot drive the
+//! Invariant: text from a peer is printed only through [`Plain`], so that it cannot drive the
 //! terminal.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    /// What is wrong; nothing is said if nothing is.
+    /// Writes the known problems; nothing if there are none.
     fn troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.contested.iter().map(|two| {
             let kept = format!("kept at {}", two.kept);
@@ -194,7 +194,7 @@ fn pairs(tags: &BTreeMap<String, String>) -> Vec<String> {
     tags.iter().map(pair).collect()
 }
 
-/// The service's name; with what is not usual of it.
+/// The service's name, with its unusual properties.
 fn named(service: &Service) -> String {
     match service.protocol {
         Protocol::Tcp => service.name.clone(),
@@ -202,7 +202,8 @@ fn named(service: &Service) -> String {
     }
 }
 
-/// A titled list: on the title's line if it is empty or single, else an item a line.
+/// A titled list: on the line of the title if it has at most one item, otherwise with one item on
+/// each line.
 fn list(f: &mut fmt::Formatter<'_>, title: &str, empty: &str, items: &[String]) -> fmt::Result {
     match items {
         [] => writeln!(f, "{title}: {empty}"),
@@ -248,7 +249,7 @@ pub(in crate::daemon) fn table<const COLUMNS: usize>(
     Ok(())
 }
 
-/// Text of a peer, with whatever a terminal would obey written out.
+/// Text of a peer, with the characters escaped that a terminal would obey.
 struct Plain<'a>(&'a str);
 
 impl fmt::Display for Plain<'_> {
@@ -264,7 +265,7 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// Milliseconds as a person reads them.
+/// Milliseconds in a readable form.
 struct Span(u64);
 
 impl fmt::Display for Span {

@@ -1,4 +1,4 @@
-//! Services in a node's record: what the node offers to programs that look for it.
+//! Services in a node's record, which the node offers to other programs.
 
 use heapless::{String, Vec};
 use minicbor::{Encode, Encoder, encode, encode::Write};
@@ -13,11 +13,11 @@ pub const MAX_SERVICE_NAME_LEN: usize = 15;
 /// A service that a node offers, at each of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its name, as [`to_service_name`] takes it.
+    /// Its name, as [`to_service_name`] accepts it.
     pub name: ServiceName,
-    /// What it is reached with.
+    /// Its transport protocol.
     pub transport: Transport,
-    /// Where, never 0.
+    /// Its port, never 0.
     pub port: u16,
 }
 
@@ -26,7 +26,7 @@ pub type ServiceName = String<MAX_SERVICE_NAME_LEN, u8>;
 /// The services of a record.
 pub type Services = Vec<Service, MAX_SERVICES, u8>;
 
-/// What a service is reached with.
+/// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Code 0.
@@ -35,8 +35,8 @@ pub enum Transport {
     Udp,
 }
 
-/// The name, if it is that of a service (RFC 6335, 5.1, in lower case): 1 to 15 of `a-z 0-9 -` with at
-/// least one letter, and each `-` between two others.
+/// The text as the name of a service; `None` unless it is valid (RFC 6335, 5.1, in lower case): 1
+/// to 15 of `a-z 0-9 -` with at least one letter, and each `-` between two others.
 pub fn to_service_name(text: &str) -> Option<ServiceName> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let is_name = text.bytes().all(allowed)

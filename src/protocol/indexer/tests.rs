@@ -245,7 +245,7 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     );
 }
 
-/// An indexer with room for 40 nodes that holds so many leases; node `n` has stream `n`.
+/// An indexer with room for 40 nodes that has granted this many leases; node `n` has stream `n`.
 fn filled(leases: u8) -> Box<Indexer<40>> {
     let mut indexer = Box::new(Indexer::new());
     indexer.start(at(0), peer(0), 1, CONFIG);
@@ -333,7 +333,7 @@ fn source(host: u8) -> Source {
     core::net::SocketAddr::new(ip, 1000).into()
 }
 
-/// The first beat of a new stream of node 1 from this host; `None`: it is held.
+/// The first beat of a new stream of node 1 from this host; `None` if it is held.
 fn comes<'a>(
     indexer: &'a mut Indexer<2>,
     stream: u64,

@@ -1,6 +1,6 @@
-//! How long each step of a lease takes at most, by what was asked for and what was granted.
+//! The time limits of each step of a lease, which depend on the requested and the granted length.
 //!
-//! Invariant: every wait of a lease has a share of its length as a bound, so that a short lease is
+//! Invariant: every wait is bounded by a share of the length of the lease, so that a short lease is
 //! not lost while its holder waits.
 
 use core::time::Duration;
@@ -10,28 +10,29 @@ use crate::protocol::{Rng, time::MIN_LEASE};
 /// How long dialling, handshake and the first ack may take together, if a third of the lease is
 /// longer.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// What they may take however short the lease is: TCP repeats its first packet after 1 s.
+/// The least time for these, however short the lease is, because TCP repeats its first packet after
+/// 1 s.
 pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
-/// First step of the backoff.
+/// The first step of the backoff.
 pub(super) const BACKOFF_BASE: Duration = Duration::from_millis(500);
-/// Longest step of the backoff, if a sixth of the lease is longer (ARCHITECTURE.md, "Retries").
+/// The longest step of the backoff, if a sixth of the lease is longer (ARCHITECTURE.md, "Retries").
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// When an ack is late, if a sixth of the lease is longer (PROTOCOL.md).
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client asks for.
+/// The terms that a client requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Lease asked for, 1 s to 20 min.
+    /// The requested lease, 1 s to 20 min.
     pub lease: Duration,
-    /// Time between beats at most.
+    /// The longest time between beats.
     pub beat_interval: Duration,
 }
 
 impl Terms {
-    /// The longest time for which a server that can be reached again is not reached: the rest of an
-    /// attempt that was begun before, the pause after it, and the attempt that succeeds. The first
-    /// two are 2 s and 1 s for a lease of 6 s.
+    /// The longest time until a server that can be reached again is reached. It consists of the
+    /// rest of an earlier attempt, the pause after it, and the attempt that succeeds. The first two
+    /// are 2 s and 1 s for a lease of 6 s.
     pub fn longest_outage(&self) -> Duration {
         open_timeout(self.lease) + longest_pause(self.lease) + MIN_OPEN_TIMEOUT
     }
@@ -49,7 +50,7 @@ pub(super) fn open_timeout(lease: Duration) -> Duration {
     OPEN_TIMEOUT.min((lease / 3).max(MIN_OPEN_TIMEOUT))
 }
 
-/// The longest pause after an attempt that came to nothing.
+/// The longest pause after a failed attempt.
 pub(super) fn longest_pause(lease: Duration) -> Duration {
     BACKOFF_MAX.min(lease / 6)
 }

@@ -1,4 +1,4 @@
-//! Leases at the boundaries of their times.
+//! Leases at the bounds of their times.
 
 use super::*;
 use crate::protocol::{Addr, lease_table::is_stale};
@@ -67,7 +67,8 @@ fn a_lost_beat_survives_the_second_condition_of_the_gc() {
     }
 }
 
-/// A beat of a lease of this length waits for its ack; when it was sent, and its lease.
+/// A lease of this length with a beat that waits for its ack. Returns when the beat was sent, and
+/// the lease.
 fn waiting(granted: Duration) -> (Instant, Lease, Rng) {
     let (mut lease, mut rng) = opening();
     lease.acked(at(0), &Ack::accepted(granted), &TERMS, &mut rng);
@@ -382,9 +383,8 @@ fn a_lease_held_is_never_extended_by_waiting() {
     assert_eq!(lease.expiry(at(90_001)), None);
 }
 
-/// A lease whose connection delivers nothing from some moment on, with new ones possible from
-/// `healed` on; when the first ack has come after that, and when the ack of the first beat that got
-/// none was late.
+/// A lease whose connection becomes silent, with new connections possible from `healed` on. Returns
+/// when the first ack came after that, and when the first missing ack was late.
 fn outage(lease: Duration, healed: Instant, seed: u64) -> (Instant, Instant) {
     let terms = Terms {
         lease,
@@ -408,7 +408,7 @@ fn outage(lease: Duration, healed: Instant, seed: u64) -> (Instant, Instant) {
                     if fresh {
                         first_late.get_or_insert(due);
                     }
-                    // Its dialling takes as long as may be; what was begun before is lost.
+                    // Its dialling takes as long as is allowed; earlier attempts are lost.
                     let takes = MIN_OPEN_TIMEOUT - ms(1);
                     answer = (fresh && due >= healed).then(|| due + takes);
                 }
@@ -437,7 +437,7 @@ fn a_beat_is_answered_within_the_longest_outage_after_the_network_has_healed() {
             );
             longest = longest.max(took);
         }
-        // The bound is not idle.
+        // The bound is not too loose.
         assert!(
             longest > terms.longest_outage() / 2,
             "{lease:?}: {longest:?}"

@@ -5,7 +5,7 @@ use crate::protocol::{AckCode, Action};
 const LEASE: Duration = Duration::from_secs(90);
 
 impl<const S: usize> LeaseTable<S> {
-    /// A beat without a record that is let in and renews.
+    /// A beat without a record that is admitted and renews the lease.
     pub fn grant(
         &mut self,
         now: Instant,
@@ -105,8 +105,8 @@ fn source(stream: u64, host: u8) -> Source {
     core::net::SocketAddr::new(ip, 1000 + stream as u16).into()
 }
 
-/// What the first beat of a new stream from this address is told, if it is not held; without a
-/// refusal it renews.
+/// The answer to the first beat of a new stream from this address, if it is not held. Without a
+/// refusal the beat renews the lease.
 fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Option<Ack<'_>> {
     let from = source(stream, host);
     match table.stream_opened(at(now), &peer(1), StreamId(stream), from) {
@@ -134,7 +134,7 @@ fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> 
     }
 }
 
-/// The first beat that is to be judged now.
+/// The stream of the held beat that is decided now.
 fn judged(table: &mut LeaseTable<4>, now: u64) -> Option<u64> {
     std::iter::from_fn(|| table.rivals.poll(at(now))).find_map(|action| match action {
         Action::Judge { stream, .. } => Some(stream.0),
@@ -298,7 +298,7 @@ fn one_device_is_never_refused_however_often_it_comes() {
         assert_eq!(beat_from(&mut table, stream, stream, 1), None);
         assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(stream));
     }
-    // With another address, too, when its old stream has ended before.
+    // The same with another address, if the old stream has ended before.
     for stream in 20..40 {
         table.disconnected(&peer(1), StreamId(stream - 1));
         assert_eq!(beat_from(&mut table, stream, stream, stream as u8), None);

@@ -1,7 +1,7 @@
-//! The frames of `/oc/directory/1.0.0` and what they mean: which of a peer's requests is answered
-//! from where, and what a server's response is to the lookup that asked.
+//! The meaning of the frames of `/oc/directory/1.0.0`: which part answers a peer's request, and
+//! what a server's response means for the lookup that asked.
 //!
-//! The host encodes and decodes; it need not know what stands in a request.
+//! The host encodes and decodes, and need not know the content of a request.
 
 use heapless::Vec;
 
@@ -14,10 +14,10 @@ use crate::protocol::{
     },
 };
 
-/// What is said where no slot is free, to a peer and to the operator.
+/// The error for a peer or the operator if no slot is free.
 pub const FULL: &str = "too many lookups at once: try again in a moment";
 
-/// What comes of a request.
+/// How a request is answered.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -33,7 +33,7 @@ pub enum Served<'a> {
 }
 
 impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
-    /// A peer makes a request, which the machine knows as `id`.
+    /// Serves a peer's request, which the machine knows as `id`.
     pub fn serve<'a, M: Machine + ?Sized>(
         &mut self,
         now: Instant,
@@ -67,7 +67,8 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         }
     }
 
-    /// A server responded to a question, or did not. Records that do not verify are none.
+    /// Takes a server's response to a query, or its failure. Records that do not verify are
+    /// ignored.
     pub fn responded(
         &mut self,
         now: Instant,
@@ -138,7 +139,7 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// The response of the own directory alone.
+/// The response from the own directory alone.
 fn listed_here<'a, M: Machine + ?Sized>(
     machine: &'a M,
     question: &Question,
@@ -157,7 +158,7 @@ fn listed_here<'a, M: Machine + ?Sized>(
         }
         Question::Indexers => (Records::new(), false),
     };
-    // Where no other was to be asked, none is counted.
+    // If no other server had to be asked, none is counted.
     let tally = (reach == Reach::Network).then(Tally::default);
     Response::Records {
         records,

@@ -12,9 +12,9 @@ use crate::protocol::{MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
 pub enum Place {
     /// In the own directory.
     Here,
-    /// In that of an indexer.
+    /// In the directory of an indexer.
     Indexer,
-    /// In that of a native.
+    /// In the directory of a native.
     Native,
     /// In the DHT.
     Dht,
@@ -30,7 +30,7 @@ pub struct FoundRecord {
 }
 
 impl FoundRecord {
-    /// A copy; `None` if it has more bytes than a record may have.
+    /// Makes it from a copy; `None` if that has more bytes than a record may have.
     pub(super) fn new(copy: Copy<'_>, place: Place) -> Option<Self> {
         Some(Self {
             peer: copy.info.peer,
@@ -40,7 +40,7 @@ impl FoundRecord {
         })
     }
 
-    /// An entry of the own directory.
+    /// Makes it from an entry of the own directory.
     pub(super) fn here(found: &Found<'_>) -> Option<Self> {
         Some(Self {
             peer: *found.peer(),
@@ -60,7 +60,7 @@ impl FoundRecord {
         self.place
     }
 
-    /// The signed record, as it came.
+    /// The signed record, as it was received.
     pub fn envelope(&self) -> &[u8] {
         &self.envelope
     }
@@ -72,7 +72,7 @@ impl FoundRecord {
     }
 }
 
-/// At most `N` records, in their order.
+/// At most `N` records, best first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Records<const N: usize> {
     best_first: Vec<FoundRecord, N>,
@@ -92,8 +92,8 @@ impl<const N: usize> Records<N> {
         self.more = false;
     }
 
-    /// Takes a record in, unless one of the same peer is there that is as good. The worst of too
-    /// many is let go.
+    /// Adds a record, unless there is one of the same peer that is as good. If there are too many,
+    /// the worst is dropped.
     pub(super) fn add(&mut self, record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {
@@ -120,12 +120,12 @@ impl<const N: usize> Records<N> {
         let _ = self.best_first.insert(at, record);
     }
 
-    /// A server has more than it told.
+    /// Takes note that a server has more records than it sent.
     pub(super) fn there_are_more(&mut self) {
         self.more = true;
     }
 
-    /// Whether there are more than are here.
+    /// Whether there are more records than these.
     pub(super) fn more(&self) -> bool {
         self.more
     }

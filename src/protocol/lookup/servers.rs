@@ -1,21 +1,21 @@
-//! The servers of one lookup: each is asked once, and how far it got is remembered.
+//! The servers of one lookup: each is asked once, and its progress is remembered.
 
 use heapless::Vec;
 
 use crate::protocol::{PeerId, Tally};
 
-/// A server, and how far it got.
+/// A server, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) peer: PeerId,
-    /// Questions that were put to it.
+    /// Queries that were sent to it.
     asked: u16,
-    /// Questions that it has answered.
+    /// Queries that it has answered.
     answered: u16,
 }
 
 impl Server {
-    /// Whether it was asked and owes an answer.
+    /// Whether it was asked and has not answered.
     pub(super) fn is_silent(&self) -> bool {
         self.answered < self.asked
     }
@@ -26,11 +26,11 @@ impl Server {
 pub(super) enum News {
     New,
     Known,
-    /// It is new, and there is no room.
+    /// It is new, and there is no room for it.
     NoRoom,
 }
 
-/// At most `N` servers.
+/// A list of at most `N` servers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Servers<const N: usize>(Vec<Server, N>);
 
@@ -43,7 +43,7 @@ impl<const N: usize> Servers<N> {
         self.0.clear();
     }
 
-    /// Takes a server in that is to be asked.
+    /// Adds a server that must be asked.
     pub(super) fn meet(&mut self, peer: PeerId) -> News {
         if self.0.iter().any(|server| server.peer == peer) {
             return News::Known;
@@ -59,21 +59,21 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// A question was put to the server.
+    /// Takes note that a query was sent to the server.
     pub(super) fn asked(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.asked = server.asked.saturating_add(1);
         }
     }
 
-    /// The server has answered a question.
+    /// Takes note that the server has answered a query.
     pub(super) fn answered(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.answered = server.answered.saturating_add(1);
         }
     }
 
-    /// How many were asked, and how many of them owe nothing.
+    /// How many were asked, and how many of these have answered everything.
     pub(super) fn tally(&self) -> Tally {
         let asked = || self.0.iter().filter(|server| server.asked > 0);
         let count = |servers: usize| u32::try_from(servers).unwrap_or(u32::MAX);

@@ -47,7 +47,7 @@ fn offer(n: u8, ttl_ms: u64) -> Offer {
     }
 }
 
-/// A process with nothing in it but what a test puts there.
+/// A process that knows only what a test sets.
 struct Process {
     role: Role,
     directory: Directory<32>,
@@ -91,10 +91,10 @@ impl Here for Process {
 
 type Slots = Lookups<2, 1, 2>;
 
-// Made at compile time: it is large for the stack of a test.
+// Made at compile time, because it is large for the stack of a test.
 const EMPTY: Slots = Slots::new();
 
-/// Lookups in a process of `role`, and what was asked and not answered yet.
+/// Lookups in a process of `role`, and the queries that are not answered yet.
 struct Desk {
     lookups: Box<Slots>,
     here: Process,
@@ -159,7 +159,7 @@ impl Desk {
         begun
     }
 
-    /// Polls until there is nothing to do, or a lookup is over.
+    /// Polls until there is no step, or a lookup is over.
     fn poll(&mut self, now: u64) {
         self.done = None;
         while let Some(step) = self.lookups.poll(at(now), &mut self.here) {
@@ -177,7 +177,7 @@ impl Desk {
         }
     }
 
-    /// Takes out the question that waits at the server: that for pages, or the other one.
+    /// Removes and returns the query that waits at the server: the one for pages, or the other one.
     fn question(&mut self, n: u8, for_pages: bool) -> Option<(Ask, QueryId)> {
         let is_it = |(server, ask, _): &(PeerId, Ask, QueryId)| {
             *server == peer(n) && matches!(ask, Ask::Indexers(_)) == for_pages
@@ -187,7 +187,7 @@ impl Desk {
         Some((ask, query))
     }
 
-    /// How far the server was asked to go, if it was asked.
+    /// The reach that the server was asked for, if it was asked.
     fn reach(&self, n: u8) -> Option<Reach> {
         let mut asked = self.asked.iter();
         asked.find_map(|(server, ask, _)| match ask {
@@ -196,7 +196,7 @@ impl Desk {
         })
     }
 
-    /// Ids of the servers that were asked and have not answered, in the order in which they were.
+    /// The servers that were asked and have not answered, in the order of the queries.
     fn waiting(&self) -> Vec<u8> {
         let all = self.asked.iter();
         all.map(|(server, ..)| server.as_bytes()[0]).collect()

@@ -1,4 +1,4 @@
-//! Which device is refused, when, and what is said of it.
+//! Which device is refused, when, and what is reported about it.
 
 use core::net::IpAddr;
 use std::vec::Vec;
@@ -23,20 +23,20 @@ fn source(n: u8) -> Source {
     }
 }
 
-/// One identity, the stream that holds its lease, and what the machine is told to do.
+/// One identity, the stream that holds its lease, and the actions.
 struct Scene {
     rivals: Rivals,
     holder: Holder,
     streams: u64,
 }
 
-/// What became of a newcomer.
+/// The decision about a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It has replaced the holder.
     Replaces,
     Refused,
-    /// It waits for what the holder answers.
+    /// It waits for the holder's answer.
     Waits,
 }
 use Fate::{Refused, Replaces, Waits};
@@ -55,7 +55,7 @@ impl Scene {
         }
     }
 
-    /// The device at this host comes on a new stream.
+    /// The device at this host opens a new stream.
     fn comes(&mut self, now: u64, from: u8) -> Fate {
         self.streams += 1;
         let stream = StreamId(self.streams);
@@ -82,7 +82,7 @@ impl Scene {
         Replaces
     }
 
-    /// Everything to be done now; the newcomer that is judged, if there is one.
+    /// All actions at this time, and the decision about a newcomer, if there is one.
     fn polled(&mut self, now: u64) -> (Vec<Action>, Option<Fate>) {
         let mut actions = Vec::new();
         let mut fate = None;
@@ -103,13 +103,14 @@ impl Scene {
         self.polled(now).1
     }
 
-    /// The device at host 2 replaces the one at host 1, which comes back, and comes again.
+    /// The device at host 2 replaces the one at host 1, which comes back, and then host 2 comes
+    /// again.
     fn third_comes(&mut self) {
         let fates = [2, 1, 2].map(|from| self.comes(0, from));
         assert_eq!(fates, [Replaces, Replaces, Waits]);
     }
 
-    /// Two devices meet: the one at host 1 is kept.
+    /// Two devices compete, and the one at host 1 is kept.
     fn contested() -> Self {
         let mut scene = Self::new();
         scene.third_comes();
@@ -164,7 +165,7 @@ fn a_host_that_roams_to_and_fro_is_refused_nothing() {
     for from in [2, 1].into_iter().cycle().take(20) {
         now += 3_000;
         let fate = scene.comes(now, from);
-        // Nothing is at the other end of the earlier connection.
+        // There is no device at the other end of the earlier connection.
         if fate == Waits {
             assert_eq!(scene.polled(now).1, None);
             assert_eq!(scene.rivals.timeout(), Some(at(now + 2_000)));

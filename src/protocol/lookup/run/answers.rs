@@ -1,5 +1,5 @@
-//! What servers say, taken in: records that answer the question, indexers to be asked or listed, and
-//! how far the servers went themselves.
+//! Processes the answers of servers: records that answer the question, indexers to ask or to list,
+//! and which servers they asked themselves.
 
 use super::{Errand, Lookup};
 use crate::protocol::{
@@ -8,7 +8,7 @@ use crate::protocol::{
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
-    /// Reads the native's next page. Ids only grow, so that its pages come to an end.
+    /// Requests the native's next page. The ids must grow, so that the pages come to an end.
     pub(super) fn turn_page(&mut self, native: &PeerId, next: Option<PeerId>) {
         let Some(at) = self
             .natives
@@ -51,7 +51,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Lists an indexer. Of several natives' words that of the longest time to live counts.
+    /// Lists an indexer. If several natives name it, the offer with the longest time to live
+    /// counts.
     fn list(&mut self, offer: &Offer) {
         let mut known = self.indexers.iter_mut();
         match known.find(|known| known.peer == offer.peer) {
@@ -61,7 +62,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Takes in what a server says of those that it asked: not more than it may ask.
+    /// Adds a server's report of the servers that it asked, limited to the number that it may ask.
     pub(super) fn heed(&mut self, tally: Option<Tally>) {
         let Tally { asked, answered } = tally.unwrap_or_default();
         let asked = asked.min(MAX_HOLDERS as u32);
@@ -69,7 +70,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.others.answered = self.others.answered.saturating_add(answered.min(asked));
     }
 
-    /// Takes a record in that answers the question, whatever else servers send.
+    /// Adds a record if it answers the question, because servers may send any record.
     pub(super) fn add(&mut self, copy: Copy<'_>, place: Place) {
         let answers = match &self.question {
             Question::Indexers => false,

@@ -1,4 +1,4 @@
-//! Which servers a lookup asks, and whose turn it is.
+//! The servers that a lookup asks, and their turns.
 
 use super::{Asked, Errand, Lookup, Open, Pages, Waiting};
 use crate::protocol::{
@@ -7,7 +7,7 @@ use crate::protocol::{
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
-    /// A server is to be asked, where the host knows it to listen.
+    /// Queues a query to a server, at the addresses that the host knows.
     pub(super) fn ask(&mut self, server: PeerId, errand: Errand) {
         self.ask_at(server, Addrs::new(), errand);
     }
@@ -36,7 +36,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// A native is asked for its indexers, and if `finds` for what is looked for as well.
+    /// Queues queries to a native for its indexers, and with `finds` also for the subject of the
+    /// lookup.
     pub(super) fn read_pages(&mut self, native: PeerId, finds: bool) {
         let pages = Pages {
             native,
@@ -60,7 +61,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Pages of the own `live_indexers`, while there is room for what they list.
+    /// Reads pages of the own `live_indexers` while there is room for their indexers.
     pub(super) fn read_own_pages<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) {
         while self.has_room_for_pages(1)
             && let Some(from) = self.own_page.pop()
@@ -68,13 +69,13 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             let page = here.page(now, from, MAX_LIST);
             self.learn(&page.offers);
             if let Some(next) = page.next {
-                // There is room: it was taken out above.
+                // There is room, because the list was emptied above.
                 let _ = self.own_page.push(Cursor::After(next));
             }
         }
     }
 
-    /// Whether the indexers of so many pages would find room in the queue.
+    /// Whether the queue has room for the indexers of this many pages.
     fn has_room_for_pages(&self, count: usize) -> bool {
         self.question == Question::Indexers || self.queue.len() + count * MAX_LIST <= Q
     }
@@ -94,7 +95,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.open.len() - searches.count() < MAX_OPEN
     }
 
-    /// The server whose turn it is. Pages come first, so that the indexers on them are asked soon.
+    /// The next server to ask. Pages come first, so that the indexers on them are asked soon.
     pub(super) fn next_turn(&mut self, now: Instant) -> Option<Waiting> {
         if !self.has_a_turn() {
             return None;
@@ -171,7 +172,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     fn open(&mut self, asked: Asked, next: &mut u64) -> QueryId {
         *next += 1;
         let query = QueryId(*next);
-        // There is room: `has_a_turn` keeps MAX_OPEN, and there are MAX_SEARCHES searches.
+        // There is room: `has_a_turn` limits the queries to MAX_OPEN, and there are at most
+        // MAX_SEARCHES searches.
         let _ = self.open.push(Open { query, asked });
         query
     }

@@ -1,4 +1,4 @@
-//! Requests as they come in frames, and responses.
+//! Requests and responses as they are in frames.
 
 use super::*;
 use crate::protocol::{
@@ -100,7 +100,7 @@ fn peer_that_finds_no_slot_is_told_to_come_back() {
     }
 }
 
-/// An envelope is the payload of its signer, which stands before it; others verify as nobody's.
+/// A verifier whose envelopes are the signer's id and the payload. Other envelopes do not verify.
 struct Named;
 
 impl Verifier for Named {

@@ -1,4 +1,4 @@
-//! What the operator asks: which servers, in which order, and how answers become one.
+//! Lookups of the operator: which servers are asked, in which order, and how answers are merged.
 
 use super::*;
 

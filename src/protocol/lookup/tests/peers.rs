@@ -1,4 +1,4 @@
-//! What other peers ask: a question travels one hop.
+//! Lookups of other peers: a request travels one hop.
 
 use super::*;
 
