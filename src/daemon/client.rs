@@ -1,8 +1,9 @@
 //! The client of the control socket: how a command asks the daemon that runs on this machine.
 //!
 //! One connection is one question: the client writes a line, the daemon answers with one line of
-//! JSON and closes. An answer that cannot be given is `{"error":"sentence"}`. Nothing here waits
-//! longer than it is told, and no answer is read past [`ANSWER_MAX`].
+//! JSON and closes. An answer that cannot be given is `{"error":"sentence"}`; where it says that too
+//! many others ask, the question is put again. Nothing here waits longer than it is told, and no
+//! answer is read past [`ANSWER_MAX`].
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -30,6 +32,11 @@ use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 pub const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How long a command waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it asks again when too many others ask: what is then left of [`PATIENCE`] is enough for
+/// a lookup.
+const AGAIN: Duration = Duration::from_secs(4);
+/// Before it asks again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the control socket in the data directory.
 const SOCKET: &str = "control.sock";
@@ -85,6 +92,8 @@ pub enum Error {
     OtherVersion(PathBuf, String),
     /// The daemon's own sentence.
     Refused(String),
+    /// The same, and too many others ask: it may be asked again in a moment.
+    Busy(String),
     /// No daemon runs, and the identity in the directory cannot be read.
     Identity(storage::StorageError),
 }
@@ -122,11 +131,31 @@ impl fmt::Display for Request {
     }
 }
 
-/// Asks the daemon of a data directory and waits at most `patience` for all of its answer.
+/// Asks the daemon of a data directory and waits at most `patience` for all of its answer. While too
+/// many others ask it asks again, for 4 s at most.
 ///
 /// # Errors
 /// Every [`Error`] but those about the choice of a daemon.
 pub fn ask<T: Deserialize>(
+    dir: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer<T>, Error> {
+    let begin = Instant::now();
+    loop {
+        let left = patience.saturating_sub(begin.elapsed());
+        match ask_once(dir, request, left) {
+            Err(Error::Busy(_)) if begin.elapsed() + PAUSE < AGAIN.min(patience) => {
+                thread::sleep(PAUSE);
+            }
+            // Who asks knows the whole of it.
+            Err(Error::Deaf(dir, _)) => return Err(Error::Deaf(dir, patience)),
+            answered => return answered,
+        }
+    }
+}
+
+fn ask_once<T: Deserialize>(
     dir: &Path,
     request: &Request,
     patience: Duration,
@@ -136,7 +165,11 @@ pub fn ask<T: Deserialize>(
     match json::from_str(&json) {
         Ok(value) => Ok(Answer { value, json }),
         Err(_) => Err(match json::from_str::<Refusal>(&json) {
-            Ok(refusal) => Error::Refused(refusal.error),
+            Ok(Refusal {
+                error,
+                again: Some(true),
+            }) => Error::Busy(error),
+            Ok(Refusal { error, .. }) => Error::Refused(error),
             Err(_) => match version_of(dir, &json, patience) {
                 Some(version) => Error::OtherVersion(dir.into(), version),
                 None => Error::Nonsense(dir.into()),
@@ -302,7 +335,7 @@ impl fmt::Display for Error {
                 version.escape_debug(),
                 env!("CARGO_PKG_VERSION")
             ),
-            Error::Refused(sentence) => f.write_str(sentence),
+            Error::Refused(sentence) | Error::Busy(sentence) => f.write_str(sentence),
             Error::Identity(error) => error.fmt(f),
         }
     }
@@ -361,8 +394,16 @@ fn connect_to(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixSt
 
 fn exchange(dir: &Path, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
-    let mut stream = connect(dir, patience)?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    exchange_on(&mut connect(dir, patience)?, request, deadline)
+}
+
+fn exchange_on(
+    stream: &mut UnixStream,
+    request: &Request,
+    deadline: Instant,
+) -> io::Result<Vec<u8>> {
+    // If it closed before it was asked, it may have said why.
+    let asked = stream.write_all(format!("{request}\n").as_bytes());
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -372,9 +413,10 @@ fn exchange(dir: &Path, request: &Request, patience: Duration) -> io::Result<Vec
         }
         stream.set_read_timeout(Some(left))?;
         let read = match stream.read(&mut chunk) {
-            Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
+            Ok(0) if answer.is_empty() && asked.is_err() => return asked.map(|()| answer),
+            Ok(read) => read,
         };
         let fresh = chunk.get(..read).unwrap_or_default();
         let line_end = fresh.iter().position(|&byte| byte == b'\n');

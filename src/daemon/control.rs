@@ -7,57 +7,80 @@
 //! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
 //! other end: only the owner of the process and root are answered.
 //!
-//! Bounds: `MAX_CLIENTS` are answered at once, and `MAX_WAITING` more are heard. A client that
-//! does not send its line, or take its answer, loses its place after 2 s, and before that to a
-//! newcomer if all places are taken: the one that has been silent the longest goes first, one that
-//! has sent its line never. A line has 512 bytes at most. How long an answer takes to make is the
-//! loop's affair; a request that it drops is answered with an error.
+//! Bounds: there are `MAX_CLIENTS` places. Who waits for us has one until the answer: the loop has
+//! it at once, or the core refuses the lookup, or the lookup takes its 5 s; who closes meanwhile is
+//! noticed, and who has only ended its request (`nc -N`) still gets the answer. Those for whom *we*
+//! wait hold nobody up: a client has 2 s to send its line and 10 s to take its answer, and before
+//! that it gives way, the one that has been waited for the longest first: a silent one to a
+//! newcomer for whom there is no place, a slow reader to the ninth one. A line has 512 bytes at
+//! most. A request that the loop drops is answered with an error.
 
-use std::cell::{Cell, RefCell};
+mod peer;
+
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miniserde::json;
-use rustix::process::{Uid, geteuid};
+use rustix::process::geteuid;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::lock::Semaphore;
 use smol::{Async, Timer, future};
 
+pub(super) use self::peer::uid_of;
+use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
 use crate::net::executor::{spawn, within};
+use crate::protocol::TableStats;
 
-/// Clients that are answered at once: an answer may be long.
-const MAX_CLIENTS: usize = 8;
-/// Clients beside them that have not sent their line, or wait for an answer to be begun.
-const MAX_WAITING: usize = 32;
+/// Clients that are taken in at once.
+const MAX_CLIENTS: usize = 40;
+/// Of these, clients that have not taken all of their answer: it may be long.
+const MAX_TAKING: usize = 8;
 const MAX_LINE_BYTES: usize = 512;
-/// How long a client may be silent: until its line is there, and between two pieces of its answer.
+/// How long a client may be silent before its line is there.
 const SILENCE: Duration = Duration::from_secs(2);
+/// How long it keeps its place although others come: a process that has connected writes at once,
+/// unless it has to wait for the processor.
+const GRACE: Duration = Duration::from_millis(10);
+/// How long it may take its answer; as long as our own commands wait.
+const TAKING: Duration = super::client::PATIENCE;
+/// Events that wait for the loop.
+const MAX_EVENTS: usize = 8;
 /// After a failed accept: the descriptors that are missing do not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an operator may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// `status`: the tables of this process.
-    Status,
+    /// `status`: the tables of this process. With it that of the clients of this socket.
+    Status(TableStats),
     /// `indexers`: the indexers that it, or one of its natives, knows.
     Indexers,
     /// `find X`: the claimants of a name, or the node with a peer id.
     Find(String),
+}
+
+/// What clients bring about.
+#[derive(Debug)]
+pub enum ControlEvent {
+    /// One asks.
+    Asked(ControlRequest),
+    /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
+    Left,
 }
 
 /// A query that waits for its answer.
@@ -82,14 +105,24 @@ impl Reply {
 
     /// Answers with `{"error":"…"}`.
     pub fn refuse(self, message: &str) {
-        self.answer(refusal(message));
+        self.answer(refusal(message, false));
+    }
+
+    /// The same, and says that it may be asked again.
+    pub fn refuse_for_now(self, message: &str) {
+        self.answer(refusal(message, true));
+    }
+
+    /// The client has left.
+    pub fn is_for_nobody(&self) -> bool {
+        self.0.is_closed()
     }
 }
 
 /// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`] is.
 #[derive(Debug)]
 pub struct Control {
-    requests: Receiver<ControlRequest>,
+    events: Receiver<ControlEvent>,
     /// `None`: there is no socket.
     path: Option<PathBuf>,
     /// What a long path leads through.
@@ -109,12 +142,12 @@ impl Control {
                 let listener = bound.inspect_err(|why| {
                     log::warn!("there is no control socket, neither in the data directory ({error}) nor by name ({why})");
                 });
-                let (sender, requests) = bounded(MAX_CLIENTS);
+                let (sender, events) = bounded(MAX_EVENTS);
                 if let Ok(listener) = listener {
                     spawn(serve(listener, sender));
                 }
                 Ok(Self {
-                    requests,
+                    events,
                     path: None,
                     _through: None,
                 })
@@ -132,9 +165,9 @@ impl Control {
         let (path, through) = socket_path(dir.path())?;
         remove_stale(&path)?;
         let listener = Async::<UnixListener>::bind(&path)?;
-        let (sender, requests) = bounded(MAX_CLIENTS);
+        let (sender, events) = bounded(MAX_EVENTS);
         let control = Self {
-            requests,
+            events,
             path: Some(path.clone()),
             _through: through,
         };
@@ -143,10 +176,10 @@ impl Control {
         Ok(control)
     }
 
-    /// The next request. Cancel-safe.
-    pub async fn next(&self) -> ControlRequest {
-        match self.requests.recv().await {
-            Ok(request) => request,
+    /// The next event. Cancel-safe.
+    pub async fn next(&self) -> ControlEvent {
+        match self.events.recv().await {
+            Ok(event) => event,
             // The task that takes clients in lasts as long as this value.
             Err(_) => future::pending().await,
         }
@@ -156,8 +189,8 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         // Requests that were not taken are dropped, so that their clients are told.
-        self.requests.close();
-        while self.requests.try_recv().is_ok() {}
+        self.events.close();
+        while self.events.try_recv().is_ok() {}
         // If it fails, the next process removes it.
         if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);
@@ -184,33 +217,27 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, requests: Sender<ControlRequest>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS + MAX_WAITING));
-    let desk = Rc::new(Desk {
-        requests,
-        answered: Semaphore::new(MAX_CLIENTS),
-        silent: RefCell::default(),
-        count: Cell::new(0),
-    });
+async fn serve(listener: Async<UnixListener>, events: Sender<ControlEvent>) {
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let desk = Desk::new(events);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let place = match places.try_acquire_arc() {
                     Some(place) => place,
-                    None => {
-                        desk.send_the_longest_silent_away();
-                        places.acquire_arc().await
-                    }
+                    None => future::or(places.acquire_arc(), desk.make_room()).await,
                 };
-                let desk = Rc::clone(&desk);
+                let client = Rc::clone(&desk).converse(stream, desk.silent.enter());
                 spawn(async move {
-                    desk.converse(stream).await;
+                    client.await;
                     drop(place);
                 });
+                // A line that is here already is read before another client comes.
+                future::yield_now().await;
             }
             Err(error) => {
                 // What is missing is a descriptor, and a silent client has one.
-                desk.send_the_longest_silent_away();
+                desk.silent.send_the_longest_away();
                 log::warn!(
                     target: EACH,
                     "cannot take in a client of the control socket: {error}"
@@ -221,164 +248,217 @@ async fn serve(listener: Async<UnixListener>, requests: Sender<ControlRequest>) 
     }
 }
 
+/// Clients that we wait for, the longest first. Whoever is no longer waited for has dropped its end.
+#[derive(Default)]
+struct Waited(RefCell<VecDeque<(Instant, Sender<()>)>>);
+
+impl Waited {
+    /// From now on a client is waited for, until it drops what it gets here. It is sent away when
+    /// that says so.
+    fn enter(&self) -> Receiver<()> {
+        let (here, sent_away) = bounded(1);
+        self.clients().push_back((Instant::now(), here));
+        sent_away
+    }
+
+    fn send_the_longest_away(&self) {
+        // Its end hears that this one is dropped.
+        self.clients().pop_front();
+    }
+
+    fn clients(&self) -> RefMut<'_, VecDeque<(Instant, Sender<()>)>> {
+        let mut clients = self.0.borrow_mut();
+        clients.retain(|(_, client)| !client.is_closed());
+        clients
+    }
+}
+
 /// What the clients share.
 struct Desk {
-    requests: Sender<ControlRequest>,
-    answered: Semaphore,
-    /// Clients that have not sent their line, the longest silent first. A client is sent away by
-    /// dropping its sender.
-    silent: RefCell<VecDeque<(u64, Sender<()>)>>,
-    /// How many have come.
-    count: Cell<u64>,
+    events: Sender<ControlEvent>,
+    /// Clients that have not sent their line.
+    silent: Waited,
+    /// Clients that have not taken their answer.
+    taking: Waited,
+    /// Clients that were silent or slow for too long, and other users.
+    refused: Cell<u64>,
+    /// Clients that gave way to others.
+    evicted: Cell<u64>,
 }
 
 impl Desk {
-    fn send_the_longest_silent_away(&self) {
-        let longest = self.silent.borrow_mut().pop_front();
-        drop(longest);
+    fn new(events: Sender<ControlEvent>) -> Rc<Self> {
+        Rc::new(Self {
+            events,
+            silent: Waited::default(),
+            taking: Waited::default(),
+            refused: Cell::new(0),
+            evicted: Cell::new(0),
+        })
+    }
+
+    /// Sends one client away if it has been silent for its time of grace. Until there is a place.
+    async fn make_room<T>(&self) -> T {
+        let longest = || Some(self.silent.clients().front()?.0);
+        while let Some(since) = longest() {
+            if since.elapsed() >= GRACE {
+                self.silent.send_the_longest_away();
+                break;
+            }
+            Timer::at(since + GRACE).await;
+        }
+        future::pending().await
     }
 
     /// One client, from its line to its answer.
-    async fn converse(&self, mut stream: Async<UnixStream>) {
-        let query = self.query_of(&mut stream).await;
-        // It has spoken: it is not sent away any more.
-        let _turn = self.answered.acquire().await;
-        let answer = match query {
-            Ok(query) => ask(query, &self.requests).await,
-            Err(message) => Err(message),
+    async fn converse(self: Rc<Self>, mut stream: Async<UnixStream>, sent_away: Receiver<()>) {
+        let answer = match self.query_of(&mut stream, sent_away).await {
+            Ok(query) => self.answer_to(query, &stream).await,
+            Err(refusal) => Some(refusal),
         };
-        let mut line = answer.unwrap_or_else(|message| refusal(&message));
-        line.push('\n');
-        send(&mut stream, line.as_bytes(), SILENCE).await;
+        if let Some(mut line) = answer {
+            line.push('\n');
+            self.send(&mut stream, line.as_bytes(), TAKING).await;
+        }
     }
 
-    async fn query_of(&self, stream: &mut Async<UnixStream>) -> Result<Query, String> {
-        let peer = uid_of(&*stream)
-            .map_err(|error| format!("the system does not say who asks: {error}"))?;
-        if !may_ask(peer, geteuid()) {
-            return Err("only the user that oc-discovery runs as, and root, may ask it".to_owned());
+    /// What the client asks, or what it is told instead.
+    async fn query_of(
+        self: &Rc<Self>,
+        stream: &mut Async<UnixStream>,
+        sent_away: Receiver<()>,
+    ) -> Result<Query, String> {
+        let told = |message: &str| Err(refusal(message, false));
+        match uid_of(&*stream) {
+            Ok(peer) if may_ask(peer, geteuid()) => {}
+            Ok(_) => {
+                count(&self.refused);
+                return told("only the user that oc-discovery runs as, and root, may ask it");
+            }
+            Err(error) => return told(&format!("the system does not say who asks: {error}")),
         }
-        let (here, sent_away) = bounded::<()>(1);
-        let number = self.count.get();
-        self.count.set(number.wrapping_add(1));
-        self.silent.borrow_mut().push_back((number, here));
-        let line = future::or(receive(stream, SILENCE), async {
+        let line = within(SILENCE, receive(stream));
+        let sent_away = async {
             // Nothing is ever sent on it.
             let _ = sent_away.recv().await;
-            Err("others asked meanwhile, and this client was silent the longest".to_owned())
-        })
-        .await;
-        self.silent
-            .borrow_mut()
-            .retain(|(silent, _)| *silent != number);
-        parse(&line?)
+            None
+        };
+        match future::or(async { Some(line.await) }, sent_away).await {
+            Some(Some(line)) => line
+                .and_then(|line| self.parse(&line))
+                .or_else(|message| told(&message)),
+            Some(None) => {
+                count(&self.refused);
+                told(&format!("no request came within {} s", SILENCE.as_secs()))
+            }
+            None => {
+                count(&self.evicted);
+                let message = "others asked meanwhile, and this client was silent the longest";
+                Err(refusal(message, true))
+            }
+        }
+    }
+
+    /// Hands the query to the loop and waits for its answer. `None`: the client has left.
+    async fn answer_to(&self, query: Query, stream: &Async<UnixStream>) -> Option<String> {
+        // An answer takes the loop's time.
+        if has_closed(stream).unwrap_or(false) {
+            return None;
+        }
+        let (reply, answer) = bounded(1);
+        let reply = Reply(reply);
+        let asked = ControlEvent::Asked(ControlRequest { query, reply });
+        let ending = || refusal("oc-discovery is ending, or could not answer", false);
+        if self.events.send(asked).await.is_err() {
+            return Some(ending());
+        }
+        let answered = async { Some(answer.recv().await.unwrap_or_else(|_| ending())) };
+        let left = async {
+            closed(stream).await;
+            None
+        };
+        let answered = future::or(answered, left).await;
+        if answered.is_none() {
+            // First of all it is a reply for nobody.
+            drop(answer);
+            let _ = self.events.send(ControlEvent::Left).await;
+        }
+        answered
+    }
+
+    /// Writes and closes. A client that has not taken all of it within `limit` gets no more.
+    async fn send(&self, stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
+        let taken = async {
+            // That it has left is its own affair.
+            let _ = stream.write_all(bytes).await;
+            None
+        };
+        let sent_away = async {
+            // The system has no room for all of it: the client is slow, or it is a long answer.
+            if self.taking.clients().len() == MAX_TAKING {
+                self.taking.send_the_longest_away();
+            }
+            let _ = self.taking.enter().recv().await;
+            Some(&self.evicted)
+        };
+        let sent = within(limit, future::or(taken, sent_away)).await;
+        if let Some(why) = sent.unwrap_or(Some(&self.refused)) {
+            count(why);
+            log::debug!("a client of the control socket did not take its answer");
+        }
+    }
+
+    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Query, String> {
+        let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
+        match text.split_once(' ') {
+            None if text == "status" => Ok(Query::Status(TableStats {
+                name: "control_clients",
+                // Each of them has a share in the desk, and so has who takes them in.
+                used: Rc::strong_count(self).saturating_sub(1),
+                capacity: MAX_CLIENTS,
+                refused: self.refused.get(),
+                evicted: self.evicted.get(),
+            })),
+            None if text == "indexers" => Ok(Query::Indexers),
+            Some(("find", what)) if !what.trim().is_empty() => {
+                Ok(Query::Find(what.trim().to_owned()))
+            }
+            _ => Err(format!(
+                "`{text}` is not known: ask `status`, `indexers` or `find X`"
+            )),
+        }
     }
 }
 
-/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, as the
-/// daemon's of a container is: then the system gives 0 for its pid, which `rustix` 1.1 takes for an
-/// error.
-#[allow(
-    unsafe_code,
-    reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
-)]
-pub(super) fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
-    let mut peer = libc::ucred {
-        pid: 0,
-        uid: libc::uid_t::MAX,
-        gid: libc::gid_t::MAX,
-    };
-    let size = size_of::<libc::ucred>();
-    let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
-    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`:
-    // numbers, of which each value is one.
-    let got = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut length,
-        )
-    };
-    match got {
-        0 => Ok(Uid::from_raw(peer.uid)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn may_ask(peer: Uid, own: Uid) -> bool {
-    peer == own || peer.is_root()
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get().saturating_add(1));
 }
 
 /// The first line, without its end.
-async fn receive(stream: &mut Async<UnixStream>, limit: Duration) -> Result<Vec<u8>, String> {
+async fn receive(stream: &mut Async<UnixStream>) -> Result<Vec<u8>, String> {
     let mut line = Vec::new();
     let mut source = stream.take(MAX_LINE_BYTES as u64);
-    let reading = async {
-        let mut chunk = [0; MAX_LINE_BYTES];
-        loop {
-            let count = source.read(&mut chunk).await.unwrap_or(0);
-            let fresh = chunk.get(..count).unwrap_or_default();
-            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
-                line.extend(fresh.iter().take(end));
-                return true;
-            }
-            if fresh.is_empty() {
-                return false;
-            }
-            line.extend(fresh);
+    let mut chunk = [0; MAX_LINE_BYTES];
+    loop {
+        let count = source.read(&mut chunk).await.unwrap_or(0);
+        let fresh = chunk.get(..count).unwrap_or_default();
+        if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
+            line.extend(fresh.iter().take(end));
+            return Ok(line);
         }
-    };
-    match within(limit, reading).await {
-        Some(true) => Ok(line),
-        Some(false) => Err(format!(
-            "the request is no line of at most {MAX_LINE_BYTES} bytes"
-        )),
-        None => Err(format!("no request came within {} s", limit.as_secs())),
-    }
-}
-
-/// Writes and closes. A client that takes nothing for as long as `limit`, or went away, gets no
-/// more.
-async fn send(stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
-    let mut left = bytes;
-    while !left.is_empty() {
-        match within(limit, stream.write(left)).await {
-            Some(Ok(taken @ 1..)) => left = left.get(taken..).unwrap_or_default(),
-            _ => {
-                log::debug!("a client of the control socket did not take its answer");
-                return;
-            }
+        if fresh.is_empty() {
+            return Err(format!(
+                "the request is no line of at most {MAX_LINE_BYTES} bytes"
+            ));
         }
+        line.extend(fresh);
     }
 }
 
-fn parse(line: &[u8]) -> Result<Query, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
-    match text.split_once(' ') {
-        None if text == "status" => Ok(Query::Status),
-        None if text == "indexers" => Ok(Query::Indexers),
-        Some(("find", what)) if !what.trim().is_empty() => Ok(Query::Find(what.trim().to_owned())),
-        _ => Err(format!(
-            "`{text}` is not known: ask `status`, `indexers` or `find X`"
-        )),
-    }
-}
-
-/// Hands the query to the loop and waits for its answer.
-async fn ask(query: Query, requests: &Sender<ControlRequest>) -> Result<String, String> {
-    let (reply, answer) = bounded(1);
-    let reply = Reply(reply);
-    let gone = "oc-discovery is ending, or could not answer";
-    let asked = requests.send(ControlRequest { query, reply }).await;
-    asked.map_err(|_| gone.to_owned())?;
-    answer.recv().await.map_err(|_| gone.to_owned())
-}
-
-fn refusal(message: &str) -> String {
+fn refusal(message: &str, again: bool) -> String {
     json::to_string(&Refusal {
         error: message.to_owned(),
+        again: again.then_some(true),
     })
 }
 

@@ -10,7 +10,7 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
-    control::{ControlRequest, Query},
+    control::{ControlEvent, ControlRequest, Query},
     descriptors::Plan,
     environment::Environment,
     invitation::Invitation,
@@ -269,10 +269,17 @@ impl Driver {
         self.env.net.set_only_native(only);
     }
 
-    /// The operator asks.
-    pub(super) fn on_operator(&mut self, ControlRequest { query, reply }: ControlRequest) {
+    /// The operator asks, or has left.
+    pub(super) fn on_operator(&mut self, event: ControlEvent) {
+        let ControlEvent::Asked(ControlRequest { query, reply }) = event else {
+            return self.lookups.give_up(&self.env);
+        };
         match query {
-            Query::Status => reply.answer(miniserde::json::to_string(&self.status())),
+            Query::Status(clients) => {
+                let mut status = self.status();
+                status.tables.push(table(clients));
+                reply.answer(miniserde::json::to_string(&status));
+            }
             Query::Indexers => self.lookups.indexers(&mut self.env, reply),
             Query::Find(what) => self.lookups.find(&mut self.env, &what, reply),
         }
@@ -466,9 +473,7 @@ impl Driver {
         status
             .tables
             .extend(self.env.net.tables().into_iter().map(table));
-        status
-            .tables
-            .extend(self.lookups.stats().into_iter().map(table));
+        status.tables.extend(self.lookups.stats().map(table));
         status
     }
 }

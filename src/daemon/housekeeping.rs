@@ -32,7 +32,7 @@ impl Driver {
         let mut used = self.env.peers().tables;
         let mut note = |stats: TableStats| used.push((stats.name, stats.used));
         self.env.net.tables().into_iter().for_each(&mut note);
-        self.lookups.stats().into_iter().for_each(&mut note);
+        self.lookups.stats().for_each(&mut note);
         self.peaks.saw(CONNECTIONS, self.env.net.most_connections());
         if self.peaks.look(&used) {
             self.env.net.shrink();

@@ -2,7 +2,8 @@
 //! directory requests and searches of the DHT, and outcomes become JSON or responses.
 //!
 //! Invariant: each request and search under way is known here by one name, until its end was heard
-//! or it was ended. The core's bounds are the bounds of these tables.
+//! or it was ended. The core's bounds are the bounds of these tables; but a request outlives its
+//! lookup if the operator leaves, so that requests have a bound of their own.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use libp2p::Multiaddr;
 use super::{
     control::Reply,
     environment::Environment,
-    machines::ProgramLookups,
+    machines::{MAX_LOOKUPS, ProgramLookups},
     report::{self, addr_texts, text},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
@@ -27,9 +28,15 @@ use crate::{
             directory::{Request, Response},
             record::Kind,
         },
-        lookup::{self, Copy, FULL, LookupId, Outcome, Place, QueryId, Question, Served, Step},
+        lookup::{
+            self, Copy, FULL, LookupId, MAX_OPEN, Outcome, Place, QueryId, Question, Served, Step,
+        },
     },
 };
+
+/// Requests that wait for a response at most: as many as all lookups have open at once, and as many
+/// of lookups that were given up.
+const MAX_REQUESTS: usize = 2 * MAX_LOOKUPS * MAX_OPEN;
 
 /// What waits for a lookup's outcome.
 enum Asker {
@@ -51,6 +58,8 @@ pub(super) struct Lookups {
     requests: HashMap<OwnRequestId, Asked>,
     searches: HashMap<SearchId, QueryId>,
     next: u64,
+    /// Requests for which there was no room.
+    refused: u64,
 }
 
 impl Lookups {
@@ -62,6 +71,7 @@ impl Lookups {
             requests: HashMap::new(),
             searches: HashMap::new(),
             next: 0,
+            refused: 0,
         }
     }
 
@@ -85,6 +95,15 @@ impl Lookups {
             }
         };
         self.begin(env, reply, question);
+    }
+
+    /// Gives up the lookups whose operator has left before the answer.
+    pub(super) fn give_up(&mut self, env: &Environment) {
+        for (lookup, asker) in &self.askers {
+            if matches!(asker, Asker::Operator(reply) if reply.is_for_nobody()) {
+                self.core.give_up(env.now(), *lookup);
+            }
+        }
     }
 
     /// Another peer makes a request.
@@ -172,6 +191,10 @@ impl Lookups {
                     addrs,
                     ask,
                 } => {
+                    if !self.has_room() {
+                        self.core.responded(now, query, None, &Libp2p);
+                        continue;
+                    }
                     log::debug!("lookup {} asks {}", lookup.0, text(&server));
                     let id = self.name(Asked::Lookup(query));
                     env.net.request(server, &addrs, id, &ask.into());
@@ -200,16 +223,33 @@ impl Lookups {
     }
 
     /// What the operator sees.
-    pub(super) fn stats(&self) -> [TableStats; 3] {
-        self.core.stats()
+    pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
+        let requests = TableStats {
+            name: "requests",
+            used: self.requests.len(),
+            capacity: MAX_REQUESTS,
+            refused: self.refused,
+            evicted: 0,
+        };
+        self.core.stats().into_iter().chain([requests])
+    }
+
+    /// Whether there is room for one more request; if not, that is counted.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.requests.len() < MAX_REQUESTS;
+        self.refused += u64::from(!has_room);
+        has_room
     }
 
     fn begin(&mut self, env: &mut Environment, reply: Reply, question: Question) {
+        if !self.has_room() {
+            return reply.refuse_for_now(FULL);
+        }
         match self.core.begin(env.now(), question, &*env.machine) {
             Some(lookup) => {
                 self.askers.insert(lookup, Asker::Operator(reply));
             }
-            None => reply.refuse(FULL),
+            None => reply.refuse_for_now(FULL),
         }
     }
 

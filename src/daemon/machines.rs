@@ -31,9 +31,14 @@ const _: () = assert!(
     "guests could take the room of fellow natives"
 );
 
-/// Lookups at once: as many finds as clients of the control socket are answered at once, some lists
-/// of indexers, and questions of other peers.
-pub(super) type ProgramLookups = Lookups<8, 2, 24>;
+/// Lookups at once: finds and lists of indexers of the operator, and questions of other peers.
+const MAX_FINDS: usize = 8;
+const MAX_LISTS: usize = 2;
+const MAX_PEER_LOOKUPS: usize = 24;
+/// All of them.
+pub(super) const MAX_LOOKUPS: usize = MAX_FINDS + MAX_LISTS + MAX_PEER_LOOKUPS;
+
+pub(super) type ProgramLookups = Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS>;
 
 static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
 static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());

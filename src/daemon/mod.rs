@@ -50,7 +50,7 @@ use async_io::Timer;
 use smol::future::or;
 
 use self::{
-    control::{Control, ControlRequest},
+    control::{Control, ControlEvent},
     driver::Driver,
     natives::Learned,
     notify::Notifier,
@@ -191,7 +191,7 @@ async fn main_loop(
         match wake {
             Wake::Net(event) => driver.on_net(event),
             Wake::Timer => armed = None,
-            Wake::Operator(request) => driver.on_operator(request),
+            Wake::Operator(event) => driver.on_operator(event),
             Wake::Learned(learned) => driver.on_learned(learned),
             Wake::End(Ok(())) => return Ok(()),
             Wake::End(Err(error)) => {
@@ -205,7 +205,7 @@ async fn main_loop(
 enum Wake {
     Net(NetEvent),
     Timer,
-    Operator(ControlRequest),
+    Operator(ControlEvent),
     Learned(Learned),
     End(io::Result<()>),
 }

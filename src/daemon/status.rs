@@ -255,6 +255,8 @@ pub enum Protocol {
 pub struct Refusal {
     /// One sentence for a person.
     pub error: String,
+    /// The same may be asked again in a moment: too many others ask.
+    pub again: Option<bool>,
 }
 
 impl Found {

@@ -4,6 +4,7 @@
 //! deadline for the expected state in their `status`. If a bound is part of the interface, it is
 //! measured from an observed event.
 
+mod askers;
 mod bad_frames;
 mod commands;
 mod crowd;

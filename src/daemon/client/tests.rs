@@ -53,6 +53,62 @@ fn sentence_of_the_daemon_is_passed_on() {
     assert_eq!(error.exit_code(), 1);
 }
 
+/// A daemon that answers one question after another; those that it was asked.
+fn answering_all(dir: &Path, answers: Vec<&'static str>) -> thread::JoinHandle<usize> {
+    let listener = listen(dir);
+    thread::spawn(move || {
+        for answer in &answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream)
+                .read_line(&mut String::new())
+                .unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        answers.len()
+    })
+}
+
+const BUSY: &str = r#"{"error":"too many","again":true}"#;
+
+#[test]
+fn where_too_many_others_ask_the_question_is_put_again() {
+    let dir = TestDir::new();
+    let last = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+    let daemon = answering_all(dir.path(), vec![BUSY, BUSY, last]);
+    let answer = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap();
+    assert_eq!((answer.json.as_str(), daemon.join().unwrap()), (last, 3));
+}
+
+#[test]
+fn the_daemons_sentence_is_passed_on_when_there_is_no_time_to_ask_again() {
+    let dir = TestDir::new();
+    let daemon = answering_all(dir.path(), vec![BUSY]);
+    let error = ask::<IndexerList>(dir.path(), &Request::Indexers, PAUSE).unwrap_err();
+    daemon.join().unwrap();
+    assert_eq!(
+        (error.to_string().as_str(), error.exit_code()),
+        ("too many", 1)
+    );
+}
+
+#[test]
+fn what_a_daemon_said_before_it_was_asked_is_read() {
+    let dir = TestDir::new();
+    let listener = listen(dir.path());
+    let mut client = connect(dir.path(), PATIENCE).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    far.write_all(b"told\n").unwrap();
+    drop(far);
+    let deadline = Instant::now() + PATIENCE;
+    let told = exchange_on(&mut client, &Request::Status, deadline).unwrap();
+    assert_eq!(told, b"told");
+
+    let mut client = connect(dir.path(), PATIENCE).unwrap();
+    drop(listener.accept().unwrap());
+    let error = exchange_on(&mut client, &Request::Status, deadline).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
 #[test]
 fn answer_of_an_older_daemon_names_its_version() {
     let older = br#"{"role":"node","peer_id":"12D3A","version":"0.0.9\n"}"#;

@@ -1,3 +1,7 @@
+use std::net::Shutdown;
+
+use rustix::process::Uid;
+
 use super::*;
 use crate::daemon::client;
 use crate::daemon::testdir::TestDir;
@@ -37,6 +41,22 @@ fn error_in(json: &str) -> String {
     json::from_str::<Refusal>(json).unwrap().error
 }
 
+/// The next request.
+async fn request(control: &Control) -> ControlRequest {
+    match control.next().await {
+        ControlEvent::Asked(request) => request,
+        ControlEvent::Left => panic!("a client has left"),
+    }
+}
+
+async fn stats(dir: &Path, control: &Control) -> TableStats {
+    let _client = asking(dir, b"status\n").await;
+    match request(control).await.query {
+        Query::Status(stats) => stats,
+        query => panic!("{query:?}"),
+    }
+}
+
 #[test]
 fn each_query_reaches_the_loop_and_its_answer_the_client() {
     let dir = TestDir::new();
@@ -44,12 +64,21 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         for (line, query) in [
-            ("status\n", Query::Status),
+            (
+                "status\n",
+                Query::Status(TableStats {
+                    name: "control_clients",
+                    used: 1,
+                    capacity: 40,
+                    refused: 0,
+                    evicted: 0,
+                }),
+            ),
             ("indexers\n", Query::Indexers),
             ("find lamp-1\n", Query::Find("lamp-1".to_owned())),
         ] {
             let client = asking(dir.path(), line.as_bytes()).await;
-            let request = control.next().await;
+            let request = request(&control).await;
             assert_eq!(request.query, query);
             request.reply.answer(r#"{"a":1}"#.to_owned());
             assert_eq!(line_from(client).await, r#"{"a":1}"#);
@@ -64,10 +93,10 @@ fn connection_is_closed_after_the_answer() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let mut client = asking(dir.path(), b"status\n").await;
-        control.next().await.reply.refuse("no \"name\"\n");
+        request(&control).await.reply.refuse("no \"name\"\n");
         let mut all = String::new();
         client.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all, "{\"error\":\"no \\\"name\\\"\\n\"}\n");
+        assert_eq!(all, "{\"error\":\"no \\\"name\\\"\\n\",\"again\":null}\n");
     });
 }
 
@@ -78,7 +107,7 @@ fn dropped_request_is_answered_with_an_error() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
-        drop(control.next().await);
+        drop(request(&control).await);
         assert!(error_in(&line_from(client).await).contains("could not answer"));
     });
 }
@@ -90,7 +119,7 @@ fn request_that_nobody_took_is_answered_at_the_end() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
-        while control.requests.is_empty() {
+        while control.events.is_empty() {
             future::yield_now().await;
         }
         drop(control);
@@ -120,7 +149,7 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
             assert!(error.contains(message), "{error}");
         }
     });
-    assert!(control.requests.is_empty());
+    assert!(control.events.is_empty());
 }
 
 #[test]
@@ -134,47 +163,98 @@ fn line_may_come_in_pieces() {
                 future::yield_now().await;
             }
         });
-        let line = receive(&mut near, SILENCE).await;
+        let line = receive(&mut near).await;
         assert_eq!(line.as_deref(), Ok(&b"status"[..]));
     });
 }
 
 #[test]
-fn client_that_says_nothing_is_given_up() {
-    let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
-    let error = block_on(receive(&mut near, BRIEF)).unwrap_err();
-    assert_eq!(error, "no request came within 0 s");
+fn client_that_says_nothing_loses_its_place_and_is_counted() {
+    let dir = TestDir::new();
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data).unwrap();
+    block_on(async {
+        let begin = Instant::now();
+        let error = error_in(&line_from(connect(dir.path()).await).await);
+        assert_eq!(error, "no request came within 2 s");
+        assert!(begin.elapsed() >= SILENCE);
+        let stats = stats(dir.path(), &control).await;
+        assert_eq!((stats.used, stats.refused, stats.evicted), (1, 1, 0));
+    });
+}
+
+/// A desk of its own, and what comes to the loop.
+fn desk() -> (Rc<Desk>, Receiver<ControlEvent>) {
+    let (sender, events) = bounded(MAX_EVENTS);
+    (Desk::new(sender), events)
 }
 
 #[test]
 fn client_that_does_not_read_is_given_up() {
     let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
     let more_than_the_system_buffers = vec![b'x'; 16 * 1024 * 1024];
+    let (desk, _events) = desk();
     // It would wait for ever without its limit.
-    block_on(send(&mut near, &more_than_the_system_buffers, BRIEF));
+    block_on(desk.send(&mut near, &more_than_the_system_buffers, BRIEF));
+    assert_eq!((desk.refused.get(), desk.evicted.get()), (1, 0));
+    assert!(desk.taking.clients().is_empty());
 }
 
 #[test]
-fn ninth_client_waits_for_a_place() {
-    let dir = TestDir::new();
-    let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+fn ninth_slow_reader_takes_the_place_of_the_first() {
+    let (desk, _events) = desk();
+    let mut far = Vec::new();
+    let read = Rc::new(RefCell::new(Vec::new()));
     block_on(async {
-        let mut clients = Vec::new();
-        let mut requests = Vec::new();
-        for _ in 0..MAX_CLIENTS {
-            clients.push(asking(dir.path(), b"status\n").await);
-            requests.push(control.next().await);
+        for number in 0..=MAX_TAKING {
+            // None of them is there before it has to be waited for.
+            let waited = desk.taking.clients().len();
+            assert_eq!((waited, desk.evicted.get()), (number.min(MAX_TAKING), 0));
+            let (mut near, end) = Async::<UnixStream>::pair().unwrap();
+            far.push(end);
+            let (desk, read) = (Rc::clone(&desk), Rc::clone(&read));
+            spawn(async move {
+                let long = vec![b'x'; 4 * 1024 * 1024];
+                desk.send(&mut near, &long, TAKING).await;
+                read.borrow_mut().push(number);
+            });
+            for _ in 0..4 {
+                future::yield_now().await;
+            }
         }
-        let _ninth = asking(dir.path(), b"find x\n").await;
-        assert!(within(BRIEF, control.next()).await.is_none());
-        requests.pop();
-        assert_eq!(control.next().await.query, Query::Find("x".to_owned()));
+        let gone = async {
+            while read.borrow().is_empty() {
+                future::yield_now().await;
+            }
+        };
+        within(TAKING / 2, gone).await.expect("nobody gave way");
+        assert_eq!(*read.borrow(), [0]);
+        assert_eq!((desk.refused.get(), desk.evicted.get()), (0, 1));
+        // The last one reads on and has all of it.
+        let mut all = Vec::new();
+        far.pop().unwrap().read_to_end(&mut all).await.unwrap();
+        assert_eq!(all.len(), 4 * 1024 * 1024);
     });
 }
 
 #[test]
-fn two_hundred_silent_clients_do_not_shut_the_next_one_out() {
+fn clients_that_wait_for_lookups_hold_up_nobody() {
+    let dir = TestDir::new();
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data).unwrap();
+    block_on(async {
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_CLIENTS - 1 {
+            let client = asking(dir.path(), b"find x\n").await;
+            waiting.push((client, request(&control).await));
+        }
+        let stats = stats(dir.path(), &control).await;
+        assert_eq!((stats.used, stats.capacity), (MAX_CLIENTS, MAX_CLIENTS));
+    });
+}
+
+#[test]
+fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
     let control = Control::bind(&data).unwrap();
@@ -187,15 +267,85 @@ fn two_hundred_silent_clients_do_not_shut_the_next_one_out() {
         let mut slow = connect(dir.path()).await;
         slow.write_all(b"stat").await.unwrap();
         let client = asking(dir.path(), b"status\n").await;
-        let request = within(SILENCE / 2, control.next()).await.unwrap();
+        let request = within(SILENCE / 2, request(&control)).await.unwrap();
         request.reply.answer("{}".to_owned());
         assert_eq!(line_from(client).await, "{}");
-        let told = error_in(&line_from(silent.pop_front().unwrap()).await);
+        let told = line_from(silent.pop_front().unwrap()).await;
         assert!(told.contains("silent the longest"), "{told}");
+        let told: Refusal = json::from_str(&told).unwrap();
+        assert_eq!(told.again, Some(true));
         // The last of them are heard still.
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
-        assert_eq!(control.next().await.query, Query::Indexers);
+        let ControlEvent::Asked(request) = control.next().await else {
+            panic!("nobody has left");
+        };
+        assert_eq!(request.query, Query::Indexers);
+        let stats = stats(dir.path(), &control).await;
+        let gone = 200 + 3 + 1 - 1 - MAX_CLIENTS as u64;
+        assert!((gone - 1..=gone).contains(&stats.evicted), "{stats:?}");
+        assert_eq!(stats.refused, 0);
+    });
+}
+
+#[test]
+fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
+    let dir = TestDir::new();
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data).unwrap();
+    block_on(async {
+        let mut spoken = Vec::new();
+        for _ in 0..5 * MAX_CLIENTS {
+            // They do not let the daemon run in between.
+            let mut client = UnixStream::connect(dir.path().join("control.sock")).unwrap();
+            std::io::Write::write_all(&mut client, b"status\n").unwrap();
+            spoken.push(Async::new(client).unwrap());
+        }
+        for _ in 0..spoken.len() {
+            request(&control).await.reply.answer("{}".to_owned());
+        }
+        for client in spoken {
+            assert_eq!(line_from(client).await, "{}");
+        }
+        assert_eq!(stats(dir.path(), &control).await.evicted, 0);
+    });
+}
+
+#[test]
+fn client_that_leaves_before_its_answer_is_noticed() {
+    let dir = TestDir::new();
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data).unwrap();
+    block_on(async {
+        for half_closed_before in [false, true] {
+            let client = asking(dir.path(), b"find x\n").await;
+            let ControlRequest { reply, .. } = request(&control).await;
+            if half_closed_before {
+                client.get_ref().shutdown(Shutdown::Write).unwrap();
+            }
+            assert!(within(BRIEF, control.next()).await.is_none());
+            assert!(!reply.is_for_nobody());
+            drop(client);
+            let event = within(SILENCE, control.next()).await;
+            assert!(matches!(event, Some(ControlEvent::Left)), "{event:?}");
+            assert!(reply.is_for_nobody());
+        }
+        assert_eq!(stats(dir.path(), &control).await.used, 1);
+    });
+}
+
+#[test]
+fn client_that_has_ended_its_request_gets_its_answer() {
+    let dir = TestDir::new();
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data).unwrap();
+    block_on(async {
+        let client = asking(dir.path(), b"find x\n").await;
+        client.get_ref().shutdown(Shutdown::Write).unwrap();
+        let request = request(&control).await;
+        assert!(within(BRIEF, control.next()).await.is_none());
+        request.reply.answer("{}".to_owned());
+        assert_eq!(line_from(client).await, "{}");
     });
 }
 
@@ -206,17 +356,17 @@ fn client_that_has_spoken_keeps_its_place_among_silent_ones() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let mut spoken = Vec::new();
-        for _ in 0..MAX_CLIENTS + 1 {
+        for _ in 0..MAX_EVENTS + 1 {
             spoken.push(asking(dir.path(), b"status\n").await);
         }
-        let first = control.next().await;
+        let first = request(&control).await;
         let mut silent = Vec::new();
-        for _ in 0..2 * MAX_WAITING {
+        for _ in 0..2 * MAX_CLIENTS {
             silent.push(connect(dir.path()).await);
         }
         first.reply.answer("{}".to_owned());
-        for _ in 0..MAX_CLIENTS {
-            control.next().await.reply.answer("{}".to_owned());
+        for _ in 0..MAX_EVENTS {
+            request(&control).await.reply.answer("{}".to_owned());
         }
         for client in spoken {
             assert_eq!(line_from(client).await, "{}");
@@ -273,7 +423,7 @@ fn path_longer_than_a_socket_address_works() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let client = asking(&long, b"status\n").await;
-        control.next().await.reply.answer("{}".to_owned());
+        request(&control).await.reply.answer("{}".to_owned());
         assert_eq!(line_from(client).await, "{}");
     });
     drop(control);
@@ -285,7 +435,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
     let dir = TestDir::new();
     let listener = bind_name(dir.path()).unwrap();
     assert!(bind_name(dir.path()).is_err(), "another has it");
-    let (sender, requests) = bounded(1);
+    let (sender, events) = bounded(1);
     block_on(async {
         spawn(serve(listener, sender));
         let path = dir.path().to_path_buf();
@@ -294,7 +444,9 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
             client::ask::<Refusal>(&path, &client::Request::Status, patience)
         });
         let answering = async {
-            let request = requests.recv().await.unwrap();
+            let ControlEvent::Asked(request) = events.recv().await.unwrap() else {
+                panic!("nobody has left");
+            };
             request.reply.answer(r#"{"error":"by name"}"#.to_owned());
         };
         let (asked, ()) = futures_util::future::join(asking, answering).await;

@@ -23,8 +23,8 @@
 //! Invariants:
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
 //!   indexers, the questions of peers. None can starve another.
-//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do. What
-//!   comes later changes nothing.
+//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do, and
+//!   at once when its operator leaves. What comes later changes nothing.
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], at most
 //!   [`MAX_OPEN`] at a time; each server is asked at most once, a native once more for each page.
 //! - An outcome is complete only if every server asked has answered, said that all it asked have,
@@ -323,6 +323,12 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             }),
         };
         begun.map(|()| id)
+    }
+
+    /// The operator has left: the lookup ends, and its slot is free, when it has been polled.
+    pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
+        self.finds.give_up(now, lookup);
+        self.lists.give_up(now, lookup);
     }
 
     /// Another peer asks for a name or a peer. What needs no other server needs no slot.

@@ -213,6 +213,13 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
+    /// Nobody waits for its outcome any more: its time is over.
+    pub(super) fn give_up(&mut self, now: Instant, id: LookupId) {
+        if self.id == id {
+            self.deadline = now;
+        }
+    }
+
     /// A server answered. Whether the question is one of this lookup that was open.
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         let is_it = |open: &Open| open.query == query && open.asked != Asked::Dht;

@@ -40,6 +40,10 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         }
     }
 
+    pub(super) fn give_up(&mut self, now: Instant, id: LookupId) {
+        self.slots.iter_mut().for_each(|slot| slot.give_up(now, id));
+    }
+
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         let mut slots = self.slots.iter_mut();
         slots.any(|slot| slot.answered(now, query, answer))

@@ -1,7 +1,7 @@
 //! What tests check in a status.
 
 use oc_discovery::config::Role;
-use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord};
+use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord, Table};
 
 use super::Peer;
 
@@ -14,6 +14,7 @@ pub(crate) trait Look {
     fn holds_lease_of(&self, peer: &Peer) -> bool;
     fn runs(&self, name: &str) -> u64;
     fn used(&self, table: &str) -> u64;
+    fn table(&self, name: &str) -> &Table;
     /// Whether its only lease is one that a native granted.
     fn is_under_native(&self, peer: &Peer) -> bool;
 }
@@ -47,8 +48,12 @@ impl Look for Status {
     }
 
     fn used(&self, table: &str) -> u64 {
+        self.table(table).used
+    }
+
+    fn table(&self, name: &str) -> &Table {
         let mut tables = self.tables.iter();
-        tables.find(|entry| entry.name == table).unwrap().used
+        tables.find(|table| table.name == name).unwrap()
     }
 
     fn is_under_native(&self, peer: &Peer) -> bool {

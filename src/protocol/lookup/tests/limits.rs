@@ -16,6 +16,33 @@ fn lookup_ends_at_its_deadline_and_not_a_tick_before() {
 }
 
 #[test]
+fn lookup_that_is_given_up_ends_its_search_and_frees_its_slot_at_once() {
+    let mut desk = Desk::new(Role::Indexer).native(NATIVE);
+    let lookup = desk.begin(Question::Peer(peer(9)));
+    let _other = desk.begin(pump());
+    assert!(desk.lookups.begin(at(0), pump(), &desk.here).is_none());
+    desk.lookups.give_up(at(10), lookup);
+    let searches: Vec<_> = desk.searches.iter().map(|(_, query)| *query).collect();
+    assert!(!searches.is_empty() && desk.ended.is_empty());
+    desk.poll(10);
+    assert_eq!((desk.done, &desk.ended), (Some(lookup), &searches));
+    let (_, query) = desk.question(NATIVE, false).unwrap();
+    assert!(!desk.lookups.answered(at(10), query, Answer::Failed));
+    desk.poll(10);
+    assert_eq!(desk.done, None, "the other one goes on");
+    assert!(desk.lookups.begin(at(10), pump(), &desk.here).is_some());
+}
+
+#[test]
+fn list_that_is_given_up_frees_its_slot_at_once() {
+    let mut desk = Desk::new(Role::Node).native(NATIVE);
+    let lookup = desk.begin(Question::Indexers);
+    desk.lookups.give_up(at(10), lookup);
+    desk.poll(10);
+    assert_eq!(desk.done, Some(lookup));
+}
+
+#[test]
 fn answer_counts_until_the_deadline_and_a_tick_later_not() {
     for (now, found) in [(4_999, true), (5_000, true), (5_001, false)] {
         let mut desk = Desk::new(Role::Node).indexer(1);

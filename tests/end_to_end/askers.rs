@@ -1,0 +1,345 @@
+//! Clients of the control socket that are silent, slow, many, or gone: none of them keeps the
+//! operator from an answer, or the daemon's places from those that come next.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use miniserde::json;
+use oc_discovery::daemon::client::{self, Request};
+use oc_discovery::daemon::status::{Found, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::harness::{Look, Peer, SLACK, World};
+
+/// How long the operator waits at most, whatever others do: less than a silent client may be silent.
+/// The goal is a second; a machine that does other things, too, is slower.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// Between two turns of a crowd.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often the operator asks in a test.
+const TIMES: usize = 12;
+/// Between two bytes of a slow client.
+const BEAT: Duration = Duration::from_secs(1);
+/// Finds at once (`Lookups` in `src/daemon/machines.rs`), and lists of indexers.
+const FINDS: usize = 8;
+const LISTS: usize = 2;
+/// Clients that are taken in at once (`src/daemon/control.rs`).
+const CLIENTS: usize = 40;
+
+/// Longer than a request takes at most, which is 5 s.
+const ROUNDS: Duration = Duration::from_secs(6);
+
+/// What each client of a crowd does. Whoever loses its place comes back at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Habit {
+    Silent,
+    /// Sends its line a byte a second.
+    SpeaksSlowly,
+    /// Asks for the status, and reads a byte of it a second.
+    ReadsSlowly,
+    /// Sends a line that never ends.
+    Endless,
+    /// Closes as soon as it has connected.
+    Leaves,
+    /// Asks for the status and closes.
+    AsksAndLeaves,
+}
+
+/// Clients of one habit, until it is dropped.
+struct Crowd {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Returns when all of them have connected once.
+    fn new(peer: &Peer, habit: Habit, count: usize) -> Crowd {
+        let path = socket(peer);
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let mut clients: Vec<_> = (0..count).map(|_| come(&path, habit)).collect();
+        let thread = thread::spawn(move || {
+            let mut last = Instant::now();
+            while !is_over.load(Relaxed) {
+                let due = last.elapsed() >= BEAT;
+                if due {
+                    last = Instant::now();
+                }
+                turn(&path, habit, &mut clients, due);
+            }
+        });
+        Crowd {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || thread::panicking(), "the crowd failed");
+    }
+}
+
+fn socket(peer: &Peer) -> PathBuf {
+    peer.dir().join("control.sock")
+}
+
+fn come(path: &Path, habit: Habit) -> UnixStream {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.set_nonblocking(true).unwrap();
+    if matches!(habit, Habit::ReadsSlowly | Habit::AsksAndLeaves) {
+        // It fails only if the daemon has closed already.
+        let _ = client.write_all(b"status\n");
+    }
+    client
+}
+
+/// Whoever was sent away comes back; if it is `due` each does what it does.
+fn turn(path: &Path, habit: Habit, clients: &mut [UnixStream], due: bool) {
+    let mut each = [0];
+    if matches!(habit, Habit::Leaves | Habit::AsksAndLeaves) {
+        clients.fill_with(|| come(path, habit));
+        thread::sleep(PAUSE);
+        return;
+    }
+    if habit == Habit::Endless {
+        let much = vec![b'x'; 1 << 20];
+        clients.iter_mut().for_each(|client| {
+            let _ = client.write(&much);
+        });
+    }
+    if due {
+        for client in clients.iter_mut() {
+            let _ = match habit {
+                Habit::SpeaksSlowly => client.write(b"s"),
+                Habit::ReadsSlowly => client.read(&mut each),
+                _ => continue,
+            };
+        }
+    }
+    let mut polled: Vec<_> = clients
+        .iter()
+        .map(|client| PollFd::new(client, PollFlags::empty()))
+        .collect();
+    let pause = Timespec::try_from(PAUSE).unwrap();
+    poll(&mut polled, Some(&pause)).unwrap();
+    let closed: Vec<_> = polled
+        .iter()
+        .map(|client| client.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+        .collect();
+    for (client, _) in clients.iter_mut().zip(closed).filter(|(_, closed)| *closed) {
+        *client = come(path, habit);
+    }
+}
+
+/// A client that has sent its line.
+fn asking(peer: &Peer, line: &str) -> UnixStream {
+    let mut client = UnixStream::connect(socket(peer)).unwrap();
+    client.set_read_timeout(Some(SLACK)).unwrap();
+    client.write_all(line.as_bytes()).unwrap();
+    client
+}
+
+fn answer_to(mut client: UnixStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Whether its answer has not come yet.
+fn waits(client: &mut UnixStream) -> bool {
+    client.set_nonblocking(true).unwrap();
+    let read = client.read(&mut [0]);
+    client.set_nonblocking(false).unwrap();
+    read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// Asks again and again; the longest that an answer took.
+fn longest(peer: &Peer) -> Duration {
+    let asks = (0..TIMES).map(|_| {
+        let begin = Instant::now();
+        let answer = client::ask::<Status>(peer.dir(), &Request::Status, SLACK);
+        let took = begin.elapsed();
+        assert!(answer.is_ok(), "{answer:?} after {took:?}");
+        took
+    });
+    asks.max().unwrap()
+}
+
+fn operator_is_answered_at_once_beside(crowds: &[(Habit, usize)]) {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let idle = native.descriptors();
+    for (habit, count) in crowds {
+        let crowd = Crowd::new(&native, *habit, *count);
+        let took = longest(&native);
+        let open = native.descriptors();
+        drop(crowd);
+        println!("{count} {habit:?}: the longest took {took:?}, {open} descriptors open");
+        assert!(took < AT_ONCE, "{count} {habit:?}: {took:?}");
+        // One is that of who asks, one that of who is to be taken in next.
+        assert!(open <= idle + CLIENTS + 2, "{count} {habit:?}: {open}");
+    }
+    native.until("all places free", SLACK, |s| s.used("control_clients") == 1);
+    assert!(native.descriptors() <= idle + 1);
+}
+
+/// A node whose only native says nothing any more, so that each of its lookups takes its 5 s.
+fn node_of_a_frozen_native(world: &World) -> (Peer, Peer) {
+    let native = world.native("native", &[]);
+    let node = world.node("node", &[&native], &["--lease", "5m"]);
+    node.until("a lease", SLACK, |s| s.holds_lease_of(&native));
+    native.freeze();
+    (native, node)
+}
+
+fn until_lookups(node: &Peer, finds: usize, lists: usize) {
+    let all = |used: u64, wanted: usize| usize::try_from(used) == Ok(wanted);
+    node.until("the lookups under way", SLACK, |s| {
+        all(s.used("lookups"), finds) && all(s.used("list_lookups"), lists)
+    });
+}
+
+#[test]
+fn operator_is_answered_at_once_beside_silent_clients_that_keep_coming_back() {
+    operator_is_answered_at_once_beside(&[(Habit::Silent, 200), (Habit::Silent, 1000)]);
+}
+
+#[test]
+fn operator_is_answered_at_once_beside_clients_that_speak_or_read_a_byte_a_second() {
+    operator_is_answered_at_once_beside(&[(Habit::SpeaksSlowly, 200), (Habit::ReadsSlowly, 200)]);
+}
+
+#[test]
+fn operator_is_answered_at_once_beside_clients_whose_line_never_ends() {
+    operator_is_answered_at_once_beside(&[(Habit::Endless, 100)]);
+}
+
+#[test]
+fn operator_is_answered_at_once_beside_clients_that_leave() {
+    operator_is_answered_at_once_beside(&[(Habit::Leaves, 500), (Habit::AsksAndLeaves, 500)]);
+}
+
+#[test]
+fn lookups_that_wait_hold_up_nothing_that_is_known_here() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    let finds: Vec<_> = (0..CLIENTS).map(|_| asking(&node, "find x\n")).collect();
+    let lists: Vec<_> = (0..CLIENTS).map(|_| asking(&node, "indexers\n")).collect();
+    let took = longest(&node);
+    assert!(took < AT_ONCE, "{took:?}");
+    until_lookups(&node, FINDS, LISTS);
+
+    // Whoever finds no slot is told so at once, not when a slot is free.
+    let begin = Instant::now();
+    for (mut clients, slots) in [(finds, FINDS), (lists, LISTS)] {
+        let told = clients.extract_if(.., |client| !waits(client));
+        let told: Vec<_> = told.map(answer_to).collect();
+        assert_eq!((told.len(), clients.len()), (CLIENTS - slots, slots));
+        for answer in told {
+            assert!(answer.contains("try again in a moment"), "{answer}");
+        }
+    }
+    assert!(begin.elapsed() < AT_ONCE);
+    let status = node.status();
+    for (name, slots) in [("lookups", FINDS), ("list_lookups", LISTS)] {
+        let table = status.table(name);
+        assert_eq!(table.refused, (CLIENTS - slots) as u64, "{table:?}");
+    }
+}
+
+#[test]
+fn find_that_was_told_to_come_back_is_asked_again_until_a_slot_is_free() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    let finds: Vec<_> = (0..FINDS).map(|_| asking(&node, "find x\n")).collect();
+    until_lookups(&node, FINDS, 0);
+    let dir = node.dir().to_path_buf();
+    let asker = thread::spawn(move || {
+        let query = client::Query::parse("x").unwrap();
+        client::ask::<Found>(&dir, &Request::Find(query), client::PATIENCE)
+    });
+    node.until("the ninth told to come back", SLACK, |s| {
+        s.table("lookups").refused > 0
+    });
+    drop(finds);
+    let found = asker.join().unwrap().unwrap().value;
+    assert!(!found.complete, "{found:?}");
+}
+
+#[test]
+fn slots_of_clients_that_leave_are_free_at_once() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    for _ in 0..3 {
+        let finds: Vec<_> = (0..FINDS).map(|_| asking(&node, "find x\n")).collect();
+        let lists: Vec<_> = (0..LISTS).map(|_| asking(&node, "indexers\n")).collect();
+        until_lookups(&node, FINDS, LISTS);
+        drop((finds, lists));
+        let begin = Instant::now();
+        until_lookups(&node, 0, 0);
+        assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn requests_of_clients_that_have_left_are_bounded_and_end() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    let begin = Instant::now();
+    let mut refused = 0;
+    while begin.elapsed() < ROUNDS && refused == 0 {
+        let finds: Vec<_> = (0..FINDS).map(|_| asking(&node, "find x\n")).collect();
+        node.until("the finds begun or refused", SLACK, |s| {
+            s.used("lookups") == FINDS as u64 || s.table("requests").refused > 0
+        });
+        drop(finds);
+        until_lookups(&node, 0, 0);
+        let status = node.status();
+        let requests = status.table("requests");
+        assert!(requests.used <= requests.capacity, "{requests:?}");
+        refused = requests.refused;
+    }
+    println!("{refused} requests refused after {:?}", begin.elapsed());
+    node.until("the last request ended", SLACK, |s| s.used("requests") <= 1);
+}
+
+#[test]
+fn client_that_has_ended_its_request_and_reads_on_gets_its_answer() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    let client = asking(&node, "find x\n");
+    client.shutdown(Shutdown::Write).unwrap();
+    until_lookups(&node, 1, 0);
+    // As `nc -N` and `socat` do, half a lookup later.
+    let found: Found = json::from_str(&answer_to(client)).unwrap();
+    assert!(!found.complete, "{found:?}");
+    let early = {
+        let client = asking(&node, "status\n");
+        client.shutdown(Shutdown::Write).unwrap();
+        answer_to(client)
+    };
+    assert!(json::from_str::<Status>(&early).is_ok(), "{early}");
+}
+
+#[test]
+fn half_closed_client_that_then_closes_frees_its_slot() {
+    let world = World::new();
+    let (_native, node) = node_of_a_frozen_native(&world);
+    let client = asking(&node, "find x\n");
+    client.shutdown(Shutdown::Write).unwrap();
+    until_lookups(&node, 1, 0);
+    drop(client);
+    let begin = Instant::now();
+    until_lookups(&node, 0, 0);
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+}
