@@ -34,7 +34,7 @@ pub enum Action {
     /// Send a beat together with [`Machine::beat_known`]. If no stream is open, open a new one, and
     /// dial if needed.
     Beat {
-        /// Who grants the lease.
+        /// The server that grants the lease.
         server: PeerId,
         /// Where it listens.
         addrs: Addrs,
@@ -44,21 +44,21 @@ pub enum Action {
     /// Drop our heartbeat stream to the server, if one is open. No [`Input::LeaseClosed`] is needed
     /// for it.
     Drop {
-        /// Who granted the lease.
+        /// The server that granted the lease.
         server: PeerId,
     },
     /// Send a last beat that requests 0 ms, then close the stream.
     GiveUp {
-        /// Who granted the lease.
+        /// The server that granted the lease.
         server: PeerId,
     },
     /// Sign the own record again, then give [`Input::RecordSigned`].
     Sign,
     /// Close a heartbeat stream of a peer, because its lease is over or it has a newer stream.
     Close {
-        /// Whose stream.
+        /// The peer of the stream.
         peer: PeerId,
-        /// Which.
+        /// The stream.
         stream: StreamId,
     },
     /// Send `released` on the peer's heartbeat stream, unsolicited.
@@ -82,12 +82,12 @@ pub enum Action {
     /// Search the DHT for the indexer's record. Give [`Input::SearchValue`] for each value, then
     /// [`Input::SearchEnded`].
     Search {
-        /// Whose record.
+        /// The subject of the record.
         peer: PeerId,
     },
     /// End the search, because its time is over.
     EndSearch {
-        /// Whose record was searched for.
+        /// The subject of the record that was searched for.
         peer: PeerId,
     },
     /// For the log: the refresh loop stored an indexer that it found in the DHT.
@@ -97,7 +97,7 @@ pub enum Action {
     },
     /// Answer a directory request, with [`Machine::answer_offers`].
     Answer {
-        /// Which.
+        /// Names the request.
         request: RequestId,
         /// The native will take the node in.
         takes_in: bool,
@@ -121,16 +121,16 @@ pub enum Action {
     /// Ping the peer over the connection that carries this heartbeat stream, and over no other;
     /// then give [`Input::StreamProbed`].
     ProbeStream {
-        /// Whose stream.
+        /// The peer of the stream.
         peer: PeerId,
-        /// Which.
+        /// The stream.
         stream: StreamId,
     },
     /// Give the machine the first beat of this stream, which was held back ([`FirstBeat::Held`]).
     Judge {
-        /// Whose stream.
+        /// The peer of the stream.
         peer: PeerId,
-        /// Which.
+        /// The stream.
         stream: StreamId,
     },
     /// For the log: two devices use one identity, and one of them is refused.

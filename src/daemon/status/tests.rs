@@ -96,7 +96,7 @@ fn empty_tables_are_said_in_words() {
         ..example()
     };
     let shown = status.to_string();
-    assert!(shown.contains("leases held: none: under nobody"), "{shown}");
+    assert!(shown.contains("leases held: none: no server"), "{shown}");
     assert!(shown.contains("listening on: no address"), "{shown}");
     assert!(!shown.contains("live indexers"), "{shown}");
     let nobody = IndexerList {

@@ -71,7 +71,7 @@ impl Status {
             let end = format!("ends in {}", Span(lease.expires_in_ms));
             [lease.peer_id.clone(), lease.role.to_string(), end]
         });
-        table(f, "leases held", "none: under nobody's lease", rows)
+        table(f, "leases held", "none: no server has granted one", rows)
     }
 
     fn native(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
