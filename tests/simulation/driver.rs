@@ -30,6 +30,10 @@ impl World {
         let now = self.devices[no].instant(self.now);
         let gap = self.devices[no].machine.overslept(now);
         self.catching_up = !gap.is_zero();
+        let holders = match self.catching_up {
+            true => self.holders(no),
+            false => Vec::new(),
+        };
         for input in inputs {
             self.take(no, input)?;
             if gap.is_zero() {
@@ -39,7 +43,7 @@ impl World {
         if !gap.is_zero() {
             let overslept = protocol::Input::Overslept { gap };
             self.devices[no].machine.handle(now, overslept);
-            self.check_caught_up(no)?;
+            self.check_caught_up(no, &holders)?;
         }
         self.drain(no)?;
         if self.keep_house(no) {

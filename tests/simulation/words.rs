@@ -85,6 +85,7 @@ impl World {
             AckCode::Accepted if beat.role == Role::Node && !beat.lease.is_zero() => {
                 let promised = self.ledger.has_ticket(self.now, no, client);
                 self.ledger.tickets.remove(&(no, client));
+                self.hasty |= self.catching_up && !before.taken_in && !promised;
                 ensure(
                     before.taken_in || promised || before.alive.is_empty(),
                     no,
@@ -167,10 +168,31 @@ impl World {
         Ok(())
     }
 
-    /// When a native has caught up after an oversleep, it has not told a node meanwhile that it
-    /// takes it in, if it knows indexers.
-    pub fn check_caught_up(&mut self, no: DeviceNo) -> Result<(), String> {
+    /// The clients of a process that hold a lease there, whether it seems to have run out or not.
+    pub fn holders(&self, no: DeviceNo) -> Vec<DeviceNo> {
+        let heard = self.ledger.heard.range((no, 0)..=(no, usize::MAX));
+        let clients = heard.map(|((_, client), _)| *client);
+        let machine = &self.devices[no].machine;
+        clients
+            .filter(|client| machine.reserves_slot(&self.devices[*client].peer))
+            .collect()
+    }
+
+    /// When a process has caught up after an oversleep, it has let go of none of those that held a
+    /// lease before, other than that they gave it up: who was not heard because it slept is not
+    /// stale. And a native has neither told a node meanwhile that it takes it in nor done so, if it
+    /// knows indexers.
+    pub fn check_caught_up(&mut self, no: DeviceNo, before: &[DeviceNo]) -> Result<(), String> {
         self.catching_up = false;
+        let after = self.holders(no);
+        let is_there = |client: &DeviceNo| {
+            after.contains(client) || !self.ledger.heard.contains_key(&(no, *client))
+        };
+        ensure(
+            before.iter().all(is_there),
+            no,
+            "lets go of a peer before it has caught up",
+        )?;
         if !std::mem::take(&mut self.hasty) {
             return Ok(());
         }
@@ -183,7 +205,7 @@ impl World {
         ensure(
             !may_live,
             no,
-            "says that it takes a node in before it has caught up",
+            "takes a node in, or says so, before it has caught up",
         )
     }
 
