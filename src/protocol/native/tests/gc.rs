@@ -161,3 +161,19 @@ fn nothing_loops_whatever_is_due_at_once() {
     rig.native.shut_down();
     rig.drain();
 }
+
+#[test]
+fn a_lease_that_has_run_out_takes_no_room_before_gc_comes_by() {
+    for (later, code) in [(10_000, AckCode::Full), (10_001, AckCode::Accepted)] {
+        let mut rig = Rig::new();
+        rig.run(45_000);
+        for n in 100..103 {
+            let lease = Duration::from_secs(10);
+            let outcome = rig.beat_with(Role::Node, n, n.into(), lease, None, None, &[]);
+            assert_eq!(outcome.ack.code, AckCode::Accepted);
+        }
+        // GC ran at 40 s and is not due before 70 s.
+        rig.now += later;
+        assert_eq!(rig.node(103).code, code, "{later} ms after the last beat");
+    }
+}
