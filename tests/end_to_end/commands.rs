@@ -263,10 +263,11 @@ fn more_indexers_than_one_answer_holds_are_all_listed() {
         s.live_indexers.len() == indexers.len()
     });
     let node = world.node("node", &[&native], &[]);
-    let answer = world.ask(&node, "indexers", &["--json"]);
-    let list: IndexerList = json::from_str(&answer.stdout).unwrap();
-    for indexer in &indexers {
-        let mut listed = list.indexers.iter();
-        assert!(listed.any(|l| l.peer_id == indexer.id), "{answer:?}");
-    }
+    // While the machine is busy an answer may be incomplete, and say so.
+    eventually("all of them in one answer", SLACK, || {
+        let answer = world.ask(&node, "indexers", &["--json"]);
+        let list: IndexerList = json::from_str(&answer.stdout).unwrap();
+        let is_listed = |peer: &Peer| list.indexers.iter().any(|l| l.peer_id == peer.id);
+        indexers.iter().all(is_listed).then_some(())
+    });
 }
