@@ -41,7 +41,7 @@ impl Driver {
                 self.sign_if_due(self.env.now());
             }
             Action::Close { peer, stream } => {
-                self.held_beats.retain(|(_, held, _)| *held != stream);
+                self.held_beats.retain(|frame| frame.stream != stream);
                 self.env.net.close(peer, stream);
                 if !self.env.reserve_slot(peer) {
                     self.env.net.unprotect(&peer, false);

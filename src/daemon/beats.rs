@@ -7,34 +7,43 @@ use super::{
     report::{self, text},
 };
 use crate::{
-    net::{EACH, ReceivedBeat},
+    net::{BeatFrame, EACH},
     protocol::{
-        Ack, AckCode, Beat, BeatOutcome, Input, Instant, PeerId, Role, StreamId,
+        Ack, AckCode, Beat, BeatOutcome, Input, Instant, PeerId, Role, SignedRecord, Source,
+        StreamId,
         clock::ClockOf,
         codec::{heartbeat::WallReading, record::Kind},
+        rivals::FirstBeat,
     },
 };
 
 impl Driver {
+    /// A beat was received. The first of a stream is held if the core says so, until
+    /// [`Driver::judge`].
+    pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Source>) {
+        let (peer, stream) = (&frame.peer, frame.stream);
+        let Some(beat) = self.env.net.read_beat(&frame) else {
+            return self.handle(now, Input::StreamClosed { peer, stream });
+        };
+        if let Some(source) = source {
+            match self.env.machine.stream_opened(now, peer, stream, source) {
+                FirstBeat::Now => self.note_reader(now, peer),
+                FirstBeat::Held => return self.held_beats.push(frame),
+            }
+        }
+        self.answer_beat(now, &frame, &beat);
+    }
+
     /// Gives the core the held first beat of this stream. If there is none, its stream has ended.
     pub(super) fn judge(&mut self, stream: StreamId) {
         let held = &mut self.held_beats;
-        if let Some(at) = held.iter().position(|(_, of, _)| *of == stream) {
-            let (from, stream, beat) = held.swap_remove(at);
-            self.on_first_beat(self.env.now(), from, stream, *beat);
+        if let Some(at) = held.iter().position(|frame| frame.stream == stream) {
+            let (now, frame) = (self.env.now(), held.swap_remove(at));
+            if let Some(beat) = self.env.net.read_beat(&frame) {
+                self.note_reader(now, &frame.peer);
+                self.answer_beat(now, &frame, &beat);
+            }
         }
-    }
-
-    /// Passes the first beat of a stream to the core.
-    pub(super) fn on_first_beat(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        stream: StreamId,
-        received: ReceivedBeat,
-    ) {
-        self.note_reader(now, &from);
-        self.on_beat(now, from, stream, 0, received);
     }
 
     /// Reports what the peer can dial, before it gets addresses.
@@ -43,44 +52,27 @@ impl Driver {
         self.handle(now, Input::Seen { peer, reader });
     }
 
-    /// A beat was received.
-    pub(super) fn on_beat(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        stream: StreamId,
-        sequence: u64,
-        received: ReceivedBeat,
-    ) {
-        let beat = Beat {
-            role: received.role,
-            lease: received.lease,
-            record: received
-                .record
-                .as_ref()
-                .map(|(info, envelope)| (info, envelope.as_slice())),
-            publisher: received.publisher,
-            load: received.load,
-            known: &received.known,
-        };
+    /// Passes a beat to the core, and its answer back.
+    fn answer_beat(&mut self, now: Instant, frame: &BeatFrame, beat: &Beat<SignedRecord<'_>>) {
+        let from = frame.peer;
         let clock = WallReading {
             ms: self.env.own_ms(),
             synchronised: self.synchronised,
         };
         let Environment { net, machine, .. } = &mut self.env;
-        let BeatOutcome { ack, publish } = machine.beat(now, &from, stream, &beat);
+        let BeatOutcome { ack, publish } = machine.beat(now, &from, frame.stream, beat);
         let code = ack.code;
         let denied = matches!(code, AckCode::Full | AckCode::Refused);
-        let leaves = !denied && received.lease.is_zero();
-        net.ack(from, stream, sequence, &ack, clock, denied || leaves);
+        let leaves = !denied && beat.lease.is_zero();
+        net.ack(frame, &ack, clock, denied || leaves);
         if denied {
             log::debug!("gives {} no lease: {}", text(&from), ack.reason);
         } else if leaves {
             self.env.reserve_slot(from);
             self.env.net.unprotect(&from, true);
-        } else if sequence == 0 && code == AckCode::Accepted {
+        } else if beat.sequence == 0 && code == AckCode::Accepted {
             self.env.reserve_slot(from);
-            match (self.env.machine.role(), received.role) {
+            match (self.env.machine.role(), beat.role) {
                 (Role::Native, Role::Node) => {
                     let entry = self.env.machine.taken_in(&from);
                     let why = match entry.is_some_and(|entry| entry.stranded) {
@@ -93,15 +85,15 @@ impl Driver {
                     log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
                 }
                 (Role::Native, _) => {
-                    log::info!(target: EACH, "{} {} beats", report::role(received.role), text(&from))
+                    log::info!(target: EACH, "{} {} beats", report::role(beat.role), text(&from))
                 }
                 _ => log::debug!("grants node {} a lease", text(&from)),
             }
         }
-        if publish && let Some((info, envelope)) = received.record {
-            let kind = Kind::of(received.role);
-            let own_ms = self.env.own_ms();
-            self.env.net.publish(kind, &info, envelope, own_ms);
+        if publish && let Some(record) = &beat.record {
+            let (kind, own_ms) = (Kind::of(beat.role), self.env.own_ms());
+            let envelope = record.envelope.to_vec();
+            self.env.net.publish(kind, &record.info, envelope, own_ms);
         }
     }
 

@@ -28,17 +28,16 @@ use super::{
 use crate::{
     config::{Config, Role as ConfigRole},
     net::{
-        EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId, ReceivedBeat,
+        BeatFrame, EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
         multiaddrs,
     },
     protocol::{
-        IndexersAnswer, Input, Instant, PeerId, Role, StreamId,
+        IndexersAnswer, Input, Instant, PeerId, Role,
         capacities::MAX_DHT_RECORDS,
         clock::WallClock,
         codec::directory::{Response, decode_response},
-        rivals::FirstBeat,
         signing::Signing,
     },
 };
@@ -55,7 +54,7 @@ pub(super) struct Driver {
     /// Searches of the refresh loop.
     pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
-    pub(super) held_beats: Vec<(PeerId, StreamId, Box<ReceivedBeat>)>,
+    pub(super) held_beats: Vec<BeatFrame>,
     /// Servers whose last ack is waited for.
     pub(super) leaving: Vec<PeerId>,
     /// When the record is signed.
@@ -301,23 +300,9 @@ impl Driver {
             NetEvent::ListenerError(why) => {
                 log::warn!(target: EACH, "a listener could not take a connection: {why}")
             }
-            NetEvent::Beat {
-                from,
-                stream,
-                sequence,
-                source,
-                beat,
-            } => {
-                let Some(source) = source else {
-                    return self.on_beat(now, from, stream, sequence, *beat);
-                };
-                match self.env.machine.stream_opened(now, &from, stream, source) {
-                    FirstBeat::Now => self.on_first_beat(now, from, stream, *beat),
-                    FirstBeat::Held => self.held_beats.push((from, stream, beat)),
-                }
-            }
+            NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
             NetEvent::StreamClosed { ref peer, stream } => {
-                self.held_beats.retain(|(_, held, _)| *held != stream);
+                self.held_beats.retain(|frame| frame.stream != stream);
                 self.handle(now, Input::StreamClosed { peer, stream })
             }
             NetEvent::Ack {

@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::{
-        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, PeerId, Publisher,
-        RecordInfo, Role, StreamId, Terms,
+        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, PeerId, RecordInfo, Role,
+        SignedRecord, StreamId, Terms,
     };
 
     #[test]
@@ -165,12 +165,8 @@ mod tests {
             name: Default::default(),
         };
         let beat = Beat {
-            role: Role::Node,
-            lease,
-            record: (!lease.is_zero()).then_some((&info, envelope)),
-            publisher: Publisher::Receiver,
-            load: None,
-            known: &[],
+            record: (!lease.is_zero()).then_some(SignedRecord { info, envelope }),
+            ..Beat::new(Role::Node, lease)
         };
         indexer.beat(Instant::from_millis(0), &peer, StreamId(1), &beat);
     }

@@ -1,38 +1,27 @@
-//! Translates the events of libp2p into the core's types: decoded, verified and bounded.
+//! Translates the events of libp2p into the core's types: decoded, verified and bounded. A beat is
+//! passed as its frame and read where it is used, because its content borrows from the frame.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
     BehaviourEvent, Net, PeeringEvent, convert,
     dht::{self, DhtEvent},
-    envelope::{open_indexer, open_node},
+    envelope::Libp2p,
     netlink::Change,
     scope::is_loopback,
-    streams::{self, OwnRequestId, ReadBeat},
+    streams::{self, BeatFrame, OwnRequestId},
     tcp::socket_addr,
 };
 use crate::protocol::{
-    self, AckBuf, Load, PeerList, Publisher, RecordInfo, RequestId, Role, StreamId,
+    self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId,
     address::{Endpoint, Source},
     codec::{
         directory::{Request, Response, decode_request},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
     },
 };
-
-/// A beat whose record is verified.
-#[derive(Debug)]
-pub(crate) struct ReceivedBeat {
-    pub(crate) role: Role,
-    pub(crate) lease: Duration,
-    pub(crate) record: Option<(RecordInfo, Vec<u8>)>,
-    pub(crate) load: Option<Load>,
-    pub(crate) known: PeerList,
-    /// Where the sender's record is published.
-    pub(crate) publisher: Publisher,
-}
 
 /// An event of the network side.
 #[derive(Debug)]
@@ -43,14 +32,11 @@ pub(crate) enum NetEvent {
     Host(Change),
     /// A listener has ended or could not accept a connection.
     ListenerError(String),
-    /// A beat of a peer.
+    /// A beat of a peer, which [`Net::read_beat`] reads.
     Beat {
-        from: protocol::PeerId,
-        stream: StreamId,
-        sequence: u64,
+        frame: BeatFrame,
         /// Where the stream comes from; only with the first beat of a stream.
         source: Option<Source>,
-        beat: Box<ReceivedBeat>,
     },
     /// A peer's heartbeat stream is over.
     StreamClosed {
@@ -163,39 +149,23 @@ impl Net {
         }
     }
 
-    /// Translates a beat. If it is not valid, the result is the end of its stream.
-    pub(super) fn translate_beat(&mut self, beat: ReadBeat) -> NetEvent {
-        let ReadBeat {
-            peer,
-            connection,
-            stream,
-            sequence,
-            body,
-        } = beat;
-        match read_beat(&body, sequence) {
+    /// Reads a beat: decodes it, checks its sequence, verifies its record. If it is not valid, its
+    /// stream is closed, and the result is `None`.
+    pub(crate) fn read_beat<'f>(&mut self, frame: &'f BeatFrame) -> Option<Beat<SignedRecord<'f>>> {
+        match read_beat(&frame.body, frame.sequence) {
             Ok(beat) => {
                 // Natives and indexers take part in the DHT, so identify asks for their addresses.
-                if sequence == 0 && beat.role != Role::Node {
+                if beat.sequence == 0 && beat.role != Role::Node {
                     let peering = &mut self.swarm.behaviour_mut().peering;
-                    peering.want(peer.into(), connection);
+                    peering.want(frame.peer.into(), frame.connection);
                 }
-                NetEvent::Beat {
-                    from: peer,
-                    stream,
-                    sequence,
-                    source: self
-                        .sources
-                        .get(&connection)
-                        .copied()
-                        .filter(|_| sequence == 0),
-                    beat: Box::new(beat),
-                }
+                Some(beat)
             }
             Err(why) => {
-                let id = libp2p::PeerId::from(peer);
+                let id = libp2p::PeerId::from(frame.peer);
                 log::debug!("dropped the heartbeat stream of {id}: {why}");
-                self.close(peer, stream);
-                NetEvent::StreamClosed { peer, stream }
+                self.close(frame.peer, frame.stream);
+                None
             }
         }
     }
@@ -309,34 +279,12 @@ fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
     convert::to_addr(addr).is_ok() && !unspecified && (loopback || !is_loopback(addr))
 }
 
-fn read_beat(body: &[u8], sequence: u64) -> Result<ReceivedBeat, String> {
+fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
     let beat = decode_beat(body).map_err(|why| why.to_string())?;
-    if beat.sequence != sequence {
-        return Err(format!(
-            "sequence {} where {sequence} was due",
-            beat.sequence
-        ));
+    if beat.sequence != due {
+        return Err(format!("sequence {} where {due} was due", beat.sequence));
     }
-    let record = match (beat.record, beat.role) {
-        (None, _) | (_, Role::Native) => None,
-        (Some(envelope), Role::Indexer) => Some((open_indexer(envelope), envelope)),
-        (Some(envelope), Role::Node) => Some((open_node(envelope), envelope)),
-    };
-    let record = match record {
-        Some((opened, envelope)) => Some((
-            opened.map_err(|why| why.to_string())?.info,
-            envelope.to_vec(),
-        )),
-        None => None,
-    };
-    Ok(ReceivedBeat {
-        role: beat.role,
-        lease: beat.lease,
-        record,
-        load: beat.load,
-        known: beat.known,
-        publisher: beat.publisher,
-    })
+    beat.open(&Libp2p).map_err(|why| why.to_string())
 }
 
 /// Decodes an ack. Also returns whether it answers our last beat.

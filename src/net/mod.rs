@@ -1,8 +1,8 @@
 //! libp2p. No module above this one uses it.
 //!
 //! `Net` is the swarm with its behaviours. It passes events up, with their content decoded and
-//! verified (responses are passed as frames), and carries out the actions of the core. It decides
-//! only what to drop: invalid frames, and records whose signature does not verify.
+//! verified (beats and responses are passed as frames), and carries out the actions of the core. It
+//! decides only what to drop: invalid frames, and records whose signature does not verify.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -74,7 +74,7 @@ use self::{
     streams::Streams,
 };
 pub(crate) use self::{
-    events::{NetEvent, ReceivedBeat},
+    events::NetEvent,
     scope::{is_for_this_host, multiaddrs},
 };
 use crate::protocol::{
@@ -88,7 +88,7 @@ use crate::protocol::{
     },
 };
 
-pub(crate) use streams::OwnRequestId;
+pub(crate) use streams::{BeatFrame, OwnRequestId};
 
 /// The target of log lines that a peer can cause and that name the peer. The same line is logged at
 /// most once a minute (see `daemon::logging`).
@@ -271,19 +271,11 @@ impl Net {
         self.streams().drop_lease(server);
     }
 
-    /// Answers the beat with this sequence. `close` ends the stream after it.
-    pub(crate) fn ack(
-        &mut self,
-        peer: protocol::PeerId,
-        stream: StreamId,
-        sequence: u64,
-        ack: &Ack<'_>,
-        clock: WallReading,
-        close: bool,
-    ) {
+    /// Answers this beat. `close` ends the stream after it.
+    pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading, close: bool) {
         let mut buffer = [0; MAX_FRAME];
-        let body = encode_ack(sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
-        self.streams().ack(&peer, stream, body, close);
+        let body = encode_ack(beat.sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
+        self.streams().ack(&beat.peer, beat.stream, body, close);
     }
 
     /// Sends an unsolicited ack on a peer's heartbeat stream.
@@ -464,8 +456,10 @@ impl Net {
             return Poll::Ready(NetEvent::Host(change));
         }
         loop {
-            if let Poll::Ready(beat) = self.streams().poll_beat(cx) {
-                return Poll::Ready(self.translate_beat(beat));
+            if let Poll::Ready(frame) = self.streams().poll_beat(cx) {
+                let source = self.sources.get(&frame.connection).copied();
+                let source = source.filter(|_| frame.sequence == 0);
+                return Poll::Ready(NetEvent::Beat { frame, source });
             }
             let event = ready!(self.swarm.poll_next_unpin(cx));
             if let Some(event) = event.and_then(|event| self.translate(event)) {

@@ -17,8 +17,8 @@ use core::time::Duration;
 
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant,
-    Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role, StreamId,
-    Terms, Want,
+    Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role, SignedRecord,
+    StreamId, Terms, Want,
     address::Source,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
@@ -117,7 +117,7 @@ impl<const N: usize> Indexer<N> {
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
             // A peer has one role at a time, so it is no longer a node.
@@ -148,7 +148,7 @@ impl<const N: usize> Indexer<N> {
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'static> {
         // An expired lease takes no room, even before GC has run. After an oversleep all leases
         // seem expired, so none is removed.
@@ -166,7 +166,8 @@ impl<const N: usize> Indexer<N> {
         self.stream_records.renew(now, sender, Role::Node, lease);
         let is_news = beat
             .record
-            .is_some_and(|(info, envelope)| self.directory.list(info, envelope));
+            .as_ref()
+            .is_some_and(|record| self.directory.list(&record.info, record.envelope));
         BeatOutcome {
             ack: Ack::accepted(lease),
             publish: is_news && beat.publisher == Publisher::Receiver,
@@ -265,7 +266,7 @@ impl<const N: usize> Machine for Indexer<N> {
         now: Instant,
         from: &PeerId,
         stream: StreamId,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'_> {
         match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => self.admitted_beat(now, &sender, beat),

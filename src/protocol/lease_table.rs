@@ -20,7 +20,7 @@ use core::time::Duration;
 use heapless::Deque;
 
 use super::{
-    Ack, Beat, Instant, PeerId, Role, StreamId,
+    Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId,
     address::Source,
     reader::Reader,
     rivals::{FirstBeat, Holder, Rivals},
@@ -141,7 +141,7 @@ impl<const S: usize> LeaseTable<S> {
         &mut self,
         from: &'a PeerId,
         stream: StreamId,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> Result<Sender<'a>, Ack<'static>> {
         let slot = self.records.locate(from);
         let record = slot.and_then(|slot| self.records.at(slot));
@@ -164,7 +164,13 @@ impl<const S: usize> LeaseTable<S> {
                 return Err(Ack::refused("a newer heartbeat stream of yours is open"));
             }
         }
-        if beat.record.is_some_and(|(info, _)| info.peer != *from) {
+        let record_of = |record: &SignedRecord<'_>| record.info.peer;
+        if beat
+            .record
+            .as_ref()
+            .map(record_of)
+            .is_some_and(|subject| subject != *from)
+        {
             return Err(Ack::refused(
                 "the record's subject is not you: only your own record counts",
             ));

@@ -17,7 +17,7 @@ use core::time::Duration;
 
 use super::{
     Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Offer, OutBeat,
-    PeerId, Reason, RequestId, Role, StreamId, Want,
+    PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
     address::Source,
     directory::{Claimants, Found},
     lease::Lease,
@@ -148,7 +148,6 @@ pub enum Action {
 /// or read from the machine.
 pub(super) const MAX_MOVED: usize = 512;
 const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
-const _: () = assert!(size_of::<Beat<'_>>() <= MAX_MOVED);
 const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
 
 /// Receives the state of a machine for `status`.
@@ -210,7 +209,7 @@ pub trait Machine {
         now: Instant,
         from: &PeerId,
         stream: StreamId,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'_>;
 
     /// A node asks for indexers. `None`: the answer comes as [`Action::Answer`].

@@ -191,21 +191,59 @@ pub enum Publisher {
     Another,
 }
 
-/// A beat as its receiver sees it: decoded, its record verified, its sequence checked.
+/// A record whose signature was verified, and the envelope that it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beat<'a> {
+pub struct SignedRecord<'a> {
+    /// What it says.
+    pub info: RecordInfo,
+    /// At most [`MAX_ENVELOPE_LEN`] bytes.
+    pub envelope: &'a [u8],
+}
+
+#[cfg(test)]
+impl SignedRecord<'static> {
+    /// The record in an envelope that is none.
+    pub(crate) fn of(info: &RecordInfo) -> Self {
+        Self {
+            info: info.clone(),
+            envelope: b"signed",
+        }
+    }
+}
+
+/// A beat as its receiver sees it. Decoded, its record `R` is an envelope, `&[u8]`; opened, it is a
+/// [`SignedRecord`], and only such a beat is for a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat<R> {
+    /// 0, 1, 2 … on each stream.
+    pub sequence: u64,
     /// The role that the sender states.
     pub role: Role,
-    /// Lease asked for; zero gives the lease up.
+    /// The requested lease; zero gives the lease up. Not clamped.
     pub lease: Duration,
-    /// The sender's own record and the envelope it came in.
-    pub record: Option<(&'a RecordInfo, &'a [u8])>,
+    /// The sender's own record.
+    pub record: Option<R>,
     /// Where the sender's record is published.
     pub publisher: Publisher,
-    /// How full the sender is.
+    /// How full the sender is. Not clamped.
     pub load: Option<Load>,
     /// Indexers that the sender, a native, knows.
-    pub known: &'a [PeerId],
+    pub known: PeerList,
+}
+
+impl<R> Beat<R> {
+    /// The first beat of a stream, which asks for this lease and says nothing else.
+    pub fn new(role: Role, lease: Duration) -> Self {
+        Self {
+            sequence: 0,
+            role,
+            lease,
+            record: None,
+            publisher: Publisher::Receiver,
+            load: None,
+            known: PeerList::new(),
+        }
+    }
 }
 
 /// A beat to be sent. The driver adds the sequence and, if `with_record`, the own record. For a

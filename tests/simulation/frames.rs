@@ -7,16 +7,14 @@
 use std::fmt::{self, Display};
 
 use oc_discovery::protocol::{
-    Ack, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
+    Ack, Beat, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
     codec::{
         NoRoom,
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
-        heartbeat::{
-            WallReading, WireAck, WireBeat, decode_ack, decode_beat, encode_ack, encode_beat,
-        },
+        heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, Record, RecordError, SignError, Signer, Verifier, open, sign},
     },
 };
@@ -97,7 +95,7 @@ impl Frame {
     }
 
     /// The beat in it.
-    pub fn read_beat(&self) -> Result<WireBeat<'_>, String> {
+    pub fn read_beat(&self) -> Result<Beat<&[u8]>, String> {
         decode_beat(self.body()?).map_err(unreadable)
     }
 

@@ -1,7 +1,7 @@
 //! Heartbeat streams of a process: what goes out on them and comes in, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, AckCode, Addrs, Beat, Load, OutBeat, PeerId, Reader, Role, StreamId,
+    self, AckBuf, AckCode, Addrs, Load, OutBeat, PeerId, Reader, StreamId,
     address::{Endpoint, Families},
     clock::{ClockOf, MAX_TRIP},
     codec::{heartbeat::WallReading, record::Kind},
@@ -9,7 +9,7 @@ use oc_discovery::protocol::{
 
 use crate::{
     device::DeviceNo,
-    frames::{Frame, verified},
+    frames::{Frame, Seals},
     network::{Input, Stream, StreamKey},
     world::World,
 };
@@ -42,20 +42,7 @@ impl World {
             ));
         }
         self.network.streams[stream].received += 1;
-        let kind = Kind::of(received.role);
-        // What a native sends as its record is none.
-        let envelope = received.record.filter(|_| received.role != Role::Native);
-        let info = envelope
-            .map(|envelope| verified(kind, envelope))
-            .transpose()?;
-        let beat = Beat {
-            role: received.role,
-            lease: received.lease,
-            record: info.as_ref().zip(envelope),
-            publisher: received.publisher,
-            load: received.load,
-            known: &received.known,
-        };
+        let beat = received.open(&Seals).map_err(|why| why.to_string())?;
         let before = self.before_beat(no, client.0, &beat);
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
@@ -74,9 +61,9 @@ impl World {
         self.check_answer(no, client.0, &beat, said, &before)?;
         self.ledger
             .beat_answered(self.now, (client.0, no), stream, &from, &beat, said);
-        if let (true, Some(envelope)) = (publish, envelope) {
-            let late = self.rng.below(2_000);
-            self.dht.put(self.now + late, kind, envelope)?;
+        if let (true, Some(record)) = (publish, &beat.record) {
+            let (late, kind) = (self.rng.below(2_000), Kind::of(beat.role));
+            self.dht.put(self.now + late, kind, record.envelope)?;
         }
         let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
         self.send_ack(no, stream, frame);

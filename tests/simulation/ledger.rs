@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use oc_discovery::protocol::{Ack, AckCode, Beat, PeerId, Role, Want};
+use oc_discovery::protocol::{Ack, AckCode, Beat, PeerId, Role, SignedRecord, Want};
 
 use crate::device::DeviceNo;
 
@@ -93,7 +93,7 @@ impl Ledger {
         (client, server): (DeviceNo, DeviceNo),
         stream: usize,
         from: &PeerId,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
         ack: &Ack<'_>,
     ) {
         let key = (server, client);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
-    Ack, AckCode, Beat, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, Want,
-    lease_table::is_stale, native::Verdict,
+    Ack, AckCode, Beat, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, SignedRecord,
+    Want, lease_table::is_stale, native::Verdict,
 };
 
 use crate::{
@@ -55,7 +55,12 @@ impl World {
     }
 
     /// What has to be known about a beat before it is answered.
-    pub fn before_beat(&self, no: DeviceNo, client: DeviceNo, beat: &Beat<'_>) -> Before {
+    pub fn before_beat(
+        &self,
+        no: DeviceNo,
+        client: DeviceNo,
+        beat: &Beat<SignedRecord<'_>>,
+    ) -> Before {
         if self.devices[no].role != Role::Native || beat.role != Role::Node {
             return Before {
                 taken_in: false,
@@ -77,7 +82,7 @@ impl World {
         &mut self,
         no: DeviceNo,
         client: DeviceNo,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
         ack: &Ack<'_>,
         before: &Before,
     ) -> Result<(), String> {

@@ -18,7 +18,7 @@ use futures_timer::Delay;
 use futures_util::{AsyncRead, AsyncWrite};
 use libp2p::{Stream, swarm::ConnectionId};
 
-use super::mailbox::{Arrivals, Arrived, Mail, Outbox};
+use super::mailbox::{Arrivals, Arrived, BeatFrame, Mail, Outbox};
 use crate::{
     net::frames,
     protocol::{PeerId, StreamId, codec::frame},
@@ -240,18 +240,18 @@ impl Inbound {
             connection,
             stream,
         } = self.origin;
-        let beat = Arrived {
+        let frame = BeatFrame {
             peer,
             connection,
             stream,
             sequence: self.beats,
             body,
-            outbox: self.outbox.clone(),
         };
+        let outbox = self.outbox.clone();
         self.beats = self.beats.wrapping_add(1);
         self.answering = true;
         self.first = None;
-        if self.arrivals.push(beat) {
+        if self.arrivals.push(Arrived { frame, outbox }) {
             Ok(())
         } else {
             Err(io::ErrorKind::ResourceBusy.into())

@@ -32,15 +32,21 @@ use crate::{
 /// can produce more.
 const MAX_ARRIVED: usize = 4096;
 
-/// A beat that was read.
+/// A beat's frame, and where it came from. Nothing of it is decoded.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct BeatFrame {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
     pub(crate) stream: StreamId,
     /// What the beat's sequence must be.
     pub(crate) sequence: u64,
     pub(crate) body: Vec<u8>,
+}
+
+/// A beat that was received.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) frame: BeatFrame,
     /// Takes its ack.
     pub(crate) outbox: Outbox,
 }
@@ -149,14 +155,15 @@ mod tests {
     }
 
     fn beat(sequence: u64) -> Arrived {
-        Arrived {
+        let frame = BeatFrame {
             peer: PeerId::from_bytes([1; 32]),
             connection: ConnectionId::new_unchecked(1),
             stream: StreamId(1),
             sequence,
             body: Vec::new(),
-            outbox: Outbox::default(),
-        }
+        };
+        let outbox = Outbox::default();
+        Arrived { frame, outbox }
     }
 
     #[test]
@@ -169,7 +176,7 @@ mod tests {
         assert!(!arrivals.push(beat(0)));
         for sequence in 0..MAX_ARRIVED as u64 {
             match arrivals.poll(&mut cx()) {
-                Poll::Ready(beat) => assert_eq!(beat.sequence, sequence),
+                Poll::Ready(beat) => assert_eq!(beat.frame.sequence, sequence),
                 Poll::Pending => panic!("beat {sequence} is lost"),
             }
         }

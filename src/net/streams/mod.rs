@@ -36,7 +36,6 @@ use libp2p::{
     },
 };
 
-pub(crate) use self::identify::{AGENT_VERSION, PROTOCOL_VERSION};
 use self::{
     contact::{Contact, GrantedLease, Health},
     handler::Command,
@@ -45,6 +44,10 @@ use self::{
     mailbox::{Arrivals, Arrived},
     protocols::{DIRECTORY, HEARTBEAT, PING},
 };
+pub(crate) use self::{
+    identify::{AGENT_VERSION, PROTOCOL_VERSION},
+    mailbox::BeatFrame,
+};
 use crate::protocol::{PeerId, RequestId, StreamId};
 
 /// Commands that may wait for connections that are being made.
@@ -52,17 +55,6 @@ const MAX_WAITING: usize = 128;
 /// Dials of ours to one peer at once. A fresh beat does not wait for an earlier dial, because that
 /// may be lost too. Each dial ends within 10 s.
 const MAX_DIALS: usize = 3;
-
-/// A beat that was received.
-#[derive(Debug)]
-pub(crate) struct ReadBeat {
-    pub(crate) peer: PeerId,
-    pub(crate) connection: ConnectionId,
-    pub(crate) stream: StreamId,
-    /// What the beat's sequence must be.
-    pub(crate) sequence: u64,
-    pub(crate) body: Vec<u8>,
-}
 
 /// The other events of our streams.
 #[derive(Debug)]
@@ -197,33 +189,20 @@ impl Streams {
 
     /// The next beat. Beats must be taken before the swarm is polled, because the swarm may already
     /// report the end of their connection.
-    pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<ReadBeat> {
+    pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<BeatFrame> {
         loop {
-            let Arrived {
-                peer,
-                connection,
-                stream,
-                sequence,
-                body,
-                outbox,
-            } = ready!(self.shared.arrivals.poll(cx));
-            let Some(contact) = self.contacts.get_mut(&peer) else {
+            let Arrived { frame, outbox } = ready!(self.shared.arrivals.poll(cx));
+            let Some(contact) = self.contacts.get_mut(&frame.peer) else {
                 continue;
             };
-            contact.heard(connection);
+            contact.heard(frame.connection);
             contact.beats(GrantedLease {
-                stream,
-                connection,
-                sequence,
+                stream: frame.stream,
+                connection: frame.connection,
+                sequence: frame.sequence,
                 outbox,
             });
-            return Poll::Ready(ReadBeat {
-                peer,
-                connection,
-                stream,
-                sequence,
-                body,
-            });
+            return Poll::Ready(frame);
         }
     }
 

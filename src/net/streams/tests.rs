@@ -15,7 +15,7 @@ use libp2p::{
 
 use super::{
     handler::{Command, Happened},
-    mailbox::Outbox,
+    mailbox::{BeatFrame, Outbox},
     *,
 };
 
@@ -95,21 +95,25 @@ impl World {
 
     /// Delivers the first beat of a stream. Returns the outbox for its acks.
     fn beats(&mut self, connection: usize, stream: StreamId) -> Outbox {
-        let outbox = Outbox::default();
-        self.streams.shared.arrivals.push(Arrived {
+        let frame = BeatFrame {
             peer: self.peer,
             connection: ConnectionId::new_unchecked(connection),
             stream,
             sequence: 0,
             body: Vec::new(),
+        };
+        let outbox = Outbox::default();
+        let arrived = Arrived {
+            frame,
             outbox: outbox.clone(),
-        });
+        };
+        self.streams.shared.arrivals.push(arrived);
         outbox
     }
 
     fn read(&mut self) -> Option<StreamId> {
         match self.streams.poll_beat(&mut cx()) {
-            Poll::Ready(beat) => Some(beat.stream),
+            Poll::Ready(frame) => Some(frame.stream),
             Poll::Pending => None,
         }
     }

@@ -187,8 +187,8 @@ fn a_peer_that_does_not_read_loses_its_stream() {
         let mut lease = None;
         let _held = world
             .meanwhile(client, |_, _, event| {
-                if let NetEvent::Beat { from, stream, .. } = event {
-                    lease = Some((from, stream));
+                if let NetEvent::Beat { frame, .. } = event {
+                    lease = Some((frame.peer, frame.stream));
                 }
             })
             .await;
@@ -201,7 +201,7 @@ fn a_peer_that_does_not_read_loses_its_stream() {
             let mut closed = false;
             world
                 .meanwhile(turn, |_, _, event| match event {
-                    NetEvent::Beat { from, stream, .. } => lease = Some((from, stream)),
+                    NetEvent::Beat { frame, .. } => lease = Some((frame.peer, frame.stream)),
                     NetEvent::StreamClosed { .. } => closed = true,
                     _ => {}
                 })

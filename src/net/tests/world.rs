@@ -112,7 +112,7 @@ impl World {
         self.net(from).beat(id, &addrs, &out_beat(), None, &[]);
     }
 
-    /// The next event of any peer.
+    /// The next event of any peer. As in a daemon, the stream of what is no beat is over.
     pub(super) async fn next(&mut self) -> (usize, NetEvent) {
         let next = poll_fn(|cx| {
             for (at, peer) in self.0.iter_mut().enumerate() {
@@ -122,9 +122,15 @@ impl World {
             }
             Poll::Pending
         });
-        executor::within(DEADLINE, next)
-            .await
-            .expect("nothing more happens")
+        let next = executor::within(DEADLINE, next).await;
+        let (at, mut event) = next.expect("nothing more happens");
+        if let NetEvent::Beat { frame, .. } = &event
+            && self.net(at).read_beat(frame).is_none()
+        {
+            let (peer, stream) = (frame.peer, frame.stream);
+            event = NetEvent::StreamClosed { peer, stream };
+        }
+        (at, event)
     }
 
     /// Polls until `wanted` returns a value. It may act on the world.
@@ -188,17 +194,11 @@ impl World {
         ack: &Ack<'_>,
         last: bool,
     ) -> Option<(StreamId, u64)> {
-        let &NetEvent::Beat {
-            from,
-            stream,
-            sequence,
-            ..
-        } = event
-        else {
+        let NetEvent::Beat { frame, .. } = event else {
             return None;
         };
-        self.net(at).ack(from, stream, sequence, ack, CLOCK, last);
-        Some((stream, sequence))
+        self.net(at).ack(frame, ack, CLOCK, last);
+        Some((frame.stream, frame.sequence))
     }
 
     /// Makes the peer `from` obtain a lease of the peer `to`. Returns the stream.

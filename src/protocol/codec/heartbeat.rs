@@ -4,38 +4,18 @@
 //! the known ids count, whether the sequence is the next one, and whether the record is the
 //! sender's.
 
-use core::time::Duration;
-
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
 use super::{
     DecodeError, NoRoom,
     cbor::{List, Reader, fitting, length, millis, required, write},
     frame::MAX_FRAME,
+    record::{Kind, RecordError, Verifier, open},
 };
 use crate::protocol::{
-    Ack, AckBuf, AckCode, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
-    Publisher, Reason, Role,
+    Ack, AckBuf, AckCode, Beat, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
+    Publisher, Reason, Role, SignedRecord,
 };
-
-/// A beat as it was received: its record is not verified yet, and its sequence is not checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WireBeat<'a> {
-    /// 0, 1, 2 … on each stream.
-    pub sequence: u64,
-    /// The role that the sender states.
-    pub role: Role,
-    /// The requested lease; zero gives the lease up. Not clamped.
-    pub lease: Duration,
-    /// A signed record, at most [`MAX_ENVELOPE_LEN`] bytes.
-    pub record: Option<&'a [u8]>,
-    /// How full the sender is; counts over `u32::MAX` are `u32::MAX`.
-    pub load: Option<Load>,
-    /// Indexers that the sender knows.
-    pub known: PeerList,
-    /// Where the sender's record is published.
-    pub publisher: Publisher,
-}
 
 /// The server's wall clock, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +86,7 @@ pub fn encode_beat<'b>(
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.
-pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
+pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
     const FIELD: &str = "beat";
     let (mut sequence, mut role, mut lease) = (None, None, None);
     let (mut record, mut load, mut known) = (None, None, PeerList::new());
@@ -131,7 +111,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
             Ok(())
         })
     })?;
-    Ok(WireBeat {
+    Ok(Beat {
         sequence: required(sequence, FIELD, 0)?,
         role: required(role, FIELD, 1)?,
         lease: required(lease, FIELD, 2)?,
@@ -140,6 +120,34 @@ pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
         known,
         publisher,
     })
+}
+
+impl<'a> Beat<&'a [u8]> {
+    /// Opens its record, whose kind is that of the sender's role. A native has none: what it sends
+    /// is left out.
+    ///
+    /// # Errors
+    /// See [`RecordError`]; the stream it came on is to be closed.
+    pub fn open(self, verifier: &impl Verifier) -> Result<Beat<SignedRecord<'a>>, RecordError> {
+        let record = match self.record {
+            Some(envelope) if self.role != Role::Native => Some(SignedRecord {
+                info: open(verifier, Kind::of(self.role), envelope, |record| {
+                    record.info()
+                })?,
+                envelope,
+            }),
+            _ => None,
+        };
+        Ok(Beat {
+            record,
+            sequence: self.sequence,
+            role: self.role,
+            lease: self.lease,
+            publisher: self.publisher,
+            load: self.load,
+            known: self.known,
+        })
+    }
 }
 
 #[derive(Encode, CborLen)]

@@ -48,12 +48,8 @@ fn node_beat<'a>(
     record: Option<&RecordInfo>,
 ) -> BeatOutcome<'a> {
     let beat = Beat {
-        role: Role::Node,
-        lease,
-        record: record.map(|info| (info, b"signed".as_slice())),
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
+        record: record.map(SignedRecord::of),
+        ..Beat::new(Role::Node, lease)
     };
     indexer.beat(at(now), &peer(n), StreamId(stream), &beat)
 }
@@ -153,14 +149,7 @@ fn the_end_of_a_stream_is_not_the_end_of_the_lease() {
 fn beats_of_others_than_nodes_of_older_streams_and_with_foreign_records_are_refused() {
     let mut indexer = indexer();
     for role in [Role::Indexer, Role::Native] {
-        let beat = Beat {
-            role,
-            lease: LEASE,
-            record: None,
-            publisher: Publisher::Receiver,
-            load: None,
-            known: &[],
-        };
+        let beat = Beat::new(role, LEASE);
         let ack = indexer.beat(at(0), &peer(1), StreamId(1), &beat).ack;
         assert_eq!(ack.code, AckCode::Refused);
     }
@@ -250,28 +239,17 @@ fn filled(leases: u8) -> Box<Indexer<40>> {
     let mut indexer = Box::new(Indexer::new());
     indexer.start(at(0), peer(0), 1, CONFIG);
     for n in 1..=leases {
-        let beat = beat_of(LEASE);
+        let beat = Beat::new(Role::Node, LEASE);
         let outcome = indexer.beat(at(0), &peer(n), StreamId(u64::from(n)), &beat);
         assert_eq!(outcome.ack.code, AckCode::Accepted);
     }
     indexer
 }
 
-fn beat_of(lease: Duration) -> Beat<'static> {
-    Beat {
-        role: Role::Node,
-        lease,
-        record: None,
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
-    }
-}
-
-fn spare_beat(lease: Duration) -> Beat<'static> {
+fn spare_beat(lease: Duration) -> Beat<SignedRecord<'static>> {
     Beat {
         publisher: Publisher::Another,
-        ..beat_of(lease)
+        ..Beat::new(Role::Node, lease)
     }
 }
 
@@ -283,7 +261,12 @@ fn no_spare_lease_is_granted_with_less_than_a_tenth_of_the_places_free() {
             .beat(at(1), &peer(99), StreamId(99), &spare_beat(LEASE))
             .ack;
         assert_eq!(ack.code, code, "{held} of 40 held");
-        let own = indexer.beat(at(1), &peer(98), StreamId(98), &beat_of(LEASE));
+        let own = indexer.beat(
+            at(1),
+            &peer(98),
+            StreamId(98),
+            &Beat::new(Role::Node, LEASE),
+        );
         assert_eq!(own.ack.code, AckCode::Accepted, "for a node that has none");
     }
 }
@@ -321,7 +304,7 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
     let mut indexer = filled(1);
     let pump = record(1, 5, "pump");
     let beat = Beat {
-        record: Some((&pump, b"signed")),
+        record: Some(SignedRecord::of(&pump)),
         ..spare_beat(LEASE)
     };
     assert!(!indexer.beat(at(1), &peer(1), StreamId(1), &beat).publish);

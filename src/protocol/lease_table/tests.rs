@@ -1,5 +1,4 @@
 use super::*;
-use crate::protocol::Publisher;
 use crate::protocol::{AckCode, Action};
 
 const LEASE: Duration = Duration::from_secs(90);
@@ -14,14 +13,7 @@ impl<const S: usize> LeaseTable<S> {
         stream: StreamId,
         lease: Duration,
     ) {
-        let beat = Beat {
-            role,
-            lease,
-            record: None,
-            publisher: Publisher::Receiver,
-            load: None,
-            known: &[],
-        };
+        let beat = Beat::new(role, lease);
         let sender = self.admit(&peer, stream, &beat).unwrap();
         self.renew(now, &sender, role, lease);
     }
@@ -116,14 +108,7 @@ fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Opti
 }
 
 fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> {
-    let beat = Beat {
-        role: Role::Node,
-        lease: LEASE,
-        record: None,
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
-    };
+    let beat = Beat::new(Role::Node, LEASE);
     let peer = peer(1);
     match table.admit(&peer, StreamId(stream), &beat) {
         Ok(sender) => {
@@ -272,14 +257,7 @@ fn of_two_newcomers_that_wait_the_earlier_is_closed() {
 fn the_first_beat_of_a_stream_from_another_host_shows_that_the_peer_moved() {
     let mut table = LeaseTable::<4>::new();
     beat_from(&mut table, 0, 1, 1);
-    let beat = Beat {
-        role: Role::Node,
-        lease: LEASE,
-        record: None,
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
-    };
+    let beat = Beat::new(Role::Node, LEASE);
     for (stream, host, moved) in [(2, 1, false), (3, 2, true)] {
         table.stream_opened(at(1), &peer(1), StreamId(stream), source(stream, host));
         for moved in [moved, false] {
@@ -309,14 +287,7 @@ fn one_device_is_never_refused_however_often_it_comes() {
 #[test]
 fn a_full_table_refuses_newcomers_and_still_renews() {
     let mut table = table_with(&[1, 2, 3, 4], at(0));
-    let beat = Beat {
-        role: Role::Node,
-        lease: LEASE,
-        record: None,
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
-    };
+    let beat = Beat::new(Role::Node, LEASE);
     let mut no_room_for = |n| {
         let from = peer(n);
         let sender = table.admit(&from, StreamId(9), &beat).unwrap();

@@ -56,7 +56,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'_> {
         let from = sender.peer;
         self.make_room(now, from);

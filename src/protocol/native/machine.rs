@@ -111,7 +111,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         now: Instant,
         from: &PeerId,
         stream: StreamId,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'_> {
         let mut sender = match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => sender,
@@ -123,8 +123,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         if sender.is_newcomer() {
             sender.reader = self.reader_of(from);
         }
-        if let Some((info, _)) = beat.record {
-            sender.reader = sender.reader.with_record(&info.addrs);
+        if let Some(record) = &beat.record {
+            sender.reader = sender.reader.with_record(&record.info.addrs);
         }
         self.take_role(now, &sender, beat.role);
         match beat.role {

@@ -35,7 +35,7 @@ use heapless::Vec;
 use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input,
     Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Publisher, Reader,
-    Report, RequestId, Rng, Role, StreamId, Terms, Want,
+    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -302,7 +302,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
-        beat: &Beat<'_>,
+        beat: &Beat<SignedRecord<'_>>,
     ) -> BeatOutcome<'static> {
         let from = sender.peer;
         self.make_room(now, from);
@@ -310,7 +310,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        let record = beat.record.map(|(info, _)| info);
+        let record = beat.record.as_ref().map(|record| &record.info);
         // Whether the indexer is new matters only while nodes are taken in.
         let was_here = self.delegation.is_empty() || self.is_registered(now, from);
         if sender.moved {
@@ -343,7 +343,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .is_some_and(|record| record.connected)
     }
 
-    fn node_beat(&mut self, now: Instant, sender: &Sender<'_>, beat: &Beat<'_>) -> BeatOutcome<'_> {
+    fn node_beat(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+        beat: &Beat<SignedRecord<'_>>,
+    ) -> BeatOutcome<'_> {
         let from = sender.peer;
         let is_expected = self.delegation.contains(from) || self.delegation.has_ticket(now, from);
         if !is_expected && !self.overslept(now).is_zero() {
@@ -385,8 +390,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.stream_records.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);
-        if let Some((info, envelope)) = beat.record {
-            self.directory.list(info, envelope);
+        if let Some(record) = &beat.record {
+            self.directory.list(&record.info, record.envelope);
         }
         Ack::accepted(lease).into()
     }

@@ -112,12 +112,10 @@ impl Rig {
         known: &[PeerId],
     ) -> BeatOutcome<'_> {
         let beat = Beat {
-            role,
-            lease,
-            record: record.map(|info| (info, b"signed".as_slice())),
-            publisher: Publisher::Receiver,
+            record: record.map(SignedRecord::of),
             load: load.map(|(held, possible)| Load { held, possible }),
-            known,
+            known: known.iter().copied().collect(),
+            ..Beat::new(role, lease)
         };
         self.native
             .beat(at(self.now), &peer(n), StreamId(stream), &beat)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::{
-    Beat, BeatOutcome, Cursor, IndexersPage, Publisher, RequestId, Source, StreamId,
+    Beat, BeatOutcome, Cursor, IndexersPage, Publisher, RequestId, SignedRecord, Source, StreamId,
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
@@ -101,7 +101,13 @@ impl Machine for Node {
         FirstBeat::Now
     }
 
-    fn beat(&mut self, _: Instant, _: &PeerId, _: StreamId, _: &Beat<'_>) -> BeatOutcome<'_> {
+    fn beat(
+        &mut self,
+        _: Instant,
+        _: &PeerId,
+        _: StreamId,
+        _: &Beat<SignedRecord<'_>>,
+    ) -> BeatOutcome<'_> {
         Ack::refused("a node grants no leases: hold yours with an indexer or a native").into()
     }
 

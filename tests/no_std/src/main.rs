@@ -15,15 +15,15 @@ use core::{
 };
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine,
-    Node, NodeConfig, Offer, OutBeat, PeerId, RecordInfo, StreamId, Terms,
+    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine,
+    Node, NodeConfig, Offer, OutBeat, PeerId, StreamId, Terms,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
-        record::{Kind, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign},
+        record::{Kind, Record, RecordError, SignError, Signer, Tags, Verifier, sign},
         service::Services,
     },
 };
@@ -128,26 +128,12 @@ fn serve(
     let bytes =
         encode_beat(0, beat, Some(record), &[], &mut buffer).map_err(|_| c"the beat fits")?;
     let bytes = decode_beat(framed(bytes).ok_or(c"the frame of the beat")?);
-    let received = bytes.map_err(|_| c"the beat is read")?;
-    let envelope = received.record.ok_or(c"the record comes with the beat")?;
-    let info: RecordInfo = open(&Unsigned, Kind::Node, envelope, |record| record.info())
-        .map_err(|_| c"the indexer verifies the record")?;
-    let outcome = indexer.beat(
-        now,
-        &NODE,
-        StreamId(1),
-        &Beat {
-            role: received.role,
-            lease: received.lease,
-            record: Some((&info, envelope)),
-            publisher: received.publisher,
-            load: received.load,
-            known: &received.known,
-        },
-    );
+    let beat = bytes.map_err(|_| c"the beat is read")?.open(&Unsigned);
+    let beat = beat.map_err(|_| c"the indexer verifies the record")?;
+    let outcome = indexer.beat(now, &NODE, StreamId(1), &beat);
 
     let mut buffer = [0; MAX_FRAME];
-    let bytes = encode_ack(received.sequence, &outcome.ack, None, &mut buffer);
+    let bytes = encode_ack(beat.sequence, &outcome.ack, None, &mut buffer);
     let bytes = bytes.map_err(|_| c"the ack fits")?;
     let answer = decode_ack(framed(bytes).ok_or(c"the frame of the ack")?);
     let answer = answer.map_err(|_| c"the ack is read")?;

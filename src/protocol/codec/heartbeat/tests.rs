@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -262,7 +264,7 @@ proptest! {
     ) {
         let bytes = encode_beat(sequence, &beat, record.as_deref(), &known);
         let got = decode_beat(&bytes).unwrap();
-        prop_assert_eq!(got, WireBeat {
+        prop_assert_eq!(got, Beat {
             sequence,
             role: beat.role,
             lease: beat.lease,

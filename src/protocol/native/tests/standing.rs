@@ -42,15 +42,12 @@ impl Crowd {
             ..record(n, 1)
         };
         let beat = Beat {
-            role: Role::Indexer,
-            lease: LEASE,
-            record: Some((&info, b"signed")),
-            publisher: Publisher::Receiver,
+            record: Some(SignedRecord::of(&info)),
             load: Some(Load {
                 held: 0,
                 possible: free,
             }),
-            known: &[],
+            ..Beat::new(Role::Indexer, LEASE)
         };
         let outcome = self
             .native
@@ -68,14 +65,7 @@ impl Crowd {
     }
 
     fn node_on(&mut self, n: u8, stream: StreamId, lease: Duration) -> Ack<'_> {
-        let beat = Beat {
-            role: Role::Node,
-            lease,
-            record: None,
-            publisher: Publisher::Receiver,
-            load: None,
-            known: &[],
-        };
+        let beat = Beat::new(Role::Node, lease);
         self.native.beat(at(self.now), &peer(n), stream, &beat).ack
     }
 

@@ -5,7 +5,7 @@ use std::{boxed::Box, collections::BTreeMap, vec};
 
 use super::*;
 use crate::protocol::{
-    AckBuf, Beat as InBeat, Load, Name, Native, NativeConfig, Publisher, RecordInfo, RequestId,
+    AckBuf, Beat as InBeat, Load, Name, Native, NativeConfig, RecordInfo, RequestId, SignedRecord,
     StreamId,
 };
 
@@ -137,10 +137,9 @@ impl World {
             name: Name::new(),
         };
         let beat = InBeat {
-            record: Some((&record, b"e")),
-            publisher: Publisher::Receiver,
+            record: Some(SignedRecord::of(&record)),
             load: Some(Load { held: 0, possible }),
-            ..plain(Role::Indexer, LEASE)
+            ..InBeat::new(Role::Indexer, LEASE)
         };
         let stream = StreamId(u64::from(n) + 1);
         self.native.beat(at(now), &id(n), stream, &beat);
@@ -251,11 +250,11 @@ impl World {
                 }
             }
             Event::ToNative(Action::GiveUp { .. }) => {
-                let beat = plain(Role::Node, Duration::ZERO);
+                let beat = InBeat::new(Role::Node, Duration::ZERO);
                 self.native.beat(now, &own, StreamId(5000), &beat);
             }
             Event::ToNative(_) => {
-                let beat = plain(Role::Node, LEASE);
+                let beat = InBeat::new(Role::Node, LEASE);
                 let outcome = self.native.beat(now, &own, StreamId(5000), &beat);
                 let ack = outcome.ack.into();
                 self.later(DELAY, Event::Ack(NATIVE, ack));
@@ -265,17 +264,6 @@ impl World {
             Event::Answer(answer) => self.node.answered(now, &id(NATIVE), Some(&answer)),
             Event::Pong(peer) => self.native.probed(now, &peer, true),
         }
-    }
-}
-
-fn plain(role: Role, lease: Duration) -> InBeat<'static> {
-    InBeat {
-        role,
-        lease,
-        record: None,
-        publisher: Publisher::Receiver,
-        load: None,
-        known: &[],
     }
 }
 

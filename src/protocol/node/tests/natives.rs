@@ -276,14 +276,7 @@ fn when_its_native_is_lost_it_asks_again_within_the_first_backoff() {
 #[test]
 fn a_node_grants_no_leases() {
     let mut rig = Rig::new(1, [1]);
-    let beat = crate::protocol::Beat {
-        role: Role::Node,
-        lease: LEASE,
-        record: None,
-        publisher: crate::protocol::Publisher::Receiver,
-        load: None,
-        known: &[],
-    };
+    let beat = crate::protocol::Beat::new(Role::Node, LEASE);
     let stream = crate::protocol::StreamId(1);
     let outcome = rig.node.beat(at(0), &peer(5), stream, &beat);
     assert_eq!(outcome.ack.code, AckCode::Refused);

@@ -75,14 +75,7 @@ fn through(machine: &mut dyn Machine, role: Role, beats: u64) -> Result<(), Stri
     for number in 0..HOLDERS + beats {
         now = now + STEP;
         let holder = number % HOLDERS;
-        let beat = Beat {
-            role,
-            lease: LEASE,
-            record: None,
-            publisher: Publisher::Receiver,
-            load: None,
-            known: &[],
-        };
+        let beat = Beat::new(role, LEASE);
         let outcome = machine.beat(now, &peer(holder), StreamId(holder), black_box(&beat));
         if outcome.ack.code != oc_discovery::protocol::AckCode::Accepted {
             return Err(format!("beat {number} was answered {:?}", outcome.ack));

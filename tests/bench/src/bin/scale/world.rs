@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use oc_discovery::protocol::{
     self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
     MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList,
-    Publisher, RecordInfo, RequestId, Rng, Role, StreamId, Terms, address::Endpoint,
+    Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms, address::Endpoint,
 };
 
 use crate::{
@@ -400,12 +400,14 @@ impl World {
         let (id, now) = (self.peers[from].id, self.instant());
         let record = signed_at.map(|signed_at| record(from, id, signed_at));
         let incoming = Beat {
-            role: beat.role,
-            lease: beat.lease,
-            record: record.as_ref().map(|record| (record, &ENVELOPE[..])),
+            record: record.clone().map(|info| SignedRecord {
+                info,
+                envelope: &ENVELOPE,
+            }),
             publisher: beat.publisher,
             load: beat.load,
-            known,
+            known: known.clone(),
+            ..Beat::new(beat.role, beat.lease)
         };
         let server = &mut self.peers[to];
         let (machine, stream_id) = (&mut server.machine, StreamId(stream as u64));
