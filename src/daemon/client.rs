@@ -1,9 +1,9 @@
-//! The client of the control socket: how a command asks the daemon that runs on this machine.
+//! The client of the control socket: with it a command asks the daemon that runs on this machine.
 //!
-//! One connection is one question: the client writes a line, the daemon answers with one line of
-//! JSON and closes. An answer that cannot be given is `{"error":"sentence"}`; where it says that too
-//! many others ask, the question is put again. Nothing here waits longer than it is told, and no
-//! answer is read past [`ANSWER_MAX`].
+//! A connection is for one request: the client writes a line, and the daemon answers with one line
+//! of JSON and closes. An error is `{"error":"sentence"}`. If it states that too many others ask,
+//! the request is repeated. Nothing here waits longer than the given time, and no answer is read
+//! past [`ANSWER_MAX`].
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -32,10 +32,10 @@ use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 pub const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How long a command waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it asks again when too many others ask: what is then left of [`PATIENCE`] is enough for
-/// a lookup.
+/// How long it repeats a request when too many others ask. The rest of [`PATIENCE`] is then enough
+/// for a lookup.
 const AGAIN: Duration = Duration::from_secs(4);
-/// Before it asks again.
+/// The pause before it asks again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the control socket in the data directory.
@@ -45,14 +45,15 @@ const IDENTITY: &str = "identity";
 /// Longest socket path that is used as it is: `sun_path` has 108 bytes (unix(7)).
 const PATH_MAX: usize = 100;
 
-/// A question to a daemon.
+/// A request to a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// What do you know? Answered with a [`Status`](super::status::Status).
+    /// The status. Answered with a [`Status`](super::status::Status).
     Status,
-    /// Which indexers are there? Answered with an [`IndexerList`](super::status::IndexerList).
+    /// The indexers. Answered with an [`IndexerList`](super::status::IndexerList).
     Indexers,
-    /// Who has this name or peer id? Answered with [`Found`](super::status::Found).
+    /// The nodes with this name, or the one with this peer id. Answered with
+    /// [`Found`](super::status::Found).
     Find(Query),
 }
 
@@ -60,10 +61,10 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query(String);
 
-/// An answer, parsed and as it came.
+/// An answer, both parsed and as text.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
-    /// What it says.
+    /// The parsed answer.
     pub value: T,
     /// The line of JSON, without its end.
     pub json: String,
@@ -72,13 +73,13 @@ pub struct Answer<T> {
 /// Why there is no answer. Its text is one sentence.
 #[derive(Debug)]
 pub enum Error {
-    /// What to find is neither a name nor a peer id.
+    /// The argument of `find` is neither a name nor a peer id.
     Query(String),
     /// No daemon runs on this data directory.
     NotRunning(PathBuf),
     /// No daemon runs on any of the default data directories.
     NoneRunning,
-    /// More than one does, or more than one has an identity: the directories.
+    /// Daemons run in several of them, or several have an identity: the directories.
     Several(Vec<PathBuf>),
     /// The daemon of this directory belongs to another user.
     NotOurs(PathBuf),
@@ -88,22 +89,23 @@ pub enum Error {
     Io(PathBuf, io::Error),
     /// The daemon of this directory answered something else.
     Nonsense(PathBuf),
-    /// The daemon of this directory is of this version, and its answer lacks what we read.
+    /// The daemon of this directory has this version, and its answer lacks fields that we need.
     OtherVersion(PathBuf, String),
-    /// The daemon's own sentence.
+    /// The daemon's own error message.
     Refused(String),
-    /// The same, and too many others ask: it may be asked again in a moment.
+    /// The same, because too many others ask. The request may be repeated in a moment.
     Busy(String),
     /// No daemon runs, and the identity in the directory cannot be read.
     Identity(storage::StorageError),
 }
 
 impl Query {
-    /// Takes a node's name or a peer id. What is neither stands for the name that a host of that
-    /// name has ([`config::folded_name`]).
+    /// Parses a node's name or a peer id. Any other text stands for the default name of a host with
+    /// that name ([`config::folded_name`]).
     ///
     /// # Errors
-    /// [`Error::Query`] for what is too long for a name, has control characters, or leaves nothing.
+    /// [`Error::Query`] if the text is too long for a name, has control characters, or leaves no
+    /// name.
     pub fn parse(text: &str) -> Result<Query, Error> {
         let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
         if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {
@@ -115,7 +117,7 @@ impl Query {
             .ok_or_else(|| Error::Query(text.chars().take(120).collect()))
     }
 
-    /// What is asked for.
+    /// The name or peer id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -131,11 +133,11 @@ impl fmt::Display for Request {
     }
 }
 
-/// Asks the daemon of a data directory and waits at most `patience` for all of its answer. While too
-/// many others ask it asks again, for 4 s at most.
+/// Asks the daemon of a data directory and waits at most `patience` for the whole answer. If too
+/// many others ask, it repeats the request for at most 4 s.
 ///
 /// # Errors
-/// Every [`Error`] but those about the choice of a daemon.
+/// Every [`Error`] except those about the choice of a daemon.
 pub fn ask<T: Deserialize>(
     dir: &Path,
     request: &Request,
@@ -148,7 +150,7 @@ pub fn ask<T: Deserialize>(
             Err(Error::Busy(_)) if begin.elapsed() + PAUSE < AGAIN.min(patience) => {
                 thread::sleep(PAUSE);
             }
-            // Who asks knows the whole of it.
+            // The error states the whole time.
             Err(Error::Deaf(dir, _)) => return Err(Error::Deaf(dir, patience)),
             answered => return answered,
         }
@@ -178,11 +180,11 @@ fn ask_once<T: Deserialize>(
     }
 }
 
-/// The version of the daemon that gave an answer which we cannot read: as it stands there, or as
-/// the daemon's status says.
+/// The version of the daemon that gave an unreadable answer: from that answer, or from the daemon's
+/// status.
 fn version_of(dir: &Path, json: &str, patience: Duration) -> Option<String> {
     let read = |json: &str| Some(json::from_str::<Version>(json).ok()?.version);
-    // Only an object can be an answer of a daemon.
+    // The answer of a daemon is always an object.
     json::from_str::<Anything>(json).ok()?;
     read(json).or_else(|| {
         let line = exchange(dir, &Request::Status, patience).ok()?;
@@ -190,7 +192,7 @@ fn version_of(dir: &Path, json: &str, patience: Duration) -> Option<String> {
     })
 }
 
-/// What every version of the program says of itself in its status.
+/// What the status of every version of the program has.
 #[derive(Deserialize)]
 struct Version {
     version: String,
@@ -220,7 +222,7 @@ pub fn locate(given: Option<&Path>, env: Env<'_>) -> Result<PathBuf, Error> {
     only(running.collect())
 }
 
-/// The peer id of the daemon that runs, else the one in the data directory.
+/// The peer id of the running daemon, or else the one in the data directory.
 ///
 /// # Errors
 /// As [`locate`] and [`ask`], and [`Error::Identity`].
@@ -243,8 +245,9 @@ pub fn peer_id(given: Option<&Path>, env: Env<'_>) -> Result<String, Error> {
     }
 }
 
-/// Path of the control socket of a data directory, in a form that fits a socket address. A long
-/// one leads through `/proc` by way of the descriptor, which must be kept until the path was used.
+/// The path of the control socket of a data directory, in a form that fits a socket address. If it
+/// is long, it leads through `/proc` and the descriptor, which must be kept until the path has been
+/// used.
 ///
 /// # Errors
 /// The directory cannot be opened.
@@ -259,11 +262,11 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> 
     Ok((path, Some(handle)))
 }
 
-/// Name of the control socket (unix(7), abstract) where the data directory takes none: it names the
-/// directory by device and inode, whatever the path to it is.
+/// The abstract name of the control socket (unix(7)), for a data directory that cannot hold one. It
+/// contains the device and inode of the directory, so it does not depend on the path.
 ///
 /// # Errors
-/// The directory cannot be looked at.
+/// The directory cannot be accessed.
 pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(dir)?;
     let name = format!("oc-discovery/{}:{}", metadata.dev(), metadata.ino());
@@ -271,7 +274,7 @@ pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
 }
 
 impl Error {
-    /// Exit code of a command that ends with this error: 2 if it was not asked well, else 1.
+    /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Query(_) | Error::Several(_) => 2,
@@ -354,7 +357,7 @@ fn only(mut dirs: Vec<PathBuf>) -> Result<PathBuf, Error> {
     }
 }
 
-/// The daemon's socket is in its directory, or has a name where that takes no socket.
+/// Connects to the daemon's socket: the one in its directory, or the abstract one if there is none.
 fn connect(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
     let (path, _handle) = socket_path(dir)?;
@@ -367,7 +370,8 @@ fn connect(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// Any user may take a name: it counts if it is held by the owner of the directory, or by root.
+/// Any user may take an abstract name, so it counts only if the owner of the directory or root
+/// holds it.
 fn connect_by_name(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new_abstract_name(&socket_name(dir)?)?;
     let stream = connect_to(&address, patience)?;
@@ -379,7 +383,8 @@ fn connect_by_name(dir: &Path, patience: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// A standard stream would wait for ever where the daemon does not accept and its queue is full.
+/// Connects with a time limit. A standard stream would wait forever if the daemon does not accept
+/// and its queue is full.
 fn connect_to(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixStream> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -402,7 +407,7 @@ fn exchange_on(
     request: &Request,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
-    // If it closed before it was asked, it may have said why.
+    // If the daemon closed before the request, it may have sent the reason.
     let asked = stream.write_all(format!("{request}\n").as_bytes());
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];

@@ -13,14 +13,14 @@ fn listen(dir: &Path) -> UnixListener {
     UnixListener::bind(path).unwrap()
 }
 
-/// A daemon that answers one question with these bytes.
+/// A daemon that answers one request with these bytes.
 fn answering(dir: &Path, answer: Vec<u8>) -> thread::JoinHandle<String> {
     let listener = listen(dir);
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
-        // The client may have had enough before all of it is written.
+        // The client may close before all of it is written.
         let _ = stream.write_all(&answer);
         line
     })
@@ -53,7 +53,7 @@ fn sentence_of_the_daemon_is_passed_on() {
     assert_eq!(error.exit_code(), 1);
 }
 
-/// A daemon that answers one question after another; those that it was asked.
+/// A daemon that answers one request after another. Returns the requests.
 fn answering_all(dir: &Path, answers: Vec<&'static str>) -> thread::JoinHandle<usize> {
     let listener = listen(dir);
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The other end of a connection: whose it is, and whether it is still there.
+//! The other end of a connection: its user, and whether it is still there.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -10,9 +10,9 @@ use smol::{Async, future};
 
 use crate::net::executor::{Left, ReadySet, Way};
 
-/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, as the
-/// daemon's of a container is: then the system gives 0 for its pid, which `rustix` 1.1 takes for an
-/// error.
+/// The user at the other end of a UNIX socket. Its process may be in another pid namespace, for
+/// example if the daemon runs in a container. Then the system returns 0 as its pid, which `rustix`
+/// 1.1 treats as an error.
 #[allow(
     unsafe_code,
     reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
@@ -25,8 +25,8 @@ pub(in crate::daemon) fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
     };
     let size = size_of::<libc::ucred>();
     let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
-    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`:
-    // numbers, of which each value is one.
+    // SAFETY: the socket is open during the call, which writes at most `length` bytes to `peer`.
+    // Its fields are integers, so any bytes are valid.
     let got = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -42,7 +42,7 @@ pub(in crate::daemon) fn uid_of(socket: impl AsFd) -> io::Result<Uid> {
     }
 }
 
-/// Whether this user may ask a process of that user.
+/// Whether the user `peer` may ask a process of the user `own`.
 pub(super) fn may_ask(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
@@ -60,12 +60,13 @@ pub(super) async fn closed(stream: &Async<UnixStream>) {
     let _ = future::poll_fn(|cx| watched.poll(Way::Read, cx, look)).await;
 }
 
-/// Whether the client has closed. One that has only ended its request (shutdown(2)) reads on.
+/// Whether the client has closed. A client that has only ended its request (shutdown(2)) still
+/// reads.
 ///
 /// # Errors
-/// Those of poll(2).
+/// The errors of poll(2).
 pub(super) fn has_closed(stream: &Async<UnixStream>) -> io::Result<bool> {
-    // Nothing is asked for: the system tells by itself of a hang-up or an error.
+    // No event is requested, because the system always reports a hang-up or an error.
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     Ok(poll(&mut polled, Some(&Timespec::default()))? > 0)
 }

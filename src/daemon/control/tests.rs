@@ -7,7 +7,7 @@ use crate::daemon::client;
 use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
-/// For what is expected not to happen.
+/// The time for events that must not happen.
 const BRIEF: Duration = Duration::from_millis(30);
 
 async fn connect(dir: &Path) -> Async<UnixStream> {
@@ -183,7 +183,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
     });
 }
 
-/// A desk of its own, and what comes to the loop.
+/// A desk of its own, and the events for the loop.
 fn desk() -> (Rc<Desk>, Receiver<ControlEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
     (Desk::new(sender), events)
@@ -194,7 +194,7 @@ fn client_that_does_not_read_is_given_up() {
     let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
     let more_than_the_system_buffers = vec![b'x'; 16 * 1024 * 1024];
     let (desk, _events) = desk();
-    // It would wait for ever without its limit.
+    // Without its limit it would wait forever.
     block_on(desk.send(&mut near, &more_than_the_system_buffers, BRIEF));
     assert_eq!((desk.refused.get(), desk.evicted.get()), (1, 0));
     assert!(desk.taking.clients().is_empty());
@@ -207,7 +207,7 @@ fn ninth_slow_reader_takes_the_place_of_the_first() {
     let read = Rc::new(RefCell::new(Vec::new()));
     block_on(async {
         for number in 0..=MAX_TAKING {
-            // None of them is there before it has to be waited for.
+            // A client is listed only once the desk waits for it.
             let waited = desk.taking.clients().len();
             assert_eq!((waited, desk.evicted.get()), (number.min(MAX_TAKING), 0));
             let (mut near, end) = Async::<UnixStream>::pair().unwrap();
@@ -230,7 +230,7 @@ fn ninth_slow_reader_takes_the_place_of_the_first() {
         within(TAKING / 2, gone).await.expect("nobody gave way");
         assert_eq!(*read.borrow(), [0]);
         assert_eq!((desk.refused.get(), desk.evicted.get()), (0, 1));
-        // The last one reads on and has all of it.
+        // The last client reads on and gets the whole answer.
         let mut all = Vec::new();
         far.pop().unwrap().read_to_end(&mut all).await.unwrap();
         assert_eq!(all.len(), 4 * 1024 * 1024);
@@ -263,7 +263,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         for _ in 0..200 {
             silent.push_back(connect(dir.path()).await);
         }
-        // Half a line is silence, too.
+        // Half a line counts as silence too.
         let mut slow = connect(dir.path()).await;
         slow.write_all(b"stat").await.unwrap();
         let client = asking(dir.path(), b"status\n").await;
@@ -274,7 +274,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         assert!(told.contains("silent the longest"), "{told}");
         let told: Refusal = json::from_str(&told).unwrap();
         assert_eq!(told.again, Some(true));
-        // The last of them are heard still.
+        // The last of them can still send their line.
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
         let ControlEvent::Asked(request) = control.next().await else {
@@ -296,7 +296,7 @@ fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
     block_on(async {
         let mut spoken = Vec::new();
         for _ in 0..5 * MAX_CLIENTS {
-            // They do not let the daemon run in between.
+            // The clients do not let the daemon run in between.
             let mut client = UnixStream::connect(dir.path().join("control.sock")).unwrap();
             std::io::Write::write_all(&mut client, b"status\n").unwrap();
             spoken.push(Async::new(client).unwrap());

@@ -1,5 +1,5 @@
-//! Lookups: which servers are asked, in which order, how their answers become one, and when it is
-//! given.
+//! Lookups: which servers are asked, in which order, how their answers are merged, and when the
+//! outcome is given.
 //!
 //! ```text
 //!  the operator asks                                  another peer asks (PROTOCOL.md, section 4)
@@ -14,21 +14,21 @@
 //!    └─▶ the DHT (by id; nodes take no part in it)
 //! ```
 //!
-//! A server that is asked with key 2 = true answers from its own directory only, so that a question
-//! travels one hop. Names are not in the DHT: every live indexer that the natives list is asked.
+//! A server that is asked with key 2 = true answers from its own directory only, so that a request
+//! travels one hop. Names are not in the DHT, so every live indexer that the natives list is asked.
 //!
 //! The host polls after each event, does what [`Step`] says, and reads [`Lookups::outcome`] when a
-//! lookup is [`Step::Done`]. It translates frames and does not decide.
+//! lookup is [`Step::Done`]. It translates frames and decides nothing.
 //!
 //! Invariants:
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
-//!   indexers, the questions of peers. None can starve another.
-//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do, and
-//!   at once when its operator leaves. What comes later changes nothing.
+//!   indexers, and the lookups of peers. None can starve another.
+//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do, and at
+//!   once when its operator leaves. Later answers have no effect.
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], at most
 //!   [`MAX_OPEN`] at a time; each server is asked at most once, a native once more for each page.
-//! - An outcome is complete only if every server asked has answered, said that all it asked have,
-//!   and nothing was left out for lack of room.
+//! - An outcome is complete only if every server asked has answered and reported that all servers
+//!   it asked have answered, and nothing was left out for lack of room.
 
 mod exchange;
 mod records;
@@ -54,26 +54,26 @@ use slots::Slots;
 pub const MAX_SERVERS: usize = 512;
 /// Servers that one lookup for a peer asks at most (PROTOCOL.md, section 4).
 pub const MAX_HOLDERS: usize = 16;
-/// Questions of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
+/// Queries of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
 pub const MAX_OPEN: usize = 8;
-/// Records in the outcome of an operator's lookup at most; of more, the best.
+/// Records in the outcome of an operator's lookup at most. If there are more, the best are kept.
 pub const MAX_FOUND: usize = 32;
-/// Pages of indexers that one native is asked for.
+/// Pages of indexers that one native is asked for at most.
 pub const MAX_PAGES: usize = MAX_SERVERS / MAX_LIST;
 /// How long a lookup of the operator takes at most.
 pub const OPERATOR_LIMIT: Duration = Duration::from_secs(5);
 /// How long a lookup for a peer takes at most (PROTOCOL.md, section 4).
 pub const PEER_LIMIT: Duration = Duration::from_secs(3);
-/// How long an indexer that holds our lease is waited for before the next one is asked as well.
+/// How long a lookup waits for an indexer that grants our lease before it also asks the next one.
 pub const INDEXER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Servers that wait for their turn in one lookup: some pages of indexers.
+/// Servers that wait for their turn in one lookup: enough for some pages of indexers.
 const MAX_QUEUE: usize = 4 * MAX_LIST;
 
-/// What is looked for.
+/// The subject of a lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Question {
-    /// Which indexers there are.
+    /// The indexers.
     #[default]
     Indexers,
     /// All nodes that claim a name.
@@ -86,11 +86,11 @@ pub enum Question {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub u64);
 
-/// Names one question of a lookup, to a server or to the DHT.
+/// Names one query of a lookup, to a server or to the DHT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
-/// What one server is asked.
+/// A query to one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// A page of indexers.
@@ -111,36 +111,36 @@ pub enum Ask {
     },
 }
 
-/// What the host has to do.
+/// What the host must do.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
     reason = "a step is done at once, and four addresses fit in 512 bytes"
 )]
 pub enum Step {
-    /// Ask a server, dialling if need be; then call [`Lookups::responded`] once.
+    /// Ask a server, and dial if needed; then call [`Lookups::responded`] once.
     Ask {
         /// The lookup that asks.
         lookup: LookupId,
-        /// Names the question.
+        /// Names the query.
         query: QueryId,
         /// The server.
         server: PeerId,
-        /// Where it listens; empty if that is not known.
+        /// Where it listens; empty if this is not known.
         addrs: Addrs,
-        /// The question.
+        /// The query.
         ask: Ask,
     },
-    /// Search the DHT: [`Lookups::found`] for each record, then [`Lookups::searched`].
+    /// Search the DHT. Call [`Lookups::found`] for each record, then [`Lookups::searched`].
     Search {
         /// Names the search.
         query: QueryId,
-        /// Which record: that of a node or that of an indexer.
+        /// The kind of record: that of a node or that of an indexer.
         role: Role,
         /// The record's subject.
         peer: PeerId,
     },
-    /// End a search of the DHT: nothing that it finds counts any more.
+    /// End a search of the DHT. Its further results are ignored.
     EndSearch {
         /// The search.
         query: QueryId,
@@ -157,14 +157,14 @@ const _: () = assert!(size_of::<Step>() <= 512);
 /// A verified copy of a signed record.
 #[derive(Clone, Copy, Debug)]
 pub struct Copy<'a> {
-    /// What it says.
+    /// The content of the record.
     pub info: &'a RecordInfo,
-    /// The record as it travels, opaque here; more than
-    /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes are no record.
+    /// The signed envelope, opaque here. If it has more than
+    /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes, it is ignored.
     pub envelope: &'a [u8],
 }
 
-/// What a server said to a question.
+/// The answer of a server to a query.
 #[derive(Clone, Copy, Debug)]
 enum Answer<'a> {
     /// Verified records.
@@ -173,45 +173,47 @@ enum Answer<'a> {
         records: &'a [Copy<'a>],
         /// The server has more than these.
         more: bool,
-        /// The servers that it asked, if it says so.
+        /// The servers that it asked, if it reports them.
         tally: Option<Tally>,
     },
     /// A page of indexers.
     Indexers {
         /// The indexers.
         offers: &'a [Offer],
-        /// The next page begins after this id; `None`: this is the last one.
+        /// The next page begins after this id; `None` if this is the last one.
         next: Option<PeerId>,
     },
     /// An error, no connection, or no answer in time.
     Failed,
 }
 
-/// What came of a question of another peer.
+/// How a lookup of another peer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begun {
-    /// No other server is asked: the own directory is the answer, now.
+    /// No other server is asked. The answer is the own directory, and is ready.
     Here,
     /// The answer comes with [`Step::Done`].
     Lookup(LookupId),
-    /// No slot is free: the peer is told to come back.
+    /// No slot is free. The peer should try again later.
     Full,
 }
 
-/// What a lookup came to.
+/// The outcome of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// What was looked for.
+    /// The question of the lookup.
     pub question: &'a Question,
     /// The records found, one for each peer, best first.
     pub records: &'a [FoundRecord],
-    /// To [`Question::Indexers`]: the indexers. To [`Question::Peer`]: the peer as natives list it.
+    /// For [`Question::Indexers`]: the indexers. For [`Question::Peer`]: the peer as natives list
+    /// it.
     pub indexers: &'a [Offer],
-    /// There are more records or indexers than these.
+    /// Whether there are more records or indexers than these.
     pub more: bool,
-    /// Servers asked, and those that answered; what servers said of those that they asked is in it.
+    /// Servers asked, and those that answered, including the servers that other servers report to
+    /// have asked.
     pub tally: Tally,
-    /// Nothing is missing: all that were asked have answered, and nothing was left out.
+    /// Whether nothing is missing: all servers asked have answered, and nothing was left out.
     pub is_complete: bool,
     servers: &'a [Server],
 }
@@ -226,7 +228,7 @@ impl<'a> Outcome<'a> {
 
 /// What a lookup needs to know of the process that it runs in.
 pub trait Here {
-    /// What this process is.
+    /// The role of this process.
     fn role(&self) -> Role;
     /// The nodes listed here that claim a name.
     fn claimants(&self, name: &str) -> Claimants<'_>;
@@ -234,9 +236,10 @@ pub trait Here {
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
     /// One page of the indexers that are alive, if this is a native.
     fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage;
-    /// Where the peer listens, if that is known.
+    /// Where the peer listens, if this is known.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
-    /// Tells each server of this process: its natives, and those that it holds leases with.
+    /// Calls `tell` for each server of this process: its natives, and those with which it holds
+    /// leases.
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
 }
 
@@ -245,9 +248,9 @@ pub trait Here {
 pub struct KnownServer {
     /// The server.
     pub peer: PeerId,
-    /// What it is: an indexer, or a native of the configuration.
+    /// Its role: an indexer, or a configured native.
     pub role: Role,
-    /// Whether a lease is held with it over a stream that is open.
+    /// Whether a lease is held with it over an open stream.
     pub is_held: bool,
 }
 
@@ -277,7 +280,7 @@ impl<M: Machine + ?Sized> Here for M {
     }
 }
 
-/// All lookups under way: at most `F` finds and `L` lists of the operator, and `P` questions of
+/// All lookups under way: at most `F` finds and `L` lists of the operator, and `P` lookups of
 /// peers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lookups<const F: usize, const L: usize, const P: usize> {
@@ -289,7 +292,8 @@ pub struct Lookups<const F: usize, const L: usize, const P: usize> {
 }
 
 impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
-    /// No lookup: nothing but zeroes and room, so that it can stand in `.bss`.
+    /// Without lookups. It is all zeroes and uninitialised memory, so that it can be placed in
+    /// `.bss`.
     pub const fn new() -> Self {
         Self {
             own: PeerId::from_bytes([0; 32]),
@@ -300,12 +304,12 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         }
     }
 
-    /// Says which peer this process is: it is never asked.
+    /// Sets the peer id of this process, which is never asked.
     pub fn start(&mut self, own: PeerId) {
         self.own = own;
     }
 
-    /// The operator asks. `None`: no slot of this class is free.
+    /// Begins a lookup of the operator. `None` if no slot of this class is free.
     pub fn begin<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -331,7 +335,8 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         self.lists.give_up(now, lookup);
     }
 
-    /// Another peer asks for a name or a peer. What needs no other server needs no slot.
+    /// Begins a lookup of another peer for a name or a peer. If it needs no other server, it needs
+    /// no slot.
     fn begin_for_peer<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -351,25 +356,25 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         Begun::Lookup(id)
     }
 
-    /// A server answered a question, or did not. Whether it is one of ours that is still open.
+    /// Takes a server's answer to a query, or its failure. Returns whether the query was open.
     fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         self.finds.answered(now, query, answer)
             || self.lists.answered(now, query, answer)
             || self.peers.answered(now, query, answer)
     }
 
-    /// A search of the DHT found a record, judged at wall-clock time `own_ms`. Whether the search
-    /// is one of ours.
+    /// Takes a record that a search of the DHT found, and checks its validity at wall-clock time
+    /// `own_ms`. Returns whether the search is one of these lookups.
     pub fn found(&mut self, now: Instant, own_ms: u64, query: QueryId, copy: Copy<'_>) -> bool {
         self.finds.found(now, own_ms, query, copy) || self.peers.found(now, own_ms, query, copy)
     }
 
-    /// A search of the DHT has come to its end. Whether it is one of ours that was still open.
+    /// Takes note that a search of the DHT has ended. Returns whether it was open.
     pub fn searched(&mut self, now: Instant, query: QueryId) -> bool {
         self.finds.searched(now, query) || self.peers.searched(now, query)
     }
 
-    /// What is to be done at `now`, if anything.
+    /// The next step at `now`, if there is one.
     pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<Step> {
         let next = &mut self.next;
         self.finds
@@ -378,7 +383,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             .or_else(|| self.peers.poll(now, here, next))
     }
 
-    /// When [`Lookups::poll`] has something to do without an event.
+    /// When [`Lookups::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let timeouts = [
             self.finds.timeout(),
@@ -388,7 +393,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         timeouts.into_iter().flatten().min()
     }
 
-    /// What the lookup came to, between its [`Step::Done`] and the next poll.
+    /// The outcome of the lookup, between its [`Step::Done`] and the next poll.
     pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
         self.finds
             .outcome(lookup)
@@ -396,7 +401,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             .or_else(|| self.peers.outcome(lookup))
     }
 
-    /// What the operator sees of the three classes.
+    /// The statistics of the three classes for `status`.
     pub fn stats(&self) -> [TableStats; 3] {
         [
             self.finds.stats("lookups"),
@@ -412,7 +417,7 @@ impl<const F: usize, const L: usize, const P: usize> Default for Lookups<F, L, P
     }
 }
 
-/// Whether another server, or the DHT, has a part in the answer to a peer's question.
+/// Whether the answer to a peer's question needs another server or the DHT.
 fn asks_others<H: Here + ?Sized>(now: Instant, question: &Question, here: &H) -> bool {
     let is_found = matches!(question, Question::Peer(peer) if here.listed(peer).is_some());
     let mut has_fellows = false;
@@ -420,9 +425,9 @@ fn asks_others<H: Here + ?Sized>(now: Instant, question: &Question, here: &H) ->
         has_fellows |= server.role == Role::Native
     });
     match (here.role(), question) {
-        // A node serves no lookups, and indexers are told in pages of another request.
+        // A node serves no lookups, and indexers are listed by another request.
         (Role::Node, _) | (_, Question::Indexers) => false,
-        // A lease held here is newer than anything elsewhere.
+        // The record of a lease holder here is newer than any elsewhere.
         (Role::Indexer | Role::Native, Question::Peer(_)) => !is_found,
         // Names are not in the DHT.
         (Role::Indexer, Question::Name(_)) => false,

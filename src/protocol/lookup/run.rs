@@ -17,8 +17,8 @@ use crate::protocol::{
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.
 const MAX_SEARCHES: usize = 2;
 
-/// A lookup that asks at most `S` servers, of which `Q` may wait for their turn, and finds at most
-/// `R` records and `O` indexers.
+/// A lookup that asks at most `S` servers, of which `Q` may wait for their turn, and that keeps at
+/// most `R` records and `O` indexers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O: usize> {
     phase: Phase,
@@ -27,24 +27,24 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     deadline: Instant,
     own: PeerId,
     servers: Servers<S>,
-    /// Indexers that hold our leases and were not asked yet.
+    /// Indexers that grant our leases and were not asked yet.
     own_indexers: Vec<PeerId, MAX_HELD>,
-    /// One of them has answered: the others are asked for what they list themselves.
+    /// One of them has answered, so the others are asked only for their own directories.
     has_own_answer: bool,
-    /// When the next of them is asked although the last one has not answered.
+    /// When the next of them is asked even if the last one has not answered.
     patience_until: Instant,
     /// Natives that have pages of indexers left.
     natives: Vec<Pages, MAX_NATIVES>,
-    /// The page of the own `live_indexers` that comes next. A list of one: `None` would not be all
-    /// zeroes.
+    /// The next page of the own `live_indexers`. A list of one element, because `None` would not be
+    /// all zeroes.
     own_page: Vec<Cursor, 1>,
     queue: Vec<Waiting, Q>,
-    /// Searches of the DHT that are to begin: whose record, by role.
+    /// Searches of the DHT that must begin, by the role of the record's subject.
     searches: Vec<Role, MAX_SEARCHES>,
     open: Vec<Open, { MAX_OPEN + MAX_SEARCHES }>,
     records: Records<R>,
     indexers: Vec<Offer, O>,
-    /// What servers said of those that they asked.
+    /// The servers that other servers report to have asked.
     others: Tally,
     /// Something was left out.
     is_cut: bool,
@@ -75,7 +75,7 @@ struct Waiting {
     errand: Errand,
 }
 
-/// A question that waits for its answer.
+/// A query that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
     query: QueryId,
@@ -88,16 +88,16 @@ enum Asked {
     Dht,
 }
 
-/// What a server is asked for.
+/// The purpose of a query to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Errand {
-    /// An indexer that holds our lease: all that it can find out.
+    /// An indexer that grants our lease: it also asks others.
     OwnIndexer,
-    /// An indexer: what it lists itself.
+    /// An indexer: its own directory.
     Indexer,
-    /// A native of ours: all that it can find out.
+    /// A native of ours: it also asks others.
     Native,
-    /// A fellow of this native: what it lists itself.
+    /// A fellow of this native: its own directory.
     Fellow,
     /// A native: a page of indexers.
     Page,
@@ -134,7 +134,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.phase == Phase::Free
     }
 
-    /// Takes the slot for a new lookup. Its parts are emptied in place: they are large.
+    /// Takes the slot for a new lookup. Its parts are emptied in place, because they are large.
     pub(super) fn take(&mut self, id: LookupId) {
         self.phase = Phase::Running;
         self.id = id;
@@ -152,7 +152,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.is_cut = false;
     }
 
-    /// The operator asks: everything that is known here is asked.
+    /// Begins a lookup of the operator, in which all known servers are asked.
     pub(super) fn begin_for_operator<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -174,7 +174,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             }
         });
         if role == Role::Native {
-            // There is room: the slot is new.
+            // There is room, because the slot is new.
             let _ = self.own_page.push(Cursor::Start);
         } else {
             self.is_cut = is_alone;
@@ -184,7 +184,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// A peer asks: other holders have a part in the answer (PROTOCOL.md, section 4).
+    /// Begins a lookup of a peer, whose answer needs other holders (PROTOCOL.md, section 4).
     pub(super) fn begin_for_peer<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -201,14 +201,14 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                                     }| {
                 match role {
                     Role::Native if is_held => self.ask(peer, Errand::Fellow),
-                    // It does not answer its heartbeats: nothing is waited for.
+                    // It does not answer heartbeats, so the lookup does not wait for it.
                     Role::Native => self.count_as_silent(peer),
                     Role::Indexer | Role::Node => {}
                 }
             });
         }
         if let Question::Peer(_) = self.question {
-            // Only node records can be told to another peer.
+            // Only node records can be passed to another peer.
             self.searches.extend([Role::Node]);
         }
     }
@@ -220,7 +220,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// A server answered. Whether the question is one of this lookup that was open.
+    /// Takes a server's answer. Returns whether the query is an open one of this lookup.
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         let is_it = |open: &Open| open.query == query && open.asked != Asked::Dht;
         let Some(at) = self.position(is_it) else {
@@ -262,7 +262,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         true
     }
 
-    /// The DHT has a record. Whether the search is one of this lookup.
+    /// Takes a record from the DHT. Returns whether the search is one of this lookup.
     pub(super) fn found(
         &mut self,
         now: Instant,
@@ -277,7 +277,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         is_ours
     }
 
-    /// A search is over. Whether it is one of this lookup that was open.
+    /// Takes note that a search is over. Returns whether it was an open one of this lookup.
     pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
         let Some(at) = self.open_search(query) else {
             return false;
@@ -288,7 +288,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         true
     }
 
-    /// What is to be done at `now`.
+    /// The next step at `now`.
     pub(super) fn poll<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -318,7 +318,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         None
     }
 
-    /// When there is something to do without an event.
+    /// When there is a step without an event.
     pub(super) fn timeout(&self) -> Option<Instant> {
         if self.phase != Phase::Running {
             return None;
@@ -330,7 +330,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// What it came to, if it is this lookup and it is over.
+    /// The outcome, if this is the lookup `id` and it is over.
     pub(super) fn outcome(&self, id: LookupId) -> Option<Outcome<'_>> {
         if self.phase != Phase::Done || self.id != id {
             return None;
@@ -381,7 +381,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Whether every server that is to be asked has been, and nothing is waited for.
+    /// Whether every server has been asked, and the lookup waits for nothing.
     fn is_settled(&self) -> bool {
         self.open.is_empty()
             && self.queue.is_empty()
@@ -391,7 +391,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             && self.searches.is_empty()
     }
 
-    /// The time is over: searches are ended, then the lookup is.
+    /// Ends the searches and then the lookup, because its time is over.
     fn cut_off(&mut self) -> Step {
         self.is_cut |= !self.is_settled();
         if let Some(at) = self.position(|open| open.asked == Asked::Dht) {

@@ -1,4 +1,4 @@
-//! The slots of one class of lookups. A lookup is made in its slot and never moved.
+//! The slots of one class of lookups. A lookup is made in its slot and is never moved.
 
 use super::{Answer, Copy, Here, LookupId, Outcome, QueryId, Step, run::Lookup};
 use crate::protocol::{Instant, TableStats};
