@@ -14,18 +14,19 @@
 //! ```
 //!
 //! So a host that moves between two networks and back is refused nothing, because its earlier
-//! connection does not answer; and while the same two devices meet, the one that holds the stream is
-//! not replaced any more. A refused device rests for a minute before it comes again.
+//! connection does not answer; and while the same two devices meet, the one that holds the stream
+//! is not replaced any more. A refused device rests for a minute before it comes again.
 //!
 //! Invariants:
 //! - A device that comes from one host is never held up and never refused, however often it comes.
 //! - A newcomer is refused only after the other device has answered since the newcomer came.
-//! - A first beat waits for 2 s at most, and one for each identity. Its stream is answered, or closed.
+//! - A first beat waits for 2 s at most, and one for each identity. Its stream is answered, or
+//!   closed.
 //! - What is contested is named to the log once, and its end once: ten minutes without the other
 //!   device; the other device has the lease, because the one that was kept did not answer or its
 //!   stream has ended; the lease is over; or it makes room for others.
-//! - Where identities are too many, one of those from the prefix and host with the most gives way: who
-//!   makes many identities on a few hosts displaces its own.
+//! - Where identities are too many, one of those from the prefix and host with the most gives way:
+//!   who makes many identities on a few hosts displaces its own.
 //! - Only streams that brought a valid beat are counted.
 
 use core::{cmp::Reverse, fmt::Write as _, time::Duration};

@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::harness::{Look, Peer, SLACK, World};
 
-/// How long the operator waits at most, whatever others do: less than a silent client may be silent.
-/// The goal is a second; a machine that does other things, too, is slower.
+/// How long the operator waits at most, whatever others do: less than a silent client may be
+/// silent. The goal is a second; a machine that does other things, too, is slower.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// Between two turns of a crowd.
 const PAUSE: Duration = Duration::from_millis(20);

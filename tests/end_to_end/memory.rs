@@ -33,11 +33,13 @@ fn tables_of_the_machines_are_zeroes_that_no_file_has() {
     let program = fs::read(env!("CARGO_BIN_EXE_oc-discovery")).unwrap();
     let [data, bss] = [".data", ".bss"].map(|name| size_of_section(&program, name));
     assert!(bss > 1024 * 1024, "the tables are not there: {bss}");
-    // One field of which the first value is not zero (a `None` may be such) brings its whole machine here.
+    // One field of which the first value is not zero (a `None` may be such) brings its whole
+    // machine here.
     assert!(data < MAX_DATA, ".data has {data} bytes");
 }
 
-/// Size of a section of an ELF file for a machine of 64 bits, little-endian (gABI, "Section Header").
+/// Size of a section of an ELF file for a machine of 64 bits, little-endian (gABI, "Section
+/// Header").
 fn size_of_section(file: &[u8], name: &str) -> u64 {
     assert_eq!(file[..6], *b"\x7fELF\x02\x01", "another kind of file");
     let number = |at: usize, bytes: usize| {

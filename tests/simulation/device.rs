@@ -1,7 +1,7 @@
-//! One device: a machine, and what a driver keeps beside it.
+//! One device: a machine, and the state of its driver.
 //!
-//! A device survives its processes: identity, record sequence, clocks and what was written to flash
-//! stay, all else is lost.
+//! A device outlives its processes: identity, record sequence, clocks and the content of flash
+//! stay, and everything else is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,21 +28,21 @@ pub const HOUSEKEEPING: u64 = 20_000;
 /// The number of a device in the world.
 pub type DeviceNo = usize;
 
-/// How a device fares.
+/// The state of a device.
 #[derive(Debug, PartialEq)]
 pub enum State {
     /// Its process runs.
     Running,
-    /// Its process is stopped (SIGSTOP); what arrives waits.
+    /// Its process is stopped (SIGSTOP). Arriving messages wait.
     Stopped(Vec<Input>),
-    /// No process. `silent`: the machine is off, nobody refuses connections.
+    /// It has no process. `silent`: the machine is off, so connections are not refused.
     Down {
-        /// Whether nobody refuses connections.
+        /// Whether connections get no answer instead of being refused.
         silent: bool,
     },
 }
 
-/// What a request or a search is for.
+/// The purpose of a request or a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum For {
     /// The machine, about this peer.
@@ -55,11 +55,11 @@ pub enum For {
 pub struct Device {
     /// Its identity.
     pub peer: PeerId,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// How it fares.
+    /// Its state.
     pub state: State,
-    /// How many processes it has had; what was meant for an earlier one does not reach a later one.
+    /// How many processes it has had. Messages for an earlier process do not reach a later one.
     pub life: u64,
     /// The process.
     pub machine: Box<dyn Machine>,
@@ -67,7 +67,7 @@ pub struct Device {
     pub lookups: Box<Slots>,
     /// Lookups for other processes, and the requests they answer.
     pub askers: BTreeMap<LookupId, RequestId>,
-    /// When the timer of the process is set to.
+    /// The time of the timer of the process.
     pub wake_at: u64,
     /// How far the device's monotonic clock is ahead of the world's time.
     pub skew: u64,
@@ -75,7 +75,7 @@ pub struct Device {
     pub wall_ahead: i64,
     /// Whether its wall clock is synchronised.
     pub synchronised: bool,
-    /// Its judgement of the wall clock.
+    /// Its check of the wall clock.
     pub clock: WallClock,
     /// What survives its processes.
     pub flash: Flash,
@@ -83,23 +83,23 @@ pub struct Device {
     pub record: Option<Envelope>,
     /// When it is signed.
     pub signing: Signing,
-    /// Where it listens: natives always at the same port, others at a new one in each life and
-    /// after each change of address.
+    /// Its port. Natives always have the same one, others a new one in each process and after each
+    /// change of address.
     pub port: u16,
     /// When its next housekeeping is due, on its monotonic clock, ms.
     pub housekeeping: u64,
-    /// When it last started or went on after being stopped, in the world's time.
+    /// When it last started, or continued after being stopped, in the world's time.
     pub resumed_at: u64,
     /// Whether its wall clock was ever stepped.
     pub stepped: bool,
-    /// Own time is not before it: the build date, or the highest time that was on flash when the
+    /// The lower bound of own time: the build date, or the highest time that was on flash when the
     /// process started, ms.
     pub floor: u64,
-    /// The natives that have told this process the time, in answers that came in time.
+    /// The natives whose clock this process has, from answers that came in time.
     pub natives_clocks: BTreeSet<PeerId>,
-    /// Whether the process is about to end: nothing is signed any more.
+    /// Whether the process is about to end, so that nothing is signed any more.
     pub ending: bool,
-    /// What the last check saw.
+    /// The state at the last check.
     pub seen: Seen,
     /// Heartbeat streams that this process opened.
     pub out: BTreeMap<PeerId, StreamKey>,
@@ -109,7 +109,7 @@ pub struct Device {
     pub next: u64,
     /// Own requests that wait for their responses.
     pub asked: BTreeMap<u64, For>,
-    /// Requests of others that wait here: which process asks, and how it calls its request.
+    /// Requests of others that wait here: the process that asks, and its number of the request.
     pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
     pub searches: BTreeMap<u64, For>,
@@ -162,13 +162,13 @@ impl Device {
         !matches!(self.state, State::Down { .. })
     }
 
-    /// When the process wants to be polled.
+    /// When the process must be polled.
     pub fn next_timeout(&self) -> Option<Instant> {
         let machine = self.machine.next_timeout();
         machine.into_iter().chain(self.lookups.timeout()).min()
     }
 
-    /// The name it claims, as some others do; an indexer and a native have none.
+    /// The name that it claims, which several nodes share; an indexer and a native have none.
     pub fn name(&self, no: DeviceNo) -> Name {
         let mut name = Name::new();
         if self.role == Role::Node {
@@ -194,7 +194,7 @@ impl Device {
         self.clock.own_ms(self.instant(now), self.system_ms(now))
     }
 
-    /// Takes note of the time, as far as it may be persisted.
+    /// Takes note of the time, if it may be persisted.
     pub fn note_time(&mut self, now: u64) {
         let settled = self
             .clock
@@ -210,14 +210,14 @@ impl Device {
         self.next
     }
 
-    /// What the operator sees.
+    /// The state that `status` shows.
     pub fn view(&self, now: u64) -> View {
         let mut view = View::default();
         self.machine.report(self.instant(now), &mut view);
         view
     }
 
-    /// Where the present process listens, as a binary multiaddress: each device is a host of its
+    /// The address of the present process, as a binary multiaddress. Each device is a host of its
     /// own.
     pub fn addr(&self, no: DeviceNo) -> Addr {
         let [high, low] = self.port.to_be_bytes();
@@ -225,7 +225,7 @@ impl Device {
         [4, 10, second, 0, 1, 6, high, low].into_iter().collect()
     }
 
-    /// Forgets everything that a process keeps in memory.
+    /// Clears everything that a process has in memory.
     pub fn lose_memory(&mut self) {
         self.out.clear();
         self.inbound.clear();
@@ -268,7 +268,7 @@ impl Device {
         }
     }
 
-    /// Listens somewhere else from now on; a native does not.
+    /// Changes the port, except for a native.
     pub fn move_port(&mut self) {
         if self.role != Role::Native {
             self.port += 1;

@@ -1,7 +1,7 @@
-//! The DHT as everybody sees it: a shared store that is late and forgets nothing at once.
+//! The DHT as all peers see it: a shared store with delays, which keeps old versions for a while.
 //!
-//! The last few versions of each record are kept. A search finds those that are visible by now, in
-//! any order; while the network is at fault it may find only some, or none.
+//! The last few versions of each record are kept. A search finds those that are visible at the
+//! time, in any order. While there are network faults, it may find only some, or none.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -12,7 +12,7 @@ use oc_discovery::protocol::{
 
 use crate::frames::{signed, verified};
 
-/// Versions of one record that are still around.
+/// Versions kept of one record.
 const VERSIONS: usize = 3;
 
 /// A signed record.
@@ -29,12 +29,12 @@ struct Version {
 #[derive(Default)]
 pub struct Dht {
     records: BTreeMap<PeerId, Vec<Version>>,
-    /// How long a search that finds nothing takes, ms: peers that do not answer hold it up.
+    /// How long a search that finds nothing takes, ms, because peers that do not answer delay it.
     pub fruitless: u64,
 }
 
 impl Dht {
-    /// Puts a record that is to be seen from `visible` on.
+    /// Puts a record that is visible from `visible` on.
     pub fn put(&mut self, visible: u64, kind: Kind, envelope: &[u8]) -> Result<(), String> {
         let info = verified(kind, envelope)?;
         let versions = self.records.entry(info.peer).or_default();
@@ -56,8 +56,8 @@ impl Dht {
         versions.any(|version| version.visible <= before && version.info.is_valid_copy(own_ms))
     }
 
-    /// What a search begun at `now` finds, each with the time it takes, and how long the search
-    /// takes.
+    /// The results of a search that begins at `now`, each with the time that it takes, and how long
+    /// the search takes.
     pub fn search(
         &self,
         now: u64,
@@ -84,9 +84,9 @@ impl Dht {
     }
 }
 
-/// A record that its subject signs at wall-clock time `own_ms`, under this name. Behind the address
-/// stands one that leads nowhere and says which record this is, so that a check can tell from a
-/// table's entry.
+/// A record that its subject signs at wall-clock time `own_ms`, under this name. After the real
+/// address it has one that leads nowhere and identifies the record, so that a check can recognise
+/// it in a table's entry.
 pub fn record(
     kind: Kind,
     peer: PeerId,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl World {
-    /// Makes a request. A device that is not at the address we know gets nothing.
+    /// Makes a request. A device that is not at the known address does not get it.
     pub fn request(
         &mut self,
         no: DeviceNo,
@@ -40,7 +40,7 @@ impl World {
         Ok(())
     }
 
-    /// A request came.
+    /// Processes a request.
     pub fn take_request(
         &mut self,
         no: DeviceNo,
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A request of ours was answered, or not.
+    /// Processes the response to an own request, or its failure.
     pub fn take_response(
         &mut self,
         no: DeviceNo,
@@ -118,7 +118,7 @@ impl World {
     }
 }
 
-/// What is to be said to a node that asks for a lease, if it is that.
+/// The answer to a node that asks for a lease, if the response is one.
 fn offers_of(response: Response<'_>) -> Option<IndexersAnswer> {
     match response {
         Response::Indexers(answer) => Some(answer),

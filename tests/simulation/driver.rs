@@ -1,7 +1,7 @@
-//! The driver of a process: gives events in order, polls until there is nothing left, does what it
-//! is told.
+//! The driver of a process: it gives events in order, polls until no action is left, and carries
+//! the actions out.
 //!
-//! It is what `src/daemon` is to the real network, and knows as little: no decision is made here.
+//! It has the part of `src/daemon` for the simulated network, and makes no decisions either.
 
 use oc_discovery::protocol::{
     self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
@@ -134,7 +134,7 @@ impl World {
         Ok(())
     }
 
-    /// What the client may try, and until when.
+    /// Notes what the client may try, and until when.
     pub fn note_offers<'a>(&mut self, no: DeviceNo, offers: impl Iterator<Item = &'a Offer>) {
         for offer in offers {
             let until = self.now + offer.ttl.as_millis() as u64;
@@ -211,7 +211,7 @@ impl World {
             } => {
                 self.check_pace(no)?;
                 let asks_for = For::Machine(native);
-                // An earlier one that waits came to its end on the network long ago.
+                // An earlier request that still waits here has long ended on the network.
                 self.devices[no].asked.retain(|_, asked| *asked != asks_for);
                 let request = Request::Indexers {
                     most: MAX_LIST as u8,
@@ -220,7 +220,7 @@ impl World {
                 };
                 self.request(no, (native, &addrs), asks_for, &request)?;
             }
-            // No device has the identity of another here.
+            // In the simulation no two devices share an identity.
             Action::ProbeStream { .. } | Action::Judge { .. } => {}
             Action::Refreshed { .. }
             | Action::Denied { .. }
@@ -269,14 +269,14 @@ impl World {
         self.send(self.now + end, to, Input::SearchEnd { search });
     }
 
-    /// What the searches find is not wanted any more.
+    /// Ends the searches, so that their results are ignored.
     pub fn end_search(&mut self, no: DeviceNo, sought: For) {
         let searches = &mut self.devices[no].searches;
         searches.retain(|_, of| *of != sought);
     }
 
-    /// What the daemon does every 20 s: notes the time and what is worth trying after a restart.
-    /// Whether it was due.
+    /// The housekeeping of the daemon every 20 s: notes the time and the peers to try after a
+    /// restart. Returns whether it was due.
     fn keep_house(&mut self, no: DeviceNo) -> bool {
         let now = self.devices[no].instant(self.now).as_millis();
         if now < self.devices[no].housekeeping {
@@ -298,7 +298,7 @@ impl World {
                 .map(|lease| (*lease.server(), lease.addrs().clone()))
                 .collect(),
         };
-        // None at the moment is no reason to forget those of before.
+        // If there are none now, the earlier ones are kept.
         if !indexers.is_empty() {
             device.flash.state.indexers = indexers;
         }
@@ -307,7 +307,7 @@ impl World {
         true
     }
 
-    /// Signs the own record, if the core says so. Returns whether it did.
+    /// Signs the own record, if the core requires it. Returns whether it did.
     fn sign_if_due(&mut self, no: DeviceNo) -> Result<bool, String> {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];

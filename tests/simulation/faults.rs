@@ -1,4 +1,4 @@
-//! What a fault does to the world.
+//! The effect of a fault on the world.
 
 use oc_discovery::protocol::{self, Addrs, Role};
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl World {
-    /// Something goes wrong, or is mended.
+    /// Applies a fault, or ends one.
     pub fn fault(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
             Fault::Crash {
@@ -39,7 +39,7 @@ impl World {
                 (device.wall_ahead, device.synchronised) = (ahead, synchronised);
             }
             Fault::Move { device } => {
-                // The address that all connections come from is gone.
+                // The address that all connections use is gone.
                 if self.devices[device].is_up() && self.devices[device].role != Role::Native {
                     self.network.silence_all(self.now, device, &mut self.rng);
                     self.devices[device].move_port();
@@ -54,7 +54,7 @@ impl World {
         Ok(())
     }
 
-    /// The system tells both sides that the connection is gone.
+    /// The system reports to both sides that the connection is gone.
     pub fn notice(&mut self, connection: ConnectionKey) {
         if !self.network.connections[connection].silent {
             return;

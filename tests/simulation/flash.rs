@@ -1,13 +1,15 @@
-//! What a device has on flash, and when it is written: the rules of the daemon's state file.
+//! The content of a device's flash, and when it is written, by the rules of the daemon's state
+//! file.
 //!
-//! A write reserves an hour of sequences; the highest time is worth a write when it grew by an
-//! hour; other changes are written at most once a minute. A crash goes back to what was written.
+//! A write reserves an hour of sequences. The highest time is written when it has grown by an hour.
+//! Other changes are written at most once a minute. After a crash the state is that of the last
+//! write.
 
 use oc_discovery::protocol::{Addrs, PeerId};
 
 /// Sequences that one write reserves.
 const SEQUENCE_RESERVE: u64 = 3_600_000;
-/// The highest time has to grow by this much to be worth a write, ms.
+/// How much the highest time must grow before it is written again, ms.
 const TIME_STEP_MS: u64 = 3_600_000;
 /// At most one write in this time, ms.
 const WRITE_INTERVAL_MS: u64 = 60_000;
@@ -17,16 +19,16 @@ const WRITE_INTERVAL_MS: u64 = 60_000;
 pub struct State {
     /// Last sequence of the own record.
     pub sequence: u64,
-    /// The highest time that could be trusted, ms.
+    /// The highest trusted time, ms.
     pub highest_ms: u64,
-    /// Indexers worth trying.
+    /// Indexers to try after a restart.
     pub indexers: Vec<(PeerId, Addrs)>,
 }
 
-/// The state, and what of it is written.
+/// The state, and its written part.
 #[derive(Default)]
 pub struct Flash {
-    /// The state as the process has it.
+    /// The present state of the process.
     pub state: State,
     saved: State,
     last_write: Option<u64>,
@@ -39,7 +41,7 @@ impl Flash {
         self.last_write = None;
     }
 
-    /// Indexers that an earlier process knew are forgotten, as after a reinstallation.
+    /// Removes the indexers that an earlier process knew, as after a reinstallation.
     pub fn lose_indexers(&mut self) {
         self.saved.indexers.clear();
     }
@@ -59,12 +61,12 @@ impl Flash {
         sequence
     }
 
-    /// Takes note of a time that can be trusted.
+    /// Takes note of a trusted time.
     pub fn note_time(&mut self, own_ms: u64) {
         self.state.highest_ms = self.state.highest_ms.max(own_ms);
     }
 
-    /// Writes if there is a change worth it and the last write is a minute ago.
+    /// Writes if there is a change that must be written and the last write is a minute ago.
     pub fn save_if_due(&mut self, now: u64) {
         let changed = self.state.sequence > self.saved.sequence
             || self.state.highest_ms >= self.saved.highest_ms.saturating_add(TIME_STEP_MS)
@@ -77,7 +79,7 @@ impl Flash {
         }
     }
 
-    /// Writes the state as it is: an orderly end.
+    /// Writes the present state, for an orderly end.
     pub fn flush(&mut self) {
         self.saved = self.state.clone();
     }

@@ -1,10 +1,11 @@
-//! A walk of one node among servers that do not keep the protocol: natives that name ever new
-//! indexers, dead ones, or a third party's port; indexers that accept and say nothing, are full,
-//! hang up, send away what they took in, or grant short leases and break them, with a third party's
-//! address beside their own.
+//! A walk of one node among servers that violate the protocol: natives that always name new
+//! indexers, dead ones, or a third party's port; indexers that accept connections and never answer,
+//! are full, close streams, release what they have accepted, or grant short leases and break them,
+//! with a third party's address beside their own.
 //!
-//! Whatever they say, the node's asks and attempts are bounded, so are its dials of that address, an offer is not tried after its
-//! time to live, and when one honest native is left, the node is soon under its lease.
+//! Whatever they send, the node's requests and attempts are bounded, and so are its dials of that
+//! address; an offer is not tried after its time to live; and when one honest native is left, the
+//! node soon holds its lease.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,31 +24,32 @@ use crate::{
 
 /// How long a walk lasts, ms.
 const LENGTH: u64 = 600_000;
-/// In which a node must be under the lease of an honest native, ms.
+/// The time within which a node must hold a lease of an honest native, ms.
 const RESCUE: u64 = 30_000;
-/// Hosts of indexers; natives are at those after them.
+/// The number of hosts of indexers. Natives have the hosts after them.
 const HOSTS: u64 = 200;
-/// The number of the native that comes at the end.
+/// The number of the honest native, which comes at the end.
 const HONEST: u64 = 250;
 /// The host of a third party.
 const VICTIM: u64 = 251;
-/// What servers grant that break their leases soon.
+/// The lease of servers that soon break it.
 const SHORT_LEASE: Duration = Duration::from_secs(1);
 
-/// What a server does.
+/// How a server behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
     /// It keeps the protocol.
     Honest,
     /// It answers nothing.
     Silent,
-    /// It takes the connection and ends it.
+    /// It accepts the connection and closes it.
     HangsUp,
-    /// It has no room.
+    /// It answers that it is full.
     Full,
-    /// It accepts, and sends away at once.
+    /// It accepts, and releases at once.
     SendsAway,
-    /// It grants short leases, and hangs up or falls silent; it names a third party's address, too.
+    /// It grants short leases, and then closes the stream or becomes silent. It also names a third
+    /// party's address.
     Breaks,
 }
 
@@ -59,13 +61,13 @@ struct Walk {
     manners: (Manner, Manner),
     population: u64,
     ttl: u64,
-    /// Streams: the beats sent, and whether the last is still to be answered.
+    /// The streams: the beats sent, and whether the last one waits for its answer.
     open: BTreeMap<PeerId, (u64, bool)>,
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
     offered: BTreeMap<PeerId, u64>,
     held: BTreeMap<PeerId, u64>,
-    /// Where indexers answer.
+    /// The addresses at which indexers answer.
     hosts: BTreeMap<PeerId, Addr>,
     /// When the third party was dialled.
     victim: Vec<u64>,
@@ -165,7 +167,7 @@ impl Walk {
         self.rescue()
     }
 
-    /// The servers behave in another way from now on.
+    /// Changes how the servers behave.
     fn change(&mut self) {
         let any = |rng: &mut Rng| {
             [
@@ -184,8 +186,8 @@ impl Walk {
             .note(self.now, &("manners", self.manners, self.population));
     }
 
-    /// When a native becomes known that keeps the protocol, and knows no indexer, the node is soon
-    /// under a lease.
+    /// Checks that the node soon holds a lease after an honest native without indexers has become
+    /// known.
     fn rescue(&mut self) -> Result<(), String> {
         let addrs = Addrs::from_iter([addr(HONEST)]);
         let now = Instant::from_millis(self.now);
@@ -210,7 +212,7 @@ impl Walk {
         self.held.values().any(|until| self.now <= *until)
     }
 
-    /// Everything up to the next event.
+    /// Runs everything up to the next event.
     fn turn(&mut self, latest: u64) -> Result<(), String> {
         for _ in 0..1_000 {
             let Some(action) = self.node.poll(Instant::from_millis(self.now), self.now) else {
@@ -263,7 +265,7 @@ impl Walk {
         Ok(())
     }
 
-    /// A server said something on the node's stream.
+    /// Processes a frame of a server on the node's stream.
     fn heard(&mut self, now: Instant, server: &PeerId, frame: &Frame) -> Result<(), String> {
         let Some((sent, awaited)) = self.open.get_mut(server) else {
             return Ok(());
@@ -329,7 +331,7 @@ impl Walk {
                     )?;
                 }
                 if beat.fresh || !is_open {
-                    // What was under way on the old stream is lost with it.
+                    // Messages under way on the old stream are lost with it.
                     self.forget(&server);
                     self.open.insert(server, (0, false));
                 }
@@ -362,7 +364,7 @@ impl Walk {
         )
     }
 
-    /// The third party is dialled as seldom as the manual says.
+    /// Checks that the third party is dialled as rarely as the README states.
     fn dialled(&mut self, addrs: &Addrs) -> Result<(), String> {
         if !addrs.contains(&addr(VICTIM)) {
             return Ok(());
@@ -391,7 +393,7 @@ impl Walk {
                 offers: self.offers(),
                 takes_in: self.population == 0,
             }),
-            // It boasts.
+            // It overstates its room.
             Manner::Full => Some(IndexersAnswer {
                 offers: self.offers(),
                 takes_in: true,
@@ -402,7 +404,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Up to 16 of the indexers there are, at any of the hosts.
+    /// Up to 16 of the existing indexers, at any of the hosts.
     fn offers(&mut self) -> Offers {
         let mut offers = Offers::new();
         for _ in 0..(MAX_LIST as u64).min(self.population) {

@@ -211,7 +211,8 @@ impl World {
     }
 
     /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers`
-    /// for a search at the most. An id that was heard of since the last run is looked at by the next.
+    /// for a search at the most. An id that was heard of since the last run is looked at by the
+    /// next.
     fn live_indexers_are_refreshed(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
         // A run of the loop, its searches, and what it may find only at the next run.
         let pause = self.plan.interval().as_millis() as u64 * 5 / 2 + 10_000;

@@ -1,8 +1,8 @@
-//! Lookups: devices look each other up while things go wrong, and afterwards.
+//! Lookups: devices look each other up during faults and afterwards.
 //!
-//! Always: a lookup ends in its time; it is complete only if every server that it asked has answered;
-//! it finds what the servers that answered it list. When the faults are over, it finds whatever is
-//! listed by any of the servers that it has to ask, and is complete.
+//! At all times, a lookup ends in its time, it is complete only if every server that it asked has
+//! answered, and it finds what the answering servers list. When the faults are over, it finds
+//! everything that is listed by a server that it has to ask, and is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,37 +22,37 @@ use crate::{
 /// The lookups of a process.
 pub type Slots = Lookups<1, 1, 2>;
 
-/// Made at compile time: it is large for a stack.
+/// Made at compile time, because it is large for a stack.
 pub const NO_LOOKUPS: Slots = Slots::new();
 
 /// How late a timer may be, ms.
 const LATE: u64 = 15;
-/// Pairs of devices of which one looks the other up when the faults are over.
+/// Pairs of devices, of which one looks the other up when the faults are over.
 const PAIRS: usize = 24;
-/// A rule that a lookup broke names it so.
+/// The message for this broken rule.
 const IN_TIME: &str = "a lookup has not ended in its time";
 
-/// A lookup of an operator, as it looks from outside.
+/// A lookup of an operator, as observed from outside.
 #[derive(Debug)]
 pub struct Watch {
     life: u64,
     began: u64,
-    /// Servers asked, once for each question that is open.
+    /// The servers asked, once for each open query.
     open: BTreeMap<QueryId, DeviceNo>,
     /// Subjects of the records that came in time.
     told: BTreeSet<PeerId>,
 }
 
-/// What passes between lookups and their servers.
+/// The queries between lookups and their servers.
 #[derive(Default)]
 pub struct Desk {
     /// The lookups of operators.
     watches: BTreeMap<(DeviceNo, LookupId), Watch>,
     /// Lookups that are over, and complete ones among them.
     pub ended: [u64; 2],
-    /// Operators ask no more by themselves.
+    /// Whether operators have stopped asking by themselves.
     is_closed: bool,
-    /// What the last one found: the subjects, and whether it is complete.
+    /// The result of the last one: the subjects, and whether it is complete.
     last: (Vec<PeerId>, bool),
 }
 
@@ -75,7 +75,7 @@ impl World {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let begun = device.lookups.begin(now, question, &*device.machine);
-        // A process that was stopped had no time to end the one before.
+        // A process that was stopped may not have ended the lookup before.
         let Some(lookup) = begun else {
             return ensure(device.resumed_at + 6_000 > self.now, no, IN_TIME);
         };
@@ -89,7 +89,7 @@ impl World {
         Ok(())
     }
 
-    /// Does what the lookups of a device ask for.
+    /// Carries out the steps of the lookups of a device.
     pub fn drain_lookups(&mut self, no: DeviceNo) -> Result<(), String> {
         loop {
             let device = &mut self.devices[no];
@@ -121,9 +121,9 @@ impl World {
         }
     }
 
-    /// A server answered a question of a lookup, or did not.
+    /// Takes note of a server's answer to a query of a lookup, or of its failure.
     pub fn note_told(&mut self, no: DeviceNo, query: QueryId, response: Option<&Response<'_>>) {
-        // Each process numbers its questions anew.
+        // Each process numbers its queries from the start.
         let life = self.devices[no].life;
         let mut watches = self.desk.watches.range_mut((no, LookupId(0))..);
         let watch = watches
@@ -163,7 +163,7 @@ impl World {
         Ok(())
     }
 
-    /// Any device finds any other that is listed where it has to ask.
+    /// Checks that any device finds any other that is listed at a server that it has to ask.
     pub fn any_finds_any(&mut self) -> Result<(), String> {
         self.desk.is_closed = true;
         self.run_until(self.now + OPERATOR_LIMIT.as_millis() as u64 + LATE)?;
@@ -201,7 +201,7 @@ impl World {
         Ok(())
     }
 
-    /// A run in which no lookup was complete has tried nothing.
+    /// Checks that some lookups were complete; otherwise the run has tested nothing.
     pub fn lookups_were_some(&self) -> Result<(), String> {
         let [ended, complete] = self.desk.ended;
         match complete > 0 {
@@ -257,7 +257,7 @@ impl World {
         Ok(())
     }
 
-    /// No lookup of this process is older than it may be.
+    /// Checks that no lookup of this process is older than allowed.
     fn check_watches(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
         let longest = OPERATOR_LIMIT.as_millis() as u64 + LATE;
@@ -270,7 +270,7 @@ impl World {
     }
 }
 
-/// Whose record it is, if it verifies.
+/// The subject of the record, if it verifies.
 fn subject(envelope: &[u8]) -> Option<PeerId> {
     Some(verified(Kind::Node, envelope).ok()?.peer)
 }

@@ -1,14 +1,18 @@
-//! All three roles together in virtual time: delay, loss, links cut one way or both, connections
-//! that end or fall silent, partitions, crashes and restarts, stopped processes, clocks that are
-//! stepped, a late DHT, tables that are too small, an indexer that boasts.
+//! All three roles together in virtual time: delay, loss, links cut in one or both directions,
+//! connections that end or become silent, partitions, crashes and restarts, stopped processes,
+//! clocks that are stepped, a late DHT, tables that are too small, an indexer that overstates its
+//! room.
 //!
-//! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over, everybody is under a lease again.
-//! - **Random walks**: small worlds in which each step is any event that may come next, in any order that the network allows.
-//! - **Lookups**: scenarios in which devices look each other up all the time, and at the end without faults.
-//! - **Hostile servers**: a walk of a node among servers that do not keep the protocol.
+//! - **Scenarios**: each seed is a plan of faults for a few to 47 devices; when they are over,
+//!   every device holds a lease again.
+//! - **Random walks**: small worlds in which each step is any event that may come next, in any
+//!   order that the network allows.
+//! - **Lookups**: scenarios in which devices look each other up all the time, and at the end
+//!   without faults.
+//! - **Hostile servers**: a walk of a node among servers that violate the protocol.
 //!
-//! After every step what must always be true is checked: `invariants`. A failure names its number,
-//! the rule and the last events, and is replayed exactly by its number.
+//! After every step the rules in `invariants` are checked. A failure prints its number, the rule
+//! and the last events, and its number replays it exactly.
 //!
 //! | variable | what it sets |
 //! |---|---|

@@ -1,10 +1,10 @@
 //! What lies between the devices: connections, heartbeat streams on them that keep their order,
-//! requests and pings that may get lost, links that are cut one way or both, connections that break
-//! with a word or fall silent without one.
+//! requests and pings that may get lost, links that are cut in one or both directions, connections
+//! that break with a notice or become silent.
 //!
-//! Two devices share one connection. One that has fallen silent delivers nothing and does not end
-//! until the system notices it; whatever is opened meanwhile is opened on it and lost with it,
-//! unless a fresh connection is asked for.
+//! Two devices share one connection. A silent connection delivers nothing and does not end until
+//! the system notices it. Streams that are opened meanwhile are opened on it and lost with it,
+//! unless a fresh connection is requested.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ pub type ConnectionKey = usize;
 pub enum Input {
     /// A beat on a stream that another device opened here.
     Beat { stream: StreamKey, frame: Frame },
-    /// A stream's other side is gone.
+    /// The other side of a stream is gone.
     End { stream: StreamKey },
-    /// A word of the server on a stream that this process opened.
+    /// A message of the server on a stream that this process opened.
     Ack { stream: StreamKey, frame: Frame },
     /// A directory request.
     Request {
@@ -40,7 +40,7 @@ pub enum Input {
         life: u64,
         number: u64,
     },
-    /// What came of it.
+    /// The result of the ping.
     Pong { number: u64, alive: bool },
     /// A value from the DHT.
     Value { search: u64, envelope: Envelope },
@@ -49,7 +49,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// The stream it comes on, and whether it goes to the server; these keep their order.
+    /// The stream of the message, if it is on one; such messages keep their order.
     pub fn on_stream(&self) -> Option<StreamKey> {
         match self {
             Self::Beat { stream, .. } | Self::Ack { stream, .. } | Self::End { stream } => {
@@ -63,11 +63,11 @@ impl Input {
 /// One heartbeat stream.
 #[derive(Debug)]
 pub struct Stream {
-    /// Its client, and which of its processes.
+    /// Its client, and the number of the client's process.
     pub client: (DeviceNo, u64),
     /// Its server, likewise.
     pub server: (DeviceNo, u64),
-    /// What the server calls it, since its first beat arrived.
+    /// The server's id of the stream, once its first beat has arrived.
     pub id: Option<StreamId>,
     /// Beats sent.
     pub sent: u64,
@@ -75,18 +75,18 @@ pub struct Stream {
     pub awaited: bool,
     /// Beats received.
     pub received: u64,
-    /// What it runs on.
+    /// Its connection.
     pub connection: ConnectionKey,
-    /// When the last message to the client and to the server arrives: none overtakes another.
+    /// When the last message to the client and to the server arrives. No message overtakes another.
     pub last: [u64; 2],
 }
 
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Connection {
-    /// Nothing passes any more, and neither side is told.
+    /// Nothing passes any more, and neither side is notified.
     pub silent: bool,
-    /// One side is gone: what the other still sends is refused.
+    /// One side is gone, so what the other still sends is refused.
     pub over: bool,
     /// The streams that were opened on it.
     pub streams: Vec<StreamKey>,
@@ -98,17 +98,17 @@ pub struct Network {
     pub streams: Vec<Stream>,
     /// All connections there ever were.
     pub connections: Vec<Connection>,
-    /// Connections that fell silent, and when the system will notice.
+    /// Silent connections, and when the system will notice.
     pub doomed: Vec<(u64, ConnectionKey)>,
     /// Whether faults happen.
     pub faulty: bool,
-    /// How often a message is slow while faults happen: one in so many.
+    /// One message in this many is slow while faults happen.
     pub slow: u64,
     present: BTreeMap<(DeviceNo, DeviceNo), ConnectionKey>,
     cuts: Vec<((DeviceNo, DeviceNo), u64)>,
 }
 
-/// The system notices a silent connection after so long at the latest, ms.
+/// The longest time until the system notices a silent connection, ms.
 pub const NOTICED: u64 = 30_000;
 /// Times that a slow message may take, at most, ms: around what the protocol waits for.
 const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Until `until` nothing gets from the first to the second.
+    /// Cuts the link from the first to the second device until `until`.
     pub fn cut(&mut self, now: u64, devices: (DeviceNo, DeviceNo), until: u64) {
         self.cuts.retain(|(_, until)| now < *until);
         self.cuts.push((devices, until));
@@ -144,7 +144,7 @@ impl Network {
         self.cuts.clear();
     }
 
-    /// Until when nothing gets from the one to the other, if so.
+    /// Until when the link from the one to the other is cut, if it is.
     fn cut_until(&self, now: u64, from: DeviceNo, to: DeviceNo) -> Option<u64> {
         self.cuts
             .iter()
@@ -153,7 +153,7 @@ impl Network {
             .max()
     }
 
-    /// Whether a new connection between the two would come to nothing.
+    /// Whether a new connection between the two would fail.
     pub fn is_cut(&self, now: u64, a: DeviceNo, b: DeviceNo) -> bool {
         self.cut_until(now, a, b).is_some() || self.cut_until(now, b, a).is_some()
     }
@@ -167,7 +167,7 @@ impl Network {
         1 + rng.below(longest)
     }
 
-    /// The present connection of the two; a new one if there is none, or if `fresh`.
+    /// The present connection of the two, or a new one if there is none or if `fresh`.
     pub fn connection(&mut self, a: DeviceNo, b: DeviceNo, fresh: bool) -> ConnectionKey {
         let pair = (a.min(b), a.max(b));
         match self.present.get(&pair) {
@@ -181,8 +181,7 @@ impl Network {
         }
     }
 
-    /// The connection delivers nothing any more; the system notices after 15 to 30 s
-    /// (`TCP_USER_TIMEOUT`).
+    /// Makes the connection silent. The system notices this after 15 to 30 s (`TCP_USER_TIMEOUT`).
     pub fn silence(&mut self, now: u64, key: ConnectionKey, rng: &mut Rng) {
         if !std::mem::replace(&mut self.connections[key].silent, true) {
             self.doomed
@@ -190,7 +189,7 @@ impl Network {
         }
     }
 
-    /// All present connections of the device fall silent.
+    /// Makes all present connections of the device silent.
     pub fn silence_all(&mut self, now: u64, no: DeviceNo, rng: &mut Rng) {
         let of_device: Vec<_> = self.present_of(no).map(|(_, key)| key).collect();
         for key in of_device {
@@ -198,7 +197,7 @@ impl Network {
         }
     }
 
-    /// The device starts again: what is sent on its old connections from now on is refused, not
+    /// The device starts again. Messages on its old connections are refused from now on, and not
     /// lost.
     pub fn restarted(&mut self, no: DeviceNo) {
         let of_device: Vec<_> = self.present_of(no).collect();
@@ -209,7 +208,7 @@ impl Network {
         }
     }
 
-    /// The connection is gone for both sides.
+    /// Ends the connection for both sides.
     pub fn end(&mut self, key: ConnectionKey) {
         self.present.retain(|_, present| *present != key);
     }
@@ -224,7 +223,7 @@ impl Network {
             .map(|(pair, key)| (*pair, *key))
     }
 
-    /// When a request, a ping or an answer arrives; `None`: never.
+    /// When a request, a ping or an answer arrives; `None` if it never does.
     pub fn pass(&mut self, now: u64, from: DeviceNo, to: DeviceNo, rng: &mut Rng) -> Option<u64> {
         let lost = self.faulty && rng.below(50) == 0;
         let cut = self.cut_until(now, from, to).is_some();
@@ -233,8 +232,8 @@ impl Network {
         (!lost && !cut && !silent).then(|| now + self.delay(rng))
     }
 
-    /// When a message on a stream arrives; `None`: never. A link that is cut for a short time
-    /// delays it, as TCP sends it again.
+    /// When a message on a stream arrives; `None` if it never does. A link that is cut for a short
+    /// time delays it, because TCP sends it again.
     pub fn pass_on(
         &mut self,
         now: u64,

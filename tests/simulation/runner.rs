@@ -1,4 +1,4 @@
-//! Runs numbered runs on all cores, counts them, and tells of the first that fail.
+//! Runs numbered runs on all cores, counts them, and prints the first that fail.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,25 +8,25 @@ use std::{
 
 use crate::{trace::Trace, world::World};
 
-/// Failures that are told of; more say nothing new.
+/// Failures that are printed. More would give no further information.
 const TOLD: usize = 5;
 
-/// What a run came to.
+/// The result of a run.
 pub struct Run {
     /// Events in it.
     pub steps: u64,
-    /// What was kept of them.
+    /// The trace of them.
     pub trace: Trace,
-    /// The longest time in the calm in which a node was without a lease, ms.
+    /// The longest time in which a node was without a lease in the calm, ms.
     pub longest_bare: u64,
-    /// The most asks and attempts of a node within a minute.
+    /// The most requests and attempts of a node within a minute.
     pub most_tries: usize,
     /// The rule that was broken, and when.
     pub outcome: Result<(), String>,
 }
 
 impl Run {
-    /// What a world has come to.
+    /// The result of a world.
     pub fn of(world: World, outcome: Result<(), String>) -> Self {
         Self {
             steps: world.steps,
@@ -40,9 +40,9 @@ impl Run {
 
 /// A kind of runs.
 pub struct Kind {
-    /// What one is called.
+    /// The name of one run.
     pub name: &'static str,
-    /// The variable that chooses one.
+    /// The environment variable that selects one.
     pub variable: &'static str,
     /// Runs one; its number determines it.
     pub run: fn(u64, Trace) -> Run,
@@ -147,7 +147,7 @@ fn work(kind: &Kind, totals: &Totals) -> Vec<(u64, String)> {
     }
 }
 
-/// After so many failures the rest is not run.
+/// The number of failures after which the rest is not run.
 fn most_failures() -> usize {
     number("OC_DISCOVERY_FAILURES").map_or(TOLD, |most| most as usize)
 }

@@ -1,5 +1,5 @@
-//! What happens in a run: which devices take part, and which faults come when. All of it follows
-//! from the seed.
+//! The plan of a run: which devices take part, and which faults come when. All of it follows from
+//! the seed.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub const FAULTS_END: u64 = 300_000;
 /// How large the tables are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Size {
-    /// There is room for everybody.
+    /// There is room for all.
     Roomy,
-    /// They are too small for everybody.
+    /// They are too small for all.
     Tight,
     /// Natives have room for many indexers.
     Crowd,
@@ -23,43 +23,43 @@ pub enum Size {
     Ample,
 }
 
-/// What a run is made of.
+/// The plan of a run.
 pub struct Plan {
     /// Natives: the devices from 0.
     pub natives: usize,
     /// Indexers: the devices after the natives.
     pub indexers: usize,
-    /// Indexers, the last of them, that report to have more room than any can.
+    /// Indexers (the last ones) that report more room than any can have.
     pub boasters: usize,
     /// Nodes: the devices after the indexers.
     pub nodes: usize,
-    /// Indexers that never run, and that natives have heard of: the last devices.
+    /// Indexers that never run, but that natives know of: the last devices.
     pub dead: usize,
     /// Leases a node wants.
     pub min_indexers: usize,
-    /// Lease and beat interval of everybody.
+    /// Lease and beat interval of all.
     pub terms: Terms,
     /// How large tables are.
     pub size: Size,
-    /// Whether each indexer knows one native only.
+    /// Whether each indexer knows only one native.
     pub sparse: bool,
-    /// Whether the calm lasts until what is dead is forgotten.
+    /// Whether the calm lasts until dead indexers are removed.
     pub long: bool,
     /// Whether operators look others up.
     pub asks: bool,
-    /// No device's time is before it.
+    /// The lower bound of every device's own time.
     pub build_date: u64,
     /// How long a search takes that finds nothing, ms.
     pub fruitless: u64,
-    /// What goes wrong, and when.
+    /// The faults and their times.
     pub faults: Vec<(u64, Fault)>,
 }
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A process is gone. `silent`: its peers are not told. `forgetful`: what it wrote to flash is
-    /// gone, too.
+    /// A process crashes. `silent`: its peers are not notified. `forgetful`: the content of its
+    /// flash is lost too.
     Crash {
         device: DeviceNo,
         silent: bool,
@@ -73,13 +73,13 @@ pub enum Fault {
     Stop { device: DeviceNo },
     /// A stopped process goes on.
     Resume { device: DeviceNo },
-    /// Nothing gets from one device to the other until then; the other way it does.
+    /// The link from one device to the other is cut until then, but not the reverse link.
     Cut {
         from: DeviceNo,
         to: DeviceNo,
         until: u64,
     },
-    /// The device's connections end with a word, or fall silent.
+    /// The device's connections end with a notice, or become silent.
     Break { device: DeviceNo, told: bool },
     /// The device's system clock is set.
     StepClock {
@@ -156,7 +156,7 @@ impl Plan {
         plan
     }
 
-    /// Some worlds are of a kind that chance makes too seldom.
+    /// Makes some worlds of a kind that would be too rare at random.
     fn specialise(&mut self, kind: u64) {
         match kind {
             // More indexers than fit into one beat between natives, and many that die together.
@@ -176,7 +176,7 @@ impl Plan {
                 (self.natives, self.indexers, self.nodes) = (5, 12, 30);
             }
             4 => self.long = true,
-            // One of the indexers boasts.
+            // One of the indexers overstates its room.
             5 => {
                 self.size = Size::Ample;
                 (self.natives, self.indexers, self.nodes) = (3, 4, 30);
@@ -196,7 +196,7 @@ impl Plan {
         self.terms.lease * 2 / 3
     }
 
-    /// Whether the device is an indexer that boasts.
+    /// Whether the device is an indexer that overstates its room.
     pub fn boasts(&self, no: DeviceNo) -> bool {
         let end = self.natives + self.indexers;
         (end - self.boasters..end).contains(&no)
@@ -212,9 +212,9 @@ impl Plan {
         self.living() + self.dead
     }
 
-    /// Time in which everybody must be under a lease again when the faults are over: a lease, so
-    /// that what is dead is known to be; then a record's way through the DHT to a native that was
-    /// not told, hop by hop; then the rounds of the nodes.
+    /// The time within which all devices must hold a lease again after the faults: a lease, until
+    /// dead peers are known to be dead; then the way of a record through the DHT to a native
+    /// without the id, hop by hop; then the rounds of the nodes.
     pub fn recovery(&self) -> u64 {
         (self.terms.lease * 3 + Duration::from_secs(60)).as_millis() as u64
     }
@@ -244,7 +244,7 @@ impl Plan {
         self.faults.push((FAULTS_END, Fault::Calm));
     }
 
-    /// Mostly one device; sometimes all of a role, or about half of all.
+    /// Chooses mostly one device, and sometimes all of a role or about half of all.
     fn group(&self, rng: &mut Rng) -> Vec<DeviceNo> {
         let all = 0..self.living();
         match rng.below(12) {
@@ -275,7 +275,7 @@ impl Plan {
         }
     }
 
-    /// The device loses its connections, or its address with them.
+    /// A fault in which the device loses its connections, or also its address.
     pub fn any_break(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
         match rng.below(3) {
             0 => Fault::Move { device },
@@ -286,8 +286,8 @@ impl Plan {
         }
     }
 
-    /// The device's clock is set: right as NTP does, wrong as people do, or back to the beginning.
-    /// A native's stays.
+    /// A fault in which the device's clock is set: right as by NTP, wrong as by a user, or back to
+    /// its start. The clock of a native is not changed.
     pub fn any_step(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
         if device < self.natives {
             return self.any_break(device, rng);
@@ -304,14 +304,14 @@ impl Plan {
         }
     }
 
-    /// Most that went come back; natives all do, at the end.
+    /// Lets most devices that went down come back, and all natives at the end.
     fn come_back(&mut self, device: DeviceNo, end: u64, rng: &mut Rng) {
         if rng.below(4) > 0 {
             self.faults.push((end, Fault::Restart { device }));
         }
     }
 
-    /// Each device falls on one side; between the sides nothing passes.
+    /// Puts each device on one of two sides, between which all links are cut.
     fn partition(&mut self, at: u64, until: u64, rng: &mut Rng) {
         let sides = rng.bits();
         let side = |device: usize| (sides >> (device % 64)) & 1;
@@ -322,7 +322,7 @@ impl Plan {
         }
     }
 
-    /// From one device nothing gets to some of the others.
+    /// Cuts the links from one device to some of the others.
     fn one_way(&mut self, at: u64, until: u64, rng: &mut Rng) {
         let from = rng.below(self.living() as u64) as usize;
         for to in (0..self.living()).filter(|&to| to != from) {

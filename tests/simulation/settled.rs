@@ -1,4 +1,4 @@
-//! What must be true when the faults have been over for some time.
+//! The rules that hold some time after the last fault.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl World {
-    /// What is not as it must be some time after the last fault.
+    /// The rules that do not hold some time after the last fault.
     pub fn complaints(&self) -> BTreeSet<String> {
         let views: Vec<_> = self.devices.iter().map(|d| d.view(self.now)).collect();
         let of_role = |role| {
@@ -58,7 +58,7 @@ impl World {
             .collect()
     }
 
-    /// A device that has been away for more than an hour is known to no native any more.
+    /// Checks that no native knows a device that has been away for more than an hour.
     pub fn forgotten(&self) -> Result<(), String> {
         let natives = self.devices[..self.plan.natives].iter().enumerate();
         for (no, native) in natives {
@@ -85,7 +85,7 @@ impl World {
     ) -> Result<(), String> {
         let held = self.held(no, indexers, views);
         let wanted = self.plan.min_indexers.min(indexers.len());
-        // Where places are short, a lease that is spare yields.
+        // When places are short, a spare lease yields.
         let may_be_fewer = held > 0 && indexers.iter().any(|&indexer| views[indexer].is_short());
         if held != wanted && !may_be_fewer {
             return Err(format!(
@@ -104,8 +104,8 @@ impl World {
         )
     }
 
-    /// Where tables are too small for everybody, somebody may be left out, but only if there is
-    /// really no room.
+    /// If tables are too small for all, a device may be left out, but only if there is really no
+    /// room.
     fn settled_if_there_is_room(
         &self,
         no: DeviceNo,

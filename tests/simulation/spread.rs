@@ -1,8 +1,9 @@
-//! How nodes spread over indexers, of which one may boast: what it reports cannot be checked, so
-//! the answers and releases of natives must not depend on how much more than enough it is.
+//! How nodes spread over indexers, of which one may overstate its room. A report cannot be checked,
+//! so the answers and releases of natives must not depend on how far it exceeds the room that
+//! counts.
 //!
-//! What an indexer reported last is the ledger's; from the native's own view comes only how much of
-//! it is left, and how many nodes an indexer failed at.
+//! The ledger has the last report of each indexer. Only the remaining room, and the number of nodes
+//! that an indexer failed at, come from the native's own view.
 
 use oc_discovery::protocol::{
     IndexersAnswer, PeerId,
@@ -11,14 +12,14 @@ use oc_discovery::protocol::{
 
 use crate::{device::DeviceNo, invariants::ensure, view::View, world::World};
 
-/// Free leases beyond which one indexer is as good as another (`native::live_indexers`).
+/// More free leases than this do not make an indexer better (`native::live_indexers`).
 const ENOUGH: u32 = 64;
-/// What is said of free leases is at most this (PROTOCOL.md).
+/// The most free leases that can be reported (PROTOCOL.md).
 const MOST_FREE: u32 = 65_535;
-/// Chance does not name a boaster first so often in a row that it is less likely than this.
+/// The probability below which a row of answers led by an overstating indexer counts as a failure.
 const UNLIKELY: f64 = 1e-12;
 
-/// The greater rank goes first: fewer failures, then more of the free leases that count.
+/// The greater rank comes first: fewer failures, then more of the free leases that count.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 struct Rank {
     failures: std::cmp::Reverse<u8>,
@@ -26,8 +27,8 @@ struct Rank {
 }
 
 impl World {
-    /// An answer names an indexer of the greatest rank first, and of equal ones each as often as
-    /// the others: a boaster comes first no more often than chance has it.
+    /// Checks that an answer begins with an indexer of the greatest rank, and with each of equal
+    /// ones equally often, so that an overstating one is not first more often than at random.
     pub fn check_order(
         &mut self,
         no: DeviceNo,
@@ -63,8 +64,8 @@ impl World {
         )
     }
 
-    /// A run of the offload loop levels the indexers: when its places are given away, no other is
-    /// more than one place better than the one a node is sent to.
+    /// Checks that a run of the offload loop levels the indexers: after it, no other is better by
+    /// more than one place than the one that a node is sent to.
     pub fn check_spread(&self, no: DeviceNo, to: &PeerId, view: &View) -> Result<(), String> {
         let now = self.devices[no].instant(self.now);
         let Some(given) = view.live(to).and_then(|entry| self.rank(no, entry)) else {

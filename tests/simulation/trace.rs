@@ -1,5 +1,5 @@
-//! What has happened in a run: a hash to compare two runs by, a log of all, or the last events
-//! before a failure.
+//! The events of a run: a hash to compare two runs, a log of all events, or the last events before
+//! a failure.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 /// Lines that a shortened trail has.
 const TRAIL: usize = 60;
 
-/// What is kept of the events.
+/// How events are kept.
 pub enum Trace {
     /// Nothing: the fastest.
     Off,
@@ -33,21 +33,21 @@ impl Trace {
         Self::Trail(VecDeque::new())
     }
 
-    /// Takes one more event in.
+    /// Adds an event.
     pub fn note(&mut self, now: u64, event: &dyn Debug) {
         match self {
             Self::Off => {}
             // Writing to a hash cannot fail.
             Self::Hash(hash) => drop(write!(hash, "{now}{event:?}")),
-            // Not `eprintln`, which a test that passes keeps to itself. A log that cannot be
-            // written is none.
+            // Not `eprintln`, whose output is hidden if the test passes. An error in writing the
+            // log is ignored.
             Self::Log => drop(writeln!(std::io::stderr(), "{now:>7} {event:?}")),
             Self::Trail(lines) => {
                 if lines.len() == TRAIL {
                     lines.pop_front();
                 }
                 let line = format!("{now:>7} {event:?}");
-                // What a timer brought about has lines of its own.
+                // The effects of a timer have lines of their own.
                 if !line.contains(" Wake {") {
                     lines.push_back(line);
                 }

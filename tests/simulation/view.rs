@@ -1,4 +1,4 @@
-//! What the operator sees of a machine, kept for the checks.
+//! The state of a machine that `status` shows, kept for the checks.
 
 use oc_discovery::protocol::{
     Instant, PeerId, Report,
@@ -26,7 +26,7 @@ pub struct View {
     pub tables: Vec<TableStats>,
 }
 
-/// What a check remembers of a native's tables until the next one.
+/// What a check remembers of a native's tables until the next check.
 #[derive(Default)]
 pub struct Seen {
     /// `live_indexers`: each one, the sequence of its record, and when its entry runs out.
@@ -67,7 +67,7 @@ impl View {
         self.live.iter().any(|entry| entry.peer == *peer)
     }
 
-    /// Entries of a table, those included that have run out and are not shown.
+    /// Entries of a table, including expired ones that are not shown.
     pub fn used(&self, name: &str) -> usize {
         let mut tables = self.tables.iter();
         tables

@@ -1,5 +1,5 @@
-//! Random walks: at each step any event that may come next. Time goes on with the next event due,
-//! but a message may overtake it, be lost or be held up, and any device may be struck.
+//! Random walks: at each step any event that may come next. Time advances to the next event, but a
+//! message may overtake it, be lost or be delayed, and any device may have a fault.
 
 use oc_discovery::protocol::Rng;
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// Steps of a walk before the calm.
 const STEPS: u64 = 3_000;
-/// How long a message is held up, ms: about as long as something in the protocol lasts.
+/// How long a message is delayed, ms: values near the time limits of the protocol.
 const HELD_UP: [u64; 8] = [500, 1_000, 1_990, 2_010, 4_990, 5_010, 8_000, 10_010];
 
 /// One walk; its number determines it.
@@ -84,7 +84,7 @@ impl World {
         messages.nth(number).map(|(key, _)| *key)
     }
 
-    /// A message overtakes all others but those of its own stream.
+    /// Lets a message overtake all others except those of its own stream.
     fn deliver_one_now(&mut self) -> Result<(), String> {
         let Some(key) = self.any_message(|_| true) else {
             return self.next();
@@ -104,7 +104,7 @@ impl World {
         event.map_or(Ok(()), |event| self.happen(event))
     }
 
-    /// A request, a ping or an answer is lost.
+    /// Loses a request, a ping or an answer.
     fn take_one_away(&mut self) {
         if let Some(key) = self.any_message(|input| input.on_stream().is_none()) {
             let lost = self.queue.remove(&key);
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// A request, a ping or an answer takes its time.
+    /// Delays a request, a ping or an answer.
     fn hold_one_up(&mut self) {
         if let Some(key) = self.any_message(|input| input.on_stream().is_none())
             && let Some(event) = self.queue.remove(&key)

@@ -1,4 +1,5 @@
-//! What may be said and sent: one function for each rule, asked at each answer, release, beat and close.
+//! What may be said and sent: one function for each rule, asked at each answer, release, beat and
+//! close.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! The world: virtual time, a queue of events, devices and what lies between them.
+//! The world: virtual time, a queue of events, the devices and the network between them.
 //!
-//! Nothing here reads a clock or a random source: a run is determined by its seed, event for event.
+//! Nothing here reads a clock or a random source, so the seed determines every event of a run.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::{
     view::View,
 };
 
-/// How far the right time is ahead of the world's, ms.
+/// The right wall-clock time at zero of the world's time, ms.
 pub const REAL: i64 = 1_000_000_000;
 
-/// How long a node leaves a server or an address alone that has failed, ms.
+/// The longest pause of a node before it retries a server or an address that has failed, ms.
 const LONGEST_REST: u64 = 256_000;
 
-/// Something that happens at a certain time.
+/// An event of the world.
 #[derive(Debug)]
 pub enum Event {
     Input {
@@ -44,39 +44,39 @@ pub enum Event {
 pub struct World {
     /// Virtual time, ms.
     pub now: u64,
-    /// What the run is made of.
+    /// The plan of the run.
     pub plan: Plan,
     /// Natives, then indexers, then nodes, then indexers that never run.
     pub devices: Vec<Device>,
-    /// What lies between them.
+    /// The network between them.
     pub network: Network,
     /// The shared store.
     pub dht: Dht,
-    /// The run's only source of chance.
+    /// The only random source of the run.
     pub rng: Rng,
-    /// What the checks remember.
+    /// The state of the checks.
     pub ledger: Ledger,
-    /// What passes between lookups and their servers.
+    /// The queries between lookups and their servers.
     pub desk: Desk,
-    /// What has happened so far.
+    /// The events so far.
     pub trace: Trace,
     /// Events so far.
     pub steps: u64,
-    /// Since when there are no faults, if there are none.
+    /// Since when there are no faults, if there are none now.
     pub calm_since: Option<u64>,
     /// Whether a process that overslept reads what has arrived meanwhile.
     pub catching_up: bool,
-    /// Whether it said meanwhile that it takes a node in.
+    /// Whether it promised meanwhile to take a node in.
     pub hasty: bool,
-    /// How likely it is that chance has named a boaster first as often in a row as it was.
+    /// The probability that an overstating indexer was first as often in a row as it was.
     pub boaster_luck: f64,
-    /// What a check looks at; kept for its room.
+    /// The view that a check uses; kept to reuse its memory.
     pub scratch: View,
-    /// The longest time in the calm in which a node was without a lease, ms.
+    /// The longest time in which a node was without a lease in the calm, ms.
     pub longest_bare: u64,
-    /// The most asks and attempts of a node within a minute.
+    /// The most requests and attempts of a node within a minute.
     pub most_tries: usize,
-    /// What is to happen, by time and order.
+    /// The coming events, by time and order.
     pub queue: BTreeMap<(u64, u64), Event>,
     numbers: BTreeMap<PeerId, DeviceNo>,
     queued: u64,
@@ -98,7 +98,7 @@ impl World {
         world
     }
 
-    /// A world in which nothing is to happen yet.
+    /// A world without any events yet.
     pub fn of_plan(plan: Plan, mut rng: Rng, trace: Trace) -> Self {
         let mut world = Self {
             now: 0,
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    /// The natives have heard of the indexers that never run.
+    /// Lets the natives know of the indexers that never run.
     fn bury(&mut self) {
         let dead: Vec<_> = self.devices[self.plan.living()..]
             .iter()
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// The whole run: faults, then calm, then everybody must be under a lease, and stay so.
+    /// The whole run: faults, then calm, after which all devices must hold a lease and keep it.
     pub fn run(&mut self) -> Result<(), String> {
         self.run_until(FAULTS_END + self.plan.recovery())?;
         self.settled()?;
@@ -156,18 +156,19 @@ impl World {
         Ok(())
     }
 
-    /// Everybody is under a lease, and stays so.
+    /// Checks that all devices hold a lease and keep it.
     pub fn settled(&mut self) -> Result<(), String> {
         let mut lasting = self.complaints();
         if !lasting.is_empty() {
-            // A server that failed while the network was at fault rests for so long.
+            // A server that failed during network faults is not tried for this long.
             self.run_until(self.now + LONGEST_REST)?;
             lasting = self.complaints();
         }
         for _ in 0..4 {
             self.run_until(self.now + self.plan.interval().as_millis() as u64 / 2)?;
             let complaints = self.complaints();
-            // Who competes for too few places may lose one for a moment; nobody else may.
+            // A device that competes for too few places may lose its lease for a moment, but no
+            // other may.
             if self.plan.size == Size::Tight {
                 lasting.retain(|complaint| complaints.contains(complaint));
             } else {
@@ -177,7 +178,7 @@ impl World {
         lasting.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Runs all events up to then.
+    /// Runs all events up to `end`.
     pub fn run_until(&mut self, end: u64) -> Result<(), String> {
         while let Some(next) = self.queue.first_entry() {
             if next.key().0 > end {

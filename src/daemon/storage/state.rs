@@ -110,8 +110,8 @@ impl StateFile {
         &self.state
     }
 
-    /// The sequence of a record that is about to be signed: max(last + 1, `wall_ms`). It is reserved in the
-    /// file when this returns, or a warning is in the log.
+    /// The sequence of a record that is about to be signed: max(last + 1, `wall_ms`). It is
+    /// reserved in the file when this returns, or a warning is in the log.
     pub fn next_sequence(&mut self, wall_ms: u64, now: u64) -> u64 {
         let sequence = self.state.record_sequence.saturating_add(1).max(wall_ms);
         self.state.record_sequence = sequence;

@@ -2,9 +2,9 @@
 //! 1.1), without std and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
-//! ([`record`], [`service`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders
-//! write to the front of a buffer that the caller gives and return what they have written; decoders
-//! borrow from the bytes that they are given.
+//! ([`record`], [`service`]). The definitions of the data are in `oc-discovery.cddl` beside this
+//! file. Encoders write to the front of a buffer that the caller gives and return what they have
+//! written; decoders borrow from the bytes that they are given.
 //!
 //! Invariants:
 //! - Every decoder is total: any bytes give a value or an error that names the field. It needs a

@@ -313,7 +313,8 @@ fn other(n: u8) -> PeerId {
 }
 
 impl Rivals {
-    /// A device at this host, of a prefix of its own or of the one that all share, replaces another.
+    /// A device at this host, of a prefix of its own or of the one that all share, replaces
+    /// another.
     fn other_comes(&mut self, now: u64, n: u8, stream: u64, from: Host) {
         let holder = Scene::new().holder;
         let source = Source {
