@@ -1,6 +1,7 @@
 //! `oc-discovery`: parses the command line, runs the command and reports the result.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage,
+//! 3 not found, in an answer that is incomplete.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -23,6 +24,8 @@ use oc_discovery::daemon::{self, demo, logging};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
+/// Nothing was found, and not every server has answered.
+const INCOMPLETE: u8 = 3;
 
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os()) {
@@ -65,6 +68,14 @@ impl Failure {
     }
 }
 
+/// What was looked for is not in the answer, which may lack something.
+fn not_found(sentence: String, shortfall: Option<String>) -> Failure {
+    match shortfall {
+        None => Failure::new(1, sentence),
+        Some(lacks) => Failure::new(INCOMPLETE, format!("{sentence}; incomplete: {lacks}")),
+    }
+}
+
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         Failure::new(error.exit_code(), error)
@@ -82,7 +93,15 @@ fn execute(command: Command) -> Result<(), Failure> {
         }
         Command::Indexers(args) => {
             let answer = ask::<IndexerList>(args.data_dir.as_deref(), &Request::Indexers)?;
-            show(&answer, args.json)
+            show(&answer, args.json)?;
+            match answer
+                .value
+                .shortfall()
+                .filter(|_| answer.value.indexers.is_empty())
+            {
+                None => Ok(()),
+                lacks => Err(not_found("no indexer is known".into(), lacks)),
+            }
         }
         Command::Find(args) => {
             let query = Query::parse(&args.query)?;
@@ -98,7 +117,8 @@ fn execute(command: Command) -> Result<(), Failure> {
                 let service = args.service.as_deref();
                 let addr = answer.value.service_addr(service).ok_or_else(|| {
                     let service = service.unwrap_or("a service");
-                    Failure::new(1, format!("{name} does not offer {service}"))
+                    let sentence = format!("{name} does not offer {service}");
+                    not_found(sentence, answer.value.shortfall())
                 })?;
                 return print(addr);
             }
@@ -106,11 +126,8 @@ fn execute(command: Command) -> Result<(), Failure> {
                 show(&answer, args.json)?;
             }
             if answer.value.records.is_empty() {
-                let mut sentence = format!("no node is known as {name}");
-                if let Some(shortfall) = answer.value.shortfall() {
-                    sentence = format!("{sentence}; incomplete: {shortfall}");
-                }
-                return Err(Failure::new(1, sentence));
+                let sentence = format!("no node is known as {name}");
+                return Err(not_found(sentence, answer.value.shortfall()));
             }
             Ok(())
         }

@@ -150,7 +150,7 @@ const STATUS: &str = concat!(
 
 /// Two claimants of one name.
 const FOUND: &str = concat!(
-    r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"#,
+    r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"#,
     r#""records":[{"peer_id":"12D3A","name":"cam","#,
     r#""addrs":["/ip4/192.0.2.1/tcp/1"],"tags":{"room":"hall"},"expires_in_ms":1000,"#,
     r#""services":[{"name":"http","protocol":"tcp","port":80},{"name":"dns","protocol":"udp","port":53}],"#,
@@ -364,7 +364,7 @@ fn find_prints_every_claimant_or_fails() {
     let home = Home::new();
     answering(
         &home.data_dir("node"),
-        r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"records":[]}"#,
+        r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"records":[]}"#,
     );
     let unknown = home.run(&["find", "cam"]);
     unknown.failed(1, &["cam"]);

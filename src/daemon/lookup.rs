@@ -276,6 +276,8 @@ fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
     let complete = outcome.is_complete;
     let (asked, answered) = (outcome.tally.asked.into(), outcome.tally.answered.into());
     let silent = outcome.silent().map(text).collect();
+    let refused = outcome.refused().map(text).collect();
+    let partial = outcome.partial().map(text).collect();
     let query = match outcome.question {
         Question::Indexers => {
             return miniserde::json::to_string(&IndexerList {
@@ -283,6 +285,8 @@ fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
                 asked,
                 answered,
                 silent,
+                refused,
+                partial,
                 indexers: outcome.indexers.iter().map(known_indexer).collect(),
             });
         }
@@ -302,6 +306,8 @@ fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
         asked,
         answered,
         silent,
+        refused,
+        partial,
         records,
     })
 }

@@ -175,6 +175,10 @@ pub struct IndexerList {
     pub answered: u64,
     /// The peer ids of those that did not.
     pub silent: Vec<String>,
+    /// The peer ids of those that answered with an error.
+    pub refused: Vec<String>,
+    /// The peer ids of those that answered without all that they asked themselves.
+    pub partial: Vec<String>,
     /// The indexers, in the order in which they were heard of.
     pub indexers: Vec<KnownIndexer>,
 }
@@ -199,12 +203,16 @@ pub struct Found {
     pub query: String,
     /// Every server asked has answered, and nothing was left out.
     pub complete: bool,
-    /// Servers that were asked; those that servers asked in turn are counted.
+    /// Servers that this daemon asked, each once: those that answered, were silent or refused.
     pub asked: u64,
     /// Servers that answered.
     pub answered: u64,
-    /// The peer ids of those that this daemon asked and that did not.
+    /// The peer ids of those that did not.
     pub silent: Vec<String>,
+    /// The peer ids of those that answered with an error.
+    pub refused: Vec<String>,
+    /// The peer ids of those that answered without all that they asked themselves.
+    pub partial: Vec<String>,
     /// The signed records found, best first; empty: no server that answered knows it.
     pub records: Vec<FoundRecord>,
 }
@@ -295,24 +303,34 @@ impl FoundRecord {
 impl Found {
     /// What the answer lacks; `None`: nothing.
     pub fn shortfall(&self) -> Option<String> {
-        shortfall(self.complete, self.asked, self.answered)
+        let lacks = [&self.silent, &self.refused, &self.partial];
+        shortfall(self.complete, self.asked, lacks)
     }
 }
 
 impl IndexerList {
     /// What the answer lacks; `None`: nothing.
     pub fn shortfall(&self) -> Option<String> {
-        shortfall(self.complete, self.asked, self.answered)
+        let lacks = [&self.silent, &self.refused, &self.partial];
+        shortfall(self.complete, self.asked, lacks)
     }
 }
 
-fn shortfall(complete: bool, asked: u64, answered: u64) -> Option<String> {
-    let silent = asked.saturating_sub(answered);
-    match (complete, asked, silent) {
+fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) -> Option<String> {
+    let what = [
+        "did not answer",
+        "answered with an error",
+        "could not ask all others",
+    ];
+    let lacks = lacks.into_iter().zip(what).filter(|(of, _)| !of.is_empty());
+    let lacks: Vec<_> = lacks
+        .map(|(of, what)| format!("{} of {asked} servers asked {what}", of.len()))
+        .collect();
+    match (complete, asked, lacks.is_empty()) {
         (true, ..) => None,
         (false, 0, _) => Some("no server could be asked".into()),
-        (false, _, 0) => Some("there is more than one answer holds".into()),
-        (false, _, _) => Some(format!("{silent} of {asked} servers asked did not answer")),
+        (false, _, true) => Some("there is more than one answer holds".into()),
+        (false, _, false) => Some(lacks.join(", ")),
     }
 }
 

@@ -248,7 +248,12 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert_eq!(found.silent, [town.native.id.as_str()]);
     let answer = town.world.ask(&town.door, "find", &["window"]);
     let sentence = "oc-discovery: no node is known as window; incomplete: 1 of 2 servers asked did not answer\n";
-    assert_eq!((answer.code, answer.stderr.as_str()), (Some(1), sentence));
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(3), sentence));
+    assert_eq!(answer.stdout, "");
+    let answer = town.world.ask::<&str>(&town.door, "indexers", &[]);
+    let sentence =
+        "oc-discovery: no indexer is known; incomplete: 1 of 1 servers asked did not answer\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(3), sentence));
 }
 
 #[test]

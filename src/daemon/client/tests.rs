@@ -37,8 +37,7 @@ fn indexers(dir: &Path, answer: &[u8]) -> Result<Answer<IndexerList>, Error> {
 fn answer_comes_parsed_and_as_it_was_sent() {
     for end in ["\n", ""] {
         let dir = TestDir::new();
-        let text =
-            r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[],"later":1}"#;
+        let text = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"refused":[],"partial":[],"indexers":[],"later":1}"#;
         let answer = indexers(dir.path(), format!("{text}{end}").as_bytes()).unwrap();
         assert_eq!(answer.json, text);
         assert!(answer.value.indexers.is_empty());
@@ -73,7 +72,7 @@ const BUSY: &str = r#"{"error":"too many","again":true}"#;
 #[test]
 fn where_too_many_others_ask_the_question_is_put_again() {
     let dir = TestDir::new();
-    let last = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+    let last = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"refused":[],"partial":[],"indexers":[]}"#;
     let daemon = answering_all(dir.path(), vec![BUSY, BUSY, last]);
     let answer = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap();
     assert_eq!((answer.json.as_str(), daemon.join().unwrap()), (last, 3));
@@ -205,7 +204,7 @@ fn long_directory_is_reached_by_its_descriptor() {
     let base = TestDir::new();
     let dir = base.path().join("d".repeat(200));
     std::fs::create_dir(&dir).unwrap();
-    let list = br#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+    let list = br#"{"complete":true,"asked":0,"answered":0,"silent":[],"refused":[],"partial":[],"indexers":[]}"#;
     assert!(indexers(&dir, list).is_ok());
     assert!(dir.join(SOCKET).exists());
 }

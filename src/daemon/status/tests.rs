@@ -43,7 +43,7 @@ fn role_without_loops_has_an_empty_object() {
 
 #[test]
 fn unknown_free_leases_are_null() {
-    let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
+    let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
     let list: IndexerList = json::from_str(text).unwrap();
     assert_eq!(json::to_string(&list), text);
     let shown = list.to_string();
@@ -104,6 +104,8 @@ fn empty_tables_are_said_in_words() {
         asked: 1,
         answered: 1,
         silent: vec![],
+        refused: vec![],
+        partial: vec![],
         indexers: vec![],
     };
     assert_eq!(nobody.to_string(), "indexers: none is known\n");
@@ -111,26 +113,37 @@ fn empty_tables_are_said_in_words() {
 
 #[test]
 fn answer_says_how_far_it_goes() {
-    let list = |complete, asked, answered| {
+    let list = |complete, asked, lacks: [usize; 3]| {
+        let [silent, refused, partial] = lacks.map(|count| vec!["12D3A".into(); count]);
         let list = IndexerList {
             complete,
             asked,
-            answered,
-            silent: vec![],
+            answered: asked - (silent.len() + refused.len()) as u64,
+            silent,
+            refused,
+            partial,
             indexers: vec![],
         };
         list.to_string()
     };
     let none = "indexers: none is known\n";
     for (seen, said) in [
-        (list(true, 2, 2), ""),
-        (list(false, 0, 0), "incomplete: no server could be asked\n"),
+        (list(true, 2, [0; 3]), ""),
         (
-            list(false, 3, 2),
+            list(false, 0, [0; 3]),
+            "incomplete: no server could be asked\n",
+        ),
+        (
+            list(false, 3, [1, 0, 0]),
             "incomplete: 1 of 3 servers asked did not answer\n",
         ),
         (
-            list(false, 2, 2),
+            list(false, 6, [1, 2, 3]),
+            "incomplete: 1 of 6 servers asked did not answer, 2 of 6 servers asked answered with an error, \
+             3 of 6 servers asked could not ask all others\n",
+        ),
+        (
+            list(false, 2, [0; 3]),
             "incomplete: there is more than one answer holds\n",
         ),
     ] {
@@ -225,6 +238,8 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
         asked: 2,
         answered: 2,
         silent: vec![],
+        refused: vec![],
+        partial: vec![],
         records: vec![record("12D3A"), record("12D3B")],
     };
     let shown = found.to_string();

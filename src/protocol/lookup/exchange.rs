@@ -107,7 +107,8 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
                 offers: &page.offers,
                 next: page.next,
             },
-            Some(Response::Error(_)) | None => Answer::Failed,
+            Some(Response::Error(_)) => Answer::Error,
+            None => Answer::Failed,
         };
         self.answered(now, query, answer);
     }

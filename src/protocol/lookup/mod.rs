@@ -183,7 +183,9 @@ enum Answer<'a> {
         /// The next page begins after this id; `None` if this is the last one.
         next: Option<PeerId>,
     },
-    /// An error, no connection, or no answer in time.
+    /// It answers, with an error.
+    Error,
+    /// No connection, or no answer in time.
     Failed,
 }
 
@@ -210,8 +212,8 @@ pub struct Outcome<'a> {
     pub indexers: &'a [Offer],
     /// Whether there are more records or indexers than these.
     pub more: bool,
-    /// Servers asked, and those that answered, including the servers that other servers report to
-    /// have asked.
+    /// Servers that this lookup asked, and those that answered, each once. What is asked is what
+    /// answered, was silent or refused.
     pub tally: Tally,
     /// Whether nothing is missing: all servers asked have answered, and nothing was left out.
     pub is_complete: bool,
@@ -219,10 +221,27 @@ pub struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// The servers that were asked and have not answered.
+    /// The servers that were asked and owe an answer.
     pub fn silent(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        let silent = self.servers.iter().filter(|server| server.is_silent());
-        silent.map(|server| &server.peer)
+        self.servers_that(Server::is_silent)
+    }
+
+    /// The servers that answered with an error, or with what is no answer.
+    pub fn refused(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
+        self.servers_that(Server::is_refused)
+    }
+
+    /// The servers that answered, but not for all servers that they asked themselves.
+    pub fn partial(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
+        self.servers_that(Server::is_partial)
+    }
+
+    fn servers_that(
+        &self,
+        are_meant: fn(&Server) -> bool,
+    ) -> impl Iterator<Item = &'a PeerId> + use<'a> {
+        let servers = self.servers.iter().filter(move |server| are_meant(server));
+        servers.map(|server| &server.peer)
     }
 }
 

@@ -7,7 +7,9 @@ use heapless::Vec;
 
 use super::{
     Answer, Copy, FoundRecord, Here, KnownServer, LookupId, MAX_OPEN, OPERATOR_LIMIT, Outcome,
-    PEER_LIMIT, Place, QueryId, Question, Step, records::Records, servers::Servers,
+    PEER_LIMIT, Place, QueryId, Question, Step,
+    records::Records,
+    servers::{Server, Servers},
 };
 use crate::protocol::{
     Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, Tally, capacities::MAX_NATIVES,
@@ -44,8 +46,6 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     open: Vec<Open, { MAX_OPEN + MAX_SEARCHES }>,
     records: Records<R>,
     indexers: Vec<Offer, O>,
-    /// The servers that other servers report to have asked.
-    others: Tally,
     /// Something was left out.
     is_cut: bool,
 }
@@ -122,10 +122,6 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             open: Vec::new(),
             records: Records::new(),
             indexers: Vec::new(),
-            others: Tally {
-                asked: 0,
-                answered: 0,
-            },
             is_cut: false,
         }
     }
@@ -148,7 +144,6 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.open.clear();
         self.records.clear();
         self.indexers.clear();
-        self.others = Tally::default();
         self.is_cut = false;
     }
 
@@ -234,22 +229,23 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         };
         match (errand, answer) {
             (Errand::Page, Answer::Indexers { offers, next }) => {
-                self.servers.answered(&server);
+                self.servers.replied(&server, true);
                 self.learn(offers);
                 self.turn_page(&server, next);
             }
-            (Errand::Page, _) => self.natives.retain(|pages| pages.native != server),
             (
-                _,
+                Errand::OwnIndexer | Errand::Indexer | Errand::Native | Errand::Fellow,
                 Answer::Records {
                     records,
                     more,
                     tally,
                 },
             ) => {
-                self.servers.answered(&server);
+                self.servers.replied(&server, true);
                 self.has_own_answer |= errand == Errand::OwnIndexer;
-                self.heed(tally);
+                if tally.is_some_and(|Tally { asked, answered }| answered < asked) {
+                    self.servers.lacks(&server);
+                }
                 for copy in records {
                     self.add(*copy, errand.place());
                 }
@@ -257,7 +253,14 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                     self.records.there_are_more();
                 }
             }
-            (_, Answer::Indexers { .. } | Answer::Failed) => {}
+            (_, answer) => {
+                if !matches!(answer, Answer::Failed) {
+                    self.servers.replied(&server, false);
+                }
+                if errand == Errand::Page {
+                    self.natives.retain(|pages| pages.native != server);
+                }
+            }
         }
         true
     }
@@ -335,20 +338,17 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if self.phase != Phase::Done || self.id != id {
             return None;
         }
-        let own = self.servers.tally();
-        let tally = Tally {
-            asked: own.asked.saturating_add(self.others.asked),
-            answered: own.answered.saturating_add(self.others.answered),
-        };
-        let more = self.records.more();
+        let (tally, more) = (self.servers.tally(), self.records.more());
+        let servers = self.servers.as_slice();
+        let is_partial = servers.iter().any(Server::is_partial);
         Some(Outcome {
             question: &self.question,
             records: self.records.as_slice(),
             indexers: &self.indexers,
             more,
             tally,
-            is_complete: !self.is_cut && !more && tally.answered == tally.asked,
-            servers: self.servers.as_slice(),
+            is_complete: !self.is_cut && !more && !is_partial && tally.answered == tally.asked,
+            servers,
         })
     }
 

@@ -10,14 +10,32 @@ pub(super) struct Server {
     pub(super) peer: PeerId,
     /// Queries that were sent to it.
     asked: u16,
-    /// Queries that it has answered.
-    answered: u16,
+    /// Queries that it has answered, or answered with an error.
+    replied: u16,
+    /// It answered with an error, or with another kind of answer.
+    is_refused: bool,
+    /// Some of those that it asked have not answered it.
+    is_partial: bool,
 }
 
 impl Server {
     /// Whether it was asked and has not answered.
     pub(super) fn is_silent(&self) -> bool {
-        self.answered < self.asked
+        self.replied < self.asked
+    }
+
+    /// Whether it has said something to everything that it was asked, and an error among that.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused && !self.is_silent()
+    }
+
+    /// Whether it has answered, and not for all that it asked itself.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial && self.has_answered()
+    }
+
+    fn has_answered(&self) -> bool {
+        self.asked > 0 && !self.is_silent() && !self.is_refused
     }
 }
 
@@ -51,7 +69,9 @@ impl<const N: usize> Servers<N> {
         let server = Server {
             peer,
             asked: 0,
-            answered: 0,
+            replied: 0,
+            is_refused: false,
+            is_partial: false,
         };
         match self.0.push(server) {
             Ok(()) => News::New,
@@ -66,20 +86,30 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// Takes note that the server has answered a query.
-    pub(super) fn answered(&mut self, peer: &PeerId) {
+    /// The server has replied to a query; `is_answer`: with what was asked for, not with an error.
+    pub(super) fn replied(&mut self, peer: &PeerId, is_answer: bool) {
         if let Some(server) = self.find_mut(peer) {
-            server.answered = server.answered.saturating_add(1);
+            server.replied = server.replied.saturating_add(1);
+            server.is_refused |= !is_answer;
         }
     }
 
-    /// How many were asked, and how many of these have answered everything.
+    /// The server said that some of those that it asked have not answered.
+    pub(super) fn lacks(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer) {
+            server.is_partial = true;
+        }
+    }
+
+    /// How many were asked, and how many of them have answered everything.
     pub(super) fn tally(&self) -> Tally {
-        let asked = || self.0.iter().filter(|server| server.asked > 0);
-        let count = |servers: usize| u32::try_from(servers).unwrap_or(u32::MAX);
+        let count = |is_meant: fn(&Server) -> bool| {
+            let servers = self.0.iter().filter(|server| is_meant(server)).count();
+            u32::try_from(servers).unwrap_or(u32::MAX)
+        };
         Tally {
-            asked: count(asked().count()),
-            answered: count(asked().filter(|server| !server.is_silent()).count()),
+            asked: count(|server| server.asked > 0),
+            answered: count(Server::has_answered),
         }
     }
 
@@ -120,9 +150,9 @@ mod tests {
         assert_eq!(servers.tally(), tally(0, 0), "it only waits for its turn");
         servers.asked(&peer(1));
         servers.asked(&peer(1));
-        servers.answered(&peer(1));
+        servers.replied(&peer(1), true);
         assert_eq!(servers.tally(), tally(1, 0), "one of its two answers");
-        servers.answered(&peer(1));
+        servers.replied(&peer(1), true);
         assert_eq!(servers.tally(), tally(1, 1));
     }
 }

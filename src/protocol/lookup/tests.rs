@@ -270,6 +270,11 @@ impl Desk {
         (asked, answered)
     }
 
+    fn refused(&self) -> Vec<u8> {
+        let refused = self.outcome().refused();
+        refused.map(|server| server.as_bytes()[0]).collect()
+    }
+
     fn silent(&self) -> Vec<u8> {
         let silent = self.outcome().silent();
         silent.map(|server| server.as_bytes()[0]).collect()

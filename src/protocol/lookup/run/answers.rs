@@ -1,10 +1,10 @@
-//! Processes the answers of servers: records that answer the question, indexers to ask or to list,
-//! and which servers they asked themselves.
+//! Processes the answers of servers: records that answer the question, and indexers to ask or to
+//! list.
 
 use super::{Errand, Lookup};
 use crate::protocol::{
-    Cursor, Offer, PeerId, Tally,
-    lookup::{Copy, FoundRecord, MAX_HOLDERS, MAX_PAGES, Place, Question},
+    Cursor, Offer, PeerId,
+    lookup::{Copy, FoundRecord, MAX_PAGES, Place, Question},
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -60,14 +60,6 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             Some(_) => {}
             None => self.is_cut |= self.indexers.push(offer.clone()).is_err(),
         }
-    }
-
-    /// Adds a server's report of the servers that it asked, limited to the number that it may ask.
-    pub(super) fn heed(&mut self, tally: Option<Tally>) {
-        let Tally { asked, answered } = tally.unwrap_or_default();
-        let asked = asked.min(MAX_HOLDERS as u32);
-        self.others.asked = self.others.asked.saturating_add(asked);
-        self.others.answered = self.others.answered.saturating_add(answered.min(asked));
     }
 
     /// Adds a record if it answers the question, because servers may send any record.

@@ -84,20 +84,37 @@ fn second_answer_to_one_question_changes_nothing() {
 }
 
 #[test]
-fn server_that_refuses_or_answers_something_else_has_not_answered() {
+fn server_that_refuses_or_answers_something_else_has_not_answered_and_is_not_silent() {
     let page = Answer::Indexers {
         offers: &[],
         next: None,
     };
-    for answer in [Answer::Failed, page] {
+    for (answer, silent, refused) in [
+        (Answer::Failed, vec![1], vec![]),
+        (Answer::Error, vec![], vec![1]),
+        (page, vec![], vec![1]),
+    ] {
         let mut desk = Desk::new(Role::Node).indexer(1);
         desk.begin(pump());
         let (_, query) = desk.question(1, false).unwrap();
         assert!(desk.lookups.answered(at(10), query, answer));
         desk.poll(10);
-        assert_eq!((desk.tally(), desk.silent()), ((1, 0), [1].to_vec()));
+        assert_eq!(desk.tally(), (1, 0));
+        assert_eq!((desk.silent(), desk.refused()), (silent, refused));
         assert!(!desk.outcome().is_complete);
     }
+}
+
+#[test]
+fn native_that_answers_one_of_two_questions_with_an_error_is_refused() {
+    let mut desk = Desk::new(Role::Node).native(NATIVE);
+    desk.begin(pump());
+    let (_, query) = desk.question(NATIVE, true).unwrap();
+    assert!(desk.lookups.answered(at(10), query, Answer::Error));
+    desk.answers(10, NATIVE, &[7]);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (1, 0)));
+    assert_eq!((desk.silent(), desk.refused()), (vec![], vec![NATIVE]));
+    assert!(!desk.outcome().is_complete);
 }
 
 #[test]
@@ -161,20 +178,108 @@ fn more_at_a_server_than_it_told_makes_the_answer_incomplete() {
 }
 
 #[test]
-fn what_servers_say_of_those_they_asked_is_added_up_to_sixteen_each() {
+fn server_that_lacks_answers_itself_makes_the_answer_incomplete_and_none_is_counted_for_it() {
     let tally = |asked, answered| Some(Tally { asked, answered });
-    for (told, sum, complete) in [
-        (tally(2, 2), (3, 3), true),
-        (tally(2, 1), (3, 2), false),
-        (tally(u32::MAX, u32::MAX), (17, 17), true),
-        (tally(1, 5), (2, 2), true),
+    for (told, complete) in [
+        (None, true),
+        (tally(2, 2), true),
+        (tally(2, 1), false),
+        (tally(u32::MAX, u32::MAX), true),
+        (tally(1, 5), true),
     ] {
         let mut desk = Desk::new(Role::Node).indexer(1);
         desk.begin(pump());
         desk.answers_with(10, 1, &[], false, told);
-        assert_eq!(desk.tally(), sum);
+        assert_eq!(desk.tally(), (1, 1), "{told:?}");
         assert_eq!(desk.outcome().is_complete, complete, "{told:?}");
+        assert_eq!(desk.outcome().partial().count(), usize::from(!complete));
     }
+}
+
+#[test]
+fn natives_that_asked_each_other_are_counted_once() {
+    let mut desk = Desk::new(Role::Node).native(201).native(202);
+    desk.begin(pump());
+    let told = Some(Tally {
+        asked: 1,
+        answered: 1,
+    });
+    for native in [201, 202] {
+        desk.lists_indexers(10, native, &[], None);
+        desk.answers_with(10, native, &[], false, told);
+    }
+    assert_eq!(desk.tally(), (2, 2));
+    assert!(desk.outcome().is_complete);
+}
+
+/// Whatever servers do: each server asked has answered, is silent or has refused, and only one of
+/// these.
+#[test]
+fn what_was_asked_is_what_answered_was_silent_and_refused() {
+    let mut seen = [0; 4];
+    for seed in 0..500 {
+        let mut rng = crate::protocol::time::Rng::new(seed);
+        let role = [Role::Node, Role::Indexer, Role::Native][rng.below(3) as usize];
+        let mut desk = Desk::new(role);
+        for n in 1..=rng.below(4) as u8 {
+            desk = desk.indexer(n).native(200 + n);
+        }
+        desk.here.live = (1..rng.below(9) as u8).map(|n| offer(n, 1)).collect();
+        let questions = [pump(), Question::Peer(peer(5)), Question::Indexers];
+        desk.begin(questions[rng.below(3) as usize].clone());
+        let mut asked = std::collections::BTreeSet::new();
+        let mut now = 0;
+        while desk.done.is_none() {
+            now += 100;
+            asked.extend(desk.waiting());
+            for (_, query) in std::mem::take(&mut desk.searches) {
+                desk.lookups.searched(at(now), query);
+            }
+            if !desk.asked.is_empty() && rng.below(4) > 0 {
+                let (_, ask, query) = desk.asked.swap_remove(0);
+                let offers: Vec<_> = (0..rng.below(5) as u8).map(|n| offer(n + 1, 1)).collect();
+                let tally = Some(Tally {
+                    asked: 2,
+                    answered: rng.below(3) as u32,
+                });
+                let page = Answer::Indexers {
+                    offers: &offers,
+                    next: None,
+                };
+                let records = Answer::Records {
+                    records: &[],
+                    more: false,
+                    tally,
+                };
+                let answer = match (rng.below(6), matches!(ask, Ask::Indexers(_))) {
+                    (0, _) => Answer::Failed,
+                    (1, _) => Answer::Error,
+                    (2, true) | (3.., false) => records,
+                    (2, false) | (3.., true) => page,
+                };
+                desk.lookups.answered(at(now), query, answer);
+            }
+            desk.poll(now);
+            asked.extend(desk.waiting());
+        }
+        let (all, answered) = desk.tally();
+        let (silent, refused) = (desk.silent(), desk.refused());
+        assert_eq!(all as usize, asked.len(), "seed {seed}");
+        assert!(silent.iter().all(|server| !refused.contains(server)));
+        let known = answered as usize + silent.len() + refused.len();
+        assert_eq!(all as usize, known, "seed {seed}");
+        let partial = desk.outcome().partial().count();
+        assert!(partial <= answered as usize, "seed {seed}");
+        let is_whole = known == answered as usize && partial == 0;
+        assert!(is_whole || !desk.outcome().is_complete, "seed {seed}");
+        for (count, some) in
+            seen.iter_mut()
+                .zip([answered as usize, silent.len(), refused.len(), partial])
+        {
+            *count += some;
+        }
+    }
+    assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
 }
 
 #[test]
