@@ -1,5 +1,5 @@
-//! Clients of the control socket that are silent, slow, many, or gone: none of them keeps the
-//! operator from an answer, or the daemon's places from those that come next.
+//! Clients of the control socket that are silent, slow, many, or gone: none of them prevents an
+//! answer to the operator, or occupies places that later clients need.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::harness::{Look, Peer, SLACK, World};
 
-/// How long the operator waits at most, whatever others do: less than a silent client may be
-/// silent. The goal is a second; a machine that does other things, too, is slower.
+/// How long the operator waits at most, whatever other clients do. It is less than the time for
+/// which a client may be silent. The goal is one second, but a busy machine is slower.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// Between two turns of a crowd.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -29,13 +29,13 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Finds at once (`Lookups` in `src/daemon/machines.rs`), and lists of indexers.
 const FINDS: usize = 8;
 const LISTS: usize = 2;
-/// Clients that are taken in at once (`src/daemon/control.rs`).
+/// Clients that are served at once (`src/daemon/control.rs`).
 const CLIENTS: usize = 40;
 
-/// Longer than a request takes at most, which is 5 s.
+/// Longer than the longest request, which takes 5 s.
 const ROUNDS: Duration = Duration::from_secs(6);
 
-/// What each client of a crowd does. Whoever loses its place comes back at once.
+/// The behaviour of each client of a crowd. A client that loses its place comes back at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
     Silent,
@@ -103,7 +103,7 @@ fn come(path: &Path, habit: Habit) -> UnixStream {
     client
 }
 
-/// Whoever was sent away comes back; if it is `due` each does what it does.
+/// Clients that were evicted come back. If it is `due`, each client acts by its habit.
 fn turn(path: &Path, habit: Habit, clients: &mut [UnixStream], due: bool) {
     let mut each = [0];
     if matches!(habit, Habit::Leaves | Habit::AsksAndLeaves) {
@@ -163,7 +163,7 @@ fn waits(client: &mut UnixStream) -> bool {
     read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Asks again and again; the longest that an answer took.
+/// Asks repeatedly. Returns the longest time that an answer took.
 fn longest(peer: &Peer) -> Duration {
     let asks = (0..TIMES).map(|_| {
         let begin = Instant::now();
@@ -186,14 +186,14 @@ fn operator_is_answered_at_once_beside(crowds: &[(Habit, usize)]) {
         drop(crowd);
         println!("{count} {habit:?}: the longest took {took:?}, {open} descriptors open");
         assert!(took < AT_ONCE, "{count} {habit:?}: {took:?}");
-        // One is that of who asks, one that of who is to be taken in next.
+        // One is for the client that asks, and one for the client that comes next.
         assert!(open <= idle + CLIENTS + 2, "{count} {habit:?}: {open}");
     }
     native.until("all places free", SLACK, |s| s.used("control_clients") == 1);
     assert!(native.descriptors() <= idle + 1);
 }
 
-/// A node whose only native says nothing any more, so that each of its lookups takes its 5 s.
+/// A node whose only native is frozen, so that each of its lookups takes 5 s.
 fn node_of_a_frozen_native(world: &World) -> (Peer, Peer) {
     let native = world.native("native", &[]);
     let node = world.node("node", &[&native], &["--lease", "5m"]);
@@ -239,7 +239,7 @@ fn lookups_that_wait_hold_up_nothing_that_is_known_here() {
     assert!(took < AT_ONCE, "{took:?}");
     until_lookups(&node, FINDS, LISTS);
 
-    // Whoever finds no slot is told so at once, not when a slot is free.
+    // A client without a slot gets its error at once, and not when a slot is free.
     let begin = Instant::now();
     for (mut clients, slots) in [(finds, FINDS), (lists, LISTS)] {
         let told = clients.extract_if(.., |client| !waits(client));

@@ -1,8 +1,8 @@
-//! What passes between hosts: frames, written by the codec of the program and read by it at the
-//! other end, and records in envelopes. So what a frame cannot carry does not arrive here either.
+//! The messages between hosts: frames, which the program's codec writes and reads, and records in
+//! envelopes. So data that a frame cannot carry does not arrive here either.
 //!
-//! Rule: what a device says fits its frame, and what a device that keeps the protocol has said is
-//! read without an error. Else the run fails.
+//! Rule: a message of a device fits its frame, and a message of a device that keeps the protocol is
+//! read without an error. Otherwise the run fails.
 
 use std::fmt::{self, Display};
 
@@ -21,7 +21,7 @@ use oc_discovery::protocol::{
 
 use crate::trace::Fnv;
 
-/// A beat, an ack, a request or a response as it travels: header and body.
+/// A beat, an ack, a request or a response as a frame: header and body.
 #[derive(Clone, PartialEq)]
 pub struct Frame {
     content: Content,
@@ -58,7 +58,7 @@ impl Frame {
         Self::new(Content::Beat, body)
     }
 
-    /// What a server says on a heartbeat stream; see [`encode_ack`].
+    /// An ack on a heartbeat stream; see [`encode_ack`].
     pub fn ack(sequence: u64, ack: &Ack<'_>, clock: Option<WallReading>) -> Result<Self, String> {
         let mut buffer = [0; MAX_FRAME];
         Self::new(Content::Ack, encode_ack(sequence, ack, clock, &mut buffer))
@@ -86,7 +86,7 @@ impl Frame {
         Ok(frame)
     }
 
-    /// The body, if it is all there is behind the header and within the limit.
+    /// The body, if nothing follows it and it is within the limit.
     fn body(&self) -> Result<&[u8], String> {
         let found = header(&self.bytes, self.content.limit()).map_err(unreadable)?;
         found
@@ -119,7 +119,7 @@ fn unreadable(why: impl Display) -> String {
     format!("a frame cannot be read: {why}")
 }
 
-/// A log shows what a frame says.
+/// A log shows the content of a frame.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.content {
@@ -142,12 +142,12 @@ fn opened(envelope: &[u8]) -> Result<RecordInfo, RecordError> {
     of_node.or_else(|_| open(&Seals, Kind::Indexer, envelope, |record| record.info()))
 }
 
-/// Bytes of an envelope besides its payload: about what those of libp2p have.
+/// Bytes of an envelope besides its payload: about as many as in libp2p's.
 const ENVELOPE: usize = 128;
-/// Where the seal stands in it, behind the signer's id.
+/// The position of the seal in it, after the signer's id.
 const SEAL: std::ops::Range<usize> = 32..40;
 
-/// Signs for one peer. Its signature is a hash: nobody forges here.
+/// Signs for one peer. Its signature is a hash, because no peer forges signatures here.
 pub struct Seal(pub PeerId);
 
 /// Verifies what a [`Seal`] signed.

@@ -1,4 +1,4 @@
-//! Heartbeat streams of a process: what goes out on them and comes in, one frame at a time.
+//! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
     self, AckBuf, AckCode, Addrs, Load, OutBeat, PeerId, Reader, StreamId,
@@ -14,14 +14,14 @@ use crate::{
     world::World,
 };
 
-/// What an indexer reports that boasts.
+/// The load that an overstating indexer reports.
 const BOAST: Load = Load {
     held: 0,
     possible: u32::MAX,
 };
 
 impl World {
-    /// A beat came.
+    /// Processes a beat.
     pub fn take_beat(
         &mut self,
         no: DeviceNo,
@@ -68,14 +68,14 @@ impl World {
         let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
         self.send_ack(no, stream, frame);
         if denied || beat.lease.is_zero() {
-            // The daemon closes the stream behind such an ack.
+            // The daemon closes the stream after such an ack.
             self.devices[no].inbound.remove(&stream);
             self.end_stream(stream, false);
         }
         Ok(())
     }
 
-    /// What the process calls the stream; `None` if it has closed it.
+    /// The process's id of the stream; `None` if it has closed the stream.
     fn server_stream(&mut self, no: DeviceNo, key: StreamKey) -> Option<StreamId> {
         let stream = &mut self.network.streams[key];
         let device = &mut self.devices[no];
@@ -87,7 +87,7 @@ impl World {
         device.inbound.get(&key).copied()
     }
 
-    /// A server said something.
+    /// Processes an ack of a server.
     pub fn take_ack(&mut self, no: DeviceNo, key: StreamKey, frame: &Frame) -> Result<(), String> {
         let server_no = self.network.streams[key].server.0;
         let server = self.devices[server_no].peer;
@@ -126,7 +126,7 @@ impl World {
         self.check_lease(no, server_no)
     }
 
-    /// A stream has ended.
+    /// Processes the end of a stream.
     pub fn take_end(&mut self, no: DeviceNo, key: StreamKey) {
         let stream = &self.network.streams[key];
         let now = self.devices[no].instant(self.now);
@@ -166,7 +166,7 @@ impl World {
         let to = self.number_of(&server);
         let stream = match open {
             Some(open) if !beat.fresh => open,
-            // The dial comes to nothing: the old connection stays, the beat is lost.
+            // The dial fails: the old connection stays, and the beat is lost.
             Some(_) if self.network.is_cut(self.now, no, to) || !self.is_dialable(addrs, to) => {
                 return Ok(());
             }
@@ -189,8 +189,7 @@ impl World {
         Ok(())
     }
 
-    /// Dials. A device that is not at the address we know gets nothing; what is sent there comes
-    /// back.
+    /// Dials. A device that is not at the known address gets nothing, and the sender gets an error.
     fn open_stream(
         &mut self,
         no: DeviceNo,
@@ -252,7 +251,7 @@ impl World {
         Ok(())
     }
 
-    /// Says something on a stream that another opened here.
+    /// Sends an ack on a stream that another device opened here.
     pub fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, frame: Frame) {
         debug_assert_eq!(self.network.streams[stream].server.0, no);
         let client = self.network.streams[stream].client;
@@ -262,7 +261,7 @@ impl World {
     }
 }
 
-/// What a connection shows of its peer: here all are hosts of their own with IPv4.
+/// What a connection shows of its peer. Here each device is a host of its own with IPv4.
 pub fn seen(peer: &PeerId) -> protocol::Input<'_> {
     let reader = Reader::far(Families::V4);
     protocol::Input::Seen { peer, reader }

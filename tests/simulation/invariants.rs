@@ -1,6 +1,6 @@
-//! What must be true after every step, one function for each rule. What the rule says stands in
-//! `src/protocol`, beside the code that keeps it; here it is checked from outside, against what
-//! passed between the machines.
+//! The rules that hold after every step, one function for each. Each rule is stated in
+//! `src/protocol`, beside the code that keeps it. Here it is checked from outside, against the
+//! messages between the machines.
 
 use oc_discovery::protocol::{PeerId, Role, clock::MAX_TRIP, lease::Lease};
 
@@ -12,25 +12,26 @@ use crate::{
     world::World,
 };
 
-/// Asks and attempts of a node in a minute: a burst of 16, then two a second (`protocol::leases`).
+/// Requests and attempts of a node in a minute: a burst of 16, then two a second
+/// (`protocol::leases`).
 pub const TRIES_A_MINUTE: usize = 16 + 2 * 60;
-/// How far own time may be away from the right one when a native has told it, ms: the tolerance,
-/// and a second for each of two clocks.
+/// How far own time may differ from the right time after a native has reported it, ms: the
+/// tolerance, and a second for each of two clocks.
 const CLOCK_TOLERANCE: u64 = 32_000;
-/// How late a process looks at its timers, and a message may be, when there are no faults, ms.
+/// How late a timer or a message may be without faults, ms.
 const SLACK: u64 = 1_000;
-/// In a calm network with a native that can be reached, a node is never without a lease for longer,
-/// ms: an answer that got lost is waited for (8 s), then comes the longest pause between two rounds
-/// (10 s; `protocol::node::rounds`).
+/// The longest time that a node is without a lease in a calm network with a reachable native, ms:
+/// it waits for a lost answer (8 s), and then for the longest pause between two rounds (10 s;
+/// `protocol::node::rounds`).
 const BARE: u64 = 8_000 + 10_000 + SLACK;
 
 /// Time for a search, ms (the diagram's `ctx 5s`).
 const SEARCH: u64 = 5_000;
-/// After which an id is dropped of which nothing is heard, ms.
+/// The time after which an id without news is removed, ms.
 const HOUR: u64 = 3_600_000;
 
 impl World {
-    /// What must be true of a process at any time.
+    /// Checks all rules of a process.
     pub fn check(&mut self, no: DeviceNo) -> Result<(), String> {
         let mut view = std::mem::take(&mut self.scratch);
         view.clear();
@@ -110,7 +111,7 @@ impl World {
         Ok(())
     }
 
-    /// A peer that has fallen silent is gone from every table a lease and a run of the GC later.
+    /// A silent peer is gone from every table a lease and a run of the GC later.
     fn stale_peers_are_gone(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
         let device = &self.devices[no];
         let gc = self.plan.interval().as_millis() as u64 * 11 / 10 + SLACK;
@@ -163,8 +164,8 @@ impl World {
         Ok(())
     }
 
-    /// Own time is that of the natives, once one has told it; before that, no server moves a clock
-    /// that may be right.
+    /// Own time is that of the natives, once one has reported it. Before that, no server changes a
+    /// clock that may be right.
     fn own_time_is_right(&self, no: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
         let (own, system) = (device.own_ms(self.now), device.system_ms(self.now));
@@ -187,7 +188,7 @@ impl World {
         )
     }
 
-    /// What a beat or a search brought is replaced by something better only.
+    /// A record from a beat or a search is replaced only by a better one.
     fn better_records_stay(&self, no: DeviceNo, view: &View) -> Result<(), String> {
         let device = &self.devices[no];
         let now = device.instant(self.now);
@@ -211,10 +212,11 @@ impl World {
     }
 
     /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers`
-    /// for a search at the most. An id that was heard of since the last run is looked at by the
-    /// next.
+    /// for at most the time of a search. An id that was reported since the last run is searched for
+    /// by the next.
     fn live_indexers_are_refreshed(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {
-        // A run of the loop, its searches, and what it may find only at the next run.
+        // The time of a run of the loop, of its searches, and of the next run, which may be the
+        // first to find it.
         let pause = self.plan.interval().as_millis() as u64 * 5 / 2 + 10_000;
         let run = self.plan.interval().as_millis() as u64 * 11 / 10 + SLACK;
         let device = &mut self.devices[no];
@@ -232,7 +234,7 @@ impl World {
             return Ok(());
         }
         let Seen { live, missing, .. } = &mut device.seen;
-        // A full table has no room for what comes from the DHT.
+        // A full table has no room for entries from the DHT.
         let may = |peer: &PeerId| {
             !view.is_live(peer) && view.known.contains(peer) && !view.is_full("live_indexers")
         };
@@ -263,7 +265,7 @@ impl World {
         )
     }
 
-    /// An entry that is neither given up nor run out goes only where a counter says so.
+    /// An entry that was not given up and has not expired is removed only if a counter shows it.
     fn evictions_are_counted(&self, no: DeviceNo, view: &View) -> Result<(), String> {
         let device = &self.devices[no];
         let now = device.instant(self.now);
@@ -281,7 +283,7 @@ impl World {
             no,
             "an entry of live_indexers went, and no counter says so",
         )?;
-        // An id of which nothing was heard for an hour is dropped.
+        // An id without news for an hour is removed.
         let is_young = self.now < HOUR;
         let mut known = device.seen.known.iter();
         let known_gone =
@@ -330,7 +332,7 @@ impl World {
             return Ok(());
         };
         let since = *self.ledger.bare.entry(no).or_insert(self.now);
-        // What fell silent before is noticed by then.
+        // Connections that became silent before are noticed by then.
         let since = since.max(calm + NOTICED).max(self.devices[no].resumed_at);
         let bare = self.now.saturating_sub(since);
         self.longest_bare = self.longest_bare.max(bare);

@@ -1,5 +1,5 @@
-//! What has been said and done, as far as the checks need it: kept beside the machines, from what
-//! passes between them alone.
+//! The messages and events that the checks need. It is kept beside the machines, only from what
+//! passes between them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,86 +7,86 @@ use oc_discovery::protocol::{Ack, AckCode, Beat, PeerId, Role, SignedRecord, Wan
 
 use crate::device::DeviceNo;
 
-/// A beat or a pong speaks for an indexer for so long, ms (PROTOCOL.md).
+/// How long the verdict of a beat or a pong counts, ms (PROTOCOL.md).
 const VERDICT: u64 = 10_000;
-/// A probe ends after so long, ms (PROTOCOL.md).
+/// The time limit of a probe, ms (PROTOCOL.md).
 const PROBE: u64 = 2_000;
-/// A word "I take you in" holds for so long, ms.
+/// How long a promise to take a node in is valid, ms.
 const TICKET: u64 = 10_000;
-/// A node that let such a word go is remembered for so long, ms.
+/// How long a node that let such a promise expire is remembered, ms.
 const LET_GO: u64 = 120_000;
-/// In which asks and attempts are counted, ms.
+/// The time in which requests and attempts are counted, ms.
 const MINUTE: u64 = 60_000;
 
-/// What a native has seen of an indexer.
+/// What a native knows about an indexer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence {
-    /// The last beat or pong that nothing has spoken against since.
+    /// The last beat or pong, if no failed probe came since.
     pub alive_at: Option<u64>,
-    /// Free leases at the indexer's last word about them.
+    /// Free leases in the indexer's last report.
     pub free: Option<u32>,
     /// Nodes released to it since.
     pub promised: u32,
-    /// Receipt of its last beat, and how long a lease that was granted, ms.
+    /// Receipt of its last beat, and the length of the lease granted, ms.
     pub lease: (u64, u64),
     probed_at: Option<u64>,
 }
 
-/// What a server has heard of a client that holds a lease.
+/// What a server has received from a client that holds a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
-    /// What the client is.
+    /// The role of the client.
     pub role: Role,
     /// Receipt of its last beat.
     pub seen: u64,
-    /// Receipt of the last beat that was accepted, plus what was granted.
+    /// Receipt of the last accepted beat, plus the lease granted.
     pub expiry: u64,
-    /// What was granted, ms.
+    /// The lease granted, ms.
     pub granted: u64,
-    /// The stream it came on, as the world numbers them.
+    /// The stream of that beat, by the world's number.
     pub stream: usize,
 }
 
-/// A word "I take you in" that was not made use of yet.
+/// A promise to take a node in that was not used yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     told: u64,
     kept_until: u64,
 }
 
-/// What has been said between devices.
+/// What has passed between devices.
 #[derive(Default)]
 pub struct Ledger {
-    /// Until when a server has granted its client a lease, at the latest.
+    /// The latest end of a lease that a server has granted its client.
     pub granted: BTreeMap<(DeviceNo, DeviceNo), u64>,
-    /// Indexers that have given their lease with a native up, and how long copies of their records
-    /// may be around.
+    /// Indexers that have given up their lease with a native, and how long copies of their records
+    /// may exist.
     pub departed: BTreeMap<(DeviceNo, PeerId), u64>,
     /// Peers that gave a lease up since their server was checked last.
     pub left: BTreeSet<(DeviceNo, PeerId)>,
     /// What natives know of indexers.
     pub evidence: BTreeMap<(DeviceNo, DeviceNo), Evidence>,
-    /// What servers heard of their clients: (server, client).
+    /// What servers have received from their clients: (server, client).
     pub heard: BTreeMap<(DeviceNo, DeviceNo), Heard>,
-    /// What a native told a node that it takes in: (native, node).
+    /// Promises of natives to take nodes in: (native, node).
     pub tickets: BTreeMap<(DeviceNo, DeviceNo), Ticket>,
-    /// Requests that wait at a native: which indexers it knew to be alive when they came, and what
-    /// is wanted.
+    /// Requests that wait at a native: the indexers that it knew to be alive when they came, and
+    /// what they request.
     pub waiting: BTreeMap<(DeviceNo, u64), (BTreeSet<DeviceNo>, Want)>,
     /// Until when a node may try an indexer that it was offered: (node, indexer).
     pub offered: BTreeMap<(DeviceNo, DeviceNo), u64>,
-    /// When a node asked or tried a server, in the last minute.
+    /// The times of a node's requests and attempts in the last minute.
     pub tries: BTreeMap<DeviceNo, VecDeque<u64>>,
-    /// Beats of a native to another since it last told of a live id: (from, to), and the id.
+    /// Beats of a native to another since it last reported a live id: (from, to), and the id.
     pub untold: BTreeMap<(DeviceNo, DeviceNo), BTreeMap<PeerId, u32>>,
-    /// The records that a device has signed: sequence, and when the record runs out.
+    /// The records that a device has signed: the sequence, and when the record expires.
     pub signed: BTreeMap<(DeviceNo, u64), u64>,
     /// Since when a node is without any lease.
     pub bare: BTreeMap<DeviceNo, u64>,
 }
 
 impl Ledger {
-    /// A beat of `client` reached `server` on `stream` and was answered.
+    /// Takes note that a beat of `client` reached `server` on `stream` and was answered.
     pub fn beat_answered(
         &mut self,
         now: u64,
@@ -101,7 +101,7 @@ impl Ledger {
             AckCode::Accepted if beat.lease.is_zero() => {
                 self.heard.remove(&key);
                 self.evidence.remove(&key);
-                // Every copy lives at least as long as the lease it was sent with.
+                // Every copy lives at least as long as the lease that it was sent with.
                 self.departed.insert((server, *from), now + 1_000);
                 self.left.insert((server, *from));
             }
@@ -138,7 +138,7 @@ impl Ledger {
         }
     }
 
-    /// A stream ended at its server.
+    /// Takes note that a stream has ended at its server.
     pub fn stream_ended(&mut self, server: DeviceNo, client: DeviceNo, stream: usize) {
         let is_newest = self.heard.get(&(server, client));
         if is_newest.is_some_and(|heard| heard.stream == stream) {
@@ -146,20 +146,20 @@ impl Ledger {
         }
     }
 
-    /// What the native saw of the indexer counts no longer.
+    /// Cancels the native's verdict about the indexer.
     pub fn silenced(&mut self, native: DeviceNo, indexer: DeviceNo) {
         if let Some(known) = self.evidence.get_mut(&(native, indexer)) {
             known.alive_at = None;
         }
     }
 
-    /// The native begins a probe.
+    /// Takes note that the native begins a probe.
     pub fn probe_began(&mut self, now: u64, native: DeviceNo, indexer: DeviceNo) {
         let known = self.evidence.entry((native, indexer)).or_default();
         known.probed_at = Some(now);
     }
 
-    /// The native's probe came to its end in time.
+    /// Takes note that the native's probe ended in time.
     pub fn probe_ended(&mut self, now: u64, native: DeviceNo, indexer: DeviceNo, alive: bool) {
         let known = self.evidence.entry((native, indexer)).or_default();
         if alive && known.probed_at.take().is_some() {
@@ -169,7 +169,7 @@ impl Ledger {
         }
     }
 
-    /// The native has been polled at `now`: probes whose time is over have failed.
+    /// Takes note that the native was polled at `now`: probes whose time is over have failed.
     pub fn polled(&mut self, now: u64, native: DeviceNo) {
         for (_, known) in self.evidence.range_mut((native, 0)..=(native, usize::MAX)) {
             if known.probed_at.is_some_and(|began| began + PROBE <= now) {
@@ -178,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the native has seen the indexer alive, and nothing has spoken against it since.
+    /// Whether the native has seen the indexer alive, without a failed probe since.
     pub fn stands(&self, native: DeviceNo, indexer: DeviceNo) -> bool {
         let known = self.evidence.get(&(native, indexer));
         known.is_some_and(|known| known.alive_at.is_some())
@@ -192,13 +192,13 @@ impl Ledger {
             .map(|((_, indexer), _)| *indexer)
     }
 
-    /// Whether the native told the node lately that it takes it in.
+    /// Whether the native recently promised to take the node in.
     pub fn has_ticket(&self, now: u64, native: DeviceNo, node: DeviceNo) -> bool {
         let ticket = self.tickets.get(&(native, node));
         ticket.is_some_and(|ticket| now <= ticket.told + TICKET)
     }
 
-    /// The nodes that the native told so, and keeps a place for.
+    /// The nodes with such a promise, for which the native reserves a place.
     pub fn places_kept(&self, now: u64, native: DeviceNo) -> impl Iterator<Item = DeviceNo> {
         self.tickets
             .range((native, 0)..=(native, usize::MAX))
@@ -206,8 +206,8 @@ impl Ledger {
             .map(|((_, node), _)| *node)
     }
 
-    /// The native tells the node that it takes it in. A node that lately let such a word go is kept
-    /// no place, unless it is `stranded`.
+    /// Takes note that the native promises to take the node in. For a node that recently let such a
+    /// promise expire no place is reserved, unless it is `stranded`.
     pub fn give_ticket(&mut self, now: u64, native: DeviceNo, node: DeviceNo, stranded: bool) {
         let before = self.tickets.get(&(native, node));
         let let_go = before.filter(|before| !stranded && now <= before.told + TICKET + LET_GO);
@@ -218,7 +218,7 @@ impl Ledger {
         self.tickets.insert((native, node), ticket);
     }
 
-    /// The node asks or tries a server; returns how often it did so within a minute.
+    /// Takes note of a node's request or attempt. Returns how many there were within a minute.
     pub fn tries(&mut self, now: u64, node: DeviceNo) -> usize {
         let tries = self.tries.entry(node).or_default();
         tries.push_back(now);
@@ -228,7 +228,7 @@ impl Ledger {
         tries.len()
     }
 
-    /// The device lost its memory.
+    /// Clears what depends on the device's memory, which was lost.
     pub fn forget(&mut self, no: DeviceNo) {
         self.departed.retain(|(native, _), _| *native != no);
         self.evidence.retain(|(native, _), _| *native != no);
@@ -243,7 +243,8 @@ impl Ledger {
 }
 
 impl Evidence {
-    /// The probe failed: that outweighs what was seen before it began, and nothing that came later.
+    /// Counts a failed probe. It outweighs what was seen before it began, but nothing that came
+    /// later.
     fn fail_probe(&mut self) {
         if let Some(began) = self.probed_at.take()
             && self.alive_at.is_some_and(|at| at < began)

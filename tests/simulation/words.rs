@@ -1,4 +1,4 @@
-//! What may be said and sent: one function for each rule, asked at each answer, release, beat and
+//! Which messages may be sent: one function for each rule, called at each answer, release, beat and
 //! close.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub struct Before {
 }
 
 impl World {
-    /// A client never believes in a lease longer than its server does.
+    /// Checks that a lease never ends later at the client than at its server.
     pub fn check_lease(&self, no: DeviceNo, server: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
         let peer = self.devices[server].peer;
@@ -55,7 +55,7 @@ impl World {
         alive
     }
 
-    /// What has to be known about a beat before it is answered.
+    /// What must be known about a beat before it is answered.
     pub fn before_beat(
         &self,
         no: DeviceNo,
@@ -70,15 +70,15 @@ impl World {
         }
         let view = self.devices[no].view(self.now);
         Before {
-            // While it catches up, a node's lease may seem to have run out.
+            // While the native catches up, a node's lease may seem to have expired.
             taken_in: view.responsible.contains(&self.devices[client].peer)
                 || (self.catching_up && self.ledger.heard.contains_key(&(no, client))),
             alive: self.known_alive(no),
         }
     }
 
-    /// A native takes in what it promised to, or what it knows no indexer for; and no peer is
-    /// refused for what has run out.
+    /// Checks that a native takes a node in if it promised to, or if it knows no indexer for it,
+    /// and that no peer is refused because of expired entries.
     pub fn check_answer(
         &mut self,
         no: DeviceNo,
@@ -121,9 +121,9 @@ impl World {
         }
     }
 
-    /// The answer to "wants a lease" is not "I take you in", nor nothing, if the native knew an
-    /// indexer to be alive when it was asked and has not learned otherwise; and it promises no
-    /// place that it has not got.
+    /// Checks the answer to "wants a lease": if the native knew a live indexer when it was asked,
+    /// and has not learned otherwise, it neither takes the node in nor gives an empty answer; and
+    /// it promises only places that it has.
     pub fn check_offer(
         &mut self,
         no: DeviceNo,
@@ -174,7 +174,7 @@ impl World {
         Ok(())
     }
 
-    /// The clients of a process that hold a lease there, whether it seems to have run out or not.
+    /// The clients of a process that hold a lease there, even if it seems to have expired.
     pub fn holders(&self, no: DeviceNo) -> Vec<DeviceNo> {
         let heard = self.ledger.heard.range((no, 0)..=(no, usize::MAX));
         let clients = heard.map(|((_, client), _)| *client);
@@ -184,10 +184,10 @@ impl World {
             .collect()
     }
 
-    /// When a process has caught up after an oversleep, it has let go of none of those that held a
-    /// lease before, other than that they gave it up: who was not heard because it slept is not
-    /// stale. And a native has neither told a node meanwhile that it takes it in nor done so, if it
-    /// knows indexers.
+    /// Checks that a process that has caught up after an oversleep has removed none of the earlier
+    /// lease holders, except those that gave their lease up: a peer is not stale because the
+    /// process slept. And a native that knows indexers has meanwhile neither promised to take a
+    /// node in nor done so.
     pub fn check_caught_up(&mut self, no: DeviceNo, before: &[DeviceNo]) -> Result<(), String> {
         self.catching_up = false;
         let after = self.holders(no);
@@ -215,8 +215,8 @@ impl World {
         )
     }
 
-    /// A native releases a node to an indexer that it knows to be alive, and no more nodes than the
-    /// indexer last had places for.
+    /// Checks that a native releases a node only to an indexer that it knows to be alive, and not
+    /// more nodes than the indexer last had places for.
     pub fn check_release(&mut self, no: DeviceNo, ack: &Ack<'_>) -> Result<(), String> {
         let view = self.devices[no].view(self.now);
         for offer in ack.offers {
@@ -238,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    /// A node's asks and attempts are bounded, whatever the peers say.
+    /// Checks that a node's requests and attempts are bounded, whatever the peers send.
     pub fn check_pace(&mut self, no: DeviceNo) -> Result<(), String> {
         if self.devices[no].role != Role::Node {
             return Ok(());
@@ -252,8 +252,8 @@ impl World {
         )
     }
 
-    /// What a process may send: a node tries what it was offered and while it was; a native tells
-    /// each other of every live id in turn.
+    /// Checks what a process sends: a node tries only current offers, and a native reports every
+    /// live id in turn to each other native.
     pub fn check_beat(
         &mut self,
         no: DeviceNo,
@@ -284,8 +284,8 @@ impl World {
         }
     }
 
-    /// Every live id is told to each other native once in as many messages as it takes to tell all,
-    /// and one more.
+    /// Checks that every live id is reported to each other native once in as many messages as are
+    /// needed for all ids, and one more.
     pub fn check_window(
         &mut self,
         no: DeviceNo,
@@ -315,7 +315,8 @@ impl World {
         )
     }
 
-    /// The GC lets go of what is stale only: not of a peer that beats, one lost beat included.
+    /// Checks that the GC removes only stale peers, and no peer that beats, even if one beat was
+    /// lost.
     pub fn check_close(
         &mut self,
         no: DeviceNo,
@@ -326,7 +327,7 @@ impl World {
         if !self.devices[no].view(self.now).has_record(peer)
             && let Some(known) = self.ledger.evidence.get_mut(&(no, client))
         {
-            // Its lease is over: how full it is is not known any more.
+            // Its lease is over, so its load is no longer known.
             known.free = None;
         }
         let Some(heard) = self.ledger.heard.get(&(no, client)) else {

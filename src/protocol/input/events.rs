@@ -1,4 +1,4 @@
-//! Inputs in the words of a test: one call each.
+//! Inputs for tests: one method for each.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::protocol::{
     address::Endpoint,
 };
 
-/// What tests tell a machine.
+/// The inputs that tests give a machine.
 pub(crate) trait Events: Machine {
     /// The next time-out; the end of time if there is none.
     fn timeout(&self) -> Instant {
