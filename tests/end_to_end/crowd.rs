@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use super::harness::{Look, Peer, SLACK, World, eventually, ms};
+use super::harness::{Look, Peer, SLACK, World, eventually};
 use super::stranger::socket;
 
 /// The sources of the silent connections. Daemons connect from 127.0.0.1.
@@ -36,7 +36,11 @@ const TURN: Duration = Duration::from_millis(2);
 const MAKE_UP: f64 = 14.0;
 /// Indexers that join meanwhile.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// The time limit on a machine that is busy, because the crowd itself takes the processor there.
+/// Within which a newcomer has its lease (the bound).
+const JOINED: Duration = Duration::from_secs(1);
+/// The same where the program is not optimised and the machine does other things, too: what the crowd
+/// and they leave of the processor decides. Among 20 to 30 busy processes on two cores newcomers took
+/// 0.02 to 16 s, and one that had lost its lease more than 21 s.
 const LIMIT: Duration = SLACK.saturating_mul(3);
 /// Sockets that each source holds open. It closes older ones itself.
 const HELD: usize = 250;
@@ -110,7 +114,7 @@ fn newcomers_join_among_two_thousand_silent_connections_a_second() {
     let seconds = env::var("OC_DISCOVERY_FLOOD_SECONDS").ok();
     let length = seconds.as_ref().map_or(2, |text| text.parse().unwrap());
     let length = Duration::from_secs(length);
-    let limit = if seconds.is_some() { ms(1000) } else { LIMIT };
+    let limit = if seconds.is_some() { JOINED } else { LIMIT };
 
     let world = World::new();
     let native = world.native("native", &[]);

@@ -20,11 +20,8 @@ pub const TRIES_A_MINUTE: usize = 16 + 2 * 60;
 const CLOCK_TOLERANCE: u64 = 32_000;
 /// How late a timer or a message may be without faults, ms.
 const SLACK: u64 = 1_000;
-/// The longest time that a node is without a lease in a calm network with a reachable native, ms:
-/// it waits for a lost answer (8 s), and then for the longest pause between two rounds (10 s;
-/// `protocol::node::rounds`).
-const BARE: u64 = 8_000 + 10_000 + SLACK;
-
+/// How long a node waits for the answer of a native, ms (`protocol::node::rounds`).
+const ASK_TIMEOUT: u64 = 8_000;
 /// Time for a search, ms (the diagram's `ctx 5s`).
 const SEARCH: u64 = 5_000;
 /// The time after which an id without news is removed, ms.
@@ -332,12 +329,17 @@ impl World {
             return Ok(());
         };
         let since = *self.ledger.bare.entry(no).or_insert(self.now);
-        // Connections that became silent before are noticed by then.
-        let since = since.max(calm + NOTICED).max(self.devices[no].resumed_at);
+        // Connections that became silent before are noticed by then, and the last request over one is
+        // given up.
+        let calm = calm + NOTICED + ASK_TIMEOUT;
+        let since = since.max(calm).max(self.devices[no].resumed_at);
         let bare = self.now.saturating_sub(since);
         self.longest_bare = self.longest_bare.max(bare);
+        // No answer is lost now, so no round fails. What remains is the longest pause between two
+        // rounds (ARCHITECTURE.md, "Retries").
+        let pause = self.plan.terms.lease.as_millis() as u64 / 6;
         ensure(
-            bare <= BARE,
+            bare <= pause.min(10_000) + SLACK,
             no,
             "a node is without a lease although a native can be reached",
         )
