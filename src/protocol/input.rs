@@ -16,18 +16,12 @@
 //! [`Machine::page`]: super::Machine::page
 //! [`Machine::stream_opened`]: super::Machine::stream_opened
 
-#[cfg(test)]
-mod events;
-
 use core::time::Duration;
 
 use super::{
     Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, address::Endpoint,
     machine::MAX_MOVED,
 };
-
-#[cfg(test)]
-pub(crate) use events::Events;
 
 /// An event.
 #[derive(Clone, Copy, Debug)]
@@ -140,3 +134,6 @@ pub enum Input<'a> {
 }
 
 const _: () = assert!(size_of::<Input<'_>>() <= MAX_MOVED);
+
+#[cfg(test)]
+pub(crate) mod tests;

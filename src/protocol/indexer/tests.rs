@@ -1,7 +1,7 @@
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
-use crate::protocol::input::Events;
+use crate::protocol::input::tests::Events;
 use crate::protocol::{AckCode, Action, Name, RecordInfo};
 
 const LEASE: Duration = Duration::from_secs(90);

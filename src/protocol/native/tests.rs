@@ -12,7 +12,7 @@ mod standing;
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
-use crate::protocol::input::Events;
+use crate::protocol::input::tests::Events;
 use crate::protocol::{Addr, Load, Name, RecordInfo, lease::Lease, rivals::Contested};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);

@@ -10,7 +10,7 @@ mod spare;
 use std::vec::Vec;
 
 use super::*;
-use crate::protocol::input::Events;
+use crate::protocol::input::tests::Events;
 use crate::protocol::{AckCode, Addr, Offer, Offers};
 
 const LEASE: Duration = Duration::from_secs(90);
