@@ -16,6 +16,7 @@ use oc_discovery::protocol::{
 use crate::{
     dht::Envelope,
     flash::Flash,
+    frames::Frame,
     lookup::{NO_LOOKUPS, Slots},
     network::{Input, StreamKey},
     scenario::{Plan, Size},
@@ -83,6 +84,8 @@ pub struct Device {
     pub record: Option<Envelope>,
     /// When it is signed.
     pub signing: Signing,
+    /// Its host: mostly one of its own.
+    pub host: DeviceNo,
     /// Its port. Natives always have the same one, others a new one in each process and after each
     /// change of address.
     pub port: u16,
@@ -113,8 +116,12 @@ pub struct Device {
     pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
     pub searches: BTreeMap<u64, For>,
-    /// Pings under way.
-    pub pings: BTreeMap<u64, PeerId>,
+    /// Pings under way, and over which stream's connection, if that is not open.
+    pub pings: BTreeMap<u64, (PeerId, Option<StreamId>)>,
+    /// First beats that the machine wants kept.
+    pub held: Vec<(StreamId, StreamKey, Frame)>,
+    /// Whether it boasts, and answers no beat of a node.
+    pub is_mute: bool,
     /// Natives it is configured with.
     pub natives: Vec<DeviceNo>,
 }
@@ -138,6 +145,7 @@ impl Device {
             flash: Flash::default(),
             record: None,
             signing: Signing::new(role),
+            host: 0,
             port: 0,
             housekeeping: 0,
             resumed_at: 0,
@@ -153,6 +161,8 @@ impl Device {
             requests: BTreeMap::new(),
             searches: BTreeMap::new(),
             pings: BTreeMap::new(),
+            held: Vec::new(),
+            is_mute: false,
             natives,
         }
     }
@@ -210,6 +220,14 @@ impl Device {
         self.next
     }
 
+    /// Whether it holds a lease with such a server.
+    pub fn holds_with(&self, now: u64, is_one: impl Fn(&PeerId) -> bool) -> bool {
+        let at = self.instant(now);
+        let view = self.view(now);
+        let mut leases = view.leases.iter();
+        leases.any(|lease| lease.expiry(at).is_some() && is_one(lease.server()))
+    }
+
     /// The state that `status` shows.
     pub fn view(&self, now: u64) -> View {
         let mut view = View::default();
@@ -217,11 +235,10 @@ impl Device {
         view
     }
 
-    /// The address of the present process, as a binary multiaddress. Each device is a host of its
-    /// own.
-    pub fn addr(&self, no: DeviceNo) -> Addr {
+    /// The address of the present process, as a binary multiaddress.
+    pub fn addr(&self) -> Addr {
         let [high, low] = self.port.to_be_bytes();
-        let [_, .., second] = no.to_be_bytes();
+        let [_, .., second] = self.host.to_be_bytes();
         [4, 10, second, 0, 1, 6, high, low].into_iter().collect()
     }
 
@@ -233,6 +250,7 @@ impl Device {
         self.requests.clear();
         self.searches.clear();
         self.pings.clear();
+        self.held.clear();
         *self.lookups = NO_LOOKUPS;
         self.lookups.start(self.peer);
         self.askers.clear();
@@ -281,9 +299,10 @@ impl Device {
             (Role::Native, Size::Roomy | Size::Ample) => {
                 self.native::<16, 32, 32, 96>(at, seed, plan)
             }
+            (Role::Native, Size::Vast) => self.native::<208, 208, 32, 300>(at, seed, plan),
             (Role::Native, Size::Tight) => self.native::<2, 3, 2, 8>(at, seed, plan),
             (Role::Native, Size::Crowd) => self.native::<40, 128, 8, 64>(at, seed, plan),
-            (Role::Indexer, Size::Roomy) => self.indexer::<32>(at, seed, plan),
+            (Role::Indexer, Size::Roomy | Size::Vast) => self.indexer::<32>(at, seed, plan),
             (Role::Indexer, Size::Tight) => self.indexer::<2>(at, seed, plan),
             (Role::Indexer, Size::Ample) => self.indexer::<96>(at, seed, plan),
             (Role::Indexer, Size::Crowd) => self.indexer::<8>(at, seed, plan),

@@ -10,7 +10,7 @@ use crate::{
     device::{DeviceNo, For},
     frames::{Frame, Seals},
     heartbeat::seen,
-    network::Input,
+    network::{Input, PATIENCE},
     world::World,
 };
 
@@ -36,7 +36,16 @@ impl World {
             number,
             frame,
         };
-        self.reply(no, (to, life), request);
+        if !self.reply(no, (to, life), request) {
+            self.send(
+                self.now + PATIENCE,
+                from,
+                Input::Response {
+                    number,
+                    frame: None,
+                },
+            );
+        }
         Ok(())
     }
 
@@ -81,7 +90,13 @@ impl World {
     pub fn respond(&mut self, no: DeviceNo, request: RequestId, frame: Frame) {
         if let Some((to, number)) = self.devices[no].requests.remove(&request) {
             let frame = Some(frame);
-            self.reply(no, to, Input::Response { number, frame });
+            if !self.reply(no, to, Input::Response { number, frame }) {
+                let lost = Input::Response {
+                    number,
+                    frame: None,
+                };
+                self.send(self.now + PATIENCE, to, lost);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use oc_discovery::protocol::{
     self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
-    Publisher, Role,
+    Publisher, Role, StreamId,
     codec::{
         directory::{Request, Response},
         record::Kind,
@@ -94,11 +94,22 @@ impl World {
             }
             Input::Pong { number, alive } => {
                 let device = &mut self.devices[no];
-                if let Some(peer) = device.pings.remove(&number) {
-                    let ended = protocol::Input::Probed { peer: &peer, alive };
-                    device.machine.handle(now, ended);
-                    let indexer = self.number_of(&peer);
-                    self.ledger.probe_ended(self.now, no, indexer, alive);
+                match device.pings.remove(&number) {
+                    Some((ref peer, None)) => {
+                        let ended = protocol::Input::Probed { peer, alive };
+                        device.machine.handle(now, ended);
+                        let indexer = self.number_of(peer);
+                        self.ledger.probe_ended(self.now, no, indexer, alive);
+                    }
+                    Some((ref peer, Some(stream))) => {
+                        let ended = protocol::Input::StreamProbed {
+                            peer,
+                            stream,
+                            alive,
+                        };
+                        device.machine.handle(now, ended);
+                    }
+                    None => {}
                 }
             }
             Input::Value { search, envelope } => {
@@ -220,8 +231,8 @@ impl World {
                 };
                 self.request(no, (native, &addrs), asks_for, &request)?;
             }
-            // In the simulation no two devices share an identity.
-            Action::ProbeStream { .. } | Action::Judge { .. } => {}
+            Action::ProbeStream { peer, stream } => self.probe_stream(no, peer, stream),
+            Action::Judge { stream, .. } => return self.judge(no, stream),
             Action::Refreshed { .. }
             | Action::Denied { .. }
             | Action::Contested(_)
@@ -230,28 +241,44 @@ impl World {
         Ok(())
     }
 
-    pub fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) {
-        if let Some(at) = self.network.pass(self.now, no, to.0, &mut self.rng) {
+    /// Sends a request, a ping or an answer. Whether it arrives.
+    pub fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) -> bool {
+        let arrives = self.network.pass(self.now, no, to.0, &mut self.rng);
+        if let Some(at) = arrives {
             self.send(at, to, input);
         }
+        arrives.is_some()
     }
 
     fn probe(&mut self, no: DeviceNo, peer: PeerId, addrs: &Addrs) {
         let to = self.number_of(&peer);
         self.ledger.probe_began(self.now, no, to);
-        let number = self.devices[no].number();
-        self.devices[no].pings.insert(number, peer);
-        let life = if self.is_dialable(addrs, to) {
-            self.devices[to].life
-        } else {
-            0
+        let life = match self.is_dialable(addrs, to) {
+            true => self.devices[to].life,
+            false => 0,
         };
-        let input = Input::Ping {
+        self.ping(no, (to, life), (peer, None));
+    }
+
+    /// Pings over the connection of a stream that another opened here.
+    fn probe_stream(&mut self, no: DeviceNo, peer: PeerId, stream: StreamId) {
+        let mut inbound = self.devices[no].inbound.iter();
+        if let Some((&key, _)) = inbound.find(|(_, id)| **id == stream) {
+            let to = self.network.streams[key].client;
+            self.ping(no, to, (peer, Some(stream)));
+        }
+    }
+
+    fn ping(&mut self, no: DeviceNo, to: (DeviceNo, u64), of: (PeerId, Option<StreamId>)) {
+        let device = &mut self.devices[no];
+        let number = device.number();
+        device.pings.insert(number, of);
+        let ping = Input::Ping {
             from: no,
-            life: self.devices[no].life,
+            life: device.life,
             number,
         };
-        self.reply(no, (to, life), input);
+        self.reply(no, to, ping);
     }
 
     /// Searches the DHT.
@@ -311,7 +338,7 @@ impl World {
     fn sign_if_due(&mut self, no: DeviceNo) -> Result<bool, String> {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];
-        let addr = device.addr(no);
+        let addr = device.addr();
         let announced = || [addr.as_slice()].into_iter();
         let has_time = device.clock.is_trusted(device.system_ms(self.now));
         if !device.signing.is_due(announced(), has_time) {

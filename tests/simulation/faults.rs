@@ -39,10 +39,8 @@ impl World {
                 (device.wall_ahead, device.synchronised) = (ahead, synchronised);
             }
             Fault::Move { device } => {
-                // The address that all connections use is gone.
                 if self.devices[device].is_up() && self.devices[device].role != Role::Native {
-                    self.network.silence_all(self.now, device, &mut self.rng);
-                    self.devices[device].move_port();
+                    return self.move_away(device);
                 }
             }
             Fault::Calm => {
@@ -65,6 +63,41 @@ impl World {
             for to in [ends.client, ends.server] {
                 self.send(self.now, to, Input::End { stream });
             }
+        }
+    }
+
+    /// The address that all connections of a process come from is gone, and there is another one.
+    /// It ends the connections, and the others are not told.
+    fn move_away(&mut self, no: DeviceNo) -> Result<(), String> {
+        self.network.silence_all(self.now, no, &mut self.rng);
+        self.network.leave(no);
+        let device = &mut self.devices[no];
+        device.move_port();
+        let life = device.life;
+        let own: Vec<_> = device
+            .out
+            .values()
+            .chain(device.inbound.keys())
+            .copied()
+            .collect();
+        for stream in own {
+            self.send(self.now, (no, life), Input::End { stream });
+        }
+        let device = &mut self.devices[no];
+        match device.state {
+            State::Running => {
+                device.machine.network_changed(device.instant(self.now));
+                // An attempt under way begins again, also if its offer runs out meanwhile.
+                for server in self.devices[no].out.clone().into_keys() {
+                    let known = (no, self.number_of(&server));
+                    if let Some(until) = self.ledger.offered.get_mut(&known) {
+                        *until = self.now.max(*until);
+                    }
+                }
+                self.step(no, Vec::new())
+            }
+            // One that is stopped does not hear of it.
+            State::Stopped(_) | State::Down { .. } => Ok(()),
         }
     }
 
@@ -130,7 +163,7 @@ impl World {
             .iter()
             .map(|&native| {
                 let there = &self.devices[native];
-                (there.peer, Addrs::from_iter([there.addr(native)]))
+                (there.peer, Addrs::from_iter([there.addr()]))
             })
             .collect();
         let seed = self.rng.bits();

@@ -1,10 +1,11 @@
 //! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, AckCode, Addrs, Load, OutBeat, PeerId, Reader, StreamId,
-    address::{Endpoint, Families},
+    self, AckBuf, AckCode, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
+    address::{Endpoint, Families, Source},
     clock::{ClockOf, MAX_TRIP},
     codec::{heartbeat::WallReading, record::Kind},
+    rivals::FirstBeat,
 };
 
 use crate::{
@@ -33,7 +34,49 @@ impl World {
         let Some(id) = self.server_stream(no, stream) else {
             return Ok(());
         };
+        if self.network.streams[stream].received == 0 {
+            let source = Source::of(&self.devices[client.0].addr());
+            let device = &mut self.devices[no];
+            let now = device.instant(self.now);
+            // Whether it is a beat is known before the machine hears of it.
+            frame.read_beat()?;
+            match device.machine.stream_opened(now, &from, id, source) {
+                FirstBeat::Now => device.machine.handle(now, seen(&from)),
+                FirstBeat::Held => {
+                    device.held.push((id, stream, frame.clone()));
+                    return Ok(());
+                }
+            }
+        }
+        self.judge_beat(no, (stream, id), frame)
+    }
+
+    /// A first beat that was kept is judged now; without it its stream has ended.
+    pub fn judge(&mut self, no: DeviceNo, id: StreamId) -> Result<(), String> {
+        let device = &mut self.devices[no];
+        let Some(at) = device.held.iter().position(|(held, ..)| *held == id) else {
+            return Ok(());
+        };
+        let (id, stream, frame) = device.held.swap_remove(at);
+        let from = self.network.streams[stream].client.0;
+        let now = self.devices[no].instant(self.now);
+        let from = self.devices[from].peer;
+        self.devices[no].machine.handle(now, seen(&from));
+        self.judge_beat(no, (stream, id), &frame)
+    }
+
+    fn judge_beat(
+        &mut self,
+        no: DeviceNo,
+        (stream, id): (StreamKey, StreamId),
+        frame: &Frame,
+    ) -> Result<(), String> {
+        let client = self.network.streams[stream].client;
+        let from = self.devices[client.0].peer;
         let received = frame.read_beat()?;
+        if self.devices[no].is_mute && received.role == Role::Node {
+            return Ok(());
+        }
         let sequence = self.network.streams[stream].received;
         if received.sequence != sequence {
             return Err(format!(
@@ -46,9 +89,6 @@ impl World {
         let before = self.before_beat(no, client.0, &beat);
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        if sequence == 0 {
-            device.machine.handle(now, seen(&from));
-        }
         let clock = WallReading {
             ms: device.own_ms(self.now),
             synchronised: device.synchronised,
@@ -61,6 +101,9 @@ impl World {
         self.check_answer(no, client.0, &beat, said, &before)?;
         self.ledger
             .beat_answered(self.now, (client.0, no), stream, &from, &beat, said);
+        for other in self.twins_of(client.0) {
+            self.ledger.heard.remove(&(no, other));
+        }
         if let (true, Some(record)) = (publish, &beat.record) {
             let (late, kind) = (self.rng.below(2_000), Kind::of(beat.role));
             self.dht.put(self.now + late, kind, record.envelope)?;
@@ -98,7 +141,7 @@ impl World {
         let stream = &mut self.network.streams[key];
         let answers = stream.awaited && ack.sequence + 1 == stream.sent;
         stream.awaited &= !answers;
-        let over = Endpoint::of(&self.devices[server_no].addr(server_no));
+        let over = Endpoint::of(&self.devices[server_no].addr());
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         if let Some(theirs) = ack.clock {
@@ -140,6 +183,7 @@ impl World {
             let closed = protocol::Input::LeaseClosed { server: &server };
             device.machine.handle(now, closed);
         } else if let Some(id) = device.inbound.remove(&key) {
+            device.held.retain(|(held, ..)| *held != id);
             let closed = protocol::Input::StreamClosed {
                 peer: &client,
                 stream: id,
@@ -159,7 +203,7 @@ impl World {
         mut beat: OutBeat,
         known: &[PeerId],
     ) -> Result<(), String> {
-        if self.plan.boasts(no) {
+        if self.plan.boasts(no) || self.devices[no].is_mute {
             beat.load = beat.load.map(|_| BOAST);
         }
         let open = self.devices[no].out.get(&server).copied();
@@ -222,7 +266,7 @@ impl World {
 
     /// Whether the peer's present process listens at one of these.
     pub fn is_dialable(&self, addrs: &Addrs, to: DeviceNo) -> bool {
-        addrs.contains(&self.devices[to].addr(to))
+        addrs.contains(&self.devices[to].addr())
     }
 
     /// Drops the own stream with the server.
@@ -244,6 +288,7 @@ impl World {
             inbound.find(|(_, open)| **open == id).map(|(&key, _)| key)
         };
         self.check_close(no, peer, key)?;
+        self.devices[no].held.retain(|(held, ..)| *held != id);
         if let Some(key) = key {
             self.devices[no].inbound.remove(&key);
             self.end_stream(key, false);

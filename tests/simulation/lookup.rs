@@ -56,6 +56,28 @@ pub struct Desk {
     last: (Vec<PeerId>, bool),
 }
 
+impl Desk {
+    /// The subjects of the records that the last lookup found.
+    pub fn found(&self) -> &[PeerId] {
+        &self.last.0
+    }
+
+    /// Whether the last lookup is over and complete.
+    pub fn is_complete(&self) -> bool {
+        self.watches.is_empty() && self.last.1
+    }
+
+    /// Whether the last lookup is over and incomplete.
+    pub fn is_cut(&self) -> bool {
+        self.watches.is_empty() && !self.last.1
+    }
+
+    /// Nobody asks by itself.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+}
+
 impl World {
     /// The operator of a device asks for something that may be there.
     pub fn ask_around(&mut self, no: DeviceNo) -> Result<(), String> {
@@ -71,7 +93,8 @@ impl World {
         self.look_up(no, question)
     }
 
-    fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
+    /// The operator of a device asks.
+    pub fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let begun = device.lookups.begin(now, question, &*device.machine);

@@ -110,6 +110,8 @@ pub struct Network {
 
 /// The longest time until the system notices a silent connection, ms.
 pub const NOTICED: u64 = 30_000;
+/// How long a request waits for its response, ms (`net::streams::exchange`).
+pub const PATIENCE: u64 = 5_000;
 /// Times that a slow message may take, at most, ms: around what the protocol waits for.
 const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
 
@@ -208,6 +210,11 @@ impl Network {
         }
     }
 
+    /// The device uses none of its connections any more.
+    pub fn leave(&mut self, no: DeviceNo) {
+        self.present.retain(|(a, b), _| *a != no && *b != no);
+    }
+
     /// Ends the connection for both sides.
     pub fn end(&mut self, key: ConnectionKey) {
         self.present.retain(|_, present| *present != key);
@@ -223,13 +230,17 @@ impl Network {
             .map(|(pair, key)| (*pair, *key))
     }
 
-    /// When a request, a ping or an answer arrives; `None` if it never does.
+    /// When a request, a ping or an answer arrives; `None` if it never does. If its link is cut, it
+    /// is sent again after pauses that double, as long as its sender waits.
     pub fn pass(&mut self, now: u64, from: DeviceNo, to: DeviceNo, rng: &mut Rng) -> Option<u64> {
         let lost = self.faulty && rng.below(50) == 0;
-        let cut = self.cut_until(now, from, to).is_some();
+        let cut = match self.cut_until(now, from, to) {
+            Some(free) => free - now + rng.below(free - now + 1),
+            None => 0,
+        };
         let connection = self.connection(from, to, false);
         let silent = self.connections[connection].silent;
-        (!lost && !cut && !silent).then(|| now + self.delay(rng))
+        (!lost && cut < PATIENCE && !silent).then(|| now + cut + self.delay(rng))
     }
 
     /// When a message on a stream arrives; `None` if it never does. A link that is cut for a short

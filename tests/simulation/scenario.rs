@@ -21,6 +21,8 @@ pub enum Size {
     Crowd,
     /// Indexers have more room than a native distinguishes.
     Ample,
+    /// Natives have room for hundreds of indexers.
+    Vast,
 }
 
 /// The plan of a run.

@@ -24,6 +24,8 @@ pub struct View {
     pub leases: Vec<Lease>,
     /// All tables.
     pub tables: Vec<TableStats>,
+    /// Identities that two devices use.
+    pub contested: Vec<PeerId>,
 }
 
 /// What a check remembers of a native's tables until the next check.
@@ -50,6 +52,7 @@ impl View {
         self.records.clear();
         self.leases.clear();
         self.tables.clear();
+        self.contested.clear();
     }
 
     /// The peer's entry in `live_indexers`.
@@ -124,5 +127,7 @@ impl Report for View {
         self.tables.push(stats);
     }
 
-    fn contested(&mut self, _: &Contested) {}
+    fn contested(&mut self, contested: &Contested) {
+        self.contested.push(contested.peer);
+    }
 }

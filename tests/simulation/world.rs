@@ -79,6 +79,7 @@ pub struct World {
     /// The coming events, by time and order.
     pub queue: BTreeMap<(u64, u64), Event>,
     numbers: BTreeMap<PeerId, DeviceNo>,
+    twins: Vec<(DeviceNo, DeviceNo)>,
     queued: u64,
 }
 
@@ -122,6 +123,7 @@ impl World {
             most_tries: 0,
             queue: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            twins: Vec::new(),
             queued: 0,
         };
         world.dht.fruitless = world.plan.fruitless;
@@ -180,21 +182,42 @@ impl World {
 
     /// Runs all events up to `end`.
     pub fn run_until(&mut self, end: u64) -> Result<(), String> {
-        while let Some(next) = self.queue.first_entry() {
-            if next.key().0 > end {
-                break;
-            }
-            let ((at, _), event) = next.remove_entry();
-            self.now = at;
-            self.happen(event)?;
-        }
-        self.now = end.max(self.now);
+        while self.run_one(end)? {}
         Ok(())
     }
 
-    /// The device with this identity.
+    /// Runs the next event up to then, if there is one.
+    pub fn run_one(&mut self, end: u64) -> Result<bool, String> {
+        let next = self.queue.first_entry().filter(|next| next.key().0 <= end);
+        let Some(((at, _), event)) = next.map(|next| next.remove_entry()) else {
+            self.now = end.max(self.now);
+            return Ok(false);
+        };
+        self.now = at;
+        self.happen(event)?;
+        Ok(true)
+    }
+
+    /// The device with this identity; of several, that which is no twin of another.
     pub fn number_of(&self, peer: &PeerId) -> DeviceNo {
         self.numbers[peer]
+    }
+
+    /// Makes a device the twin of another: it has its identity, as with a copied card.
+    pub fn make_twin(&mut self, no: DeviceNo, of: DeviceNo) {
+        self.devices[no].peer = self.devices[of].peer;
+        self.twins.push((no, of));
+    }
+
+    /// The other devices with the same identity.
+    pub fn twins_of(&self, no: DeviceNo) -> Vec<DeviceNo> {
+        let pairs = self.twins.iter();
+        let other = |&(a, b): &(DeviceNo, DeviceNo)| match no {
+            _ if no == a => Some(b),
+            _ if no == b => Some(a),
+            _ => None,
+        };
+        pairs.filter_map(other).collect()
     }
 
     /// Has the input reach a process at `at`; if it is gone by then, its sender learns so.
@@ -299,7 +322,8 @@ impl World {
             Input::Beat { stream, .. } => {
                 (self.network.streams[stream].client, Input::End { stream })
             }
-            Input::Ack { stream, .. } => {
+            // A process that ends waits for its last acks.
+            Input::Ack { stream, .. } if self.network.is_over(stream) => {
                 (self.network.streams[stream].server, Input::End { stream })
             }
             Input::Request { from, number, .. } => {
@@ -359,6 +383,7 @@ fn new_device(no: DeviceNo, plan: &Plan, rng: &mut Rng) -> Device {
         _ => vec![rng.below(plan.natives as u64) as usize],
     };
     let mut device = Device::new(PeerId::from_bytes(id), role, natives);
+    device.host = no;
     // Natives and most others keep the time; some never knew it, some are wrong by hours.
     let wrong = if role == Role::Native {
         0

@@ -1,7 +1,6 @@
 //! The node as a whole, in virtual time, with scripted servers.
 
 mod attack;
-mod liars;
 mod natives;
 mod offers;
 mod refused;

@@ -1,0 +1,421 @@
+//! A small language for stories: operations that are done one after another, in a world in which
+//! nothing happens but what the story says and what the devices do.
+//!
+//! A device is called by its name. A name that ends in `*` stands for all whose names begin so.
+//! Times are in seconds. Each story is played with several seeds: they decide ids, delays of up to
+//! 80 ms, and jitter. What must always be true ([`crate::invariants`]) is checked after each event
+//! here, too.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
+
+use oc_discovery::protocol::{Rng, Role, Terms, lookup::Question};
+
+use crate::{
+    device::{Device, DeviceNo},
+    scenario::{Fault, Plan, Size},
+    trace::Trace,
+    world::{REAL, World},
+};
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub enum Op<'a> {
+    /// Everybody's lease, and a beat each third of it; 90 s unless a story says so at its start.
+    Lease(u64),
+    /// How many leases a node wants; 1 unless a story says so at its start.
+    Wants(usize),
+    /// A native starts that is configured with these others.
+    Native(&'a str, &'a [&'a str]),
+    /// An indexer starts that is configured with these natives.
+    Indexer(&'a str, &'a [&'a str]),
+    /// A node starts that is configured with these natives.
+    Node(&'a str, &'a [&'a str]),
+    /// So many nodes start: the name and a number.
+    Nodes(&'a str, usize, &'a [&'a str]),
+    /// So many indexers start that report more room than any can have, and answer no node's beat.
+    Liars(&'a str, usize, &'a [&'a str]),
+    /// The same, all of them on one host.
+    LiarsOnOneHost(&'a str, usize, &'a [&'a str]),
+    /// A node starts on another host with the identity of this one.
+    Twin(&'a str, &'a str),
+    /// Time goes on.
+    Wait(u64),
+    /// For so long nothing gets from one to the other, nor back.
+    Cut(&'a str, &'a str, u64),
+    /// For so long nothing gets from the first to the second.
+    CutOneWay(&'a str, &'a str, u64),
+    /// The power is gone: nobody is told.
+    PowerOff(&'a str),
+    /// The process is killed: its connections end.
+    Kill(&'a str),
+    /// The process is told to end (SIGTERM).
+    End(&'a str),
+    /// It starts again, with what it had written.
+    Restart(&'a str),
+    /// The process is stopped, or the machine suspended.
+    Stop(&'a str),
+    /// It goes on.
+    GoOn(&'a str),
+    /// It gets another address.
+    Move(&'a str),
+    /// Its clock is set so many seconds ahead of the right time, or behind it, by nobody who knows.
+    StepClock(&'a str, i64),
+    /// The operator of the first looks the other up by its id.
+    LookUp(&'a str, &'a str),
+    /// This is so within so many seconds.
+    Within(u64, Seen<'a>),
+    /// This is so now and for so many seconds.
+    For(u64, Seen<'a>),
+}
+
+/// What can be seen.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// The node holds a lease.
+    Leased(&'a str),
+    /// The first holds a lease with the second, and both know it.
+    Under(&'a str, &'a str),
+    /// The native has taken the node in.
+    TakenIn(&'a str, &'a str),
+    /// The native has taken nobody in.
+    NobodyTakenIn(&'a str),
+    /// The native has the indexer in `live_indexers`; any other server lists the node.
+    Lists(&'a str, &'a str),
+    /// It does not.
+    Omits(&'a str, &'a str),
+    /// The last lookup found these and no others. Each server that it asked has answered.
+    Found(&'a [&'a str]),
+    /// The same, and a server has not answered.
+    FoundInPart(&'a [&'a str]),
+    /// The server says that two devices use this one's identity.
+    Contested(&'a str, &'a str),
+    /// Own time is right.
+    RightTime(&'a str),
+    /// The node has asked and tried servers at most so often within a minute.
+    Tries(&'a str, usize),
+}
+
+/// Seeds that a story is played with.
+const SEEDS: u64 = 4;
+/// Stack for a native of hundreds of indexers in a debug build.
+const ROOM: usize = 64 << 20;
+
+/// Plays a story with several seeds; panics with the operation that is not as it says, and the last
+/// events.
+pub fn play(story: &[Op<'_>]) {
+    let ended = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(ROOM);
+        let playing = thread.spawn_scoped(scope, || play_all(story));
+        playing.expect("there is a thread").join()
+    });
+    ended.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+fn play_all(story: &[Op<'_>]) {
+    for seed in 0..SEEDS {
+        let play = |trace| {
+            let mut stage = Stage::new(story, seed, trace);
+            let outcome = stage.play(story);
+            (outcome, stage.world.trace)
+        };
+        let quiet = catch_unwind(AssertUnwindSafe(|| play(Trace::Off).0));
+        if matches!(quiet, Ok(Ok(()))) {
+            continue;
+        }
+        let (outcome, trace) = play(Trace::trail());
+        if let Trace::Trail(lines) = trace {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+        }
+        panic!("seed {seed}: {}", outcome.unwrap_err());
+    }
+}
+
+/// A world and the names of its devices.
+struct Stage {
+    world: World,
+    names: Vec<(String, DeviceNo)>,
+}
+
+impl Stage {
+    fn new(story: &[Op<'_>], seed: u64, trace: Trace) -> Self {
+        let of_role = |role| story.iter().flat_map(move |op| op.names(role));
+        let (mut names, mut counts) = (Vec::new(), [0; 3]);
+        for (role, count) in [Role::Native, Role::Indexer, Role::Node]
+            .into_iter()
+            .zip(&mut counts)
+        {
+            for name in of_role(role) {
+                names.push((name, names.len()));
+                *count += 1;
+            }
+        }
+        let plan = plan(story, counts);
+        let mut world = World::of_plan(plan, Rng::new(seed), trace);
+        world.network.faulty = false;
+        world.desk.close();
+        for device in &mut world.devices {
+            (device.wall_ahead, device.synchronised) = (REAL, true);
+        }
+        Self { world, names }
+    }
+
+    fn play(&mut self, story: &[Op<'_>]) -> Result<(), String> {
+        for (index, op) in story.iter().enumerate() {
+            self.perform(*op).map_err(|why| {
+                let now = self.world.now;
+                format!("operation {index}, {op:?}, at {now} ms: {why}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, op: Op<'_>) -> Result<(), String> {
+        match op {
+            Op::Lease(_) | Op::Wants(_) => Ok(()),
+            Op::Native(name, natives) | Op::Indexer(name, natives) | Op::Node(name, natives) => {
+                self.start(name, natives)
+            }
+            Op::Nodes(name, _, natives) => self.start(&format!("{name}*"), natives),
+            Op::Liars(name, _, natives) => {
+                let all = format!("{name}*");
+                self.each(&all, |device| device.is_mute = true);
+                self.start(&all, natives)
+            }
+            Op::LiarsOnOneHost(name, count, natives) => {
+                let all = self.all(&format!("{name}*"));
+                for &no in &all {
+                    let liar = &mut self.world.devices[no];
+                    (liar.host, liar.port) = (all[0], no as u16 * 100);
+                }
+                self.perform(Op::Liars(name, count, natives))
+            }
+            Op::Twin(name, of) => {
+                let (no, of) = (self.number(name), self.number(of));
+                self.world.make_twin(no, of);
+                self.world.devices[no].natives = self.world.devices[of].natives.clone();
+                self.fault(name, |device| Fault::Restart { device })
+            }
+            Op::Wait(seconds) => self.world.run_until(self.after(seconds)),
+            Op::Cut(one, other, seconds) => {
+                self.cut(one, other, seconds)?;
+                self.cut(other, one, seconds)
+            }
+            Op::CutOneWay(from, to, seconds) => self.cut(from, to, seconds),
+            Op::PowerOff(name) => self.crash(name, true),
+            Op::Kill(name) => self.crash(name, false),
+            Op::End(name) => self.fault(name, |device| Fault::Leave { device }),
+            Op::Restart(name) => self.fault(name, |device| Fault::Restart { device }),
+            Op::Stop(name) => self.fault(name, |device| Fault::Stop { device }),
+            Op::GoOn(name) => self.fault(name, |device| Fault::Resume { device }),
+            Op::Move(name) => self.fault(name, |device| Fault::Move { device }),
+            Op::StepClock(name, seconds) => self.fault(name, |device| Fault::StepClock {
+                device,
+                ahead: REAL + seconds * 1_000,
+                synchronised: false,
+            }),
+            Op::LookUp(name, what) => {
+                let (no, what) = (self.number(name), self.number(what));
+                let question = Question::Peer(self.world.devices[what].peer);
+                self.world.look_up(no, question)?;
+                self.world.step(no, Vec::new())
+            }
+            Op::Within(seconds, seen) => {
+                let end = self.after(seconds);
+                while !self.is_so(seen) {
+                    if !self.world.run_one(end)? {
+                        return Err("it is not so by then".into());
+                    }
+                }
+                Ok(())
+            }
+            Op::For(seconds, seen) => {
+                let end = self.after(seconds);
+                loop {
+                    if !self.is_so(seen) {
+                        return Err("it is so no longer".into());
+                    }
+                    if !self.world.run_one(end)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn after(&self, seconds: u64) -> u64 {
+        self.world.now + seconds * 1_000
+    }
+
+    fn start(&mut self, name: &str, natives: &[&str]) -> Result<(), String> {
+        let natives: Vec<_> = natives.iter().map(|native| self.number(native)).collect();
+        self.each(name, |device| device.natives.clone_from(&natives));
+        self.fault(name, |device| Fault::Restart { device })
+    }
+
+    fn crash(&mut self, name: &str, silent: bool) -> Result<(), String> {
+        self.fault(name, |device| Fault::Crash {
+            device,
+            silent,
+            forgetful: false,
+        })
+    }
+
+    fn cut(&mut self, from: &str, to: &str, seconds: u64) -> Result<(), String> {
+        let until = self.after(seconds);
+        for to in self.all(to) {
+            self.fault(from, |from| Fault::Cut { from, to, until })?;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, name: &str, fault: impl Fn(DeviceNo) -> Fault) -> Result<(), String> {
+        for no in self.all(name) {
+            self.world.fault(fault(no))?;
+        }
+        Ok(())
+    }
+
+    fn each(&mut self, name: &str, change: impl Fn(&mut Device)) {
+        for no in self.all(name) {
+            change(&mut self.world.devices[no]);
+        }
+    }
+
+    /// The devices of this name.
+    fn all(&self, name: &str) -> Vec<DeviceNo> {
+        let is_it = |(of, _): &&(String, DeviceNo)| match name.strip_suffix('*') {
+            Some(start) => of.starts_with(start),
+            None => of == name,
+        };
+        let found: Vec<_> = self.names.iter().filter(is_it).map(|(_, no)| *no).collect();
+        assert!(!found.is_empty(), "the story has no {name}");
+        found
+    }
+
+    fn number(&self, name: &str) -> DeviceNo {
+        self.all(name)[0]
+    }
+
+    fn is_so(&self, seen: Seen<'_>) -> bool {
+        let world = &self.world;
+        let now = world.now;
+        let every = |name: &str, is_so: &dyn Fn(&Device) -> bool| {
+            let mut all = self.all(name).into_iter();
+            all.all(|no| is_so(&world.devices[no]))
+        };
+        let any = |name: &str, is_so: &dyn Fn(&Device) -> bool| {
+            let mut all = self.all(name).into_iter();
+            all.any(|no| is_so(&world.devices[no]))
+        };
+        let found = |names: &[&str]| {
+            let mut found = world.desk.found().to_vec();
+            let mut wanted: Vec<_> = names
+                .iter()
+                .map(|name| world.devices[self.number(name)].peer)
+                .collect();
+            found.sort();
+            wanted.sort();
+            found == wanted
+        };
+        match seen {
+            Seen::Leased(node) => every(node, &|node| node.holds_with(now, |_| true)),
+            Seen::Under(client, server) => every(client, &|client| {
+                any(server, &|server| {
+                    client.holds_with(now, |peer| *peer == server.peer)
+                        && server.view(now).has_record(&client.peer)
+                })
+            }),
+            Seen::TakenIn(native, node) => every(node, &|node| {
+                any(native, &|native| {
+                    native.view(now).responsible.contains(&node.peer)
+                })
+            }),
+            Seen::NobodyTakenIn(native) => {
+                every(native, &|native| native.view(now).responsible.is_empty())
+            }
+            Seen::Lists(server, peer) => every(peer, &|peer| {
+                every(server, &|server| lists(server, peer, now))
+            }),
+            Seen::Omits(server, peer) => every(peer, &|peer| {
+                every(server, &|server| !lists(server, peer, now))
+            }),
+            Seen::Found(names) => world.desk.is_complete() && found(names),
+            Seen::FoundInPart(names) => world.desk.is_cut() && found(names),
+            Seen::Contested(server, peer) => every(peer, &|peer| {
+                any(server, &|server| {
+                    server.view(now).contested.contains(&peer.peer)
+                })
+            }),
+            Seen::RightTime(name) => every(name, &|device| {
+                let right = now.saturating_add_signed(REAL);
+                device.own_ms(now).abs_diff(right) <= 2_000
+            }),
+            Seen::Tries(name, most) => self
+                .all(name)
+                .iter()
+                .all(|no| world.ledger.tries.get(no).map_or(0, |tries| tries.len()) <= most),
+        }
+    }
+}
+
+fn lists(server: &Device, peer: &Device, now: u64) -> bool {
+    match (server.role, peer.role) {
+        (Role::Native, Role::Indexer) => server.view(now).is_live(&peer.peer),
+        _ => server.machine.listed(&peer.peer).is_some(),
+    }
+}
+
+impl Op<'_> {
+    /// The names of the devices of this role that it starts.
+    fn names(self, of: Role) -> Vec<String> {
+        let many = |name: &str, count| (1..=count).map(|n| format!("{name}{n}")).collect();
+        match (self, of) {
+            (Self::Native(name, _), Role::Native)
+            | (Self::Indexer(name, _), Role::Indexer)
+            | (Self::Node(name, _) | Self::Twin(name, _), Role::Node) => vec![name.to_owned()],
+            (Self::Nodes(name, count, _), Role::Node)
+            | (Self::Liars(name, count, _) | Self::LiarsOnOneHost(name, count, _), Role::Indexer) => {
+                many(name, count)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn plan(story: &[Op<'_>], [natives, indexers, nodes]: [usize; 3]) -> Plan {
+    let lease = story.iter().find_map(|op| match op {
+        Op::Lease(seconds) => Some(*seconds),
+        _ => None,
+    });
+    let wants = story.iter().find_map(|op| match op {
+        Op::Wants(leases) => Some(*leases),
+        _ => None,
+    });
+    let lease = std::time::Duration::from_secs(lease.unwrap_or(90));
+    Plan {
+        natives,
+        indexers,
+        boasters: 0,
+        nodes,
+        dead: 0,
+        min_indexers: wants.unwrap_or(1),
+        terms: Terms {
+            lease,
+            beat_interval: lease / 3,
+        },
+        size: if indexers > 16 {
+            Size::Vast
+        } else {
+            Size::Roomy
+        },
+        sparse: false,
+        long: false,
+        asks: true,
+        build_date: 500_000_000,
+        fruitless: 0,
+        faults: Vec::new(),
+    }
+}

@@ -1,0 +1,286 @@
+//! Stories: what an operator would see, in a few operations each.
+
+use crate::script::{Op::*, Seen::*, play};
+
+#[test]
+fn node_finds_an_indexer_through_its_native_and_is_listed_there() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(2, Under("A", "I")),
+        Within(2, Lists("I", "A")),
+        For(300, Under("A", "I")),
+    ]);
+}
+
+#[test]
+fn node_is_taken_in_where_there_is_no_indexer_and_handed_over_when_one_comes() {
+    play(&[
+        Native("N", &[]),
+        Nodes("A", 20, &["N"]),
+        Within(3, TakenIn("N", "A*")),
+        Wait(60),
+        Indexer("I", &["N"]),
+        Within(2, Under("A*", "I")),
+        Within(2, NobodyTakenIn("N")),
+        For(120, Under("A*", "I")),
+    ]);
+}
+
+#[test]
+fn partition_that_is_healed_costs_a_node_at_most_4_s() {
+    play(&[
+        Lease(6),
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(5, Under("A", "I")),
+        Cut("A", "*", 60),
+        Wait(60),
+        Within(4, Leased("A")),
+        Within(20, Under("A", "I")),
+    ]);
+}
+
+#[test]
+fn partition_between_indexer_and_native_costs_at_most_4_s_when_it_is_healed() {
+    play(&[
+        Lease(6),
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(5, Lists("N", "I")),
+        Cut("I", "N", 60),
+        Wait(60),
+        Within(4, Under("I", "N")),
+        Within(4, Lists("N", "I")),
+    ]);
+}
+
+#[test]
+fn node_keeps_a_lease_while_its_indexer_dies_if_it_holds_two() {
+    play(&[
+        Wants(2),
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Indexer("J", &["N"]),
+        Within(2, Lists("N", "J")),
+        Node("A", &["N"]),
+        Within(10, Under("A", "I")),
+        Within(10, Under("A", "J")),
+        PowerOff("I"),
+        For(300, Under("A", "J")),
+        Within(1, Omits("N", "I")),
+    ]);
+}
+
+#[test]
+fn nodes_come_home_when_their_indexer_that_died_is_back() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Nodes("A", 20, &["N"]),
+        Within(5, Under("A*", "I")),
+        PowerOff("I"),
+        Within(120, TakenIn("N", "A*")),
+        Restart("I"),
+        // A node leaves an indexer alone for 10 s that has failed at it, and then for 20 s.
+        Within(30, Under("A*", "I")),
+        For(200, Under("A*", "I")),
+        Within(1, NobodyTakenIn("N")),
+    ]);
+}
+
+#[test]
+fn changed_address_costs_no_lease() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(2, Under("A", "I")),
+        Wait(20),
+        Move("A"),
+        Within(3, Under("A", "I")),
+        For(120, Leased("A")),
+        Move("I"),
+        For(120, Lists("N", "I")),
+        For(120, Leased("A")),
+    ]);
+}
+
+#[test]
+fn node_whose_address_changes_while_it_starts_is_soon_under_a_lease() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Move("A"),
+        Within(2, Under("A", "I")),
+        Move("A"),
+        For(120, Under("A", "I")),
+    ]);
+}
+
+#[test]
+fn native_that_restarts_knows_its_indexer_again_at_once() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(5, Under("A", "I")),
+        Wait(60),
+        Kill("N"),
+        For(60, Under("A", "I")),
+        Restart("N"),
+        Within(15, Lists("N", "I")),
+        For(120, Under("A", "I")),
+    ]);
+}
+
+#[test]
+fn second_native_that_is_given_the_first_hands_out_the_indexers_of_it() {
+    play(&[
+        Native("FIRST", &[]),
+        Indexer("I", &["FIRST"]),
+        Within(2, Lists("FIRST", "I")),
+        Native("SECOND", &["FIRST"]),
+        Within(60, Lists("SECOND", "I")),
+        Node("A", &["SECOND"]),
+        Within(3, Under("A", "I")),
+    ]);
+}
+
+#[test]
+fn native_that_was_suspended_lets_nobody_go_when_it_wakes() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Node("A", &["N"]),
+        Within(5, Lists("N", "I")),
+        Stop("*"),
+        Wait(600),
+        GoOn("N"),
+        // It hears nothing of the indexer yet.
+        For(30, Lists("N", "I")),
+        GoOn("I"),
+        GoOn("A"),
+        For(200, Lists("N", "I")),
+    ]);
+}
+
+#[test]
+fn node_that_is_told_to_end_is_gone_at_once() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(5, Lists("I", "A")),
+        End("A"),
+        Within(1, Omits("I", "A")),
+    ]);
+}
+
+#[test]
+fn node_whose_clock_is_wrong_by_an_age_takes_the_time_of_its_native() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(2, Leased("A")),
+        StepClock("I", -3_600),
+        Within(120, RightTime("I")),
+        StepClock("A", 56 * 365 * 86_400),
+        For(300, Leased("A")),
+    ]);
+}
+
+#[test]
+fn lookup_finds_a_node_at_another_indexer_and_is_complete() {
+    play(&[
+        Native("N", &[]),
+        Native("M", &["N"]),
+        Indexer("I", &["N"]),
+        Indexer("J", &["M"]),
+        Node("A", &["N"]),
+        Node("B", &["M"]),
+        Within(60, Lists("N", "J")),
+        Wait(100),
+        LookUp("A", "B"),
+        Within(5, Found(&["B"])),
+    ]);
+}
+
+#[test]
+fn lookup_with_a_silent_server_finds_what_it_can_and_is_incomplete() {
+    play(&[
+        Native("N", &[]),
+        Native("M", &["N"]),
+        Indexer("I", &["N", "M"]),
+        Within(2, Lists("M", "I")),
+        Node("A", &["N", "M"]),
+        Node("B", &["N", "M"]),
+        Within(2, Lists("I", "B")),
+        LookUp("A", "B"),
+        Within(5, Found(&["B"])),
+        CutOneWay("M", "A", 20),
+        LookUp("A", "B"),
+        Within(6, FoundInPart(&["B"])),
+        Wait(20),
+        LookUp("A", "B"),
+        Within(5, Found(&["B"])),
+    ]);
+}
+
+#[test]
+fn two_devices_with_one_identity_are_named_and_one_of_them_keeps_the_lease() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(5, Under("A", "I")),
+        Twin("COPY", "A"),
+        Within(90, Contested("I", "A")),
+        For(300, Lists("I", "A")),
+    ]);
+}
+
+#[test]
+fn new_node_among_200_liars_has_a_lease_within_3_s_and_an_honest_one_within_15_s() {
+    for liars in [Liars, LiarsOnOneHost] {
+        play(&[
+            Wants(2),
+            Native("N", &[]),
+            Indexer("I1", &["N"]),
+            Indexer("I2", &["N"]),
+            Wait(60),
+            liars("L", 200, &["N"]),
+            Wait(35),
+            Node("A", &["N"]),
+            Within(3, Leased("A")),
+            Within(15, Under("A", "I*")),
+            Within(0, Tries("A", 36)),
+        ]);
+    }
+}
+
+#[test]
+fn node_among_liars_alone_stays_under_the_lease_of_its_native() {
+    play(&[
+        Wants(2),
+        Native("N", &[]),
+        Liars("L", 40, &["N"]),
+        Wait(35),
+        Node("A", &["N"]),
+        Within(3, Leased("A")),
+        For(150, Leased("A")),
+    ]);
+}
