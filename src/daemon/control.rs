@@ -1,19 +1,20 @@
-//! The control socket: the operator's commands reach the one loop through it.
+//! The control socket, through which the operator's commands reach the loop.
 //!
-//! It is a file in the data directory; where that takes none (a read-only file system) it has a
-//! name of its own.
+//! It is a file in the data directory. If that is not possible (a read-only file system), it has an
+//! abstract name.
 //!
-//! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the connection is
-//! closed. What went wrong is `{"error":"…"}`. The socket has mode 0600, and the system says who is at the
-//! other end: only the owner of the process and root are answered.
+//! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the
+//! connection is closed. An error is `{"error":"…"}`. The socket has mode 0600, and the system
+//! reports the user at the other end: only the owner of the process and root are answered.
 //!
-//! Bounds: there are `MAX_CLIENTS` places. Who waits for us has one until the answer: the loop has
-//! it at once, or the core refuses the lookup, or the lookup takes its 5 s; who closes meanwhile is
-//! noticed, and who has only ended its request (`nc -N`) still gets the answer. Those for whom *we*
-//! wait hold nobody up: a client has 2 s to send its line and 10 s to take its answer, and before
-//! that it gives way, the one that has been waited for the longest first: a silent one to a
-//! newcomer for whom there is no place, a slow reader to the ninth one. A line has 512 bytes at
-//! most. A request that the loop drops is answered with an error.
+//! Bounds: there are `MAX_CLIENTS` places. A client that waits for the daemon keeps its place until
+//! the answer: the loop answers at once, the core refuses the lookup, or the lookup takes up to 5
+//! s. If the client closes meanwhile, this is noticed; if it has only ended its request (`nc -N`),
+//! it still gets the answer. A client for which the *daemon* waits does not block others: it has 2
+//! s to send its line and 10 s to read its answer, and it may be evicted earlier, the
+//! longest-waiting first: a silent client for a newcomer without a place, a slow reader for the
+//! ninth one. A line has at most 512 bytes. A request that the loop drops is answered with an
+//! error.
 
 mod peer;
 
@@ -156,11 +157,11 @@ impl Control {
         }
     }
 
-    /// Listens on the socket in `dir`, on this thread's executor. Because of the lock that `dir` stands for, a
-    /// socket that is found there belongs to a process that is gone.
+    /// Listens on the socket in `dir`, on this thread's executor. This process holds the lock of
+    /// `dir`, so a socket that exists there belongs to a process that has ended.
     ///
     /// # Errors
-    /// If something else than a socket is in its place, or the system refuses.
+    /// If there is something other than a socket in its place, or the system refuses.
     pub fn bind(dir: &DataDir) -> io::Result<Self> {
         let (path, through) = socket_path(dir.path())?;
         remove_stale(&path)?;
@@ -188,7 +189,7 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // Requests that were not taken are dropped, so that their clients are told.
+        // Requests that the loop has not taken are dropped, so that their clients get an error.
         self.events.close();
         while self.events.try_recv().is_ok() {}
         // If it fails, the next process removes it.
@@ -203,7 +204,7 @@ fn bind_name(dir: &Path) -> io::Result<Async<UnixListener>> {
     Async::new(UnixListener::bind_addr(&address)?)
 }
 
-/// Only a socket is removed: anything else was put there by a person.
+/// Removes only a socket, because a user must have put anything else there.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path),
@@ -232,11 +233,11 @@ async fn serve(listener: Async<UnixListener>, events: Sender<ControlEvent>) {
                     client.await;
                     drop(place);
                 });
-                // A line that is here already is read before another client comes.
+                // A line that has arrived already is read before another client is accepted.
                 future::yield_now().await;
             }
             Err(error) => {
-                // What is missing is a descriptor, and a silent client has one.
+                // A descriptor is missing, and a silent client has one.
                 desk.silent.send_the_longest_away();
                 log::warn!(
                     target: EACH,
@@ -248,13 +249,14 @@ async fn serve(listener: Async<UnixListener>, events: Sender<ControlEvent>) {
     }
 }
 
-/// Clients that we wait for, the longest first. Whoever is no longer waited for has dropped its end.
+/// Clients for which the daemon waits, the longest first. When it no longer waits for one, that
+/// client's receiver has been dropped.
 #[derive(Default)]
 struct Waited(RefCell<VecDeque<(Instant, Sender<()>)>>);
 
 impl Waited {
-    /// From now on a client is waited for, until it drops what it gets here. It is sent away when
-    /// that says so.
+    /// Adds a client for which the daemon waits, until the receiver is dropped. The client is
+    /// evicted when the sender is dropped.
     fn enter(&self) -> Receiver<()> {
         let (here, sent_away) = bounded(1);
         self.clients().push_back((Instant::now(), here));
@@ -262,7 +264,7 @@ impl Waited {
     }
 
     fn send_the_longest_away(&self) {
-        // Its end hears that this one is dropped.
+        // The client's receiver notices that this sender is dropped.
         self.clients().pop_front();
     }
 
@@ -297,7 +299,8 @@ impl Desk {
         })
     }
 
-    /// Sends one client away if it has been silent for its time of grace. Until there is a place.
+    /// Evicts a client that has been silent for its time of grace, repeatedly until there is a
+    /// place.
     async fn make_room<T>(&self) -> T {
         let longest = || Some(self.silent.clients().front()?.0);
         while let Some(since) = longest() {
@@ -310,7 +313,7 @@ impl Desk {
         future::pending().await
     }
 
-    /// One client, from its line to its answer.
+    /// Serves one client, from its line to its answer.
     async fn converse(self: Rc<Self>, mut stream: Async<UnixStream>, sent_away: Receiver<()>) {
         let answer = match self.query_of(&mut stream, sent_away).await {
             Ok(query) => self.answer_to(query, &stream).await,
@@ -322,7 +325,7 @@ impl Desk {
         }
     }
 
-    /// What the client asks, or what it is told instead.
+    /// The client's query, or the error for it.
     async fn query_of(
         self: &Rc<Self>,
         stream: &mut Async<UnixStream>,
@@ -339,7 +342,7 @@ impl Desk {
         }
         let line = within(SILENCE, receive(stream));
         let sent_away = async {
-            // Nothing is ever sent on it.
+            // Nothing is ever sent on this channel.
             let _ = sent_away.recv().await;
             None
         };
@@ -389,12 +392,13 @@ impl Desk {
     /// Writes and closes. A client that has not taken all of it within `limit` gets no more.
     async fn send(&self, stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
         let taken = async {
-            // That it has left is its own affair.
+            // If the client has left, no error is needed.
             let _ = stream.write_all(bytes).await;
             None
         };
         let sent_away = async {
-            // The system has no room for all of it: the client is slow, or it is a long answer.
+            // The socket buffer has no room for all of it: the client is slow, or the answer is
+            // long.
             if self.taking.clients().len() == MAX_TAKING {
                 self.taking.send_the_longest_away();
             }

@@ -1,8 +1,8 @@
-//! Between the core and everything that does something: events in, actions out.
+//! Connects the core to everything else: it passes events in and carries actions out.
 //!
-//! Invariants: the core hears events in the order in which they happened and is polled until it has
-//! no action left after each; what is decided is decided there. Wall-clock time is taken here, and
-//! only for signing and judging records.
+//! Invariants: the core gets events in the order in which they happened, and after each it is
+//! polled until it has no action left; the core makes all decisions. Wall-clock time is read here,
+//! only to sign and to judge records.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -144,8 +144,7 @@ impl Driver {
         })
     }
 
-    /// Tells the machine which natives there are: those of the configuration, else those of an
-    /// earlier run.
+    /// Gives the machine its natives: the configured ones, or else those of an earlier run.
     pub(super) fn start(&mut self, config: &Config) {
         if clock::wall() < clock::BUILD_MS {
             log::warn!(
@@ -177,12 +176,12 @@ impl Driver {
         self.remember_addrs();
     }
 
-    /// The own peer id, as people write it.
+    /// The own peer id as text.
     pub(super) fn own_id(&self) -> String {
         text(&self.env.own)
     }
 
-    /// When [`Driver::pump`] has something to do without an event.
+    /// When [`Driver::pump`] has work without an event.
     pub(super) fn timeout(&self) -> Instant {
         [
             self.env.machine.next_timeout(),
@@ -201,12 +200,12 @@ impl Driver {
         self.env.machine.overslept(self.env.now())
     }
 
-    /// Moves the leases granted on.
+    /// Extends the leases granted.
     pub(super) fn shift(&mut self, gap: Duration) {
         self.handle(self.env.now(), Input::Overslept { gap });
     }
 
-    /// Does all that is to be done now.
+    /// Carries out everything that is due now.
     pub(super) fn pump(&mut self) {
         let (now, own_ms) = (self.env.now(), self.env.own_ms());
         while let Some(action) = self.env.machine.poll(now, own_ms) {
@@ -219,7 +218,7 @@ impl Driver {
             self.housekeeping = now + HOUSEKEEPING;
             self.trim_if_due();
             self.invite_if_changed(now);
-            // A lease that never came to be leaves without a word.
+            // A lease that was never granted needs no last beat.
             let machine = &*self.env.machine;
             self.env
                 .net
@@ -233,7 +232,7 @@ impl Driver {
         }
     }
 
-    /// Gives all leases up.
+    /// Gives up all leases.
     pub(super) fn shut_down(&mut self) {
         self.remember();
         self.signing.end();
@@ -246,17 +245,17 @@ impl Driver {
         !self.leaving.is_empty()
     }
 
-    /// Writes what must survive; nothing is signed after it.
+    /// Saves the state. Nothing is signed after it.
     pub(super) fn save(&mut self) {
         self.state.flush(self.env.now().as_millis());
     }
 
-    /// Tells the machine what has happened at `now`.
+    /// Gives the machine an event that happened at `now`.
     pub(super) fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.env.machine.handle(now, input);
     }
 
-    /// A native became known.
+    /// A native has become known.
     pub(super) fn on_learned(&mut self, (peer, ref addrs): Learned) {
         let native = &peer;
         self.handle(self.env.now(), Input::NativeLearned { native, addrs });

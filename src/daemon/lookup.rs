@@ -34,8 +34,8 @@ use crate::{
     },
 };
 
-/// Requests that wait for a response at most: as many as all lookups have open at once, and as many
-/// of lookups that were given up.
+/// Requests that wait for a response at most: as many as all lookups have open at once, and the
+/// same number for lookups that were given up.
 const MAX_REQUESTS: usize = 2 * MAX_LOOKUPS * MAX_OPEN;
 
 /// What waits for a lookup's outcome.
@@ -75,12 +75,12 @@ impl Lookups {
         }
     }
 
-    /// The operator asks which indexers there are.
+    /// Begins the operator's lookup of the indexers.
     pub(super) fn indexers(&mut self, env: &mut Environment, reply: Reply) {
         self.begin(env, reply, Question::Indexers);
     }
 
-    /// The operator looks for a name or a peer id.
+    /// Begins the operator's lookup of a name or a peer id.
     pub(super) fn find(&mut self, env: &mut Environment, what: &str, reply: Reply) {
         let peer = what
             .parse()
@@ -97,7 +97,7 @@ impl Lookups {
         self.begin(env, reply, question);
     }
 
-    /// Gives up the lookups whose operator has left before the answer.
+    /// Gives up the lookups whose operator has closed the connection before the answer.
     pub(super) fn give_up(&mut self, env: &Environment) {
         for (lookup, asker) in &self.askers {
             if matches!(asker, Asker::Operator(reply) if reply.is_for_nobody()) {
@@ -106,7 +106,7 @@ impl Lookups {
         }
     }
 
-    /// Another peer makes a request.
+    /// Serves the request of another peer.
     pub(super) fn serve(
         &mut self,
         env: &mut Environment,
@@ -140,7 +140,8 @@ impl Lookups {
         env.net.request(native, addrs, id, &request);
     }
 
-    /// A request was answered, or not. Given back with its native if the core's machine asked.
+    /// Takes the answer to a request, or its failure. It is returned together with the native if
+    /// the core's machine asked.
     pub(super) fn answered<'a>(
         &mut self,
         env: &mut Environment,
@@ -179,7 +180,7 @@ impl Lookups {
         }
     }
 
-    /// Does what the core's lookups ask for.
+    /// Carries out the steps of the core's lookups.
     pub(super) fn pump(&mut self, env: &mut Environment) {
         let now = env.now();
         while let Some(step) = self.core.poll(now, &mut *env.machine) {
@@ -217,12 +218,12 @@ impl Lookups {
         }
     }
 
-    /// When [`Lookups::pump`] has something to do without an event.
+    /// When [`Lookups::pump`] has a step without an event.
     pub(super) fn timeout(&self) -> Option<Instant> {
         self.core.timeout()
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
         let requests = TableStats {
             name: "requests",
@@ -234,7 +235,7 @@ impl Lookups {
         self.core.stats().into_iter().chain([requests])
     }
 
-    /// Whether there is room for one more request; if not, that is counted.
+    /// Whether there is room for another request. If not, this is counted.
     fn has_room(&mut self) -> bool {
         let has_room = self.requests.len() < MAX_REQUESTS;
         self.refused += u64::from(!has_room);
@@ -333,7 +334,7 @@ fn found_record(found: &lookup::FoundRecord, own_ms: u64) -> Option<FoundRecord>
     })
 }
 
-/// An indexer has no record that travels in the directory; what the natives say of it is the answer.
+/// An indexer has no record in a directory, so the answer is what the natives report about it.
 fn found_offer(offer: &Offer) -> FoundRecord {
     FoundRecord {
         peer_id: text(&offer.peer),

@@ -18,20 +18,20 @@ use crate::{
 
 use super::storage::State;
 
-/// Leases a native grants: to indexers, to nodes taken in, to as many that were released and have not left yet, to fellow
-/// natives, and to as many guests.
+/// Leases that a native can grant: to indexers, to nodes taken in, to the same number of released
+/// nodes that have not left yet, to fellow natives, and to the same number of guests.
 const MAX_NATIVE_LEASES: usize = MAX_INDEXERS + 2 * MAX_RESPONSIBLE + 2 * MAX_NATIVES;
 
 type NativeMachine = Native<MAX_INDEXERS, MAX_KNOWN, MAX_RESPONSIBLE, MAX_NATIVE_LEASES>;
 type IndexerMachine = Indexer<MAX_NODES>;
 
-// However many guests there are, each native that is configured here finds room for its lease.
+// However many guests there are, there is room for the lease of each configured native.
 const _: () = assert!(
     NativeMachine::ROOM_FOR_NATIVES - NativeMachine::MAX_GUESTS >= MAX_NATIVES,
     "guests could take the room of fellow natives"
 );
 
-/// Lookups at once: finds and lists of indexers of the operator, and questions of other peers.
+/// Lookups at once: finds and lists of indexers of the operator, and lookups of other peers.
 const MAX_FINDS: usize = 8;
 const MAX_LISTS: usize = 2;
 const MAX_PEER_LOOKUPS: usize = 24;

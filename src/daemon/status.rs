@@ -1,9 +1,9 @@
-//! What a daemon says about itself: the objects of its control socket, for programs as JSON and for
-//! a person as text.
+//! What a daemon reports about itself: the objects of its control socket, as JSON for programs and
+//! as text for people.
 //!
 //! The field names are the interface: they are never renamed. All times are relative and in
-//! milliseconds, and what has expired is never listed. What does not apply to a role is empty.
-//! Text that comes from other peers is printed without its control characters.
+//! milliseconds, and what has expired is never listed. Fields that do not apply to a role are
+//! empty. Text from other peers is printed without its control characters.
 
 mod text;
 
@@ -14,36 +14,36 @@ use miniserde::{Deserialize, Serialize};
 use crate::config::Role;
 pub(super) use text::table;
 
-/// The answer to `status`: everything a process knows.
+/// The answer to `status`: everything that a process knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// What the process is for.
+    /// The role of the process.
     pub role: Role,
     /// Its peer id, in base58.
     pub peer_id: String,
     /// Node: the name that it is found by.
     pub name: Option<String>,
-    /// Node: what it says about itself.
+    /// Node: its tags.
     pub tags: BTreeMap<String, String>,
-    /// Node: what it offers.
+    /// Node: its services.
     pub services: Vec<Service>,
     /// Version of the program.
     pub version: String,
     /// Time since the process started, ms.
     pub uptime_ms: u64,
-    /// Multiaddresses it listens on, without `/p2p`.
+    /// The multiaddresses that it listens on, without `/p2p`.
     pub listen: Vec<String>,
-    /// The natives that it knows, as `--native` takes them: given, of an earlier run, or named by
-    /// DNS.
+    /// The natives that it knows, in the form of `--native`: configured, of an earlier run, or
+    /// named by DNS.
     pub natives: Vec<String>,
-    /// Native: the option that others are started with, `--native MULTIADDR`; `None`: it is not
+    /// Native: the option with which others are started, `--native MULTIADDR`; `None` if it is not
     /// known at which address they reach it.
     pub native_option: Option<String>,
-    /// Native: the indexers it can hand out.
+    /// Native: the indexers that it can hand out.
     pub live_indexers: Vec<LiveIndexer>,
-    /// Native: ids of the indexers it has heard of, in base58.
+    /// Native: ids of the indexers that it knows of, in base58.
     pub known_peer_ids: Vec<String>,
-    /// Native: the nodes it has taken in itself.
+    /// Native: the nodes that it has taken in itself.
     pub responsible_peers: Vec<ResponsiblePeer>,
     /// Native, indexer: the peers whose heartbeat streams it serves.
     pub stream_records: Vec<StreamRecord>,
@@ -53,7 +53,7 @@ pub struct Status {
     pub loops: BTreeMap<String, LoopStatus>,
     /// How full every table is.
     pub tables: Vec<Table>,
-    /// Identities that two devices use, as far as was seen in the last ten minutes.
+    /// Identities that two devices have used in the last ten minutes.
     pub contested: Vec<Contested>,
     /// Servers that grant us no lease, and why.
     pub troubles: Vec<Trouble>,
@@ -68,13 +68,13 @@ pub struct LiveIndexer {
     pub addrs: Vec<String>,
     /// Time until the entry runs out, ms.
     pub expires_in_ms: u64,
-    /// What made the entry.
+    /// The source of the entry.
     pub source: Source,
-    /// Nodes that found lately that it grants no lease, or does not keep it.
+    /// Nodes that found recently that it grants no lease, or does not keep it.
     pub failures: u64,
 }
 
-/// What made an entry of `live_indexers`.
+/// The source of an entry of `live_indexers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A beat of the indexer itself.
@@ -94,7 +94,7 @@ pub struct Contested {
     pub kept: String,
     /// The address of the device that was refused.
     pub refused: String,
-    /// Time since it was refused last, ms.
+    /// Time since it was last refused, ms.
     pub last_ms: u64,
 }
 
@@ -103,7 +103,7 @@ pub struct Contested {
 pub struct Trouble {
     /// Its peer id, in base58.
     pub peer_id: String,
-    /// What is wrong, for people.
+    /// The reason, for people.
     pub what: String,
 }
 
@@ -121,22 +121,22 @@ pub struct ResponsiblePeer {
 pub struct StreamRecord {
     /// Its peer id, in base58.
     pub peer_id: String,
-    /// The role it beats as.
+    /// The role that it states in its beats.
     pub role: Role,
     /// Time since its last beat, ms.
     pub last_seen_ms: u64,
-    /// Time until its lease runs out, ms.
+    /// Time until its lease expires, ms.
     pub expires_in_ms: u64,
 }
 
 /// A lease that this process holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who granted it, in base58.
+    /// The server that granted it, in base58.
     pub peer_id: String,
-    /// The role of who granted it.
+    /// The role of that server.
     pub role: Role,
-    /// Time until it runs out, ms.
+    /// Time until it expires, ms.
     pub expires_in_ms: u64,
 }
 
@@ -158,13 +158,13 @@ pub struct Table {
     pub used: u64,
     /// Entries that fit.
     pub capacity: u64,
-    /// Entries that it has refused for want of room.
+    /// Entries that were refused for lack of room.
     pub refused: u64,
-    /// Entries that had to make room for others.
+    /// Entries that were evicted to make room for others.
     pub evicted: u64,
 }
 
-/// The answer to `indexers`: where a node could go.
+/// The answer to `indexers`: the indexers that a node could use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexerList {
     /// Every server asked has answered, and nothing was left out.
@@ -173,13 +173,13 @@ pub struct IndexerList {
     pub asked: u64,
     /// Servers that answered.
     pub answered: u64,
-    /// The peer ids of those that did not.
+    /// The peer ids of those that did not answer.
     pub silent: Vec<String>,
     /// The peer ids of those that answered with an error.
     pub refused: Vec<String>,
     /// The peer ids of those that answered without all that they asked themselves.
     pub partial: Vec<String>,
-    /// The indexers, in the order in which they were heard of.
+    /// The indexers, in the order in which they were reported.
     pub indexers: Vec<KnownIndexer>,
 }
 
@@ -192,14 +192,14 @@ pub struct KnownIndexer {
     pub addrs: Vec<String>,
     /// Time until the entry runs out, ms.
     pub expires_in_ms: u64,
-    /// Leases it can still grant; `None`: it has not said.
+    /// Leases that it can still grant; `None` if it has not reported them.
     pub free_leases: Option<u64>,
 }
 
 /// The answer to `find`: every claimant of a name, or one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// The name or the peer id that was asked for.
+    /// The name or the peer id that was looked up.
     pub query: String,
     /// Every server asked has answered, and nothing was left out.
     pub complete: bool,
@@ -207,13 +207,13 @@ pub struct Found {
     pub asked: u64,
     /// Servers that answered.
     pub answered: u64,
-    /// The peer ids of those that did not.
+    /// The peer ids of those that did not answer.
     pub silent: Vec<String>,
     /// The peer ids of those that answered with an error.
     pub refused: Vec<String>,
     /// The peer ids of those that answered without all that they asked themselves.
     pub partial: Vec<String>,
-    /// The signed records found, best first; empty: no server that answered knows it.
+    /// The signed records found, best first; empty if no server that answered has one.
     pub records: Vec<FoundRecord>,
 }
 
@@ -222,17 +222,17 @@ pub struct Found {
 pub struct FoundRecord {
     /// Its peer id, in base58: the signature proves it, the name does not.
     pub peer_id: String,
-    /// The name it claims.
+    /// The name that it claims.
     pub name: String,
     /// Its multiaddresses, without `/p2p`.
     pub addrs: Vec<String>,
-    /// What it says about itself.
+    /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// What it offers, at each of its addresses.
+    /// Its services, each at all of its addresses.
     pub services: Vec<Service>,
-    /// Time until the record runs out, ms.
+    /// Time until the record expires, ms.
     pub expires_in_ms: u64,
-    /// Who had the record: `local`, `indexer`, `native` or `dht`.
+    /// Where the record was found: `local`, `indexer`, `native` or `dht`.
     pub source: String,
 }
 
@@ -241,13 +241,13 @@ pub struct FoundRecord {
 pub struct Service {
     /// Its name (RFC 6335), in lower case.
     pub name: String,
-    /// What it is reached with.
+    /// Its transport protocol.
     pub protocol: Protocol,
     /// Its port, never 0.
     pub port: u16,
 }
 
-/// What a service is reached with.
+/// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// TCP.
@@ -261,15 +261,15 @@ pub enum Protocol {
 /// The answer to a request that cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// One sentence for a person.
+    /// One sentence for people.
     pub error: String,
-    /// The same may be asked again in a moment: too many others ask.
+    /// Too many others ask, so the request may be repeated in a moment.
     pub again: Option<bool>,
 }
 
 impl Found {
-    /// Where the service is reached, `HOST:PORT`: the best address of the best record that offers it;
-    /// without a name, of the first service.
+    /// The address of the service, `HOST:PORT`: the best address of the best record that offers it;
+    /// without a name, that of the first service.
     pub fn service_addr(&self, name: Option<&str>) -> Option<String> {
         self.records.iter().find_map(|record| {
             let mut services = record.services.iter();
@@ -280,7 +280,7 @@ impl Found {
 }
 
 impl FoundRecord {
-    /// Where the service is reached, `HOST:PORT`, best first.
+    /// The addresses of the service, `HOST:PORT`, best first.
     pub fn addresses_of(&self, service: &Service) -> Vec<String> {
         let mut addresses: Vec<String> = Vec::new();
         for addr in &self.addrs {
