@@ -20,7 +20,7 @@
 //! reported the indexer since, or the indexer has accepted that node meanwhile). A report under an
 //! identity that two devices use does not count.
 
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 
 use heapless::Vec;
 
@@ -41,6 +41,13 @@ const MAX_OFFERED: usize = 256;
 
 /// Nodes whose reports about one indexer are remembered: the last ones.
 const MAX_BLAMING: usize = 8;
+
+/// Those that proved themselves are greater, then the oldest. The greatest comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seniority {
+    has_proved: bool,
+    since: Reverse<Instant>,
+}
 
 /// The standing of one indexer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +81,12 @@ impl Standing {
         }
     }
 
-    /// The order in which indexers get reserved places: those that proved themselves first, then
-    /// the oldest. The greater comes first.
-    pub fn seniority(&self) -> (bool, core::cmp::Reverse<Instant>) {
-        (self.has_proved(), core::cmp::Reverse(self.since))
+    /// Its place in the order in which indexers get reserved places.
+    pub fn seniority(&self) -> Seniority {
+        Seniority {
+            has_proved: self.has_proved(),
+            since: Reverse(self.since),
+        }
     }
 
     /// Whether it accepted a node that was sent to it.
