@@ -9,6 +9,7 @@
 //!   order that the network allows.
 //! - **Lookups**: scenarios in which devices look each other up all the time, and at the end
 //!   without faults.
+//! - **Stories**: scripts of a few operations each, that say what an operator sees (`stories`).
 //! - **Hostile servers**: a walk of a node among servers that violate the protocol.
 //!
 //! After every step the rules in `invariants` are checked. A failure prints its number, the rule
