@@ -68,7 +68,7 @@ impl Failure {
     }
 }
 
-/// What was looked for is not in the answer, which may lack something.
+/// The failure if the answer lacks what was looked up. The answer may be incomplete.
 fn not_found(sentence: String, shortfall: Option<String>) -> Failure {
     match shortfall {
         None => Failure::new(1, sentence),

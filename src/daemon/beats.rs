@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl Driver {
-    /// A beat was received. The first of a stream is held if the core says so, until
-    /// [`Driver::judge`].
+    /// A beat was received. The first one of a stream is held until [`Driver::judge`] if the core
+    /// requires it.
     pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Source>) {
         let (peer, stream) = (&frame.peer, frame.stream);
         let Some(beat) = self.env.net.read_beat(&frame) else {

@@ -47,17 +47,17 @@ use crate::net::EACH;
 use crate::net::executor::{spawn, within};
 use crate::protocol::TableStats;
 
-/// Clients that are taken in at once.
+/// Clients that are served at once.
 const MAX_CLIENTS: usize = 40;
-/// Of these, clients that have not taken all of their answer: it may be long.
+/// Of these, clients that have not read their whole answer, which may be long.
 const MAX_TAKING: usize = 8;
 const MAX_LINE_BYTES: usize = 512;
-/// How long a client may be silent before its line is there.
+/// How long a client may be silent before its line is complete.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long it keeps its place although others come: a process that has connected writes at once,
-/// unless it has to wait for the processor.
+/// How long it keeps its place even if others come. A process that has connected writes at once,
+/// unless it must wait for the processor.
 const GRACE: Duration = Duration::from_millis(10);
-/// How long it may take its answer; as long as our own commands wait.
+/// How long it may take to read its answer: as long as our own commands wait.
 const TAKING: Duration = super::client::PATIENCE;
 /// Events that wait for the loop.
 const MAX_EVENTS: usize = 8;
@@ -120,7 +120,8 @@ impl Reply {
     }
 }
 
-/// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`] is.
+/// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`]
+/// is.
 #[derive(Debug)]
 pub struct Control {
     events: Receiver<ControlEvent>,
@@ -280,11 +281,11 @@ struct Desk {
     events: Sender<ControlEvent>,
     /// Clients that have not sent their line.
     silent: Waited,
-    /// Clients that have not taken their answer.
+    /// Clients that have not read their answer.
     taking: Waited,
     /// Clients that were silent or slow for too long, and other users.
     refused: Cell<u64>,
-    /// Clients that gave way to others.
+    /// Clients that were evicted for others.
     evicted: Cell<u64>,
 }
 
@@ -362,9 +363,9 @@ impl Desk {
         }
     }
 
-    /// Hands the query to the loop and waits for its answer. `None`: the client has left.
+    /// Passes the query to the loop and waits for its answer. `None` if the client has left.
     async fn answer_to(&self, query: Query, stream: &Async<UnixStream>) -> Option<String> {
-        // An answer takes the loop's time.
+        // Checked first, because an answer takes time of the loop.
         if has_closed(stream).unwrap_or(false) {
             return None;
         }
@@ -382,14 +383,14 @@ impl Desk {
         };
         let answered = future::or(answered, left).await;
         if answered.is_none() {
-            // First of all it is a reply for nobody.
+            // Dropped first, so that the loop sees that the client has left.
             drop(answer);
             let _ = self.events.send(ControlEvent::Left).await;
         }
         answered
     }
 
-    /// Writes and closes. A client that has not taken all of it within `limit` gets no more.
+    /// Writes and closes. A client that has not read all of it within `limit` gets no more.
     async fn send(&self, stream: &mut Async<UnixStream>, bytes: &[u8], limit: Duration) {
         let taken = async {
             // If the client has left, no error is needed.
@@ -417,7 +418,7 @@ impl Desk {
         match text.split_once(' ') {
             None if text == "status" => Ok(Query::Status(TableStats {
                 name: "control_clients",
-                // Each of them has a share in the desk, and so has who takes them in.
+                // Each client has a share in the desk, and so has the task that accepts them.
                 used: Rc::strong_count(self).saturating_sub(1),
                 capacity: MAX_CLIENTS,
                 refused: self.refused.get(),

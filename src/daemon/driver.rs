@@ -267,7 +267,7 @@ impl Driver {
         self.env.net.set_only_native(only);
     }
 
-    /// The operator asks, or has left.
+    /// A request of the operator, or a client that has left.
     pub(super) fn on_operator(&mut self, event: ControlEvent) {
         let ControlEvent::Asked(ControlRequest { query, reply }) = event else {
             return self.lookups.give_up(&self.env);

@@ -1,9 +1,9 @@
 //! Lookups between the core, which decides about them, and the network: the core's questions become
 //! directory requests and searches of the DHT, and outcomes become JSON or responses.
 //!
-//! Invariant: each request and search under way is known here by one name, until its end was heard
-//! or it was ended. The core's bounds are the bounds of these tables; but a request outlives its
-//! lookup if the operator leaves, so that requests have a bound of their own.
+//! Invariant: each request and search under way has one entry here, until it has ended. The core's
+//! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
+//! so that requests have a bound of their own.
 
 use std::collections::HashMap;
 

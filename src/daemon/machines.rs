@@ -1,7 +1,7 @@
 //! The state machines of the three roles, at the sizes that the build chose.
 //!
-//! They stand in `.bss`: pages that no entry touches cost no memory, nothing moves over the stack, and a process uses the one of
-//! its role only.
+//! They stand in `.bss`: pages that no entry touches cost no memory, nothing moves over the stack,
+//! and a process uses the one of its role only.
 
 use static_cell::ConstStaticCell;
 
@@ -61,7 +61,8 @@ pub(super) fn lookups(own: PeerId) -> Option<&'static mut ProgramLookups> {
     Some(lookups)
 }
 
-/// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs already in this process.
+/// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs
+/// already in this process.
 pub(super) fn start(
     config: &Config,
     state: &State,

@@ -9,10 +9,10 @@
 //!
 //! | stderr or stdout is | way |
 //! |---|---|
-//! | a pipe, a terminal, another device | opened anew through `/proc/self/fd`: a description of our own, that does not block |
-//! | a socket (the journal) | `MSG_DONTWAIT`, which is said for each message |
-//! | a file | written as it is: a disk does not wait for another process |
-//! | a pipe or a device of another user, or no `/proc` | asked before each piece whether it has room |
+//! | a pipe, a terminal, another device | opened again through `/proc/self/fd`, with an own description that does not block |
+//! | a socket (the journal) | `MSG_DONTWAIT` for each message |
+//! | a file | written directly, because a disk does not wait for another process |
+//! | a pipe or a device of another user, or no `/proc` | polled for room before each piece |
 //!
 //! Invariants: no call here waits, except in the last row, where another process may take the room
 //! between the check and the write; at most [`LINE_MAX`] bytes are kept; a line that was written in

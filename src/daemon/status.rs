@@ -177,7 +177,7 @@ pub struct IndexerList {
     pub silent: Vec<String>,
     /// The peer ids of those that answered with an error.
     pub refused: Vec<String>,
-    /// The peer ids of those that answered without all that they asked themselves.
+    /// The peer ids of those that answered, but not for all servers that they asked themselves.
     pub partial: Vec<String>,
     /// The indexers, in the order in which they were reported.
     pub indexers: Vec<KnownIndexer>,
@@ -211,7 +211,7 @@ pub struct Found {
     pub silent: Vec<String>,
     /// The peer ids of those that answered with an error.
     pub refused: Vec<String>,
-    /// The peer ids of those that answered without all that they asked themselves.
+    /// The peer ids of those that answered, but not for all servers that they asked themselves.
     pub partial: Vec<String>,
     /// The signed records found, best first; empty if no server that answered has one.
     pub records: Vec<FoundRecord>,

@@ -3,9 +3,9 @@
 //!
 //! | class | addresses |
 //! |---|---|
-//! | announced | what the operator says with `--announce`, in that order, names too |
-//! | evidence | what own connections to servers use, and what servers observe; IPv6 ones of the same /64, too |
-//! | global | others that are routable everywhere |
+//! | announced | those of `--announce`, in that order, names included |
+//! | evidence | those that own connections to servers use or servers observe; IPv6: the same /64 |
+//! | global | other globally routable ones |
 //! | private | others of a local network |
 //! | virtual | those of bridges, containers and tunnels |
 //! | loopback | for peers on this host |

@@ -18,14 +18,14 @@ use crate::protocol::{
     codec::service::{MAX_SERVICES, Service},
 };
 
-/// What a node says of itself.
+/// What a node announces about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// Its name; empty: none.
+    /// Its name; empty if it has none.
     pub name: String,
-    /// Its tags. Any text: escape it before it reaches a terminal.
+    /// Its tags. They may be any text, so they must be escaped before they reach a terminal.
     pub tags: Vec<(String, String)>,
-    /// What it offers.
+    /// Its services.
     pub services: Vec<Service>,
 }
 
@@ -36,7 +36,7 @@ pub struct OpenRecord {
     pub info: RecordInfo,
     /// All its addresses that libp2p can read, best first; at most [`MAX_RECORD_ADDRS`].
     pub addrs: Vec<Multiaddr>,
-    /// What a node says of itself; of an indexer, nothing.
+    /// What a node announces about itself; empty for an indexer.
     pub about: About,
 }
 

@@ -2,7 +2,7 @@
 //! executor's set.
 //!
 //! ```text
-//!  kernel ──RTM_NEWLINK, RTM_DELADDR, …──▶ socket ──▶ message ──▶ host (links, addresses) ──▶ Change
+//!  kernel ─RTM_NEWLINK, RTM_DELADDR, …─▶ socket ─▶ message ─▶ host (links, addresses) ─▶ Change
 //! ```
 //!
 //! A small parser of our own reads the messages: only five fixed headers and a dozen attributes are

@@ -8,7 +8,8 @@
 //!     │                  │                     └────── Replacing ◀─────┼──┘ a new connection
 //!     │                  │                                 │           │
 //!     └──────────────────┴─────────────────────────────────┴───────────┘
-//!        stream ended, new one late too, full or refused (then the stream is dropped): backoff with full jitter
+//!        stream ended, new one late too, full or refused (then the stream is dropped):
+//!        backoff with full jitter
 //! ```
 //!
 //! A connection can become silent: it delivers nothing and does not end, for example after a pulled

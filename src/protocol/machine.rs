@@ -4,7 +4,8 @@
 //!            inputs, each with `now`                    actions
 //!  net ───▶ handle(Input) · beat · ask · page ───▶ Machine ───▶ poll() ───▶ net
 //!                                                     │
-//!                                                     └── next_timeout(): when to poll again without an input
+//!                                                     └── next_timeout(): when to poll
+//!                                                         again without an input
 //! ```
 //!
 //! The driver's duties: it gives inputs in the order in which they happened; after each it polls
@@ -139,7 +140,7 @@ pub enum Action {
     Uncontested {
         /// The identity.
         peer: PeerId,
-        /// It made room for others: nothing is known of it any more.
+        /// It was evicted for others, so nothing is known of it any more.
         evicted: bool,
     },
 }

@@ -3,22 +3,22 @@
 //! Connect-to-natives is one round after another:
 //!
 //! ```text
-//!  start · connect_interval · fewer than min_indexers leases · told `released`
+//!  start · connect_interval · fewer than min_indexers leases · `released` received
 //!        │
 //!        ▼
-//!  ask the natives one after another ──offers──▶ candidates ──weighted by free leases──▶ leases with indexers
-//!        │                                                                                  │
-//!        │ none has an offer, one takes us in                        one accepted: what a native holds is given up
-//!        ▼                                                                                  │
-//!  lease with that native ◀──every offer failed, or 2 s without a lease: a round that says so─────┘
+//!  ask the natives one after another ──offers──▶ candidates ──by free leases──▶ leases with indexers
+//!        │                                                                        │
+//!        │ none has an offer, one takes us in    one accepted: the native's lease is given up
+//!        ▼                                                                        │
+//!  lease with that native ◀──every offer failed, or 2 s without a lease: the round reports it──┘
 //! ```
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `rounds` | when which native is asked, and what for |
+//! | `rounds` | when which native is asked, and for what |
 //! | `candidates` | which indexer is tried next |
-//! | `failures` | what is left alone, and for how long |
-//! | `reopen` | where a lease is opened anew |
+//! | `failures` | what pauses after a failure, and for how long |
+//! | `reopen` | at which addresses a lease is opened again |
 //! | `spare` | when more leases than the first are sought |
 //!
 //! A node without a lease from an indexer tries several at a time, and more the longer this lasts:

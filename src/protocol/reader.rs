@@ -4,11 +4,11 @@
 //! A reader is known by the addresses of its connections and by its own signed record. According to
 //! these, an address is
 //!
-//! | | it is of no use | it may be of use | it fits |
+//! | | not usable | perhaps usable | it fits |
 //! |---|---|---|---|
-//! | loopback, unspecified, multicast, link-local IPv6 | to a reader on another host | – | a reader on this host, or of which nothing is known |
-//! | an IP address, `/dns4`, `/dns6` | to a reader that surely lacks the family | to one that has not shown the family | to one that has shown it, or of which no family is known |
-//! | `/dns`, `/dnsaddr`, what cannot be read | – | – | every reader |
+//! | loopback, unspecified, multicast, link-local IPv6 | to a reader on another host | – | a reader on this host, or an unknown one |
+//! | an IP address, `/dns4`, `/dns6` | to a reader that surely lacks the family | to one that has not shown the family | to one that has shown it, or has no known family |
+//! | `/dns`, `/dnsaddr`, unreadable | – | – | every reader |
 //!
 //! A reader lacks a family only if everything known about it agrees: it is on another host, all of
 //! its connections use the other family, and its record lists only addresses of the other family. A

@@ -18,16 +18,17 @@
 //! is not replaced any more. A refused device rests for a minute before it comes again.
 //!
 //! Invariants:
-//! - A device that comes from one host is never held up and never refused, however often it comes.
-//! - A newcomer is refused only after the other device has answered since the newcomer came.
+//! - A device that always comes from one host is never delayed and never refused, however often it
+//!   reconnects.
+//! - A newcomer is refused only if the other device has answered since the newcomer came.
 //! - A first beat waits for 2 s at most, and one for each identity. Its stream is answered, or
 //!   closed.
-//! - What is contested is named to the log once, and its end once: ten minutes without the other
-//!   device; the other device has the lease, because the one that was kept did not answer or its
-//!   stream has ended; the lease is over; or it makes room for others.
-//! - Where identities are too many, one of those from the prefix and host with the most gives way:
-//!   who makes many identities on a few hosts displaces its own.
-//! - Only streams that brought a valid beat are counted.
+//! - A contested identity is logged once, and its end once. It ends after ten minutes without the
+//!   other device; when the other device has the lease, because the one that was kept did not
+//!   answer or its stream has ended; when the lease is over; or when it is evicted for others.
+//! - If there are too many identities, one of those from the prefix and host with the most is
+//!   evicted, so that an attacker that makes many identities on a few hosts displaces only its own.
+//! - Only streams with a valid beat are counted.
 
 use core::{cmp::Reverse, fmt::Write as _, time::Duration};
 
@@ -44,7 +45,7 @@ use super::{
 const MAX_RIVALS: usize = 16;
 /// This many replacements within [`WINDOW`] make rivals.
 const REPLACEMENTS: usize = 3;
-/// In which time replacements are counted, and for how long a device that is refused rests
+/// The time in which replacements are counted, and for which a refused device does not retry
 /// (PROTOCOL.md).
 pub const WINDOW: Duration = Duration::from_secs(60);
 /// After this time without the other device, its return is logged again: 10 min.
@@ -79,13 +80,13 @@ pub(super) struct Holder {
     pub(super) host: Host,
 }
 
-/// The stream whose first beat is judged next.
+/// The stream whose first beat is processed next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Opened {
     peer: PeerId,
     stream: StreamId,
     source: Source,
-    /// It is refused for the device there.
+    /// The host of the device for which it is refused.
     kept: Option<Host>,
 }
 
@@ -113,7 +114,7 @@ struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rival {
     peer: PeerId,
-    /// Where the last newcomer came from.
+    /// The host of the last newcomer.
     from: Host,
     /// The replacements of the last minute.
     replaced: Vec<Instant, { REPLACEMENTS - 1 }>,
@@ -132,10 +133,10 @@ enum News {
 /// The identities whose streams were recently replaced from another host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rivals {
-    /// A list of one: `None` would not be all zeroes.
+    /// A list of one element, because `None` would not be all zeroes.
     opened: Vec<Opened, 1>,
     all: Vec<Rival, MAX_RIVALS>,
-    /// What was not said in the log yet: all of them may end at once.
+    /// News that are not logged yet. There is room for all identities, because all may end at once.
     news: Vec<News, MAX_RIVALS>,
     evicted: u64,
 }
@@ -177,8 +178,9 @@ impl Rivals {
         self.judged(peer, stream).map(|opened| opened.source)
     }
 
-    /// A stream of the peer from another host is about to replace the one of the holder, which is
-    /// open. With what becomes of its first beat, a stream that waits no more and is to be closed.
+    /// A stream of the peer from another host is about to replace the open one of the holder.
+    /// Returns the decision about its first beat, and a stream that no longer waits and must be
+    /// closed.
     pub(super) fn newcomer(
         &mut self,
         now: Instant,
@@ -213,7 +215,7 @@ impl Rivals {
         (FirstBeat::Held, instead_of.or(evicted))
     }
 
-    /// The peer's lease is held from this host from now on.
+    /// Takes note that the peer's lease is held from this host from now on.
     pub(super) fn holds(&mut self, peer: &PeerId, host: Host) {
         let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) else {
             return;
@@ -242,7 +244,7 @@ impl Rivals {
         self.settle(peer, Presence::Answered, |holder| holder.host == host);
     }
 
-    /// What the newcomer is told whose first beat is judged now, if it is refused.
+    /// The reason for the newcomer whose first beat is processed now, if it is refused.
     pub(super) fn refusal(&self, peer: &PeerId, stream: StreamId) -> Option<Ack<'static>> {
         self.judged(peer, stream)?.kept.map(refusal)
     }
@@ -253,7 +255,7 @@ impl Rivals {
         all.any(|rival| rival.peer == *peer && rival.verdict.is_some())
     }
 
-    /// The peer's lease is over: a device that comes now has no rival.
+    /// Removes the peer, because its lease is over and a device that comes now has no rival.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         if let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) {
             rival.replaced.clear();
@@ -303,7 +305,7 @@ impl Rivals {
         self.all.iter().filter_map(|rival| rival.verdict.as_ref())
     }
 
-    /// What the operator sees.
+    /// The statistics for `status`.
     pub(super) fn stats(&self) -> TableStats {
         TableStats {
             name: "takeovers",
@@ -372,7 +374,7 @@ impl Rivals {
         let _ = self.news.push(news);
     }
 
-    /// Takes the identity in, if it is not there. There is room: [`Rivals::make_room`].
+    /// Adds the identity, if it is not there. [`Rivals::make_room`] has made room.
     fn rival(&mut self, now: Instant, peer: &PeerId, from: Host) -> Option<&mut Rival> {
         let known = self.all.iter().position(|rival| rival.peer == *peer);
         let at = known.unwrap_or(self.all.len());
@@ -389,8 +391,8 @@ impl Rivals {
         self.all.get_mut(at)
     }
 
-    /// Makes room for the identity, if it needs any. The newcomer that waited in its place, if one
-    /// did.
+    /// Makes room for the identity, if needed. Returns the newcomer that waited in its place, if
+    /// there was one.
     fn make_room(&mut self, peer: &PeerId) -> Option<(PeerId, StreamId)> {
         if !self.all.is_full() || self.all.iter().any(|rival| rival.peer == *peer) {
             return None;
@@ -408,7 +410,7 @@ impl Rivals {
         Some((gone.peer, gone.check?.newcomer))
     }
 
-    /// How many identities came last from the same prefix, and how many from the same host.
+    /// How many identities last came from the same prefix, and how many from the same host.
     fn crowd(&self, host: Host) -> (usize, usize) {
         let from = self.all.iter().map(|rival| rival.from);
         let near = from.filter(|from| from.prefix() == host.prefix());
@@ -420,7 +422,7 @@ impl Rivals {
 }
 
 impl Rival {
-    /// Whether nothing of it counts any more.
+    /// Whether nothing about it counts any more.
     fn is_over(&self, now: Instant) -> bool {
         let since = now - self.last;
         match self.verdict {

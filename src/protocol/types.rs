@@ -160,8 +160,8 @@ impl RecordInfo {
             .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Wall-clock time before which a copy from the DHT does not count, ms since the Unix epoch: it
-    /// would be from the future.
+    /// Wall-clock time before which a copy from the DHT does not count because it is from the
+    /// future, ms since the Unix epoch.
     pub fn counts_from_ms(&self) -> u64 {
         self.issued_at_ms.saturating_sub(MAX_AHEAD_MS)
     }
@@ -194,7 +194,7 @@ pub enum Publisher {
 /// A record whose signature was verified, and the envelope that it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord<'a> {
-    /// What it says.
+    /// Its content.
     pub info: RecordInfo,
     /// At most [`MAX_ENVELOPE_LEN`] bytes.
     pub envelope: &'a [u8],
@@ -202,7 +202,7 @@ pub struct SignedRecord<'a> {
 
 #[cfg(test)]
 impl SignedRecord<'static> {
-    /// The record in an envelope that is none.
+    /// The record with an empty envelope, for tests.
     pub(crate) fn of(info: &RecordInfo) -> Self {
         Self {
             info: info.clone(),
@@ -211,8 +211,8 @@ impl SignedRecord<'static> {
     }
 }
 
-/// A beat as its receiver sees it. Decoded, its record `R` is an envelope, `&[u8]`; opened, it is a
-/// [`SignedRecord`], and only such a beat is for a machine.
+/// A beat as its receiver sees it. After decoding, its record `R` is an envelope, `&[u8]`; after
+/// opening, it is a [`SignedRecord`]. Only an opened beat is given to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat<R> {
     /// 0, 1, 2 … on each stream.
@@ -232,7 +232,7 @@ pub struct Beat<R> {
 }
 
 impl<R> Beat<R> {
-    /// The first beat of a stream, which asks for this lease and says nothing else.
+    /// The first beat of a stream, which requests this lease and has no other content.
     pub fn new(role: Role, lease: Duration) -> Self {
         Self {
             sequence: 0,

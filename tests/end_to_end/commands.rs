@@ -268,7 +268,7 @@ fn more_indexers_than_one_answer_holds_are_all_listed() {
         s.live_indexers.len() == indexers.len()
     });
     let node = world.node("node", &[&native], &[]);
-    // While the machine is busy an answer may be incomplete, and say so.
+    // While the machine is busy, an answer may be incomplete, and it states this.
     eventually("all of them in one answer", SLACK, || {
         let answer = world.ask(&node, "indexers", &["--json"]);
         let list: IndexerList = json::from_str(&answer.stdout).unwrap();

@@ -36,11 +36,11 @@ const TURN: Duration = Duration::from_millis(2);
 const MAKE_UP: f64 = 14.0;
 /// Indexers that join meanwhile.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// Within which a newcomer has its lease (the bound).
+/// The time within which a newcomer must have its lease.
 const JOINED: Duration = Duration::from_secs(1);
-/// The same where the program is not optimised and the machine does other things, too: what the crowd
-/// and they leave of the processor decides. Among 20 to 30 busy processes on two cores newcomers took
-/// 0.02 to 16 s, and one that had lost its lease more than 21 s.
+/// The same for a program without optimisation on a busy machine, where it depends on the processor
+/// time that the crowd and other processes leave. With 20 to 30 busy processes on two cores,
+/// newcomers took 0.02 to 16 s, and one that had lost its lease more than 21 s.
 const LIMIT: Duration = SLACK.saturating_mul(3);
 /// Sockets that each source holds open. It closes older ones itself.
 const HELD: usize = 250;

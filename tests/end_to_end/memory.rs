@@ -25,7 +25,7 @@ fn record_of_a_killed_indexer_leaves_the_dht_store_when_it_runs_out() {
     assert!(took < RECORD_TTL + Duration::from_secs(5), "{took:?}");
 }
 
-/// The smallest of the machines, a node's, has more; what else is in `.data` has 6 KB.
+/// The smallest machine, that of a node, is larger; everything else in `.data` has 6 KB.
 const MAX_DATA: u64 = 32 * 1024;
 
 #[test]

@@ -116,11 +116,11 @@ pub struct Device {
     pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
     pub searches: BTreeMap<u64, For>,
-    /// Pings under way, and over which stream's connection, if that is not open.
+    /// Pings under way, with the stream over whose connection each goes, if it is for one.
     pub pings: BTreeMap<u64, (PeerId, Option<StreamId>)>,
-    /// First beats that the machine wants kept.
+    /// First beats that are held for the machine.
     pub held: Vec<(StreamId, StreamKey, Frame)>,
-    /// Whether it boasts, and answers no beat of a node.
+    /// Whether it overstates its room and answers no beat of a node.
     pub is_mute: bool,
     /// Natives it is configured with.
     pub natives: Vec<DeviceNo>,

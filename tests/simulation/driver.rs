@@ -241,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    /// Sends a request, a ping or an answer. Whether it arrives.
+    /// Sends a request, a ping or an answer. Returns whether it arrives.
     pub fn reply(&mut self, no: DeviceNo, to: (DeviceNo, u64), input: Input) -> bool {
         let arrives = self.network.pass(self.now, no, to.0, &mut self.rng);
         if let Some(at) = arrives {

@@ -66,8 +66,8 @@ impl World {
         }
     }
 
-    /// The address that all connections of a process come from is gone, and there is another one.
-    /// It ends the connections, and the others are not told.
+    /// The address that all connections of a process use is gone, and it has another one. The
+    /// process ends the connections, and the peers are not notified.
     fn move_away(&mut self, no: DeviceNo) -> Result<(), String> {
         self.network.silence_all(self.now, no, &mut self.rng);
         self.network.leave(no);
@@ -87,7 +87,7 @@ impl World {
         match device.state {
             State::Running => {
                 device.machine.network_changed(device.instant(self.now));
-                // An attempt under way begins again, also if its offer runs out meanwhile.
+                // An attempt under way begins again, even if its offer expires meanwhile.
                 for server in self.devices[no].out.clone().into_keys() {
                     let known = (no, self.number_of(&server));
                     if let Some(until) = self.ledger.offered.get_mut(&known) {
@@ -96,7 +96,7 @@ impl World {
                 }
                 self.step(no, Vec::new())
             }
-            // One that is stopped does not hear of it.
+            // A stopped process does not notice it.
             State::Stopped(_) | State::Down { .. } => Ok(()),
         }
     }

@@ -38,7 +38,7 @@ impl World {
             let source = Source::of(&self.devices[client.0].addr());
             let device = &mut self.devices[no];
             let now = device.instant(self.now);
-            // Whether it is a beat is known before the machine hears of it.
+            // The frame is checked before the machine gets the beat.
             frame.read_beat()?;
             match device.machine.stream_opened(now, &from, id, source) {
                 FirstBeat::Now => device.machine.handle(now, seen(&from)),
@@ -51,7 +51,7 @@ impl World {
         self.judge_beat(no, (stream, id), frame)
     }
 
-    /// A first beat that was kept is judged now; without it its stream has ended.
+    /// Gives the machine a held first beat. If there is none, its stream has ended.
     pub fn judge(&mut self, no: DeviceNo, id: StreamId) -> Result<(), String> {
         let device = &mut self.devices[no];
         let Some(at) = device.held.iter().position(|(held, ..)| *held == id) else {

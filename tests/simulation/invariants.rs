@@ -329,8 +329,8 @@ impl World {
             return Ok(());
         };
         let since = *self.ledger.bare.entry(no).or_insert(self.now);
-        // Connections that became silent before are noticed by then, and the last request over one is
-        // given up.
+        // Connections that became silent before are noticed by then, and the last request over one
+        // is given up.
         let calm = calm + NOTICED + ASK_TIMEOUT;
         let since = since.max(calm).max(self.devices[no].resumed_at);
         let bare = self.now.saturating_sub(since);

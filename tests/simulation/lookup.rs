@@ -72,7 +72,7 @@ impl Desk {
         self.watches.is_empty() && !self.last.1
     }
 
-    /// Nobody asks by itself.
+    /// From now on no operator asks by itself.
     pub fn close(&mut self) {
         self.is_closed = true;
     }
@@ -93,7 +93,7 @@ impl World {
         self.look_up(no, question)
     }
 
-    /// The operator of a device asks.
+    /// Begins a lookup of a device's operator.
     pub fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);

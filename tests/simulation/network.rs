@@ -116,7 +116,7 @@ pub const PATIENCE: u64 = 5_000;
 const SLOW: [u64; 6] = [3_000, 3_000, 2_100, 5_100, 8_100, 12_000];
 
 impl Network {
-    /// Whether what comes on the stream comes over a connection of which one side is gone.
+    /// Whether the stream is on a connection of which one side is gone.
     pub fn is_over(&self, stream: StreamKey) -> bool {
         let connection = self.streams[stream].connection;
         self.connections[connection].over
@@ -210,7 +210,7 @@ impl Network {
         }
     }
 
-    /// The device uses none of its connections any more.
+    /// Makes the device abandon all of its connections.
     pub fn leave(&mut self, no: DeviceNo) {
         self.present.retain(|(a, b), _| *a != no && *b != no);
     }

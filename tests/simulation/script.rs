@@ -1,10 +1,10 @@
-//! A small language for stories: operations that are done one after another, in a world in which
-//! nothing happens but what the story says and what the devices do.
+//! A small language for stories: operations that run one after another, in a world without other
+//! faults.
 //!
-//! A device is called by its name. A name that ends in `*` stands for all whose names begin so.
-//! Times are in seconds. Each story is played with several seeds: they decide ids, delays of up to
-//! 80 ms, and jitter. What must always be true ([`crate::invariants`]) is checked after each event
-//! here, too.
+//! A device is named. A name that ends in `*` stands for all devices with this beginning of their
+//! names. Times are in seconds. Each story is played with several seeds, which determine ids,
+//! delays of up to 80 ms, and jitter. The rules in [`crate::invariants`] are checked after each
+//! event here too.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -23,9 +23,10 @@ use crate::{
 /// One operation.
 #[derive(Clone, Copy, Debug)]
 pub enum Op<'a> {
-    /// Everybody's lease, and a beat each third of it; 90 s unless a story says so at its start.
+    /// The lease of all devices, with a beat every third of it. It is 90 s unless a story begins
+    /// with this.
     Lease(u64),
-    /// How many leases a node wants; 1 unless a story says so at its start.
+    /// How many leases a node wants. It is 1 unless a story begins with this.
     Wants(usize),
     /// A native starts that is configured with these others.
     Native(&'a str, &'a [&'a str]),
@@ -33,45 +34,47 @@ pub enum Op<'a> {
     Indexer(&'a str, &'a [&'a str]),
     /// A node starts that is configured with these natives.
     Node(&'a str, &'a [&'a str]),
-    /// So many nodes start: the name and a number.
+    /// This many nodes start. Their names are this name and a number.
     Nodes(&'a str, usize, &'a [&'a str]),
-    /// So many indexers start that report more room than any can have, and answer no node's beat.
+    /// This many indexers start that report more room than any can have, and answer no beat of a
+    /// node.
     Liars(&'a str, usize, &'a [&'a str]),
     /// The same, all of them on one host.
     LiarsOnOneHost(&'a str, usize, &'a [&'a str]),
     /// A node starts on another host with the identity of this one.
     Twin(&'a str, &'a str),
-    /// Time goes on.
+    /// Time passes.
     Wait(u64),
-    /// For so long nothing gets from one to the other, nor back.
+    /// The link between the two is cut in both directions for this long.
     Cut(&'a str, &'a str, u64),
-    /// For so long nothing gets from the first to the second.
+    /// The link from the first to the second is cut for this long.
     CutOneWay(&'a str, &'a str, u64),
-    /// The power is gone: nobody is told.
+    /// The power fails, so no peer is notified.
     PowerOff(&'a str),
     /// The process is killed: its connections end.
     Kill(&'a str),
     /// The process is told to end (SIGTERM).
     End(&'a str),
-    /// It starts again, with what it had written.
+    /// It starts again with its saved state.
     Restart(&'a str),
     /// The process is stopped, or the machine suspended.
     Stop(&'a str),
-    /// It goes on.
+    /// It continues.
     GoOn(&'a str),
     /// It gets another address.
     Move(&'a str),
-    /// Its clock is set so many seconds ahead of the right time, or behind it, by nobody who knows.
+    /// Its clock is set this many seconds ahead of the right time, or behind it, and is not
+    /// synchronised.
     StepClock(&'a str, i64),
     /// The operator of the first looks the other up by its id.
     LookUp(&'a str, &'a str),
-    /// This is so within so many seconds.
+    /// This becomes true within this many seconds.
     Within(u64, Seen<'a>),
-    /// This is so now and for so many seconds.
+    /// This is true now and for this many seconds.
     For(u64, Seen<'a>),
 }
 
-/// What can be seen.
+/// What can be observed.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
     /// The node holds a lease.
@@ -80,21 +83,21 @@ pub enum Seen<'a> {
     Under(&'a str, &'a str),
     /// The native has taken the node in.
     TakenIn(&'a str, &'a str),
-    /// The native has taken nobody in.
+    /// The native has taken no node in.
     NobodyTakenIn(&'a str),
     /// The native has the indexer in `live_indexers`; any other server lists the node.
     Lists(&'a str, &'a str),
-    /// It does not.
+    /// The reverse of `Lists`.
     Omits(&'a str, &'a str),
     /// The last lookup found these and no others. Each server that it asked has answered.
     Found(&'a [&'a str]),
     /// The same, and a server has not answered.
     FoundInPart(&'a [&'a str]),
-    /// The server says that two devices use this one's identity.
+    /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
     /// Own time is right.
     RightTime(&'a str),
-    /// The node has asked and tried servers at most so often within a minute.
+    /// The node has made at most this many requests and attempts within a minute.
     Tries(&'a str, usize),
 }
 
@@ -103,8 +106,7 @@ const SEEDS: u64 = 4;
 /// Stack for a native of hundreds of indexers in a debug build.
 const ROOM: usize = 64 << 20;
 
-/// Plays a story with several seeds; panics with the operation that is not as it says, and the last
-/// events.
+/// Plays a story with several seeds. Panics with the operation that failed, and the last events.
 pub fn play(story: &[Op<'_>]) {
     let ended = thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(ROOM);

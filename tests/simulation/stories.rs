@@ -1,4 +1,4 @@
-//! Stories: what an operator would see, in a few operations each.
+//! Stories: what an operator would observe, in a few operations each.
 
 use crate::script::{Op::*, Seen::*, play};
 
@@ -87,7 +87,7 @@ fn nodes_come_home_when_their_indexer_that_died_is_back() {
         PowerOff("I"),
         Within(120, TakenIn("N", "A*")),
         Restart("I"),
-        // A node leaves an indexer alone for 10 s that has failed at it, and then for 20 s.
+        // A node does not retry a failed indexer for 10 s, and after a second failure for 20 s.
         Within(30, Under("A*", "I")),
         For(200, Under("A*", "I")),
         Within(1, NobodyTakenIn("N")),
@@ -166,7 +166,7 @@ fn native_that_was_suspended_lets_nobody_go_when_it_wakes() {
         Stop("*"),
         Wait(600),
         GoOn("N"),
-        // It hears nothing of the indexer yet.
+        // It receives nothing from the indexer yet.
         For(30, Lists("N", "I")),
         GoOn("I"),
         GoOn("A"),

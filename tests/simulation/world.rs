@@ -186,7 +186,7 @@ impl World {
         Ok(())
     }
 
-    /// Runs the next event up to then, if there is one.
+    /// Runs the next event up to `end`, if there is one.
     pub fn run_one(&mut self, end: u64) -> Result<bool, String> {
         let next = self.queue.first_entry().filter(|next| next.key().0 <= end);
         let Some(((at, _), event)) = next.map(|next| next.remove_entry()) else {
@@ -198,7 +198,7 @@ impl World {
         Ok(true)
     }
 
-    /// The device with this identity; of several, that which is no twin of another.
+    /// The device with this identity; of several, the one that is not a twin of another.
     pub fn number_of(&self, peer: &PeerId) -> DeviceNo {
         self.numbers[peer]
     }

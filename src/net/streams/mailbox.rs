@@ -32,7 +32,7 @@ use crate::{
 /// can produce more.
 const MAX_ARRIVED: usize = 4096;
 
-/// A beat's frame, and where it came from. Nothing of it is decoded.
+/// The frame of a beat, and its source. It is not decoded.
 #[derive(Debug)]
 pub(crate) struct BeatFrame {
     pub(crate) peer: PeerId,

@@ -112,7 +112,7 @@ impl World {
         self.net(from).beat(id, &addrs, &out_beat(), None, &[]);
     }
 
-    /// The next event of any peer. As in a daemon, the stream of what is no beat is over.
+    /// The next event of any peer. As in a daemon, the stream of an invalid beat is over.
     pub(super) async fn next(&mut self) -> (usize, NetEvent) {
         let next = poll_fn(|cx| {
             for (at, peer) in self.0.iter_mut().enumerate() {

@@ -56,7 +56,7 @@ fn is_beyond_cddl(error: &DecodeError) -> bool {
             field: "name" | "service's name",
             ..
         } => true,
-        // Where a service's name has letters and hyphens.
+        // The places of letters and hyphens in the name of a service.
         DecodeError::OutOfBounds {
             field: "service's name",
             ..

@@ -123,11 +123,11 @@ pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
 }
 
 impl<'a> Beat<&'a [u8]> {
-    /// Opens its record, whose kind is that of the sender's role. A native has none: what it sends
-    /// is left out.
+    /// Opens its record, whose kind follows from the sender's role. A native has no record, so one
+    /// that it sends is ignored.
     ///
     /// # Errors
-    /// See [`RecordError`]; the stream it came on is to be closed.
+    /// See [`RecordError`]; the stream of the beat must be closed.
     pub fn open(self, verifier: &impl Verifier) -> Result<Beat<SignedRecord<'a>>, RecordError> {
         let record = match self.record {
             Some(envelope) if self.role != Role::Native => Some(SignedRecord {

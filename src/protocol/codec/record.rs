@@ -83,7 +83,7 @@ pub struct Record<'a> {
     /// A node's tags; none for an indexer. They may be any text, so they must be escaped before
     /// they reach a terminal.
     pub tags: Tags<'a>,
-    /// What a node offers; nothing for an indexer.
+    /// The services of a node; none for an indexer.
     pub services: Services,
 }
 

@@ -165,7 +165,7 @@ fn decided() -> LeaseTable<4> {
     table
 }
 
-/// What the log says.
+/// The lines of the log.
 fn lines(table: &mut LeaseTable<4>, now: u64) -> std::vec::Vec<&'static str> {
     let actions = std::iter::from_fn(|| table.rivals.poll(at(now)));
     let line = |action| match action {

@@ -183,7 +183,7 @@ enum Answer<'a> {
         /// The next page begins after this id; `None` if this is the last one.
         next: Option<PeerId>,
     },
-    /// It answers, with an error.
+    /// It answered with an error.
     Error,
     /// No connection, or no answer in time.
     Failed,
@@ -212,8 +212,8 @@ pub struct Outcome<'a> {
     pub indexers: &'a [Offer],
     /// Whether there are more records or indexers than these.
     pub more: bool,
-    /// Servers that this lookup asked, and those that answered, each once. What is asked is what
-    /// answered, was silent or refused.
+    /// Servers that this lookup asked, and those that answered, each once. Each server asked has
+    /// answered, is silent or has refused.
     pub tally: Tally,
     /// Whether nothing is missing: all servers asked have answered, and nothing was left out.
     pub is_complete: bool,
@@ -221,12 +221,12 @@ pub struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// The servers that were asked and owe an answer.
+    /// The servers that were asked and have not answered.
     pub fn silent(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         self.servers_that(Server::is_silent)
     }
 
-    /// The servers that answered with an error, or with what is no answer.
+    /// The servers that answered with an error, or with something that is not an answer.
     pub fn refused(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         self.servers_that(Server::is_refused)
     }
@@ -348,7 +348,8 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         begun.map(|()| id)
     }
 
-    /// The operator has left: the lookup ends, and its slot is free, when it has been polled.
+    /// Gives up a lookup whose operator has left. It ends, and its slot is free, after the next
+    /// poll.
     pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
         self.finds.give_up(now, lookup);
         self.lists.give_up(now, lookup);

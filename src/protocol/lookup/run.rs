@@ -208,7 +208,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Nobody waits for its outcome any more: its time is over.
+    /// Ends the time of the lookup, because its outcome is no longer awaited.
     pub(super) fn give_up(&mut self, now: Instant, id: LookupId) {
         if self.id == id {
             self.deadline = now;

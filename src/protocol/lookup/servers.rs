@@ -14,7 +14,7 @@ pub(super) struct Server {
     replied: u16,
     /// It answered with an error, or with another kind of answer.
     is_refused: bool,
-    /// Some of those that it asked have not answered it.
+    /// Some of the servers that it asked have not answered it.
     is_partial: bool,
 }
 
@@ -24,12 +24,12 @@ impl Server {
         self.replied < self.asked
     }
 
-    /// Whether it has said something to everything that it was asked, and an error among that.
+    /// Whether it has replied to every query, at least once with an error.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused && !self.is_silent()
     }
 
-    /// Whether it has answered, and not for all that it asked itself.
+    /// Whether it has answered, but not for all servers that it asked itself.
     pub(super) fn is_partial(&self) -> bool {
         self.is_partial && self.has_answered()
     }
@@ -86,7 +86,8 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// The server has replied to a query; `is_answer`: with what was asked for, not with an error.
+    /// Takes note that the server has replied to a query. `is_answer`: with an answer, and not with
+    /// an error.
     pub(super) fn replied(&mut self, peer: &PeerId, is_answer: bool) {
         if let Some(server) = self.find_mut(peer) {
             server.replied = server.replied.saturating_add(1);
@@ -94,7 +95,7 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// The server said that some of those that it asked have not answered.
+    /// Takes note that some of the servers that this server asked have not answered.
     pub(super) fn lacks(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.is_partial = true;

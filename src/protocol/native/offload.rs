@@ -5,12 +5,13 @@
 //!  tick · an indexer registers ─▶ len(responsible_peers) > 0 ? ─no─▶ nothing
 //!            │ yes
 //!            ▼
-//!          reachable_live_indexers(): live_indexers whose lease has not run out, each pinged (8 at a time, 2 s each, those that
-//!            │                        were heard last first)
+//!          reachable_live_indexers(): live_indexers that have not expired, each pinged
+//!            │                        (8 at a time, 2 s each, the most recently heard first)
 //!            │
-//!            ├─ some have a place ─▶ responsible_peers = {}; each node is told `released`, with the indexer whose
-//!            │                        place is reserved for it; a node without a place, or for which no place is
-//!            │                        at an address that is of use to it, is taken in again, untold
+//!            ├─ some have a place ─▶ responsible_peers = {}; each node is sent `released`, with the
+//!            │                        indexer whose place is reserved for it; a node without a
+//!            │                        place at an address that it can use is taken in again, and
+//!            │                        gets no message
 //!            └─ none ─▶ the nodes stay
 //! ```
 //!

@@ -5,10 +5,11 @@
 //!  tick ─▶ for every known id: does live_indexers[id] outlive the next run?
 //!            │ no: those whose entry expires soonest first, then those without an entry
 //!            ▼
-//!          search "/indexer/<id>", 5 s at most, 8 at once ─▶ every value as it streams in: decoded, valid? keep the best
-//!            │
-//!            ├─ best stored in live_indexers if the entry is still missing or worse ─▶ "native: refreshed indexer from DHT"
-//!            └─ nothing valid: nothing stored, nothing logged; the next searches come less often
+//!          search "/indexer/<id>", 5 s at most, 8 at once ─▶ each value as it arrives: decoded,
+//!            │                                                valid? keep the best
+//!            ├─ best stored in live_indexers if the entry is still missing or worse
+//!            │    ─▶ "native: refreshed indexer from DHT"
+//!            └─ nothing valid: nothing stored or logged; the next searches come less often
 //! ```
 //!
 //! Invariants:

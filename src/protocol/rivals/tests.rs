@@ -346,7 +346,7 @@ fn the_identity_that_was_quiet_the_longest_gives_way_and_one_that_is_contested_l
 #[test]
 fn what_is_contested_and_what_is_counted_outlast_any_number_of_identities_on_two_hosts() {
     for honest in [false, true] {
-        // Contested before, or on its way to it.
+        // Contested already, or about to be.
         let mut scene = match honest {
             true => Scene::contested(),
             false => Scene::new(),
@@ -386,7 +386,7 @@ fn an_eviction_is_the_end_of_what_was_contested_and_is_told_apart_from_others() 
     let mut scene = Scene::contested();
     scene.polled(0);
     for n in 0..MAX_RIVALS as u8 {
-        // All of the same host as the one that was refused, and all of them contested.
+        // All from the same host as the refused one, and all contested.
         for stream in 50..53 {
             scene.rivals.other_comes(1, n, stream, host(2));
         }

@@ -1,11 +1,12 @@
 //! `futures-timer`'s `Delay` on one [`async_io::Timer`] for all of them.
 //!
-//! The published crate starts a thread of its own and wakes it for every timer; libp2p uses it for its
-//! connection and query timeouts. This package takes its place through `[patch.crates-io]`. Its version must equal
-//! the one in `Cargo.lock`, or cargo ignores the patch without a word: CI checks that no registry copy is in the tree.
+//! The published crate starts a thread of its own and wakes it for every timer; libp2p uses it for
+//! its connection and query timeouts. This package replaces it through `[patch.crates-io]`. Its
+//! version must equal the one in `Cargo.lock`; otherwise cargo silently ignores the patch. CI
+//! checks that no registry copy is in the tree.
 //!
-//! Nearly all of these delays are limits that are dropped long before they end. So the reactor hears only of the one
-//! that ends next, and a new one costs an entry in a map:
+//! Nearly all of these delays are time limits that are dropped long before they end. So the reactor
+//! only knows the delay that ends next, and a new delay costs one entry in a map:
 //!
 //! ```text
 //!  Delay ─┐
@@ -14,7 +15,8 @@
 //!                  └───────────── wake ─────────────────────┘
 //! ```
 //!
-//! Invariants: the timer is set to the end of the earliest that waits, or earlier; a dropped delay has no entry.
+//! Invariants: the timer is set to the end of the earliest waiting delay, or earlier; a dropped
+//! delay has no entry.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -35,7 +37,7 @@ static TIMETABLE: LazyLock<Arc<Timetable>> = LazyLock::new(Arc::default);
 
 /// A future that is ready once its duration has passed.
 pub struct Delay {
-    /// `None`: never.
+    /// When it ends; `None` if never.
     end: Option<Instant>,
     /// Its entry, if it waits.
     entry: Option<Key>,
@@ -50,7 +52,7 @@ impl Delay {
         }
     }
 
-    /// Starts anew: ready `duration` from now, whether it had fired before or not.
+    /// Restarts the delay: it is ready `duration` from now, whether it had fired before or not.
     pub fn reset(&mut self, duration: Duration) {
         self.forget();
         self.end = Instant::now().checked_add(duration);
@@ -58,7 +60,7 @@ impl Delay {
 
     fn forget(&mut self) {
         if let Some(key) = self.entry.take() {
-            // Dropped without the lock: what a waker's end does is not ours to know.
+            // Dropped without the lock, because the drop of a waker may do anything.
             let _gone = TIMETABLE.lock().waiting.remove(&key);
         }
     }
@@ -103,15 +105,15 @@ struct Timetable(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     waiting: BTreeMap<Key, Waker>,
-    /// Delays that have waited so far; names the next.
+    /// The number of delays that have waited so far, which is the number of the next.
     named: u64,
     timer: Option<(Instant, Timer)>,
 }
 
 impl Timetable {
-    /// Wakes `waker` at `end`. `entry` is what an earlier call said.
+    /// Wakes `waker` at `end`. `entry` is the result of an earlier call.
     fn wait(self: &Arc<Self>, end: Instant, entry: Option<Key>, waker: &Waker) -> Key {
-        // Declared first, dropped last: without the lock.
+        // Declared first, so that it is dropped last, without the lock.
         let _old;
         let mut all = self.lock();
         if let Some(key) = entry
@@ -156,7 +158,7 @@ impl Timetable {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Whatever panics while it holds the lock leaves the map whole.
+        // A panic while the lock is held leaves the map consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +182,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Polled once, so that it waits.
+    /// A delay that was polled once, so that it waits.
     fn waiting(duration: Duration) -> Delay {
         let mut delay = Delay::new(duration);
         let polled = Pin::new(&mut delay).poll(&mut Context::from_waker(Waker::noop()));
@@ -188,14 +190,14 @@ mod tests {
         delay
     }
 
-    /// The timer is set to the end of this one, or of one before it.
+    /// Whether the timer is set to the end of this delay, or earlier.
     fn is_set_for(delay: &Delay) -> bool {
         let all = TIMETABLE.lock();
         let set = all.timer.as_ref().map(|(set, _)| *set);
         set.is_some() && set <= delay.end
     }
 
-    // One test: the timetable is the process's.
+    // This is one test, because the timetable is shared by the whole process.
     #[test]
     fn the_earliest_sets_the_timer_each_ends_in_its_turn_and_none_is_left() {
         let long = waiting(millis(60_000));

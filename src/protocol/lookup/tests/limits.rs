@@ -212,8 +212,8 @@ fn natives_that_asked_each_other_are_counted_once() {
     assert!(desk.outcome().is_complete);
 }
 
-/// Whatever servers do: each server asked has answered, is silent or has refused, and only one of
-/// these.
+/// Whatever servers do, each server asked is in exactly one of these groups: it has answered, is
+/// silent or has refused.
 #[test]
 fn what_was_asked_is_what_answered_was_silent_and_refused() {
     let mut seen = [0; 4];

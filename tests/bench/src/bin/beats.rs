@@ -1,7 +1,8 @@
-//! A fixed workload for an instruction counter: leases that are renewed by beats, without network, clock or randomness.
+//! A fixed workload for an instruction counter: leases that are renewed by beats, without network,
+//! clock or randomness.
 //!
-//! Run it with two different counts under callgrind: the difference is the cost of the beats alone, the same on every machine
-//! with the same compiler.
+//! Run it with two different counts under callgrind: the difference is the cost of the beats alone,
+//! the same on every machine with the same compiler.
 
 use std::{hint::black_box, time::Duration};
 
@@ -20,7 +21,8 @@ use oc_discovery::{
 /// renews leases by a number of beats
 #[derive(FromArgs)]
 struct Args {
-    /// what the beats go through: `indexer` or `native` (the core), or `frames` (decoder and encoder)
+    /// what the beats go through: `indexer` or `native` (the core), or `frames` (decoder and
+    /// encoder)
     #[argh(positional)]
     what: String,
 
