@@ -1,12 +1,12 @@
 //! The command line (argh): the commands, their options and their help.
 //!
-//! Only the structure is parsed here. Values stay text until [`oc_discovery::config`] parses them,
+//! Only the structure is parsed here. Values stay text until [`crate::config`] parses them,
 //! so that all errors about values have one form.
 
 use std::ffi::OsString;
 
+use crate::config::{Flags, NodeFlags};
 use argh::{FromArgs, SubCommands};
-use oc_discovery::config::{Flags, NodeFlags};
 
 const PROGRAM: &str = "oc-discovery";
 

@@ -5,12 +5,14 @@
 //! names the option, the value, the bound and what to do.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "program")]
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
+#[cfg(feature = "program")]
 use log::LevelFilter;
 use miniserde::{Deserialize, Serialize};
 
@@ -22,9 +24,11 @@ use crate::protocol::{
 
 mod values;
 
+#[cfg(feature = "program")]
+use values::level;
 use values::{
-    announce, beat_interval, duration_or, interval, level, listen, min_indexers, name, natives,
-    psk, services, tags,
+    announce, beat_interval, duration_or, interval, listen, min_indexers, name, natives, psk,
+    services, tags,
 };
 
 /// Shortest interval of a loop or of the beats.
@@ -41,10 +45,12 @@ pub const INDEXER_PORT: u16 = 4821;
 
 /// Where services that the system starts keep their data. It has a directory for each role, which
 /// the packages set up.
+#[cfg(feature = "program")]
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 
 /// Looks up an environment variable. It is a parameter, so that tests need not change the
 /// environment of their own process.
+#[cfg(feature = "program")]
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The role of a process.
@@ -97,8 +103,8 @@ pub struct NativeAddr {
 pub struct Config {
     /// The role of this process.
     pub role: Role,
-    /// Directory of the identity, the saved state and the control socket.
-    pub data_dir: PathBuf,
+    /// Directory of the identity, the saved state and the control socket. `None`: nothing is kept.
+    pub data_dir: Option<PathBuf>,
     /// Addresses to listen on: at most [`LISTEN_MAX`], each `/ip4` or `/ip6` and `/tcp`. If it is
     /// empty: all addresses of both families, on one port, which is [`NATIVE_PORT`], that of the
     /// last run, [`INDEXER_PORT`] or any.
@@ -115,6 +121,7 @@ pub struct Config {
     /// `swarm.key` file of a private network. `None`: anyone may join.
     pub psk: Option<PathBuf>,
     /// The least severe level that is logged.
+    #[cfg(feature = "program")]
     pub log: LevelFilter,
     /// Lease that is granted or asked for, [`MIN_LEASE`] to [`MAX_LEASE`].
     pub lease: Duration,
@@ -194,6 +201,11 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    /// The option whose value it is.
+    pub(crate) fn option(&self) -> &'static str {
+        self.option
+    }
+
     fn new(option: &'static str, value: &str, problem: impl Into<String>) -> Self {
         const SHOWN: usize = 120;
         let mut shown: String = value.chars().take(SHOWN).collect();
@@ -217,11 +229,25 @@ impl Error {
 }
 
 impl Config {
-    /// Parses the options of a daemon of this role.
+    /// Parses the options of a daemon of this role, which always has a data directory.
     ///
     /// # Errors
     /// The first option whose value cannot be used.
+    #[cfg(feature = "program")]
     pub fn parse(role: Role, flags: &Flags, env: Env<'_>) -> Result<Config, Error> {
+        let data_dir = data_dir(role, flags.data_dir.as_deref(), env)?;
+        Self::with_data_dir(role, flags, Some(data_dir))
+    }
+
+    /// Parses the other options.
+    ///
+    /// # Errors
+    /// The first option whose value cannot be used.
+    pub fn with_data_dir(
+        role: Role,
+        flags: &Flags,
+        data_dir: Option<PathBuf>,
+    ) -> Result<Config, Error> {
         let lease = duration_or(
             "--lease",
             flags.lease.as_deref(),
@@ -230,12 +256,13 @@ impl Config {
         )?;
         Ok(Config {
             role,
-            data_dir: data_dir(role, flags.data_dir.as_deref(), env)?,
+            data_dir,
             listen: listen(&flags.listen)?,
             announce: announce(&flags.announce, flags.announce_only)?,
             announce_only: flags.announce_only,
             natives: natives(&flags.native)?,
             psk: flags.psk.as_deref().map(psk).transpose()?,
+            #[cfg(feature = "program")]
             log: flags.log.as_deref().map_or(Ok(LevelFilter::Info), level)?,
             lease,
             beat_interval: beat_interval(flags.beat_interval.as_deref(), lease)?,
@@ -258,6 +285,7 @@ impl Config {
 /// The default data directories of the daemons of each role: the places where a client looks for a
 /// daemon. `$STATE_DIRECTORY` comes first if it is set, those of the services that the packages
 /// install come last.
+#[cfg(feature = "program")]
 pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
@@ -298,6 +326,7 @@ pub fn folded_name(text: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
+#[cfg(feature = "program")]
 fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Error> {
     match value {
         Some("") => Err(Error::new("--data-dir", "", "give a directory")),
@@ -315,6 +344,7 @@ fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Er
 }
 
 /// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is ours.
+#[cfg(feature = "program")]
 fn state_directory(env: Env<'_>) -> Option<PathBuf> {
     let value = env("STATE_DIRECTORY")?;
     std::env::split_paths(&value)
@@ -323,6 +353,7 @@ fn state_directory(env: Env<'_>) -> Option<PathBuf> {
 }
 
 /// The XDG Base Directory Specification requires that a relative path is ignored.
+#[cfg(feature = "program")]
 fn home_data_dir(role: Role, env: Env<'_>) -> Option<PathBuf> {
     let absolute = |variable| {
         env(variable)

@@ -17,7 +17,7 @@
 //! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring
 //! their own network.
 
-#![cfg_attr(not(any(feature = "daemon", test)), no_std)]
+#![cfg_attr(not(any(feature = "embed", test)), no_std)]
 // Denied and not forbidden, because `daemon::trim` calls malloc_trim(3) and madvise(2), and
 // `daemon::control` calls getsockopt(2). They give their reasons.
 #![deny(unsafe_code)]
@@ -33,9 +33,16 @@ pub mod architecture {}
 
 pub mod protocol;
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "embed")]
+pub mod embed;
+
+#[cfg(feature = "program")]
+mod cli;
+#[cfg(feature = "embed")]
 pub mod config;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "embed")]
 pub mod daemon;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "embed")]
 pub mod net;
+#[cfg(feature = "program")]
+pub mod program;

@@ -41,7 +41,7 @@ fn defaults_need_no_flag_in_any_role() {
             config,
             Config {
                 role,
-                data_dir: format!("/home/mia/.local/state/oc-discovery/{role}").into(),
+                data_dir: Some(format!("/home/mia/.local/state/oc-discovery/{role}").into()),
                 listen: vec![],
                 announce: vec![],
                 announce_only: false,
@@ -72,8 +72,9 @@ fn data_directory_follows_the_environment_in_order() {
             other => home(other),
         };
         let config = Config::parse(Role::Node, &Flags::default(), &env).unwrap();
-        assert!(default_data_dirs(&env).contains(&config.data_dir));
-        config.data_dir.to_str().unwrap().to_owned()
+        let dir = config.data_dir.unwrap();
+        assert!(default_data_dirs(&env).contains(&dir));
+        dir.to_str().unwrap().to_owned()
     };
     assert_eq!(dir("/var/lib/oc:/var/lib/other", "/x"), "/var/lib/oc");
     assert_eq!(dir("", "/x"), "/x/oc-discovery/node");

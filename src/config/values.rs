@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+#[cfg(feature = "program")]
 use log::LevelFilter;
 
 use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, NativeAddr};
@@ -30,6 +31,7 @@ pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(value))
 }
 
+#[cfg(feature = "program")]
 pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
     // `LevelFilter` itself would also accept upper case, which this option does not.
     LevelFilter::iter()

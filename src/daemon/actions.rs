@@ -7,7 +7,7 @@ use crate::protocol::{
     signing::Urgency,
 };
 
-impl Driver {
+impl Driver<'_> {
     /// Carries out one action.
     pub(super) fn perform(&mut self, action: Action) {
         match action {

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-impl Driver {
+impl Driver<'_> {
     /// A beat was received. The first one of a stream is held until [`Driver::judge`] if the core
     /// requires it.
     pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Source>) {

@@ -41,6 +41,7 @@ use smol::{Async, Timer, future};
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
+use super::request::{Event, Query, Request};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
@@ -64,67 +65,11 @@ const MAX_EVENTS: usize = 8;
 /// After a failed accept: the descriptors that are missing do not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What an operator may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// `status`: the tables of this process. With it that of the clients of this socket.
-    Status(TableStats),
-    /// `indexers`: the indexers that it, or one of its natives, knows.
-    Indexers,
-    /// `find X`: the claimants of a name, or the node with a peer id.
-    Find(String),
-}
-
-/// What clients bring about.
-#[derive(Debug)]
-pub enum ControlEvent {
-    /// One asks.
-    Asked(ControlRequest),
-    /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
-    Left,
-}
-
-/// A query that waits for its answer.
-#[derive(Debug)]
-pub struct ControlRequest {
-    /// What is asked.
-    pub query: Query,
-    /// Where the answer goes. Dropping it tells the client that there will be none.
-    pub reply: Reply,
-}
-
-/// The way back to one client.
-#[derive(Debug)]
-pub struct Reply(Sender<String>);
-
-impl Reply {
-    /// Answers with one JSON value, without a line break in it.
-    pub fn answer(self, json: String) {
-        // There is room for one answer; it fails only if the client went away.
-        let _ = self.0.try_send(json);
-    }
-
-    /// Answers with `{"error":"…"}`.
-    pub fn refuse(self, message: &str) {
-        self.answer(refusal(message, false));
-    }
-
-    /// The same, and says that it may be asked again.
-    pub fn refuse_for_now(self, message: &str) {
-        self.answer(refusal(message, true));
-    }
-
-    /// The client has left.
-    pub fn is_for_nobody(&self) -> bool {
-        self.0.is_closed()
-    }
-}
-
 /// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`]
 /// is.
 #[derive(Debug)]
 pub struct Control {
-    events: Receiver<ControlEvent>,
+    events: Receiver<Event>,
     /// `None`: there is no socket.
     path: Option<PathBuf>,
     /// What a long path leads through.
@@ -179,7 +124,7 @@ impl Control {
     }
 
     /// The next event. Cancel-safe.
-    pub async fn next(&self) -> ControlEvent {
+    pub(super) async fn next(&self) -> Event {
         match self.events.recv().await {
             Ok(event) => event,
             // The task that takes clients in lasts as long as this value.
@@ -219,7 +164,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, events: Sender<ControlEvent>) {
+async fn serve(listener: Async<UnixListener>, events: Sender<Event>) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let desk = Desk::new(events);
     loop {
@@ -278,7 +223,7 @@ impl Waited {
 
 /// What the clients share.
 struct Desk {
-    events: Sender<ControlEvent>,
+    events: Sender<Event>,
     /// Clients that have not sent their line.
     silent: Waited,
     /// Clients that have not read their answer.
@@ -290,7 +235,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(events: Sender<ControlEvent>) -> Rc<Self> {
+    fn new(events: Sender<Event>) -> Rc<Self> {
         Rc::new(Self {
             events,
             silent: Waited::default(),
@@ -369,14 +314,19 @@ impl Desk {
         if has_closed(stream).unwrap_or(false) {
             return None;
         }
-        let (reply, answer) = bounded(1);
-        let reply = Reply(reply);
-        let asked = ControlEvent::Asked(ControlRequest { query, reply });
+        let (request, answer) = Request::new(query);
+        let asked = Event::Asked(request);
         let ending = || refusal("oc-discovery is ending, or could not answer", false);
         if self.events.send(asked).await.is_err() {
             return Some(ending());
         }
-        let answered = async { Some(answer.recv().await.unwrap_or_else(|_| ending())) };
+        let answered = async {
+            Some(match answer.recv().await {
+                Ok(Ok(answer)) => answer.to_json(),
+                Ok(Err(refusal)) => json::to_string(&refusal),
+                Err(_) => ending(),
+            })
+        };
         let left = async {
             closed(stream).await;
             None
@@ -385,7 +335,7 @@ impl Desk {
         if answered.is_none() {
             // Dropped first, so that the loop sees that the client has left.
             drop(answer);
-            let _ = self.events.send(ControlEvent::Left).await;
+            let _ = self.events.send(Event::Left).await;
         }
         answered
     }
@@ -416,14 +366,14 @@ impl Desk {
     fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Query, String> {
         let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
         match text.split_once(' ') {
-            None if text == "status" => Ok(Query::Status(TableStats {
+            None if text == "status" => Ok(Query::Status(Some(TableStats {
                 name: "control_clients",
                 // Each client has a share in the desk, and so has the task that accepts them.
                 used: Rc::strong_count(self).saturating_sub(1),
                 capacity: MAX_CLIENTS,
                 refused: self.refused.get(),
                 evicted: self.evicted.get(),
-            })),
+            }))),
             None if text == "indexers" => Ok(Query::Indexers),
             Some(("find", what)) if !what.trim().is_empty() => {
                 Ok(Query::Find(what.trim().to_owned()))

@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use super::driver::Plan;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that a daemon opens, in addition to those that it was started with and one for each
@@ -22,15 +23,6 @@ const RESERVE: usize = 8;
 /// The least number of simultaneous handshakes, and of connections, with which a role can work.
 const LEAST_HANDSHAKES: usize = 2;
 const LEAST_CONNECTIONS: usize = 4;
-
-/// How the descriptors are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// Connections at most.
-    pub(super) connections: usize,
-    /// Inbound connections before their handshake is done, at most.
-    pub(super) handshakes: usize,
-}
 
 /// The limit is too low: the limit, and the number needed at least.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,19 +10,17 @@ use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
     Error, clock,
-    control::{ControlEvent, ControlRequest, Query},
-    descriptors::Plan,
     environment::Environment,
     invitation::Invitation,
     lookup::Lookups,
-    machines, natives,
-    natives::Learned,
+    machines::Places,
+    natives::{self, Learned},
     record::OwnRecord,
     report::{self, AddressLog, StatusReport, table, text},
+    request::{Answer, Event, Query, Request as Asked},
     servers::Servers,
     status::Status,
-    storage::{DataDir, StateFile},
-    summary::Summary,
+    storage::StateFile,
     trim::Peaks,
 };
 use crate::{
@@ -31,11 +29,12 @@ use crate::{
         BeatFrame, EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
+        limits::MAX_HANDSHAKES,
         multiaddrs,
     },
     protocol::{
         IndexersAnswer, Input, Instant, PeerId, Role,
-        capacities::MAX_DHT_RECORDS,
+        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, decode_response},
         signing::Signing,
@@ -45,12 +44,33 @@ use crate::{
 /// How often what may be remembered is looked at, and memory is given back.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
+/// How the descriptors are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Connections at most.
+    pub(super) connections: usize,
+    /// Inbound connections before their handshake is done, at most.
+    pub(super) handshakes: usize,
+}
+
+impl Plan {
+    /// As many as the tables hold.
+    pub(super) const FULL: Self = Self {
+        connections: MAX_CONNECTIONS,
+        handshakes: if MAX_HANDSHAKES < MAX_CONNECTIONS {
+            MAX_HANDSHAKES
+        } else {
+            MAX_CONNECTIONS
+        },
+    };
+}
+
 /// Drives one machine.
-pub(super) struct Driver {
-    pub(super) env: Environment,
+pub(super) struct Driver<'m> {
+    pub(super) env: Environment<'m>,
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
-    pub(super) lookups: Lookups,
+    pub(super) lookups: Lookups<'m>,
     /// Searches of the refresh loop.
     pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
@@ -75,24 +95,15 @@ pub(super) struct Driver {
     pub(super) peaks: Peaks,
 }
 
-impl Driver {
+impl<'m> Driver<'m> {
     /// A driver whose machine has not started.
     pub(super) fn new(
         config: &Config,
-        dir: &DataDir,
+        (key, state): (Keypair, StateFile),
         psk: Option<PreSharedKey>,
         plan: Plan,
+        places: Places<'m>,
     ) -> Result<Self, Error> {
-        let key: Keypair = dir.identity().map_err(Error::new)?;
-        let mut state = dir.state();
-        if let Some(before) = state.set_role(config.role) {
-            log::warn!(
-                "the data directory {} was that of a process with the role {before}: this {} goes on with its \
-                 identity, as the same peer; give another --data-dir to be another one",
-                dir.path().display(),
-                config.role
-            );
-        }
         let own = PeerId::try_from(key.public().to_peer_id()).map_err(Error::new)?;
         let role = match config.role {
             ConfigRole::Native => Role::Native,
@@ -112,10 +123,7 @@ impl Driver {
         let net = Net::new(&key, role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
-        let machine = machines::start(config, state.state(), now, own, seed)
-            .ok_or_else(|| Error::new("this process runs a daemon already"))?;
-        let lookups = machines::lookups(own)
-            .ok_or_else(|| Error::new("this process runs a daemon already"))?;
+        let (machine, lookups) = places.start(config, state.state(), now, own, seed);
         let mut wall = WallClock::new(clock::BUILD_MS);
         wall.remember(state.state().highest_time_ms);
         Ok(Self {
@@ -267,16 +275,16 @@ impl Driver {
         self.env.net.set_only_native(only);
     }
 
-    /// A request of the operator, or a client that has left.
-    pub(super) fn on_operator(&mut self, event: ControlEvent) {
-        let ControlEvent::Asked(ControlRequest { query, reply }) = event else {
+    /// The operator asks, or the program around this; or the one that asked has left.
+    pub(super) fn on_asked(&mut self, event: Event) {
+        let Event::Asked(Asked { query, reply }) = event else {
             return self.lookups.give_up(&self.env);
         };
         match query {
             Query::Status(clients) => {
                 let mut status = self.status();
-                status.tables.push(table(clients));
-                reply.answer(miniserde::json::to_string(&status));
+                status.tables.extend(clients.map(table));
+                reply.answer(Answer::Status(Box::new(status)));
             }
             Query::Indexers => self.lookups.indexers(&mut self.env, reply),
             Query::Find(what) => self.lookups.find(&mut self.env, &what, reply),
@@ -399,11 +407,6 @@ impl Driver {
                 kind,
             } => self.env.net.keep(kind, &record.info, envelope, own_ms),
         }
-    }
-
-    /// One line about the machine.
-    pub(super) fn summary(&self) -> String {
-        Summary::of(self.env.machine, self.env.now()).to_string()
     }
 
     /// The natives that are known, each with its first address as `--native` takes it.

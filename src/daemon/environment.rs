@@ -14,14 +14,14 @@ use crate::{
 };
 
 /// The network side, the core and the time.
-pub(super) struct Environment {
+pub(super) struct Environment<'m> {
     pub(super) net: Net,
-    pub(super) machine: &'static mut dyn Machine,
+    pub(super) machine: &'m mut dyn Machine,
     pub(super) own: PeerId,
     pub(super) wall: WallClock,
 }
 
-impl Environment {
+impl Environment<'_> {
     /// The time of all leases and timers.
     pub(super) fn now(&self) -> Instant {
         Instant::from_millis(clock::boottime())
@@ -49,7 +49,7 @@ pub(super) struct Peers {
     pub(super) tables: Vec<(&'static str, usize)>,
 }
 
-impl Environment {
+impl Environment<'_> {
     /// The natives that this process is configured with.
     pub(super) fn natives(&self) -> Vec<PeerId> {
         let mut natives = Vec::new();

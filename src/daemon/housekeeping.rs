@@ -15,7 +15,7 @@ use crate::{
 /// Expired records are removed from the DHT store together, at most this often.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
-impl Driver {
+impl Driver<'_> {
     /// Removes records of the DHT store that have expired at `now`.
     pub(super) fn expire_records_if_due(&mut self, now: Instant) {
         let left = self.env.net.record_expires_in();

@@ -27,6 +27,7 @@ pub(super) struct Invitation {
 
 impl Invitation {
     /// Takes note that it was printed at the start.
+    #[cfg(feature = "program")]
     pub(super) fn printed(&mut self, addr: Multiaddr) {
         self.said = Some(addr);
     }
@@ -43,7 +44,7 @@ impl Invitation {
     }
 }
 
-impl Driver {
+impl Driver<'_> {
     /// The option with which others are started. `None` if this is not a native, or if it is not
     /// known at which address others reach it.
     pub(super) fn native_option(&self) -> Option<String> {

@@ -9,10 +9,10 @@ use std::io;
 use futures_util::FutureExt as _;
 use libp2p::Multiaddr;
 
-use super::{Error, driver::Driver, outlet};
+use super::{Error, driver::Driver};
 use crate::{
     config::{Config, INDEXER_PORT, NATIVE_PORT, Role},
-    net::{is_for_this_host, tcp, transport::sentence},
+    net::{tcp, transport::sentence},
 };
 
 /// Listens as configured.
@@ -78,36 +78,4 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
         driver.state.set_port(port, driver.env.now().as_millis());
     }
     Ok(addrs.into_iter().map(tcp::multiaddr).collect())
-}
-
-/// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon
-/// neither ends nor waits.
-pub(super) fn announce(driver: &mut Driver, config: &Config) {
-    let own = driver.own_id();
-    let net = &driver.env.net;
-    for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
-        log::warn!("--announce {addr}: only peers on this host can dial it");
-    }
-    let mut lines = vec![format!("peer id {own}")];
-    let announced = config.announce.iter();
-    lines.extend(announced.map(|addr| format!("announces {addr}/p2p/{own}")));
-    let listening = net.listening();
-    let listening = listening.iter();
-    lines.extend(listening.map(|addr| format!("listening on {addr}/p2p/{own}")));
-    if config.role == Role::Native {
-        match driver.invitation_to() {
-            Some((option, addr)) => {
-                lines.push(option);
-                driver.invitation.printed(addr);
-            }
-            None => log::warn!(
-                "it is not known yet at which address others reach this native: it is said here as \
-                 soon as an address comes, or a connection shows one; --announce gives it"
-            ),
-        }
-    }
-    lines.push("ready".to_owned());
-    if !outlet::all(io::stdout(), &lines) {
-        log::warn!("stdout did not take all lines of the start");
-    }
 }

@@ -1,5 +1,5 @@
 //! Lookups between the core, which decides about them, and the network: the core's questions become
-//! directory requests and searches of the DHT, and outcomes become JSON or responses.
+//! directory requests and searches of the DHT, and outcomes become answers or responses.
 //!
 //! Invariant: each request and search under way has one entry here, until it has ended. The core's
 //! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use libp2p::Multiaddr;
 
 use super::{
-    control::Reply,
     environment::Environment,
     machines::{MAX_LOOKUPS, ProgramLookups},
     report::{self, addr_texts, text},
+    request::{Answer, Reply},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
@@ -52,8 +52,8 @@ enum Asked {
 }
 
 /// The lookups under way, by their names in the core and on the network.
-pub(super) struct Lookups {
-    core: &'static mut ProgramLookups,
+pub(super) struct Lookups<'m> {
+    core: &'m mut ProgramLookups,
     askers: HashMap<LookupId, Asker>,
     requests: HashMap<OwnRequestId, Asked>,
     searches: HashMap<SearchId, QueryId>,
@@ -62,9 +62,9 @@ pub(super) struct Lookups {
     refused: u64,
 }
 
-impl Lookups {
+impl<'m> Lookups<'m> {
     /// No lookup is under way.
-    pub(super) fn new(core: &'static mut ProgramLookups) -> Self {
+    pub(super) fn new(core: &'m mut ProgramLookups) -> Self {
         Self {
             core,
             askers: HashMap::new(),
@@ -268,12 +268,12 @@ impl Lookups {
         };
         match asker {
             Asker::Peer(request) => env.net.respond(request, &outcome.response()),
-            Asker::Operator(reply) => reply.answer(json_of(&outcome, env.own_ms())),
+            Asker::Operator(reply) => reply.answer(answer_of(&outcome, env.own_ms())),
         }
     }
 }
 
-fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
+fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> Answer {
     let complete = outcome.is_complete;
     let (asked, answered) = (outcome.tally.asked.into(), outcome.tally.answered.into());
     let silent = outcome.silent().map(text).collect();
@@ -281,7 +281,7 @@ fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
     let partial = outcome.partial().map(text).collect();
     let query = match outcome.question {
         Question::Indexers => {
-            return miniserde::json::to_string(&IndexerList {
+            return Answer::Indexers(IndexerList {
                 complete,
                 asked,
                 answered,
@@ -301,7 +301,7 @@ fn json_of(outcome: &Outcome<'_>, own_ms: u64) -> String {
     if records.is_empty() {
         records.extend(outcome.indexers.iter().map(found_offer));
     }
-    miniserde::json::to_string(&Found {
+    Answer::Found(Found {
         query,
         complete,
         asked,

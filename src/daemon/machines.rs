@@ -1,9 +1,7 @@
 //! The state machines of the three roles, at the sizes that the build chose.
 //!
-//! They stand in `.bss`: pages that no entry touches cost no memory, nothing moves over the stack,
-//! and a process uses the one of its role only.
-
-use static_cell::ConstStaticCell;
+//! The program has one of each in `.bss` and uses that of its role; processes that are embedded in another
+//! program have their own on the heap. A machine is never moved once it has started.
 
 use crate::{
     config::{Config, Role},
@@ -40,10 +38,88 @@ pub(super) const MAX_LOOKUPS: usize = MAX_FINDS + MAX_LISTS + MAX_PEER_LOOKUPS;
 
 pub(super) type ProgramLookups = Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS>;
 
-static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
-static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
-static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
-static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
+/// The machine of a role.
+enum Roles<N, I, O> {
+    Native(N),
+    Indexer(I),
+    Node(O),
+}
+
+type Borrowed<'m> = Roles<&'m mut NativeMachine, &'m mut IndexerMachine, &'m mut Node>;
+
+/// Where one process's machine and its lookups stand.
+pub(super) struct Places<'m> {
+    machine: Borrowed<'m>,
+    lookups: &'m mut ProgramLookups,
+}
+
+/// The places of the program, which runs one machine. `None`: they are used already.
+///
+/// They are in `.bss`: pages that no entry touches cost no memory, and nothing moves over the stack.
+#[cfg(feature = "program")]
+pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
+    use static_cell::ConstStaticCell;
+
+    static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
+    static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
+    static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
+    static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
+
+    Some(Places {
+        machine: match role {
+            Role::Native => Roles::Native(NATIVE.try_take()?),
+            Role::Indexer => Roles::Indexer(INDEXER.try_take()?),
+            Role::Node => Roles::Node(NODE.try_take()?),
+        },
+        lookups: LOOKUPS.try_take()?,
+    })
+}
+
+/// Places of one of several processes in a program: each has its own.
+pub(crate) struct Owned {
+    machine: Roles<Box<NativeMachine>, Box<IndexerMachine>, Box<Node>>,
+    lookups: Box<ProgramLookups>,
+}
+
+impl Owned {
+    /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again until
+    /// it stands. What is not used of a stack is address space alone.
+    pub(crate) const fn stack(role: Role) -> usize {
+        let lookups = size_of::<ProgramLookups>();
+        let machine = size(role);
+        8 * if machine > lookups { machine } else { lookups }
+    }
+
+    /// The places of a process with this role.
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            machine: match role {
+                Role::Native => Roles::Native(boxed(Native::new)),
+                Role::Indexer => Roles::Indexer(boxed(Indexer::new)),
+                Role::Node => Roles::Node(boxed(Node::new)),
+            },
+            lookups: boxed(Lookups::new),
+        }
+    }
+
+    /// To be used once.
+    pub(super) fn places(&mut self) -> Places<'_> {
+        Places {
+            machine: match &mut self.machine {
+                Roles::Native(native) => Roles::Native(native),
+                Roles::Indexer(indexer) => Roles::Indexer(indexer),
+                Roles::Node(node) => Roles::Node(node),
+            },
+            lookups: &mut self.lookups,
+        }
+    }
+}
+
+/// There is room before there is a value, so that the value can be made where it stays.
+#[inline(never)]
+fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
+    Box::write(Box::new_uninit(), make())
+}
 
 /// Bytes of a role's machine: what it takes at most.
 pub(super) const fn size(role: Role) -> usize {
@@ -54,22 +130,28 @@ pub(super) const fn size(role: Role) -> usize {
     }
 }
 
-/// The lookups of this process, whose id is `own`. `None`: they are used already.
-pub(super) fn lookups(own: PeerId) -> Option<&'static mut ProgramLookups> {
-    let lookups = LOOKUPS.try_take()?;
-    lookups.start(own);
-    Some(lookups)
+impl<'m> Places<'m> {
+    /// Starts the lookups and the machine, with what an earlier run knew.
+    pub(super) fn start(
+        self,
+        config: &Config,
+        state: &State,
+        now: Instant,
+        own: PeerId,
+        seed: u64,
+    ) -> (&'m mut dyn Machine, &'m mut ProgramLookups) {
+        self.lookups.start(own);
+        let machine = start(self.machine, config, state, (now, own, seed));
+        (machine, self.lookups)
+    }
 }
 
-/// Starts the machine of the configured role, with what an earlier run knew. `None`: it runs
-/// already in this process.
-pub(super) fn start(
+fn start<'m>(
+    machine: Borrowed<'m>,
     config: &Config,
     state: &State,
-    now: Instant,
-    own: PeerId,
-    seed: u64,
-) -> Option<&'static mut dyn Machine> {
+    (now, own, seed): (Instant, PeerId, u64),
+) -> &'m mut dyn Machine {
     let terms = Terms {
         lease: config.lease,
         beat_interval: config.beat_interval,
@@ -80,9 +162,8 @@ pub(super) fn start(
             convert::to_addrs(&known.addrs),
         ))
     });
-    Some(match config.role {
-        Role::Native => {
-            let native = NATIVE.try_take()?;
+    match machine {
+        Roles::Native(native) => {
             let native_config = NativeConfig {
                 terms,
                 offload_interval: config.offload_interval,
@@ -93,8 +174,7 @@ pub(super) fn start(
             remembered.for_each(|(indexer, _)| native.remember(now, &indexer));
             native
         }
-        Role::Indexer => {
-            let indexer = INDEXER.try_take()?;
+        Roles::Indexer(indexer) => {
             let indexer_config = IndexerConfig {
                 terms,
                 gc_interval: config.gc_interval,
@@ -102,8 +182,7 @@ pub(super) fn start(
             indexer.start(now, own, seed, indexer_config);
             indexer
         }
-        Role::Node => {
-            let node = NODE.try_take()?;
+        Roles::Node(node) => {
             let node_config = NodeConfig {
                 terms,
                 connect_interval: config.connect_interval,
@@ -113,5 +192,5 @@ pub(super) fn start(
             remembered.for_each(|(indexer, addrs)| node.remember(indexer, addrs));
             node
         }
-    })
+    }
 }

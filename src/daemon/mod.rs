@@ -15,53 +15,69 @@
 
 mod actions;
 mod beats;
+#[cfg(feature = "program")]
 pub mod capacity;
+#[cfg(feature = "program")]
 pub mod client;
 pub mod clock;
+#[cfg(feature = "program")]
 pub mod control;
+#[cfg(feature = "program")]
 pub mod demo;
+#[cfg(feature = "program")]
 mod descriptors;
 mod driver;
+pub(crate) mod embedded;
 mod entropy;
 mod environment;
 mod housekeeping;
 mod invitation;
 mod listen;
+#[cfg(feature = "program")]
 pub mod logging;
 mod lookup;
-mod machines;
+pub(crate) mod machines;
 mod natives;
+#[cfg(feature = "program")]
 mod notify;
+#[cfg(feature = "program")]
 mod outlet;
+#[cfg(feature = "program")]
+mod process;
 mod record;
 mod report;
+pub(crate) mod request;
 mod servers;
+#[cfg(feature = "program")]
 pub mod signals;
 pub mod status;
 pub mod storage;
+#[cfg(feature = "program")]
 mod summary;
 #[cfg(test)]
 pub(crate) mod testdir;
 mod trim;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use async_io::Timer;
-use smol::future::or;
+use libp2p::{identity::Keypair, pnet::PreSharedKey};
+use smol::{channel::Receiver, future::or};
 
 use self::{
-    control::{Control, ControlEvent},
     driver::Driver,
     natives::Learned,
-    notify::Notifier,
-    signals::Signals,
-    storage::DataDir,
+    request::Event,
+    storage::{DataDir, StateFile},
 };
 use crate::{
     config::{Config, Role},
-    net::{NetEvent, executor, limits::MAX_HANDSHAKES, transport::psk_from_file},
-    protocol::capacities::MAX_CONNECTIONS,
+    net::{NetEvent, executor, transport},
+    protocol::Instant,
 };
+
+#[cfg(feature = "program")]
+pub use self::process::run;
 
 /// How long giving the leases up may take at the end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -80,6 +96,7 @@ impl Error {
     }
 
     /// The process's exit code: 1.
+    #[cfg(feature = "program")]
     pub fn exit_code(&self) -> u8 {
         1
     }
@@ -93,70 +110,64 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Runs one role until a signal ends it. `Ok`: it ended in order.
-///
-/// # Errors
-/// It could not start: the data directory, the key file, a listen address or the control socket.
-/// One sentence says what and why.
-pub fn run(config: Config) -> Result<(), Error> {
-    // Only fails if a logger is set already, as in a test; that one serves as well.
-    let _ = logging::init(config.log);
-    let wanted = descriptors::Plan {
-        connections: MAX_CONNECTIONS,
-        handshakes: MAX_HANDSHAKES.min(MAX_CONNECTIONS),
-    };
-    let plan = descriptors::plan(wanted, config.listen.len()).map_err(Error::new)?;
-    executor::block_on(serve(config, plan))
+/// What a loop runs in: the program, or another one that it is embedded in.
+trait Host {
+    /// What is asked next, or that it should end. Cancel-safe.
+    async fn next(&self) -> Call;
+
+    /// The loop has made a turn; when it has to make the next one at the latest.
+    fn turned(&mut self, driver: &Driver<'_>) -> Option<Instant>;
 }
 
-async fn serve(config: Config, plan: descriptors::Plan) -> Result<(), Error> {
-    executor::spawn(logging::attend());
-    // Before the signals are taken over: this wait ends with the first of them.
-    entropy::wait()
-        .map_err(|error| Error(format!("the system gives no random numbers: {error}")))?;
-    let dir = DataDir::open(&config.data_dir).map_err(Error::new)?;
-    let signals =
-        Signals::new().map_err(|error| Error(format!("cannot wait for signals: {error}")))?;
-    let psk = config
-        .psk
-        .as_deref()
-        .map(psk_from_file)
-        .transpose()
-        .map_err(Error::new)?;
-    if psk.is_none() && config.role == Role::Native {
+/// What a host wants.
+enum Call {
+    Answer(Event),
+    End,
+    /// It cannot go on, and this is why.
+    #[cfg(feature = "program")]
+    Fail(Error),
+}
+
+/// The identity in `dir` and what was saved there.
+fn load(dir: &DataDir, role: Role) -> Result<(Keypair, StateFile), Error> {
+    let key = dir.identity().map_err(Error::new)?;
+    let mut state = dir.state();
+    if let Some(before) = state.set_role(role) {
         log::warn!(
-            "anyone who reaches this native may join: give all devices one key file with --psk to close it"
+            "the data directory {} was that of a process with the role {before}: this {role} goes on with its \
+             identity, as the same peer; give another --data-dir to be another one",
+            dir.path().display(),
         );
     }
-    let mut driver = Driver::new(&config, &dir, psk, plan)?;
-    listen::listen(&mut driver, &config)?;
-    let control = Control::bind_if_possible(&dir)
-        .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
-    let env = |variable: &str| std::env::var_os(variable);
-    let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
-    listen::announce(&mut driver, &config);
-    notifier.ready(|| driver.summary());
-    driver.start(&config);
+    Ok((key, state))
+}
+
+fn wait_for_random_numbers() -> Result<(), Error> {
+    entropy::wait().map_err(|error| Error(format!("the system gives no random numbers: {error}")))
+}
+
+fn read_psk(path: Option<&Path>) -> Result<Option<PreSharedKey>, Error> {
+    let psk = path.map(transport::psk_from_file).transpose();
+    psk.map_err(Error::new)
+}
+
+/// Runs until the host ends it, and gives the leases up.
+async fn run_until_the_end(
+    driver: &mut Driver<'_>,
+    config: &Config,
+    host: &mut impl Host,
+) -> Result<(), Error> {
+    driver.start(config);
     let natives = natives::resolve(&config.natives);
-
-    main_loop(&mut driver, &control, &natives, &signals, &mut notifier).await?;
-
+    main_loop(driver, &natives, host).await?;
     log::info!("ends: giving leases up");
-    notifier.stopping();
-    farewell(&mut driver).await;
-    driver.save();
-    drop(control);
-    // Clients that wait for an answer get their error line.
-    let _ = executor::within(QUIET, std::future::pending::<()>()).await;
     Ok(())
 }
 
 async fn main_loop(
-    driver: &mut Driver,
-    control: &Control,
-    natives: &smol::channel::Receiver<Learned>,
-    signals: &Signals,
-    notifier: &mut Notifier,
+    driver: &mut Driver<'_>,
+    natives: &Receiver<Learned>,
+    host: &mut impl Host,
 ) -> Result<(), Error> {
     let mut timer = Timer::never();
     let mut armed = None;
@@ -165,11 +176,8 @@ async fn main_loop(
             catch_up(driver).await;
         }
         driver.pump();
-        notifier.turned(driver.env.now(), || driver.summary());
-        let due = notifier
-            .timeout()
-            .into_iter()
-            .fold(driver.timeout(), Ord::min);
+        let due = host.turned(driver);
+        let due = due.into_iter().fold(driver.timeout(), Ord::min);
         if armed != Some(due) {
             timer.set_after(due - driver.env.now());
             armed = Some(due);
@@ -179,24 +187,22 @@ async fn main_loop(
             (&mut timer).await;
             Wake::Timer
         };
-        let operator = async { Wake::Operator(control.next().await) };
+        let call = async { Wake::Call(host.next().await) };
         let learned = async {
             match natives.recv().await {
                 Ok(learned) => Wake::Learned(learned),
                 Err(_) => std::future::pending().await,
             }
         };
-        let end = async { Wake::End(signals.end_requested().await) };
-        let wake = or(or(net, time), or(operator, or(learned, end))).await;
+        let wake = or(or(net, time), or(call, learned)).await;
         match wake {
             Wake::Net(event) => driver.on_net(event),
             Wake::Timer => armed = None,
-            Wake::Operator(event) => driver.on_operator(event),
             Wake::Learned(learned) => driver.on_learned(learned),
-            Wake::End(Ok(())) => return Ok(()),
-            Wake::End(Err(error)) => {
-                return Err(Error(format!("cannot wait for signals: {error}")));
-            }
+            Wake::Call(Call::Answer(event)) => driver.on_asked(event),
+            Wake::Call(Call::End) => return Ok(()),
+            #[cfg(feature = "program")]
+            Wake::Call(Call::Fail(why)) => return Err(why),
         }
     }
 }
@@ -205,14 +211,13 @@ async fn main_loop(
 enum Wake {
     Net(NetEvent),
     Timer,
-    Operator(ControlEvent),
     Learned(Learned),
-    End(io::Result<()>),
+    Call(Call),
 }
 
 /// The process slept, or was stopped: what peers said in the meantime is read first, then their
 /// leases move on by the gap.
-async fn catch_up(driver: &mut Driver) {
+async fn catch_up(driver: &mut Driver<'_>) {
     let gap = driver.overslept();
     log::warn!(
         "was not running for {} s: leases granted move on by as much",
@@ -228,7 +233,7 @@ async fn catch_up(driver: &mut Driver) {
     driver.shift(gap);
 }
 
-async fn farewell(driver: &mut Driver) {
+async fn farewell(driver: &mut Driver<'_>) {
     driver.shut_down();
     let all_told = async {
         while driver.is_leaving() {

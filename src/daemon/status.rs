@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize};
 
 use crate::config::Role;
+#[cfg(feature = "program")]
 pub(super) use text::table;
 
 /// The answer to `status`: everything that a process knows.

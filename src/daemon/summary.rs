@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::driver::Driver;
 use crate::protocol::{
     Instant, Machine, PeerId, Report, Role, TableStats,
     lease::Lease,
@@ -9,6 +10,13 @@ use crate::protocol::{
     native::{LiveIndexer, Responsible},
     rivals::Contested,
 };
+
+impl Driver<'_> {
+    /// One line about the machine.
+    pub(super) fn summary(&self) -> String {
+        Summary::of(self.env.machine, self.env.now()).to_string()
+    }
+}
 
 /// Counts what a machine reports.
 #[derive(Debug)]

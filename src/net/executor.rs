@@ -6,8 +6,10 @@
 
 mod ready;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,24 +26,31 @@ pub(crate) use ready::{Left, ReadySet, Watched, Way};
 const TURN: usize = 16;
 
 thread_local! {
-    static EXECUTOR: LocalExecutor<'static> = const { LocalExecutor::new() };
+    static EXECUTOR: RefCell<Rc<LocalExecutor<'static>>> = RefCell::default();
 }
 
 /// Runs `future` as a task of its own on this thread. The task ends by itself or with the process.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
-    EXECUTOR.with(|executor| executor.spawn(future).detach());
+    EXECUTOR.with_borrow(|executor| executor.spawn(future).detach());
 }
 
 /// Drives `future` and every spawned task on this thread until `future` is done.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    EXECUTOR.with(|executor| {
-        let all = or(future, run_tasks(executor));
-        match ReadySet::of_this_thread() {
-            Ok(sockets) => drive(&sockets, all),
-            // Without a set, no task has a socket.
-            Err(_) => async_io::block_on(all),
-        }
-    })
+    // Tasks spawn tasks: nothing may be borrowed while they run.
+    let executor = EXECUTOR.with_borrow(Rc::clone);
+    let all = or(future, run_tasks(&executor));
+    match ReadySet::of_this_thread() {
+        Ok(sockets) => drive(&sockets, all),
+        // Without a set, no task has a socket.
+        Err(_) => async_io::block_on(all),
+    }
+}
+
+/// Drops the tasks that are left, for a thread that ends before its process. A task may use other
+/// values of the thread when it is dropped, so that must not wait until the thread drops them all.
+pub(crate) fn end() {
+    let executor = EXECUTOR.take();
+    drop(executor);
 }
 
 /// Gives back memory that is no longer needed.
@@ -98,7 +107,6 @@ pub(crate) fn remember(waiter: &mut Option<Waker>, cx: &Context<'_>) -> Option<W
 mod tests {
     use std::cell::Cell;
     use std::future::pending;
-    use std::rc::Rc;
 
     use super::*;
 

@@ -61,6 +61,8 @@ use libp2p::{
     swarm::{self, ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
+#[cfg(feature = "program")]
+pub(crate) use self::scope::is_for_this_host;
 use self::{
     addrs::{Addresses, Announce},
     admission::{Places, with_door},
@@ -75,7 +77,7 @@ use self::{
 };
 pub(crate) use self::{
     events::NetEvent,
-    scope::{is_for_this_host, multiaddrs},
+    scope::multiaddrs,
 };
 use crate::protocol::{
     self, Ack, Addrs, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,

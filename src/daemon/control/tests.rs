@@ -4,6 +4,7 @@ use rustix::process::Uid;
 
 use super::*;
 use crate::daemon::client;
+use crate::daemon::request::{Answer, Event, Request};
 use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
@@ -37,22 +38,28 @@ async fn line_from(mut stream: Async<UnixStream>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+const NOBODY: &str = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+
+fn nobody() -> Answer {
+    Answer::Indexers(json::from_str(NOBODY).unwrap())
+}
+
 fn error_in(json: &str) -> String {
     json::from_str::<Refusal>(json).unwrap().error
 }
 
 /// The next request.
-async fn request(control: &Control) -> ControlRequest {
+async fn request(control: &Control) -> Request {
     match control.next().await {
-        ControlEvent::Asked(request) => request,
-        ControlEvent::Left => panic!("a client has left"),
+        Event::Asked(request) => request,
+        Event::Left => panic!("a client has left"),
     }
 }
 
 async fn stats(dir: &Path, control: &Control) -> TableStats {
     let _client = asking(dir, b"status\n").await;
     match request(control).await.query {
-        Query::Status(stats) => stats,
+        Query::Status(Some(stats)) => stats,
         query => panic!("{query:?}"),
     }
 }
@@ -66,13 +73,13 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
         for (line, query) in [
             (
                 "status\n",
-                Query::Status(TableStats {
+                Query::Status(Some(TableStats {
                     name: "control_clients",
                     used: 1,
                     capacity: 40,
                     refused: 0,
                     evicted: 0,
-                }),
+                })),
             ),
             ("indexers\n", Query::Indexers),
             ("find lamp-1\n", Query::Find("lamp-1".to_owned())),
@@ -80,8 +87,8 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
             let client = asking(dir.path(), line.as_bytes()).await;
             let request = request(&control).await;
             assert_eq!(request.query, query);
-            request.reply.answer(r#"{"a":1}"#.to_owned());
-            assert_eq!(line_from(client).await, r#"{"a":1}"#);
+            request.reply.answer(nobody());
+            assert_eq!(line_from(client).await, NOBODY);
         }
     });
 }
@@ -184,7 +191,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 }
 
 /// A desk of its own, and the events for the loop.
-fn desk() -> (Rc<Desk>, Receiver<ControlEvent>) {
+fn desk() -> (Rc<Desk>, Receiver<Event>) {
     let (sender, events) = bounded(MAX_EVENTS);
     (Desk::new(sender), events)
 }
@@ -268,8 +275,8 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         slow.write_all(b"stat").await.unwrap();
         let client = asking(dir.path(), b"status\n").await;
         let request = within(SILENCE / 2, request(&control)).await.unwrap();
-        request.reply.answer("{}".to_owned());
-        assert_eq!(line_from(client).await, "{}");
+        request.reply.answer(nobody());
+        assert_eq!(line_from(client).await, NOBODY);
         let told = line_from(silent.pop_front().unwrap()).await;
         assert!(told.contains("silent the longest"), "{told}");
         let told: Refusal = json::from_str(&told).unwrap();
@@ -277,7 +284,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         // The last of them can still send their line.
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
-        let ControlEvent::Asked(request) = control.next().await else {
+        let Event::Asked(request) = control.next().await else {
             panic!("nobody has left");
         };
         assert_eq!(request.query, Query::Indexers);
@@ -302,10 +309,10 @@ fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
             spoken.push(Async::new(client).unwrap());
         }
         for _ in 0..spoken.len() {
-            request(&control).await.reply.answer("{}".to_owned());
+            request(&control).await.reply.answer(nobody());
         }
         for client in spoken {
-            assert_eq!(line_from(client).await, "{}");
+            assert_eq!(line_from(client).await, NOBODY);
         }
         assert_eq!(stats(dir.path(), &control).await.evicted, 0);
     });
@@ -319,7 +326,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
     block_on(async {
         for half_closed_before in [false, true] {
             let client = asking(dir.path(), b"find x\n").await;
-            let ControlRequest { reply, .. } = request(&control).await;
+            let Request { reply, .. } = request(&control).await;
             if half_closed_before {
                 client.get_ref().shutdown(Shutdown::Write).unwrap();
             }
@@ -327,7 +334,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
             assert!(!reply.is_for_nobody());
             drop(client);
             let event = within(SILENCE, control.next()).await;
-            assert!(matches!(event, Some(ControlEvent::Left)), "{event:?}");
+            assert!(matches!(event, Some(Event::Left)), "{event:?}");
             assert!(reply.is_for_nobody());
         }
         assert_eq!(stats(dir.path(), &control).await.used, 1);
@@ -344,8 +351,8 @@ fn client_that_has_ended_its_request_gets_its_answer() {
         client.get_ref().shutdown(Shutdown::Write).unwrap();
         let request = request(&control).await;
         assert!(within(BRIEF, control.next()).await.is_none());
-        request.reply.answer("{}".to_owned());
-        assert_eq!(line_from(client).await, "{}");
+        request.reply.answer(nobody());
+        assert_eq!(line_from(client).await, NOBODY);
     });
 }
 
@@ -364,12 +371,12 @@ fn client_that_has_spoken_keeps_its_place_among_silent_ones() {
         for _ in 0..2 * MAX_CLIENTS {
             silent.push(connect(dir.path()).await);
         }
-        first.reply.answer("{}".to_owned());
+        first.reply.answer(nobody());
         for _ in 0..MAX_EVENTS {
-            request(&control).await.reply.answer("{}".to_owned());
+            request(&control).await.reply.answer(nobody());
         }
         for client in spoken {
-            assert_eq!(line_from(client).await, "{}");
+            assert_eq!(line_from(client).await, NOBODY);
         }
     });
 }
@@ -423,8 +430,8 @@ fn path_longer_than_a_socket_address_works() {
     let control = Control::bind(&data).unwrap();
     block_on(async {
         let client = asking(&long, b"status\n").await;
-        request(&control).await.reply.answer("{}".to_owned());
-        assert_eq!(line_from(client).await, "{}");
+        request(&control).await.reply.answer(nobody());
+        assert_eq!(line_from(client).await, NOBODY);
     });
     drop(control);
     assert!(!long.join("control.sock").exists());
@@ -444,10 +451,10 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
             client::ask::<Refusal>(&path, &client::Request::Status, patience)
         });
         let answering = async {
-            let ControlEvent::Asked(request) = events.recv().await.unwrap() else {
+            let Event::Asked(request) = events.recv().await.unwrap() else {
                 panic!("nobody has left");
             };
-            request.reply.answer(r#"{"error":"by name"}"#.to_owned());
+            request.reply.refuse("by name");
         };
         let (asked, ()) = futures_util::future::join(asking, answering).await;
         assert_eq!(asked.unwrap().value.error, "by name");

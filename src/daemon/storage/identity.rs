@@ -54,17 +54,18 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     }
     let path = dir.join(IDENTITY);
     let creating = || StorageError::io("create the identity", &path);
-    let seed = entropy::key().map_err(creating())?;
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    let keypair = Keypair::ed25519_from_bytes(seed)
-        .map_err(invalid)
-        .map_err(creating())?;
+    let keypair = create().map_err(creating())?;
     let bytes = keypair
         .to_protobuf_encoding()
-        .map_err(invalid)
+        .map_err(io::Error::other)
         .map_err(creating())?;
     file::replace(dir, IDENTITY, &bytes).map_err(creating())?;
     Ok(keypair)
+}
+
+/// A key that nobody has.
+pub(super) fn create() -> io::Result<Keypair> {
+    Keypair::ed25519_from_bytes(entropy::key()?).map_err(io::Error::other)
 }
 
 fn open(path: &Path) -> Result<Option<File>, StorageError> {

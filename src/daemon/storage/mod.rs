@@ -111,6 +111,14 @@ impl DataDir {
     }
 }
 
+/// A new peer that is forgotten when its process ends: no directory is used.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub(crate) fn in_memory() -> io::Result<(Keypair, StateFile)> {
+    Ok((identity::create()?, StateFile::in_memory()))
+}
+
 /// The peer id of the identity in `dir`. Takes no lock: a daemon may run there.
 ///
 /// # Errors

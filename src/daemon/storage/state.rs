@@ -71,7 +71,8 @@ pub struct KnownPeer {
 /// ([`boottime`](crate::daemon::clock::boottime)).
 #[derive(Debug)]
 pub struct StateFile {
-    dir: PathBuf,
+    /// `None`: nothing is saved.
+    dir: Option<PathBuf>,
     state: State,
     /// The content of the file; `None` if there is none.
     saved: Option<State>,
@@ -97,9 +98,20 @@ impl StateFile {
             }
         };
         Self {
-            dir: dir.to_path_buf(),
+            dir: Some(dir.to_path_buf()),
             state: saved.clone().unwrap_or_default(),
             saved,
+            last_attempt: None,
+            failed: None,
+        }
+    }
+
+    /// A state that no file follows: it ends with the process.
+    pub(super) fn in_memory() -> Self {
+        Self {
+            dir: None,
+            state: State::default(),
+            saved: None,
             last_attempt: None,
             failed: None,
         }
@@ -205,10 +217,14 @@ impl StateFile {
             record_sequence,
             ..self.state.clone()
         };
+        let Some(dir) = &self.dir else {
+            self.saved = Some(state);
+            return;
+        };
         let written = encode(&state)
             .map_err(io::Error::other)
-            .and_then(|bytes| file::replace(&self.dir, STATE, &bytes));
-        let path = self.dir.join(STATE);
+            .and_then(|bytes| file::replace(dir, STATE, &bytes));
+        let path = dir.join(STATE);
         let failed = written.as_ref().err().map(io::Error::kind);
         match written {
             Ok(()) => {

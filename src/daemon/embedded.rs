@@ -1,0 +1,85 @@
+//! The loop inside another program: on a thread of its own, without a logger, signals or a control
+//! socket. It ends when all that can ask it are gone, or have closed their channel.
+
+use smol::channel::{Receiver, Sender};
+
+use super::{
+    Call, Error, Host,
+    driver::{Driver, Plan},
+    farewell, listen, load,
+    machines::Owned,
+    read_psk,
+    request::{Event, Request},
+    run_until_the_end,
+    storage::{self, DataDir},
+    wait_for_random_numbers,
+};
+use crate::{config::Config, net::executor, protocol::Instant};
+
+/// What a program learns of a process that it has started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Its peer id, in base58.
+    pub(crate) peer_id: String,
+    /// The multiaddresses that it listens on, with `/p2p`.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Runs one process on this thread, and says in `started` how that began.
+pub(crate) fn run(
+    config: &Config,
+    requests: Receiver<Request>,
+    started: &Sender<Result<Started, Error>>,
+) {
+    let mut machine = Owned::new(config.role);
+    let ended = executor::block_on(serve(config, &mut machine, requests, started));
+    executor::end();
+    if let Err(why) = ended {
+        // There is room for one: if it had started already, nobody waits for it any more.
+        let _ = started.try_send(Err(why));
+    }
+}
+
+async fn serve(
+    config: &Config,
+    machine: &mut Owned,
+    requests: Receiver<Request>,
+    started: &Sender<Result<Started, Error>>,
+) -> Result<(), Error> {
+    wait_for_random_numbers()?;
+    // Locked until the end.
+    let dir = config.data_dir.as_deref().map(DataDir::open).transpose();
+    let dir = dir.map_err(Error::new)?;
+    let peer = match &dir {
+        Some(dir) => load(dir, config.role)?,
+        None => storage::in_memory().map_err(Error::new)?,
+    };
+    let psk = read_psk(config.psk.as_deref())?;
+    let mut driver = Driver::new(config, peer, psk, Plan::FULL, machine.places())?;
+    listen::listen(&mut driver, config)?;
+    let peer_id = driver.own_id();
+    let listening = driver.env.net.listening();
+    let addresses = listening.iter().map(|addr| format!("{addr}/p2p/{peer_id}"));
+    let addresses = addresses.collect();
+    let _ = started.try_send(Ok(Started { peer_id, addresses }));
+    run_until_the_end(&mut driver, config, &mut Program(requests)).await?;
+    farewell(&mut driver).await;
+    driver.save();
+    Ok(())
+}
+
+/// The program around.
+struct Program(Receiver<Request>);
+
+impl Host for Program {
+    async fn next(&self) -> Call {
+        match self.0.recv().await {
+            Ok(request) => Call::Answer(Event::Asked(request)),
+            Err(_) => Call::End,
+        }
+    }
+
+    fn turned(&mut self, _: &Driver<'_>) -> Option<Instant> {
+        None
+    }
+}

@@ -1,0 +1,98 @@
+//! What is asked of the loop, by the operator or by the program that it is embedded in, and the way
+//! back to whoever asks.
+
+use smol::channel::{Receiver, Sender, bounded};
+
+use super::status::{Found, IndexerList, Refusal, Status};
+use crate::protocol::TableStats;
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// `status`: the tables of this process. With it that of the clients that ask, if there is one.
+    Status(Option<TableStats>),
+    /// `indexers`: the indexers that it, or one of its natives, knows.
+    Indexers,
+    /// `find X`: the claimants of a name, or the node with a peer id.
+    Find(String),
+}
+
+/// What those who ask bring about.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// One asks.
+    Asked(Request),
+    /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
+    #[cfg(feature = "program")]
+    Left,
+}
+
+/// A query that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// What is asked.
+    pub(crate) query: Query,
+    /// Where the answer goes. Dropping it says that there will be none.
+    pub(crate) reply: Reply,
+}
+
+impl Request {
+    /// The request, and where its answer comes.
+    pub(crate) fn new(query: Query) -> (Self, Receiver<Result<Answer, Refusal>>) {
+        let (sender, answer) = bounded(1);
+        let reply = Reply(sender);
+        (Self { query, reply }, answer)
+    }
+}
+
+/// What is answered: each query has its own.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Status(Box<Status>),
+    Indexers(IndexerList),
+    Found(Found),
+}
+
+impl Answer {
+    /// The answer as one JSON value, without a line break in it.
+    #[cfg(feature = "program")]
+    pub(crate) fn to_json(&self) -> String {
+        match self {
+            Self::Status(status) => miniserde::json::to_string(&**status),
+            Self::Indexers(list) => miniserde::json::to_string(list),
+            Self::Found(found) => miniserde::json::to_string(found),
+        }
+    }
+}
+
+/// The way back.
+#[derive(Debug)]
+pub(crate) struct Reply(Sender<Result<Answer, Refusal>>);
+
+impl Reply {
+    /// Answers.
+    pub(crate) fn answer(self, answer: Answer) {
+        // There is room for one answer; it fails only if the one who asked went away.
+        let _ = self.0.try_send(Ok(answer));
+    }
+
+    /// Says in one sentence why there is no answer.
+    pub(crate) fn refuse(self, why: &str) {
+        self.refuse_with(why, None);
+    }
+
+    /// The same, and says that it may be asked again.
+    pub(crate) fn refuse_for_now(self, why: &str) {
+        self.refuse_with(why, Some(true));
+    }
+
+    /// The one who asked has left.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn refuse_with(self, why: &str, again: Option<bool>) {
+        let error = why.to_owned();
+        let _ = self.0.try_send(Err(Refusal { error, again }));
+    }
+}

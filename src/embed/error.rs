@@ -1,0 +1,58 @@
+//! What can go wrong with an embedded node.
+
+use std::fmt;
+
+use crate::{config, daemon};
+
+/// Why something was not done. Its text is one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The builder was given a value that cannot be used.
+    Setting {
+        /// The method of the builder.
+        setting: &'static str,
+        /// The value, its bound and what to do.
+        reason: String,
+    },
+    /// It cannot start: the data directory, the key file, or an address to listen on.
+    Start(String),
+    /// What was looked for is neither a name, 1 to 63 of `a-z 0-9 - .`, nor a peer id.
+    NotAName(String),
+    /// Too many lookups at once: try again in a moment.
+    Busy,
+    /// It was closed, or is being closed.
+    Closed,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting { reason, .. } => f.write_str(reason),
+            Self::Start(reason) => write!(f, "the node cannot start: {reason}"),
+            Self::NotAName(text) => write!(
+                f,
+                "{text:?} is neither a name, which is 1 to 63 of a-z 0-9 - ., nor a peer id"
+            ),
+            Self::Busy => f.write_str("too many lookups at once: try again in a moment"),
+            Self::Closed => f.write_str("the node was closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Setting {
+            setting: error.option().trim_start_matches('-'),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<daemon::Error> for Error {
+    fn from(error: daemon::Error) -> Self {
+        Self::Start(error.to_string())
+    }
+}

@@ -1,0 +1,136 @@
+//! A node inside a program.
+//!
+//! [`Discovery::builder`] describes it, [`Builder::spawn`] starts it on a thread of its own, and the
+//! [`Discovery`] that comes back asks it. Its methods are `async` and run on any executor. A program
+//! may have several. Nothing of the process is taken: there is no logger (what is to be said goes to
+//! the `log` facade), no signal, no socket for commands, and without [`Builder::data_dir`] no file.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), oc_discovery::embed::Error> {
+//! use oc_discovery::embed::Discovery;
+//!
+//! let discovery = Discovery::builder()
+//!     .native("/ip4/203.0.113.7/tcp/4820/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
+//!     .name("lamp-1")
+//!     .service("http=8080")
+//!     .spawn()
+//!     .await?;
+//! for record in discovery.find("pump-3").await?.records {
+//!     for service in &record.services {
+//!         println!("{}: {:?}", service.name, record.addresses_of(service));
+//!     }
+//! }
+//! discovery.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Invariants: requests that wait for the thread are bounded, and so is what it answers at once
+//! ([`Error::Busy`]); when the last clone of a [`Discovery`] is gone, the leases are given up and the
+//! thread ends within two seconds.
+
+mod builder;
+mod error;
+
+use std::sync::Arc;
+
+use smol::channel::{Receiver, Sender};
+
+pub use self::{builder::Builder, error::Error};
+pub use crate::{
+    config::Role,
+    daemon::status::{
+        Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer, LoopStatus,
+        Protocol, ResponsiblePeer, Service, Source, Status, StreamRecord, Table, Trouble,
+    },
+};
+use crate::{
+    daemon::{
+        embedded::Started,
+        request::{Answer, Query, Request},
+    },
+    protocol::codec::to_name,
+};
+
+/// A node, or another role, that runs in this program. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    requests: Sender<Request>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+    started: Arc<Started>,
+}
+
+impl Discovery {
+    /// Begins to describe one.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Its peer id, in base58.
+    pub fn peer_id(&self) -> &str {
+        &self.started.peer_id
+    }
+
+    /// The multiaddresses that it listened on when it started, each with `/p2p`: of a native, what
+    /// [`Builder::native`] takes.
+    pub fn addresses(&self) -> &[String] {
+        &self.started.addresses
+    }
+
+    /// Looks for a name, or for a peer id in base58: everyone who claims the name, best first. Names
+    /// belong to nobody; the peer id is what is proven. Takes at most some seconds;
+    /// [`Found::complete`] says whether every server that was asked has answered.
+    ///
+    /// # Errors
+    /// [`Error::NotAName`], [`Error::Busy`], [`Error::Closed`].
+    pub async fn find(&self, name_or_peer_id: &str) -> Result<Found, Error> {
+        let name = name_or_peer_id.to_ascii_lowercase();
+        if to_name(&name).is_none() {
+            return Err(Error::NotAName(name_or_peer_id.to_owned()));
+        }
+        match self.ask(Query::Find(name_or_peer_id.to_owned())).await? {
+            Answer::Found(found) => Ok(found),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Lists the indexers that are known here, and to the natives.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Closed`].
+    pub async fn list(&self) -> Result<IndexerList, Error> {
+        match self.ask(Query::Indexers).await? {
+            Answer::Indexers(list) => Ok(list),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// What it knows itself: nobody is asked.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        match self.ask(Query::Status(None)).await? {
+            Answer::Status(status) => Ok(*status),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Gives the leases up, so that nobody waits for them to run out, saves the state and ends the
+    /// thread, for all clones. Done within two seconds, whether servers answer or not.
+    pub async fn close(&self) {
+        self.requests.close();
+        // Nothing is ever sent: it is over when the thread has dropped its end.
+        let _ = self.ended.recv().await;
+    }
+
+    async fn ask(&self, query: Query) -> Result<Answer, Error> {
+        let (request, answer) = Request::new(query);
+        let asked = self.requests.send(request).await;
+        asked.map_err(|_| Error::Closed)?;
+        match answer.recv().await {
+            Ok(answer) => answer.map_err(|_| Error::Busy),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+}

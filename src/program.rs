@@ -1,0 +1,192 @@
+//! The program `oc-discovery`: parses the command line, runs the command and reports the result.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage,
+//! 3 not found, in an answer that is incomplete.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{Command, Exit};
+use miniserde::{Deserialize, json};
+use crate::config::{Config, Flags, Role};
+use crate::daemon::capacity::Report;
+use crate::daemon::client::{self, Answer, Query, Request};
+use crate::daemon::status::{Found, IndexerList, Status};
+use crate::daemon::{self, demo, logging};
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// Nothing was found, and not every server has answered.
+const INCOMPLETE: u8 = 3;
+
+/// Does what the command line of this process says; how that ended.
+pub fn main() -> ExitCode {
+    let done = match crate::cli::parse(std::env::args_os()) {
+        Ok(command) => execute(command),
+        Err(Exit::Tell(text)) => print(text.trim_end()),
+        Err(Exit::Usage(sentence)) => Err(Failure::new(USAGE, sentence)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.say();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command failed.
+struct Failure {
+    code: u8,
+    sentence: String,
+    /// The failure is that of a daemon, which must end even if its stderr is not read.
+    of_daemon: bool,
+}
+
+impl Failure {
+    fn new(code: u8, sentence: impl fmt::Display) -> Self {
+        Failure {
+            code,
+            sentence: sentence.to_string(),
+            of_daemon: false,
+        }
+    }
+
+    fn say(&self) {
+        if self.of_daemon {
+            logging::last_word(&self.sentence);
+        } else {
+            note(&self.sentence);
+        }
+    }
+}
+
+/// The failure if the answer lacks what was looked up. The answer may be incomplete.
+fn not_found(sentence: String, shortfall: Option<String>) -> Failure {
+    match shortfall {
+        None => Failure::new(1, sentence),
+        Some(lacks) => Failure::new(INCOMPLETE, format!("{sentence}; incomplete: {lacks}")),
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        Failure::new(error.exit_code(), error)
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Native(args) => run(Role::Native, &args.flags()),
+        Command::Indexer(args) => run(Role::Indexer, &args.flags()),
+        Command::Node(args) => run(Role::Node, &args.flags()),
+        Command::Status(args) => {
+            let answer = ask::<Status>(args.data_dir.as_deref(), &Request::Status)?;
+            show(&answer, args.json)
+        }
+        Command::Indexers(args) => {
+            let answer = ask::<IndexerList>(args.data_dir.as_deref(), &Request::Indexers)?;
+            show(&answer, args.json)?;
+            match answer
+                .value
+                .shortfall()
+                .filter(|_| answer.value.indexers.is_empty())
+            {
+                None => Ok(()),
+                lacks => Err(not_found("no indexer is known".into(), lacks)),
+            }
+        }
+        Command::Find(args) => {
+            let query = Query::parse(&args.query)?;
+            let name = query.as_str().to_owned();
+            if name != args.query {
+                let given = &args.query;
+                note(format_args!(
+                    "asks for {name}, the name of a node on a host named {given}"
+                ));
+            }
+            let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
+            if args.addr && !answer.value.records.is_empty() {
+                let service = args.service.as_deref();
+                let addr = answer.value.service_addr(service).ok_or_else(|| {
+                    let service = service.unwrap_or("a service");
+                    let sentence = format!("{name} does not offer {service}");
+                    not_found(sentence, answer.value.shortfall())
+                })?;
+                return print(addr);
+            }
+            if !answer.value.records.is_empty() || args.json {
+                show(&answer, args.json)?;
+            }
+            if answer.value.records.is_empty() {
+                let sentence = format!("no node is known as {name}");
+                return Err(not_found(sentence, answer.value.shortfall()));
+            }
+            Ok(())
+        }
+        Command::Id(args) => print(client::peer_id(
+            args.data_dir.as_deref().map(Path::new),
+            &env,
+        )?),
+        Command::Capacity(args) => {
+            let value = Report::of_this_build();
+            let json = json::to_string(&value);
+            show(&Answer { value, json }, args.json)
+        }
+        Command::Demo(args) => {
+            let speed = demo::Speed::parse(args.speed.as_deref())
+                .map_err(|sentence| Failure::new(USAGE, sentence))?;
+            demo::run(speed).map_err(|error| Failure::new(error.exit_code(), error))
+        }
+    }
+}
+
+fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
+    let of_daemon = |failure| Failure {
+        of_daemon: true,
+        ..failure
+    };
+    let config =
+        Config::parse(role, flags, &env).map_err(|error| of_daemon(Failure::new(USAGE, error)))?;
+    daemon::run(config).map_err(|error| of_daemon(Failure::new(error.exit_code(), error)))
+}
+
+fn ask<T: Deserialize>(
+    data_dir: Option<&str>,
+    request: &Request,
+) -> Result<Answer<T>, client::Error> {
+    let dir = client::locate(data_dir.map(Path::new), &env)?;
+    client::ask(&dir, request, client::PATIENCE)
+}
+
+fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> {
+    if json {
+        print(&answer.json)
+    } else {
+        print(answer.value.to_string().trim_end())
+    }
+}
+
+/// Writes to stderr what is not a result. If stderr is closed, there is no other place to write it.
+fn note(sentence: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
+}
+
+/// Prints a result. `println!` would panic if the reader is gone, as in `oc-discovery status | head
+/// -1`.
+fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            1,
+            format!("stdout cannot be written: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn env(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
+}

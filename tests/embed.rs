@@ -1,0 +1,162 @@
+//! Several embedded processes in this one: they find each other, and end.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use oc_discovery::embed::{Builder, Discovery, Error, FoundRecord, Role};
+use smol::future::or;
+
+/// Longer than anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    smol::block_on(or(test, async {
+        smol::Timer::after(LIMIT).await;
+        panic!("not done within {LIMIT:?}");
+    }))
+}
+
+fn on_loopback() -> Builder {
+    Discovery::builder().listen("/ip4/127.0.0.1/tcp/0")
+}
+
+async fn native() -> Discovery {
+    on_loopback().role(Role::Native).spawn().await.unwrap()
+}
+
+fn node(native: &Discovery, name: &str) -> Builder {
+    let native = native.addresses()[0].as_str();
+    on_loopback()
+        .native(native)
+        .name(name)
+        .connect_interval("100ms")
+}
+
+/// Asks until somebody has the name: leases come a moment after the start.
+async fn found(asked: &Discovery, name: &str) -> FoundRecord {
+    loop {
+        let mut records = asked.find(name).await.unwrap().records;
+        if !records.is_empty() {
+            return records.remove(0);
+        }
+        smol::Timer::after(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn two_nodes_of_one_process_find_each_others_services() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp").service("http=8080").spawn();
+        let pump = node(&native, "pump").service("coap=udp:5683").spawn();
+        let (lamp, pump) = (lamp.await.unwrap(), pump.await.unwrap());
+        assert_ne!(lamp.peer_id(), pump.peer_id());
+
+        let seen = found(&lamp, "pump").await;
+        assert_eq!(seen.peer_id, pump.peer_id());
+        assert_eq!(seen.addresses_of(&seen.services[0]), ["127.0.0.1:5683"]);
+        let seen = found(&pump, "Lamp").await;
+        assert_eq!(seen.peer_id, lamp.peer_id());
+        assert_eq!(seen.addresses_of(&seen.services[0]), ["127.0.0.1:8080"]);
+        assert!(found(&native, lamp.peer_id()).await.name == "lamp");
+
+        let leases = pump.status().await.unwrap().leases;
+        assert_eq!(leases[0].peer_id, native.peer_id());
+    });
+}
+
+#[test]
+fn indexers_are_listed_wherever_one_asks() {
+    run(async {
+        let native = native().await;
+        let indexer = on_loopback()
+            .role(Role::Indexer)
+            .native(native.addresses()[0].as_str())
+            .spawn()
+            .await
+            .unwrap();
+        let node = node(&native, "lamp").spawn().await.unwrap();
+        for asked in [&native, &indexer, &node] {
+            while asked.list().await.unwrap().indexers.is_empty() {
+                smol::Timer::after(Duration::from_millis(50)).await;
+            }
+            let listed = asked.list().await.unwrap().indexers;
+            assert_eq!(listed[0].peer_id, indexer.peer_id());
+        }
+    });
+}
+
+#[test]
+fn one_that_is_closed_has_given_its_lease_up_and_answers_no_more() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp").spawn().await.unwrap();
+        found(&native, "lamp").await;
+        let clone = lamp.clone();
+        let begin = Instant::now();
+        lamp.close().await;
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        // Its lease of 90 s would have kept it there.
+        assert_eq!(native.find("lamp").await.unwrap().records, []);
+        assert_eq!(clone.find("lamp").await, Err(Error::Closed));
+        assert_eq!(clone.status().await, Err(Error::Closed));
+    });
+}
+
+#[test]
+fn dropping_the_last_clone_gives_the_lease_up() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp").spawn().await.unwrap();
+        found(&native, "lamp").await;
+        let clone = lamp.clone();
+        drop(lamp);
+        assert!(clone.status().await.is_ok());
+        drop(clone);
+        while !native.find("lamp").await.unwrap().records.is_empty() {
+            smol::Timer::after(Duration::from_millis(50)).await;
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_is_an_error_to_be_matched() {
+    run(async {
+        let setting = |builder: Builder| async {
+            match builder.spawn().await {
+                Err(Error::Setting { setting, reason }) => (setting, reason),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (name, why) = setting(on_loopback().service("http=0")).await;
+        assert!(name == "service" && why.contains("1 to 65535"), "{why}");
+        let (name, why) = setting(on_loopback().native("192.0.2.1:4820")).await;
+        assert!(name == "native" && why.contains("multiaddress"), "{why}");
+
+        let native = native().await;
+        let taken = native.addresses()[0].split("/p2p").next().unwrap();
+        let second = Discovery::builder().role(Role::Native).listen(taken);
+        assert!(matches!(second.spawn().await, Err(Error::Start(_))));
+
+        let text = "no name";
+        let nobody = Err(Error::NotAName(text.into()));
+        assert_eq!(native.find(text).await, nobody);
+    });
+}
+
+#[test]
+fn identity_is_kept_where_there_is_a_directory_and_one_process_has_it() {
+    run(async {
+        let unique = format!("oc-discovery-embed-{}", std::process::id());
+        let dir = std::env::temp_dir().join(unique);
+        let start = || on_loopback().role(Role::Native).data_dir(&dir).spawn();
+        let first = start().await.unwrap();
+        let id = first.peer_id().to_owned();
+        assert!(matches!(start().await, Err(Error::Start(_))));
+        first.close().await;
+        let second = start().await.unwrap();
+        assert_eq!(second.peer_id(), id);
+        second.close().await;
+        std::fs::remove_dir_all(dir).unwrap();
+    });
+}

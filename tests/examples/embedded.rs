@@ -1,0 +1,58 @@
+//! A program with a native and two nodes in it: one offers a service, the other finds it.
+//!
+//! In earnest each node is in a program of its own, on a device of its own, and the native is one that
+//! runs somewhere: then its address is all that a node is told. Run it:
+//!
+//! ```text
+//! cargo run --no-default-features --features embed --example embedded
+//! ```
+
+use std::time::Duration;
+
+use oc_discovery::embed::{Discovery, Error, Role};
+use smol::Timer;
+
+fn main() -> Result<(), Error> {
+    // Any executor will do: the nodes run on threads of their own.
+    smol::block_on(example())
+}
+
+async fn example() -> Result<(), Error> {
+    let native = Discovery::builder()
+        .role(Role::Native)
+        .listen("/ip4/127.0.0.1/tcp/0")
+        .spawn()
+        .await?;
+    let pump = node(&native, "pump-3").service("http=8080").spawn().await?;
+    let panel = node(&native, "panel").spawn().await?;
+
+    let found = loop {
+        let found = panel.find("pump-3").await?;
+        if !found.records.is_empty() {
+            break found;
+        }
+        // It started this moment, and is found as soon as it has a lease.
+        Timer::after(Duration::from_millis(100)).await;
+    };
+    for record in found.records {
+        println!("{} is {}", record.name, record.peer_id);
+        for service in &record.services {
+            println!("  {}: {:?}", service.name, record.addresses_of(service));
+        }
+    }
+
+    // Gives the lease up: nobody finds it from now on.
+    pump.close().await;
+    match pump.find("panel").await {
+        Err(Error::Closed) => println!("pump-3 is closed"),
+        other => println!("{other:?}"),
+    }
+    Ok(())
+}
+
+fn node(native: &Discovery, name: &str) -> oc_discovery::embed::Builder {
+    Discovery::builder()
+        .native(native.addresses().join(""))
+        .listen("/ip4/127.0.0.1/tcp/0")
+        .name(name)
+}
