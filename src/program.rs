@@ -10,12 +10,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Command, Exit};
-use miniserde::{Deserialize, json};
 use crate::config::{Config, Flags, Role};
 use crate::daemon::capacity::Report;
 use crate::daemon::client::{self, Answer, Query, Request};
 use crate::daemon::status::{Found, IndexerList, Status};
 use crate::daemon::{self, demo, logging};
+use miniserde::{Deserialize, json};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;

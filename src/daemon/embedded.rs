@@ -9,7 +9,7 @@ use super::{
     farewell, listen, load,
     machines::Owned,
     read_psk,
-    request::{Event, Request},
+    request::Event,
     run_until_the_end,
     storage::{self, DataDir},
     wait_for_random_numbers,
@@ -28,11 +28,11 @@ pub(crate) struct Started {
 /// Runs one process on this thread, and says in `started` how that began.
 pub(crate) fn run(
     config: &Config,
-    requests: Receiver<Request>,
+    asked: Receiver<Event>,
     started: &Sender<Result<Started, Error>>,
 ) {
     let mut machine = Owned::new(config.role);
-    let ended = executor::block_on(serve(config, &mut machine, requests, started));
+    let ended = executor::block_on(serve(config, &mut machine, asked, started));
     executor::end();
     if let Err(why) = ended {
         // There is room for one: if it had started already, nobody waits for it any more.
@@ -43,7 +43,7 @@ pub(crate) fn run(
 async fn serve(
     config: &Config,
     machine: &mut Owned,
-    requests: Receiver<Request>,
+    asked: Receiver<Event>,
     started: &Sender<Result<Started, Error>>,
 ) -> Result<(), Error> {
     wait_for_random_numbers()?;
@@ -62,19 +62,19 @@ async fn serve(
     let addresses = listening.iter().map(|addr| format!("{addr}/p2p/{peer_id}"));
     let addresses = addresses.collect();
     let _ = started.try_send(Ok(Started { peer_id, addresses }));
-    run_until_the_end(&mut driver, config, &mut Program(requests)).await?;
+    run_until_the_end(&mut driver, config, &mut Program(asked)).await?;
     farewell(&mut driver).await;
     driver.save();
     Ok(())
 }
 
 /// The program around.
-struct Program(Receiver<Request>);
+struct Program(Receiver<Event>);
 
 impl Host for Program {
     async fn next(&self) -> Call {
         match self.0.recv().await {
-            Ok(request) => Call::Answer(Event::Asked(request)),
+            Ok(event) => Call::Answer(event),
             Err(_) => Call::End,
         }
     }

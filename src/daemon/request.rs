@@ -23,7 +23,6 @@ pub(crate) enum Event {
     /// One asks.
     Asked(Request),
     /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
-    #[cfg(feature = "program")]
     Left,
 }
 

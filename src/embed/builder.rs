@@ -114,7 +114,7 @@ impl Builder {
     /// [`Error::Setting`], [`Error::Start`].
     pub async fn spawn(self) -> Result<Discovery, Error> {
         let config = Config::with_data_dir(self.role, &self.flags, self.data_dir)?;
-        let (requests, asked) = bounded(MAX_WAITING);
+        let (events, asked) = bounded(MAX_WAITING);
         let (begun, begins) = bounded(1);
         let (ending, ended) = bounded(1);
         let run = move || {
@@ -128,7 +128,7 @@ impl Builder {
         thread.map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
         let started = begins.recv().await.map_err(|_| Error::Closed)??;
         Ok(Discovery {
-            requests,
+            events,
             ended,
             started: started.into(),
         })

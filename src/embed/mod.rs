@@ -46,7 +46,8 @@ pub use crate::{
 use crate::{
     daemon::{
         embedded::Started,
-        request::{Answer, Query, Request},
+        request::{Answer, Event, Query, Request},
+        status::Refusal,
     },
     protocol::codec::to_name,
 };
@@ -54,7 +55,7 @@ use crate::{
 /// A node, or another role, that runs in this program. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    requests: Sender<Request>,
+    events: Sender<Event>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
     started: Arc<Started>,
@@ -119,18 +120,38 @@ impl Discovery {
     /// Gives the leases up, so that nobody waits for them to run out, saves the state and ends the
     /// thread, for all clones. Done within two seconds, whether servers answer or not.
     pub async fn close(&self) {
-        self.requests.close();
+        self.events.close();
         // Nothing is ever sent: it is over when the thread has dropped its end.
         let _ = self.ended.recv().await;
     }
 
     async fn ask(&self, query: Query) -> Result<Answer, Error> {
         let (request, answer) = Request::new(query);
-        let asked = self.requests.send(request).await;
+        let asked = self.events.send(Event::Asked(request)).await;
         asked.map_err(|_| Error::Closed)?;
-        match answer.recv().await {
+        let waiting = Waiting {
+            answer,
+            events: &self.events,
+        };
+        match waiting.answer.recv().await {
             Ok(answer) => answer.map_err(|_| Error::Busy),
             Err(_) => Err(Error::Closed),
+        }
+    }
+}
+
+/// An answer that somebody waits for. A lookup that is waited for no longer gives its place up.
+struct Waiting<'a> {
+    answer: Receiver<Result<Answer, Refusal>>,
+    events: &'a Sender<Event>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // False if there is an answer: then nobody waited in vain.
+        if self.answer.close() {
+            // Where there is no room the loop hears of it with the next one that leaves.
+            let _ = self.events.try_send(Event::Left);
         }
     }
 }

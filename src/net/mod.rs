@@ -75,10 +75,7 @@ use self::{
     scope::Scope,
     streams::Streams,
 };
-pub(crate) use self::{
-    events::NetEvent,
-    scope::multiaddrs,
-};
+pub(crate) use self::{events::NetEvent, scope::multiaddrs};
 use crate::protocol::{
     self, Ack, Addrs, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Source,
