@@ -14,8 +14,8 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 #[cfg(feature = "program")]
 use log::LevelFilter;
-use miniserde::{Deserialize, Serialize};
 
+pub use crate::protocol::Role;
 use crate::protocol::{
     MAX_NAME_LEN,
     codec::{service::Service, to_name},
@@ -52,40 +52,6 @@ const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 /// environment of their own process.
 #[cfg(feature = "program")]
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-/// The role of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
-    /// The well-known entry point: it knows the indexers and runs the three loops.
-    #[serde(rename = "native")]
-    Native,
-    /// Grants leases to nodes, and holds leases with natives.
-    #[serde(rename = "indexer")]
-    Indexer,
-    /// Can be found, and finds others.
-    #[serde(rename = "node")]
-    Node,
-}
-
-impl Role {
-    /// All roles, in the order in which they are shown.
-    pub const ALL: [Role; 3] = [Role::Native, Role::Indexer, Role::Node];
-
-    /// The name of the role, which is that of its command, of its directory, and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Native => "native",
-            Role::Indexer => "indexer",
-            Role::Node => "node",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,7 @@
 //! Passes beats of peers to the core and its answers back, passes acks of servers to the core, and
 //! logs them.
 
-use super::{
-    driver::Driver,
-    environment::Environment,
-    report::{self, text},
-};
+use super::{driver::Driver, environment::Environment, report::text};
 use crate::{
     net::{BeatFrame, EACH},
     protocol::{
@@ -85,7 +81,7 @@ impl Driver<'_> {
                     log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
                 }
                 (Role::Native, _) => {
-                    log::info!(target: EACH, "{} {} beats", report::role(beat.role), text(&from))
+                    log::info!(target: EACH, "{} {} beats", beat.role, text(&from))
                 }
                 _ => log::debug!("grants node {} a lease", text(&from)),
             }

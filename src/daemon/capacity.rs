@@ -12,7 +12,6 @@ use miniserde::{Deserialize, Serialize};
 
 use super::{
     machines::{self, ProgramLookups},
-    report::role as config_role,
     status::table,
 };
 use crate::{
@@ -92,7 +91,7 @@ impl Row {
     fn new(capacity: &Capacity) -> Self {
         Self {
             variable: capacity.variable.into(),
-            roles: capacity.roles.iter().copied().map(config_role).collect(),
+            roles: capacity.roles.to_vec(),
             tables: capacity.tables.iter().copied().map(Into::into).collect(),
             capacity: capacity.capacity as u64,
             entry_bytes: capacity.entry_bytes as u64,
@@ -129,7 +128,7 @@ impl Need {
 }
 
 fn has(capacity: &Capacity, role: Role) -> bool {
-    capacity.roles.iter().any(|had| config_role(*had) == role)
+    capacity.roles.contains(&role)
 }
 
 fn full(capacity: &Capacity) -> u64 {

@@ -24,7 +24,7 @@ use super::{
     trim::Peaks,
 };
 use crate::{
-    config::{Config, Role as ConfigRole},
+    config::{Config, Role},
     net::{
         BeatFrame, EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
         addrs::Announce,
@@ -33,7 +33,7 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        IndexersAnswer, Input, Instant, PeerId, Role,
+        IndexersAnswer, Input, Instant, PeerId,
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, decode_response},
@@ -105,11 +105,6 @@ impl<'m> Driver<'m> {
         places: Places<'m>,
     ) -> Result<Self, Error> {
         let own = PeerId::try_from(key.public().to_peer_id()).map_err(Error::new)?;
-        let role = match config.role {
-            ConfigRole::Native => Role::Native,
-            ConfigRole::Indexer => Role::Indexer,
-            ConfigRole::Node => Role::Node,
-        };
         let bounds = NetBounds {
             connections: plan.connections,
             handshakes: plan.handshakes,
@@ -120,7 +115,7 @@ impl<'m> Driver<'m> {
             first: config.announce.clone(),
             only: config.announce_only,
         };
-        let net = Net::new(&key, role, psk, bounds, announce).map_err(Error::new)?;
+        let net = Net::new(&key, config.role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
         let (machine, lookups) = places.start(config, state.state(), now, own, seed);
@@ -139,7 +134,7 @@ impl<'m> Driver<'m> {
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
             leaving: Vec::new(),
-            signing: Signing::new(role),
+            signing: Signing::new(config.role),
             servers: Servers::default(),
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
@@ -428,7 +423,7 @@ impl<'m> Driver<'m> {
         let mut report = StatusReport {
             now,
             status: Status {
-                role: report::role(self.env.machine.role()),
+                role: self.env.machine.role(),
                 peer_id: self.own_id(),
                 name: about.map(|about| about.name.clone()),
                 tags: about.map_or_else(Default::default, report::tags),

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    config::Role as ConfigRole,
     net::{envelope::About, multiaddrs, netlink::Change},
     protocol::{
-        Addrs, Instant, PeerId, Report, Role, TableStats,
+        Addrs, Instant, PeerId, Report, TableStats,
         codec::service::{Service as Offered, Transport},
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
@@ -24,15 +23,6 @@ use super::status::{
 pub(super) struct StatusReport {
     pub(super) now: Instant,
     pub(super) status: Status,
-}
-
-/// The role as the command line and JSON name it.
-pub(super) fn role(role: Role) -> ConfigRole {
-    match role {
-        Role::Native => ConfigRole::Native,
-        Role::Indexer => ConfigRole::Indexer,
-        Role::Node => ConfigRole::Node,
-    }
 }
 
 /// The peer id as text.
@@ -147,7 +137,7 @@ impl Report for StatusReport {
     fn stream_record(&mut self, record: &Granted) {
         let seen = StreamRecord {
             peer_id: text(&record.peer),
-            role: role(record.role),
+            role: record.role,
             last_seen_ms: self.since(record.last_seen),
             expires_in_ms: self.until(record.expiry),
         };
@@ -160,7 +150,7 @@ impl Report for StatusReport {
         };
         let seen = Lease {
             peer_id: text(lease.server()),
-            role: role(lease.role()),
+            role: lease.role(),
             expires_in_ms: self.until(expiry),
         };
         self.status.leases.push(seen);

@@ -9,7 +9,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use miniserde::{Deserialize, Serialize};
+use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::Role;
 #[cfg(feature = "program")]
@@ -266,6 +266,27 @@ pub struct Refusal {
     pub error: String,
     /// Too many others ask, so the request may be repeated in a moment.
     pub again: Option<bool>,
+}
+
+make_place!(Place);
+
+impl Serialize for Role {
+    fn begin(&self) -> Fragment<'_> {
+        Fragment::Str(self.name().into())
+    }
+}
+
+impl Deserialize for Role {
+    fn begin(out: &mut Option<Self>) -> &mut dyn Visitor {
+        Place::new(out)
+    }
+}
+
+impl Visitor for Place<Role> {
+    fn string(&mut self, name: &str) -> miniserde::Result<()> {
+        self.out = Some(Role::named(name).ok_or(miniserde::Error)?);
+        Ok(())
+    }
 }
 
 impl Found {

@@ -83,10 +83,35 @@ pub type Offers = Vec<Offer, MAX_LIST, u8>;
 pub enum Role {
     /// Can be found, and finds others.
     Node,
-    /// Grants leases to nodes and answers lookups.
+    /// Grants leases to nodes, holds leases with natives, and answers lookups.
     Indexer,
-    /// Hands indexers out and takes nodes in while there is none.
+    /// The well-known entry point: hands indexers out, and takes nodes in while there is none.
     Native,
+}
+
+impl Role {
+    /// All roles, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Indexer, Self::Node];
+
+    /// The name of the role, which is also that of its command, of its directory, and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Indexer => "indexer",
+            Self::Node => "node",
+        }
+    }
+
+    /// The role with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// How full an indexer or native is.

@@ -71,10 +71,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
             3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
             4 => state.indexers = decode_known(&mut decoder, MAX_REMEMBERED)?,
             5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
-            6 => {
-                let name = decoder.str()?;
-                state.role = Role::ALL.into_iter().find(|role| role.name() == name);
-            }
+            6 => state.role = Role::named(decoder.str()?),
             _ => decoder.skip()?,
         }
     }
