@@ -1,25 +1,101 @@
-//! `oc-discovery`: discovery for devices at the edge, without a cloud.
+//! Discovery for devices at the edge, without a cloud. A *node* wants to be found and to find others by
+//! name, an *indexer* keeps the leases of nodes, a *native* is the address that everybody is given.
+//! This is the program's library: the protocol as an endpoint without I/O, and a node to be embedded.
 //!
-//! Imports point downward only ([`architecture`]):
+//! # Start here, with a network stack of your own
 //!
-//! ```text
-//! main, cli ─▶ daemon ─▶ net ─▶ protocol
-//!                └──▶ config
+//! [`protocol`] decides and reads and writes the frames: `no_std`, without an allocator, a clock or a
+//! socket. You give it what has happened and the time, and do what it wants done. The whole of it, with a
+//! small `Runtime` trait and a network in memory, is in `tests/examples/runtime.rs`:
+//!
+//! ```
+//! use core::time::Duration;
+//! use oc_discovery::protocol::{
+//!     Action, Addr, Addrs, Input, Instant, Machine, Node, NodeConfig, PeerId, Terms,
+//! };
+//!
+//! let mut now = Instant::from_millis(0);
+//! let mut node = Node::new();
+//! let terms = Terms {
+//!     lease: Duration::from_secs(90),
+//!     beat_interval: Duration::from_secs(30),
+//! };
+//! let connect_interval = Duration::from_secs(60);
+//! let config = NodeConfig { terms, connect_interval, min_indexers: 1 };
+//! node.start(now, PeerId::from_bytes([1; 32]), 7, config);
+//!
+//! // /ip4/192.0.2.1/tcp/4820, as a binary multiaddress.
+//! let addr = Addr::from_slice(&[4, 192, 0, 2, 1, 6, 0x12, 0xd4]).unwrap();
+//! let (native, addrs) = (&PeerId::from_bytes([2; 32]), &Addrs::from_iter([addr]));
+//! node.handle(now, Input::NativeLearned { native, addrs });
+//!
+//! // The node asks its native for indexers when its first round is due.
+//! let asked = loop {
+//!     match node.poll(now, 0) {
+//!         Some(Action::Ask { native, .. }) => break native,
+//!         Some(_) => {}
+//!         None => now = node.next_timeout().unwrap(),
+//!     }
+//! };
+//! assert_eq!(asked, *native);
+//! ```
+#![cfg_attr(
+    feature = "embed",
+    doc = r#"
+# Start here, with a node in your program
+
+[`embed`] runs a node on a thread of its own: `async`, without a logger or signals, several in a process.
+All of it runs in `tests/examples/embedded.rs`.
+
+```no_run
+# async fn example() -> Result<(), oc_discovery::embed::Error> {
+use oc_discovery::embed::Discovery;
+
+let discovery = Discovery::builder()
+    .native("/ip4/203.0.113.7/tcp/4820/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
+    .name("lamp-1")
+    .service("http=8080")
+    .spawn()
+    .await?;
+let found = discovery.find("pump-3").await?;
+println!("{:?}, complete: {}", found.records, found.complete);
+# Ok(()) }
+```
+"#
+)]
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `core` | nothing: [`protocol`] is always there, and all there is with `default-features = false` |
+//! | `embed` | the module `embed`: a node in your program, on libp2p |
+//! | `program` (default) | what only the binary needs: the command line, logs, signals, the control socket, and for its whole tree `tracing/max_level_off` and `idna_adapter` without Unicode tables |
+//!
+//! A library takes `default-features = false` with `embed` or nothing: `program` turns traces off for every
+//! crate of the tree.
+//!
+//! # What does not travel to dependents
+//!
+//! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This program
+//! replaces `futures-timer` by `targets/futures-timer`; a program that embeds a node gets the published
+//! crate, which works as well and costs a thread more and two wake-ups for each timer of libp2p. To have ours,
+//! put into your own `Cargo.toml`, with the path or git address of this repository:
+//!
+//! ```toml
+//! [patch.crates-io]
+//! futures-timer = { path = "oc-discovery/targets/futures-timer" }
 //! ```
 //!
-//! | module | what it is for |
-//! |---|---|
-//! | [`protocol`] | what the system decides, and its frames: pure, `no_std`, without a heap |
-//! | `net` | libp2p on one thread: connections, streams, the DHT |
-//! | `daemon` | the one loop, and what survives it |
-//! | `config` | flags in, one checked configuration out |
+//! Profiles (`opt-level`, `lto`, `panic`) do not travel either, and capacities are those of the
+//! `OC_DISCOVERY_MAX_…` variables when your program is built ([`protocol::capacities`]).
 //!
-//! Without the feature `daemon` (on by default) only [`protocol`] is built, for devices that bring
-//! their own network.
+//! # Further
+//!
+//! [`architecture`]: how it is put together. [`protocol::codec::specification`]: what is on the wire.
 
 #![cfg_attr(not(any(feature = "embed", test)), no_std)]
-// Denied and not forbidden, because `daemon::trim` calls malloc_trim(3) and madvise(2), and
-// `daemon::control` calls getsockopt(2). They give their reasons.
+// Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control`
+// getsockopt(2); their comments say why.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
@@ -38,11 +114,16 @@ pub mod embed;
 
 #[cfg(feature = "program")]
 mod cli;
-#[cfg(feature = "embed")]
-pub mod config;
-#[cfg(feature = "embed")]
-pub mod daemon;
-#[cfg(feature = "embed")]
-pub mod net;
 #[cfg(feature = "program")]
 pub mod program;
+
+// Not part of the API: they are reachable for the tests of the program and its benchmark alone.
+#[cfg(feature = "embed")]
+#[doc(hidden)]
+pub mod config;
+#[cfg(feature = "embed")]
+#[doc(hidden)]
+pub mod daemon;
+#[cfg(feature = "embed")]
+#[doc(hidden)]
+pub mod net;

@@ -1,1 +1,230 @@
-fn main() {}
+//! The endpoint on a network stack of one's own: a node asks its native for indexers and holds a lease
+//! with the one that it is offered, all in real frames.
+//!
+//! [`Runtime`] is what a stack has to offer, and [`run`] drives the endpoint with it. Neither they nor
+//! the network in memory use std or an allocator. Run it:
+//!
+//! ```text
+//! cargo run --no-default-features --example runtime
+//! ```
+
+use core::time::Duration;
+
+use oc_discovery::protocol::{
+    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
+    NodeConfig, Offer, PeerId, StreamId, Terms,
+    codec::{
+        directory::{
+            Request, Response, decode_request, decode_response, encode_request, encode_response,
+        },
+        frame::MAX_FRAME,
+        heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+        record::{Kind, Record, RecordError, SignError, Signer, Verifier, sign},
+    },
+};
+
+const NODE: PeerId = PeerId::from_bytes([1; 32]);
+const NATIVE: PeerId = PeerId::from_bytes([2; 32]);
+const INDEXER: PeerId = PeerId::from_bytes([3; 32]);
+/// `/ip4/192.0.2.1/tcp/4820`, binary.
+const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
+const TERMS: Terms = Terms {
+    lease: Duration::from_secs(90),
+    beat_interval: Duration::from_secs(30),
+};
+
+/// The protocol of a stream.
+enum Stream {
+    /// `/oc/heartbeat/1.0.0`: stays open, one beat after another.
+    Heartbeat,
+    /// `/oc/directory/1.0.0`: one request, one response.
+    Directory,
+}
+
+/// What the endpoint needs of a network stack. One that waits for several peers at once gives its
+/// inputs as they come; this one waits for each answer, which is enough for a sensor.
+trait Runtime {
+    /// The time since some moment; it never goes back.
+    fn now(&self) -> Instant;
+
+    /// Returns when it is `then`.
+    fn sleep_until(&mut self, then: Instant);
+
+    /// Sends a message to a peer and writes its answer to the front of `answer`. `None`: there was none.
+    /// The stack puts the length before each message (`codec::frame`).
+    fn exchange(
+        &mut self,
+        peer: &PeerId,
+        stream: Stream,
+        message: &[u8],
+        answer: &mut [u8; MAX_FRAME],
+    ) -> Option<usize>;
+}
+
+fn main() {
+    let mut network = Memory::new();
+    let mut node = Node::new();
+    let config = NodeConfig {
+        terms: TERMS,
+        connect_interval: Duration::from_secs(60),
+        min_indexers: 1,
+    };
+    node.start(network.now(), NODE, 1, config);
+    let (native, addrs) = (&NATIVE, &addrs());
+    node.handle(network.now(), Input::NativeLearned { native, addrs });
+    node.handle(network.now(), Input::RecordSigned { urgent: true });
+
+    let beats = run(&mut network, &mut node, Instant::from_millis(300_000));
+    assert!(network.indexer.listed(&NODE).is_some(), "it can be found");
+    println!("{beats} beats in five minutes, and pump-3 is listed");
+}
+
+/// Does what the node wants done until it is `end`; how many beats were answered.
+fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
+    let mut beats = 0;
+    loop {
+        let now = runtime.now();
+        while let Some(action) = node.poll(now, 0) {
+            let mut message = [0; MAX_FRAME];
+            let mut answer = [0; MAX_FRAME];
+            match action {
+                Action::Ask { native, want, .. } => {
+                    let (most, from) = (16, None);
+                    let request = Request::Indexers { most, want, from };
+                    let request = encode_request(&request, &mut message).unwrap_or_default();
+                    let length = runtime.exchange(&native, Stream::Directory, request, &mut answer);
+                    let response = length.and_then(|length| answer.get(..length));
+                    let answer = match response.map(decode_response) {
+                        Some(Ok(Response::Indexers(answer))) => Some(answer),
+                        _ => None,
+                    };
+                    let (native, answer) = (&native, answer.as_ref());
+                    node.handle(now, Input::Answered { native, answer });
+                }
+                Action::Beat { server, beat, .. } => {
+                    let mut envelope = [0; 1024];
+                    let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope).ok();
+                    let record = record.filter(|_| beat.with_record);
+                    // One server here. With several, each has a sequence of its own.
+                    let beat = encode_beat(beats, &beat, record, &[], &mut message);
+                    let beat = beat.unwrap_or_default();
+                    let length = runtime.exchange(&server, Stream::Heartbeat, beat, &mut answer);
+                    let ack = length.and_then(|length| answer.get(..length));
+                    let server = &server;
+                    match ack.map(decode_ack) {
+                        Some(Ok(ack)) => {
+                            let ack = &ack.ack.as_ack();
+                            node.handle(now, Input::Acked { server, ack });
+                            beats += 1;
+                        }
+                        _ => node.handle(now, Input::LeaseClosed { server }),
+                    }
+                }
+                Action::Sign => node.handle(now, Input::RecordSigned { urgent: false }),
+                // A whole host closes streams, too; to begin with, the rest may be left out.
+                _ => {}
+            }
+        }
+        match node.next_timeout() {
+            Some(then) if then < end => runtime.sleep_until(then),
+            _ => return beats,
+        }
+    }
+}
+
+/// A native that offers one indexer, that indexer, and a clock that leaps.
+struct Memory {
+    now: Instant,
+    indexer: Indexer<8>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let now = Instant::from_millis(0);
+        let mut indexer = Indexer::new();
+        let gc_interval = Duration::from_secs(30);
+        let terms = TERMS;
+        indexer.start(now, INDEXER, 2, IndexerConfig { terms, gc_interval });
+        Self { now, indexer }
+    }
+}
+
+impl Runtime for Memory {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn sleep_until(&mut self, then: Instant) {
+        self.now = self.now.max(then);
+    }
+
+    fn exchange(
+        &mut self,
+        peer: &PeerId,
+        stream: Stream,
+        message: &[u8],
+        answer: &mut [u8; MAX_FRAME],
+    ) -> Option<usize> {
+        let written = match (*peer, stream) {
+            (NATIVE, Stream::Directory) => {
+                decode_request(message).ok()?;
+                let mut answered = IndexersAnswer::default();
+                let offer = Offer {
+                    peer: INDEXER,
+                    addrs: addrs(),
+                    ttl: TERMS.lease,
+                    free: Some(8),
+                };
+                answered.offers.push(offer).ok()?;
+                encode_response(&Response::Indexers(answered), answer).ok()?
+            }
+            (INDEXER, Stream::Heartbeat) => {
+                let beat = decode_beat(message).ok()?.open(&Unsigned).ok()?;
+                let outcome = self.indexer.beat(self.now, &NODE, StreamId(1), &beat);
+                encode_ack(beat.sequence, &outcome.ack, None, answer).ok()?
+            }
+            _ => return None,
+        };
+        Some(written.len())
+    }
+}
+
+fn addrs() -> Addrs {
+    Addr::from_slice(&ADDR).into_iter().collect()
+}
+
+fn own_record() -> Record<'static> {
+    Record {
+        peer: NODE,
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: 3 * TERMS.lease,
+        addrs: [&ADDR[..]].into_iter().collect(),
+        name: "pump-3",
+        tags: Default::default(),
+        services: Default::default(),
+    }
+}
+
+/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only the
+/// node signs.
+struct Unsigned;
+
+impl Verifier for Unsigned {
+    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        Ok((NODE, envelope))
+    }
+}
+
+impl Signer for Unsigned {
+    fn peer(&self) -> PeerId {
+        NODE
+    }
+
+    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
+        Ok(buffer.get_mut(..payload.len()).map(|room| {
+            room.copy_from_slice(payload);
+            payload.len()
+        }))
+    }
+}
