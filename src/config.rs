@@ -51,7 +51,7 @@ const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 /// Looks up an environment variable. It is a parameter, so that tests need not change the
 /// environment of their own process.
 #[cfg(feature = "program")]
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type EnvVars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Config {
     /// # Errors
     /// The first option whose value cannot be used.
     #[cfg(feature = "program")]
-    pub fn parse(role: Role, flags: &Flags, env: Env<'_>) -> Result<Config, Error> {
+    pub fn parse(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Config, Error> {
         let data_dir = data_dir(role, flags.data_dir.as_deref(), env)?;
         Self::with_data_dir(role, flags, Some(data_dir))
     }
@@ -252,7 +252,7 @@ impl Config {
 /// daemon. `$STATE_DIRECTORY` comes first if it is set, those of the services that the packages
 /// install come last.
 #[cfg(feature = "program")]
-pub fn default_data_dirs(env: Env<'_>) -> Vec<PathBuf> {
+pub fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
         .filter_map(|role| home_data_dir(*role, env));
@@ -293,7 +293,7 @@ pub fn folded_name(text: &str) -> Option<String> {
 }
 
 #[cfg(feature = "program")]
-fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Error> {
+fn data_dir(role: Role, value: Option<&str>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     match value {
         Some("") => Err(Error::new("--data-dir", "", "give a directory")),
         Some(dir) => Ok(PathBuf::from(dir)),
@@ -311,7 +311,7 @@ fn data_dir(role: Role, value: Option<&str>, env: Env<'_>) -> Result<PathBuf, Er
 
 /// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is ours.
 #[cfg(feature = "program")]
-fn state_directory(env: Env<'_>) -> Option<PathBuf> {
+fn state_directory(env: EnvVars<'_>) -> Option<PathBuf> {
     let value = env("STATE_DIRECTORY")?;
     std::env::split_paths(&value)
         .next()
@@ -320,7 +320,7 @@ fn state_directory(env: Env<'_>) -> Option<PathBuf> {
 
 /// The XDG Base Directory Specification requires that a relative path is ignored.
 #[cfg(feature = "program")]
-fn home_data_dir(role: Role, env: Env<'_>) -> Option<PathBuf> {
+fn home_data_dir(role: Role, env: EnvVars<'_>) -> Option<PathBuf> {
     let absolute = |variable| {
         env(variable)
             .map(PathBuf::from)

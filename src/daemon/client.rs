@@ -25,7 +25,7 @@ use rustix::process::Uid;
 use super::control::uid_of;
 use super::status::Refusal;
 use super::storage;
-use crate::config::{self, Env};
+use crate::config::{self, EnvVars};
 use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 
 /// Longest answer that is read, in bytes.
@@ -212,7 +212,7 @@ struct Anything {}
 ///
 /// # Errors
 /// [`Error::NoneRunning`] or [`Error::Several`].
-pub fn locate(given: Option<&Path>, env: Env<'_>) -> Result<PathBuf, Error> {
+pub fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     if let Some(dir) = given {
         return Ok(dir.to_path_buf());
     }
@@ -226,7 +226,7 @@ pub fn locate(given: Option<&Path>, env: Env<'_>) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// As [`locate`] and [`ask`], and [`Error::Identity`].
-pub fn peer_id(given: Option<&Path>, env: Env<'_>) -> Result<String, Error> {
+pub fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, Error> {
     let dir = match locate(given, env) {
         Err(Error::NoneRunning) => {
             let made = config::default_data_dirs(env)

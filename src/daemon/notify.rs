@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::config::Env;
+use crate::config::EnvVars;
 use crate::protocol::Instant;
 
 /// The shortest watchdog limit that is supported. A shorter one would keep the processor awake.
@@ -50,7 +50,7 @@ impl Notifier {
     ///
     /// If the manager cannot be reached, this is only a warning, because the daemon's work does not
     /// depend on it.
-    pub(super) fn new(env: Env<'_>, pid: u32, now: Instant) -> Self {
+    pub(super) fn new(env: EnvVars<'_>, pid: u32, now: Instant) -> Self {
         let socket = env("NOTIFY_SOCKET")
             .filter(|name| !name.is_empty())
             .and_then(|name| {
@@ -139,7 +139,7 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
 }
 
 /// The limit after which the manager ends a process without notifications (sd_watchdog_enabled(3)).
-fn limit(env: Env<'_>, pid: u32) -> Option<Duration> {
+fn limit(env: EnvVars<'_>, pid: u32) -> Option<Duration> {
     let number = |variable| env(variable).map(|text| text.to_str()?.parse::<u64>().ok());
     if number("WATCHDOG_PID").is_some_and(|meant| meant != Some(pid.into())) {
         return None;
