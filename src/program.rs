@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Command, Exit};
 use crate::config::{Config, Flags, Role};
-use crate::daemon::capacity::Report;
+use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, Query, Request};
 use crate::daemon::status::{Found, IndexerList, Status};
 use crate::daemon::{self, demo, logging};
@@ -132,7 +132,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             &env,
         )?),
         Command::Capacity(args) => {
-            let value = Report::of_this_build();
+            let value = CapacityReport::of_this_build();
             let json = json::to_string(&value);
             show(&Answer { value, json }, args.json)
         }

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use oc_discovery::daemon::capacity::Report;
+use oc_discovery::daemon::capacity::CapacityReport;
 use rustix::process::{Pid, Signal, kill_process};
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
@@ -415,8 +415,8 @@ fn capacity_is_told_without_a_daemon() {
     let home = Home::new();
     let json = home.run(&["capacity", "--json"]);
     assert_eq!(json.done().lines().count(), 1, "{}", json.stdout);
-    let report: Report = miniserde::json::from_str(&json.stdout).unwrap();
-    assert_eq!(report, Report::of_this_build());
+    let report: CapacityReport = miniserde::json::from_str(&json.stdout).unwrap();
+    assert_eq!(report, CapacityReport::of_this_build());
     let text = home.run(&["capacity"]);
     for row in &report.capacities {
         let line = text.done().lines().find(|l| l.contains(&row.variable));

@@ -28,7 +28,7 @@ const MIB: u64 = 1 << 20;
 
 /// The answer to `capacity`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct CapacityReport {
     /// Version of the program.
     pub version: String,
     /// Every capacity that is set when the program is built.
@@ -76,7 +76,7 @@ pub struct Need {
     pub needs_mib: u64,
 }
 
-impl Report {
+impl CapacityReport {
     /// The report on this build.
     pub fn of_this_build() -> Self {
         Self {
@@ -135,7 +135,7 @@ fn full(capacity: &Capacity) -> u64 {
     capacity.capacity as u64 * capacity.entry_bytes as u64
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CapacityReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.capacities.iter().map(|row| {
             let roles: Vec<_> = row.roles.iter().map(|role| role.name()).collect();
@@ -204,19 +204,19 @@ mod tests {
     );
 
     fn need(role: Role) -> Need {
-        let mut roles = Report::of_this_build().roles.into_iter();
+        let mut roles = CapacityReport::of_this_build().roles.into_iter();
         roles.find(|need| need.role == role).unwrap()
     }
 
     #[test]
     fn capacity_keeps_every_field_of_the_interface() {
-        let report: Report = json::from_str(EXAMPLE).unwrap();
+        let report: CapacityReport = json::from_str(EXAMPLE).unwrap();
         assert_eq!(json::to_string(&report), EXAMPLE);
     }
 
     #[test]
     fn capacity_is_aligned_for_a_person() {
-        let report: Report = json::from_str(EXAMPLE).unwrap();
+        let report: CapacityReport = json::from_str(EXAMPLE).unwrap();
         assert_eq!(
             report.to_string(),
             "capacities of this build: 2
@@ -246,7 +246,7 @@ indexer needs at most about 10 MiB when everything is full
 
     #[test]
     fn every_capacity_of_the_build_has_its_row() {
-        let report = Report::of_this_build();
+        let report = CapacityReport::of_this_build();
         let rows = report.capacities.iter();
         let told: Vec<_> = rows
             .map(|row| (row.variable.as_str(), row.capacity))
