@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use crate::cli::{Command, Exit};
 use crate::config::{Config, Flags, Role};
 use crate::daemon::capacity::CapacityReport;
-use crate::daemon::client::{self, Answer, Query, Request};
+use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
 use crate::daemon::status::{Found, IndexerList, Status};
 use crate::daemon::{self, demo, logging};
 use miniserde::{Deserialize, json};
@@ -84,11 +84,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Indexer(args) => run(Role::Indexer, &args.flags()),
         Command::Node(args) => run(Role::Node, &args.flags()),
         Command::Status(args) => {
-            let answer = ask::<Status>(args.data_dir.as_deref(), &Request::Status)?;
+            let answer = ask::<Status>(args.data_dir.as_deref(), &OperatorRequest::Status)?;
             show(&answer, args.json)
         }
         Command::Indexers(args) => {
-            let answer = ask::<IndexerList>(args.data_dir.as_deref(), &Request::Indexers)?;
+            let answer = ask::<IndexerList>(args.data_dir.as_deref(), &OperatorRequest::Indexers)?;
             show(&answer, args.json)?;
             match answer
                 .value
@@ -100,7 +100,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Find(args) => {
-            let query = Query::parse(&args.query)?;
+            let query = NameOrPeerId::parse(&args.query)?;
             let name = query.as_str().to_owned();
             if name != args.query {
                 let given = &args.query;
@@ -108,7 +108,7 @@ fn execute(command: Command) -> Result<(), Failure> {
                     "asks for {name}, the name of a node on a host named {given}"
                 ));
             }
-            let answer = ask::<Found>(args.data_dir.as_deref(), &Request::Find(query))?;
+            let answer = ask::<Found>(args.data_dir.as_deref(), &OperatorRequest::Find(query))?;
             if args.addr && !answer.value.records.is_empty() {
                 let service = args.service.as_deref();
                 let addr = answer.value.service_addr(service).ok_or_else(|| {
@@ -156,7 +156,7 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
 
 fn ask<T: Deserialize>(
     data_dir: Option<&str>,
-    request: &Request,
+    request: &OperatorRequest,
 ) -> Result<Answer<T>, client::Error> {
     let dir = client::locate(data_dir.map(Path::new), &env)?;
     client::ask(&dir, request, client::PATIENCE)

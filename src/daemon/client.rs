@@ -47,19 +47,19 @@ const PATH_MAX: usize = 100;
 
 /// A request to a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum OperatorRequest {
     /// The status. Answered with a [`Status`](super::status::Status).
     Status,
     /// The indexers. Answered with an [`IndexerList`](super::status::IndexerList).
     Indexers,
     /// The nodes with this name, or the one with this peer id. Answered with
     /// [`Found`](super::status::Found).
-    Find(Query),
+    Find(NameOrPeerId),
 }
 
 /// A name or a peer id, checked, so that it fits into one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query(String);
+pub struct NameOrPeerId(String);
 
 /// An answer, both parsed and as text.
 #[derive(Clone, Debug)]
@@ -99,21 +99,21 @@ pub enum Error {
     Identity(storage::StorageError),
 }
 
-impl Query {
+impl NameOrPeerId {
     /// Parses a node's name or a peer id. Any other text stands for the default name of a host with
     /// that name ([`config::folded_name`]).
     ///
     /// # Errors
     /// [`Error::Query`] if the text is too long for a name, has control characters, or leaves no
     /// name.
-    pub fn parse(text: &str) -> Result<Query, Error> {
+    pub fn parse(text: &str) -> Result<NameOrPeerId, Error> {
         let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
         if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {
-            return Ok(Query(text.to_owned()));
+            return Ok(NameOrPeerId(text.to_owned()));
         }
         config::folded_name(text)
             .filter(|_| is_sensible)
-            .map(Query)
+            .map(NameOrPeerId)
             .ok_or_else(|| Error::Query(text.chars().take(120).collect()))
     }
 
@@ -123,12 +123,12 @@ impl Query {
     }
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for OperatorRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Request::Status => f.write_str("status"),
-            Request::Indexers => f.write_str("indexers"),
-            Request::Find(Query(query)) => write!(f, "find {query}"),
+            OperatorRequest::Status => f.write_str("status"),
+            OperatorRequest::Indexers => f.write_str("indexers"),
+            OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
         }
     }
 }
@@ -140,7 +140,7 @@ impl fmt::Display for Request {
 /// Every [`Error`] except those about the choice of a daemon.
 pub fn ask<T: Deserialize>(
     dir: &Path,
-    request: &Request,
+    request: &OperatorRequest,
     patience: Duration,
 ) -> Result<Answer<T>, Error> {
     let begin = Instant::now();
@@ -159,7 +159,7 @@ pub fn ask<T: Deserialize>(
 
 fn ask_once<T: Deserialize>(
     dir: &Path,
-    request: &Request,
+    request: &OperatorRequest,
     patience: Duration,
 ) -> Result<Answer<T>, Error> {
     let line = exchange(dir, request, patience).map_err(|error| explain(dir, patience, error))?;
@@ -187,7 +187,7 @@ fn version_of(dir: &Path, json: &str, patience: Duration) -> Option<String> {
     // The answer of a daemon is always an object.
     json::from_str::<Anything>(json).ok()?;
     read(json).or_else(|| {
-        let line = exchange(dir, &Request::Status, patience).ok()?;
+        let line = exchange(dir, &OperatorRequest::Status, patience).ok()?;
         read(&String::from_utf8(line).ok()?)
     })
 }
@@ -236,7 +236,7 @@ pub fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, Error> 
         }
         dir => dir?,
     };
-    match ask::<Identity>(&dir, &Request::Status, PATIENCE) {
+    match ask::<Identity>(&dir, &OperatorRequest::Status, PATIENCE) {
         Ok(answer) => Ok(answer.value.peer_id),
         Err(Error::NotRunning(dir)) => storage::peer_id_in(&dir)
             .map(|peer| peer.to_base58())
@@ -397,14 +397,14 @@ fn connect_to(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixSt
     Ok(UnixStream::from(socket))
 }
 
-fn exchange(dir: &Path, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+fn exchange(dir: &Path, request: &OperatorRequest, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
     exchange_on(&mut connect(dir, patience)?, request, deadline)
 }
 
 fn exchange_on(
     stream: &mut UnixStream,
-    request: &Request,
+    request: &OperatorRequest,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
     // If the daemon closed before the request, it may have sent the reason.

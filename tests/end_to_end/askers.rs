@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use miniserde::json;
-use oc_discovery::daemon::client::{self, Request};
+use oc_discovery::daemon::client::{self, OperatorRequest};
 use oc_discovery::daemon::status::{Found, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -167,7 +167,7 @@ fn waits(client: &mut UnixStream) -> bool {
 fn longest(peer: &Peer) -> Duration {
     let asks = (0..TIMES).map(|_| {
         let begin = Instant::now();
-        let answer = client::ask::<Status>(peer.dir(), &Request::Status, SLACK);
+        let answer = client::ask::<Status>(peer.dir(), &OperatorRequest::Status, SLACK);
         let took = begin.elapsed();
         assert!(answer.is_ok(), "{answer:?} after {took:?}");
         took
@@ -265,8 +265,8 @@ fn find_that_was_told_to_come_back_is_asked_again_until_a_slot_is_free() {
     until_lookups(&node, FINDS, 0);
     let dir = node.dir().to_path_buf();
     let asker = thread::spawn(move || {
-        let query = client::Query::parse("x").unwrap();
-        client::ask::<Found>(&dir, &Request::Find(query), client::PATIENCE)
+        let query = client::NameOrPeerId::parse("x").unwrap();
+        client::ask::<Found>(&dir, &OperatorRequest::Find(query), client::PATIENCE)
     });
     node.until("the ninth told to come back", SLACK, |s| {
         s.table("lookups").refused > 0

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
-use oc_discovery::daemon::client::{self, Request};
+use oc_discovery::daemon::client::{self, OperatorRequest};
 use oc_discovery::daemon::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -405,7 +405,7 @@ impl Peer {
 
     /// Its present status.
     pub(crate) fn status(&self) -> Status {
-        client::ask(&self.dir, &Request::Status, PATIENCE)
+        client::ask(&self.dir, &OperatorRequest::Status, PATIENCE)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
             .value
     }

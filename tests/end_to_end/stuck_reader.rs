@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use oc_discovery::daemon::client::{self, Request};
+use oc_discovery::daemon::client::{self, OperatorRequest};
 use oc_discovery::daemon::status::Status;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -85,7 +85,7 @@ fn native_whose_stdout_nobody_reads_serves() {
     let dir = world.path("native");
     let _native = Started::new(world.command("native", &dir, &[]).stdout(writer));
     eventually("its status", SLACK, || {
-        client::ask::<Status>(&dir, &Request::Status, ms(5000)).ok()
+        client::ask::<Status>(&dir, &OperatorRequest::Status, ms(5000)).ok()
     });
 }
 

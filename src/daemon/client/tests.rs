@@ -28,7 +28,7 @@ fn answering(dir: &Path, answer: Vec<u8>) -> thread::JoinHandle<String> {
 
 fn indexers(dir: &Path, answer: &[u8]) -> Result<Answer<IndexerList>, Error> {
     let daemon = answering(dir, answer.to_vec());
-    let result = ask(dir, &Request::Indexers, PATIENCE);
+    let result = ask(dir, &OperatorRequest::Indexers, PATIENCE);
     assert_eq!(daemon.join().unwrap(), "indexers\n");
     result
 }
@@ -74,7 +74,7 @@ fn where_too_many_others_ask_the_question_is_put_again() {
     let dir = TestDir::new();
     let last = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"refused":[],"partial":[],"indexers":[]}"#;
     let daemon = answering_all(dir.path(), vec![BUSY, BUSY, last]);
-    let answer = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap();
+    let answer = ask::<IndexerList>(dir.path(), &OperatorRequest::Indexers, PATIENCE).unwrap();
     assert_eq!((answer.json.as_str(), daemon.join().unwrap()), (last, 3));
 }
 
@@ -82,7 +82,7 @@ fn where_too_many_others_ask_the_question_is_put_again() {
 fn the_daemons_sentence_is_passed_on_when_there_is_no_time_to_ask_again() {
     let dir = TestDir::new();
     let daemon = answering_all(dir.path(), vec![BUSY]);
-    let error = ask::<IndexerList>(dir.path(), &Request::Indexers, PAUSE).unwrap_err();
+    let error = ask::<IndexerList>(dir.path(), &OperatorRequest::Indexers, PAUSE).unwrap_err();
     daemon.join().unwrap();
     assert_eq!(
         (error.to_string().as_str(), error.exit_code()),
@@ -99,12 +99,12 @@ fn what_a_daemon_said_before_it_was_asked_is_read() {
     far.write_all(b"told\n").unwrap();
     drop(far);
     let deadline = Instant::now() + PATIENCE;
-    let told = exchange_on(&mut client, &Request::Status, deadline).unwrap();
+    let told = exchange_on(&mut client, &OperatorRequest::Status, deadline).unwrap();
     assert_eq!(told, b"told");
 
     let mut client = connect(dir.path(), PATIENCE).unwrap();
     drop(listener.accept().unwrap());
-    let error = exchange_on(&mut client, &Request::Status, deadline).unwrap_err();
+    let error = exchange_on(&mut client, &OperatorRequest::Status, deadline).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
@@ -113,7 +113,7 @@ fn answer_of_an_older_daemon_names_its_version() {
     let older = br#"{"role":"node","peer_id":"12D3A","version":"0.0.9\n"}"#;
     let dir = TestDir::new();
     let daemon = answering(dir.path(), older.to_vec());
-    let error = ask::<Status>(dir.path(), &Request::Status, PATIENCE).unwrap_err();
+    let error = ask::<Status>(dir.path(), &OperatorRequest::Status, PATIENCE).unwrap_err();
     daemon.join().unwrap();
     let text = error.to_string();
     assert!(
@@ -145,7 +145,7 @@ fn where_an_answer_has_no_version_the_status_is_asked_for_it() {
             stream.write_all(answer.as_bytes()).unwrap();
         }
     });
-    let error = ask::<IndexerList>(dir.path(), &Request::Indexers, PATIENCE).unwrap_err();
+    let error = ask::<IndexerList>(dir.path(), &OperatorRequest::Indexers, PATIENCE).unwrap_err();
     daemon.join().unwrap();
     assert!(
         matches!(&error, Error::OtherVersion(_, version) if version == "9.0.0"),
@@ -173,7 +173,7 @@ fn answer_without_end_is_not_read_past_its_bound() {
 fn deaf_daemon_is_given_up() {
     let dir = TestDir::new();
     let _listener = listen(dir.path());
-    let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+    let error = ask::<Status>(dir.path(), &OperatorRequest::Status, BRIEF).unwrap_err();
     assert!(matches!(error, Error::Deaf(..)), "{error:?}");
 }
 
@@ -183,7 +183,7 @@ fn daemon_that_does_not_even_accept_is_given_up() {
     let listener = listen(dir.path());
     rustix::net::listen(&listener, 0).unwrap();
     let _queued = connect(dir.path(), BRIEF).unwrap();
-    let error = ask::<Status>(dir.path(), &Request::Status, BRIEF).unwrap_err();
+    let error = ask::<Status>(dir.path(), &OperatorRequest::Status, BRIEF).unwrap_err();
     assert!(matches!(error, Error::Deaf(..)), "{error:?}");
 }
 
@@ -193,7 +193,7 @@ fn left_over_socket_and_missing_directory_are_no_daemon() {
     drop(listen(dir.path()));
     let long = dir.path().join("x".repeat(120));
     for dir in [dir.path(), &dir.path().join("none"), &long] {
-        let error = ask::<Status>(dir, &Request::Status, BRIEF).unwrap_err();
+        let error = ask::<Status>(dir, &OperatorRequest::Status, BRIEF).unwrap_err();
         assert!(matches!(error, Error::NotRunning(_)), "{error:?}");
         assert!(error.to_string().contains("start one"), "{error}");
     }
@@ -238,7 +238,7 @@ fn the_only_running_daemon_is_found_and_several_are_listed() {
 fn only_names_and_peer_ids_are_asked_for() {
     let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
     for good in ["cam-3.hall", id] {
-        let request = Request::Find(Query::parse(good).unwrap());
+        let request = OperatorRequest::Find(NameOrPeerId::parse(good).unwrap());
         assert_eq!(request.to_string(), format!("find {good}"));
     }
     let longest = "x".repeat(63);
@@ -248,12 +248,12 @@ fn only_names_and_peer_ids_are_asked_for() {
         ("büro 2.", "b-ro-2"),
         (longest.as_str(), longest.as_str()),
     ] {
-        let query = Query::parse(host).unwrap();
+        let query = NameOrPeerId::parse(host).unwrap();
         assert_eq!(query.as_str(), name);
         assert_eq!(name, config::name_of_host(host), "one rule");
     }
     for bad in ["", "_", "é", "a\nstatus", &"X".repeat(64)] {
-        let error = Query::parse(bad).unwrap_err();
+        let error = NameOrPeerId::parse(bad).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(!error.to_string().contains('\n'));
     }

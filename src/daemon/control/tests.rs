@@ -448,7 +448,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
         let path = dir.path().to_path_buf();
         let asking = smol::unblock(move || {
             let patience = Duration::from_secs(10);
-            client::ask::<Refusal>(&path, &client::Request::Status, patience)
+            client::ask::<Refusal>(&path, &client::OperatorRequest::Status, patience)
         });
         let answering = async {
             let Event::Asked(request) = events.recv().await.unwrap() else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::stage::Stage;
 use super::{Sight, Step, Tempo};
 use crate::config::Role;
-use crate::daemon::client::{self, Request};
+use crate::daemon::client::{self, OperatorRequest};
 use crate::daemon::status::{LiveIndexer, Source, Status};
 
 /// The native's process.
@@ -400,7 +400,7 @@ impl<'a> Play<'a> {
 
     fn status(&self, process: &'static str) -> Result<Status, Sight> {
         let dir = self.stage.data_dir(process);
-        client::ask(&dir, &Request::Status, PATIENCE)
+        client::ask(&dir, &OperatorRequest::Status, PATIENCE)
             .map(|answer| answer.value)
             .map_err(|error| Sight::NotYet(process, error.to_string()))
     }
