@@ -22,7 +22,7 @@ const USAGE: u8 = 2;
 /// Nothing was found, and not every server has answered.
 const INCOMPLETE: u8 = 3;
 
-/// Does what the command line of this process says; how that ended.
+/// Runs the command line of this process. Returns the exit code.
 pub fn main() -> ExitCode {
     let done = match crate::cli::parse(std::env::args_os()) {
         Ok(command) => execute(command),

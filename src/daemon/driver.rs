@@ -270,7 +270,7 @@ impl<'m> Driver<'m> {
         self.env.net.set_only_native(only);
     }
 
-    /// The operator asks, or the program around this; or the one that asked has left.
+    /// A request of the operator or of the surrounding program; or its caller has left.
     pub(super) fn on_asked(&mut self, event: Event) {
         let Event::Asked(Asked { query, reply }) = event else {
             return self.lookups.give_up(&self.env);

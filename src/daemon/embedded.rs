@@ -1,5 +1,5 @@
 //! The loop inside another program: on a thread of its own, without a logger, signals or a control
-//! socket. It ends when all that can ask it are gone, or have closed their channel.
+//! socket. It ends when all handles to it are dropped or closed.
 
 use smol::channel::{Receiver, Sender};
 
@@ -25,7 +25,7 @@ pub(crate) struct Started {
     pub(crate) addresses: Vec<String>,
 }
 
-/// Runs one process on this thread, and says in `started` how that began.
+/// Runs one process on this thread, and reports through `started` how the start went.
 pub(crate) fn run(
     config: &Config,
     asked: Receiver<Event>,
@@ -47,7 +47,7 @@ async fn serve(
     started: &Sender<Result<Started, Error>>,
 ) -> Result<(), Error> {
     wait_for_random_numbers()?;
-    // Locked until the end.
+    // The directory stays locked until the end.
     let dir = config.data_dir.as_deref().map(DataDir::open).transpose();
     let dir = dir.map_err(Error::new)?;
     let peer = match &dir {

@@ -1,5 +1,5 @@
-//! The loop as a process of its own: it logs to stderr, and takes signals, a control socket, the service
-//! manager and the limit of descriptors for itself.
+//! The loop as a process of its own: it logs to stderr, and handles signals, the control socket,
+//! the service manager and the limit of descriptors.
 
 use std::{io, path::Path};
 
@@ -26,10 +26,10 @@ use crate::{
 /// Runs one role until a signal ends it. `Ok`: it ended in order.
 ///
 /// # Errors
-/// It could not start: the data directory, the key file, a listen address or the control socket.
-/// One sentence says what and why.
+/// It could not start because of the data directory, the key file, a listen address or the control
+/// socket. The error is one sentence.
 pub fn run(config: Config) -> Result<(), Error> {
-    // Only fails if a logger is set already, as in a test; that one serves as well.
+    // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
     let plan = descriptors::plan(Plan::FULL, config.listen.len());
     executor::block_on(serve(config, plan.map_err(Error::new)?))
@@ -37,7 +37,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 async fn serve(config: Config, plan: Plan) -> Result<(), Error> {
     executor::spawn(logging::attend());
-    // Before the signals are taken over: this wait ends with the first of them.
+    // Done before the signal handlers are installed, so that the first signal ends this wait.
     wait_for_random_numbers()?;
     let dir = config.data_dir.as_deref().unwrap_or(Path::new("."));
     let dir = DataDir::open(dir).map_err(Error::new)?;

@@ -20,7 +20,7 @@ pub(crate) enum Query {
 /// What those who ask bring about.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// One asks.
+    /// A request.
     Asked(Request),
     /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
     Left,
@@ -85,7 +85,7 @@ impl Reply {
         self.refuse_with(why, Some(true));
     }
 
-    /// The one who asked has left.
+    /// Whether the caller has left.
     pub(crate) fn is_for_nobody(&self) -> bool {
         self.0.is_closed()
     }

@@ -1,4 +1,4 @@
-//! How an embedded node is described.
+//! The builder of an embedded node.
 //!
 //! Values are texts as on the command line, and are checked when it starts: there is one parser for
 //! each, and it has one set of bounds.
@@ -51,7 +51,8 @@ impl Builder {
         self
     }
 
-    /// The name by which a node is found, 1 to 63 of `a-z 0-9 - .`; else after the host's name.
+    /// The name by which a node is found, 1 to 63 of `a-z 0-9 - .`. By default it follows from the
+    /// host's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.flags.node.name = Some(name.into());
         self
@@ -82,7 +83,7 @@ impl Builder {
         self
     }
 
-    /// The `swarm.key` file of a private network. Without it anyone may join.
+    /// The `swarm.key` file of a private network. Without it any peer may join.
     pub fn psk(mut self, file: impl Into<String>) -> Self {
         self.flags.psk = Some(file.into());
         self
@@ -95,7 +96,7 @@ impl Builder {
         self
     }
 
-    /// The lease that is granted or asked for, as `90s`: 1 s to 20 min.
+    /// The lease that is granted or requested, for example `90s`: 1 s to 20 min.
     pub fn lease(mut self, duration: impl Into<String>) -> Self {
         self.flags.lease = Some(duration.into());
         self

@@ -21,7 +21,7 @@ pub enum Error {
     NotAName(String),
     /// Too many lookups at once: try again in a moment.
     Busy,
-    /// It was closed, or is being closed.
+    /// The process was closed, or is being closed.
     Closed,
 }
 

@@ -52,7 +52,7 @@ use crate::{
     protocol::codec::to_name,
 };
 
-/// A node, or another role, that runs in this program. Clones are the same one.
+/// A node, or another role, that runs in this program. All clones stand for the same process.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     events: Sender<Event>,
@@ -62,7 +62,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Begins to describe one.
+    /// Makes a builder.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -78,9 +78,9 @@ impl Discovery {
         &self.started.addresses
     }
 
-    /// Looks for a name, or for a peer id in base58: everyone who claims the name, best first. Names
-    /// belong to nobody; the peer id is what is proven. Takes at most some seconds;
-    /// [`Found::complete`] says whether every server that was asked has answered.
+    /// Looks up a name, or a peer id in base58. Returns every node that claims the name, best
+    /// first. Names are not owned; only the peer id is proven. It takes at most some seconds.
+    /// [`Found::complete`] tells whether every server that was asked has answered.
     ///
     /// # Errors
     /// [`Error::NotAName`], [`Error::Busy`], [`Error::Closed`].
@@ -95,7 +95,7 @@ impl Discovery {
         }
     }
 
-    /// Lists the indexers that are known here, and to the natives.
+    /// Lists the indexers that this process or its natives know.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Closed`].
@@ -117,11 +117,11 @@ impl Discovery {
         }
     }
 
-    /// Gives the leases up, so that nobody waits for them to run out, saves the state and ends the
-    /// thread, for all clones. Done within two seconds, whether servers answer or not.
+    /// Gives up the leases, so that they do not have to expire, saves the state and ends the
+    /// thread, for all clones. This takes at most two seconds, even if servers do not answer.
     pub async fn close(&self) {
         self.events.close();
-        // Nothing is ever sent: it is over when the thread has dropped its end.
+        // Nothing is ever sent. The channel closes when the thread has dropped its end.
         let _ = self.ended.recv().await;
     }
 

@@ -13,7 +13,7 @@ use oc_discovery::embed::{Discovery, Error, Role};
 use smol::Timer;
 
 fn main() -> Result<(), Error> {
-    // Any executor will do: the nodes run on threads of their own.
+    // Any executor can be used, because the nodes run on threads of their own.
     smol::block_on(example())
 }
 

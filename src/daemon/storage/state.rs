@@ -106,7 +106,7 @@ impl StateFile {
         }
     }
 
-    /// A state that no file follows: it ends with the process.
+    /// A state that is not saved in a file, so it is lost when the process ends.
     pub(super) fn in_memory() -> Self {
         Self {
             dir: None,
