@@ -32,7 +32,7 @@ fn node(native: &Discovery, name: &str) -> Builder {
         .connect_interval("100ms")
 }
 
-/// Asks until somebody has the name: leases come a moment after the start.
+/// Asks until a node has the name, because leases come a moment after the start.
 async fn found(asked: &Discovery, name: &str) -> FoundRecord {
     loop {
         let mut records = asked.find(name).await.unwrap().records;

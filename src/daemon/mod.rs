@@ -115,7 +115,8 @@ trait Host {
     /// What is asked next, or that it should end. Cancel-safe.
     async fn next(&self) -> Call;
 
-    /// The loop has made a turn; when it has to make the next one at the latest.
+    /// Takes note that the loop has made a turn. Returns when it must make the next one at the
+    /// latest.
     fn turned(&mut self, driver: &Driver<'_>) -> Option<Instant>;
 }
 
@@ -128,7 +129,7 @@ enum Call {
     Fail(Error),
 }
 
-/// The identity in `dir` and what was saved there.
+/// The identity and the saved state in `dir`.
 fn load(dir: &DataDir, role: Role) -> Result<(Keypair, StateFile), Error> {
     let key = dir.identity().map_err(Error::new)?;
     let mut state = dir.state();
@@ -151,7 +152,7 @@ fn read_psk(path: Option<&Path>) -> Result<Option<PreSharedKey>, Error> {
     psk.map_err(Error::new)
 }
 
-/// Runs until the host ends it, and gives the leases up.
+/// Runs until the host ends it, and then gives up the leases.
 async fn run_until_the_end(
     driver: &mut Driver<'_>,
     config: &Config,

@@ -13,9 +13,9 @@ use crate::{
     daemon::{embedded, machines::Owned},
 };
 
-/// Requests that wait for the thread; whoever has one more waits for room.
+/// Requests that wait for the thread. The caller of a further one waits for room.
 const MAX_WAITING: usize = 8;
-/// Stack of the thread beside what making the machine needs.
+/// Stack of the thread, in addition to what making the machine needs.
 const STACK: usize = 2 << 20;
 
 /// Describes a node, or another role. Nothing is checked before [`Builder::spawn`].
@@ -108,8 +108,8 @@ impl Builder {
         self
     }
 
-    /// Starts it on a thread of its own. When this is done it listens; leases come later, and without
-    /// a server that can be reached it goes on trying.
+    /// Starts the process on a thread of its own. When this returns, it listens. Leases come later,
+    /// and without a reachable server it keeps trying.
     ///
     /// # Errors
     /// [`Error::Setting`], [`Error::Start`].

@@ -15,7 +15,7 @@ pub enum Error {
         /// The value, its bound and what to do.
         reason: String,
     },
-    /// It cannot start: the data directory, the key file, or an address to listen on.
+    /// It cannot start because of the data directory, the key file, or a listen address.
     Start(String),
     /// What was looked for is neither a name, 1 to 63 of `a-z 0-9 - .`, nor a peer id.
     NotAName(String),

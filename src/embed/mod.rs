@@ -140,7 +140,7 @@ impl Discovery {
     }
 }
 
-/// An answer that somebody waits for. A lookup that is waited for no longer gives its place up.
+/// An answer that is awaited. If it is no longer awaited, its lookup frees its place.
 struct Waiting<'a> {
     answer: Receiver<Result<Answer, Refusal>>,
     events: &'a Sender<Event>,
@@ -148,7 +148,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // False if there is an answer: then nobody waited in vain.
+        // This is false if there is an answer already.
         if self.answer.close() {
             // Where there is no room the loop hears of it with the next one that leaves.
             let _ = self.events.try_send(Event::Left);

@@ -41,7 +41,7 @@ async fn example() -> Result<(), Error> {
         }
     }
 
-    // Gives the lease up: nobody finds it from now on.
+    // Gives up the lease, so that it is not found from now on.
     pump.close().await;
     match pump.find("panel").await {
         Err(Error::Closed) => println!("pump-3 is closed"),

@@ -63,7 +63,7 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     Ok(keypair)
 }
 
-/// A key that nobody has.
+/// A new key.
 pub(super) fn create() -> io::Result<Keypair> {
     Keypair::ed25519_from_bytes(entropy::key()?).map_err(io::Error::other)
 }

@@ -111,7 +111,7 @@ impl DataDir {
     }
 }
 
-/// A new peer that is forgotten when its process ends: no directory is used.
+/// Uses no directory: the process is a new peer, whose identity is lost when the process ends.
 ///
 /// # Errors
 /// The system gives no random numbers.
