@@ -1,11 +1,12 @@
-//! Discovery for devices at the edge, without a cloud. A *node* wants to be found and to find others by
-//! name, an *indexer* keeps the leases of nodes, a *native* is the address that everybody is given.
-//! This is the program's library: the protocol as an endpoint without I/O, and a node to be embedded.
+//! Discovery for devices at the edge, without a cloud. A *node* can be found and finds others by
+//! name, an *indexer* grants leases to nodes, and a *native* is the entry point whose address is
+//! given to every device. This is the program's library: the protocol as an endpoint without I/O,
+//! and a node that can be embedded.
 //!
 //! # Start here, with a network stack of your own
 //!
-//! [`protocol`] decides and reads and writes the frames: `no_std`, without an allocator, a clock or a
-//! socket. You give it what has happened and the time, and do what it wants done. The whole of it, with a
+//! [`protocol`] decides and reads and writes the frames: `no_std`, without an allocator, a clock or
+//! a socket. You give it events and the time, and carry out its actions. The whole of it, with a
 //! small `Runtime` trait and a network in memory, is in `tests/examples/runtime.rs`:
 //!
 //! ```
@@ -71,15 +72,16 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
 //! | `program` (default) | what only the binary needs: the command line, logs, signals, the control socket, and for its whole tree `tracing/max_level_off` and `idna_adapter` without Unicode tables |
 //!
-//! A library takes `default-features = false` with `embed` or nothing: `program` turns traces off for every
-//! crate of the tree.
+//! A library takes `default-features = false` with `embed` or nothing: `program` turns traces off
+//! for every crate of the tree.
 //!
 //! # What does not travel to dependents
 //!
-//! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This program
-//! replaces `futures-timer` by `targets/futures-timer`; a program that embeds a node gets the published
-//! crate, which works as well and costs a thread more and two wake-ups for each timer of libp2p. To have ours,
-//! put into your own `Cargo.toml`, with the path or git address of this repository:
+//! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This
+//! program replaces `futures-timer` by `targets/futures-timer`; a program that embeds a node gets
+//! the published crate, which also works, but costs a further thread and two wake-ups for each
+//! timer of libp2p. To use ours, put into your own `Cargo.toml`, with the path or git address of
+//! this repository:
 //!
 //! ```toml
 //! [patch.crates-io]
@@ -91,7 +93,8 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //!
 //! # Further
 //!
-//! [`architecture`]: how it is put together. [`protocol::codec::specification`]: what is on the wire.
+//! [`architecture`]: how it is put together. [`protocol::codec::specification`]: what is on the
+//! wire.
 
 #![cfg_attr(not(any(feature = "embed", test)), no_std)]
 // Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control`

@@ -1,4 +1,5 @@
-//! `oc-discovery`: see `src/program.rs`, which is in the library so that its parts need not be public.
+//! `oc-discovery`: see `src/program.rs`, which is in the library so that its parts need not be
+//! public.
 
 #![forbid(unsafe_code)]
 

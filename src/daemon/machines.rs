@@ -1,7 +1,7 @@
 //! The state machines of the three roles, at the sizes that the build chose.
 //!
-//! The program has one of each in `.bss` and uses that of its role; processes that are embedded in another
-//! program have their own on the heap. A machine is never moved once it has started.
+//! The program has one of each in `.bss` and uses that of its role; processes that are embedded in
+//! another program have their own on the heap. A machine is never moved once it has started.
 
 use crate::{
     config::{Config, Role},
@@ -55,7 +55,8 @@ pub(super) struct Places<'m> {
 
 /// The places of the program, which runs one machine. `None`: they are used already.
 ///
-/// They are in `.bss`: pages that no entry touches cost no memory, and nothing moves over the stack.
+/// They are in `.bss`: pages that no entry touches cost no memory, and nothing moves over the
+/// stack.
 #[cfg(feature = "program")]
 pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
     use static_cell::ConstStaticCell;
@@ -82,8 +83,8 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
-    /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again until
-    /// it stands. What is not used of a stack is address space alone.
+    /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again
+    /// until it stands. What is not used of a stack is address space alone.
     pub(crate) const fn stack(role: Role) -> usize {
         let lookups = size_of::<ProgramLookups>();
         let machine = size(role);

@@ -64,7 +64,8 @@ impl Builder {
         self
     }
 
-    /// What a node offers: `NAME=PORT` on TCP or `NAME=udp:PORT`, with a name of RFC 6335; at most 8.
+    /// What a node offers: `NAME=PORT` on TCP or `NAME=udp:PORT`, with a name of RFC 6335; at most
+    /// 8.
     pub fn service(mut self, service: impl Into<String>) -> Self {
         self.flags.node.service.push(service.into());
         self
@@ -89,8 +90,8 @@ impl Builder {
         self
     }
 
-    /// Where the identity and what was learned are kept across restarts; one process each. Without it
-    /// each start is a new peer, and nothing is written.
+    /// Where the identity and what was learned are kept across restarts; one process each. Without
+    /// it each start is a new peer, and nothing is written.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self

@@ -1,9 +1,10 @@
 //! A node inside a program.
 //!
-//! [`Discovery::builder`] describes it, [`Builder::spawn`] starts it on a thread of its own, and the
-//! [`Discovery`] that comes back asks it. Its methods are `async` and run on any executor. A program
-//! may have several. Nothing of the process is taken: there is no logger (what is to be said goes to
-//! the `log` facade), no signal, no socket for commands, and without [`Builder::data_dir`] no file.
+//! [`Discovery::builder`] describes it, [`Builder::spawn`] starts it on a thread of its own, and
+//! the [`Discovery`] that comes back asks it. Its methods are `async` and run on any executor. A
+//! program may have several. Nothing of the process is taken: there is no logger (what is to be
+//! said goes to the `log` facade), no signal, no socket for commands, and without
+//! [`Builder::data_dir`] no file.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), oc_discovery::embed::Error> {
@@ -25,8 +26,8 @@
 //! ```
 //!
 //! Invariants: requests that wait for the thread are bounded, and so is what it answers at once
-//! ([`Error::Busy`]); when the last clone of a [`Discovery`] is gone, the leases are given up and the
-//! thread ends within two seconds.
+//! ([`Error::Busy`]); when the last clone of a [`Discovery`] is gone, the leases are given up and
+//! the thread ends within two seconds.
 
 mod builder;
 mod error;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  connection that we dialled ─────────────────────────────────────────────────────▶ present
-//!  connection of a peer ─▶ absent ─first stream of the protocol, or Want─▶ Wanted, Attach ─▶ present
+//!  connection of a peer ─▶ absent ─first stream of the protocol or Want─▶ Wanted, Attach ─▶ present
 //! ```
 //!
 //! Invariants: the wrapped behaviour knows only the connections that have its handler; what it

@@ -1,7 +1,7 @@
 //! A program with a native and two nodes in it: one offers a service, the other finds it.
 //!
-//! In earnest each node is in a program of its own, on a device of its own, and the native is one that
-//! runs somewhere: then its address is all that a node is told. Run it:
+//! In earnest each node is in a program of its own, on a device of its own, and the native is one
+//! that runs somewhere: then its address is all that a node is told. Run it:
 //!
 //! ```text
 //! cargo run --no-default-features --features embed --example embedded

@@ -1,8 +1,8 @@
-//! The endpoint on a network stack of one's own: a node asks its native for indexers and holds a lease
-//! with the one that it is offered, all in real frames.
+//! The endpoint on a network stack of one's own: a node asks its native for indexers and holds a
+//! lease with the one that it is offered, all in real frames.
 //!
-//! [`Runtime`] is what a stack has to offer, and [`run`] drives the endpoint with it. Neither they nor
-//! the network in memory use std or an allocator. Run it:
+//! [`Runtime`] is what a stack has to offer, and [`run`] drives the endpoint with it. Neither they
+//! nor the network in memory use std or an allocator. Run it:
 //!
 //! ```text
 //! cargo run --no-default-features --example runtime
@@ -50,8 +50,8 @@ trait Runtime {
     /// Returns when it is `then`.
     fn sleep_until(&mut self, then: Instant);
 
-    /// Sends a message to a peer and writes its answer to the front of `answer`. `None`: there was none.
-    /// The stack puts the length before each message (`codec::frame`).
+    /// Sends a message to a peer and writes its answer to the front of `answer`. `None`: there was
+    /// none. The stack puts the length before each message (`codec::frame`).
     fn exchange(
         &mut self,
         peer: &PeerId,
@@ -206,8 +206,8 @@ fn own_record() -> Record<'static> {
     }
 }
 
-/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only the
-/// node signs.
+/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only
+/// the node signs.
 struct Unsigned;
 
 impl Verifier for Unsigned {
