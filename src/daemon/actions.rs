@@ -87,6 +87,9 @@ impl Driver<'_> {
                 }
                 self.lookups.ask_native(&mut self.env, native, &addrs, want);
             }
+            Action::Retry => {
+                log::info!("the network has changed: tries again at once what did not answer")
+            }
             Action::Denied { server, reason } => self.servers.denied(server, &reason),
             Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),

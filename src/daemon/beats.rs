@@ -56,7 +56,11 @@ impl Driver<'_> {
             synchronised: self.synchronised,
         };
         let Environment { net, machine, .. } = &mut self.env;
-        let BeatOutcome { ack, publish } = machine.beat(now, &from, frame.stream, beat);
+        let BeatOutcome {
+            ack,
+            publish,
+            stranded,
+        } = machine.beat(now, &from, frame.stream, beat);
         let code = ack.code;
         let denied = matches!(code, AckCode::Full | AckCode::Refused);
         let leaves = !denied && beat.lease.is_zero();
@@ -70,8 +74,7 @@ impl Driver<'_> {
             self.env.reserve_slot(from);
             match (self.env.machine.role(), beat.role) {
                 (Role::Native, Role::Node) => {
-                    let entry = self.env.machine.taken_in(&from);
-                    let why = match entry.is_some_and(|entry| entry.stranded) {
+                    let why = match stranded {
                         true => "every indexer that it was offered failed at it",
                         false => "no indexer is reachable",
                     };

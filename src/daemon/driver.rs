@@ -295,8 +295,8 @@ impl<'m> Driver<'m> {
                 for line in self.addresses.lines(&change) {
                     log::info!("{line}");
                 }
-                if change.came() && self.env.machine.network_changed(now) > 0 {
-                    log::info!("the network has changed: tries again at once what did not answer");
+                if change.came() {
+                    self.handle(now, Input::NetworkChanged);
                 }
             }
             NetEvent::ListenerError(why) => {

@@ -24,7 +24,6 @@ use super::{
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     lookup::KnownServer,
-    native::Responsible,
     rivals::FirstBeat,
     table::Vacant,
     time::{Ticker, clamp_lease},
@@ -171,6 +170,7 @@ impl<const N: usize> Indexer<N> {
         BeatOutcome {
             ack: Ack::accepted(lease),
             publish: is_news && beat.publisher == Publisher::Receiver,
+            stranded: false,
         }
     }
 }
@@ -208,6 +208,7 @@ impl<const N: usize> Machine for Indexer<N> {
                     self.leases.add(now, *native, Role::Native, addrs);
                 }
             }
+            Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
             // An indexer hands out no addresses and sends no pings or searches. No native releases
@@ -301,17 +302,8 @@ impl<const N: usize> Machine for Indexer<N> {
         IndexersPage::default()
     }
 
-    /// Only a native takes nodes in.
-    fn taken_in(&self, _: &PeerId) -> Option<&Responsible> {
-        None
-    }
-
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
-    }
-
-    fn network_changed(&mut self, now: Instant) -> usize {
-        self.leases.network_changed(now)
     }
 
     fn overslept(&self, now: Instant) -> Duration {

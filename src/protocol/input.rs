@@ -2,7 +2,7 @@
 //!
 //! These are the events that need no answer. A call with an immediate answer is a method of
 //! [`Machine`] with its own type ([`Machine::beat`], [`Machine::ask`], [`Machine::page`],
-//! [`Machine::stream_opened`], [`Machine::network_changed`]): an ack borrows the lists of its
+//! [`Machine::stream_opened`]): an ack borrows the lists of its
 //! machine, and with one type for all results each driver would have to match results that cannot
 //! occur.
 //!
@@ -12,7 +12,6 @@
 //! [`Machine`]: super::Machine
 //! [`Machine::ask`]: super::Machine::ask
 //! [`Machine::beat`]: super::Machine::beat
-//! [`Machine::network_changed`]: super::Machine::network_changed
 //! [`Machine::page`]: super::Machine::page
 //! [`Machine::stream_opened`]: super::Machine::stream_opened
 
@@ -122,6 +121,9 @@ pub enum Input<'a> {
         /// Where it listens.
         addrs: &'a Addrs,
     },
+    /// A link, a route or an address of this host was added. Attempts that wait for a retry start
+    /// at once.
+    NetworkChanged,
     /// The process overslept ([`Machine::overslept`](super::Machine::overslept)): every lease
     /// granted is extended by the gap, less if its holder has beaten since. Leases held are never
     /// extended.

@@ -82,6 +82,8 @@ pub struct Leases {
     dials: Bucket<8, 64>,
     /// The tokens that a stream or request takes.
     cost: u32,
+    /// Attempts start at once because the network has changed; not in the log yet.
+    pub retries: bool,
 }
 
 impl Leases {
@@ -99,6 +101,7 @@ impl Leases {
             sign_at: None,
             dials: Bucket::new(),
             cost: 0,
+            retries: false,
         }
     }
 
@@ -227,6 +230,9 @@ impl Leases {
         if let Some((server, reason)) = self.denied.pop() {
             return Some(LeaseStep::Other(Action::Denied { server, reason }));
         }
+        if core::mem::take(&mut self.retries) {
+            return Some(LeaseStep::Other(Action::Retry));
+        }
         if let Some((server, granted)) = self.leaving.pop() {
             return Some(LeaseStep::Other(if granted {
                 Action::GiveUp { server }
@@ -331,11 +337,10 @@ impl Leases {
     }
 
     /// A link, a route or an address of this host was added: see [`Lease::network_changed`].
-    /// Returns how many leases retry.
-    pub fn network_changed(&mut self, now: Instant) -> usize {
-        let held = self.held.iter_mut();
-        held.map(|lease| usize::from(lease.network_changed(now)))
-            .sum()
+    pub fn network_changed(&mut self, now: Instant) {
+        for lease in &mut self.held {
+            self.retries |= lease.network_changed(now);
+        }
     }
 
     /// The own record was signed at `now`.

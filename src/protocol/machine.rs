@@ -112,6 +112,9 @@ pub enum Action {
         /// Why.
         want: Want,
     },
+    /// For the log: the network has changed ([`Input::NetworkChanged`]), so what has no answer is
+    /// tried again at once.
+    Retry,
     /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] ends the stream.
     Denied {
         /// Which server.
@@ -232,13 +235,6 @@ pub trait Machine {
         from: Cursor,
         most: usize,
     ) -> IndexersPage;
-
-    /// A link, a route or an address of this host was added. Attempts that wait for a retry start
-    /// at once. Returns how many there are.
-    fn network_changed(&mut self, now: Instant) -> usize;
-
-    /// The node's entry in `responsible_peers`.
-    fn taken_in(&self, node: &PeerId) -> Option<&Responsible>;
 
     /// When the beat was sent that the server has not answered yet; `None` if it has answered all.
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;

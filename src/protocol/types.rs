@@ -409,6 +409,8 @@ pub struct BeatOutcome<'a> {
     pub ack: Ack<'a>,
     /// The beat brought a record that the DHT does not have yet: PUT it once.
     pub publish: bool,
+    /// The node was taken in because every indexer that it was offered failed at it.
+    pub stranded: bool,
 }
 
 impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
@@ -416,6 +418,7 @@ impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
         Self {
             ack,
             publish: false,
+            stranded: false,
         }
     }
 }

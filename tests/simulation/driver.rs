@@ -234,6 +234,7 @@ impl World {
             Action::ProbeStream { peer, stream } => self.probe_stream(no, peer, stream),
             Action::Judge { stream, .. } => return self.judge(no, stream),
             Action::Refreshed { .. }
+            | Action::Retry
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}

@@ -86,7 +86,8 @@ impl World {
         let device = &mut self.devices[no];
         match device.state {
             State::Running => {
-                device.machine.network_changed(device.instant(self.now));
+                let now = device.instant(self.now);
+                device.machine.handle(now, protocol::Input::NetworkChanged);
                 // An attempt under way begins again, even if its offer expires meanwhile.
                 for server in self.devices[no].out.clone().into_keys() {
                     let known = (no, self.number_of(&server));

@@ -79,6 +79,10 @@ pub(crate) trait Events: Machine {
         self.handle(now, Input::NativeLearned { native, addrs });
     }
 
+    fn network_changed(&mut self, now: Instant) {
+        self.handle(now, Input::NetworkChanged);
+    }
+
     fn shift(&mut self, now: Instant, gap: Duration) {
         self.handle(now, Input::Overslept { gap });
     }

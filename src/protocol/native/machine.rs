@@ -51,6 +51,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                     self.leases.add(now, *native, Role::Native, addrs);
                 }
             }
+            Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => {
                 self.live_indexers
                     .shift(|peer| self.stream_records.silence(now, peer).min(gap));
@@ -134,10 +135,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         }
     }
 
-    fn taken_in(&self, node: &PeerId) -> Option<&Responsible> {
-        self.delegation.find(node)
-    }
-
     fn stream_opened(
         &mut self,
         now: Instant,
@@ -180,10 +177,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
-    }
-
-    fn network_changed(&mut self, now: Instant) -> usize {
-        self.leases.network_changed(now)
     }
 
     fn overslept(&self, now: Instant) -> Duration {

@@ -330,6 +330,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         BeatOutcome {
             ack: Ack::accepted(lease),
             publish,
+            stranded: false,
         }
     }
 
@@ -393,7 +394,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if let Some(record) = &beat.record {
             self.directory.list(&record.info, record.envelope);
         }
-        Ack::accepted(lease).into()
+        let entry = self.delegation.find(from);
+        BeatOutcome {
+            stranded: entry.is_some_and(|entry| entry.stranded),
+            ..Ack::accepted(lease).into()
+        }
     }
 
     fn pop_release(&mut self, now: Instant) -> Option<Action> {

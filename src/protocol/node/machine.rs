@@ -6,7 +6,6 @@ use crate::protocol::{
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
-    native::Responsible,
     rivals::FirstBeat,
     table::Vacant,
 };
@@ -31,6 +30,7 @@ impl Machine for Node {
                 self.leases.signed(now, urgent);
             }
             Input::NativeLearned { native, addrs } => self.learn_native(now, native, addrs),
+            Input::NetworkChanged => self.network_changed(now),
             Input::ShutDown => {
                 self.stopped = true;
                 self.wake = Some(Instant::default());
@@ -128,29 +128,8 @@ impl Machine for Node {
         IndexersPage::default()
     }
 
-    /// Only a native takes nodes in.
-    fn taken_in(&self, _: &PeerId) -> Option<&Responsible> {
-        None
-    }
-
     fn asked_at(&self, server: &PeerId) -> Option<Instant> {
         self.leases.find(server)?.asked_at()
-    }
-
-    fn network_changed(&mut self, now: Instant) -> usize {
-        let started = self.leases.network_changed(now);
-        if started > 0 {
-            // Attempts that failed over the old network may succeed over the new one.
-            self.failures.clear();
-        }
-        if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
-            // A request that waits for its answer was sent over the old network.
-            self.failures.clear();
-            self.rounds.restart(now);
-            self.wake = Some(now);
-            return started + 1;
-        }
-        started
     }
 
     fn overslept(&self, _now: Instant) -> Duration {
@@ -274,6 +253,20 @@ impl Node {
         };
         if answer.takes_in && stranded {
             self.be_taken_in(now, native);
+        }
+    }
+
+    fn network_changed(&mut self, now: Instant) {
+        self.leases.network_changed(now);
+        if !self.stopped && !self.leases.iter().any(|lease| lease.is_secure(now)) {
+            // A request that waits for its answer was sent over the old network.
+            self.rounds.restart(now);
+            self.wake = Some(now);
+            self.leases.retries = true;
+        }
+        if self.leases.retries {
+            // Attempts that failed over the old network may succeed over the new one.
+            self.failures.clear();
         }
     }
 

@@ -364,11 +364,10 @@ fn what_is_asked_while_the_native_catches_up_is_answered_when_its_leases_are_mov
 fn why_a_node_was_taken_in_is_what_decided() {
     let mut rig = Rig::new();
     rig.ask(100, Want::Lease);
-    rig.node(100);
-    rig.node(101);
     rig.ask(102, Want::OffersFailed);
-    rig.node(102);
-    let stranded = |n| rig.native.taken_in(&peer(n)).map(|entry| entry.stranded);
-    let why = [100, 101, 102, 103].map(stranded);
-    assert_eq!(why, [Some(false), Some(false), Some(true), None]);
+    for (n, stranded) in [(100, false), (101, false), (102, true)] {
+        let outcome = rig.beat(Role::Node, n, u64::from(n), None);
+        assert_eq!(outcome.ack, Ack::accepted(LEASE));
+        assert_eq!(outcome.stranded, stranded, "{n}");
+    }
 }

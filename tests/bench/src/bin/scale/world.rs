@@ -553,6 +553,7 @@ impl World {
             }
             Action::EndSearch { .. }
             | Action::Refreshed { .. }
+            | Action::Retry
             | Action::Denied { .. }
             | Action::ProbeStream { .. }
             | Action::Judge { .. }
