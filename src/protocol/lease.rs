@@ -96,6 +96,15 @@ pub struct Lease {
     patience: Duration,
 }
 
+/// What ends the stream of a lease that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// A last beat, because the server may have granted the lease.
+    LastBeat,
+    /// No beat, because the server has no lease of ours.
+    Drop,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Resting {
@@ -242,17 +251,16 @@ impl Lease {
         matches!(self.phase, Phase::Resting { .. } | Phase::Dropping { .. })
     }
 
-    /// Whether a stream is open or being opened (`Some`), and if so, whether the server may have
-    /// granted a lease on it.
-    pub fn stream(&self) -> Option<bool> {
+    /// What ends its stream if it is given up; `None`: no stream is open or being opened.
+    pub fn farewell(&self) -> Option<Farewell> {
         match self.phase {
             Phase::Resting { .. } => None,
-            Phase::Dropping { .. } => Some(false),
+            Phase::Dropping { .. } => Some(Farewell::Drop),
             Phase::Opening { .. }
             | Phase::Idle { .. }
             | Phase::Waiting { .. }
             | Phase::Late { .. }
-            | Phase::Replacing { .. } => Some(true),
+            | Phase::Replacing { .. } => Some(Farewell::LastBeat),
         }
     }
 

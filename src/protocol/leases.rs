@@ -15,7 +15,7 @@ use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Reason, Rng, Role,
     address::Endpoint,
     capacities::MAX_NATIVES,
-    lease::{Lease, Step, Terms},
+    lease::{Farewell, Lease, Step, Terms},
     lookup::KnownServer,
     table::TableStats,
     time::Bucket,
@@ -72,8 +72,8 @@ impl LeaseStep {
 pub struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_HELD>,
-    /// Servers whose streams must end, and whether a last beat gives the lease up.
-    leaving: Vec<(PeerId, bool), MAX_HELD>,
+    /// Servers whose streams must end, and how.
+    leaving: Vec<(PeerId, Farewell), MAX_HELD>,
     // A list of one element, because `None` would not be all zeroes and would move the whole
     // machine from `.bss` into the binary.
     denied: Vec<(PeerId, Reason), 1>,
@@ -209,10 +209,10 @@ impl Leases {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
-        if let Some(granted) = self.held.remove(at).stream() {
+        if let Some(farewell) = self.held.remove(at).farewell() {
             // The list is as long as `held` can be, so there is room if the driver polls. If not,
             // the lease expires by itself.
-            let _ = self.leaving.push((*server, granted));
+            let _ = self.leaving.push((*server, farewell));
         }
     }
 
@@ -233,11 +233,10 @@ impl Leases {
         if core::mem::take(&mut self.retries) {
             return Some(LeaseStep::Other(Action::Retry));
         }
-        if let Some((server, granted)) = self.leaving.pop() {
-            return Some(LeaseStep::Other(if granted {
-                Action::GiveUp { server }
-            } else {
-                Action::Drop { server }
+        if let Some((server, farewell)) = self.leaving.pop() {
+            return Some(LeaseStep::Other(match farewell {
+                Farewell::LastBeat => Action::GiveUp { server },
+                Farewell::Drop => Action::Drop { server },
             }));
         }
         if self.sign_at.is_some_and(|at| at <= now) {

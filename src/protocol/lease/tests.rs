@@ -90,8 +90,8 @@ fn a_late_ack_makes_the_next_beat_fresh_at_once_after_10_s_or_a_sixth_of_the_lea
         assert_eq!(lease.poll(beat + ms(late), &mut rng), Some(FRESH));
         assert_eq!(lease.poll(beat + ms(late), &mut rng), None);
         assert_eq!(
-            lease.stream(),
-            Some(true),
+            lease.farewell(),
+            Some(Farewell::LastBeat),
             "the silent stream stays meanwhile"
         );
         assert!(!lease.is_secure(beat + ms(late)));
@@ -332,11 +332,14 @@ fn an_ack_that_nobody_waits_for_changes_nothing() {
 fn a_lease_that_the_server_ended_drops_its_stream_once_and_counts_one_failure() {
     let (mut lease, mut rng) = opening();
     lease.acked(at(10), &Ack::full("no room"), &TERMS, &mut rng);
-    assert_eq!((lease.stream(), lease.failures()), (Some(false), 1));
+    assert_eq!(
+        (lease.farewell(), lease.failures()),
+        (Some(Farewell::Drop), 1)
+    );
     assert_eq!(lease.poll(at(10), &mut rng), Some(Step::Drop));
     assert_eq!(lease.poll(at(10), &mut rng), None);
     lease.closed(at(11), &mut rng);
-    assert_eq!((lease.stream(), lease.failures()), (None, 1));
+    assert_eq!((lease.farewell(), lease.failures()), (None, 1));
 }
 
 #[test]
