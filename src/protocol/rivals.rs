@@ -101,6 +101,15 @@ enum Presence {
     Silent,
 }
 
+/// What a newcomer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// A second device, because the device that holds the stream is there.
+    Rival,
+    /// It takes over, because the device that holds the stream is not there.
+    Successor,
+}
+
 /// A newcomer that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Check {
@@ -283,10 +292,10 @@ impl Rivals {
             let stream = check.holder.stream;
             return Some(Action::ProbeStream { peer, stream });
         }
-        let decided = |rival: &Rival| rival.check.as_ref()?.is_rival(now);
+        let decided = |rival: &Rival| rival.check.as_ref()?.finding(now);
         let mut all = self.all.iter().enumerate();
-        let (at, is_rival) = all.find_map(|(at, rival)| Some((at, decided(rival)?)))?;
-        self.judge(at, is_rival, now)
+        let (at, finding) = all.find_map(|(at, rival)| Some((at, decided(rival)?)))?;
+        self.judge(at, finding, now)
     }
 
     /// When [`Rivals::poll`] has an action.
@@ -317,7 +326,7 @@ impl Rivals {
     }
 
     /// Ends the check of this rival, so that its newcomer is decided now.
-    fn judge(&mut self, at: usize, is_rival: bool, now: Instant) -> Option<Action> {
+    fn judge(&mut self, at: usize, finding: Finding, now: Instant) -> Option<Action> {
         let rival = self.all.get_mut(at)?;
         let peer = rival.peer;
         let Check {
@@ -327,6 +336,7 @@ impl Rivals {
             ..
         } = rival.check.take()?;
         rival.replaced.clear();
+        let is_rival = finding == Finding::Rival;
         if is_rival {
             let contested = Contested {
                 peer,
@@ -438,13 +448,13 @@ impl Rival {
 }
 
 impl Check {
-    /// Whether the newcomer is a rival; `None` while this is not known.
-    fn is_rival(&self, now: Instant) -> Option<bool> {
+    /// What the newcomer is; `None` while this is not known.
+    fn finding(&self, now: Instant) -> Option<Finding> {
         match self.presence {
-            Presence::Answered => Some(true),
-            Presence::Silent => Some(false),
+            Presence::Answered => Some(Finding::Rival),
+            Presence::Silent => Some(Finding::Successor),
             Presence::Unasked | Presence::Asked => {
-                (now >= self.since + PROBE_TIMEOUT).then_some(false)
+                (now >= self.since + PROBE_TIMEOUT).then_some(Finding::Successor)
             }
         }
     }
