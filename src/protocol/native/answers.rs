@@ -256,12 +256,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             entry.verdict(now) != Some(Verdict::Silent) && entry.may_be_offered_to(reader)
         };
         let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
-        let mut best: Vec<((bool, bool), u64, PeerId), { pending_requests::MAX_CANDIDATES }, u8> =
-            Vec::new();
+        let mut best: Vec<ProbeCandidate, { pending_requests::MAX_CANDIDATES }, u8> = Vec::new();
         for entry in self.live_indexers.iter(now).filter(may_be_offered) {
-            let is_reachable = entry.verdict(now) == Some(Verdict::Reachable);
-            let rank = (reader.fits(&entry.addrs), is_reachable);
-            keep_best(&mut best, (rank, self.rng.bits(), entry.peer));
+            let candidate = ProbeCandidate {
+                fits: reader.fits(&entry.addrs),
+                is_reachable: entry.verdict(now) == Some(Verdict::Reachable),
+                lot: self.rng.bits(),
+                peer: entry.peer,
+            };
+            keep_best(&mut best, candidate);
             keep_best(&mut kept, (entry.standing.seniority(), entry.peer));
         }
         let mut candidates = Candidates::new();
@@ -269,7 +272,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if entries.any(|entry| entry.failures(now) > 0) {
             candidates.extend(kept.iter().map(|(_, peer)| *peer));
         }
-        for (_, _, peer) in &best {
+        for ProbeCandidate { peer, .. } in &best {
             if !candidates.contains(peer) {
                 // A candidate that does not fit ranks last.
                 let _ = candidates.push(*peer);
@@ -277,6 +280,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         candidates
     }
+}
+
+/// An indexer that may be probed for an answer. The greatest is the best, and an earlier field
+/// counts more.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ProbeCandidate {
+    fits: bool,
+    is_reachable: bool,
+    /// A random number that decides between equals.
+    lot: u64,
+    peer: PeerId,
 }
 
 /// An indexer that an answer may name.
@@ -288,6 +302,16 @@ struct Listed<'a> {
     named: u8,
     weight: i64,
     /// A random number that decides between equals.
+    lot: u64,
+}
+
+/// The rank of an indexer in an answer. An earlier field counts more.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct OfferRank {
+    fits: bool,
+    failures: Reverse<u8>,
+    named: Reverse<u8>,
+    weight: i64,
     lot: u64,
 }
 
@@ -304,13 +328,13 @@ impl<'a> Listed<'a> {
     }
 
     /// The indexer with the greater rank is named first.
-    fn rank(&self) -> (bool, Reverse<u8>, Reverse<u8>, i64, u64) {
-        (
-            self.fits,
-            Reverse(self.failures),
-            Reverse(self.named),
-            self.weight,
-            self.lot,
-        )
+    fn rank(&self) -> OfferRank {
+        OfferRank {
+            fits: self.fits,
+            failures: Reverse(self.failures),
+            named: Reverse(self.named),
+            weight: self.weight,
+            lot: self.lot,
+        }
     }
 }

@@ -53,9 +53,13 @@ use super::{
 /// (ARCHITECTURE.md, "Offload").
 const RUN_GAP: Duration = Duration::from_secs(1);
 
-/// The rank of an indexer for a node: whether it fits, then how few nodes it failed at, then its
-/// weight. The greatest is the best.
-type Rank = (bool, Reverse<u8>, i64);
+/// The rank of an indexer for a node. The greatest is the best, and an earlier field counts more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    fits: bool,
+    failures: Reverse<u8>,
+    weight: i64,
+}
 
 /// The offload loop over at most `I` live indexers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -257,8 +261,11 @@ impl<const I: usize> Offload<I> {
                 let Some(entry) = live.find(now, peer).filter(is_place) else {
                     continue;
                 };
-                let fits = node.reader.fits(&entry.addrs);
-                let rank = (fits, Reverse(entry.failures(now)), entry.weight());
+                let rank = Rank {
+                    fits: node.reader.fits(&entry.addrs),
+                    failures: Reverse(entry.failures(now)),
+                    weight: entry.weight(),
+                };
                 if best.is_none_or(|(best, _)| rank > best) {
                     best = Some((rank, *peer));
                 }
