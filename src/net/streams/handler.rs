@@ -50,15 +50,25 @@ const MAX_REQUESTS: usize = 4;
 /// identify. If it opens more, the oldest is dropped.
 const MAX_ANSWERING: usize = 3;
 
+/// The place of a beat in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BeatPlace {
+    /// It opens a new stream.
+    First,
+    /// It is sent on the open stream.
+    Next,
+    /// The same, and its ack ends the stream.
+    Last,
+}
+
 /// The commands of the behaviour to a connection.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send a beat, on a new stream if it is the `first`. After the `last` one the stream ends.
+    /// Send a beat.
     Beat {
         lease: u64,
         body: Vec<u8>,
-        first: bool,
-        last: bool,
+        place: BeatPlace,
     },
     /// Drop our heartbeat stream without a last beat.
     DropLease,
@@ -161,12 +171,7 @@ struct State {
 impl State {
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Beat {
-                lease,
-                body,
-                first,
-                last,
-            } => self.on_beat(lease, body, first, last),
+            Command::Beat { lease, body, place } => self.on_beat(lease, body, place),
             Command::DropLease => {
                 self.outbound = None;
                 self.first_beat = None;
@@ -200,8 +205,8 @@ impl State {
         }
     }
 
-    fn on_beat(&mut self, lease: u64, body: Vec<u8>, first: bool, last: bool) {
-        if first {
+    fn on_beat(&mut self, lease: u64, body: Vec<u8>, place: BeatPlace) {
+        if place == BeatPlace::First {
             self.end_lease(None);
             self.first_beat = Some((lease, body));
             if !std::mem::replace(&mut self.opening, true) {
@@ -212,7 +217,7 @@ impl State {
             // has to be sent.
             self.end_lease(None);
         } else if let Some(outbound) = &mut self.outbound
-            && outbound.beat(&body, last).is_err()
+            && outbound.beat(&body, place == BeatPlace::Last).is_err()
         {
             self.end_lease(None);
         }

@@ -8,7 +8,7 @@
 
 use libp2p::{Multiaddr, swarm::ConnectionId};
 
-use super::{Command, Event, Streams, contact::Health};
+use super::{BeatPlace, Command, Event, Streams, contact::Health};
 use crate::protocol::PeerId;
 
 /// Our heartbeat stream to one server.
@@ -111,8 +111,10 @@ impl Streams {
         let command = Command::Beat {
             lease: outbound.lease,
             body: encode(sequence),
-            first: sequence == 0,
-            last: false,
+            place: match sequence {
+                0 => BeatPlace::First,
+                _ => BeatPlace::Next,
+            },
         };
         match outbound.connection {
             Some(connection) => self.notify(server, connection, command),
@@ -143,8 +145,7 @@ impl Streams {
             Command::Beat {
                 lease,
                 body: encode(next),
-                first: false,
-                last: true,
+                place: BeatPlace::Last,
             },
         );
     }

@@ -115,9 +115,20 @@ pub(super) struct Mail {
     pub(super) overflows: bool,
 }
 
+/// What an ack means for its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AckKind {
+    /// It answers no beat.
+    Unsolicited,
+    /// It answers the last beat.
+    Answer,
+    /// The same, and the stream ends after it.
+    LastAnswer,
+}
+
 impl Outbox {
-    /// Adds an ack. It may answer the beat (`answers`) and end the stream (`closes`).
-    pub(super) fn put(&self, body: &[u8], answers: bool, closes: bool) {
+    /// Adds an ack.
+    pub(super) fn put(&self, body: &[u8], kind: AckKind) {
         let mut letters = lock(&self.0);
         let mail = &mut letters.mail;
         if mail.bytes.len() + body.len() + frame::MAX_HEADER > MAX_QUEUED {
@@ -125,8 +136,8 @@ impl Outbox {
         } else {
             frames::append(&mut mail.bytes, body);
         }
-        mail.answers |= answers;
-        mail.closes |= closes;
+        mail.answers |= kind != AckKind::Unsolicited;
+        mail.closes |= kind == AckKind::LastAnswer;
         if let Some(carrier) = letters.carrier.take() {
             carrier.wake();
         }
@@ -186,8 +197,8 @@ mod tests {
     #[test]
     fn an_outbox_keeps_what_was_said_until_it_is_taken() {
         let outbox = Outbox::default();
-        outbox.put(b"ab", false, false);
-        outbox.put(b"c", true, true);
+        outbox.put(b"ab", AckKind::Unsolicited);
+        outbox.put(b"c", AckKind::LastAnswer);
         let mail = outbox.take(&mut cx());
         assert_eq!(mail.bytes, b"\x02ab\x01c");
         assert!(mail.answers && mail.closes && !mail.overflows);
@@ -199,10 +210,10 @@ mod tests {
     fn an_outbox_that_is_full_says_so_and_keeps_what_it_has() {
         let outbox = Outbox::default();
         let body = [0; MAX_QUEUED - frame::MAX_HEADER];
-        outbox.put(&body, true, false);
+        outbox.put(&body, AckKind::Answer);
         assert!(!outbox.take(&mut cx()).overflows);
-        outbox.put(&body, true, false);
-        outbox.put(&[0], true, false);
+        outbox.put(&body, AckKind::Answer);
+        outbox.put(&[0], AckKind::Answer);
         let mail = outbox.take(&mut cx());
         assert!(mail.overflows);
         assert!(mail.bytes.len() > body.len());

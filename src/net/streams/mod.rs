@@ -38,10 +38,10 @@ use libp2p::{
 
 use self::{
     contact::{Contact, GrantedLease, Health},
-    handler::Command,
+    handler::{BeatPlace, Command},
     held::HeldLease,
     identify::{IDENTIFY, LocalInfo},
-    mailbox::{Arrivals, Arrived},
+    mailbox::{AckKind, Arrivals, Arrived},
     protocols::{DIRECTORY, HEARTBEAT, PING},
 };
 pub(crate) use self::{
@@ -209,7 +209,11 @@ impl Streams {
     /// Answers the last beat of a stream; `close` ends the stream after it.
     pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], close: bool) {
         if let Some(lease) = self.lease(peer, stream) {
-            lease.outbox.put(body, true, close);
+            let kind = match close {
+                true => AckKind::LastAnswer,
+                false => AckKind::Answer,
+            };
+            lease.outbox.put(body, kind);
         }
     }
 
@@ -221,7 +225,9 @@ impl Streams {
         encode: impl FnOnce(u64) -> Vec<u8>,
     ) {
         if let Some(lease) = self.lease(peer, stream) {
-            lease.outbox.put(&encode(lease.sequence), false, false);
+            lease
+                .outbox
+                .put(&encode(lease.sequence), AckKind::Unsolicited);
         }
     }
 
