@@ -183,7 +183,7 @@ impl Net {
                 awaited,
                 body,
             } => match read_ack(&body, sequence, awaited) {
-                Ok((asked, ack)) => {
+                Ok(ReadAck { asked, ack }) => {
                     if asked {
                         self.streams().answered(&server, lease);
                     }
@@ -287,14 +287,20 @@ fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
     beat.open(&Libp2p).map_err(|why| why.to_string())
 }
 
-/// Decodes an ack. Also returns whether it answers our last beat.
-fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<(bool, WireAck), String> {
+/// A decoded ack.
+struct ReadAck {
+    /// It answers our last beat.
+    asked: bool,
+    ack: WireAck,
+}
+
+/// Decodes an ack, which must answer our last beat or say `released`.
+fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<ReadAck, String> {
     let ack = decode_ack(body).map_err(|why| why.to_string())?;
-    if awaited && ack.sequence == last_sent {
-        return Ok((true, ack));
-    }
-    if ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent {
-        return Ok((false, ack));
+    let asked = awaited && ack.sequence == last_sent;
+    let is_release = ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent;
+    if asked || is_release {
+        return Ok(ReadAck { asked, ack });
     }
     Err(format!(
         "ack of beat {} where {last_sent} was sent",
