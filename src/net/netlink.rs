@@ -231,11 +231,11 @@ impl Inner {
             false => self.storm.take(cx),
         };
         let mut change = match passes {
-            Passes::Later => Change::without_addresses(link, route),
-            Passes::AsItIs | Passes::Joined => {
-                Change::between(&self.usable, &self.state, link, route)
-            }
+            Passes::Later => Change::default(),
+            Passes::AsItIs | Passes::Joined => Change::between(&self.usable, &self.state),
         };
+        change.link = link;
+        change.route = route;
         change.joined = passes == Passes::Joined;
         if passes != Passes::Later && usable != self.usable {
             self.generation += 1;

@@ -112,7 +112,8 @@ impl fmt::Display for Gone {
 }
 
 impl Change {
-    pub(super) fn between(before: &[Address], state: &State, link: bool, route: bool) -> Self {
+    /// The changes of the addresses alone.
+    pub(super) fn between(before: &[Address], state: &State) -> Self {
         let after = state.usable();
         let differs = |one: &Address, all: &[Address]| !all.iter().any(|a| a.ip == one.ip);
         let gone = before.iter().filter(|old| differs(old, &after));
@@ -121,19 +122,7 @@ impl Change {
         Self {
             gone: gone.map(|old| (old.clone(), state.why_gone(old))).collect(),
             new: each_ip_once(new).into_iter().cloned().collect(),
-            link,
-            route,
-            joined: false,
-        }
-    }
-
-    pub(super) fn without_addresses(link: bool, route: bool) -> Self {
-        Self {
-            new: Vec::new(),
-            gone: Vec::new(),
-            link,
-            route,
-            joined: false,
+            ..Self::default()
         }
     }
 

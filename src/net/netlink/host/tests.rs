@@ -36,7 +36,7 @@ fn an_address_counts_while_its_interface_is_up_and_has_a_carrier() {
         );
         assert!(ips(&state).is_empty());
         assert!(state.has([10, 0, 0, 1].into()), "it is there all the same");
-        let change = Change::between(&before, &state, false, false);
+        let change = Change::between(&before, &state);
         assert_eq!(change.gone[0].1, why);
         assert!(!change.came());
 
@@ -54,7 +54,7 @@ fn an_address_counts_while_its_interface_is_up_and_has_a_carrier() {
         DEL_LINK,
         &written::link(1, 0, "eth0", "", (0, 0)),
     );
-    let change = Change::between(&before, &state, false, false);
+    let change = Change::between(&before, &state);
     assert_eq!(change.gone[0].1, Gone::NoLink);
     assert!(!state.has([10, 0, 0, 1].into()));
 }
@@ -70,7 +70,7 @@ fn an_address_that_is_checked_counts_when_it_is_found_to_be_alone() {
     }
     let before = state.usable();
     apply(&mut state, DEL_ADDR, &written::address(1, ip, 0));
-    let change = Change::between(&before, &state, false, false);
+    let change = Change::between(&before, &state);
     assert_eq!(change.gone[0].1, Gone::Removed);
     assert_eq!(change.gone.len(), 1);
 }
@@ -133,17 +133,17 @@ fn an_address_with_two_prefixes_stays_until_both_are_gone() {
     wide(NEW_ADDR, &mut state);
     let prefixes: Vec<_> = state.usable().iter().map(|a| a.prefix).collect();
     assert_eq!(prefixes, [24, 16], "both are networks of the host");
-    let all = Change::between(&[], &state, false, false);
+    let all = Change::between(&[], &state);
     assert_eq!(all.new.len(), 1, "it came once");
     for (first, second) in [(16, 24), (24, 16)] {
         let mut state = state.clone();
         let before = state.usable();
         apply(&mut state, DEL_ADDR, &written::address_in(1, ip, first, 0));
         assert_eq!(ips(&state), ["10.0.0.1"]);
-        assert!(!Change::between(&before, &state, false, false).is_any());
+        assert!(!Change::between(&before, &state).is_any());
         let before = state.usable();
         apply(&mut state, DEL_ADDR, &written::address_in(1, ip, second, 0));
-        let change = Change::between(&before, &state, false, false);
+        let change = Change::between(&before, &state);
         assert_eq!((change.gone.len(), change.gone[0].1), (1, Gone::Removed));
     }
 }
