@@ -174,22 +174,8 @@ mod tests {
     }
 
     /// Takes a sample whose answer came at once.
-    fn heard(
-        clock: &mut WallClock,
-        now: Instant,
-        peer: PeerId,
-        native: bool,
-        ms: u64,
-        synced: bool,
-    ) {
-        let server = match native {
-            true => ClockOf::Native(peer),
-            false => ClockOf::Other(peer),
-        };
-        let theirs = WallReading {
-            ms,
-            synchronised: synced,
-        };
+    fn heard(clock: &mut WallClock, now: Instant, server: ClockOf, ms: u64, synchronised: bool) {
+        let theirs = WallReading { ms, synchronised };
         clock.heard(now, Some(now), server, theirs);
     }
 
@@ -219,8 +205,7 @@ mod tests {
             heard(
                 &mut clock,
                 at(7),
-                peer(1),
-                true,
+                ClockOf::Native(peer(1)),
                 NOW.saturating_add_signed(ahead),
                 true,
             );
@@ -232,7 +217,7 @@ mod tests {
     fn one_wrong_native_of_three_moves_no_device() {
         let mut clock = WallClock::new(BUILT);
         for (n, theirs) in [(1, NOW), (2, NOW + 9_000_000), (3, NOW + 5)] {
-            heard(&mut clock, at(7), peer(n), true, theirs, true);
+            heard(&mut clock, at(7), ClockOf::Native(peer(n)), theirs, true);
         }
         assert_eq!(clock.own_ms(at(7), NOW), NOW);
         assert_eq!(clock.settled_ms(at(7), NOW), Some(NOW));
@@ -241,7 +226,7 @@ mod tests {
     #[test]
     fn a_step_of_the_system_clock_does_not_move_the_clocks_that_were_heard() {
         let mut clock = WallClock::new(BUILT);
-        heard(&mut clock, at(5_000), peer(1), true, NOW, true);
+        heard(&mut clock, at(5_000), ClockOf::Native(peer(1)), NOW, true);
         assert_eq!(clock.own_ms(at(6_000), 6_000), NOW + 1_000, "1970");
         assert_eq!(
             clock.own_ms(at(7_000), NOW + 2_000),
@@ -263,7 +248,13 @@ mod tests {
     fn a_server_that_is_no_configured_native_does_not_move_a_clock_that_may_be_right() {
         let mut clock = WallClock::new(BUILT);
         for n in 1..=3 {
-            heard(&mut clock, at(0), peer(n), false, NOW + 3_600_000, true);
+            heard(
+                &mut clock,
+                at(0),
+                ClockOf::Other(peer(n)),
+                NOW + 3_600_000,
+                true,
+            );
         }
         assert_eq!(clock.own_ms(at(0), NOW), NOW);
         assert_eq!(clock.own_ms(at(0), BUILT), BUILT);
@@ -274,11 +265,17 @@ mod tests {
     fn a_device_without_a_clock_borrows_the_time_until_a_native_tells_it_and_persists_none_of_it() {
         let mut clock = WallClock::new(BUILT);
         assert_eq!(clock.settled_ms(at(70), 77), None);
-        heard(&mut clock, at(70), peer(1), false, NOW + 9_000_000, false);
+        heard(
+            &mut clock,
+            at(70),
+            ClockOf::Other(peer(1)),
+            NOW + 9_000_000,
+            false,
+        );
         assert!(clock.is_trusted(77));
         assert_eq!(clock.own_ms(at(570), 577), NOW + 9_000_500);
         assert_eq!(clock.settled_ms(at(570), 577), None, "borrowed");
-        heard(&mut clock, at(600), peer(2), true, NOW, false);
+        heard(&mut clock, at(600), ClockOf::Native(peer(2)), NOW, false);
         assert_eq!(clock.own_ms(at(700), 707), NOW + 100);
         assert_eq!(clock.settled_ms(at(700), 707), Some(NOW + 100));
     }
@@ -286,7 +283,13 @@ mod tests {
     #[test]
     fn a_clock_that_may_be_right_yields_only_to_synchronised_ones() {
         let mut clock = WallClock::new(BUILT);
-        heard(&mut clock, at(0), peer(1), true, NOW + 3_600_000, false);
+        heard(
+            &mut clock,
+            at(0),
+            ClockOf::Native(peer(1)),
+            NOW + 3_600_000,
+            false,
+        );
         assert_eq!(clock.own_ms(at(0), NOW), NOW);
     }
 
@@ -301,7 +304,7 @@ mod tests {
             (u64::MAX, false),
         ] {
             let mut clock = WallClock::new(BUILT);
-            heard(&mut clock, at(0), peer(1), true, theirs, true);
+            heard(&mut clock, at(0), ClockOf::Native(peer(1)), theirs, true);
             assert_eq!(clock.is_trusted(0), is_heard, "{theirs}");
         }
     }
@@ -316,7 +319,13 @@ mod tests {
             (60_000, NOW + 210_000),
         ] {
             let mut clock = WallClock::new(BUILT);
-            heard(&mut clock, at(50_000), peer(1), true, NOW + 100_000, true);
+            heard(
+                &mut clock,
+                at(50_000),
+                ClockOf::Native(peer(1)),
+                NOW + 100_000,
+                true,
+            );
             let now = at(100_000 + late);
             let theirs = WallReading {
                 ms: told,
@@ -341,9 +350,15 @@ mod tests {
     #[test]
     fn other_servers_do_not_crowd_out_the_natives() {
         let mut clock = WallClock::new(BUILT);
-        heard(&mut clock, at(0), peer(1), true, NOW, true);
+        heard(&mut clock, at(0), ClockOf::Native(peer(1)), NOW, true);
         for n in 2..100 {
-            heard(&mut clock, at(0), peer(n), false, NOW + 3_600_000, true);
+            heard(
+                &mut clock,
+                at(0),
+                ClockOf::Other(peer(n)),
+                NOW + 3_600_000,
+                true,
+            );
         }
         assert_eq!(clock.own_ms(at(0), 0), NOW);
     }
@@ -359,7 +374,13 @@ mod tests {
             (u64::MAX, true),
         ] {
             let mut clock = WallClock::new(u64::MAX);
-            heard(&mut clock, at(now), peer(1), true, u64::MAX, true);
+            heard(
+                &mut clock,
+                at(now),
+                ClockOf::Native(peer(1)),
+                u64::MAX,
+                true,
+            );
             assert_eq!(clock.is_trusted(0), kept, "{now}");
             assert_eq!(clock.own_ms(at(u64::MAX), 0), u64::MAX, "{now}");
             assert_eq!(clock.own_ms(at(u64::MAX), u64::MAX), u64::MAX, "{now}");
