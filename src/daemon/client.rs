@@ -24,7 +24,7 @@ use rustix::process::Uid;
 
 use super::control::uid_of;
 use super::status::Refusal;
-use super::storage;
+use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
 use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 
@@ -40,8 +40,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the control socket in the data directory.
 const SOCKET: &str = "control.sock";
-/// Name of the identity file in the data directory.
-const IDENTITY: &str = "identity";
 /// Longest socket path that is used as it is: `sun_path` has 108 bytes (unix(7)).
 const PATH_MAX: usize = 100;
 

@@ -11,7 +11,8 @@ use libp2p::identity::{KeyType, Keypair};
 use super::{StorageError, file};
 use crate::daemon::entropy;
 
-const IDENTITY: &str = "identity";
+/// Name of the file in the data directory.
+pub(in crate::daemon) const IDENTITY: &str = "identity";
 
 /// An encoded Ed25519 key has 68 bytes.
 const MAX_BYTES: u64 = 1024;

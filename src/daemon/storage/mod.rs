@@ -17,7 +17,7 @@
 
 mod codec;
 mod file;
-mod identity;
+pub(super) mod identity;
 mod state;
 
 use std::fmt;
