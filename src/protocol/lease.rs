@@ -47,8 +47,8 @@ use super::{
     rivals::WINDOW,
     time::{MAX_LEASE, backoff},
 };
-use pace::{BACKOFF_BASE, ack_timeout, beat_after, longest_pause, open_timeout};
 pub use pace::{MIN_OPEN_TIMEOUT, OPEN_TIMEOUT, Terms};
+use pace::{ack_timeout, beat_after, longest_pause, open_timeout};
 
 /// How long a server that refused us is not tried again. A server refuses one of two devices with
 /// one identity for the same time (PROTOCOL.md).
@@ -481,7 +481,7 @@ impl Lease {
     /// Counts a failure. Returns when to retry.
     fn pause(&mut self, now: Instant, rng: &mut Rng) -> Instant {
         let longest = longest_pause(self.length());
-        let pause = backoff(rng, BACKOFF_BASE, self.failures, longest);
+        let pause = backoff(rng, self.failures, longest);
         self.failures = self.failures.saturating_add(1);
         now + pause
     }

@@ -103,10 +103,15 @@ impl Rng {
     }
 }
 
-/// Exponential backoff with full jitter: a random time up to `base · 2^failures`, at most
+/// The first step of the backoff.
+const BACKOFF_BASE: Duration = Duration::from_millis(500);
+
+/// Exponential backoff with full jitter: a random time up to 500 ms · 2^`failures`, at most
 /// `longest`. Never zero, so that nothing is retried at the instant at which it failed.
-pub fn backoff(rng: &mut Rng, base: Duration, failures: u8, longest: Duration) -> Duration {
-    let ceiling = base.saturating_mul(1 << failures.min(16)).min(longest);
+pub fn backoff(rng: &mut Rng, failures: u8, longest: Duration) -> Duration {
+    let ceiling = BACKOFF_BASE
+        .saturating_mul(1 << failures.min(16))
+        .min(longest);
     rng.up_to(ceiling).max(Duration::from_millis(1))
 }
 
@@ -377,11 +382,10 @@ mod tests {
     fn backoff_doubles_up_to_its_ceiling() {
         let mut rng = Rng::new(3);
         for failures in 0..40 {
-            let longest = (0..200)
-                .map(|_| backoff(&mut rng, S, failures, 60 * S))
-                .max()
-                .unwrap();
-            assert!(longest <= 60 * S && longest <= S * (1 << failures.min(6)));
+            let pauses = (0..200).map(|_| backoff(&mut rng, failures, 60 * S));
+            let longest = pauses.max().unwrap();
+            let ceiling = (S / 2 * (1 << failures.min(7))).min(60 * S);
+            assert!(longest <= ceiling && longest > ceiling / 2, "{failures}");
         }
     }
 }

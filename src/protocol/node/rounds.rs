@@ -21,8 +21,6 @@ use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, capacities::MAX_NATIVES
 /// How long a native has for its answer, which includes dialling and 2 s for probing its
 /// candidates.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
-/// First step of the backoff between rounds.
-const BACKOFF_BASE: Duration = Duration::from_millis(500);
 
 /// A round under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +112,7 @@ impl Rounds {
 
     /// The same, up to half a second later, because all nodes of a native lose it at the same time.
     pub(super) fn hurry_a_little(&mut self, now: Instant, rng: &mut Rng) {
-        self.hurry(now + backoff(rng, BACKOFF_BASE, 0, self.longest_pause));
+        self.hurry(now + backoff(rng, 0, self.longest_pause));
     }
 
     /// Makes the next pause short again, because a lease was renewed.
@@ -231,7 +229,7 @@ impl Rounds {
     /// there is none.
     pub(super) fn end(&mut self, now: Instant, interval: Option<Duration>, rng: &mut Rng) {
         self.round.clear();
-        let pause = backoff(rng, BACKOFF_BASE, self.fruitless, self.longest_pause);
+        let pause = backoff(rng, self.fruitless, self.longest_pause);
         self.fruitless = self.fruitless.saturating_add(1);
         self.not_before = now + pause;
         self.next = match interval {
