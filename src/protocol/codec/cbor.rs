@@ -24,9 +24,9 @@ use crate::protocol::{Addr, Addrs, Cursor, MAX_ADDR_LEN, MAX_LIST, Offer, PeerId
 const MAX_HIGH_KEYS: usize = 32;
 
 /// Reads one message.
-pub(super) struct Reader<'b>(Decoder<'b>);
+pub(super) struct CborReader<'b>(Decoder<'b>);
 
-impl<'b> Reader<'b> {
+impl<'b> CborReader<'b> {
     /// Reads all of `bytes` as one value.
     pub(super) fn whole<T>(
         bytes: &'b [u8],
@@ -41,7 +41,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads a map: calls `entry` at each value with its key. `entry` must consume the value, by
-    /// [`Reader::skip`] if it does not know the key.
+    /// [`CborReader::skip`] if it does not know the key.
     pub(super) fn map(
         &mut self,
         field: &'static str,

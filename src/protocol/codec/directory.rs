@@ -8,7 +8,7 @@ use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
 use super::{
     DecodeError, NoRoom,
-    cbor::{List, Reader, byte_strings, fitting, length, required, write},
+    cbor::{CborReader, List, byte_strings, fitting, length, required, write},
     frame::MAX_RESPONSE,
     peer_to_bytes,
 };
@@ -213,7 +213,7 @@ pub fn encode_response<'b>(
 pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, takes_in, next) = decode_list(bytes, "offers", Reader::offer, |r| {
+            let (offers, takes_in, next) = decode_list(bytes, "offers", CborReader::offer, |r| {
                 r.peer("id to continue after")
             })?;
             let takes_in = required(takes_in, "response", 2)?;
@@ -248,7 +248,7 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
 /// on it.
 fn code_of(field: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
     let mut code = None;
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(field, |r, key| {
             match key {
                 0 => code = Some(r.uint(field)?),
@@ -264,10 +264,10 @@ fn code_of(field: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
 fn value_at_1<'b, T>(
     field: &'static str,
     bytes: &'b [u8],
-    mut read: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
+    mut read: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
     let mut value = None;
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(field, |r, key| {
             match key {
                 1 => value = Some(read(r)?),
@@ -283,7 +283,7 @@ fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
     const FIELD: &str = "request";
     let (mut most, mut want) = (MAX_LIST as u8, Want::default());
     let mut from = None;
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 1 => most = r.uint("indexers asked for")?.min(MAX_LIST as u64) as u8,
@@ -300,11 +300,11 @@ fn decode_indexers_request(bytes: &[u8]) -> Result<Request, DecodeError> {
 /// Reads the subject of the lookup at key 1, and how far the server goes at key 2.
 fn decode_lookup<'b, T>(
     bytes: &'b [u8],
-    mut read: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
+    mut read: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
 ) -> Result<(T, Reach), DecodeError> {
     const FIELD: &str = "request";
     let (mut what, mut own) = (None, false);
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 1 => what = Some(read(r)?),
@@ -322,7 +322,7 @@ fn decode_lookup<'b, T>(
     Ok((required(what, FIELD, 1)?, reach))
 }
 
-fn read_tally(r: &mut Reader<'_>) -> Result<Tally, DecodeError> {
+fn read_tally(r: &mut CborReader<'_>) -> Result<Tally, DecodeError> {
     const FIELD: &str = "servers asked";
     let counts = r.list::<u32, 2>(FIELD, |r| r.count(FIELD))?;
     match counts.as_slice() {
@@ -340,11 +340,11 @@ type Listed<T, U> = (Vec<T, MAX_LIST, u8>, Option<bool>, Option<U>);
 fn decode_list<'b, T, U>(
     bytes: &'b [u8],
     field: &'static str,
-    mut item: impl FnMut(&mut Reader<'b>) -> Result<T, DecodeError>,
-    mut third: impl FnMut(&mut Reader<'b>) -> Result<U, DecodeError>,
+    mut item: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
+    mut third: impl FnMut(&mut CborReader<'b>) -> Result<U, DecodeError>,
 ) -> Result<Listed<T, U>, DecodeError> {
     let (mut list, mut flag, mut last) = (None, None, None);
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
                 1 => list = Some(r.list(field, &mut item)?),

@@ -8,7 +8,7 @@ use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
 use super::{
     DecodeError, NoRoom,
-    cbor::{List, Reader, fitting, length, millis, required, write},
+    cbor::{CborReader, List, fitting, length, millis, required, write},
     frame::MAX_FRAME,
     record::{Kind, RecordError, Verifier, open},
 };
@@ -91,7 +91,7 @@ pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
     let (mut sequence, mut role, mut lease) = (None, None, None);
     let (mut record, mut load, mut known) = (None, None, PeerList::new());
     let mut publisher = Publisher::Receiver;
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 0 => sequence = Some(r.uint("beat's sequence")?),
@@ -212,13 +212,13 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
     let (mut offers, mut reason) = (None, Reason::new());
     let (mut wall, mut synchronised) = (None, false);
     let mut known = PeerList::new();
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 0 => sequence = Some(r.uint("acknowledgement's sequence")?),
                 1 => code = Some(r.code("verdict", ack_code_of)?),
                 2 => lease = Some(r.millis("lease granted")?),
-                3 => offers = Some(r.list("offers", Reader::offer)?),
+                3 => offers = Some(r.list("offers", CborReader::offer)?),
                 4 => reason = read_reason(r)?,
                 5 => wall = Some(r.uint("wall clock")?),
                 6 => synchronised = r.boolean("synchronised")?,
@@ -241,7 +241,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
     })
 }
 
-fn read_load(r: &mut Reader<'_>) -> Result<Load, DecodeError> {
+fn read_load(r: &mut CborReader<'_>) -> Result<Load, DecodeError> {
     const FIELD: &str = "load";
     let counts = r.list::<u32, 2>(FIELD, |r| r.count(FIELD))?;
     match counts.as_slice() {
@@ -253,7 +253,7 @@ fn read_load(r: &mut Reader<'_>) -> Result<Load, DecodeError> {
     }
 }
 
-fn read_reason(r: &mut Reader<'_>) -> Result<Reason, DecodeError> {
+fn read_reason(r: &mut CborReader<'_>) -> Result<Reason, DecodeError> {
     const FIELD: &str = "reason";
     let text = r.text(FIELD, MAX_REASON_LEN)?;
     Reason::try_from(text).map_err(|_| DecodeError::Malformed { field: FIELD })

@@ -15,7 +15,7 @@ use minicbor::Encode;
 
 use super::{
     DecodeError, NoRoom,
-    cbor::{List, Reader, TextMap, byte_strings, millis, required, write},
+    cbor::{CborReader, List, TextMap, byte_strings, millis, required, write},
     service::{Services, read_services},
     to_name,
 };
@@ -362,7 +362,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
     let (mut addrs, mut name) = (None, None);
     let (mut tags, mut services) = (Tags::new(), Services::new());
-    Reader::whole(payload, |r| {
+    CborReader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
                 0 => peer = Some(r.peer("record's peer id")?),
@@ -393,7 +393,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     })
 }
 
-fn read_ttl(r: &mut Reader<'_>) -> Result<Duration, DecodeError> {
+fn read_ttl(r: &mut CborReader<'_>) -> Result<Duration, DecodeError> {
     const FIELD: &str = "record's time to live";
     let ttl = r.millis(FIELD)?;
     if ttl > MAX_TTL {
@@ -405,7 +405,7 @@ fn read_ttl(r: &mut Reader<'_>) -> Result<Duration, DecodeError> {
     Ok(ttl)
 }
 
-fn read_addrs<'b>(r: &mut Reader<'b>) -> Result<RecordAddrs<'b>, DecodeError> {
+fn read_addrs<'b>(r: &mut CborReader<'b>) -> Result<RecordAddrs<'b>, DecodeError> {
     const FIELD: &str = "record's addresses";
     let addrs = r.list(FIELD, |r| r.addr(FIELD))?;
     if addrs.is_empty() {
@@ -417,7 +417,7 @@ fn read_addrs<'b>(r: &mut Reader<'b>) -> Result<RecordAddrs<'b>, DecodeError> {
     Ok(addrs)
 }
 
-fn read_name<'b>(r: &mut Reader<'b>) -> Result<&'b str, DecodeError> {
+fn read_name<'b>(r: &mut CborReader<'b>) -> Result<&'b str, DecodeError> {
     const FIELD: &str = "name";
     let text = r.text(FIELD, MAX_NAME_LEN)?;
     to_name(text).map(|_| text).ok_or(DecodeError::OutOfBounds {

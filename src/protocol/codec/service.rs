@@ -3,7 +3,7 @@
 use heapless::{String, Vec};
 use minicbor::{Encode, Encoder, encode, encode::Write};
 
-use super::{DecodeError, cbor::Reader};
+use super::{DecodeError, cbor::CborReader};
 
 /// Services of a node at most.
 pub const MAX_SERVICES: usize = 8;
@@ -46,7 +46,7 @@ pub fn to_service_name(text: &str) -> Option<ServiceName> {
 }
 
 /// Reads the services of a record.
-pub(super) fn read_services(r: &mut Reader<'_>) -> Result<Services, DecodeError> {
+pub(super) fn read_services(r: &mut CborReader<'_>) -> Result<Services, DecodeError> {
     const FIELD: &str = "services";
     let services: Services = r.list(FIELD, read_service)?;
     if services.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn read_services(r: &mut Reader<'_>) -> Result<Services, DecodeError>
     Ok(services)
 }
 
-fn read_service(r: &mut Reader<'_>) -> Result<Service, DecodeError> {
+fn read_service(r: &mut CborReader<'_>) -> Result<Service, DecodeError> {
     const NAME: &str = "service's name";
     const PORT: &str = "service's port";
     let wrong = |field, bound| DecodeError::OutOfBounds { field, bound };

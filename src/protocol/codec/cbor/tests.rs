@@ -3,12 +3,12 @@ use std::vec::Vec;
 use super::{super::fixtures::long_offer, *};
 
 fn skip(bytes: &[u8]) -> Result<(), DecodeError> {
-    Reader::whole(bytes, |r| r.skip("test"))
+    CborReader::whole(bytes, |r| r.skip("test"))
 }
 
 fn keys(bytes: &[u8]) -> Result<Vec<u64>, DecodeError> {
     let mut keys = Vec::new();
-    Reader::whole(bytes, |r| {
+    CborReader::whole(bytes, |r| {
         r.map("test", |r, key| {
             keys.push(key);
             r.skip("test")
