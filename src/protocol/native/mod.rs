@@ -49,7 +49,7 @@ use live_indexers::LiveIndexers;
 use offload::Offload;
 use pending_requests::{MAX_PENDING_REQUESTS, PendingRequest};
 use probe::Prober;
-use refresh::{MAX_SEARCHES, Outcome, Refresh};
+use refresh::{MAX_SEARCHES, Refresh, SearchOutcome};
 use standing::OfferedIndexers;
 
 pub use delegation::Responsible;
@@ -470,7 +470,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             &mut self.live_indexers,
             &mut self.rng,
         );
-        if outcome == Outcome::Refreshed {
+        if outcome == SearchOutcome::Refreshed {
             // If the driver does not poll, only a line of the log is lost.
             let _ = self.refreshed.push(*peer);
         }

@@ -40,7 +40,7 @@ pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SearchOutcome {
     /// A value of this search was stored in `live_indexers`.
     Refreshed,
     /// No valid value came, or the entry had become better meanwhile.
@@ -207,9 +207,9 @@ impl<const K: usize> Refresh<K> {
         known: &mut KnownPeerIds<K>,
         live: &mut LiveIndexers<I>,
         rng: &mut Rng,
-    ) -> Outcome {
+    ) -> SearchOutcome {
         let Some(at) = self.searches.iter().position(|search| search.peer == *peer) else {
-            return Outcome::Unchanged;
+            return SearchOutcome::Unchanged;
         };
         let Search { best, stored, .. } = self.searches.swap_remove(at);
         let best = best.filter(|best| best.is_valid_copy(own_ms));
@@ -219,9 +219,9 @@ impl<const K: usize> Refresh<K> {
         let stored_now =
             best.is_some_and(|best| known.contains(peer) && live.found_in_dht(now, own_ms, &best));
         if stored || stored_now {
-            Outcome::Refreshed
+            SearchOutcome::Refreshed
         } else {
-            Outcome::Unchanged
+            SearchOutcome::Unchanged
         }
     }
 
@@ -310,7 +310,7 @@ mod tests {
                 .serve(at(now), own_ms, &self.known, &mut self.live);
         }
 
-        fn conclude(&mut self, now: u64, own_ms: u64, n: u8) -> Outcome {
+        fn conclude(&mut self, now: u64, own_ms: u64, n: u8) -> SearchOutcome {
             self.refresh.conclude(
                 at(now),
                 own_ms,
@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(f.live.expiry(at(3_000), &peer(1)), Some(at(273_010)));
         assert_eq!(f.refresh.timeout(), Some(at(5_000)), "the search goes on");
         f.value(4_000, 30, 1, &record(1, 30));
-        assert_eq!(f.conclude(5_000, 30, 1), Outcome::Refreshed);
+        assert_eq!(f.conclude(5_000, 30, 1), SearchOutcome::Refreshed);
         assert_eq!(f.live.expiry(at(5_000), &peer(1)), Some(at(275_000)));
     }
 
@@ -432,7 +432,7 @@ mod tests {
             order
                 .iter()
                 .for_each(|&issued| f.value(0, 30, 1, &record(1, issued)));
-            assert_eq!(f.conclude(0, 30, 1), Outcome::Refreshed);
+            assert_eq!(f.conclude(0, 30, 1), SearchOutcome::Refreshed);
             assert_eq!(f.live.find(at(0), &peer(1)).unwrap().expires, at(270_000));
         }
     }
@@ -441,11 +441,11 @@ mod tests {
     fn expired_early_and_foreign_values_are_not_valid() {
         let own_ms = 1_000_000;
         for (value, outcome) in [
-            (record(1, own_ms - 270_000), Outcome::Refreshed),
-            (record(1, own_ms - 270_001), Outcome::Unchanged),
-            (record(1, own_ms + 120_000), Outcome::Refreshed),
-            (record(1, own_ms + 120_001), Outcome::Unchanged),
-            (record(2, own_ms), Outcome::Unchanged),
+            (record(1, own_ms - 270_000), SearchOutcome::Refreshed),
+            (record(1, own_ms - 270_001), SearchOutcome::Unchanged),
+            (record(1, own_ms + 120_000), SearchOutcome::Refreshed),
+            (record(1, own_ms + 120_001), SearchOutcome::Unchanged),
+            (record(2, own_ms), SearchOutcome::Unchanged),
         ] {
             let mut f = Fixture::knowing(1..=1);
             f.searches(0);
@@ -458,7 +458,7 @@ mod tests {
     fn with_nothing_valid_nothing_is_stored() {
         let mut f = Fixture::knowing(1..=1);
         f.searches(0);
-        assert_eq!(f.conclude(0, 0, 1), Outcome::Unchanged);
+        assert_eq!(f.conclude(0, 0, 1), SearchOutcome::Unchanged);
         assert_eq!(f.live.iter(at(0)).count(), 0);
     }
 
@@ -471,7 +471,7 @@ mod tests {
             .beat(at(10), &peer(1), 90 * S, None, Some(&record(1, 1)))
             .unwrap();
         let before = f.live.clone();
-        assert_eq!(f.conclude(10, 200_000, 1), Outcome::Unchanged);
+        assert_eq!(f.conclude(10, 200_000, 1), SearchOutcome::Unchanged);
         assert_eq!(f.live, before);
     }
 
@@ -491,7 +491,7 @@ mod tests {
         f.value(100, 30, 1, &record(1, 10));
         assert_eq!(f.refresh.overdue(at(4_999)), None);
         f.value(4_999, 30, 1, &record(1, 20));
-        assert_eq!(f.conclude(5_000, 30, 1), Outcome::Refreshed);
+        assert_eq!(f.conclude(5_000, 30, 1), SearchOutcome::Refreshed);
         assert_eq!(f.live.expiry(at(5_000), &peer(1)), Some(at(274_990)));
     }
 
@@ -501,6 +501,6 @@ mod tests {
         f.searches(0);
         f.value(0, 0, 1, &record(1, 0));
         f.known.forget(at(1), &peer(1), 270 * S);
-        assert_eq!(f.conclude(2, 0, 1), Outcome::Unchanged);
+        assert_eq!(f.conclude(2, 0, 1), SearchOutcome::Unchanged);
     }
 }
