@@ -41,7 +41,7 @@ use smol::{Async, Timer, future};
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
-use super::request::{Event, Query, Request};
+use super::request::{PendingQuery, Query, QueryEvent};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
@@ -69,7 +69,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// is.
 #[derive(Debug)]
 pub struct Control {
-    events: Receiver<Event>,
+    events: Receiver<QueryEvent>,
     /// `None`: there is no socket.
     path: Option<PathBuf>,
     /// What a long path leads through.
@@ -124,7 +124,7 @@ impl Control {
     }
 
     /// The next event. Cancel-safe.
-    pub(super) async fn next(&self) -> Event {
+    pub(super) async fn next(&self) -> QueryEvent {
         match self.events.recv().await {
             Ok(event) => event,
             // The task that takes clients in lasts as long as this value.
@@ -164,7 +164,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, events: Sender<Event>) {
+async fn serve(listener: Async<UnixListener>, events: Sender<QueryEvent>) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     let desk = Desk::new(events);
     loop {
@@ -223,7 +223,7 @@ impl Waited {
 
 /// What the clients share.
 struct Desk {
-    events: Sender<Event>,
+    events: Sender<QueryEvent>,
     /// Clients that have not sent their line.
     silent: Waited,
     /// Clients that have not read their answer.
@@ -235,7 +235,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(events: Sender<Event>) -> Rc<Self> {
+    fn new(events: Sender<QueryEvent>) -> Rc<Self> {
         Rc::new(Self {
             events,
             silent: Waited::default(),
@@ -314,8 +314,8 @@ impl Desk {
         if has_closed(stream).unwrap_or(false) {
             return None;
         }
-        let (request, answer) = Request::new(query);
-        let asked = Event::Asked(request);
+        let (request, answer) = PendingQuery::new(query);
+        let asked = QueryEvent::Asked(request);
         let ending = || refusal("oc-discovery is ending, or could not answer", false);
         if self.events.send(asked).await.is_err() {
             return Some(ending());
@@ -335,7 +335,7 @@ impl Desk {
         if answered.is_none() {
             // Dropped first, so that the loop sees that the client has left.
             drop(answer);
-            let _ = self.events.send(Event::Left).await;
+            let _ = self.events.send(QueryEvent::Left).await;
         }
         answered
     }

@@ -17,7 +17,7 @@ use super::{
     natives::{self, Learned},
     record::OwnRecord,
     report::{self, AddressLog, StatusReport, table, text},
-    request::{Answer, Event, Query, Request as Asked},
+    request::{PendingQuery, Query, QueryAnswer, QueryEvent},
     servers::Servers,
     status::Status,
     storage::StateFile,
@@ -271,15 +271,15 @@ impl<'m> Driver<'m> {
     }
 
     /// A request of the operator or of the surrounding program; or its caller has left.
-    pub(super) fn on_asked(&mut self, event: Event) {
-        let Event::Asked(Asked { query, reply }) = event else {
+    pub(super) fn on_asked(&mut self, event: QueryEvent) {
+        let QueryEvent::Asked(PendingQuery { query, reply }) = event else {
             return self.lookups.give_up(&self.env);
         };
         match query {
             Query::Status(clients) => {
                 let mut status = self.status();
                 status.tables.extend(clients.map(table));
-                reply.answer(Answer::Status(Box::new(status)));
+                reply.answer(QueryAnswer::Status(Box::new(status)));
             }
             Query::Indexers => self.lookups.indexers(&mut self.env, reply),
             Query::Find(what) => self.lookups.find(&mut self.env, &what, reply),

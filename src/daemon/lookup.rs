@@ -13,7 +13,7 @@ use super::{
     environment::Environment,
     machines::{MAX_LOOKUPS, ProgramLookups},
     report::{self, addr_texts, text},
-    request::{Answer, Reply},
+    request::{QueryAnswer, Reply},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
@@ -273,7 +273,7 @@ impl<'m> Lookups<'m> {
     }
 }
 
-fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> Answer {
+fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> QueryAnswer {
     let complete = outcome.is_complete;
     let (asked, answered) = (outcome.tally.asked.into(), outcome.tally.answered.into());
     let silent = outcome.silent().map(text).collect();
@@ -281,7 +281,7 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> Answer {
     let partial = outcome.partial().map(text).collect();
     let query = match outcome.question {
         Question::Indexers => {
-            return Answer::Indexers(IndexerList {
+            return QueryAnswer::Indexers(IndexerList {
                 complete,
                 asked,
                 answered,
@@ -301,7 +301,7 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> Answer {
     if records.is_empty() {
         records.extend(outcome.indexers.iter().map(found_offer));
     }
-    Answer::Found(Found {
+    QueryAnswer::Found(Found {
         query,
         complete,
         asked,

@@ -67,7 +67,7 @@ use smol::{channel::Receiver, future::or};
 use self::{
     driver::Driver,
     natives::Learned,
-    request::Event,
+    request::QueryEvent,
     storage::{DataDir, StateFile},
 };
 use crate::{
@@ -122,7 +122,7 @@ trait Host {
 
 /// What a host wants.
 enum Call {
-    Answer(Event),
+    Answer(QueryEvent),
     End,
     /// It cannot go on, and this is why.
     #[cfg(feature = "program")]

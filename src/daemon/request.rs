@@ -19,25 +19,25 @@ pub(crate) enum Query {
 
 /// What those who ask bring about.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum QueryEvent {
     /// A request.
-    Asked(Request),
+    Asked(PendingQuery),
     /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
     Left,
 }
 
 /// A query that waits for its answer.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct PendingQuery {
     /// What is asked.
     pub(crate) query: Query,
     /// Where the answer goes. Dropping it says that there will be none.
     pub(crate) reply: Reply,
 }
 
-impl Request {
+impl PendingQuery {
     /// The request, and where its answer comes.
-    pub(crate) fn new(query: Query) -> (Self, Receiver<Result<Answer, Refusal>>) {
+    pub(crate) fn new(query: Query) -> (Self, Receiver<Result<QueryAnswer, Refusal>>) {
         let (sender, answer) = bounded(1);
         let reply = Reply(sender);
         (Self { query, reply }, answer)
@@ -46,13 +46,13 @@ impl Request {
 
 /// What is answered: each query has its own.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum QueryAnswer {
     Status(Box<Status>),
     Indexers(IndexerList),
     Found(Found),
 }
 
-impl Answer {
+impl QueryAnswer {
     /// The answer as one JSON value, without a line break in it.
     #[cfg(feature = "program")]
     pub(crate) fn to_json(&self) -> String {
@@ -66,11 +66,11 @@ impl Answer {
 
 /// The way back.
 #[derive(Debug)]
-pub(crate) struct Reply(Sender<Result<Answer, Refusal>>);
+pub(crate) struct Reply(Sender<Result<QueryAnswer, Refusal>>);
 
 impl Reply {
     /// Answers.
-    pub(crate) fn answer(self, answer: Answer) {
+    pub(crate) fn answer(self, answer: QueryAnswer) {
         // There is room for one answer; it fails only if the one who asked went away.
         let _ = self.0.try_send(Ok(answer));
     }

@@ -47,7 +47,7 @@ pub use crate::{
 use crate::{
     daemon::{
         embedded::Started,
-        request::{Answer, Event, Query, Request},
+        request::{PendingQuery, Query, QueryAnswer, QueryEvent},
         status::Refusal,
     },
     protocol::codec::to_name,
@@ -56,7 +56,7 @@ use crate::{
 /// A node, or another role, that runs in this program. All clones stand for the same process.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    events: Sender<Event>,
+    events: Sender<QueryEvent>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
     started: Arc<Started>,
@@ -91,7 +91,7 @@ impl Discovery {
             return Err(Error::NotAName(name_or_peer_id.to_owned()));
         }
         match self.ask(Query::Find(name_or_peer_id.to_owned())).await? {
-            Answer::Found(found) => Ok(found),
+            QueryAnswer::Found(found) => Ok(found),
             _ => Err(Error::Closed),
         }
     }
@@ -102,7 +102,7 @@ impl Discovery {
     /// [`Error::Busy`], [`Error::Closed`].
     pub async fn list(&self) -> Result<IndexerList, Error> {
         match self.ask(Query::Indexers).await? {
-            Answer::Indexers(list) => Ok(list),
+            QueryAnswer::Indexers(list) => Ok(list),
             _ => Err(Error::Closed),
         }
     }
@@ -113,7 +113,7 @@ impl Discovery {
     /// [`Error::Closed`].
     pub async fn status(&self) -> Result<Status, Error> {
         match self.ask(Query::Status(None)).await? {
-            Answer::Status(status) => Ok(*status),
+            QueryAnswer::Status(status) => Ok(*status),
             _ => Err(Error::Closed),
         }
     }
@@ -126,9 +126,9 @@ impl Discovery {
         let _ = self.ended.recv().await;
     }
 
-    async fn ask(&self, query: Query) -> Result<Answer, Error> {
-        let (request, answer) = Request::new(query);
-        let asked = self.events.send(Event::Asked(request)).await;
+    async fn ask(&self, query: Query) -> Result<QueryAnswer, Error> {
+        let (request, answer) = PendingQuery::new(query);
+        let asked = self.events.send(QueryEvent::Asked(request)).await;
         asked.map_err(|_| Error::Closed)?;
         let waiting = Waiting {
             answer,
@@ -143,8 +143,8 @@ impl Discovery {
 
 /// An answer that is awaited. If it is no longer awaited, its lookup frees its place.
 struct Waiting<'a> {
-    answer: Receiver<Result<Answer, Refusal>>,
-    events: &'a Sender<Event>,
+    answer: Receiver<Result<QueryAnswer, Refusal>>,
+    events: &'a Sender<QueryEvent>,
 }
 
 impl Drop for Waiting<'_> {
@@ -152,7 +152,7 @@ impl Drop for Waiting<'_> {
         // This is false if there is an answer already.
         if self.answer.close() {
             // Where there is no room the loop hears of it with the next one that leaves.
-            let _ = self.events.try_send(Event::Left);
+            let _ = self.events.try_send(QueryEvent::Left);
         }
     }
 }

@@ -4,7 +4,7 @@ use rustix::process::Uid;
 
 use super::*;
 use crate::daemon::client;
-use crate::daemon::request::{Answer, Event, Request};
+use crate::daemon::request::{PendingQuery, QueryAnswer, QueryEvent};
 use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
@@ -38,10 +38,13 @@ async fn line_from(mut stream: Async<UnixStream>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-const NOBODY: &str = r#"{"complete":true,"asked":0,"answered":0,"silent":[],"indexers":[]}"#;
+const NOBODY: &str = concat!(
+    r#"{"complete":true,"asked":0,"answered":0,"silent":[],"#,
+    r#""refused":[],"partial":[],"indexers":[]}"#
+);
 
-fn nobody() -> Answer {
-    Answer::Indexers(json::from_str(NOBODY).unwrap())
+fn nobody() -> QueryAnswer {
+    QueryAnswer::Indexers(json::from_str(NOBODY).unwrap())
 }
 
 fn error_in(json: &str) -> String {
@@ -49,10 +52,10 @@ fn error_in(json: &str) -> String {
 }
 
 /// The next request.
-async fn request(control: &Control) -> Request {
+async fn request(control: &Control) -> PendingQuery {
     match control.next().await {
-        Event::Asked(request) => request,
-        Event::Left => panic!("a client has left"),
+        QueryEvent::Asked(request) => request,
+        QueryEvent::Left => panic!("a client has left"),
     }
 }
 
@@ -191,7 +194,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 }
 
 /// A desk of its own, and the events for the loop.
-fn desk() -> (Rc<Desk>, Receiver<Event>) {
+fn desk() -> (Rc<Desk>, Receiver<QueryEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
     (Desk::new(sender), events)
 }
@@ -284,7 +287,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         // The last of them can still send their line.
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
-        let Event::Asked(request) = control.next().await else {
+        let QueryEvent::Asked(request) = control.next().await else {
             panic!("nobody has left");
         };
         assert_eq!(request.query, Query::Indexers);
@@ -326,7 +329,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
     block_on(async {
         for half_closed_before in [false, true] {
             let client = asking(dir.path(), b"find x\n").await;
-            let Request { reply, .. } = request(&control).await;
+            let PendingQuery { reply, .. } = request(&control).await;
             if half_closed_before {
                 client.get_ref().shutdown(Shutdown::Write).unwrap();
             }
@@ -334,7 +337,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
             assert!(!reply.is_for_nobody());
             drop(client);
             let event = within(SILENCE, control.next()).await;
-            assert!(matches!(event, Some(Event::Left)), "{event:?}");
+            assert!(matches!(event, Some(QueryEvent::Left)), "{event:?}");
             assert!(reply.is_for_nobody());
         }
         assert_eq!(stats(dir.path(), &control).await.used, 1);
@@ -451,7 +454,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
             client::ask::<Refusal>(&path, &client::OperatorRequest::Status, patience)
         });
         let answering = async {
-            let Event::Asked(request) = events.recv().await.unwrap() else {
+            let QueryEvent::Asked(request) = events.recv().await.unwrap() else {
                 panic!("nobody has left");
             };
             request.reply.refuse("by name");
