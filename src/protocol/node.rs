@@ -184,9 +184,14 @@ impl Node {
     }
 
     fn drop_lost_leases(&mut self, now: Instant) {
-        // A lease that was held is retried once at once. Any other failure is final for the lease.
+        // A lease that was held is retried once at once. Any other failure is final for the lease,
+        // and an attempt begins again after a change of the network only while its offer is valid.
         let is_lost = |lease: &&Lease| {
-            lease.is_resting() && lease.failures() > u8::from(lease.expiry(now).is_some())
+            let is_held = lease.expiry(now).is_some();
+            let may_begin = is_held
+                || lease.role() == Role::Native
+                || self.candidates.offers(now, lease.server());
+            lease.is_resting() && (lease.failures() > u8::from(is_held) || !may_begin)
         };
         loop {
             let Some(lost) = self.leases.iter().find(is_lost).cloned() else {
@@ -201,6 +206,7 @@ impl Node {
                 Role::Indexer | Role::Node => {
                     match lost.refused() {
                         Some(until) => self.failures.refused(now, lost.server(), until),
+                        None if lost.failures() == 0 => {}
                         None => self.failures.note(now, lost.server(), &mut self.rng),
                     }
                     if self.wants_more(now) && !self.has_candidate(now) {
@@ -430,16 +436,6 @@ impl Node {
         }
     }
 
-    /// A server releases us. The first time, this begins a round, and the offered places are
-    /// reserved for us.
-    fn sent_away(&mut self, now: Instant, ack: &Ack<'_>) {
-        for offer in ack.offers {
-            self.failures.forgive(&offer.peer);
-        }
-        self.propose_all(now, ack.offers, false);
-        self.rounds.hurry(now);
-    }
-
     fn has_candidate(&self, now: Instant) -> bool {
         self.candidates.ready(now, &self.failures, &self.leases) > 0
     }
@@ -477,22 +473,6 @@ impl Node {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()
         };
         self.find_server(held)
-    }
-
-    /// Begins a lease with the native that takes us in, unless another does already.
-    fn be_taken_in(&mut self, now: Instant, native: &PeerId) {
-        let sought = |lease: &Lease| lease.role() == Role::Native && !lease.is_released();
-        let is_full = self.failures.ready_at(native, &Addrs::new()) > now;
-        if is_full || self.leases.iter().any(sought) {
-            return;
-        }
-        let Some(addrs) = self.rounds.addrs_of(native).cloned() else {
-            return;
-        };
-        if self.leases.add(now, *native, Role::Native, &addrs) {
-            self.leases.hurry(now, native);
-        }
-        self.rounds.helped_by(native);
     }
 }
 

@@ -88,13 +88,6 @@ impl World {
             State::Running => {
                 let now = device.instant(self.now);
                 device.machine.handle(now, protocol::Input::NetworkChanged);
-                // An attempt under way begins again, even if its offer expires meanwhile.
-                for server in self.devices[no].out.clone().into_keys() {
-                    let known = (no, self.number_of(&server));
-                    if let Some(until) = self.ledger.offered.get_mut(&known) {
-                        *until = self.now.max(*until);
-                    }
-                }
                 self.step(no, Vec::new())
             }
             // A stopped process does not notice it.

@@ -121,6 +121,12 @@ impl Candidates {
             .count()
     }
 
+    /// Whether this peer is one, and its time to live is not over.
+    pub(super) fn offers(&self, now: Instant, peer: &PeerId) -> bool {
+        let mut all = self.all.iter();
+        all.any(|candidate| candidate.peer == *peer && now <= candidate.until)
+    }
+
     /// Whether there is one whose time to live is not over, even if it pauses.
     pub(super) fn any(&self, now: Instant) -> bool {
         self.all.iter().any(|candidate| now <= candidate.until)

@@ -277,4 +277,30 @@ impl Node {
             self.rounds.restart(now);
         }
     }
+
+    /// A server releases us. The first time, this begins a round, and the offered places are
+    /// reserved for us.
+    fn sent_away(&mut self, now: Instant, ack: &Ack<'_>) {
+        for offer in ack.offers {
+            self.failures.forgive(&offer.peer);
+        }
+        self.propose_all(now, ack.offers, false);
+        self.rounds.hurry(now);
+    }
+
+    /// Begins a lease with the native that takes us in, unless another does already.
+    fn be_taken_in(&mut self, now: Instant, native: &PeerId) {
+        let sought = |lease: &Lease| lease.role() == Role::Native && !lease.is_released();
+        let is_full = self.failures.ready_at(native, &Addrs::new()) > now;
+        if is_full || self.leases.iter().any(sought) {
+            return;
+        }
+        let Some(addrs) = self.rounds.addrs_of(native).cloned() else {
+            return;
+        };
+        if self.leases.add(now, *native, Role::Native, &addrs) {
+            self.leases.hurry(now, native);
+        }
+        self.rounds.helped_by(native);
+    }
 }

@@ -291,3 +291,23 @@ fn two_ids_at_one_address_are_not_tried_at_once() {
     did.retain(|did| matches!(did, Beat(10 | 11)));
     assert_eq!(did.len(), 1, "{did:?}");
 }
+
+#[test]
+fn attempt_begins_again_in_a_changed_network_until_its_offer_expires() {
+    for (now, begins) in [(999, true), (1_000, true), (1_001, false)] {
+        let mut rig = Rig::new(1, [1]);
+        rig.drain();
+        let mut answer = offering([10]);
+        answer.offers[0].ttl = Duration::from_secs(1);
+        assert_eq!(rig.answer(1, &answer), [Beat(10)]);
+        rig.now = now;
+        rig.node.network_changed(at(now));
+        let did = rig.drain();
+        assert!(did.contains(&Dropped(10)), "{did:?} at {now}");
+        assert_eq!(did.contains(&Beat(10)), begins, "{did:?} at {now}");
+        // The indexer has not failed, so a new offer is tried at once.
+        if !begins {
+            assert_eq!(rig.answer(1, &answer), [Beat(10)]);
+        }
+    }
+}
