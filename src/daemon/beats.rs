@@ -63,8 +63,8 @@ impl Driver<'_> {
         } = machine.beat(now, &from, frame.stream, beat);
         let code = ack.code;
         let denied = matches!(code, AckCode::Full | AckCode::Refused);
-        let leaves = !denied && beat.lease.is_zero();
-        net.ack(frame, &ack, clock, denied || leaves);
+        let leaves = !denied && ack.ends_stream();
+        net.ack(frame, &ack, clock);
         if denied {
             log::debug!("gives {} no lease: {}", text(&from), ack.reason);
         } else if leaves {

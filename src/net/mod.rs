@@ -270,11 +270,12 @@ impl Net {
         self.streams().drop_lease(server);
     }
 
-    /// Answers this beat. `close` ends the stream after it.
-    pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading, close: bool) {
+    /// Answers this beat, and closes the stream after it if the answer requires it.
+    pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading) {
         let mut buffer = [0; MAX_FRAME];
         let body = encode_ack(beat.sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
-        self.streams().ack(&beat.peer, beat.stream, body, close);
+        self.streams()
+            .ack(&beat.peer, beat.stream, body, ack.ends_stream());
     }
 
     /// Sends an unsolicited ack on a peer's heartbeat stream.

@@ -3,9 +3,13 @@
 //! All types are bounded; `codec` converts them from and to bytes. Records are verified before they
 //! reach the core, which keeps their envelopes as opaque bytes.
 
+mod ack;
+
 use core::{cmp::Ordering, fmt, time::Duration};
 
 use heapless::{String, Vec};
+
+pub use ack::{Ack, AckBuf, AckCode};
 
 /// Addresses an offer carries at most (PROTOCOL.md).
 pub const MAX_ADDRS: usize = 4;
@@ -289,117 +293,6 @@ pub struct OutBeat {
     pub publisher: Publisher,
     /// How full we are.
     pub load: Option<Load>,
-}
-
-/// A server's answer to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckCode {
-    /// The lease is renewed.
-    Accepted,
-    /// Go to the offers; the lease runs on but is not renewed.
-    Released,
-    /// No room.
-    Full,
-    /// The server refuses the peer.
-    Refused,
-}
-
-/// The answer to a beat, or an unsolicited ack. Its lists are borrowed from the machine or from the
-/// receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack<'a> {
-    /// The verdict.
-    pub code: AckCode,
-    /// The rest of the lease.
-    pub lease: Duration,
-    /// Where to go instead (released, full).
-    pub offers: &'a [Offer],
-    /// Why, for a person (full, refused).
-    pub reason: Reason,
-    /// Indexers that the server knows, from one native to another.
-    pub known: &'a [PeerId],
-}
-
-impl<'a> Ack<'a> {
-    /// The lease is renewed for `lease`.
-    pub fn accepted(lease: Duration) -> Self {
-        Self {
-            code: AckCode::Accepted,
-            lease,
-            offers: &[],
-            reason: Reason::new(),
-            known: &[],
-        }
-    }
-
-    /// Go to `offers`; the lease has `left` to run.
-    pub fn released(left: Duration, offers: &'a [Offer]) -> Self {
-        Self {
-            code: AckCode::Released,
-            offers,
-            ..Self::accepted(left)
-        }
-    }
-
-    /// No room, and why.
-    pub fn full(reason: &str) -> Self {
-        Self::denied(AckCode::Full, reason)
-    }
-
-    /// The server refuses the peer, and why.
-    pub fn refused(reason: &str) -> Self {
-        Self::denied(AckCode::Refused, reason)
-    }
-
-    fn denied(code: AckCode, reason: &str) -> Self {
-        debug_assert!(reason.len() <= MAX_REASON_LEN);
-        Self {
-            code,
-            reason: Reason::try_from(reason).unwrap_or_default(),
-            ..Self::accepted(Duration::ZERO)
-        }
-    }
-}
-
-/// An [`Ack`] with lists of its own, after decoding or before sending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AckBuf {
-    /// The verdict.
-    pub code: AckCode,
-    /// The rest of the lease.
-    pub lease: Duration,
-    /// Where to go instead.
-    pub offers: Offers,
-    /// Why, for a person.
-    pub reason: Reason,
-    /// Indexers that the server knows.
-    pub known: PeerList,
-}
-
-impl AckBuf {
-    /// The ack with borrowed lists.
-    pub fn as_ack(&self) -> Ack<'_> {
-        Ack {
-            code: self.code,
-            lease: self.lease,
-            offers: &self.offers,
-            reason: self.reason.clone(),
-            known: &self.known,
-        }
-    }
-}
-
-/// If a list is longer than a message can hold, the first [`MAX_LIST`] items are kept.
-impl From<Ack<'_>> for AckBuf {
-    fn from(ack: Ack<'_>) -> Self {
-        Self {
-            code: ack.code,
-            lease: ack.lease,
-            offers: ack.offers.iter().take(MAX_LIST).cloned().collect(),
-            reason: ack.reason,
-            known: ack.known.iter().take(MAX_LIST).copied().collect(),
-        }
-    }
 }
 
 /// The result of a beat: its answer, and more.

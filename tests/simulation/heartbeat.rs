@@ -108,10 +108,9 @@ impl World {
             let (late, kind) = (self.rng.below(2_000), Kind::of(beat.role));
             self.dht.put(self.now + late, kind, record.envelope)?;
         }
-        let denied = matches!(ack.code, AckCode::Full | AckCode::Refused);
+        let ends = said.ends_stream();
         self.send_ack(no, stream, frame);
-        if denied || beat.lease.is_zero() {
-            // The daemon closes the stream after such an ack.
+        if ends {
             self.devices[no].inbound.remove(&stream);
             self.end_stream(stream, false);
         }

@@ -141,7 +141,7 @@ async fn acked(world: &mut World, addrs: &Addrs, beat: &OutBeat) {
     world.net(1).beat(server, addrs, beat, None, &[]);
     world
         .until(|world, at, event| {
-            world.answer(at, &event, &Ack::accepted(LEASE), false);
+            world.answer(at, &event, &Ack::accepted(LEASE));
             match event {
                 NetEvent::Ack { asked: true, .. } if at == 1 => Some(()),
                 NetEvent::LeaseClosed { why, .. } => panic!("{why:?}"),

@@ -78,7 +78,7 @@ fn a_refusal_is_read_before_its_stream_ends_on_both_sides() {
         let (mut refused, mut closed, mut lease_closed) = (false, false, false);
         world
             .until(|world, at, event| {
-                world.answer(at, &event, &Ack::refused("no"), true);
+                world.answer(at, &event, &Ack::refused("no"));
                 match event {
                     NetEvent::Ack { ack, .. } => {
                         assert_eq!((ack.code, lease_closed), (AckCode::Refused, false));
@@ -103,7 +103,7 @@ fn what_was_said_before_a_close_still_arrives() {
         world
             .until(|world, at, event| {
                 let ack = Ack::accepted(Duration::ZERO);
-                if let Some((stream, _)) = world.answer(at, &event, &ack, false) {
+                if let Some((stream, _)) = world.answer(at, &event, &ack) {
                     let client = world.id(1);
                     world.net(at).close(client, stream);
                 }
@@ -131,7 +131,7 @@ fn a_lease_given_up_ends_with_a_beat_of_0_ms_and_its_ack() {
         let mut asked_for = None;
         world
             .until(|world, at, event| {
-                world.answer(at, &event, &Ack::accepted(Duration::ZERO), true);
+                world.answer(at, &event, &Ack::accepted(Duration::ZERO));
                 match event {
                     NetEvent::Beat { frame, source } => {
                         let beat = world.net(at).read_beat(&frame).unwrap();
@@ -179,9 +179,7 @@ fn a_lease_taken_again_while_its_end_is_under_way_is_a_new_one() {
         let (mut given_up, mut fresh) = (false, false);
         world
             .until(|world, at, event| {
-                if let Some((stream, sequence)) =
-                    world.answer(at, &event, &Ack::accepted(LEASE), false)
-                {
+                if let Some((stream, sequence)) = world.answer(at, &event, &Ack::accepted(LEASE)) {
                     fresh |= stream > old && sequence == 0;
                 }
                 match event {

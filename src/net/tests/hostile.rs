@@ -39,7 +39,7 @@ struct Server {
 
 impl Server {
     fn on(&mut self, world: &mut World, at: usize, event: NetEvent) {
-        let beat = world.answer(at, &event, &Ack::accepted(LEASE), false);
+        let beat = world.answer(at, &event, &Ack::accepted(LEASE));
         self.beats.extend(beat);
         if let NetEvent::StreamClosed { stream, .. } = event {
             self.closed.push(stream);

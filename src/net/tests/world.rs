@@ -185,19 +185,18 @@ impl World {
             .expect("it takes too long")
     }
 
-    /// Answers the event if it is a beat that the peer `at` received. With `last` the stream ends
-    /// after the ack. Returns the stream and the beat's sequence.
+    /// Answers the event if it is a beat that the peer `at` received. Returns the stream and the
+    /// beat's sequence.
     pub(super) fn answer(
         &mut self,
         at: usize,
         event: &NetEvent,
         ack: &Ack<'_>,
-        last: bool,
     ) -> Option<(StreamId, u64)> {
         let NetEvent::Beat { frame, .. } = event else {
             return None;
         };
-        self.net(at).ack(frame, ack, CLOCK, last);
+        self.net(at).ack(frame, ack, CLOCK);
         Some((frame.stream, frame.sequence))
     }
 
@@ -206,7 +205,7 @@ impl World {
         self.beat(from, to);
         let stream = self
             .until(|world, at, event| {
-                let (stream, sequence) = world.answer(at, &event, &Ack::accepted(LEASE), false)?;
+                let (stream, sequence) = world.answer(at, &event, &Ack::accepted(LEASE))?;
                 assert_eq!((at, sequence), (to, 0));
                 Some(stream)
             })

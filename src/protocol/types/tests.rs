@@ -49,3 +49,18 @@ fn the_later_expiry_wins_then_the_higher_sequence() {
     assert!(record(0, 10, 2).rank() > record(0, 10, 1).rank());
     assert_eq!(record(u64::MAX, 10, 2).expires_at_ms(), u64::MAX);
 }
+
+#[test]
+fn stream_ends_after_an_ack_without_a_lease_and_runs_on_after_released() {
+    let lease = Duration::from_millis;
+    for (ack, ends) in [
+        (Ack::accepted(lease(0)), true),
+        (Ack::accepted(lease(1)), false),
+        (Ack::released(lease(0), &[]), false),
+        (Ack::released(lease(1), &[]), false),
+        (Ack::full("no room"), true),
+        (Ack::refused("no"), true),
+    ] {
+        assert_eq!(ack.ends_stream(), ends, "{ack:?}");
+    }
+}
