@@ -18,6 +18,7 @@ use crate::protocol::{
     self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId,
     address::{Endpoint, Source},
     codec::{
+        DecodeError,
         directory::{Request, Response, decode_request},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
     },
@@ -280,10 +281,8 @@ fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
 }
 
 fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
-    let beat = decode_beat(body).map_err(|why| why.to_string())?;
-    if beat.sequence != due {
-        return Err(format!("sequence {} where {due} was due", beat.sequence));
-    }
+    let beat = decode_beat(body).and_then(|beat| beat.in_order(due));
+    let beat = beat.map_err(|why| why.to_string())?;
     beat.open(&Libp2p).map_err(|why| why.to_string())
 }
 
@@ -295,15 +294,8 @@ struct ReadAck {
 }
 
 /// Decodes an ack, which must answer our last beat or say `released`.
-fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<ReadAck, String> {
-    let ack = decode_ack(body).map_err(|why| why.to_string())?;
-    let asked = awaited && ack.sequence == last_sent;
-    let is_release = ack.ack.code == protocol::AckCode::Released && ack.sequence <= last_sent;
-    if asked || is_release {
-        return Ok(ReadAck { asked, ack });
-    }
-    Err(format!(
-        "ack of beat {} where {last_sent} was sent",
-        ack.sequence
-    ))
+fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<ReadAck, DecodeError> {
+    let ack = decode_ack(body)?;
+    let asked = ack.answers(last_sent, awaited)?;
+    Ok(ReadAck { asked, ack })
 }

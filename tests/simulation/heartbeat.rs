@@ -1,7 +1,7 @@
 //! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, AckCode, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
+    self, AckBuf, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
     address::{Endpoint, Families, Source},
     clock::{ClockOf, MAX_TRIP},
     codec::{heartbeat::WallReading, record::Kind},
@@ -78,12 +78,8 @@ impl World {
             return Ok(());
         }
         let sequence = self.network.streams[stream].received;
-        if received.sequence != sequence {
-            return Err(format!(
-                "device {no}: beat {} where {sequence} was due",
-                received.sequence
-            ));
-        }
+        let received = received.in_order(sequence);
+        let received = received.map_err(|why| format!("device {no}: {why}"))?;
         self.network.streams[stream].received += 1;
         let beat = received.open(&Seals).map_err(|why| why.to_string())?;
         let before = self.before_beat(no, client.0, &beat);
@@ -138,7 +134,8 @@ impl World {
         }
         let ack = frame.read_ack()?;
         let stream = &mut self.network.streams[key];
-        let answers = stream.awaited && ack.sequence + 1 == stream.sent;
+        let answers = ack.answers(stream.sent - 1, stream.awaited);
+        let answers = answers.map_err(|why| format!("device {no}: {why}"))?;
         stream.awaited &= !answers;
         let over = Endpoint::of(&self.devices[server_no].addr());
         let device = &mut self.devices[no];
@@ -158,10 +155,9 @@ impl World {
         let (server, said) = (&server, &ack.ack.as_ack());
         let carried = protocol::Input::Carried { server, over };
         device.machine.handle(now, carried);
-        let said = match (answers, ack.ack.code) {
-            (true, _) => protocol::Input::Acked { server, ack: said },
-            (false, AckCode::Released) => protocol::Input::Notified { server, ack: said },
-            _ => return Err(format!("device {no} had two beats in flight")),
+        let said = match answers {
+            true => protocol::Input::Acked { server, ack: said },
+            false => protocol::Input::Notified { server, ack: said },
         };
         device.machine.handle(now, said);
         self.note_offers(no, ack.ack.offers.iter());

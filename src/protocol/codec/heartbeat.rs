@@ -1,8 +1,8 @@
 //! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
 //!
 //! The content of a beat or an ack is not checked here. The layers above check whether role 2 and
-//! the known ids count, whether the sequence is the next one, and whether the record is the
-//! sender's.
+//! the known ids count, and whether the record is the sender's. They know which sequence is due
+//! ([`Beat::in_order`], [`WireAck::answers`]).
 
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
@@ -35,6 +35,26 @@ pub struct WireAck {
     pub ack: AckBuf,
     /// The server's clock, if it reports one.
     pub clock: Option<WallReading>,
+}
+
+impl WireAck {
+    /// Whether it answers our last beat, which had the sequence `sent`. If that is no longer
+    /// `awaited`, or with an earlier sequence, an ack can only be an unsolicited `released`.
+    ///
+    /// # Errors
+    /// It is neither; its stream must be dropped.
+    pub fn answers(&self, sent: u64, awaited: bool) -> Result<bool, DecodeError> {
+        let is_answer = awaited && self.sequence == sent;
+        let is_unsolicited = self.ack.code == AckCode::Released && self.sequence <= sent;
+        match is_answer || is_unsolicited {
+            true => Ok(is_answer),
+            false => Err(DecodeError::OutOfOrder {
+                field: "acknowledgement",
+                sequence: self.sequence,
+                due: sent,
+            }),
+        }
+    }
 }
 
 #[derive(Encode)]
@@ -123,6 +143,21 @@ pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
 }
 
 impl<'a> Beat<&'a [u8]> {
+    /// The beat, if it is the one with the sequence `due`.
+    ///
+    /// # Errors
+    /// It is another one; its stream must be closed.
+    pub fn in_order(self, due: u64) -> Result<Self, DecodeError> {
+        match self.sequence == due {
+            true => Ok(self),
+            false => Err(DecodeError::OutOfOrder {
+                field: "beat",
+                sequence: self.sequence,
+                due,
+            }),
+        }
+    }
+
     /// Opens its record, whose kind follows from the sender's role. A native has no record, so one
     /// that it sends is ignored.
     ///

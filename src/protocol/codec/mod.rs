@@ -126,6 +126,15 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
+    /// A beat or an acknowledgement that is not the next one on its stream.
+    OutOfOrder {
+        /// The message.
+        field: &'static str,
+        /// Its sequence.
+        sequence: u64,
+        /// The sequence that it must have.
+        due: u64,
+    },
 }
 
 impl fmt::Display for DecodeError {
@@ -166,6 +175,11 @@ impl fmt::Display for DecodeError {
             Self::NotEd25519 { field } => {
                 write!(f, "{field}: is not the peer id of an Ed25519 key")
             }
+            Self::OutOfOrder {
+                field,
+                sequence,
+                due,
+            } => write!(f, "{field}: has the sequence {sequence}, {due} is due"),
         }
     }
 }

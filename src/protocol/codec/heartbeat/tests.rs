@@ -308,3 +308,35 @@ proptest! {
         mutations(&ack, |bytes| drop(decode_ack(bytes)));
     }
 }
+
+#[test]
+fn beat_is_in_order_if_its_sequence_is_the_one_that_is_due() {
+    let bytes = encode_beat(5, &plain_beat(), None, &[]);
+    for (due, is_in_order) in [(0, false), (4, false), (5, true), (6, false)] {
+        let beat = decode_beat(&bytes).unwrap().in_order(due);
+        assert_eq!(beat.is_ok(), is_in_order, "{due}");
+    }
+}
+
+#[test]
+fn ack_answers_the_beat_that_waits_and_only_released_comes_unasked() {
+    const SENT: u64 = 5;
+    let lease = Duration::from_secs(90);
+    for (sequence, awaited, accepted, released) in [
+        (4, true, None, Some(false)),
+        (5, true, Some(true), Some(true)),
+        (6, true, None, None),
+        (4, false, None, Some(false)),
+        (5, false, None, Some(false)),
+        (6, false, None, None),
+    ] {
+        let answers = |ack: &Ack<'_>| {
+            let ack = decode_ack(&encode_ack(sequence, ack, None)).unwrap();
+            ack.answers(SENT, awaited).ok()
+        };
+        let case = format!("{sequence}, awaited: {awaited}");
+        assert_eq!(answers(&Ack::accepted(lease)), accepted, "{case}");
+        assert_eq!(answers(&Ack::full("no room")), accepted, "{case}");
+        assert_eq!(answers(&Ack::released(lease, &[])), released, "{case}");
+    }
+}
