@@ -289,22 +289,25 @@ impl Addresses {
     }
 
     /// The key that orders addresses: the least is the best.
-    fn rank(&self, ip: IpAddr, host: &[Address]) -> (Class, bool, Reach) {
+    fn rank(&self, ip: IpAddr, host: &[Address]) -> AddrRank {
         let interface = host.iter().find(|address| address.ip == ip);
         let reach = reach(ip);
-        let class = if reach == Reach::Loopback {
+        let class = if reach == AddrScope::Loopback {
             Class::Loopback
         } else if self.has_evidence(ip) {
             Class::Evidence
         } else if interface.is_some_and(|interface| interface.is_virtual) {
             Class::Virtual
-        } else if reach == Reach::Global {
+        } else if reach == AddrScope::Global {
             Class::Global
         } else {
             Class::Private
         };
-        let passing = interface.is_some_and(|interface| interface.passing);
-        (class, passing, reach)
+        AddrRank {
+            class,
+            passing: interface.is_some_and(|interface| interface.passing),
+            reach,
+        }
     }
 
     /// Whether an own connection to a server uses the address or one of the same IPv6 network, or
@@ -362,23 +365,31 @@ enum Class {
     Loopback,
 }
 
+/// The key of [the order](self): the least is the best, and an earlier field counts more.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct AddrRank {
+    class: Class,
+    passing: bool,
+    reach: AddrScope,
+}
+
 /// From where an address can be reached, the widest scope first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
+enum AddrScope {
     Global,
     Local,
     Loopback,
 }
 
-fn reach(ip: IpAddr) -> Reach {
+fn reach(ip: IpAddr) -> AddrScope {
     let local = match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || is_carrier_nat(ip),
         IpAddr::V6(ip) => ip.is_unique_local(),
     };
     match (ip.is_loopback(), local) {
-        (true, _) => Reach::Loopback,
-        (false, true) => Reach::Local,
-        (false, false) => Reach::Global,
+        (true, _) => AddrScope::Loopback,
+        (false, true) => AddrScope::Local,
+        (false, false) => AddrScope::Global,
     }
 }
 
