@@ -68,9 +68,14 @@ impl PartialEq for Found<'_> {
 
 impl Eq for Found<'_> {}
 
-/// The answer to a lookup by name: the nodes that claim it, best first, and whether there are more
-/// than fit.
-pub type Claimants<'a> = (Vec<Found<'a>, MAX_LIST, u8>, bool);
+/// The answer to a lookup by name.
+#[derive(Clone, Debug, Default)]
+pub struct Claimants<'a> {
+    /// The nodes that claim it, best first.
+    pub nodes: Vec<Found<'a>, MAX_LIST, u8>,
+    /// There are more than fit.
+    pub more: bool,
+}
 
 /// A directory of at most `N` nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,15 +123,14 @@ impl<const N: usize> Directory<N> {
 
     /// The nodes that claim `name`. Names are not owned, so there may be several.
     pub fn claimants(&self, name: &str) -> Claimants<'_> {
-        let mut found: Vec<Found<'_>, MAX_LIST, u8> = Vec::new();
-        let mut more = false;
+        let mut claimants = Claimants::default();
         let short = self.short.iter().map(Entry::found);
         let all = short.chain(self.long.iter().map(Entry::found));
         for entry in all.filter(|entry| entry.name == name) {
-            more |= found.is_full();
-            keep_best(&mut found, entry);
+            claimants.more |= claimants.nodes.is_full();
+            keep_best(&mut claimants.nodes, entry);
         }
-        (found, more)
+        claimants
     }
 
     /// The node's entry.
@@ -211,11 +215,11 @@ mod tests {
         assert!(directory.list(&info(1, "pump", 5), b"one"));
         assert!(directory.list(&info(2, "pump", 9), b"two"));
         assert!(directory.list(&info(3, "fan", 7), b"three"));
-        let (found, more) = directory.claimants("pump");
-        let found: std::vec::Vec<_> = found.iter().map(|e| e.envelope()).collect();
+        let Claimants { nodes, more } = directory.claimants("pump");
+        let found: std::vec::Vec<_> = nodes.iter().map(|e| e.envelope()).collect();
         assert_eq!(found, [b"two", b"one"]);
         assert!(!more);
-        assert!(directory.claimants("valve").0.is_empty());
+        assert!(directory.claimants("valve").nodes.is_empty());
     }
 
     #[test]
@@ -243,9 +247,9 @@ mod tests {
         for (sequence, length) in (1..).zip(lengths) {
             let envelope = std::vec![sequence as u8; length];
             assert!(directory.list(&info(1, "pump", sequence), &envelope));
-            let (found, more) = directory.claimants("pump");
-            assert_eq!(found.first().unwrap().envelope(), envelope);
-            assert_eq!((found.len(), more, directory.stats().used), (1, false, 1));
+            let Claimants { nodes, more } = directory.claimants("pump");
+            assert_eq!(nodes.first().unwrap().envelope(), envelope);
+            assert_eq!((nodes.len(), more, directory.stats().used), (1, false, 1));
         }
         assert!(!directory.list(&info(1, "pump", 99), &[0; MAX_ENVELOPE_LEN + 1]));
         directory.unlist(&PeerId::from_bytes([1; 32]));
@@ -272,14 +276,14 @@ mod tests {
         }
         assert_eq!(
             (
-                directory.claimants("pump").0.len(),
-                directory.claimants("pump").1
+                directory.claimants("pump").nodes.len(),
+                directory.claimants("pump").more
             ),
             (16, false)
         );
         directory.list(&info(99, "pump", 99), b"best");
-        let (found, more) = directory.claimants("pump");
-        assert_eq!((found.len(), more), (16, true));
-        assert_eq!(found.first().unwrap().envelope(), b"best");
+        let Claimants { nodes, more } = directory.claimants("pump");
+        assert_eq!((nodes.len(), more), (16, true));
+        assert_eq!(nodes.first().unwrap().envelope(), b"best");
     }
 }

@@ -75,13 +75,13 @@ fn a_beat_makes_a_lease_and_lists_the_node_and_its_record_is_published_once() {
     let outcome = node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&pump));
     assert_eq!(outcome.ack, Ack::accepted(LEASE));
     assert!(outcome.publish);
-    assert_eq!(indexer.claimants("pump").0.len(), 1);
+    assert_eq!(indexer.claimants("pump").nodes.len(), 1);
     assert_eq!(indexer.listed(&peer(1)).unwrap().envelope(), b"signed");
     assert!(!node_beat(&mut indexer, 1, 1, 1, LEASE, Some(&pump)).publish);
     let again = record(1, 6, "fan");
     assert!(node_beat(&mut indexer, 2, 1, 1, LEASE, Some(&again)).publish);
     assert!(
-        indexer.claimants("pump").0.is_empty(),
+        indexer.claimants("pump").nodes.is_empty(),
         "it has another name now"
     );
 }
@@ -308,7 +308,7 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
         ..spare_beat(LEASE)
     };
     assert!(!indexer.beat(at(1), &peer(1), StreamId(1), &beat).publish);
-    assert_eq!(indexer.claimants("pump").0.len(), 1);
+    assert_eq!(indexer.claimants("pump").nodes.len(), 1);
 }
 
 fn source(host: u8) -> Source {
@@ -334,7 +334,7 @@ fn the_record_of_the_device_that_holds_the_lease_counts_and_that_of_the_refused_
     let mut indexer = indexer();
     let (original, copy) = (record(1, 5, "original"), record(1, 9, "copy"));
     let listed =
-        |indexer: &Indexer<2>| ["original", "copy"].map(|name| indexer.claimants(name).0.len());
+        |indexer: &Indexer<2>| ["original", "copy"].map(|name| indexer.claimants(name).nodes.len());
     comes(&mut indexer, 1, 1, &original).unwrap();
     comes(&mut indexer, 2, 2, &copy).unwrap();
     assert_eq!(listed(&indexer), [0, 1], "the second replaces the first");

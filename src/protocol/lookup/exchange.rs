@@ -12,6 +12,7 @@ use crate::protocol::{
         directory::{Records, Request, Response},
         record::{Kind, Verifier, open},
     },
+    directory::Claimants,
 };
 
 /// The error for a peer or the operator if no slot is free.
@@ -148,8 +149,8 @@ fn listed_here<'a, M: Machine + ?Sized>(
 ) -> Response<'a> {
     let (records, more): (Records<'_>, _) = match question {
         Question::Name(name) => {
-            let (claimants, more) = machine.claimants(name);
-            let envelopes = claimants.iter().map(|entry| entry.envelope());
+            let Claimants { nodes, more } = machine.claimants(name);
+            let envelopes = nodes.iter().map(|entry| entry.envelope());
             (envelopes.collect(), more)
         }
         Question::Peer(peer) => {

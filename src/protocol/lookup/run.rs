@@ -13,7 +13,7 @@ use super::{
 };
 use crate::protocol::{
     Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, Tally, capacities::MAX_NATIVES,
-    leases::MAX_HELD,
+    directory::Claimants, leases::MAX_HELD,
 };
 
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.
@@ -363,8 +363,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         match &self.question {
             Question::Indexers => {}
             Question::Name(name) => {
-                let (claimants, more) = here.claimants(name);
-                claimants
+                let Claimants { nodes, more } = here.claimants(name);
+                nodes
                     .iter()
                     .filter_map(FoundRecord::here)
                     .for_each(|record| self.records.add(record));

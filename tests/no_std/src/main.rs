@@ -15,8 +15,8 @@ use core::{
 };
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine,
-    Node, NodeConfig, Offer, OutBeat, PeerId, StreamId, Terms,
+    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
+    NodeConfig, Offer, OutBeat, PeerId, StreamId, Terms,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
@@ -110,7 +110,7 @@ fn exchange() -> Result<(), Failure> {
     })
     .ok_or(c"the node beats to the indexer")?;
     serve(&mut node, &mut indexer, later, &beat)?;
-    let is_listed = indexer.claimants("pump-3").0.len() == 1;
+    let is_listed = indexer.claimants("pump-3").nodes.len() == 1;
     is_listed.then_some(()).ok_or(c"the indexer lists the node")
 }
 

@@ -254,7 +254,7 @@ fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
     let mut info = record(100, 1);
     info.name = Name::try_from("pump").unwrap();
     rig.beat(Role::Node, 100, 1, Some(&info));
-    assert_eq!(rig.native.claimants("pump").0.len(), 1);
+    assert_eq!(rig.native.claimants("pump").nodes.len(), 1);
     assert!(rig.native.listed(&peer(100)).is_some() && rig.native.reserves_slot(&peer(100)));
     rig.give_up(Role::Node, 100, 1);
     assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.reserves_slot(&peer(100)));
