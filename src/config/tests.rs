@@ -386,6 +386,8 @@ fn services_have_a_name_of_rfc_6335_and_a_port() {
         ("http=0", "1 to 65535"),
         ("http=65536", "1 to 65535"),
         ("http=udp:", "1 to 65535"),
+        ("http=+80", "1 to 65535"),
+        ("http=080", "1 to 65535"),
         ("Http=1", "a-z 0-9 -"),
         ("abcdefghijklmnop=1", "1 to 15"),
         ("=1", "1 to 15"),
@@ -393,8 +395,17 @@ fn services_have_a_name_of_rfc_6335_and_a_port() {
         let error = offering(&[bad]).unwrap_err();
         assert!(error.contains(said) && error.contains(bad), "{error}");
     }
-    assert!(offering(&["a=1"; 8]).is_ok());
-    assert!(offering(&["a=1"; 9]).unwrap_err().contains("8 is the most"));
+    let nine = [
+        "a=1", "b=1", "c=1", "d=1", "e=1", "f=1", "g=1", "h=1", "i=1",
+    ];
+    assert!(offering(&nine[..8]).is_ok());
+    assert!(offering(&nine).unwrap_err().contains("8 is the most"));
+    assert!(offering(&["dns=53", "dns=udp:53"]).is_ok());
+    assert!(
+        offering(&["dns=53", "dns=tcp:54"])
+            .unwrap_err()
+            .contains("twice")
+    );
 }
 
 #[test]

@@ -409,7 +409,21 @@ pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error>
 
 pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
     at_most("--service", values, MAX_SERVICES)?;
-    values.iter().map(|value| service(value)).collect()
+    let mut services: Vec<Service> = Vec::new();
+    for value in values {
+        let service = service(value)?;
+        let same =
+            |other: &Service| (&other.name, other.transport) == (&service.name, service.transport);
+        if services.iter().any(same) {
+            return Err(Error::new(
+                "--service",
+                value,
+                "this service is given twice; a service has one port",
+            ));
+        }
+        services.push(service);
+    }
+    Ok(services)
 }
 
 fn service(value: &str) -> Result<Service, Error> {
@@ -417,16 +431,22 @@ fn service(value: &str) -> Result<Service, Error> {
     let form = || wrong("write it as NAME=PORT or NAME=udp:PORT");
     let (name, rest) = value.split_once('=').ok_or_else(form)?;
     let (transport, port) = match rest.split_once(':') {
-        None | Some(("tcp", _)) => (Transport::Tcp, rest.trim_start_matches("tcp:")),
+        None => (Transport::Tcp, rest),
+        Some(("tcp", port)) => (Transport::Tcp, port),
         Some(("udp", port)) => (Transport::Udp, port),
         Some(_) => return Err(form()),
     };
     let name = to_service_name(name).ok_or_else(|| {
         wrong("a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others")
     })?;
-    match port.parse() {
-        Ok(0) | Err(_) => Err(wrong("give a port from 1 to 65535")),
-        Ok(port) => Ok(Service {
+    // `parse` alone would take `+80` and `080`.
+    match port
+        .parse()
+        .ok()
+        .filter(|number: &u16| number.to_string() == port)
+    {
+        None | Some(0) => Err(wrong("give a port from 1 to 65535")),
+        Some(port) => Ok(Service {
             name,
             transport,
             port,
