@@ -53,9 +53,10 @@ fn error_in(json: &str) -> String {
 
 /// The next request.
 async fn request(control: &Control) -> PendingQuery {
-    match control.next().await {
-        QueryEvent::Asked(request) => request,
-        QueryEvent::Left => panic!("a client has left"),
+    match within(Duration::from_secs(10), control.next()).await {
+        Some(QueryEvent::Asked(request)) => request,
+        Some(QueryEvent::Left) => panic!("a client has left"),
+        None => panic!("no client was heard"),
     }
 }
 

@@ -415,3 +415,25 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
     let first = tried.first().copied().unwrap_or(u64::MAX);
     assert!((10_000..=11_000).contains(&first), "{first}");
 }
+
+#[test]
+fn a_missing_lease_does_not_shorten_the_pause_after_a_round() {
+    let after_a_round = |interval| {
+        let mut rounds = Rounds::new();
+        rounds.start(at(0), &peer(OWN), Duration::from_secs(10));
+        rounds.learn(peer(1), addrs(1));
+        rounds.begin_if_due(at(0), Want::Lease, false);
+        // The same random source gives the same pause.
+        rounds.end(at(0), interval, &mut Rng::new(1));
+        rounds
+    };
+    let pause = after_a_round(None).next().as_millis();
+    assert!(pause > 1);
+    assert!(after_a_round(Some(CONNECT)).next() >= at(0) + CONNECT);
+    for (now, asks) in [(pause - 1, false), (pause, true)] {
+        let mut rounds = after_a_round(Some(CONNECT));
+        rounds.hurry(at(now));
+        rounds.begin_if_due(at(now), Want::Lease, false);
+        assert_eq!(rounds.is_asking(at(now)), asks, "{now} of {pause} ms");
+    }
+}
