@@ -2,7 +2,7 @@
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
-    Ack, Action, IndexersAnswer, Input, Instant, MAX_LIST, Want,
+    Ack, Action, IndexersAnswer, Input, Instant, Want,
     codec::{directory::Response, record::Kind},
     signing::Urgency,
 };
@@ -72,8 +72,7 @@ impl Driver<'_> {
                 log::info!("native: refreshed indexer from DHT: {}", text(&peer))
             }
             Action::Answer { request, takes_in } => {
-                let offers = self.env.machine.answer_offers().iter().take(MAX_LIST);
-                let offers = offers.cloned().collect();
+                let offers = self.env.machine.answer_offers();
                 let answer = IndexersAnswer { offers, takes_in };
                 self.env.net.respond(request, &Response::Indexers(answer));
             }

@@ -33,7 +33,7 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        IndexersAnswer, Input, Instant, PeerId,
+        Input, Instant, Offers, PeerId,
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, decode_response},
@@ -348,14 +348,15 @@ impl<'m> Driver<'m> {
     }
 
     fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
+        let mut offers = Offers::new();
         let response = match &response {
-            Ok(body) => decode_response(body).map_err(|why| why.to_string()),
+            Ok(body) => decode_response(body, &mut offers).map_err(|why| why.to_string()),
             Err(why) => Err(why.clone()),
         };
         let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
             return;
         };
-        let answer: Option<IndexersAnswer> = match response {
+        let answer = match response {
             Ok(Response::Indexers(answer)) => Some(answer),
             Ok(Response::Error(why)) => {
                 log::warn!(target: EACH, "{} answers: {}", text(&server), why.escape_debug());
@@ -367,7 +368,7 @@ impl<'m> Driver<'m> {
                 None
             }
         };
-        let (native, answer) = (&server, answer.as_ref());
+        let native = &server;
         self.handle(now, Input::Answered { native, answer });
     }
 

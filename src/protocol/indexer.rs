@@ -168,9 +168,8 @@ impl<const N: usize> Indexer<N> {
             .as_ref()
             .is_some_and(|record| self.directory.list(&record.info, record.envelope));
         BeatOutcome {
-            ack: Ack::accepted(lease),
             publish: is_news && beat.publisher == Publisher::Receiver,
-            stranded: false,
+            ..Ack::accepted(lease).into()
         }
     }
 }
@@ -293,12 +292,12 @@ impl<const N: usize> Machine for Indexer<N> {
         _: RequestId,
         _: usize,
         _: Want,
-    ) -> Option<IndexersAnswer> {
+    ) -> Option<IndexersAnswer<'_>> {
         Some(IndexersAnswer::default())
     }
 
     /// As for [`Machine::ask`].
-    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
+    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage<'_> {
         IndexersPage::default()
     }
 

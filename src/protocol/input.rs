@@ -1,19 +1,13 @@
 //! The inputs of a machine: the events of a process of any role.
 //!
 //! These are the events that need no answer. A call with an immediate answer is a method of
-//! [`Machine`] with its own type ([`Machine::beat`], [`Machine::ask`], [`Machine::page`],
-//! [`Machine::stream_opened`]): an ack borrows the lists of its
-//! machine, and with one type for all results each driver would have to match results that cannot
-//! occur.
+//! [`Machine`] with its own type: with one type for all results each driver would have to match
+//! results that cannot occur.
 //!
 //! Invariants: an input borrows long data, and each role matches each variant by name, even those
 //! that it ignores.
 //!
 //! [`Machine`]: super::Machine
-//! [`Machine::ask`]: super::Machine::ask
-//! [`Machine::beat`]: super::Machine::beat
-//! [`Machine::page`]: super::Machine::page
-//! [`Machine::stream_opened`]: super::Machine::stream_opened
 
 use core::time::Duration;
 
@@ -107,7 +101,7 @@ pub enum Input<'a> {
         /// The native that was asked.
         native: &'a PeerId,
         /// Its answer; `None` if there was none.
-        answer: Option<&'a IndexersAnswer>,
+        answer: Option<IndexersAnswer<'a>>,
     },
     /// The own record was signed again.
     RecordSigned {

@@ -153,6 +153,8 @@ pub enum Action {
 pub(super) const MAX_MOVED: usize = 512;
 const _: () = assert!(size_of::<Action>() <= MAX_MOVED);
 const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
+const _: () = assert!(size_of::<IndexersAnswer<'_>>() <= MAX_MOVED);
+const _: () = assert!(size_of::<IndexersPage<'_>>() <= MAX_MOVED);
 
 /// Receives the state of a machine for `status`.
 pub trait Report {
@@ -175,6 +177,12 @@ pub trait Report {
 }
 
 /// One role as a pure state machine.
+///
+/// An event without an answer is an [`Input`]. [`Machine::beat`], [`Machine::ask`] and
+/// [`Machine::page`] answer directly, because their answers borrow from the machine. So does
+/// [`Machine::stream_opened`]: as an input it would add to the outcome of every beat a case that
+/// only the first beat of a stream can have. What has to be done later comes from
+/// [`Machine::poll`]. All other calls are queries.
 pub trait Machine {
     /// The role of this machine.
     fn role(&self) -> Role;
@@ -190,7 +198,8 @@ pub trait Machine {
     /// The ids that go with the [`Action::Beat`] that was polled last.
     fn beat_known(&self) -> &[PeerId];
 
-    /// The offers that go with the [`Action::Answer`] that was polled last.
+    /// The offers that go with the [`Action::Answer`] that was polled last, until the next beat or
+    /// request.
     fn answer_offers(&self) -> &[Offer];
 
     /// When to poll without an input; `None`: not before the next input.
@@ -224,7 +233,7 @@ pub trait Machine {
         request: RequestId,
         most: usize,
         want: Want,
-    ) -> Option<IndexersAnswer>;
+    ) -> Option<IndexersAnswer<'_>>;
 
     /// A peer that only asks requests one page of at most `most` live indexers, in the order of
     /// their ids. `None` stands for this process.
@@ -234,7 +243,7 @@ pub trait Machine {
         asker: Option<&PeerId>,
         from: Cursor,
         most: usize,
-    ) -> IndexersPage;
+    ) -> IndexersPage<'_>;
 
     /// When the beat was sent that the server has not answered yet; `None` if it has answered all.
     fn asked_at(&self, server: &PeerId) -> Option<Instant>;

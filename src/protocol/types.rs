@@ -328,11 +328,12 @@ pub enum Want {
     OffersFailed,
 }
 
-/// A native's answer to a request for indexers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IndexersAnswer {
-    /// Indexers, best first.
-    pub offers: Offers,
+/// A native's answer to a request for indexers. The offers are its sender's, or those of the buffer
+/// into which it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexersAnswer<'a> {
+    /// Indexers, best first; at most [`MAX_LIST`].
+    pub offers: &'a [Offer],
     /// The native will take the node in. The node's first beat makes the entry.
     pub takes_in: bool,
 }
@@ -347,10 +348,10 @@ pub enum Cursor {
 }
 
 /// One page of the live indexers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IndexersPage {
-    /// Indexers, in the order of their ids.
-    pub offers: Offers,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexersPage<'a> {
+    /// Indexers, in the order of their ids; at most [`MAX_LIST`].
+    pub offers: &'a [Offer],
     /// The next page begins after this id; `None`: there is none.
     pub next: Option<PeerId>,
 }

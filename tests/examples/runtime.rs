@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use oc_discovery::protocol::{
     Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
-    NodeConfig, Offer, PeerId, StreamId, Terms,
+    NodeConfig, Offer, Offers, PeerId, StreamId, Terms,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
@@ -94,11 +94,13 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                     let request = encode_request(&request, &mut message).unwrap_or_default();
                     let length = runtime.exchange(&native, Stream::Directory, request, &mut answer);
                     let response = length.and_then(|length| answer.get(..length));
-                    let answer = match response.map(decode_response) {
+                    let mut offers = Offers::new();
+                    let response = response.map(|body| decode_response(body, &mut offers));
+                    let answer = match response {
                         Some(Ok(Response::Indexers(answer))) => Some(answer),
                         _ => None,
                     };
-                    let (native, answer) = (&native, answer.as_ref());
+                    let native = &native;
                     node.handle(now, Input::Answered { native, answer });
                 }
                 Action::Beat { server, beat, .. } => {
@@ -168,14 +170,15 @@ impl Runtime for Memory {
         let written = match (*peer, stream) {
             (NATIVE, Stream::Directory) => {
                 decode_request(message).ok()?;
-                let mut answered = IndexersAnswer::default();
-                let offer = Offer {
-                    peer: INDEXER,
-                    addrs: addrs(),
-                    ttl: TERMS.lease,
-                    free: Some(8),
+                let answered = IndexersAnswer {
+                    offers: &[Offer {
+                        peer: INDEXER,
+                        addrs: addrs(),
+                        ttl: TERMS.lease,
+                        free: Some(8),
+                    }],
+                    takes_in: false,
                 };
-                answered.offers.push(offer).ok()?;
                 encode_response(&Response::Indexers(answered), answer).ok()?
             }
             (INDEXER, Stream::Heartbeat) => {

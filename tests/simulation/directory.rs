@@ -1,7 +1,7 @@
 //! Directory requests of a process, and those of others: each is one frame, as is its response.
 
 use oc_discovery::protocol::{
-    self, Addrs, IndexersAnswer, PeerId, RequestId,
+    self, Addrs, IndexersAnswer, Offers, PeerId, RequestId,
     codec::directory::{Request, Response},
     lookup::Served,
 };
@@ -71,15 +71,15 @@ impl World {
             self.ledger.waiting.insert((no, id.0), (known, want));
         }
         let machine = &mut *device.machine;
-        let (frame, answer) = match device.lookups.serve(now, (&from, id), request, machine) {
-            Served::Now(response) => (Frame::response(&response)?, offers_of(response)),
+        let frame = match device.lookups.serve(now, (&from, id), request, machine) {
+            Served::Now(response) => Frame::response(&response)?,
             Served::Lookup(lookup) => {
                 device.askers.insert(lookup, id);
                 return Ok(());
             }
             Served::Later => return Ok(()),
         };
-        if let Some(answer) = answer {
+        if let Some(answer) = offers_of(frame.read_response(&mut Offers::new())?) {
             self.check_offer(no, id, &answer)?;
         }
         self.respond(no, id, frame);
@@ -107,18 +107,18 @@ impl World {
         number: u64,
         frame: Option<Frame>,
     ) -> Result<(), String> {
-        let response = frame.as_ref().map(Frame::read_response).transpose()?;
+        let mut offers = Offers::new();
+        let response = frame.as_ref();
+        let response = response.map(|frame| frame.read_response(&mut offers));
+        let response = response.transpose()?;
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         match device.asked.remove(&number) {
             Some(For::Machine(ref native)) => {
                 let answer = response.and_then(offers_of);
-                let answered = protocol::Input::Answered {
-                    native,
-                    answer: answer.as_ref(),
-                };
+                let answered = protocol::Input::Answered { native, answer };
                 device.machine.handle(now, answered);
-                let offers = answer.iter().flat_map(|answer| &answer.offers);
+                let offers = answer.iter().flat_map(|answer| answer.offers);
                 self.note_offers(no, offers);
             }
             Some(For::Lookup(query)) => {
@@ -134,7 +134,7 @@ impl World {
 }
 
 /// The answer to a node that asks for a lease, if the response is one.
-fn offers_of(response: Response<'_>) -> Option<IndexersAnswer> {
+fn offers_of(response: Response<'_>) -> Option<IndexersAnswer<'_>> {
     match response {
         Response::Indexers(answer) => Some(answer),
         _ => None,

@@ -209,7 +209,7 @@ impl World {
             Action::EndSearch { peer } => self.end_search(no, For::Machine(peer)),
             Action::Answer { request, takes_in } => {
                 let offers = self.devices[no].machine.answer_offers();
-                let offers = offers.iter().cloned().collect();
+                let offers = &offers.to_vec();
                 let answer = IndexersAnswer { offers, takes_in };
                 self.check_offer(no, request, &answer)?;
                 let frame = Frame::response(&Response::Indexers(answer))?;

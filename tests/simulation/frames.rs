@@ -7,7 +7,7 @@
 use std::fmt::{self, Display};
 
 use oc_discovery::protocol::{
-    Ack, Beat, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
+    Ack, Beat, MAX_ENVELOPE_LEN, Offers, OutBeat, PeerId, RecordInfo,
     codec::{
         NoRoom,
         directory::{
@@ -109,9 +109,9 @@ impl Frame {
         decode_request(self.body()?).map_err(unreadable)
     }
 
-    /// The response in it.
-    pub fn read_response(&self) -> Result<Response<'_>, String> {
-        decode_response(self.body()?).map_err(unreadable)
+    /// The response in it, with its offers in the buffer.
+    pub fn read_response<'a>(&'a self, offers: &'a mut Offers) -> Result<Response<'a>, String> {
+        decode_response(self.body()?, offers).map_err(unreadable)
     }
 }
 
@@ -132,7 +132,7 @@ impl fmt::Debug for Frame {
             },
             Content::Ack => write!(f, "{:?}", self.read_ack()),
             Content::Request => write!(f, "{:?}", self.read_request()),
-            Content::Response => write!(f, "{:?}", self.read_response()),
+            Content::Response => write!(f, "{:?}", self.read_response(&mut Offers::new())),
         }
     }
 }

@@ -252,12 +252,14 @@ impl Walk {
                 }
             }
             Event::Answer(native, frame) => {
-                let response = frame.as_ref().map(Frame::read_response).transpose()?;
-                let answer = match &response {
+                let mut offers = Offers::new();
+                let response = frame.as_ref();
+                let response = response.map(|frame| frame.read_response(&mut offers));
+                let answer = match response.transpose()? {
                     Some(Response::Indexers(answer)) => Some(answer),
                     _ => None,
                 };
-                self.note_offers(answer.iter().flat_map(|answer| &answer.offers));
+                self.note_offers(answer.iter().flat_map(|answer| answer.offers));
                 let native = &native;
                 self.node.handle(now, Input::Answered { native, answer });
             }
@@ -386,21 +388,20 @@ impl Walk {
     }
 
     fn asked(&mut self, native: PeerId) -> Result<(), String> {
-        let answer = match self.manners.0 {
+        let takes_in = match self.manners.0 {
             Manner::Silent => return Ok(()),
-            Manner::HangsUp => None,
-            Manner::Honest | Manner::SendsAway | Manner::Breaks => Some(IndexersAnswer {
-                offers: self.offers(),
-                takes_in: self.population == 0,
-            }),
+            Manner::HangsUp => {
+                self.push(Event::Answer(native, None));
+                return Ok(());
+            }
+            Manner::Honest | Manner::SendsAway | Manner::Breaks => self.population == 0,
             // It overstates its room.
-            Manner::Full => Some(IndexersAnswer {
-                offers: self.offers(),
-                takes_in: true,
-            }),
+            Manner::Full => true,
         };
-        let frame = answer.map(|answer| Frame::response(&Response::Indexers(answer)));
-        self.push(Event::Answer(native, frame.transpose()?));
+        let offers = &self.offers();
+        let answer = IndexersAnswer { offers, takes_in };
+        let frame = Frame::response(&Response::Indexers(answer))?;
+        self.push(Event::Answer(native, Some(frame)));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::{
     net::{NetEvent, OwnRequestId, executor::block_on},
     protocol::{
-        IndexersAnswer, Reason, Role, Want,
+        IndexersAnswer, Offers, Reason, Role, Want,
         codec::directory::{Request, Response, decode_response},
     },
 };
@@ -46,8 +46,8 @@ fn a_request_is_answered_to_who_asked() {
                 _ => None,
             })
             .await;
-        let answer = answer.unwrap();
-        let answer = decode_response(&answer);
+        let (answer, mut offers) = (answer.unwrap(), Offers::new());
+        let answer = decode_response(&answer, &mut offers);
         assert!(matches!(answer, Ok(Response::Indexers(answer)) if answer.takes_in));
     });
 }
@@ -85,7 +85,10 @@ fn many_requests_at_once_wait_for_each_other_and_the_lease_lives_on() {
                     }
                     NetEvent::Response { id, response } => {
                         let body = response.unwrap();
-                        assert!(matches!(decode_response(&body), Ok(Response::Error(_))));
+                        assert!(matches!(
+                            decode_response(&body, &mut Offers::new()),
+                            Ok(Response::Error(_))
+                        ));
                         answered.push(id.0);
                     }
                     NetEvent::LeaseClosed { .. } => panic!("the requests cost the lease"),

@@ -275,7 +275,9 @@ fn a_request_that_is_none_is_answered_with_an_error() {
                 assert!(!matches!(event, NetEvent::Request { .. }));
             })
             .await;
-        assert!(matches!(decode_response(&response), Ok(Response::Error(_))));
+        let mut offers = Default::default();
+        let response = decode_response(&response, &mut offers);
+        assert!(matches!(response, Ok(Response::Error(_))));
     });
 }
 

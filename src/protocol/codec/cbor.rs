@@ -95,15 +95,27 @@ impl<'b> CborReader<'b> {
     pub(super) fn list<T, const N: usize>(
         &mut self,
         field: &'static str,
-        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+        item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T, N, u8>, DecodeError> {
+        let mut items = Vec::new();
+        self.list_into(&mut items, field, item)?;
+        Ok(items)
+    }
+
+    /// The same, for a list that is too long to be moved.
+    pub(super) fn list_into<T, const N: usize>(
+        &mut self,
+        items: &mut Vec<T, N, u8>,
+        field: &'static str,
+        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<(), DecodeError> {
         let count = definite(self.0.array(), field)?;
         check_count(field, count, N)?;
-        let mut items = Vec::new();
+        items.clear();
         for _ in 0..count {
-            push(&mut items, item(self)?, field)?;
+            push(items, item(self)?, field)?;
         }
-        Ok(items)
+        Ok(())
     }
 
     /// Begins a list of exactly three items.

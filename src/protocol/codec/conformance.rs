@@ -14,7 +14,7 @@ use super::{
     heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
     record::{Kind, Record, decode_record, encode_record},
 };
-use crate::protocol::PeerId;
+use crate::protocol::{Offers, PeerId};
 
 const DEFINITIONS: &str = include_str!("oc-discovery.cddl");
 
@@ -37,7 +37,7 @@ fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
         "beat" => decode_beat(bytes).map(drop),
         "ack" => decode_ack(bytes).map(drop),
         "request" => decode_request(bytes).map(drop),
-        "response" => decode_response(bytes).map(drop),
+        "response" => decode_response(bytes, &mut Offers::new()).map(drop),
         "indexer-record" => decode_record(Kind::Indexer, bytes).map(drop),
         "node-record" => decode_record(Kind::Node, bytes).map(drop),
         _ => panic!("no decoder for {rule}"),

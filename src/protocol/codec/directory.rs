@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::{
     Cursor, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN,
-    Name, PeerId, Reach, Reason, Tally, Want,
+    Name, Offers, PeerId, Reach, Reason, Tally, Want, machine::MAX_MOVED,
 };
 
 /// A directory request.
@@ -53,9 +53,9 @@ pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
     /// The answer to [`Request::Indexers`].
-    Indexers(IndexersAnswer),
+    Indexers(IndexersAnswer<'a>),
     /// The answer to the same, if more pages follow this one.
-    Page(IndexersPage),
+    Page(IndexersPage<'a>),
     /// The answer to the other two.
     Records {
         /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
@@ -68,6 +68,8 @@ pub enum Response<'a> {
     /// An error, for a person.
     Error(Reason),
 }
+
+const _: () = assert!(size_of::<Response<'_>>() <= MAX_MOVED);
 
 /// The map form of all requests and responses: key 0 is the code, and the meaning of the other keys
 /// depends on it.
@@ -165,7 +167,7 @@ pub fn encode_response<'b>(
             let third = None::<u8>;
             let message = Message {
                 code: 0,
-                first: List(offers.iter()),
+                first: List(offers.iter().take(MAX_LIST)),
                 second: Some(takes_in),
                 third,
             };
@@ -175,7 +177,7 @@ pub fn encode_response<'b>(
             let third = next.as_ref();
             let message = Message {
                 code: 0,
-                first: List(offers.iter()),
+                first: List(offers.iter().take(MAX_LIST)),
                 second: Some(false),
                 third,
             };
@@ -206,14 +208,18 @@ pub fn encode_response<'b>(
     }
 }
 
-/// Decodes a response. The text of an error is cut to [`MAX_REASON_LEN`] bytes.
+/// Decodes a response, with its offers in `offers`. The text of an error is cut to
+/// [`MAX_REASON_LEN`] bytes.
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
+pub fn decode_response<'a>(
+    bytes: &'a [u8],
+    offers: &'a mut Offers,
+) -> Result<Response<'a>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, takes_in, next) = decode_list(bytes, "offers", CborReader::offer, |r| {
+            let (takes_in, next) = decode_list(bytes, "offers", offers, CborReader::offer, |r| {
                 r.peer("id to continue after")
             })?;
             let takes_in = required(takes_in, "response", 2)?;
@@ -223,9 +229,11 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
             })
         }
         1 => {
-            let (records, more, tally) = decode_list(
+            let mut records = Records::new();
+            let (more, tally) = decode_list(
                 bytes,
                 "signed records",
+                &mut records,
                 |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
                 read_tally,
             )?;
@@ -334,20 +342,20 @@ fn read_tally(r: &mut CborReader<'_>) -> Result<Tally, DecodeError> {
     }
 }
 
-type Listed<T, U> = (Vec<T, MAX_LIST, u8>, Option<bool>, Option<U>);
-
-/// Reads the list at key 1, the boolean at key 2, and the value at key 3 by `third`.
+/// Reads the list at key 1 into `list`. Returns the boolean at key 2, and the value at key 3 by
+/// `third`.
 fn decode_list<'b, T, U>(
     bytes: &'b [u8],
     field: &'static str,
+    list: &mut Vec<T, MAX_LIST, u8>,
     mut item: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
     mut third: impl FnMut(&mut CborReader<'b>) -> Result<U, DecodeError>,
-) -> Result<Listed<T, U>, DecodeError> {
-    let (mut list, mut flag, mut last) = (None, None, None);
+) -> Result<(Option<bool>, Option<U>), DecodeError> {
+    let (mut listed, mut flag, mut last) = (None, None, None);
     CborReader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
-                1 => list = Some(r.list(field, &mut item)?),
+                1 => listed = Some(r.list_into(list, field, &mut item)?),
                 2 => flag = Some(r.boolean("response's key 2")?),
                 3 => last = Some(third(r)?),
                 _ => r.skip("response")?,
@@ -355,7 +363,8 @@ fn decode_list<'b, T, U>(
             Ok(())
         })
     })?;
-    Ok((required(list, "response", 1)?, flag, last))
+    required(listed, "response", 1)?;
+    Ok((flag, last))
 }
 
 /// Cuts the text to as many whole characters as a reason holds.

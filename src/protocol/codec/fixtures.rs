@@ -192,11 +192,11 @@ pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
     let record = (0..200usize, 0..200usize).prop_map(|(at, length)| &BYTES[at..at + length]);
     prop_oneof![
         (vec(any_offer(), 0..=16), any::<bool>()).prop_map(|(offers, takes_in)| {
-            let offers = offers.into_iter().collect();
+            let offers = offers.leak();
             Response::Indexers(IndexersAnswer { offers, takes_in })
         }),
         (vec(any_offer(), 0..=16), any_peer()).prop_map(|(offers, next)| {
-            let offers = offers.into_iter().collect();
+            let offers = offers.leak();
             let next = Some(next);
             Response::Page(IndexersPage { offers, next })
         }),

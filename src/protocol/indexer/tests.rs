@@ -194,6 +194,18 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
 }
 
 #[test]
+fn a_changed_network_is_for_the_log_only_if_something_is_tried_again() {
+    for (now, retries) in [(249, false), (250, true)] {
+        let mut indexer = indexer();
+        indexer.learn_native(at(0), peer(9), Addrs::new());
+        drain(&mut indexer, 0);
+        indexer.network_changed(at(now));
+        let actions = drain(&mut indexer, now);
+        assert_eq!(actions.first() == Some(&Action::Retry), retries, "at {now}");
+    }
+}
+
+#[test]
 fn a_native_that_has_no_room_is_left_and_tried_again_later() {
     let mut indexer = indexer();
     drain(&mut indexer, 0);

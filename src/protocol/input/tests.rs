@@ -66,7 +66,7 @@ pub(crate) trait Events: Machine {
         self.handle(now, Input::LeaseClosed { server });
     }
 
-    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
+    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<IndexersAnswer<'_>>) {
         self.handle(now, Input::Answered { native, answer });
     }
 

@@ -101,11 +101,11 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
                 }
             }
             Some(Response::Indexers(answer)) => Answer::Indexers {
-                offers: &answer.offers,
+                offers: answer.offers,
                 next: None,
             },
             Some(Response::Page(page)) => Answer::Indexers {
-                offers: &page.offers,
+                offers: page.offers,
                 next: page.next,
             },
             Some(Response::Error(_)) => Answer::Error,

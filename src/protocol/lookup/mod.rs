@@ -254,7 +254,7 @@ pub trait Here {
     /// The node's entry in the directory here.
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
     /// One page of the indexers that are alive, if this is a native.
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage;
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_>;
     /// Where the peer listens, if this is known.
     fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
     /// Calls `tell` for each server of this process: its natives, and those with which it holds
@@ -286,7 +286,7 @@ impl<M: Machine + ?Sized> Here for M {
         Machine::listed(self, peer)
     }
 
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage {
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
         Machine::page(self, now, None, from, most)
     }
 

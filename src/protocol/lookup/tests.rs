@@ -53,6 +53,7 @@ struct Process {
     directory: Directory<32>,
     servers: Vec<KnownServer>,
     live: Vec<Offer>,
+    page: Vec<Offer>,
 }
 
 impl Here for Process {
@@ -68,16 +69,16 @@ impl Here for Process {
         self.directory.find(peer)
     }
 
-    fn page(&mut self, _now: Instant, from: Cursor, most: usize) -> IndexersPage {
+    fn page(&mut self, _now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
         let is_behind = |offer: &&Offer| match from {
             Cursor::Start => true,
             Cursor::After(id) => offer.peer > id,
         };
-        let mut page = IndexersPage::default();
         let left: Vec<_> = self.live.iter().filter(is_behind).collect();
-        page.offers.extend(left.iter().take(most).copied().cloned());
-        page.next = (left.len() > most).then(|| page.offers.last().unwrap().peer);
-        page
+        self.page = left.iter().take(most).copied().cloned().collect();
+        let offers = self.page.as_slice();
+        let next = (left.len() > most).then(|| offers.last().unwrap().peer);
+        IndexersPage { offers, next }
     }
 
     fn addrs_of(&self, _peer: &PeerId) -> Option<&Addrs> {
@@ -115,6 +116,7 @@ impl Desk {
                 directory: Directory::new(),
                 servers: Vec::new(),
                 live: Vec::new(),
+                page: Vec::new(),
             },
             asked: Vec::new(),
             searches: Vec::new(),

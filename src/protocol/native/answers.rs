@@ -27,12 +27,13 @@ use standing::KEPT_SHARE;
 const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
-    /// A request for indexers; `None`: the answer comes later.
+    /// A request for indexers. Whether the native will take the node in, while `offered` has the
+    /// offers; `None`: the answer comes later.
     pub(super) fn take_request(
         &mut self,
         now: Instant,
         mut request: PendingRequest,
-    ) -> Option<IndexersAnswer> {
+    ) -> Option<bool> {
         let catches_up = !self.overslept(now).is_zero();
         if request.want == Want::OffersFailed {
             self.note_failures(now, &request.node, &request.reader);
@@ -50,10 +51,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if self.pending_requests.is_full() {
             // No node is taken in while an indexer may be reachable. If the node gets no offer, it
             // asks again.
-            return Some(IndexersAnswer {
-                offers: self.offers(now, now, request.most, &request.reader),
-                takes_in: false,
-            });
+            self.choose_offers(now, now, request.most, &request.reader);
+            return Some(false);
         }
         // There is room: this was checked above.
         let _ = self.pending_requests.push(request);
@@ -83,28 +82,25 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         })?;
         let request = self.pending_requests.swap_remove(at);
         let since = request.candidates.as_ref().map_or(now, |(since, _)| *since);
-        let IndexersAnswer { offers, takes_in } = self.answer(now, since, &request);
-        self.offered = offers;
         Some(Action::Answer {
             request: request.id,
-            takes_in,
+            takes_in: self.answer(now, since, &request),
         })
     }
 
-    fn answer(&mut self, now: Instant, since: Instant, request: &PendingRequest) -> IndexersAnswer {
+    /// The answer, as for [`Native::take_request`].
+    fn answer(&mut self, now: Instant, since: Instant, request: &PendingRequest) -> bool {
         if request.want == Want::Nothing {
-            return IndexersAnswer {
-                offers: self.next_shown(now, request.most, &request.reader),
-                takes_in: false,
-            };
+            self.show_next(now, request.most, &request.reader);
+            return false;
         }
-        let offers = self.offers(now, since, request.most, &request.reader);
-        if !offers.is_empty() {
+        self.choose_offers(now, since, request.most, &request.reader);
+        if !self.offered.is_empty() {
             self.surveys_until = now + SURVEY;
         }
-        self.offered_indexers
-            .offered(now, &request.node, offers.iter().map(|offer| &offer.peer));
-        let is_stranded = offers.is_empty() || request.want == Want::OffersFailed;
+        let indexers = self.offered.iter().map(|offer| &offer.peer);
+        self.offered_indexers.offered(now, &request.node, indexers);
+        let is_stranded = self.offered.is_empty() || request.want == Want::OffersFailed;
         if is_stranded {
             self.make_room_for_node(now, &request.node);
         }
@@ -115,23 +111,23 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         } else if is_stranded {
             self.delegation.count_refusal();
         }
-        IndexersAnswer { offers, takes_in }
+        takes_in
     }
 
-    /// The offers for a node that wants a lease: reachable indexers that have room and that it can
+    /// Fills `offered` for a node that wants a lease: reachable indexers that have room and that it can
     /// use, best first. The order is: those that fit it; then fewer nodes at which they failed;
     /// then networks that are named less often so far, because ids are free for an attacker and
     /// networks are not; then more free leases. If not all can be named and nodes failed recently,
     /// the last places are reserved: half of them for indexers that proved themselves, chosen at
     /// random, and half for those that are here the longest, whether they fit or only may fit. So
     /// no number of others can exclude these for good.
-    pub(super) fn offers(
+    pub(super) fn choose_offers(
         &mut self,
         now: Instant,
         since: Instant,
         most: usize,
         reader: &Reader,
-    ) -> Offers {
+    ) {
         let most = most.min(MAX_LIST);
         let mut listed: Vec<Listed<'_>, I> = Vec::new();
         // The list has room for all entries.
@@ -150,7 +146,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         } else {
             0
         };
-        let mut offers = Offers::new();
+        let offers = &mut self.offered;
+        offers.clear();
         while offers.len() < most {
             let all = listed.iter().enumerate();
             let next = if offers.len() < most - kept {
@@ -170,7 +167,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             // There is room: this was checked above.
             offers.extend(entry.offer_to(now, reader));
         }
-        offers
     }
 
     /// A node gave its lease up. If it had been sent to an indexer, that indexer has accepted it.
@@ -203,46 +199,45 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// The answer for a peer that only asks, without a cursor: the live indexers in the order of
+    /// Fills `offered` for a peer that only asks, without a cursor: the live indexers in the order of
     /// their ids, beginning where the last such answer ended and wrapping around once.
-    fn next_shown(&mut self, now: Instant, most: usize, reader: &Reader) -> Offers {
-        let mut offers = Offers::new();
-        offers.extend(
+    fn show_next(&mut self, now: Instant, most: usize, reader: &Reader) {
+        self.offered.clear();
+        self.offered.extend(
             self.live_indexers
                 .iter_after(now, &self.shown_up_to)
                 .filter_map(|entry| entry.offer_to(now, reader))
                 .take(most.min(MAX_LIST)),
         );
-        if let Some(last) = offers.last() {
+        if let Some(last) = self.offered.last() {
             self.shown_up_to = last.peer;
         }
-        offers
     }
 
     /// The page of live indexers that begins at the cursor. While the native catches up after an
     /// oversleep, entries count that will be live when their leases are extended.
     pub(super) fn page_of(
-        &self,
+        &mut self,
         now: Instant,
         from: Cursor,
         most: usize,
         reader: &Reader,
-    ) -> IndexersPage {
+    ) -> IndexersPage<'_> {
         let gap = self.overslept(now);
-        let mut page = IndexersPage::default();
-        let mut last = None;
+        let mut next = None;
+        self.offered.clear();
         let entries = self.live_indexers.iter_from(from);
         let entries = entries.filter(|entry| now <= entry.expires + gap);
         for offer in entries.filter_map(|entry| entry.offer_to(now, reader)) {
-            if page.offers.len() >= most.clamp(1, MAX_LIST) {
-                page.next = last;
+            if self.offered.len() >= most.clamp(1, MAX_LIST) {
+                next = self.offered.last().map(|last| last.peer);
                 break;
             }
-            last = Some(offer.peer);
             // There is room: this was checked above.
-            let _ = page.offers.push(offer);
+            let _ = self.offered.push(offer);
         }
-        page
+        let offers = &self.offered;
+        IndexersPage { offers, next }
     }
 
     /// The indexers to probe for an answer: those with reserved places if nodes failed recently,

@@ -152,7 +152,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         request: RequestId,
         most: usize,
         want: Want,
-    ) -> Option<IndexersAnswer> {
+    ) -> Option<IndexersAnswer<'_>> {
         let request = PendingRequest {
             id: request,
             node: *from,
@@ -161,7 +161,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             most,
             candidates: None,
         };
-        self.take_request(now, request)
+        let takes_in = self.take_request(now, request)?;
+        let offers = &self.offered;
+        Some(IndexersAnswer { offers, takes_in })
     }
 
     fn page(
@@ -170,7 +172,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         asker: Option<&PeerId>,
         from: Cursor,
         most: usize,
-    ) -> IndexersPage {
+    ) -> IndexersPage<'_> {
         let reader = asker.map(|asker| self.reader_of(asker));
         self.page_of(now, from, most, &reader.unwrap_or_default())
     }

@@ -97,7 +97,7 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     met: Vec<(PeerId, Reader), 1>,
     /// Until when indexers without a verdict are pinged, so that the next answers can name them.
     surveys_until: Instant,
-    /// The offers of the last ack or answer.
+    /// The offers of the last ack, answer or page, which borrow them.
     offered: Offers,
     /// The ids of the last ack or beat.
     named: PeerList,
@@ -328,9 +328,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.offload.indexer_registered();
         }
         BeatOutcome {
-            ack: Ack::accepted(lease),
             publish,
-            stranded: false,
+            ..Ack::accepted(lease).into()
         }
     }
 
@@ -368,7 +367,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .stream_records
                 .seen(now, sender)
                 .map_or(Duration::ZERO, |record| record.expiry - now);
-            self.offered = self.offers(now, now, MAX_LIST, &sender.reader);
+            self.choose_offers(now, now, MAX_LIST, &sender.reader);
             let indexers = self.offered.iter().map(|offer| &offer.peer);
             self.offered_indexers.offered(now, from, indexers);
             return Ack::released(left, &self.offered).into();

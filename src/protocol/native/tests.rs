@@ -137,7 +137,7 @@ impl Rig {
             .ack
     }
 
-    fn ask(&mut self, n: u8, want: Want) -> Option<IndexersAnswer> {
+    fn ask(&mut self, n: u8, want: Want) -> Option<IndexersAnswer<'_>> {
         let request = RequestId(u64::from(n));
         self.native
             .ask(at(self.now), &peer(n), request, MAX_LIST, want)

@@ -119,12 +119,12 @@ impl Machine for Node {
         _: RequestId,
         _: usize,
         _: Want,
-    ) -> Option<IndexersAnswer> {
+    ) -> Option<IndexersAnswer<'_>> {
         Some(IndexersAnswer::default())
     }
 
     /// A node has no page of indexers either.
-    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage {
+    fn page(&mut self, _: Instant, _: Option<&PeerId>, _: Cursor, _: usize) -> IndexersPage<'_> {
         IndexersPage::default()
     }
 
@@ -237,16 +237,16 @@ impl Node {
         }
     }
 
-    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<&IndexersAnswer>) {
+    fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<IndexersAnswer<'_>>) {
         self.wake = Some(now);
         let Some(want) = self.rounds.answered(native, answer.is_some()) else {
             return;
         };
         let Some(answer) = answer else { return };
-        for offer in &answer.offers {
+        for offer in answer.offers {
             self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
         }
-        self.propose_all(now, &answer.offers, true);
+        self.propose_all(now, answer.offers, true);
         let stranded = match want {
             Want::OffersFailed => self.offers_failed(now),
             Want::Lease | Want::Nothing => !self.has_candidate(now) && self.seeking() == 0,

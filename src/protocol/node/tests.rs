@@ -37,15 +37,31 @@ fn offers(from: impl IntoIterator<Item = u8>) -> Offers {
     from.into_iter().map(offer).collect()
 }
 
-fn offering(from: impl IntoIterator<Item = u8>) -> IndexersAnswer {
-    IndexersAnswer {
+/// A native's answer, with its offers.
+#[derive(Clone)]
+struct Answer {
+    offers: Offers,
+    takes_in: bool,
+}
+
+impl Answer {
+    fn as_answer(&self) -> Option<IndexersAnswer<'_>> {
+        Some(IndexersAnswer {
+            offers: &self.offers,
+            takes_in: self.takes_in,
+        })
+    }
+}
+
+fn offering(from: impl IntoIterator<Item = u8>) -> Answer {
+    Answer {
         offers: offers(from),
         takes_in: false,
     }
 }
 
-fn taking_in(from: impl IntoIterator<Item = u8>) -> IndexersAnswer {
-    IndexersAnswer {
+fn taking_in(from: impl IntoIterator<Item = u8>) -> Answer {
+    Answer {
         takes_in: true,
         ..offering(from)
     }
@@ -145,9 +161,9 @@ impl Rig {
         }
     }
 
-    fn answer(&mut self, native: u8, answer: &IndexersAnswer) -> Vec<Did> {
+    fn answer(&mut self, native: u8, answer: &Answer) -> Vec<Did> {
         self.node
-            .answered(at(self.now), &peer(native), Some(answer));
+            .answered(at(self.now), &peer(native), answer.as_answer());
         self.drain()
     }
 

@@ -16,7 +16,7 @@ use core::{
 
 use oc_discovery::protocol::{
     Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
-    NodeConfig, Offer, OutBeat, PeerId, StreamId, Terms,
+    NodeConfig, Offer, Offers, OutBeat, PeerId, StreamId, Terms,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
@@ -100,8 +100,10 @@ fn exchange() -> Result<(), Failure> {
         want,
         from: None,
     };
-    let answer = ask(&request).ok_or(c"the request and its response")?;
-    let (native, answer) = (&NATIVE, Some(&answer));
+    let mut offers = Offers::new();
+    let takes_in = ask(&request, &mut offers).ok_or(c"the request and its response")?;
+    let offers = &offers;
+    let (native, answer) = (&NATIVE, Some(IndexersAnswer { offers, takes_in }));
     node.handle(later, Input::Answered { native, answer });
 
     let (later, beat) = until(&mut node, later, |action| match action {
@@ -163,24 +165,25 @@ fn until<T>(
     None
 }
 
-/// The native's answer to a request: it offers the indexer.
-fn ask(request: &Request) -> Option<IndexersAnswer> {
+/// The native's answer to a request: it offers the indexer. Returns whether it takes the node in.
+fn ask(request: &Request, offers: &mut Offers) -> Option<bool> {
     let mut buffer = [0; MAX_FRAME];
     let bytes = encode_request(request, &mut buffer).ok()?;
     if decode_request(framed(bytes)?).ok()? != *request {
         return None;
     }
-    let mut answer = IndexersAnswer::default();
-    let offer = Offer {
-        peer: INDEXER,
-        addrs: addrs(),
-        ttl: LEASE,
-        free: Some(8),
+    let answer = IndexersAnswer {
+        offers: &[Offer {
+            peer: INDEXER,
+            addrs: addrs(),
+            ttl: LEASE,
+            free: Some(8),
+        }],
+        takes_in: false,
     };
-    answer.offers.push(offer).ok()?;
     let bytes = encode_response(&Response::Indexers(answer), &mut buffer).ok()?;
-    match decode_response(framed(bytes)?).ok()? {
-        Response::Indexers(answer) => Some(answer),
+    match decode_response(framed(bytes)?, offers).ok()? {
+        Response::Indexers(answer) => Some(answer.takes_in),
         _ => None,
     }
 }

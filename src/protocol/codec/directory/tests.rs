@@ -13,6 +13,11 @@ fn encode_response(response: &Response<'_>) -> Vec<u8> {
     encoded(|buffer| super::encode_response(response, buffer))
 }
 
+/// The result is leaked with its offers, because a test compares it with a whole response.
+fn decode_response(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
+    super::decode_response(bytes, std::boxed::Box::leak(Default::default()))
+}
+
 #[test]
 fn requests_have_the_bytes_of_the_protocol() {
     let request = Request::Indexers {
@@ -104,18 +109,18 @@ fn a_cursor_is_empty_or_an_id() {
 
 #[test]
 fn a_page_says_where_the_next_begins_and_the_last_one_does_not() {
-    let offers: crate::protocol::Offers = (0..16).map(long_offer).collect();
+    let offers: &Vec<_> = &(0..16).map(long_offer).collect();
     let page = IndexersPage {
         next: Some(PeerId::from_bytes([9; 32])),
-        offers: offers.clone(),
+        offers,
     };
-    let bytes = encode_response(&Response::Page(page.clone()));
+    let bytes = encode_response(&Response::Page(page));
     assert!(bytes.len() <= MAX_RESPONSE);
     assert_eq!(decode_response(&bytes), Ok(Response::Page(page)));
     let last = IndexersPage { offers, next: None };
-    let bytes = encode_response(&Response::Page(last.clone()));
+    let bytes = encode_response(&Response::Page(last));
     let answer = IndexersAnswer {
-        offers: last.offers,
+        offers,
         takes_in: false,
     };
     assert_eq!(decode_response(&bytes), Ok(Response::Indexers(answer)));
@@ -184,7 +189,7 @@ fn more_records_than_fit_are_told_as_more() {
 
 #[test]
 fn the_fullest_answer_fits_its_frame() {
-    let offers = (0..16).map(long_offer).collect();
+    let offers: &Vec<_> = &(0..16).map(long_offer).collect();
     let response = Response::Indexers(IndexersAnswer {
         offers,
         takes_in: true,

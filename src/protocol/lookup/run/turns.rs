@@ -67,7 +67,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             && let Some(from) = self.own_page.pop()
         {
             let page = here.page(now, from, MAX_LIST);
-            self.learn(&page.offers);
+            self.learn(page.offers);
             if let Some(next) = page.next {
                 // There is room, because the list was emptied above.
                 let _ = self.own_page.push(Cursor::After(next));

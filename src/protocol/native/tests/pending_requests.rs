@@ -38,7 +38,7 @@ fn a_node_is_taken_in_by_its_first_beat_and_not_by_its_request() {
 fn who_only_asks_is_neither_taken_in_nor_has_anybody_probed() {
     let mut rig = with_silent_indexers(1);
     let answer = rig.ask(100, Want::Nothing).unwrap();
-    assert_eq!(offered(&answer.offers), [peer(1)]);
+    assert_eq!(offered(answer.offers), [peer(1)]);
     assert!(!answer.takes_in);
     assert!(probes(&rig.drain()).is_empty());
 }
@@ -51,7 +51,7 @@ fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_
         let answer = rig
             .ask(100, Want::Lease)
             .expect("enough are known to be reachable");
-        assert_eq!(offered(&answer.offers).len(), 8);
+        assert_eq!(offered(answer.offers).len(), 8);
         rig.now += later;
         let mut pinged = probes(&rig.drain());
         assert_eq!(
@@ -67,7 +67,7 @@ fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_
         }
         assert_eq!(count, all);
         let answer = rig.ask(101, Want::Lease).expect("the same");
-        assert_eq!(offered(&answer.offers).len(), (8 + all).min(MAX_LIST));
+        assert_eq!(offered(answer.offers).len(), (8 + all).min(MAX_LIST));
     }
 }
 
@@ -92,7 +92,7 @@ fn a_reachable_indexer_is_offered_instead() {
     let mut rig = Rig::new();
     rig.indexer(1);
     let answer = rig.ask(100, Want::Lease).unwrap();
-    assert_eq!((offered(&answer.offers).len(), answer.takes_in), (1, false));
+    assert_eq!((offered(answer.offers).len(), answer.takes_in), (1, false));
     let ack = rig.node(100);
     assert_eq!((ack.code, ack.lease), (AckCode::Released, Duration::ZERO));
     assert_eq!(ack.offers.len(), 1);
@@ -215,7 +215,7 @@ fn a_node_whose_offers_failed_is_taken_in_although_we_reach_an_indexer() {
     let mut rig = Rig::new();
     rig.indexer(1);
     let answer = rig.ask(100, Want::OffersFailed).unwrap();
-    assert_eq!((offered(&answer.offers).len(), answer.takes_in), (1, true));
+    assert_eq!((offered(answer.offers).len(), answer.takes_in), (1, true));
     assert_eq!(rig.node(100), Ack::accepted(LEASE));
     assert_eq!(rig.view().responsible, [peer(100)]);
 }
@@ -237,7 +237,7 @@ fn an_indexer_without_room_is_not_offered_to_who_wants_a_lease() {
     }
     let answer = rig.ask(100, Want::Lease).unwrap();
     assert_eq!(
-        offered(&answer.offers),
+        offered(answer.offers),
         [peer(3), peer(2)],
         "the most free first"
     );
@@ -245,7 +245,7 @@ fn an_indexer_without_room_is_not_offered_to_who_wants_a_lease() {
     let few = rig
         .native
         .ask(at(0), &peer(100), RequestId(1), 1, Want::Lease);
-    assert_eq!(offered(&few.unwrap().offers), [peer(3)]);
+    assert_eq!(offered(few.unwrap().offers), [peer(3)]);
 }
 
 #[test]
@@ -309,8 +309,8 @@ fn a_page_asks_for_no_probe_and_goes_on_after_an_id_that_is_gone() {
 #[test]
 fn of_those_that_only_ask_without_a_cursor_each_is_told_the_next_indexers() {
     let mut rig = with_silent_indexers(20);
-    let first = offered(&rig.ask(100, Want::Nothing).unwrap().offers);
-    let second = offered(&rig.ask(101, Want::Nothing).unwrap().offers);
+    let first = offered(rig.ask(100, Want::Nothing).unwrap().offers);
+    let second = offered(rig.ask(101, Want::Nothing).unwrap().offers);
     assert_eq!(first, (1..=16).map(peer).collect::<Vec<_>>());
     assert_eq!(
         second,

@@ -33,7 +33,7 @@ impl Rig {
     }
 
     /// A request of the same node.
-    fn far_ask(&mut self, n: u8, want: Want) -> IndexersAnswer {
+    fn far_ask(&mut self, n: u8, want: Want) -> IndexersAnswer<'_> {
         self.native.seen(&peer(n), Reader::far(Families::V4));
         self.ask(n, want).unwrap()
     }
@@ -64,7 +64,7 @@ fn named(offers: &[Offer]) -> Vec<Named> {
     offers.map(|offer| (offer.peer, addrs(offer))).collect()
 }
 
-fn peers(offers: &Offers) -> Vec<PeerId> {
+fn peers(offers: &[Offer]) -> Vec<PeerId> {
     offers.iter().map(|offer| offer.peer).collect()
 }
 
@@ -79,7 +79,7 @@ fn an_indexer_for_its_own_host_alone_is_none_for_a_node_elsewhere() {
     rig.native.seen(&peer(101), Reader::near());
     let answer = rig.ask(101, Want::Lease).unwrap();
     assert_eq!(
-        (peers(&answer.offers), answer.takes_in),
+        (peers(answer.offers), answer.takes_in),
         (vec![peer(1)], false)
     );
     // Even without a request, a node that can reach no indexer is accepted, and one that can is
@@ -94,7 +94,7 @@ fn an_indexer_for_its_own_host_alone_is_none_for_a_node_elsewhere() {
 fn an_offer_has_only_the_addresses_that_are_of_use_to_its_reader() {
     let mut rig = Rig::new();
     rig.indexer_at(1, &[LOOPBACK, V6, V4]);
-    let offered = named(&rig.far_ask(100, Want::Lease).offers);
+    let offered = named(rig.far_ask(100, Want::Lease).offers);
     assert_eq!(offered, [(peer(1), vec![V6.to_vec(), V4.to_vec()])]);
     // Its beat shows that it has only IPv4.
     let ack = rig.far_node(100, &[V4]);
@@ -128,12 +128,12 @@ fn a_family_that_a_node_has_not_shown_is_offered_and_its_failure_blames_no_index
         rig.indexer_at(1, &[addr]);
         let answer = rig.far_ask(100, Want::Lease);
         assert_eq!(
-            (peers(&answer.offers), answer.takes_in),
+            (peers(answer.offers), answer.takes_in),
             (vec![peer(1)], false)
         );
         let answer = rig.far_ask(100, Want::OffersFailed);
         assert_eq!(
-            (peers(&answer.offers), answer.takes_in),
+            (peers(answer.offers), answer.takes_in),
             (vec![peer(1)], true)
         );
         assert_eq!(rig.failures(1), blamed);
@@ -165,7 +165,7 @@ fn what_fits_the_reader_is_named_and_probed_before_what_may_be_of_use() {
     let mut rig = Rig::new();
     (1..=16).for_each(|n| rig.indexer_at(n, &[V6]));
     (17..=20).for_each(|n| rig.indexer_at(n, &[V4]));
-    let offers = peers(&rig.far_ask(100, Want::Lease).offers);
+    let offers = peers(rig.far_ask(100, Want::Lease).offers);
     assert_eq!(offers.len(), 16);
     let mut first = offers[..4].to_vec();
     first.sort();
@@ -190,7 +190,7 @@ fn no_number_of_those_that_fit_keeps_an_old_one_out_that_may_be_of_use() {
     rig.indexer_at(1, &[V6]);
     rig.run(1_000);
     (2..=31).for_each(|n| rig.indexer_at(n, &[V4]));
-    let names_it = |rig: &mut Rig, want| peers(&rig.far_ask(100, want).offers).contains(&peer(1));
+    let names_it = |rig: &mut Rig, want| peers(rig.far_ask(100, want).offers).contains(&peer(1));
     assert!(!names_it(&mut rig, Want::Lease));
     assert!(names_it(&mut rig, Want::OffersFailed));
     assert!(names_it(&mut rig, Want::Lease));
@@ -204,16 +204,16 @@ fn those_that_only_ask_are_told_what_is_of_use_to_them_and_it_alone_takes_a_plac
     let expected = [peer(17), peer(18)];
     for _ in 0..2 {
         let answer = rig.far_ask(100, Want::Nothing);
-        assert_eq!(peers(&answer.offers), expected);
+        assert_eq!(peers(answer.offers), expected);
     }
     let page = rig.native.page(at(0), Some(&peer(100)), Cursor::Start, 2);
     assert_eq!(
-        (peers(&page.offers).as_slice(), page.next),
+        (peers(page.offers).as_slice(), page.next),
         (&expected[..], None)
     );
     // Of another peer nothing is known.
     let page = rig.native.page(at(0), Some(&peer(101)), Cursor::Start, 2);
-    assert_eq!(peers(&page.offers), [peer(1), peer(2)]);
+    assert_eq!(peers(page.offers), [peer(1), peer(2)]);
     assert_eq!(page.next, Some(peer(2)));
 }
 
@@ -224,7 +224,7 @@ fn what_a_lease_holder_shows_later_counts_at_once() {
     rig.indexer_at(1, &[V6]);
     assert_eq!(rig.released(1_000), []);
     rig.native.seen(&peer(100), Reader::far(Families::BOTH));
-    assert_eq!(peers(&rig.ask(100, Want::Lease).unwrap().offers), [peer(1)]);
+    assert_eq!(peers(rig.ask(100, Want::Lease).unwrap().offers), [peer(1)]);
     rig.run(25_000);
     rig.indexer_at(1, &[V6]);
     let to = (peer(1), vec![V6.to_vec()]);

@@ -15,7 +15,7 @@ enum Word {
     Ack(AckBuf),
     Notified(AckBuf),
     Closed,
-    Answer(IndexersAnswer),
+    Answer(Answer),
 }
 
 /// A node among servers that answer each beat and request within 2 ms, by `speak`.
@@ -101,7 +101,7 @@ impl Attack {
                         self.open.remove(&peer);
                         self.node.lease_closed(now, &peer);
                     }
-                    Word::Answer(answer) => self.node.answered(now, &peer, Some(&answer)),
+                    Word::Answer(answer) => self.node.answered(now, &peer, answer.as_answer()),
                 }
             }
         }
@@ -133,7 +133,7 @@ fn ip(net: u8, host: u8) -> Addrs {
 }
 
 /// Sixteen offers, each with a new id.
-fn new_ids(count: &mut u32, addrs: impl Fn(u32) -> Addrs) -> IndexersAnswer {
+fn new_ids(count: &mut u32, addrs: impl Fn(u32) -> Addrs) -> Answer {
     let offer = |_| {
         *count += 1;
         let mut key = [77; 32];
@@ -145,7 +145,7 @@ fn new_ids(count: &mut u32, addrs: impl Fn(u32) -> Addrs) -> IndexersAnswer {
             free: Some(65_535),
         }
     };
-    IndexersAnswer {
+    Answer {
         offers: (0..16).map(offer).collect(),
         takes_in: false,
     }
@@ -308,7 +308,7 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
     answer.offers[0].addrs = ip(10, 1);
     answer.offers[0].addrs.extend(ip(99, 9));
     let (both, own) = (answer.offers[0].addrs.clone(), ip(10, 1));
-    rig.node.answered(at(0), &peer(1), Some(&answer));
+    rig.node.answered(at(0), &peer(1), answer.as_answer());
     // The times at which the stream is opened after each end. The other address pauses for 1 s
     // after the first attempt, and for at least 2 s after the second.
     for (now, dialled) in [(0, &both), (999, &own), (1_000, &both), (2_999, &own)] {

@@ -378,7 +378,7 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
     };
     node.start(at(0), peer(OWN), 1, config);
     node.learn_native(at(0), peer(1), addrs(1));
-    let answer = |takes_in| IndexersAnswer {
+    let answer = |takes_in| Answer {
         takes_in,
         ..offering([10])
     };
@@ -388,7 +388,7 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
             match action {
                 Action::Ask { want, .. } => {
                     let answer = answer(want == Want::OffersFailed);
-                    node.answered(at(now), &peer(1), Some(&answer));
+                    node.answered(at(now), &peer(1), answer.as_answer());
                 }
                 // The indexer is away for a moment.
                 Action::Beat { server, .. } if server == peer(10) && now < 100 => {

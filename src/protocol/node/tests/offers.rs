@@ -161,7 +161,7 @@ fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is(
     moved.offers[0].addrs = addrs(77);
     // Reports of others do not affect a healthy lease.
     let mut healthy = rig.node.clone();
-    healthy.answered(at(beat), &peer(1), Some(&moved));
+    healthy.answered(at(beat), &peer(1), moved.as_answer());
     assert_eq!(healthy.addrs_of(&peer(10)), Some(&addrs(10)));
     rig.run(beat + 10_000);
     rig.now = beat + 10_020;

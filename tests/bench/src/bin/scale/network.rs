@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use oc_discovery::protocol::{
-    AckBuf, IndexersAnswer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want,
+    AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want,
 };
 
 /// The number of a peer in the world.
@@ -30,8 +30,8 @@ pub enum Input {
     End(StreamNo),
     /// A request for indexers: the peer that asks, and its number of the request.
     Ask(PeerNo, u64, Want),
-    /// The answer to it; `None` without a connection.
-    Answer(PeerNo, u64, Option<Box<IndexersAnswer>>),
+    /// The answer to it, and whether the node is taken in; `None` without a connection.
+    Answer(PeerNo, u64, Option<(Box<[Offer]>, bool)>),
     /// A ping.
     Ping(PeerNo),
     /// The answer to it; `false` without a connection.

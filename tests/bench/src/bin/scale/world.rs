@@ -341,7 +341,8 @@ impl World {
                 let (peer, request) = (&mut self.peers[to], RequestId(number));
                 match peer.machine.ask(now, &asking, request, MAX_LIST, want) {
                     Some(answer) => {
-                        let answer = Input::Answer(to, number, Some(Box::new(answer)));
+                        let answer = (answer.offers.into(), answer.takes_in);
+                        let answer = Input::Answer(to, number, Some(answer));
                         self.network.send(self.now, from, answer, false);
                     }
                     None => {
@@ -353,8 +354,14 @@ impl World {
                 let native = self.peers[native].id;
                 let peer = &mut self.peers[to];
                 if peer.asked == number {
-                    let (native, answer) = (&native, answer.as_deref());
-                    let answered = protocol::Input::Answered { native, answer };
+                    let answer = answer.as_ref();
+                    let answered = protocol::Input::Answered {
+                        native: &native,
+                        answer: answer.map(|(offers, takes_in)| IndexersAnswer {
+                            offers,
+                            takes_in: *takes_in,
+                        }),
+                    };
                     peer.machine.handle(now, answered);
                 }
             }
@@ -539,9 +546,8 @@ impl World {
             Action::Answer { request, takes_in } => {
                 if let Some(from) = self.peers[number].requests.remove(&request) {
                     let offers = self.peers[number].machine.answer_offers();
-                    let offers = offers.iter().cloned().collect();
-                    let answer = Box::new(IndexersAnswer { offers, takes_in });
-                    let answer = Input::Answer(number, request.0, Some(answer));
+                    let answer = Some((offers.into(), takes_in));
+                    let answer = Input::Answer(number, request.0, answer);
                     self.network.send(self.now, from, answer, false);
                 }
             }
