@@ -7,7 +7,6 @@ use crate::{
     protocol::{
         Ack, AckCode, Beat, BeatOutcome, Input, Instant, PeerId, Role, SignedRecord, Source,
         StreamId,
-        clock::ClockOf,
         codec::{heartbeat::WallReading, record::Kind},
         rivals::FirstBeat,
     },
@@ -107,12 +106,8 @@ impl Driver<'_> {
     ) {
         let is_native = self.env.machine.is_native(&server);
         if let Some(theirs) = clock {
-            let clock_of = match is_native {
-                true => ClockOf::Native(server),
-                false => ClockOf::Other(server),
-            };
-            let sent = self.env.machine.asked_at(&server).filter(|_| asked);
-            self.env.wall.heard(now, sent, clock_of, theirs);
+            let Environment { wall, machine, .. } = &mut self.env;
+            wall.heard(now, &**machine, &server, asked, theirs);
         }
         let server = &server;
         if !asked {

@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::{Instant, PeerId, codec::heartbeat::WallReading};
+use super::{Instant, Machine, PeerId, codec::heartbeat::WallReading};
 
 /// The number of natives, and of other servers, whose clocks are stored at most.
 const MAX_SAMPLES: usize = 8;
@@ -38,7 +38,7 @@ type Samples = Vec<Sample, MAX_SAMPLES>;
 
 /// The server whose clock an ack carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockOf {
+enum ClockOf {
     /// A native that is configured here.
     Native(PeerId),
     /// Any other server.
@@ -71,17 +71,30 @@ impl WallClock {
         self.highest_ms = highest_ms;
     }
 
-    /// Takes the wall clock that a server's ack carried at `now`. `asked` is when the beat was sent
-    /// that it answers; `None` if it answers none, because then its age is unknown.
+    /// Takes the wall clock that the server's ack carried at `now`, before the machine gets that
+    /// ack. The clock of an ack that does not answer a beat (`answers`) is ignored, because its age
+    /// is unknown.
     pub fn heard(
         &mut self,
         now: Instant,
-        asked: Option<Instant>,
-        server: ClockOf,
+        machine: &dyn Machine,
+        server: &PeerId,
+        answers: bool,
         theirs: WallReading,
     ) {
+        let server_clock = match machine.is_native(server) {
+            true => ClockOf::Native(*server),
+            false => ClockOf::Other(*server),
+        };
+        if let Some(asked) = machine.asked_at(server).filter(|_| answers) {
+            self.take(now, asked, server_clock, theirs);
+        }
+    }
+
+    /// Takes a clock that was requested at `asked`.
+    fn take(&mut self, now: Instant, asked: Instant, server: ClockOf, theirs: WallReading) {
         let WallReading { ms, synchronised } = theirs;
-        if asked.is_none_or(|asked| now - asked > MAX_TRIP) {
+        if now - asked > MAX_TRIP {
             return;
         }
         let latest = self.built_ms.saturating_add(LONGEST_AGE_MS);
@@ -160,7 +173,12 @@ fn median(samples: &Samples, now: Instant, counts: impl Fn(&Sample) -> bool) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::boxed::Box;
+
     use super::*;
+    use crate::protocol::{
+        Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Node, NodeConfig, Offer, lease::Terms,
+    };
 
     const BUILT: u64 = 1_700_000_000_000;
     const NOW: u64 = 1_790_000_000_000;
@@ -176,7 +194,7 @@ mod tests {
     /// Takes a sample whose answer came at once.
     fn heard(clock: &mut WallClock, now: Instant, server: ClockOf, ms: u64, synchronised: bool) {
         let theirs = WallReading { ms, synchronised };
-        clock.heard(now, Some(now), server, theirs);
+        clock.take(now, now, server, theirs);
     }
 
     #[test]
@@ -331,20 +349,61 @@ mod tests {
                 ms: told,
                 synchronised: true,
             };
-            clock.heard(now, Some(at(100_000)), ClockOf::Native(peer(1)), theirs);
+            clock.take(now, at(100_000), ClockOf::Native(peer(1)), theirs);
             assert_eq!(clock.own_ms(now, 0), own, "{late} ms late");
         }
     }
 
-    #[test]
-    fn a_clock_in_a_word_that_was_not_asked_for_is_not_heard() {
+    /// A clock that has heard this server's, after all that the machine does at 0.
+    fn hears(machine: &mut dyn Machine, server: u8, answers: bool) -> WallClock {
+        while machine.poll(at(0), 0).is_some() {}
         let mut clock = WallClock::new(BUILT);
         let theirs = WallReading {
             ms: NOW,
             synchronised: true,
         };
-        clock.heard(at(7), None, ClockOf::Native(peer(1)), theirs);
-        assert!(!clock.is_trusted(0));
+        clock.heard(at(7), machine, &peer(server), answers, theirs);
+        clock
+    }
+
+    #[test]
+    fn only_an_answer_to_a_beat_brings_a_clock_and_that_of_a_native_counts_for_more() {
+        let (native, addrs) = (&peer(1), &Addrs::new());
+        let mut node = Box::new(Node::new());
+        let terms = Terms {
+            lease: MAX_TRIP,
+            beat_interval: MAX_TRIP,
+        };
+        let config = NodeConfig {
+            terms,
+            connect_interval: MAX_TRIP,
+            min_indexers: 1,
+        };
+        node.start(at(0), peer(9), 1, config);
+        node.handle(at(0), Input::NativeLearned { native, addrs });
+        assert!(!hears(&mut *node, 1, true).is_trusted(0), "only asked");
+        let mut answer = IndexersAnswer::default();
+        let offer = Offer {
+            peer: peer(2),
+            addrs: Addrs::new(),
+            ttl: MAX_TRIP,
+            free: None,
+        };
+        answer.offers.push(offer).unwrap();
+        let answer = Some(&answer);
+        node.handle(at(0), Input::Answered { native, answer });
+        assert!(!hears(&mut *node, 2, false).is_trusted(0), "unsolicited");
+        let borrowed = hears(&mut *node, 2, true);
+        assert!(borrowed.is_trusted(0));
+        assert_eq!(borrowed.settled_ms(at(7), 0), None);
+
+        let mut indexer = Box::new(Indexer::<1>::new());
+        let gc_interval = MAX_TRIP;
+        indexer.start(at(0), peer(9), 1, IndexerConfig { terms, gc_interval });
+        indexer.handle(at(0), Input::NativeLearned { native, addrs });
+        assert!(!hears(&mut *indexer, 1, false).is_trusted(0), "unsolicited");
+        let told = hears(&mut *indexer, 1, true);
+        assert_eq!(told.settled_ms(at(7), 0), Some(NOW));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use oc_discovery::protocol::{
     self, AckBuf, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
     address::{Endpoint, Families, Source},
-    clock::{ClockOf, MAX_TRIP},
+    clock::MAX_TRIP,
     codec::{heartbeat::WallReading, record::Kind},
     rivals::FirstBeat,
 };
@@ -142,12 +142,9 @@ impl World {
         let now = device.instant(self.now);
         if let Some(theirs) = ack.clock {
             let is_native = device.machine.is_native(&server);
-            let clock_of = match is_native {
-                true => ClockOf::Native(server),
-                false => ClockOf::Other(server),
-            };
             let asked = device.machine.asked_at(&server).filter(|_| answers);
-            device.clock.heard(now, asked, clock_of, theirs);
+            let machine = &*device.machine;
+            device.clock.heard(now, machine, &server, answers, theirs);
             if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
                 device.natives_clocks.insert(server);
             }
