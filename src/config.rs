@@ -32,16 +32,16 @@ use values::{
 };
 
 /// Shortest interval of a loop or of the beats.
-pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Longest interval of a loop or of the beats.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 /// Most addresses that a process listens on.
-pub const LISTEN_MAX: usize = 8;
+pub(crate) const LISTEN_MAX: usize = 8;
 /// TCP port of a native that is given no other one.
-pub const NATIVE_PORT: u16 = 4820;
+pub(crate) const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if the port is free and no other one is
 /// given.
-pub const INDEXER_PORT: u16 = 4821;
+pub(crate) const INDEXER_PORT: u16 = 4821;
 
 /// Where services that the system starts keep their data. It has a directory for each role, which
 /// the packages set up.
@@ -51,11 +51,11 @@ const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 /// Looks up an environment variable. It is a parameter, so that tests need not change the
 /// environment of their own process.
 #[cfg(feature = "program")]
-pub type EnvVars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type EnvVars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NativeAddr {
+pub(crate) struct NativeAddr {
     /// The peer that must answer there. `None` only after `/dnsaddr`, whose TXT records name the
     /// peer.
     pub peer: Option<PeerId>,
@@ -66,7 +66,7 @@ pub struct NativeAddr {
 
 /// The checked configuration of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The role of this process.
     pub role: Role,
     /// Directory of the identity, the saved state and the control socket. `None`: nothing is kept.
@@ -118,13 +118,15 @@ pub struct Config {
 /// The options of a daemon as they were written. An absent option has its default value.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each field is the option of the same name")]
-pub struct Flags {
+pub(crate) struct Flags {
+    #[cfg(feature = "program")]
     pub data_dir: Option<String>,
     pub listen: Vec<String>,
     pub announce: Vec<String>,
     pub announce_only: bool,
     pub native: Vec<String>,
     pub psk: Option<String>,
+    #[cfg(feature = "program")]
     pub log: Option<String>,
     pub lease: Option<String>,
     pub beat_interval: Option<String>,
@@ -139,7 +141,7 @@ pub struct Flags {
 /// The options that only a node has, as they were written.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each field is the option of the same name")]
-pub struct NodeFlags {
+pub(crate) struct NodeFlags {
     pub name: Option<String>,
     pub tag: Vec<String>,
     pub service: Vec<String>,
@@ -200,7 +202,7 @@ impl Config {
     /// # Errors
     /// The first option whose value cannot be used.
     #[cfg(feature = "program")]
-    pub fn parse(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Config, Error> {
+    pub(crate) fn parse(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Config, Error> {
         let data_dir = data_dir(role, flags.data_dir.as_deref(), env)?;
         Self::with_data_dir(role, flags, Some(data_dir))
     }
@@ -209,7 +211,7 @@ impl Config {
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn with_data_dir(
+    pub(crate) fn with_data_dir(
         role: Role,
         flags: &Flags,
         data_dir: Option<PathBuf>,
@@ -252,7 +254,7 @@ impl Config {
 /// daemon. `$STATE_DIRECTORY` comes first if it is set, those of the services that the packages
 /// install come last.
 #[cfg(feature = "program")]
-pub fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
+pub(crate) fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
     let homes = Role::ALL
         .iter()
         .filter_map(|role| home_data_dir(*role, env));
@@ -266,14 +268,14 @@ pub fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
 
 /// The default name of a node: [`folded_name`] of its host's name, or `node` if nothing is left of
 /// that.
-pub fn name_of_host(host: &str) -> String {
+pub(crate) fn name_of_host(host: &str) -> String {
     folded_name(host).unwrap_or_else(|| "node".to_owned())
 }
 
 /// The name that a text stands for: in lower case, with `-` for each character that a name cannot
 /// have, without `-` or `.` at either end, at most [`MAX_NAME_LEN`] bytes. `None` if nothing is
 /// left.
-pub fn folded_name(text: &str) -> Option<String> {
+pub(crate) fn folded_name(text: &str) -> Option<String> {
     let ends = ['-', '.'];
     let mapped: String = text
         .to_lowercase()
@@ -331,5 +333,5 @@ fn home_data_dir(role: Role, env: EnvVars<'_>) -> Option<PathBuf> {
     Some(state.join("oc-discovery").join(role.name()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "program"))]
 mod tests;

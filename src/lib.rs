@@ -120,13 +120,9 @@ mod cli;
 #[cfg(feature = "program")]
 pub mod program;
 
-// Not part of the API: they are reachable for the tests of the program and its benchmark alone.
 #[cfg(feature = "embed")]
-#[doc(hidden)]
-pub mod config;
+mod config;
 #[cfg(feature = "embed")]
-#[doc(hidden)]
-pub mod daemon;
+mod daemon;
 #[cfg(feature = "embed")]
-#[doc(hidden)]
-pub mod net;
+mod net;

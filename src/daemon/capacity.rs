@@ -28,7 +28,7 @@ const MIB: u64 = 1 << 20;
 
 /// The answer to `capacity`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CapacityReport {
+pub(crate) struct CapacityReport {
     /// Version of the program.
     pub version: String,
     /// Every capacity that is set when the program is built.
@@ -39,7 +39,7 @@ pub struct CapacityReport {
 
 /// A capacity of this build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// The environment variable that sets it when the program is built.
     pub variable: String,
     /// The roles that have its tables.
@@ -57,7 +57,7 @@ pub struct Row {
 /// What one role needs when everything is full. It is an upper bound, because the measured
 /// connection includes the entries of its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Need {
+pub(crate) struct Need {
     /// The role.
     pub role: Role,
     /// The tables of its state machine.
@@ -78,7 +78,7 @@ pub struct Need {
 
 impl CapacityReport {
     /// The report on this build.
-    pub fn of_this_build() -> Self {
+    pub(crate) fn of_this_build() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             capacities: CAPACITIES.iter().map(Row::new).collect(),

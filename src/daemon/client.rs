@@ -29,9 +29,9 @@ use crate::config::{self, EnvVars};
 use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 
 /// Longest answer that is read, in bytes.
-pub const ANSWER_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How long a command waits for an answer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it repeats a request when too many others ask. The rest of [`PATIENCE`] is then enough
 /// for a lookup.
 const AGAIN: Duration = Duration::from_secs(4);
@@ -45,7 +45,7 @@ const PATH_MAX: usize = 100;
 
 /// A request to a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OperatorRequest {
+pub(crate) enum OperatorRequest {
     /// The status. Answered with a [`Status`](super::status::Status).
     Status,
     /// The indexers. Answered with an [`IndexerList`](super::status::IndexerList).
@@ -57,11 +57,11 @@ pub enum OperatorRequest {
 
 /// A name or a peer id, checked, so that it fits into one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameOrPeerId(String);
+pub(crate) struct NameOrPeerId(String);
 
 /// An answer, both parsed and as text.
 #[derive(Clone, Debug)]
-pub struct Answer<T> {
+pub(crate) struct Answer<T> {
     /// The parsed answer.
     pub value: T,
     /// The line of JSON, without its end.
@@ -70,7 +70,7 @@ pub struct Answer<T> {
 
 /// Why there is no answer. Its text is one sentence.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// The argument of `find` is neither a name nor a peer id.
     Query(String),
     /// No daemon runs on this data directory.
@@ -104,7 +104,7 @@ impl NameOrPeerId {
     /// # Errors
     /// [`Error::Query`] if the text is too long for a name, has control characters, or leaves no
     /// name.
-    pub fn parse(text: &str) -> Result<NameOrPeerId, Error> {
+    pub(crate) fn parse(text: &str) -> Result<NameOrPeerId, Error> {
         let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
         if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {
             return Ok(NameOrPeerId(text.to_owned()));
@@ -116,7 +116,7 @@ impl NameOrPeerId {
     }
 
     /// The name or peer id.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for OperatorRequest {
 ///
 /// # Errors
 /// Every [`Error`] except those about the choice of a daemon.
-pub fn ask<T: Deserialize>(
+pub(crate) fn ask<T: Deserialize>(
     dir: &Path,
     request: &OperatorRequest,
     patience: Duration,
@@ -210,7 +210,7 @@ struct Anything {}
 ///
 /// # Errors
 /// [`Error::NoneRunning`] or [`Error::Several`].
-pub fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
+pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     if let Some(dir) = given {
         return Ok(dir.to_path_buf());
     }
@@ -224,7 +224,7 @@ pub fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> 
 ///
 /// # Errors
 /// As [`locate`] and [`ask`], and [`Error::Identity`].
-pub fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, Error> {
+pub(crate) fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, Error> {
     let dir = match locate(given, env) {
         Err(Error::NoneRunning) => {
             let made = config::default_data_dirs(env)
@@ -273,7 +273,7 @@ pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
 
 impl Error {
     /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::Query(_) | Error::Several(_) => 2,
             _ => 1,

@@ -13,10 +13,10 @@ use rustix::time::{ClockId, clock_gettime};
 ///
 /// It comes from `SOURCE_DATE_EPOCH`, or else from the last commit, and is never before the release
 /// (see `build.rs`).
-pub const BUILD_MS: u64 = decimal(env!("OC_DISCOVERY_BUILD_MS"));
+pub(crate) const BUILD_MS: u64 = decimal(env!("OC_DISCOVERY_BUILD_MS"));
 
 /// Milliseconds since the machine started, suspend included (`CLOCK_BOOTTIME`).
-pub fn boottime() -> u64 {
+pub(crate) fn boottime() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
@@ -26,7 +26,7 @@ pub fn boottime() -> u64 {
 }
 
 /// The time of the system clock, in milliseconds since the Unix epoch; 0 if it is before that.
-pub fn wall() -> u64 {
+pub(crate) fn wall() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()
@@ -39,7 +39,7 @@ pub fn wall() -> u64 {
 /// It cannot if it is behind [`BUILD_MS`], as on a device without a battery-backed clock, or if
 /// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is trusted,
 /// because other time daemons leave no sign that can be read.
-pub fn synchronised() -> bool {
+pub(crate) fn synchronised() -> bool {
     let timesync = Path::new("/run/systemd/timesync");
     let mark = timesync
         .is_dir()

@@ -68,7 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`]
 /// is.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     events: Receiver<QueryEvent>,
     /// `None`: there is no socket.
     path: Option<PathBuf>,
@@ -82,7 +82,7 @@ impl Control {
     ///
     /// # Errors
     /// All others of [`Control::bind`].
-    pub fn bind_if_possible(dir: &DataDir) -> io::Result<Self> {
+    pub(crate) fn bind_if_possible(dir: &DataDir) -> io::Result<Self> {
         match Self::bind(dir) {
             Err(error) if takes_nothing(&error) => {
                 let bound = bind_name(dir.path());
@@ -108,7 +108,7 @@ impl Control {
     ///
     /// # Errors
     /// If there is something other than a socket in its place, or the system refuses.
-    pub fn bind(dir: &DataDir) -> io::Result<Self> {
+    pub(crate) fn bind(dir: &DataDir) -> io::Result<Self> {
         let (path, through) = socket_path(dir.path())?;
         remove_stale(&path)?;
         let listener = Async::<UnixListener>::bind(&path)?;

@@ -71,7 +71,7 @@ impl Driver<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "program"))]
 mod tests {
     use super::*;
 

@@ -45,7 +45,7 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log: our own lines from `level` on, those of libraries from warnings on (or less, if
 /// `level` is less). A panic is logged as a line too. Fails if a logger was installed before.
-pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
+pub(crate) fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     let logger = LOGGER.get_or_init(|| Logger::new(level));
     log::set_logger(logger)?;
     log::set_max_level(level);
@@ -70,7 +70,7 @@ pub(super) async fn attend() {
 }
 
 /// Writes to stderr, as the last line of a daemon, why it ends. Does not wait for a reader.
-pub fn last_word(sentence: &str) {
+pub(crate) fn last_word(sentence: &str) {
     let line = format!("oc-discovery: {sentence}\n");
     match LOGGER.get() {
         Some(logger) => logger.lock().out.line(&line, |lost| logger.lost_line(lost)),

@@ -16,14 +16,14 @@
 mod actions;
 mod beats;
 #[cfg(feature = "program")]
-pub mod capacity;
+pub(crate) mod capacity;
 #[cfg(feature = "program")]
-pub mod client;
-pub mod clock;
+pub(crate) mod client;
+pub(crate) mod clock;
 #[cfg(feature = "program")]
-pub mod control;
+pub(crate) mod control;
 #[cfg(feature = "program")]
-pub mod demo;
+pub(crate) mod demo;
 #[cfg(feature = "program")]
 mod descriptors;
 mod driver;
@@ -34,7 +34,7 @@ mod housekeeping;
 mod invitation;
 mod listen;
 #[cfg(feature = "program")]
-pub mod logging;
+pub(crate) mod logging;
 mod lookup;
 pub(crate) mod machines;
 mod natives;
@@ -49,9 +49,9 @@ mod report;
 pub(crate) mod request;
 mod servers;
 #[cfg(feature = "program")]
-pub mod signals;
-pub mod status;
-pub mod storage;
+pub(crate) mod signals;
+pub(crate) mod status;
+pub(crate) mod storage;
 #[cfg(feature = "program")]
 mod summary;
 #[cfg(test)]
@@ -77,7 +77,7 @@ use crate::{
 };
 
 #[cfg(feature = "program")]
-pub use self::process::run;
+pub(crate) use self::process::run;
 
 /// How long giving the leases up may take at the end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);

@@ -28,7 +28,7 @@ use crate::{
 /// # Errors
 /// It could not start because of the data directory, the key file, a listen address or the control
 /// socket. The error is one sentence.
-pub fn run(config: Config) -> Result<(), Error> {
+pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
     let plan = descriptors::plan(Plan::FULL, config.listen.len());

@@ -79,7 +79,7 @@ fn host_name() -> String {
     name
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "program"))]
 mod tests {
     use super::*;
     use crate::{config::Flags, net::envelope::open_indexer};

@@ -25,13 +25,13 @@ use crate::net::executor::{Left, ReadySet, Watched, Way};
 /// The handlers, for the life of the process. It must be created once, before anything that a
 /// signal should end gracefully.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     asked: Watched<UnixStream>,
 }
 
 impl Signals {
     /// Installs the handlers. Fails if the system has no file descriptors left.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (asked, write) = UnixStream::pair()?;
         let ending = Arc::new(AtomicBool::new(false));
         let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
@@ -52,7 +52,7 @@ impl Signals {
     ///
     /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor;
     /// the process should end then too.
-    pub async fn end_requested(&self) -> io::Result<()> {
+    pub(crate) async fn end_requested(&self) -> io::Result<()> {
         // The byte is left unread, so that the next call finds it.
         let peek =
             |asked: &UnixStream| Ok((recv(asked, &mut [0; 1], RecvFlags::PEEK)?, Left::Maybe));

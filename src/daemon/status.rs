@@ -261,7 +261,7 @@ pub enum Protocol {
 
 /// The answer to a request that cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// One sentence for people.
     pub error: String,
     /// Too many others ask, so the request may be repeated in a moment.

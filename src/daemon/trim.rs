@@ -97,7 +97,7 @@ fn trim_heap() {
 #[cfg(not(target_env = "gnu"))]
 fn trim_heap() {}
 
-#[cfg(test)]
+#[cfg(all(test, feature = "program"))]
 mod tests {
     use std::{mem::MaybeUninit, time::Duration};
 

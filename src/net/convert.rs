@@ -14,7 +14,7 @@ use crate::protocol::{
 
 /// Why an address cannot be in a message or record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddrError {
+pub(crate) enum AddrError {
     /// No bytes at all.
     Empty,
     /// More than [`MAX_ADDR_LEN`] bytes.
@@ -50,14 +50,14 @@ impl std::error::Error for AddrError {}
 ///
 /// # Errors
 /// It is empty, has more than [`MAX_ADDR_LEN`] bytes, or contains `/p2p`.
-pub fn to_addr(multiaddr: &Multiaddr) -> Result<Addr, AddrError> {
+pub(crate) fn to_addr(multiaddr: &Multiaddr) -> Result<Addr, AddrError> {
     check_addr(multiaddr)?;
     let length = multiaddr.len();
     Addr::from_slice(multiaddr.as_ref()).map_err(|_| AddrError::TooLong { length })
 }
 
 /// The addresses as the core keeps them: those that it can keep, up to its limit.
-pub fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
+pub(crate) fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
     let mut addrs = Addrs::new();
     for addr in multiaddrs.iter().filter_map(|addr| to_addr(addr).ok()) {
         if addrs.push(addr).is_err() {
@@ -71,7 +71,7 @@ pub fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
 ///
 /// # Errors
 /// The bytes are not one readable multiaddress of 1 to [`MAX_ADDR_LEN`] bytes without `/p2p`.
-pub fn to_multiaddr(bytes: &[u8]) -> Result<Multiaddr, AddrError> {
+pub(crate) fn to_multiaddr(bytes: &[u8]) -> Result<Multiaddr, AddrError> {
     let length = bytes.len();
     if length > MAX_ADDR_LEN {
         return Err(AddrError::TooLong { length });
@@ -135,18 +135,18 @@ impl TryFrom<libp2p::PeerId> for PeerId {
 }
 
 /// The DHT key of an indexer's record.
-pub fn indexer_key(peer: &PeerId) -> RecordKey {
+pub(crate) fn indexer_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Indexer, peer))
 }
 
 /// The DHT key of a node's record.
-pub fn node_key(peer: &PeerId) -> RecordKey {
+pub(crate) fn node_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Node, peer))
 }
 
 /// The subject and kind of the record that belongs under a DHT key; `None` for a key of another
 /// namespace or form.
-pub fn parse_key(key: &[u8]) -> Option<(Kind, PeerId)> {
+pub(crate) fn parse_key(key: &[u8]) -> Option<(Kind, PeerId)> {
     let text = str::from_utf8(key).ok()?;
     let (kind, id) = match text.strip_prefix("/indexer/") {
         Some(id) => (Kind::Indexer, id),

@@ -20,7 +20,7 @@ use crate::protocol::{
 
 /// What a node announces about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub(crate) struct About {
     /// Its name; empty if it has none.
     pub name: String,
     /// Its tags. They may be any text, so they must be escaped before they reach a terminal.
@@ -31,7 +31,7 @@ pub struct About {
 
 /// A record whose signature and bounds are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenRecord {
+pub(crate) struct OpenRecord {
     /// The parts that the core needs.
     pub info: RecordInfo,
     /// All its addresses that libp2p can read, best first; at most [`MAX_RECORD_ADDRS`].
@@ -46,7 +46,7 @@ pub struct OpenRecord {
 ///
 /// # Errors
 /// See [`SignError`].
-pub fn sign_indexer(
+pub(crate) fn sign_indexer(
     key: &Keypair,
     sequence: u64,
     issued_at_ms: u64,
@@ -61,7 +61,7 @@ pub fn sign_indexer(
 ///
 /// # Errors
 /// See [`SignError`].
-pub fn sign_node(
+pub(crate) fn sign_node(
     key: &Keypair,
     sequence: u64,
     issued_at_ms: u64,
@@ -77,7 +77,7 @@ pub fn sign_node(
 ///
 /// # Errors
 /// See [`RecordError`].
-pub fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
+pub(crate) fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
     open(&Libp2p, Kind::Indexer, envelope, to_owned)
 }
 
@@ -85,13 +85,13 @@ pub fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
 ///
 /// # Errors
 /// See [`RecordError`].
-pub fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
+pub(crate) fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
     open(&Libp2p, Kind::Node, envelope, to_owned)
 }
 
 /// The [`Verifier`] that uses libp2p's keys.
 #[derive(Clone, Copy, Debug)]
-pub struct Libp2p;
+pub(crate) struct Libp2p;
 
 impl Verifier for Libp2p {
     fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
@@ -110,7 +110,7 @@ impl Verifier for Libp2p {
 
 /// Signs with a key pair.
 #[derive(Debug)]
-pub struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     key: &'a Keypair,
     peer: PeerId,
 }
@@ -120,7 +120,7 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// [`SignError::Key`] if it is not an Ed25519 key.
-    pub fn new(key: &'a Keypair) -> Result<Self, SignError> {
+    pub(crate) fn new(key: &'a Keypair) -> Result<Self, SignError> {
         let peer = PeerId::try_from(key.public().to_peer_id()).map_err(|_| SignError::Key)?;
         Ok(Self { key, peer })
     }

@@ -21,21 +21,21 @@ impl From<FrameError> for io::Error {
 /// The body that an encoder of the codec writes, in memory of its own. The buffer has the size of
 /// the largest frame, so every body fits. If one did not, the body would be empty, and the peer
 /// refuses that.
-pub fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
+pub(crate) fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
     let written = encode(&mut [0; MAX_RESPONSE]).map(<[u8]>::to_vec);
     debug_assert!(written.is_ok());
     written.unwrap_or_default()
 }
 
 /// The frame of a body, in one piece for one write.
-pub fn frame(body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     append(&mut frame, body);
     frame
 }
 
 /// Appends the [`frame`] of a body.
-pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
+pub(crate) fn append(frames: &mut Vec<u8>, body: &[u8]) {
     frames.reserve_exact(MAX_HEADER + body.len());
     frames.extend_from_slice(write_header(body.len(), &mut [0; MAX_HEADER]));
     frames.extend_from_slice(body);
@@ -46,7 +46,10 @@ pub fn append(frames: &mut Vec<u8>, body: &[u8]) {
 /// # Errors
 /// Those of `io`; `UnexpectedEof` if the stream ends before the frame does; `InvalidData` with a
 /// [`FrameError`].
-pub async fn read_frame(io: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_frame(
+    io: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(MAX_HEADER);
     loop {
         let mut byte = [0];
@@ -64,7 +67,7 @@ pub async fn read_frame(io: &mut (impl AsyncRead + Unpin), limit: usize) -> io::
 ///
 /// # Errors
 /// Those of `io`.
-pub async fn write_frame(io: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_frame(io: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
     io.write_all(&frame(body)).await?;
     io.flush().await
 }

@@ -135,7 +135,7 @@ fn ip(addr: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "program"))]
 mod tests {
     use super::*;
 

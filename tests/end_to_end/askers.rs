@@ -11,11 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use miniserde::json;
-use oc_discovery::daemon::client::{self, OperatorRequest};
-use oc_discovery::daemon::status::{Found, Status};
+use oc_discovery::embed::{Found, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::harness::{Look, Peer, SLACK, World};
+use super::harness::{Look, Peer, SLACK, World, ended};
 
 /// How long the operator waits at most, whatever other clients do. It is less than the time for
 /// which a client may be silent. The goal is one second, but a busy machine is slower.
@@ -164,12 +163,12 @@ fn waits(client: &mut UnixStream) -> bool {
 }
 
 /// Asks repeatedly. Returns the longest time that an answer took.
-fn longest(peer: &Peer) -> Duration {
+fn longest(world: &World, peer: &Peer) -> Duration {
     let asks = (0..TIMES).map(|_| {
         let begin = Instant::now();
-        let answer = client::ask::<Status>(peer.dir(), &OperatorRequest::Status, SLACK);
+        let answer = world.ask(peer, "status", &["--json"]);
         let took = begin.elapsed();
-        assert!(answer.is_ok(), "{answer:?} after {took:?}");
+        assert_eq!(answer.code, Some(0), "{answer:?} after {took:?}");
         took
     });
     asks.max().unwrap()
@@ -181,7 +180,7 @@ fn operator_is_answered_at_once_beside(crowds: &[(Habit, usize)]) {
     let idle = native.descriptors();
     for (habit, count) in crowds {
         let crowd = Crowd::new(&native, *habit, *count);
-        let took = longest(&native);
+        let took = longest(&world, &native);
         let open = native.descriptors();
         drop(crowd);
         println!("{count} {habit:?}: the longest took {took:?}, {open} descriptors open");
@@ -235,7 +234,7 @@ fn lookups_that_wait_hold_up_nothing_that_is_known_here() {
     let (_native, node) = node_of_a_frozen_native(&world);
     let finds: Vec<_> = (0..CLIENTS).map(|_| asking(&node, "find x\n")).collect();
     let lists: Vec<_> = (0..CLIENTS).map(|_| asking(&node, "indexers\n")).collect();
-    let took = longest(&node);
+    let took = longest(&world, &node);
     assert!(took < AT_ONCE, "{took:?}");
     until_lookups(&node, FINDS, LISTS);
 
@@ -263,16 +262,14 @@ fn find_that_was_told_to_come_back_is_asked_again_until_a_slot_is_free() {
     let (_native, node) = node_of_a_frozen_native(&world);
     let finds: Vec<_> = (0..FINDS).map(|_| asking(&node, "find x\n")).collect();
     until_lookups(&node, FINDS, 0);
-    let dir = node.dir().to_path_buf();
-    let asker = thread::spawn(move || {
-        let query = client::NameOrPeerId::parse("x").unwrap();
-        client::ask::<Found>(&dir, &OperatorRequest::Find(query), client::PATIENCE)
-    });
+    let mut ninth = world.asking(&node, "find", &["x", "--json"]);
+    let asker = thread::spawn(move || ended(&mut ninth));
     node.until("the ninth told to come back", SLACK, |s| {
         s.table("lookups").refused > 0
     });
     drop(finds);
-    let found = asker.join().unwrap().unwrap().value;
+    let answer = asker.join().unwrap().stdout;
+    let found: Found = json::from_str(str::from_utf8(&answer).unwrap()).unwrap();
     assert!(!found.complete, "{found:?}");
 }
 

@@ -1,7 +1,7 @@
 //! The client commands with a daemon of every role.
 
 use miniserde::json;
-use oc_discovery::daemon::status::{Found, IndexerList, Status};
+use oc_discovery::embed::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 

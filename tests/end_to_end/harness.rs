@@ -18,11 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
-use oc_discovery::daemon::client::{self, OperatorRequest};
-use oc_discovery::daemon::status::Status;
+use oc_discovery::embed::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) use self::look::Look;
+pub(crate) use self::look::{Look, answer};
 
 /// Extra time for a machine under load, in addition to what follows from the intervals.
 pub(crate) const SLACK: Duration = Duration::from_secs(20);
@@ -30,8 +29,6 @@ pub(crate) const SLACK: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 /// The time limit of a command that ends by itself.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How long one poll waits for one process.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Flags that every process of a test gets unless its arguments contain them.
 const TEMPO: [(&str, &str); 5] = [
@@ -305,11 +302,20 @@ impl World {
         command
     }
 
-    /// Runs a client command on a process' data directory.
-    pub(crate) fn ask<S: AsRef<OsStr>>(&self, peer: &Peer, command: &str, args: &[S]) -> Answer {
+    /// A client command on a process' data directory.
+    pub(crate) fn asking<S>(&self, peer: &Peer, command: &str, args: &[S]) -> Command
+    where
+        S: AsRef<OsStr>,
+    {
         let mut asking = self.program();
         asking.arg(command).arg("--data-dir").arg(&peer.dir);
-        let output = ended(asking.args(args));
+        asking.args(args);
+        asking
+    }
+
+    /// Runs such a command.
+    pub(crate) fn ask<S: AsRef<OsStr>>(&self, peer: &Peer, command: &str, args: &[S]) -> Answer {
+        let output = ended(&mut self.asking(peer, command, args));
         Answer {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -405,9 +411,8 @@ impl Peer {
 
     /// Its present status.
     pub(crate) fn status(&self) -> Status {
-        client::ask(&self.dir, &OperatorRequest::Status, PATIENCE)
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
-            .value
+        let what = format!("{}: its status", self.name);
+        eventually(&what, SLACK, || answer(&self.dir, "status"))
     }
 
     /// Polls its status until `look` returns something.

@@ -25,3 +25,4 @@ mod restart;
 mod service;
 mod stranger;
 mod stuck_reader;
+mod wire;

@@ -1,7 +1,7 @@
 //! Natives that deal with each other: an indexer of one is found by the others, and is removed from
 //! all of them.
 
-use oc_discovery::daemon::status::Source;
+use oc_discovery::embed::Source;
 use rustix::process::Signal;
 
 use super::harness::{Look, Peer, SLACK, World, eventually, ms};

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use libp2p::PeerId;
 use libp2p::identity::Keypair;
-use oc_discovery::daemon::status::Source;
-use oc_discovery::net::convert::indexer_key;
-use oc_discovery::net::envelope::sign_indexer;
+use libp2p::kad::RecordKey;
+use oc_discovery::embed::Source;
+use oc_discovery::protocol::codec::record::Kind;
 use rustix::process::Signal;
 
 use super::dht_server::DhtServers;
 use super::harness::{Look, SLACK, World};
+use super::wire::signed;
 
 #[test]
 fn known_indexers_without_an_entry_are_found_in_the_dht_and_fresh_ones_are_not_searched_for() {
@@ -94,17 +94,17 @@ fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     // The lower its sequence, the later a value expires, because the sequence decides only between
     // equals.
     let values = vec![
-        signed(&key, 5, now - 120_000, 119, 1),
-        signed(&key, 4, now, 60, 2),
-        signed(&key, 2, now, 90, 3),
-        signed(&key, 3, now, 80, 4),
-        signed(&key, 1, now + 600_000, 600, 5),
-        signed(&Keypair::generate_ed25519(), 1, now, 100, 6),
+        value(&key, 5, now - 120_000, 119, 1),
+        value(&key, 4, now, 60, 2),
+        value(&key, 2, now, 90, 3),
+        value(&key, 3, now, 80, 4),
+        value(&key, 1, now + 600_000, 600, 5),
+        value(&Keypair::generate_ed25519(), 1, now, 100, 6),
         b"no envelope".to_vec(),
     ];
     let count = values.len() as u64;
-    let subject = PeerId::from(key.public()).try_into().unwrap();
-    let servers = DhtServers::connect(&native.addr, &indexer_key(&subject), values);
+    let subject = RecordKey::new(&format!("/indexer/{}", indexer.id));
+    let servers = DhtServers::connect(&native.addr, &subject, values);
     native.until("all connected", SLACK, |s| s.used("connections") == count);
     let mut indexer = world.indexer("indexer", &[&native], &["--lease", "1s"]);
     native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
@@ -125,8 +125,14 @@ fn of_many_values_the_valid_one_with_the_latest_expiry_is_stored() {
     assert_eq!(native.status().live(&indexer).unwrap().addrs, best);
 }
 
-fn signed(key: &Keypair, sequence: u64, issued_at_ms: u64, ttl: u64, port: u16) -> Vec<u8> {
+fn value(key: &Keypair, sequence: u64, issued_at_ms: u64, ttl: u64, port: u16) -> Vec<u8> {
     let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
     let ttl = Duration::from_secs(ttl);
-    sign_indexer(key, sequence, issued_at_ms, ttl, &[addr]).unwrap()
+    signed(
+        key,
+        (Kind::Indexer, ""),
+        (sequence, issued_at_ms, ttl),
+        &addr,
+    )
+    .unwrap()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use miniserde::json;
-use oc_discovery::daemon::status::Found;
+use oc_discovery::embed::Found;
 use rustix::process::Signal;
 
 use super::harness::{Look, Peer, SLACK, World, eventually};

@@ -5,11 +5,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use oc_discovery::daemon::client::{self, OperatorRequest};
-use oc_discovery::daemon::status::Status;
+use oc_discovery::embed::Status;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::harness::{Look, SLACK, World, eventually, ms};
+use super::harness::{Look, SLACK, World, answer, eventually, ms};
 
 /// A full pipe, in which each write waits for a reader.
 fn full_pipe() -> (PipeReader, PipeWriter) {
@@ -84,9 +83,7 @@ fn native_whose_stdout_nobody_reads_serves() {
     let (_reader, writer) = full_pipe();
     let dir = world.path("native");
     let _native = Started::new(world.command("native", &dir, &[]).stdout(writer));
-    eventually("its status", SLACK, || {
-        client::ask::<Status>(&dir, &OperatorRequest::Status, ms(5000)).ok()
-    });
+    eventually("its status", SLACK, || answer::<Status>(&dir, "status"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How many times faster than normal the demo runs, 1 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speed(u32);
+pub(crate) struct Speed(u32);
 
 impl Speed {
     /// Takes the value of `--speed`. The default is 30, with which the demo takes well under a
@@ -34,7 +34,7 @@ impl Speed {
     ///
     /// # Errors
     /// One sentence, if it is not a number from 1 to 100.
-    pub fn parse(value: Option<&str>) -> Result<Speed, String> {
+    pub(crate) fn parse(value: Option<&str>) -> Result<Speed, String> {
         let Some(value) = value else {
             return Ok(Speed(30));
         };
@@ -52,7 +52,7 @@ impl Speed {
 
 /// Why the demo ended early. The first line of its text is one sentence.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// The stage could not be set up or cleared.
     Stage(String),
     /// A signal ended the demo.
@@ -72,7 +72,7 @@ pub enum Error {
 
 /// Why a step failed.
 #[derive(Debug)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The expected state was not seen by the deadline. What was seen instead.
     Late(Duration, String),
     /// A process ended, with this status.
@@ -83,7 +83,7 @@ pub enum Cause {
 
 impl Error {
     /// Exit code of the command.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         1
     }
 }
@@ -118,7 +118,7 @@ impl std::error::Error for Error {}
 ///
 /// # Errors
 /// [`Error`]. Everything is cleaned up before it is returned.
-pub fn run(speed: Speed) -> Result<(), Error> {
+pub(crate) fn run(speed: Speed) -> Result<(), Error> {
     let stage_error = |error: io::Error| Error::Stage(error.to_string());
     let executable = std::env::current_exe().map_err(stage_error)?;
     // Done before the first process is started, so that no signal leaves a process behind.

@@ -26,17 +26,18 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "program")]
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-pub use self::state::{KnownPeer, MAX_REMEMBERED, State, StateFile};
+pub(crate) use self::state::{KnownPeer, State, StateFile};
 
 const LOCK: &str = "lock";
 
 /// A data directory that this process alone may write to, for as long as the value lives.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     /// The lock lasts while the file is open. The system releases it when the process ends, in any
     /// way.
@@ -49,7 +50,7 @@ impl DataDir {
     /// # Errors
     /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be
     /// made or locked.
-    pub fn open(path: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
         let in_dir = |doing| StorageError::io(doing, path);
         DirBuilder::new()
             .recursive(true)
@@ -92,7 +93,7 @@ impl DataDir {
     }
 
     /// The path of the directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -100,13 +101,13 @@ impl DataDir {
     ///
     /// # Errors
     /// The file is damaged, accessible to others, or cannot be written.
-    pub fn identity(&self) -> Result<Keypair, StorageError> {
+    pub(crate) fn identity(&self) -> Result<Keypair, StorageError> {
         identity::load_or_create(&self.path)
     }
 
     /// The state of the last run, or an empty one if there is none. A file that cannot be read or
     /// decoded is moved aside with a warning.
-    pub fn state(&self) -> StateFile {
+    pub(crate) fn state(&self) -> StateFile {
         StateFile::load(&self.path)
     }
 }
@@ -123,7 +124,8 @@ pub(crate) fn in_memory() -> io::Result<(Keypair, StateFile)> {
 ///
 /// # Errors
 /// [`StorageError::NoIdentity`] if no daemon ever ran there, others as [`DataDir::identity`].
-pub fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
+#[cfg(feature = "program")]
+pub(crate) fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
     match identity::load(dir)? {
         Some(keypair) => Ok(keypair.public().to_peer_id()),
         None => Err(StorageError::NoIdentity {
@@ -134,7 +136,7 @@ pub fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
 
 /// Why the data directory cannot be used. Each one is a sentence for people; the exit code is 1.
 #[derive(Debug)]
-pub enum StorageError {
+pub(crate) enum StorageError {
     /// Another process holds the directory.
     Locked {
         /// The directory.
@@ -143,6 +145,7 @@ pub enum StorageError {
         pid: Option<u32>,
     },
     /// There is no identity in the directory.
+    #[cfg(feature = "program")]
     NoIdentity {
         /// The directory.
         dir: PathBuf,
@@ -189,6 +192,7 @@ impl fmt::Display for StorageError {
                 }
                 f.write_str(": stop it, or give another --data-dir")
             }
+            #[cfg(feature = "program")]
             Self::NoIdentity { dir } => write!(
                 f,
                 "there is no identity in {}: start a daemon on it first, or give another --data-dir",
@@ -424,6 +428,7 @@ mod tests {
         assert!(error.starts_with(&start), "{error}");
     }
 
+    #[cfg(feature = "program")]
     #[test]
     fn peer_id_is_read_while_the_daemon_runs() {
         let scratch = TestDir::new();

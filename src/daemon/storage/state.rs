@@ -29,7 +29,7 @@ use crate::protocol::{MAX_ADDR_LEN, MAX_ADDRS, capacities::MAX_NATIVES};
 use libp2p::{Multiaddr, PeerId};
 
 /// Indexers remembered at most.
-pub const MAX_REMEMBERED: usize = 64;
+pub(crate) const MAX_REMEMBERED: usize = 64;
 
 const STATE: &str = "state";
 const CORRUPT: &str = "state.corrupt";
@@ -43,7 +43,7 @@ const TIME_STEP_MS: u64 = 3_600_000;
 
 /// What survives a restart, besides the identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     /// The last sequence that a signed record of ours had; 0 if there was none.
     pub record_sequence: u64,
     /// The highest trusted time, in milliseconds since the Unix epoch; 0 if there was none.
@@ -60,7 +60,7 @@ pub struct State {
 
 /// A peer and its last addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownPeer {
+pub(crate) struct KnownPeer {
     /// Its id.
     pub peer: PeerId,
     /// Its addresses, best first, without `/p2p`, at most [`MAX_ADDRS`].
@@ -70,7 +70,7 @@ pub struct KnownPeer {
 /// The state, and the file in which it is saved. `now` is the boot time in milliseconds
 /// ([`boottime`](crate::daemon::clock::boottime)).
 #[derive(Debug)]
-pub struct StateFile {
+pub(crate) struct StateFile {
     /// `None`: nothing is saved.
     dir: Option<PathBuf>,
     state: State,
@@ -118,13 +118,13 @@ impl StateFile {
     }
 
     /// The present state.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// The sequence of a record that is about to be signed: max(last + 1, `wall_ms`). It is
     /// reserved in the file when this returns, or a warning is in the log.
-    pub fn next_sequence(&mut self, wall_ms: u64, now: u64) -> u64 {
+    pub(crate) fn next_sequence(&mut self, wall_ms: u64, now: u64) -> u64 {
         let sequence = self.state.record_sequence.saturating_add(1).max(wall_ms);
         self.state.record_sequence = sequence;
         let reserved = self.saved.as_ref().map_or(0, |saved| saved.record_sequence);
@@ -136,41 +136,41 @@ impl StateFile {
     }
 
     /// Takes note of a trusted time, in milliseconds since the Unix epoch.
-    pub fn note_time(&mut self, wall_ms: u64) {
+    pub(crate) fn note_time(&mut self, wall_ms: u64) {
         self.state.highest_time_ms = self.state.highest_time_ms.max(wall_ms);
     }
 
     /// Sets the role of this process, which is saved with the next write. Returns the role of the
     /// last run, if it was another.
-    pub fn set_role(&mut self, role: Role) -> Option<Role> {
+    pub(crate) fn set_role(&mut self, role: Role) -> Option<Role> {
         let before = self.state.role.replace(role);
         before.filter(|before| *before != role)
     }
 
     /// Sets the port for the next start, and writes it at once if the last attempt is a minute ago.
-    pub fn set_port(&mut self, port: u16, now: u64) {
+    pub(crate) fn set_port(&mut self, port: u16, now: u64) {
         self.state.port = Some(port);
         self.save_if_due(now);
     }
 
     /// Sets the natives to remember. If there are too many, the first are kept.
-    pub fn set_natives(&mut self, natives: Vec<KnownPeer>) {
+    pub(crate) fn set_natives(&mut self, natives: Vec<KnownPeer>) {
         self.state.natives = bounded(natives, MAX_NATIVES);
     }
 
     /// Sets the indexers to remember. If there are too many, the first are kept.
-    pub fn set_indexers(&mut self, indexers: Vec<KnownPeer>) {
+    pub(crate) fn set_indexers(&mut self, indexers: Vec<KnownPeer>) {
         self.state.indexers = bounded(indexers, MAX_REMEMBERED);
     }
 
     /// When the file must be written next by [`save_if_due`](Self::save_if_due), as boot time.
     /// `None` if nothing has changed.
-    pub fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         self.changed().then(|| self.soonest())
     }
 
     /// Writes the file if something has changed and the last attempt is a minute ago.
-    pub fn save_if_due(&mut self, now: u64) {
+    pub(crate) fn save_if_due(&mut self, now: u64) {
         if self.due().is_some_and(|due| now >= due) {
             let reserved = self.state.record_sequence.saturating_add(SEQUENCE_RESERVE);
             self.write(now, reserved);
@@ -179,7 +179,7 @@ impl StateFile {
 
     /// Writes the present state without a reservation. It is for an orderly end: no record may be
     /// signed after it.
-    pub fn flush(&mut self, now: u64) {
+    pub(crate) fn flush(&mut self, now: u64) {
         if self.saved.as_ref() != Some(&self.state) {
             self.write(now, self.state.record_sequence);
         }

@@ -1,9 +1,29 @@
-//! What tests check in a status.
+//! What a daemon answers on its control socket, and what tests check in a status.
 
-use oc_discovery::config::Role;
-use oc_discovery::daemon::status::{LiveIndexer, Status, StreamRecord, Table};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use miniserde::{Deserialize, json};
+use oc_discovery::embed::{LiveIndexer, Role, Status, StreamRecord, Table};
 
 use super::Peer;
+
+/// How long one read of an answer waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The answer to a line on the control socket of a data directory; `None` if it is another one, as
+/// when too many ask, or if there is none in time.
+pub(crate) fn answer<T: Deserialize>(dir: &Path, line: &str) -> Option<T> {
+    let mut client = UnixStream::connect(dir.join("control.sock")).ok()?;
+    client.set_read_timeout(Some(PATIENCE)).ok()?;
+    // It fails if the daemon has refused already: the answer says so.
+    let _ = writeln!(client, "{line}");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).ok()?;
+    json::from_str(&answer).ok()
+}
 
 /// Questions about a status.
 pub(crate) trait Look {

@@ -20,13 +20,14 @@ use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt as _, SubstreamBox};
 use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, yamux};
-use oc_discovery::net::envelope::sign_indexer;
-use oc_discovery::net::frames::{encoded, frame, read_frame, write_frame};
 use oc_discovery::protocol::codec::frame::MAX_FRAME;
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
+use oc_discovery::protocol::codec::record::Kind;
 use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
+
+use crate::wire::{encoded, frame, read_frame, signed, write_frame};
 
 /// How a liar answers a beat.
 #[derive(Clone, Copy)]
@@ -157,7 +158,7 @@ impl Liar {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = u64::try_from(now.as_millis()).unwrap();
         let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        sign_indexer(&self.key, 1, now, 3 * lease, &[addr]).unwrap()
+        signed(&self.key, (Kind::Indexer, ""), (1, now, 3 * lease), &addr).unwrap()
     }
 
     fn listen(self, listener: Async<TcpListener>) {

@@ -203,7 +203,7 @@ pub(crate) fn field(to: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 
 /// The bytes with their length in front, as a varint.
 fn delimited(bytes: &[u8]) -> Vec<u8> {
-    oc_discovery::net::frames::frame(bytes)
+    crate::wire::frame(bytes)
 }
 
 /// A socket that counts.

@@ -17,6 +17,8 @@
 mod echo;
 mod link;
 mod peer;
+#[path = "../../../../end_to_end/wire.rs"]
+mod wire;
 
 use std::{
     net::SocketAddr,

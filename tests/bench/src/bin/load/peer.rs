@@ -8,13 +8,10 @@ use std::{
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, core::PeerRecord, identity::Keypair};
 use oc_discovery::{
-    net::{
-        envelope::{About, sign_node},
-        frames::{encoded, frame, read_frame, write_frame},
-    },
     protocol::codec::{
         frame::MAX_FRAME,
         heartbeat::{decode_ack, encode_beat},
+        record,
     },
     protocol::{AckCode, OutBeat, Publisher, Role},
 };
@@ -26,6 +23,7 @@ use tokio::{
 use crate::{
     Task, Tell,
     link::{Opener, Stream, field},
+    wire::{encoded, frame, read_frame, signed, write_frame},
 };
 
 /// What a peer requests from the server.
@@ -179,11 +177,8 @@ fn sign(number: u32, key: &Keypair) -> io::Result<Vec<u8>> {
         .duration_since(UNIX_EPOCH)
         .map_err(io::Error::other)?;
     let now = u64::try_from(now.as_millis()).map_err(io::Error::other)?;
-    let about = About {
-        name: format!("bench-{number}"),
-        ..About::default()
-    };
-    sign_node(key, 1, now, 3 * LEASE, &[address(number)], &about)
+    let node = (record::Kind::Node, &*format!("bench-{number}"));
+    signed(key, node, (1, now, 3 * LEASE), &address(number))
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
