@@ -382,15 +382,14 @@ mod tests {
         node.start(at(0), peer(9), 1, config);
         node.handle(at(0), Input::NativeLearned { native, addrs });
         assert!(!hears(&mut *node, 1, true).is_trusted(0), "only asked");
-        let mut answer = IndexersAnswer::default();
-        let offer = Offer {
+        let offers = &[Offer {
             peer: peer(2),
             addrs: Addrs::new(),
             ttl: MAX_TRIP,
             free: None,
-        };
-        answer.offers.push(offer).unwrap();
-        let answer = Some(&answer);
+        }];
+        let takes_in = false;
+        let answer = Some(IndexersAnswer { offers, takes_in });
         node.handle(at(0), Input::Answered { native, answer });
         assert!(!hears(&mut *node, 2, false).is_trusted(0), "unsolicited");
         let borrowed = hears(&mut *node, 2, true);
