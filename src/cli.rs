@@ -125,7 +125,8 @@ fn commands() -> String {
     note = "`{command_name} COMMAND --help` describes a command.",
     error_code(0, "done"),
     error_code(1, "it could not be done"),
-    error_code(2, "the command line is wrong")
+    error_code(2, "the command line is wrong"),
+    error_code(3, "nothing was found, and not every server has answered")
 )]
 struct Arguments {
     /// print the version and exit
@@ -337,7 +338,7 @@ pub(crate) struct Find {
     #[argh(positional, arg_name = "name-or-peer-id")]
     pub(crate) query: String,
 
-    /// with --addr: the service (default: the first one)
+    /// with --addr alone: the service (default: the first one)
     #[argh(positional, arg_name = "service")]
     pub(crate) service: Option<String>,
 }

@@ -100,6 +100,13 @@ fn execute(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Find(args) => {
+            if args.addr && args.json {
+                return Err(Failure::new(USAGE, "give --addr or --json, not both"));
+            }
+            if let Some(service) = args.service.as_ref().filter(|_| !args.addr) {
+                let sentence = format!("the service {service} is taken with --addr only: add it");
+                return Err(Failure::new(USAGE, sentence));
+            }
             let query = NameOrPeerId::parse(&args.query)?;
             let name = query.as_str().to_owned();
             if name != args.query {

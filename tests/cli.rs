@@ -195,6 +195,9 @@ fn unknown_commands_and_options_are_usage_errors() {
     home.run(&["node", "--lease"])
         .usage(&["no value", "--lease"]);
     home.run(&["find"]).usage(&["name-or-peer-id"]);
+    home.run(&["find", "cam", "ssh"]).usage(&["ssh", "--addr"]);
+    home.run(&["find", "--addr", "--json", "cam"])
+        .usage(&["--addr", "--json"]);
     home.run(&["id", "a\nb\u{1b}[2J"])
         .usage(&["unknown argument"]);
 }

@@ -40,6 +40,9 @@ pub(super) fn load(dir: &Path) -> Result<Option<Keypair>, StorageError> {
     let bytes = file::read_at_most(&file, MAX_BYTES)
         .map_err(StorageError::io("read", &path))?
         .ok_or_else(|| corrupt(format!("longer than {MAX_BYTES} bytes")))?;
+    if bytes.is_empty() {
+        return Err(corrupt("it is empty".to_owned()));
+    }
     let keypair =
         Keypair::from_protobuf_encoding(&bytes).map_err(|error| corrupt(error.to_string()))?;
     if keypair.key_type() != KeyType::Ed25519 {
@@ -146,6 +149,11 @@ mod tests {
             assert!(
                 matches!(error, StorageError::IdentityCorrupt { .. }),
                 "{error}"
+            );
+            // The library takes no bytes at all for a key of another kind.
+            assert_eq!(
+                error.to_string().contains("it is empty"),
+                damaged.is_empty()
             );
             assert_eq!(std::fs::read(&path).unwrap(), damaged);
         }
