@@ -21,6 +21,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::mem;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,8 @@ const LONG: Duration = Duration::from_secs(60);
 const SOURCE_SHARE: usize = 8;
 /// At most one in this many places is spared for the known peers of all sources together.
 const KNOWN_SHARE: usize = 2;
-/// How many sources the log line of an episode names, and how many an episode counts.
+/// How many sources the log line of an episode names at most, and how many an episode counts. One
+/// with a smaller share than one in `COUNTED` is not named.
 const NAMED: usize = 3;
 const COUNTED: usize = 16;
 
@@ -46,6 +48,8 @@ pub(super) struct Handshakes<H> {
     next: u64,
     /// The oldest first.
     waiting: VecDeque<Waiting<H>>,
+    /// The most that waited at once since [`Handshakes::take_most`].
+    most: usize,
     counts: HashMap<Source, usize>,
     /// The number of known peers at each source.
     held: HashMap<Source, usize>,
@@ -77,6 +81,7 @@ impl<H> Handshakes<H> {
             max,
             next: 0,
             waiting: VecDeque::new(),
+            most: 0,
             counts: HashMap::new(),
             held: HashMap::new(),
             remembered: HashMap::new(),
@@ -91,6 +96,7 @@ impl<H> Handshakes<H> {
         self.next = self.next.wrapping_add(1);
         self.waiting.push_back(Waiting { id, source, handle });
         *self.counts.entry(source).or_default() += 1;
+        self.most = self.most.max(self.waiting.len().min(self.max));
         if self.waiting.len() <= self.max {
             return Entered::Waits(id);
         }
@@ -142,6 +148,11 @@ impl<H> Handshakes<H> {
         self.waiting.len()
     }
 
+    /// The most connections that waited at once since the last call.
+    pub(super) fn take_most(&mut self) -> usize {
+        mem::replace(&mut self.most, self.waiting.len())
+    }
+
     /// Connections that may wait.
     pub(super) fn capacity(&self) -> usize {
         self.max
@@ -170,6 +181,7 @@ impl<H> Handshakes<H> {
         self.waiting.shrink_to_fit();
         self.counts.shrink_to_fit();
         self.held.shrink_to_fit();
+        self.remembered.shrink_to_fit();
     }
 
     /// The connection that gives way: the oldest of the source with the most connections that are
@@ -240,9 +252,36 @@ pub(super) struct Episode {
     began: Instant,
     last: Instant,
     gave_way: u64,
-    /// How many connections of each source gave way. When a further source finds no room, it
-    /// replaces the source with the fewest and takes over its count, which is then an upper bound.
-    sources: Vec<(Source, u64)>,
+    /// When a further source finds no room, it replaces the source with the fewest and inherits its
+    /// count. So whatever source had more than its share is here.
+    sources: Vec<Counted>,
+    /// Whether a source was replaced.
+    is_over: bool,
+}
+
+/// How many connections of a source gave way: from `certain` to `certain + inherited`.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    source: Source,
+    certain: u64,
+    inherited: u64,
+}
+
+impl Counted {
+    fn most(&self) -> u64 {
+        self.certain.saturating_add(self.inherited)
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Some(ip) => write!(f, "{ip}")?,
+            None => f.write_str("without an IP address")?,
+        }
+        let bound = if self.inherited > 0 { "at least " } else { "" };
+        write!(f, " ({bound}{})", self.certain)
+    }
 }
 
 impl Episode {
@@ -252,19 +291,37 @@ impl Episode {
             last: now,
             gave_way: 0,
             sources: Vec::new(),
+            is_over: false,
         }
     }
 
     fn count(&mut self, source: Source, now: Instant) {
         self.last = now;
         self.gave_way = self.gave_way.saturating_add(1);
-        if let Some((_, count)) = self.sources.iter_mut().find(|(known, _)| *known == source) {
-            *count = count.saturating_add(1);
+        let mut one = Counted {
+            source,
+            certain: 1,
+            inherited: 0,
+        };
+        if let Some(known) = self.sources.iter_mut().find(|known| known.source == source) {
+            known.certain = known.certain.saturating_add(1);
         } else if self.sources.len() < COUNTED {
-            self.sources.push((source, 1));
-        } else if let Some(fewest) = self.sources.iter_mut().min_by_key(|(_, count)| *count) {
-            *fewest = (source, fewest.1.saturating_add(1));
+            self.sources.push(one);
+        } else if let Some(fewest) = self.sources.iter_mut().min_by_key(|known| known.most()) {
+            one.inherited = fewest.most();
+            *fewest = one;
+            self.is_over = true;
         }
+    }
+
+    /// The sources that certainly had a large share, the largest first.
+    fn named(&self) -> Vec<Counted> {
+        let is_large =
+            |known: &&Counted| known.certain.saturating_mul(COUNTED as u64) >= self.gave_way;
+        let mut named: Vec<_> = self.sources.iter().filter(is_large).copied().collect();
+        named.sort_by_key(|known| std::cmp::Reverse(known.certain));
+        named.truncate(NAMED);
+        named
     }
 }
 
@@ -273,20 +330,27 @@ impl fmt::Display for Episode {
         let seconds = (self.last - self.began).as_secs_f32();
         write!(
             f,
-            "{} connections gave way to newcomers before their handshake was done, in {seconds:.1} s; \
-             the sources with the most:",
+            "{} connections gave way to newcomers before their handshake was done, in {seconds:.1} s; ",
             self.gave_way
         )?;
-        let mut sources = self.sources.clone();
-        sources.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        for (index, (source, count)) in sources.iter().take(NAMED).enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            match source {
-                Some(ip) => write!(f, "{comma} {ip} ({count})")?,
-                None => write!(f, "{comma} others ({count})")?,
-            }
+        let named = self.named();
+        if named.is_empty() {
+            return write!(
+                f,
+                "they came from more than {COUNTED} sources, and none stands out"
+            );
         }
-        Ok(())
+        f.write_str("the sources with the most: ")?;
+        for (index, known) in named.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{known}")?;
+        }
+        match self.sources.len() - named.len() {
+            _ if self.is_over => f.write_str(", and many others"),
+            0 => Ok(()),
+            1 => f.write_str(", and another"),
+            others => write!(f, ", and {others} others"),
+        }
     }
 }
 

@@ -233,16 +233,80 @@ fn episode_that_goes_on_is_said_after_a_minute() {
     assert!(room.handshakes.ended(begin + LONG).is_some());
 }
 
-#[test]
-fn episode_counts_a_bounded_number_of_sources() {
+/// What is said of the sources in an episode in which these connections gave way.
+fn said(sources: impl IntoIterator<Item = u8>) -> String {
     let mut episode = Episode::new(Instant::now());
     let now = episode.began;
-    for _ in 0..1000 {
-        episode.count(ip(255), now);
+    for source in sources {
+        episode.count(ip(source), now);
     }
-    for other in 0..200 {
-        episode.count(ip(other), now);
+    assert!(episode.sources.len() <= COUNTED);
+    let said = episode.to_string();
+    said.split_once("; ").unwrap().1.to_owned()
+}
+
+/// `times` connections of each of `sources` sources, in turn.
+fn in_turn(sources: u8, times: usize) -> impl Iterator<Item = u8> {
+    (0..times).flat_map(move |_| 0..sources)
+}
+
+#[test]
+fn as_many_sources_as_are_counted_are_named_with_their_exact_numbers() {
+    assert_eq!(
+        said(in_turn(16, 96)),
+        "the sources with the most: 192.0.2.0 (96), 192.0.2.1 (96), 192.0.2.2 (96), \
+         and 13 others"
+    );
+}
+
+#[test]
+fn no_source_is_blamed_for_the_connections_of_others() {
+    let nobody = "they came from more than 16 sources, and none stands out";
+    for sources in [17, 250] {
+        assert_eq!(said(in_turn(sources, 96)), nobody, "{sources}");
     }
-    assert_eq!(episode.sources.len(), COUNTED);
-    assert!(episode.to_string().contains("most: 192.0.2.255 (1000), "));
+}
+
+#[test]
+fn source_that_stands_out_of_many_is_named_with_what_is_certain() {
+    for others in [16, 249] {
+        let all = in_turn(others, 96);
+        let early = std::iter::repeat_n(255, 4000).chain(all);
+        assert_eq!(
+            said(early),
+            "the sources with the most: 192.0.2.255 (4000), and many others"
+        );
+        let late = in_turn(others, 96).chain([255; 4000]);
+        assert_eq!(
+            said(late),
+            "the sources with the most: 192.0.2.255 (at least 4000), and many others"
+        );
+    }
+}
+
+#[test]
+fn source_with_a_small_share_is_not_named() {
+    let said = |most| said(std::iter::repeat_n(1, most).chain([2]));
+    assert_eq!(
+        said(15),
+        "the sources with the most: 192.0.2.1 (15), 192.0.2.2 (1)"
+    );
+    assert_eq!(
+        said(16),
+        "the sources with the most: 192.0.2.1 (16), and another"
+    );
+}
+
+#[test]
+fn the_most_that_waited_is_remembered_until_it_is_taken() {
+    let mut room = Room::new(3);
+    room.enter_all(&[ip(1); 5]);
+    for id in 2..5 {
+        room.handshakes.leave(id);
+    }
+    assert_eq!(room.handshakes.take_most(), 3);
+    room.enter(ip(1));
+    room.handshakes.leave(5);
+    assert_eq!(room.handshakes.take_most(), 1);
+    assert_eq!(room.handshakes.take_most(), 0);
 }
