@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{driver::Driver, storage::KnownPeer, trim};
 use crate::{
-    net::{CONNECTIONS, multiaddrs},
+    net::multiaddrs,
     protocol::{Addrs, Instant, PeerId, Role, TableStats},
 };
 
@@ -33,12 +33,14 @@ impl Driver<'_> {
         let mut note = |stats: TableStats| used.push((stats.name, stats.used));
         self.env.net.tables().into_iter().for_each(&mut note);
         self.lookups.stats().for_each(&mut note);
-        self.peaks.saw(CONNECTIONS, self.env.net.most_connections());
+        let peaks = self.env.net.take_peaks().into_iter();
+        for (name, most) in peaks.chain([self.lookups.take_peak()]) {
+            self.peaks.saw(name, most);
+        }
         if self.peaks.look(&used) {
             self.env.net.shrink();
             trim::trim(&mut *self.env.machine);
         }
-        self.env.net.forget_most_connections();
     }
 
     /// Notes which peers are worth trying after a restart.

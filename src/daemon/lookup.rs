@@ -5,7 +5,7 @@
 //! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
 //! so that requests have a bound of their own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use libp2p::Multiaddr;
 
@@ -38,6 +38,9 @@ use crate::{
 /// same number for lookups that were given up.
 const MAX_REQUESTS: usize = 2 * MAX_LOOKUPS * MAX_OPEN;
 
+/// Name of the table of requests that wait for a response.
+const REQUESTS: &str = "requests";
+
 /// What waits for a lookup's outcome.
 enum Asker {
     Operator(Reply),
@@ -56,6 +59,8 @@ pub(super) struct Lookups<'m> {
     core: &'m mut ProgramLookups,
     askers: HashMap<LookupId, Asker>,
     requests: HashMap<OwnRequestId, Asked>,
+    /// The most requests that waited at once since [`Lookups::take_peak`].
+    most: usize,
     searches: HashMap<SearchId, QueryId>,
     next: u64,
     /// Requests for which there was no room.
@@ -69,6 +74,7 @@ impl<'m> Lookups<'m> {
             core,
             askers: HashMap::new(),
             requests: HashMap::new(),
+            most: 0,
             searches: HashMap::new(),
             next: 0,
             refused: 0,
@@ -226,13 +232,19 @@ impl<'m> Lookups<'m> {
     /// The statistics for `status`.
     pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
         let requests = TableStats {
-            name: "requests",
+            name: REQUESTS,
             used: self.requests.len(),
             capacity: MAX_REQUESTS,
             refused: self.refused,
             evicted: 0,
         };
         self.core.stats().into_iter().chain([requests])
+    }
+
+    /// The most requests that waited at once since the last call, with the name of their table.
+    pub(super) fn take_peak(&mut self) -> (&'static str, usize) {
+        let most = mem::replace(&mut self.most, self.requests.len());
+        (REQUESTS, most)
     }
 
     /// Whether there is room for another request. If not, this is counted.
@@ -258,6 +270,7 @@ impl<'m> Lookups<'m> {
         self.next += 1;
         let id = OwnRequestId(self.next);
         self.requests.insert(id, asked);
+        self.most = self.most.max(self.requests.len());
         id
     }
 

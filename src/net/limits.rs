@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
@@ -28,6 +29,11 @@ use super::admission::Places;
 use super::handshakes::Source;
 use super::tcp::socket_addr;
 use crate::protocol::{self, TableStats};
+
+/// Name of the table of connections.
+pub(super) const CONNECTIONS: &str = "connections";
+/// Name of the table of inbound connections whose handshake is not done.
+const HANDSHAKES: &str = "handshakes";
 
 /// The numbers of [`Limits`].
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +96,7 @@ pub(crate) struct Limits {
     /// Peers with a reserved slot, each with the source from which it last connected.
     slots: HashMap<protocol::PeerId, Option<Source>>,
     established: usize,
-    /// The most that were established at once since [`Limits::forget_most`].
+    /// The most that were established at once since [`Limits::take_peaks`].
     most: usize,
     /// The connections of each peer and where they lead, the oldest first.
     per_peer: HashMap<protocol::PeerId, Vec<(ConnectionId, Source)>>,
@@ -160,7 +166,7 @@ impl Limits {
     pub(crate) fn handshakes(&self) -> TableStats {
         let places = self.places.lock();
         TableStats {
-            name: "handshakes",
+            name: HANDSHAKES,
             used: places.used(),
             capacity: places.capacity(),
             refused: 0,
@@ -185,14 +191,11 @@ impl Limits {
         self.established
     }
 
-    /// The most connections that were established at once since [`Limits::forget_most`].
-    pub(crate) fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Starts to count the most connections anew.
-    pub(crate) fn forget_most(&mut self) {
-        self.most = self.established;
+    /// The most that each of the two tables held at once since the last call.
+    pub(crate) fn take_peaks(&mut self) -> [(&'static str, usize); 2] {
+        let connections = mem::replace(&mut self.most, self.established);
+        let handshakes = self.places.lock().take_most();
+        [(CONNECTIONS, connections), (HANDSHAKES, handshakes)]
     }
 
     /// Gives back memory that is no longer needed.

@@ -69,7 +69,7 @@ use self::{
     changes::Changes,
     dht::{Dht, Kademlia, SearchId},
     frames::encoded,
-    limits::{Limits, LimitsConfig},
+    limits::{CONNECTIONS, Limits, LimitsConfig},
     netlink::Host,
     on_demand::OnDemand,
     scope::Scope,
@@ -92,9 +92,6 @@ pub(crate) use streams::{BeatFrame, OwnRequestId};
 /// The target of log lines that a peer can cause and that name the peer. The same line is logged at
 /// most once a minute (see `daemon::logging`).
 pub(crate) const EACH: &str = "oc_discovery::each";
-
-/// Name of the table of connections.
-pub(crate) const CONNECTIONS: &str = "connections";
 
 /// How long an opened heartbeat stream may wait for its first beat.
 pub(crate) const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -395,14 +392,9 @@ impl Net {
         self.swarm.behaviour_mut().limits.remember(peers);
     }
 
-    /// The most connections that were open at once since [`Net::forget_most_connections`].
-    pub(crate) fn most_connections(&self) -> usize {
-        self.swarm.behaviour().limits.most()
-    }
-
-    /// Starts to count the most connections anew.
-    pub(crate) fn forget_most_connections(&mut self) {
-        self.swarm.behaviour_mut().limits.forget_most();
+    /// The most that the tables of connections held at once since the last call.
+    pub(crate) fn take_peaks(&mut self) -> [(&'static str, usize); 2] {
+        self.swarm.behaviour_mut().limits.take_peaks()
     }
 
     /// Gives back memory that is no longer needed.

@@ -142,19 +142,17 @@ fn closed_connections_free_their_slots() {
 }
 
 #[test]
-fn a_peak_is_remembered_until_it_is_forgotten() {
+fn a_peak_is_remembered_until_it_is_taken() {
     let mut limits = limits();
     let peer = peer();
     let first = inbound(&mut limits, peer).unwrap();
     let second = inbound(&mut limits, peer).unwrap();
     close(&mut limits, first, peer, 1);
-    assert_eq!(limits.most(), 2);
-    limits.forget_most();
-    assert_eq!(limits.most(), 1);
+    let peak = |limits: &mut Limits| limits.take_peaks()[0];
+    assert_eq!(peak(&mut limits), (CONNECTIONS, 2));
     close(&mut limits, second, peer, 0);
-    assert_eq!(limits.most(), 1);
-    limits.forget_most();
-    assert_eq!(limits.most(), 0);
+    assert_eq!(peak(&mut limits), (CONNECTIONS, 1));
+    assert_eq!(peak(&mut limits), (CONNECTIONS, 0));
 }
 
 #[test]
