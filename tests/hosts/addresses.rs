@@ -250,8 +250,8 @@ fn start_lines_have_the_best_address_first_and_loopback_last() {
         [
             "announces /dns/gate.example.com/tcp/443",
             "listening on /ip4/198.51.100.7/tcp/4820",
-            "listening on /ip4/172.17.0.1/tcp/4820",
             "listening on /ip6/fd77::1/tcp/4820",
+            "listening on /ip4/172.17.0.1/tcp/4820",
             "listening on /ip4/127.0.0.1/tcp/4820",
             "listening on /ip6/::1/tcp/4820",
             "--native /dns/gate.example.com/tcp/443",

@@ -4,7 +4,9 @@
 //! bounded, and what does not fit is left out until a place is free. An address exists as long as
 //! one of its networks (prefixes) does. An interface is virtual if software makes it and no
 //! physical one carries it: a bridge with a physical port is physical, and so is a VLAN on a
-//! physical interface.
+//! physical interface. What leads into another network namespace is the `eth0` of a container, and
+//! counts as physical there. The other end of it, on the container's host, is a port of a bridge
+//! that it does not make physical.
 
 #[cfg(test)]
 mod tests;
@@ -173,6 +175,7 @@ struct Link {
     flags: u32,
     kind: Kind,
     parent: u32,
+    parent_elsewhere: bool,
     master: u32,
 }
 
@@ -193,6 +196,8 @@ enum Kind {
     Stacked,
     /// Physical if one of its ports is.
     Bridge,
+    /// One end of a pair: physical if the other one is in another network namespace.
+    Pair,
     /// Software only.
     Virtual,
 }
@@ -207,6 +212,7 @@ impl Kind {
             }
             Some(b"vlan" | b"macvlan" | b"ipvlan" | b"hsr") => Self::Stacked,
             Some(b"bridge") => Self::Bridge,
+            Some(b"veth" | b"netkit") => Self::Pair,
             Some(_) => Self::Virtual,
         }
     }
@@ -266,10 +272,12 @@ impl State {
             flags: link.flags,
             kind: Kind::new(link.kind),
             parent: link.parent,
+            parent_elsewhere: link.parent_elsewhere,
             master: link.master,
         };
         // An interface of a container that comes up makes no new peer reachable.
-        let came_up = new.is_up() && new.kind != Kind::Virtual && !known.is_some_and(Link::is_up);
+        let of_container = matches!(new.kind, Kind::Virtual | Kind::Pair);
+        let came_up = new.is_up() && !of_container && !known.is_some_and(Link::is_up);
         self.links.insert(link.index, new);
         came_up
     }
@@ -320,11 +328,13 @@ impl State {
             _ if link.flags & LOOPBACK != 0 => false,
             Kind::Physical => false,
             Kind::Virtual => true,
+            Kind::Pair | Kind::Stacked if link.parent_elsewhere => false,
+            Kind::Pair => true,
             Kind::Stacked => self.is_virtual(link.parent, depth),
-            Kind::Bridge => {
-                let mut links = self.links.iter();
-                !links.any(|(port, link)| link.master == index && !self.is_virtual(*port, depth))
-            }
+            Kind::Bridge => !self.links.iter().any(|(port, link)| {
+                let carries = link.kind != Kind::Pair && !self.is_virtual(*port, depth);
+                link.master == index && carries
+            }),
         }
     }
 
@@ -368,6 +378,7 @@ impl State {
                 flags: UP | RUNNING,
                 kind: Kind::new(Some(kind.as_bytes()).filter(|kind| !kind.is_empty())),
                 parent: 0,
+                parent_elsewhere: false,
                 master: 0,
             };
             state.links.insert(index, link);

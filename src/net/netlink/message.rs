@@ -69,8 +69,10 @@ pub(super) struct LinkMessage<'a> {
     pub(super) index: u32,
     pub(super) flags: u32,
     pub(super) name: Option<&'a [u8]>,
-    /// The link below it.
+    /// The link below it, or the other end of a pair.
     pub(super) parent: u32,
+    /// `parent` is in another network namespace.
+    pub(super) parent_elsewhere: bool,
     /// The bridge or bond that it is a port of.
     pub(super) master: u32,
     /// The kind of software that makes it; `None` if the message does not contain it.
@@ -98,6 +100,7 @@ impl<'a> Message<'a> {
         const WIRELESS: u16 = 11;
         const INFO: u16 = 18;
         const INFO_KIND: u16 = 1;
+        const PARENT_NAMESPACE: u16 = 37;
         const UNSPECIFIED: u8 = 0;
 
         if *self.body.first()? != UNSPECIFIED {
@@ -114,6 +117,7 @@ impl<'a> Message<'a> {
                 NAME => link.name = Some(text(value)),
                 PARENT => link.parent = u32_at(value, 0)?,
                 MASTER => link.master = u32_at(value, 0)?,
+                PARENT_NAMESPACE => link.parent_elsewhere = true,
                 INFO => {
                     let kind = attributes(value).find(|(kind, _)| *kind == INFO_KIND);
                     link.kind = kind.map(|(_, value)| text(value));
@@ -252,6 +256,12 @@ pub(super) mod written {
         body
     }
 
+    /// The same, with `parent` in another network namespace.
+    pub(in super::super) fn link_from_elsewhere(mut link: Vec<u8>) -> Vec<u8> {
+        link.extend(attribute(37, &0_u32.to_ne_bytes()));
+        link
+    }
+
     pub(in super::super) fn address(link: u32, ip: IpAddr, flags: u32) -> Vec<u8> {
         address_in(link, ip, 24, flags)
     }
@@ -293,6 +303,7 @@ mod tests {
         let link = messages(&bytes).next().unwrap().link().unwrap();
         assert_eq!((link.index, link.flags), (5, 0x11043));
         assert_eq!((link.parent, link.master), (2, 3));
+        assert!(!link.parent_elsewhere);
         assert_eq!(link.name, Some(&b"vlan7"[..]));
         assert_eq!(link.kind, Some(&b"vlan"[..]));
     }

@@ -98,6 +98,38 @@ fn an_interface_is_virtual_if_no_device_carries_it() {
 }
 
 #[test]
+fn the_way_out_of_a_container_is_not_virtual_and_the_way_into_one_is() {
+    let mut state = State::default();
+    let mut from_elsewhere = |index, name, kind, over| {
+        let body = written::link_from_elsewhere(written::link(index, ON, name, kind, over));
+        apply(&mut state, NEW_LINK, &body);
+    };
+    from_elsewhere(1, "eth0", "veth", (1, 0));
+    from_elsewhere(2, "eth1", "macvlan", (3, 0));
+    // The other end of another container's, and a tunnel that was made outside.
+    from_elsewhere(3, "veth7", "veth", (1, 4));
+    from_elsewhere(5, "gre1", "gre", (1, 0));
+    apply(
+        &mut state,
+        NEW_LINK,
+        &written::link(4, ON, "docker0", "bridge", (0, 0)),
+    );
+    apply(
+        &mut state,
+        NEW_LINK,
+        &written::link(6, ON, "veth8", "veth", (7, 0)),
+    );
+    for index in [1, 2, 4, 5, 6] {
+        let ip = [10, 0, 0, index as u8].into();
+        apply(&mut state, NEW_ADDR, &written::address(index, ip, 0));
+    }
+    let usable = state.usable();
+    let physical = usable.iter().filter(|address| !address.is_virtual);
+    let physical: Vec<_> = physical.map(|address| address.link.to_string()).collect();
+    assert_eq!(physical, ["eth0", "eth1"]);
+}
+
+#[test]
 fn only_routes_of_the_main_table_count() {
     let mut state = State::default();
     let route = |table, kind| [2, 0, 0, 0, table, 3, 0, kind, 0, 0, 0, 0];
