@@ -32,6 +32,8 @@ pub enum Op<'a> {
     Native(&'a str, &'a [&'a str]),
     /// An indexer starts that is configured with these natives.
     Indexer(&'a str, &'a [&'a str]),
+    /// This many indexers start. Their names are this name and a number.
+    Indexers(&'a str, usize, &'a [&'a str]),
     /// A node starts that is configured with these natives.
     Node(&'a str, &'a [&'a str]),
     /// This many nodes start. Their names are this name and a number.
@@ -180,7 +182,9 @@ impl Stage {
             Op::Native(name, natives) | Op::Indexer(name, natives) | Op::Node(name, natives) => {
                 self.start(name, natives)
             }
-            Op::Nodes(name, _, natives) => self.start(&format!("{name}*"), natives),
+            Op::Indexers(name, _, natives) | Op::Nodes(name, _, natives) => {
+                self.start(&format!("{name}*"), natives)
+            }
             Op::Liars(name, _, natives) => {
                 let all = format!("{name}*");
                 self.each(&all, |device| device.is_mute = true);
@@ -379,9 +383,12 @@ impl Op<'_> {
             | (Self::Indexer(name, _), Role::Indexer)
             | (Self::Node(name, _) | Self::Twin(name, _), Role::Node) => vec![name.to_owned()],
             (Self::Nodes(name, count, _), Role::Node)
-            | (Self::Liars(name, count, _) | Self::LiarsOnOneHost(name, count, _), Role::Indexer) => {
-                many(name, count)
-            }
+            | (
+                Self::Indexers(name, count, _)
+                | Self::Liars(name, count, _)
+                | Self::LiarsOnOneHost(name, count, _),
+                Role::Indexer,
+            ) => many(name, count),
             _ => Vec::new(),
         }
     }

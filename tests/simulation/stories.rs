@@ -1,6 +1,10 @@
 //! Stories: what an operator would observe, in a few operations each.
 
-use crate::script::{Op::*, Seen::*, play};
+use crate::script::{
+    Op::{self, *},
+    Seen::*,
+    play,
+};
 
 #[test]
 fn node_finds_an_indexer_through_its_native_and_is_listed_there() {
@@ -27,6 +31,50 @@ fn node_is_taken_in_where_there_is_no_indexer_and_handed_over_when_one_comes() {
         Within(2, NobodyTakenIn("N")),
         For(120, Under("A*", "I")),
     ]);
+}
+
+/// Until 1 s before the first offload run, which is 30 s after the native starts: it has taken 20
+/// nodes in because all 40 indexers are frozen. The two that were heard last have continued.
+const TAKEN_IN_AND_38_FROZEN: [Op<'_>; 12] = [
+    Native("N", &[]),
+    Indexers("FROZEN", 38, &["N"]),
+    Wait(1),
+    Indexers("I", 2, &["N"]),
+    Wait(1),
+    Stop("FROZEN*"),
+    Stop("I*"),
+    // Afterwards no indexer counts as reachable because of its last beat, and during the run none
+    // as silent because it answered no ping for the nodes.
+    Wait(11),
+    Nodes("A", 20, &["N"]),
+    Wait(14),
+    GoOn("I*"),
+    Wait(2),
+];
+
+#[test]
+fn offload_run_waits_2_s_and_not_10_s_for_38_frozen_indexers() {
+    let run = [
+        Within(0, TakenIn("N", "A*")),
+        Within(0, Lists("N", "FROZEN*")),
+        // 1 s until the run, 2 s for the silent ones, and 1 s for the messages.
+        Within(4, Under("A*", "I*")),
+        Within(0, NobodyTakenIn("N")),
+    ];
+    play(&[&TAKEN_IN_AND_38_FROZEN[..], &run].concat());
+}
+
+#[test]
+fn indexer_that_breaks_during_the_pings_of_an_offload_run_gets_no_node() {
+    let run = [
+        Wait(2),
+        Within(0, TakenIn("N", "A*")),
+        Kill("I1"),
+        // An attempt to reach it would now take 5 s.
+        Cut("I1", "*", 60),
+        Within(2, Under("A*", "I2")),
+    ];
+    play(&[&TAKEN_IN_AND_38_FROZEN[..], &run].concat());
 }
 
 #[test]
