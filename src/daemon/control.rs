@@ -7,14 +7,14 @@
 //! connection is closed. An error is `{"error":"…"}`. The socket has mode 0600, and the system
 //! reports the user at the other end: only the owner of the process and root are answered.
 //!
-//! Bounds: there are `MAX_CLIENTS` places. A client that waits for the daemon keeps its place until
-//! the answer: the loop answers at once, the core refuses the lookup, or the lookup takes up to 5
-//! s. If the client closes meanwhile, this is noticed; if it has only ended its request (`nc -N`),
-//! it still gets the answer. A client for which the *daemon* waits does not block others: it has 2
-//! s to send its line and 10 s to read its answer, and it may be evicted earlier, the
-//! longest-waiting first: a silent client for a newcomer without a place, a slow reader for the
-//! ninth one. A line has at most 512 bytes. A request that the loop drops is answered with an
-//! error.
+//! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
+//! waits for the daemon keeps its place until the answer: the loop answers at once, the core refuses
+//! the lookup, or the lookup takes up to 5 s. If the client closes meanwhile, this is noticed; if it
+//! has only ended its request (`nc -N`), it still gets the answer. A client for which the *daemon*
+//! waits does not block others: it has 2 s to send its line and 10 s to read its answer, and it may
+//! be evicted earlier, the longest-waiting first: a silent client for a newcomer without a place or
+//! a descriptor, a slow reader for one more than `MAX_TAKING`. A line has at most 512 bytes. A
+//! request that the loop drops is answered with an error.
 
 mod peer;
 
@@ -48,9 +48,9 @@ use crate::net::EACH;
 use crate::net::executor::{spawn, within};
 use crate::protocol::TableStats;
 
-/// Clients that are served at once.
-const MAX_CLIENTS: usize = 40;
-/// Of these, clients that have not read their whole answer, which may be long.
+/// Clients that are served at once, at most.
+pub(super) const MAX_CLIENTS: usize = 40;
+/// Of these, clients that have not read their whole answer, which may be long: not more than half.
 const MAX_TAKING: usize = 8;
 const MAX_LINE_BYTES: usize = 512;
 /// How long a client may be silent before its line is complete.
@@ -62,7 +62,8 @@ const GRACE: Duration = Duration::from_millis(10);
 const TAKING: Duration = super::client::PATIENCE;
 /// Events that wait for the loop.
 const MAX_EVENTS: usize = 8;
-/// After a failed accept: the descriptors that are missing do not come back at once.
+/// After a failed accept, unless a client leaves before: the descriptors that are missing may be
+/// those of others.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`]
@@ -82,8 +83,8 @@ impl Control {
     ///
     /// # Errors
     /// All others of [`Control::bind`].
-    pub(crate) fn bind_if_possible(dir: &DataDir) -> io::Result<Self> {
-        match Self::bind(dir) {
+    pub(crate) fn bind_if_possible(dir: &DataDir, places: usize) -> io::Result<Self> {
+        match Self::bind(dir, places) {
             Err(error) if takes_nothing(&error) => {
                 let bound = bind_name(dir.path());
                 let listener = bound.inspect_err(|why| {
@@ -91,7 +92,7 @@ impl Control {
                 });
                 let (sender, events) = bounded(MAX_EVENTS);
                 if let Ok(listener) = listener {
-                    spawn(serve(listener, sender));
+                    spawn(serve(listener, sender, places));
                 }
                 Ok(Self {
                     events,
@@ -103,12 +104,13 @@ impl Control {
         }
     }
 
-    /// Listens on the socket in `dir`, on this thread's executor. This process holds the lock of
-    /// `dir`, so a socket that exists there belongs to a process that has ended.
+    /// Listens on the socket in `dir`, on this thread's executor, and serves `places` clients at
+    /// once. This process holds the lock of `dir`, so a socket that exists there belongs to a
+    /// process that has ended.
     ///
     /// # Errors
     /// If there is something other than a socket in its place, or the system refuses.
-    pub(crate) fn bind(dir: &DataDir) -> io::Result<Self> {
+    pub(crate) fn bind(dir: &DataDir, places: usize) -> io::Result<Self> {
         let (path, through) = socket_path(dir.path())?;
         remove_stale(&path)?;
         let listener = Async::<UnixListener>::bind(&path)?;
@@ -119,7 +121,7 @@ impl Control {
             _through: through,
         };
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        spawn(serve(listener, sender));
+        spawn(serve(listener, sender, places));
         Ok(control)
     }
 
@@ -164,9 +166,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, events: Sender<QueryEvent>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
-    let desk = Desk::new(events);
+async fn serve(listener: Async<UnixListener>, events: Sender<QueryEvent>, capacity: usize) {
+    let places = Arc::new(Semaphore::new(capacity));
+    let desk = Desk::new(events, capacity);
+    let (leaves, left) = bounded(1);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -175,21 +178,25 @@ async fn serve(listener: Async<UnixListener>, events: Sender<QueryEvent>) {
                     None => future::or(places.acquire_arc(), desk.make_room()).await,
                 };
                 let client = Rc::clone(&desk).converse(stream, desk.silent.enter());
+                let leaves = leaves.clone();
                 spawn(async move {
                     client.await;
                     drop(place);
+                    // If this is full, one is known to have left.
+                    let _ = leaves.try_send(());
                 });
                 // A line that has arrived already is read before another client is accepted.
                 future::yield_now().await;
             }
             Err(error) => {
-                // A descriptor is missing, and a silent client has one.
-                desk.silent.send_the_longest_away();
                 log::warn!(
                     target: EACH,
                     "cannot take in a client of the control socket: {error}"
                 );
-                Timer::after(ACCEPT_PAUSE).await;
+                // A descriptor is missing, and a silent client has one, until it has left.
+                let _ = left.try_recv();
+                desk.silent.send_the_longest_away();
+                let _ = within(ACCEPT_PAUSE, left.recv()).await;
             }
         }
     }
@@ -224,6 +231,8 @@ impl Waited {
 /// What the clients share.
 struct Desk {
     events: Sender<QueryEvent>,
+    /// Clients that are served at once.
+    capacity: usize,
     /// Clients that have not sent their line.
     silent: Waited,
     /// Clients that have not read their answer.
@@ -235,9 +244,10 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(events: Sender<QueryEvent>) -> Rc<Self> {
+    fn new(events: Sender<QueryEvent>, capacity: usize) -> Rc<Self> {
         Rc::new(Self {
             events,
+            capacity,
             silent: Waited::default(),
             taking: Waited::default(),
             refused: Cell::new(0),
@@ -350,7 +360,7 @@ impl Desk {
         let sent_away = async {
             // The socket buffer has no room for all of it: the client is slow, or the answer is
             // long.
-            if self.taking.clients().len() == MAX_TAKING {
+            if self.taking.clients().len() >= MAX_TAKING.min(self.capacity / 2) {
                 self.taking.send_the_longest_away();
             }
             let _ = self.taking.enter().recv().await;
@@ -370,7 +380,7 @@ impl Desk {
                 name: "control_clients",
                 // Each client has a share in the desk, and so has the task that accepts them.
                 used: Rc::strong_count(self).saturating_sub(1),
-                capacity: MAX_CLIENTS,
+                capacity: self.capacity,
                 refused: self.refused.get(),
                 evicted: self.evicted.get(),
             }))),

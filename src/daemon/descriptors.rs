@@ -2,14 +2,16 @@
 //!
 //! Each connection takes one. If connections could take all of them, any stranger could prevent
 //! that `status` is answered, that the state is saved and that servers are dialled. So some are
-//! reserved, and the rest is divided between connections and handshakes. This is computed once, at
-//! the start.
+//! reserved, and the rest is divided between clients of the control socket, connections and
+//! handshakes. This is computed once, at the start.
 //!
-//! Invariants: own files, the reserve, connections and handshakes together are never more than the
-//! limit; a limit that is too low for a few of each is an error before anything is opened.
+//! Invariants: own files, the reserve, control clients, connections and handshakes together are
+//! never more than the limit; a limit that is too low for a few of each is an error before anything
+//! is opened.
 
 use std::fmt;
 
+use super::control::MAX_CLIENTS;
 use super::driver::Plan;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,12 +19,34 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// listen address: the set of sockets (5), signals (5), the lock, the control socket, the kernel's
 /// reports of addresses, the service manager, the start lines.
 const OWN: usize = 16;
-/// Reserved for clients of the control socket, for saving the state, for name lookups, and for
-/// connections that are being made.
-const RESERVE: usize = 8;
-/// The least number of simultaneous handshakes, and of connections, with which a role can work.
+/// Reserved for the client of the control socket that waits for a place, for saving the state, for
+/// name lookups, and for connections that are being made.
+const RESERVE: usize = 4;
+/// The least number of clients of the control socket, of simultaneous handshakes, and of
+/// connections, with which a role can work.
+const LEAST_CLIENTS: usize = 4;
 const LEAST_HANDSHAKES: usize = 2;
 const LEAST_CONNECTIONS: usize = 4;
+
+/// What each part may have at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Division {
+    pub(super) net: Plan,
+    /// Clients of the control socket that are served at once.
+    pub(super) control_clients: usize,
+}
+
+impl Division {
+    /// As many as the tables hold.
+    const FULL: Self = Self {
+        net: Plan::FULL,
+        control_clients: MAX_CLIENTS,
+    };
+
+    fn descriptors(self) -> usize {
+        self.net.connections + self.net.handshakes + self.control_clients
+    }
+}
 
 /// The limit is too low: the limit, and the number needed at least.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,25 +66,25 @@ impl fmt::Display for TooFew {
     }
 }
 
-/// Raises the soft limit as far as needed and allowed, and divides it: at most `wanted`, in
-/// addition to `listeners`. Logs it if the plan has less than `wanted`.
+/// Raises the soft limit as far as needed and allowed, and divides what it leaves in addition to
+/// `listeners`. Logs it if that is less than the tables hold.
 ///
 /// # Errors
 /// [`TooFew`].
-pub(super) fn plan(wanted: Plan, listeners: usize) -> Result<Plan, TooFew> {
+pub(super) fn plan(listeners: usize) -> Result<Division, TooFew> {
     let own = already_open() + listeners + OWN + RESERVE;
-    let all = own + wanted.connections + wanted.handshakes;
+    let all = own + Division::FULL.descriptors();
     let limit = raise(all);
-    let plan = divide(limit, own, wanted)?;
-    if plan != wanted {
+    let division = divide(limit, own, Division::FULL)?;
+    if division != Division::FULL {
         log::warn!(
             "the limit of {limit} file descriptors is enough for {} connections of {}: raise it to \
              {all} with `ulimit -n`, or LimitNOFILE= of the service",
-            plan.connections,
-            wanted.connections
+            division.net.connections,
+            Plan::FULL.connections
         );
     }
-    Ok(plan)
+    Ok(division)
 }
 
 /// Raises the soft limit to `wanted`, or to the hard limit if that is lower. Returns the new limit.
@@ -83,17 +107,24 @@ fn raise(wanted: usize) -> usize {
     }
 }
 
-/// Plans one handshake for every three connections, but not more than wanted.
-fn divide(limit: usize, own: usize, wanted: Plan) -> Result<Plan, TooFew> {
-    let least = own + LEAST_HANDSHAKES + LEAST_CONNECTIONS;
+/// Plans a third for control clients, and of the rest one handshake for every three connections,
+/// but not more than wanted.
+fn divide(limit: usize, own: usize, wanted: Division) -> Result<Division, TooFew> {
+    let least = own + LEAST_CLIENTS + LEAST_HANDSHAKES + LEAST_CONNECTIONS;
     if limit < least {
         return Err(TooFew { limit, least });
     }
+    let Division { net, .. } = wanted;
     let free = limit - own;
-    let handshakes = (free / 4).max(LEAST_HANDSHAKES).min(wanted.handshakes);
-    Ok(Plan {
-        connections: (free - handshakes).min(wanted.connections),
-        handshakes,
+    let control_clients = (free / 3).max(LEAST_CLIENTS).min(wanted.control_clients);
+    let free = free - control_clients;
+    let handshakes = (free / 4).max(LEAST_HANDSHAKES).min(net.handshakes);
+    Ok(Division {
+        net: Plan {
+            connections: (free - handshakes).min(net.connections),
+            handshakes,
+        },
+        control_clients,
     })
 }
 
@@ -107,36 +138,48 @@ fn already_open() -> usize {
 mod tests {
     use super::*;
 
-    const WANTED: Plan = Plan {
-        connections: 1536,
-        handshakes: 256,
-    };
+    const WANTED: Division = wanted(1536, 256, 40);
 
-    fn divided(limit: usize) -> Option<(usize, usize)> {
-        let plan = divide(limit, 30, WANTED).ok()?;
-        Some((plan.connections, plan.handshakes))
+    const fn wanted(connections: usize, handshakes: usize, control_clients: usize) -> Division {
+        Division {
+            net: Plan {
+                connections,
+                handshakes,
+            },
+            control_clients,
+        }
     }
 
     #[test]
     fn descriptors_are_divided_and_their_sum_is_never_more_than_the_limit() {
-        assert_eq!(divided(36), Some((4, 2)));
-        assert_eq!(divided(38), Some((6, 2)));
-        assert_eq!(divided(130), Some((75, 25)));
-        assert_eq!(divided(30 + 1536 + 256), Some((1536, 256)));
-        assert_eq!(divided(30 + 1536 + 256 - 1), Some((1535, 256)));
-        assert_eq!(divided(usize::MAX), Some((1536, 256)));
-        for limit in 36..3000 {
-            let (connections, handshakes) = divided(limit).unwrap();
-            assert!(30 + connections + handshakes <= limit, "{limit}");
+        for (free, (connections, handshakes, control_clients)) in [
+            (10, (4, 2, 4)),
+            (14, (8, 2, 4)),
+            (15, (8, 2, 5)),
+            (100, (51, 16, 33)),
+            (119, (60, 20, 39)),
+            (120, (60, 20, 40)),
+            (123, (63, 20, 40)),
+            (1536 + 256 + 40 - 1, (1535, 256, 40)),
+            (1536 + 256 + 40, (1536, 256, 40)),
+            (usize::MAX - 30, (1536, 256, 40)),
+        ] {
+            let divided = divide(30 + free, 30, WANTED);
+            let expected = wanted(connections, handshakes, control_clients);
+            assert_eq!(divided, Ok(expected), "{free}");
+        }
+        for limit in 40..3000 {
+            let division = divide(limit, 30, WANTED).unwrap();
+            assert!(30 + division.descriptors() <= limit, "{limit}");
         }
     }
 
     #[test]
     fn too_low_a_limit_is_a_sentence_with_both_numbers() {
-        let error = divide(35, 30, WANTED).unwrap_err();
+        let error = divide(39, 30, WANTED).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the limit of 35 file descriptors is too low: at least 36 are needed; raise it with \
+            "the limit of 39 file descriptors is too low: at least 40 are needed; raise it with \
              `ulimit -n`, or LimitNOFILE= of the service"
         );
         assert!(divide(0, 30, WANTED).is_err());
@@ -144,10 +187,7 @@ mod tests {
 
     #[test]
     fn few_that_are_wanted_are_not_made_more() {
-        let wanted = Plan {
-            connections: 5,
-            handshakes: 5,
-        };
-        assert_eq!(divide(1000, 30, wanted), Ok(wanted));
+        let few = wanted(5, 5, 5);
+        assert_eq!(divide(1000, 30, few), Ok(few));
     }
 }

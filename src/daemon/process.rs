@@ -8,8 +8,8 @@ use smol::future::or;
 use super::{
     Call, Error, Host,
     control::Control,
-    descriptors,
-    driver::{Driver, Plan},
+    descriptors::{self, Division},
+    driver::Driver,
     farewell, listen, load, logging, machines,
     notify::Notifier,
     outlet, read_psk, run_until_the_end,
@@ -31,11 +31,11 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
-    let plan = descriptors::plan(Plan::FULL, config.listen.len());
-    executor::block_on(serve(config, plan.map_err(Error::new)?))
+    let division = descriptors::plan(config.listen.len());
+    executor::block_on(serve(config, division.map_err(Error::new)?))
 }
 
-async fn serve(config: Config, plan: Plan) -> Result<(), Error> {
+async fn serve(config: Config, division: Division) -> Result<(), Error> {
     executor::spawn(logging::attend());
     // Done before the signal handlers are installed, so that the first signal ends this wait.
     wait_for_random_numbers()?;
@@ -50,9 +50,10 @@ async fn serve(config: Config, plan: Plan) -> Result<(), Error> {
     }
     let places = machines::of_the_program(config.role)
         .ok_or_else(|| Error::new("this process runs a daemon already"))?;
-    let mut driver = Driver::new(&config, load(&dir, config.role)?, psk, plan, places)?;
+    let peer = load(&dir, config.role)?;
+    let mut driver = Driver::new(&config, peer, psk, division.net, places)?;
     listen::listen(&mut driver, &config)?;
-    let control = Control::bind_if_possible(&dir)
+    let control = Control::bind_if_possible(&dir, division.control_clients)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());

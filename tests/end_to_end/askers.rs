@@ -13,12 +13,16 @@ use std::time::{Duration, Instant};
 use miniserde::json;
 use oc_discovery::embed::{Found, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::harness::{Look, Peer, SLACK, World, ended};
+use super::hosts::with_descriptors;
 
 /// How long the operator waits at most, whatever other clients do. It is less than the time for
 /// which a client may be silent. The goal is one second, but a busy machine is slower.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// How long a newcomer waits for its lease at most.
+const JOIN: Duration = Duration::from_secs(6);
 /// Between two turns of a crowd.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often the operator asks in a test.
@@ -226,6 +230,39 @@ fn operator_is_answered_at_once_beside_clients_whose_line_never_ends() {
 #[test]
 fn operator_is_answered_at_once_beside_clients_that_leave() {
     operator_is_answered_at_once_beside(&[(Habit::Leaves, 500), (Habit::AsksAndLeaves, 500)]);
+}
+
+#[test]
+fn with_forty_descriptors_silent_clients_take_none_that_the_operator_or_a_node_needs() {
+    let world = World::new();
+    let wrapper = with_descriptors(40);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let native = world.start_by(&wrapper, "native", "native", &[]);
+    let _crowd = Crowd::new(&native, Habit::Silent, 300);
+    let took = longest(&world, &native);
+    assert!(took < AT_ONCE, "{took:?}");
+    let node = world.node("node", &[&native], &[]);
+    node.until("its lease", JOIN, |s| s.is_under_native(&native));
+    let log = native.log();
+    assert!(!log.contains("cannot take"), "{log}");
+}
+
+#[test]
+fn silent_client_gives_its_descriptor_at_once_to_the_next_if_none_is_left() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    // The daemon opens more than it could know at its start.
+    let current = Some(native.descriptors() as u64 + 4);
+    let limit = Rlimit {
+        current,
+        maximum: current,
+    };
+    let pid = Pid::from_raw(native.pid().try_into().unwrap());
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+    let _crowd = Crowd::new(&native, Habit::Silent, 300);
+    let took = longest(&world, &native);
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(native.log().contains("cannot take"));
 }
 
 #[test]

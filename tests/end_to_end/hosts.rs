@@ -32,7 +32,7 @@ fn daemon_in_another_pid_namespace_is_asked_by_its_user() {
 }
 
 /// Starts a command with at most this many descriptors.
-fn with_descriptors(limit: u32) -> [String; 4] {
+pub(super) fn with_descriptors(limit: u32) -> [String; 4] {
     let script = format!("ulimit -n {limit} && exec \"$@\"");
     ["sh", "-c", &script, "sh"].map(str::to_owned)
 }

@@ -72,7 +72,7 @@ async fn stats(dir: &Path, control: &Control) -> TableStats {
 fn each_query_reaches_the_loop_and_its_answer_the_client() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         for (line, query) in [
             (
@@ -101,7 +101,7 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
 fn connection_is_closed_after_the_answer() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut client = asking(dir.path(), b"status\n").await;
         request(&control).await.reply.refuse("no \"name\"\n");
@@ -115,7 +115,7 @@ fn connection_is_closed_after_the_answer() {
 fn dropped_request_is_answered_with_an_error() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
         drop(request(&control).await);
@@ -127,7 +127,7 @@ fn dropped_request_is_answered_with_an_error() {
 fn request_that_nobody_took_is_answered_at_the_end() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
         while control.events.is_empty() {
@@ -142,7 +142,7 @@ fn request_that_nobody_took_is_answered_at_the_end() {
 fn wrong_line_is_answered_and_never_reaches_the_loop() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     let longest = [&[b'x'; 511][..], b"\n"].concat();
     let too_long = [&[b'x'; 512][..], b"\n"].concat();
     block_on(async {
@@ -183,7 +183,7 @@ fn line_may_come_in_pieces() {
 fn client_that_says_nothing_loses_its_place_and_is_counted() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let begin = Instant::now();
         let error = error_in(&line_from(connect(dir.path()).await).await);
@@ -195,16 +195,16 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 }
 
 /// A desk of its own, and the events for the loop.
-fn desk() -> (Rc<Desk>, Receiver<QueryEvent>) {
+fn desk(places: usize) -> (Rc<Desk>, Receiver<QueryEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
-    (Desk::new(sender), events)
+    (Desk::new(sender, places), events)
 }
 
 #[test]
 fn client_that_does_not_read_is_given_up() {
     let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
     let more_than_the_system_buffers = vec![b'x'; 16 * 1024 * 1024];
-    let (desk, _events) = desk();
+    let (desk, _events) = desk(MAX_CLIENTS);
     // Without its limit it would wait forever.
     block_on(desk.send(&mut near, &more_than_the_system_buffers, BRIEF));
     assert_eq!((desk.refused.get(), desk.evicted.get()), (1, 0));
@@ -213,14 +213,24 @@ fn client_that_does_not_read_is_given_up() {
 
 #[test]
 fn ninth_slow_reader_takes_the_place_of_the_first() {
-    let (desk, _events) = desk();
+    one_slow_reader_more_than(MAX_TAKING, MAX_CLIENTS);
+}
+
+#[test]
+fn slow_readers_have_at_most_half_of_few_places() {
+    one_slow_reader_more_than(2, 4);
+}
+
+/// It takes the place of the first one.
+fn one_slow_reader_more_than(most: usize, places: usize) {
+    let (desk, _events) = desk(places);
     let mut far = Vec::new();
     let read = Rc::new(RefCell::new(Vec::new()));
     block_on(async {
-        for number in 0..=MAX_TAKING {
+        for number in 0..=most {
             // A client is listed only once the desk waits for it.
             let waited = desk.taking.clients().len();
-            assert_eq!((waited, desk.evicted.get()), (number.min(MAX_TAKING), 0));
+            assert_eq!((waited, desk.evicted.get()), (number.min(most), 0));
             let (mut near, end) = Async::<UnixStream>::pair().unwrap();
             far.push(end);
             let (desk, read) = (Rc::clone(&desk), Rc::clone(&read));
@@ -252,7 +262,7 @@ fn ninth_slow_reader_takes_the_place_of_the_first() {
 fn clients_that_wait_for_lookups_hold_up_nobody() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut waiting = Vec::new();
         for _ in 0..MAX_CLIENTS - 1 {
@@ -268,7 +278,7 @@ fn clients_that_wait_for_lookups_hold_up_nobody() {
 fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut silent = VecDeque::new();
         for _ in 0..200 {
@@ -303,7 +313,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
 fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut spoken = Vec::new();
         for _ in 0..5 * MAX_CLIENTS {
@@ -326,7 +336,7 @@ fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
 fn client_that_leaves_before_its_answer_is_noticed() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         for half_closed_before in [false, true] {
             let client = asking(dir.path(), b"find x\n").await;
@@ -349,7 +359,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
 fn client_that_has_ended_its_request_gets_its_answer() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"find x\n").await;
         client.get_ref().shutdown(Shutdown::Write).unwrap();
@@ -364,7 +374,7 @@ fn client_that_has_ended_its_request_gets_its_answer() {
 fn client_that_has_spoken_keeps_its_place_among_silent_ones() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut spoken = Vec::new();
         for _ in 0..MAX_EVENTS + 1 {
@@ -408,7 +418,7 @@ fn socket_of_a_dead_process_is_replaced_and_ours_is_removed() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     drop(control);
@@ -421,7 +431,7 @@ fn file_in_the_place_of_the_socket_is_left_alone() {
     let path = dir.path().join("control.sock");
     std::fs::write(&path, "mine").unwrap();
     let data = DataDir::open(dir.path()).unwrap();
-    let error = Control::bind(&data).unwrap_err();
+    let error = Control::bind(&data, MAX_CLIENTS).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
@@ -431,7 +441,7 @@ fn path_longer_than_a_socket_address_works() {
     let dir = TestDir::new();
     let long = dir.path().join("d".repeat(200));
     let data = DataDir::open(&long).unwrap();
-    let control = Control::bind(&data).unwrap();
+    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(&long, b"status\n").await;
         request(&control).await.reply.answer(nobody());
@@ -448,7 +458,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
     assert!(bind_name(dir.path()).is_err(), "another has it");
     let (sender, events) = bounded(1);
     block_on(async {
-        spawn(serve(listener, sender));
+        spawn(serve(listener, sender, MAX_CLIENTS));
         let path = dir.path().to_path_buf();
         let asking = smol::unblock(move || {
             let patience = Duration::from_secs(10);
