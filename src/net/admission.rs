@@ -4,11 +4,12 @@
 //! libp2p does not end a pending inbound connection on request: its behaviours can refuse one only
 //! when it arrives. So this transport wraps the whole stack and keeps each handshake where it can
 //! be dropped at once, together with its socket. This must not wait for the task of the handshake:
-//! a thousand connections may arrive before those tasks run.
+//! hundreds of connections may arrive before those tasks run.
 //!
 //! Invariants: a handshake that has a place is polled by its task alone; one that gave way is
 //! dropped before the newcomer is handed on; a place is free again when its handshake is done,
-//! fails, or is dropped.
+//! fails, or is dropped; those that gave way and whose tasks have not run are never more than there
+//! are places, because libp2p keeps memory for the most that it ever had at once.
 
 use std::future::Future;
 use std::io;
@@ -195,6 +196,11 @@ impl Transport for Door {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Guarded, io::Error>> {
+        if self.places.lock().is_behind() {
+            // The tasks of those that gave way run before the loop looks here again.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let event = match ready!(Pin::new(&mut self.stack).poll(cx)) {
             TransportEvent::Incoming {
                 listener_id,

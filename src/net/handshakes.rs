@@ -50,6 +50,8 @@ pub(super) struct Handshakes<H> {
     waiting: VecDeque<Waiting<H>>,
     /// The most that waited at once since [`Handshakes::take_most`].
     most: usize,
+    /// Connections that gave way and have not left yet.
+    ending: usize,
     counts: HashMap<Source, usize>,
     /// The number of known peers at each source.
     held: HashMap<Source, usize>,
@@ -82,6 +84,7 @@ impl<H> Handshakes<H> {
             next: 0,
             waiting: VecDeque::new(),
             most: 0,
+            ending: 0,
             counts: HashMap::new(),
             held: HashMap::new(),
             remembered: HashMap::new(),
@@ -104,18 +107,27 @@ impl<H> Handshakes<H> {
             return Entered::Waits(id);
         };
         self.gave_way = self.gave_way.saturating_add(1);
+        self.ending += 1;
         self.episode
             .get_or_insert_with(|| Episode::new(now))
             .count(weakest.source, now);
         Entered::Displaced(id, weakest.handle)
     }
 
-    /// Frees the place of a connection whose handshake is done or has failed.
+    /// Frees the place of a connection whose handshake is done or has failed, or which gave way.
+    /// Each leaves once.
     pub(super) fn leave(&mut self, id: u64) {
         // Ids grow from the front to the back.
-        if let Ok(index) = self.waiting.binary_search_by_key(&id, |waiting| waiting.id) {
-            self.take(index);
+        match self.waiting.binary_search_by_key(&id, |waiting| waiting.id) {
+            Ok(index) => drop(self.take(index)),
+            Err(_) => self.ending = self.ending.saturating_sub(1),
         }
+    }
+
+    /// Whether as many as there are places gave way and have not left yet. Then they have to leave
+    /// before another enters.
+    pub(super) fn is_behind(&self) -> bool {
+        self.ending >= self.max
     }
 
     /// Counts a known peer at this source.

@@ -91,6 +91,21 @@ fn one_that_left_makes_room() {
 }
 
 #[test]
+fn no_more_gave_way_and_are_still_here_than_there_are_places() {
+    let mut room = Room::new(3);
+    room.enter_all(&[ip(1); 5]);
+    assert!(!room.handshakes.is_behind(), "two gave way");
+    room.enter(ip(1));
+    assert!(room.handshakes.is_behind());
+    room.handshakes.leave(0);
+    assert!(!room.handshakes.is_behind());
+    // It had a place.
+    room.enter(ip(1));
+    room.handshakes.leave(6);
+    assert!(room.handshakes.is_behind());
+}
+
+#[test]
 fn as_many_of_a_source_as_it_has_known_peers_never_give_way() {
     let mut room = Room::new(16);
     room.handshakes.hold(ip(1));
