@@ -2,9 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use oc_discovery::protocol::{
-    AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want,
-};
+use oc_discovery::protocol::{AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want};
 
 /// The number of a peer in the world.
 pub type PeerNo = usize;
