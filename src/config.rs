@@ -24,6 +24,7 @@ use crate::protocol::{
 
 mod values;
 
+pub(crate) use values::is_host_name;
 #[cfg(feature = "program")]
 use values::level;
 use values::{
@@ -148,6 +149,24 @@ pub(crate) struct NodeFlags {
     pub min_indexers: Option<String>,
 }
 
+impl NodeFlags {
+    /// The command line does not have them for other roles, but a program can give them.
+    fn check(&self, role: Role) -> Result<(), Error> {
+        let given = [
+            ("--name", self.name.as_ref()),
+            ("--tag", self.tag.first()),
+            ("--service", self.service.first()),
+            ("--min-indexers", self.min_indexers.as_ref()),
+        ];
+        for (option, value) in given {
+            if let Some(value) = value.filter(|_| role != Role::Node) {
+                return Err(Error::new(option, value, "only a node has this option"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An option with a value that cannot be used. The text of the error is one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -216,6 +235,13 @@ impl Config {
         flags: &Flags,
         data_dir: Option<PathBuf>,
     ) -> Result<Config, Error> {
+        if data_dir
+            .as_ref()
+            .is_some_and(|dir| dir.as_os_str().is_empty())
+        {
+            return Err(Error::new("--data-dir", "", "give a directory"));
+        }
+        flags.node.check(role)?;
         let lease = duration_or(
             "--lease",
             flags.lease.as_deref(),
@@ -297,7 +323,6 @@ pub(crate) fn folded_name(text: &str) -> Option<String> {
 #[cfg(feature = "program")]
 fn data_dir(role: Role, value: Option<&str>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     match value {
-        Some("") => Err(Error::new("--data-dir", "", "give a directory")),
         Some(dir) => Ok(PathBuf::from(dir)),
         None => state_directory(env)
             .or_else(|| home_data_dir(role, env))

@@ -132,6 +132,10 @@ fn what_cannot_be_is_an_error_to_be_matched() {
         assert!(name == "service" && why.contains("1 to 65535"), "{why}");
         let (name, why) = setting(on_loopback().native("192.0.2.1:4820")).await;
         assert!(name == "native" && why.contains("multiaddress"), "{why}");
+        let (name, why) = setting(on_loopback().role(Role::Indexer).name("x")).await;
+        assert!(name == "name" && why.contains("only a node"), "{why}");
+        let (name, why) = setting(on_loopback().data_dir("")).await;
+        assert!(name == "data-dir" && why.contains("a directory"), "{why}");
 
         let native = native().await;
         let taken = native.addresses()[0].split("/p2p").next().unwrap();

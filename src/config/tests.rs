@@ -239,6 +239,7 @@ fn what_leads_here_is_announced() {
         ("/dns/a..b/tcp/1", "not a host name"),
         ("/dns/a b/tcp/1", "not a host name"),
         ("/dns/./tcp/1", "not a host name"),
+        ("/dns/-a.b/tcp/1", "not a host name"),
     ] {
         let error = announce(&[bad], false).unwrap_err();
         assert!(error.starts_with("--announce \""), "{error}");

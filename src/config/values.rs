@@ -202,8 +202,10 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
 
 /// Checks that a name in the address can be looked up: it has letters, digits, `-` and `_` between
 /// dots, and is not an IP address.
+/// Bytes of a part of a host name (RFC 1035).
+const LABEL_MAX: usize = 63;
+
 fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
-    const LABEL_MAX: usize = 63;
     let name = match addr.iter().next() {
         Some(
             Protocol::Dns(name)
@@ -226,16 +228,24 @@ fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(),
                 .to_owned(),
         );
     }
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let is_label =
-        |label: &str| (1..=LABEL_MAX).contains(&label.len()) && label.bytes().all(is_letter);
-    if !bare.split('.').all(is_label) {
+    if !is_host_name(bare) {
         return wrong(format!(
             "{bare:?} is not a host name; use letters, digits, - and _, at most {LABEL_MAX} between \
-             dots"
+             dots, and no - after a dot or at the beginning"
         ));
     }
     Ok(())
+}
+
+/// Whether the text is a host name in ASCII. Such a name has no character that a terminal or a
+/// shell could take for something else, and is no option of a command.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    name.split('.').all(|label| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && !label.starts_with('-')
+            && label.bytes().all(is_letter)
+    })
 }
 
 fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {

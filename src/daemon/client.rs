@@ -419,6 +419,10 @@ fn exchange_on(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
             Ok(0) if answer.is_empty() && asked.is_err() => return asked.map(|()| answer),
+            Ok(0) if answer.is_empty() => {
+                let why = "it ended before it answered";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
             Ok(read) => read,
         };
         let fresh = chunk.get(..read).unwrap_or_default();

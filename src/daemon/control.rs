@@ -287,14 +287,18 @@ impl Desk {
         stream: &mut Async<UnixStream>,
         sent_away: Receiver<()>,
     ) -> Result<Query, String> {
-        let told = |message: &str| Err(refusal(message, false));
+        let refused_with = |message: &str| Err(refusal(message, false));
         match uid_of(&*stream) {
             Ok(peer) if may_ask(peer, geteuid()) => {}
             Ok(_) => {
                 count(&self.refused);
-                return told("only the user that oc-discovery runs as, and root, may ask it");
+                return refused_with(
+                    "only the user that oc-discovery runs as, and root, may ask it",
+                );
             }
-            Err(error) => return told(&format!("the system does not say who asks: {error}")),
+            Err(error) => {
+                return refused_with(&format!("the system does not say who asks: {error}"));
+            }
         }
         let line = within(SILENCE, receive(stream));
         let sent_away = async {
@@ -305,10 +309,10 @@ impl Desk {
         match future::or(async { Some(line.await) }, sent_away).await {
             Some(Some(line)) => line
                 .and_then(|line| self.parse(&line))
-                .or_else(|message| told(&message)),
+                .or_else(|message| refused_with(&message)),
             Some(None) => {
                 count(&self.refused);
-                told(&format!("no request came within {} s", SILENCE.as_secs()))
+                refused_with(&format!("no request came within {} s", SILENCE.as_secs()))
             }
             None => {
                 count(&self.evicted);

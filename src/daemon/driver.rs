@@ -33,7 +33,7 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Input, Instant, Offers, PeerId,
+        Input, Instant, Offers, PeerId, Reason,
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, decode_response},
@@ -350,7 +350,11 @@ impl<'m> Driver<'m> {
     fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
         let mut offers = Offers::new();
         let response = match &response {
-            Ok(body) => decode_response(body, &mut offers).map_err(|why| why.to_string()),
+            // The server has answered, so it is not silent.
+            Ok(body) => Ok(decode_response(body, &mut offers).unwrap_or_else(|why| {
+                let why = format!("what cannot be read: {why}");
+                Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())
+            })),
             Err(why) => Err(why.clone()),
         };
         let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {

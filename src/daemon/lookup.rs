@@ -255,6 +255,9 @@ impl<'m> Lookups<'m> {
     }
 
     fn begin(&mut self, env: &mut Environment, reply: Reply, question: Question) {
+        if reply.is_for_nobody() {
+            return;
+        }
         if !self.has_room() {
             return reply.refuse_for_now(FULL);
         }

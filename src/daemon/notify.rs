@@ -34,7 +34,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Notifier {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
-    told: String,
+    notified: String,
 }
 
 /// The manager's limit, and when the loop last notified it.
@@ -69,7 +69,7 @@ impl Notifier {
         Self {
             socket,
             watchdog,
-            told: String::new(),
+            notified: String::new(),
         }
     }
 
@@ -116,12 +116,12 @@ impl Notifier {
         };
         let mut message = assignment.to_owned();
         let status = status();
-        if status != self.told {
+        if status != self.notified {
             // Writing to a String cannot fail.
             let _ = write!(message, "\nSTATUS={}", status.replace('\n', " "));
         }
         if socket.send(message.as_bytes()).is_ok() {
-            self.told = status;
+            self.notified = status;
         }
     }
 }

@@ -69,8 +69,10 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     process.notifier.stopping();
     farewell(&mut driver).await;
     driver.save();
+    // Clients that wait for an answer get their error line: those of lookups when the driver goes,
+    // the others when the socket does.
+    drop(driver);
     drop(process.control);
-    // Clients that wait for an answer get their error line.
     let _ = executor::within(super::QUIET, std::future::pending::<()>()).await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
-use crate::config::Role;
+use crate::config::{Role, is_host_name};
 #[cfg(feature = "program")]
 pub(super) use text::table;
 
@@ -302,14 +302,18 @@ impl Found {
 }
 
 impl FoundRecord {
-    /// The addresses of the service, `HOST:PORT`, best first.
+    /// The addresses of the service, `HOST:PORT`, best first. The record is another peer's, so a
+    /// text that is not a host name is left out: a script may hand the address on to a command.
     pub fn addresses_of(&self, service: &Service) -> Vec<String> {
         let mut addresses: Vec<String> = Vec::new();
         for addr in &self.addrs {
             let mut parts = addr.split('/').skip(1);
             let address = match (parts.next(), parts.next()) {
                 (Some("ip6"), Some(ip)) => format!("[{ip}]:{}", service.port),
-                (Some("ip4" | "dns" | "dns4" | "dns6"), Some(host)) => {
+                (Some("ip4"), Some(ip)) => format!("{ip}:{}", service.port),
+                (Some("dns" | "dns4" | "dns6"), Some(host))
+                    if is_host_name(host.strip_suffix('.').unwrap_or(host)) =>
+                {
                     format!("{host}:{}", service.port)
                 }
                 _ => continue,

@@ -58,7 +58,7 @@ impl Builder {
         self
     }
 
-    /// What a node says about itself; at most 8, and 256 bytes in all.
+    /// What a node says about itself; at most 8, and 256 bytes in all. The key has no `=`.
     pub fn tag(mut self, key: &str, value: &str) -> Self {
         self.flags.node.tag.push(format!("{key}={value}"));
         self
@@ -109,8 +109,9 @@ impl Builder {
         self
     }
 
-    /// Starts the process on a thread of its own. When this returns, it listens. Leases come later,
-    /// and without a reachable server it keeps trying.
+    /// Starts the process on a thread of its own. When this returns, it listens, unless no interface
+    /// has the address of [`Builder::listen`] yet: then it waits for it. Leases come later, and
+    /// without a reachable server it keeps trying.
     ///
     /// # Errors
     /// [`Error::Setting`], [`Error::Start`].

@@ -204,7 +204,7 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::RecordSigned { urgent } => self.leases.signed(now, urgent),
             Input::NativeLearned { native, addrs } => {
                 if *native != self.own {
-                    self.leases.add(now, *native, Role::Native, addrs);
+                    self.leases.add_native(now, *native, addrs);
                 }
             }
             Input::NetworkChanged => self.leases.network_changed(now),

@@ -12,7 +12,8 @@
 //! until there is no action left; and it polls when [`Machine::next_timeout`] has come. It decides
 //! nothing itself.
 //!
-//! No method with an answer has a default implementation: each role states what it does not do.
+//! Each role states what it does not do: the only default implementation, [`Machine::is_native`],
+//! follows from what the role answers.
 
 use core::time::Duration;
 

@@ -357,8 +357,8 @@ impl Node {
             Some(Want::OffersFailed) => !self.offers_failed(now),
             _ => covered >= self.wanted(now),
         };
-        let is_told = self.rounds.has_answer() && self.holds_an_indexer(now);
-        if asking && !suffices && !is_told {
+        let has_offers = self.rounds.has_answer() && self.holds_an_indexer(now);
+        if asking && !suffices && !has_offers {
             return;
         }
         if self.leases.iter().next().is_none() && covered == 0 && self.rounds.try_remembered() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use miniserde::json;
 use oc_discovery::embed::{Found, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::harness::{Look, Peer, SLACK, World, ended};
 use super::hosts::with_descriptors;
@@ -323,6 +323,18 @@ fn slots_of_clients_that_leave_are_free_at_once() {
         until_lookups(&node, 0, 0);
         assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     }
+}
+
+#[test]
+fn client_that_waits_for_a_lookup_as_the_daemon_ends_is_told_so() {
+    let world = World::new();
+    let (_native, mut node) = node_of_a_frozen_native(&world);
+    let mut find = asking(&node, "find x\n");
+    until_lookups(&node, 1, 0);
+    node.end(Signal::TERM);
+    let mut told = String::new();
+    find.read_to_string(&mut told).unwrap();
+    assert!(told.contains("oc-discovery is ending"), "{told:?}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ async fn example() -> Result<(), Error> {
 
 fn node(native: &Discovery, name: &str) -> oc_discovery::embed::Builder {
     Discovery::builder()
-        .native(native.addresses().join(""))
+        .native(&native.addresses()[0])
         .listen("/ip4/127.0.0.1/tcp/0")
         .name(name)
 }

@@ -45,6 +45,13 @@ fn answer_comes_parsed_and_as_it_was_sent() {
 }
 
 #[test]
+fn daemon_that_ends_before_its_answer_is_not_another_version() {
+    let dir = TestDir::new();
+    let error = indexers(dir.path(), b"").unwrap_err().to_string();
+    assert!(error.contains("it ended before it answered"), "{error}");
+}
+
+#[test]
 fn sentence_of_the_daemon_is_passed_on() {
     let dir = TestDir::new();
     let error = indexers(dir.path(), b"{\"error\":\"it is late\"}\n").unwrap_err();
@@ -155,7 +162,7 @@ fn where_an_answer_has_no_version_the_status_is_asked_for_it() {
 
 #[test]
 fn nonsense_is_no_answer() {
-    for bytes in [&b""[..], b"\n", b"{}\n", b"\xff\n", b"[1]"] {
+    for bytes in [&b"\n"[..], b"{}\n", b"\xff\n", b"[1]"] {
         let dir = TestDir::new();
         let error = indexers(dir.path(), bytes).unwrap_err();
         assert!(matches!(error, Error::Nonsense(_)), "{error:?}");

@@ -169,6 +169,9 @@ fn a_service_is_reached_at_each_host_once() {
             "/ip6/2001:db8::1/tcp/5",
             "/ip4/192.0.2.1/tcp/6",
             "/dns4/cam.example.com/tcp/5",
+            "/dns/a\u{1b}[2J/tcp/5",
+            "/dns/a b/tcp/5",
+            "/dns/-o/tcp/5",
             "/unix/x",
         ]
         .map(Into::into)

@@ -2,7 +2,7 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::input::tests::Events;
-use crate::protocol::{AckCode, Action, Name, RecordInfo};
+use crate::protocol::{AckCode, Action, Name, RecordInfo, capacities::MAX_NATIVES};
 
 const LEASE: Duration = Duration::from_secs(90);
 const CONFIG: IndexerConfig = IndexerConfig {
@@ -364,4 +364,15 @@ fn the_record_of_the_device_that_holds_the_lease_counts_and_that_of_the_refused_
         (AckCode::Refused, false)
     );
     assert_eq!(listed(&indexer), [1, 0]);
+}
+
+#[test]
+fn natives_beyond_those_that_the_build_says_get_no_beat() {
+    let mut indexer = indexer();
+    for n in 1..=MAX_NATIVES as u8 + 1 {
+        indexer.learn_native(at(0), peer(n), Addrs::new());
+    }
+    let mut held = Vec::new();
+    indexer.servers(at(0), &mut |server| held.push(server.peer));
+    assert_eq!(held, (1..=MAX_NATIVES as u8).map(peer).collect::<Vec<_>>());
 }

@@ -130,13 +130,19 @@ impl From<Ask> for Request {
 }
 
 impl<'a> Outcome<'a> {
-    /// The response to the peer that asked.
+    /// The response to the peer that asked. If something is missing that the tally does not show
+    /// (a search of the DHT that was cut off, a server that lacked an answer itself), it counts as
+    /// one more server that has not answered. So the peer does not take the answer for complete.
     pub fn response(&self) -> Response<'a> {
         let records = self.records.iter().take(MAX_LIST);
+        let more = self.more || self.records.len() > MAX_LIST;
+        let mut tally = self.tally;
+        let shows = more || tally.answered < tally.asked;
+        tally.asked += u32::from(!self.is_complete && !shows);
         Response::Records {
             records: records.map(|record| record.envelope()).collect(),
-            more: self.more || self.records.len() > MAX_LIST,
-            tally: Some(self.tally),
+            more,
+            tally: Some(tally),
         }
     }
 }

@@ -48,7 +48,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             }
             Input::NativeLearned { native, addrs } => {
                 if *native != self.own {
-                    self.leases.add(now, *native, Role::Native, addrs);
+                    self.leases.add_native(now, *native, addrs);
                 }
             }
             Input::NetworkChanged => self.leases.network_changed(now),

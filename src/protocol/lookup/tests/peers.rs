@@ -1,6 +1,7 @@
 //! Lookups of other peers: a request travels one hop.
 
 use super::*;
+use crate::protocol::codec::directory::Response;
 
 fn by_id() -> Question {
     Question::Peer(peer(5))
@@ -92,6 +93,27 @@ fn sixteen_fellows_are_asked_and_a_seventeenth_makes_the_answer_incomplete() {
         }
         assert_eq!(desk.tally(), (16, 16));
         assert_eq!(desk.outcome().is_complete, complete, "{fellows}");
+        assert_eq!(is_said_to_be_complete(&desk), complete, "{fellows}");
+    }
+}
+
+#[test]
+fn search_that_is_cut_off_makes_the_answer_to_the_peer_incomplete() {
+    let mut desk = Desk::new(Role::Indexer);
+    desk.begin_for_peer(by_id(), Reach::Network);
+    desk.poll(PEER_LIMIT.as_millis() as u64);
+    assert_eq!(desk.tally(), (0, 0), "the DHT is no server");
+    assert!(!desk.outcome().is_complete);
+    assert!(!is_said_to_be_complete(&desk));
+}
+
+/// Whether the peer that asked takes the answer for a complete one.
+fn is_said_to_be_complete(desk: &Desk) -> bool {
+    match desk.outcome().response() {
+        Response::Records { more, tally, .. } => {
+            !more && tally.is_some_and(|tally| tally.answered == tally.asked)
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Natives that deal with each other.
 
 use super::*;
+use crate::protocol::capacities::MAX_NATIVES;
 
 /// The ids in the next beat to the other native, which accepts it.
 fn told(rig: &mut Rig) -> Vec<PeerId> {
@@ -36,6 +37,18 @@ fn what_a_fellow_reports_counts_in_its_beats_and_in_its_acks() {
     ack.known = &known;
     rig.native.acked(at(0), &peer(8), &ack);
     assert_eq!(rig.view().known.len(), 2, "it is no fellow");
+}
+
+#[test]
+fn natives_beyond_those_that_the_build_says_get_no_beat() {
+    let mut rig = Rig::new();
+    for n in 1..=MAX_NATIVES as u8 + 1 {
+        rig.learn_native(n);
+    }
+    let mut held = Vec::new();
+    rig.native
+        .servers(at(0), &mut |server| held.push(server.peer));
+    assert_eq!(held, (1..=MAX_NATIVES as u8).map(peer).collect::<Vec<_>>());
 }
 
 #[test]
