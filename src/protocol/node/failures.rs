@@ -27,7 +27,9 @@
 //! Invariants: a failure of a peer id is kept for at least 10 s, unless [`MAX_PEERS`] others are
 //! younger; only a renewed lease clears a failure, and never that of an address that did not carry
 //! it, nor that of a prefix; a place that is reserved for this node shortens the pause of an id to
-//! 10 s, never to less.
+//! 10 s, never to less. The figures above hold while the host's network stays the same: a change of
+//! it, which is seen when it happens, clears all failures ([`Failures::clear`]), and then only the
+//! bucket of a node bounds what it dials.
 
 mod memory;
 
