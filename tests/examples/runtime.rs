@@ -1,7 +1,7 @@
 //! The endpoint on a network stack of one's own: a node asks its native for indexers and holds a
 //! lease with the one that it is offered, all in real frames.
 //!
-//! [`Runtime`] is what a stack has to offer, and [`run`] drives the endpoint with it. Neither they
+//! `Runtime` is what a stack has to offer, and `run` drives the endpoint with it. Neither they
 //! nor the network in memory use std or an allocator. Run it:
 //!
 //! ```text
