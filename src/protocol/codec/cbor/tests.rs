@@ -1,6 +1,12 @@
 use std::vec::Vec;
 
-use super::{super::fixtures::long_offer, *};
+use minicbor::bytes::ByteSlice;
+
+use super::{
+    super::{NoRoom, fixtures::long_offer},
+    *,
+};
+use crate::protocol::MAX_LIST;
 
 fn skip(bytes: &[u8]) -> Result<(), DecodeError> {
     CborReader::whole(bytes, |r| r.skip("test"))
