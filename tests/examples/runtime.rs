@@ -11,27 +11,20 @@
 use core::time::Duration;
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
-    NodeConfig, Offer, Offers, PeerId, StreamId, Terms,
+    Action, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node, NodeConfig,
+    Offers, PeerId, StreamId,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
         },
         frame::MAX_FRAME,
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
-        record::{Kind, Record, RecordError, SignError, Signer, Verifier, sign},
+        record::{Kind, sign},
     },
 };
 
-const NODE: PeerId = PeerId::from_bytes([1; 32]);
-const NATIVE: PeerId = PeerId::from_bytes([2; 32]);
-const INDEXER: PeerId = PeerId::from_bytes([3; 32]);
-/// `/ip4/192.0.2.1/tcp/4820`, binary.
-const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
-const TERMS: Terms = Terms {
-    lease: Duration::from_secs(90),
-    beat_interval: Duration::from_secs(30),
-};
+mod device;
+use device::{INDEXER, NATIVE, NODE, TERMS, Unsigned, addrs, offer, own_record};
 
 /// The protocol of a stream.
 enum Stream {
@@ -171,12 +164,7 @@ impl Runtime for Memory {
             (NATIVE, Stream::Directory) => {
                 decode_request(message).ok()?;
                 let answered = IndexersAnswer {
-                    offers: &[Offer {
-                        peer: INDEXER,
-                        addrs: addrs(),
-                        ttl: TERMS.lease,
-                        free: Some(8),
-                    }],
+                    offers: &[offer()],
                     takes_in: false,
                 };
                 encode_response(&Response::Indexers(answered), answer).ok()?
@@ -189,45 +177,5 @@ impl Runtime for Memory {
             _ => return None,
         };
         Some(written.len())
-    }
-}
-
-fn addrs() -> Addrs {
-    Addr::from_slice(&ADDR).into_iter().collect()
-}
-
-fn own_record() -> Record<'static> {
-    Record {
-        peer: NODE,
-        sequence: 1,
-        issued_at_ms: 1,
-        ttl: 3 * TERMS.lease,
-        addrs: [&ADDR[..]].into_iter().collect(),
-        name: "pump-3",
-        tags: Default::default(),
-        services: Default::default(),
-    }
-}
-
-/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only
-/// the node signs.
-struct Unsigned;
-
-impl Verifier for Unsigned {
-    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        Ok((NODE, envelope))
-    }
-}
-
-impl Signer for Unsigned {
-    fn peer(&self) -> PeerId {
-        NODE
-    }
-
-    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
-        Ok(buffer.get_mut(..payload.len()).map(|room| {
-            room.copy_from_slice(payload);
-            payload.len()
-        }))
     }
 }

@@ -15,29 +15,21 @@ use core::{
 };
 
 use oc_discovery::protocol::{
-    Action, Addr, Addrs, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node,
-    NodeConfig, Offer, Offers, OutBeat, PeerId, StreamId, Terms,
+    Action, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node, NodeConfig,
+    Offers, OutBeat, StreamId,
     codec::{
         directory::{
             Request, Response, decode_request, decode_response, encode_request, encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
-        record::{Kind, Record, RecordError, SignError, Signer, Tags, Verifier, sign},
-        service::Services,
+        record::{Kind, sign},
     },
 };
 
-const LEASE: Duration = Duration::from_secs(90);
-const TERMS: Terms = Terms {
-    lease: LEASE,
-    beat_interval: Duration::from_secs(30),
-};
-const NODE: PeerId = PeerId::from_bytes([1; 32]);
-const NATIVE: PeerId = PeerId::from_bytes([2; 32]);
-const INDEXER: PeerId = PeerId::from_bytes([3; 32]);
-/// `/ip4/192.0.2.1/tcp/4820`, binary.
-const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
+#[path = "../../examples/device/mod.rs"]
+mod device;
+use device::{INDEXER, NATIVE, NODE, TERMS, Unsigned, addrs, offer, own_record};
 
 /// The part that failed.
 type Failure = &'static CStr;
@@ -139,7 +131,7 @@ fn serve(
     let bytes = bytes.map_err(|_| c"the ack fits")?;
     let answer = decode_ack(framed(bytes).ok_or(c"the frame of the ack")?);
     let answer = answer.map_err(|_| c"the ack is read")?;
-    if answer.sequence != 0 || answer.ack.lease != LEASE {
+    if answer.sequence != 0 || answer.ack.lease != TERMS.lease {
         return Err(c"the ack grants the lease that was asked for");
     }
     let (server, ack) = (&INDEXER, &answer.ack.as_ack());
@@ -173,12 +165,7 @@ fn ask(request: &Request, offers: &mut Offers) -> Option<bool> {
         return None;
     }
     let answer = IndexersAnswer {
-        offers: &[Offer {
-            peer: INDEXER,
-            addrs: addrs(),
-            ttl: LEASE,
-            free: Some(8),
-        }],
+        offers: &[offer()],
         takes_in: false,
     };
     let bytes = encode_response(&Response::Indexers(answer), &mut buffer).ok()?;
@@ -194,43 +181,4 @@ fn framed(body: &[u8]) -> Option<&[u8]> {
     let bytes = write_header(body.len(), &mut buffer);
     let announced = header(bytes, MAX_FRAME).ok()??;
     (announced == (bytes.len(), body.len())).then_some(body)
-}
-
-fn addrs() -> Addrs {
-    Addr::from_slice(&ADDR).into_iter().collect()
-}
-
-fn own_record() -> Record<'static> {
-    Record {
-        peer: NODE,
-        sequence: 1,
-        issued_at_ms: 1,
-        ttl: 3 * LEASE,
-        addrs: [&ADDR[..]].into_iter().collect(),
-        name: "pump-3",
-        tags: Tags::new(),
-        services: Services::new(),
-    }
-}
-
-/// Replaces the cryptography: an envelope is its payload, and only the node signs.
-struct Unsigned;
-
-impl Verifier for Unsigned {
-    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        Ok((NODE, envelope))
-    }
-}
-
-impl Signer for Unsigned {
-    fn peer(&self) -> PeerId {
-        NODE
-    }
-
-    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
-        Ok(buffer.get_mut(..payload.len()).map(|room| {
-            room.copy_from_slice(payload);
-            payload.len()
-        }))
-    }
 }

@@ -1,0 +1,69 @@
+//! What a device brings along, for the example `runtime` and for `tests/no_std`: ids, an address, a
+//! record, and what stands for cryptography. It uses neither std nor an allocator.
+
+use core::time::Duration;
+
+use oc_discovery::protocol::{
+    Addr, Addrs, Offer, PeerId, Terms,
+    codec::record::{Kind, Record, RecordError, SignError, Signer, Verifier},
+};
+
+pub const NODE: PeerId = PeerId::from_bytes([1; 32]);
+pub const NATIVE: PeerId = PeerId::from_bytes([2; 32]);
+pub const INDEXER: PeerId = PeerId::from_bytes([3; 32]);
+pub const TERMS: Terms = Terms {
+    lease: Duration::from_secs(90),
+    beat_interval: Duration::from_secs(30),
+};
+/// `/ip4/192.0.2.1/tcp/4820`, binary.
+const ADDR: [u8; 8] = [4, 192, 0, 2, 1, 6, 0x12, 0xd4];
+
+pub fn addrs() -> Addrs {
+    Addr::from_slice(&ADDR).into_iter().collect()
+}
+
+/// What the native offers: the indexer.
+pub fn offer() -> Offer {
+    Offer {
+        peer: INDEXER,
+        addrs: addrs(),
+        ttl: TERMS.lease,
+        free: Some(8),
+    }
+}
+
+pub fn own_record() -> Record<'static> {
+    Record {
+        peer: NODE,
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: 3 * TERMS.lease,
+        addrs: [&ADDR[..]].into_iter().collect(),
+        name: "pump-3",
+        tags: Default::default(),
+        services: Default::default(),
+    }
+}
+
+/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only
+/// the node signs.
+pub struct Unsigned;
+
+impl Verifier for Unsigned {
+    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        Ok((NODE, envelope))
+    }
+}
+
+impl Signer for Unsigned {
+    fn peer(&self) -> PeerId {
+        NODE
+    }
+
+    fn seal(&self, _: Kind, payload: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, SignError> {
+        Ok(buffer.get_mut(..payload.len()).map(|room| {
+            room.copy_from_slice(payload);
+            payload.len()
+        }))
+    }
+}
