@@ -35,7 +35,7 @@ pub(crate) fn run(
     let ended = executor::block_on(serve(config, &mut machine, asked, started));
     executor::end();
     if let Err(why) = ended {
-        // There is room for one: if it had started already, nobody waits for it any more.
+        // There is room for one message. If the loop had started already, the receiver is gone.
         let _ = started.try_send(Err(why));
     }
 }

@@ -106,7 +106,7 @@ impl<'m> Lookups<'m> {
     /// Gives up the lookups whose operator has closed the connection before the answer.
     pub(super) fn give_up(&mut self, env: &Environment) {
         for (lookup, asker) in &self.askers {
-            if matches!(asker, Asker::Operator(reply) if reply.is_for_nobody()) {
+            if matches!(asker, Asker::Operator(reply) if reply.is_abandoned()) {
                 self.core.give_up(env.now(), *lookup);
             }
         }
@@ -255,7 +255,7 @@ impl<'m> Lookups<'m> {
     }
 
     fn begin(&mut self, env: &mut Environment, reply: Reply, question: Question) {
-        if reply.is_for_nobody() {
+        if reply.is_abandoned() {
             return;
         }
         if !self.has_room() {

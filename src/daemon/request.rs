@@ -17,12 +17,12 @@ pub(crate) enum Query {
     Find(String),
 }
 
-/// What those who ask bring about.
+/// What the clients cause.
 #[derive(Debug)]
 pub(crate) enum QueryEvent {
     /// A request.
     Asked(PendingQuery),
-    /// One has left before its answer: its reply [is for nobody](Reply::is_for_nobody).
+    /// A client has left before its answer: [`Reply::is_abandoned`] is true for its reply.
     Left,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Reply(Sender<Result<QueryAnswer, Refusal>>);
 impl Reply {
     /// Answers.
     pub(crate) fn answer(self, answer: QueryAnswer) {
-        // There is room for one answer; it fails only if the one who asked went away.
+        // There is room for one answer. This fails only if the client has left.
         let _ = self.0.try_send(Ok(answer));
     }
 
@@ -86,7 +86,7 @@ impl Reply {
     }
 
     /// Whether the caller has left.
-    pub(crate) fn is_for_nobody(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
     }
 

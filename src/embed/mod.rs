@@ -107,7 +107,7 @@ impl Discovery {
         }
     }
 
-    /// What it knows itself: nobody is asked.
+    /// What it knows itself. No other peer is asked.
     ///
     /// # Errors
     /// [`Error::Closed`].

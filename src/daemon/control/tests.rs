@@ -345,11 +345,11 @@ fn client_that_leaves_before_its_answer_is_noticed() {
                 client.get_ref().shutdown(Shutdown::Write).unwrap();
             }
             assert!(within(BRIEF, control.next()).await.is_none());
-            assert!(!reply.is_for_nobody());
+            assert!(!reply.is_abandoned());
             drop(client);
             let event = within(SILENCE, control.next()).await;
             assert!(matches!(event, Some(QueryEvent::Left)), "{event:?}");
-            assert!(reply.is_for_nobody());
+            assert!(reply.is_abandoned());
         }
         assert_eq!(stats(dir.path(), &control).await.used, 1);
     });
