@@ -164,13 +164,8 @@ impl<const S: usize> LeaseTable<S> {
                 return Err(Ack::refused("a newer heartbeat stream of yours is open"));
             }
         }
-        let record_of = |record: &SignedRecord<'_>| record.info.peer;
-        if beat
-            .record
-            .as_ref()
-            .map(record_of)
-            .is_some_and(|subject| subject != *from)
-        {
+        let is_foreign = |record: &SignedRecord<'_>| record.info.peer != *from;
+        if beat.record.as_ref().is_some_and(is_foreign) {
             return Err(Ack::refused(
                 "the record's subject is not you: only your own record counts",
             ));

@@ -226,7 +226,7 @@ impl Rivals {
 
     /// Takes note that the peer's lease is held from this host from now on.
     pub(super) fn holds(&mut self, peer: &PeerId, host: Host) {
-        let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) else {
+        let Some(rival) = self.find_mut(peer) else {
             return;
         };
         match &mut rival.verdict {
@@ -266,7 +266,7 @@ impl Rivals {
 
     /// Removes the peer, because its lease is over and a device that comes now has no rival.
     pub(super) fn forget(&mut self, peer: &PeerId) {
-        if let Some(rival) = self.all.iter_mut().find(|rival| rival.peer == *peer) {
+        if let Some(rival) = self.find_mut(peer) {
             rival.replaced.clear();
             if rival.verdict.take().is_some() {
                 self.tell(News::Ends(*peer));
@@ -279,12 +279,17 @@ impl Rivals {
     pub(super) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.expire(now);
         if !self.news.is_empty() {
-            let (peer, evicted) = match self.news.remove(0) {
-                News::Begins(contested) => return Some(Action::Contested(contested)),
-                News::Ends(peer) => (peer, false),
-                News::Evicted(peer) => (peer, true),
-            };
-            return Some(Action::Uncontested { peer, evicted });
+            return Some(match self.news.remove(0) {
+                News::Begins(contested) => Action::Contested(contested),
+                News::Ends(peer) => Action::Uncontested {
+                    peer,
+                    evicted: false,
+                },
+                News::Evicted(peer) => Action::Uncontested {
+                    peer,
+                    evicted: true,
+                },
+            });
         }
         let mut all = self.all.iter_mut();
         if let Some((peer, check)) = all.find_map(|rival| rival.unasked()) {
@@ -370,13 +375,17 @@ impl Rivals {
     }
 
     fn settle(&mut self, peer: &PeerId, presence: Presence, is_meant: impl Fn(&Holder) -> bool) {
-        let checked = self.all.iter_mut().find(|rival| rival.peer == *peer);
+        let checked = self.find_mut(peer);
         if let Some(check) = checked.and_then(|rival| rival.check.as_mut())
             && matches!(check.presence, Presence::Unasked | Presence::Asked)
             && is_meant(&check.holder)
         {
             check.presence = presence;
         }
+    }
+
+    fn find_mut(&mut self, peer: &PeerId) -> Option<&mut Rival> {
+        self.all.iter_mut().find(|rival| rival.peer == *peer)
     }
 
     fn tell(&mut self, news: News) {
@@ -435,10 +444,11 @@ impl Rival {
     /// Whether nothing about it counts any more.
     fn is_over(&self, now: Instant) -> bool {
         let since = now - self.last;
-        match self.verdict {
-            Some(_) => self.check.is_none() && since >= EPISODE,
-            None => self.check.is_none() && since > WINDOW,
-        }
+        self.check.is_none()
+            && match self.verdict {
+                Some(_) => since >= EPISODE,
+                None => since > WINDOW,
+            }
     }
 
     fn unasked(&mut self) -> Option<(PeerId, &mut Check)> {

@@ -10,7 +10,7 @@ use super::{
     DecodeError, NoRoom,
     cbor::{CborReader, List, fitting, length, millis, required, write},
     frame::MAX_FRAME,
-    record::{Kind, RecordError, Verifier, open},
+    record::{Kind, RecordError, Verifier},
 };
 use crate::protocol::{
     Ack, AckBuf, AckCode, Beat, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
@@ -165,12 +165,9 @@ impl<'a> Beat<&'a [u8]> {
     /// See [`RecordError`]; the stream of the beat must be closed.
     pub fn open(self, verifier: &impl Verifier) -> Result<Beat<SignedRecord<'a>>, RecordError> {
         let record = match self.record {
-            Some(envelope) if self.role != Role::Native => Some(SignedRecord {
-                info: open(verifier, Kind::of(self.role), envelope, |record| {
-                    record.info()
-                })?,
-                envelope,
-            }),
+            Some(envelope) if self.role != Role::Native => {
+                Some(SignedRecord::open(verifier, Kind::of(self.role), envelope)?)
+            }
             _ => None,
         };
         Ok(Beat {

@@ -19,7 +19,9 @@ use super::{
     service::{Services, read_services},
     to_name,
 };
-use crate::protocol::{Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo, Role};
+use crate::protocol::{
+    Addr, MAX_ENVELOPE_LEN, MAX_NAME_LEN, PeerId, RecordInfo, Role, SignedRecord,
+};
 
 /// The two kinds of signed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -265,6 +267,21 @@ pub fn open<T>(
         return Err(RecordError::WrongSubject);
     }
     Ok(read(&record))
+}
+
+impl<'a> SignedRecord<'a> {
+    /// Opens a record and keeps its envelope.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn open(
+        verifier: &impl Verifier,
+        kind: Kind,
+        envelope: &'a [u8],
+    ) -> Result<Self, RecordError> {
+        let info = open(verifier, kind, envelope, |record| record.info())?;
+        Ok(Self { info, envelope })
+    }
 }
 
 /// Signs a record whose subject is the signer. Returns the envelope, at the front of `buffer`. The

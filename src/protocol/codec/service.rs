@@ -70,12 +70,11 @@ fn read_service(r: &mut CborReader<'_>) -> Result<Service, DecodeError> {
         _ => None,
     })?;
     let port = u16::try_from(r.uint(PORT)?).ok();
+    let port = port.filter(|port| *port > 0);
     Ok(Service {
         name: name.ok_or(wrong(NAME, "1 to 15 of a-z 0-9 - as in RFC 6335"))?,
         transport,
-        port: port
-            .filter(|port| *port > 0)
-            .ok_or(wrong(PORT, "1 to 65535"))?,
+        port: port.ok_or(wrong(PORT, "1 to 65535"))?,
     })
 }
 

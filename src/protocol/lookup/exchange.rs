@@ -7,10 +7,10 @@ use heapless::Vec;
 
 use super::{Answer, Ask, Begun, Copy, LookupId, Lookups, Outcome, QueryId, Question};
 use crate::protocol::{
-    Instant, MAX_LIST, Machine, PeerId, Reach, Reason, RecordInfo, RequestId, Tally, Want,
+    Instant, MAX_LIST, Machine, PeerId, Reach, Reason, RequestId, SignedRecord, Tally, Want,
     codec::{
         directory::{Records, Request, Response},
-        record::{Kind, Verifier, open},
+        record::{Kind, Verifier},
     },
     directory::Claimants,
 };
@@ -77,7 +77,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
     ) {
-        let mut opened: Vec<(RecordInfo, &[u8]), MAX_LIST> = Vec::new();
+        let mut opened: Vec<SignedRecord<'_>, MAX_LIST> = Vec::new();
         let copies: Vec<Copy<'_>, MAX_LIST>;
         let answer = match response {
             Some(Response::Records {
@@ -85,14 +85,11 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
                 more,
                 tally,
             }) => {
-                opened.extend(records.iter().filter_map(|&envelope| {
-                    let info = open(verifier, Kind::Node, envelope, |record| record.info());
-                    Some((info.ok()?, envelope))
-                }));
-                let copy = |(info, envelope)| Copy { info, envelope };
-                copies = opened
-                    .iter()
-                    .map(|(info, envelope)| copy((info, *envelope)))
+                let verified = |&envelope| SignedRecord::open(verifier, Kind::Node, envelope).ok();
+                opened.extend(records.iter().filter_map(verified));
+                let all = opened.iter();
+                copies = all
+                    .map(|SignedRecord { info, envelope }| Copy { info, envelope })
                     .collect();
                 Answer::Records {
                     records: &copies,

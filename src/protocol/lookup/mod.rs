@@ -42,8 +42,10 @@ use core::time::Duration;
 
 use super::{
     Addrs, Cursor, IndexersPage, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
-    RecordInfo, Role, TableStats, Tally, capacities::MAX_NATIVES, directory::Claimants,
-    directory::Found,
+    RecordInfo, Role, TableStats, Tally,
+    capacities::MAX_NATIVES,
+    directory::{Claimants, Found},
+    machine::MAX_MOVED,
 };
 pub use exchange::{FULL, Served};
 pub use records::{FoundRecord, Place};
@@ -152,7 +154,7 @@ pub enum Step {
     },
 }
 
-const _: () = assert!(size_of::<Step>() <= 512);
+const _: () = assert!(size_of::<Step>() <= MAX_MOVED);
 
 /// A verified copy of a signed record.
 #[derive(Clone, Copy, Debug)]

@@ -140,7 +140,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 })
                 .map(|entry| Listed::new(now, entry, reader, self.rng.bits())),
         );
-        let is_troubled = listed.iter().any(|one| one.failures > 0);
+        let is_troubled = listed.iter().any(|one| one.rank.failures.0 > 0);
         let kept = if is_troubled && listed.len() > most {
             most / KEPT_SHARE
         } else {
@@ -151,18 +151,18 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         while offers.len() < most {
             let all = listed.iter().enumerate();
             let next = if offers.len() < most - kept {
-                all.max_by_key(|(_, one)| one.rank())
+                all.max_by_key(|(_, one)| one.rank)
             } else if offers.len() < most - kept / 2 {
-                all.max_by_key(|(_, one)| (one.entry.standing.has_proved(), one.lot))
+                all.max_by_key(|(_, one)| (one.entry.standing.has_proved(), one.rank.lot))
             } else {
-                all.max_by_key(|(_, one)| (one.entry.standing.seniority(), one.lot))
+                all.max_by_key(|(_, one)| (one.entry.standing.seniority(), one.rank.lot))
             };
             let Some(at) = next.map(|(at, _)| at) else {
                 break;
             };
             let Listed { entry, .. } = listed.swap_remove(at);
             for other in &mut listed {
-                other.named += u8::from(other.entry.prefix() == entry.prefix());
+                other.rank.named.0 += u8::from(other.entry.prefix() == entry.prefix());
             }
             // There is room: this was checked above.
             offers.extend(entry.offer_to(now, reader));
@@ -291,45 +291,31 @@ struct ProbeCandidate {
 /// An indexer that an answer may name.
 struct Listed<'a> {
     entry: &'a LiveIndexer,
+    rank: OfferRank,
+}
+
+/// The rank of an indexer in an answer. The greatest is named first, and an earlier field counts
+/// more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct OfferRank {
     fits: bool,
-    failures: u8,
+    failures: Reverse<u8>,
     /// How many indexers of its network are named already.
-    named: u8,
+    named: Reverse<u8>,
     weight: i64,
     /// A random number that decides between equals.
     lot: u64,
 }
 
-/// The rank of an indexer in an answer. An earlier field counts more.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct OfferRank {
-    fits: bool,
-    failures: Reverse<u8>,
-    named: Reverse<u8>,
-    weight: i64,
-    lot: u64,
-}
-
 impl<'a> Listed<'a> {
     fn new(now: Instant, entry: &'a LiveIndexer, reader: &Reader, lot: u64) -> Self {
-        Self {
-            entry,
+        let rank = OfferRank {
             fits: reader.fits(&entry.addrs),
-            failures: entry.failures(now),
-            named: 0,
+            failures: Reverse(entry.failures(now)),
+            named: Reverse(0),
             weight: entry.weight(),
             lot,
-        }
-    }
-
-    /// The indexer with the greater rank is named first.
-    fn rank(&self) -> OfferRank {
-        OfferRank {
-            fits: self.fits,
-            failures: Reverse(self.failures),
-            named: Reverse(self.named),
-            weight: self.weight,
-            lot: self.lot,
-        }
+        };
+        Self { entry, rank }
     }
 }
