@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::cli::{Command, Exit};
+use crate::cli::{Command, Exit, Find};
 use crate::config::{Config, Flags, Role};
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
@@ -99,41 +99,7 @@ fn execute(command: Command) -> Result<(), Failure> {
                 lacks => Err(not_found("no indexer is known".into(), lacks)),
             }
         }
-        Command::Find(args) => {
-            if args.addr && args.json {
-                return Err(Failure::new(USAGE, "give --addr or --json, not both"));
-            }
-            if let Some(service) = args.service.as_ref().filter(|_| !args.addr) {
-                let sentence = format!("the service {service} is taken with --addr only: add it");
-                return Err(Failure::new(USAGE, sentence));
-            }
-            let query = NameOrPeerId::parse(&args.query)?;
-            let name = query.as_str().to_owned();
-            if name != args.query {
-                let given = &args.query;
-                note(format_args!(
-                    "asks for {name}, the name of a node on a host named {given}"
-                ));
-            }
-            let answer = ask::<Found>(args.data_dir.as_deref(), &OperatorRequest::Find(query))?;
-            if args.addr && !answer.value.records.is_empty() {
-                let service = args.service.as_deref();
-                let addr = answer.value.service_addr(service).ok_or_else(|| {
-                    let service = service.unwrap_or("a service");
-                    let sentence = format!("{name} does not offer {service}");
-                    not_found(sentence, answer.value.shortfall())
-                })?;
-                return print(addr);
-            }
-            if !answer.value.records.is_empty() || args.json {
-                show(&answer, args.json)?;
-            }
-            if answer.value.records.is_empty() {
-                let sentence = format!("no node is known as {name}");
-                return Err(not_found(sentence, answer.value.shortfall()));
-            }
-            Ok(())
-        }
+        Command::Find(args) => find(&args),
         Command::Id(args) => print(client::peer_id(
             args.data_dir.as_deref().map(Path::new),
             &env,
@@ -149,6 +115,43 @@ fn execute(command: Command) -> Result<(), Failure> {
             demo::run(speed).map_err(|error| Failure::new(error.exit_code(), error))
         }
     }
+}
+
+fn find(args: &Find) -> Result<(), Failure> {
+    if args.addr && args.json {
+        return Err(Failure::new(USAGE, "give --addr or --json, not both"));
+    }
+    if let Some(service) = args.service.as_ref().filter(|_| !args.addr) {
+        let sentence = format!("the service {service} is taken with --addr only: add it");
+        return Err(Failure::new(USAGE, sentence));
+    }
+    let query = NameOrPeerId::parse(&args.query)?;
+    let name = query.as_str().to_owned();
+    if name != args.query {
+        let given = &args.query;
+        note(format_args!(
+            "asks for {name}, the name of a node on a host named {given}"
+        ));
+    }
+    let answer = ask::<Found>(args.data_dir.as_deref(), &OperatorRequest::Find(query))?;
+    let found = &answer.value;
+    if found.records.is_empty() {
+        if args.json {
+            show(&answer, true)?;
+        }
+        let sentence = format!("no node is known as {name}");
+        return Err(not_found(sentence, found.shortfall()));
+    }
+    if !args.addr {
+        return show(&answer, args.json);
+    }
+    let service = args.service.as_deref();
+    let addr = found.service_addr(service).ok_or_else(|| {
+        let service = service.unwrap_or("a service");
+        let sentence = format!("{name} does not offer {service}");
+        not_found(sentence, found.shortfall())
+    })?;
+    print(addr)
 }
 
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {

@@ -255,8 +255,8 @@ impl Desk {
         })
     }
 
-    /// Evicts a client that has been silent for its time of grace, repeatedly until there is a
-    /// place.
+    /// Evicts the client that has been silent for the longest time, when its time of grace is over.
+    /// Does not end: the caller waits for the place at the same time.
     async fn make_room<T>(&self) -> T {
         let longest = || Some(self.silent.clients().front()?.0);
         while let Some(since) = longest() {
@@ -425,10 +425,7 @@ async fn receive(stream: &mut Async<UnixStream>) -> Result<Vec<u8>, String> {
 }
 
 fn refusal(message: &str, again: bool) -> String {
-    json::to_string(&Refusal {
-        error: message.to_owned(),
-        again: again.then_some(true),
-    })
+    json::to_string(&Refusal::new(message, again))
 }
 
 #[cfg(test)]

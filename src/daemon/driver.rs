@@ -184,6 +184,13 @@ impl<'m> Driver<'m> {
         text(&self.env.own)
     }
 
+    /// The multiaddresses that it listens on, each with `/p2p`.
+    pub(super) fn listening(&self) -> Vec<String> {
+        let (own, listening) = (self.own_id(), self.env.net.listening());
+        let listening = listening.iter();
+        listening.map(|addr| format!("{addr}/p2p/{own}")).collect()
+    }
+
     /// When [`Driver::pump`] has work without an event.
     pub(super) fn timeout(&self) -> Instant {
         [

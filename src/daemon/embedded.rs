@@ -6,7 +6,7 @@ use smol::channel::{Receiver, Sender};
 use super::{
     Call, Error, Host,
     driver::{Driver, Plan},
-    farewell, listen, load,
+    listen, load,
     machines::Owned,
     read_psk,
     request::QueryEvent,
@@ -58,14 +58,9 @@ async fn serve(
     let mut driver = Driver::new(config, peer, psk, Plan::FULL, machine.places())?;
     listen::listen(&mut driver, config)?;
     let peer_id = driver.own_id();
-    let listening = driver.env.net.listening();
-    let addresses = listening.iter().map(|addr| format!("{addr}/p2p/{peer_id}"));
-    let addresses = addresses.collect();
+    let addresses = driver.listening();
     let _ = started.try_send(Ok(Started { peer_id, addresses }));
-    run_until_the_end(&mut driver, config, &mut Program(asked)).await?;
-    farewell(&mut driver).await;
-    driver.save();
-    Ok(())
+    run_until_the_end(&mut driver, config, &mut Program(asked)).await
 }
 
 /// The program around.
@@ -82,4 +77,6 @@ impl Host for Program {
     fn turned(&mut self, _: &Driver<'_>) -> Option<Instant> {
         None
     }
+
+    fn stopping(&mut self) {}
 }

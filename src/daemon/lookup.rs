@@ -105,9 +105,10 @@ impl<'m> Lookups<'m> {
 
     /// Gives up the lookups whose operator has closed the connection before the answer.
     pub(super) fn give_up(&mut self, env: &Environment) {
+        let now = env.now();
         for (lookup, asker) in &self.askers {
             if matches!(asker, Asker::Operator(reply) if reply.is_abandoned()) {
-                self.core.give_up(env.now(), *lookup);
+                self.core.give_up(now, *lookup);
             }
         }
     }

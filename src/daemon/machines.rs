@@ -85,10 +85,8 @@ pub(crate) struct Owned {
 impl Owned {
     /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again
     /// until it stands. What is not used of a stack is address space alone.
-    pub(crate) const fn stack(role: Role) -> usize {
-        let lookups = size_of::<ProgramLookups>();
-        let machine = size(role);
-        8 * if machine > lookups { machine } else { lookups }
+    pub(crate) fn stack(role: Role) -> usize {
+        8 * size(role).max(size_of::<ProgramLookups>())
     }
 
     /// The places of a process with this role.

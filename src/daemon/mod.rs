@@ -118,6 +118,9 @@ trait Host {
     /// Takes note that the loop has made a turn. Returns when it must make the next one at the
     /// latest.
     fn turned(&mut self, driver: &Driver<'_>) -> Option<Instant>;
+
+    /// Takes note that the end has begun.
+    fn stopping(&mut self);
 }
 
 /// What a host wants.
@@ -162,6 +165,9 @@ async fn run_until_the_end(
     let natives = natives::resolve(&config.natives);
     main_loop(driver, &natives, host).await?;
     log::info!("ends: giving leases up");
+    host.stopping();
+    farewell(driver).await;
+    driver.save();
     Ok(())
 }
 

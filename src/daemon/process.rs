@@ -1,7 +1,7 @@
 //! The loop as a process of its own: it logs to stderr, and handles signals, the control socket,
 //! the service manager and the limit of descriptors.
 
-use std::{io, path::Path};
+use std::io;
 
 use smol::future::or;
 
@@ -10,7 +10,7 @@ use super::{
     control::Control,
     descriptors::{self, Division},
     driver::Driver,
-    farewell, listen, load, logging, machines,
+    listen, load, logging, machines,
     notify::Notifier,
     outlet, read_psk, run_until_the_end,
     signals::Signals,
@@ -39,7 +39,9 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     executor::spawn(logging::attend());
     // Done before the signal handlers are installed, so that the first signal ends this wait.
     wait_for_random_numbers()?;
-    let dir = config.data_dir.as_deref().unwrap_or(Path::new("."));
+    let dir = config.data_dir.as_deref();
+    let dir =
+        dir.ok_or_else(|| Error::new("no data directory is given: give one with --data-dir"))?;
     let dir = DataDir::open(dir).map_err(Error::new)?;
     let signals = Signals::new().map_err(no_signals)?;
     let psk = read_psk(config.psk.as_deref())?;
@@ -66,9 +68,6 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     };
     run_until_the_end(&mut driver, &config, &mut process).await?;
 
-    process.notifier.stopping();
-    farewell(&mut driver).await;
-    driver.save();
     // Clients that wait for an answer get their error line: those of lookups when the driver goes,
     // the others when the socket does.
     drop(driver);
@@ -99,6 +98,10 @@ impl Host for Process {
         self.notifier.turned(driver.env.now(), || driver.summary());
         self.notifier.timeout()
     }
+
+    fn stopping(&mut self) {
+        self.notifier.stopping();
+    }
 }
 
 fn no_signals(error: io::Error) -> Error {
@@ -109,16 +112,14 @@ fn no_signals(error: io::Error) -> Error {
 /// neither ends nor waits.
 fn announce(driver: &mut Driver, config: &Config) {
     let own = driver.own_id();
-    let net = &driver.env.net;
     for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
         log::warn!("--announce {addr}: only peers on this host can dial it");
     }
     let mut lines = vec![format!("peer id {own}")];
     let announced = config.announce.iter();
     lines.extend(announced.map(|addr| format!("announces {addr}/p2p/{own}")));
-    let listening = net.listening();
-    let listening = listening.iter();
-    lines.extend(listening.map(|addr| format!("listening on {addr}/p2p/{own}")));
+    let listening = driver.listening().into_iter();
+    lines.extend(listening.map(|addr| format!("listening on {addr}")));
     if config.role == Role::Native {
         match driver.invitation_to() {
             Some((option, addr)) => {

@@ -77,21 +77,16 @@ impl Reply {
 
     /// Says in one sentence why there is no answer.
     pub(crate) fn refuse(self, why: &str) {
-        self.refuse_with(why, None);
+        let _ = self.0.try_send(Err(Refusal::new(why, false)));
     }
 
     /// The same, and says that it may be asked again.
     pub(crate) fn refuse_for_now(self, why: &str) {
-        self.refuse_with(why, Some(true));
+        let _ = self.0.try_send(Err(Refusal::new(why, true)));
     }
 
     /// Whether the caller has left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
-    }
-
-    fn refuse_with(self, why: &str, again: Option<bool>) {
-        let error = why.to_owned();
-        let _ = self.0.try_send(Err(Refusal { error, again }));
     }
 }

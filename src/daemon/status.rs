@@ -268,6 +268,15 @@ pub(crate) struct Refusal {
     pub again: Option<bool>,
 }
 
+impl Refusal {
+    pub(super) fn new(why: &str, again: bool) -> Self {
+        Self {
+            error: why.to_owned(),
+            again: again.then_some(true),
+        }
+    }
+}
+
 make_place!(Place);
 
 impl Serialize for Role {

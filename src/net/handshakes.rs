@@ -267,8 +267,6 @@ pub(super) struct Episode {
     /// When a further source finds no room, it replaces the source with the fewest and inherits its
     /// count. So whatever source had more than its share is here.
     sources: Vec<Counted>,
-    /// Whether a source was replaced.
-    is_over: bool,
 }
 
 /// How many connections of a source gave way: from `certain` to `certain + inherited`.
@@ -303,27 +301,29 @@ impl Episode {
             last: now,
             gave_way: 0,
             sources: Vec::new(),
-            is_over: false,
         }
     }
 
     fn count(&mut self, source: Source, now: Instant) {
         self.last = now;
         self.gave_way = self.gave_way.saturating_add(1);
-        let mut one = Counted {
+        let one_of = |inherited| Counted {
             source,
             certain: 1,
-            inherited: 0,
+            inherited,
         };
         if let Some(known) = self.sources.iter_mut().find(|known| known.source == source) {
             known.certain = known.certain.saturating_add(1);
         } else if self.sources.len() < COUNTED {
-            self.sources.push(one);
+            self.sources.push(one_of(0));
         } else if let Some(fewest) = self.sources.iter_mut().min_by_key(|known| known.most()) {
-            one.inherited = fewest.most();
-            *fewest = one;
-            self.is_over = true;
+            *fewest = one_of(fewest.most());
         }
+    }
+
+    /// Whether there were more sources than are counted.
+    fn has_replaced(&self) -> bool {
+        self.sources.iter().any(|known| known.inherited > 0)
     }
 
     /// The sources that certainly had a large share, the largest first.
@@ -358,7 +358,7 @@ impl fmt::Display for Episode {
             write!(f, "{comma}{known}")?;
         }
         match self.sources.len() - named.len() {
-            _ if self.is_over => f.write_str(", and many others"),
+            _ if self.has_replaced() => f.write_str(", and many others"),
             0 => Ok(()),
             1 => f.write_str(", and another"),
             others => write!(f, ", and {others} others"),

@@ -69,7 +69,7 @@ pub(crate) struct KnownPeer {
 
 /// The state, and the file in which it is saved. `now` is the boot time in milliseconds
 /// ([`boottime`](crate::daemon::clock::boottime)).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StateFile {
     /// `None`: nothing is saved.
     dir: Option<PathBuf>,
@@ -101,20 +101,13 @@ impl StateFile {
             dir: Some(dir.to_path_buf()),
             state: saved.clone().unwrap_or_default(),
             saved,
-            last_attempt: None,
-            failed: None,
+            ..Self::default()
         }
     }
 
     /// A state that is not saved in a file, so it is lost when the process ends.
     pub(super) fn in_memory() -> Self {
-        Self {
-            dir: None,
-            state: State::default(),
-            saved: None,
-            last_attempt: None,
-            failed: None,
-        }
+        Self::default()
     }
 
     /// The present state.
