@@ -77,10 +77,13 @@ fn indexers_are_listed_wherever_one_asks() {
             .unwrap();
         let node = node(&native, "lamp").spawn().await.unwrap();
         for asked in [&native, &indexer, &node] {
-            while asked.list().await.unwrap().indexers.is_empty() {
+            let listed = loop {
+                let listed = asked.list().await.unwrap().indexers;
+                if !listed.is_empty() {
+                    break listed;
+                }
                 smol::Timer::after(Duration::from_millis(50)).await;
-            }
-            let listed = asked.list().await.unwrap().indexers;
+            };
             assert_eq!(listed[0].peer_id, indexer.peer_id());
         }
     });

@@ -423,7 +423,9 @@ impl Peer {
         look: impl Fn(&Status) -> Option<T>,
     ) -> T {
         let what = format!("{}: {what}", self.name);
-        eventually(&what, within, || look(&self.status()))
+        eventually(&what, within, || {
+            look(&answer::<Status>(&self.dir, "status")?)
+        })
     }
 
     /// Waits until its status satisfies `look`.

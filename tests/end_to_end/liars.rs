@@ -64,7 +64,7 @@ fn beside_17_liars_a_new_node_has_a_lease_within_3_s_and_an_honest_one_within_15
 /// Enough liars to fill an answer twelve times.
 const MANY: usize = 200;
 /// Three times the bounds of the interface, which are 3 s and 15 s, because this machine also does
-/// the work of all liars. The tests of `src/protocol/node` check the rule in virtual time.
+/// the work of all liars. The stories of `tests/simulation` check the rule in virtual time.
 const FIRST: Duration = Duration::from_secs(9);
 const HOME: Duration = Duration::from_secs(45);
 

@@ -7,7 +7,7 @@
 //! cargo run --no-default-features --features embed --example embedded
 //! ```
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oc_discovery::embed::{Discovery, Error, Role};
 use smol::Timer;
@@ -26,12 +26,17 @@ async fn example() -> Result<(), Error> {
     let pump = node(&native, "pump-3").service("http=8080").spawn().await?;
     let panel = node(&native, "panel").spawn().await?;
 
+    let begin = Instant::now();
     let found = loop {
         let found = panel.find("pump-3").await?;
         if !found.records.is_empty() {
             break found;
         }
         // It started this moment, and is found as soon as it has a lease.
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "pump-3 is not found"
+        );
         Timer::after(Duration::from_millis(100)).await;
     };
     for record in found.records {

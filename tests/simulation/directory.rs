@@ -24,8 +24,7 @@ impl World {
         request: &Request,
     ) -> Result<(), String> {
         let to = self.number_of(&server);
-        let is_there = self.is_dialable(addrs, to);
-        let life = if is_there { self.devices[to].life } else { 0 };
+        let to = self.dialled(addrs, to);
         let frame = Frame::request(request)?;
         let device = &mut self.devices[no];
         let number = device.number();
@@ -36,16 +35,7 @@ impl World {
             number,
             frame,
         };
-        if !self.reply(no, (to, life), request) {
-            self.send(
-                self.now + PATIENCE,
-                from,
-                Input::Response {
-                    number,
-                    frame: None,
-                },
-            );
-        }
+        self.pass_or_fail(no, to, (from, number), request);
         Ok(())
     }
 
@@ -90,13 +80,26 @@ impl World {
     pub fn respond(&mut self, no: DeviceNo, request: RequestId, frame: Frame) {
         if let Some((to, number)) = self.devices[no].requests.remove(&request) {
             let frame = Some(frame);
-            if !self.reply(no, to, Input::Response { number, frame }) {
-                let lost = Input::Response {
-                    number,
-                    frame: None,
-                };
-                self.send(self.now + PATIENCE, to, lost);
-            }
+            let response = Input::Response { number, frame };
+            self.pass_or_fail(no, to, (to, number), response);
+        }
+    }
+
+    /// Sends a request or a response. If it does not arrive, the asker's request fails in time.
+    fn pass_or_fail(
+        &mut self,
+        no: DeviceNo,
+        to: (DeviceNo, u64),
+        (asker, number): ((DeviceNo, u64), u64),
+        input: Input,
+    ) {
+        if !self.reply(no, to, input) {
+            let frame = None;
+            self.send(
+                self.now + PATIENCE,
+                asker,
+                Input::Response { number, frame },
+            );
         }
     }
 
@@ -134,7 +137,7 @@ impl World {
 }
 
 /// The answer to a node that asks for a lease, if the response is one.
-fn offers_of(response: Response<'_>) -> Option<IndexersAnswer<'_>> {
+pub fn offers_of(response: Response<'_>) -> Option<IndexersAnswer<'_>> {
     match response {
         Response::Indexers(answer) => Some(answer),
         _ => None,

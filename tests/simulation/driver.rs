@@ -254,11 +254,8 @@ impl World {
     fn probe(&mut self, no: DeviceNo, peer: PeerId, addrs: &Addrs) {
         let to = self.number_of(&peer);
         self.ledger.probe_began(self.now, no, to);
-        let life = match self.is_dialable(addrs, to) {
-            true => self.devices[to].life,
-            false => 0,
-        };
-        self.ping(no, (to, life), (peer, None));
+        let to = self.dialled(addrs, to);
+        self.ping(no, to, (peer, None));
     }
 
     /// Pings over the connection of a stream that another opened here.

@@ -137,7 +137,8 @@ impl fmt::Debug for Frame {
     }
 }
 
-fn opened(envelope: &[u8]) -> Result<RecordInfo, RecordError> {
+/// The content of a record of either kind.
+pub fn opened(envelope: &[u8]) -> Result<RecordInfo, RecordError> {
     let of_node = open(&Seals, Kind::Node, envelope, |record| record.info());
     of_node.or_else(|_| open(&Seals, Kind::Indexer, envelope, |record| record.info()))
 }

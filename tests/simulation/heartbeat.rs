@@ -235,16 +235,12 @@ impl World {
     ) -> StreamKey {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
-        let life = if self.is_dialable(addrs, to) {
-            self.devices[to].life
-        } else {
-            0
-        };
+        let server_end = self.dialled(addrs, to);
         let connection = self.network.connection(no, to, fresh);
         self.network.connections[connection].streams.push(key);
         self.network.streams.push(Stream {
             client: (no, self.devices[no].life),
-            server: (to, life),
+            server: server_end,
             id: None,
             sent: 0,
             awaited: false,
@@ -259,6 +255,12 @@ impl World {
     /// Whether the peer's present process listens at one of these.
     pub fn is_dialable(&self, addrs: &Addrs, to: DeviceNo) -> bool {
         addrs.contains(&self.devices[to].addr())
+    }
+
+    /// The process that a dial of these addresses reaches. No process has the number 0.
+    pub fn dialled(&self, addrs: &Addrs, to: DeviceNo) -> (DeviceNo, u64) {
+        let is_there = self.is_dialable(addrs, to);
+        (to, if is_there { self.devices[to].life } else { 0 })
     }
 
     /// Drops the own stream with the server.

@@ -15,6 +15,7 @@ use oc_discovery::protocol::{
 };
 
 use crate::{
+    directory::offers_of,
     frames::Frame,
     invariants::{TRIES_A_MINUTE, ensure},
     ledger::Ledger,
@@ -255,10 +256,7 @@ impl Walk {
                 let mut offers = Offers::new();
                 let response = frame.as_ref();
                 let response = response.map(|frame| frame.read_response(&mut offers));
-                let answer = match response.transpose()? {
-                    Some(Response::Indexers(answer)) => Some(answer),
-                    _ => None,
-                };
+                let answer = response.transpose()?.and_then(offers_of);
                 self.note_offers(answer.iter().flat_map(|answer| answer.offers));
                 let native = &native;
                 self.node.handle(now, Input::Answered { native, answer });
@@ -273,7 +271,9 @@ impl Walk {
             return Ok(());
         };
         let ack = frame.read_ack()?;
-        let answers = *awaited && ack.sequence + 1 == *sent;
+        let answers = ack
+            .answers(*sent - 1, *awaited)
+            .map_err(|why| why.to_string())?;
         *awaited &= !answers;
         self.note_offers(ack.ack.offers.iter());
         let ack = &ack.ack.as_ack();

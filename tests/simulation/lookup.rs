@@ -14,7 +14,7 @@ use oc_discovery::protocol::{
 
 use crate::{
     device::{Device, DeviceNo, For, State},
-    frames::{Frame, verified},
+    frames::{Frame, opened, verified},
     invariants::ensure,
     world::World,
 };
@@ -95,6 +95,8 @@ impl World {
 
     /// Begins a lookup of a device's operator.
     pub fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
+        // What an earlier lookup has found is not what this one finds.
+        self.desk.last = Default::default();
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let begun = device.lookups.begin(now, question, &*device.machine);
@@ -179,8 +181,7 @@ impl World {
     ) -> Result<(), String> {
         let device = &mut self.devices[no];
         let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
-        let of_node = verified(Kind::Node, envelope);
-        let info = &of_node.or_else(|_| verified(Kind::Indexer, envelope))?;
+        let info = &opened(envelope).map_err(|why| why.to_string())?;
         let copy = Copy { info, envelope };
         device.lookups.found(now, own_ms, query, copy);
         Ok(())
@@ -204,6 +205,7 @@ impl World {
                 0 => Question::Peer(peer),
                 _ => Question::Name(self.devices[of].name(of)),
             };
+            let searches = matches!(question, Question::Peer(_));
             self.look_up(no, question)?;
             self.step(no, Vec::new())?;
             self.run_until(self.now + OPERATOR_LIMIT.as_millis() as u64 + LATE)?;
@@ -214,7 +216,7 @@ impl World {
                 "a lookup in the calm has not found what a server lists that it has to ask",
             )?;
             // A search of the DHT that finds nothing may take longer than a lookup.
-            let may_be_cut = self.plan.fruitless > 0;
+            let may_be_cut = searches && self.plan.fruitless > 0;
             ensure(
                 *is_complete || may_be_cut,
                 no,

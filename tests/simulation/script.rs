@@ -110,16 +110,21 @@ const ROOM: usize = 64 << 20;
 
 /// Plays a story with several seeds. Panics with the operation that failed, and the last events.
 pub fn play(story: &[Op<'_>]) {
+    play_with(SEEDS, story);
+}
+
+/// Plays a story with this many seeds.
+pub fn play_with(seeds: u64, story: &[Op<'_>]) {
     let ended = thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(ROOM);
-        let playing = thread.spawn_scoped(scope, || play_all(story));
+        let playing = thread.spawn_scoped(scope, || play_all(seeds, story));
         playing.expect("there is a thread").join()
     });
     ended.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-fn play_all(story: &[Op<'_>]) {
-    for seed in 0..SEEDS {
+fn play_all(seeds: u64, story: &[Op<'_>]) {
+    for seed in 0..seeds {
         let play = |trace| {
             let mut stage = Stage::new(story, seed, trace);
             let outcome = stage.play(story);
