@@ -157,22 +157,19 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     ) {
         self.begin(now + OPERATOR_LIMIT, own, question, here);
         let (role, lists) = (here.role(), self.question == Question::Indexers);
-        let mut is_alone = true;
-        here.servers(now, &mut |server| {
-            is_alone = false;
-            match (role, server.role) {
-                (Role::Native, Role::Native) if lists => {}
-                (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
-                (_, Role::Native) => self.read_pages(server.peer, !lists),
-                (_, Role::Indexer) if server.is_held && !lists => self.ask_own_indexer(server.peer),
-                _ => {}
-            }
+        here.servers(now, &mut |server| match (role, server.role) {
+            (Role::Native, Role::Native) if lists => {}
+            (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
+            (_, Role::Native) => self.read_pages(server.peer, !lists),
+            (_, Role::Indexer) if server.is_held && !lists => self.ask_own_indexer(server.peer),
+            _ => {}
         });
         if role == Role::Native {
             // There is room, because the slot is new.
             let _ = self.own_page.push(Cursor::Start);
         } else {
-            self.is_cut = is_alone;
+            // Servers that are known but not asked are no answer.
+            self.is_cut |= self.is_settled();
         }
         if let (Question::Peer(_), Role::Native | Role::Indexer) = (&self.question, role) {
             self.searches.extend([Role::Indexer, Role::Node]);

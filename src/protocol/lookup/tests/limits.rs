@@ -297,6 +297,16 @@ fn client_that_knows_no_server_has_no_complete_answer_and_a_lone_native_has() {
 }
 
 #[test]
+fn client_that_asks_none_of_the_servers_that_it_knows_has_no_complete_answer() {
+    for (is_held, question) in [(false, pump()), (true, Question::Indexers)] {
+        let mut desk = Desk::new(Role::Node).server(1, Role::Indexer, is_held);
+        desk.begin(question);
+        assert_eq!(desk.tally(), (0, 0));
+        assert!(!desk.outcome().is_complete, "held: {is_held}");
+    }
+}
+
+#[test]
 fn search_that_is_open_at_the_deadline_is_ended_and_what_it_finds_does_not_count() {
     let mut desk = Desk::new(Role::Native);
     desk.begin(Question::Peer(peer(5)));
