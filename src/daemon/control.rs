@@ -41,7 +41,7 @@ use smol::{Async, Timer, future};
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
-use super::request::{PendingQuery, Query, QueryEvent};
+use super::request::{Call, CallEvent, PendingCall};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
@@ -70,7 +70,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// is.
 #[derive(Debug)]
 pub(crate) struct Control {
-    events: Receiver<QueryEvent>,
+    events: Receiver<CallEvent>,
     /// `None`: there is no socket.
     path: Option<PathBuf>,
     /// What a long path leads through.
@@ -126,7 +126,7 @@ impl Control {
     }
 
     /// The next event. Cancel-safe.
-    pub(super) async fn next(&self) -> QueryEvent {
+    pub(super) async fn next(&self) -> CallEvent {
         match self.events.recv().await {
             Ok(event) => event,
             // The task that takes clients in lasts as long as this value.
@@ -166,7 +166,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, events: Sender<QueryEvent>, capacity: usize) {
+async fn serve(listener: Async<UnixListener>, events: Sender<CallEvent>, capacity: usize) {
     let places = Arc::new(Semaphore::new(capacity));
     let desk = Desk::new(events, capacity);
     let (leaves, left) = bounded(1);
@@ -230,7 +230,7 @@ impl Waited {
 
 /// What the clients share.
 struct Desk {
-    events: Sender<QueryEvent>,
+    events: Sender<CallEvent>,
     /// Clients that are served at once.
     capacity: usize,
     /// Clients that have not sent their line.
@@ -244,7 +244,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(events: Sender<QueryEvent>, capacity: usize) -> Rc<Self> {
+    fn new(events: Sender<CallEvent>, capacity: usize) -> Rc<Self> {
         Rc::new(Self {
             events,
             capacity,
@@ -272,7 +272,7 @@ impl Desk {
     /// Serves one client, from its line to its answer.
     async fn converse(self: Rc<Self>, mut stream: Async<UnixStream>, sent_away: Receiver<()>) {
         let answer = match self.query_of(&mut stream, sent_away).await {
-            Ok(query) => self.answer_to(query, &stream).await,
+            Ok(call) => self.answer_to(call, &stream).await,
             Err(refusal) => Some(refusal),
         };
         if let Some(mut line) = answer {
@@ -281,12 +281,12 @@ impl Desk {
         }
     }
 
-    /// The client's query, or the error for it.
+    /// The client's call, or the error for it.
     async fn query_of(
         self: &Rc<Self>,
         stream: &mut Async<UnixStream>,
         sent_away: Receiver<()>,
-    ) -> Result<Query, String> {
+    ) -> Result<Call, String> {
         let refused_with = |message: &str| Err(refusal(message, false));
         match uid_of(&*stream) {
             Ok(peer) if may_ask(peer, geteuid()) => {}
@@ -322,14 +322,14 @@ impl Desk {
         }
     }
 
-    /// Passes the query to the loop and waits for its answer. `None` if the client has left.
-    async fn answer_to(&self, query: Query, stream: &Async<UnixStream>) -> Option<String> {
+    /// Passes the call to the loop and waits for its answer. `None` if the client has left.
+    async fn answer_to(&self, call: Call, stream: &Async<UnixStream>) -> Option<String> {
         // Checked first, because an answer takes time of the loop.
         if has_closed(stream).unwrap_or(false) {
             return None;
         }
-        let (request, answer) = PendingQuery::new(query);
-        let asked = QueryEvent::Asked(request);
+        let (request, answer) = PendingCall::new(call);
+        let asked = CallEvent::Made(request);
         let ending = || refusal("oc-discovery is ending, or could not answer", false);
         if self.events.send(asked).await.is_err() {
             return Some(ending());
@@ -349,7 +349,7 @@ impl Desk {
         if answered.is_none() {
             // Dropped first, so that the loop sees that the client has left.
             drop(answer);
-            let _ = self.events.send(QueryEvent::Left).await;
+            let _ = self.events.send(CallEvent::Left).await;
         }
         answered
     }
@@ -377,10 +377,10 @@ impl Desk {
         }
     }
 
-    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Query, String> {
+    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Call, String> {
         let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
         match text.split_once(' ') {
-            None if text == "status" => Ok(Query::Status(Some(TableStats {
+            None if text == "status" => Ok(Call::Status(Some(TableStats {
                 name: "control_clients",
                 // Each client has a share in the desk, and so has the task that accepts them.
                 used: Rc::strong_count(self).saturating_sub(1),
@@ -388,9 +388,9 @@ impl Desk {
                 refused: self.refused.get(),
                 evicted: self.evicted.get(),
             }))),
-            None if text == "indexers" => Ok(Query::Indexers),
+            None if text == "indexers" => Ok(Call::Indexers),
             Some(("find", what)) if !what.trim().is_empty() => {
-                Ok(Query::Find(what.trim().to_owned()))
+                Ok(Call::Find(what.trim().to_owned()))
             }
             _ => Err(format!(
                 "`{text}` is not known: ask `status`, `indexers` or `find X`"

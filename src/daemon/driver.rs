@@ -17,7 +17,7 @@ use super::{
     natives::{self, Learned},
     record::OwnRecord,
     report::{self, AddressLog, StatusReport, table, text},
-    request::{PendingQuery, Query, QueryAnswer, QueryEvent},
+    request::{Call, CallAnswer, CallEvent, PendingCall},
     servers::Servers,
     status::Status,
     storage::StateFile,
@@ -278,18 +278,18 @@ impl<'m> Driver<'m> {
     }
 
     /// A request of the operator or of the surrounding program; or its caller has left.
-    pub(super) fn on_asked(&mut self, event: QueryEvent) {
-        let QueryEvent::Asked(PendingQuery { query, reply }) = event else {
+    pub(super) fn on_asked(&mut self, event: CallEvent) {
+        let CallEvent::Made(PendingCall { call, reply }) = event else {
             return self.lookups.give_up(&self.env);
         };
-        match query {
-            Query::Status(clients) => {
+        match call {
+            Call::Status(clients) => {
                 let mut status = self.status();
                 status.tables.extend(clients.map(table));
-                reply.answer(QueryAnswer::Status(Box::new(status)));
+                reply.answer(CallAnswer::Status(Box::new(status)));
             }
-            Query::Indexers => self.lookups.indexers(&mut self.env, reply),
-            Query::Find(what) => self.lookups.find(&mut self.env, &what, reply),
+            Call::Indexers => self.lookups.indexers(&mut self.env, reply),
+            Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     listen, load,
     machines::Owned,
     read_psk,
-    request::QueryEvent,
+    request::CallEvent,
     run_until_the_end,
     storage::{self, DataDir},
     wait_for_random_numbers,
@@ -28,7 +28,7 @@ pub(crate) struct Started {
 /// Runs one process on this thread, and reports through `started` how the start went.
 pub(crate) fn run(
     config: &Config,
-    asked: Receiver<QueryEvent>,
+    asked: Receiver<CallEvent>,
     started: &Sender<Result<Started, Error>>,
 ) {
     let mut machine = Owned::new(config.role);
@@ -43,7 +43,7 @@ pub(crate) fn run(
 async fn serve(
     config: &Config,
     machine: &mut Owned,
-    asked: Receiver<QueryEvent>,
+    asked: Receiver<CallEvent>,
     started: &Sender<Result<Started, Error>>,
 ) -> Result<(), Error> {
     wait_for_random_numbers()?;
@@ -64,7 +64,7 @@ async fn serve(
 }
 
 /// The program around.
-struct Program(Receiver<QueryEvent>);
+struct Program(Receiver<CallEvent>);
 
 impl Host for Program {
     async fn next(&self) -> Call {

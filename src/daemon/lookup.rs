@@ -13,7 +13,7 @@ use super::{
     environment::Environment,
     machines::{MAX_LOOKUPS, ProgramLookups},
     report::{self, addr_texts, text},
-    request::{QueryAnswer, Reply},
+    request::{CallAnswer, Reply},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
 };
 use crate::{
@@ -290,7 +290,7 @@ impl<'m> Lookups<'m> {
     }
 }
 
-fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> QueryAnswer {
+fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> CallAnswer {
     let complete = outcome.is_complete;
     let (asked, answered) = (outcome.tally.asked.into(), outcome.tally.answered.into());
     let silent = outcome.silent().map(text).collect();
@@ -298,7 +298,7 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> QueryAnswer {
     let partial = outcome.partial().map(text).collect();
     let query = match outcome.question {
         Question::Indexers => {
-            return QueryAnswer::Indexers(IndexerList {
+            return CallAnswer::Indexers(IndexerList {
                 complete,
                 asked,
                 answered,
@@ -318,7 +318,7 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> QueryAnswer {
     if records.is_empty() {
         records.extend(outcome.indexers.iter().map(found_offer));
     }
-    QueryAnswer::Found(Found {
+    CallAnswer::Found(Found {
         query,
         complete,
         asked,

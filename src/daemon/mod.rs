@@ -67,7 +67,7 @@ use smol::{channel::Receiver, future::or};
 use self::{
     driver::Driver,
     natives::Learned,
-    request::QueryEvent,
+    request::CallEvent,
     storage::{DataDir, StateFile},
 };
 use crate::{
@@ -125,7 +125,7 @@ trait Host {
 
 /// What a host wants.
 enum Call {
-    Answer(QueryEvent),
+    Answer(CallEvent),
     End,
     /// It cannot go on, and this is why.
     #[cfg(feature = "program")]

@@ -8,7 +8,7 @@ use crate::protocol::TableStats;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Query {
+pub(crate) enum Call {
     /// `status`: the tables of this process. With it that of the clients that ask, if there is one.
     Status(Option<TableStats>),
     /// `indexers`: the indexers that it, or one of its natives, knows.
@@ -19,40 +19,40 @@ pub(crate) enum Query {
 
 /// What the clients cause.
 #[derive(Debug)]
-pub(crate) enum QueryEvent {
-    /// A request.
-    Asked(PendingQuery),
+pub(crate) enum CallEvent {
+    /// A call was made.
+    Made(PendingCall),
     /// A client has left before its answer: [`Reply::is_abandoned`] is true for its reply.
     Left,
 }
 
-/// A query that waits for its answer.
+/// A call that waits for its answer.
 #[derive(Debug)]
-pub(crate) struct PendingQuery {
+pub(crate) struct PendingCall {
     /// What is asked.
-    pub(crate) query: Query,
+    pub(crate) call: Call,
     /// Where the answer goes. Dropping it says that there will be none.
     pub(crate) reply: Reply,
 }
 
-impl PendingQuery {
+impl PendingCall {
     /// The request, and where its answer comes.
-    pub(crate) fn new(query: Query) -> (Self, Receiver<Result<QueryAnswer, Refusal>>) {
+    pub(crate) fn new(call: Call) -> (Self, Receiver<Result<CallAnswer, Refusal>>) {
         let (sender, answer) = bounded(1);
         let reply = Reply(sender);
-        (Self { query, reply }, answer)
+        (Self { call, reply }, answer)
     }
 }
 
-/// What is answered: each query has its own.
+/// What is answered: each call has its own.
 #[derive(Debug)]
-pub(crate) enum QueryAnswer {
+pub(crate) enum CallAnswer {
     Status(Box<Status>),
     Indexers(IndexerList),
     Found(Found),
 }
 
-impl QueryAnswer {
+impl CallAnswer {
     /// The answer as one JSON value, without a line break in it.
     #[cfg(feature = "program")]
     pub(crate) fn to_json(&self) -> String {
@@ -66,11 +66,11 @@ impl QueryAnswer {
 
 /// The way back.
 #[derive(Debug)]
-pub(crate) struct Reply(Sender<Result<QueryAnswer, Refusal>>);
+pub(crate) struct Reply(Sender<Result<CallAnswer, Refusal>>);
 
 impl Reply {
     /// Answers.
-    pub(crate) fn answer(self, answer: QueryAnswer) {
+    pub(crate) fn answer(self, answer: CallAnswer) {
         // There is room for one answer. This fails only if the client has left.
         let _ = self.0.try_send(Ok(answer));
     }

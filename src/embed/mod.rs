@@ -47,7 +47,7 @@ pub use crate::{
 use crate::{
     daemon::{
         embedded::Started,
-        request::{PendingQuery, Query, QueryAnswer, QueryEvent},
+        request::{Call, CallAnswer, CallEvent, PendingCall},
         status::Refusal,
     },
     protocol::codec::to_name,
@@ -56,7 +56,7 @@ use crate::{
 /// A node, or another role, that runs in this program. All clones stand for the same process.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    events: Sender<QueryEvent>,
+    events: Sender<CallEvent>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
     started: Arc<Started>,
@@ -90,8 +90,8 @@ impl Discovery {
         if to_name(&name).is_none() {
             return Err(Error::NotAName(name_or_peer_id.to_owned()));
         }
-        match self.ask(Query::Find(name_or_peer_id.to_owned())).await? {
-            QueryAnswer::Found(found) => Ok(found),
+        match self.ask(Call::Find(name_or_peer_id.to_owned())).await? {
+            CallAnswer::Found(found) => Ok(found),
             _ => Err(Error::Closed),
         }
     }
@@ -101,8 +101,8 @@ impl Discovery {
     /// # Errors
     /// [`Error::Busy`], [`Error::Closed`].
     pub async fn list(&self) -> Result<IndexerList, Error> {
-        match self.ask(Query::Indexers).await? {
-            QueryAnswer::Indexers(list) => Ok(list),
+        match self.ask(Call::Indexers).await? {
+            CallAnswer::Indexers(list) => Ok(list),
             _ => Err(Error::Closed),
         }
     }
@@ -112,8 +112,8 @@ impl Discovery {
     /// # Errors
     /// [`Error::Closed`].
     pub async fn status(&self) -> Result<Status, Error> {
-        match self.ask(Query::Status(None)).await? {
-            QueryAnswer::Status(status) => Ok(*status),
+        match self.ask(Call::Status(None)).await? {
+            CallAnswer::Status(status) => Ok(*status),
             _ => Err(Error::Closed),
         }
     }
@@ -126,9 +126,9 @@ impl Discovery {
         let _ = self.ended.recv().await;
     }
 
-    async fn ask(&self, query: Query) -> Result<QueryAnswer, Error> {
-        let (request, answer) = PendingQuery::new(query);
-        let asked = self.events.send(QueryEvent::Asked(request)).await;
+    async fn ask(&self, call: Call) -> Result<CallAnswer, Error> {
+        let (request, answer) = PendingCall::new(call);
+        let asked = self.events.send(CallEvent::Made(request)).await;
         asked.map_err(|_| Error::Closed)?;
         let waiting = Waiting {
             answer,
@@ -143,8 +143,8 @@ impl Discovery {
 
 /// An answer that is awaited. If it is no longer awaited, its lookup frees its place.
 struct Waiting<'a> {
-    answer: Receiver<Result<QueryAnswer, Refusal>>,
-    events: &'a Sender<QueryEvent>,
+    answer: Receiver<Result<CallAnswer, Refusal>>,
+    events: &'a Sender<CallEvent>,
 }
 
 impl Drop for Waiting<'_> {
@@ -152,7 +152,7 @@ impl Drop for Waiting<'_> {
         // This is false if there is an answer already.
         if self.answer.close() {
             // Where there is no room the loop hears of it with the next one that leaves.
-            let _ = self.events.try_send(QueryEvent::Left);
+            let _ = self.events.try_send(CallEvent::Left);
         }
     }
 }

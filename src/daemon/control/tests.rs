@@ -4,7 +4,7 @@ use rustix::process::Uid;
 
 use super::*;
 use crate::daemon::client;
-use crate::daemon::request::{PendingQuery, QueryAnswer, QueryEvent};
+use crate::daemon::request::{CallAnswer, CallEvent, PendingCall};
 use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
@@ -43,8 +43,8 @@ const NOBODY: &str = concat!(
     r#""refused":[],"partial":[],"indexers":[]}"#
 );
 
-fn nobody() -> QueryAnswer {
-    QueryAnswer::Indexers(json::from_str(NOBODY).unwrap())
+fn nobody() -> CallAnswer {
+    CallAnswer::Indexers(json::from_str(NOBODY).unwrap())
 }
 
 fn error_in(json: &str) -> String {
@@ -52,19 +52,19 @@ fn error_in(json: &str) -> String {
 }
 
 /// The next request.
-async fn request(control: &Control) -> PendingQuery {
+async fn request(control: &Control) -> PendingCall {
     match within(Duration::from_secs(10), control.next()).await {
-        Some(QueryEvent::Asked(request)) => request,
-        Some(QueryEvent::Left) => panic!("a client has left"),
+        Some(CallEvent::Made(request)) => request,
+        Some(CallEvent::Left) => panic!("a client has left"),
         None => panic!("no client was heard"),
     }
 }
 
 async fn stats(dir: &Path, control: &Control) -> TableStats {
     let _client = asking(dir, b"status\n").await;
-    match request(control).await.query {
-        Query::Status(Some(stats)) => stats,
-        query => panic!("{query:?}"),
+    match request(control).await.call {
+        Call::Status(Some(stats)) => stats,
+        call => panic!("{call:?}"),
     }
 }
 
@@ -74,10 +74,10 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
     let data = DataDir::open(dir.path()).unwrap();
     let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
-        for (line, query) in [
+        for (line, call) in [
             (
                 "status\n",
-                Query::Status(Some(TableStats {
+                Call::Status(Some(TableStats {
                     name: "control_clients",
                     used: 1,
                     capacity: 40,
@@ -85,12 +85,12 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
                     evicted: 0,
                 })),
             ),
-            ("indexers\n", Query::Indexers),
-            ("find lamp-1\n", Query::Find("lamp-1".to_owned())),
+            ("indexers\n", Call::Indexers),
+            ("find lamp-1\n", Call::Find("lamp-1".to_owned())),
         ] {
             let client = asking(dir.path(), line.as_bytes()).await;
             let request = request(&control).await;
-            assert_eq!(request.query, query);
+            assert_eq!(request.call, call);
             request.reply.answer(nobody());
             assert_eq!(line_from(client).await, NOBODY);
         }
@@ -195,7 +195,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 }
 
 /// A desk of its own, and the events for the loop.
-fn desk(places: usize) -> (Rc<Desk>, Receiver<QueryEvent>) {
+fn desk(places: usize) -> (Rc<Desk>, Receiver<CallEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
     (Desk::new(sender, places), events)
 }
@@ -298,10 +298,10 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         // The last of them can still send their line.
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
-        let QueryEvent::Asked(request) = control.next().await else {
+        let CallEvent::Made(request) = control.next().await else {
             panic!("nobody has left");
         };
-        assert_eq!(request.query, Query::Indexers);
+        assert_eq!(request.call, Call::Indexers);
         let stats = stats(dir.path(), &control).await;
         let gone = 200 + 3 + 1 - 1 - MAX_CLIENTS as u64;
         assert!((gone - 1..=gone).contains(&stats.evicted), "{stats:?}");
@@ -340,7 +340,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
     block_on(async {
         for half_closed_before in [false, true] {
             let client = asking(dir.path(), b"find x\n").await;
-            let PendingQuery { reply, .. } = request(&control).await;
+            let PendingCall { reply, .. } = request(&control).await;
             if half_closed_before {
                 client.get_ref().shutdown(Shutdown::Write).unwrap();
             }
@@ -348,7 +348,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
             assert!(!reply.is_abandoned());
             drop(client);
             let event = within(SILENCE, control.next()).await;
-            assert!(matches!(event, Some(QueryEvent::Left)), "{event:?}");
+            assert!(matches!(event, Some(CallEvent::Left)), "{event:?}");
             assert!(reply.is_abandoned());
         }
         assert_eq!(stats(dir.path(), &control).await.used, 1);
@@ -465,7 +465,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
             client::ask::<Refusal>(&path, &client::OperatorRequest::Status, patience)
         });
         let answering = async {
-            let QueryEvent::Asked(request) = events.recv().await.unwrap() else {
+            let CallEvent::Made(request) = events.recv().await.unwrap() else {
                 panic!("nobody has left");
             };
             request.reply.refuse("by name");
