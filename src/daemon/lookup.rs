@@ -29,7 +29,8 @@ use crate::{
             record::Kind,
         },
         lookup::{
-            self, Copy, FULL, LookupId, MAX_OPEN, Outcome, Place, QueryId, Question, Served, Step,
+            self, FULL, LookupAction, LookupId, MAX_OPEN, Outcome, Place, QueryId, Question,
+            RecordCopy, Served,
         },
     },
 };
@@ -48,7 +49,7 @@ enum Asker {
 }
 
 /// What waits for a server's response.
-enum Asked {
+enum Requester {
     /// The core's connect-to-natives, of this native.
     Machine(PeerId),
     Lookup(QueryId),
@@ -58,7 +59,7 @@ enum Asked {
 pub(super) struct Lookups<'m> {
     core: &'m mut ProgramLookups,
     askers: HashMap<LookupId, Asker>,
-    requests: HashMap<OwnRequestId, Asked>,
+    requests: HashMap<OwnRequestId, Requester>,
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
     searches: HashMap<SearchId, QueryId>,
@@ -143,7 +144,7 @@ impl<'m> Lookups<'m> {
             want,
             from: None,
         };
-        let id = self.name(Asked::Machine(native));
+        let id = self.name(Requester::Machine(native));
         env.net.request(native, addrs, id, &request);
     }
 
@@ -156,8 +157,8 @@ impl<'m> Lookups<'m> {
         response: Result<Response<'a>, String>,
     ) -> Option<(PeerId, Result<Response<'a>, String>)> {
         let query = match self.requests.remove(&id)? {
-            Asked::Machine(native) => return Some((native, response)),
-            Asked::Lookup(query) => query,
+            Requester::Machine(native) => return Some((native, response)),
+            Requester::Lookup(query) => query,
         };
         let response = response.ok();
         self.core
@@ -175,7 +176,7 @@ impl<'m> Lookups<'m> {
     ) {
         if let Some(query) = self.searches.get(&search) {
             let info = &record.info;
-            let copy = Copy { info, envelope };
+            let copy = RecordCopy { info, envelope };
             self.core.found(env.now(), env.own_ms(), *query, copy);
         }
     }
@@ -192,7 +193,7 @@ impl<'m> Lookups<'m> {
         let now = env.now();
         while let Some(step) = self.core.poll(now, &mut *env.machine) {
             match step {
-                Step::Ask {
+                LookupAction::Ask {
                     lookup,
                     query,
                     server,
@@ -204,23 +205,25 @@ impl<'m> Lookups<'m> {
                         continue;
                     }
                     log::debug!("lookup {} asks {}", lookup.0, text(&server));
-                    let id = self.name(Asked::Lookup(query));
+                    let id = self.name(Requester::Lookup(query));
                     env.net.request(server, &addrs, id, &ask.into());
                 }
-                Step::Search { query, role, peer } => match env.net.search(Kind::of(role), peer) {
-                    Some(search) => {
-                        self.searches.insert(search, query);
+                LookupAction::Search { query, role, peer } => {
+                    match env.net.search(Kind::of(role), peer) {
+                        Some(search) => {
+                            self.searches.insert(search, query);
+                        }
+                        None => {
+                            self.core.searched(now, query);
+                        }
                     }
-                    None => {
-                        self.core.searched(now, query);
-                    }
-                },
-                Step::EndSearch { query } => {
+                }
+                LookupAction::EndSearch { query } => {
                     for (search, _) in self.searches.extract_if(|_, of| *of == query) {
                         env.net.end_search(search);
                     }
                 }
-                Step::Done { lookup } => self.tell(env, lookup),
+                LookupAction::Done { lookup } => self.tell(env, lookup),
             }
         }
     }
@@ -270,10 +273,10 @@ impl<'m> Lookups<'m> {
         }
     }
 
-    fn name(&mut self, asked: Asked) -> OwnRequestId {
+    fn name(&mut self, requester: Requester) -> OwnRequestId {
         self.next += 1;
         let id = OwnRequestId(self.next);
-        self.requests.insert(id, asked);
+        self.requests.insert(id, requester);
         self.most = self.most.max(self.requests.len());
         id
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use oc_discovery::protocol::{
     PeerId, Role,
     codec::{directory::Response, record::Kind},
-    lookup::{Copy, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, Step},
+    lookup::{LookupAction, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, RecordCopy},
 };
 
 use crate::{
@@ -124,7 +124,7 @@ impl World {
             };
             self.trace.note(self.now, &(no, &step));
             match step {
-                Step::Ask {
+                LookupAction::Ask {
                     lookup,
                     query,
                     server,
@@ -137,11 +137,11 @@ impl World {
                     }
                     self.request(no, (server, &addrs), For::Lookup(query), &ask.into())?;
                 }
-                Step::Search { query, role, peer } => {
+                LookupAction::Search { query, role, peer } => {
                     self.search(no, For::Lookup(query), (Kind::of(role), &peer));
                 }
-                Step::EndSearch { query } => self.end_search(no, For::Lookup(query)),
-                Step::Done { lookup } => self.lookup_done(no, lookup)?,
+                LookupAction::EndSearch { query } => self.end_search(no, For::Lookup(query)),
+                LookupAction::Done { lookup } => self.lookup_done(no, lookup)?,
             }
         }
     }
@@ -182,7 +182,7 @@ impl World {
         let device = &mut self.devices[no];
         let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
         let info = &opened(envelope).map_err(|why| why.to_string())?;
-        let copy = Copy { info, envelope };
+        let copy = RecordCopy { info, envelope };
         device.lookups.found(now, own_ms, query, copy);
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::{Answer, Ask, Begun, Copy, LookupId, Lookups, Outcome, QueryId, Question};
+use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
 use crate::protocol::{
     Instant, MAX_LIST, Machine, PeerId, Reach, Reason, RequestId, SignedRecord, Tally, Want,
     codec::{
@@ -78,7 +78,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         verifier: &impl Verifier,
     ) {
         let mut opened: Vec<SignedRecord<'_>, MAX_LIST> = Vec::new();
-        let copies: Vec<Copy<'_>, MAX_LIST>;
+        let copies: Vec<RecordCopy<'_>, MAX_LIST>;
         let answer = match response {
             Some(Response::Records {
                 records,
@@ -89,7 +89,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
                 opened.extend(records.iter().filter_map(verified));
                 let all = opened.iter();
                 copies = all
-                    .map(|SignedRecord { info, envelope }| Copy { info, envelope })
+                    .map(|SignedRecord { info, envelope }| RecordCopy { info, envelope })
                     .collect();
                 Answer::Records {
                     records: &copies,

@@ -17,8 +17,9 @@
 //! A server that is asked with key 2 = true answers from its own directory only, so that a request
 //! travels one hop. Names are not in the DHT, so every live indexer that the natives list is asked.
 //!
-//! The host polls after each event, does what [`Step`] says, and reads [`Lookups::outcome`] when a
-//! lookup is [`Step::Done`]. It translates frames and decides nothing.
+//! The host polls after each event, does what [`LookupAction`] says, and reads
+//! [`Lookups::outcome`] when a lookup is [`LookupAction::Done`]. It translates frames and decides
+//! nothing.
 //!
 //! Invariants:
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
@@ -119,7 +120,7 @@ pub enum Ask {
     clippy::large_enum_variant,
     reason = "a step is done at once, and four addresses fit in 512 bytes"
 )]
-pub enum Step {
+pub enum LookupAction {
     /// Ask a server, and dial if needed; then call [`Lookups::responded`] once.
     Ask {
         /// The lookup that asks.
@@ -154,11 +155,11 @@ pub enum Step {
     },
 }
 
-const _: () = assert!(size_of::<Step>() <= MAX_MOVED);
+const _: () = assert!(size_of::<LookupAction>() <= MAX_MOVED);
 
 /// A verified copy of a signed record.
 #[derive(Clone, Copy, Debug)]
-pub struct Copy<'a> {
+pub struct RecordCopy<'a> {
     /// The content of the record.
     pub info: &'a RecordInfo,
     /// The signed envelope, opaque here. If it has more than
@@ -172,7 +173,7 @@ enum Answer<'a> {
     /// Verified records.
     Records {
         /// The records.
-        records: &'a [Copy<'a>],
+        records: &'a [RecordCopy<'a>],
         /// The server has more than these.
         more: bool,
         /// The servers that it asked, if it reports them.
@@ -196,7 +197,7 @@ enum Answer<'a> {
 enum Begun {
     /// No other server is asked. The answer is the own directory, and is ready.
     Here,
-    /// The answer comes with [`Step::Done`].
+    /// The answer comes with [`LookupAction::Done`].
     Lookup(LookupId),
     /// No slot is free. The peer should try again later.
     Full,
@@ -387,7 +388,13 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
 
     /// Takes a record that a search of the DHT found, and checks its validity at wall-clock time
     /// `own_ms`. Returns whether the search is one of these lookups.
-    pub fn found(&mut self, now: Instant, own_ms: u64, query: QueryId, copy: Copy<'_>) -> bool {
+    pub fn found(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        query: QueryId,
+        copy: RecordCopy<'_>,
+    ) -> bool {
         self.finds.found(now, own_ms, query, copy) || self.peers.found(now, own_ms, query, copy)
     }
 
@@ -397,7 +404,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
     }
 
     /// The next step at `now`, if there is one.
-    pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<Step> {
+    pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<LookupAction> {
         let next = &mut self.next;
         self.finds
             .poll(now, here, next)
@@ -415,7 +422,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         timeouts.into_iter().flatten().min()
     }
 
-    /// The outcome of the lookup, between its [`Step::Done`] and the next poll.
+    /// The outcome of the lookup, between its [`LookupAction::Done`] and the next poll.
     pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
         self.finds
             .outcome(lookup)

@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 
 use heapless::Vec;
 
-use super::Copy;
+use super::RecordCopy;
 use crate::protocol::{MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
 
 /// Where a record was found.
@@ -31,7 +31,7 @@ pub struct FoundRecord {
 
 impl FoundRecord {
     /// Makes it from a copy; `None` if that has more bytes than a record may have.
-    pub(super) fn new(copy: Copy<'_>, place: Place) -> Option<Self> {
+    pub(super) fn new(copy: RecordCopy<'_>, place: Place) -> Option<Self> {
         Some(Self {
             peer: copy.info.peer,
             rank: copy.info.rank(),
@@ -153,7 +153,7 @@ mod tests {
         };
         let envelope = &[n];
         FoundRecord::new(
-            Copy {
+            RecordCopy {
                 info: &info,
                 envelope,
             },

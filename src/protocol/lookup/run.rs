@@ -6,8 +6,8 @@ mod turns;
 use heapless::Vec;
 
 use super::{
-    Answer, Copy, FoundRecord, Here, KnownServer, LookupId, MAX_OPEN, OPERATOR_LIMIT, Outcome,
-    PEER_LIMIT, Place, QueryId, Question, Step,
+    Answer, FoundRecord, Here, KnownServer, LookupAction, LookupId, MAX_OPEN, OPERATOR_LIMIT,
+    Outcome, PEER_LIMIT, Place, QueryId, Question, RecordCopy,
     records::Records,
     servers::{Server, Servers},
 };
@@ -79,11 +79,11 @@ struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
     query: QueryId,
-    asked: Asked,
+    target: Target,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+enum Target {
     Server(PeerId, Errand),
     Dht,
 }
@@ -214,19 +214,19 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// Takes a server's answer. Returns whether the query is an open one of this lookup.
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
-        let is_it = |open: &Open| open.query == query && open.asked != Asked::Dht;
+        let is_it = |open: &Open| open.query == query && open.target != Target::Dht;
         let Some(at) = self.position(is_it) else {
             return false;
         };
         if now > self.deadline {
             return true;
         }
-        let Asked::Server(server, errand) = self.open.swap_remove(at).asked else {
+        let Target::Server(server, errand) = self.open.swap_remove(at).target else {
             return true;
         };
         match (errand, answer) {
             (Errand::Page, Answer::Indexers { offers, next }) => {
-                self.servers.replied(&server, true);
+                self.servers.answered(&server);
                 self.learn(offers);
                 self.turn_page(&server, next);
             }
@@ -238,7 +238,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                     tally,
                 },
             ) => {
-                self.servers.replied(&server, true);
+                self.servers.answered(&server);
                 self.has_own_answer |= errand == Errand::OwnIndexer;
                 if tally.is_some_and(|Tally { asked, answered }| answered < asked) {
                     self.servers.lacks(&server);
@@ -252,7 +252,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             }
             (_, answer) => {
                 if !matches!(answer, Answer::Failed) {
-                    self.servers.replied(&server, false);
+                    self.servers.refused(&server);
                 }
                 if errand == Errand::Page {
                     self.natives.retain(|pages| pages.native != server);
@@ -268,7 +268,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         now: Instant,
         own_ms: u64,
         query: QueryId,
-        copy: Copy<'_>,
+        copy: RecordCopy<'_>,
     ) -> bool {
         let is_ours = self.open_search(query).is_some();
         if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
@@ -294,7 +294,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         now: Instant,
         here: &mut H,
         next: &mut u64,
-    ) -> Option<Step> {
+    ) -> Option<LookupAction> {
         match self.phase {
             Phase::Free => return None,
             Phase::Done => {
@@ -313,7 +313,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
         if self.is_settled() {
             self.phase = Phase::Done;
-            return Some(Step::Done { lookup: self.id });
+            return Some(LookupAction::Done { lookup: self.id });
         }
         None
     }
@@ -389,19 +389,19 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// Ends the searches and then the lookup, because its time is over.
-    fn cut_off(&mut self) -> Step {
+    fn cut_off(&mut self) -> LookupAction {
         self.is_cut |= !self.is_settled();
-        if let Some(at) = self.position(|open| open.asked == Asked::Dht) {
+        if let Some(at) = self.position(|open| open.target == Target::Dht) {
             let query = self.open.swap_remove(at).query;
-            return Step::EndSearch { query };
+            return LookupAction::EndSearch { query };
         }
         self.phase = Phase::Done;
-        Step::Done { lookup: self.id }
+        LookupAction::Done { lookup: self.id }
     }
 
     /// The search of the DHT with this name, if it is under way.
     fn open_search(&self, query: QueryId) -> Option<usize> {
-        self.position(|open| open.query == query && open.asked == Asked::Dht)
+        self.position(|open| open.query == query && open.target == Target::Dht)
     }
 
     fn position(&self, is_it: impl Fn(&Open) -> bool) -> Option<usize> {

@@ -39,9 +39,9 @@ impl Server {
     }
 }
 
-/// Whether a server is new to a lookup.
+/// What [`Servers::insert`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum Insert {
     New,
     Known,
     /// It is new, and there is no room for it.
@@ -62,9 +62,9 @@ impl<const N: usize> Servers<N> {
     }
 
     /// Adds a server that must be asked.
-    pub(super) fn meet(&mut self, peer: PeerId) -> News {
+    pub(super) fn insert(&mut self, peer: PeerId) -> Insert {
         if self.0.iter().any(|server| server.peer == peer) {
-            return News::Known;
+            return Insert::Known;
         }
         let server = Server {
             peer,
@@ -74,8 +74,8 @@ impl<const N: usize> Servers<N> {
             is_partial: false,
         };
         match self.0.push(server) {
-            Ok(()) => News::New,
-            Err(_) => News::NoRoom,
+            Ok(()) => Insert::New,
+            Err(_) => Insert::NoRoom,
         }
     }
 
@@ -86,12 +86,18 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// Takes note that the server has replied to a query. `is_answer`: with an answer, and not with
-    /// an error.
-    pub(super) fn replied(&mut self, peer: &PeerId, is_answer: bool) {
+    /// Takes note that the server has answered a query.
+    pub(super) fn answered(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.replied = server.replied.saturating_add(1);
-            server.is_refused |= !is_answer;
+        }
+    }
+
+    /// Takes note that the server has replied to a query with an error.
+    pub(super) fn refused(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer) {
+            server.replied = server.replied.saturating_add(1);
+            server.is_refused = true;
         }
     }
 
@@ -135,25 +141,25 @@ mod tests {
     fn sixteenth_server_is_taken_in_and_the_seventeenth_is_not() {
         let mut servers = Servers::<16>::new();
         for n in 1..=15 {
-            servers.meet(peer(n));
+            servers.insert(peer(n));
         }
-        assert_eq!(servers.meet(peer(16)), News::New);
-        assert_eq!(servers.meet(peer(17)), News::NoRoom);
-        assert_eq!(servers.meet(peer(16)), News::Known);
+        assert_eq!(servers.insert(peer(16)), Insert::New);
+        assert_eq!(servers.insert(peer(17)), Insert::NoRoom);
+        assert_eq!(servers.insert(peer(16)), Insert::Known);
     }
 
     #[test]
     fn server_counts_as_answered_when_it_owes_no_answer() {
         let mut servers = Servers::<2>::new();
-        servers.meet(peer(1));
-        servers.meet(peer(2));
+        servers.insert(peer(1));
+        servers.insert(peer(2));
         let tally = |asked, answered| Tally { asked, answered };
         assert_eq!(servers.tally(), tally(0, 0), "it only waits for its turn");
         servers.asked(&peer(1));
         servers.asked(&peer(1));
-        servers.replied(&peer(1), true);
+        servers.answered(&peer(1));
         assert_eq!(servers.tally(), tally(1, 0), "one of its two answers");
-        servers.replied(&peer(1), true);
+        servers.answered(&peer(1));
         assert_eq!(servers.tally(), tally(1, 1));
     }
 }

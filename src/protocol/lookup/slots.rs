@@ -1,6 +1,6 @@
 //! The slots of one class of lookups. A lookup is made in its slot and is never moved.
 
-use super::{Answer, Copy, Here, LookupId, Outcome, QueryId, Step, run::Lookup};
+use super::{Answer, Here, LookupAction, LookupId, Outcome, QueryId, RecordCopy, run::Lookup};
 use crate::protocol::{Instant, TableStats};
 
 /// `N` slots.
@@ -54,7 +54,7 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         now: Instant,
         own_ms: u64,
         query: QueryId,
-        copy: Copy<'_>,
+        copy: RecordCopy<'_>,
     ) -> bool {
         let mut slots = self.slots.iter_mut();
         slots.any(|slot| slot.found(now, own_ms, query, copy))
@@ -70,7 +70,7 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         now: Instant,
         here: &mut H,
         next: &mut u64,
-    ) -> Option<Step> {
+    ) -> Option<LookupAction> {
         let mut slots = self.slots.iter_mut();
         slots.find_map(|slot| slot.poll(now, here, next))
     }

@@ -166,12 +166,12 @@ impl Desk {
         self.done = None;
         while let Some(step) = self.lookups.poll(at(now), &mut self.here) {
             match step {
-                Step::Ask {
+                LookupAction::Ask {
                     query, server, ask, ..
                 } => self.asked.push((server, ask, query)),
-                Step::Search { query, role, .. } => self.searches.push((role, query)),
-                Step::EndSearch { query } => self.ended.push(query),
-                Step::Done { lookup } => {
+                LookupAction::Search { query, role, .. } => self.searches.push((role, query)),
+                LookupAction::EndSearch { query } => self.ended.push(query),
+                LookupAction::Done { lookup } => {
                     self.done = Some(lookup);
                     return;
                 }
@@ -220,7 +220,10 @@ impl Desk {
     ) {
         let (_, query) = self.question(n, false).expect("it was asked");
         let envelope = &[n];
-        let records: Vec<_> = found.iter().map(|info| Copy { info, envelope }).collect();
+        let records: Vec<_> = found
+            .iter()
+            .map(|info| RecordCopy { info, envelope })
+            .collect();
         let records = &records;
         let answer = Answer::Records {
             records,
@@ -250,7 +253,7 @@ impl Desk {
     }
 
     fn finds(&mut self, now: u64, own_ms: u64, query: QueryId, found: &RecordInfo) -> bool {
-        let copy = Copy {
+        let copy = RecordCopy {
             info: found,
             envelope: &[9],
         };

@@ -4,7 +4,7 @@
 use super::{Errand, Lookup};
 use crate::protocol::{
     Cursor, Offer, PeerId,
-    lookup::{Copy, FoundRecord, MAX_PAGES, Place, Question},
+    lookup::{FoundRecord, MAX_PAGES, Place, Question, RecordCopy},
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -63,7 +63,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// Adds a record if it answers the question, because servers may send any record.
-    pub(super) fn add(&mut self, copy: Copy<'_>, place: Place) {
+    pub(super) fn add(&mut self, copy: RecordCopy<'_>, place: Place) {
         let answers = match &self.question {
             Question::Indexers => false,
             Question::Name(name) => copy.info.name == *name,

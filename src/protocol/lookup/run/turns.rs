@@ -1,9 +1,11 @@
 //! The servers that a lookup asks, and their turns.
 
-use super::{Asked, Errand, Lookup, Open, Pages, Waiting};
+use super::{Errand, Lookup, Open, Pages, Target, Waiting};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_LIST, PeerId,
-    lookup::{Ask, Here, INDEXER_PATIENCE, MAX_OPEN, QueryId, Question, Step, servers::News},
+    lookup::{
+        Ask, Here, INDEXER_PATIENCE, LookupAction, MAX_OPEN, QueryId, Question, servers::Insert,
+    },
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -21,18 +23,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             addrs,
             errand,
         };
-        match self.servers.meet(server) {
-            News::Known => {}
-            News::New if self.queue.push(waiting).is_ok() => {}
-            News::New | News::NoRoom => self.is_cut = true,
+        match self.servers.insert(server) {
+            Insert::Known => {}
+            Insert::New if self.queue.push(waiting).is_ok() => {}
+            Insert::New | Insert::NoRoom => self.is_cut = true,
         }
     }
 
     pub(super) fn ask_own_indexer(&mut self, server: PeerId) {
-        match self.servers.meet(server) {
-            News::Known => {}
-            News::New if self.own_indexers.push(server).is_ok() => {}
-            News::New | News::NoRoom => self.is_cut = true,
+        match self.servers.insert(server) {
+            Insert::Known => {}
+            Insert::New if self.own_indexers.push(server).is_ok() => {}
+            Insert::New | Insert::NoRoom => self.is_cut = true,
         }
     }
 
@@ -49,15 +51,15 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if finds {
             self.ask(native, Errand::Native);
         } else {
-            self.is_cut |= self.servers.meet(native) == News::NoRoom;
+            self.is_cut |= self.servers.insert(native) == Insert::NoRoom;
         }
     }
 
     pub(super) fn count_as_silent(&mut self, server: PeerId) {
-        match self.servers.meet(server) {
-            News::Known => {}
-            News::New => self.servers.asked(&server),
-            News::NoRoom => self.is_cut = true,
+        match self.servers.insert(server) {
+            Insert::Known => {}
+            Insert::New => self.servers.asked(&server),
+            Insert::NoRoom => self.is_cut = true,
         }
     }
 
@@ -80,18 +82,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.question == Question::Indexers || self.queue.len() + count * MAX_LIST <= Q
     }
 
-    pub(super) fn next_search(&mut self, next: &mut u64) -> Option<Step> {
+    pub(super) fn next_search(&mut self, next: &mut u64) -> Option<LookupAction> {
         let Question::Peer(peer) = self.question else {
             return None;
         };
         let role = self.searches.pop()?;
-        let query = self.open(Asked::Dht, next);
-        Some(Step::Search { query, role, peer })
+        let query = self.open(Target::Dht, next);
+        Some(LookupAction::Search { query, role, peer })
     }
 
     /// Whether one more server may be asked now.
     pub(super) fn has_a_turn(&self) -> bool {
-        let searches = self.open.iter().filter(|open| open.asked == Asked::Dht);
+        let searches = self.open.iter().filter(|open| open.target == Target::Dht);
         self.open.len() - searches.count() < MAX_OPEN
     }
 
@@ -126,7 +128,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     fn waits_for_own_indexer(&self) -> bool {
-        let is_own = |open: &Open| matches!(open.asked, Asked::Server(_, Errand::OwnIndexer));
+        let is_own = |open: &Open| matches!(open.target, Target::Server(_, Errand::OwnIndexer));
         self.open.iter().any(is_own)
     }
 
@@ -135,7 +137,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         turn: Waiting,
         here: &H,
         next: &mut u64,
-    ) -> Step {
+    ) -> LookupAction {
         let Waiting {
             server,
             addrs,
@@ -153,9 +155,9 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             },
         };
         self.servers.asked(&server);
-        Step::Ask {
+        LookupAction::Ask {
             lookup: self.id,
-            query: self.open(Asked::Server(server, errand), next),
+            query: self.open(Target::Server(server, errand), next),
             server,
             addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
             ask,
@@ -169,12 +171,12 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             .map_or(Cursor::Start, |pages| pages.from)
     }
 
-    fn open(&mut self, asked: Asked, next: &mut u64) -> QueryId {
+    fn open(&mut self, target: Target, next: &mut u64) -> QueryId {
         *next += 1;
         let query = QueryId(*next);
         // There is room: `has_a_turn` limits the queries to MAX_OPEN, and there are at most
         // MAX_SEARCHES searches.
-        let _ = self.open.push(Open { query, asked });
+        let _ = self.open.push(Open { query, target });
         query
     }
 }

@@ -199,15 +199,15 @@ fn records_that_answer_another_question_are_left_out() {
     let (_, query) = desk.question(1, false).unwrap();
     let (fan, pump) = (info(6, "fan", 1), info(7, "pump", 1));
     let records = [
-        Copy {
+        RecordCopy {
             info: &fan,
             envelope: &[6],
         },
-        Copy {
+        RecordCopy {
             info: &pump,
             envelope: &[7],
         },
-        Copy {
+        RecordCopy {
             info: &long,
             envelope: &[8; MAX_ENVELOPE_LEN + 1],
         },
