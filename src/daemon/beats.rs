@@ -5,7 +5,7 @@ use super::{driver::Driver, environment::Environment, report::text};
 use crate::{
     net::{BeatFrame, EACH},
     protocol::{
-        Ack, AckCode, Beat, BeatOutcome, Input, Instant, PeerId, Role, SignedRecord, Source,
+        Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, Role, SignedRecord,
         StreamId,
         codec::{heartbeat::WallReading, record::Kind},
         rivals::FirstBeat,
@@ -15,7 +15,7 @@ use crate::{
 impl Driver<'_> {
     /// A beat was received. The first one of a stream is held until [`Driver::judge`] if the core
     /// requires it.
-    pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Source>) {
+    pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Endpoint>) {
         let (peer, stream) = (&frame.peer, frame.stream);
         let Some(beat) = self.env.net.read_beat(&frame) else {
             return self.handle(now, Input::StreamClosed { peer, stream });

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::protocol::{
     self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId,
-    address::{Endpoint, Source},
+    address::Endpoint,
     codec::{
         DecodeError,
         directory::{Request, Response, decode_request},
@@ -37,7 +37,7 @@ pub(crate) enum NetEvent {
     Beat {
         frame: BeatFrame,
         /// Where the stream comes from; only with the first beat of a stream.
-        source: Option<Source>,
+        source: Option<Endpoint>,
     },
     /// A peer's heartbeat stream is over.
     StreamClosed {
@@ -112,7 +112,7 @@ impl Net {
                 let peer = protocol::PeerId::try_from(peer_id).ok()?;
                 let end = self.own_end(&endpoint);
                 let remote = endpoint.get_remote_address();
-                let source = Source::of(remote.as_ref());
+                let source = Endpoint::of(remote.as_ref());
                 self.sources.insert(connection_id, source);
                 if self.scope.connected(peer, remote, end) {
                     return None;

@@ -39,7 +39,7 @@ const NAMED: usize = 3;
 const COUNTED: usize = 16;
 
 /// Where a connection comes from; `None` if that is not an IP address.
-pub(super) type Source = Option<IpAddr>;
+pub(super) type SourceIp = Option<IpAddr>;
 
 /// The connections whose handshake is not done. `H` is the handle that ends one.
 #[derive(Debug)]
@@ -52,10 +52,10 @@ pub(super) struct Handshakes<H> {
     most: usize,
     /// Connections that gave way and have not left yet.
     ending: usize,
-    counts: HashMap<Source, usize>,
+    counts: HashMap<SourceIp, usize>,
     /// The number of known peers at each source.
-    held: HashMap<Source, usize>,
-    remembered: HashMap<Source, usize>,
+    held: HashMap<SourceIp, usize>,
+    remembered: HashMap<SourceIp, usize>,
     gave_way: u64,
     episode: Option<Episode>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Handshakes<H> {
 #[derive(Debug)]
 struct Waiting<H> {
     id: u64,
-    source: Source,
+    source: SourceIp,
     handle: H,
 }
 
@@ -94,7 +94,7 @@ impl<H> Handshakes<H> {
     }
 
     /// Gives a place to a connection that came at `now`.
-    pub(super) fn enter(&mut self, source: Source, handle: H, now: Instant) -> Entered<H> {
+    pub(super) fn enter(&mut self, source: SourceIp, handle: H, now: Instant) -> Entered<H> {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         self.waiting.push_back(Waiting { id, source, handle });
@@ -131,12 +131,12 @@ impl<H> Handshakes<H> {
     }
 
     /// Counts a known peer at this source.
-    pub(super) fn hold(&mut self, source: Source) {
+    pub(super) fn hold(&mut self, source: SourceIp) {
         *self.held.entry(source).or_default() += 1;
     }
 
     /// Counts one known peer less at this source.
-    pub(super) fn release(&mut self, source: Source) {
+    pub(super) fn release(&mut self, source: SourceIp) {
         lower(&mut self.held, source);
     }
 
@@ -144,11 +144,11 @@ impl<H> Handshakes<H> {
     /// for a source, even if it names that source several times.
     pub(super) fn remember<S>(&mut self, peers: impl Iterator<Item = S>)
     where
-        S: Iterator<Item = Source>,
+        S: Iterator<Item = SourceIp>,
     {
         self.remembered.clear();
         for sources in peers {
-            let sources: HashSet<Source> = sources.collect();
+            let sources: HashSet<SourceIp> = sources.collect();
             for source in sources {
                 *self.remembered.entry(source).or_default() += 1;
             }
@@ -200,7 +200,7 @@ impl<H> Handshakes<H> {
     /// not spared; of several such sources, the oldest of all.
     fn weakest(&self) -> Option<usize> {
         let spared_at_most = self.spared_at_most();
-        let beyond = |source: &Source| {
+        let beyond = |source: &SourceIp| {
             let spared = self.known_waiting(source).min(spared_at_most);
             self.count(source).saturating_sub(spared)
         };
@@ -232,13 +232,13 @@ impl<H> Handshakes<H> {
     }
 
     /// Connections of the source that may belong to known peers.
-    fn known_waiting(&self, source: &Source) -> usize {
+    fn known_waiting(&self, source: &SourceIp) -> usize {
         let known = [&self.held, &self.remembered].map(|known| known.get(source).copied());
         let known = known.into_iter().flatten().max().unwrap_or(0);
         known.min(self.count(source))
     }
 
-    fn count(&self, source: &Source) -> usize {
+    fn count(&self, source: &SourceIp) -> usize {
         self.counts.get(source).copied().unwrap_or(0)
     }
 
@@ -249,7 +249,7 @@ impl<H> Handshakes<H> {
     }
 }
 
-fn lower(counts: &mut HashMap<Source, usize>, source: Source) {
+fn lower(counts: &mut HashMap<SourceIp, usize>, source: SourceIp) {
     if let Some(count) = counts.get_mut(&source) {
         *count = count.saturating_sub(1);
         if *count == 0 {
@@ -272,7 +272,7 @@ pub(super) struct Episode {
 /// How many connections of a source gave way: from `certain` to `certain + inherited`.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
-    source: Source,
+    source: SourceIp,
     certain: u64,
     inherited: u64,
 }
@@ -304,7 +304,7 @@ impl Episode {
         }
     }
 
-    fn count(&mut self, source: Source, now: Instant) {
+    fn count(&mut self, source: SourceIp, now: Instant) {
         self.last = now;
         self.gave_way = self.gave_way.saturating_add(1);
         let one_of = |inherited| Counted {

@@ -26,7 +26,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::admission::Places;
-use super::handshakes::Source;
+use super::handshakes::SourceIp;
 use super::tcp::socket_addr;
 use crate::protocol::{self, TableStats};
 
@@ -94,12 +94,12 @@ impl Error for Refused {}
 pub(crate) struct Limits {
     config: LimitsConfig,
     /// Peers with a reserved slot, each with the source from which it last connected.
-    slots: HashMap<protocol::PeerId, Option<Source>>,
+    slots: HashMap<protocol::PeerId, Option<SourceIp>>,
     established: usize,
     /// The most that were established at once since [`Limits::take_peaks`].
     most: usize,
     /// The connections of each peer and where they lead, the oldest first.
-    per_peer: HashMap<protocol::PeerId, Vec<(ConnectionId, Source)>>,
+    per_peer: HashMap<protocol::PeerId, Vec<(ConnectionId, SourceIp)>>,
     /// Connections to close, because a newer one of the same peer has replaced them.
     displaced: VecDeque<(PeerId, ConnectionId)>,
     places: Places,
@@ -176,7 +176,7 @@ impl Limits {
 
     /// Takes note that a peer with a reserved slot is at this source now: its next connection may
     /// come from there.
-    fn see(&mut self, peer: &protocol::PeerId, source: Source) {
+    fn see(&mut self, peer: &protocol::PeerId, source: SourceIp) {
         if let Some(seen) = self.slots.get_mut(peer) {
             let mut places = self.places.lock();
             places.hold(source);
@@ -373,7 +373,7 @@ fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {
 
 /// The source for which a connection is counted that is not yet authenticated. One host has a whole
 /// IPv6 /64.
-pub(super) fn source(remote: &Multiaddr) -> Source {
+pub(super) fn source(remote: &Multiaddr) -> SourceIp {
     socket_addr(remote).map(|addr| match addr.ip().to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),

@@ -78,7 +78,7 @@ use self::{
 pub(crate) use self::{events::NetEvent, scope::multiaddrs};
 use crate::protocol::{
     self, Ack, Addrs, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
-    address::Source,
+    address::Endpoint,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
         frame::MAX_FRAME,
@@ -150,7 +150,7 @@ pub(crate) struct Net {
     only_native: Option<protocol::PeerId>,
     scope: Scope,
     /// Where each connection leads or comes from.
-    sources: HashMap<ConnectionId, Source>,
+    sources: HashMap<ConnectionId, Endpoint>,
     changes: Changes,
 }
 

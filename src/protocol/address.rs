@@ -46,9 +46,6 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Where a peer's connection comes from, as observed here.
-pub type Source = Endpoint;
-
 /// A set of IP address families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Families(u8);

@@ -19,7 +19,7 @@ use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant,
     Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role, SignedRecord,
     StreamId, Terms, Want,
-    address::Source,
+    address::Endpoint,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
@@ -279,7 +279,7 @@ impl<const N: usize> Machine for Indexer<N> {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Source,
+        source: Endpoint,
     ) -> FirstBeat {
         self.stream_records.stream_opened(now, peer, stream, source)
     }

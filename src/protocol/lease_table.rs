@@ -21,7 +21,7 @@ use heapless::Deque;
 
 use super::{
     Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId,
-    address::Source,
+    address::Endpoint,
     reader::Reader,
     rivals::{FirstBeat, Holder, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
@@ -44,7 +44,7 @@ pub struct StreamRecord {
     /// Receipt of the last renewing beat, plus the lease granted.
     pub expiry: Instant,
     /// Where that stream comes from, if the driver reported it.
-    pub source: Option<Source>,
+    pub source: Option<Endpoint>,
     /// The addresses that the holder can use, as far as is known.
     pub reader: Reader,
 }
@@ -113,7 +113,7 @@ impl<const S: usize> LeaseTable<S> {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Source,
+        source: Endpoint,
     ) -> FirstBeat {
         self.rivals.opened(peer, stream, source);
         self.rivals.beat_from(peer, source.host);

@@ -20,7 +20,7 @@ use core::time::Duration;
 use super::{
     Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Offer, OutBeat,
     PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
-    address::Source,
+    address::Endpoint,
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
@@ -214,7 +214,7 @@ pub trait Machine {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Source,
+        source: Endpoint,
     ) -> FirstBeat;
 
     /// A beat arrived on a heartbeat stream that `from` opened.

@@ -42,7 +42,7 @@ pub mod table;
 pub mod time;
 pub mod types;
 
-pub use address::Source;
+pub use address::Endpoint;
 pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::Terms;

@@ -36,7 +36,7 @@ use heapless::Vec;
 
 use super::{
     Ack, Action, Instant, PeerId, Reason, StreamId,
-    address::{Host, Source},
+    address::{Endpoint, Host},
     native::probe::PROBE_TIMEOUT,
     table::TableStats,
 };
@@ -85,7 +85,7 @@ pub(super) struct Holder {
 struct Opened {
     peer: PeerId,
     stream: StreamId,
-    source: Source,
+    source: Endpoint,
     /// The host of the device for which it is refused.
     kept: Option<Host>,
 }
@@ -117,7 +117,7 @@ struct Check {
     presence: Presence,
     since: Instant,
     newcomer: StreamId,
-    source: Source,
+    source: Endpoint,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ struct Rival {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum News {
+enum Transition {
     Begins(Contested),
     Ends(PeerId),
     Evicted(PeerId),
@@ -145,8 +145,8 @@ pub struct Rivals {
     /// A list of one element, because `None` would not be all zeroes.
     opened: Vec<Opened, 1>,
     all: Vec<Rival, MAX_RIVALS>,
-    /// News that are not logged yet. There is room for all identities, because all may end at once.
-    news: Vec<News, MAX_RIVALS>,
+    /// What is not logged yet. There is room for all identities, because all may end at once.
+    transitions: Vec<Transition, MAX_RIVALS>,
     evicted: u64,
 }
 
@@ -156,13 +156,13 @@ impl Rivals {
         Self {
             opened: Vec::new(),
             all: Vec::new(),
-            news: Vec::new(),
+            transitions: Vec::new(),
             evicted: 0,
         }
     }
 
     /// Takes note of the source of a stream whose first beat comes next.
-    pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Source) {
+    pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Endpoint) {
         self.judges(Opened {
             peer: *peer,
             stream,
@@ -183,7 +183,7 @@ impl Rivals {
     }
 
     /// The source of the stream whose first beat is processed now.
-    pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Source> {
+    pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Endpoint> {
         self.judged(peer, stream).map(|opened| opened.source)
     }
 
@@ -196,7 +196,7 @@ impl Rivals {
         peer: &PeerId,
         holder: Holder,
         stream: StreamId,
-        source: Source,
+        source: Endpoint,
     ) -> (FirstBeat, Option<(PeerId, StreamId)>) {
         let evicted = self.make_room(peer);
         let Some(rival) = self.rival(now, peer, source.host) else {
@@ -233,7 +233,7 @@ impl Rivals {
             Some(verdict) if verdict.refused != host => verdict.kept = host,
             verdict => {
                 if verdict.take().is_some() {
-                    self.tell(News::Ends(*peer));
+                    self.tell(Transition::Ends(*peer));
                 }
             }
         }
@@ -269,7 +269,7 @@ impl Rivals {
         if let Some(rival) = self.find_mut(peer) {
             rival.replaced.clear();
             if rival.verdict.take().is_some() {
-                self.tell(News::Ends(*peer));
+                self.tell(Transition::Ends(*peer));
             }
         }
         self.settle(peer, Presence::Silent, |_| true);
@@ -278,14 +278,14 @@ impl Rivals {
     /// The next action at `now`, if there is one.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.expire(now);
-        if !self.news.is_empty() {
-            return Some(match self.news.remove(0) {
-                News::Begins(contested) => Action::Contested(contested),
-                News::Ends(peer) => Action::Uncontested {
+        if !self.transitions.is_empty() {
+            return Some(match self.transitions.remove(0) {
+                Transition::Begins(contested) => Action::Contested(contested),
+                Transition::Ends(peer) => Action::Uncontested {
                     peer,
                     evicted: false,
                 },
-                News::Evicted(peer) => Action::Uncontested {
+                Transition::Evicted(peer) => Action::Uncontested {
                     peer,
                     evicted: true,
                 },
@@ -310,8 +310,8 @@ impl Rivals {
             Some(_) => Some(Instant::default()),
             None => rival.verdict.as_ref().map(|_| rival.last + EPISODE),
         };
-        let news = (!self.news.is_empty()).then(Instant::default);
-        self.all.iter().filter_map(next).chain(news).min()
+        let logged = (!self.transitions.is_empty()).then(Instant::default);
+        self.all.iter().filter_map(next).chain(logged).min()
     }
 
     /// The identities that two devices use.
@@ -350,7 +350,7 @@ impl Rivals {
                 at: now,
             };
             if rival.verdict.replace(contested.clone()).is_none() {
-                self.tell(News::Begins(contested));
+                self.tell(Transition::Begins(contested));
             }
         }
         self.judges(Opened {
@@ -369,7 +369,7 @@ impl Rivals {
         while let Some(at) = self.all.iter().position(|rival| rival.is_over(now)) {
             let over = self.all.swap_remove(at);
             if over.verdict.is_some() {
-                self.tell(News::Ends(over.peer));
+                self.tell(Transition::Ends(over.peer));
             }
         }
     }
@@ -388,9 +388,9 @@ impl Rivals {
         self.all.iter_mut().find(|rival| rival.peer == *peer)
     }
 
-    fn tell(&mut self, news: News) {
+    fn tell(&mut self, transition: Transition) {
         // If the driver does not poll, only a line of the log is lost.
-        let _ = self.news.push(news);
+        let _ = self.transitions.push(transition);
     }
 
     /// Adds the identity, if it is not there. [`Rivals::make_room`] has made room.
@@ -424,7 +424,7 @@ impl Rivals {
         let gone = self.all.swap_remove(at);
         self.evicted += 1;
         if gone.verdict.is_some() {
-            self.tell(News::Evicted(gone.peer));
+            self.tell(Transition::Evicted(gone.peer));
         }
         Some((gone.peer, gone.check?.newcomer))
     }

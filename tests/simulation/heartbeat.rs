@@ -2,7 +2,7 @@
 
 use oc_discovery::protocol::{
     self, AckBuf, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
-    address::{Endpoint, Families, Source},
+    address::{Endpoint, Families},
     clock::MAX_TRIP,
     codec::{heartbeat::WallReading, record::Kind},
     rivals::FirstBeat,
@@ -35,7 +35,7 @@ impl World {
             return Ok(());
         };
         if self.network.streams[stream].received == 0 {
-            let source = Source::of(&self.devices[client.0].addr());
+            let source = Endpoint::of(&self.devices[client.0].addr());
             let device = &mut self.devices[no];
             let now = device.instant(self.now);
             // The frame is checked before the machine gets the beat.

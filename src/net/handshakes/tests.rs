@@ -1,6 +1,6 @@
 use super::*;
 
-fn ip(last: u8) -> Source {
+fn ip(last: u8) -> SourceIp {
     Some([192, 0, 2, last].into())
 }
 
@@ -26,7 +26,7 @@ impl Room {
 
     /// Lets a newcomer in, which gets the next number. Returns the number of the connection that
     /// gave way, if one did.
-    fn enter(&mut self, source: Source) -> Option<u32> {
+    fn enter(&mut self, source: SourceIp) -> Option<u32> {
         let number = self.entered;
         self.entered += 1;
         match self.handshakes.enter(source, number, self.begin) {
@@ -35,7 +35,7 @@ impl Room {
         }
     }
 
-    fn enter_all(&mut self, sources: &[Source]) -> Vec<Option<u32>> {
+    fn enter_all(&mut self, sources: &[SourceIp]) -> Vec<Option<u32>> {
         sources.iter().map(|source| self.enter(*source)).collect()
     }
 }
@@ -192,7 +192,7 @@ fn stranger_does_not_displace_known_peers_that_wait_in_half_of_the_places() {
     room.enter_all(&[ip(1), ip(2), ip(3), ip(4)]);
     assert_eq!(room.enter(ip(5)), Some(2));
     room.handshakes
-        .remember(std::iter::empty::<std::vec::IntoIter<Source>>());
+        .remember(std::iter::empty::<std::vec::IntoIter<SourceIp>>());
     assert_eq!(room.enter(ip(6)), Some(1), "it is forgotten");
 }
 

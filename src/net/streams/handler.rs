@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Close the peer's heartbeat stream once everything is written.
     Close { stream: StreamId },
     /// Make a directory request.
-    Request { id: OwnRequestId, body: Vec<u8> },
+    Ask { id: OwnRequestId, body: Vec<u8> },
     /// Answer a directory request.
     Respond { id: RequestId, body: Vec<u8> },
     /// Send one ping.
@@ -104,7 +104,7 @@ pub(crate) enum Happened {
 }
 
 enum Done {
-    Asked(Stream, Vec<u8>),
+    Request(Stream, Vec<u8>),
     Answered,
     Response(OwnRequestId, io::Result<Vec<u8>>),
     Probed(bool),
@@ -183,9 +183,9 @@ impl State {
                     inbound.close();
                 }
             }
-            Command::Request { id, body } => {
+            Command::Ask { id, body } => {
                 let until = Instant::now() + REQUEST_TIMEOUT;
-                self.to_open.push_back(Purpose::Request(id, body, until));
+                self.to_open.push_back(Purpose::Ask(id, body, until));
             }
             Command::Respond { id, body } => self.respond(id, body),
             Command::Probe => {
@@ -261,7 +261,7 @@ impl State {
             self.theirs += 1;
             self.tasks.push(Box::pin(async {
                 let (io, body) = exchange::read_request(io).await?;
-                Ok(Done::Asked(io, body))
+                Ok(Done::Request(io, body))
             }));
         }
     }
@@ -288,7 +288,7 @@ impl State {
                     self.leases_closed.push((lease, None));
                 }
             }
-            Purpose::Request(id, body, _) => self.tasks.push(Box::pin(async move {
+            Purpose::Ask(id, body, _) => self.tasks.push(Box::pin(async move {
                 Ok(Done::Response(id, exchange::request(io, body, left).await))
             })),
             Purpose::Probe(_) => self.tasks.push(Box::pin(async move {
@@ -303,7 +303,7 @@ impl State {
                 self.opening = false;
                 self.end_lease(Some(error.to_string()));
             }
-            Purpose::Request(id, ..) => self
+            Purpose::Ask(id, ..) => self
                 .tasks
                 .push(Box::pin(ready(Ok(Done::Response(id, Err(error)))))),
             Purpose::Probe(_) => self.tasks.push(Box::pin(ready(Ok(Done::Probed(false))))),
@@ -315,9 +315,9 @@ impl State {
         let at = self
             .to_open
             .iter()
-            .position(|purpose| room || !matches!(purpose, Purpose::Request(..)))?;
+            .position(|purpose| room || !matches!(purpose, Purpose::Ask(..)))?;
         let purpose = self.to_open.remove(at)?;
-        self.ours += usize::from(matches!(purpose, Purpose::Request(..)));
+        self.ours += usize::from(matches!(purpose, Purpose::Ask(..)));
         Some(purpose)
     }
 
@@ -363,7 +363,7 @@ impl State {
             };
             drop(self.tasks.swap_remove(at));
             match done {
-                Ok(Done::Asked(io, body)) => {
+                Ok(Done::Request(io, body)) => {
                     let id = RequestId(next_number());
                     self.unanswered.push((id, io));
                     return Some(Happened::Request { id, body });

@@ -254,7 +254,7 @@ impl Streams {
         id: OwnRequestId,
         body: Vec<u8>,
     ) {
-        self.reach(peer, addrs, Command::Request { id, body });
+        self.reach(peer, addrs, Command::Ask { id, body });
     }
 
     /// Answers a directory request.
@@ -331,7 +331,7 @@ impl Streams {
                     self.close_silent(peer);
                 }
             }
-            Command::Request { id, .. } => self.owed.push((peer, connection, Owed::Response(*id))),
+            Command::Ask { id, .. } => self.owed.push((peer, connection, Owed::Response(*id))),
             Command::Probe => self.owed.push((peer, connection, Owed::Pong)),
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
@@ -380,7 +380,7 @@ impl Streams {
                 let why = Some(why.to_owned());
                 self.happened(Event::LeaseClosed { server: peer, why });
             }
-            Command::Request { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
+            Command::Ask { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
             Command::Probe => self.will_not_come(peer, Owed::Pong, why),
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }

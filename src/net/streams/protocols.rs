@@ -27,7 +27,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Purpose {
     Lease,
     /// A request, and when it must be answered.
-    Request(OwnRequestId, Vec<u8>, Instant),
+    Ask(OwnRequestId, Vec<u8>, Instant),
     /// A ping, and when its pong must have come.
     Probe(Instant),
 }
@@ -37,7 +37,7 @@ impl Purpose {
     pub(super) fn protocol(&self) -> StreamProtocol {
         match self {
             Self::Lease => HEARTBEAT,
-            Self::Request(..) => DIRECTORY,
+            Self::Ask(..) => DIRECTORY,
             Self::Probe(..) => PING,
         }
     }
@@ -47,7 +47,7 @@ impl Purpose {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Lease => OPENING_TIMEOUT,
-            Self::Request(_, _, until) | Self::Probe(until) => {
+            Self::Ask(_, _, until) | Self::Probe(until) => {
                 until.saturating_duration_since(Instant::now())
             }
         }

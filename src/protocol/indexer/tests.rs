@@ -323,7 +323,7 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
     assert_eq!(indexer.claimants("pump").nodes.len(), 1);
 }
 
-fn source(host: u8) -> Source {
+fn source(host: u8) -> Endpoint {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
     core::net::SocketAddr::new(ip, 1000).into()
 }

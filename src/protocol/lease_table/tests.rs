@@ -92,7 +92,7 @@ fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
     assert!(!table.find(&peer(1)).unwrap().connected);
 }
 
-fn source(stream: u64, host: u8) -> Source {
+fn source(stream: u64, host: u8) -> Endpoint {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
     core::net::SocketAddr::new(ip, 1000 + stream as u16).into()
 }

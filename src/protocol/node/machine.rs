@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::protocol::{
-    Beat, BeatOutcome, Cursor, IndexersPage, Publisher, RequestId, SignedRecord, Source, StreamId,
+    Beat, BeatOutcome, Cursor, Endpoint, IndexersPage, Publisher, RequestId, SignedRecord,
+    StreamId,
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
@@ -97,7 +98,7 @@ impl Machine for Node {
     }
 
     /// A node grants no leases, so no identity can be contested.
-    fn stream_opened(&mut self, _: Instant, _: &PeerId, _: StreamId, _: Source) -> FirstBeat {
+    fn stream_opened(&mut self, _: Instant, _: &PeerId, _: StreamId, _: Endpoint) -> FirstBeat {
         FirstBeat::Now
     }
 

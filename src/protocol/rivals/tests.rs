@@ -16,8 +16,8 @@ fn host(n: u8) -> Host {
     IpAddr::from([192, 0, 2, n]).into()
 }
 
-fn source(n: u8) -> Source {
-    Source {
+fn source(n: u8) -> Endpoint {
+    Endpoint {
         host: host(n),
         port: 1000,
     }
@@ -317,7 +317,7 @@ impl Rivals {
     /// another.
     fn other_comes(&mut self, now: u64, n: u8, stream: u64, from: Host) {
         let holder = Scene::new().holder;
-        let source = Source {
+        let source = Endpoint {
             host: from,
             port: 1,
         };
