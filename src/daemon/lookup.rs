@@ -242,7 +242,8 @@ impl<'m> Lookups<'m> {
             refused: self.refused,
             evicted: 0,
         };
-        self.core.stats().into_iter().chain([requests])
+        let classes = self.core.stats().into_iter();
+        classes.filter(|class| class.capacity > 0).chain([requests])
     }
 
     /// The most requests that waited at once since the last call, with the name of their table.

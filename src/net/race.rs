@@ -36,34 +36,12 @@ use libp2p::{
 };
 
 use super::netlink::{Address, Host};
+use crate::protocol::address::{Subnet, distance};
 
 /// How long after an attempt the next one starts (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Attempts of one race under way at once: as many as a record has addresses.
 const MAX_AT_ONCE: usize = 8;
-
-/// A network of this host: an address in it, and the length of its prefix in bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subnet {
-    pub(crate) ip: IpAddr,
-    pub(crate) prefix: u8,
-}
-
-impl Subnet {
-    fn contains(&self, ip: IpAddr) -> bool {
-        let same = |one: u128, other: u128, bits: u32| {
-            let host = bits.saturating_sub(u32::from(self.prefix));
-            (one ^ other).checked_shr(host).unwrap_or_default() == 0
-        };
-        match (self.ip, ip) {
-            (IpAddr::V4(own), IpAddr::V4(ip)) => {
-                same(u32::from(own).into(), u32::from(ip).into(), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(ip)) => same(own.into(), ip.into(), 128),
-            _ => false,
-        }
-    }
-}
 
 /// The networks in which this host has an address.
 pub(crate) fn own_subnets() -> Vec<Subnet> {
@@ -212,12 +190,12 @@ impl State {
             0 | 1 => Vec::new(),
             _ => (self.subnets)(),
         };
-        let is_far = |addr: &Multiaddr| {
-            !ip(addr).is_some_and(|ip| subnets.iter().any(|subnet| subnet.contains(ip)))
-        };
         let addrs = &self.addrs;
-        let is_far = |number: &usize| addrs.get(*number).is_some_and(is_far);
-        self.queue.make_contiguous().sort_by_key(is_far);
+        let far = |number: &usize| {
+            let ip = addrs.get(*number).and_then(ip);
+            ip.map_or(u8::MAX, |ip| distance(ip, &subnets, None))
+        };
+        self.queue.make_contiguous().sort_by_key(far);
     }
 
     /// Starts the next attempt. Returns the wakers of those that wait, which check again.

@@ -15,6 +15,43 @@ use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+/// A network: an address in it, and the length of its prefix in bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// An address in it, that of this host as a rule.
+    pub ip: IpAddr,
+    /// The length of its prefix, in bits.
+    pub prefix: u8,
+}
+
+impl Subnet {
+    /// Whether the address is in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let same = |one: u128, other: u128, bits: u32| {
+            let host = bits.saturating_sub(u32::from(self.prefix));
+            (one ^ other).checked_shr(host).unwrap_or_default() == 0
+        };
+        match (self.ip, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                same(u32::from(own).into(), u32::from(ip).into(), 32)
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => same(own.into(), ip.into(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// How far an address is, in three steps, for whoever dials it: this host, or `asker`. `own` are
+/// the networks of this host. Nearest are those that the asker is in too, then the others of `own`.
+pub fn distance(ip: IpAddr, own: &[Subnet], asker: Option<IpAddr>) -> u8 {
+    let mut meeting = own.iter().filter(|subnet| subnet.contains(ip)).peekable();
+    match (meeting.peek().is_some(), asker) {
+        (false, _) => 2,
+        (true, Some(asker)) if !meeting.any(|subnet| subnet.contains(asker)) => 1,
+        (true, _) => 0,
+    }
+}
+
 /// A host, in the smallest form that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
@@ -284,6 +321,40 @@ mod tests {
         let end = Endpoint::of(&ip6("2001:db8::1", 4821));
         assert_eq!(end.host, Host::V6("2001:db8::1".parse().unwrap()));
         assert_eq!(end.port, 4821);
+    }
+
+    fn subnet(ip: &str, prefix: u8) -> Subnet {
+        let ip = ip.parse().unwrap();
+        Subnet { ip, prefix }
+    }
+
+    #[test]
+    fn a_subnet_ends_at_its_last_bit() {
+        let holds = |subnet: Subnet, ip: &str| subnet.contains(ip.parse().unwrap());
+        assert!(holds(subnet("10.1.2.3", 23), "10.1.3.255"));
+        assert!(!holds(subnet("10.1.2.3", 23), "10.1.4.0"));
+        assert!(holds(subnet("10.1.2.3", 32), "10.1.2.3"));
+        assert!(!holds(subnet("10.1.2.3", 32), "10.1.2.2"));
+        assert!(holds(subnet("10.1.2.3", 0), "192.0.2.1"));
+        assert!(!holds(subnet("10.1.2.3", 0), "::1"));
+        assert!(holds(subnet("::1", 128), "::1") && !holds(subnet("::1", 128), "::2"));
+        assert!(holds(subnet("::1", 0), "ffff::"));
+    }
+
+    #[test]
+    fn nearest_is_a_network_that_the_asker_is_in_too() {
+        let own = [subnet("192.168.7.9", 24), subnet("10.0.0.9", 8)];
+        let far = |ip: &str, asker: Option<&str>| {
+            let asker = asker.map(|asker| asker.parse().unwrap());
+            distance(ip.parse().unwrap(), &own, asker)
+        };
+        assert_eq!(far("192.168.7.2", None), 0);
+        assert_eq!(far("192.168.8.2", None), 2);
+        assert_eq!(far("192.168.7.2", Some("192.168.7.3")), 0);
+        assert_eq!(far("192.168.7.2", Some("10.1.1.1")), 1);
+        assert_eq!(far("10.2.2.2", Some("10.1.1.1")), 0);
+        assert_eq!(far("203.0.113.1", Some("10.1.1.1")), 2);
+        assert_eq!(far("192.168.7.2", Some("203.0.113.7")), 1);
     }
 
     #[test]

@@ -152,23 +152,6 @@ fn a_bridge_of_software_is_an_own_subnet_only_if_there_is_no_other() {
     assert_eq!(own(&[lo, docker]), ["127.0.0.1", "172.17.0.1"]);
 }
 
-#[test]
-fn a_subnet_ends_at_its_last_bit() {
-    let subnet = |ip: &str, prefix| Subnet {
-        ip: ip.parse().unwrap(),
-        prefix,
-    };
-    let holds = |subnet: Subnet, ip: &str| subnet.contains(ip.parse().unwrap());
-    assert!(holds(subnet("10.1.2.3", 23), "10.1.3.255"));
-    assert!(!holds(subnet("10.1.2.3", 23), "10.1.4.0"));
-    assert!(holds(subnet("10.1.2.3", 32), "10.1.2.3"));
-    assert!(!holds(subnet("10.1.2.3", 32), "10.1.2.2"));
-    assert!(holds(subnet("10.1.2.3", 0), "192.0.2.1"));
-    assert!(!holds(subnet("10.1.2.3", 0), "::1"));
-    assert!(holds(subnet("::1", 128), "::1") && !holds(subnet("::1", 128), "::2"));
-    assert!(holds(subnet("::1", 0), "ffff::"));
-}
-
 fn starts(entry: &Entry) -> bool {
     // As if the stagger were over.
     entry.race.state().next = None;

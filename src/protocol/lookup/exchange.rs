@@ -33,7 +33,7 @@ pub enum Served<'a> {
     Later,
 }
 
-impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
+impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, L, P, D> {
     /// Serves a peer's request, which the machine knows as `id`.
     pub fn serve<'a, M: Machine + ?Sized>(
         &mut self,

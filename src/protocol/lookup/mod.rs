@@ -23,9 +23,9 @@
 //!
 //! Invariants:
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
-//!   indexers, and the lookups of peers. None can starve another.
-//! - A lookup ends [`OPERATOR_LIMIT`] or [`PEER_LIMIT`] after it began, whatever servers do, and at
-//!   once when its operator leaves. Later answers have no effect.
+//!   indexers, the lookups of peers, and those of programs that ask by DNS. None can starve another.
+//! - A lookup ends [`OPERATOR_LIMIT`], [`PEER_LIMIT`] or [`PROGRAM_LIMIT`] after it began, whatever
+//!   servers do, and at once when its operator leaves. Later answers have no effect.
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], at most
 //!   [`MAX_OPEN`] at a time; each server is asked at most once, a native once more for each page.
 //! - An outcome is complete only if every server asked has answered and reported that all servers
@@ -65,6 +65,9 @@ pub const MAX_FOUND: usize = 32;
 pub const MAX_PAGES: usize = MAX_SERVERS / MAX_LIST;
 /// How long a lookup of the operator takes at most.
 pub const OPERATOR_LIMIT: Duration = Duration::from_secs(5);
+/// How long a lookup of a program that asks by DNS takes at most: less than the 5 s after which
+/// resolvers give up, so that they hear of the failure.
+pub const PROGRAM_LIMIT: Duration = Duration::from_secs(3);
 /// How long a lookup for a peer takes at most (PROTOCOL.md, section 4).
 pub const PEER_LIMIT: Duration = Duration::from_secs(3);
 /// How long a lookup waits for an indexer that grants our lease before it also asks the next one.
@@ -74,7 +77,7 @@ pub const INDEXER_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_QUEUE: usize = 4 * MAX_LIST;
 
 /// The subject of a lookup.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
     /// The indexers.
     #[default]
@@ -302,18 +305,19 @@ impl<M: Machine + ?Sized> Here for M {
     }
 }
 
-/// All lookups under way: at most `F` finds and `L` lists of the operator, and `P` lookups of
-/// peers.
+/// All lookups under way: at most `F` finds and `L` lists of the operator, `P` lookups of peers,
+/// and `D` of programs that ask by DNS.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lookups<const F: usize, const L: usize, const P: usize> {
+pub struct Lookups<const F: usize, const L: usize, const P: usize, const D: usize = 0> {
     own: PeerId,
     next: u64,
     finds: Slots<F, MAX_SERVERS, MAX_QUEUE, MAX_FOUND, 1>,
     lists: Slots<L, MAX_NATIVES, 1, 1, MAX_SERVERS>,
     peers: Slots<P, MAX_HOLDERS, MAX_HOLDERS, MAX_LIST, 1>,
+    programs: Slots<D, MAX_SERVERS, MAX_QUEUE, MAX_FOUND, 1>,
 }
 
-impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
+impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, L, P, D> {
     /// Without lookups. It is all zeroes and uninitialised memory, so that it can be placed in
     /// `.bss`.
     pub const fn new() -> Self {
@@ -323,6 +327,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             finds: Slots::new(),
             lists: Slots::new(),
             peers: Slots::new(),
+            programs: Slots::new(),
         }
     }
 
@@ -349,6 +354,22 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             }),
         };
         begun.map(|()| id)
+    }
+
+    /// Begins a lookup of a program that asks by DNS, as one of the operator that takes
+    /// [`PROGRAM_LIMIT`] at most. `None` if no slot of this class is free.
+    pub fn begin_for_program<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        question: Question,
+        here: &H,
+    ) -> Option<LookupId> {
+        self.next += 1;
+        let id = LookupId(self.next);
+        let lookup = self.programs.begin(id)?;
+        lookup.begin_for_operator(now, self.own, question, here);
+        lookup.give_up(now + PROGRAM_LIMIT, id);
+        Some(id)
     }
 
     /// Gives up a lookup whose operator has left. It ends, and its slot is free, after the next
@@ -384,6 +405,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         self.finds.answered(now, query, answer)
             || self.lists.answered(now, query, answer)
             || self.peers.answered(now, query, answer)
+            || self.programs.answered(now, query, answer)
     }
 
     /// Takes a record that a search of the DHT found, and checks its validity at wall-clock time
@@ -395,12 +417,16 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
         query: QueryId,
         copy: RecordCopy<'_>,
     ) -> bool {
-        self.finds.found(now, own_ms, query, copy) || self.peers.found(now, own_ms, query, copy)
+        self.finds.found(now, own_ms, query, copy)
+            || self.peers.found(now, own_ms, query, copy)
+            || self.programs.found(now, own_ms, query, copy)
     }
 
     /// Takes note that a search of the DHT has ended. Returns whether it was open.
     pub fn searched(&mut self, now: Instant, query: QueryId) -> bool {
-        self.finds.searched(now, query) || self.peers.searched(now, query)
+        self.finds.searched(now, query)
+            || self.peers.searched(now, query)
+            || self.programs.searched(now, query)
     }
 
     /// The next step at `now`, if there is one.
@@ -410,6 +436,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             .poll(now, here, next)
             .or_else(|| self.lists.poll(now, here, next))
             .or_else(|| self.peers.poll(now, here, next))
+            .or_else(|| self.programs.poll(now, here, next))
     }
 
     /// When [`Lookups::poll`] has a step without an event.
@@ -418,6 +445,7 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             self.finds.timeout(),
             self.lists.timeout(),
             self.peers.timeout(),
+            self.programs.timeout(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -428,19 +456,23 @@ impl<const F: usize, const L: usize, const P: usize> Lookups<F, L, P> {
             .outcome(lookup)
             .or_else(|| self.lists.outcome(lookup))
             .or_else(|| self.peers.outcome(lookup))
+            .or_else(|| self.programs.outcome(lookup))
     }
 
-    /// The statistics of the three classes for `status`.
-    pub fn stats(&self) -> [TableStats; 3] {
+    /// The statistics of the four classes for `status`.
+    pub fn stats(&self) -> [TableStats; 4] {
         [
             self.finds.stats("lookups"),
             self.lists.stats("list_lookups"),
             self.peers.stats("peer_lookups"),
+            self.programs.stats("dns_lookups"),
         ]
     }
 }
 
-impl<const F: usize, const L: usize, const P: usize> Default for Lookups<F, L, P> {
+impl<const F: usize, const L: usize, const P: usize, const D: usize> Default
+    for Lookups<F, L, P, D>
+{
     fn default() -> Self {
         Self::new()
     }

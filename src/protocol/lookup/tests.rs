@@ -90,7 +90,7 @@ impl Here for Process {
     }
 }
 
-type Slots = Lookups<2, 1, 2>;
+type Slots = Lookups<2, 1, 2, 1>;
 
 // Made at compile time, because it is large for the stack of a test.
 const EMPTY: Slots = Slots::new();

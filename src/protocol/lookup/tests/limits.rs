@@ -16,6 +16,33 @@ fn lookup_ends_at_its_deadline_and_not_a_tick_before() {
 }
 
 #[test]
+fn lookup_of_a_program_ends_in_time_to_tell_it_so() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    desk.lookups.begin_for_program(at(0), pump(), &desk.here);
+    desk.poll(2_999);
+    assert_eq!(desk.done, None);
+    desk.poll(3_000);
+    assert_eq!(desk.silent(), [1]);
+    assert!(!desk.outcome().is_complete);
+}
+
+#[test]
+fn lookups_of_programs_and_those_of_the_operator_do_not_take_one_anothers_slots() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    let Desk { lookups, here, .. } = &mut desk;
+    assert!(lookups.begin_for_program(at(0), pump(), here).is_some());
+    assert!(lookups.begin_for_program(at(0), pump(), here).is_none());
+    assert!(lookups.begin(at(0), pump(), here).is_some());
+    assert!(lookups.begin(at(0), pump(), here).is_some());
+    assert!(lookups.begin(at(0), pump(), here).is_none());
+    desk.poll(3_000);
+    desk.poll(3_000);
+    let Desk { lookups, here, .. } = &mut desk;
+    assert!(lookups.begin(at(3_000), pump(), here).is_none());
+    assert!(lookups.begin_for_program(at(3_000), pump(), here).is_some());
+}
+
+#[test]
 fn lookup_that_is_given_up_ends_its_search_and_frees_its_slot_at_once() {
     let mut desk = Desk::new(Role::Indexer).native(NATIVE);
     let lookup = desk.begin(Question::Peer(peer(9)));
@@ -350,7 +377,7 @@ fn full_class_refuses_is_counted_and_leaves_the_other_classes_their_slots() {
     );
     let seen = desk.lookups.stats();
     let seen = seen.map(|stats| (stats.used, stats.capacity, stats.refused));
-    assert_eq!(seen, [(2, 2, 1), (1, 1, 0), (2, 2, 1)]);
+    assert_eq!(seen, [(2, 2, 1), (1, 1, 0), (2, 2, 1), (0, 1, 0)]);
     assert_eq!(
         desk.begin_for_peer(pump(), Reach::Directory),
         Begun::Here,
