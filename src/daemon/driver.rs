@@ -337,17 +337,19 @@ impl<'m> Driver<'m> {
                 self.lookups.serve(&mut self.env, now, (&from, id), request);
             }
             NetEvent::Response { id, response } => self.on_response(now, id, response),
-            NetEvent::Probed { ref peer, alive } => self.handle(now, Input::Probed { peer, alive }),
+            NetEvent::Probed { ref peer, verdict } => {
+                self.handle(now, Input::Probed { peer, verdict })
+            }
             NetEvent::StreamProbed {
                 ref peer,
                 stream,
-                alive,
+                verdict,
             } => self.handle(
                 now,
                 Input::StreamProbed {
                     peer,
                     stream,
-                    alive,
+                    verdict,
                 },
             ),
             NetEvent::Dht(event) => self.on_dht(now, event),

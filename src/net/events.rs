@@ -15,7 +15,7 @@ use super::{
     tcp::socket_addr,
 };
 use crate::protocol::{
-    self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId,
+    self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId, Verdict,
     address::Endpoint,
     codec::{
         DecodeError,
@@ -72,12 +72,15 @@ pub(crate) enum NetEvent {
         response: Result<Vec<u8>, String>,
     },
     /// A probe has ended.
-    Probed { peer: protocol::PeerId, alive: bool },
+    Probed {
+        peer: protocol::PeerId,
+        verdict: Verdict,
+    },
     /// A probe over the connection that carries this heartbeat stream has ended.
     StreamProbed {
         peer: protocol::PeerId,
         stream: StreamId,
-        alive: bool,
+        verdict: Verdict,
     },
     /// An event of the DHT.
     Dht(DhtEvent),
@@ -226,15 +229,15 @@ impl Net {
                 id,
                 response: body.map_err(|why| why.to_string()),
             },
-            streams::Event::Probed { peer, alive } => NetEvent::Probed { peer, alive },
+            streams::Event::Probed { peer, verdict } => NetEvent::Probed { peer, verdict },
             streams::Event::StreamProbed {
                 peer,
                 stream,
-                alive,
+                verdict,
             } => NetEvent::StreamProbed {
                 peer,
                 stream,
-                alive,
+                verdict,
             },
         })
     }

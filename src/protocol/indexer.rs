@@ -193,8 +193,8 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::StreamProbed {
                 peer,
                 stream,
-                alive,
-            } => self.stream_records.rivals.probed(peer, stream, alive),
+                verdict,
+            } => self.stream_records.rivals.probed(peer, stream, verdict),
             Input::Acked { server, ack } => {
                 self.leases.acked(now, server, ack, &mut self.rng);
             }

@@ -12,7 +12,7 @@
 use core::time::Duration;
 
 use super::{
-    Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, address::Endpoint,
+    Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, Verdict, address::Endpoint,
     machine::MAX_MOVED,
 };
 
@@ -42,14 +42,14 @@ pub enum Input<'a> {
         /// The stream whose connection was pinged.
         stream: StreamId,
         /// Whether a pong came.
-        alive: bool,
+        verdict: Verdict,
     },
     /// The ping of [`Action::Probe`](super::Action::Probe) has ended.
     Probed {
         /// The peer.
         peer: &'a PeerId,
         /// Whether a pong came.
-        alive: bool,
+        verdict: Verdict,
     },
     /// A search has found a record. It is verified and decoded, but its validity is not checked.
     SearchValue {

@@ -20,7 +20,7 @@ use core::time::Duration;
 use heapless::Deque;
 
 use super::{
-    Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId,
+    Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
     address::Endpoint,
     reader::Reader,
     rivals::{FirstBeat, Holder, Rivals},
@@ -257,7 +257,7 @@ impl<const S: usize> LeaseTable<S> {
         match self.records.find_mut(peer) {
             Some(record) if record.stream == stream => {
                 record.connected = false;
-                self.rivals.probed(peer, stream, false);
+                self.rivals.probed(peer, stream, Verdict::Silent);
                 true
             }
             _ => false,

@@ -35,7 +35,7 @@ use core::{cmp::Reverse, fmt::Write as _, time::Duration};
 use heapless::Vec;
 
 use super::{
-    Ack, Action, Instant, PeerId, Reason, StreamId,
+    Ack, Action, Instant, PeerId, Reason, StreamId, Verdict,
     address::{Endpoint, Host},
     native::probe::PROBE_TIMEOUT,
     table::TableStats,
@@ -240,10 +240,10 @@ impl Rivals {
     }
 
     /// Takes note that a ping over this stream's connection has ended.
-    pub(super) fn probed(&mut self, peer: &PeerId, stream: StreamId, alive: bool) {
-        let presence = match alive {
-            true => Presence::Answered,
-            false => Presence::Silent,
+    pub(super) fn probed(&mut self, peer: &PeerId, stream: StreamId, verdict: Verdict) {
+        let presence = match verdict {
+            Verdict::Reachable => Presence::Answered,
+            Verdict::Silent => Presence::Silent,
         };
         self.settle(peer, presence, |holder| holder.stream == stream);
     }

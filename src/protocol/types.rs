@@ -316,6 +316,15 @@ impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
     }
 }
 
+/// Whether a peer can be reached, according to its last beat or a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A beat or a pong came.
+    Reachable,
+    /// No pong came in time.
+    Silent,
+}
+
 /// Why a node asks for indexers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Want {

@@ -5,7 +5,7 @@
 
 use oc_discovery::protocol::{
     self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
-    Publisher, Role, StreamId,
+    Publisher, Role, StreamId, Verdict,
     codec::{
         directory::{Request, Response},
         record::Kind,
@@ -89,23 +89,24 @@ impl World {
             } => return self.take_request(no, (from, number), &frame),
             Input::Response { number, frame } => return self.take_response(no, number, frame),
             Input::Ping { from, life, number } => {
-                let alive = true;
-                self.reply(no, (from, life), Input::Pong { number, alive });
+                let verdict = Verdict::Reachable;
+                self.reply(no, (from, life), Input::Pong { number, verdict });
             }
-            Input::Pong { number, alive } => {
+            Input::Pong { number, verdict } => {
                 let device = &mut self.devices[no];
                 match device.pings.remove(&number) {
                     Some((ref peer, None)) => {
-                        let ended = protocol::Input::Probed { peer, alive };
+                        let ended = protocol::Input::Probed { peer, verdict };
                         device.machine.handle(now, ended);
                         let indexer = self.number_of(peer);
+                        let alive = verdict == Verdict::Reachable;
                         self.ledger.probe_ended(self.now, no, indexer, alive);
                     }
                     Some((ref peer, Some(stream))) => {
                         let ended = protocol::Input::StreamProbed {
                             peer,
                             stream,
-                            alive,
+                            verdict,
                         };
                         device.machine.handle(now, ended);
                     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{Rng, StreamId};
+use oc_discovery::protocol::{Rng, StreamId, Verdict};
 
 use crate::{device::DeviceNo, dht::Envelope, frames::Frame};
 
@@ -41,7 +41,7 @@ pub enum Input {
         number: u64,
     },
     /// The result of the ping.
-    Pong { number: u64, alive: bool },
+    Pong { number: u64, verdict: Verdict },
     /// A value from the DHT.
     Value { search: u64, envelope: Envelope },
     /// The end of a search.

@@ -5,10 +5,7 @@
 //! The ledger has the last report of each indexer. Only the remaining room, and the number of nodes
 //! that an indexer failed at, come from the native's own view.
 
-use oc_discovery::protocol::{
-    IndexersAnswer, PeerId,
-    native::{LiveIndexer, Verdict},
-};
+use oc_discovery::protocol::{IndexersAnswer, PeerId, Verdict, native::LiveIndexer};
 
 use crate::{device::DeviceNo, invariants::ensure, view::View, world::World};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
     Ack, AckCode, Beat, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, SignedRecord,
-    Want, lease_table::is_stale, native::Verdict,
+    Verdict, Want, lease_table::is_stale,
 };
 
 use crate::{

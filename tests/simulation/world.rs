@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{Instant, PeerId, Rng, Role};
+use oc_discovery::protocol::{Instant, PeerId, Rng, Role, Verdict};
 
 use crate::{
     device::{Device, DeviceNo, State},
@@ -331,8 +331,8 @@ impl World {
                 (from, Input::Response { number, frame })
             }
             Input::Ping { from, life, number } => {
-                let alive = false;
-                ((from, life), Input::Pong { number, alive })
+                let verdict = Verdict::Silent;
+                ((from, life), Input::Pong { number, verdict })
             }
             _ => return,
         };

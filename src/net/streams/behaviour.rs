@@ -21,7 +21,10 @@ use super::{
     contact::Health,
     handler::{Command, Handler, Happened},
 };
-use crate::{net::transport, protocol::PeerId};
+use crate::{
+    net::transport,
+    protocol::{PeerId, Verdict},
+};
 
 impl Streams {
     fn take_waiting(&mut self, peer: &PeerId) -> Vec<Command> {
@@ -222,21 +225,21 @@ impl NetworkBehaviour for Streams {
                 }
                 Event::Response { id, body }
             }
-            Happened::Probed { alive } => {
+            Happened::Probed { verdict } => {
                 let Some(owed) = self.settle_pong(connection) else {
                     return;
                 };
-                match alive {
-                    true => self.trust(&peer, connection),
-                    false => self.suspect(&peer, connection, Health::Doubtful),
+                match verdict {
+                    Verdict::Reachable => self.trust(&peer, connection),
+                    Verdict::Silent => self.suspect(&peer, connection, Health::Doubtful),
                 }
                 match owed {
                     Owed::PongFor(stream) => Event::StreamProbed {
                         peer,
                         stream,
-                        alive,
+                        verdict,
                     },
-                    Owed::Pong | Owed::Response(_) => Event::Probed { peer, alive },
+                    Owed::Pong | Owed::Response(_) => Event::Probed { peer, verdict },
                 }
             }
             Happened::Response { .. } => return,

@@ -11,7 +11,7 @@ use crate::{
         executor::within,
         frames::{read_frame, write_frame},
     },
-    protocol::codec::frame,
+    protocol::{Verdict, codec::frame},
 };
 
 /// How long one side of an exchange may keep the other waiting.
@@ -56,8 +56,8 @@ pub(crate) async fn respond(mut io: Stream, body: Vec<u8>) -> io::Result<()> {
         .unwrap_or_else(too_late)
 }
 
-/// Sends one ping. Returns whether the right pong came in time.
-pub(crate) async fn ping(mut io: Stream, limit: Duration) -> bool {
+/// Sends one ping. The peer is reachable if the right pong comes in time.
+pub(crate) async fn ping(mut io: Stream, limit: Duration) -> Verdict {
     let exchange = async {
         let mut sent = [0; PING_LEN];
         getrandom::fill(&mut sent).map_err(|_| io::ErrorKind::Other)?;
@@ -68,7 +68,10 @@ pub(crate) async fn ping(mut io: Stream, limit: Duration) -> bool {
         let _ = io.close().await;
         io::Result::Ok(pong == sent)
     };
-    matches!(within(limit, exchange).await, Some(Ok(true)))
+    match within(limit, exchange).await {
+        Some(Ok(true)) => Verdict::Reachable,
+        _ => Verdict::Silent,
+    }
 }
 
 /// Answers every ping that comes on the stream, as the libp2p specification asks.

@@ -39,7 +39,7 @@ use super::{
     identify::{self, IDENTIFY},
     protocols::{HEARTBEAT, Ours, PING, Purpose},
 };
-use crate::protocol::{PeerId, RequestId, StreamId};
+use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
@@ -100,14 +100,14 @@ pub(crate) enum Happened {
         body: io::Result<Vec<u8>>,
     },
     /// Our ping ended.
-    Probed { alive: bool },
+    Probed { verdict: Verdict },
 }
 
 enum Done {
     Request(Stream, Vec<u8>),
     Answered,
     Response(OwnRequestId, io::Result<Vec<u8>>),
-    Probed(bool),
+    Probed(Verdict),
 }
 
 type Task = Pin<Box<dyn Future<Output = io::Result<Done>> + Send>>;
@@ -306,7 +306,9 @@ impl State {
             Purpose::Ask(id, ..) => self
                 .tasks
                 .push(Box::pin(ready(Ok(Done::Response(id, Err(error)))))),
-            Purpose::Probe(_) => self.tasks.push(Box::pin(ready(Ok(Done::Probed(false))))),
+            Purpose::Probe(_) => self
+                .tasks
+                .push(Box::pin(ready(Ok(Done::Probed(Verdict::Silent))))),
         }
     }
 
@@ -372,7 +374,7 @@ impl State {
                     self.ours -= 1;
                     return Some(Happened::Response { id, body });
                 }
-                Ok(Done::Probed(alive)) => return Some(Happened::Probed { alive }),
+                Ok(Done::Probed(verdict)) => return Some(Happened::Probed { verdict }),
                 // A peer that aborts its own request harms only itself.
                 Ok(Done::Answered) | Err(_) => self.theirs -= 1,
             }

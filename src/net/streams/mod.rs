@@ -48,7 +48,7 @@ pub(crate) use self::{
     identify::{AGENT_VERSION, PROTOCOL_VERSION},
     mailbox::BeatFrame,
 };
-use crate::protocol::{PeerId, RequestId, StreamId};
+use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
@@ -88,12 +88,12 @@ pub(crate) enum Event {
         body: io::Result<Vec<u8>>,
     },
     /// Our ping was answered, or it failed.
-    Probed { peer: PeerId, alive: bool },
+    Probed { peer: PeerId, verdict: Verdict },
     /// The same, for a ping over the connection that carries this heartbeat stream of the peer.
     StreamProbed {
         peer: PeerId,
         stream: StreamId,
-        alive: bool,
+        verdict: Verdict,
     },
 }
 
@@ -392,11 +392,14 @@ impl Streams {
                 id,
                 body: Err(io::Error::other(why.to_owned())),
             },
-            Owed::Pong => Event::Probed { peer, alive: false },
+            Owed::Pong => Event::Probed {
+                peer,
+                verdict: Verdict::Silent,
+            },
             Owed::PongFor(stream) => Event::StreamProbed {
                 peer,
                 stream,
-                alive: false,
+                verdict: Verdict::Silent,
             },
         });
     }

@@ -199,7 +199,10 @@ fn a_dial_that_fails_ends_each_thing_that_waited_once() {
         events[..],
         [
             Event::LeaseClosed { .. },
-            Event::Probed { alive: false, .. },
+            Event::Probed {
+                verdict: Verdict::Silent,
+                ..
+            },
             Event::Response {
                 id: OwnRequestId(1),
                 body: Err(_)

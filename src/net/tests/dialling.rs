@@ -20,7 +20,7 @@ use crate::{
         executor::{block_on, spawn},
         tcp::{close_connections_from, multiaddr, socket_addr},
     },
-    protocol::{Ack, Addrs, OutBeat, Role},
+    protocol::{Ack, Addrs, OutBeat, Role, Verdict},
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -213,15 +213,15 @@ fn a_silent_connection_does_not_answer_probes_and_the_next_probe_makes_a_new_one
         acked(&mut world, &way, &out_beat()).await;
         between.silent_to.set(1);
         let server = world.id(0);
-        for expected in [false, true] {
+        for expected in [Verdict::Silent, Verdict::Reachable] {
             world.net(1).probe(server, &way);
-            let alive = world
+            let verdict = world
                 .until(|_, _, event| match event {
-                    NetEvent::Probed { alive, .. } => Some(alive),
+                    NetEvent::Probed { verdict, .. } => Some(verdict),
                     _ => None,
                 })
                 .await;
-            assert_eq!(alive, expected);
+            assert_eq!(verdict, expected);
         }
         assert_eq!(between.made.get(), 2);
     });

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::{
     net::{NetEvent, OwnRequestId, executor::block_on},
     protocol::{
-        IndexersAnswer, Offers, Reason, Role, Want,
+        IndexersAnswer, Offers, Reason, Role, Verdict, Want,
         codec::directory::{Request, Response, decode_response},
     },
 };
@@ -135,11 +135,11 @@ fn a_probe_dials_and_is_answered_by_every_role() {
             world.net(0).probe(peer, &addrs);
             let probed = world
                 .until(|_, _, event| match event {
-                    NetEvent::Probed { peer, alive } => Some((peer, alive)),
+                    NetEvent::Probed { peer, verdict } => Some((peer, verdict)),
                     _ => None,
                 })
                 .await;
-            assert_eq!(probed, (peer, true));
+            assert_eq!(probed, (peer, Verdict::Reachable));
         }
     });
 }

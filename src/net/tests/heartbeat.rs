@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{NetEvent, convert, executor::block_on},
-    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role},
+    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role, Verdict},
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -240,8 +240,8 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
                         assert!(why.is_some_and(|why| why.contains("/tcp/9")));
                         closed += 1;
                     }
-                    NetEvent::Probed { peer, alive } => {
-                        assert_eq!((peer, alive), (nobody, false));
+                    NetEvent::Probed { peer, verdict } => {
+                        assert_eq!((peer, verdict), (nobody, Verdict::Silent));
                         dead += 1;
                     }
                     _ => {}

@@ -2,7 +2,7 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::input::tests::Events;
-use crate::protocol::{AckCode, Action, Name, RecordInfo, capacities::MAX_NATIVES};
+use crate::protocol::{AckCode, Action, Name, RecordInfo, Verdict, capacities::MAX_NATIVES};
 
 const LEASE: Duration = Duration::from_secs(90);
 const CONFIG: IndexerConfig = IndexerConfig {
@@ -355,7 +355,7 @@ fn the_record_of_the_device_that_holds_the_lease_counts_and_that_of_the_refused_
     assert_eq!(comes(&mut indexer, 4, 2, &copy), None);
     let (peer, stream) = (peer(1), StreamId(3));
     assert!(drain(&mut indexer, 0).contains(&Action::ProbeStream { peer, stream }));
-    indexer.stream_probed(at(1), &peer, stream, true);
+    indexer.stream_probed(at(1), &peer, stream, Verdict::Reachable);
     let stream = StreamId(4);
     assert!(drain(&mut indexer, 1).contains(&Action::Judge { peer, stream }));
     let outcome = node_beat(&mut indexer, 1, 1, 4, LEASE, Some(&copy));

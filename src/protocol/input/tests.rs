@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Input;
 use crate::protocol::{
-    Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId,
+    Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId, Verdict,
     address::Endpoint,
 };
 
@@ -24,17 +24,17 @@ pub(crate) trait Events: Machine {
         self.handle(now, Input::StreamClosed { peer, stream });
     }
 
-    fn stream_probed(&mut self, now: Instant, peer: &PeerId, stream: StreamId, alive: bool) {
+    fn stream_probed(&mut self, now: Instant, peer: &PeerId, stream: StreamId, verdict: Verdict) {
         let input = Input::StreamProbed {
             peer,
             stream,
-            alive,
+            verdict,
         };
         self.handle(now, input);
     }
 
-    fn probed(&mut self, now: Instant, peer: &PeerId, alive: bool) {
-        self.handle(now, Input::Probed { peer, alive });
+    fn probed(&mut self, now: Instant, peer: &PeerId, verdict: Verdict) {
+        self.handle(now, Input::Probed { peer, verdict });
     }
 
     fn search_value(&mut self, now: Instant, own_ms: u64, peer: &PeerId, record: &RecordInfo) {

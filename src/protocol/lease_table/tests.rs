@@ -159,7 +159,9 @@ fn of_two_devices_with_one_identity_the_newcomer_is_refused_and_the_stream_stays
 /// Device 1 was kept, over stream 3, and device 2 was refused.
 fn decided() -> LeaseTable<4> {
     let mut table = contested();
-    table.rivals.probed(&peer(1), StreamId(3), true);
+    table
+        .rivals
+        .probed(&peer(1), StreamId(3), Verdict::Reachable);
     assert_eq!(judged(&mut table, 450), Some(4));
     assert!(beat_on(&mut table, 450, 4).is_some());
     table
@@ -197,7 +199,9 @@ fn the_device_that_was_kept_comes_back_after_its_stream_has_ended_and_the_contes
     assert_eq!(beat_from(&mut table, 1_000, 5, 1), None);
     assert_eq!(beat_from(&mut table, 2_000, 6, 2), None);
     assert_eq!(judged(&mut table, 2_000), None, "it waits for a pong");
-    table.rivals.probed(&peer(1), StreamId(5), true);
+    table
+        .rivals
+        .probed(&peer(1), StreamId(5), Verdict::Reachable);
     assert_eq!(judged(&mut table, 2_001), Some(6));
     assert!(beat_on(&mut table, 2_001, 6).is_some());
     assert_eq!(table.rivals.contested().count(), 1);

@@ -23,7 +23,7 @@ mod tests;
 use core::time::Duration;
 
 use crate::protocol::{
-    Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo, RecordRank,
+    Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo, RecordRank, Verdict,
     address::{Endpoint, Prefix},
     table::{Keyed, Table, TableStats},
 };
@@ -70,24 +70,6 @@ pub struct LiveIndexer {
     pub(super) standing: Standing,
     /// Where its best address leads.
     prefix: Prefix,
-}
-
-/// Whether an indexer is reachable, according to its last beat or probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A beat or a pong came.
-    Reachable,
-    /// A probe failed.
-    Silent,
-}
-
-impl Verdict {
-    fn of(alive: bool) -> Self {
-        match alive {
-            true => Self::Reachable,
-            false => Self::Silent,
-        }
-    }
 }
 
 impl Keyed for LiveIndexer {
@@ -297,23 +279,23 @@ impl<const I: usize> LiveIndexers<I> {
         self.find(now, peer).map(|entry| entry.expires)
     }
 
-    /// Takes the result of a probe: whether the peer answered.
-    pub fn judge(&mut self, now: Instant, peer: &PeerId, alive: bool) {
+    /// Takes the result of a probe.
+    pub fn judge(&mut self, now: Instant, peer: &PeerId, verdict: Verdict) {
         if let Some(entry) = self.0.find_mut(peer) {
-            entry.verdict = Some((now, Verdict::of(alive)));
+            entry.verdict = Some((now, verdict));
         }
     }
 
     /// Takes the result of a probe that began at `began`. A failed probe does not outweigh a beat
     /// that came since.
-    pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, alive: bool) {
+    pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, verdict: Verdict) {
         let beat_since = self
             .0
             .find(peer)
             .and_then(|entry| entry.heard)
             .is_some_and(|heard| heard >= began);
-        if alive || !beat_since {
-            self.judge(now, peer, alive);
+        if verdict == Verdict::Reachable || !beat_since {
+            self.judge(now, peer, verdict);
         }
     }
 

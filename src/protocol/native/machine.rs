@@ -24,11 +24,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Input::StreamProbed {
                 peer,
                 stream,
-                alive,
-            } => self.stream_records.rivals.probed(peer, stream, alive),
-            Input::Probed { peer, alive } => {
+                verdict,
+            } => self.stream_records.rivals.probed(peer, stream, verdict),
+            Input::Probed { peer, verdict } => {
                 if let Some(began) = self.prober.ended(peer) {
-                    self.live_indexers.probe_ended(now, began, peer, alive);
+                    self.live_indexers.probe_ended(now, began, peer, verdict);
                 }
             }
             Input::SearchValue {

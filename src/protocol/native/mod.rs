@@ -35,7 +35,7 @@ use heapless::Vec;
 use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input,
     Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Publisher, Reader,
-    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Want,
+    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -53,7 +53,7 @@ use refresh::{MAX_SEARCHES, Refresh, SearchOutcome};
 use standing::OfferedIndexers;
 
 pub use delegation::Responsible;
-pub use live_indexers::{LiveIndexer, Source, Verdict};
+pub use live_indexers::{LiveIndexer, Source};
 
 /// The configuration of a native.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,7 +218,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                 .tick(now, &self.delegation, &mut self.live_indexers);
         }
         while let Some((peer, began)) = self.prober.pop_overdue(now) {
-            self.live_indexers.probe_ended(now, began, &peer, false);
+            self.live_indexers
+                .probe_ended(now, began, &peer, Verdict::Silent);
         }
         self.offload.advance(
             now,

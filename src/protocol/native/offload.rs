@@ -41,11 +41,11 @@ use core::{cmp::Reverse, time::Duration};
 
 use heapless::Vec;
 
-use crate::protocol::{Instant, PeerId, Rng, time::Ticker};
+use crate::protocol::{Instant, PeerId, Rng, Verdict, time::Ticker};
 
 use super::{
     delegation::{Delegation, Responsible},
-    live_indexers::{LiveIndexer, LiveIndexers, Verdict},
+    live_indexers::{LiveIndexer, LiveIndexers},
     probe::PROBE_TIMEOUT,
 };
 

@@ -97,9 +97,9 @@ impl Scene {
     }
 
     /// The holder answers, or its ping fails.
-    fn holder_answers(&mut self, now: u64, alive: bool) -> Option<Fate> {
+    fn holder_answers(&mut self, now: u64, verdict: Verdict) -> Option<Fate> {
         self.polled(now);
-        self.rivals.probed(&PEER, self.holder.stream, alive);
+        self.rivals.probed(&PEER, self.holder.stream, verdict);
         self.polled(now).1
     }
 
@@ -114,7 +114,7 @@ impl Scene {
     fn contested() -> Self {
         let mut scene = Self::new();
         scene.third_comes();
-        assert_eq!(scene.holder_answers(0, true), Some(Refused));
+        assert_eq!(scene.holder_answers(0, Verdict::Reachable), Some(Refused));
         scene
     }
 }
@@ -141,9 +141,9 @@ fn a_newcomer_is_refused_once_the_holder_has_answered_its_ping() {
     };
     assert_eq!((actions, fate), ([ping].into(), None), "one ping");
     assert_eq!(scene.polled(1_999), (Vec::new(), None));
-    scene.rivals.probed(&PEER, StreamId(99), true);
+    scene.rivals.probed(&PEER, StreamId(99), Verdict::Reachable);
     assert_eq!(scene.polled(1_999).1, None, "of another stream");
-    scene.rivals.probed(&PEER, holder, true);
+    scene.rivals.probed(&PEER, holder, Verdict::Reachable);
     assert_eq!(scene.polled(1_999).1, Some(Refused));
     assert_eq!(scene.holder.stream, holder);
 }
@@ -181,7 +181,7 @@ fn a_host_that_roams_to_and_fro_is_refused_nothing() {
 fn a_newcomer_takes_over_at_once_when_the_ping_fails() {
     let mut scene = Scene::new();
     scene.third_comes();
-    assert_eq!(scene.holder_answers(10, false), Some(Replaces));
+    assert_eq!(scene.holder_answers(10, Verdict::Silent), Some(Replaces));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn the_newcomer_is_refused_as_often_as_it_comes_while_the_holder_answers() {
     for pause in [1, 59_999, 60_000, 60_001, 599_999] {
         now += pause;
         assert_eq!(scene.comes(now, 2), Waits, "it replaces nothing");
-        assert_eq!(scene.holder_answers(now, true), Some(Refused));
+        assert_eq!(scene.holder_answers(now, Verdict::Reachable), Some(Refused));
     }
     assert_eq!(scene.holder.host, host(1));
 }
@@ -203,16 +203,16 @@ fn the_device_that_is_kept_comes_and_goes_as_it_likes() {
         assert_eq!(scene.comes(now, 1), Replaces);
     }
     assert_eq!(scene.comes(20, 2), Waits);
-    assert_eq!(scene.holder_answers(20, true), Some(Refused));
+    assert_eq!(scene.holder_answers(20, Verdict::Reachable), Some(Refused));
 }
 
 #[test]
 fn the_device_that_is_kept_may_move_without_its_rival_slipping_in() {
     let mut scene = Scene::contested();
     assert_eq!(scene.comes(10, 3), Waits);
-    assert_eq!(scene.holder_answers(10, false), Some(Replaces));
+    assert_eq!(scene.holder_answers(10, Verdict::Silent), Some(Replaces));
     assert_eq!(scene.comes(20, 2), Waits);
-    assert_eq!(scene.holder_answers(20, true), Some(Refused));
+    assert_eq!(scene.holder_answers(20, Verdict::Reachable), Some(Refused));
     let contested = scene.rivals.contested().next().unwrap();
     assert_eq!((contested.kept, contested.refused), (host(3), host(2)));
 }
@@ -272,12 +272,16 @@ fn the_log_has_the_begin_and_the_end_of_an_episode_once() {
     let mut scene = Scene::new();
     scene.third_comes();
     scene.polled(0);
-    scene.rivals.probed(&PEER, scene.holder.stream, true);
+    scene
+        .rivals
+        .probed(&PEER, scene.holder.stream, Verdict::Reachable);
     assert_eq!(lines(&scene.polled(0).0), ["two"]);
     for now in (60_000..600_000).step_by(60_000) {
         scene.comes(now, 2);
         scene.polled(now);
-        scene.rivals.probed(&PEER, scene.holder.stream, true);
+        scene
+            .rivals
+            .probed(&PEER, scene.holder.stream, Verdict::Reachable);
         assert!(lines(&scene.polled(now).0).is_empty(), "at {now}");
     }
     assert_eq!(scene.rivals.timeout(), Some(at(1_140_000)));
@@ -358,12 +362,18 @@ fn what_is_contested_and_what_is_counted_outlast_any_number_of_identities_on_two
                 for stream in 50..55 {
                     let from = host(201 + u8::from(stream % 2 == 0));
                     scene.rivals.other_comes(0, n, stream, from);
-                    scene.rivals.probed(&other(n), StreamId(0), true);
+                    scene
+                        .rivals
+                        .probed(&other(n), StreamId(0), Verdict::Reachable);
                 }
             }
         }
         assert_eq!(fates[2], Waits);
-        assert_eq!(scene.holder_answers(0, true), Some(Refused), "{honest}");
+        assert_eq!(
+            scene.holder_answers(0, Verdict::Reachable),
+            Some(Refused),
+            "{honest}"
+        );
         assert!(scene.rivals.stats().evicted > 80);
     }
 }
@@ -390,7 +400,9 @@ fn an_eviction_is_the_end_of_what_was_contested_and_is_told_apart_from_others() 
         for stream in 50..53 {
             scene.rivals.other_comes(1, n, stream, host(2));
         }
-        scene.rivals.probed(&other(n), StreamId(0), true);
+        scene
+            .rivals
+            .probed(&other(n), StreamId(0), Verdict::Reachable);
         let (actions, _) = scene.polled(1);
         let evicted = actions.iter().filter(
             |action| matches!(action, Action::Uncontested { evicted: true, peer } if *peer == PEER),
@@ -412,7 +424,9 @@ fn all_that_are_contested_may_end_at_once_and_each_end_is_told() {
         for stream in 50..53 {
             scene.rivals.other_comes(0, n, stream, host(2));
         }
-        scene.rivals.probed(&other(n), StreamId(0), true);
+        scene
+            .rivals
+            .probed(&other(n), StreamId(0), Verdict::Reachable);
         scene.polled(0);
     }
     assert_eq!(scene.rivals.contested().count(), MAX_RIVALS);
@@ -456,6 +470,9 @@ fn what_is_not_contested_is_counted_for_a_minute_and_then_takes_no_place() {
 fn the_original_that_moves_to_the_address_of_the_copy_takes_its_lease_back_at_once() {
     let mut scene = Scene::contested();
     assert_eq!(scene.comes(30_000, 2), Waits);
-    assert_eq!(scene.holder_answers(30_001, false), Some(Replaces));
+    assert_eq!(
+        scene.holder_answers(30_001, Verdict::Silent),
+        Some(Replaces)
+    );
     assert_eq!(scene.rivals.contested().count(), 0);
 }

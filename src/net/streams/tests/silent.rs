@@ -142,7 +142,12 @@ fn after_a_pong_that_did_not_come_another_connection_is_made_until_the_peer_is_h
     world.connect(1);
     world.streams.probe(world.peer, Vec::new());
     world.out();
-    world.tells(1, Happened::Probed { alive: false });
+    world.tells(
+        1,
+        Happened::Probed {
+            verdict: Verdict::Silent,
+        },
+    );
     world.streams.probe(world.peer, Vec::new());
     let out = world.out();
     assert!(on_connection(&out).is_empty());

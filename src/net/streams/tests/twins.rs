@@ -72,15 +72,15 @@ fn a_stream_is_probed_over_its_own_connection_and_once() {
         world.streams.probe_stream(world.peer, StreamId(stream));
         assert_eq!(on_connection(&world.out()), [connection]);
     }
-    for alive in [true, false] {
-        world.tells(1, Happened::Probed { alive });
+    for verdict in [Verdict::Reachable, Verdict::Silent] {
+        world.tells(1, Happened::Probed { verdict });
     }
     let told = events(world.out());
     assert!(matches!(
         told[..],
         [Event::StreamProbed {
             stream: StreamId(1),
-            alive: true,
+            verdict: Verdict::Reachable,
             ..
         }]
     ));
@@ -90,7 +90,7 @@ fn a_stream_is_probed_over_its_own_connection_and_once() {
         event,
         Event::StreamProbed {
             stream: StreamId(2),
-            alive: false,
+            verdict: Verdict::Silent,
             ..
         }
     )));
@@ -102,6 +102,9 @@ fn a_stream_that_has_ended_is_not_there() {
     world.streams.probe_stream(world.peer, StreamId(1));
     assert!(matches!(
         events(world.out())[..],
-        [Event::StreamProbed { alive: false, .. }]
+        [Event::StreamProbed {
+            verdict: Verdict::Silent,
+            ..
+        }]
     ));
 }

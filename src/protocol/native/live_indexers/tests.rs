@@ -127,13 +127,18 @@ fn an_entry_that_has_run_out_takes_no_room() {
 
 #[test]
 fn a_failed_probe_does_not_outweigh_a_beat_that_came_while_it_ran() {
-    for (began, alive) in [(999, true), (1_000, true), (1_001, false)] {
+    let cases = [
+        (999, Verdict::Reachable),
+        (1_000, Verdict::Reachable),
+        (1_001, Verdict::Silent),
+    ];
+    for (began, expected) in cases {
         let mut live = LiveIndexers::<4>::new();
         live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
             .unwrap();
-        live.probe_ended(at(2_999), at(began), &peer(1), false);
+        live.probe_ended(at(2_999), at(began), &peer(1), Verdict::Silent);
         let verdict = live.find(at(2_999), &peer(1)).unwrap().verdict(at(2_999));
-        assert_eq!(verdict, Some(Verdict::of(alive)), "probe of {began}");
+        assert_eq!(verdict, Some(expected), "probe of {began}");
     }
 }
 
@@ -143,11 +148,11 @@ fn after_a_beat_and_the_end_of_its_stream_a_probe_from_before_says_nothing() {
     live.beat(at(1_000), &peer(1), LEASE, None, Some(&record(1, 0, 1)))
         .unwrap();
     live.disconnected(&peer(1));
-    live.probe_ended(at(2_000), at(900), &peer(1), false);
+    live.probe_ended(at(2_000), at(900), &peer(1), Verdict::Silent);
     let verdict =
         |live: &LiveIndexers<4>| live.find(at(2_000), &peer(1)).unwrap().verdict(at(2_000));
     assert_eq!(verdict(&live), None);
-    live.probe_ended(at(2_000), at(900), &peer(1), true);
+    live.probe_ended(at(2_000), at(900), &peer(1), Verdict::Reachable);
     assert_eq!(verdict(&live), Some(Verdict::Reachable));
 }
 
@@ -219,10 +224,10 @@ fn a_verdict_speaks_for_ten_seconds() {
         |live: &LiveIndexers<4>, now| live.find(at(now), &peer(1)).unwrap().verdict(at(now));
     assert_eq!(verdict(&live, 10_000), Some(Verdict::Reachable));
     assert_eq!(verdict(&live, 10_001), None);
-    live.judge(at(11_000), &peer(1), false);
+    live.judge(at(11_000), &peer(1), Verdict::Silent);
     assert_eq!(verdict(&live, 21_000), Some(Verdict::Silent));
     assert_eq!(verdict(&live, 21_001), None);
-    live.judge(at(22_000), &peer(1), true);
+    live.judge(at(22_000), &peer(1), Verdict::Reachable);
     live.disconnected(&peer(1));
     assert_eq!(
         verdict(&live, 22_000),

@@ -85,10 +85,10 @@ fn a_run_waits_for_the_last_verdict_and_decides_once() {
     beat(&mut live, 0, 1, None);
     beat(&mut live, 0, 2, None);
     offload.tick(at(20_000), &delegation, &mut live);
-    live.judge(at(20_100), &peer(1), false);
+    live.judge(at(20_100), &peer(1), Verdict::Silent);
     offload.advance(at(20_100), &OWN, &mut delegation, &mut live);
     assert_eq!(offload.undecided().collect::<std::vec::Vec<_>>(), [peer(2)]);
-    live.judge(at(22_000), &peer(2), true);
+    live.judge(at(22_000), &peer(2), Verdict::Reachable);
     offload.advance(at(22_000), &OWN, &mut delegation, &mut live);
     assert_eq!(releases(&mut delegation), [(peer(100), peer(2))]);
 }
@@ -99,7 +99,7 @@ fn with_no_reachable_indexer_the_nodes_stay() {
         (Offload::<4>::new(), LiveIndexers::new(), taken_in(3));
     beat(&mut live, 0, 1, None);
     offload.tick(at(20_000), &delegation, &mut live);
-    live.judge(at(22_000), &peer(1), false);
+    live.judge(at(22_000), &peer(1), Verdict::Silent);
     offload.advance(at(22_000), &OWN, &mut delegation, &mut live);
     assert_eq!(delegation.iter().count(), 3);
     assert!(releases(&mut delegation).is_empty());
@@ -142,7 +142,7 @@ fn an_indexer_that_went_away_during_the_pings_gets_no_node() {
     offload.tick(at(5_000), &delegation, &mut live);
     offload.advance(at(5_000), &OWN, &mut delegation, &mut live);
     live.disconnected(&peer(1));
-    live.judge(at(7_000), &peer(2), false);
+    live.judge(at(7_000), &peer(2), Verdict::Silent);
     offload.advance(at(7_000), &OWN, &mut delegation, &mut live);
     assert!(!delegation.is_empty() && releases(&mut delegation).is_empty());
 }
@@ -155,7 +155,7 @@ fn an_indexer_that_registers_during_the_pings_gets_nodes() {
     offload.tick(at(20_000), &delegation, &mut live);
     offload.advance(at(20_000), &OWN, &mut delegation, &mut live);
     beat(&mut live, 20_500, 2, Some((0, 9)));
-    live.judge(at(21_000), &peer(1), false);
+    live.judge(at(21_000), &peer(1), Verdict::Silent);
     offload.advance(at(21_000), &OWN, &mut delegation, &mut live);
     assert_eq!(releases(&mut delegation), [(peer(100), peer(2))]);
 }
@@ -184,10 +184,10 @@ fn a_late_run_goes_on_until_one_is_reachable_and_wakes_nobody_meanwhile() {
         live.disconnected(&peer(n));
     }
     offload.tick(at(5_000), &delegation, &mut live);
-    live.judge(at(7_000), &peer(1), false);
+    live.judge(at(7_000), &peer(1), Verdict::Silent);
     offload.advance(at(7_000), &OWN, &mut delegation, &mut live);
     assert_eq!((offload.undecided().count(), offload.timeout()), (2, None));
-    live.judge(at(7_100), &peer(2), true);
+    live.judge(at(7_100), &peer(2), Verdict::Reachable);
     offload.advance(at(7_100), &OWN, &mut delegation, &mut live);
     assert_eq!(releases(&mut delegation), [(peer(100), peer(2))]);
     assert_eq!(
@@ -301,7 +301,7 @@ fn an_indexer_for_its_own_host_alone_ends_no_run_of_nodes_elsewhere() {
     offload.tick(at(5_000), &delegation, &mut live);
     offload.advance(at(7_000), &OWN, &mut delegation, &mut live);
     assert_eq!(offload.undecided().collect::<std::vec::Vec<_>>(), [peer(2)]);
-    live.judge(at(8_000), &peer(2), true);
+    live.judge(at(8_000), &peer(2), Verdict::Reachable);
     offload.advance(at(8_000), &OWN, &mut delegation, &mut live);
     assert_eq!(releases(&mut delegation), [(peer(100), peer(2))]);
 }

@@ -127,7 +127,7 @@ fn candidates_are_pinged_and_an_overdue_ping_leaves_the_nodes_where_they_are() {
 fn a_pong_in_time_releases_the_nodes() {
     let mut rig = taken_in(2_000);
     rig.run(31_999);
-    rig.native.probed(at(31_999), &peer(1), true);
+    rig.native.probed(at(31_999), &peer(1), Verdict::Reachable);
     let told: Vec<_> = rig.drain();
     assert!(
         matches!(told.as_slice(), [Action::Release { .. }]),
@@ -153,7 +153,9 @@ fn an_indexer_whose_lease_has_run_out_is_no_candidate() {
         );
         rig.native
             .stream_closed(at(0), &peer(n), StreamId(u64::from(n)));
-        rig.native.live_indexers.judge(at(0), &peer(n), false);
+        rig.native
+            .live_indexers
+            .judge(at(0), &peer(n), Verdict::Silent);
     }
     rig.node(100);
     let out = rig.run(30_000);

@@ -62,7 +62,7 @@ fn for_a_second_after_a_node_asked_indexers_that_were_silent_are_pinged_four_at_
         let mut count = 0;
         while let Some(peer) = pinged.pop() {
             count += 1;
-            rig.native.probed(at(rig.now), &peer, true);
+            rig.native.probed(at(rig.now), &peer, Verdict::Reachable);
             pinged.extend(probes(&rig.drain()));
         }
         assert_eq!(count, all);
@@ -120,10 +120,10 @@ fn an_answer_waits_for_the_last_verdict_and_offers_the_living() {
     assert_eq!(rig.ask(100, Want::Lease), None);
     assert_eq!(probes(&rig.drain()).len(), 3);
     rig.now += 50;
-    rig.native.probed(at(rig.now), &peer(1), true);
-    rig.native.probed(at(rig.now), &peer(2), false);
+    rig.native.probed(at(rig.now), &peer(1), Verdict::Reachable);
+    rig.native.probed(at(rig.now), &peer(2), Verdict::Silent);
     assert_eq!(rig.drain(), []);
-    rig.native.probed(at(rig.now), &peer(3), true);
+    rig.native.probed(at(rig.now), &peer(3), Verdict::Reachable);
     let actions = rig.drain();
     let [Action::Answer { request, takes_in }] = actions.as_slice() else {
         panic!("{actions:?}");
@@ -144,7 +144,7 @@ fn an_answer_comes_after_two_seconds_at_the_latest_and_an_overdue_probe_counts_a
     let (request, takes_in) = (RequestId(100), true);
     assert_eq!(out, [(13_000, Action::Answer { request, takes_in })]);
     assert_eq!(rig.native.answer_offers(), []);
-    rig.native.probed(at(13_000), &peer(1), true);
+    rig.native.probed(at(13_000), &peer(1), Verdict::Reachable);
     assert!(
         rig.ask(101, Want::Lease).unwrap().takes_in,
         "a pong after its time is none"
@@ -159,7 +159,7 @@ fn a_verdict_that_was_good_when_the_node_asked_is_good_for_its_answer() {
     assert_eq!(rig.ask(100, Want::Lease), None);
     assert_eq!(probes(&rig.drain()), [peer(1)]);
     rig.now += 1;
-    rig.native.probed(at(rig.now), &peer(1), false);
+    rig.native.probed(at(rig.now), &peer(1), Verdict::Silent);
     let (request, takes_in) = (RequestId(100), false);
     let answer = Action::Answer { request, takes_in };
     assert!(rig.drain().contains(&answer));
@@ -173,7 +173,7 @@ fn at_most_eight_candidates_are_probed_for_one_answer() {
     let probed = probes(&rig.drain());
     assert_eq!(probed.len(), 8);
     for peer in &probed {
-        rig.native.probed(at(rig.now), peer, false);
+        rig.native.probed(at(rig.now), peer, Verdict::Silent);
     }
     let actions = rig.drain();
     assert!(
@@ -346,7 +346,7 @@ fn what_is_asked_while_the_native_catches_up_is_answered_when_its_leases_are_mov
             if *request == RequestId(101)))
     );
     assert_eq!(offered(rig.native.answer_offers()), [peer(1)]);
-    rig.native.probed(at(rig.now), &peer(1), true);
+    rig.native.probed(at(rig.now), &peer(1), Verdict::Reachable);
     let actions = rig.drain();
     assert!(
         matches!(

@@ -34,7 +34,7 @@ fn from_hearsay_to_an_offer() {
 
     assert_eq!(rig.ask(100, Want::Lease), None, "probed first");
     rig.drain();
-    rig.native.probed(at(20_000), &peer(1), true);
+    rig.native.probed(at(20_000), &peer(1), Verdict::Reachable);
     let actions = rig.drain();
     let [Action::Answer { .. }] = actions.as_slice() else {
         panic!("{actions:?}");

@@ -271,7 +271,7 @@ fn what_is_said_under_a_contested_identity_does_not_count() {
     }
     crowd
         .native
-        .stream_probed(at(0), &peer(100), StreamId(2003), true);
+        .stream_probed(at(0), &peer(100), StreamId(2003), Verdict::Reachable);
     crowd.drain();
     crowd.offered(100, Want::OffersFailed);
     assert_eq!([1, 2, 3, 4].map(|n| crowd.failures(n)), [0; 4]);

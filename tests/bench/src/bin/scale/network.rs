@@ -2,7 +2,9 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use oc_discovery::protocol::{AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Want};
+use oc_discovery::protocol::{
+    AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Verdict, Want,
+};
 
 /// The number of a peer in the world.
 pub type PeerNo = usize;
@@ -33,7 +35,7 @@ pub enum Input {
     /// A ping.
     Ping(PeerNo),
     /// The answer to it; `false` without a connection.
-    Pong(PeerNo, bool),
+    Pong(PeerNo, Verdict),
     /// A record from the DHT.
     Value(Box<RecordInfo>),
     /// The search of this record has ended.
@@ -52,7 +54,7 @@ impl Input {
                 true
             }
             Self::Answer(_, _, answer) => answer.is_some(),
-            Self::Pong(_, alive) => *alive,
+            Self::Pong(_, verdict) => *verdict == Verdict::Reachable,
             Self::End(_) | Self::Value(_) | Self::SearchEnd(_) | Self::Start | Self::Wake => false,
         }
     }

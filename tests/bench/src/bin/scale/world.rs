@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use oc_discovery::protocol::{
     self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
     MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList,
-    Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms, address::Endpoint,
+    Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict,
+    address::Endpoint,
 };
 
 use crate::{
@@ -323,7 +324,7 @@ impl World {
                 (self.network.stream(stream).client, Input::End(stream))
             }
             Input::Ask(from, request, _) => (from, Input::Answer(number, request, None)),
-            Input::Ping(from) => (from, Input::Pong(number, false)),
+            Input::Ping(from) => (from, Input::Pong(number, Verdict::Silent)),
             _ => return,
         };
         self.network.send(self.now, to, answer, false);
@@ -366,12 +367,15 @@ impl World {
                 }
             }
             Input::Ping(from) => {
-                let pong = Input::Pong(to, true);
+                let pong = Input::Pong(to, Verdict::Reachable);
                 self.network.send(self.now, from, pong, false);
             }
-            Input::Pong(from, alive) => {
+            Input::Pong(from, verdict) => {
                 let from = self.peers[from].id;
-                let probed = protocol::Input::Probed { peer: &from, alive };
+                let probed = protocol::Input::Probed {
+                    peer: &from,
+                    verdict,
+                };
                 self.peers[to].machine.handle(now, probed);
             }
             Input::Value(record) => {
