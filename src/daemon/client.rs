@@ -1,12 +1,12 @@
 //! The client of the control socket: with it a command asks the daemon that runs on this machine.
 //!
 //! A connection is for one request: the client writes a line, and the daemon answers with one line
-//! of JSON and closes. An error is `{"error":"sentence"}`. If it states that too many others ask,
-//! the request is repeated. Nothing here waits longer than the given time, and no answer is read
-//! past [`ANSWER_MAX`].
+//! of JSON and closes, or with one line for each part of its answer. An error is
+//! `{"error":"sentence"}`. If it states that too many others ask, the request is repeated. Nothing
+//! here waits longer than the given time, and no line is read past [`ANSWER_MAX`].
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,12 +23,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Uid;
 
 use super::control::uid_of;
-use super::status::Refusal;
+use super::status::{NodeQuery, Refusal};
 use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
 use crate::protocol::{MAX_NAME_LEN, codec::to_name};
 
-/// Longest answer that is read, in bytes.
+/// Longest line that is read, in bytes.
 pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How long a command waits for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +53,10 @@ pub(crate) enum OperatorRequest {
     /// The nodes with this name, or the one with this peer id. Answered with
     /// [`Found`](super::status::Found).
     Find(NameOrPeerId),
+    /// The nodes of the network. Answered in parts: with a [`NodeRow`](super::status::NodeRow) for
+    /// each, and with a [`ListTally`](super::status::ListTally) now and then and at the end.
+    #[allow(dead_code, reason = "listings take it up next")]
+    Nodes(NodeQuery),
 }
 
 /// A name or a peer id, checked, so that it fits into one line.
@@ -127,6 +131,7 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Status => f.write_str("status"),
             OperatorRequest::Indexers => f.write_str("indexers"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
+            OperatorRequest::Nodes(query) => write!(f, "nodes {}", json::to_string(query)),
         }
     }
 }
@@ -141,16 +146,92 @@ pub(crate) fn ask<T: Deserialize>(
     request: &OperatorRequest,
     patience: Duration,
 ) -> Result<Answer<T>, Error> {
+    until_it_is_heard(patience, |left| ask_once(dir, request, left))
+}
+
+/// Repeats a request while too many others ask.
+fn until_it_is_heard<T>(
+    patience: Duration,
+    mut ask: impl FnMut(Duration) -> Result<T, Error>,
+) -> Result<T, Error> {
     let begin = Instant::now();
     loop {
         let left = patience.saturating_sub(begin.elapsed());
-        match ask_once(dir, request, left) {
+        match ask(left) {
             Err(Error::Busy(_)) if begin.elapsed() + PAUSE < AGAIN.min(patience) => {
                 thread::sleep(PAUSE);
             }
             // The error states the whole time.
             Err(Error::Deaf(dir, _)) => return Err(Error::Deaf(dir, patience)),
             answered => return answered,
+        }
+    }
+}
+
+/// An answer in parts, a line of JSON for each.
+#[allow(dead_code, reason = "listings and watches take it up next")]
+pub(crate) struct Lines {
+    dir: PathBuf,
+    connection: BufReader<UnixStream>,
+    /// The first line, which has been read already.
+    first: Option<String>,
+}
+
+#[allow(dead_code, reason = "listings and watches take it up next")]
+impl Lines {
+    /// Asks the daemon of a data directory, and waits at most `patience` for the first part. If too
+    /// many others ask, it repeats the request as [`ask`] does.
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub(crate) fn ask(
+        dir: &Path,
+        request: &OperatorRequest,
+        patience: Duration,
+    ) -> Result<Self, Error> {
+        until_it_is_heard(patience, |left| {
+            let of_this = |error| explain(dir, left, error);
+            let mut connection = BufReader::new(connect(dir, left).map_err(of_this)?);
+            let deadline = Some(Instant::now() + left);
+            let first = exchange_on(&mut connection, request, deadline).map_err(of_this)?;
+            Ok(Self {
+                dir: dir.into(),
+                connection,
+                first: Some(text_of(dir, first)?),
+            })
+        })
+    }
+
+    /// The next part. `None`: the daemon has closed. Without `patience` it waits for ever.
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub(crate) fn next(&mut self, patience: Option<Duration>) -> Result<Option<String>, Error> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let line = read_line(&mut self.connection, deadline)
+            .map_err(|error| explain(&self.dir, patience.unwrap_or_default(), error))?;
+        line.map(|line| text_of(&self.dir, line)).transpose()
+    }
+}
+
+/// The line as text, if it is not an error.
+#[allow(dead_code, reason = "listings and watches take it up next")]
+fn text_of(dir: &Path, line: Vec<u8>) -> Result<String, Error> {
+    let text = String::from_utf8(line).map_err(|_| Error::Nonsense(dir.into()))?;
+    match json::from_str::<Refusal>(&text) {
+        Ok(refusal) => Err(refusal.into()),
+        Err(_) => Ok(text),
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.again {
+            Some(true) => Error::Busy(refusal.error),
+            _ => Error::Refused(refusal.error),
         }
     }
 }
@@ -165,11 +246,7 @@ fn ask_once<T: Deserialize>(
     match json::from_str(&json) {
         Ok(value) => Ok(Answer { value, json }),
         Err(_) => Err(match json::from_str::<Refusal>(&json) {
-            Ok(Refusal {
-                error,
-                again: Some(true),
-            }) => Error::Busy(error),
-            Ok(Refusal { error, .. }) => Error::Refused(error),
+            Ok(refusal) => refusal.into(),
             Err(_) => match version_of(dir, &json, patience) {
                 Some(version) => Error::OtherVersion(dir.into(), version),
                 None => Error::Nonsense(dir.into()),
@@ -396,42 +473,50 @@ fn connect_to(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixSt
 }
 
 fn exchange(dir: &Path, request: &OperatorRequest, patience: Duration) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + patience;
-    exchange_on(&mut connect(dir, patience)?, request, deadline)
+    let deadline = Some(Instant::now() + patience);
+    let mut connection = BufReader::new(connect(dir, patience)?);
+    exchange_on(&mut connection, request, deadline)
 }
 
+/// Writes the request and reads the first line of the answer.
 fn exchange_on(
-    stream: &mut UnixStream,
+    connection: &mut BufReader<UnixStream>,
     request: &OperatorRequest,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> io::Result<Vec<u8>> {
     // If the daemon closed before the request, it may have sent the reason.
-    let asked = stream.write_all(format!("{request}\n").as_bytes());
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
+    let asked = connection
+        .get_mut()
+        .write_all(format!("{request}\n").as_bytes());
+    let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before it answered");
+    read_line(connection, deadline)?.ok_or_else(|| asked.err().unwrap_or_else(ended))
+}
+
+/// The next line, without its end. `None`: the daemon has closed.
+fn read_line(
+    connection: &mut BufReader<UnixStream>,
+    deadline: Option<Instant>,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let read = match stream.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-            Ok(0) if answer.is_empty() && asked.is_err() => return asked.map(|()| answer),
-            Ok(0) if answer.is_empty() => {
-                let why = "it ended before it answered";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        if connection.buffer().is_empty() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(io::ErrorKind::TimedOut.into());
             }
-            Ok(read) => read,
-        };
-        let fresh = chunk.get(..read).unwrap_or_default();
-        let line_end = fresh.iter().position(|&byte| byte == b'\n');
-        answer.extend_from_slice(fresh.get(..line_end.unwrap_or(read)).unwrap_or_default());
-        if line_end.is_some() || read == 0 {
-            return Ok(answer);
+            connection.get_ref().set_read_timeout(left)?;
         }
-        if answer.len() > ANSWER_MAX {
+        let fresh = match connection.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            fresh => fresh?,
+        };
+        let (read, end) = (fresh.len(), fresh.iter().position(|&byte| byte == b'\n'));
+        line.extend_from_slice(fresh.get(..end.unwrap_or(read)).unwrap_or_default());
+        connection.consume(end.map_or(read, |end| end + 1));
+        if end.is_some() || read == 0 {
+            return Ok((end.is_some() || !line.is_empty()).then_some(line));
+        }
+        if line.len() > ANSWER_MAX {
             return Err(io::Error::other("its answer is longer than 4 MiB"));
         }
     }

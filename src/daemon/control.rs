@@ -4,8 +4,9 @@
 //! abstract name.
 //!
 //! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the
-//! connection is closed. An error is `{"error":"…"}`. The socket has mode 0600, and the system
-//! reports the user at the other end: only the owner of the process and root are answered.
+//! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
+//! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports the
+//! user at the other end: only the owner of the process and root are answered.
 //!
 //! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
 //! waits for the daemon keeps its place until the answer: the loop answers at once, the core refuses
@@ -13,9 +14,11 @@
 //! has only ended its request (`nc -N`), it still gets the answer. A client for which the *daemon*
 //! waits does not block others: it has 2 s to send its line and 10 s to read its answer, and it may
 //! be evicted earlier, the longest-waiting first: a silent client for a newcomer without a place or
-//! a descriptor, a slow reader for one more than `MAX_TAKING`. A line has at most 512 bytes. A
-//! request that the loop drops is answered with an error.
+//! a descriptor, a slow reader for one more than `MAX_TAKING`. A line has at most 1024 bytes. A
+//! request that the loop drops is answered with an error. Answers in parts have places of their own
+//! among these, at most `MAX_STREAMS`, so that they leave room for the other requests.
 
+mod parts;
 mod peer;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -41,7 +44,7 @@ use smol::{Async, Timer, future};
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
-use super::request::{Call, CallEvent, PendingCall};
+use super::request::{Call, CallEvent, PartsCall, PendingCall};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
 use crate::net::EACH;
@@ -52,7 +55,10 @@ use crate::protocol::TableStats;
 pub(super) const MAX_CLIENTS: usize = 40;
 /// Of these, clients that have not read their whole answer, which may be long: not more than half.
 const MAX_TAKING: usize = 8;
-const MAX_LINE_BYTES: usize = 512;
+/// Of these, answers in parts: not more than half.
+const MAX_STREAMS: usize = 8;
+/// Longest line of a client, with its end: a filter with the longest tags fits.
+const MAX_LINE_BYTES: usize = 1024;
 /// How long a client may be silent before its line is complete.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long it keeps its place even if others come. A process that has connected writes at once,
@@ -237,6 +243,10 @@ struct Desk {
     silent: Waited,
     /// Clients that have not read their answer.
     taking: Waited,
+    /// A share for each answer in parts.
+    streams: Rc<()>,
+    /// Answers in parts for which there was no place.
+    refused_streams: Cell<u64>,
     /// Clients that were silent or slow for too long, and other users.
     refused: Cell<u64>,
     /// Clients that were evicted for others.
@@ -250,6 +260,8 @@ impl Desk {
             capacity,
             silent: Waited::default(),
             taking: Waited::default(),
+            streams: Rc::default(),
+            refused_streams: Cell::new(0),
             refused: Cell::new(0),
             evicted: Cell::new(0),
         })
@@ -272,7 +284,8 @@ impl Desk {
     /// Serves one client, from its line to its answer.
     async fn converse(self: Rc<Self>, mut stream: Async<UnixStream>, sent_away: Receiver<()>) {
         let answer = match self.query_of(&mut stream, sent_away).await {
-            Ok(call) => self.answer_to(call, &stream).await,
+            Ok(Asked::Once(call)) => self.answer_to(call, &stream).await,
+            Ok(Asked::InParts(call)) => self.answer_in_parts(call, &mut stream).await,
             Err(refusal) => Some(refusal),
         };
         if let Some(mut line) = answer {
@@ -286,7 +299,7 @@ impl Desk {
         self: &Rc<Self>,
         stream: &mut Async<UnixStream>,
         sent_away: Receiver<()>,
-    ) -> Result<Call, String> {
+    ) -> Result<Asked, String> {
         let refused_with = |message: &str| Err(refusal(message, false));
         match uid_of(&*stream) {
             Ok(peer) if may_ask(peer, geteuid()) => {}
@@ -330,15 +343,14 @@ impl Desk {
         }
         let (request, answer) = PendingCall::new(call);
         let asked = CallEvent::Made(request);
-        let ending = || refusal("oc-discovery is ending, or could not answer", false);
         if self.events.send(asked).await.is_err() {
-            return Some(ending());
+            return Some(json::to_string(&ending()));
         }
         let answered = async {
             Some(match answer.recv().await {
                 Ok(Ok(answer)) => answer.to_json(),
                 Ok(Err(refusal)) => json::to_string(&refusal),
-                Err(_) => ending(),
+                Err(_) => json::to_string(&ending()),
             })
         };
         let left = async {
@@ -377,26 +389,44 @@ impl Desk {
         }
     }
 
-    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Call, String> {
+    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Asked, String> {
         let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
-        match text.split_once(' ') {
-            None if text == "status" => Ok(Call::Status(Some(TableStats {
-                name: "control_clients",
-                // Each client has a share in the desk, and so has the task that accepts them.
-                used: Rc::strong_count(self).saturating_sub(1),
-                capacity: self.capacity,
-                refused: self.refused.get(),
-                evicted: self.evicted.get(),
-            }))),
-            None if text == "indexers" => Ok(Call::Indexers),
-            Some(("find", what)) if !what.trim().is_empty() => {
-                Ok(Call::Find(what.trim().to_owned()))
+        let filter = |filter: &str| {
+            json::from_str(filter).map_err(|_| format!("`{filter}` is not a filter of nodes"))
+        };
+        let call = match text.split_once(' ') {
+            None if text == "status" => Call::Status(self.tables().into()),
+            None if text == "indexers" => Call::Indexers,
+            Some(("find", what)) if !what.trim().is_empty() => Call::Find(what.trim().to_owned()),
+            Some(("nodes", what)) => {
+                return Ok(Asked::InParts(PartsCall::Nodes(filter(what)?)));
             }
-            _ => Err(format!(
-                "`{text}` is not known: ask `status`, `indexers` or `find X`"
-            )),
-        }
+            _ => {
+                return Err(format!(
+                    "`{text}` is not known: ask `status`, `indexers`, `find X` or `nodes FILTER`"
+                ));
+            }
+        };
+        Ok(Asked::Once(call))
     }
+
+    fn tables(self: &Rc<Self>) -> [TableStats; 2] {
+        let clients = TableStats {
+            name: "control_clients",
+            // Each client has a share in the desk, and so has the task that accepts them.
+            used: Rc::strong_count(self).saturating_sub(1),
+            capacity: self.capacity,
+            refused: self.refused.get(),
+            evicted: self.evicted.get(),
+        };
+        [clients, self.streams()]
+    }
+}
+
+/// A request of a client.
+enum Asked {
+    Once(Call),
+    InParts(PartsCall),
 }
 
 fn count(counter: &Cell<u64>) {
@@ -422,6 +452,11 @@ async fn receive(stream: &mut Async<UnixStream>) -> Result<Vec<u8>, String> {
         }
         line.extend(fresh);
     }
+}
+
+/// The answer to a request that the loop has dropped.
+fn ending() -> Refusal {
+    Refusal::new("oc-discovery is ending, or could not answer", false)
 }
 
 fn refusal(message: &str, again: bool) -> String {

@@ -17,7 +17,7 @@ use super::{
     natives::{self, Learned},
     record::OwnRecord,
     report::{self, AddressLog, StatusReport, table, text},
-    request::{Call, CallAnswer, CallEvent, PendingCall},
+    request::{Call, CallAnswer, CallEvent, PartsCall, PendingCall},
     servers::Servers,
     status::Status,
     storage::StateFile,
@@ -279,13 +279,19 @@ impl<'m> Driver<'m> {
 
     /// A request of the operator or of the surrounding program; or its caller has left.
     pub(super) fn on_asked(&mut self, event: CallEvent) {
-        let CallEvent::Made(PendingCall { call, reply }) = event else {
-            return self.lookups.give_up(&self.env);
+        let PendingCall { call, reply } = match event {
+            CallEvent::Made(call) => call,
+            CallEvent::MadeInParts(PartsCall::Nodes(_), parts) => {
+                return parts.refuse("nodes cannot be listed yet");
+            }
+            CallEvent::Left => return self.lookups.give_up(&self.env),
+            // Whatever waited for it goes on when everything is pumped.
+            CallEvent::Room => return,
         };
         match call {
             Call::Status(clients) => {
                 let mut status = self.status();
-                status.tables.extend(clients.map(table));
+                status.tables.extend(clients.into_iter().map(table));
                 reply.answer(CallAnswer::Status(Box::new(status)));
             }
             Call::Indexers => self.lookups.indexers(&mut self.env, reply),

@@ -1,20 +1,33 @@
 //! What is asked of the loop, by the operator or by the program that it is embedded in, and the way
-//! back to whoever asks.
+//! back to whoever asks: one answer, or an answer in parts.
+//!
+//! Invariant: the loop never waits for a reader. An answer in parts has room for [`MAX_PARTS`] that
+//! were not read; the source looks at [`Parts::room`] before it makes more, and is called again with
+//! [`CallEvent::Room`] when half of them have been read.
+
+#![allow(dead_code, reason = "listings and watches take it up next")]
 
 use smol::channel::{Receiver, Sender, bounded};
 
-use super::status::{Found, IndexerList, Refusal, Status};
+use super::status::{Found, IndexerList, ListTally, NodeQuery, NodeRow, Refusal, Status};
 use crate::protocol::TableStats;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// `status`: the tables of this process. With it that of the clients that ask, if there is one.
-    Status(Option<TableStats>),
+    /// `status`: the tables of this process. With it those of the clients that ask.
+    Status(Vec<TableStats>),
     /// `indexers`: the indexers that it, or one of its natives, knows.
     Indexers,
     /// `find X`: the claimants of a name, or the node with a peer id.
     Find(String),
+}
+
+/// What may be asked that is answered in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PartsCall {
+    /// `nodes`: a [`Part::Row`] for each node, then [`Part::Tally`].
+    Nodes(NodeQuery),
 }
 
 /// What the clients cause.
@@ -22,8 +35,83 @@ pub(crate) enum Call {
 pub(crate) enum CallEvent {
     /// A call was made.
     Made(PendingCall),
-    /// A client has left before its answer: [`Reply::is_abandoned`] is true for its reply.
+    /// A call that is answered in parts.
+    MadeInParts(PartsCall, Parts),
+    /// A client has left before its answer, or its last part: [`Reply::is_abandoned`] or
+    /// [`Parts::is_abandoned`] is true.
     Left,
+    /// A reader that was behind has read half of the parts that waited for it.
+    Room,
+}
+
+/// Parts of one answer that may wait for their reader: the rows of eight pages, and some.
+pub(crate) const MAX_PARTS: usize = 320;
+
+/// One part of an answer.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// A node.
+    Row(Box<NodeRow>),
+    /// How far a listing is; the last part of a listing that is done.
+    Tally(Box<ListTally>),
+}
+
+impl Part {
+    /// Whether no part follows this one.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self, Self::Tally(tally) if tally.done)
+    }
+
+    /// The part as one JSON value, without a line break in it.
+    #[cfg(feature = "program")]
+    pub(crate) fn to_json(&self) -> String {
+        match self {
+            Self::Row(row) => miniserde::json::to_string(&**row),
+            Self::Tally(tally) => miniserde::json::to_string(&**tally),
+        }
+    }
+}
+
+/// The way back of an answer in parts. Dropping it ends the answer.
+#[derive(Debug)]
+pub(crate) struct Parts(Sender<Result<Part, Refusal>>);
+
+impl Parts {
+    /// The way back, and where the parts come.
+    pub(crate) fn new() -> (Self, Receiver<Result<Part, Refusal>>) {
+        let (sender, parts) = bounded(MAX_PARTS);
+        (Self(sender), parts)
+    }
+
+    /// Sends a part. False: there is no room for it, or the reader has left.
+    pub(crate) fn send(&self, part: Part) -> bool {
+        self.0.try_send(Ok(part)).is_ok()
+    }
+
+    /// Parts that fit now.
+    pub(crate) fn room(&self) -> usize {
+        MAX_PARTS.saturating_sub(self.0.len())
+    }
+
+    /// Ends the answer and says in one sentence why there is no more.
+    pub(crate) fn refuse(self, why: &str) {
+        let _ = self.0.try_send(Err(Refusal::new(why, false)));
+    }
+
+    /// The same, and says that it may be asked again.
+    pub(crate) fn refuse_for_now(self, why: &str) {
+        let _ = self.0.try_send(Err(Refusal::new(why, true)));
+    }
+
+    /// Whether the reader has left.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// Whether the source must be called, after `before` parts waited and now `after` do.
+pub(crate) fn has_room_again(before: usize, after: usize) -> bool {
+    before > MAX_PARTS / 2 && after <= MAX_PARTS / 2
 }
 
 /// A call that waits for its answer.
@@ -88,5 +176,19 @@ impl Reply {
     /// Whether the caller has left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_is_called_when_half_of_the_parts_are_read_and_only_then() {
+        let half = MAX_PARTS / 2;
+        assert!(has_room_again(half + 1, half));
+        assert!(has_room_again(MAX_PARTS, 0));
+        assert!(!has_room_again(half, half - 1));
+        assert!(!has_room_again(MAX_PARTS, half + 1));
     }
 }

@@ -5,6 +5,7 @@
 //! milliseconds, and what has expired is never listed. Fields that do not apply to a role are
 //! empty. Text from other peers is printed without its control characters.
 
+mod nodes;
 mod text;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::{Role, is_host_name};
+pub(crate) use nodes::{ListTally, NodeQuery, NodeRow};
 #[cfg(feature = "program")]
 pub(super) use text::table;
 

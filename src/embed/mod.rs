@@ -112,7 +112,7 @@ impl Discovery {
     /// # Errors
     /// [`Error::Closed`].
     pub async fn status(&self) -> Result<Status, Error> {
-        match self.ask(Call::Status(None)).await? {
+        match self.ask(Call::Status(Vec::new())).await? {
             CallAnswer::Status(status) => Ok(*status),
             _ => Err(Error::Closed),
         }

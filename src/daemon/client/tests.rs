@@ -98,18 +98,50 @@ fn the_daemons_sentence_is_passed_on_when_there_is_no_time_to_ask_again() {
 }
 
 #[test]
-fn what_a_daemon_said_before_it_was_asked_is_read() {
+fn parts_come_line_by_line_and_an_error_ends_them() {
+    let nodes = || OperatorRequest::Nodes(Default::default());
+    let dir = TestDir::new();
+    let daemon = answering_all(dir.path(), vec![BUSY, "{}\n[1]\n{\"error\":\"late\"}\n"]);
+    let mut lines = Lines::ask(dir.path(), &nodes(), PATIENCE).unwrap();
+    for line in ["{}", "[1]"] {
+        assert_eq!(lines.next(Some(PATIENCE)).unwrap().as_deref(), Some(line));
+    }
+    assert_eq!(lines.next(None).unwrap_err().to_string(), "late");
+    assert_eq!(lines.next(None).unwrap(), None, "it has closed");
+    assert_eq!(daemon.join().unwrap(), 2);
+}
+
+#[test]
+fn daemon_that_stops_in_the_middle_of_its_answer_is_given_up() {
     let dir = TestDir::new();
     let listener = listen(dir.path());
     let mut client = connect(dir.path(), PATIENCE).unwrap();
+    client.write_all(b"nodes {}\n").unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    far.write_all(b"{}\nhalf").unwrap();
+    let mut lines = Lines {
+        dir: dir.path().into(),
+        connection: BufReader::new(client),
+        first: None,
+    };
+    assert_eq!(lines.next(Some(BRIEF)).unwrap().as_deref(), Some("{}"));
+    let error = lines.next(Some(BRIEF)).unwrap_err();
+    assert!(matches!(error, Error::Deaf(..)), "{error:?}");
+}
+
+#[test]
+fn what_a_daemon_said_before_it_was_asked_is_read() {
+    let dir = TestDir::new();
+    let listener = listen(dir.path());
+    let mut client = BufReader::new(connect(dir.path(), PATIENCE).unwrap());
     let (mut far, _) = listener.accept().unwrap();
     far.write_all(b"told\n").unwrap();
     drop(far);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Some(Instant::now() + PATIENCE);
     let told = exchange_on(&mut client, &OperatorRequest::Status, deadline).unwrap();
     assert_eq!(told, b"told");
 
-    let mut client = connect(dir.path(), PATIENCE).unwrap();
+    let mut client = BufReader::new(connect(dir.path(), PATIENCE).unwrap());
     drop(listener.accept().unwrap());
     let error = exchange_on(&mut client, &OperatorRequest::Status, deadline).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);

@@ -9,21 +9,21 @@ use crate::daemon::testdir::TestDir;
 use crate::net::executor::block_on;
 
 /// The time for events that must not happen.
-const BRIEF: Duration = Duration::from_millis(30);
+pub(super) const BRIEF: Duration = Duration::from_millis(30);
 
 async fn connect(dir: &Path) -> Async<UnixStream> {
     let (path, _through) = socket_path(dir).unwrap();
     Async::<UnixStream>::connect(&path).await.unwrap()
 }
 
-async fn asking(dir: &Path, line: &[u8]) -> Async<UnixStream> {
+pub(super) async fn asking(dir: &Path, line: &[u8]) -> Async<UnixStream> {
     let mut stream = connect(dir).await;
     stream.write_all(line).await.unwrap();
     stream
 }
 
 /// The whole line that the daemon answers.
-async fn line_from(mut stream: Async<UnixStream>) -> String {
+pub(super) async fn line_from(mut stream: Async<UnixStream>) -> String {
     let mut bytes = Vec::new();
     let mut byte = [0];
     let answering = async {
@@ -55,15 +55,20 @@ fn error_in(json: &str) -> String {
 async fn request(control: &Control) -> PendingCall {
     match within(Duration::from_secs(10), control.next()).await {
         Some(CallEvent::Made(request)) => request,
-        Some(CallEvent::Left) => panic!("a client has left"),
+        Some(event) => panic!("{event:?}"),
         None => panic!("no client was heard"),
     }
 }
 
 async fn stats(dir: &Path, control: &Control) -> TableStats {
+    tables(dir, control).await[0]
+}
+
+/// The tables of the clients and of the answers in parts.
+pub(super) async fn tables(dir: &Path, control: &Control) -> Vec<TableStats> {
     let _client = asking(dir, b"status\n").await;
     match request(control).await.call {
-        Call::Status(Some(stats)) => stats,
+        Call::Status(tables) => tables,
         call => panic!("{call:?}"),
     }
 }
@@ -77,13 +82,22 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
         for (line, call) in [
             (
                 "status\n",
-                Call::Status(Some(TableStats {
-                    name: "control_clients",
-                    used: 1,
-                    capacity: 40,
-                    refused: 0,
-                    evicted: 0,
-                })),
+                Call::Status(vec![
+                    TableStats {
+                        name: "control_clients",
+                        used: 1,
+                        capacity: 40,
+                        refused: 0,
+                        evicted: 0,
+                    },
+                    TableStats {
+                        name: "control_streams",
+                        used: 0,
+                        capacity: 8,
+                        refused: 0,
+                        evicted: 0,
+                    },
+                ]),
             ),
             ("indexers\n", Call::Indexers),
             ("find lamp-1\n", Call::Find("lamp-1".to_owned())),
@@ -143,8 +157,8 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
     let control = Control::bind(&data, MAX_CLIENTS).unwrap();
-    let longest = [&[b'x'; 511][..], b"\n"].concat();
-    let too_long = [&[b'x'; 512][..], b"\n"].concat();
+    let longest = [&[b'x'; 1023][..], b"\n"].concat();
+    let too_long = [&[b'x'; 1024][..], b"\n"].concat();
     block_on(async {
         for (line, message) in [
             (&b"stop\n"[..], "`stop` is not known"),
@@ -153,7 +167,7 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
             (b"find \n", "is not known"),
             (b"find \xff\n", "not UTF-8"),
             (&longest, "is not known"),
-            (&too_long, "at most 512 bytes"),
+            (&too_long, "at most 1024 bytes"),
         ] {
             let client = asking(dir.path(), line).await;
             let error = error_in(&line_from(client).await);
@@ -195,7 +209,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 }
 
 /// A desk of its own, and the events for the loop.
-fn desk(places: usize) -> (Rc<Desk>, Receiver<CallEvent>) {
+pub(super) fn desk(places: usize) -> (Rc<Desk>, Receiver<CallEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
     (Desk::new(sender, places), events)
 }

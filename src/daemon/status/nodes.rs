@@ -1,0 +1,74 @@
+//! The nodes of the network, as `nodes` and its kin show them: what may be asked for, and a row.
+
+use std::collections::BTreeMap;
+
+use miniserde::{Deserialize, Serialize};
+
+use super::Service;
+
+/// Which nodes are asked for. What is absent or empty admits all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeQuery {
+    /// Those that offer this service.
+    pub service: Option<String>,
+    /// Those with all of these tags.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Those whose name begins with this.
+    pub name: Option<String>,
+    /// Those in one of these states.
+    pub states: Option<Vec<NodeState>>,
+}
+
+/// Whether a node is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NodeState {
+    /// It holds a lease.
+    #[serde(rename = "alive")]
+    Alive,
+    /// It has given its lease up.
+    #[serde(rename = "left")]
+    Left,
+    /// Its lease ran out.
+    #[serde(rename = "lost")]
+    Lost,
+}
+
+/// A node: one line of `nodes --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeRow {
+    /// The name that it claims.
+    pub name: String,
+    /// Its peer id, in base58: the signature of its record proves it, the name does not.
+    pub peer_id: String,
+    /// Whether it is there.
+    pub state: NodeState,
+    /// Time since its last heartbeat, ms.
+    pub last_beat_ms: u64,
+    /// Its multiaddresses, without `/p2p`; none if its record is no longer kept.
+    pub addresses: Vec<String>,
+    /// Its services, each at all of its addresses.
+    pub services: Vec<Service>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The version of its program; empty if it does not say it.
+    pub version: String,
+}
+
+/// How far a listing is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListTally {
+    /// The listing is over, and no row follows.
+    pub done: bool,
+    /// It is over, every server asked has answered, and nothing was left out.
+    pub complete: bool,
+    /// Servers that were asked.
+    pub asked: u64,
+    /// Servers that have answered.
+    pub answered: u64,
+    /// The peer ids of those that have not answered (yet).
+    pub silent: Vec<String>,
+    /// The peer ids of those that answered with an error.
+    pub refused: Vec<String>,
+    /// The peer ids of those whose answer was cut short.
+    pub partial: Vec<String>,
+}
