@@ -287,6 +287,19 @@ daemon! {
         #[argh(option, arg_name = "service")]
         service: Vec<String>,
 
+        /// SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND: how a service is checked; one that
+        /// failed 3 times in a row is not announced until it passes (default: no check)
+        #[argh(option, arg_name = "check")]
+        check: Vec<String>,
+
+        /// time between two runs of a check, 100ms to 1h (default: 10s)
+        #[argh(option, arg_name = "duration")]
+        check_interval: Option<String>,
+
+        /// let --check run commands, as the user that this process runs as (default: refuse)
+        #[argh(switch)]
+        allow_exec: bool,
+
         /// leases to hold on different indexers, 1 to 8, fewer if fewer exist (default: 2)
         #[argh(option, arg_name = "number")]
         min_indexers: Option<String>,
@@ -299,6 +312,9 @@ impl Node {
             name: self.name.clone(),
             tag: self.tag.clone(),
             service: self.service.clone(),
+            check: self.check.clone(),
+            check_interval: self.check_interval.clone(),
+            allow_exec: self.allow_exec,
             min_indexers: self.min_indexers.clone(),
         }
     }

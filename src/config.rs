@@ -22,14 +22,14 @@ use crate::protocol::{
     time::{MAX_LEASE, MIN_LEASE},
 };
 
+mod services;
 mod values;
 
 pub(crate) use values::is_host_name;
 #[cfg(feature = "program")]
 use values::level;
 use values::{
-    announce, beat_interval, duration_or, interval, listen, min_indexers, name, natives, psk,
-    services, tags,
+    announce, beat_interval, duration_or, interval, listen, min_indexers, name, natives, psk, tags,
 };
 
 /// Shortest interval of a loop or of the beats.
@@ -63,6 +63,26 @@ pub(crate) struct NativeAddr {
     /// The address without its trailing `/p2p`, at most
     /// [`MAX_ADDR_LEN`](crate::protocol::MAX_ADDR_LEN) bytes.
     pub addr: Multiaddr,
+}
+
+/// What a check of a service does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// It connects to the service's port.
+    Tcp,
+    /// It GETs this path, and passes with a status from 200 to 399.
+    Http(String),
+    /// It runs this command of the shell, and passes with exit code 0.
+    Exec(String),
+}
+
+/// A check of one of the own services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// Which of [`Config::services`].
+    pub service: u8,
+    /// What it does.
+    pub probe: Probe,
 }
 
 /// The checked configuration of a daemon.
@@ -111,6 +131,10 @@ pub(crate) struct Config {
     /// What a node offers: at most
     /// [`MAX_SERVICES`](crate::protocol::codec::service::MAX_SERVICES).
     pub services: Vec<Service>,
+    /// Checks of services, one for each at most.
+    pub checks: Vec<Check>,
+    /// Time between two runs of a check.
+    pub check_interval: Duration,
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
@@ -146,6 +170,9 @@ pub(crate) struct NodeFlags {
     pub name: Option<String>,
     pub tag: Vec<String>,
     pub service: Vec<String>,
+    pub check: Vec<String>,
+    pub check_interval: Option<String>,
+    pub allow_exec: bool,
     pub min_indexers: Option<String>,
 }
 
@@ -156,6 +183,8 @@ impl NodeFlags {
             ("--name", self.name.as_ref()),
             ("--tag", self.tag.first()),
             ("--service", self.service.first()),
+            ("--check", self.check.first()),
+            ("--check-interval", self.check_interval.as_ref()),
             ("--min-indexers", self.min_indexers.as_ref()),
         ];
         for (option, value) in given {
@@ -248,6 +277,7 @@ impl Config {
             (MIN_LEASE, MAX_LEASE),
             Duration::from_secs(90),
         )?;
+        let services = services::services(&flags.node.service)?;
         Ok(Config {
             role,
             data_dir,
@@ -266,7 +296,9 @@ impl Config {
             connect_interval: interval("--connect-interval", &flags.connect_interval, 60)?,
             name: flags.node.name.as_deref().map(name).transpose()?,
             tags: tags(&flags.node.tag)?,
-            services: services(&flags.node.service)?,
+            checks: services::checks(&flags.node.check, &services, flags.node.allow_exec)?,
+            services,
+            check_interval: interval("--check-interval", &flags.node.check_interval, 10)?,
             min_indexers: flags
                 .node
                 .min_indexers

@@ -57,6 +57,8 @@ fn defaults_need_no_flag_in_any_role() {
                 name: None,
                 tags: BTreeMap::new(),
                 services: vec![],
+                checks: vec![],
+                check_interval: Duration::from_secs(10),
                 min_indexers: 2,
             }
         );
@@ -406,6 +408,63 @@ fn services_have_a_name_of_rfc_6335_and_a_port() {
         offering(&["dns=53", "dns=tcp:54"])
             .unwrap_err()
             .contains("twice")
+    );
+}
+
+#[test]
+fn check_is_of_a_service_that_is_offered_and_a_command_needs_leave() {
+    let checking = |check: &[&str], allow_exec| {
+        parse(Role::Node, |flags| {
+            let services = ["http=80", "dns=udp:53", "dns=53", "log=udp:514"];
+            flags.node.service = services.map(String::from).into();
+            flags.node.check = check.iter().map(|&check| check.into()).collect();
+            flags.node.allow_exec = allow_exec;
+        })
+    };
+    let config = checking(&["http=http:/up?x=1", "dns=tcp", "log=exec:true"], true).unwrap();
+    let read: Vec<_> = config
+        .checks
+        .into_iter()
+        .map(|check| (check.service, check.probe))
+        .collect();
+    let http = Probe::Http("/up?x=1".into());
+    assert_eq!(
+        read,
+        [(0, http), (2, Probe::Tcp), (3, Probe::Exec("true".into()))]
+    );
+
+    let long = format!("http=http:/{}", "x".repeat(256));
+    let longer = format!("http=exec:{}", "x".repeat(1025));
+    for (bad, said) in [
+        ("http", "SERVICE=tcp"),
+        ("http=udp", "SERVICE=tcp"),
+        ("http=tcp:80", "SERVICE=tcp"),
+        ("http=http", "SERVICE=tcp"),
+        ("http=http:up", "begins with /"),
+        ("http=http:/a b", "without spaces"),
+        (&long, "at most 256 bytes"),
+        ("http=exec:", "1 to 1024 bytes"),
+        (&longer, "1 to 1024 bytes"),
+        ("http=exec:a\nb", "control characters"),
+        ("ssh=tcp", "--service ssh=PORT"),
+        ("log=tcp", "use exec"),
+        ("log=http:/", "use exec"),
+    ] {
+        let error = checking(&[bad], true).unwrap_err();
+        assert!(
+            error.starts_with("--check") && error.contains(said),
+            "{error}"
+        );
+    }
+    assert!(
+        checking(&["http=exec:true"], false)
+            .unwrap_err()
+            .contains("--allow-exec")
+    );
+    assert!(
+        checking(&["http=tcp", "http=http:/"], true)
+            .unwrap_err()
+            .contains("already")
     );
 }
 

@@ -18,7 +18,6 @@ use crate::protocol::{
     capacities::MAX_NATIVES,
     codec::{
         record::{MAX_RECORD_ADDRS, MAX_TAG_BYTES, MAX_TAGS},
-        service::{MAX_SERVICES, Service, Transport, to_service_name},
         to_name,
     },
     node::MAX_MIN_INDEXERS,
@@ -280,7 +279,7 @@ fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
     Ok(addr)
 }
 
-fn at_most(option: &'static str, values: &[String], max: usize) -> Result<(), Error> {
+pub(super) fn at_most(option: &'static str, values: &[String], max: usize) -> Result<(), Error> {
     if values.len() > max {
         let count = values.len();
         return Err(Error::bare(
@@ -415,53 +414,6 @@ pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error>
         }
     }
     Ok(tags)
-}
-
-pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
-    at_most("--service", values, MAX_SERVICES)?;
-    let mut services: Vec<Service> = Vec::new();
-    for value in values {
-        let service = service(value)?;
-        let same =
-            |other: &Service| (&other.name, other.transport) == (&service.name, service.transport);
-        if services.iter().any(same) {
-            return Err(Error::new(
-                "--service",
-                value,
-                "this service is given twice; a service has one port",
-            ));
-        }
-        services.push(service);
-    }
-    Ok(services)
-}
-
-fn service(value: &str) -> Result<Service, Error> {
-    let wrong = |problem| Error::new("--service", value, problem);
-    let form = || wrong("write it as NAME=PORT or NAME=udp:PORT");
-    let (name, rest) = value.split_once('=').ok_or_else(form)?;
-    let (transport, port) = match rest.split_once(':') {
-        None => (Transport::Tcp, rest),
-        Some(("tcp", port)) => (Transport::Tcp, port),
-        Some(("udp", port)) => (Transport::Udp, port),
-        Some(_) => return Err(form()),
-    };
-    let name = to_service_name(name).ok_or_else(|| {
-        wrong("a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others")
-    })?;
-    // `parse` alone would take `+80` and `080`.
-    match port
-        .parse()
-        .ok()
-        .filter(|number: &u16| number.to_string() == port)
-    {
-        None | Some(0) => Err(wrong("give a port from 1 to 65535")),
-        Some(port) => Ok(Service {
-            name,
-            transport,
-            port,
-        }),
-    }
 }
 
 pub(super) fn min_indexers(value: &str) -> Result<u8, Error> {

@@ -120,7 +120,8 @@ impl Driver<'_> {
         }
         let own_ms = self.env.own_ms();
         let sequence = self.state.next_sequence(own_ms, now.as_millis());
-        match self.record.sign(sequence, own_ms, addrs) {
+        let offered = self.signing.offered();
+        match self.record.sign(sequence, own_ms, addrs, offered) {
             Ok(()) => {
                 let urgency = self.signing.signed(bytes());
                 if let Some(settled) = self.env.settled_ms() {

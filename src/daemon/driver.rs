@@ -9,7 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
 use super::{
-    Error, clock,
+    Error,
+    checks::Checks,
+    clock,
     environment::Environment,
     invitation::Invitation,
     lookup::Lookups,
@@ -79,6 +81,8 @@ pub(super) struct Driver<'m> {
     pub(super) leaving: Vec<PeerId>,
     /// When the record is signed.
     pub(super) signing: Signing,
+    /// The checks of the own services.
+    pub(super) checks: Checks,
     /// What was said of those that grant us leases.
     pub(super) servers: Servers,
     /// What is to be said of the addresses of this host.
@@ -135,6 +139,7 @@ impl<'m> Driver<'m> {
             held_beats: Vec::new(),
             leaving: Vec::new(),
             signing: Signing::new(config.role),
+            checks: Checks::new(config, now, seed),
             servers: Servers::default(),
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
@@ -196,6 +201,7 @@ impl<'m> Driver<'m> {
         [
             self.env.machine.next_timeout(),
             self.lookups.timeout(),
+            self.checks.timeout(),
             Some(self.housekeeping),
             self.records,
         ]
@@ -221,6 +227,7 @@ impl<'m> Driver<'m> {
         while let Some(action) = self.env.machine.poll(now, own_ms) {
             self.perform(action);
         }
+        self.check_if_due(now);
         self.sign_if_due(now);
         self.lookups.pump(&mut self.env);
         self.expire_records_if_due(now);
@@ -448,6 +455,7 @@ impl<'m> Driver<'m> {
                 name: about.map(|about| about.name.clone()),
                 tags: about.map_or_else(Default::default, report::tags),
                 services: about.map_or_else(Vec::new, report::services),
+                checks: self.checks.report(now),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
                 listen: self

@@ -5,7 +5,8 @@
 //!  libp2p swarm ──▶ NetEvent ┐                                                │
 //!  timers ────────▶ now      ├─▶ Driver ─▶ Machine (protocol) ─▶ Action ─▶ Net │
 //!  control socket ▶ query    │                                                │
-//!  /dnsaddr ──────▶ natives  ┘                                                │
+//!  /dnsaddr ──────▶ natives  ┤                                                │
+//!  checks ────────▶ ended    ┘                                                │
 //!  signals ───────▶ the end                                                   │
 //!                 └───────────────────────────────────────────────────────────┘
 //! ```
@@ -17,6 +18,7 @@ mod actions;
 mod beats;
 #[cfg(feature = "program")]
 pub(crate) mod capacity;
+mod checks;
 #[cfg(feature = "program")]
 pub(crate) mod client;
 pub(crate) mod clock;
@@ -176,6 +178,7 @@ async fn main_loop(
     natives: &Receiver<Learned>,
     host: &mut impl Host,
 ) -> Result<(), Error> {
+    let checks = driver.checks.ended();
     let mut timer = Timer::never();
     let mut armed = None;
     loop {
@@ -201,11 +204,18 @@ async fn main_loop(
                 Err(_) => std::future::pending().await,
             }
         };
-        let wake = or(or(net, time), or(call, learned)).await;
+        let checked = async {
+            match checks.recv().await {
+                Ok(ended) => Wake::Checked(ended),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let wake = or(or(net, time), or(call, or(learned, checked))).await;
         match wake {
             Wake::Net(event) => driver.on_net(event),
             Wake::Timer => armed = None,
             Wake::Learned(learned) => driver.on_learned(learned),
+            Wake::Checked(ended) => driver.on_checked(ended),
             Wake::Call(Call::Answer(event)) => driver.on_asked(event),
             Wake::Call(Call::End) => return Ok(()),
             #[cfg(feature = "program")]
@@ -219,6 +229,7 @@ enum Wake {
     Net(NetEvent),
     Timer,
     Learned(Learned),
+    Checked(checks::Ended),
     Call(Call),
 }
 

@@ -48,19 +48,38 @@ impl OwnRecord {
         self.envelope.as_deref()
     }
 
-    /// Signs the record with these addresses.
+    /// Signs the record with these addresses and with those services whose bit is set.
     pub(super) fn sign(
         &mut self,
         sequence: u64,
         own_ms: u64,
         addrs: &[Multiaddr],
+        offered: u8,
     ) -> Result<(), SignError> {
         let envelope = match &self.about {
             None => sign_indexer(&self.key, sequence, own_ms, self.ttl, addrs),
-            Some(about) => sign_node(&self.key, sequence, own_ms, self.ttl, addrs, about),
+            Some(about) => {
+                let about = offers(about, offered);
+                sign_node(&self.key, sequence, own_ms, self.ttl, addrs, &about)
+            }
         }?;
         self.envelope = Some(envelope);
         Ok(())
+    }
+}
+
+/// The same, with only those services whose bit is set.
+fn offers(about: &About, offered: u8) -> About {
+    let is_offered = |at: &usize| {
+        offered
+            .checked_shr(*at as u32)
+            .is_some_and(|bits| bits & 1 == 1)
+    };
+    let services = about.services.iter().enumerate();
+    let services = services.filter(|(at, _)| is_offered(at));
+    About {
+        services: services.map(|(_, service)| service.clone()).collect(),
+        ..about.clone()
     }
 }
 
@@ -97,7 +116,7 @@ mod tests {
     fn a_record_lives_three_leases() {
         let mut record = record();
         let addrs = ["/ip4/192.0.2.1/tcp/1".parse().unwrap()];
-        record.sign(1, 1_000_000, &addrs).unwrap();
+        record.sign(1, 1_000_000, &addrs, u8::MAX).unwrap();
         let opened = open_indexer(record.envelope().unwrap()).unwrap();
         assert_eq!(opened.info.ttl, Duration::from_secs(270));
     }

@@ -77,13 +77,18 @@ pub(super) fn tags(about: &About) -> BTreeMap<String, String> {
 pub(super) fn services(about: &About) -> Vec<Service> {
     let seen = |service: &Offered| Service {
         name: service.name.as_str().into(),
-        protocol: match service.transport {
-            Transport::Tcp => Protocol::Tcp,
-            Transport::Udp => Protocol::Udp,
-        },
+        protocol: protocol(service.transport),
         port: service.port,
     };
     about.services.iter().map(seen).collect()
+}
+
+/// The transport protocol of a service for `status`.
+pub(super) fn protocol(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    }
 }
 
 /// A table for `status`.

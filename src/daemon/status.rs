@@ -30,6 +30,8 @@ pub struct Status {
     pub tags: BTreeMap<String, String>,
     /// Node: its services.
     pub services: Vec<Service>,
+    /// Node: the checks of its services.
+    pub checks: Vec<ServiceCheck>,
     /// Version of the program.
     pub version: String,
     /// Time since the process started, ms.
@@ -259,6 +261,41 @@ pub enum Protocol {
     /// UDP.
     #[serde(rename = "udp")]
     Udp,
+}
+
+/// The check of one of the own services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCheck {
+    /// The name of the service.
+    pub service: String,
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Its port.
+    pub port: u16,
+    /// The check as it was given: `tcp`, `http:PATH` or `exec:COMMAND`.
+    pub check: String,
+    /// Whether the service is in the record.
+    pub state: CheckState,
+    /// Failures since the check last passed, 255 at most.
+    pub failures: u64,
+    /// Time since the service was withdrawn, restored, or first checked, ms; `None` before that.
+    pub since_ms: Option<u64>,
+    /// Why the last run failed; `None` if it passed.
+    pub error: Option<String>,
+}
+
+/// What the check of a service says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckState {
+    /// No run has ended yet, so the service is in the record.
+    #[serde(rename = "starting")]
+    Starting,
+    /// The service is in the record.
+    #[serde(rename = "ok")]
+    Ok,
+    /// It failed three times in a row, so the service is left out of the record.
+    #[serde(rename = "failing")]
+    Failing,
 }
 
 /// The answer to a request that cannot be answered.

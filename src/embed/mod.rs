@@ -40,8 +40,9 @@ pub use self::{builder::Builder, error::Error};
 pub use crate::{
     config::Role,
     daemon::status::{
-        Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer, LoopStatus,
-        Protocol, ResponsiblePeer, Service, Source, Status, StreamRecord, Table, Trouble,
+        CheckState, Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer,
+        LoopStatus, Protocol, ResponsiblePeer, Service, ServiceCheck, Source, Status, StreamRecord,
+        Table, Trouble,
     },
 };
 use crate::{

@@ -14,6 +14,7 @@
 //! | [`rivals`] | two devices with one identity |
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`signing`] | when the own record is signed |
+//! | [`health`] | when services are checked, and which are left out of the own record |
 //! | [`directory`] | the nodes that can be found here |
 //! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
 //! | [`codec`] | the frames: bytes to words of the protocol and back |
@@ -26,6 +27,7 @@ pub mod capacities;
 pub mod clock;
 pub mod codec;
 pub mod directory;
+pub mod health;
 pub mod indexer;
 pub mod input;
 pub mod lease;

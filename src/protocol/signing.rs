@@ -1,8 +1,8 @@
 //! Decides when the own record is signed, and whether the new one waits for the next beat.
 //!
 //! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start,
-//! and when it is older than one lease), and when its addresses differ from the signed ones. Name
-//! and tags do not change while a process runs.
+//! and when it is older than one lease), and when its addresses or the services that it offers
+//! differ from the signed ones. Name and tags do not change while a process runs.
 //!
 //! Invariants: nothing is signed without an address that can be in a record, without a time to sign
 //! with, by a native, or after the end; a record that was requested meanwhile is signed as soon as
@@ -20,7 +20,7 @@ type RecordAddrs = Vec<Addr, MAX_RECORD_ADDRS, u8>;
 pub enum Urgency {
     /// It has the same content as the one before, with a later time.
     NextBeat,
-    /// It is the first one, or an address in it has changed, so servers get it at once.
+    /// It is the first one, or an address or a service in it has changed, so servers get it at once.
     AtOnce,
 }
 
@@ -31,6 +31,9 @@ pub struct Signing {
     is_wanted: bool,
     /// A list of one element, which is empty if nothing was signed yet.
     signed: Vec<RecordAddrs, 1>,
+    /// The services to be in the record, one bit each, and those that are in the signed one.
+    offered: u8,
+    signed_offer: u8,
 }
 
 impl Signing {
@@ -40,12 +43,25 @@ impl Signing {
             may_sign: !matches!(role, Role::Native),
             is_wanted: false,
             signed: Vec::new(),
+            offered: u8::MAX,
+            signed_offer: u8::MAX,
         }
     }
 
     /// Takes note that the leases need a new signature.
     pub fn want(&mut self) {
         self.is_wanted = true;
+    }
+
+    /// Sets which of the own services are offered, one bit each
+    /// ([`Health::offered`](super::health::Health::offered)); at the start all are.
+    pub fn offer(&mut self, services: u8) {
+        self.offered = services;
+    }
+
+    /// The own services to be in the record, one bit each.
+    pub fn offered(&self) -> u8 {
+        self.offered
     }
 
     /// Ends signing, because a record that is signed now would outlive the leases that are given
@@ -69,13 +85,14 @@ impl Signing {
             && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed(addrs)))
     }
 
-    /// Takes note that the record was signed with these addresses.
+    /// Takes note that the record was signed with these addresses and the services offered.
     pub fn signed<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) -> Urgency {
         let urgency = match self.was_signed(addrs.clone()) {
             true => Urgency::NextBeat,
             false => Urgency::AtOnce,
         };
         self.is_wanted = false;
+        self.signed_offer = self.offered;
         self.signed.clear();
         let addrs = usable(addrs).filter_map(|addr| Addr::from_slice(addr).ok());
         // The list is empty here.
@@ -85,7 +102,8 @@ impl Signing {
 
     fn was_signed<'a>(&self, addrs: impl Iterator<Item = &'a [u8]>) -> bool {
         let last = self.signed.first();
-        last.is_some_and(|last| usable(addrs).eq(last.iter().map(Vec::as_slice)))
+        self.offered == self.signed_offer
+            && last.is_some_and(|last| usable(addrs).eq(last.iter().map(Vec::as_slice)))
     }
 }
 
@@ -142,6 +160,20 @@ mod tests {
             assert!(is_due(&signing, addrs));
             assert_eq!(sign(&mut signing, addrs), Urgency::AtOnce);
             assert!(!is_due(&signing, addrs));
+        }
+    }
+
+    #[test]
+    fn service_that_went_or_came_back_is_signed_unasked_and_at_once() {
+        let mut signing = signing();
+        signing.offer(0b1111_1101);
+        assert!(!is_due(&signing, &[b"a"]), "nothing was signed yet");
+        sign(&mut signing, &[b"a"]);
+        for services in [0b1111_1100, u8::MAX] {
+            signing.offer(services);
+            assert!(is_due(&signing, &[b"a"]));
+            assert_eq!(sign(&mut signing, &[b"a"]), Urgency::AtOnce);
+            assert!(!is_due(&signing, &[b"a"]));
         }
     }
 

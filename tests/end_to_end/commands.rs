@@ -5,12 +5,13 @@ use oc_discovery::embed::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "role",
     "peer_id",
     "name",
     "tags",
     "services",
+    "checks",
     "version",
     "uptime_ms",
     "listen",

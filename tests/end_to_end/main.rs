@@ -6,6 +6,7 @@
 
 mod askers;
 mod bad_frames;
+mod checks;
 mod commands;
 mod crowd;
 mod dht_server;

@@ -6,7 +6,8 @@ use super::*;
 
 /// The JSON object of the interface, byte for byte.
 const EXAMPLE: &str = concat!(
-    r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"services":[],"version":"0.1.0","#,
+    r#"{"role":"native","peer_id":"12D3A","name":null,"tags":{},"services":[],"checks":[],"#,
+    r#""version":"0.1.0","#,
     r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
     r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
     r#""native_option":"--native /ip4/127.0.0.1/tcp/4820/p2p/12D3A","#,
@@ -195,11 +196,21 @@ fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
         name: Some("cam-3".into()),
         tags: BTreeMap::from([("room".into(), "hall".into()), ("floor".into(), "2".into())]),
         services: vec![service("dns", Protocol::Udp, 53)],
+        checks: vec![ServiceCheck {
+            service: "dns".into(),
+            protocol: Protocol::Udp,
+            port: 53,
+            check: "exec:dig".into(),
+            state: CheckState::Failing,
+            failures: 4,
+            since_ms: Some(1_500),
+            error: Some("the command ended with exit code 9".into()),
+        }],
         ..example()
     };
     let shown = node.to_string();
-    let expected =
-        "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\nservices: dns (UDP) at port 53\n";
+    let expected = "node 12D3A\nname: cam-3\ntags:\n  floor=2\n  room=hall\nservices: dns (UDP) at port 53\n\
+         checks of services: 1\n  dns  exec:dig  fails, not in the record  for 1.5 s  the command ended with exit code 9\n";
     assert!(shown.starts_with(expected), "{shown}");
     let natives = "\nnatives: /ip4/192.0.2.9/tcp/4820/p2p/12D3F\n";
     assert!(shown.contains(natives), "{shown}");
@@ -219,7 +230,7 @@ fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
     );
     let json = json::to_string(&bare);
     assert!(
-        json.contains(r#""name":"cam-3","tags":{},"services":[],"#),
+        json.contains(r#""name":"cam-3","tags":{},"services":[],"checks":[{"service":"dns","#),
         "{json}"
     );
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::{Found, IndexerList, Protocol, Service, Source, Status};
+use super::{CheckState, Found, IndexerList, Protocol, Service, Source, Status};
 use crate::config::Role;
 
 impl fmt::Display for Status {
@@ -19,6 +19,7 @@ impl fmt::Display for Status {
             let services = self.services.iter();
             let services = services.map(|s| format!("{} at port {}", named(s), s.port));
             list(f, "services", "none", &services.collect::<Vec<_>>())?;
+            self.checks(f)?;
         }
         writeln!(
             f,
@@ -64,6 +65,31 @@ impl Status {
             table(f, "servers that grant no lease", "none", rows)?;
         }
         Ok(())
+    }
+
+    /// Writes the state of each check; nothing if there are none.
+    fn checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.checks.iter().map(|check| {
+            let state = match check.state {
+                CheckState::Starting => "not checked yet",
+                CheckState::Ok => "passes",
+                CheckState::Failing => "fails, not in the record",
+            };
+            let since = check.since_ms.map(|since| format!("for {}", Span(since)));
+            let name = check.service.clone();
+            let error = check.error.clone().unwrap_or_default();
+            [
+                name,
+                check.check.clone(),
+                state.to_owned(),
+                since.unwrap_or_default(),
+                error,
+            ]
+        });
+        match self.checks.is_empty() {
+            true => Ok(()),
+            false => table(f, "checks of services", "none", rows),
+        }
     }
 
     fn leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -72,6 +72,7 @@ fn blank(process: &str, role: Role) -> Status {
         name: None,
         tags: Default::default(),
         services: vec![],
+        checks: vec![],
         version: String::new(),
         uptime_ms: 0,
         listen: vec![],

@@ -1,0 +1,130 @@
+//! Parses what a node offers, and how that is checked.
+
+use super::{Check, Error, Probe, values::at_most};
+use crate::protocol::codec::service::{MAX_SERVICES, Service, Transport, to_service_name};
+
+/// Bytes of the path of an HTTP check.
+const PATH_MAX: usize = 256;
+/// Bytes of the command of a check.
+const COMMAND_MAX: usize = 1024;
+
+pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
+    at_most("--service", values, MAX_SERVICES)?;
+    let mut services: Vec<Service> = Vec::new();
+    for value in values {
+        let service = service(value)?;
+        let same =
+            |other: &Service| (&other.name, other.transport) == (&service.name, service.transport);
+        if services.iter().any(same) {
+            return Err(Error::new(
+                "--service",
+                value,
+                "this service is given twice; a service has one port",
+            ));
+        }
+        services.push(service);
+    }
+    Ok(services)
+}
+
+fn service(value: &str) -> Result<Service, Error> {
+    let wrong = |problem| Error::new("--service", value, problem);
+    let form = || wrong("write it as NAME=PORT or NAME=udp:PORT");
+    let (name, rest) = value.split_once('=').ok_or_else(form)?;
+    let (transport, port) = match rest.split_once(':') {
+        None => (Transport::Tcp, rest),
+        Some(("tcp", port)) => (Transport::Tcp, port),
+        Some(("udp", port)) => (Transport::Udp, port),
+        Some(_) => return Err(form()),
+    };
+    let name = to_service_name(name).ok_or_else(|| {
+        wrong("a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others")
+    })?;
+    // `parse` alone would take `+80` and `080`.
+    match port
+        .parse()
+        .ok()
+        .filter(|number: &u16| number.to_string() == port)
+    {
+        None | Some(0) => Err(wrong("give a port from 1 to 65535")),
+        Some(port) => Ok(Service {
+            name,
+            transport,
+            port,
+        }),
+    }
+}
+
+/// The checks of these services. A command may run only if that is allowed.
+pub(super) fn checks(
+    values: &[String],
+    services: &[Service],
+    allow_exec: bool,
+) -> Result<Vec<Check>, Error> {
+    at_most("--check", values, MAX_SERVICES)?;
+    let mut checks: Vec<Check> = Vec::new();
+    for value in values {
+        let wrong = |problem: &str| Error::new("--check", value, problem);
+        let check = check(value, services)?;
+        if matches!(check.probe, Probe::Exec(_)) && !allow_exec {
+            return Err(wrong(
+                "a command runs only with --allow-exec; give that too, or use tcp or http",
+            ));
+        }
+        if checks.iter().any(|other| other.service == check.service) {
+            return Err(wrong("this service has a check already; give one"));
+        }
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+fn check(value: &str, services: &[Service]) -> Result<Check, Error> {
+    let wrong = |problem: String| Error::new("--check", value, problem);
+    let form = "write it as SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND";
+    let (name, how) = value.split_once('=').ok_or_else(|| wrong(form.into()))?;
+    let probe = match how.split_once(':') {
+        None if how == "tcp" => Probe::Tcp,
+        Some(("http", path)) if is_path(path) => Probe::Http(path.to_owned()),
+        Some(("http", _)) => {
+            return Err(wrong(format!(
+                "the path begins with / and has at most {PATH_MAX} bytes of ASCII without spaces"
+            )));
+        }
+        Some(("exec", command)) if is_command(command) => Probe::Exec(command.to_owned()),
+        Some(("exec", _)) => {
+            return Err(wrong(format!(
+                "the command has 1 to {COMMAND_MAX} bytes without control characters"
+            )));
+        }
+        _ => return Err(wrong(form.into())),
+    };
+    let mut named = services.iter().enumerate();
+    let mut named = named
+        .by_ref()
+        .filter(|(_, service)| service.name == name)
+        .peekable();
+    if named.peek().is_none() {
+        return Err(wrong(format!(
+            "there is no such service; give --service {name}=PORT too"
+        )));
+    }
+    let any = matches!(probe, Probe::Exec(_));
+    let found = named.find(|(_, service)| any || service.transport == Transport::Tcp);
+    let (at, _) = found.ok_or_else(|| {
+        wrong("this service is on UDP, where nothing can be connected to; use exec".into())
+    })?;
+    Ok(Check {
+        // There are at most 8.
+        service: u8::try_from(at).unwrap_or_default(),
+        probe,
+    })
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= PATH_MAX && path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn is_command(command: &str) -> bool {
+    (1..=COMMAND_MAX).contains(&command.len()) && !command.chars().any(char::is_control)
+}

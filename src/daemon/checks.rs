@@ -1,0 +1,423 @@
+//! Runs the checks of the own services when the core says so, each as a task of its own, and keeps
+//! for `status` how they went.
+//!
+//! Invariants: a run ends within [`CHECK_TIMEOUT`], whatever the service does; a command that is
+//! still there then is killed with all that it has started, and what is left of it is waited for by
+//! a task, never by the loop; nothing that a service says is kept or logged except the number of an
+//! HTTP status.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use async_io::{Async, Timer};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use rustix::process::{Pid, Signal, kill_process_group};
+use smol::channel::{Receiver, Sender, bounded};
+
+use super::{
+    driver::Driver,
+    report::protocol,
+    status::{CheckState, ServiceCheck},
+};
+use crate::{
+    config::{Check, Config, Probe},
+    net::executor,
+    protocol::{
+        Instant,
+        codec::service::{MAX_SERVICES, Service},
+        health::{CHECK_FAILURES, CHECK_TIMEOUT, Change, Health},
+    },
+};
+
+/// The first and the longest pause between two looks at whether a command has ended.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LONGEST: Duration = Duration::from_millis(200);
+/// Bytes of an HTTP response that are read to find its status.
+const STATUS_LINE: usize = 64;
+
+/// How a run ended.
+pub(super) struct Ended {
+    service: u8,
+    result: Result<(), String>,
+}
+
+/// The checks of this process.
+pub(super) struct Checks {
+    health: Health,
+    checks: Vec<Checked>,
+    ended: (Sender<Ended>, Receiver<Ended>),
+}
+
+/// A check, and why its last run failed.
+struct Checked {
+    check: Check,
+    of: Service,
+    error: Option<String>,
+}
+
+impl Checks {
+    /// The configured checks, which all run at `now` for the first time.
+    pub(super) fn new(config: &Config, now: Instant, seed: u64) -> Self {
+        let of = config.checks.iter().map(|check| check.service);
+        let with_service = |check: &Check| {
+            let of = config.services.get(usize::from(check.service))?.clone();
+            let check = check.clone();
+            Some(Checked {
+                check,
+                of,
+                error: None,
+            })
+        };
+        Self {
+            health: Health::new(now, seed, config.check_interval, of),
+            checks: config.checks.iter().filter_map(with_service).collect(),
+            // One run for each service at a time, so there is always room.
+            ended: bounded(MAX_SERVICES),
+        }
+    }
+
+    /// Where the ends of runs come.
+    pub(super) fn ended(&self) -> Receiver<Ended> {
+        self.ended.1.clone()
+    }
+
+    /// When a check is due without an event.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.health.timeout()
+    }
+
+    /// The state of each check for `status`.
+    pub(super) fn report(&self, now: Instant) -> Vec<ServiceCheck> {
+        let shown = |checked: &Checked| {
+            let state = self.health.of(checked.check.service)?;
+            Some(ServiceCheck {
+                service: checked.of.name.as_str().into(),
+                protocol: protocol(checked.of.transport),
+                port: checked.of.port,
+                check: checked.check.probe.to_string(),
+                state: match (state.since, state.is_failing()) {
+                    (None, _) => CheckState::Starting,
+                    (Some(_), false) => CheckState::Ok,
+                    (Some(_), true) => CheckState::Failing,
+                },
+                failures: state.failures.into(),
+                since_ms: state
+                    .since
+                    .map(|since| now.as_millis().saturating_sub(since.as_millis())),
+                error: checked.error.clone(),
+            })
+        };
+        self.checks.iter().filter_map(shown).collect()
+    }
+}
+
+impl Driver<'_> {
+    /// Begins the checks that are due.
+    pub(super) fn check_if_due(&mut self, now: Instant) {
+        while let Some(service) = self.checks.health.poll(now) {
+            let mut checks = self.checks.checks.iter();
+            let Some(checked) = checks.find(|checked| checked.check.service == service) else {
+                continue;
+            };
+            let hosts = hosts(self.env.net.record_addrs());
+            let (probe, port) = (checked.check.probe.clone(), checked.of.port);
+            let ended = self.checks.ended.0.clone();
+            executor::spawn(async move {
+                let result = run(probe, &hosts, port).await;
+                // The loop may have ended.
+                let _ = ended.try_send(Ended { service, result });
+            });
+        }
+    }
+
+    /// A run of a check has ended.
+    pub(super) fn on_checked(&mut self, Ended { service, result }: Ended) {
+        let now = self.env.now();
+        let since = self.checks.health.of(service).and_then(|state| state.since);
+        let change = self.checks.health.ended(now, service, result.is_ok());
+        let mut checks = self.checks.checks.iter_mut();
+        let Some(checked) = checks.find(|checked| checked.check.service == service) else {
+            return;
+        };
+        checked.error = result.err();
+        let name = &checked.of.name;
+        match change {
+            Some(Change::Withdrawn) => log::warn!(
+                "service {name} has failed its check {CHECK_FAILURES} times ({}): leaves it out of the record until it passes",
+                checked.error.as_deref().unwrap_or_default()
+            ),
+            Some(Change::Restored) => log::info!(
+                "service {name} passes its check again after {} s: it is in the record again",
+                since.map_or(0, |since| (now - since).as_secs())
+            ),
+            None => {}
+        }
+        self.signing.offer(self.checks.health.offered());
+    }
+}
+
+/// Where the services of this host may listen: on loopback, or only at an announced address.
+fn hosts(announced: &[Multiaddr]) -> Vec<IpAddr> {
+    let mut hosts = vec![
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ];
+    for addr in announced {
+        let host = match addr.iter().next() {
+            Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+            Some(Protocol::Ip6(ip)) => ip.into(),
+            _ => continue,
+        };
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+async fn run(probe: Probe, hosts: &[IpAddr], port: u16) -> Result<(), String> {
+    let late = || format!("no answer within {} s", CHECK_TIMEOUT.as_secs());
+    match probe {
+        Probe::Tcp => {
+            let connected = executor::within(CHECK_TIMEOUT, connect(hosts, port)).await;
+            connected.ok_or_else(late)?.map(drop)
+        }
+        Probe::Http(path) => {
+            let got = executor::within(CHECK_TIMEOUT, status_of(hosts, port, &path)).await;
+            match got.ok_or_else(late)?? {
+                200..=399 => Ok(()),
+                status => Err(format!("GET {path}: HTTP status {status}")),
+            }
+        }
+        Probe::Exec(command) => execute(&command).await,
+    }
+}
+
+/// Connects to the first of the hosts that takes the connection.
+async fn connect(hosts: &[IpAddr], port: u16) -> Result<Async<TcpStream>, String> {
+    let mut first = None;
+    for host in hosts {
+        let addr = SocketAddr::new(*host, port);
+        match Async::<TcpStream>::connect(addr).await {
+            Ok(stream) => return Ok(stream),
+            Err(why) => first = first.or_else(|| Some(format!("{addr}: {}", plain(&why)))),
+        }
+    }
+    Err(first.unwrap_or_default())
+}
+
+/// The system's sentence for the error, without its number.
+fn plain(why: &io::Error) -> String {
+    let text = why.to_string();
+    let bare = text.split(" (os error").next().unwrap_or_default();
+    bare.to_lowercase()
+}
+
+async fn status_of(hosts: &[IpAddr], port: u16, path: &str) -> Result<u16, String> {
+    let mut stream = connect(hosts, port).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: oc-discovery\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    let failed = |why: io::Error| format!("GET {path}: {}", plain(&why));
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let mut line = Vec::new();
+    let mut reader = stream.take(STATUS_LINE as u64);
+    let mut part = [0; STATUS_LINE];
+    while !line.contains(&b'\n') {
+        match reader.read(&mut part).await.map_err(failed)? {
+            0 => break,
+            read => line.extend_from_slice(part.get(..read).unwrap_or_default()),
+        }
+    }
+    http_status(&line).ok_or_else(|| format!("GET {path}: what it answers is not HTTP"))
+}
+
+/// The status in the first line of a response (RFC 9112, section 4).
+fn http_status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.")?;
+    let mut words = rest.split(|byte| matches!(byte, b' ' | b'\r' | b'\n'));
+    words.next()?;
+    let status = std::str::from_utf8(words.next()?).ok()?;
+    status
+        .parse()
+        .ok()
+        .filter(|status| (100..600).contains(status))
+}
+
+/// Runs a command in a process group of its own.
+async fn execute(command: &str) -> Result<(), String> {
+    let started = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let mut child = started.map_err(|why| format!("/bin/sh cannot be started: {}", plain(&why)))?;
+    match executor::within(CHECK_TIMEOUT, end_of(&mut child)).await {
+        Some(Ok(status)) if status.success() => Ok(()),
+        Some(Ok(status)) => Err(told(status)),
+        Some(Err(why)) => Err(format!("the command cannot be waited for: {}", plain(&why))),
+        None => {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                // It fails only if all of them have ended.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            executor::spawn(async move {
+                let _ = end_of(&mut child).await;
+            });
+            Err(format!(
+                "the command did not end within {} s",
+                CHECK_TIMEOUT.as_secs()
+            ))
+        }
+    }
+}
+
+/// Waits until the process has ended. A thread or a handler of SIGCHLD for it would cost more than
+/// a few looks.
+async fn end_of(child: &mut Child) -> io::Result<ExitStatus> {
+    let mut pause = LOOK_FIRST;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        Timer::after(pause).await;
+        pause = (pause * 2).min(LOOK_LONGEST);
+    }
+}
+
+fn told(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command ended with exit code {code}"),
+        (None, Some(signal)) => format!("the command was ended by signal {signal}"),
+        (None, None) => "the command failed".to_owned(),
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Http(path) => write!(f, "http:{path}"),
+            Self::Exec(command) => write!(f, "exec:{command}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    fn checked(probe: Probe, port: u16) -> Result<(), String> {
+        executor::block_on(run(probe, &hosts(&[]), port))
+    }
+
+    /// Answers one connection with these bytes, after it has read a request.
+    fn server(answer: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 512];
+            let read = client.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /healthz HTTP/1.1\r\nHost: localhost:"));
+            client.write_all(answer).unwrap();
+        });
+        port
+    }
+
+    fn http() -> Probe {
+        Probe::Http("/healthz".into())
+    }
+
+    #[test]
+    fn tcp_check_passes_where_something_listens_and_names_the_refusal_elsewhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(checked(Probe::Tcp, port), Ok(()));
+        drop(listener);
+        let refused = format!("127.0.0.1:{port}: connection refused");
+        assert_eq!(checked(Probe::Tcp, port), Err(refused));
+    }
+
+    #[test]
+    fn service_that_listens_only_at_an_announced_address_passes() {
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hosts = hosts(&["/ip4/127.0.0.2/tcp/1".parse().unwrap()]);
+        assert_eq!(executor::block_on(run(Probe::Tcp, &hosts, port)), Ok(()));
+    }
+
+    #[test]
+    fn http_check_passes_with_a_status_from_200_to_399() {
+        for answer in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"HTTP/1.0 399\r\n\r\n"] {
+            assert_eq!(checked(http(), server(answer)), Ok(()));
+        }
+        let unavailable = "GET /healthz: HTTP status 503";
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n";
+        assert_eq!(checked(http(), server(answer)), Err(unavailable.into()));
+        assert_eq!(
+            checked(http(), server(b"HTTP/1.1 400\r\n")),
+            Err("GET /healthz: HTTP status 400".into())
+        );
+    }
+
+    #[test]
+    fn what_is_not_http_fails_and_is_not_repeated() {
+        for answer in [
+            &b"220 smtp ready\r\n"[..],
+            b"",
+            &[b'x'; 4096],
+            b"HTTP/1.1 99\r\n",
+        ] {
+            let not_http = "GET /healthz: what it answers is not HTTP";
+            assert_eq!(checked(http(), server(answer)), Err(not_http.into()));
+        }
+    }
+
+    #[test]
+    fn command_passes_with_exit_code_0_alone() {
+        let exec = |command: &str| checked(Probe::Exec(command.into()), 1);
+        assert_eq!(exec("exit 0"), Ok(()));
+        assert_eq!(
+            exec("exit 3"),
+            Err("the command ended with exit code 3".into())
+        );
+        let killed = "the command was ended by signal 9";
+        assert_eq!(exec("kill -9 $$"), Err(killed.into()));
+    }
+
+    #[test]
+    fn command_that_does_not_end_is_killed_with_what_it_has_started() {
+        let dir = crate::daemon::testdir::TestDir::new();
+        let file = dir.path().join("pid");
+        let command = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let late = "the command did not end within 5 s";
+        assert_eq!(checked(Probe::Exec(command), 1), Err(late.into()));
+        let child: i32 = std::fs::read_to_string(file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let stat = format!("/proc/{child}/stat");
+        let is_over = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !is_over() {
+            assert!(std::time::Instant::now() < deadline, "{child} still runs");
+            thread::yield_now();
+        }
+    }
+}
