@@ -68,6 +68,11 @@ impl Driver<'_> {
                     self.env.net.end_search(search);
                 }
             }
+            Action::Announce { ref key } => {
+                if !self.env.net.provide(key) {
+                    self.handle(self.env.now(), Input::Announced { key, ok: false });
+                }
+            }
             Action::Refreshed { peer } => {
                 log::info!("native: refreshed indexer from DHT: {}", text(&peer))
             }

@@ -419,7 +419,10 @@ impl<'m> Driver<'m> {
                 }
                 None => self.lookups.found(&self.env, search, &record, &envelope),
             },
-            DhtEvent::Ended { search } => match self.refreshing.remove(&search) {
+            // Nobody searches for providers yet.
+            DhtEvent::Provided { .. } => {}
+            DhtEvent::Announced { ref key, ok } => self.handle(now, Input::Announced { key, ok }),
+            DhtEvent::Ended { search, .. } => match self.refreshing.remove(&search) {
                 Some(ref peer) => self.handle(now, Input::SearchEnded { peer, own_ms }),
                 None => self.lookups.search_ended(&self.env, search),
             },

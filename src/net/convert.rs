@@ -5,10 +5,14 @@
 
 use std::fmt;
 
-use libp2p::{Multiaddr, kad::RecordKey, multiaddr::Protocol};
+use libp2p::{
+    Multiaddr,
+    kad::{KBucketKey, RecordKey},
+    multiaddr::Protocol,
+};
 
 use crate::protocol::{
-    Addr, Addrs, MAX_ADDR_LEN, PeerId,
+    Addr, Addrs, Key, MAX_ADDR_LEN, PeerId,
     codec::{ED25519_PREFIX, PEER_ID_LEN, peer_to_bytes, record::Kind},
 };
 
@@ -98,6 +102,9 @@ fn check_addr(multiaddr: &Multiaddr) -> Result<(), AddrError> {
 const IDENTITY: u8 = ED25519_PREFIX[0];
 const KEY_PREFIX: &[u8] = ED25519_PREFIX.split_at(2).1;
 
+/// Code and length of a sha2-256 multihash.
+const SHA2_256: [u8; 2] = [0x12, 0x20];
+
 impl From<PeerId> for libp2p::PeerId {
     fn from(peer: PeerId) -> Self {
         Self::from_bytes(&peer_to_bytes(&peer))
@@ -142,6 +149,15 @@ pub(crate) fn indexer_key(peer: &PeerId) -> RecordKey {
 /// The DHT key of a node's record.
 pub(crate) fn node_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Node, peer))
+}
+
+/// The DHT key under which those who can say who has the name or service are found: the sha2-256
+/// multihash of its text, so that any libp2p program can ask for it as for the content of that
+/// hash. No key of a record begins so.
+pub(crate) fn provider_key(key: &Key) -> RecordKey {
+    // Kademlia hashes its keys in the same way.
+    let hash = KBucketKey::new(key.to_string().into_bytes());
+    RecordKey::new(&[&SHA2_256, hash.hashed_bytes()].concat())
 }
 
 /// The subject and kind of the record that belongs under a DHT key; `None` for a key of another
@@ -222,6 +238,24 @@ mod tests {
             parse_key(&node_key(&peer(3)).to_vec()),
             Some((Kind::Node, peer(3)))
         );
+    }
+
+    #[test]
+    fn the_key_of_a_name_is_the_multihash_of_its_text() {
+        let name = Key::Name("pump-3".try_into().unwrap());
+        let text = provider_key(&name)
+            .to_vec()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>();
+        // printf /oc/name/pump-3 | sha256sum
+        assert_eq!(
+            text,
+            "12208911b242eb2ff52ef5f5cf90ab180197183cdce0d0353ef5364e7990e533fb00"
+        );
+        let service = Key::Service("http".try_into().unwrap());
+        assert_eq!(service.to_string(), "/oc/service/http");
+        assert_eq!(parse_key(&provider_key(&service).to_vec()), None);
     }
 
     #[test]

@@ -15,10 +15,13 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
+    core::Endpoint,
     kad::{
-        self, BucketInserts, Caching, GetRecordOk, Mode, QueryId, QueryResult, Quorum, Record,
-        RecordKey, StoreInserts, store::RecordStore,
+        self, BucketInserts, Caching, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult,
+        Quorum, Record, RecordKey, StoreInserts, store::RecordStore,
     },
+    multiaddr::Protocol,
+    swarm::{ConnectionId, NetworkBehaviour},
 };
 
 use super::{scope::is_loopback, store::BoundedStore};
@@ -28,7 +31,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        self, RecordInfo,
+        self, Addrs, Key, RecordInfo,
         codec::record::{Kind, RecordError},
     },
 };
@@ -60,6 +63,10 @@ pub(crate) type Kademlia = kad::Behaviour<BoundedStore>;
 pub(crate) struct SearchId(QueryId);
 
 /// Kademlia's events as far as they matter here.
+#[allow(
+    dead_code,
+    reason = "lookups read who was named, and how many answered"
+)]
 #[derive(Debug)]
 pub(crate) enum DhtEvent {
     /// A search found a record. It is verified, but its expiry is not checked.
@@ -68,8 +75,22 @@ pub(crate) enum DhtEvent {
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
     },
+    /// A server named these peers, us excepted, as those that announced the key.
+    Provided {
+        search: SearchId,
+        /// Each with the addresses at which it can be reached; none if they are not known.
+        servers: Vec<(protocol::PeerId, Addrs)>,
+        /// It named as many as one answer has room for, so it may know of more.
+        more: bool,
+    },
     /// A search has ended.
-    Ended { search: SearchId },
+    Ended {
+        search: SearchId,
+        /// Servers of the DHT that answered.
+        reached: u16,
+    },
+    /// An announcement has ended. `ok`: some server of the DHT was reached.
+    Announced { key: Key, ok: bool },
     /// Another peer asks us to store a record. It is verified, but its expiry is not checked.
     Offered {
         record: Box<OpenRecord>,
@@ -98,10 +119,18 @@ pub(crate) fn kademlia(own: PeerId, capacity: usize) -> Kademlia {
     kademlia
 }
 
-/// Our PUTs and searches that are under way.
+/// What a search is for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Record(Kind, protocol::PeerId),
+    Providers,
+}
+
+/// Our PUTs, announcements and searches that are under way.
 #[derive(Default)]
 pub(crate) struct Dht {
-    searches: HashMap<QueryId, (Kind, protocol::PeerId)>,
+    searches: HashMap<QueryId, Wanted>,
+    announcements: HashMap<QueryId, Key>,
     puts: HashSet<QueryId>,
     /// Keys of records in the store whose PUT waits for its turn.
     to_put: VecDeque<RecordKey>,
@@ -116,8 +145,24 @@ impl Dht {
         peer: protocol::PeerId,
     ) -> SearchId {
         let query = kademlia.get_record(key(kind, &peer));
-        self.searches.insert(query, (kind, peer));
+        self.searches.insert(query, Wanted::Record(kind, peer));
         SearchId(query)
+    }
+
+    /// Searches for the peers that announced the key.
+    pub(crate) fn providers(&mut self, kademlia: &mut Kademlia, key: &Key) -> SearchId {
+        let query = kademlia.get_providers(convert::provider_key(key));
+        self.searches.insert(query, Wanted::Providers);
+        SearchId(query)
+    }
+
+    /// Announces that we can say who has the key. Returns whether that began; then it ends in
+    /// [`DhtEvent::Announced`].
+    pub(crate) fn provide(&mut self, kademlia: &mut Kademlia, key: &Key) -> bool {
+        let query = kademlia.start_providing(convert::provider_key(key)).ok();
+        self.announcements
+            .extend(query.map(|query| (query, key.clone())));
+        query.is_some()
     }
 
     /// Ends a search. No event of it follows.
@@ -184,9 +229,24 @@ impl Dht {
     ) -> Option<DhtEvent> {
         match event {
             kad::Event::OutboundQueryProgressed {
-                id, result, step, ..
+                id,
+                result,
+                stats,
+                step,
             } => match result {
-                QueryResult::GetRecord(result) => self.progressed(id, result, step.last),
+                QueryResult::GetRecord(result) => {
+                    let found = self.found(id, result);
+                    found.or_else(|| self.ended(id, stats.num_successes(), step.last))
+                }
+                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders {
+                    providers, ..
+                })) => self.named(kademlia, id, &providers, loopback),
+                QueryResult::GetProviders(_) => self.ended(id, stats.num_successes(), step.last),
+                QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
+                    key: self.announcements.remove(&id)?,
+                    // Kademlia calls it a success where it knew nobody to tell.
+                    ok: result.is_ok() && stats.num_successes() > 0,
+                }),
                 _ => {
                     if step.last && self.puts.remove(&id) {
                         self.put_next(kademlia);
@@ -218,28 +278,53 @@ impl Dht {
         }
     }
 
-    fn progressed(
-        &mut self,
+    fn found(
+        &self,
         id: QueryId,
         result: Result<GetRecordOk, kad::GetRecordError>,
-        last: bool,
     ) -> Option<DhtEvent> {
-        let (kind, peer) = *self.searches.get(&id)?;
-        let search = SearchId(id);
-        if last {
-            self.searches.remove(&id);
+        let Wanted::Record(kind, peer) = *self.searches.get(&id)? else {
+            return None;
+        };
+        let Ok(GetRecordOk::FoundRecord(found)) = result else {
+            return None;
+        };
+        let record = open(kind, &found.record.value).ok()?;
+        (record.info.peer == peer).then(|| DhtEvent::Found {
+            search: SearchId(id),
+            record: Box::new(record),
+            envelope: found.record.value,
+        })
+    }
+
+    fn named(
+        &self,
+        kademlia: &mut Kademlia,
+        id: QueryId,
+        providers: &HashSet<PeerId>,
+        loopback: bool,
+    ) -> Option<DhtEvent> {
+        self.searches.get(&id)?;
+        let servers = providers.iter().filter_map(|provider| {
+            let addrs = reachable_at(kademlia, *provider, loopback);
+            Some((protocol::PeerId::try_from(*provider).ok()?, addrs))
+        });
+        Some(DhtEvent::Provided {
+            search: SearchId(id),
+            servers: servers.collect(),
+            more: providers.len() >= BUCKET_SIZE.get(),
+        })
+    }
+
+    fn ended(&mut self, id: QueryId, reached: u32, last: bool) -> Option<DhtEvent> {
+        if !last {
+            return None;
         }
-        if let Ok(GetRecordOk::FoundRecord(found)) = result
-            && let Ok(record) = open(kind, &found.record.value)
-            && record.info.peer == peer
-        {
-            return Some(DhtEvent::Found {
-                search,
-                record: Box::new(record),
-                envelope: found.record.value,
-            });
-        }
-        last.then_some(DhtEvent::Ended { search })
+        self.searches.remove(&id)?;
+        Some(DhtEvent::Ended {
+            search: SearchId(id),
+            reached: u16::try_from(reached).unwrap_or(u16::MAX),
+        })
     }
 }
 
@@ -311,6 +396,25 @@ pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr
         .filter(|entry| entry.node.key.preimage() == peer)
         .flat_map(|entry| entry.node.value.iter().cloned())
         .collect()
+}
+
+/// Where Kademlia would dial the peer: the addresses of the routing table, then those that servers
+/// named in answers to queries under way.
+fn reachable_at(kademlia: &mut Kademlia, peer: PeerId, loopback: bool) -> Addrs {
+    // The answer depends on the peer alone.
+    let dial = (ConnectionId::new_unchecked(0), Endpoint::Dialer);
+    let known = kademlia
+        .handle_pending_outbound_connection(dial.0, Some(peer), &[], dial.1)
+        .unwrap_or_default();
+    let own = Protocol::P2p(peer);
+    let plain = known.into_iter().map(|mut addr| {
+        if addr.iter().last().as_ref() == Some(&own) {
+            addr.pop();
+        }
+        addr
+    });
+    let usable = plain.filter(|addr| loopback || !is_loopback(addr));
+    convert::to_addrs(&usable.collect::<Vec<_>>())
 }
 
 /// Removes loopback addresses from the routing table, because any peer can ask for it.

@@ -77,7 +77,7 @@ use self::{
 };
 pub(crate) use self::{events::NetEvent, scope::multiaddrs};
 use crate::protocol::{
-    self, Ack, Addrs, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
+    self, Ack, Addrs, Key, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Endpoint,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
@@ -322,6 +322,23 @@ impl Net {
     pub(crate) fn search(&mut self, kind: Kind, peer: protocol::PeerId) -> Option<SearchId> {
         let kademlia = self.swarm.behaviour_mut().kademlia()?;
         Some(self.dht.search(kademlia, kind, peer))
+    }
+
+    /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in it.
+    #[allow(dead_code, reason = "lookups ask for it")]
+    pub(crate) fn providers(&mut self, key: &Key) -> Option<SearchId> {
+        let kademlia = self.swarm.behaviour_mut().kademlia()?;
+        Some(self.dht.providers(kademlia, key))
+    }
+
+    /// Announces in the DHT that we can say who has the key. Returns whether that began: not before
+    /// others can be told an address of ours. Then it ends in [`dht::DhtEvent::Announced`].
+    pub(crate) fn provide(&mut self, key: &Key) -> bool {
+        if self.announced.is_empty() {
+            return false;
+        }
+        let kademlia = self.swarm.behaviour_mut().kademlia();
+        kademlia.is_some_and(|kademlia| self.dht.provide(kademlia, key))
     }
 
     /// Ends a search.

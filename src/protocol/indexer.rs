@@ -218,6 +218,7 @@ impl<const N: usize> Machine for Indexer<N> {
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
+            | Input::Announced { .. }
             | Input::Notified { .. }
             | Input::Answered { .. } => {}
         }

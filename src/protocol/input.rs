@@ -12,8 +12,8 @@
 use core::time::Duration;
 
 use super::{
-    Ack, Addrs, IndexersAnswer, PeerId, Reader, RecordInfo, StreamId, Verdict, address::Endpoint,
-    machine::MAX_MOVED,
+    Ack, Addrs, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
+    address::Endpoint, machine::MAX_MOVED,
 };
 
 /// An event.
@@ -66,6 +66,13 @@ pub enum Input<'a> {
         peer: &'a PeerId,
         /// Wall-clock time, ms since the Unix epoch.
         own_ms: u64,
+    },
+    /// The announcement of [`Action::Announce`](super::Action::Announce) has ended.
+    Announced {
+        /// What was announced.
+        key: &'a Key,
+        /// Whether a server of the DHT took it.
+        ok: bool,
     },
     /// The next ack of the server comes over a connection that was dialled to this endpoint. Given
     /// before each [`Input::Acked`]; without it, no address of the server counts as one that

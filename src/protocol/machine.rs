@@ -18,8 +18,8 @@
 use core::time::Duration;
 
 use super::{
-    Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Offer, OutBeat,
-    PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
+    Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Key, Offer,
+    OutBeat, PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
     address::Endpoint,
     directory::{Claimants, Found},
     lease::Lease,
@@ -91,6 +91,12 @@ pub enum Action {
     EndSearch {
         /// The subject of the record that was searched for.
         peer: PeerId,
+    },
+    /// Announce in the DHT that this process can say who has the key; then give
+    /// [`Input::Announced`].
+    Announce {
+        /// A name or a service that is listed here.
+        key: Key,
     },
     /// For the log: the refresh loop stored an indexer that it found in the DHT.
     Refreshed {

@@ -16,6 +16,7 @@
 //! | [`signing`] | when the own record is signed |
 //! | [`health`] | when services are checked, and which are left out of the own record |
 //! | [`directory`] | the nodes that can be found here |
+//! | [`announcing`] | which names and services are announced in the DHT, and when |
 //! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
 //! | [`codec`] | the frames: bytes to words of the protocol and back |
 //! | [`clock`] | what time it is, if clocks disagree |
@@ -23,6 +24,7 @@
 //! | [`reader`] | which addresses are of use to the peer that reads them |
 
 pub mod address;
+pub mod announcing;
 pub mod capacities;
 pub mod clock;
 pub mod codec;
@@ -45,6 +47,7 @@ pub mod time;
 pub mod types;
 
 pub use address::Endpoint;
+pub use announcing::Key;
 pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::Terms;

@@ -234,7 +234,8 @@ impl World {
             }
             Action::ProbeStream { peer, stream } => self.probe_stream(no, peer, stream),
             Action::Judge { stream, .. } => return self.judge(no, stream),
-            Action::Refreshed { .. }
+            Action::Announce { .. }
+            | Action::Refreshed { .. }
             | Action::Retry
             | Action::Denied { .. }
             | Action::Contested(_)

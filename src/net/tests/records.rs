@@ -72,7 +72,7 @@ async fn put(world: &mut World, key: libp2p::kad::RecordKey, value: Vec<u8>) -> 
                 offered = Some(event);
                 Some(())
             }
-            NetEvent::Dht(DhtEvent::Ended { search: ended }) if ended == search => Some(()),
+            NetEvent::Dht(DhtEvent::Ended { search: ended, .. }) if ended == search => Some(()),
             _ => None,
         })
         .await;
@@ -87,7 +87,7 @@ async fn find(world: &mut World, at: usize) -> Vec<Vec<u8>> {
         .until(|_, _, event| {
             match event {
                 NetEvent::Dht(DhtEvent::Found { envelope, .. }) => found.push(envelope),
-                NetEvent::Dht(DhtEvent::Ended { search: ended }) => {
+                NetEvent::Dht(DhtEvent::Ended { search: ended, .. }) => {
                     return (search == ended).then_some(());
                 }
                 _ => {}
@@ -172,7 +172,7 @@ fn a_search_that_was_ended_is_not_heard_of_again() {
         let other = world.net(0).search(Kind::Indexer, subject()).unwrap();
         world
             .until(|_, _, event| match event {
-                NetEvent::Dht(DhtEvent::Ended { search }) => {
+                NetEvent::Dht(DhtEvent::Ended { search, .. }) => {
                     assert_eq!(search, other);
                     Some(())
                 }

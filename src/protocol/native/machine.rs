@@ -61,6 +61,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             // A native is never released, asks for no indexers and has no record of its own. It
             // uses only the configured addresses of its fellows.
             Input::Carried { .. }
+            | Input::Announced { .. }
             | Input::Notified { .. }
             | Input::Answered { .. }
             | Input::RecordSigned { .. } => {}

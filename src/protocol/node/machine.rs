@@ -45,6 +45,7 @@ impl Machine for Node {
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
+            | Input::Announced { .. }
             | Input::Overslept { .. } => {}
         }
     }

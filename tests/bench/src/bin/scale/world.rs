@@ -562,6 +562,7 @@ impl World {
                 self.network.send(self.now, number_of(&native), ask, true);
             }
             Action::EndSearch { .. }
+            | Action::Announce { .. }
             | Action::Refreshed { .. }
             | Action::Retry
             | Action::Denied { .. }

@@ -1,0 +1,206 @@
+use std::vec::Vec;
+
+use super::*;
+
+const MINUTE: u64 = 60_000;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn name(n: usize) -> Key {
+    Key::Name(std::format!("pump-{n:04}").as_str().try_into().unwrap())
+}
+
+fn service(n: usize) -> Key {
+    Key::Service(std::format!("s{n}").as_str().try_into().unwrap())
+}
+
+fn all(_: &Key) -> bool {
+    true
+}
+
+fn none(_: &Key) -> bool {
+    false
+}
+
+fn announcing<const N: usize>(keys: impl IntoIterator<Item = Key>) -> Announcing<N> {
+    let mut announcing = Announcing::new();
+    announcing.start(7);
+    for key in keys {
+        announcing.listed(at(0), key, all);
+    }
+    announcing
+}
+
+/// All that begin at this time.
+fn begun<const N: usize>(announcing: &mut Announcing<N>, now: u64) -> Vec<Key> {
+    core::iter::from_fn(|| announcing.poll(at(now), all)).collect()
+}
+
+#[test]
+fn a_new_key_is_announced_at_once_and_once_however_many_have_it() {
+    let mut announcing = announcing::<1024>([]);
+    assert_eq!(announcing.timeout(), None);
+    for _ in 0..1000 {
+        announcing.listed(at(5), service(1), all);
+    }
+    assert_eq!(announcing.timeout(), Some(at(5)));
+    assert_eq!(begun(&mut announcing, 4), []);
+    assert_eq!(begun(&mut announcing, 5), [service(1)]);
+    assert_eq!(announcing.stats().used, 1);
+}
+
+#[test]
+fn all_are_announced_again_ten_to_fifteen_minutes_later_at_random() {
+    let mut times = Vec::new();
+    let mut announcing = announcing::<64>([name(1)]);
+    let mut now = 0;
+    for _ in 0..200 {
+        assert_eq!(begun(&mut announcing, now), [name(1)]);
+        announcing.announced(at(now), &name(1), true);
+        let next = announcing.timeout().unwrap().as_millis();
+        assert_eq!(begun(&mut announcing, next - 1), []);
+        times.push(next - now);
+        now = next;
+    }
+    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!((10 * MINUTE..11 * MINUTE).contains(least), "{least}");
+    assert!((14 * MINUTE..=15 * MINUTE).contains(most), "{most}");
+}
+
+#[test]
+fn eight_are_under_way_and_the_ninth_waits_for_one_to_end() {
+    let mut announcing = announcing::<64>((0..9).map(name));
+    let first = begun(&mut announcing, 0);
+    assert_eq!(first.len(), MAX_UNDER_WAY);
+    assert_eq!(begun(&mut announcing, 1_000), []);
+    announcing.announced(at(1_000), &first[0], true);
+    assert_eq!(announcing.timeout(), Some(at(1_000)));
+    assert_eq!(begun(&mut announcing, 1_000), [name(8)]);
+}
+
+#[test]
+fn fifty_begin_in_a_second() {
+    let mut announcing = announcing::<2048>((0..1000).map(name));
+    let mut count = 0;
+    for now in 0..1_000 {
+        for key in begun(&mut announcing, now) {
+            announcing.announced(at(now), &key, true);
+            count += 1;
+        }
+    }
+    assert_eq!(count, MAX_UNDER_WAY + 49, "a burst, then one each 20 ms");
+}
+
+#[test]
+fn a_failed_one_is_tried_again_within_a_pause_that_doubles_up_to_a_minute() {
+    let mut longest = [0; 10];
+    for seed in 0..200 {
+        let mut announcing = announcing::<4>([name(1)]);
+        announcing.start(seed);
+        let mut now = 0;
+        for longest in &mut longest {
+            assert_eq!(begun(&mut announcing, now), [name(1)]);
+            announcing.announced(at(now), &name(1), false);
+            let next = announcing.timeout().unwrap().as_millis();
+            assert!(next > now, "not at the instant at which it failed");
+            *longest = next.wrapping_sub(now).max(*longest);
+            now = next;
+        }
+        announcing.poll(at(now), all);
+        announcing.announced(at(now), &name(1), true);
+        let then = announcing.timeout().unwrap();
+        announcing.poll(then, all);
+        announcing.announced(then, &name(1), false);
+        let pause = announcing.next - then;
+        assert!(pause <= Duration::from_millis(500), "a success ends it");
+    }
+    let bounds = [
+        500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000,
+    ];
+    for (longest, bound) in longest.into_iter().zip(bounds) {
+        assert!(
+            longest <= bound && longest > bound * 3 / 4,
+            "{longest} of {bound}"
+        );
+    }
+}
+
+#[test]
+fn an_announcement_whose_end_is_not_told_has_failed_after_half_a_minute() {
+    let mut announcing = announcing::<4>([name(1)]);
+    assert_eq!(begun(&mut announcing, 0), [name(1)]);
+    assert_eq!(announcing.timeout(), Some(at(30_000)));
+    assert_eq!(begun(&mut announcing, 29_999), []);
+    assert_eq!(begun(&mut announcing, 30_000), []);
+    let again = announcing.timeout().unwrap();
+    assert!(again > at(30_000) && again <= at(30_500));
+    assert_eq!(announcing.poll(again, all), Some(name(1)));
+    announcing.announced(at(40_000), &name(2), true);
+    assert_eq!(announcing.under_way, 1, "the end of another is none of its");
+}
+
+#[test]
+fn one_that_is_no_longer_listed_is_not_announced_again() {
+    let mut announcing = announcing::<4>([name(1), service(1)]);
+    for key in begun(&mut announcing, 0) {
+        announcing.announced(at(0), &key, true);
+    }
+    while let Some(then) = announcing.timeout() {
+        assert_eq!(announcing.poll(then, none), None);
+    }
+    assert_eq!(announcing.stats().used, 0);
+    announcing.listed(at(20 * MINUTE), name(1), all);
+    assert_eq!(begun(&mut announcing, 20 * MINUTE), [name(1)]);
+}
+
+#[test]
+fn a_full_table_gives_up_what_is_no_longer_listed_or_refuses_and_counts() {
+    let mut announcing = announcing::<8>((0..8).map(name));
+    announcing.listed(at(0), name(8), all);
+    let TableStats {
+        used,
+        capacity,
+        refused,
+        ..
+    } = announcing.stats();
+    assert_eq!(
+        (used, capacity, refused),
+        (8, 8 + MAX_ANNOUNCED_SERVICES, 1)
+    );
+
+    for key in begun(&mut announcing, 10_000) {
+        announcing.announced(at(10_000), &key, true);
+    }
+    announcing.listed(at(10_000), name(8), |key| *key != name(3));
+    assert_eq!(begun(&mut announcing, 11_000), [name(8)]);
+    let mut names: Vec<Key> = announcing.names.iter().map(|a| a.key.clone()).collect();
+    let sorted = names.clone();
+    names.sort();
+    assert_eq!(names, sorted);
+    assert!(!names.contains(&name(3)));
+    assert_eq!(announcing.stats().refused, 1);
+}
+
+#[test]
+fn a_name_finds_room_where_services_have_taken_theirs() {
+    let mut announcing = announcing::<1>((0..MAX_ANNOUNCED_SERVICES).map(service));
+    announcing.listed(at(0), service(9_999), all);
+    announcing.listed(at(0), name(1), all);
+    let TableStats { used, refused, .. } = announcing.stats();
+    assert_eq!((used, refused), (MAX_ANNOUNCED_SERVICES + 1, 1));
+}
+
+#[test]
+fn looks_for_room_are_bounded_in_time() {
+    let looks = core::cell::Cell::new(0);
+    let mut announcing = announcing::<64>((0..64).map(name));
+    for n in 64..1064 {
+        announcing.listed(at(0), name(n), |_| {
+            looks.set(looks.get() + 1);
+            true
+        });
+    }
+    assert_eq!((looks.get(), announcing.stats().refused), (8, 1000));
+}
