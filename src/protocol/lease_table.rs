@@ -146,9 +146,15 @@ impl<const S: usize> LeaseTable<S> {
         let slot = self.records.locate(from);
         let record = slot.and_then(|slot| self.records.at(slot));
         let mut moved = false;
+        let is_newest = record.is_some_and(|record| record.stream == stream);
+        if !is_newest && self.rivals.is_held(from, stream) {
+            return Err(Ack::refused(
+                "the first beat of this stream is not decided yet: send no second one before its ack",
+            ));
+        }
         if let Some(record) = record {
             let host = record.source.map(|source| source.host);
-            if stream == record.stream {
+            if is_newest {
                 if let Some(host) = host {
                     self.rivals.beat_from(from, host);
                 }

@@ -214,7 +214,8 @@ pub trait Machine {
 
     /// The first beat of a heartbeat stream that `peer` opened from this address has arrived and is
     /// valid. Called immediately before the driver gives that beat or holds it back, according to
-    /// the result.
+    /// the result. While it is held, the machine refuses every beat of this stream, so that none
+    /// can count before [`Action::Judge`].
     fn stream_opened(
         &mut self,
         now: Instant,

@@ -56,7 +56,8 @@ const EPISODE: Duration = Duration::from_secs(10 * 60);
 pub enum FirstBeat {
     /// Give it to the machine now.
     Now,
-    /// Hold it until [`Action::Judge`] or [`Action::Close`] names its stream.
+    /// Hold it until [`Action::Judge`] or [`Action::Close`] names its stream. Until then every beat
+    /// of the stream is refused.
     Held,
 }
 
@@ -256,6 +257,15 @@ impl Rivals {
     /// The reason for the newcomer whose first beat is processed now, if it is refused.
     pub(super) fn refusal(&self, peer: &PeerId, stream: StreamId) -> Option<Ack<'static>> {
         self.judged(peer, stream)?.kept.map(refusal)
+    }
+
+    /// Whether the first beat of this stream is held back, so that none of its beats counts.
+    pub(super) fn is_held(&self, peer: &PeerId, stream: StreamId) -> bool {
+        let mut all = self.all.iter().filter(|rival| rival.peer == *peer);
+        all.any(|rival| {
+            let check = rival.check.as_ref();
+            check.is_some_and(|check| check.newcomer == stream)
+        })
     }
 
     /// Whether the identity is contested, so that either device may have sent a message under it.

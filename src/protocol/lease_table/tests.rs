@@ -156,6 +156,21 @@ fn of_two_devices_with_one_identity_the_newcomer_is_refused_and_the_stream_stays
     assert_eq!(lines(&mut table, 500), ["two"]);
 }
 
+#[test]
+fn second_beat_on_a_held_stream_is_not_admitted() {
+    let mut table = contested();
+    for now in [400, 401] {
+        let refused = beat_on(&mut table, now, 4).unwrap();
+        assert!(refused.reason.contains("first beat"), "{}", refused.reason);
+        assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
+    }
+    // Nor is it where the lease that it would replace is over.
+    table.remove(&peer(1));
+    assert!(beat_on(&mut table, 402, 4).is_some() && table.find(&peer(1)).is_none());
+    assert_eq!(judged(&mut table, 402), Some(4));
+    assert_eq!(beat_on(&mut table, 402, 4), None, "it is decided");
+}
+
 /// Device 1 was kept, over stream 3, and device 2 was refused.
 fn decided() -> LeaseTable<4> {
     let mut table = contested();
