@@ -27,13 +27,12 @@ use standing::KEPT_SHARE;
 const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {
-    /// A request for indexers. Whether the native will take the node in, while `offered` has the
-    /// offers; `None`: the answer comes later.
+    /// The answer to a request for indexers; `None`: it comes later.
     pub(super) fn take_request(
         &mut self,
         now: Instant,
         mut request: PendingRequest,
-    ) -> Option<bool> {
+    ) -> Option<IndexersAnswer<'_>> {
         let catches_up = !self.overslept(now).is_zero();
         if request.want == Want::OffersFailed {
             self.note_failures(now, &request.node, &request.reader);
@@ -52,7 +51,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             // No node is taken in while an indexer may be reachable. If the node gets no offer, it
             // asks again.
             self.choose_offers(now, now, request.most, &request.reader);
-            return Some(false);
+            return Some(self.answer_of_offered(false));
         }
         // There is room: this was checked above.
         let _ = self.pending_requests.push(request);
@@ -84,15 +83,25 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let since = request.candidates.as_ref().map_or(now, |(since, _)| *since);
         Some(Action::Answer {
             request: request.id,
-            takes_in: self.answer(now, since, &request),
+            takes_in: self.answer(now, since, &request).takes_in,
         })
     }
 
-    /// The answer, as for [`Native::take_request`].
-    fn answer(&mut self, now: Instant, since: Instant, request: &PendingRequest) -> bool {
+    /// The offers that were chosen last, as an answer.
+    fn answer_of_offered(&self, takes_in: bool) -> IndexersAnswer<'_> {
+        let offers = &self.offered;
+        IndexersAnswer { offers, takes_in }
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        request: &PendingRequest,
+    ) -> IndexersAnswer<'_> {
         if request.want == Want::Nothing {
             self.show_next(now, request.most, &request.reader);
-            return false;
+            return self.answer_of_offered(false);
         }
         self.choose_offers(now, since, request.most, &request.reader);
         if !self.offered.is_empty() {
@@ -111,7 +120,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         } else if is_stranded {
             self.delegation.count_refusal();
         }
-        takes_in
+        self.answer_of_offered(takes_in)
     }
 
     /// Fills `offered` for a node that wants a lease: reachable indexers that have room and that it can

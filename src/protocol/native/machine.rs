@@ -162,9 +162,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             most,
             candidates: None,
         };
-        let takes_in = self.take_request(now, request)?;
-        let offers = &self.offered;
-        Some(IndexersAnswer { offers, takes_in })
+        self.take_request(now, request)
     }
 
     fn page(
