@@ -124,7 +124,7 @@ impl Driver<'_> {
             return;
         }
         let own_ms = self.env.own_ms();
-        let sequence = self.state.next_sequence(own_ms, now.as_millis());
+        let sequence = self.state.next_sequence(now, own_ms);
         let offered = self.signing.offered();
         match self.record.sign(sequence, own_ms, addrs, offered) {
             Ok(()) => {

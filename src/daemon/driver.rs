@@ -39,12 +39,10 @@ use crate::{
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, decode_response},
+        restart::HOUSEKEEPING,
         signing::Signing,
     },
 };
-
-/// How often what may be remembered is looked at, and memory is given back.
-const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// How the descriptors are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +120,7 @@ impl<'m> Driver<'m> {
         let net = Net::new(&key, config.role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
-        let (machine, lookups) = places.start(config, state.state(), now, own, seed);
+        let (machine, lookups) = places.start(config, &state.state().state, now, own, seed);
         let mut wall = WallClock::new(clock::BUILD_MS);
         wall.remember(state.state().highest_time_ms);
         Ok(Self {
@@ -161,18 +159,7 @@ impl<'m> Driver<'m> {
         }
         let mut known = natives::given(&config.natives);
         if config.natives.is_empty() && self.env.machine.role() != Role::Native {
-            known = self
-                .state
-                .state()
-                .natives
-                .iter()
-                .filter_map(|native| {
-                    Some((
-                        PeerId::try_from(native.peer).ok()?,
-                        crate::net::convert::to_addrs(&native.addrs),
-                    ))
-                })
-                .collect();
+            known.clone_from(&self.state.state().state.natives);
             match known.len() {
                 0 => log::warn!(
                     "no native is known: give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID"
@@ -245,7 +232,7 @@ impl<'m> Driver<'m> {
                 log::info!("{line}");
             }
             self.remember();
-            self.state.save_if_due(now.as_millis());
+            self.state.save_if_due(now);
         }
     }
 
@@ -264,7 +251,7 @@ impl<'m> Driver<'m> {
 
     /// Saves the state. Nothing is signed after it.
     pub(super) fn save(&mut self) {
-        self.state.flush(self.env.now().as_millis());
+        self.state.flush(self.env.now());
     }
 
     /// Gives the machine an event that happened at `now`.
@@ -277,10 +264,8 @@ impl<'m> Driver<'m> {
         let native = &peer;
         self.handle(self.env.now(), Input::NativeLearned { native, addrs });
         self.env.reserve_slot(peer);
-        let only = match self.env.natives().as_slice() {
-            [native] => Some(*native),
-            _ => None,
-        };
+        let mut natives = self.env.natives().into_iter();
+        let only = natives.next().filter(|_| natives.next().is_none());
         self.env.net.set_only_native(only);
     }
 

@@ -3,14 +3,7 @@
 use super::clock;
 use crate::{
     net::Net,
-    protocol::{
-        Addrs, Instant, Machine, Offer, PeerId, Report, Role, TableStats,
-        clock::WallClock,
-        lease::Lease,
-        lease_table::StreamRecord,
-        native::{LiveIndexer, Responsible},
-        rivals::Contested,
-    },
+    protocol::{Instant, Machine, PeerId, clock::WallClock, restart},
 };
 
 /// The network side, the core and the time.
@@ -36,29 +29,10 @@ impl Environment<'_> {
     pub(super) fn settled_ms(&self) -> Option<u64> {
         self.wall.settled_ms(self.now(), clock::wall())
     }
-}
 
-/// The peers that the core knows.
-pub(super) struct Peers {
-    now: Instant,
-    /// The servers that grant us leases.
-    pub(super) servers: Vec<(PeerId, Addrs, Role)>,
-    /// The native's `live_indexers`.
-    pub(super) live: Vec<Offer>,
-    /// How many entries each of the core's tables has.
-    pub(super) tables: Vec<(&'static str, usize)>,
-}
-
-impl Environment<'_> {
     /// The natives that this process is configured with.
-    pub(super) fn natives(&self) -> Vec<PeerId> {
-        let mut natives = Vec::new();
-        self.machine.servers(self.now(), &mut |server| {
-            if server.role == Role::Native {
-                natives.push(server.peer);
-            }
-        });
-        natives
+    pub(super) fn natives(&self) -> impl IntoIterator<Item = PeerId> + use<> {
+        restart::natives(self.machine, self.now())
     }
 
     /// Reserves a slot for the peer's connection if the core wants one, and releases it otherwise.
@@ -68,48 +42,4 @@ impl Environment<'_> {
         self.net.set_slot(peer, is_kept);
         is_kept
     }
-
-    /// The peers that the core knows now.
-    pub(super) fn peers(&self) -> Peers {
-        let mut peers = Peers::new(self.now());
-        self.machine.report(peers.now, &mut peers);
-        peers
-    }
-}
-
-impl Peers {
-    /// Makes an empty set of peers.
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            now,
-            servers: Vec::new(),
-            live: Vec::new(),
-            tables: Vec::new(),
-        }
-    }
-}
-
-impl Report for Peers {
-    fn live_indexer(&mut self, entry: &LiveIndexer) {
-        self.live.push(entry.offer(self.now));
-    }
-
-    fn known_peer_id(&mut self, _: &PeerId) {}
-
-    fn responsible_peer(&mut self, _: &Responsible) {}
-
-    fn stream_record(&mut self, _: &StreamRecord) {}
-
-    fn lease(&mut self, lease: &Lease) {
-        self.servers
-            .push((*lease.server(), lease.addrs().clone(), lease.role()));
-    }
-
-    fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
-
-    fn table(&mut self, table: TableStats) {
-        self.tables.push((table.name, table.used));
-    }
-
-    fn contested(&mut self, _: &Contested) {}
 }

@@ -6,11 +6,8 @@
 
 use std::time::Duration;
 
-use super::{driver::Driver, storage::KnownPeer, trim};
-use crate::{
-    net::multiaddrs,
-    protocol::{Addrs, Instant, PeerId, Role, TableStats},
-};
+use super::{driver::Driver, trim};
+use crate::protocol::{Instant, PeerId, Report, TableStats, restart};
 
 /// Expired records are removed from the DHT store together, at most this often.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
@@ -29,47 +26,31 @@ impl Driver<'_> {
 
     /// Gives memory back if much of it is unused.
     pub(super) fn trim_if_due(&mut self) {
-        let mut used = self.env.peers().tables;
-        let mut note = |stats: TableStats| used.push((stats.name, stats.used));
-        self.env.net.tables().into_iter().for_each(&mut note);
-        self.lookups.stats().for_each(&mut note);
+        let mut used = Used(Vec::new());
+        self.env.machine.report(self.env.now(), &mut used);
+        let others = self.env.net.tables().into_iter();
+        others
+            .chain(self.lookups.stats())
+            .for_each(|stats| used.table(stats));
         let peaks = self.env.net.take_peaks().into_iter();
         for (name, most) in peaks.chain([self.lookups.take_peak()]) {
             self.peaks.saw(name, most);
         }
-        if self.peaks.look(&used) {
+        if self.peaks.look(&used.0) {
             self.env.net.shrink();
             trim::trim(&mut *self.env.machine);
         }
     }
 
-    /// Notes which peers are worth trying after a restart.
+    /// Notes which peers are worth trying after a restart, and the time.
     pub(super) fn remember(&mut self) {
-        let peers = self.env.peers();
-        let known = |peer: PeerId, addrs: &Addrs| KnownPeer {
-            peer: peer.into(),
-            addrs: multiaddrs(addrs),
-        };
-        let natives = self.env.natives().into_iter();
-        let natives =
-            natives.filter_map(|native| Some(known(native, self.env.machine.addrs_of(&native)?)));
-        self.state.set_natives(natives.collect());
-        let indexers: Vec<_> = match self.env.machine.role() {
-            Role::Native => peers
-                .live
-                .iter()
-                .map(|offer| known(offer.peer, &offer.addrs))
-                .collect(),
-            Role::Indexer | Role::Node => peers
-                .servers
-                .iter()
-                .filter(|(_, _, role)| *role == Role::Indexer)
-                .map(|(peer, addrs, _)| known(*peer, addrs))
-                .collect(),
-        };
-        // If there are none now, the earlier ones are kept.
-        if !indexers.is_empty() {
-            self.state.set_indexers(indexers);
+        let (now, machine) = (self.env.now(), &*self.env.machine);
+        let known = |peer: &PeerId| Some((*peer, machine.addrs_of(peer)?.clone()));
+        let state = self.state.state_mut();
+        let natives = restart::natives(machine, now);
+        state.natives = natives.iter().filter_map(known).collect();
+        if let Some(indexers) = restart::indexers(machine, now) {
+            state.indexers = indexers.iter().filter_map(known).collect();
         }
         self.remember_addrs();
         if let Some(settled) = self.env.settled_ms() {
@@ -80,10 +61,18 @@ impl Driver<'_> {
     /// Counts the peers with remembered addresses as known, so that they do not give way to unknown
     /// ones.
     pub(super) fn remember_addrs(&mut self) {
-        let state = self.state.state();
+        let state = &self.state.state().state;
         let known = state.natives.iter().chain(&state.indexers);
-        let addrs = known.map(|known| known.addrs.as_slice());
-        self.env.net.remember(addrs);
+        self.env.net.remember(known.map(|(_, addrs)| addrs));
+    }
+}
+
+/// How many entries each table has.
+struct Used(Vec<(&'static str, usize)>);
+
+impl Report for Used {
+    fn table(&mut self, stats: TableStats) {
+        self.0.push((stats.name, stats.used));
     }
 }
 

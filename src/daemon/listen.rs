@@ -40,7 +40,7 @@ pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> 
 
 /// Listens on all addresses, on the port of the role.
 fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> {
-    let known = driver.state.state().port;
+    let known = driver.state.state().state.port;
     let ports = match (role, known) {
         (Role::Native, _) => vec![NATIVE_PORT],
         (_, Some(port)) => vec![port, 0],
@@ -75,7 +75,7 @@ fn everywhere(driver: &mut Driver, role: Role) -> Result<Vec<Multiaddr>, Error> 
                  too; a firewall rule has to follow"
             );
         }
-        driver.state.set_port(port, driver.env.now().as_millis());
+        driver.state.set_port(driver.env.now(), port);
     }
     Ok(addrs.into_iter().map(tcp::multiaddr).collect())
 }

@@ -5,7 +5,6 @@
 
 use crate::{
     config::{Config, Role},
-    net::convert,
     protocol::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
@@ -155,12 +154,7 @@ fn start<'m>(
         lease: config.lease,
         beat_interval: config.beat_interval,
     };
-    let remembered = state.indexers.iter().filter_map(|known| {
-        Some((
-            PeerId::try_from(known.peer).ok()?,
-            convert::to_addrs(&known.addrs),
-        ))
-    });
+    let remembered = state.indexers.iter();
     match machine {
         Roles::Native(native) => {
             let native_config = NativeConfig {
@@ -170,7 +164,7 @@ fn start<'m>(
                 gc_interval: config.gc_interval,
             };
             native.start(now, own, seed, native_config);
-            remembered.for_each(|(indexer, _)| native.remember(now, &indexer));
+            remembered.for_each(|(indexer, _)| native.remember(now, indexer));
             native
         }
         Roles::Indexer(indexer) => {
@@ -188,7 +182,7 @@ fn start<'m>(
                 min_indexers: usize::from(config.min_indexers),
             };
             node.start(now, own, seed, node_config);
-            remembered.for_each(|(indexer, addrs)| node.remember(indexer, addrs));
+            remembered.for_each(|(indexer, addrs)| node.remember(*indexer, addrs.clone()));
             node
         }
     }

@@ -4,11 +4,10 @@ use std::fmt;
 
 use super::driver::Driver;
 use crate::protocol::{
-    Instant, Machine, PeerId, Report, Role, TableStats,
+    Instant, Machine, Report, Role,
     lease::Lease,
     lease_table::StreamRecord,
     native::{LiveIndexer, Responsible},
-    rivals::Contested,
 };
 
 impl Driver<'_> {
@@ -97,8 +96,6 @@ impl Report for Summary {
         self.live += 1;
     }
 
-    fn known_peer_id(&mut self, _: &PeerId) {}
-
     fn responsible_peer(&mut self, _: &Responsible) {
         self.taken_in += 1;
     }
@@ -115,12 +112,6 @@ impl Report for Summary {
             }
         }
     }
-
-    fn background_loop(&mut self, _: &'static str, _: u64, _: Option<Instant>) {}
-
-    fn table(&mut self, _: TableStats) {}
-
-    fn contested(&mut self, _: &Contested) {}
 }
 
 #[cfg(test)]

@@ -157,8 +157,12 @@ impl Limits {
     }
 
     /// Counts peers with these addresses as known.
-    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
-        let sources = peers.map(|addrs| addrs.iter().map(source));
+    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a protocol::Addrs>) {
+        let sources = peers.map(|addrs| {
+            super::multiaddrs(addrs)
+                .into_iter()
+                .map(|addr| source(&addr))
+        });
         self.places.lock().remember(sources);
     }
 

@@ -405,7 +405,7 @@ impl Net {
 
     /// Counts peers with these addresses as known: their handshakes do not give way to those of
     /// unknown peers.
-    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a [Multiaddr]>) {
+    pub(crate) fn remember<'a>(&mut self, peers: impl Iterator<Item = &'a Addrs>) {
         self.swarm.behaviour_mut().limits.remember(peers);
     }
 

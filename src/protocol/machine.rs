@@ -163,24 +163,24 @@ const _: () = assert!(size_of::<BeatOutcome<'_>>() <= MAX_MOVED);
 const _: () = assert!(size_of::<IndexersAnswer<'_>>() <= MAX_MOVED);
 const _: () = assert!(size_of::<IndexersPage<'_>>() <= MAX_MOVED);
 
-/// Receives the state of a machine for `status`.
+/// Receives the state of a machine: what it does not implement, it does not read.
 pub trait Report {
     /// An entry of `live_indexers`.
-    fn live_indexer(&mut self, entry: &LiveIndexer);
+    fn live_indexer(&mut self, _entry: &LiveIndexer) {}
     /// An entry of `known_peer_ids`.
-    fn known_peer_id(&mut self, peer: &PeerId);
+    fn known_peer_id(&mut self, _peer: &PeerId) {}
     /// An entry of `responsible_peers`.
-    fn responsible_peer(&mut self, entry: &Responsible);
+    fn responsible_peer(&mut self, _entry: &Responsible) {}
     /// An entry of `stream_records`.
-    fn stream_record(&mut self, record: &StreamRecord);
+    fn stream_record(&mut self, _record: &StreamRecord) {}
     /// A lease held elsewhere.
-    fn lease(&mut self, lease: &Lease);
+    fn lease(&mut self, _lease: &Lease) {}
     /// A loop: its name, how often it has run, and when it last ran.
-    fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>);
+    fn background_loop(&mut self, _name: &'static str, _runs: u64, _last: Option<Instant>) {}
     /// A table.
-    fn table(&mut self, stats: TableStats);
+    fn table(&mut self, _stats: TableStats) {}
     /// An identity that two devices have used recently.
-    fn contested(&mut self, contested: &Contested);
+    fn contested(&mut self, _contested: &Contested) {}
 }
 
 /// One role as a pure state machine.

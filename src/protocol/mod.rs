@@ -15,6 +15,7 @@
 //! | [`lease`], [`leases`] | leases held elsewhere |
 //! | [`signing`] | when the own record is signed |
 //! | [`health`] | when services are checked, and which are left out of the own record |
+//! | [`restart`] | what is kept for the next start, and when it is written |
 //! | [`directory`] | the nodes that can be found here |
 //! | [`announcing`] | which names and services are announced in the DHT, and when |
 //! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
@@ -40,6 +41,7 @@ pub mod machine;
 pub mod native;
 pub mod node;
 pub mod reader;
+pub mod restart;
 pub mod rivals;
 pub mod signing;
 pub mod table;

@@ -10,6 +10,7 @@ use oc_discovery::protocol::{
     NodeConfig, PeerId, RequestId, Role, StreamId,
     clock::WallClock,
     lookup::{LookupId, QueryId},
+    restart::HOUSEKEEPING,
     signing::Signing,
 };
 
@@ -22,9 +23,6 @@ use crate::{
     scenario::{Plan, Size},
     view::{Seen, View},
 };
-
-/// Time between two housekeepings of a process, ms.
-pub const HOUSEKEEPING: u64 = 20_000;
 
 /// The number of a device in the world.
 pub type DeviceNo = usize;
@@ -89,8 +87,8 @@ pub struct Device {
     /// Its port. Natives always have the same one, others a new one in each process and after each
     /// change of address.
     pub port: u16,
-    /// When its next housekeeping is due, on its monotonic clock, ms.
-    pub housekeeping: u64,
+    /// When its next housekeeping is due, on its monotonic clock.
+    pub housekeeping: Instant,
     /// When it last started, or continued after being stopped, in the world's time.
     pub resumed_at: u64,
     /// Whether its wall clock was ever stepped.
@@ -147,7 +145,7 @@ impl Device {
             signing: Signing::new(role),
             host: 0,
             port: 0,
-            housekeeping: 0,
+            housekeeping: Instant::default(),
             resumed_at: 0,
             stepped: false,
             floor: 0,
@@ -269,11 +267,11 @@ impl Device {
         self.move_port();
         self.skew = seed % 1_000_000;
         self.flash.reload();
-        self.housekeeping = self.instant(now).as_millis() + HOUSEKEEPING;
+        self.housekeeping = self.instant(now) + HOUSEKEEPING;
         self.resumed_at = now;
-        self.floor = plan.build_date.max(self.flash.state.highest_ms);
+        self.floor = plan.build_date.max(self.flash.state().highest_time_ms);
         self.clock = WallClock::new(plan.build_date);
-        self.clock.remember(self.flash.state.highest_ms);
+        self.clock.remember(self.flash.state().highest_time_ms);
         self.state = State::Running;
         self.machine = self.machine(now, seed, plan);
         let at = self.instant(now);
@@ -313,7 +311,7 @@ impl Device {
                     connect_interval: plan.connect_interval(),
                     min_indexers: plan.min_indexers,
                 };
-                for (indexer, addrs) in &self.flash.state.indexers {
+                for (indexer, addrs) in &self.flash.state().state {
                     node.remember(*indexer, addrs.clone());
                 }
                 node.start(at, self.peer, seed, config);
@@ -336,7 +334,7 @@ impl Device {
             gc_interval: plan.interval(),
         };
         native.start(at, self.peer, seed, config);
-        for (indexer, _) in &self.flash.state.indexers {
+        for (indexer, _) in &self.flash.state().state {
             native.remember(at, indexer);
         }
         Box::new(native)

@@ -5,16 +5,17 @@
 
 use oc_discovery::protocol::{
     self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
-    Publisher, Role, StreamId, Verdict,
+    Publisher, StreamId, Verdict,
     codec::{
         directory::{Request, Response},
         record::Kind,
     },
+    restart::{self, HOUSEKEEPING},
     signing::Urgency,
 };
 
 use crate::{
-    device::{DeviceNo, For, HOUSEKEEPING},
+    device::{DeviceNo, For},
     dht,
     frames::{Frame, verified},
     network::Input,
@@ -302,32 +303,20 @@ impl World {
         searches.retain(|_, of| *of != sought);
     }
 
-    /// The housekeeping of the daemon every 20 s: notes the time and the peers to try after a
-    /// restart. Returns whether it was due.
+    /// The housekeeping of the daemon: notes the time and the peers to try after a restart. Returns
+    /// whether it was due.
     fn keep_house(&mut self, no: DeviceNo) -> bool {
-        let now = self.devices[no].instant(self.now).as_millis();
-        if now < self.devices[no].housekeeping {
+        let device = &mut self.devices[no];
+        let now = device.instant(self.now);
+        if now < device.housekeeping {
             return false;
         }
-        let view = self.devices[no].view(self.now);
-        let device = &mut self.devices[no];
         device.housekeeping = now + HOUSEKEEPING;
-        let indexers: Vec<_> = match device.role {
-            Role::Native => view
-                .live
-                .iter()
-                .map(|entry| (entry.peer, entry.addrs.clone()))
-                .collect(),
-            Role::Indexer | Role::Node => view
-                .leases
-                .iter()
-                .filter(|lease| lease.role() == Role::Indexer)
-                .map(|lease| (*lease.server(), lease.addrs().clone()))
-                .collect(),
-        };
-        // If there are none now, the earlier ones are kept.
-        if !indexers.is_empty() {
-            device.flash.state.indexers = indexers;
+        let machine = &*device.machine;
+        let known = |peer: &PeerId| Some((*peer, machine.addrs_of(peer)?.clone()));
+        if let Some(indexers) = restart::indexers(machine, now) {
+            let indexers = indexers.iter().filter_map(known);
+            device.flash.set_indexers(indexers.collect());
         }
         device.note_time(self.now);
         device.flash.save_if_due(now);
@@ -347,7 +336,7 @@ impl World {
         let urgency = device.signing.signed(announced());
         let now = device.instant(self.now);
         let own_ms = device.own_ms(self.now);
-        let sequence = device.flash.next_sequence(own_ms, now.as_millis());
+        let sequence = device.flash.next_sequence(now, own_ms);
         let (kind, name) = (Kind::of(device.role), device.name(no));
         let signed = (sequence, own_ms);
         let record = dht::record(kind, device.peer, signed, lease, &addr, &name)?;

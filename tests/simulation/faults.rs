@@ -114,7 +114,7 @@ impl World {
             return;
         }
         if forgetful {
-            self.devices[no].flash.lose_indexers();
+            self.devices[no].flash.preset_indexers(Vec::new());
         }
         if silent {
             self.network.silence_all(self.now, no, &mut self.rng);
@@ -141,7 +141,7 @@ impl World {
                 .machine
                 .handle(now, protocol::Input::ShutDown);
             self.drain(no)?;
-            self.devices[no].flash.flush();
+            self.devices[no].flash.flush(now);
             self.crash(no, false, false);
         }
         Ok(())
@@ -162,7 +162,7 @@ impl World {
             .collect();
         let seed = self.rng.bits();
         self.devices[no].boot(self.now, seed, &self.plan, &natives);
-        for (indexer, _) in self.devices[no].flash.state.indexers.clone() {
+        for (indexer, _) in self.devices[no].flash.state().state.clone() {
             let indexer = self.number_of(&indexer);
             self.ledger.offered.insert((no, indexer), u64::MAX);
         }

@@ -244,7 +244,7 @@ impl World {
         }
         let at = timeout
             .as_millis()
-            .min(device.housekeeping)
+            .min(device.housekeeping.as_millis())
             .saturating_sub(device.skew)
             .saturating_add(late);
         if at < device.wake_at && at < u64::MAX / 2 {
@@ -352,7 +352,7 @@ impl World {
                 if device
                     .next_timeout()
                     .into_iter()
-                    .fold(Instant::from_millis(device.housekeeping), Instant::min)
+                    .fold(device.housekeeping, Instant::min)
                     > device.instant(self.now) =>
             {
                 self.set_timer(no)

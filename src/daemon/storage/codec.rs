@@ -8,19 +8,25 @@
 //!           4: [0*64 known]       ; indexers
 //!         ? 5: uint               ; port that is listened on, 1 to 65535
 //!         ? 6: tstr }             ; role that the process had
-//! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 128 bytes each)
+//! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 64 bytes each)
 //! ```
 //!
 //! Any bytes give a state within its bounds, or an error. Unknown keys are skipped, so that an
 //! older program can read the file of a newer one with the same format version.
 
-use libp2p::{Multiaddr, PeerId};
 use minicbor::{Decoder, Encoder};
 
-use crate::config::Role;
-
-use super::state::{KnownPeer, MAX_REMEMBERED, State, bounded};
-use crate::protocol::{MAX_ADDRS, capacities::MAX_NATIVES};
+use super::state::{KnownPeer, State};
+use crate::{
+    config::Role,
+    net::convert::{to_addr, to_multiaddr},
+    protocol::{
+        Addrs, MAX_ADDRS,
+        capacities::MAX_NATIVES,
+        codec::{peer_from_bytes, peer_to_bytes},
+        restart::{MAX_REMEMBERED, Saved},
+    },
+};
 
 /// A longer file is damaged, because a full state has about 40 KiB.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -29,13 +35,14 @@ const VERSION: u64 = 1;
 type EncodeError = minicbor::encode::Error<std::convert::Infallible>;
 type DecodeError = minicbor::decode::Error;
 
-pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn encode(saved: &Saved<State>) -> Result<Vec<u8>, EncodeError> {
+    let state = &saved.state;
     let mut encoder = Encoder::new(Vec::new());
     let options = [state.port.is_some(), state.role.is_some()];
     encoder.map(5 + options.map(u64::from).iter().sum::<u64>())?;
     encoder.u8(0)?.u64(VERSION)?;
-    encoder.u8(1)?.u64(state.record_sequence)?;
-    encoder.u8(2)?.u64(state.highest_time_ms)?;
+    encoder.u8(1)?.u64(saved.record_sequence)?;
+    encoder.u8(2)?.u64(saved.highest_time_ms)?;
     encode_known(encoder.u8(3)?, &state.natives)?;
     encode_known(encoder.u8(4)?, &state.indexers)?;
     if let Some(port) = state.port {
@@ -49,25 +56,26 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>, EncodeError> {
 
 fn encode_known(encoder: &mut Encoder<Vec<u8>>, peers: &[KnownPeer]) -> Result<(), EncodeError> {
     encoder.array(peers.len() as u64)?;
-    for known in peers {
-        encoder.array(2)?.bytes(&known.peer.to_bytes())?;
-        encoder.array(known.addrs.len() as u64)?;
-        for addr in &known.addrs {
-            encoder.bytes(addr.as_ref())?;
+    for (peer, addrs) in peers {
+        encoder.array(2)?.bytes(&peer_to_bytes(peer))?;
+        encoder.array(addrs.len() as u64)?;
+        for addr in addrs {
+            encoder.bytes(addr)?;
         }
     }
     Ok(())
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Saved<State>, DecodeError> {
     let mut decoder = Decoder::new(bytes);
-    let mut state = State::default();
+    let mut saved = Saved::<State>::default();
+    let state = &mut saved.state;
     let mut version = None;
     for _ in 0..definite(decoder.map()?)? {
         match decoder.u64()? {
             0 => version = Some(decoder.u64()?),
-            1 => state.record_sequence = decoder.u64()?,
-            2 => state.highest_time_ms = decoder.u64()?,
+            1 => saved.record_sequence = decoder.u64()?,
+            2 => saved.highest_time_ms = decoder.u64()?,
             3 => state.natives = decode_known(&mut decoder, MAX_NATIVES)?,
             4 => state.indexers = decode_known(&mut decoder, MAX_REMEMBERED)?,
             5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
@@ -81,25 +89,28 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     if decoder.position() != bytes.len() {
         return Err(DecodeError::message("something follows the state"));
     }
-    Ok(state)
+    Ok(saved)
 }
 
 fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>, DecodeError> {
     let mut peers = Vec::new();
-    // A build with larger tables may have written more than `max`. The first are kept.
     for _ in 0..at_most(decoder.array()?, MAX_REMEMBERED)? {
         if definite(decoder.array()?)? != 2 {
             return Err(DecodeError::message("a known peer has two fields"));
         }
-        let peer = PeerId::from_bytes(decoder.bytes()?).map_err(DecodeError::message)?;
-        let mut addrs = Vec::new();
+        let peer = peer_from_bytes(decoder.bytes()?);
+        let peer = peer.ok_or_else(|| DecodeError::message("a peer id is none of this system"))?;
+        let mut addrs = Addrs::new();
         for _ in 0..at_most(decoder.array()?, MAX_ADDRS)? {
-            let bytes = decoder.bytes()?.to_vec();
-            addrs.push(Multiaddr::try_from(bytes).map_err(DecodeError::message)?);
+            let addr = to_multiaddr(decoder.bytes()?).and_then(|addr| to_addr(&addr));
+            // There are at most as many as fit.
+            let _ = addrs.push(addr.map_err(DecodeError::message)?);
         }
-        peers.push(KnownPeer { peer, addrs });
+        peers.push((peer, addrs));
     }
-    Ok(bounded(peers, max))
+    // A build with larger tables may have written more.
+    peers.truncate(max);
+    Ok(peers)
 }
 
 fn definite(length: Option<u64>) -> Result<u64, DecodeError> {
@@ -120,27 +131,28 @@ mod tests {
 
     use super::super::state::tests::known;
     use super::*;
-    use crate::protocol::MAX_ADDR_LEN;
+    use crate::{net::convert::to_addrs, protocol::MAX_ADDR_LEN};
 
     #[test]
     fn fullest_state_fits_into_the_bound_of_the_file() {
         let host = "x".repeat(MAX_ADDR_LEN - 6);
-        let addr: Multiaddr = format!("/dns4/{host}/tcp/1").parse().unwrap();
+        let addr: libp2p::Multiaddr = format!("/dns4/{host}/tcp/1").parse().unwrap();
         assert!(addr.len() > MAX_ADDR_LEN - 4 && addr.len() <= MAX_ADDR_LEN);
         let full = |count| {
             let mut peers = known(count);
-            peers
-                .iter_mut()
-                .for_each(|known| known.addrs = vec![addr.clone(); MAX_ADDRS]);
+            let addrs = to_addrs(&vec![addr.clone(); MAX_ADDRS]);
+            peers.iter_mut().for_each(|known| known.1 = addrs.clone());
             peers
         };
-        let state = State {
+        let state = Saved {
             record_sequence: u64::MAX,
             highest_time_ms: u64::MAX,
-            port: Some(u16::MAX),
-            role: Some(Role::Indexer),
-            natives: full(MAX_NATIVES),
-            indexers: full(MAX_REMEMBERED),
+            state: State {
+                port: Some(u16::MAX),
+                role: Some(Role::Indexer),
+                natives: full(MAX_NATIVES),
+                indexers: full(MAX_REMEMBERED),
+            },
         };
         let bytes = encode(&state).unwrap();
         assert!((bytes.len() as u64) < MAX_FILE_BYTES);
@@ -150,13 +162,11 @@ mod tests {
     #[test]
     fn natives_that_a_build_with_room_for_more_wrote_are_read_as_far_as_there_is_room() {
         let natives = known(MAX_NATIVES + 1);
-        let bytes = encode(&State {
-            natives: natives.clone(),
-            ..State::default()
-        });
-        let read = decode(&bytes.unwrap()).unwrap().natives;
-        assert_eq!(read, bounded(natives, MAX_NATIVES));
-        assert_eq!(read.len(), MAX_NATIVES);
+        let mut written = Saved::<State>::default();
+        written.state.natives.clone_from(&natives);
+        let bytes = encode(&written);
+        let read = decode(&bytes.unwrap()).unwrap().state.natives;
+        assert_eq!(read, natives[..MAX_NATIVES]);
     }
 
     #[test]
@@ -171,8 +181,8 @@ mod tests {
             let prefixed = [&[0xa5, 0x00, 0x01, 0x01, 0x05, 0x03][..], &bytes].concat();
             for bytes in [&bytes, &prefixed] {
                 if let Ok(state) = decode(bytes) {
-                    prop_assert!(state.natives.len() <= MAX_NATIVES);
-                    prop_assert!(state.indexers.len() <= MAX_REMEMBERED);
+                    prop_assert!(state.state.natives.len() <= MAX_NATIVES);
+                    prop_assert!(state.state.indexers.len() <= MAX_REMEMBERED);
                 }
             }
         }

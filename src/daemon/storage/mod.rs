@@ -31,7 +31,7 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-pub(crate) use self::state::{KnownPeer, State, StateFile};
+pub(crate) use self::state::{State, StateFile};
 
 const LOCK: &str = "lock";
 
@@ -358,7 +358,7 @@ mod tests {
         }
         let dir = DataDir::open(scratch.path()).unwrap();
         assert_eq!(dir.identity().unwrap().public(), kept.public());
-        dir.state().set_port(1, 0);
+        dir.state().set_port(Default::default(), 1);
         let theirs = elsewhere.path().join("state.new");
         assert_eq!(std::fs::read(theirs).unwrap(), b"theirs");
         assert!(scratch.path().join("state").is_file());
