@@ -35,10 +35,10 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Input, Instant, Offers, PeerId, Reason,
+        Input, Instant, PeerId, Reason,
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
-        codec::directory::{Response, decode_response},
+        codec::directory::{Response, Room, decode_response},
         restart::HOUSEKEEPING,
         signing::Signing,
     },
@@ -332,7 +332,8 @@ impl<'m> Driver<'m> {
             NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
             NetEvent::Request { from, id, request } => {
                 self.note_reader(now, &from);
-                self.lookups.serve(&mut self.env, now, (&from, id), request);
+                self.lookups
+                    .serve(&mut self.env, now, (&from, id), *request);
             }
             NetEvent::Response { id, response } => self.on_response(now, id, response),
             NetEvent::Probed { ref peer, verdict } => {
@@ -355,10 +356,10 @@ impl<'m> Driver<'m> {
     }
 
     fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
-        let mut offers = Offers::new();
+        let mut room = Room::default();
         let response = match &response {
             // The server has answered, so it is not silent.
-            Ok(body) => Ok(decode_response(body, &mut offers).unwrap_or_else(|why| {
+            Ok(body) => Ok(decode_response(body, &mut room).unwrap_or_else(|why| {
                 let why = format!("what cannot be read: {why}");
                 Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())
             })),
@@ -373,7 +374,7 @@ impl<'m> Driver<'m> {
                 log::warn!(target: EACH, "{} answers: {}", text(&server), why.escape_debug());
                 None
             }
-            Ok(Response::Records { .. } | Response::Page(_)) => None,
+            Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => None,
             Err(why) => {
                 log::warn!(target: EACH, "{} could not be asked for indexers: {why}", text(&server));
                 None

@@ -23,7 +23,7 @@ use crate::{
         envelope::{Libp2p, OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        Addrs, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, TableStats, Want,
+        Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, TableStats, Want,
         codec::{
             directory::{Request, Response},
             record::Kind,
@@ -122,7 +122,12 @@ impl<'m> Lookups<'m> {
         (from, id): (&PeerId, RequestId),
         request: Request,
     ) {
-        match self.core.serve(now, (from, id), request, &mut *env.machine) {
+        let mut entries = Entries::new();
+        let machine = &mut *env.machine;
+        match self
+            .core
+            .serve(now, (from, id), request, machine, &mut entries)
+        {
             Served::Now(response) => env.net.respond(id, &response),
             Served::Lookup(lookup) => {
                 self.askers.insert(lookup, Asker::Peer(id));

@@ -38,6 +38,9 @@ pub(crate) struct OpenRecord {
     pub addrs: Vec<Multiaddr>,
     /// What a node announces about itself; empty for an indexer.
     pub about: About,
+    /// The version of the program that signed it; empty if it is not told. It may be any text, so it
+    /// must be escaped before it reaches a terminal.
+    pub version: String,
 }
 
 /// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot
@@ -172,6 +175,7 @@ fn sign_record(
         name: &about.name,
         tags: kept,
         services: about.services.iter().take(MAX_SERVICES).cloned().collect(),
+        version: env!("CARGO_PKG_VERSION"),
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }
@@ -189,6 +193,7 @@ fn to_owned(record: &Record<'_>) -> OpenRecord {
                 .collect(),
             services: record.services.to_vec(),
         },
+        version: record.version.into(),
     }
 }
 

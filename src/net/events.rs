@@ -64,7 +64,7 @@ pub(crate) enum NetEvent {
     Request {
         from: protocol::PeerId,
         id: RequestId,
-        request: Request,
+        request: Box<Request>,
     },
     /// Our request was answered with these bytes, or failed for this reason.
     Response {
@@ -216,7 +216,7 @@ impl Net {
                 Ok(request) => NetEvent::Request {
                     from: peer,
                     id,
-                    request,
+                    request: Box::new(request),
                 },
                 Err(why) => {
                     let why =

@@ -8,18 +8,26 @@
 //! there is one table for those and another for the rest, each with room for all nodes. Memory is
 //! touched only when it is used, so a short record does not take the memory of a long one.
 
-use core::cmp::Ordering;
+use core::{
+    cmp::{Ordering, Reverse},
+    time::Duration,
+};
 
 use heapless::Vec;
 
 use super::{
-    MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, RecordInfo, RecordRank,
+    Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
+    RecordRank, Subject,
+    codec::record::{Kind, contents},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
 };
 
 /// Envelopes of at most this many bytes are short: enough for a name of 40 bytes and three
 /// addresses.
 const SHORT: usize = 384;
+/// Nodes that are looked at for one page of a list at most, so that a request which selects few
+/// takes no longer than one that selects many.
+const MAX_LOOKED_AT: usize = 512;
 
 /// One node that can be found.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +35,9 @@ pub struct Found<'a> {
     peer: &'a PeerId,
     name: &'a Name,
     rank: RecordRank,
+    since: Instant,
     envelope: &'a [u8],
+    last_seen: Option<Instant>,
 }
 
 impl<'a> Found<'a> {
@@ -41,16 +51,43 @@ impl<'a> Found<'a> {
         self.envelope
     }
 
+    /// When it was first listed here under its name. A new signature does not change it.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Receipt of its last heartbeat; `None` if nobody has said ([`Found::seen`]).
+    pub fn last_seen(&self) -> Option<Instant> {
+        self.last_seen
+    }
+
+    /// The same, last heard at this time.
+    #[must_use]
+    pub(super) fn seen(self, last_seen: Option<Instant>) -> Self {
+        Self { last_seen, ..self }
+    }
+
+    /// Its entry in a list at `now`.
+    pub(super) fn entry(&self, now: Instant) -> Entry<'a> {
+        Entry {
+            subject: Subject::Signed(self.envelope),
+            age: self.last_seen.map_or(Duration::ZERO, |seen| now - seen),
+            presence: Presence::Alive,
+        }
+    }
+
     /// The rank of the record; see [`RecordInfo::rank`].
     pub(super) fn rank(&self) -> RecordRank {
         self.rank
     }
 }
 
-/// The better record is the greater.
+/// The older claim is the greater. A newcomer can outdo the rank of a record, but not the time for
+/// which another has been here.
 impl Ord for Found<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.rank, self.peer).cmp(&(other.rank, other.peer))
+        let order = |found: &Self| (Reverse(found.since), found.rank, *found.peer);
+        order(self).cmp(&order(other))
     }
 }
 
@@ -71,17 +108,19 @@ impl Eq for Found<'_> {}
 /// The answer to a lookup by name.
 #[derive(Clone, Debug, Default)]
 pub struct Claimants<'a> {
-    /// The nodes that claim it, best first.
+    /// The nodes that claim it, the oldest claim first.
     pub nodes: Vec<Found<'a>, MAX_LIST, u8>,
     /// There are more than fit.
     pub more: bool,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// A directory of at most `N` nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directory<const N: usize> {
-    short: Table<Entry<SHORT>, N>,
-    long: Table<Entry<MAX_ENVELOPE_LEN>, N>,
+    short: Table<Listed<SHORT>, N>,
+    long: Table<Listed<MAX_ENVELOPE_LEN>, N>,
 }
 
 impl<const N: usize> Directory<N> {
@@ -95,19 +134,21 @@ impl<const N: usize> Directory<N> {
 
     /// Lists the subject of a record that it sent itself. Returns whether the record is new here. A
     /// record is never replaced by one that was signed earlier, whatever their times.
-    pub fn list(&mut self, info: &RecordInfo, envelope: &[u8]) -> bool {
+    pub fn list(&mut self, now: Instant, info: &RecordInfo, envelope: &[u8]) -> bool {
+        let mut since = now;
         match self.find(&info.peer) {
             Some(old) if old.rank.sequence >= info.sequence => return false,
+            Some(old) if *old.name == info.name => since = old.since,
             None if self.len() == N => {
                 self.short.count_refusal();
                 return false;
             }
             _ => {}
         }
-        if let Some(entry) = Entry::<SHORT>::new(info, envelope) {
+        if let Some(entry) = Listed::<SHORT>::new(since, info, envelope) {
             self.long.remove(&info.peer);
             self.short.insert(entry).is_ok()
-        } else if let Some(entry) = Entry::<MAX_ENVELOPE_LEN>::new(info, envelope) {
+        } else if let Some(entry) = Listed::<MAX_ENVELOPE_LEN>::new(since, info, envelope) {
             self.short.remove(&info.peer);
             self.long.insert(entry).is_ok()
         } else {
@@ -124,9 +165,10 @@ impl<const N: usize> Directory<N> {
     /// The nodes that claim `name`. Names are not owned, so there may be several.
     pub fn claimants(&self, name: &str) -> Claimants<'_> {
         let mut claimants = Claimants::default();
-        let short = self.short.iter().map(Entry::found);
-        let all = short.chain(self.long.iter().map(Entry::found));
+        let short = self.short.iter().map(Listed::found);
+        let all = short.chain(self.long.iter().map(Listed::found));
         for entry in all.filter(|entry| entry.name == name) {
+            claimants.count += 1;
             claimants.more |= claimants.nodes.is_full();
             keep_best(&mut claimants.nodes, entry);
         }
@@ -135,8 +177,41 @@ impl<const N: usize> Directory<N> {
 
     /// The node's entry.
     pub fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
-        let short = self.short.find(peer).map(Entry::found);
-        short.or_else(|| self.long.find(peer).map(Entry::found))
+        let short = self.short.find(peer).map(Listed::found);
+        short.or_else(|| self.long.find(peer).map(Listed::found))
+    }
+
+    /// Gives the selected nodes to `visit` in the order of their ids, until it has no room for one
+    /// and returns false. `last_seen` says when a node was last heard. Returns the id after which
+    /// to go on; `None` if all have been visited.
+    pub fn entries<'s>(
+        &'s self,
+        now: Instant,
+        (filter, from): (&Filter, Cursor),
+        last_seen: impl Fn(&PeerId) -> Option<Instant>,
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        let mut short = self.short.iter_from(from).map(Listed::found).peekable();
+        let mut long = self.long.iter_from(from).map(Listed::found).peekable();
+        let mut last = None;
+        for looked_at in 0.. {
+            let found = match (short.peek(), long.peek()) {
+                (Some(a), Some(b)) if b.peer < a.peer => long.next(),
+                (None, _) => long.next(),
+                _ => short.next(),
+            }?;
+            let is_meant = filter.admits_name(found.name)
+                && (filter.is_of_names()
+                    || contents(Kind::Node, found.envelope)
+                        .is_some_and(|record| filter.admits(&record)));
+            if looked_at == MAX_LOOKED_AT
+                || is_meant && !visit(found.seen(last_seen(found.peer)).entry(now))
+            {
+                break;
+            }
+            last = Some(*found.peer);
+        }
+        last
     }
 
     /// The unused memory of the tables. Its content has no meaning.
@@ -159,19 +234,21 @@ impl<const N: usize> Directory<N> {
 
 /// A node whose envelope has at most `E` bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry<const E: usize> {
+struct Listed<const E: usize> {
     peer: PeerId,
     name: Name,
     rank: RecordRank,
+    since: Instant,
     envelope: Vec<u8, E, u16>,
 }
 
-impl<const E: usize> Entry<E> {
-    fn new(info: &RecordInfo, envelope: &[u8]) -> Option<Self> {
+impl<const E: usize> Listed<E> {
+    fn new(since: Instant, info: &RecordInfo, envelope: &[u8]) -> Option<Self> {
         Some(Self {
             peer: info.peer,
             name: info.name.clone(),
             rank: info.rank(),
+            since,
             envelope: Vec::from_slice(envelope).ok()?,
         })
     }
@@ -181,12 +258,14 @@ impl<const E: usize> Entry<E> {
             peer: &self.peer,
             name: &self.name,
             rank: self.rank,
+            since: self.since,
             envelope: &self.envelope,
+            last_seen: None,
         }
     }
 }
 
-impl<const E: usize> Keyed for Entry<E> {
+impl<const E: usize> Keyed for Listed<E> {
     fn peer(&self) -> &PeerId {
         &self.peer
     }
@@ -197,6 +276,10 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
 
     fn info(n: u8, name: &str, sequence: u64) -> RecordInfo {
         RecordInfo {
@@ -212,10 +295,10 @@ mod tests {
     #[test]
     fn every_claimant_of_a_name_is_found_best_first() {
         let mut directory = Directory::<8>::new();
-        assert!(directory.list(&info(1, "pump", 5), b"one"));
-        assert!(directory.list(&info(2, "pump", 9), b"two"));
-        assert!(directory.list(&info(3, "fan", 7), b"three"));
-        let Claimants { nodes, more } = directory.claimants("pump");
+        assert!(directory.list(at(0), &info(1, "pump", 5), b"one"));
+        assert!(directory.list(at(0), &info(2, "pump", 9), b"two"));
+        assert!(directory.list(at(0), &info(3, "fan", 7), b"three"));
+        let Claimants { nodes, more, .. } = directory.claimants("pump");
         let found: std::vec::Vec<_> = nodes.iter().map(|e| e.envelope()).collect();
         assert_eq!(found, [b"two", b"one"]);
         assert!(!more);
@@ -225,10 +308,10 @@ mod tests {
     #[test]
     fn a_better_record_is_never_replaced_by_a_worse() {
         let mut directory = Directory::<8>::new();
-        assert!(directory.list(&info(1, "pump", 5), b"new"));
-        assert!(!directory.list(&info(1, "pump", 4), b"old"));
+        assert!(directory.list(at(0), &info(1, "pump", 5), b"new"));
+        assert!(!directory.list(at(0), &info(1, "pump", 4), b"old"));
         assert!(
-            !directory.list(&info(1, "pump", 5), b"new"),
+            !directory.list(at(0), &info(1, "pump", 5), b"new"),
             "the same is not news"
         );
         assert_eq!(
@@ -246,12 +329,12 @@ mod tests {
         let lengths = [1, SHORT, SHORT + 1, MAX_ENVELOPE_LEN, SHORT, SHORT + 1];
         for (sequence, length) in (1..).zip(lengths) {
             let envelope = std::vec![sequence as u8; length];
-            assert!(directory.list(&info(1, "pump", sequence), &envelope));
-            let Claimants { nodes, more } = directory.claimants("pump");
+            assert!(directory.list(at(0), &info(1, "pump", sequence), &envelope));
+            let Claimants { nodes, more, .. } = directory.claimants("pump");
             assert_eq!(nodes.first().unwrap().envelope(), envelope);
             assert_eq!((nodes.len(), more, directory.stats().used), (1, false, 1));
         }
-        assert!(!directory.list(&info(1, "pump", 99), &[0; MAX_ENVELOPE_LEN + 1]));
+        assert!(!directory.list(at(0), &info(1, "pump", 99), &[0; MAX_ENVELOPE_LEN + 1]));
         directory.unlist(&PeerId::from_bytes([1; 32]));
         assert_eq!(directory.stats().used, 0);
     }
@@ -259,11 +342,11 @@ mod tests {
     #[test]
     fn a_full_directory_refuses_the_next_node_short_or_long_and_counts_it() {
         let mut directory = Directory::<2>::new();
-        assert!(directory.list(&info(1, "pump", 1), b"x"));
-        assert!(directory.list(&info(2, "pump", 1), &[0; SHORT + 1]));
-        assert!(!directory.list(&info(3, "pump", 1), b"x"));
-        assert!(!directory.list(&info(3, "pump", 1), &[0; SHORT + 1]));
-        assert!(directory.list(&info(1, "pump", 2), &[0; SHORT + 1]));
+        assert!(directory.list(at(0), &info(1, "pump", 1), b"x"));
+        assert!(directory.list(at(0), &info(2, "pump", 1), &[0; SHORT + 1]));
+        assert!(!directory.list(at(0), &info(3, "pump", 1), b"x"));
+        assert!(!directory.list(at(0), &info(3, "pump", 1), &[0; SHORT + 1]));
+        assert!(directory.list(at(0), &info(1, "pump", 2), &[0; SHORT + 1]));
         let TableStats { used, refused, .. } = directory.stats();
         assert_eq!((used, refused), (2, 2));
     }
@@ -272,7 +355,7 @@ mod tests {
     fn sixteen_claimants_fit_and_the_seventeenth_is_told_of() {
         let mut directory = Directory::<32>::new();
         for n in 0..16 {
-            directory.list(&info(n, "pump", u64::from(n)), b"x");
+            directory.list(at(0), &info(n, "pump", u64::from(n)), b"x");
         }
         assert_eq!(
             (
@@ -281,8 +364,8 @@ mod tests {
             ),
             (16, false)
         );
-        directory.list(&info(99, "pump", 99), b"best");
-        let Claimants { nodes, more } = directory.claimants("pump");
+        directory.list(at(0), &info(99, "pump", 99), b"best");
+        let Claimants { nodes, more, .. } = directory.claimants("pump");
         assert_eq!((nodes.len(), more), (16, true));
         assert_eq!(nodes.first().unwrap().envelope(), b"best");
     }

@@ -16,9 +16,9 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant,
-    Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role, SignedRecord,
-    StreamId, Terms, Want,
+    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer, IndexersPage,
+    Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role,
+    SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
@@ -166,7 +166,7 @@ impl<const N: usize> Indexer<N> {
         let is_news = beat
             .record
             .as_ref()
-            .is_some_and(|record| self.directory.list(&record.info, record.envelope));
+            .is_some_and(|record| self.directory.list(now, &record.info, record.envelope));
         BeatOutcome {
             publish: is_news && beat.publisher == Publisher::Receiver,
             ..Ack::accepted(lease).into()
@@ -319,11 +319,31 @@ impl<const N: usize> Machine for Indexer<N> {
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {
-        self.directory.claimants(name)
+        let mut claimants = self.directory.claimants(name);
+        for node in &mut claimants.nodes {
+            *node = node.seen(self.stream_records.last_seen(node.peer()));
+        }
+        claimants
     }
 
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        self.directory.find(peer)
+        let found = self.directory.find(peer)?;
+        Some(found.seen(self.stream_records.last_seen(peer)))
+    }
+
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        (filter, from, _): (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);
+        self.directory
+            .entries(now, (filter, from), last_seen, visit)
+    }
+
+    fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
+        self.listed(peer).map(|found| found.entry(now))
     }
 
     fn spare(&mut self) -> [Vacant<'_>; 3] {

@@ -18,8 +18,8 @@
 use core::time::Duration;
 
 use super::{
-    Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input, Instant, Key, Offer,
-    OutBeat, PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
+    Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer, IndexersPage, Input, Instant,
+    Key, Offer, OutBeat, PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
     address::Endpoint,
     directory::{Claimants, Found},
     lease::Lease,
@@ -283,6 +283,21 @@ pub trait Machine {
 
     /// The node's entry in the directory.
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
+
+    /// Gives the nodes that the filter means to `visit`, in the order of their ids from the cursor
+    /// on, and those that left or were lost too if the third value is true. `visit` returns false
+    /// for a node that it has no room for, but takes the first one. Returns the id after which to
+    /// go on; `None`: there are no more. Some 512 nodes are looked at, so less than a page may come
+    /// with an id to go on after.
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId>;
+
+    /// The peer's entry in such a list; `None` if it is not and was not here.
+    fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>>;
 
     /// Whether a slot is reserved for the peer's connection, because it holds a lease here, grants
     /// one, or is a known native.

@@ -9,7 +9,7 @@ use core::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use heapless::Vec;
 
-use super::PeerId;
+use super::{Cursor, PeerId};
 
 /// An entry that belongs to one peer.
 pub trait Keyed {
@@ -234,6 +234,16 @@ impl<T: Keyed, const N: usize> Table<T, N> {
             .chain(before)
             .filter_map(|&slot| self.slots.get(usize::from(slot)))
             .take(most)
+    }
+
+    /// The entries in the order of their peers, beginning at the cursor.
+    pub fn iter_from<'t>(&'t self, from: Cursor) -> impl Iterator<Item = &'t T> + use<'t, T, N> {
+        let start = match from {
+            Cursor::Start => 0,
+            Cursor::After(peer) => self.position(&peer).map_or_else(|at| at, |at| at + 1),
+        };
+        let slots = self.order.get(start..).unwrap_or_default().iter();
+        slots.filter_map(|&slot| self.slots.get(usize::from(slot)))
     }
 
     /// Counts an entry that was refused before [`Table::insert`].

@@ -4,12 +4,16 @@
 //! reach the core, which keeps their envelopes as opaque bytes.
 
 mod ack;
+mod listing;
 
 use core::{cmp::Ordering, fmt, time::Duration};
 
 use heapless::{String, Vec};
 
 pub use ack::{Ack, AckBuf, AckCode};
+pub use listing::{
+    Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, Presence, Subject, TooManyTags,
+};
 
 /// Addresses an offer carries at most (PROTOCOL.md).
 pub const MAX_ADDRS: usize = 4;

@@ -67,6 +67,7 @@ pub(crate) fn signed(
         name,
         tags: Default::default(),
         services: Default::default(),
+        version: "",
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }

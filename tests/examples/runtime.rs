@@ -12,10 +12,11 @@ use core::time::Duration;
 
 use oc_discovery::protocol::{
     Action, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node, NodeConfig,
-    Offers, PeerId, StreamId,
+    PeerId, StreamId,
     codec::{
         directory::{
-            Request, Response, decode_request, decode_response, encode_request, encode_response,
+            Request, Response, Room, decode_request, decode_response, encode_request,
+            encode_response,
         },
         frame::MAX_FRAME,
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
@@ -87,8 +88,8 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                     let request = encode_request(&request, &mut message).unwrap_or_default();
                     let length = runtime.exchange(&native, Stream::Directory, request, &mut answer);
                     let response = length.and_then(|length| answer.get(..length));
-                    let mut offers = Offers::new();
-                    let response = response.map(|body| decode_response(body, &mut offers));
+                    let mut room = Room::default();
+                    let response = response.map(|body| decode_response(body, &mut room));
                     let answer = match response {
                         Some(Ok(Response::Indexers(answer))) => Some(answer),
                         _ => None,

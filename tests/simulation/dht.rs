@@ -105,6 +105,7 @@ pub fn record(
         name,
         tags: Tags::new(),
         services: Default::default(),
+        version: "",
     };
     signed(kind, record).map(Into::into)
 }

@@ -1,8 +1,8 @@
 //! Directory requests of a process, and those of others: each is one frame, as is its response.
 
 use oc_discovery::protocol::{
-    self, Addrs, IndexersAnswer, Offers, PeerId, RequestId,
-    codec::directory::{Request, Response},
+    self, Addrs, Entries, IndexersAnswer, PeerId, RequestId,
+    codec::directory::{Request, Response, Room},
     lookup::Served,
 };
 
@@ -61,15 +61,21 @@ impl World {
             self.ledger.waiting.insert((no, id.0), (known, want));
         }
         let machine = &mut *device.machine;
-        let frame = match device.lookups.serve(now, (&from, id), request, machine) {
-            Served::Now(response) => Frame::response(&response)?,
-            Served::Lookup(lookup) => {
-                device.askers.insert(lookup, id);
-                return Ok(());
+        let frame = {
+            let mut entries = Entries::new();
+            let served = device
+                .lookups
+                .serve(now, (&from, id), request, machine, &mut entries);
+            match served {
+                Served::Now(response) => Frame::response(&response)?,
+                Served::Lookup(lookup) => {
+                    device.askers.insert(lookup, id);
+                    return Ok(());
+                }
+                Served::Later => return Ok(()),
             }
-            Served::Later => return Ok(()),
         };
-        if let Some(answer) = offers_of(frame.read_response(&mut Offers::new())?) {
+        if let Some(answer) = offers_of(frame.read_response(&mut Room::default())?) {
             self.check_offer(no, id, &answer)?;
         }
         self.respond(no, id, frame);
@@ -110,9 +116,9 @@ impl World {
         number: u64,
         frame: Option<Frame>,
     ) -> Result<(), String> {
-        let mut offers = Offers::new();
+        let mut room = Room::default();
         let response = frame.as_ref();
-        let response = response.map(|frame| frame.read_response(&mut offers));
+        let response = response.map(|frame| frame.read_response(&mut room));
         let response = response.transpose()?;
         let device = &mut self.devices[no];
         let now = device.instant(self.now);

@@ -7,11 +7,12 @@
 use std::fmt::{self, Display};
 
 use oc_discovery::protocol::{
-    Ack, Beat, MAX_ENVELOPE_LEN, Offers, OutBeat, PeerId, RecordInfo,
+    Ack, Beat, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
     codec::{
         NoRoom,
         directory::{
-            Request, Response, decode_request, decode_response, encode_request, encode_response,
+            Request, Response, Room, decode_request, decode_response, encode_request,
+            encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
@@ -109,9 +110,12 @@ impl Frame {
         decode_request(self.body()?).map_err(unreadable)
     }
 
-    /// The response in it, with its offers in the buffer.
-    pub fn read_response<'a>(&'a self, offers: &'a mut Offers) -> Result<Response<'a>, String> {
-        decode_response(self.body()?, offers).map_err(unreadable)
+    /// The response in it, with its lists in `room`.
+    pub fn read_response<'a: 'r, 'r>(
+        &'a self,
+        room: &'r mut Room<'a>,
+    ) -> Result<Response<'r>, String> {
+        decode_response(self.body()?, room).map_err(unreadable)
     }
 }
 
@@ -132,7 +136,7 @@ impl fmt::Debug for Frame {
             },
             Content::Ack => write!(f, "{:?}", self.read_ack()),
             Content::Request => write!(f, "{:?}", self.read_request()),
-            Content::Response => write!(f, "{:?}", self.read_response(&mut Offers::new())),
+            Content::Response => write!(f, "{:?}", self.read_response(&mut Room::default())),
         }
     }
 }

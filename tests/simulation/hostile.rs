@@ -11,7 +11,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
     Ack, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node, NodeConfig,
-    Offer, Offers, OutBeat, PeerId, Rng, Terms, address::Endpoint, codec::directory::Response,
+    Offer, Offers, OutBeat, PeerId, Rng, Terms,
+    address::Endpoint,
+    codec::directory::{Response, Room},
 };
 
 use crate::{
@@ -253,9 +255,9 @@ impl Walk {
                 }
             }
             Event::Answer(native, frame) => {
-                let mut offers = Offers::new();
+                let mut room = Room::default();
                 let response = frame.as_ref();
-                let response = response.map(|frame| frame.read_response(&mut offers));
+                let response = response.map(|frame| frame.read_response(&mut room));
                 let answer = response.transpose()?.and_then(offers_of);
                 self.note_offers(answer.iter().flat_map(|answer| answer.offers));
                 let native = &native;

@@ -168,7 +168,7 @@ impl World {
             Some(Response::Indexers(_) | Response::Page(_)) => {
                 watch.open.remove(&query);
             }
-            Some(Response::Error(_)) | None => {}
+            Some(Response::Entries(_) | Response::Error(_)) | None => {}
         }
     }
 

@@ -80,6 +80,7 @@ fn record(subject: u8, ttl: Duration, addrs: &[Multiaddr]) -> Record<'_> {
         name: "",
         tags: Tags::new(),
         services: Default::default(),
+        version: "",
     }
 }
 

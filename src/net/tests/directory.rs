@@ -4,8 +4,8 @@ use super::world::World;
 use crate::{
     net::{NetEvent, OwnRequestId, executor::block_on},
     protocol::{
-        IndexersAnswer, Offers, Reason, Role, Verdict, Want,
-        codec::directory::{Request, Response, decode_response},
+        IndexersAnswer, Reason, Role, Verdict, Want,
+        codec::directory::{Request, Response, Room, decode_response},
     },
 };
 
@@ -31,7 +31,7 @@ fn a_request_is_answered_to_who_asked() {
             .until(|world, at, event| match event {
                 NetEvent::Request { from, id, request } => {
                     assert_eq!((at, from), (0, world.id(1)));
-                    assert!(matches!(request, Request::Indexers { most: 4, .. }));
+                    assert!(matches!(*request, Request::Indexers { most: 4, .. }));
                     let answer = IndexersAnswer {
                         takes_in: true,
                         ..Default::default()
@@ -46,8 +46,8 @@ fn a_request_is_answered_to_who_asked() {
                 _ => None,
             })
             .await;
-        let (answer, mut offers) = (answer.unwrap(), Offers::new());
-        let answer = decode_response(&answer, &mut offers);
+        let (answer, mut room) = (answer.unwrap(), Room::default());
+        let answer = decode_response(&answer, &mut room);
         assert!(matches!(answer, Ok(Response::Indexers(answer)) if answer.takes_in));
     });
 }
@@ -86,7 +86,7 @@ fn many_requests_at_once_wait_for_each_other_and_the_lease_lives_on() {
                     NetEvent::Response { id, response } => {
                         let body = response.unwrap();
                         assert!(matches!(
-                            decode_response(&body, &mut Offers::new()),
+                            decode_response(&body, &mut Room::default()),
                             Ok(Response::Error(_))
                         ));
                         answered.push(id.0);

@@ -275,8 +275,8 @@ fn a_request_that_is_none_is_answered_with_an_error() {
                 assert!(!matches!(event, NetEvent::Request { .. }));
             })
             .await;
-        let mut offers = Default::default();
-        let response = decode_response(&response, &mut offers);
+        let mut room = Default::default();
+        let response = decode_response(&response, &mut room);
         assert!(matches!(response, Ok(Response::Error(_))));
     });
 }

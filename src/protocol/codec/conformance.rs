@@ -9,12 +9,12 @@ use proptest::prelude::*;
 
 use super::{
     DecodeError,
-    directory::{decode_request, decode_response, encode_request, encode_response},
+    directory::{Room, decode_request, decode_response, encode_request, encode_response},
     fixtures::*,
     heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
     record::{Kind, Record, decode_record, encode_record},
 };
-use crate::protocol::{Offers, PeerId};
+use crate::protocol::PeerId;
 
 const DEFINITIONS: &str = include_str!("oc-discovery.cddl");
 
@@ -37,7 +37,7 @@ fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
         "beat" => decode_beat(bytes).map(drop),
         "ack" => decode_ack(bytes).map(drop),
         "request" => decode_request(bytes).map(drop),
-        "response" => decode_response(bytes, &mut Offers::new()).map(drop),
+        "response" => decode_response(bytes, &mut Room::default()).map(drop),
         "indexer-record" => decode_record(Kind::Indexer, bytes).map(drop),
         "node-record" => decode_record(Kind::Node, bytes).map(drop),
         _ => panic!("no decoder for {rule}"),
@@ -49,16 +49,19 @@ fn is_beyond_cddl(error: &DecodeError) -> bool {
     match error {
         DecodeError::NotEd25519 { .. } | DecodeError::Duplicate { .. } => true,
         // The bytes of all tags together.
-        DecodeError::TooLong { field: "tags", .. } => true,
+        DecodeError::TooLong {
+            field: "tags" | "tags asked for",
+            ..
+        } => true,
         // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this
         // validator accepts a match of a part.
         DecodeError::TooLong {
-            field: "name" | "service's name",
+            field: "name" | "service's name" | "service asked for",
             ..
         } => true,
         // The places of letters and hyphens in the name of a service.
         DecodeError::OutOfBounds {
-            field: "service's name",
+            field: "service's name" | "service asked for",
             ..
         } => true,
         _ => false,
@@ -125,7 +128,7 @@ fn map(entries: &[Entry]) -> Vec<u8> {
 fn samples() -> Vec<Vec<u8>> {
     let numbers = [0, 1, 2, 3, 4, 255, 256, 3_600_000, 3_600_001, u64::MAX].map(uint);
     let byte_strings = [0, 3, 37, 38, 39, 1024, 1025].map(bytes);
-    let texts = [0, 1, 63, 64, 128, 129].map(text);
+    let texts = [0, 1, 15, 16, 17, 63, 64, 128, 129].map(text);
     let others = [
         vec![0x20], // -1
         written(|w| w.str("A")?.ok()),
@@ -169,6 +172,17 @@ fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
+/// An entry of a list of nodes that has all of its keys.
+fn entry() -> Vec<Entry> {
+    vec![
+        (0, bytes(9)),
+        (1, uint(5)),
+        (2, uint(2)),
+        (3, peer()),
+        (4, text(4)),
+    ]
+}
+
 /// Each rule, with a message that has all of its keys.
 fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
     let addrs = || list(2, &bytes(20));
@@ -179,6 +193,7 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             (2, uint(2)),
             (3, uint(3)),
             (4, addrs()),
+            (9, text(5)),
         ]
     };
     let node = [
@@ -227,12 +242,28 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             ],
         ),
         (
+            "request",
+            vec![
+                (0, uint(3)),
+                (1, text(4)),
+                (2, text(4)),
+                (3, tags(2)),
+                (4, peer()),
+                (5, vec![0xf5]),
+            ],
+        ),
+        (
+            "response",
+            vec![(0, uint(3)), (1, list(2, &map(&entry()))), (2, peer())],
+        ),
+        (
             "response",
             vec![
                 (0, uint(1)),
                 (1, list(1, &bytes(9))),
                 (2, vec![0xf4]),
                 (3, list(2, &uint(7))),
+                (4, list(1, &uint(7))),
             ],
         ),
         ("response", vec![(0, uint(255)), (1, text(9))]),
@@ -295,6 +326,14 @@ fn decoder_and_definition_agree_on_offers() {
 }
 
 #[test]
+fn decoder_and_definition_agree_on_entries() {
+    variants(&entry(), |entry| {
+        let page = [(0, uint(3)), (1, list(1, &map(entry)))];
+        check_agreement("response", &map(&page));
+    });
+}
+
+#[test]
 fn decoder_and_definition_refuse_other_keys_than_unsigned_integers() {
     for (rule, entries) in full_messages() {
         for key in [[0x61, b'a'].as_slice(), &[0x20], &[0x41, 0], &[0xf5]] {
@@ -318,7 +357,7 @@ proptest! {
         sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
         clock in any_clock(), known in any_known(), request in any_request(),
         response in any_response(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
-        services in prop::collection::vec(any_service(), 0..=8))
+        services in prop::collection::vec(any_service(), 0..=8), version in "[ -~]{0,16}")
     {
         let node = Record {
             peer: PeerId::from_bytes([1; 32]),
@@ -329,6 +368,7 @@ proptest! {
             name: &name,
             tags: [("room", "12")].into_iter().collect(),
             services: services.into_iter().collect(),
+            version: &version,
         };
         let indexer = Record {
             name: "",

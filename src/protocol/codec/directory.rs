@@ -10,15 +10,21 @@ use super::{
     DecodeError, NoRoom,
     cbor::{CborReader, List, byte_strings, fitting, length, required, write},
     frame::MAX_RESPONSE,
+    listing::{decode_entries, decode_list_request, encode_entries, encode_list},
     peer_to_bytes,
 };
 use crate::protocol::{
-    Cursor, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN,
-    Name, Offers, PeerId, Reach, Reason, Tally, Want, machine::MAX_MOVED,
+    Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST,
+    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
+    machine::MAX_MOVED,
 };
 
 /// A directory request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a message is encoded where it is made, and decoded where it is used"
+)]
 pub enum Request {
     /// A request for indexers.
     Indexers {
@@ -44,19 +50,49 @@ pub enum Request {
         /// Whether the server asks others too.
         reach: Reach,
     },
+    /// A request for one page of the server's own directory.
+    List {
+        /// Which nodes.
+        filter: Filter,
+        /// Which page.
+        from: Cursor,
+        /// Those that left or were lost too.
+        gone: bool,
+    },
 }
+
+const _: () = assert!(size_of::<Request>() <= MAX_MOVED);
 
 /// Signed records in a response.
 pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
+/// The time since the last heartbeat of each record's subject, in ms; [`UNKNOWN_AGE`] where it is
+/// not known. Empty if the server tells none.
+pub type Ages = Vec<u32, MAX_LIST, u8>;
+
+/// The age of which nothing is known.
+pub const UNKNOWN_AGE: u32 = u32::MAX;
+
+/// What is too long to be moved in a response. A response that is read borrows from it.
+#[derive(Debug, Default)]
+pub struct Room<'a> {
+    /// Those of [`Response::Indexers`] and [`Response::Page`].
+    pub offers: Offers,
+    /// Those of [`Response::Entries`].
+    pub entries: Entries<'a>,
+}
 
 /// A directory response.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a message is encoded where it is made, and decoded where it is used"
+)]
 pub enum Response<'a> {
     /// The answer to [`Request::Indexers`].
     Indexers(IndexersAnswer<'a>),
     /// The answer to the same, if more pages follow this one.
     Page(IndexersPage<'a>),
-    /// The answer to the other two.
+    /// The answer to a lookup by name or id.
     Records {
         /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
         records: Records<'a>,
@@ -64,7 +100,11 @@ pub enum Response<'a> {
         more: bool,
         /// The servers that were asked for this answer, if its sender reports them.
         tally: Option<Tally>,
+        /// How long ago each record's subject was heard.
+        ages: Ages,
     },
+    /// The answer to [`Request::List`].
+    Entries(EntriesPage<'a>),
     /// An error, for a person.
     Error(Reason),
 }
@@ -75,7 +115,7 @@ const _: () = assert!(size_of::<Response<'_>>() <= MAX_MOVED);
 /// depends on it.
 #[derive(Encode, CborLen)]
 #[cbor(map)]
-struct Message<A, B, C> {
+struct Message<A, B, C, D = u8> {
     #[n(0)]
     code: u8,
     #[n(1)]
@@ -84,6 +124,8 @@ struct Message<A, B, C> {
     second: Option<B>,
     #[n(3)]
     third: Option<C>,
+    #[n(4)]
+    fourth: Option<D>,
 }
 
 /// Writes a request to `buffer`.
@@ -106,12 +148,14 @@ pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b
                     first: most,
                     second,
                     third,
+                    fourth: None::<u8>,
                 },
                 buffer,
             )
         }
         Request::FindName { name, reach } => write(&lookup(1, name.as_str(), *reach), buffer),
         Request::FindPeer { peer, reach } => write(&lookup(2, peer, *reach), buffer),
+        Request::List { filter, from, gone } => encode_list(filter, *from, *gone, buffer),
     }
 }
 
@@ -121,6 +165,7 @@ fn lookup<T: ?Sized>(code: u8, what: &T, reach: Reach) -> Message<&T, bool, u8> 
         first: what,
         second: (reach == Reach::Directory).then_some(true),
         third: None,
+        fourth: None,
     }
 }
 
@@ -144,6 +189,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             let (peer, reach) = decode_lookup(bytes, |r| r.peer("peer id asked for"))?;
             Ok(Request::FindPeer { peer, reach })
         }
+        3 => decode_list_request(bytes),
         code => Err(DecodeError::UnknownCode {
             field: "request",
             code,
@@ -170,6 +216,7 @@ pub fn encode_response<'b>(
                 first: List(offers.iter().take(MAX_LIST)),
                 second: Some(takes_in),
                 third,
+                fourth: None::<u8>,
             };
             write(&message, buffer)
         }
@@ -180,6 +227,7 @@ pub fn encode_response<'b>(
                 first: List(offers.iter().take(MAX_LIST)),
                 second: Some(false),
                 third,
+                fourth: None::<u8>,
             };
             write(&message, buffer)
         }
@@ -187,40 +235,59 @@ pub fn encode_response<'b>(
             records,
             more,
             tally,
+            ages,
         } => {
-            let third = tally.map(|tally| (tally.asked, tally.answered));
-            let message = |records, more| Message {
-                code: 1,
-                first: byte_strings::<&[u8]>(records),
-                second: Some(more),
-                third,
-            };
+            let message = |records, more, ages| found(records, more, *tally, ages);
             // One byte is the head of the empty list, which `fitting` counts.
-            let room = (limit + 1).saturating_sub(length(&message(&[], *more)));
+            let room = (limit + 1).saturating_sub(length(&message(&[], *more, ages)));
             let count = fitting(
                 room,
                 records.iter().map(|record| <&ByteSlice>::from(*record)),
             );
             let kept = records.get(..count).unwrap_or_default();
-            write(&message(kept, *more || count < records.len()), buffer)
+            let ages = ages.get(..count).unwrap_or_default();
+            write(&message(kept, *more || count < records.len(), ages), buffer)
         }
+        Response::Entries(page) => encode_entries(page, buffer),
         Response::Error(reason) => write(&lookup(255, reason.as_str(), Reach::Network), buffer),
     }
 }
 
-/// Decodes a response, with its offers in `offers`. The text of an error is cut to
-/// [`MAX_REASON_LEN`] bytes.
+/// The map of [`Response::Records`].
+fn found<'m>(
+    records: &'m [&'m [u8]],
+    more: bool,
+    tally: Option<Tally>,
+    ages: &'m [u32],
+) -> Message<impl Encode<()> + CborLen<()> + 'm, bool, (u32, u32), impl Encode<()> + CborLen<()> + 'm>
+{
+    Message {
+        code: 1,
+        first: byte_strings(records),
+        second: Some(more),
+        third: tally.map(|tally| (tally.asked, tally.answered)),
+        fourth: (!ages.is_empty()).then_some(List(ages.iter())),
+    }
+}
+
+/// Decodes a response, with its lists in `room`. The text of an error is cut to [`MAX_REASON_LEN`]
+/// bytes.
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn decode_response<'a>(
+pub fn decode_response<'a: 'r, 'r>(
     bytes: &'a [u8],
-    offers: &'a mut Offers,
-) -> Result<Response<'a>, DecodeError> {
+    room: &'r mut Room<'a>,
+) -> Result<Response<'r>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (takes_in, next) = decode_list(bytes, "offers", offers, CborReader::offer, |r| {
-                r.peer("id to continue after")
+            let (offers, mut next) = (&mut room.offers, None);
+            let takes_in = decode_list(bytes, "offers", offers, CborReader::offer, |r, key| {
+                match key {
+                    3 => next = Some(r.peer("id to continue after")?),
+                    _ => r.skip("response")?,
+                }
+                Ok(())
             })?;
             let takes_in = required(takes_in, "response", 2)?;
             Ok(match next {
@@ -229,20 +296,33 @@ pub fn decode_response<'a>(
             })
         }
         1 => {
-            let mut records = Records::new();
-            let (more, tally) = decode_list(
+            let (mut records, mut tally, mut ages) = (Records::new(), None, Ages::new());
+            let more = decode_list(
                 bytes,
                 "signed records",
                 &mut records,
                 |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
-                read_tally,
+                |r, key| {
+                    match key {
+                        3 => tally = Some(read_tally(r)?),
+                        4 => ages = r.list("ages of records", |r| r.count("age of a record"))?,
+                        _ => r.skip("response")?,
+                    }
+                    Ok(())
+                },
             )?;
+            if ages.len() != records.len() {
+                // Nobody knows which age is whose.
+                ages.clear();
+            }
             Ok(Response::Records {
                 records,
                 more: more.unwrap_or(false),
                 tally,
+                ages,
             })
         }
+        3 => decode_entries(bytes, &mut room.entries).map(Response::Entries),
         255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
             .map(Response::Error),
         code => Err(DecodeError::UnknownCode {
@@ -342,29 +422,29 @@ fn read_tally(r: &mut CborReader<'_>) -> Result<Tally, DecodeError> {
     }
 }
 
-/// Reads the list at key 1 into `list`. Returns the boolean at key 2, and the value at key 3 by
-/// `third`.
-fn decode_list<'b, T, U>(
+/// Reads the list at key 1 into `list`, and the keys after the second by `others`. Returns the
+/// boolean at key 2.
+fn decode_list<'b, T>(
     bytes: &'b [u8],
     field: &'static str,
     list: &mut Vec<T, MAX_LIST, u8>,
     mut item: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
-    mut third: impl FnMut(&mut CborReader<'b>) -> Result<U, DecodeError>,
-) -> Result<(Option<bool>, Option<U>), DecodeError> {
-    let (mut listed, mut flag, mut last) = (None, None, None);
+    mut others: impl FnMut(&mut CborReader<'b>, u64) -> Result<(), DecodeError>,
+) -> Result<Option<bool>, DecodeError> {
+    let (mut listed, mut flag) = (None, None);
     CborReader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
+                0 => r.skip("response")?,
                 1 => listed = Some(r.list_into(list, field, &mut item)?),
                 2 => flag = Some(r.boolean("response's key 2")?),
-                3 => last = Some(third(r)?),
-                _ => r.skip("response")?,
+                key => others(r, key)?,
             }
             Ok(())
         })
     })?;
     required(listed, "response", 1)?;
-    Ok((flag, last))
+    Ok(flag)
 }
 
 /// Cuts the text to as many whole characters as a reason holds.

@@ -6,7 +6,11 @@ use minicbor::{
     Encoder,
     encode::write::{Cursor as Position, EndOfSlice},
 };
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    collection::{hash_map, vec},
+    option,
+    prelude::*,
+};
 
 use super::{
     NoRoom,
@@ -16,8 +20,9 @@ use super::{
     service::{Service, Transport, to_service_name},
 };
 use crate::protocol::{
-    AckBuf, AckCode, Addr, Cursor, IndexersAnswer, IndexersPage, Load, MAX_ENVELOPE_LEN, Name,
-    Offer, OutBeat, PeerId, PeerList, Publisher, Reach, Reason, Role, Tally, Want,
+    AckBuf, AckCode, Addr, Cursor, EntriesPage, Entry, Filter, IndexersAnswer, IndexersPage, Load,
+    MAX_ENVELOPE_LEN, Name, Offer, OutBeat, PeerId, PeerList, Presence, Publisher, Reach, Reason,
+    Role, Subject, Tally, Want,
 };
 
 /// The bytes that an encoder writes.
@@ -161,10 +166,7 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
         Just(Want::Lease),
         Just(Want::OffersFailed)
     ];
-    let from = option::of(prop_oneof![
-        Just(Cursor::Start),
-        any_peer().prop_map(Cursor::After)
-    ]);
+    let from = option::of(any_cursor());
     prop_oneof![
         (0..=16u8, want, from).prop_map(|(most, want, from)| Request::Indexers {
             most,
@@ -176,7 +178,44 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
             reach
         }),
         (any_peer(), any_reach()).prop_map(|(peer, reach)| Request::FindPeer { peer, reach }),
+        (any_filter(), any_cursor(), any::<bool>())
+            .prop_map(|(filter, from, gone)| Request::List { filter, from, gone }),
     ]
+}
+
+fn any_cursor() -> impl Strategy<Value = Cursor> {
+    prop_oneof![Just(Cursor::Start), any_peer().prop_map(Cursor::After)]
+}
+
+pub(crate) fn any_filter() -> impl Strategy<Value = Filter> {
+    let service = option::of(any_service().prop_map(|service| service.name));
+    let tags = hash_map("[a-z]{0,8}", "[a-z]{0,20}", 0..=8);
+    (service, "[ -~]{0,63}", tags).prop_map(|(service, prefix, tags)| {
+        let prefix = Name::try_from(prefix.as_str()).unwrap();
+        let filter = Filter::new(service, prefix);
+        let with = |filter: Filter, (key, value): (&String, &String)| filter.with_tag(key, value);
+        tags.iter().try_fold(filter, with).unwrap()
+    })
+}
+
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry<'static>> {
+    static BYTES: [u8; 400] = [7; 400];
+    let signed = (1..=400usize).prop_map(|length| Subject::Signed(&BYTES[..length]));
+    let named = (any_peer(), "[ -~]{0,63}").prop_map(|(peer, name)| Subject::Named {
+        peer,
+        name: name.leak(),
+    });
+    let presence = prop_oneof![
+        Just(Presence::Alive),
+        Just(Presence::Left),
+        Just(Presence::Lost)
+    ];
+    let subject = prop_oneof![signed, named];
+    (subject, any_millis(), presence).prop_map(|(subject, age, presence)| Entry {
+        subject,
+        age,
+        presence,
+    })
 }
 
 fn any_reach() -> impl Strategy<Value = Reach> {
@@ -202,11 +241,16 @@ pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
         }),
         (vec(record, 0..=16), any::<bool>(), option::of(any_tally())).prop_map(
             |(records, more, tally)| Response::Records {
+                ages: (0..records.len() as u32).collect(),
                 records: records.into_iter().collect(),
                 more,
                 tally
             }
         ),
+        (vec(any_entry(), 0..=32), option::of(any_peer())).prop_map(|(entries, next)| {
+            let entries = entries.leak();
+            Response::Entries(EntriesPage { entries, next })
+        }),
         "[ -~]{0,128}".prop_map(|text| Response::Error(Reason::try_from(text.as_str()).unwrap())),
     ]
 }

@@ -8,10 +8,14 @@
 //! and its subject is the signer. The caller must check whether the record is still valid
 //! ([`RecordInfo::is_valid_copy`]), and whether it is the expected peer's ([`RecordInfo::peer`]).
 
+mod contents;
+
 use core::{fmt, time::Duration};
 
 use heapless::Vec;
 use minicbor::Encode;
+
+pub use contents::contents;
 
 use super::{
     DecodeError, NoRoom,
@@ -64,6 +68,8 @@ pub const MAX_RECORD_ADDRS: usize = 8;
 pub const MAX_TTL: Duration = Duration::from_millis(3_600_000);
 /// Tags of a node at most.
 pub const MAX_TAGS: usize = 8;
+/// Bytes of a program's version at most.
+pub const MAX_VERSION_LEN: usize = 16;
 /// Bytes of all tags, keys and values, at most.
 pub const MAX_TAG_BYTES: usize = 256;
 
@@ -87,6 +93,9 @@ pub struct Record<'a> {
     pub tags: Tags<'a>,
     /// The services of a node; none for an indexer.
     pub services: Services,
+    /// The version of the program that signed it; empty if the record has none. It may be any text,
+    /// so it must be escaped before it reaches a terminal.
+    pub version: &'a str,
 }
 
 /// The addresses of a record, each of 1 to 64 bytes.
@@ -348,6 +357,8 @@ struct RecordMap<'a, A, T, S> {
     tags: Option<T>,
     #[n(7)]
     services: Option<S>,
+    #[n(9)]
+    version: Option<&'a str>,
 }
 
 /// Writes the payload of a record to `buffer`.
@@ -364,6 +375,7 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
         name: (!record.name.is_empty()).then_some(record.name),
         tags: (!record.tags.is_empty()).then_some(TextMap(&record.tags)),
         services: (!record.services.is_empty()).then_some(List(record.services.iter())),
+        version: (!record.version.is_empty()).then_some(record.version),
     };
     write(&map, buffer)
 }
@@ -378,7 +390,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     let node = kind == Kind::Node;
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
     let (mut addrs, mut name) = (None, None);
-    let (mut tags, mut services) = (Tags::new(), Services::new());
+    let (mut tags, mut services, mut version) = (Tags::new(), Services::new(), "");
     CborReader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -390,6 +402,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
                 5 if node => name = Some(read_name(r)?),
                 6 if node => tags = r.text_map("tags", MAX_TAG_BYTES)?,
                 7 if node => services = read_services(r)?,
+                9 => version = r.text("program's version", MAX_VERSION_LEN)?,
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -407,6 +420,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
         name: name.unwrap_or_default(),
         tags,
         services,
+        version,
     })
 }
 

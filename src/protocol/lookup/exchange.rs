@@ -7,9 +7,11 @@ use heapless::Vec;
 
 use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
 use crate::protocol::{
-    Instant, MAX_LIST, Machine, PeerId, Reach, Reason, RequestId, SignedRecord, Tally, Want,
+    Cursor, Entries, EntriesPage, Filter, Instant, MAX_LIST, Machine, PeerId, Reach, Reason,
+    RequestId, SignedRecord, Tally, Want,
     codec::{
-        directory::{Records, Request, Response},
+        directory::{Ages, Records, Request, Response},
+        listing::{MAX_PAGE_BYTES, entry_length},
         record::{Kind, Verifier},
     },
     directory::Claimants,
@@ -34,14 +36,16 @@ pub enum Served<'a> {
 }
 
 impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, L, P, D> {
-    /// Serves a peer's request, which the machine knows as `id`.
-    pub fn serve<'a, M: Machine + ?Sized>(
+    /// Serves a peer's request, which the machine knows as `id`. The entries of a list are put into
+    /// `entries`, which the response borrows.
+    pub fn serve<'a: 'r, 'r, M: Machine + ?Sized>(
         &mut self,
         now: Instant,
         (from, id): (&PeerId, RequestId),
         request: Request,
         machine: &'a mut M,
-    ) -> Served<'a> {
+        entries: &'r mut Entries<'a>,
+    ) -> Served<'r> {
         let (question, reach) = match request {
             Request::Indexers {
                 most,
@@ -60,6 +64,10 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             }
             Request::FindName { name, reach } => (Question::Name(name), reach),
             Request::FindPeer { peer, reach } => (Question::Peer(peer), reach),
+            Request::List { filter, from, gone } => {
+                let next = fill(entries, machine, now, (&filter, from, gone));
+                return Served::Now(Response::Entries(EntriesPage { entries, next }));
+            }
         };
         match self.begin_for_peer(now, question.clone(), reach, machine) {
             Begun::Lookup(lookup) => Served::Lookup(lookup),
@@ -84,6 +92,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 records,
                 more,
                 tally,
+                ages: _,
             }) => {
                 let verified = |&envelope| SignedRecord::open(verifier, Kind::Node, envelope).ok();
                 opened.extend(records.iter().filter_map(verified));
@@ -105,7 +114,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 offers: page.offers,
                 next: page.next,
             },
-            Some(Response::Error(_)) => Answer::Error,
+            Some(Response::Error(_) | Response::Entries(_)) => Answer::Error,
             None => Answer::Failed,
         };
         self.answered(now, query, answer);
@@ -140,8 +149,24 @@ impl<'a> Outcome<'a> {
             records: records.map(|record| record.envelope()).collect(),
             more,
             tally: Some(tally),
+            ages: Ages::new(),
         }
     }
+}
+
+/// Fills one page with entries of the own directory. Returns the id after which the next begins.
+fn fill<'a, M: Machine + ?Sized>(
+    entries: &mut Entries<'a>,
+    machine: &'a M,
+    now: Instant,
+    which: (&Filter, Cursor, bool),
+) -> Option<PeerId> {
+    let mut room = MAX_PAGE_BYTES;
+    machine.entries(now, which, &mut |entry| {
+        let rest = room.checked_sub(entry_length(&entry));
+        room = rest.unwrap_or(room);
+        rest.is_some() && entries.push(entry).is_ok()
+    })
 }
 
 /// The response from the own directory alone.
@@ -152,7 +177,7 @@ fn listed_here<'a, M: Machine + ?Sized>(
 ) -> Response<'a> {
     let (records, more): (Records<'_>, _) = match question {
         Question::Name(name) => {
-            let Claimants { nodes, more } = machine.claimants(name);
+            let Claimants { nodes, more, .. } = machine.claimants(name);
             let envelopes = nodes.iter().map(|entry| entry.envelope());
             (envelopes.collect(), more)
         }
@@ -169,5 +194,6 @@ fn listed_here<'a, M: Machine + ?Sized>(
         records,
         more,
         tally,
+        ages: Ages::new(),
     }
 }

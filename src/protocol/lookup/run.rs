@@ -360,7 +360,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         match &self.question {
             Question::Indexers => {}
             Question::Name(name) => {
-                let Claimants { nodes, more } = here.claimants(name);
+                let Claimants { nodes, more, .. } = here.claimants(name);
                 nodes
                     .iter()
                     .filter_map(FoundRecord::here)

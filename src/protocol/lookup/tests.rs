@@ -143,7 +143,7 @@ impl Desk {
     }
 
     fn lists(mut self, n: u8, claims: &str) -> Self {
-        self.here.directory.list(&info(n, claims, 1), &[n]);
+        self.here.directory.list(at(0), &info(n, claims, 1), &[n]);
         self
     }
 

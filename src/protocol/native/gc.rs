@@ -90,7 +90,7 @@ mod tests {
         for (n, seen) in [(1, 0), (2, 20_000)] {
             streams.grant(at(seen), peer(n), Role::Node, StreamId(u64::from(n)), LEASE);
             delegation.take_in(at(seen), &peer(n));
-            directory.list(&record(n), b"signed");
+            directory.list(at(seen), &record(n), b"signed");
             live.beat(at(seen), &peer(n), LEASE, None, Some(&record(n)))
                 .unwrap();
         }

@@ -201,11 +201,31 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {
-        self.directory.claimants(name)
+        let mut claimants = self.directory.claimants(name);
+        for node in &mut claimants.nodes {
+            *node = node.seen(self.stream_records.last_seen(node.peer()));
+        }
+        claimants
     }
 
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        self.directory.find(peer)
+        let found = self.directory.find(peer)?;
+        Some(found.seen(self.stream_records.last_seen(peer)))
+    }
+
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        (filter, from, _): (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);
+        self.directory
+            .entries(now, (filter, from), last_seen, visit)
+    }
+
+    fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
+        self.listed(peer).map(|found| found.entry(now))
     }
 
     fn spare(&mut self) -> [Vacant<'_>; 3] {

@@ -33,9 +33,9 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, IndexersAnswer, IndexersPage, Input,
-    Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList, Publisher, Reader,
-    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict, Want,
+    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
+    IndexersPage, Input, Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList,
+    Publisher, Reader, Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict, Want,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -392,7 +392,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);
         if let Some(record) = &beat.record {
-            self.directory.list(&record.info, record.envelope);
+            self.directory.list(now, &record.info, record.envelope);
         }
         let entry = self.delegation.find(from);
         BeatOutcome {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::protocol::{
-    Beat, BeatOutcome, Cursor, Endpoint, IndexersPage, Publisher, RequestId, SignedRecord,
-    StreamId,
+    Beat, BeatOutcome, Cursor, Endpoint, Entry, Filter, IndexersPage, Publisher, RequestId,
+    SignedRecord, StreamId,
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
@@ -166,6 +166,21 @@ impl Machine for Node {
 
     /// A node lists no other.
     fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
+        None
+    }
+
+    /// A node lists no other.
+    fn entries<'s>(
+        &'s self,
+        _: Instant,
+        _: (&Filter, Cursor, bool),
+        _: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        None
+    }
+
+    /// A node lists no other.
+    fn entry(&self, _: Instant, _: &PeerId) -> Option<Entry<'_>> {
         None
     }
 

@@ -42,6 +42,7 @@ pub fn own_record() -> Record<'static> {
         name: "pump-3",
         tags: Default::default(),
         services: Default::default(),
+        version: "",
     }
 }
 

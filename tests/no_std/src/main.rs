@@ -19,7 +19,8 @@ use oc_discovery::protocol::{
     Offers, OutBeat, StreamId,
     codec::{
         directory::{
-            Request, Response, decode_request, decode_response, encode_request, encode_response,
+            Request, Response, Room, decode_request, decode_response, encode_request,
+            encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
@@ -169,8 +170,11 @@ fn ask(request: &Request, offers: &mut Offers) -> Option<bool> {
         takes_in: false,
     };
     let bytes = encode_response(&Response::Indexers(answer), &mut buffer).ok()?;
-    match decode_response(framed(bytes)?, offers).ok()? {
-        Response::Indexers(answer) => Some(answer.takes_in),
+    match decode_response(framed(bytes)?, &mut Room::default()).ok()? {
+        Response::Indexers(answer) => {
+            offers.extend_from_slice(answer.offers).ok()?;
+            Some(answer.takes_in)
+        }
         _ => None,
     }
 }

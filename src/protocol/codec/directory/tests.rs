@@ -147,7 +147,7 @@ fn a_name_asked_for_has_at_most_63_bytes() {
 #[test]
 fn errors_name_their_cause() {
     let unknown = |field, code| DecodeError::UnknownCode { field, code };
-    assert_eq!(decode_request(&[0xa1, 0, 3]), Err(unknown("request", 3)));
+    assert_eq!(decode_request(&[0xa1, 0, 4]), Err(unknown("request", 4)));
     assert_eq!(decode_response(&[0xa1, 0, 2]), Err(unknown("response", 2)));
     let missing = |field, key| DecodeError::Missing { field, key };
     assert_eq!(decode_request(&[0xa0]), Err(missing("request", 0)));
@@ -173,6 +173,7 @@ fn more_records_than_fit_are_told_as_more() {
         records: vec![&envelope[..]; count].into_iter().collect(),
         more: false,
         tally: Some(Tally::default()),
+        ages: Ages::new(),
     };
     let read_back = |bytes: &[u8]| match decode_response(bytes) {
         Ok(Response::Records { records, more, .. }) => (records.len(), more),

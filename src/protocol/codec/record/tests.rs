@@ -20,6 +20,7 @@ fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) ->
         name,
         tags: tags.iter().copied().collect(),
         services: Services::new(),
+        version: "",
     }
 }
 
@@ -241,7 +242,7 @@ proptest! {
     fn payloads_are_read_back(
         sequence: u64, issued_at_ms: u64, ttl in 0..=3_600_000u64, addrs in any_addrs(8),
         name in "[a-z0-9.-]{1,63}", values in prop::collection::vec("[ -~]{0,20}", 0..=8),
-        services in prop::collection::vec(any_service(), 0..=8))
+        services in prop::collection::vec(any_service(), 0..=8), version in "[ -~]{0,16}")
     {
         let keys: Vec<_> = (0..8).map(|i| format!("{i}")).collect();
         let tags = keys.iter().zip(&values).map(|(key, value)| (key.as_str(), value.as_str()));
@@ -254,6 +255,7 @@ proptest! {
             name: &name,
             tags: tags.collect(),
             services: services.into_iter().collect(),
+            version: &version,
         };
         let bytes = payload(&record);
         prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));

@@ -47,8 +47,10 @@ fn indexers(want: Want, from: Option<Cursor>) -> Request {
     Request::Indexers { most, want, from }
 }
 
+/// The place for the entries is leaked, because a served list borrows from it.
 fn serve<'a, M: Machine>(lookups: &mut Slots, request: Request, machine: &'a mut M) -> Served<'a> {
-    lookups.serve(at(0), (&peer(9), RequestId(1)), request, machine)
+    let entries = Box::leak(Box::default());
+    lookups.serve(at(0), (&peer(9), RequestId(1)), request, machine, entries)
 }
 
 #[test]
@@ -122,6 +124,7 @@ fn envelope(signer: u8, subject: u8) -> Vec<u8> {
         name: "pump",
         tags: Tags::new(),
         services: Default::default(),
+        version: "",
     };
     let payload = encoded(|buffer| encode_record(&record, buffer));
     [&[signer], &payload[..]].concat()
@@ -138,6 +141,7 @@ fn record_that_does_not_verify_is_none() {
         records,
         more: false,
         tally: None,
+        ages: Default::default(),
     };
     desk.lookups
         .responded(at(10), query, Some(&response), &Named);
