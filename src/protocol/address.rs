@@ -65,11 +65,11 @@ pub enum Host {
 
 /// Hosts that usually belong to one holder: an IPv4 /24, an IPv6 /48, or a whole name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(u64);
+pub(crate) struct Prefix(u64);
 
 impl Prefix {
     /// The family and the significant bits; different prefixes have different ones.
-    pub fn bits(self) -> u64 {
+    pub(crate) fn bits(self) -> u64 {
         self.0
     }
 }
@@ -130,7 +130,7 @@ impl Families {
 
 impl Host {
     /// The prefix that the host is in.
-    pub fn prefix(self) -> Prefix {
+    pub(crate) fn prefix(self) -> Prefix {
         let (family, bits) = match self {
             Self::V4(ip) => (4u8, u64::from(u32::from(ip) >> 8)),
             Self::V6(ip) => (6, (u128::from(ip) >> 80) as u64),
@@ -197,7 +197,7 @@ impl Endpoint {
     }
 
     /// The prefix that the host is in.
-    pub fn prefix(self) -> Prefix {
+    pub(crate) fn prefix(self) -> Prefix {
         self.host.prefix()
     }
 }

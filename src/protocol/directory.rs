@@ -56,7 +56,7 @@ impl<'a> Found<'a> {
         self.since
     }
 
-    /// Receipt of its last heartbeat; `None` if nobody has said ([`Found::seen`]).
+    /// Receipt of its last heartbeat; `None` if nobody has said.
     pub fn last_seen(&self) -> Option<Instant> {
         self.last_seen
     }
@@ -118,14 +118,14 @@ pub struct Claimants<'a> {
 
 /// A directory of at most `N` nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Directory<const N: usize> {
+pub(crate) struct Directory<const N: usize> {
     short: Table<Listed<SHORT>, N>,
     long: Table<Listed<MAX_ENVELOPE_LEN>, N>,
 }
 
 impl<const N: usize> Directory<N> {
     /// An empty directory.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             short: Table::new(),
             long: Table::new(),
@@ -134,7 +134,7 @@ impl<const N: usize> Directory<N> {
 
     /// Lists the subject of a record that it sent itself. Returns whether the record is new here. A
     /// record is never replaced by one that was signed earlier, whatever their times.
-    pub fn list(&mut self, now: Instant, info: &RecordInfo, envelope: &[u8]) -> bool {
+    pub(crate) fn list(&mut self, now: Instant, info: &RecordInfo, envelope: &[u8]) -> bool {
         let mut since = now;
         match self.find(&info.peer) {
             Some(old) if old.rank.sequence >= info.sequence => return false,
@@ -157,13 +157,13 @@ impl<const N: usize> Directory<N> {
     }
 
     /// Removes the node.
-    pub fn unlist(&mut self, peer: &PeerId) {
+    pub(crate) fn unlist(&mut self, peer: &PeerId) {
         self.short.remove(peer);
         self.long.remove(peer);
     }
 
     /// The nodes that claim `name`. Names are not owned, so there may be several.
-    pub fn claimants(&self, name: &str) -> Claimants<'_> {
+    pub(crate) fn claimants(&self, name: &str) -> Claimants<'_> {
         let mut claimants = Claimants::default();
         let short = self.short.iter().map(Listed::found);
         let all = short.chain(self.long.iter().map(Listed::found));
@@ -176,7 +176,7 @@ impl<const N: usize> Directory<N> {
     }
 
     /// The node's entry.
-    pub fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
+    pub(crate) fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
         let short = self.short.find(peer).map(Listed::found);
         short.or_else(|| self.long.find(peer).map(Listed::found))
     }
@@ -184,7 +184,7 @@ impl<const N: usize> Directory<N> {
     /// Gives the selected nodes to `visit` in the order of their ids, until it has no room for one
     /// and returns false. `last_seen` says when a node was last heard. Returns the id after which
     /// to go on; `None` if all have been visited.
-    pub fn entries<'s>(
+    pub(crate) fn entries<'s>(
         &'s self,
         now: Instant,
         (filter, from): (&Filter, Cursor),
@@ -215,12 +215,12 @@ impl<const N: usize> Directory<N> {
     }
 
     /// The unused memory of the tables. Its content has no meaning.
-    pub fn spare(&mut self) -> [Vacant<'_>; 2] {
+    pub(crate) fn spare(&mut self) -> [Vacant<'_>; 2] {
         [self.short.spare(), self.long.spare()]
     }
 
     /// The statistics for `status`.
-    pub fn stats(&self) -> TableStats {
+    pub(crate) fn stats(&self) -> TableStats {
         TableStats {
             used: self.len(),
             ..self.short.stats("directory")

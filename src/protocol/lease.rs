@@ -47,19 +47,20 @@ use super::{
     rivals::WINDOW,
     time::{MAX_LEASE, backoff},
 };
-pub use pace::{MIN_OPEN_TIMEOUT, OPEN_TIMEOUT, Terms};
+pub(crate) use pace::OPEN_TIMEOUT;
+pub use pace::Terms;
 use pace::{ack_timeout, beat_after, longest_pause, open_timeout};
 
 /// How long a server that refused us is not tried again. A server refuses one of two devices with
 /// one identity for the same time (PROTOCOL.md).
-pub const REFUSED_PAUSE: Duration = WINDOW;
+pub(crate) const REFUSED_PAUSE: Duration = WINDOW;
 /// A beat that was sent less than this before the network changed is not sent again, because one
 /// event causes several changes in a row.
 const NETWORK_SETTLES: Duration = Duration::from_millis(250);
 
 /// What the lease needs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Send a beat, on a new stream if none is open.
     Beat {
         /// On a new stream over a new connection, beside the one that may be silent.
@@ -98,7 +99,7 @@ pub struct Lease {
 
 /// What ends the stream of a lease that is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub(crate) enum Farewell {
     /// A last beat, because the server may have granted the lease.
     LastBeat,
     /// No beat, because the server has no lease of ours.
@@ -138,7 +139,13 @@ enum Phase {
 impl Lease {
     /// A lease that is sought at once with the server, which is an indexer or a native. `asked` is
     /// the requested length.
-    pub fn new(now: Instant, server: PeerId, role: Role, addrs: Addrs, asked: Duration) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        server: PeerId,
+        role: Role,
+        addrs: Addrs,
+        asked: Duration,
+    ) -> Self {
         Self {
             server,
             role,
@@ -160,7 +167,7 @@ impl Lease {
     }
 
     /// The same, with at most `patience` for the very first ack, dialling included.
-    pub fn with_patience(mut self, patience: Duration) -> Self {
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
@@ -187,7 +194,7 @@ impl Lease {
     }
 
     /// Takes note that the next ack comes over a connection to this endpoint.
-    pub fn carry(&mut self, by: Endpoint) {
+    pub(crate) fn carry(&mut self, by: Endpoint) {
         self.carried = Some(by);
     }
 
@@ -208,7 +215,7 @@ impl Lease {
     }
 
     /// When the beat was sent that waits for its answer; of two, the earlier one.
-    pub fn asked_at(&self) -> Option<Instant> {
+    pub(crate) fn asked_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Opening { sent } | Phase::Waiting { sent } => Some(sent),
             // Either beat may be the answered one. The earlier one gives the shorter lease.
@@ -218,28 +225,28 @@ impl Lease {
     }
 
     /// Failed attempts in a row.
-    pub fn failures(&self) -> u8 {
+    pub(crate) fn failures(&self) -> u8 {
         self.failures
     }
 
     /// Until when the server is not tried again because it refused us, if it did.
-    pub fn refused(&self) -> Option<Instant> {
+    pub(crate) fn refused(&self) -> Option<Instant> {
         self.refused
     }
 
     /// Whether the lease was renewed on the open stream. A server that grants a lease and never
     /// renews it is no better than one that grants none.
-    pub fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.acks > 1
     }
 
     /// Whether nothing was granted yet.
-    pub fn is_attempt(&self) -> bool {
+    pub(crate) fn is_attempt(&self) -> bool {
         self.expiry.is_none()
     }
 
     /// Whether the next step is to open a stream.
-    pub fn opens_next(&self) -> bool {
+    pub(crate) fn opens_next(&self) -> bool {
         matches!(
             self.phase,
             Phase::Resting { .. } | Phase::Waiting { .. } | Phase::Late { .. }
@@ -247,12 +254,12 @@ impl Lease {
     }
 
     /// Whether the last attempt failed and the next has not begun.
-    pub fn is_resting(&self) -> bool {
+    pub(crate) fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting { .. } | Phase::Dropping { .. })
     }
 
     /// What ends its stream if it is given up; `None`: no stream is open or being opened.
-    pub fn farewell(&self) -> Option<Farewell> {
+    pub(crate) fn farewell(&self) -> Option<Farewell> {
         match self.phase {
             Phase::Resting { .. } => None,
             Phase::Dropping { .. } => Some(Farewell::Drop),
@@ -265,7 +272,7 @@ impl Lease {
     }
 
     /// The next step at `now`, if there is one.
-    pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<Step> {
+    pub(crate) fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<Step> {
         if now < self.timeout() {
             return None;
         }
@@ -293,7 +300,7 @@ impl Lease {
     }
 
     /// When [`Lease::poll`] has a step.
-    pub fn timeout(&self) -> Instant {
+    pub(crate) fn timeout(&self) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
             Phase::Dropping { .. } | Phase::Late { .. } => Instant::from_millis(0),
@@ -307,7 +314,7 @@ impl Lease {
 
     /// Processes the answer to the beat in flight. `full` and `refused` end the lease; with
     /// `released` the rest of it runs on.
-    pub fn acked(&mut self, now: Instant, ack: &Ack<'_>, terms: &Terms, rng: &mut Rng) {
+    pub(crate) fn acked(&mut self, now: Instant, ack: &Ack<'_>, terms: &Terms, rng: &mut Rng) {
         let Some(sent) = self.asked_at() else { return };
         self.fresh = false;
         self.refused = None;
@@ -347,7 +354,7 @@ impl Lease {
 
     /// Processes an unsolicited ack. Only `released` may be unsolicited (PROTOCOL.md). A beat in
     /// flight still waits for its answer.
-    pub fn notified(&mut self, ack: &Ack<'_>) {
+    pub(crate) fn notified(&mut self, ack: &Ack<'_>) {
         let is_open = match self.phase {
             Phase::Idle { .. } | Phase::Waiting { .. } => true,
             Phase::Late { .. } | Phase::Replacing { .. } => self.expiry.is_some(),
@@ -358,7 +365,7 @@ impl Lease {
 
     /// The stream has ended or could not be opened. After the first such failure, the lease retries
     /// at once.
-    pub fn closed(&mut self, now: Instant, rng: &mut Rng) {
+    pub(crate) fn closed(&mut self, now: Instant, rng: &mut Rng) {
         let until = match self.phase {
             // This failure is counted already.
             Phase::Resting { until } | Phase::Dropping { until } => until,
@@ -373,7 +380,7 @@ impl Lease {
 
     /// Whether the beat that is being sent must carry the own record of this generation. Marks it
     /// as sent.
-    pub fn wants_record(&mut self, generation: u64) -> bool {
+    pub(crate) fn wants_record(&mut self, generation: u64) -> bool {
         let wants = self.record_sent != generation;
         self.record_sent = generation;
         wants
@@ -381,7 +388,7 @@ impl Lease {
 
     /// Makes the next beat due at once, or as soon as the one in flight is answered; for example
     /// because the own record has changed.
-    pub fn hurry(&mut self, now: Instant) {
+    pub(crate) fn hurry(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Idle { next } => *next = (*next).min(now),
             Phase::Opening { .. }
@@ -395,7 +402,7 @@ impl Lease {
     /// A link, a route or an address of this host was added. A lease that pauses after a failure
     /// retries at once, and an unanswered beat is sent again over a new connection. Returns whether
     /// one of them applies.
-    pub fn network_changed(&mut self, now: Instant) -> bool {
+    pub(crate) fn network_changed(&mut self, now: Instant) -> bool {
         match self.phase {
             Phase::Resting { .. } => {
                 self.fresh = true;
@@ -418,13 +425,13 @@ impl Lease {
     }
 
     /// Whether the ack is late, so that the server or the path to it may be gone.
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         matches!(self.phase, Phase::Late { .. } | Phase::Replacing { .. })
     }
 
     /// Takes the present addresses of the server. If it did not answer at the old ones, it is tried
     /// at these at once.
-    pub fn learn_addrs(&mut self, now: Instant, addrs: &Addrs) {
+    pub(crate) fn learn_addrs(&mut self, now: Instant, addrs: &Addrs) {
         if self.addrs == *addrs {
             return;
         }

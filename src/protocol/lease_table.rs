@@ -57,14 +57,14 @@ impl Keyed for StreamRecord {
 
 /// The diagram's staleness rule: `now > expiry`, or more time since the last beat than twice what
 /// remains of the lease.
-pub fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
+pub(crate) fn is_stale(now: Instant, last_seen: Instant, expiry: Instant) -> bool {
     now > expiry || now - last_seen > (expiry - now).saturating_mul(2)
 }
 
 /// The sender of an admitted beat and the place of its lease, which is looked up once for the whole
 /// beat.
 #[derive(Clone, Copy, Debug)]
-pub struct Sender<'a> {
+pub(crate) struct Sender<'a> {
     /// The peer.
     pub peer: &'a PeerId,
     /// The stream of its beat.
@@ -81,14 +81,14 @@ pub struct Sender<'a> {
 
 impl Sender<'_> {
     /// Whether it holds no lease here.
-    pub fn is_newcomer(&self) -> bool {
+    pub(crate) fn is_newcomer(&self) -> bool {
         self.slot.is_none()
     }
 }
 
 /// A table of at most `S` leases.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LeaseTable<const S: usize> {
+pub(crate) struct LeaseTable<const S: usize> {
     records: Table<StreamRecord, S>,
     closed: ClosedStreams<S>,
     joins: TokenBucket,
@@ -98,7 +98,7 @@ pub struct LeaseTable<const S: usize> {
 
 impl<const S: usize> LeaseTable<S> {
     /// No lease granted.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             records: Table::new(),
             closed: ClosedStreams(Deque::new()),
@@ -108,7 +108,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Decides about the first beat of a peer's stream that comes from `source`.
-    pub fn stream_opened(
+    pub(crate) fn stream_opened(
         &mut self,
         now: Instant,
         peer: &PeerId,
@@ -137,7 +137,7 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Admits a beat, or returns the answer to one that is refused.
     #[expect(clippy::result_large_err, reason = "184 bytes, of a refusal alone")]
-    pub fn admit<'a>(
+    pub(crate) fn admit<'a>(
         &mut self,
         from: &'a PeerId,
         stream: StreamId,
@@ -188,7 +188,11 @@ impl<const S: usize> LeaseTable<S> {
 
     /// The answer to a sender for which [`LeaseTable::renew`] would have no room. Takes a
     /// newcomer's token.
-    pub fn no_room_for(&mut self, now: Instant, sender: &Sender<'_>) -> Option<Ack<'static>> {
+    pub(crate) fn no_room_for(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+    ) -> Option<Ack<'static>> {
         let why = if !sender.is_newcomer() {
             return None;
         } else if self.records.is_full() {
@@ -204,7 +208,7 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Counts a beat: the lease runs for `lease` from `now`. A newer stream of the peer replaces
     /// its older one.
-    pub fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
+    pub(crate) fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
         if let Some(record) = self.touch(now, sender) {
             record.role = role;
             record.expiry = now + lease;
@@ -227,7 +231,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Counts a beat that does not renew the lease, and returns its record.
-    pub fn seen(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&StreamRecord> {
+    pub(crate) fn seen(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&StreamRecord> {
         self.touch(now, sender).map(|record| &*record)
     }
 
@@ -251,7 +255,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Adds knowledge of the addresses that the peer can use, if it holds a lease.
-    pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
+    pub(crate) fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
         if let Some(record) = self.records.find_mut(peer) {
             record.reader = reader;
         }
@@ -259,7 +263,7 @@ impl<const S: usize> LeaseTable<S> {
 
     /// The end of a stream is not the end of its lease. Returns whether it was the peer's newest
     /// stream.
-    pub fn disconnected(&mut self, peer: &PeerId, stream: StreamId) -> bool {
+    pub(crate) fn disconnected(&mut self, peer: &PeerId, stream: StreamId) -> bool {
         match self.records.find_mut(peer) {
             Some(record) if record.stream == stream => {
                 record.connected = false;
@@ -271,7 +275,7 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Ends the peer's lease and closes its stream.
-    pub fn remove(&mut self, peer: &PeerId) -> Option<StreamRecord> {
+    pub(crate) fn remove(&mut self, peer: &PeerId) -> Option<StreamRecord> {
         let record = self.records.remove(peer)?;
         self.closed.push(record.peer, record.stream);
         self.rivals.forget(peer);
@@ -280,14 +284,14 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Ends or denies a lease whose place other peers need. It is counted as a refusal for lack of
     /// room.
-    pub fn turn_away(&mut self, peer: &PeerId) {
+    pub(crate) fn turn_away(&mut self, peer: &PeerId) {
         self.remove(peer);
         self.records.count_refusal();
     }
 
     /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's
     /// stream GC.
-    pub fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
+    pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
         self.remove_all(
             |record| is_stale(now, record.last_seen, record.expiry),
             gone,
@@ -298,7 +302,7 @@ impl<const S: usize> LeaseTable<S> {
     ///
     /// The lease of `newcomer`, for which room is made, stays: its late beat renews it, and the
     /// stream of that beat stays open.
-    pub fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
+    pub(crate) fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
         self.remove_all(
             |record| now > record.expiry && record.peer != *newcomer,
             gone,
@@ -323,7 +327,7 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Extends every lease by `gap`, because this process could not receive beats in that time. The
     /// lease of a peer that has beaten meanwhile is extended by less.
-    pub fn shift(&mut self, now: Instant, gap: Duration) {
+    pub(crate) fn shift(&mut self, now: Instant, gap: Duration) {
         for record in self.records.iter_mut() {
             let gap = gap.min(now - record.last_seen);
             record.last_seen = record.last_seen + gap;
@@ -332,53 +336,43 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Time since the peer's last beat; endless for a peer without a lease.
-    pub fn silence(&self, now: Instant, peer: &PeerId) -> Duration {
+    pub(crate) fn silence(&self, now: Instant, peer: &PeerId) -> Duration {
         self.find(peer)
             .map_or(Duration::MAX, |record| now - record.last_seen)
     }
 
     /// Receipt of the peer's last beat; `None` for a peer without a lease.
-    pub fn last_seen(&self, peer: &PeerId) -> Option<Instant> {
+    pub(crate) fn last_seen(&self, peer: &PeerId) -> Option<Instant> {
         self.find(peer).map(|record| record.last_seen)
     }
 
     /// The peer's lease.
-    pub fn find(&self, peer: &PeerId) -> Option<&StreamRecord> {
+    pub(crate) fn find(&self, peer: &PeerId) -> Option<&StreamRecord> {
         self.records.find(peer)
     }
 
     /// All leases.
-    pub fn iter(&self) -> impl Iterator<Item = &StreamRecord> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &StreamRecord> {
         self.records.iter()
     }
 
-    /// How many leases there are.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
     /// Whether there is no room for a newcomer.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.records.is_full()
     }
 
-    /// Whether there is no lease.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
     /// The next stream to close, and its peer.
-    pub fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
+    pub(crate) fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
         self.closed.0.pop_front()
     }
 
     /// The unused memory of the table. Its content has no meaning.
-    pub fn spare(&mut self) -> Vacant<'_> {
+    pub(crate) fn spare(&mut self) -> Vacant<'_> {
         self.records.spare()
     }
 
     /// The statistics of `stream_records` for `status`.
-    pub fn stats(&self) -> TableStats {
+    pub(crate) fn stats(&self) -> TableStats {
         self.records.stats("stream_records")
     }
 }

@@ -22,19 +22,19 @@ use super::{
 };
 
 /// Leases held at most: 8 wanted, and some that begin or end.
-pub const MAX_HELD: usize = 16;
+pub(crate) const MAX_HELD: usize = 16;
 
 // An indexer and a native hold a lease with each native that they know.
 const _: () = assert!(MAX_NATIVES <= MAX_HELD, "a native would get no lease");
 
 /// The tokens that one stream or request of a node takes.
-pub const NODE_DIAL: u32 = 4;
+pub(crate) const NODE_DIAL: u32 = 4;
 /// The tokens that one stream of an indexer or native takes.
-pub const SERVER_DIAL: u32 = 1;
+pub(crate) const SERVER_DIAL: u32 = 1;
 
 /// A step for a lease or the record.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LeaseStep {
+pub(crate) enum LeaseStep {
     /// Send a beat to the server at these addresses.
     Beat(PeerId, Addrs, Manner),
     /// Anything else.
@@ -43,7 +43,7 @@ pub enum LeaseStep {
 
 /// How a beat is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub(crate) struct Manner {
     /// With the own record.
     pub with_record: bool,
     /// Over a new connection ([`OutBeat::fresh`]).
@@ -55,7 +55,7 @@ pub struct Manner {
 
 impl LeaseStep {
     /// Makes the action; `beat` makes the beat.
-    pub fn into_action(self, beat: impl FnOnce(Manner) -> OutBeat) -> Action {
+    pub(crate) fn into_action(self, beat: impl FnOnce(Manner) -> OutBeat) -> Action {
         match self {
             Self::Beat(server, addrs, manner) => Action::Beat {
                 server,
@@ -69,7 +69,7 @@ impl LeaseStep {
 
 /// The leases held.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Leases {
+pub(crate) struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_HELD>,
     /// Servers whose streams must end, and how.
@@ -88,7 +88,7 @@ pub struct Leases {
 
 impl Leases {
     /// No lease is held.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             terms: Terms {
                 lease: Duration::ZERO,
@@ -107,14 +107,14 @@ impl Leases {
 
     /// Sets the requested terms. `signs`: this process has a record of its own. `cost`: the tokens
     /// that a stream takes, [`NODE_DIAL`] or [`SERVER_DIAL`].
-    pub fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
+    pub(crate) fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
         self.cost = cost;
         self.terms = terms;
         self.sign_at = signs.then_some(now);
     }
 
     /// Calls `tell` for each server with which a lease is held or sought.
-    pub fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+    pub(crate) fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
         for lease in &self.held {
             tell(KnownServer {
                 peer: *lease.server(),
@@ -124,13 +124,8 @@ impl Leases {
         }
     }
 
-    /// The requested terms.
-    pub fn terms(&self) -> &Terms {
-        &self.terms
-    }
-
     /// Begins a lease with the server, or updates its addresses. Ignored if the table is full.
-    pub fn add(&mut self, now: Instant, server: PeerId, role: Role, addrs: &Addrs) -> bool {
+    pub(crate) fn add(&mut self, now: Instant, server: PeerId, role: Role, addrs: &Addrs) -> bool {
         let asked = self.terms.lease;
         match self.find_mut(&server) {
             Some(lease) => {
@@ -145,7 +140,7 @@ impl Leases {
     }
 
     /// Begins a lease with a native, or updates its addresses. The first [`MAX_NATIVES`] are kept.
-    pub fn add_native(&mut self, now: Instant, native: PeerId, addrs: &Addrs) {
+    pub(crate) fn add_native(&mut self, now: Instant, native: PeerId, addrs: &Addrs) {
         let is_native = |lease: &&Lease| lease.role() == Role::Native;
         let known = self.held.iter().filter(is_native).count();
         if known < MAX_NATIVES || self.find(&native).is_some() {
@@ -155,7 +150,7 @@ impl Leases {
 
     /// Begins a lease with an unknown server, which has `patience` for its first ack. Ignored if
     /// the table is full.
-    pub fn attempt(
+    pub(crate) fn attempt(
         &mut self,
         now: Instant,
         server: PeerId,
@@ -167,13 +162,13 @@ impl Leases {
     }
 
     /// Whether no further lease can be begun.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.held.is_full()
     }
 
     /// Whether a stream could be opened at `now`, in addition to those that are due already and to
     /// `others` that come first.
-    pub fn has_dials(&self, now: Instant, others: u32) -> bool {
+    pub(crate) fn has_dials(&self, now: Instant, others: u32) -> bool {
         let due = |lease: &&Lease| lease.opens_next() && lease.timeout() <= now;
         let due = u32::try_from(self.held.iter().filter(due).count()).unwrap_or(u32::MAX);
         let all = due.saturating_add(others).saturating_add(1);
@@ -182,18 +177,18 @@ impl Leases {
     }
 
     /// When a further stream can be opened or request sent.
-    pub fn next_dial(&self) -> Instant {
+    pub(crate) fn next_dial(&self) -> Instant {
         self.dials.next(self.cost)
     }
 
     /// Takes the tokens for a request. Streams that are due come first, because an offer must be
     /// tried in time.
-    pub fn draw(&mut self, now: Instant) -> bool {
+    pub(crate) fn draw(&mut self, now: Instant) -> bool {
         self.has_dials(now, 0) && self.dials.take_many(now, self.cost)
     }
 
     /// The statistics of the bucket for `status`: how many streams and requests are taken.
-    pub fn dials(&self, now: Instant) -> TableStats {
+    pub(crate) fn dials(&self, now: Instant) -> TableStats {
         let of_these = |tokens: u32| tokens.div_ceil(self.cost.max(1)) as usize;
         TableStats {
             name: "dials",
@@ -205,7 +200,7 @@ impl Leases {
     }
 
     /// Gives the lease up, with its stream if one is open or being opened.
-    pub fn give_up(&mut self, server: &PeerId) {
+    pub(crate) fn give_up(&mut self, server: &PeerId) {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
@@ -217,7 +212,7 @@ impl Leases {
     }
 
     /// Gives up every lease.
-    pub fn give_up_all(&mut self) {
+    pub(crate) fn give_up_all(&mut self) {
         self.sign_at = None;
         while let Some(server) = self.held.first().map(|lease| *lease.server()) {
             self.give_up(&server);
@@ -225,7 +220,7 @@ impl Leases {
     }
 
     /// What is to be done at `now`, if anything.
-    pub fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
+    pub(crate) fn poll(&mut self, now: Instant, rng: &mut Rng) -> Option<LeaseStep> {
         // Reported before the stream is dropped, so that the drop does not seem to be the reason.
         if let Some((server, reason)) = self.denied.pop() {
             return Some(LeaseStep::Other(Action::Denied { server, reason }));
@@ -268,14 +263,14 @@ impl Leases {
     }
 
     /// Makes the next beat to the server due now.
-    pub fn hurry(&mut self, now: Instant, server: &PeerId) {
+    pub(crate) fn hurry(&mut self, now: Instant, server: &PeerId) {
         if let Some(lease) = self.find_mut(server) {
             lease.hurry(now);
         }
     }
 
     /// When [`Leases::poll`] has something to do.
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         if !self.leaving.is_empty() {
             return Some(Instant::from_millis(0));
         }
@@ -287,21 +282,21 @@ impl Leases {
     }
 
     /// Takes note that the server's next ack comes over a connection to this endpoint.
-    pub fn carried(&mut self, server: &PeerId, by: Endpoint) {
+    pub(crate) fn carried(&mut self, server: &PeerId, by: Endpoint) {
         if let Some(lease) = self.find_mut(server) {
             lease.carry(by);
         }
     }
 
     /// Processes an unsolicited ack.
-    pub fn notified(&mut self, server: &PeerId, ack: &Ack<'_>) {
+    pub(crate) fn notified(&mut self, server: &PeerId, ack: &Ack<'_>) {
         if let Some(lease) = self.find_mut(server) {
             lease.notified(ack);
         }
     }
 
     /// Processes a server's answer. Returns its lease.
-    pub fn acked(
+    pub(crate) fn acked(
         &mut self,
         now: Instant,
         server: &PeerId,
@@ -319,7 +314,12 @@ impl Leases {
     }
 
     /// The stream to the server has ended; returns its lease.
-    pub fn closed(&mut self, now: Instant, server: &PeerId, rng: &mut Rng) -> Option<&Lease> {
+    pub(crate) fn closed(
+        &mut self,
+        now: Instant,
+        server: &PeerId,
+        rng: &mut Rng,
+    ) -> Option<&Lease> {
         let lease = self.find_mut(server)?;
         lease.closed(now, rng);
         Some(lease)
@@ -327,7 +327,7 @@ impl Leases {
 
     /// Takes the server's addresses from a native. They count only while the server does not answer
     /// at the old ones.
-    pub fn learn_addrs(&mut self, now: Instant, server: &PeerId, addrs: &Addrs) {
+    pub(crate) fn learn_addrs(&mut self, now: Instant, server: &PeerId, addrs: &Addrs) {
         if let Some(lease) = self.find_mut(server)
             && lease.is_late()
         {
@@ -336,14 +336,14 @@ impl Leases {
     }
 
     /// A link, a route or an address of this host was added: see [`Lease::network_changed`].
-    pub fn network_changed(&mut self, now: Instant) {
+    pub(crate) fn network_changed(&mut self, now: Instant) {
         for lease in &mut self.held {
             self.retries |= lease.network_changed(now);
         }
     }
 
     /// The own record was signed at `now`.
-    pub fn signed(&mut self, now: Instant, urgent: bool) {
+    pub(crate) fn signed(&mut self, now: Instant, urgent: bool) {
         self.generation += 1;
         self.sign_at = Some(now + self.terms.lease);
         if urgent {
@@ -352,12 +352,12 @@ impl Leases {
     }
 
     /// All leases.
-    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.held.iter()
     }
 
     /// The lease with the server.
-    pub fn find(&self, server: &PeerId) -> Option<&Lease> {
+    pub(crate) fn find(&self, server: &PeerId) -> Option<&Lease> {
         self.held.iter().find(|lease| lease.server() == server)
     }
 

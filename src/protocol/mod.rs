@@ -5,58 +5,62 @@
 //! tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the whole
 //! system runs in virtual time in `tests/simulation`.
 //!
-//! | file | what it decides |
+//! A host gives [`Input`]s to a [`Node`], an [`Indexer`] or a [`Native`] by the trait [`Machine`],
+//! and carries out each [`Action`]. It has these modules beside the machine:
+//!
+//! | module | what a host does with it |
 //! |---|---|
-//! | [`native`] | the native: `offload`, `refresh`, `gc`, one file each |
-//! | [`indexer`] | the indexer |
-//! | [`node`] | the node: connect-to-natives |
-//! | [`lease_table`] | leases granted: `stream_records`, the staleness rule |
-//! | [`rivals`] | two devices with one identity |
-//! | [`lease`], [`leases`] | leases held elsewhere |
-//! | [`signing`] | when the own record is signed |
-//! | [`health`] | when services are checked, and which are left out of the own record |
-//! | [`restart`] | what is kept for the next start, and when it is written |
-//! | [`directory`] | the nodes that can be found here |
-//! | [`announcing`] | which names and services are announced in the DHT, and when |
-//! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
-//! | [`codec`] | the frames: bytes to words of the protocol and back |
-//! | [`clock`] | what time it is, if clocks disagree |
-//! | [`address`] | which host and prefix an address leads to |
-//! | [`reader`] | which addresses are of use to the peer that reads them |
+//! | [`codec`] | reads and writes the frames |
+//! | [`lookup`] | looks up what is not here: which servers are asked, what their answers come to |
+//! | [`signing`] | learns when its own record must be signed again |
+//! | [`announcing`] | learns when to announce the own names and services in the DHT |
+//! | [`health`] | leaves services out of the record while their checks fail |
+//! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
+//! | [`clock`] | keeps the time where clocks disagree |
+//! | [`capacities`] | sizes its tables |
+//!
+//! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
+//! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
+//! rule), `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held
+//! elsewhere), `directory.rs` (the nodes that can be found here), `address.rs` and `reader.rs`
+//! (which addresses are of use to the peer that reads them).
 
-pub mod address;
+pub(crate) mod address;
 pub mod announcing;
 pub mod capacities;
 pub mod clock;
 pub mod codec;
-pub mod directory;
+pub(crate) mod directory;
 pub mod health;
-pub mod indexer;
-pub mod input;
-pub mod lease;
-pub mod lease_table;
-pub mod leases;
+pub(crate) mod indexer;
+pub(crate) mod input;
+pub(crate) mod lease;
+pub(crate) mod lease_table;
+pub(crate) mod leases;
 pub mod lookup;
-pub mod machine;
-pub mod native;
-pub mod node;
-pub mod reader;
+pub(crate) mod machine;
+pub(crate) mod native;
+pub(crate) mod node;
+pub(crate) mod reader;
 pub mod restart;
-pub mod rivals;
+pub(crate) mod rivals;
 pub mod signing;
-pub mod table;
-pub mod time;
-pub mod types;
+pub(crate) mod table;
+pub(crate) mod time;
+pub(crate) mod types;
 
-pub use address::Endpoint;
+pub use address::{Endpoint, Families, Host, Subnet, distance};
 pub use announcing::Key;
+pub use directory::{Claimants, Found};
 pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;
-pub use lease::Terms;
+pub use lease::{Lease, Terms};
+pub use lease_table::StreamRecord;
 pub use machine::{Action, Machine, Report};
-pub use native::{Native, NativeConfig};
-pub use node::{Node, NodeConfig};
+pub use native::{LiveIndexer, Native, NativeConfig, Responsible, Source};
+pub use node::{MAX_MIN_INDEXERS, Node, NodeConfig};
 pub use reader::Reader;
-pub use table::TableStats;
+pub use rivals::{Contested, FirstBeat};
+pub use table::{TableStats, Vacant};
 pub use time::{Instant, Rng};
 pub use types::*;

@@ -65,7 +65,7 @@ use rounds::Rounds;
 use spare::Spare;
 
 /// Indexers that a node without a lease tries at once, at most.
-pub const MAX_TRIES: usize = 8;
+pub(crate) const MAX_TRIES: usize = 8;
 /// How long an indexer has for its first ack while the node holds no lease. Also how long a node
 /// without a lease waits before it asks a native to take it in, and before it tries more indexers
 /// at once.

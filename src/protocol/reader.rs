@@ -57,7 +57,7 @@ impl Reader {
     }
 
     /// The same reader with new knowledge of its connections. What its record lists stays.
-    pub fn seen_as(self, now: Self) -> Self {
+    pub(crate) fn seen_as(self, now: Self) -> Self {
         Self {
             listed: self.listed,
             ..now
@@ -65,7 +65,7 @@ impl Reader {
     }
 
     /// The same reader with the families that its own record lists.
-    pub fn with_record(self, addrs: &Addrs) -> Self {
+    pub(crate) fn with_record(self, addrs: &Addrs) -> Self {
         let listed = families(addrs).unwrap_or_default();
         // Addresses that were cut off may have the other family.
         let is_whole = addrs.len() < MAX_ADDRS || listed == Families::BOTH;
@@ -84,12 +84,12 @@ impl Reader {
     }
 
     /// Whether the reader may be able to dial one of the addresses.
-    pub fn may_use_one_of(&self, addrs: &Addrs) -> bool {
+    pub(crate) fn may_use_one_of(&self, addrs: &Addrs) -> bool {
         addrs.iter().any(|addr| self.may_use(addr))
     }
 
     /// Whether one of the addresses has a family that the reader is known to use.
-    pub fn fits(&self, addrs: &Addrs) -> bool {
+    pub(crate) fn fits(&self, addrs: &Addrs) -> bool {
         let shown = self.seen.and(self.listed);
         let fits = |addr: &Addr| {
             shown.is_none()

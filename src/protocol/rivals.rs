@@ -47,7 +47,7 @@ const MAX_RIVALS: usize = 16;
 const REPLACEMENTS: usize = 3;
 /// The time in which replacements are counted, and for which a refused device does not retry
 /// (PROTOCOL.md).
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// After this time without the other device, its return is logged again: 10 min.
 const EPISODE: Duration = Duration::from_secs(10 * 60);
 
@@ -142,7 +142,7 @@ enum Transition {
 
 /// The identities whose streams were recently replaced from another host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rivals {
+pub(crate) struct Rivals {
     /// A list of one element, because `None` would not be all zeroes.
     opened: Vec<Opened, 1>,
     all: Vec<Rival, MAX_RIVALS>,
@@ -153,7 +153,7 @@ pub struct Rivals {
 
 impl Rivals {
     /// No identity is contested.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             opened: Vec::new(),
             all: Vec::new(),

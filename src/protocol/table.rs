@@ -12,14 +12,14 @@ use heapless::Vec;
 use super::{Cursor, PeerId};
 
 /// An entry that belongs to one peer.
-pub trait Keyed {
+pub(crate) trait Keyed {
     /// The peer. It never changes while the entry is in a table.
     fn peer(&self) -> &PeerId;
 }
 
 /// A table of at most `N` entries, one for each peer.
 #[derive(Clone, Debug)]
-pub struct Table<T, const N: usize> {
+pub(crate) struct Table<T, const N: usize> {
     slots: Vec<T, N>,
     order: Vec<u16, N>,
     refused: u64,
@@ -28,7 +28,7 @@ pub struct Table<T, const N: usize> {
 
 /// Where an entry was found. The removal of another entry may move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u16);
+pub(crate) struct Slot(u16);
 
 /// The statistics of a table for `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl<'a> Vacant<'a> {
     }
 
     /// This memory.
-    pub fn of<T>(slots: &'a mut [MaybeUninit<T>]) -> Self {
+    pub(crate) fn of<T>(slots: &'a mut [MaybeUninit<T>]) -> Self {
         let Range { start, end } = slots.as_mut_ptr_range();
         Self {
             bytes: start.cast()..end.cast(),
@@ -81,7 +81,7 @@ impl<'a> Vacant<'a> {
 
 impl<T: Keyed, const N: usize> Table<T, N> {
     /// An empty table.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         const {
             assert!(
                 N > 0 && N <= u16::MAX as usize,
@@ -97,49 +97,49 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Whether there is no room for a new peer.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.slots.is_full()
     }
 
     /// Whether the peer has an entry.
-    pub fn contains(&self, peer: &PeerId) -> bool {
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
         self.position(peer).is_ok()
     }
 
     /// The peer's entry.
-    pub fn find(&self, peer: &PeerId) -> Option<&T> {
+    pub(crate) fn find(&self, peer: &PeerId) -> Option<&T> {
         let slot = *self.order.get(self.position(peer).ok()?)?;
         self.slots.get(usize::from(slot))
     }
 
     /// The peer's entry, mutable.
-    pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, peer: &PeerId) -> Option<&mut T> {
         let slot = *self.order.get(self.position(peer).ok()?)?;
         self.slots.get_mut(usize::from(slot))
     }
 
     /// Where the peer's entry is, so that [`Table::at_mut`] needs no second lookup.
-    pub fn locate(&self, peer: &PeerId) -> Option<Slot> {
+    pub(crate) fn locate(&self, peer: &PeerId) -> Option<Slot> {
         self.order.get(self.position(peer).ok()?).copied().map(Slot)
     }
 
     /// The entry in this slot, whichever peer's it is now.
-    pub fn at(&self, Slot(slot): Slot) -> Option<&T> {
+    pub(crate) fn at(&self, Slot(slot): Slot) -> Option<&T> {
         self.slots.get(usize::from(slot))
     }
 
     /// The peer's entry, mutable, which was in this slot. If it has moved since, it is looked up.
-    pub fn at_mut(&mut self, slot: Slot, peer: &PeerId) -> Option<&mut T> {
+    pub(crate) fn at_mut(&mut self, slot: Slot, peer: &PeerId) -> Option<&mut T> {
         if self.at(slot).is_some_and(|entry| entry.peer() == peer) {
             self.slots.get_mut(usize::from(slot.0))
         } else {
@@ -149,7 +149,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
 
     /// Puts an entry in place of the peer's old one, or adds it. A full table gives it back and
     /// counts a refusal.
-    pub fn insert(&mut self, entry: T) -> Result<(), T> {
+    pub(crate) fn insert(&mut self, entry: T) -> Result<(), T> {
         match self.position(entry.peer()) {
             Ok(_) => {
                 if let Some(old) = self.find_mut(&{ *entry.peer() }) {
@@ -168,7 +168,7 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// Removes the peer's entry.
-    pub fn remove(&mut self, peer: &PeerId) -> Option<T> {
+    pub(crate) fn remove(&mut self, peer: &PeerId) -> Option<T> {
         let at = self.position(peer).ok()?;
         let last = self
             .slots
@@ -182,12 +182,12 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// Removes the peer's entry because another needs its place, and counts the eviction.
-    pub fn evict(&mut self, peer: &PeerId) {
+    pub(crate) fn evict(&mut self, peer: &PeerId) {
         self.evicted += u64::from(self.remove(peer).is_some());
     }
 
     /// Keeps the entries for which `keep` returns true. `keep` may change them.
-    pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
         let mut slot = 0;
         while let Some(entry) = self.slots.get_mut(slot) {
             if keep(entry) {
@@ -199,30 +199,24 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         }
     }
 
-    /// Empties the table.
-    pub fn clear(&mut self) {
-        self.slots.clear();
-        self.order.clear();
-    }
-
     /// The unused memory of the table.
-    pub fn spare(&mut self) -> Vacant<'_> {
+    pub(crate) fn spare(&mut self) -> Vacant<'_> {
         Vacant::of(self.slots.spare_capacity_mut())
     }
 
     /// The entries, in arbitrary order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter()
     }
 
     /// The entries, mutable, in arbitrary order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut()
     }
 
     /// Up to `most` entries in the order of their peers, beginning after `after` and wrapping
     /// around at most once.
-    pub fn iter_after<'t>(
+    pub(crate) fn iter_after<'t>(
         &'t self,
         after: &PeerId,
         most: usize,
@@ -237,7 +231,10 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// The entries in the order of their peers, beginning at the cursor.
-    pub fn iter_from<'t>(&'t self, from: Cursor) -> impl Iterator<Item = &'t T> + use<'t, T, N> {
+    pub(crate) fn iter_from<'t>(
+        &'t self,
+        from: Cursor,
+    ) -> impl Iterator<Item = &'t T> + use<'t, T, N> {
         let start = match from {
             Cursor::Start => 0,
             Cursor::After(peer) => self.position(&peer).map_or_else(|at| at, |at| at + 1),
@@ -247,12 +244,12 @@ impl<T: Keyed, const N: usize> Table<T, N> {
     }
 
     /// Counts an entry that was refused before [`Table::insert`].
-    pub fn count_refusal(&mut self) {
+    pub(crate) fn count_refusal(&mut self) {
         self.refused += 1;
     }
 
     /// The statistics for `status`.
-    pub fn stats(&self, name: &'static str) -> TableStats {
+    pub(crate) fn stats(&self, name: &'static str) -> TableStats {
         TableStats {
             name,
             used: self.len(),
@@ -288,7 +285,7 @@ impl<T: Keyed + PartialEq, const N: usize> PartialEq for Table<T, N> {
 }
 
 /// Adds `item` to a list of the greatest items, greatest first. A full list drops the least.
-pub fn keep_best<T: Ord, const N: usize>(best: &mut Vec<T, N, u8>, item: T) {
+pub(crate) fn keep_best<T: Ord, const N: usize>(best: &mut Vec<T, N, u8>, item: T) {
     let at = best.partition_point(|better| *better >= item);
     if best.is_full() {
         if at == best.len() {

@@ -12,9 +12,9 @@ use core::{
 use super::PeerId;
 
 /// Shortest lease (PROTOCOL.md): 1 s.
-pub const MIN_LEASE: Duration = Duration::from_secs(1);
+pub(crate) const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Longest lease (PROTOCOL.md): 20 min.
-pub const MAX_LEASE: Duration = Duration::from_secs(20 * 60);
+pub(crate) const MAX_LEASE: Duration = Duration::from_secs(20 * 60);
 
 /// A point in time, in milliseconds of a clock that also counts suspend (`CLOCK_BOOTTIME`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ impl Sub for Instant {
 
 /// The lease that a server grants for a request of `asked`: within the protocol's bounds and at
 /// most `longest`.
-pub fn clamp_lease(asked: Duration, longest: Duration) -> Duration {
+pub(crate) fn clamp_lease(asked: Duration, longest: Duration) -> Duration {
     asked.min(longest).clamp(MIN_LEASE, MAX_LEASE)
 }
 
@@ -108,7 +108,7 @@ const BACKOFF_BASE: Duration = Duration::from_millis(500);
 
 /// Exponential backoff with full jitter: a random time up to 500 ms · 2^`failures`, at most
 /// `longest`. Never zero, so that nothing is retried at the instant at which it failed.
-pub fn backoff(rng: &mut Rng, failures: u8, longest: Duration) -> Duration {
+pub(crate) fn backoff(rng: &mut Rng, failures: u8, longest: Duration) -> Duration {
     let ceiling = BACKOFF_BASE
         .saturating_mul(1 << failures.min(16))
         .min(longest);
@@ -118,7 +118,7 @@ pub fn backoff(rng: &mut Rng, failures: u8, longest: Duration) -> Duration {
 /// The timer of one loop. A missed tick is skipped and not caught up. Each tick has a jitter of up
 /// to a tenth of the interval, so that natives that were started together drift apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticker {
+pub(crate) struct Ticker {
     interval: Duration,
     next: Instant,
     runs: u64,
@@ -127,7 +127,7 @@ pub struct Ticker {
 
 impl Ticker {
     /// A timer that does not fire before [`Ticker::start`].
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             interval: Duration::ZERO,
             next: Instant(0),
@@ -138,13 +138,13 @@ impl Ticker {
 
     /// Starts the timer. It first fires after `phase` thirds of an interval, so that the loops of
     /// one process do not run at the same time.
-    pub fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
+    pub(crate) fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
         self.interval = interval;
         self.next = now + interval * phase / 3;
     }
 
     /// If the tick is due at `now`, schedules the next one and returns how late this one is.
-    pub fn due(&mut self, now: Instant, rng: &mut Rng) -> Option<Duration> {
+    pub(crate) fn due(&mut self, now: Instant, rng: &mut Rng) -> Option<Duration> {
         if now < self.next {
             return None;
         }
@@ -156,18 +156,18 @@ impl Ticker {
     }
 
     /// When the next tick is due.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         self.next
     }
 
     /// The longest time from a tick at this moment to the next one, jitter included.
-    pub fn longest_gap(&self) -> Duration {
+    pub(crate) fn longest_gap(&self) -> Duration {
         self.interval + self.interval / 10
     }
 
     /// By how much more than a whole interval the tick would be late at `now`. So much delay means
     /// a suspend, and not a busy moment. Zero if the tick is in time.
-    pub fn overslept(&self, now: Instant) -> Duration {
+    pub(crate) fn overslept(&self, now: Instant) -> Duration {
         let late = now - self.next;
         if late > self.interval {
             late
@@ -177,7 +177,7 @@ impl Ticker {
     }
 
     /// How often the loop has run, and when it last ran (`None`: never).
-    pub fn stats(&self) -> (u64, Option<Instant>) {
+    pub(crate) fn stats(&self) -> (u64, Option<Instant>) {
         (self.runs, (self.runs > 0).then_some(self.last))
     }
 }
@@ -194,23 +194,21 @@ impl Default for Ticker {
 /// It counts in thousandths of a token, so that no fraction of a millisecond is lost: over any time
 /// it gives exactly its rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket<const RATE: u32, const BURST: u32> {
+pub(crate) struct Bucket<const RATE: u32, const BURST: u32> {
     /// Thousandths of tokens that are taken and not refilled yet.
     spent: u64,
     counted_to: Instant,
 }
 
 /// Limits how many newcomers a server admits. Each one takes 1 to 5 ms of a gateway's CPU.
-pub type TokenBucket = Bucket<200, 400>;
+pub(crate) type TokenBucket = Bucket<200, 400>;
 
 impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
-    /// Tokens a second.
-    pub const RATE: u32 = RATE;
     /// Tokens at once after a quiet time.
-    pub const BURST: u32 = BURST;
+    pub(crate) const BURST: u32 = BURST;
 
     /// A full bucket.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             spent: 0,
             counted_to: Instant(0),
@@ -218,12 +216,12 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
     }
 
     /// Takes a token if there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1)
     }
 
     /// Takes `tokens`, all or none of them.
-    pub fn take_many(&mut self, now: Instant, tokens: u32) -> bool {
+    pub(crate) fn take_many(&mut self, now: Instant, tokens: u32) -> bool {
         let there = now >= self.next(tokens);
         if there {
             self.refill(now);
@@ -234,7 +232,7 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
 
     /// When this number of `tokens` can be taken, if none is taken before. More than the burst can
     /// never be taken.
-    pub fn next(&self, tokens: u32) -> Instant {
+    pub(crate) fn next(&self, tokens: u32) -> Instant {
         let Some(most) = BURST.checked_sub(tokens) else {
             return Instant(u64::MAX);
         };
@@ -243,7 +241,7 @@ impl<const RATE: u32, const BURST: u32> Bucket<RATE, BURST> {
     }
 
     /// Tokens that are taken and not refilled yet, at `now`.
-    pub fn spent(&self, now: Instant) -> u32 {
+    pub(crate) fn spent(&self, now: Instant) -> u32 {
         let mut bucket = self.clone();
         bucket.refill(now);
         u32::try_from(bucket.spent.div_ceil(TOKEN)).unwrap_or(u32::MAX)

@@ -1,11 +1,10 @@
 //! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, Addrs, Load, OutBeat, PeerId, Reader, Role, StreamId,
-    address::{Endpoint, Families},
+    self, AckBuf, Addrs, Endpoint, Families, FirstBeat, Load, OutBeat, PeerId, Reader, Role,
+    StreamId,
     clock::MAX_TRIP,
     codec::{heartbeat::WallReading, record::Kind},
-    rivals::FirstBeat,
 };
 
 use crate::{

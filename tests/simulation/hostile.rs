@@ -10,9 +10,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node, NodeConfig,
-    Offer, Offers, OutBeat, PeerId, Rng, Terms,
-    address::Endpoint,
+    Ack, Action, Addr, Addrs, Endpoint, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
+    NodeConfig, Offer, Offers, OutBeat, PeerId, Rng, Terms,
     codec::directory::{Response, Room},
 };
 

@@ -2,7 +2,7 @@
 //! `src/protocol`, beside the code that keeps it. Here it is checked from outside, against the
 //! messages between the machines.
 
-use oc_discovery::protocol::{PeerId, Role, clock::MAX_TRIP, lease::Lease};
+use oc_discovery::protocol::{Lease, PeerId, Role, clock::MAX_TRIP};
 
 use crate::{
     device::DeviceNo,

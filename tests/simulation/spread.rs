@@ -5,7 +5,7 @@
 //! The ledger has the last report of each indexer. Only the remaining room, and the number of nodes
 //! that an indexer failed at, come from the native's own view.
 
-use oc_discovery::protocol::{IndexersAnswer, PeerId, Verdict, native::LiveIndexer};
+use oc_discovery::protocol::{IndexersAnswer, LiveIndexer, PeerId, Verdict};
 
 use crate::{device::DeviceNo, invariants::ensure, view::View, world::World};
 

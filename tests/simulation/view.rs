@@ -1,12 +1,7 @@
 //! The state of a machine that `status` shows, kept for the checks.
 
 use oc_discovery::protocol::{
-    Instant, PeerId, Report,
-    lease::Lease,
-    lease_table::StreamRecord,
-    native::{LiveIndexer, Responsible},
-    rivals::Contested,
-    table::TableStats,
+    Contested, Instant, Lease, LiveIndexer, PeerId, Report, Responsible, StreamRecord, TableStats,
 };
 
 /// A report.

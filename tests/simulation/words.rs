@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use oc_discovery::protocol::{
     Ack, AckCode, Beat, IndexersAnswer, MAX_LIST, OutBeat, PeerId, RequestId, Role, SignedRecord,
-    Verdict, Want, lease_table::is_stale,
+    Verdict, Want,
 };
 
 use crate::{
@@ -336,12 +336,10 @@ impl World {
         if stream != Some(heard.stream) {
             return Ok(());
         }
+        // The diagram's rule, written a second time.
         let instant = |at| self.devices[no].instant(at);
-        let stale = is_stale(
-            instant(self.now),
-            instant(heard.seen),
-            instant(heard.expiry),
-        );
+        let (now, expiry) = (instant(self.now), instant(heard.expiry));
+        let stale = now > expiry || now - instant(heard.seen) > (expiry - now) * 2;
         self.ledger.heard.remove(&(no, client));
         self.ledger.silenced(no, client);
         ensure(stale, no, "the GC lets go of a peer that beats")

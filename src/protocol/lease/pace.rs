@@ -9,10 +9,10 @@ use crate::protocol::{Rng, time::MIN_LEASE};
 
 /// How long dialling, handshake and the first ack may take together, if a third of the lease is
 /// longer.
-pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least time for these, however short the lease is, because TCP repeats its first packet after
 /// 1 s.
-pub const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
+pub(super) const MIN_OPEN_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// The longest step of the backoff, if a sixth of the lease is longer (ARCHITECTURE.md, "Retries").
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// When an ack is late, if a sixth of the lease is longer (PROTOCOL.md).

@@ -1,6 +1,6 @@
 //! Leases at the bounds of their times.
 
-use super::*;
+use super::{pace::MIN_OPEN_TIMEOUT, *};
 use crate::protocol::{Addr, lease_table::is_stale};
 
 const S: Duration = Duration::from_secs(1);

@@ -68,7 +68,7 @@ impl Responsible {
     /// Whether the node may be sent to an indexer at these addresses. A stranded node has already
     /// failed with addresses that it may be able to dial, so it is sent only to addresses that
     /// surely fit it.
-    pub fn may_go_to(&self, addrs: &Addrs) -> bool {
+    pub(crate) fn may_go_to(&self, addrs: &Addrs) -> bool {
         match self.stranded {
             true => self.reader.fits(addrs),
             false => self.reader.may_use_one_of(addrs),
@@ -77,7 +77,7 @@ impl Responsible {
 
     /// Whether the node may be released: after every offer failed it is kept for 10 s, because it
     /// does not retry those indexers before (ARCHITECTURE.md, "Offload").
-    pub fn may_go(&self, now: Instant) -> bool {
+    pub(crate) fn may_go(&self, now: Instant) -> bool {
         !self.stranded || now - self.since >= REST
     }
 }
@@ -89,11 +89,11 @@ impl Keyed for Responsible {
 }
 
 /// A node to release, and the indexer that has a place for it.
-pub type Release = (PeerId, PeerId);
+pub(super) type Release = (PeerId, PeerId);
 
 /// The nodes taken in, at most `R`.
 #[derive(Clone, Debug, Default)]
-pub struct Delegation<const R: usize> {
+pub(super) struct Delegation<const R: usize> {
     responsible: Table<Responsible, R>,
     tickets: Deque<Ticket, MAX_TICKETS>,
     releases: Vec<Release, R>,
@@ -101,7 +101,7 @@ pub struct Delegation<const R: usize> {
 
 impl<const R: usize> Delegation<R> {
     /// No node is taken in.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             responsible: Table::new(),
             tickets: Deque::new(),
@@ -110,23 +110,23 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Whether the node was taken in.
-    pub fn contains(&self, peer: &PeerId) -> bool {
+    pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.responsible.contains(peer)
     }
 
     /// The node's entry.
-    pub fn find(&self, peer: &PeerId) -> Option<&Responsible> {
+    pub(super) fn find(&self, peer: &PeerId) -> Option<&Responsible> {
         self.responsible.find(peer)
     }
 
     /// Whether there is no node to hand over.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.responsible.is_empty()
     }
 
     /// Whether the node can be taken in or be promised this: it is in already, a place is reserved
     /// for it, or there is a place that is not reserved.
-    pub fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
+    pub(super) fn has_room(&self, now: Instant, peer: &PeerId) -> bool {
         let good = self.tickets.iter().filter(|ticket| ticket.is_good(now));
         let (all, kept) = good.fold((0, 0), |(all, kept), ticket| {
             (all + 1, kept + usize::from(ticket.is_kept(now)))
@@ -137,12 +137,12 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Counts a node that was refused for lack of room.
-    pub fn count_refusal(&mut self) {
+    pub(super) fn count_refusal(&mut self) {
         self.responsible.count_refusal();
     }
 
     /// Takes the node in; its ticket is used up.
-    pub fn take_in(&mut self, now: Instant, peer: &PeerId) {
+    pub(super) fn take_in(&mut self, now: Instant, peer: &PeerId) {
         let stranded = self.ticket(peer);
         let stranded = stranded.is_some_and(|ticket| ticket.stranded && ticket.is_good(now));
         self.tickets.retain(|ticket| ticket.holder != *peer);
@@ -159,7 +159,7 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Adds knowledge of the addresses that the node can use, if it was taken in.
-    pub fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
+    pub(super) fn note_reader(&mut self, peer: &PeerId, reader: Reader) {
         if let Some(node) = self.responsible.find_mut(peer) {
             node.reader = reader;
         }
@@ -168,7 +168,7 @@ impl<const R: usize> Delegation<R> {
     /// Gives the node a ticket, because it was promised that it will be taken in. The caller has
     /// asked [`Delegation::has_room`]. `stranded`: the node reported that every offer failed, so it
     /// holds no lease.
-    pub fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
+    pub(super) fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
         if self.contains(peer) {
             return;
         }
@@ -195,7 +195,7 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Whether the node holds a valid ticket.
-    pub fn has_ticket(&self, now: Instant, peer: &PeerId) -> bool {
+    pub(super) fn has_ticket(&self, now: Instant, peer: &PeerId) -> bool {
         self.ticket(peer).is_some_and(|ticket| ticket.is_good(now))
     }
 
@@ -205,7 +205,7 @@ impl<const R: usize> Delegation<R> {
 
     /// Empties `responsible_peers`. Nodes for which `place` returns no indexer are taken in again
     /// in the same step.
-    pub fn hand_over(&mut self, mut place: impl FnMut(&Responsible) -> Option<PeerId>) {
+    pub(super) fn hand_over(&mut self, mut place: impl FnMut(&Responsible) -> Option<PeerId>) {
         self.responsible.retain(|node| match place(node) {
             // A node is never both in `releases` and in `responsible_peers`, so there is room.
             Some(indexer) => self.releases.push((node.peer, indexer)).is_err(),
@@ -214,12 +214,12 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// The next node to release, and its indexer.
-    pub fn pop_release(&mut self) -> Option<Release> {
+    pub(super) fn pop_release(&mut self) -> Option<Release> {
         self.releases.pop()
     }
 
     /// One node of each kind; nodes of a kind may be sent to the same indexers.
-    pub fn kinds(&self) -> Vec<&Responsible, { 2 * Reader::KINDS }> {
+    pub(super) fn kinds(&self) -> Vec<&Responsible, { 2 * Reader::KINDS }> {
         let mut kinds: Vec<&Responsible, { 2 * Reader::KINDS }> = Vec::new();
         for node in self.responsible.iter() {
             let kind = |other: &Responsible| (other.reader, other.stranded);
@@ -232,24 +232,24 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// How many nodes are taken in.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.responsible.len()
     }
 
     /// Removes a node whose lease is over. A ticket of the node stays, because it is for a future
     /// lease.
-    pub fn forget(&mut self, peer: &PeerId) {
+    pub(super) fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
         self.releases.retain(|(released, _)| released != peer);
     }
 
     /// The nodes taken in.
-    pub fn iter(&self) -> impl Iterator<Item = &Responsible> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Responsible> {
         self.responsible.iter()
     }
 
     /// The statistics for `status`.
-    pub fn stats(&self) -> TableStats {
+    pub(super) fn stats(&self) -> TableStats {
         self.responsible.stats("responsible_peers")
     }
 }

@@ -22,7 +22,7 @@ use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseT
 use super::{delegation::Delegation, live_indexers::LiveIndexers};
 
 /// One run of the loop over the tables of all protocols.
-pub fn gc<const I: usize, const R: usize, const S: usize>(
+pub(super) fn gc<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     streams: &mut LeaseTable<S>,
     delegation: &mut Delegation<R>,
@@ -38,7 +38,7 @@ pub fn gc<const I: usize, const R: usize, const S: usize>(
 }
 
 /// The same between runs, but only for expired leases, so that they take no room from `newcomer`.
-pub fn expire<const I: usize, const R: usize, const S: usize>(
+pub(super) fn expire<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     newcomer: &PeerId,
     streams: &mut LeaseTable<S>,
@@ -102,7 +102,11 @@ mod tests {
             &mut directory,
             &mut live,
         );
-        assert_eq!(streams.len(), 2, "one tick before, nobody is stale");
+        assert_eq!(
+            streams.iter().count(),
+            2,
+            "one tick before, nobody is stale"
+        );
 
         gc(
             at(60_001),

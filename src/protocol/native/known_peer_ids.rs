@@ -27,9 +27,9 @@ const MAX_DEPARTED: usize = 64;
 /// At most 2 to the power of this many runs between two searches.
 const MAX_BACKOFF_SHIFT: u8 = 3;
 /// Ids kept of those that one guest reported (PROTOCOL.md).
-pub const MAX_OF_GUEST: usize = 32;
+pub(super) const MAX_OF_GUEST: usize = 32;
 /// How long an id is kept without news of it (ARCHITECTURE.md, "Refresh"): 1 h.
-pub const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The source of an id, the lowest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ impl Keyed for Known {
 
 /// The known ids of indexers, at most `K`.
 #[derive(Clone, Debug, Default)]
-pub struct KnownPeerIds<const K: usize> {
+pub(super) struct KnownPeerIds<const K: usize> {
     ids: Table<Known, K>,
     departed: Deque<(PeerId, Instant), MAX_DEPARTED>,
     departures_lost: u64,
@@ -69,7 +69,7 @@ pub struct KnownPeerIds<const K: usize> {
 
 impl<const K: usize> KnownPeerIds<K> {
     /// No indexer is known.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             ids: Table::new(),
             departed: Deque::new(),
@@ -78,13 +78,13 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// Takes note of a beat of the indexer itself.
-    pub fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
+    pub(super) fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
         self.departed.retain(|(gone, _)| gone != peer);
         self.hear(now, peer, Word::Own);
     }
 
     /// Takes note that a fellow native, or an earlier run of this native, knows the indexer.
-    pub fn heard_of(&mut self, now: Instant, peer: &PeerId) {
+    pub(super) fn heard_of(&mut self, now: Instant, peer: &PeerId) {
         if !self.has_departed(now, peer) {
             self.hear(now, peer, Word::Fellow);
         }
@@ -92,7 +92,7 @@ impl<const K: usize> KnownPeerIds<K> {
 
     /// Takes note that a guest reports the indexer. This resets no backoff, and confirms only ids
     /// that guests reported.
-    pub fn heard_of_by_guest(&mut self, now: Instant, guest: &PeerId, peer: &PeerId) {
+    pub(super) fn heard_of_by_guest(&mut self, now: Instant, guest: &PeerId, peer: &PeerId) {
         if self.has_departed(now, peer) {
             return;
         }
@@ -108,7 +108,7 @@ impl<const K: usize> KnownPeerIds<K> {
 
     /// Removes an indexer that gave its lease up, or is no longer an indexer. Copies of its record
     /// may be in the DHT for `copies`.
-    pub fn forget(&mut self, now: Instant, peer: &PeerId, copies: Duration) {
+    pub(super) fn forget(&mut self, now: Instant, peer: &PeerId, copies: Duration) {
         self.ids.remove(peer);
         self.departed
             .retain(|(gone, until)| gone != peer && now <= *until);
@@ -121,20 +121,20 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// Removes the ids that nothing was heard of for an hour.
-    pub fn drop_silent(&mut self, now: Instant) {
+    pub(super) fn drop_silent(&mut self, now: Instant) {
         self.ids
             .retain(|known| now - known.last_heard < SILENCE_MAX);
     }
 
     /// Whether the id is known.
-    pub fn contains(&self, peer: &PeerId) -> bool {
+    pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.ids.contains(peer)
     }
 
     /// Calls `due` for the ids that this run may search for, with the time of the last search of
     /// each (zero: never), and returns its results. Ids whose last searches failed may be left out;
     /// the run is counted for these.
-    pub fn take_turns<T>(
+    pub(super) fn take_turns<T>(
         &mut self,
         mut due: impl FnMut(&PeerId, Instant) -> Option<T>,
     ) -> impl Iterator<Item = T> {
@@ -147,7 +147,7 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// Takes note that a search for the id has ended, with a valid record or without.
-    pub fn searched(&mut self, now: Instant, peer: &PeerId, found: bool, rng: &mut Rng) {
+    pub(super) fn searched(&mut self, now: Instant, peer: &PeerId, found: bool, rng: &mut Rng) {
         let Some(known) = self.ids.find_mut(peer) else {
             return;
         };
@@ -164,23 +164,23 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// All known ids.
-    pub fn iter(&self) -> impl Iterator<Item = &PeerId> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PeerId> {
         self.ids.iter().map(|known| &known.peer)
     }
 
     /// The ids in their order, beginning after `after` and wrapping around once.
-    pub fn iter_after(&self, after: &PeerId) -> impl Iterator<Item = &PeerId> {
+    pub(super) fn iter_after(&self, after: &PeerId) -> impl Iterator<Item = &PeerId> {
         self.ids.iter_after(after, K).map(|known| &known.peer)
     }
 
     /// The statistics of the ids for `status`.
-    pub fn stats(&self) -> TableStats {
+    pub(super) fn stats(&self) -> TableStats {
         self.ids.stats("known_peer_ids")
     }
 
     /// The statistics of the departed indexers for `status`. When the list is full, the oldest is
     /// removed.
-    pub fn departed_stats(&self) -> TableStats {
+    pub(super) fn departed_stats(&self) -> TableStats {
         TableStats {
             name: "departed",
             used: self.departed.len(),

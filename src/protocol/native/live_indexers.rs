@@ -31,7 +31,7 @@ use crate::protocol::{
 use super::standing::Standing;
 
 /// How long the verdict of a beat, a pong or a failed probe counts: 10 s (PROTOCOL.md).
-pub const VERDICT_TTL: Duration = Duration::from_secs(10);
+pub(super) const VERDICT_TTL: Duration = Duration::from_secs(10);
 
 /// More free leases than this do not make an indexer better. The reported number cannot be checked,
 /// so it counts only up to the room for all nodes that come until the next beat.
@@ -133,13 +133,13 @@ impl LiveIndexer {
 
     /// How many nodes the offload loop may send there. An unknown number of free leases counts as
     /// one.
-    pub fn places(&self) -> u32 {
+    pub(crate) fn places(&self) -> u32 {
         self.free().unwrap_or(1_u32.saturating_sub(self.reserved))
     }
 
     /// Its weight among others: the free leases that it reports, at most 64, less those promised.
     /// So an indexer that overstates its room gets no more nodes than one that has room.
-    pub fn weight(&self) -> i64 {
+    pub(crate) fn weight(&self) -> i64 {
         let reported = self
             .load
             .map_or(1, |load| load.possible.saturating_sub(load.held));
@@ -152,22 +152,22 @@ impl LiveIndexer {
     }
 
     /// The network that its best address is in.
-    pub fn prefix(&self) -> Prefix {
+    pub(crate) fn prefix(&self) -> Prefix {
         self.prefix
     }
 
     /// Promises a place until the indexer's next beat.
-    pub fn reserve(&mut self) {
+    pub(crate) fn reserve(&mut self) {
         self.reserved = self.reserved.saturating_add(1);
     }
 
     /// Whether the reader may be sent there: there is room, and an address that it can use.
-    pub fn may_be_offered_to(&self, reader: &Reader) -> bool {
+    pub(crate) fn may_be_offered_to(&self, reader: &Reader) -> bool {
         self.has_room() && reader.may_use_one_of(&self.addrs)
     }
 
     /// The offer for the operator, with all addresses.
-    pub fn offer(&self, now: Instant) -> Offer {
+    pub(crate) fn offer(&self, now: Instant) -> Offer {
         Offer {
             peer: self.peer,
             addrs: self.addrs.clone(),
@@ -177,7 +177,7 @@ impl LiveIndexer {
     }
 
     /// The offer for a reader, with the addresses that it can use; `None` if there are none.
-    pub fn offer_to(&self, now: Instant, reader: &Reader) -> Option<Offer> {
+    pub(crate) fn offer_to(&self, now: Instant, reader: &Reader) -> Option<Offer> {
         let mut offer = self.offer(now);
         offer.addrs.retain(|addr| reader.may_use(addr));
         (!offer.addrs.is_empty()).then_some(offer)
@@ -190,18 +190,18 @@ fn prefix_of(addrs: &Addrs) -> Prefix {
 
 /// The live indexers, at most `I`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>);
+pub(super) struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>);
 
 impl<const I: usize> LiveIndexers<I> {
     /// No indexer is live.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(Table::new())
     }
 
     /// A beat of `peer`, whose lease now runs `lease`. Without a record, only an existing entry is
     /// renewed. Returns whether the beat brought a record that is new here, or an error if the
     /// table is full.
-    pub fn beat(
+    pub(super) fn beat(
         &mut self,
         now: Instant,
         peer: &PeerId,
@@ -245,7 +245,7 @@ impl<const I: usize> LiveIndexers<I> {
 
     /// Makes the next record of the peer count, whatever its rank, because it may come from another
     /// device with the same identity.
-    pub fn forget_record(&mut self, peer: &PeerId) {
+    pub(super) fn forget_record(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.rank = RecordRank::default();
         }
@@ -253,7 +253,7 @@ impl<const I: usize> LiveIndexers<I> {
 
     /// Stores the best record that a search found, valid at wall-clock time `own_ms`, if the peer's
     /// entry is missing or worse. Returns whether it was stored.
-    pub fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
+    pub(super) fn found_in_dht(&mut self, now: Instant, own_ms: u64, record: &RecordInfo) -> bool {
         let expires = now + Duration::from_millis(record.expires_at_ms().saturating_sub(own_ms));
         if let Some(entry) = self.0.find_mut(&record.peer) {
             let is_worse = record.rank() < entry.rank
@@ -275,12 +275,12 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// When the peer's entry expires, if it has a live one.
-    pub fn expiry(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
+    pub(super) fn expiry(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
         self.find(now, peer).map(|entry| entry.expires)
     }
 
     /// Takes the result of a probe.
-    pub fn judge(&mut self, now: Instant, peer: &PeerId, verdict: Verdict) {
+    pub(super) fn judge(&mut self, now: Instant, peer: &PeerId, verdict: Verdict) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = Some((now, verdict));
         }
@@ -288,7 +288,13 @@ impl<const I: usize> LiveIndexers<I> {
 
     /// Takes the result of a probe that began at `began`. A failed probe does not outweigh a beat
     /// that came since.
-    pub fn probe_ended(&mut self, now: Instant, began: Instant, peer: &PeerId, verdict: Verdict) {
+    pub(super) fn probe_ended(
+        &mut self,
+        now: Instant,
+        began: Instant,
+        peer: &PeerId,
+        verdict: Verdict,
+    ) {
         let beat_since = self
             .0
             .find(peer)
@@ -301,14 +307,14 @@ impl<const I: usize> LiveIndexers<I> {
 
     /// The peer's heartbeat stream has ended. It counts as unreachable until it reconnects or
     /// answers a probe.
-    pub fn disconnected(&mut self, peer: &PeerId) {
+    pub(super) fn disconnected(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
         }
     }
 
     /// The peer's lease is over, so its load is no longer known. The entry expires by itself.
-    pub fn lease_ended(&mut self, peer: &PeerId) {
+    pub(super) fn lease_ended(&mut self, peer: &PeerId) {
         if let Some(entry) = self.0.find_mut(peer) {
             entry.verdict = None;
             entry.load = None;
@@ -316,13 +322,13 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// The live entries, mutable.
-    pub fn iter_mut(&mut self, now: Instant) -> impl Iterator<Item = &mut LiveIndexer> {
+    pub(super) fn iter_mut(&mut self, now: Instant) -> impl Iterator<Item = &mut LiveIndexer> {
         self.0.iter_mut().filter(move |entry| now <= entry.expires)
     }
 
     /// Cancels the promises of indexers that never reported their load, because no beat will cancel
     /// them.
-    pub fn forget_silent_promises(&mut self) {
+    pub(super) fn forget_silent_promises(&mut self) {
         for entry in self.0.iter_mut().filter(|entry| entry.load.is_none()) {
             entry.reserved = 0;
         }
@@ -330,17 +336,17 @@ impl<const I: usize> LiveIndexers<I> {
 
     /// Removes a peer that gave its lease up. Returns how long a copy of its record may still be
     /// found in the DHT.
-    pub fn remove(&mut self, peer: &PeerId) -> Option<Duration> {
+    pub(super) fn remove(&mut self, peer: &PeerId) -> Option<Duration> {
         self.0.remove(peer).map(|entry| entry.record_ttl)
     }
 
     /// Removes expired entries.
-    pub fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         self.0.retain(|entry| now <= entry.expires);
     }
 
     /// Extends the entries that beats made, like the leases behind them: each by its own `gap`.
-    pub fn shift(&mut self, gap: impl Fn(&PeerId) -> Duration) {
+    pub(super) fn shift(&mut self, gap: impl Fn(&PeerId) -> Duration) {
         for entry in self
             .0
             .iter_mut()
@@ -351,42 +357,46 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// The peer's entry, if it is live.
-    pub fn find(&self, now: Instant, peer: &PeerId) -> Option<&LiveIndexer> {
+    pub(super) fn find(&self, now: Instant, peer: &PeerId) -> Option<&LiveIndexer> {
         self.0.find(peer).filter(|entry| now <= entry.expires)
     }
 
     /// Whether a question that arrived at `since` needs no probe of the peer, because there is a
     /// verdict or no live entry.
-    pub fn is_decided(&self, now: Instant, since: Instant, peer: &PeerId) -> bool {
+    pub(super) fn is_decided(&self, now: Instant, since: Instant, peer: &PeerId) -> bool {
         self.find(now, peer)
             .is_none_or(|entry| entry.verdict(since).is_some())
     }
 
     /// The peer's entry, even if it has expired and is not removed yet.
-    pub fn find_any(&self, peer: &PeerId) -> Option<&LiveIndexer> {
+    pub(super) fn find_any(&self, peer: &PeerId) -> Option<&LiveIndexer> {
         self.0.find(peer)
     }
 
     /// The peer's entry, mutable.
-    pub fn find_mut(&mut self, peer: &PeerId) -> Option<&mut LiveIndexer> {
+    pub(super) fn find_mut(&mut self, peer: &PeerId) -> Option<&mut LiveIndexer> {
         self.0.find_mut(peer)
     }
 
     /// The entries that count.
-    pub fn iter(&self, now: Instant) -> impl Iterator<Item = &LiveIndexer> {
+    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = &LiveIndexer> {
         self.0.iter().filter(move |entry| now <= entry.expires)
     }
 
     /// The live entries in the order of their ids, beginning after `after` and wrapping around
     /// once.
-    pub fn iter_after(&self, now: Instant, after: &PeerId) -> impl Iterator<Item = &LiveIndexer> {
+    pub(super) fn iter_after(
+        &self,
+        now: Instant,
+        after: &PeerId,
+    ) -> impl Iterator<Item = &LiveIndexer> {
         self.0
             .iter_after(after, I)
             .filter(move |entry| now <= entry.expires)
     }
 
     /// All entries in the order of their ids, from the cursor to the end, expired ones included.
-    pub fn iter_from(&self, from: Cursor) -> impl Iterator<Item = &LiveIndexer> {
+    pub(super) fn iter_from(&self, from: Cursor) -> impl Iterator<Item = &LiveIndexer> {
         let (after, first) = match from {
             Cursor::Start => (PeerId::from_bytes([u8::MAX; 32]), None),
             Cursor::After(peer) => (peer, Some(peer)),
@@ -397,7 +407,7 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// The statistics for `status`.
-    pub fn stats(&self, now: Instant) -> TableStats {
+    pub(super) fn stats(&self, now: Instant) -> TableStats {
         TableStats {
             used: self.iter(now).count(),
             ..self.0.stats("live_indexers")
@@ -424,4 +434,4 @@ impl<const I: usize> LiveIndexers<I> {
 
 /// The table has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub(super) struct Full;

@@ -14,17 +14,17 @@
 //! natives, so that the id of a dead indexer disappears everywhere.
 
 mod answers;
-pub mod delegation;
+mod delegation;
 mod fellows;
-pub mod gc;
-pub mod known_peer_ids;
-pub mod live_indexers;
+mod gc;
+mod known_peer_ids;
+mod live_indexers;
 mod machine;
-pub mod offload;
-pub mod pending_requests;
-pub mod probe;
-pub mod refresh;
-pub mod standing;
+mod offload;
+mod pending_requests;
+pub(crate) mod probe;
+mod refresh;
+mod standing;
 #[cfg(test)]
 mod tests;
 

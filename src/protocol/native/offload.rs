@@ -63,7 +63,7 @@ struct Rank {
 
 /// The offload loop over at most `I` live indexers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Offload<const I: usize> {
+pub(super) struct Offload<const I: usize> {
     /// Its timer.
     pub ticker: Ticker,
     phase: Phase,
@@ -93,7 +93,7 @@ enum Phase {
 
 impl<const I: usize> Offload<I> {
     /// The loop before its first run.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             ticker: Ticker::new(),
             phase: Phase::Idle,
@@ -107,7 +107,7 @@ impl<const I: usize> Offload<I> {
     }
 
     /// One tick: begins a run if there is a node to hand over.
-    pub fn tick<const R: usize>(
+    pub(super) fn tick<const R: usize>(
         &mut self,
         now: Instant,
         delegation: &Delegation<R>,
@@ -122,17 +122,17 @@ impl<const I: usize> Offload<I> {
 
     /// An indexer registered while nodes are taken in: a run begins now, or a second after the last
     /// one began.
-    pub fn indexer_registered(&mut self) {
+    pub(super) fn indexer_registered(&mut self) {
         self.wanted = true;
     }
 
     /// The candidates whose verdict is not known yet.
-    pub fn undecided(&self) -> impl Iterator<Item = PeerId> {
+    pub(super) fn undecided(&self) -> impl Iterator<Item = PeerId> {
         self.candidates.iter().copied()
     }
 
     /// When the loop has something to do besides its ticks and events.
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(super) fn timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Idle if self.wanted => Some(self.next_run()),
             Phase::Pinging | Phase::Hurrying => Some(self.began + PROBE_TIMEOUT),
@@ -141,7 +141,7 @@ impl<const I: usize> Offload<I> {
     }
 
     /// Collects the verdicts, and decides when there are enough.
-    pub fn advance<const R: usize>(
+    pub(super) fn advance<const R: usize>(
         &mut self,
         now: Instant,
         own: &PeerId,

@@ -12,18 +12,18 @@ use super::probe::PROBE_TIMEOUT;
 
 /// Requests that may wait at once: as many as a native takes in nodes by default, because these may
 /// all ask at once when an indexer dies. A further request is answered from what is known.
-pub const MAX_PENDING_REQUESTS: usize = 256;
+pub(super) const MAX_PENDING_REQUESTS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
-pub const MAX_CANDIDATES: usize = 8;
+pub(super) const MAX_CANDIDATES: usize = 8;
 /// Time for all of them together (PROTOCOL.md).
 const ASK_TIMEOUT: Duration = PROBE_TIMEOUT;
 
 /// Indexers that may be offered, best first.
-pub type Candidates = Vec<PeerId, MAX_CANDIDATES>;
+pub(super) type Candidates = Vec<PeerId, MAX_CANDIDATES>;
 
 /// One request that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingRequest {
+pub(super) struct PendingRequest {
     /// Names the request.
     pub id: RequestId,
     /// The node that asked.
@@ -41,7 +41,7 @@ pub struct PendingRequest {
 
 impl PendingRequest {
     /// The latest time of the answer. It is due at once if its candidates are not chosen yet.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         match &self.candidates {
             Some((since, _)) => *since + ASK_TIMEOUT,
             None => Instant::default(),

@@ -7,27 +7,27 @@ use heapless::Vec;
 use crate::protocol::{Instant, PeerId};
 
 /// Pings in flight at most (ARCHITECTURE.md, "Verdicts").
-pub const MAX_PROBES: usize = 8;
+pub(crate) const MAX_PROBES: usize = 8;
 /// Time for one ping, dialling included (PROTOCOL.md).
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pings in flight, and when each began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prober(Vec<(PeerId, Instant), MAX_PROBES>);
+pub(crate) struct Prober(Vec<(PeerId, Instant), MAX_PROBES>);
 
 impl Prober {
     /// No ping in flight.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Whether at least half of the pings are free for more urgent uses.
-    pub fn is_half_free(&self) -> bool {
+    pub(crate) fn is_half_free(&self) -> bool {
         self.0.len() < MAX_PROBES / 2
     }
 
     /// Begins to ping the first of `wanted` that is not being pinged, if a ping is free.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         now: Instant,
         mut wanted: impl Iterator<Item = PeerId>,
@@ -42,20 +42,20 @@ impl Prober {
     }
 
     /// Takes note that a ping has ended. Returns when it began, if it was still in flight.
-    pub fn ended(&mut self, peer: &PeerId) -> Option<Instant> {
+    pub(crate) fn ended(&mut self, peer: &PeerId) -> Option<Instant> {
         let at = self.0.iter().position(|(busy, _)| busy == peer)?;
         Some(self.0.swap_remove(at).1)
     }
 
     /// The next ping whose time is over, and when it began.
-    pub fn pop_overdue(&mut self, now: Instant) -> Option<(PeerId, Instant)> {
+    pub(crate) fn pop_overdue(&mut self, now: Instant) -> Option<(PeerId, Instant)> {
         let overdue = |(_, began): &(PeerId, Instant)| *began + PROBE_TIMEOUT <= now;
         let at = self.0.iter().position(overdue)?;
         Some(self.0.swap_remove(at))
     }
 
     /// When the next ping's time is over.
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         self.0.iter().map(|(_, began)| *began + PROBE_TIMEOUT).min()
     }
 }

@@ -32,15 +32,15 @@ use crate::protocol::{Instant, PeerId, RecordInfo, Rng, time::Ticker};
 use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 
 /// Searches in flight at most (ARCHITECTURE.md, "Refresh").
-pub const MAX_SEARCHES: usize = 8;
+pub(super) const MAX_SEARCHES: usize = 8;
 /// The number of them for ids that have an entry, and for ids that have none.
 const HALF: usize = MAX_SEARCHES / 2;
 /// Time for one search (the diagram's `ctx 5s`).
-pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SearchOutcome {
+pub(super) enum SearchOutcome {
     /// A value of this search was stored in `live_indexers`.
     Refreshed,
     /// No valid value came, or the entry had become better meanwhile.
@@ -72,7 +72,7 @@ struct Due {
 
 /// The refresh loop, for at most `K` known ids.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Refresh<const K: usize> {
+pub(super) struct Refresh<const K: usize> {
     /// Its timer.
     pub ticker: Ticker,
     /// The ids to search for; the last element is taken first. Those without an entry are before
@@ -85,7 +85,7 @@ pub struct Refresh<const K: usize> {
 
 impl<const K: usize> Refresh<K> {
     /// The loop before its first run.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             ticker: Ticker::new(),
             waiting: Vec::new(),
@@ -95,7 +95,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// One tick: collects the known ids whose entry is missing or would not outlive the next run.
-    pub fn tick<const I: usize>(
+    pub(super) fn tick<const I: usize>(
         &mut self,
         now: Instant,
         known: &mut KnownPeerIds<K>,
@@ -122,7 +122,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// Begins the next search, if one is due and one is free.
-    pub fn next_search(&mut self, now: Instant) -> Option<PeerId> {
+    pub(super) fn next_search(&mut self, now: Instant) -> Option<PeerId> {
         if self.searches.is_full() {
             return None;
         }
@@ -154,7 +154,7 @@ impl<const K: usize> Refresh<K> {
 
     /// Takes one value of the search for `peer`, at wall-clock time `own_ms`. It is kept if it is
     /// valid and the best so far.
-    pub fn value<const I: usize>(
+    pub(super) fn value<const I: usize>(
         &mut self,
         now: Instant,
         own_ms: u64,
@@ -178,7 +178,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// Renews the entries that expire while their search goes on.
-    pub fn serve<const I: usize>(
+    pub(super) fn serve<const I: usize>(
         &mut self,
         now: Instant,
         own_ms: u64,
@@ -199,7 +199,7 @@ impl<const K: usize> Refresh<K> {
 
     /// Ends the search for `peer`, because the query has ended or the time is over, and stores the
     /// best value.
-    pub fn conclude<const I: usize>(
+    pub(super) fn conclude<const I: usize>(
         &mut self,
         now: Instant,
         own_ms: u64,
@@ -226,7 +226,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// A search whose time is over.
-    pub fn overdue(&self, now: Instant) -> Option<PeerId> {
+    pub(super) fn overdue(&self, now: Instant) -> Option<PeerId> {
         self.searches
             .iter()
             .find(|search| search.deadline <= now)
@@ -234,7 +234,7 @@ impl<const K: usize> Refresh<K> {
     }
 
     /// When the time of the next search is over, or the next entry must be renewed.
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(super) fn timeout(&self) -> Option<Instant> {
         self.searches
             .iter()
             .map(|search| search.serve_at.unwrap_or(search.deadline))

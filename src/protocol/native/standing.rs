@@ -28,7 +28,7 @@ use crate::protocol::{Instant, MAX_LIST, PeerId};
 
 /// One place of an answer in this many is reserved for indexers that proved themselves and for the
 /// oldest.
-pub const KEPT_SHARE: usize = 4;
+pub(super) const KEPT_SHARE: usize = 4;
 /// How long failures count after the last one.
 const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
 /// How long a node's report about an offered indexer counts.
@@ -44,14 +44,14 @@ const MAX_BLAMING: usize = 8;
 
 /// Those that proved themselves are greater, then the oldest. The greatest comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seniority {
+pub(super) struct Seniority {
     has_proved: bool,
     since: Reverse<Instant>,
 }
 
 /// The standing of one indexer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub(super) struct Standing {
     since: Instant,
     failures: u8,
     last_failure: Instant,
@@ -62,7 +62,7 @@ pub struct Standing {
 
 impl Standing {
     /// The standing of an indexer that came at `now`.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
             failures: 0,
@@ -73,7 +73,7 @@ impl Standing {
     }
 
     /// How many nodes it failed at recently.
-    pub fn failures(&self, now: Instant) -> u8 {
+    pub(super) fn failures(&self, now: Instant) -> u8 {
         if now - self.last_failure < FAILURE_TTL {
             self.failures
         } else {
@@ -82,7 +82,7 @@ impl Standing {
     }
 
     /// Its place in the order in which indexers get reserved places.
-    pub fn seniority(&self) -> Seniority {
+    pub(super) fn seniority(&self) -> Seniority {
         Seniority {
             has_proved: self.has_proved(),
             since: Reverse(self.since),
@@ -90,12 +90,12 @@ impl Standing {
     }
 
     /// Whether it accepted a node that was sent to it.
-    pub fn has_proved(&self) -> bool {
+    pub(super) fn has_proved(&self) -> bool {
         self.proofs > 0
     }
 
     /// Counts a failure at this node.
-    pub fn failed(&mut self, now: Instant, node: Tag) {
+    pub(super) fn failed(&mut self, now: Instant, node: Tag) {
         if self.failures(now) == 0 {
             self.failures = 0;
             self.blaming.clear();
@@ -113,7 +113,7 @@ impl Standing {
     }
 
     /// Takes note that it accepted this node.
-    pub fn proved(&mut self, node: Tag) {
+    pub(super) fn proved(&mut self, node: Tag) {
         self.proofs = self.proofs.saturating_add(1);
         self.failures /= 2;
         self.blaming.retain(|blaming| *blaming != node);
@@ -122,7 +122,7 @@ impl Standing {
 
 /// A short hash of the id of an indexer or node. It is salted, so that no peer can choose an id
 /// with the hash of another.
-pub type Tag = u32;
+pub(super) type Tag = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Offered {
@@ -134,14 +134,14 @@ struct Offered {
 
 /// The indexers that nodes were offered recently. The node with the least recent offers is first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OfferedIndexers {
+pub(super) struct OfferedIndexers {
     salt: u64,
     all: Vec<Offered, MAX_OFFERED>,
 }
 
 impl OfferedIndexers {
     /// No node was offered an indexer.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             salt: 0,
             all: Vec::new(),
@@ -149,17 +149,17 @@ impl OfferedIndexers {
     }
 
     /// Sets the salt, which no indexer may know.
-    pub fn start(&mut self, salt: u64) {
+    pub(super) fn start(&mut self, salt: u64) {
         self.salt = salt;
     }
 
     /// The short hash of a peer's id.
-    pub fn tag(&self, peer: &PeerId) -> Tag {
+    pub(super) fn tag(&self, peer: &PeerId) -> Tag {
         tag_of(self.salt, peer)
     }
 
     /// Remembers that the node was offered these indexers.
-    pub fn offered<'a>(
+    pub(super) fn offered<'a>(
         &mut self,
         now: Instant,
         node: &PeerId,
@@ -169,12 +169,12 @@ impl OfferedIndexers {
     }
 
     /// Remembers that the node was sent to this indexer.
-    pub fn sent(&mut self, now: Instant, node: &PeerId, indexer: &PeerId) {
+    pub(super) fn sent(&mut self, now: Instant, node: &PeerId, indexer: &PeerId) {
         self.note(now + SENT_TTL, node, true, core::iter::once(indexer));
     }
 
     /// Returns a test for the indexer that the node was sent to recently. The entry stays.
-    pub fn where_sent(
+    pub(super) fn where_sent(
         &self,
         now: Instant,
         node: &PeerId,
@@ -190,7 +190,7 @@ impl OfferedIndexers {
 
     /// Returns a test for the indexers that the node was offered, because it reports that all of
     /// them failed. The report counts once, so the entry is removed.
-    pub fn all_failed(
+    pub(super) fn all_failed(
         &mut self,
         now: Instant,
         node: &PeerId,

@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
-    MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId, PeerList,
-    Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict,
-    address::Endpoint,
+    self, Ack, AckCode, Action, Addr, Addrs, Beat, Endpoint, Indexer, IndexerConfig,
+    IndexersAnswer, Instant, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
+    OutBeat, PeerId, PeerList, Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId,
+    Terms, Verdict,
 };
 
 use crate::{
