@@ -219,6 +219,16 @@ macro_rules! daemon {
             #[argh(option, arg_name = "duration")]
             connect_interval: Option<String>,
 
+            /// answer programs by DNS here, over UDP and TCP: ADDRESS:PORT (default: nowhere)
+            #[cfg(feature = "dns")]
+            #[argh(option, arg_name = "address")]
+            dns: Option<String>,
+
+            /// with --dns: the zone of the names (default: oc.internal)
+            #[cfg(feature = "dns")]
+            #[argh(option, arg_name = "zone")]
+            dns_zone: Option<String>,
+
             $($own)*
         }
 
@@ -240,6 +250,10 @@ macro_rules! daemon {
                     refresh_interval: self.refresh_interval,
                     gc_interval: self.gc_interval,
                     connect_interval: self.connect_interval,
+                    #[cfg(feature = "dns")]
+                    dns: self.dns,
+                    #[cfg(feature = "dns")]
+                    dns_zone: self.dns_zone,
                     node,
                 }
             }

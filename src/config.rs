@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 #[cfg(feature = "program")]
 use std::ffi::OsString;
 use std::fmt;
+#[cfg(feature = "dns")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use libp2p::{Multiaddr, PeerId};
 use log::LevelFilter;
 
 pub use crate::protocol::Role;
+#[cfg(feature = "dns")]
+use crate::protocol::zone::Zone;
 use crate::protocol::{
     MAX_NAME_LEN,
     codec::{service::Service, to_name},
@@ -31,6 +35,8 @@ use values::level;
 use values::{
     announce, beat_interval, duration_or, interval, listen, min_indexers, name, natives, psk, tags,
 };
+#[cfg(feature = "dns")]
+use values::{dns, dns_zone};
 
 /// Shortest interval of a loop or of the beats.
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -135,6 +141,13 @@ pub(crate) struct Config {
     pub checks: Vec<Check>,
     /// Time between two runs of a check.
     pub check_interval: Duration,
+    /// Where programs are answered by DNS. `None`: nowhere. It is one address, and its port may be
+    /// 0.
+    #[cfg(feature = "dns")]
+    pub dns: Option<SocketAddr>,
+    /// The zone that they ask in.
+    #[cfg(feature = "dns")]
+    pub dns_zone: Zone,
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
@@ -159,6 +172,10 @@ pub(crate) struct Flags {
     pub refresh_interval: Option<String>,
     pub gc_interval: Option<String>,
     pub connect_interval: Option<String>,
+    #[cfg(feature = "dns")]
+    pub dns: Option<String>,
+    #[cfg(feature = "dns")]
+    pub dns_zone: Option<String>,
     /// The options that only a node has.
     pub node: NodeFlags,
 }
@@ -294,6 +311,10 @@ impl Config {
             refresh_interval: interval("--refresh-interval", &flags.refresh_interval, 30)?,
             gc_interval: interval("--gc-interval", &flags.gc_interval, 30)?,
             connect_interval: interval("--connect-interval", &flags.connect_interval, 60)?,
+            #[cfg(feature = "dns")]
+            dns: flags.dns.as_deref().map(dns).transpose()?,
+            #[cfg(feature = "dns")]
+            dns_zone: dns_zone(flags.dns_zone.as_deref(), flags.dns.is_some())?,
             name: flags.node.name.as_deref().map(name).transpose()?,
             tags: tags(&flags.node.tag)?,
             checks: services::checks(&flags.node.check, &services, flags.node.allow_exec)?,

@@ -49,6 +49,16 @@ fn every_option_of_a_daemon_arrives() {
         ];
         assert_eq!(durations.map(Option::unwrap).concat(), "123456");
     }
+    #[cfg(feature = "dns")]
+    {
+        let line = "indexer --dns 127.0.0.1:53 --dns-zone lan";
+        let Ok(Command::Indexer(indexer)) = run(line) else {
+            panic!();
+        };
+        let flags = indexer.flags();
+        assert_eq!(flags.dns.as_deref(), Some("127.0.0.1:53"));
+        assert_eq!(flags.dns_zone.as_deref(), Some("lan"));
+    }
     let line = "node --name cam --tag a=1 --tag b=2 --service http=80 --min-indexers 3";
     let Ok(Command::Node(node)) = run(line) else {
         panic!();

@@ -1,5 +1,7 @@
 use super::*;
 use crate::protocol::codec::service::Transport;
+#[cfg(feature = "dns")]
+use crate::protocol::zone::Zone;
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 /// The id of an RSA key, which is a hash and not a key.
@@ -59,10 +61,46 @@ fn defaults_need_no_flag_in_any_role() {
                 services: vec![],
                 checks: vec![],
                 check_interval: Duration::from_secs(10),
+                #[cfg(feature = "dns")]
+                dns: None,
+                #[cfg(feature = "dns")]
+                dns_zone: Zone::new("oc.internal").unwrap(),
                 min_indexers: 2,
             }
         );
     }
+}
+
+#[cfg(feature = "dns")]
+#[test]
+fn dns_is_answered_at_one_address_for_a_zone_that_leaves_room() {
+    let given = |at: Option<&str>, zone: Option<&str>| {
+        parse(Role::Native, |flags| {
+            flags.dns = at.map(Into::into);
+            flags.dns_zone = zone.map(Into::into);
+        })
+    };
+    let config = given(Some("[::1]:53"), Some("LAN.")).unwrap();
+    assert_eq!(config.dns, Some("[::1]:53".parse().unwrap()));
+    assert_eq!(config.dns_zone.name(), "lan");
+    assert!(given(Some("127.0.0.1:0"), None).is_ok());
+    for bad in ["", "127.0.0.1", "5320", "localhost:53", "127.0.0.1:65536"] {
+        let error = given(Some(bad), None).unwrap_err();
+        assert!(
+            error.starts_with("--dns \"") && error.contains("ADDRESS:PORT"),
+            "{error}"
+        );
+    }
+    for (bad, advice) in [("0.0.0.0:53", "one address"), ("[ff02::1]:53", "multicast")] {
+        let error = given(Some(bad), None).unwrap_err();
+        assert!(error.contains(advice), "{error}");
+    }
+    for bad in ["", ".", "a..b", "a b", &"a.".repeat(81)] {
+        let error = given(Some("127.0.0.1:53"), Some(bad)).unwrap_err();
+        assert!(error.starts_with("--dns-zone \""), "{error}");
+    }
+    let error = given(None, Some("lan")).unwrap_err();
+    assert!(error.contains("without --dns"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+#[cfg(feature = "dns")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use libp2p::multiaddr::Protocol;
 use log::LevelFilter;
 
 use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, NativeAddr};
+#[cfg(feature = "dns")]
+use crate::protocol::zone::{MAX_ZONE_LEN, Zone};
 use crate::protocol::{
     MAX_ADDR_LEN, MAX_NAME_LEN,
     capacities::MAX_NATIVES,
@@ -288,6 +292,46 @@ pub(super) fn at_most(option: &'static str, values: &[String], max: usize) -> Re
         ));
     }
     Ok(())
+}
+
+/// One address of this host. Answers from all addresses would leave from another one than was asked,
+/// and resolvers ignore those.
+#[cfg(feature = "dns")]
+pub(super) fn dns(value: &str) -> Result<SocketAddr, Error> {
+    const FORM: &str = "write it as ADDRESS:PORT, like 127.0.0.1:5320 or [::1]:5320";
+    let wrong = |problem: &str| Error::new("--dns", value, problem);
+    let at: SocketAddr = value.parse().map_err(|_| wrong(FORM))?;
+    match at.ip() {
+        ip if ip.is_unspecified() => Err(wrong(
+            "give one address of this host: resolvers take no answer from another than they asked",
+        )),
+        ip if ip.is_multicast() => Err(wrong(
+            "give an address of this host, which is not multicast",
+        )),
+        _ => Ok(at),
+    }
+}
+
+#[cfg(feature = "dns")]
+pub(super) fn dns_zone(value: Option<&str>, is_used: bool) -> Result<Zone, Error> {
+    const OPTION: &str = "--dns-zone";
+    let given = value.unwrap_or("oc.internal");
+    let name = given.strip_suffix('.').unwrap_or(given);
+    match Zone::new(name) {
+        None => Err(Error::new(
+            OPTION,
+            given,
+            format!(
+                "give a name of a-z 0-9 - _ . with at most {MAX_ZONE_LEN} bytes, like oc.internal"
+            ),
+        )),
+        Some(_) if value.is_some() && !is_used => Err(Error::new(
+            OPTION,
+            given,
+            "nobody is answered without --dns; give that too",
+        )),
+        Some(zone) => Ok(zone),
+    }
 }
 
 pub(super) fn beat_interval(value: Option<&str>, lease: Duration) -> Result<Duration, Error> {

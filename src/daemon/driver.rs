@@ -276,14 +276,16 @@ impl<'m> Driver<'m> {
             CallEvent::MadeInParts(PartsCall::Nodes(_), parts) => {
                 return parts.refuse("nodes cannot be listed yet");
             }
+            #[cfg(feature = "dns")]
+            CallEvent::Resolve(lookup) => return self.lookups.resolve(&mut self.env, lookup),
             CallEvent::Left => return self.lookups.give_up(&self.env),
             // Whatever waited for it goes on when everything is pumped.
             CallEvent::Room => return,
         };
         match call {
-            Call::Status(clients) => {
+            Call::Status(tables) => {
                 let mut status = self.status();
-                status.tables.extend(clients.into_iter().map(table));
+                status.tables.extend(tables.into_iter().map(table));
                 reply.answer(CallAnswer::Status(Box::new(status)));
             }
             Call::Indexers => self.lookups.indexers(&mut self.env, reply),

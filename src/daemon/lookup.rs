@@ -46,6 +46,8 @@ const REQUESTS: &str = "requests";
 enum Asker {
     Operator(Reply),
     Peer(RequestId),
+    #[cfg(feature = "dns")]
+    Program(smol::channel::Sender<super::dns::Known>),
 }
 
 /// What waits for a server's response.
@@ -102,6 +104,21 @@ impl<'m> Lookups<'m> {
             }
         };
         self.begin(env, reply, question);
+    }
+
+    /// Begins the lookup of a program that asks by DNS.
+    #[cfg(feature = "dns")]
+    pub(super) fn resolve(&mut self, env: &mut Environment, lookup: super::dns::Resolve) {
+        let super::dns::Resolve { question, reply } = lookup;
+        if !self.has_room() {
+            return;
+        }
+        let begun = self
+            .core
+            .begin_for_program(env.now(), question, &*env.machine);
+        if let Some(lookup) = begun {
+            self.askers.insert(lookup, Asker::Program(reply));
+        }
     }
 
     /// Gives up the lookups whose operator has closed the connection before the answer.
@@ -295,6 +312,11 @@ impl<'m> Lookups<'m> {
         match asker {
             Asker::Peer(request) => env.net.respond(request, &outcome.response()),
             Asker::Operator(reply) => reply.answer(answer_of(&outcome, env.own_ms())),
+            #[cfg(feature = "dns")]
+            Asker::Program(reply) => {
+                // This fails only if nobody waits any more.
+                let _ = reply.try_send(super::dns::known(&outcome, env.now(), env.own_ms()));
+            }
         }
     }
 }

@@ -32,10 +32,14 @@ const _: () = assert!(
 const MAX_FINDS: usize = 8;
 const MAX_LISTS: usize = 2;
 const MAX_PEER_LOOKUPS: usize = 24;
+/// Lookups at once of programs that ask by DNS.
+pub(super) const MAX_PROGRAM_LOOKUPS: usize = if cfg!(feature = "dns") { 8 } else { 0 };
 /// All of them.
-pub(super) const MAX_LOOKUPS: usize = MAX_FINDS + MAX_LISTS + MAX_PEER_LOOKUPS;
+pub(super) const MAX_LOOKUPS: usize =
+    MAX_FINDS + MAX_LISTS + MAX_PEER_LOOKUPS + MAX_PROGRAM_LOOKUPS;
 
-pub(super) type ProgramLookups = Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS>;
+pub(super) type ProgramLookups =
+    Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS, MAX_PROGRAM_LOOKUPS>;
 
 /// The machine of a role.
 enum Roles<N, I, O> {

@@ -28,6 +28,8 @@ pub(crate) mod control;
 pub(crate) mod demo;
 #[cfg(feature = "program")]
 mod descriptors;
+#[cfg(feature = "dns")]
+pub(crate) mod dns;
 mod driver;
 pub(crate) mod embedded;
 mod entropy;

@@ -12,10 +12,17 @@ use super::{
     driver::Driver,
     listen, load, logging, machines,
     notify::Notifier,
-    outlet, read_psk, run_until_the_end,
+    outlet, read_psk,
+    request::CallEvent,
+    run_until_the_end,
     signals::Signals,
     storage::DataDir,
     wait_for_random_numbers,
+};
+#[cfg(feature = "dns")]
+use super::{
+    dns::{self, Dns},
+    request::{self, PendingCall},
 };
 use crate::{
     config::{Config, Role},
@@ -31,7 +38,7 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
-    let division = descriptors::plan(config.listen.len());
+    let division = descriptors::plan(config.listen.len() + for_dns(&config));
     executor::block_on(serve(config, division.map_err(Error::new)?))
 }
 
@@ -57,14 +64,25 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     listen::listen(&mut driver, &config)?;
     let control = Control::bind_if_possible(&dir, division.control_clients)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
+    #[cfg(feature = "dns")]
+    let dns = config
+        .dns
+        .map(|at| Dns::start(at, &config.dns_zone))
+        .transpose()?;
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
-    announce(&mut driver, &config);
+    #[cfg(feature = "dns")]
+    let further = dns.as_ref().map(Dns::line);
+    #[cfg(not(feature = "dns"))]
+    let further = None;
+    announce(&mut driver, &config, further);
     notifier.ready(|| driver.summary());
     let mut process = Process {
         control,
         signals,
         notifier,
+        #[cfg(feature = "dns")]
+        dns,
     };
     run_until_the_end(&mut driver, &config, &mut process).await?;
 
@@ -80,11 +98,48 @@ struct Process {
     control: Control,
     signals: Signals,
     notifier: Notifier,
+    #[cfg(feature = "dns")]
+    dns: Option<Dns>,
+}
+
+/// Descriptors that `--dns` takes.
+fn for_dns(config: &Config) -> usize {
+    #[cfg(feature = "dns")]
+    if config.dns.is_some() {
+        return 2 + dns::MAX_CONNECTIONS;
+    }
+    let _ = config;
+    0
+}
+
+impl Process {
+    /// What the operator asks, or a program by DNS.
+    #[cfg(feature = "dns")]
+    async fn asked(&self) -> CallEvent {
+        let Some(dns) = &self.dns else {
+            return self.control.next().await;
+        };
+        let by_dns = async { CallEvent::Resolve(dns.next().await) };
+        let mut event = or(self.control.next(), by_dns).await;
+        if let CallEvent::Made(PendingCall {
+            call: request::Call::Status(tables),
+            ..
+        }) = &mut event
+        {
+            tables.extend(dns.stats());
+        }
+        event
+    }
+
+    #[cfg(not(feature = "dns"))]
+    async fn asked(&self) -> CallEvent {
+        self.control.next().await
+    }
 }
 
 impl Host for Process {
     async fn next(&self) -> Call {
-        let asked = async { Call::Answer(self.control.next().await) };
+        let asked = async { Call::Answer(self.asked().await) };
         let end = async {
             match self.signals.end_requested().await {
                 Ok(()) => Call::End,
@@ -110,7 +165,7 @@ fn no_signals(error: io::Error) -> Error {
 
 /// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon
 /// neither ends nor waits.
-fn announce(driver: &mut Driver, config: &Config) {
+fn announce(driver: &mut Driver, config: &Config, further: Option<String>) {
     let own = driver.own_id();
     for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
         log::warn!("--announce {addr}: only peers on this host can dial it");
@@ -132,6 +187,7 @@ fn announce(driver: &mut Driver, config: &Config) {
             ),
         }
     }
+    lines.extend(further);
     lines.push("ready".to_owned());
     if !outlet::all(io::stdout(), &lines) {
         log::warn!("stdout did not take all lines of the start");

@@ -15,7 +15,7 @@ use crate::protocol::TableStats;
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// `status`: the tables of this process. With it those of the clients that ask.
+    /// `status`: the tables of this process. With it those of whoever passes the call on.
     Status(Vec<TableStats>),
     /// `indexers`: the indexers that it, or one of its natives, knows.
     Indexers,
@@ -37,6 +37,9 @@ pub(crate) enum CallEvent {
     Made(PendingCall),
     /// A call that is answered in parts.
     MadeInParts(PartsCall, Parts),
+    /// A program asks by DNS.
+    #[cfg(feature = "dns")]
+    Resolve(super::dns::Resolve),
     /// A client has left before its answer, or its last part: [`Reply::is_abandoned`] or
     /// [`Parts::is_abandoned`] is true.
     Left,

@@ -9,6 +9,8 @@
 //! `/etc/resolv.conf` or `/etc/hosts` only makes lookups fail.
 
 mod message;
+#[cfg(feature = "dns")]
+pub(crate) mod serve;
 mod stub;
 mod system;
 

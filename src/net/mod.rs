@@ -61,6 +61,8 @@ use libp2p::{
     swarm::{self, ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
+#[cfg(feature = "dns")]
+pub(crate) use self::race::own_subnets;
 #[cfg(feature = "program")]
 pub(crate) use self::scope::is_for_this_host;
 use self::{

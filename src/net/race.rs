@@ -191,11 +191,11 @@ impl State {
             _ => (self.subnets)(),
         };
         let addrs = &self.addrs;
-        let far = |number: &usize| {
+        let is_far = |number: &usize| {
             let ip = addrs.get(*number).and_then(ip);
-            ip.map_or(u8::MAX, |ip| distance(ip, &subnets, None))
+            ip.is_none_or(|ip| distance(ip, &subnets, None) > 0)
         };
-        self.queue.make_contiguous().sort_by_key(far);
+        self.queue.make_contiguous().sort_by_key(is_far);
     }
 
     /// Starts the next attempt. Returns the wakers of those that wait, which check again.

@@ -1,0 +1,517 @@
+//! Answers programs that know nothing of the system, by DNS: over UDP and TCP, on the one loop.
+//!
+//! ```text
+//!  a resolver ──query──▶ sockets ──▶ Desk ── known, and still valid ──────────────▶ answer
+//!                                     │
+//!                                     └─ not known: one lookup for all who ask the same
+//!                                          │  8 at a time, the others wait
+//!                                          ▼
+//!                                        the loop ── outcome ──▶ cache ──▶ answers
+//! ```
+//!
+//! Invariants: at most [`MAX_QUERIES`] queries wait for lookups, and one more is answered with a
+//! failure; each is answered within [`PATIENCE`]; at most [`MAX_CONNECTIONS`] connections, which end
+//! when they are idle for [`IDLE`]; after [`BATCH`] datagrams the loop has its turn, so that a flood
+//! of queries cannot delay a heartbeat.
+
+mod cache;
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    rc::Rc,
+    time::Duration,
+};
+
+use async_io::{Async, Timer};
+use smol::{
+    channel::{Receiver, Sender, bounded},
+    future::yield_now,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    lock::Semaphore,
+};
+
+use self::cache::Cache;
+pub(super) use self::cache::Known;
+use super::{Error, clock, machines::MAX_PROGRAM_LOOKUPS};
+use crate::{
+    net::{
+        EACH,
+        dns::serve::{Host, Hosts, MAX_QUERY, MAX_TCP, Sections, Server, read, write},
+        envelope::open_node,
+        executor::{Left, ReadySet, Watched, Way, spawn, within},
+        own_subnets,
+    },
+    protocol::{
+        Instant, TableStats,
+        address::{self, distance},
+        lookup::{self, Outcome, Question},
+        zone::{Asked, FAILURE_TTL, MAX_TTL, Zone, lifetime, rest_of_lease},
+    },
+};
+
+/// Queries that wait for lookups at most.
+const MAX_QUERIES: usize = 64;
+/// How long one waits at most: for a slot, and for its lookup.
+const PATIENCE: Duration = Duration::from_millis(4_500);
+/// Connections over TCP at most.
+pub(super) const MAX_CONNECTIONS: usize = 16;
+/// How long a connection may be idle, and how long a message may take.
+const IDLE: Duration = Duration::from_secs(10);
+/// Datagrams that are answered in one turn.
+const BATCH: usize = 16;
+/// The pause after a failure of a socket, such as a lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often a port is looked for that is free for both UDP and TCP.
+const ATTEMPTS: usize = 8;
+
+/// A lookup that the loop must make. Dropping it says that it failed.
+#[derive(Debug)]
+pub(crate) struct Resolve {
+    /// What is looked up.
+    pub(super) question: Question,
+    /// Where the outcome goes.
+    pub(super) reply: Sender<Known>,
+}
+
+/// A server that answers.
+pub(super) struct Dns {
+    desk: Rc<Desk>,
+    lookups: Receiver<Resolve>,
+    at: SocketAddr,
+}
+
+impl Dns {
+    /// Binds the sockets and answers from now on, if the loop makes the lookups.
+    ///
+    /// # Errors
+    /// If the system refuses one of the sockets.
+    pub(super) fn start(at: SocketAddr, zone: &Zone) -> Result<Self, Error> {
+        let failed = |error: io::Error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process has this port: end that one, or give another port"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 are for root: give another port, or the capability \
+                     CAP_NET_BIND_SERVICE"
+                }
+                _ => "give an address of this host",
+            };
+            Error::new(format!(
+                "cannot answer DNS at --dns {at}: {error}; {advice}"
+            ))
+        };
+        let (udp, tcp) = bind(at).map_err(failed)?;
+        let at = udp.local_addr().map_err(failed)?;
+        let sockets = ReadySet::of_this_thread().map_err(failed)?;
+        let udp = Rc::new(sockets.watch(udp).map_err(failed)?);
+        let tcp = Async::new(tcp).map_err(failed)?;
+        // Each lookup has a slot before it is sent.
+        let (sender, lookups) = bounded(MAX_PROGRAM_LOOKUPS);
+        let server = Server {
+            zone: zone.clone(),
+            ip: at.ip(),
+        };
+        let desk = Rc::new(Desk::new(server, sender));
+        spawn(serve_udp(desk.clone(), udp));
+        spawn(serve_tcp(desk.clone(), tcp));
+        Ok(Self { desk, lookups, at })
+    }
+
+    /// The line for stdout.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "answers DNS for {} on {}",
+            self.desk.server.zone.name(),
+            self.at
+        )
+    }
+
+    /// The next lookup to make. Cancel-safe.
+    pub(super) async fn next(&self) -> Resolve {
+        match self.lookups.recv().await {
+            Ok(lookup) => lookup,
+            // The desk lasts as long as this value.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The statistics for `status`.
+    pub(super) fn stats(&self) -> [TableStats; 3] {
+        self.desk.stats()
+    }
+}
+
+/// Two sockets with one port, also if the system chooses it.
+fn bind(at: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let tcp = TcpListener::bind(at)?;
+        match UdpSocket::bind(SocketAddr::new(at.ip(), tcp.local_addr()?.port())) {
+            Ok(udp) => {
+                udp.set_nonblocking(true)?;
+                return Ok((udp, tcp));
+            }
+            Err(error) if at.port() != 0 || attempts == ATTEMPTS => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The outcome of a lookup as the DNS answers it.
+pub(super) fn known(outcome: &Outcome<'_>, now: Instant, own_ms: u64) -> Known {
+    let mut shortest = None;
+    let hosts = outcome.records.iter().filter_map(|found| {
+        let (host, rest) = host(found, own_ms)?;
+        shortest = Some(shortest.map_or(rest, |shortest: Duration| shortest.min(rest)));
+        Some(host)
+    });
+    let hosts = Hosts {
+        hosts: hosts.collect(),
+        is_complete: outcome.is_complete,
+    };
+    Known {
+        until: now + lifetime(shortest, hosts.is_complete),
+        hosts,
+    }
+}
+
+/// The node, and the rest of its lease.
+fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
+    let record = open_node(found.envelope()).ok()?;
+    let addrs = record.addrs.iter().filter_map(|addr| {
+        // A link-local address would need the name of an interface.
+        match address::Endpoint::of(addr.as_ref()).host {
+            address::Host::V4(ip) => Some(IpAddr::from(ip)),
+            address::Host::V6(ip) if !ip.is_unicast_link_local() => Some(ip.into()),
+            _ => None,
+        }
+    });
+    let host = Host {
+        name: record.info.name.as_str().into(),
+        addrs: addrs.collect(),
+        services: record.about.services,
+        tags: record.about.tags,
+    };
+    let expires_in = record.info.expires_at_ms().saturating_sub(own_ms);
+    let expires_in = Duration::from_millis(expires_in);
+    Some((host, rest_of_lease(record.info.ttl, expires_in, None)))
+}
+
+/// What all who ask share.
+struct Desk {
+    server: Server,
+    cache: RefCell<Cache>,
+    /// Lookups that have begun, or wait for a slot.
+    pending: RefCell<Vec<Pending>>,
+    slots: Semaphore,
+    lookups: Sender<Resolve>,
+    /// Queries that wait for a lookup.
+    queries: Cell<usize>,
+    /// Those for which there was no place.
+    refused: Cell<u64>,
+    connections: Cell<usize>,
+    refused_connections: Cell<u64>,
+}
+
+/// A lookup, and what those who wait for it share.
+struct Pending {
+    question: Question,
+    outcome: Rc<OnceCell<Rc<Known>>>,
+    /// It is closed when there is an outcome.
+    over: Receiver<()>,
+}
+
+/// A query that was read.
+enum Received {
+    /// There is nothing to find out; `None`: nothing to answer either.
+    Answer(Option<Vec<u8>>),
+    /// This must be looked up.
+    Wait(Question),
+}
+
+impl Desk {
+    fn new(server: Server, lookups: Sender<Resolve>) -> Self {
+        Self {
+            server,
+            cache: RefCell::default(),
+            pending: RefCell::default(),
+            slots: Semaphore::new(MAX_PROGRAM_LOOKUPS),
+            lookups,
+            queries: Cell::new(0),
+            refused: Cell::new(0),
+            connections: Cell::new(0),
+            refused_connections: Cell::new(0),
+        }
+    }
+
+    /// The answer to a message, if nothing must be looked up for it. `is_tcp`: over TCP.
+    fn receive(&self, bytes: &[u8], asker: IpAddr, is_tcp: bool) -> Received {
+        let now = now();
+        let asked = match read(bytes).map(|query| self.server.asked(&query)) {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(code)) | Err(Some(code)) => {
+                return Received::Answer(write(bytes, &Sections::bare(code), MAX_TCP));
+            }
+            Err(None) => return Received::Answer(None),
+        };
+        let known = match asked.question() {
+            // It is known without a lookup that there is nothing; but who offers a service is not.
+            None => Rc::new(Known {
+                hosts: Hosts {
+                    hosts: Vec::new(),
+                    is_complete: !matches!(asked, Asked::Service(..)),
+                },
+                until: now + MAX_TTL,
+            }),
+            Some(question) => match self.cache.borrow_mut().find(now, &question) {
+                Some(known) => known,
+                None => return Received::Wait(question),
+            },
+        };
+        Received::Answer(self.answer(bytes, &known, now, (asker, is_tcp)))
+    }
+
+    /// The answer to a message of what is known.
+    fn answer(
+        &self,
+        bytes: &[u8],
+        known: &Known,
+        now: Instant,
+        (asker, is_tcp): (IpAddr, bool),
+    ) -> Option<Vec<u8>> {
+        let query = read(bytes).ok()?;
+        let asked = self.server.asked(&query).ok()?;
+        let ttl = Duration::from_millis(known.until.as_millis().saturating_sub(now.as_millis()));
+        let own = own_subnets();
+        // Whoever asks from this host is in all its networks.
+        let asker = Some(asker).filter(|ip| !own.iter().any(|subnet| subnet.ip == *ip));
+        let near = |ip| distance(ip, &own, asker);
+        let what = (&asked, query.rtype);
+        let sections = self
+            .server
+            .answer(what, &known.hosts, ttl.as_secs() as u32, &near);
+        write(bytes, &sections, if is_tcp { MAX_TCP } else { query.udp })
+    }
+
+    /// The answer to a message for which this must be looked up.
+    async fn look_up(
+        self: Rc<Self>,
+        bytes: &[u8],
+        question: Question,
+        way: (IpAddr, bool),
+    ) -> Option<Vec<u8>> {
+        let known = match Place::take(&self.queries, MAX_QUERIES) {
+            Some(_place) => self.outcome(question).await,
+            None => {
+                count(&self.refused);
+                None
+            }
+        };
+        let known = known.unwrap_or_else(|| Rc::new(failure()));
+        self.answer(bytes, &known, now(), way)
+    }
+
+    /// The outcome of the lookup, which is made once for all who wait for it.
+    async fn outcome(self: &Rc<Self>, question: Question) -> Option<Rc<Known>> {
+        let (outcome, over) = self.join(question);
+        // Nothing is ever sent: it is closed.
+        let _ = over.recv().await;
+        outcome.get().cloned()
+    }
+
+    fn join(self: &Rc<Self>, question: Question) -> (Rc<OnceCell<Rc<Known>>>, Receiver<()>) {
+        let mut pending = self.pending.borrow_mut();
+        if let Some(same) = pending.iter().find(|pending| pending.question == question) {
+            return (same.outcome.clone(), same.over.clone());
+        }
+        let (running, over) = bounded(1);
+        let outcome = Rc::new(OnceCell::new());
+        pending.push(Pending {
+            question: question.clone(),
+            outcome: outcome.clone(),
+            over: over.clone(),
+        });
+        let (desk, told) = (self.clone(), outcome.clone());
+        spawn(async move {
+            let known = within(PATIENCE, desk.make(question.clone())).await;
+            let known = Rc::new(known.flatten().unwrap_or_else(failure));
+            desk.pending
+                .borrow_mut()
+                .retain(|pending| pending.question != question);
+            desk.cache.borrow_mut().keep(now(), question, known.clone());
+            let _ = told.set(known);
+            drop(running);
+        });
+        (outcome, over)
+    }
+
+    /// Has the loop make a lookup, when there is a slot.
+    async fn make(&self, question: Question) -> Option<Known> {
+        let _slot = self.slots.acquire().await;
+        let (reply, outcome) = bounded(1);
+        self.lookups.send(Resolve { question, reply }).await.ok()?;
+        outcome.recv().await.ok()
+    }
+
+    fn stats(&self) -> [TableStats; 3] {
+        let table = |name, used, capacity, refused| TableStats {
+            name,
+            used,
+            capacity,
+            refused,
+            evicted: 0,
+        };
+        let (queries, connections) = (self.queries.get(), self.connections.get());
+        let refused = (self.refused.get(), self.refused_connections.get());
+        [
+            table("dns_queries", queries, MAX_QUERIES, refused.0),
+            self.cache.borrow().stats(now()),
+            table("dns_connections", connections, MAX_CONNECTIONS, refused.1),
+        ]
+    }
+}
+
+fn failure() -> Known {
+    Known {
+        hosts: Hosts::default(),
+        until: now() + FAILURE_TTL,
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_millis(clock::boottime())
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get().saturating_add(1));
+}
+
+/// One of a number of places, until it is dropped.
+struct Place<'a>(&'a Cell<usize>);
+
+impl<'a> Place<'a> {
+    fn take(used: &'a Cell<usize>, capacity: usize) -> Option<Self> {
+        (used.get() < capacity).then(|| {
+            used.set(used.get() + 1);
+            Self(used)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Answers datagrams, until the process ends.
+async fn serve_udp(desk: Rc<Desk>, socket: Rc<Watched<UdpSocket>>) {
+    let mut room = [0; MAX_QUERY];
+    loop {
+        for _ in 0..BATCH {
+            let received = poll_fn(|cx| {
+                socket.poll(Way::Read, cx, |socket| {
+                    Ok((socket.recv_from(&mut room)?, Left::Maybe))
+                })
+            });
+            match received.await {
+                Ok((len, from)) => {
+                    let bytes = room.get(..len).unwrap_or_default();
+                    on_datagram(&desk, &socket, bytes, from);
+                }
+                Err(error) => {
+                    log::warn!(target: EACH, "cannot read a query of the DNS: {error}");
+                    Timer::after(PAUSE).await;
+                }
+            }
+        }
+        yield_now().await;
+    }
+}
+
+fn on_datagram(desk: &Rc<Desk>, socket: &Rc<Watched<UdpSocket>>, bytes: &[u8], from: SocketAddr) {
+    // An answer that the system does not take is lost, as on any network.
+    let send = move |socket: &Watched<UdpSocket>, answer: Option<Vec<u8>>| {
+        let _ = answer.map(|answer| socket.socket().send_to(&answer, from));
+    };
+    match desk.receive(bytes, from.ip(), false) {
+        Received::Answer(answer) => send(socket, answer),
+        // Only as many tasks as places.
+        Received::Wait(_) if desk.queries.get() >= MAX_QUERIES => {
+            count(&desk.refused);
+            send(
+                socket,
+                desk.answer(bytes, &failure(), now(), (from.ip(), false)),
+            );
+        }
+        Received::Wait(question) => {
+            let (desk, socket, bytes) = (desk.clone(), socket.clone(), bytes.to_vec());
+            spawn(async move {
+                let answer = desk.look_up(&bytes, question, (from.ip(), false)).await;
+                send(&socket, answer);
+            });
+        }
+    }
+}
+
+/// Takes connections in, until the process ends.
+async fn serve_tcp(desk: Rc<Desk>, listener: Async<TcpListener>) {
+    loop {
+        match listener.accept().await {
+            Ok(_) if desk.connections.get() >= MAX_CONNECTIONS => count(&desk.refused_connections),
+            Ok((stream, from)) => {
+                let desk = desk.clone();
+                spawn(async move {
+                    let Some(_place) = Place::take(&desk.connections, MAX_CONNECTIONS) else {
+                        return;
+                    };
+                    // A connection that fails needs no error: whoever asks sees it too.
+                    let _ = converse(&desk, stream, from.ip()).await;
+                });
+            }
+            Err(error) => {
+                log::warn!(target: EACH, "cannot take in a connection of the DNS: {error}");
+                Timer::after(PAUSE).await;
+            }
+        }
+        yield_now().await;
+    }
+}
+
+/// Answers one query after another, each with its length before it (RFC 1035, section 4.2.2).
+async fn converse(desk: &Rc<Desk>, mut stream: Async<TcpStream>, from: IpAddr) -> io::Result<()> {
+    let mut room = [0; MAX_QUERY];
+    let idle = || io::Error::from(io::ErrorKind::TimedOut);
+    loop {
+        let bytes = within(IDLE, receive(&mut stream, &mut room))
+            .await
+            .ok_or_else(idle)??;
+        let answer = match desk.receive(bytes, from, true) {
+            Received::Answer(answer) => answer,
+            Received::Wait(question) => desk.clone().look_up(bytes, question, (from, true)).await,
+        };
+        let Some(answer) = answer else {
+            return Ok(());
+        };
+        let len = u16::try_from(answer.len()).map_err(io::Error::other)?;
+        let framed = [&len.to_be_bytes()[..], &answer].concat();
+        within(IDLE, stream.write_all(&framed))
+            .await
+            .ok_or_else(idle)??;
+    }
+}
+
+/// One message. A longer one than a query has ends the connection.
+async fn receive<'a>(stream: &mut Async<TcpStream>, room: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len).await?;
+    let room = room.get_mut(..u16::from_be_bytes(len).into());
+    let room = room.ok_or(io::ErrorKind::InvalidData)?;
+    stream.read_exact(room).await?;
+    Ok(room)
+}

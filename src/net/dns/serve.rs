@@ -1,0 +1,341 @@
+//! What a server of the DNS answers about what was found.
+//!
+//! The zone decides what a question asks and what its answer says
+//! ([`zone`](crate::protocol::zone)); here it becomes records.
+//!
+//! Invariants: the nodes keep the order in which they were found, and the addresses of each are
+//! sorted for the asker; a node whose name is no host name of the DNS is left out; no record is
+//! there twice.
+
+mod message;
+
+use std::net::IpAddr;
+
+use domain::base::{Rtype, iana::OptRcode};
+
+use self::message::Record;
+pub(crate) use self::message::{MAX_QUERY, MAX_TCP, Query, Sections, read, write};
+use crate::protocol::{
+    codec::service::{Service, ServiceName, Transport},
+    zone::{Asked, NEGATIVE_TTL, Verdict, Zone, verdict},
+};
+
+/// Bytes of one string of a TXT record at most.
+const MAX_STRING: usize = 255;
+
+/// A node that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its addresses, best first.
+    pub(crate) addrs: Vec<IpAddr>,
+    /// Its services.
+    pub(crate) services: Vec<Service>,
+    /// Its tags.
+    pub(crate) tags: Vec<(String, String)>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    /// The nodes, best first.
+    pub(crate) hosts: Vec<Host>,
+    /// There are no others.
+    pub(crate) is_complete: bool,
+}
+
+/// A server and its zone.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// The zone that it answers for.
+    pub(crate) zone: Zone,
+    /// Where it listens, which is the address of the zone itself.
+    pub(crate) ip: IpAddr,
+}
+
+impl Server {
+    /// What is asked.
+    ///
+    /// # Errors
+    /// The code of the answer if nobody is answered that.
+    pub(crate) fn asked(&self, query: &Query<'_>) -> Result<Asked, OptRcode> {
+        if matches!(query.rtype, Rtype::ANY | Rtype::AXFR | Rtype::IXFR) {
+            return Err(OptRcode::REFUSED);
+        }
+        match self.zone.asked(&query.labels) {
+            Asked::Outside | Asked::Services => Err(OptRcode::REFUSED),
+            asked => Ok(asked),
+        }
+    }
+
+    /// The answer to what was asked, of what was found, which is valid for `ttl` seconds. An address
+    /// with a lower `distance` comes first.
+    pub(crate) fn answer(
+        &self,
+        (asked, rtype): (&Asked, Rtype),
+        found: &Hosts,
+        ttl: u32,
+        distance: &dyn Fn(IpAddr) -> u8,
+    ) -> Sections {
+        let mut records = Records {
+            server: self,
+            distance,
+            answer: Vec::new(),
+            additional: Vec::new(),
+        };
+        let hosts = found.hosts.iter().filter(|host| is_host(&host.name));
+        let verdict = match asked {
+            Asked::Apex => records.apex(rtype),
+            Asked::Parent => Verdict::NoData,
+            Asked::Outside | Asked::Services | Asked::Nothing => Verdict::NoName,
+            Asked::Name(_) => {
+                let exists = hosts.clone().count() > 0;
+                hosts.for_each(|host| records.node(host, rtype));
+                records.verdict(exists, found)
+            }
+            Asked::Service(name, transport) => {
+                let offered = offers(hosts, name, *transport);
+                let exists = offered.clone().count() > 0;
+                offered.for_each(|(host, service)| records.service(host, service, rtype));
+                records.verdict(exists, found)
+            }
+            Asked::Instance(_, name, transport) => {
+                let offered = offers(hosts, name, *transport);
+                let exists = offered.clone().count() > 0;
+                offered.for_each(|(host, service)| records.instance(host, service, rtype));
+                records.verdict(exists, found)
+            }
+        };
+        let Records {
+            answer, additional, ..
+        } = records;
+        let (rcode, ttl, authority) = match verdict {
+            Verdict::Records => (OptRcode::NOERROR, ttl, Vec::new()),
+            Verdict::NoData => (OptRcode::NOERROR, negative(ttl), vec![self.soa()]),
+            Verdict::NoName => (OptRcode::NXDOMAIN, negative(ttl), vec![self.soa()]),
+            Verdict::Failed => (OptRcode::SERVFAIL, 0, Vec::new()),
+        };
+        Sections {
+            rcode,
+            ttl,
+            answer,
+            authority,
+            additional,
+        }
+    }
+
+    fn soa(&self) -> Record {
+        let zone = self.name(&[]);
+        let mut data = zone.clone();
+        // Nobody reads mail about it (RFC 7535, section 3.3).
+        data.extend(b"\x06nobody\x07invalid\0");
+        // Serial, refresh, retry, expire: nobody copies the zone. The last is for how long it is
+        // known that there is nothing.
+        for number in [1, 3600, 600, 86400, NEGATIVE_TTL.as_secs() as u32] {
+            data.extend(number.to_be_bytes());
+        }
+        Record {
+            owner: Some(zone),
+            rtype: Rtype::SOA,
+            data,
+        }
+    }
+
+    /// The wire form of a name in the zone.
+    fn name(&self, labels: &[&str]) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(64);
+        let labels = labels.iter().copied().chain(self.zone.name().split('.'));
+        for label in labels {
+            // All labels were bounded when they became names.
+            wire.push(label.len() as u8);
+            wire.extend(label.as_bytes());
+        }
+        wire.push(0);
+        wire
+    }
+
+    fn host_name(&self, host: &Host) -> Vec<u8> {
+        self.name(&host.name.split('.').collect::<Vec<_>>())
+    }
+
+    /// The name of the node's service. The node's name is one label of it, whatever dots it has
+    /// (RFC 6763, section 4.3).
+    fn instance_name(&self, host: &Host, service: &Service) -> Vec<u8> {
+        let kind = format!("_{}", service.name);
+        let transport = match service.transport {
+            Transport::Tcp => "_tcp",
+            Transport::Udp => "_udp",
+        };
+        self.name(&[&host.name, &kind, transport])
+    }
+}
+
+fn negative(ttl: u32) -> u32 {
+    ttl.min(NEGATIVE_TTL.as_secs() as u32)
+}
+
+/// Whether a node's name can be one of the DNS: its dots are between others.
+fn is_host(name: &str) -> bool {
+    name.split('.').all(|label| !label.is_empty())
+}
+
+fn offers<'a>(
+    hosts: impl Iterator<Item = &'a Host> + Clone,
+    name: &ServiceName,
+    transport: Transport,
+) -> impl Iterator<Item = (&'a Host, &'a Service)> + Clone {
+    hosts.flat_map(move |host| {
+        let services = host.services.iter();
+        let meant = services.filter(move |it| it.name == *name && it.transport == transport);
+        meant.map(move |service| (host, service))
+    })
+}
+
+/// The records of one answer.
+struct Records<'a> {
+    server: &'a Server,
+    distance: &'a dyn Fn(IpAddr) -> u8,
+    answer: Vec<Record>,
+    additional: Vec<Record>,
+}
+
+impl Records<'_> {
+    fn verdict(&self, exists: bool, found: &Hosts) -> Verdict {
+        verdict(exists, !self.answer.is_empty(), found.is_complete)
+    }
+
+    fn apex(&mut self, rtype: Rtype) -> Verdict {
+        let ip = self.server.ip;
+        match rtype {
+            Rtype::SOA => self.answer.push(self.server.soa()),
+            Rtype::NS => add(&mut self.answer, None, rtype, self.server.name(&[])),
+            _ if rtype == type_of(ip) => add(&mut self.answer, None, rtype, data_of(ip)),
+            _ => return Verdict::NoData,
+        }
+        Verdict::Records
+    }
+
+    /// What a node's name has.
+    fn node(&mut self, host: &Host, rtype: Rtype) {
+        match rtype {
+            Rtype::A | Rtype::AAAA => {
+                for ip in sorted(host, self.distance) {
+                    if type_of(ip) == rtype {
+                        add(&mut self.answer, None, rtype, data_of(ip));
+                    }
+                }
+            }
+            Rtype::TXT if !host.tags.is_empty() => add(&mut self.answer, None, rtype, text(host)),
+            _ => {}
+        }
+    }
+
+    /// What a service's name has of one node that offers it.
+    fn service(&mut self, host: &Host, service: &Service, rtype: Rtype) {
+        let instance = self.server.instance_name(host, service);
+        match rtype {
+            Rtype::SRV => {
+                add(
+                    &mut self.answer,
+                    None,
+                    rtype,
+                    srv(self.server.host_name(host), service),
+                );
+                self.addresses(host);
+            }
+            Rtype::PTR => {
+                add(&mut self.answer, None, rtype, instance.clone());
+                let target = srv(self.server.host_name(host), service);
+                add(
+                    &mut self.additional,
+                    Some(instance.clone()),
+                    Rtype::SRV,
+                    target,
+                );
+                add(&mut self.additional, Some(instance), Rtype::TXT, text(host));
+                self.addresses(host);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the name of one node's service has.
+    fn instance(&mut self, host: &Host, service: &Service, rtype: Rtype) {
+        match rtype {
+            Rtype::SRV => {
+                add(
+                    &mut self.answer,
+                    None,
+                    rtype,
+                    srv(self.server.host_name(host), service),
+                );
+                self.addresses(host);
+            }
+            Rtype::TXT => add(&mut self.answer, None, rtype, text(host)),
+            _ => {}
+        }
+    }
+
+    /// The addresses, which are asked for next.
+    fn addresses(&mut self, host: &Host) {
+        for ip in sorted(host, self.distance) {
+            let owner = Some(self.server.host_name(host));
+            add(&mut self.additional, owner, type_of(ip), data_of(ip));
+        }
+    }
+}
+
+fn add(to: &mut Vec<Record>, owner: Option<Vec<u8>>, rtype: Rtype, data: Vec<u8>) {
+    let record = Record { owner, rtype, data };
+    if !to.contains(&record) {
+        to.push(record);
+    }
+}
+
+fn sorted(host: &Host, distance: &dyn Fn(IpAddr) -> u8) -> Vec<IpAddr> {
+    let mut addrs = host.addrs.clone();
+    addrs.sort_by_key(|ip| distance(*ip));
+    addrs
+}
+
+fn type_of(ip: IpAddr) -> Rtype {
+    match ip {
+        IpAddr::V4(_) => Rtype::A,
+        IpAddr::V6(_) => Rtype::AAAA,
+    }
+}
+
+fn data_of(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// Priority and weight are 0: the order of the records says nothing, and resolvers change it.
+fn srv(target: Vec<u8>, service: &Service) -> Vec<u8> {
+    let mut data = vec![0; 4];
+    data.extend(service.port.to_be_bytes());
+    data.extend(target);
+    data
+}
+
+/// The tags, `KEY=VALUE`; one empty string if there is none (RFC 6763, section 6.1).
+fn text(host: &Host) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (key, value) in &host.tags {
+        let tag = format!("{key}={value}");
+        for string in tag.as_bytes().chunks(MAX_STRING) {
+            data.push(string.len() as u8);
+            data.extend(string);
+        }
+    }
+    if data.is_empty() {
+        data.push(0);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests;

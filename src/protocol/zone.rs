@@ -1,0 +1,349 @@
+//! The zone: what a question of the DNS asks of the system, and what the answer says.
+//!
+//! ```text
+//!  pump.oc.internal                    the nodes of this name
+//!  _http._tcp.oc.internal              the nodes that offer this service
+//!  pump._http._tcp.oc.internal         this service of the nodes of this name (RFC 6763, section 4)
+//!  _tcp.oc.internal                    a parent: it exists, and has no records itself
+//!  oc.internal                         the apex: the server itself
+//! ```
+//!
+//! Invariants: letters are compared without regard to their case; what cannot be the name of a node
+//! or of a service is known to be nothing, without a lookup; no answer is valid for longer than the
+//! lease that it is about, as far as this is known, nor than [`MAX_TTL`].
+
+use core::time::Duration;
+
+use heapless::String;
+
+use super::{
+    MAX_NAME_LEN, Name,
+    codec::{
+        service::{MAX_SERVICE_NAME_LEN, ServiceName, Transport, to_service_name},
+        to_name,
+    },
+    lookup::Question,
+};
+
+/// Bytes of the zone's name at most: with an instance of a service before it, it is a name of the
+/// DNS, which has at most 255.
+pub const MAX_ZONE_LEN: usize = 160;
+/// How long an answer is valid at most.
+pub const MAX_TTL: Duration = Duration::from_secs(30);
+/// How long it is valid that there is nothing, or not all that was looked for.
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// How long it is not tried again to find out what could not be found out (RFC 9520, section 3.2).
+pub const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// Parts of a name at most: those of the longest name of the DNS.
+pub const MAX_LABELS: usize = 127;
+/// Leases that a record lives for.
+const RECORD_LEASES: u32 = 3;
+
+/// The zone that is answered for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(String<MAX_ZONE_LEN, u8>);
+
+/// What a question asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Something that is not in the zone.
+    Outside,
+    /// The zone itself.
+    Apex,
+    /// The nodes of this name.
+    Name(Name),
+    /// The nodes that offer a service.
+    Service(ServiceName, Transport),
+    /// A service of the nodes of this name.
+    Instance(Name, ServiceName, Transport),
+    /// What only stands between the zone and its services.
+    Parent,
+    /// All services that there are (RFC 6763, section 9), which nobody can list.
+    Services,
+    /// What is no name of a node or service.
+    Nothing,
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Records.
+    Records,
+    /// The name exists, but has no such record (NODATA).
+    NoData,
+    /// The name does not exist (NXDOMAIN).
+    NoName,
+    /// It could not be found out (SERVFAIL).
+    Failed,
+}
+
+impl Zone {
+    /// The zone of this name; `None` unless it is one or several labels of `a-z 0-9 - _` in any
+    /// case, with at most [`MAX_ZONE_LEN`] bytes in all.
+    pub fn new(name: &str) -> Option<Self> {
+        let is_label = |label: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            (1..=63).contains(&label.len()) && label.bytes().all(allowed)
+        };
+        let mut text = String::try_from(name).ok()?;
+        text.make_ascii_lowercase();
+        text.split('.').all(is_label).then_some(Self(text))
+    }
+
+    /// Its name, in lower case, without a dot at its end.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// What is asked by a name of these labels, without the root's.
+    pub fn asked(&self, labels: &[&[u8]]) -> Asked {
+        let mut inside = labels;
+        for own in self.0.rsplit('.') {
+            match inside.split_last() {
+                Some((last, rest)) if last.eq_ignore_ascii_case(own.as_bytes()) => inside = rest,
+                _ => return Asked::Outside,
+            }
+        }
+        match inside {
+            [] => Asked::Apex,
+            [before @ .., last] => match transport(last) {
+                None => name(inside).map_or(Asked::Nothing, Asked::Name),
+                Some(transport) => under(before, transport),
+            },
+        }
+    }
+}
+
+/// What stands before `_tcp` or `_udp`.
+fn under(labels: &[&[u8]], transport: Transport) -> Asked {
+    let Some((service, before)) = labels.split_last() else {
+        return Asked::Parent;
+    };
+    if service.eq_ignore_ascii_case(b"_dns-sd") && transport == Transport::Udp {
+        return match before {
+            [] => Asked::Parent,
+            [all] if all.eq_ignore_ascii_case(b"_services") => Asked::Services,
+            _ => Asked::Nothing,
+        };
+    }
+    let service = service.strip_prefix(b"_").and_then(|service| {
+        let service = lower_case::<MAX_SERVICE_NAME_LEN>(&[service])?;
+        to_service_name(&service)
+    });
+    match (service, before) {
+        (None, _) => Asked::Nothing,
+        (Some(service), []) => Asked::Service(service, transport),
+        (Some(service), before) => name(before).map_or(Asked::Nothing, |name| {
+            Asked::Instance(name, service, transport)
+        }),
+    }
+}
+
+fn transport(label: &[u8]) -> Option<Transport> {
+    [(&b"_tcp"[..], Transport::Tcp), (b"_udp", Transport::Udp)]
+        .into_iter()
+        .find_map(|(text, transport)| label.eq_ignore_ascii_case(text).then_some(transport))
+}
+
+/// The labels as the name of a node. It may have dots, between labels or in one.
+fn name(labels: &[&[u8]]) -> Option<Name> {
+    to_name(&lower_case::<MAX_NAME_LEN>(labels)?)
+}
+
+fn lower_case<const N: usize>(labels: &[&[u8]]) -> Option<String<N>> {
+    let mut text = String::new();
+    for (at, label) in labels.iter().enumerate() {
+        if at > 0 {
+            text.push('.').ok()?;
+        }
+        text.push_str(core::str::from_utf8(label).ok()?).ok()?;
+    }
+    text.make_ascii_lowercase();
+    Some(text)
+}
+
+impl Asked {
+    /// What has to be looked up for it; `None`: nothing.
+    pub fn question(&self) -> Option<Question> {
+        match self {
+            Self::Name(name) | Self::Instance(name, ..) => Some(Question::Name(name.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// What the answer says. `exists`: a record was found that is of the name asked for; `has_data`: of
+/// the type too; `is_complete`: nobody else can have one.
+pub fn verdict(exists: bool, has_data: bool, is_complete: bool) -> Verdict {
+    match (exists, has_data, is_complete) {
+        (_, true, _) => Verdict::Records,
+        (true, false, _) => Verdict::NoData,
+        (false, false, true) => Verdict::NoName,
+        (false, false, false) => Verdict::Failed,
+    }
+}
+
+/// The rest of a lease at most, of which only the record is known: it lives for `ttl`, expires in
+/// `expires_in`, and `age` ago its subject sent a heartbeat, if this is known.
+pub fn rest_of_lease(ttl: Duration, expires_in: Duration, age: Option<Duration>) -> Duration {
+    let lease = ttl / RECORD_LEASES;
+    expires_in.min(lease.saturating_sub(age.unwrap_or_default()))
+}
+
+/// How long the outcome of a lookup is valid: for the shortest `rest` of the leases of those that
+/// were found, if there is any.
+pub fn lifetime(rest: Option<Duration>, is_complete: bool) -> Duration {
+    match (rest, is_complete) {
+        (Some(rest), true) => rest.min(MAX_TTL),
+        (Some(rest), false) => rest.min(NEGATIVE_TTL),
+        (None, true) => NEGATIVE_TTL,
+        (None, false) => FAILURE_TTL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{string::String, vec::Vec};
+
+    use super::*;
+
+    fn zone() -> Zone {
+        Zone::new("OC.internal").unwrap()
+    }
+
+    fn asked(name: &str) -> Asked {
+        let labels: Vec<&[u8]> = name.split(' ').map(str::as_bytes).collect();
+        zone().asked(&labels)
+    }
+
+    fn a_name(name: &str) -> Asked {
+        Asked::Name(name.try_into().unwrap())
+    }
+
+    #[test]
+    fn zone_is_a_name_that_leaves_room_for_those_in_it() {
+        assert_eq!(zone().name(), "oc.internal");
+        let long = ["a"; 80].join(".");
+        assert_eq!((long.len(), MAX_ZONE_LEN), (159, 160));
+        assert!(Zone::new(&std::format!("{long}b")).is_some());
+        assert!(Zone::new(&std::format!("{long}bc")).is_none());
+        // The longest instance of a service in the longest zone: each label has a byte before it,
+        // and the root has one.
+        let instance = 1 + MAX_NAME_LEN + 1 + 16 + 1 + 4;
+        assert!(instance + 1 + MAX_ZONE_LEN < 255);
+        assert!(Zone::new("lan").is_some());
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "oc.internal.",
+            ".oc",
+            "a b",
+            "é",
+            &"a".repeat(64),
+        ] {
+            assert_eq!(Zone::new(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_known_by_the_labels() {
+        let (http, tcp, udp) = ("http".try_into().unwrap(), Transport::Tcp, Transport::Udp);
+        let pump = || "pump".try_into().unwrap();
+        for (name, expected) in [
+            ("oc internal", Asked::Apex),
+            ("pump oc internal", a_name("pump")),
+            ("PUMP Oc InternaL", a_name("pump")),
+            ("pump roof oc internal", a_name("pump.roof")),
+            ("_tcp oc internal", Asked::Parent),
+            ("_UDP oc internal", Asked::Parent),
+            ("_HTTP _tcp oc internal", Asked::Service(http, tcp)),
+            (
+                "pump _http _udp oc internal",
+                Asked::Instance(pump(), "http".try_into().unwrap(), udp),
+            ),
+            (
+                "pump.Roof _http _tcp oc internal",
+                Asked::Instance(
+                    "pump.roof".try_into().unwrap(),
+                    "http".try_into().unwrap(),
+                    tcp,
+                ),
+            ),
+            (
+                "pump roof _http _tcp oc internal",
+                Asked::Instance(
+                    "pump.roof".try_into().unwrap(),
+                    "http".try_into().unwrap(),
+                    tcp,
+                ),
+            ),
+            ("_dns-sd _udp oc internal", Asked::Parent),
+            ("_services _dns-sd _udp oc internal", Asked::Services),
+            ("b _dns-sd _udp oc internal", Asked::Nothing),
+            ("_x _http _tcp oc internal", Asked::Nothing),
+            ("http _tcp oc internal", Asked::Nothing),
+            ("_80 _tcp oc internal", Asked::Nothing),
+            ("_abcdefghijklmnop _tcp oc internal", Asked::Nothing),
+            ("pu_mp oc internal", Asked::Nothing),
+            ("p\u{fc}mp oc internal", Asked::Nothing),
+            ("internal", Asked::Outside),
+            ("example com", Asked::Outside),
+            ("oc.internal", Asked::Outside),
+            ("pump xoc internal", Asked::Outside),
+            ("oc internal com", Asked::Outside),
+        ] {
+            assert_eq!(asked(name), expected, "{name}");
+        }
+        assert_eq!(zone().asked(&[]), Asked::Outside);
+        assert_eq!(zone().asked(&[b"\xff", b"oc", b"internal"]), Asked::Nothing);
+    }
+
+    #[test]
+    fn name_has_63_bytes_at_most_with_its_dots() {
+        let inside = |label: &str, dotted: &str| {
+            let text: String = [label, dotted, "oc", "internal"].join(" ");
+            asked(&text)
+        };
+        assert!(matches!(inside(&"a".repeat(60), "bc"), Asked::Name(name) if name.len() == 63));
+        assert_eq!(inside(&"a".repeat(60), "bcd"), Asked::Nothing);
+    }
+
+    #[test]
+    fn only_the_names_of_nodes_are_looked_up() {
+        let pump = Question::Name("pump".try_into().unwrap());
+        for name in ["pump oc internal", "pump _http _tcp oc internal"] {
+            assert_eq!(asked(name).question(), Some(pump.clone()));
+        }
+        for name in ["oc internal", "_tcp oc internal", "x_ oc internal", "com"] {
+            assert_eq!(asked(name).question(), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_denied_that_could_not_be_asked() {
+        use Verdict::{Failed, NoData, NoName, Records};
+        for is_complete in [true, false] {
+            assert_eq!(verdict(true, true, is_complete), Records);
+            assert_eq!(verdict(true, false, is_complete), NoData);
+        }
+        assert_eq!(verdict(false, false, true), NoName);
+        assert_eq!(verdict(false, false, false), Failed);
+    }
+
+    #[test]
+    fn answer_lives_no_longer_than_the_lease() {
+        let s = Duration::from_secs;
+        // A record of a lease of 90 s.
+        assert_eq!(rest_of_lease(s(270), s(200), None), s(90));
+        assert_eq!(rest_of_lease(s(270), s(89), None), s(89));
+        assert_eq!(rest_of_lease(s(270), s(200), Some(s(30))), s(60));
+        assert_eq!(rest_of_lease(s(270), s(200), Some(s(91))), s(0));
+        assert_eq!(lifetime(Some(s(29)), true), s(29));
+        assert_eq!(lifetime(Some(s(31)), true), s(30));
+        assert_eq!(lifetime(Some(s(4)), false), s(4));
+        assert_eq!(lifetime(Some(s(6)), false), s(5));
+        assert_eq!(lifetime(None, true), s(5));
+        assert_eq!(lifetime(None, false), s(1));
+    }
+}
