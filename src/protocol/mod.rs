@@ -17,6 +17,7 @@
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
 //! | [`clock`] | keeps the time where clocks disagree |
+//! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`capacities`] | sizes its tables |
 //!
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
@@ -24,23 +25,6 @@
 //! rule), `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held
 //! elsewhere), `directory.rs` (the nodes that can be found here), `address.rs` and `reader.rs`
 //! (which addresses are of use to the peer that reads them).
-//! | [`native`] | the native: `offload`, `refresh`, `gc`, one file each |
-//! | [`indexer`] | the indexer |
-//! | [`node`] | the node: connect-to-natives |
-//! | [`lease_table`] | leases granted: `stream_records`, the staleness rule |
-//! | [`rivals`] | two devices with one identity |
-//! | [`lease`], [`leases`] | leases held elsewhere |
-//! | [`signing`] | when the own record is signed |
-//! | [`health`] | when services are checked, and which are left out of the own record |
-//! | [`restart`] | what is kept for the next start, and when it is written |
-//! | [`directory`] | the nodes that can be found here |
-//! | [`announcing`] | which names and services are announced in the DHT, and when |
-//! | [`lookup`] | which servers are asked for what is not here, and what their answers come to |
-//! | [`codec`] | the frames: bytes to words of the protocol and back |
-//! | [`clock`] | what time it is, if clocks disagree |
-//! | [`address`] | which host and prefix an address leads to |
-//! | [`zone`] | what a question of the DNS asks, and what its answer says |
-//! | [`reader`] | which addresses are of use to the peer that reads them |
 
 pub(crate) mod address;
 pub mod announcing;
@@ -63,11 +47,8 @@ pub mod restart;
 pub(crate) mod rivals;
 pub mod signing;
 pub(crate) mod table;
-pub mod table;
 pub(crate) mod time;
-pub mod time;
 pub(crate) mod types;
-pub mod types;
 pub mod zone;
 
 pub use address::{Endpoint, Families, Host, Subnet, distance};
