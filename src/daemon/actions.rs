@@ -29,7 +29,7 @@ impl Driver<'_> {
                 self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
-                self.leaving.push(server);
+                self.farewells.sent(server);
                 self.servers.given_up(&server);
                 let role = self.env.machine.role();
                 self.env.net.give_up(server, role);

@@ -39,6 +39,7 @@ use crate::{
         capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
         clock::WallClock,
         codec::directory::{Response, Room, decode_response},
+        farewell::Farewells,
         restart::HOUSEKEEPING,
         signing::Signing,
     },
@@ -75,8 +76,8 @@ pub(super) struct Driver<'m> {
     pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
     pub(super) held_beats: Vec<BeatFrame>,
-    /// Servers whose last ack is waited for.
-    pub(super) leaving: Vec<PeerId>,
+    /// Last beats whose acks are waited for.
+    pub(super) farewells: Farewells,
     /// When the record is signed.
     pub(super) signing: Signing,
     /// The checks of the own services.
@@ -135,7 +136,7 @@ impl<'m> Driver<'m> {
             lookups: Lookups::new(lookups),
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
-            leaving: Vec::new(),
+            farewells: Farewells::default(),
             signing: Signing::new(config.role),
             checks: Checks::new(config, now, seed),
             servers: Servers::default(),
@@ -242,11 +243,13 @@ impl<'m> Driver<'m> {
         self.signing.end();
         self.handle(self.env.now(), Input::ShutDown);
         self.pump();
+        self.farewells.begin_end(self.env.now());
     }
 
-    /// Whether a lease that was given up still waits for its last ack.
-    pub(super) fn is_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+    /// How long the process that ends still waits for its last acks; `None`: no longer.
+    pub(super) fn farewell_left(&self) -> Option<Duration> {
+        let left = self.farewells.timeout().unwrap_or_default() - self.env.now();
+        (!left.is_zero()).then_some(left)
     }
 
     /// Saves the state. Nothing is signed after it.
@@ -331,7 +334,7 @@ impl<'m> Driver<'m> {
                 self.servers.closed(server, why.as_deref());
                 self.handle(now, Input::LeaseClosed { server: &server });
             }
-            NetEvent::GaveUp { server } => self.leaving.retain(|peer| *peer != server),
+            NetEvent::GaveUp { server } => self.farewells.ended(&server),
             NetEvent::Request { from, id, request } => {
                 self.note_reader(now, &from);
                 self.lookups

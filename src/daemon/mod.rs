@@ -83,8 +83,6 @@ use crate::{
 #[cfg(feature = "program")]
 pub(crate) use self::process::run;
 
-/// How long giving the leases up may take at the end.
-const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1200);
 /// After an oversleep: how long there must be quiet until all that waited counts as read, and how
 /// long that may take.
 const QUIET: Duration = Duration::from_millis(50);
@@ -255,14 +253,13 @@ async fn catch_up(driver: &mut Driver<'_>) {
 
 async fn farewell(driver: &mut Driver<'_>) {
     driver.shut_down();
-    let all_told = async {
-        while driver.is_leaving() {
-            let event = driver.env.net.next_event().await;
+    while let Some(left) = driver.farewell_left() {
+        if let Some(event) = executor::within(left, driver.env.net.next_event()).await {
             driver.on_net(event);
             driver.pump();
         }
-    };
-    if executor::within(FAREWELL_TIMEOUT, all_told).await.is_none() {
+    }
+    if !driver.farewells.is_answered() {
         log::warn!("a server did not take a last beat: our leases with it run out by themselves");
     }
 }

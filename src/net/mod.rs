@@ -79,7 +79,7 @@ use self::{
 };
 pub(crate) use self::{events::NetEvent, scope::multiaddrs};
 use crate::protocol::{
-    self, Ack, Addrs, Key, OutBeat, Publisher, RecordInfo, RequestId, Role, StreamId, TableStats,
+    self, Ack, Addrs, Key, OutBeat, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Endpoint,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
@@ -251,16 +251,9 @@ impl Net {
 
     /// Sends a last beat that gives the lease up.
     pub(crate) fn give_up(&mut self, server: protocol::PeerId, role: Role) {
-        let farewell = OutBeat {
-            role,
-            lease: Duration::ZERO,
-            with_record: false,
-            fresh: false,
-            publisher: Publisher::Receiver,
-            load: None,
-        };
+        let last = OutBeat::last(role);
         self.streams().give_up(server, |sequence| {
-            encoded(|buffer| encode_beat(sequence, &farewell, None, &[], buffer))
+            encoded(|buffer| encode_beat(sequence, &last, None, &[], buffer))
         });
     }
 

@@ -16,6 +16,7 @@
 //! | [`announcing`] | learns when to announce the own names and services in the DHT |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
+//! | [`farewell`] | waits for its servers before it ends, and not for ever |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`capacities`] | sizes its tables |
@@ -32,6 +33,7 @@ pub mod capacities;
 pub mod clock;
 pub mod codec;
 pub(crate) mod directory;
+pub mod farewell;
 pub mod health;
 pub(crate) mod indexer;
 pub(crate) mod input;

@@ -299,6 +299,20 @@ pub struct OutBeat {
     pub load: Option<Load>,
 }
 
+impl OutBeat {
+    /// The last beat of a lease, which gives it up.
+    pub const fn last(role: Role) -> Self {
+        Self {
+            role,
+            lease: Duration::ZERO,
+            with_record: false,
+            fresh: false,
+            publisher: Publisher::Receiver,
+            load: None,
+        }
+    }
+}
+
 /// The result of a beat: its answer, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeatOutcome<'a> {

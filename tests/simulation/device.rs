@@ -9,6 +9,7 @@ use oc_discovery::protocol::{
     self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
     NodeConfig, PeerId, RequestId, Role, StreamId,
     clock::WallClock,
+    farewell::Farewells,
     lookup::{LookupId, QueryId},
     restart::HOUSEKEEPING,
     signing::Signing,
@@ -104,6 +105,10 @@ pub struct Device {
     pub seen: Seen,
     /// Heartbeat streams that this process opened.
     pub out: BTreeMap<PeerId, StreamKey>,
+    /// Last beats whose acks it waits for.
+    pub farewells: Farewells,
+    /// The streams of these, on which nothing else is sent.
+    pub left: BTreeMap<StreamKey, PeerId>,
     /// Heartbeat streams that others opened here.
     pub inbound: BTreeMap<StreamKey, StreamId>,
     /// Number of the next stream, request, search.
@@ -153,6 +158,8 @@ impl Device {
             ending: false,
             seen: Seen::default(),
             out: BTreeMap::new(),
+            farewells: Farewells::default(),
+            left: BTreeMap::new(),
             inbound: BTreeMap::new(),
             next: 0,
             asked: BTreeMap::new(),
@@ -173,7 +180,11 @@ impl Device {
     /// When the process must be polled.
     pub fn next_timeout(&self) -> Option<Instant> {
         let machine = self.machine.next_timeout();
-        machine.into_iter().chain(self.lookups.timeout()).min()
+        let others = [self.lookups.timeout(), self.farewells.timeout()];
+        machine
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .min()
     }
 
     /// The name that it claims, which several nodes share; an indexer and a native have none.
@@ -185,6 +196,13 @@ impl Device {
             let _ = name.push(char::from(b'0' + (no % 4) as u8));
         }
         name
+    }
+
+    /// Takes note that the stream with a last beat has ended, or that the beat is answered.
+    pub fn left(&mut self, stream: StreamKey) {
+        if let Some(server) = self.left.remove(&stream) {
+            self.farewells.ended(&server);
+        }
     }
 
     /// The world's time on this device's monotonic clock.
@@ -243,6 +261,8 @@ impl Device {
     /// Clears everything that a process has in memory.
     pub fn lose_memory(&mut self) {
         self.out.clear();
+        self.farewells = Farewells::default();
+        self.left.clear();
         self.inbound.clear();
         self.asked.clear();
         self.requests.clear();

@@ -4,8 +4,8 @@
 //! It has the part of `src/daemon` for the simulated network, and makes no decisions either.
 
 use oc_discovery::protocol::{
-    self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
-    Publisher, StreamId, Verdict,
+    self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList, StreamId,
+    Verdict,
     codec::{
         directory::{Request, Response},
         record::Kind,
@@ -53,7 +53,11 @@ impl World {
         }
         self.ledger.polled(self.now, no);
         self.check(no)?;
-        self.set_timer(no)
+        let end = self.devices[no].farewells.timeout();
+        match end.is_some_and(|end| end <= now) {
+            true => self.end(no),
+            false => self.set_timer(no),
+        }
     }
 
     /// Polls until there is no action left.
@@ -172,17 +176,10 @@ impl World {
             Action::Drop { server } => self.drop_stream(no, &server),
             Action::GiveUp { server } => {
                 if self.devices[no].out.contains_key(&server) {
-                    let last = OutBeat {
-                        role: self.devices[no].role,
-                        lease: Default::default(),
-                        with_record: false,
-                        fresh: false,
-                        publisher: Publisher::Receiver,
-                        load: None,
-                    };
+                    let last = OutBeat::last(self.devices[no].role);
                     // The stream is open.
                     self.send_beat(no, server, &Addrs::new(), last, &[])?;
-                    self.drop_stream(no, &server);
+                    self.leave_stream(no, &server);
                 }
             }
             Action::Sign => {

@@ -133,21 +133,33 @@ impl World {
     }
 
     fn leave(&mut self, no: DeviceNo) -> Result<(), String> {
-        if self.devices[no].state == State::Running {
-            self.devices[no].ending = true;
-            self.devices[no].signing.end();
-            let now = self.devices[no].instant(self.now);
-            self.devices[no]
-                .machine
-                .handle(now, protocol::Input::ShutDown);
-            self.drain(no)?;
-            self.devices[no].flash.flush(now);
-            self.crash(no, false, false);
+        let device = &mut self.devices[no];
+        if device.state != State::Running || device.ending {
+            return Ok(());
         }
+        device.ending = true;
+        device.signing.end();
+        let now = device.instant(self.now);
+        device.machine.handle(now, protocol::Input::ShutDown);
+        self.drain(no)?;
+        self.devices[no].farewells.begin_end(now);
+        self.step(no, Vec::new())
+    }
+
+    /// The process that was told to end has waited for its last acks.
+    pub fn end(&mut self, no: DeviceNo) -> Result<(), String> {
+        let device = &mut self.devices[no];
+        device.flash.flush(device.instant(self.now));
+        self.crash(no, false, false);
         Ok(())
     }
 
     fn restart(&mut self, no: DeviceNo) -> Result<(), String> {
+        let device = &self.devices[no];
+        if device.ending && device.state == State::Running {
+            // The one before has to end first.
+            self.end(no)?;
+        }
         if self.devices[no].is_up() {
             return Ok(());
         }

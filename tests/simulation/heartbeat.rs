@@ -129,6 +129,8 @@ impl World {
         let server_no = self.network.streams[key].server.0;
         let server = self.devices[server_no].peer;
         if self.devices[no].out.get(&server) != Some(&key) {
+            // After the last beat, any ack ends the stream.
+            self.devices[no].left(key);
             return Ok(());
         }
         let ack = frame.read_ack()?;
@@ -169,6 +171,7 @@ impl World {
             self.devices[stream.server.0].peer,
         );
         let device = &mut self.devices[no];
+        device.left(key);
         if device.out.get(&server) == Some(&key) {
             device.out.remove(&server);
             let closed = protocol::Input::LeaseClosed { server: &server };
@@ -267,6 +270,17 @@ impl World {
         if let Some(stream) = self.devices[no].out.remove(server) {
             self.end_stream(stream, true);
         }
+    }
+
+    /// Sends nothing more on the own stream with the server after its last beat, and waits for the
+    /// answer.
+    pub fn leave_stream(&mut self, no: DeviceNo, server: &PeerId) {
+        let device = &mut self.devices[no];
+        if let Some(&stream) = device.out.get(server) {
+            device.left.insert(stream, *server);
+            device.farewells.sent(*server);
+        }
+        self.drop_stream(no, server);
     }
 
     /// Closes a stream that another opened here.

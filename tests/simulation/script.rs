@@ -97,6 +97,10 @@ pub enum Seen<'a> {
     FoundInPart(&'a [&'a str]),
     /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
+    /// Its process runs, although it may have been told to end.
+    Runs(&'a str),
+    /// It has no process.
+    Ended(&'a str),
     /// Own time is right.
     RightTime(&'a str),
     /// The node has made at most this many requests and attempts within a minute.
@@ -360,6 +364,8 @@ impl Stage {
                     server.view(now).contested.contains(&peer.peer)
                 })
             }),
+            Seen::Runs(name) => every(name, &Device::is_up),
+            Seen::Ended(name) => every(name, &|device| !device.is_up()),
             Seen::RightTime(name) => every(name, &|device| {
                 let right = now.saturating_add_signed(REAL);
                 device.own_ms(now).abs_diff(right) <= 2_000

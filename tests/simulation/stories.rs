@@ -236,6 +236,25 @@ fn node_that_is_told_to_end_is_gone_at_once() {
 }
 
 #[test]
+fn process_that_ends_waits_for_the_ack_of_its_last_beat_and_not_longer_than_1200_ms() {
+    let until_it_ends = [
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(5, Lists("I", "A")),
+        Wait(10),
+        CutOneWay("I", "A", 20),
+        End("A"),
+        For(1, Runs("A")),
+        Within(0, Omits("I", "A")),
+    ];
+    play(&[&until_it_ends[..], &[Within(1, Ended("A"))]].concat());
+    let without_the_cut = [&until_it_ends[..6], &[End("A"), Within(1, Ended("A"))]].concat();
+    play(&without_the_cut);
+}
+
+#[test]
 fn indexer_keeps_the_time_of_its_native_and_a_wrong_clock_costs_a_node_no_lease() {
     play(&[
         Native("N", &[]),

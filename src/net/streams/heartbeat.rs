@@ -21,7 +21,7 @@ use libp2p::{Stream, swarm::ConnectionId};
 use super::mailbox::{Arrivals, Arrived, BeatFrame, Mail, Outbox};
 use crate::{
     net::frames,
-    protocol::{PeerId, StreamId, codec::frame},
+    protocol::{PeerId, StreamId, codec::frame, farewell::ANSWER_LIMIT},
 };
 
 /// Bytes that may wait for a peer to read them: two of the largest frames.
@@ -31,8 +31,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Acks that a server may send for one beat: the answer, and unsolicited ones. The only unsolicited
 /// ack is `released`, and after it the server has no reason to send another before the next beat.
 pub(crate) const MAX_ACKS: u8 = 4;
-/// How long the last ack may take after the lease was given up.
-const FAREWELL_TIMEOUT: Duration = Duration::from_millis(1000);
 
 thread_local! {
     static SCRATCH: RefCell<[u8; frame::MAX_FRAME + frame::MAX_HEADER]> =
@@ -283,7 +281,7 @@ impl Outbound {
     /// Writes a beat. If it is the `last`, its ack ends the stream.
     pub(crate) fn beat(&mut self, body: &[u8], last: bool) -> io::Result<()> {
         if last {
-            self.leaving = Some(Box::new(Delay::new(FAREWELL_TIMEOUT)));
+            self.leaving = Some(Box::new(Delay::new(ANSWER_LIMIT)));
         }
         self.acks = 0;
         self.frames.send(frames::frame(body))
