@@ -83,6 +83,11 @@ impl World {
         for stream in own {
             self.send(self.now, (no, life), Input::End { stream });
         }
+        self.network_changed(no)
+    }
+
+    /// The system tells the process that a link, a route or an address was added.
+    pub fn network_changed(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &mut self.devices[no];
         match device.state {
             State::Running => {

@@ -9,9 +9,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
+    time::Duration,
 };
 
-use oc_discovery::protocol::{Rng, Role, Terms, lookup::Question};
+use oc_discovery::protocol::{Rng, Role, StreamRecord, Terms, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
@@ -68,8 +69,14 @@ pub enum Op<'a> {
     /// Its clock is set this many seconds ahead of the right time, or behind it, and is not
     /// synchronised.
     StepClock(&'a str, i64),
+    /// Its connections become silent: nothing passes, and no side is notified.
+    Silence(&'a str),
+    /// A link or a route of it is added. Its address and its connections stay.
+    Plug(&'a str),
     /// The operator of the first looks the other up by its id.
     LookUp(&'a str, &'a str),
+    /// Its operator asks for the indexers.
+    ListIndexers(&'a str),
     /// This becomes true within this many seconds.
     Within(u64, Seen<'a>),
     /// This is true now and for this many seconds.
@@ -91,6 +98,12 @@ pub enum Seen<'a> {
     Lists(&'a str, &'a str),
     /// The reverse of `Lists`.
     Omits(&'a str, &'a str),
+    /// The server has granted the peer a lease, and keeps it.
+    Grants(&'a str, &'a str),
+    /// The reverse of `Grants`.
+    LetGo(&'a str, &'a str),
+    /// The server has had a beat of the peer within the last second.
+    Hears(&'a str, &'a str),
     /// The last lookup found these and no others. Each server that it asked has answered.
     Found(&'a [&'a str]),
     /// The same, and a server has not answered.
@@ -231,12 +244,19 @@ impl Stage {
                 ahead: REAL + seconds * 1_000,
                 synchronised: false,
             }),
-            Op::LookUp(name, what) => {
-                let (no, what) = (self.number(name), self.number(what));
-                let question = Question::Peer(self.world.devices[what].peer);
-                self.world.look_up(no, question)?;
-                self.world.step(no, Vec::new())
+            Op::Silence(name) => self.fault(name, |device| Fault::Break {
+                device,
+                told: false,
+            }),
+            Op::Plug(name) => {
+                let no = self.number(name);
+                self.world.network_changed(no)
             }
+            Op::LookUp(name, what) => {
+                let what = self.number(what);
+                self.ask(name, Question::Peer(self.world.devices[what].peer))
+            }
+            Op::ListIndexers(name) => self.ask(name, Question::Indexers),
             Op::Within(seconds, seen) => {
                 let end = self.after(seconds);
                 while !self.is_so(seen) {
@@ -268,6 +288,12 @@ impl Stage {
         let natives: Vec<_> = natives.iter().map(|native| self.number(native)).collect();
         self.each(name, |device| device.natives.clone_from(&natives));
         self.fault(name, |device| Fault::Restart { device })
+    }
+
+    fn ask(&mut self, name: &str, question: Question) -> Result<(), String> {
+        let no = self.number(name);
+        self.world.look_up(no, question)?;
+        self.world.step(no, Vec::new())
     }
 
     fn crash(&mut self, name: &str, silent: bool) -> Result<(), String> {
@@ -357,6 +383,21 @@ impl Stage {
             Seen::Omits(server, peer) => every(peer, &|peer| {
                 every(server, &|server| !lists(server, peer, now))
             }),
+            Seen::Grants(server, peer) => every(peer, &|peer| {
+                every(server, &|server| server.view(now).has_record(&peer.peer))
+            }),
+            Seen::LetGo(server, peer) => every(peer, &|peer| {
+                every(server, &|server| !server.view(now).has_record(&peer.peer))
+            }),
+            Seen::Hears(server, peer) => every(peer, &|peer| {
+                every(server, &|server| {
+                    let just = |record: &StreamRecord| {
+                        record.peer == peer.peer
+                            && server.instant(now) - record.last_seen <= Duration::from_secs(1)
+                    };
+                    server.view(now).records.iter().any(just)
+                })
+            }),
             Seen::Found(names) => world.desk.is_complete() && found(names),
             Seen::FoundInPart(names) => world.desk.is_cut() && found(names),
             Seen::Contested(server, peer) => every(peer, &|peer| {
@@ -414,7 +455,7 @@ fn plan(story: &[Op<'_>], [natives, indexers, nodes]: [usize; 3]) -> Plan {
         Op::Wants(leases) => Some(*leases),
         _ => None,
     });
-    let lease = std::time::Duration::from_secs(lease.unwrap_or(90));
+    let lease = Duration::from_secs(lease.unwrap_or(90));
     Plan {
         natives,
         indexers,

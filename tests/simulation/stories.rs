@@ -306,6 +306,107 @@ fn lookup_with_a_silent_server_finds_what_it_can_and_is_incomplete() {
     ]);
 }
 
+/// Nobody knows the node B, so that a lookup of it ends with the last server that can be asked.
+const NOBODY_KNOWS_B: [Op<'_>; 7] = [
+    Native("N", &["M"]),
+    Native("M", &["N"]),
+    Indexer("I", &["N"]),
+    Within(2, Lists("N", "I")),
+    Node("A", &["N"]),
+    Within(5, Under("A", "I")),
+    Wait(30),
+];
+const B: [Op<'_>; 1] = [Node("B", &["N"])];
+
+#[test]
+fn lookup_of_nobody_is_complete_when_every_server_has_answered() {
+    let asked = [LookUp("A", "B"), Within(5, Found(&[]))];
+    play(&[&NOBODY_KNOWS_B[..], &asked, &B].concat());
+}
+
+#[test]
+fn lookup_of_nobody_is_incomplete_when_a_server_cannot_be_reached() {
+    let asked = [Kill("N"), LookUp("A", "B"), Within(3, FoundInPart(&[]))];
+    play(&[&NOBODY_KNOWS_B[..], &asked, &B].concat());
+}
+
+#[test]
+fn lookup_of_nobody_is_incomplete_when_a_server_that_a_server_asked_is_silent() {
+    let asked = [
+        CutOneWay("M", "N", 20),
+        LookUp("A", "B"),
+        Within(6, FoundInPart(&[])),
+    ];
+    play(&[&NOBODY_KNOWS_B[..], &asked, &B].concat());
+}
+
+#[test]
+fn list_of_indexers_is_incomplete_when_a_native_did_not_send_its_page() {
+    let natives = [
+        Native("N", &[]),
+        Native("M", &[]),
+        Indexer("I", &["N", "M"]),
+        Within(2, Lists("M", "I")),
+        Node("A", &["N", "M"]),
+        ListIndexers("A"),
+        Within(2, Found(&[])),
+    ];
+    let asked = [Kill("M"), ListIndexers("A"), Within(3, FoundInPart(&[]))];
+    play(&[&natives[..], &asked].concat());
+}
+
+#[test]
+fn node_that_pauses_between_two_rounds_tries_at_once_when_the_network_changes() {
+    play(&[
+        Native("N", &[]),
+        Node("A", &["N"]),
+        Cut("A", "*", 100),
+        Wait(100),
+        Plug("A"),
+        Within(1, Leased("A")),
+    ]);
+}
+
+#[test]
+fn node_that_waits_for_an_ack_beats_again_at_once_when_the_network_changes() {
+    play(&[
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(2, Under("A", "I")),
+        // It beats 24 to 29 s after this, and would beat again 10 s later.
+        Wait(22),
+        Silence("A"),
+        Wait(8),
+        Plug("A"),
+        Within(1, Hears("I", "A")),
+    ]);
+}
+
+#[test]
+fn lease_of_a_silent_peer_lasts_as_much_longer_as_its_server_was_suspended() {
+    let stands = [
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Within(2, Lists("N", "I")),
+        Node("A", &["N"]),
+        Within(2, Under("A", "I")),
+    ];
+    // It is stale after 60 s of 90, found by a loop that runs every 30 s.
+    for (server, peer) in [("I", "A"), ("N", "I")] {
+        let suspended = [
+            PowerOff(peer),
+            Stop(server),
+            Wait(600),
+            GoOn(server),
+            For(29, Grants(server, peer)),
+            Within(66, LetGo(server, peer)),
+        ];
+        play(&[&stands[..], &suspended].concat());
+    }
+}
+
 #[test]
 fn two_devices_with_one_identity_are_named_and_one_of_them_keeps_the_lease() {
     play(&[
