@@ -104,6 +104,16 @@ const CAPACITIES: &[Capacity] = &[
         roles: &["Native", "Indexer"],
     },
     Capacity {
+        name: "MAX_WATCHED",
+        default: 16_384,
+        min: 1,
+        max: 65_535,
+        doc: "Nodes that a watch knows, so that it says a change once. There are at most 4 watches.",
+        bytes: 4 * 146,
+        tables: &["watched"],
+        roles: &["Native", "Indexer", "Node"],
+    },
+    Capacity {
         name: "MAX_CONNECTIONS",
         default: 1536,
         min: 4,

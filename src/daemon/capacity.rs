@@ -11,7 +11,7 @@ use std::fmt;
 use miniserde::{Deserialize, Serialize};
 
 use super::{
-    machines::{self, ProgramLookups},
+    machines::{self, ProgramLookups, WatchTables},
     status::table,
 };
 use crate::{
@@ -64,6 +64,8 @@ pub(crate) struct Need {
     pub tables_bytes: u64,
     /// The slots of all lookups that may be under way.
     pub lookups_bytes: u64,
+    /// The watches, each of as many nodes as it can know.
+    pub watches_bytes: u64,
     /// Its records of the DHT; 0 if it takes no part in the DHT.
     pub dht_records_bytes: u64,
     /// Its connections.
@@ -110,14 +112,20 @@ impl Need {
         };
         let tables_bytes = machines::size(role) as u64;
         let lookups_bytes = size_of::<ProgramLookups>() as u64;
+        let watches_bytes = size_of::<WatchTables>() as u64;
         let dht_records_bytes = outside("dht_records");
         let connections_bytes = outside("connections");
-        let needs_bytes =
-            tables_bytes + lookups_bytes + dht_records_bytes + connections_bytes + IDLE_BYTES;
+        let needs_bytes = tables_bytes
+            + lookups_bytes
+            + watches_bytes
+            + dht_records_bytes
+            + connections_bytes
+            + IDLE_BYTES;
         Self {
             role,
             tables_bytes,
             lookups_bytes,
+            watches_bytes,
             dht_records_bytes,
             connections_bytes,
             idle_bytes: IDLE_BYTES,
@@ -152,6 +160,7 @@ impl fmt::Display for CapacityReport {
                 need.role.to_string(),
                 format!("tables {}", Size(need.tables_bytes)),
                 format!("+ lookups {}", Size(need.lookups_bytes)),
+                format!("+ watches {}", Size(need.watches_bytes)),
                 format!("+ DHT records {}", Size(need.dht_records_bytes)),
                 format!("+ connections {}", Size(need.connections_bytes)),
                 format!("+ idle program {}", Size(need.idle_bytes)),
@@ -199,8 +208,8 @@ mod tests {
         r#""tables":["stream_records","directory"],"capacity":64,"entry_bytes":1252,"total_bytes":80128},"#,
         r#"{"variable":"OC_DISCOVERY_MAX_CONNECTIONS","roles":["native","indexer","node"],"#,
         r#""tables":["connections"],"capacity":100,"entry_bytes":40960,"total_bytes":4096000}],"#,
-        r#""roles":[{"role":"indexer","tables_bytes":90112,"lookups_bytes":1024,"dht_records_bytes":0,"#,
-        r#""connections_bytes":4096000,"idle_bytes":5767168,"needs_bytes":9954304,"needs_mib":10}]}"#
+        r#""roles":[{"role":"indexer","tables_bytes":90112,"lookups_bytes":1024,"watches_bytes":1024,"dht_records_bytes":0,"#,
+        r#""connections_bytes":4096000,"idle_bytes":5767168,"needs_bytes":9955328,"needs_mib":10}]}"#
     );
 
     fn need(role: Role) -> Need {
@@ -223,7 +232,7 @@ mod tests {
   OC_DISCOVERY_MAX_NODES            64 x  1252 B  =     79 KiB  indexer: stream_records, directory
   OC_DISCOVERY_MAX_CONNECTIONS     100 x 40960 B  =    4.0 MiB  native, indexer, node: connections
 roles with everything full: 1
-  indexer  tables     88 KiB  + lookups      1 KiB  + DHT records      0 KiB  + connections    4.0 MiB  + idle program    5.5 MiB
+  indexer  tables     88 KiB  + lookups      1 KiB  + watches      1 KiB  + DHT records      0 KiB  + connections    4.0 MiB  + idle program    5.5 MiB
 indexer needs at most about 10 MiB when everything is full
 "
         );
@@ -258,6 +267,7 @@ indexer needs at most about 10 MiB when everything is full
             ("OC_DISCOVERY_MAX_KNOWN", capacities::MAX_KNOWN),
             ("OC_DISCOVERY_MAX_NATIVES", capacities::MAX_NATIVES),
             ("OC_DISCOVERY_MAX_DHT_RECORDS", capacities::MAX_DHT_RECORDS),
+            ("OC_DISCOVERY_MAX_WATCHED", capacities::MAX_WATCHED),
             ("OC_DISCOVERY_MAX_CONNECTIONS", capacities::MAX_CONNECTIONS),
         ];
         assert_eq!(told, chosen.map(|(name, value)| (name, value as u64)));
@@ -273,7 +283,7 @@ indexer needs at most about 10 MiB when everything is full
         // lists of fixed length.
         const FIXED: u64 = 160 * KIB;
         for role in Role::ALL {
-            let outside = ["dht_records", "connections"];
+            let outside = ["dht_records", "connections", "watched"];
             let inside =
                 |c: &&Capacity| has(c, role) && !c.tables.iter().any(|t| outside.contains(t));
             let count: u64 = CAPACITIES
@@ -297,6 +307,7 @@ indexer needs at most about 10 MiB when everything is full
             let need = need(role);
             let sum = need.tables_bytes
                 + need.lookups_bytes
+                + need.watches_bytes
                 + need.dht_records_bytes
                 + need.connections_bytes
                 + need.idle_bytes;

@@ -57,6 +57,11 @@ pub(crate) enum OperatorRequest {
     /// each, and with a [`ListTally`](super::status::ListTally) now and then and at the end.
     #[allow(dead_code, reason = "listings take it up next")]
     Nodes(NodeQuery),
+    /// The nodes, and each change. Answered in parts: with a
+    /// [`WatchRow`](super::status::WatchRow) for each, and with a
+    /// [`CaughtUp`](super::status::CaughtUp) when all are told of.
+    #[allow(dead_code, reason = "the command takes it up next")]
+    Watch(NodeQuery),
 }
 
 /// A name or a peer id, checked, so that it fits into one line.
@@ -132,6 +137,7 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Indexers => f.write_str("indexers"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
             OperatorRequest::Nodes(query) => write!(f, "nodes {}", json::to_string(query)),
+            OperatorRequest::Watch(query) => write!(f, "watch {}", json::to_string(query)),
         }
     }
 }

@@ -401,9 +401,12 @@ impl Desk {
             Some(("nodes", what)) => {
                 return Ok(Asked::InParts(PartsCall::Nodes(filter(what)?)));
             }
+            Some(("watch", what)) => {
+                return Ok(Asked::InParts(PartsCall::Watch(filter(what)?)));
+            }
             _ => {
                 return Err(format!(
-                    "`{text}` is not known: ask `status`, `indexers`, `find X` or `nodes FILTER`"
+                    "`{text}` is not known: ask `status`, `indexers`, `find X`, `nodes FILTER` or `watch FILTER`"
                 ));
             }
         };

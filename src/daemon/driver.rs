@@ -24,6 +24,7 @@ use super::{
     status::Status,
     storage::StateFile,
     trim::Peaks,
+    watch::Watches,
 };
 use crate::{
     config::{Config, Role},
@@ -72,6 +73,7 @@ pub(super) struct Driver<'m> {
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
     pub(super) lookups: Lookups<'m>,
+    pub(super) watches: Watches<'m>,
     /// Searches of the refresh loop.
     pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
@@ -121,7 +123,8 @@ impl<'m> Driver<'m> {
         let net = Net::new(&key, config.role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
-        let (machine, lookups) = places.start(config, &state.state().state, now, own, seed);
+        let (machine, lookups, watches) =
+            places.start(config, &state.state().state, now, own, seed);
         let mut wall = WallClock::new(clock::BUILD_MS);
         wall.remember(state.state().highest_time_ms);
         Ok(Self {
@@ -134,6 +137,7 @@ impl<'m> Driver<'m> {
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::new(lookups),
+            watches: Watches::new(watches),
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
             farewells: Farewells::default(),
@@ -189,6 +193,7 @@ impl<'m> Driver<'m> {
         [
             self.env.machine.next_timeout(),
             self.lookups.timeout(),
+            self.watches.timeout(),
             self.checks.timeout(),
             Some(self.housekeeping),
             self.records,
@@ -218,6 +223,7 @@ impl<'m> Driver<'m> {
         self.check_if_due(now);
         self.sign_if_due(now);
         self.lookups.pump(&mut self.env);
+        self.watches.pump(&mut self.env, &mut self.lookups);
         self.expire_records_if_due(now);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
@@ -276,6 +282,9 @@ impl<'m> Driver<'m> {
     pub(super) fn on_asked(&mut self, event: CallEvent) {
         let PendingCall { call, reply } = match event {
             CallEvent::Made(call) => call,
+            CallEvent::MadeInParts(PartsCall::Watch(query), parts) => {
+                return self.watches.events(self.env.now(), query, parts);
+            }
             CallEvent::MadeInParts(PartsCall::Nodes(_), parts) => {
                 return parts.refuse("nodes cannot be listed yet");
             }
@@ -357,6 +366,7 @@ impl<'m> Driver<'m> {
                 },
             ),
             NetEvent::Dht(event) => self.on_dht(now, event),
+            NetEvent::Watch(event) => self.watches.on_event(&mut self.env, event),
         }
     }
 
@@ -478,6 +488,7 @@ impl<'m> Driver<'m> {
             .tables
             .extend(self.env.net.tables().into_iter().map(table));
         status.tables.extend(self.lookups.stats().map(table));
+        status.tables.extend(self.watches.stats().map(table));
         status
     }
 }

@@ -31,6 +31,7 @@ impl Driver<'_> {
         let others = self.env.net.tables().into_iter();
         others
             .chain(self.lookups.stats())
+            .chain(self.watches.stats())
             .for_each(|stats| used.table(stats));
         let peaks = self.env.net.take_peaks().into_iter();
         for (name, most) in peaks.chain([self.lookups.take_peak()]) {
@@ -38,7 +39,7 @@ impl Driver<'_> {
         }
         if self.peaks.look(&used.0) {
             self.env.net.shrink();
-            trim::trim(&mut *self.env.machine);
+            trim::trim(&mut *self.env.machine, self.watches.spare());
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
         envelope::{Libp2p, OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, TableStats, Want,
+        Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, Role, TableStats, Want,
         codec::{
             directory::{Request, Response},
             record::Kind,
@@ -48,7 +48,12 @@ enum Asker {
     Peer(RequestId),
     #[cfg(feature = "dns")]
     Program(smol::channel::Sender<super::dns::Known>),
+    /// The watch with this number.
+    Watch(u64),
 }
+
+/// The indexers that were found for the watch with this number, and whether they are all.
+pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, bool);
 
 /// What waits for a server's response.
 enum Requester {
@@ -61,6 +66,8 @@ enum Requester {
 pub(super) struct Lookups<'m> {
     core: &'m mut ProgramLookups,
     askers: HashMap<LookupId, Asker>,
+    /// Indexers that were found for watches.
+    servers: Vec<Servers>,
     requests: HashMap<OwnRequestId, Requester>,
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
@@ -76,6 +83,7 @@ impl<'m> Lookups<'m> {
         Self {
             core,
             askers: HashMap::new(),
+            servers: Vec::new(),
             requests: HashMap::new(),
             most: 0,
             searches: HashMap::new(),
@@ -119,6 +127,23 @@ impl<'m> Lookups<'m> {
         if let Some(lookup) = begun {
             self.askers.insert(lookup, Asker::Program(reply));
         }
+    }
+
+    /// Begins the lookup of the servers of a watch. False: there is no room for it.
+    pub(super) fn servers_for_watch(&mut self, env: &Environment, number: u64) -> bool {
+        let lookup = match self.has_room() {
+            true => self
+                .core
+                .begin(env.now(), Question::Indexers, &*env.machine),
+            false => None,
+        };
+        let asker = Asker::Watch(number);
+        lookup.is_some_and(|lookup| self.askers.insert(lookup, asker).is_none())
+    }
+
+    /// The servers that were found for watches.
+    pub(super) fn take_servers(&mut self) -> Vec<Servers> {
+        mem::take(&mut self.servers)
     }
 
     /// Gives up the lookups whose operator has closed the connection before the answer.
@@ -311,6 +336,14 @@ impl<'m> Lookups<'m> {
         };
         match asker {
             Asker::Peer(request) => env.net.respond(request, &outcome.response()),
+            Asker::Watch(number) => {
+                let indexers = outcome.indexers.iter();
+                let indexers = indexers.map(|offer| (offer.peer, offer.addrs.clone()));
+                // A native knows all of them, and those that cannot be asked are silent anyway.
+                let is_known = outcome.tally.answered > 0 || env.machine.role() == Role::Native;
+                let are_all = is_known && !outcome.more;
+                self.servers.push((number, indexers.collect(), are_all));
+            }
             Asker::Operator(reply) => reply.answer(answer_of(&outcome, env.own_ms())),
             #[cfg(feature = "dns")]
             Asker::Program(reply) => {

@@ -8,8 +8,14 @@ use crate::{
     protocol::{
         Indexer, IndexerConfig, Instant, Machine, Native, NativeConfig, Node, NodeConfig, PeerId,
         Terms,
-        capacities::{MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
+        capacities::{
+            MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE, MAX_WATCHED,
+        },
         lookup::Lookups,
+        watch::{
+            client::Watch,
+            server::{Batch, MAX_WATCHERS, Watchers},
+        },
     },
 };
 
@@ -41,6 +47,29 @@ pub(super) const MAX_LOOKUPS: usize =
 pub(super) type ProgramLookups =
     Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS, MAX_PROGRAM_LOOKUPS>;
 
+/// Watches of this process at once.
+pub(super) const MAX_WATCHES: usize = 4;
+
+pub(super) type ProgramWatch = Watch<MAX_WATCHED>;
+
+/// The watches of this process, the watchers of its directory, and what one of those is told next.
+pub(super) struct WatchTables {
+    pub(super) watches: [ProgramWatch; MAX_WATCHES],
+    pub(super) watchers: Watchers<MAX_WATCHERS>,
+    pub(super) batch: Batch,
+}
+
+impl WatchTables {
+    /// Nobody watches. All zeroes and uninitialised memory, for `.bss`.
+    const fn new() -> Self {
+        Self {
+            watches: [const { Watch::new() }; MAX_WATCHES],
+            watchers: Watchers::new(),
+            batch: Batch::new(),
+        }
+    }
+}
+
 /// The machine of a role.
 enum Roles<N, I, O> {
     Native(N),
@@ -50,10 +79,11 @@ enum Roles<N, I, O> {
 
 type Borrowed<'m> = Roles<&'m mut NativeMachine, &'m mut IndexerMachine, &'m mut Node>;
 
-/// Where one process's machine and its lookups stand.
+/// Where one process's machine, its lookups and its watches stand.
 pub(super) struct Places<'m> {
     machine: Borrowed<'m>,
     lookups: &'m mut ProgramLookups,
+    watches: &'m mut WatchTables,
 }
 
 /// The places of the program, which runs one machine. `None`: they are used already.
@@ -65,6 +95,7 @@ pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
     use static_cell::ConstStaticCell;
 
     static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
+    static WATCHES: ConstStaticCell<WatchTables> = ConstStaticCell::new(WatchTables::new());
     static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
     static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
     static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
@@ -76,6 +107,7 @@ pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
             Role::Node => Roles::Node(NODE.try_take()?),
         },
         lookups: LOOKUPS.try_take()?,
+        watches: WATCHES.try_take()?,
     })
 }
 
@@ -83,13 +115,16 @@ pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
 pub(crate) struct Owned {
     machine: Roles<Box<NativeMachine>, Box<IndexerMachine>, Box<Node>>,
     lookups: Box<ProgramLookups>,
+    watches: Box<WatchTables>,
 }
 
 impl Owned {
     /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again
     /// until it stands. What is not used of a stack is address space alone.
     pub(crate) fn stack(role: Role) -> usize {
-        8 * size(role).max(size_of::<ProgramLookups>())
+        8 * size(role)
+            .max(size_of::<ProgramLookups>())
+            .max(size_of::<WatchTables>())
     }
 
     /// The places of a process with this role.
@@ -101,6 +136,7 @@ impl Owned {
                 Role::Node => Roles::Node(boxed(Node::new)),
             },
             lookups: boxed(Lookups::new),
+            watches: boxed(WatchTables::new),
         }
     }
 
@@ -113,6 +149,7 @@ impl Owned {
                 Roles::Node(node) => Roles::Node(node),
             },
             lookups: &mut self.lookups,
+            watches: &mut self.watches,
         }
     }
 }
@@ -133,7 +170,8 @@ pub(super) const fn size(role: Role) -> usize {
 }
 
 impl<'m> Places<'m> {
-    /// Starts the lookups and the machine, with what an earlier run knew.
+    /// Starts the lookups and the machine, with what an earlier run knew. Watches begin when one is
+    /// asked for.
     pub(super) fn start(
         self,
         config: &Config,
@@ -141,10 +179,14 @@ impl<'m> Places<'m> {
         now: Instant,
         own: PeerId,
         seed: u64,
-    ) -> (&'m mut dyn Machine, &'m mut ProgramLookups) {
+    ) -> (
+        &'m mut dyn Machine,
+        &'m mut ProgramLookups,
+        &'m mut WatchTables,
+    ) {
         self.lookups.start(own);
         let machine = start(self.machine, config, state, (now, own, seed));
-        (machine, self.lookups)
+        (machine, self.lookups, self.watches)
     }
 }
 

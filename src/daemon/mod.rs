@@ -61,6 +61,7 @@ mod summary;
 #[cfg(test)]
 pub(crate) mod testdir;
 mod trim;
+mod watch;
 
 use std::{fmt, path::Path, time::Duration};
 

@@ -9,7 +9,9 @@
 
 use smol::channel::{Receiver, Sender, bounded};
 
-use super::status::{Found, IndexerList, ListTally, NodeQuery, NodeRow, Refusal, Status};
+use super::status::{
+    CaughtUp, Found, IndexerList, ListTally, NodeQuery, NodeRow, Refusal, Status, WatchRow,
+};
 use crate::protocol::TableStats;
 
 /// What may be asked.
@@ -28,6 +30,9 @@ pub(crate) enum Call {
 pub(crate) enum PartsCall {
     /// `nodes`: a [`Part::Row`] for each node, then [`Part::Tally`].
     Nodes(NodeQuery),
+    /// `watch`: a [`Part::Change`] for each node and change, and [`Part::CaughtUp`] now and then. It
+    /// has no end.
+    Watch(NodeQuery),
 }
 
 /// What the clients cause.
@@ -57,6 +62,10 @@ pub(crate) enum Part {
     Row(Box<NodeRow>),
     /// How far a listing is; the last part of a listing that is done.
     Tally(Box<ListTally>),
+    /// A change.
+    Change(Box<WatchRow>),
+    /// All servers that can be heard have said who is there.
+    CaughtUp(Box<CaughtUp>),
 }
 
 impl Part {
@@ -71,6 +80,8 @@ impl Part {
         match self {
             Self::Row(row) => miniserde::json::to_string(&**row),
             Self::Tally(tally) => miniserde::json::to_string(&**tally),
+            Self::Change(row) => miniserde::json::to_string(&**row),
+            Self::CaughtUp(word) => miniserde::json::to_string(&**word),
         }
     }
 }

@@ -7,15 +7,17 @@
 
 mod nodes;
 mod text;
+mod watch;
 
 use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::{Role, is_host_name};
-pub(crate) use nodes::{ListTally, NodeQuery, NodeRow};
+pub(crate) use nodes::{ListTally, NodeQuery, NodeRow, NodeState};
 #[cfg(feature = "program")]
 pub(super) use text::table;
+pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 
 /// The answer to `status`: everything that a process knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

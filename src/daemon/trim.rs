@@ -50,10 +50,12 @@ impl Peaks {
     }
 }
 
-/// Returns memory to the system that the machine's tables and the heap do not need now. This takes
+/// Returns memory to the system that the tables of the machine, those of watches, and the heap do
+/// not need now. This takes
 /// about a millisecond for each ten megabytes.
-pub(super) fn trim(machine: &mut dyn Machine) {
+pub(super) fn trim<'w>(machine: &mut dyn Machine, watches: impl Iterator<Item = Vacant<'w>>) {
     machine.spare().into_iter().for_each(give_back);
+    watches.for_each(give_back);
     trim_heap();
 }
 
@@ -227,7 +229,7 @@ mod tests {
                 beat(indexer, n, Duration::ZERO, &[]);
             }
             while indexer.poll(now, 0).is_some() {}
-            trim(indexer);
+            trim(indexer, [].into_iter());
             for n in 0..200 {
                 let found = indexer.listed(&peer(n)).map(|found| found.envelope());
                 let stayed = n % 9 == 0;

@@ -11,7 +11,7 @@ use super::{
     envelope::Libp2p,
     netlink::Change,
     scope::is_loopback,
-    streams::{self, BeatFrame, OwnRequestId},
+    streams::{self, BeatFrame, OwnRequestId, WatchEvent},
     tcp::socket_addr,
 };
 use crate::protocol::{
@@ -84,6 +84,8 @@ pub(crate) enum NetEvent {
     },
     /// An event of the DHT.
     Dht(DhtEvent),
+    /// Something happened on a watch stream.
+    Watch(WatchEvent),
 }
 
 impl Net {
@@ -230,6 +232,7 @@ impl Net {
                 response: body.map_err(|why| why.to_string()),
             },
             streams::Event::Probed { peer, verdict } => NetEvent::Probed { peer, verdict },
+            streams::Event::Watch(event) => NetEvent::Watch(event),
             streams::Event::StreamProbed {
                 peer,
                 stream,

@@ -43,6 +43,7 @@ pub(crate) mod store;
 mod streams;
 pub(crate) mod tcp;
 pub(crate) mod transport;
+mod watching;
 
 use std::{
     collections::HashMap,
@@ -89,7 +90,7 @@ use crate::protocol::{
     },
 };
 
-pub(crate) use streams::{BeatFrame, OwnRequestId};
+pub(crate) use streams::{BeatFrame, OwnRequestId, WatchEvent};
 
 /// The target of log lines that a peer can cause and that name the peer. The same line is logged at
 /// most once a minute (see `daemon::logging`).

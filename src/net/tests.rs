@@ -5,4 +5,5 @@ mod directory;
 mod heartbeat;
 mod hostile;
 mod records;
+mod watching;
 mod world;

@@ -20,6 +20,7 @@ use super::{
     RecordRank, Subject,
     codec::record::{Kind, contents},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
+    watch::{Change, Changes, fingerprint_of},
 };
 
 /// Envelopes of at most this many bytes are short: enough for a name of 40 bytes and three
@@ -121,6 +122,7 @@ pub struct Claimants<'a> {
 pub(crate) struct Directory<const N: usize> {
     short: Table<Listed<SHORT>, N>,
     long: Table<Listed<MAX_ENVELOPE_LEN>, N>,
+    changes: Changes,
 }
 
 impl<const N: usize> Directory<N> {
@@ -129,6 +131,7 @@ impl<const N: usize> Directory<N> {
         Self {
             short: Table::new(),
             long: Table::new(),
+            changes: Changes::new(),
         }
     }
 
@@ -145,6 +148,19 @@ impl<const N: usize> Directory<N> {
             }
             _ => {}
         }
+        let change = match self.find(&info.peer) {
+            Some(old) if fingerprint_of(old.envelope) == fingerprint_of(envelope) => None,
+            Some(_) => Some(Change::Changed),
+            None => Some(Change::Present),
+        };
+        let is_listed = self.put(since, info, envelope);
+        if let Some(change) = change.filter(|_| is_listed) {
+            self.changes.happened(&info.peer, change);
+        }
+        is_listed
+    }
+
+    fn put(&mut self, since: Instant, info: &RecordInfo, envelope: &[u8]) -> bool {
         if let Some(entry) = Listed::<SHORT>::new(since, info, envelope) {
             self.long.remove(&info.peer);
             self.short.insert(entry).is_ok()
@@ -158,8 +174,16 @@ impl<const N: usize> Directory<N> {
 
     /// Removes the node.
     pub(crate) fn unlist(&mut self, peer: &PeerId) {
-        self.short.remove(peer);
-        self.long.remove(peer);
+        let short = self.short.remove(peer).is_some();
+        let long = self.long.remove(peer).is_some();
+        if short || long {
+            self.changes.happened(peer, Change::Gone);
+        }
+    }
+
+    /// Who has changed lately.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// The nodes that claim `name`. Names are not owned, so there may be several.

@@ -27,6 +27,7 @@ use super::{
     rivals::FirstBeat,
     table::Vacant,
     time::{Ticker, clamp_lease},
+    watch::Changes,
 };
 
 /// The configuration of an indexer.
@@ -344,6 +345,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
         self.listed(peer).map(|found| found.entry(now))
+    }
+
+    fn changes(&self) -> &Changes {
+        self.directory.changes()
     }
 
     fn spare(&mut self) -> [Vacant<'_>; 3] {

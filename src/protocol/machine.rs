@@ -28,6 +28,7 @@ use super::{
     native::{LiveIndexer, Responsible},
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
+    watch::Changes,
 };
 
 /// Something that the driver must do.
@@ -298,6 +299,9 @@ pub trait Machine {
 
     /// The peer's entry in such a list; `None` if it is not and was not here.
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>>;
+
+    /// Who has changed in the directory lately.
+    fn changes(&self) -> &Changes;
 
     /// Whether a slot is reserved for the peer's connection, because it holds a lease here, grants
     /// one, or is a known native.

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`codec`] | reads and writes the frames |
 //! | [`lookup`] | looks up what is not here: which servers are asked, what their answers come to |
+//! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
 //! | [`announcing`] | learns when to announce the own names and services in the DHT |
 //! | [`health`] | leaves services out of the record while their checks fail |
@@ -51,6 +52,7 @@ pub mod signing;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod types;
+pub mod watch;
 pub mod zone;
 
 pub use address::{Endpoint, Families, Host, Subnet, distance};

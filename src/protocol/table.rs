@@ -199,6 +199,13 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         }
     }
 
+    /// Empties the table.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.order.clear();
+        (self.refused, self.evicted) = (0, 0);
+    }
+
     /// The unused memory of the table.
     pub(crate) fn spare(&mut self) -> Vacant<'_> {
         Vacant::of(self.slots.spare_capacity_mut())

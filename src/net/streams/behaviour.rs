@@ -65,6 +65,7 @@ impl Streams {
             let (server, ..) = self.leaving.swap_remove(at);
             self.happened(Event::GaveUp { server });
         }
+        self.watches_lost(connection);
         self.asked_on.retain(|_, (_, on)| *on != connection);
         while let Some(at) = self.owed.iter().position(|(_, on, _)| *on == connection) {
             let (peer, _, owed) = self.owed.swap_remove(at);
@@ -243,6 +244,10 @@ impl NetworkBehaviour for Streams {
                 }
             }
             Happened::Response { .. } => return,
+            Happened::Watch(event) => match self.watch_happened(peer, connection, event) {
+                Some(event) => event,
+                None => return,
+            },
         };
         self.happened(event);
     }

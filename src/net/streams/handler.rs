@@ -1,12 +1,13 @@
-//! One small handler for all our streams on a connection: heartbeat, directory, ping and identify.
+//! One small handler for all our streams on a connection: heartbeat, directory, watch, ping and
+//! identify.
 //!
 //! One handler instead of four, because each handler has a cost for each connection: libp2p-swarm
 //! asks every handler for its protocols at each poll, and holds its bytes several times. For the
 //! same reason the handler itself is a pointer. What a connection does not use takes little memory.
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces
-//! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us, and
-//! [`MAX_ANSWERING`] streams for pings and identify. A side that opens more streams than Yamux
+//! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us,
+//! [`MAX_ANSWERING`] streams for pings and identify, and those of [`watch`](super::watch). A side that opens more streams than Yamux
 //! allows loses the connection, and with it the lease. That is why our own requests wait for each
 //! other.
 
@@ -37,9 +38,10 @@ use super::{
     exchange::{self, PING_TIMEOUT, REQUEST_TIMEOUT},
     heartbeat::{Inbound, Origin, Outbound},
     identify::{self, IDENTIFY},
-    protocols::{HEARTBEAT, Ours, PING, Purpose},
+    protocols::{HEARTBEAT, Ours, PING, Purpose, WATCH},
+    watch::{WatchCommand, WatchEvent, Watches},
 };
-use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
+use crate::protocol::{PeerId, RequestId, StreamId, Verdict, watch::WatcherId};
 
 /// Requests that a peer may have open at once; one more is reset.
 const MAX_EXCHANGES: usize = 8;
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     Respond { id: RequestId, body: Vec<u8> },
     /// Send one ping.
     Probe,
+    /// Something for the watch streams.
+    Watch(WatchCommand),
 }
 
 /// The events of a connection for the behaviour.
@@ -101,6 +105,8 @@ pub(crate) enum Happened {
     },
     /// Our ping ended.
     Probed { verdict: Verdict },
+    /// Something happened on a watch stream.
+    Watch(WatchEvent),
 }
 
 enum Done {
@@ -140,6 +146,7 @@ impl Handler {
             to_open: VecDeque::new(),
             closed: Vec::new(),
             leases_closed: Vec::new(),
+            watches: None,
         }))
     }
 }
@@ -166,6 +173,8 @@ struct State {
     to_open: VecDeque<Purpose>,
     closed: Vec<StreamId>,
     leases_closed: Vec<(u64, Option<String>)>,
+    /// `None` unless the connection carries one.
+    watches: Option<Box<Watches>>,
 }
 
 impl State {
@@ -191,6 +200,10 @@ impl State {
             Command::Probe => {
                 let until = Instant::now() + PING_TIMEOUT;
                 self.to_open.push_back(Purpose::Probe(until));
+            }
+            Command::Watch(command) => {
+                let watch = self.watches.get_or_insert_default().on_command(command);
+                self.to_open.extend(watch.map(Purpose::Watch));
             }
         }
     }
@@ -257,6 +270,9 @@ impl State {
             if let Some(older) = self.inbound.replace(Box::new(newer)) {
                 self.closed.push(older.stream());
             }
+        } else if *protocol == WATCH {
+            let watches = self.watches.get_or_insert_default();
+            watches.accept(io, WatcherId(next_number()));
         } else if self.theirs < MAX_EXCHANGES {
             self.theirs += 1;
             self.tasks.push(Box::pin(async {
@@ -294,6 +310,11 @@ impl State {
             Purpose::Probe(_) => self.tasks.push(Box::pin(async move {
                 Ok(Done::Probed(exchange::ping(io, left).await))
             })),
+            Purpose::Watch(watch) => {
+                if let Some(watches) = &mut self.watches {
+                    watches.opened(io, watch);
+                }
+            }
         }
     }
 
@@ -309,6 +330,10 @@ impl State {
             Purpose::Probe(_) => self
                 .tasks
                 .push(Box::pin(ready(Ok(Done::Probed(Verdict::Silent))))),
+            Purpose::Watch(watch) => {
+                let watches = self.watches.get_or_insert_default();
+                watches.not_opened(watch, error.to_string());
+            }
         }
     }
 
@@ -352,6 +377,15 @@ impl State {
             });
         }
         None
+    }
+
+    fn poll_watches(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
+        let watches = self.watches.as_mut()?;
+        let event = watches.poll(cx);
+        if watches.is_idle() {
+            self.watches = None;
+        }
+        event.map(Happened::Watch)
     }
 
     fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
@@ -417,6 +451,7 @@ impl ConnectionHandler for Handler {
         state.inbound.is_some()
             || state.outbound.is_some()
             || state.first_beat.is_some()
+            || state.watches.is_some()
             || !state.tasks.is_empty()
             || !state.unanswered.is_empty()
             || !state.to_open.is_empty()
@@ -436,7 +471,9 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         let state = &mut *self.0;
-        match state.poll_heartbeats(cx).or_else(|| state.poll_tasks(cx)) {
+        let happened = state.poll_heartbeats(cx);
+        let happened = happened.or_else(|| state.poll_tasks(cx));
+        match happened.or_else(|| state.poll_watches(cx)) {
             Some(happened) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(happened)),
             None => Poll::Pending,
         }

@@ -38,7 +38,7 @@ thread_local! {
 }
 
 /// Frames in both directions over one stream.
-struct Frames {
+pub(super) struct Frames {
     io: Stream,
     /// The beginning of an incomplete frame, or whole frames that have not been taken yet.
     part: Vec<u8>,
@@ -50,7 +50,7 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(io: Stream) -> Self {
+    pub(super) fn new(io: Stream) -> Self {
         Self {
             io,
             part: Vec::new(),
@@ -62,7 +62,7 @@ impl Frames {
     }
 
     /// Queues frames to be written.
-    fn send(&mut self, frames: Vec<u8>) -> io::Result<()> {
+    pub(super) fn send(&mut self, frames: Vec<u8>) -> io::Result<()> {
         if self.out.len() + frames.len() > MAX_QUEUED {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -78,7 +78,7 @@ impl Frames {
     }
 
     /// Writes the queued frames. An error if the peer has not read them in time.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.poll_out(cx)?.is_ready() {
             self.deadline = None;
             return Poll::Ready(Ok(()));
@@ -108,7 +108,8 @@ impl Frames {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    /// The body of the next frame.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
                 if let Some((body, used)) = first_frame(&self.part)? {

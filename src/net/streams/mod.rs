@@ -19,6 +19,7 @@ mod held;
 mod identify;
 mod mailbox;
 mod protocols;
+mod watch;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -42,11 +43,13 @@ use self::{
     held::HeldLease,
     identify::{IDENTIFY, LocalInfo},
     mailbox::{AckKind, Arrivals, Arrived},
-    protocols::{DIRECTORY, HEARTBEAT, PING},
+    protocols::{DIRECTORY, HEARTBEAT, PING, WATCH},
+    watch::Routes,
 };
 pub(crate) use self::{
     identify::{AGENT_VERSION, PROTOCOL_VERSION},
     mailbox::BeatFrame,
+    watch::WatchEvent,
 };
 use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
 
@@ -95,6 +98,8 @@ pub(crate) enum Event {
         stream: StreamId,
         verdict: Verdict,
     },
+    /// Something happened on a watch stream.
+    Watch(WatchEvent),
 }
 
 /// Names a directory request of our own. A request of a peer has a [`RequestId`], which is numbered
@@ -144,6 +149,7 @@ pub(crate) struct Streams {
     /// Requests and probes of ours that wait for an answer, with their connection.
     owed: Vec<(PeerId, ConnectionId, Owed)>,
     waiting: Vec<(PeerId, Command)>,
+    watches: Routes,
     /// The oldest first.
     dials: Vec<Dial>,
     queue: VecDeque<ToSwarm<Event, Command>>,
@@ -160,7 +166,7 @@ impl Streams {
         kademlia: StreamProtocol,
         first_beat: Duration,
     ) -> Self {
-        let protocols = [PING, IDENTIFY, HEARTBEAT, DIRECTORY, kademlia];
+        let protocols = [PING, IDENTIFY, HEARTBEAT, DIRECTORY, WATCH, kademlia];
         let spoken = if serves { protocols.len() } else { 2 };
         Self {
             shared: Shared {
@@ -176,6 +182,7 @@ impl Streams {
             asked_on: HashMap::new(),
             owed: Vec::new(),
             waiting: Vec::new(),
+            watches: Routes::default(),
             dials: Vec::new(),
             queue: VecDeque::new(),
             waker: None,
@@ -333,6 +340,7 @@ impl Streams {
             }
             Command::Ask { id, .. } => self.owed.push((peer, connection, Owed::Response(*id))),
             Command::Probe => self.owed.push((peer, connection, Owed::Pong)),
+            Command::Watch(watch) => self.watch_goes_over(watch, connection),
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
         self.notify(peer, connection, command);
@@ -382,6 +390,7 @@ impl Streams {
             }
             Command::Ask { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
             Command::Probe => self.will_not_come(peer, Owed::Pong, why),
+            Command::Watch(watch) => self.watch_failed(watch, why),
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
     }

@@ -14,12 +14,14 @@ use libp2p::{
 };
 
 use super::{OwnRequestId, identify::IDENTIFY};
+use crate::protocol::watch::WatchId;
 
 pub(super) const HEARTBEAT: StreamProtocol = StreamProtocol::new("/oc/heartbeat/1.0.0");
 pub(super) const DIRECTORY: StreamProtocol = StreamProtocol::new("/oc/directory/1.0.0");
+pub(super) const WATCH: StreamProtocol = StreamProtocol::new("/oc/watch/1.0.0");
 pub(super) const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
-/// How long opening a heartbeat stream may take. The core drops it earlier.
+/// How long opening a long-lived stream may take. The core drops a heartbeat stream earlier.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an outbound stream is for.
@@ -30,6 +32,8 @@ pub(crate) enum Purpose {
     Ask(OwnRequestId, Vec<u8>, Instant),
     /// A ping, and when its pong must have come.
     Probe(Instant),
+    /// Changes that a server tells.
+    Watch(WatchId),
 }
 
 impl Purpose {
@@ -39,6 +43,7 @@ impl Purpose {
             Self::Lease => HEARTBEAT,
             Self::Ask(..) => DIRECTORY,
             Self::Probe(..) => PING,
+            Self::Watch(_) => WATCH,
         }
     }
 
@@ -46,7 +51,7 @@ impl Purpose {
     /// connection.
     pub(super) fn patience(&self) -> Duration {
         match self {
-            Self::Lease => OPENING_TIMEOUT,
+            Self::Lease | Self::Watch(_) => OPENING_TIMEOUT,
             Self::Ask(_, _, until) | Self::Probe(until) => {
                 until.saturating_duration_since(Instant::now())
             }
@@ -56,7 +61,7 @@ impl Purpose {
 
 /// The protocols whose streams we accept.
 pub(crate) struct Ours {
-    /// Heartbeat and directory.
+    /// Heartbeat, directory and watch.
     pub(super) serves: bool,
     /// Identify.
     pub(super) identifies: bool,
@@ -64,13 +69,14 @@ pub(crate) struct Ours {
 
 impl UpgradeInfo for Ours {
     type Info = StreamProtocol;
-    type InfoIter = std::iter::Flatten<array::IntoIter<Option<StreamProtocol>, 4>>;
+    type InfoIter = std::iter::Flatten<array::IntoIter<Option<StreamProtocol>, 5>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
         [
             Some(PING),
             self.serves.then_some(HEARTBEAT),
             self.serves.then_some(DIRECTORY),
+            self.serves.then_some(WATCH),
             self.identifies.then_some(IDENTIFY),
         ]
         .into_iter()

@@ -13,6 +13,7 @@ use super::{
     fixtures::*,
     heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
     record::{Kind, Record, decode_record, encode_record},
+    watch::{Notice, decode_ask, decode_notice, encode_ask, encode_notice},
 };
 use crate::protocol::PeerId;
 
@@ -40,6 +41,8 @@ fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
         "response" => decode_response(bytes, &mut Room::default()).map(drop),
         "indexer-record" => decode_record(Kind::Indexer, bytes).map(drop),
         "node-record" => decode_record(Kind::Node, bytes).map(drop),
+        "watch" => decode_ask(bytes).map(drop),
+        "change" => decode_notice(bytes).map(drop),
         _ => panic!("no decoder for {rule}"),
     }
 }
@@ -267,6 +270,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             ],
         ),
         ("response", vec![(0, uint(255)), (1, text(9))]),
+        ("watch", vec![(1, text(4)), (2, text(4)), (3, tags(2))]),
+        ("change", vec![(0, uint(3)), (1, map(&entry()))]),
         ("indexer-record", record()),
         ("node-record", node),
     ]
@@ -330,6 +335,10 @@ fn decoder_and_definition_agree_on_entries() {
     variants(&entry(), |entry| {
         let page = [(0, uint(3)), (1, list(1, &map(entry)))];
         check_agreement("response", &map(&page));
+        for code in 0..=5 {
+            let change = [(0, uint(code)), (1, map(entry))];
+            check_agreement("change", &map(&change));
+        }
     });
 }
 
@@ -356,7 +365,7 @@ proptest! {
     fn what_the_encoders_write_validates(
         sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
         clock in any_clock(), known in any_known(), request in any_request(),
-        response in any_response(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
+        response in any_response(), filter in any_filter(), entry in any_entry(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
         services in prop::collection::vec(any_service(), 0..=8), version in "[ -~]{0,16}")
     {
         let node = Record {
@@ -381,6 +390,10 @@ proptest! {
             ("ack", encoded(|buffer| encode_ack(sequence, &ack.as_ack(), clock, buffer))),
             ("request", encoded(|buffer| encode_request(&request, buffer))),
             ("response", encoded(|buffer| encode_response(&response, buffer))),
+            ("watch", encoded(|buffer| encode_ask(&filter, buffer))),
+            ("change", encoded(|buffer| encode_notice(&Notice::Present(entry), buffer))),
+            ("change", encoded(|buffer| encode_notice(&Notice::Gone(entry), buffer))),
+            ("change", encoded(|buffer| encode_notice(&Notice::CaughtUp, buffer))),
             ("indexer-record", encoded(|buffer| encode_record(&indexer, buffer))),
             ("node-record", encoded(|buffer| encode_record(&node, buffer))),
         ];

@@ -29,6 +29,7 @@ pub mod heartbeat;
 pub mod listing;
 pub mod record;
 pub mod service;
+pub mod watch;
 
 /// `src/wire/PROTOCOL.md`, which comments cite as PROTOCOL.md.
 ///

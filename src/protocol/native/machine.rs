@@ -4,7 +4,9 @@
 use core::time::Duration;
 
 use super::*;
-use crate::protocol::{address::Endpoint, lookup::KnownServer, rivals::FirstBeat, table::Vacant};
+use crate::protocol::{
+    address::Endpoint, lookup::KnownServer, rivals::FirstBeat, table::Vacant, watch::Changes,
+};
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     for Native<I, K, R, S>
@@ -226,6 +228,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
         self.listed(peer).map(|found| found.entry(now))
+    }
+
+    fn changes(&self) -> &Changes {
+        self.directory.changes()
     }
 
     fn spare(&mut self) -> [Vacant<'_>; 3] {

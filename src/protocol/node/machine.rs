@@ -9,6 +9,7 @@ use crate::protocol::{
     lookup::KnownServer,
     rivals::FirstBeat,
     table::Vacant,
+    watch::Changes,
 };
 
 impl Machine for Node {
@@ -182,6 +183,12 @@ impl Machine for Node {
     /// A node lists no other.
     fn entry(&self, _: Instant, _: &PeerId) -> Option<Entry<'_>> {
         None
+    }
+
+    /// A node lists no other.
+    fn changes(&self) -> &Changes {
+        static NONE: Changes = Changes::new();
+        &NONE
     }
 
     /// Its tables are small.

@@ -1,0 +1,55 @@
+//! Changes, as `watch` and its kin show them.
+
+use std::collections::BTreeMap;
+
+use miniserde::{Deserialize, Serialize};
+
+use super::{NodeState, Service};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum WatchEventName {
+    /// The node is there: it was when the watch began, or has come since.
+    #[serde(rename = "present")]
+    Present,
+    /// Its name, addresses, services, tags or version are others.
+    #[serde(rename = "changed")]
+    Changed,
+    /// It gave its leases up, or what is asked for no longer means it.
+    #[serde(rename = "left")]
+    Left,
+    /// Its leases ran out.
+    #[serde(rename = "lost")]
+    Lost,
+    /// All servers have said who is there, except those that are silent.
+    #[serde(rename = "caught_up")]
+    CaughtUp,
+}
+
+/// A change of a node: one line of `watch --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WatchRow {
+    /// What happened.
+    pub event: WatchEventName,
+    /// As in [`NodeRow`](super::NodeRow), and so are the others.
+    pub name: String,
+    pub peer_id: String,
+    pub state: NodeState,
+    pub last_beat_ms: u64,
+    pub addresses: Vec<String>,
+    pub services: Vec<Service>,
+    pub tags: BTreeMap<String, String>,
+    pub version: String,
+}
+
+/// All servers have caught up, except the silent ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CaughtUp {
+    /// `caught_up`.
+    pub event: WatchEventName,
+    /// For how long one of them was not heard, ms. Changes of that time are told of by now, but
+    /// those that were undone again are not.
+    pub blind_ms: u64,
+    /// The peer ids of the servers that are not heard.
+    pub silent: Vec<String>,
+}

@@ -1,0 +1,536 @@
+//! Watches between the core, which decides what is said, and the network: words of servers become
+//! rows for those who read here, and the directory of this process becomes frames for those who
+//! watch it.
+//!
+//! [`Watches::events`] is the one way in, for `oc-discovery watch` and for whatever else follows
+//! changes.
+//!
+//! Invariants: the loop waits for nobody. A reader that is behind leaves the frames of its servers
+//! unread, and loses its watch after [`PATIENCE`]; a watcher that is behind is closed by the core.
+//! Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    environment::Environment,
+    lookup::Lookups,
+    machines::{MAX_WATCHES, ProgramWatch, WatchTables},
+    report::{self, text},
+    request::{MAX_PARTS, Part, Parts},
+    status::{CaughtUp, NodeQuery, NodeState, WatchEventName, WatchRow},
+};
+use crate::{
+    net::{
+        WatchEvent,
+        envelope::{OpenRecord, open_node},
+    },
+    protocol::{
+        Addrs, Entry, Filter, Instant, Name, PeerId, Presence, Role, Subject, TableStats,
+        codec::{
+            frame::{MAX_FRAME, header},
+            record::{Kind, contents},
+            service::to_service_name,
+            watch::{Notice, decode_ask, decode_notice},
+        },
+        table::Vacant,
+        watch::{
+            WatchId, WatcherId,
+            client::{Said, Sighting, WatchStep, Word},
+            fingerprint,
+            server::{PATIENCE, ServeStep},
+        },
+    },
+};
+
+/// Parts that are free while frames of servers are read: as many as may still come after that, one
+/// from each server and a batch of the own directory.
+const RESERVE: usize = MAX_PARTS / 2;
+
+/// The number of the stream on which a watch reads the own directory is this and its slot.
+const OWN: u64 = 1 << 63;
+
+/// One reader.
+struct Reader {
+    /// Names the watch in the lookup of its servers.
+    number: u64,
+    filter: Filter,
+    states: Option<Vec<NodeState>>,
+    parts: Parts,
+    /// Streams whose next frame is left unread.
+    unread: Vec<Unread>,
+    /// Since when there is no room.
+    behind: Option<Instant>,
+    /// It was said that there are more nodes than fit.
+    is_full: bool,
+}
+
+/// A stream whose next frame is left unread.
+enum Unread {
+    Server(WatchId),
+    Own(WatcherId),
+}
+
+/// All watches of this process, and all watchers of its directory.
+pub(super) struct Watches<'m> {
+    core: &'m mut WatchTables,
+    readers: [Option<Reader>; MAX_WATCHES],
+    /// The reader and the server of each stream of ours.
+    streams: HashMap<WatchId, (usize, PeerId)>,
+    next: u64,
+    refused: u64,
+}
+
+impl<'m> Watches<'m> {
+    /// Nobody watches.
+    pub(super) fn new(core: &'m mut WatchTables) -> Self {
+        Self {
+            core,
+            readers: [const { None }; MAX_WATCHES],
+            streams: HashMap::new(),
+            next: 0,
+            refused: 0,
+        }
+    }
+
+    /// Tells of the nodes that are meant, and of each change, until the reader leaves.
+    pub(super) fn events(&mut self, now: Instant, query: NodeQuery, parts: Parts) {
+        let filter = match filter_of(&query) {
+            Ok(filter) => filter,
+            Err(why) => return parts.refuse(&why),
+        };
+        let Some(slot) = self.readers.iter().position(Option::is_none) else {
+            self.refused += 1;
+            return parts.refuse_for_now(&format!(
+                "{MAX_WATCHES} watches are open already: close one, or try again"
+            ));
+        };
+        let seed = getrandom::u64().unwrap_or(self.next);
+        if let Some((place, watch)) = self.slot(slot) {
+            watch.start(now, seed);
+            *place = Some(Reader {
+                number: 0,
+                filter,
+                states: query.states,
+                parts,
+                unread: Vec::new(),
+                behind: None,
+                is_full: false,
+            });
+        }
+        self.next += 1;
+        if let Some(Some(reader)) = self.readers.get_mut(slot) {
+            reader.number = self.next;
+        }
+    }
+
+    fn slot(&mut self, slot: usize) -> Option<(&mut Option<Reader>, &mut ProgramWatch)> {
+        self.readers
+            .get_mut(slot)
+            .zip(self.core.watches.get_mut(slot))
+    }
+
+    fn reader(&mut self, slot: usize) -> Option<(&mut Reader, &mut ProgramWatch)> {
+        let (reader, watch) = self.slot(slot)?;
+        Some((reader.as_mut()?, watch))
+    }
+
+    /// Something happened on a watch stream.
+    pub(super) fn on_event(&mut self, env: &mut Environment, event: WatchEvent) {
+        let watchers = &mut self.core.watchers;
+        match event {
+            WatchEvent::Asked { watcher, body } => {
+                let is_served = decode_ask(&body)
+                    .is_ok_and(|filter| watchers.join(watcher, filter, env.machine.changes()));
+                if !is_served {
+                    env.net.dismiss_watcher(watcher);
+                }
+            }
+            WatchEvent::Written { watcher } => watchers.written(watcher),
+            WatchEvent::Left { watcher } => watchers.leave(watcher),
+            WatchEvent::Told { watch, body } => {
+                let Some((slot, server)) = self.streams.get(&watch).copied() else {
+                    return;
+                };
+                match self.told(env, slot, &server, &body) {
+                    Ok(()) => self.leave_unread(slot, Unread::Server(watch)),
+                    Err(why) => {
+                        log::debug!("{} tells what cannot be read: {why}", text(&server));
+                        env.net.unwatch(watch);
+                        self.ended(env, watch);
+                    }
+                }
+            }
+            WatchEvent::Ended { watch, why } => {
+                if let Some((_, server)) = self.streams.get(&watch) {
+                    log::debug!("the watch of {} is over: {why}", text(server));
+                }
+                self.ended(env, watch);
+            }
+        }
+    }
+
+    fn ended(&mut self, env: &Environment, watch: WatchId) {
+        if let Some((slot, server)) = self.streams.remove(&watch)
+            && let Some((_, core)) = self.reader(slot)
+        {
+            core.ended(env.now(), &server);
+        }
+    }
+
+    /// Reads on when there is room.
+    fn leave_unread(&mut self, slot: usize, stream: Unread) {
+        if let Some((reader, _)) = self.reader(slot) {
+            reader.unread.push(stream);
+        }
+    }
+
+    /// Takes the frame of a server.
+    fn told(
+        &mut self,
+        env: &Environment,
+        slot: usize,
+        server: &PeerId,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let now = env.now();
+        let notice = decode_notice(body).map_err(|why| why.to_string())?;
+        let Some((reader, watch)) = self.reader(slot) else {
+            return Ok(());
+        };
+        match notice {
+            Some(Notice::CaughtUp) => {
+                watch.told(now, server, Word::CaughtUp);
+            }
+            Some(Notice::Gone(entry)) => {
+                let peer = match entry.subject {
+                    Subject::Named { peer, .. } => peer,
+                    Subject::Signed(envelope) => opened(reader, envelope)?.0.info.peer,
+                };
+                let how = entry.presence;
+                watch.told(now, server, Word::Gone { peer: &peer, how });
+            }
+            Some(Notice::Present(entry) | Notice::Changed(entry)) => {
+                let Subject::Signed(envelope) = entry.subject else {
+                    return Ok(());
+                };
+                let (record, contents, is_meant) = opened(reader, envelope)?;
+                let sighting = Sighting {
+                    peer: &record.info.peer,
+                    name: &record.info.name,
+                    sequence: record.info.sequence,
+                    contents,
+                    is_meant,
+                };
+                let said = watch.told(now, server, Word::Here(sighting));
+                if let Some(said) = said {
+                    reader.say(row_of(said, &record, &entry));
+                }
+                reader.note_full(watch.stats());
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Carries out the steps of the core, for readers and for watchers.
+    pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) {
+        let now = env.now();
+        for (number, servers, are_all) in lookups.take_servers() {
+            let slot =
+                |reader: &Option<Reader>| reader.as_ref().is_some_and(|r| r.number == number);
+            let Some(slot) = self.readers.iter().position(slot) else {
+                continue;
+            };
+            let servers = known_servers(env, servers);
+            if let Some((_, watch)) = self.reader(slot) {
+                watch.listed(now, servers.iter().map(|(p, a)| (*p, a)), are_all);
+                if watch.unwatched() > 0 {
+                    log::warn!(
+                        "there are {} more indexers than can be watched",
+                        watch.unwatched()
+                    );
+                }
+            }
+        }
+        loop {
+            for slot in 0..MAX_WATCHES {
+                self.advance(env, lookups, slot);
+            }
+            if !self.serve(env, now) {
+                break;
+            }
+        }
+    }
+
+    /// Carries out the steps of one reader's watch, as long as there is room for what it says.
+    fn advance(&mut self, env: &mut Environment, lookups: &mut Lookups, slot: usize) {
+        let now = env.now();
+        let Some((reader, _)) = self.reader(slot) else {
+            return;
+        };
+        if reader.parts.is_abandoned() {
+            return self.end(env, slot);
+        }
+        if reader.parts.room() <= RESERVE {
+            let since = *reader.behind.get_or_insert(now);
+            if now - since >= PATIENCE {
+                log::info!("a reader of changes has not read for 10 s, and gets no more");
+                self.end(env, slot);
+            }
+            return;
+        }
+        reader.behind = None;
+        for stream in std::mem::take(&mut reader.unread) {
+            match stream {
+                Unread::Server(watch) => env.net.watch_on(watch),
+                Unread::Own(watcher) => self.core.watchers.written(watcher),
+            }
+        }
+        while let Some((reader, watch)) = self.reader(slot)
+            && reader.parts.room() > RESERVE
+            && let Some(step) = watch.poll(now)
+        {
+            match step {
+                WatchStep::List => {
+                    let number = reader.number;
+                    if !lookups.servers_for_watch(env, number) {
+                        let servers = known_servers(env, Vec::new());
+                        watch.listed(now, servers.iter().map(|(p, a)| (*p, a)), false);
+                    }
+                }
+                WatchStep::Open { server, addrs } => self.open(env, slot, server, &addrs),
+                WatchStep::Gone {
+                    peer,
+                    name,
+                    how,
+                    ago,
+                } => reader.say(gone_row(&peer, &name, how, ago)),
+                WatchStep::CaughtUp { blind } => {
+                    let silent = watch.silent().map(text).collect();
+                    reader.parts.send(Part::CaughtUp(Box::new(CaughtUp {
+                        event: WatchEventName::CaughtUp,
+                        blind_ms: millis(blind),
+                        silent,
+                    })));
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, env: &mut Environment, slot: usize, server: PeerId, addrs: &Addrs) {
+        let Some((reader, _)) = self.reader(slot) else {
+            return;
+        };
+        if server == env.own {
+            let filter = reader.filter.clone();
+            let (id, changes) = (own_id(slot), env.machine.changes());
+            if !self.core.watchers.join(id, filter, changes)
+                && let Some((_, watch)) = self.reader(slot)
+            {
+                watch.ended(env.now(), &server);
+            }
+            return;
+        }
+        let filter = reader.filter.clone();
+        self.next += 1;
+        let id = WatchId(self.next);
+        self.streams.insert(id, (slot, server));
+        env.net.watch(server, addrs, id, &filter);
+    }
+
+    /// Tells watchers what they are to be told. Returns whether one of them is a reader here.
+    fn serve(&mut self, env: &mut Environment, now: Instant) -> bool {
+        let mut is_own = false;
+        loop {
+            let WatchTables {
+                watchers, batch, ..
+            } = &mut *self.core;
+            let Some(step) = watchers.poll(now, &*env.machine, batch) else {
+                return is_own;
+            };
+            let (ServeStep::Tell(id) | ServeStep::Close(id)) = step;
+            let slot = (0..MAX_WATCHES).find(|slot| own_id(*slot) == id);
+            let own = env.own;
+            match (step, slot) {
+                (ServeStep::Tell(id), None) => env.net.tell_watcher(id, batch),
+                (ServeStep::Close(id), None) => env.net.dismiss_watcher(id),
+                (ServeStep::Tell(id), Some(slot)) => {
+                    let frames = batch.clone();
+                    for body in bodies(&frames) {
+                        // Frames of this process can be read, and its records are verified.
+                        let _ = self.told(env, slot, &own, body);
+                    }
+                    self.leave_unread(slot, Unread::Own(id));
+                    is_own = true;
+                }
+                (ServeStep::Close(_), Some(slot)) => {
+                    if let Some((_, watch)) = self.reader(slot) {
+                        watch.ended(now, &own);
+                    }
+                    is_own = true;
+                }
+            }
+        }
+    }
+
+    /// Ends a reader's watch.
+    fn end(&mut self, env: &mut Environment, slot: usize) {
+        for (watch, _) in self.streams.extract_if(|_, (of, _)| *of == slot) {
+            env.net.unwatch(watch);
+        }
+        self.core.watchers.leave(own_id(slot));
+        if let Some((reader, watch)) = self.slot(slot) {
+            watch.start(env.now(), 0);
+            *reader = None;
+        }
+    }
+
+    /// When [`Watches::pump`] has a step without an event.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let readers = self.readers.iter().zip(&self.core.watches);
+        let due = readers.filter_map(|(reader, watch)| {
+            let reader = reader.as_ref()?;
+            match reader.behind {
+                Some(since) => Some(since + PATIENCE),
+                None => watch.timeout(),
+            }
+        });
+        due.chain(self.core.watchers.timeout()).min()
+    }
+
+    /// The unused memory of the watches.
+    pub(super) fn spare(&mut self) -> impl Iterator<Item = Vacant<'_>> {
+        self.core.watches.iter_mut().map(ProgramWatch::spare)
+    }
+
+    /// The statistics for `status`.
+    pub(super) fn stats(&self) -> [TableStats; 3] {
+        let watches = TableStats {
+            name: "watches",
+            used: self.readers.iter().flatten().count(),
+            capacity: MAX_WATCHES,
+            refused: self.refused,
+            evicted: 0,
+        };
+        // Of several watches, the one that knows most.
+        let watched = self.core.watches.iter().map(ProgramWatch::stats);
+        let most = watched.max_by_key(|stats| stats.used);
+        let watched = most.unwrap_or(watches);
+        [watches, watched, self.core.watchers.stats()]
+    }
+}
+
+impl Reader {
+    /// Says a row, if its state is asked for. There is room.
+    fn say(&self, row: WatchRow) {
+        let is_meant = |states: &Vec<NodeState>| states.contains(&row.state);
+        if self.states.as_ref().is_none_or(is_meant) {
+            self.parts.send(Part::Change(Box::new(row)));
+        }
+    }
+
+    /// Says once that there are more nodes than fit.
+    fn note_full(&mut self, stats: TableStats) {
+        if stats.refused > 0 && !self.is_full {
+            self.is_full = true;
+            log::warn!(
+                "there are more than {} nodes: of the others a watch does not say that they are gone; build with a \
+                 larger OC_DISCOVERY_MAX_WATCHED, or watch with a filter",
+                stats.capacity
+            );
+        }
+    }
+}
+
+fn own_id(slot: usize) -> WatcherId {
+    WatcherId(OWN | slot as u64)
+}
+
+/// The bodies of whole frames.
+fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (head, length) = header(frames, MAX_FRAME).ok()??;
+        let (frame, rest) = frames.split_at_checked(head + length)?;
+        frames = rest;
+        frame.get(head..)
+    })
+}
+
+/// The record, its fingerprint, and whether the reader's filter means it.
+fn opened(reader: &Reader, envelope: &[u8]) -> Result<(OpenRecord, u64, bool), String> {
+    let opened = open_node(envelope).map_err(|why| why.to_string())?;
+    let record = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
+    let is_meant = reader.filter.admits(&record);
+    Ok((opened, fingerprint(&record), is_meant))
+}
+
+/// The servers that may list nodes: this process, those that it knows, and the indexers that were
+/// found.
+fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> Vec<(PeerId, Addrs)> {
+    let mut servers = Vec::new();
+    if env.machine.role() != Role::Node {
+        servers.push((env.own, Addrs::new()));
+    }
+    env.machine.servers(env.now(), &mut |server| {
+        let addrs = env.machine.addrs_of(&server.peer);
+        servers.push((server.peer, addrs.cloned().unwrap_or_default()));
+    });
+    servers.extend(indexers);
+    servers
+}
+
+fn row_of(said: Said, record: &OpenRecord, entry: &Entry<'_>) -> WatchRow {
+    WatchRow {
+        event: match said {
+            Said::Present => WatchEventName::Present,
+            Said::Changed => WatchEventName::Changed,
+            Said::Excluded => WatchEventName::Left,
+        },
+        name: record.info.name.as_str().into(),
+        peer_id: text(&record.info.peer),
+        state: NodeState::Alive,
+        last_beat_ms: millis(entry.age),
+        addresses: record.addrs.iter().map(ToString::to_string).collect(),
+        services: report::services(&record.about),
+        tags: report::tags(&record.about),
+        version: record.version.clone(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the reader asks for, in the words of the protocol.
+fn filter_of(query: &NodeQuery) -> Result<Filter, String> {
+    let service = match &query.service {
+        Some(name) => Some(to_service_name(name).ok_or("a service has 1 to 15 of a-z 0-9 -")?),
+        None => None,
+    };
+    let prefix = Name::try_from(query.name.as_deref().unwrap_or_default());
+    let prefix = prefix.map_err(|_| "a name has at most 63 bytes")?;
+    let mut filter = Filter::new(service, prefix);
+    for (key, value) in query.tags.iter().flatten() {
+        let with_tag = filter.with_tag(key, value);
+        filter = with_tag.map_err(|_| "tags are at most 8, and 256 bytes in all")?;
+    }
+    Ok(filter)
+}
+
+fn gone_row(peer: &PeerId, name: &Name, how: Presence, ago: Duration) -> WatchRow {
+    let (event, state) = match how {
+        Presence::Lost => (WatchEventName::Lost, NodeState::Lost),
+        Presence::Alive | Presence::Left => (WatchEventName::Left, NodeState::Left),
+    };
+    WatchRow {
+        event,
+        name: name.as_str().into(),
+        peer_id: text(peer),
+        state,
+        last_beat_ms: millis(ago),
+        addresses: Vec::new(),
+        services: Vec::new(),
+        tags: Default::default(),
+        version: String::new(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Who has changed in a directory lately.
+//!
+//! Invariant: the ring holds the last [`MAX_CHANGES`] changes, each with its number. A reader that
+//! knows the number of the last change it was told of knows whether it missed one.
+
+use crate::protocol::{
+    PeerId,
+    codec::record::{Kind, Record, contents},
+};
+
+/// Changes that are remembered: a watcher that falls further behind begins again (PROTOCOL.md,
+/// section 5).
+pub const MAX_CHANGES: usize = 64;
+
+/// What happened to a node in a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// It is listed now.
+    #[default]
+    Present,
+    /// It is listed with another name, other tags, services or addresses.
+    Changed,
+    /// It is no longer listed.
+    Gone,
+}
+
+/// The last changes of a directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changes {
+    ring: [(PeerId, Change); MAX_CHANGES],
+    /// The number of the next change.
+    next: u64,
+}
+
+impl Changes {
+    /// No change. All zeroes.
+    pub const fn new() -> Self {
+        Self {
+            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_CHANGES],
+            next: 0,
+        }
+    }
+
+    /// Takes note of a change.
+    pub fn happened(&mut self, peer: &PeerId, change: Change) {
+        if let Some(place) = self.ring.get_mut(place_of(self.next)) {
+            *place = (*peer, change);
+        }
+        self.next += 1;
+    }
+
+    /// The number of the next change.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The change with this number. `None` if it has not happened yet, or is forgotten.
+    pub fn at(&self, number: u64) -> Option<&(PeerId, Change)> {
+        let is_held = number < self.next && !self.has_lost(number);
+        self.ring.get(place_of(number)).filter(|_| is_held)
+    }
+
+    /// Whether the change with this number is forgotten.
+    pub fn has_lost(&self, number: u64) -> bool {
+        self.next.saturating_sub(number) > MAX_CHANGES as u64
+    }
+
+    /// Whether a later change of the same peer makes this one outdated.
+    pub fn is_outdated(&self, number: u64) -> bool {
+        let peer = self.peer_of(number);
+        (number + 1..self.next).any(|later| self.peer_of(later) == peer)
+    }
+
+    /// Whether an earlier change of the same peer is held.
+    pub fn is_repeated(&self, number: u64) -> bool {
+        let peer = self.peer_of(number);
+        let first = self.next.saturating_sub(MAX_CHANGES as u64);
+        (first..number).any(|earlier| self.peer_of(earlier) == peer)
+    }
+
+    fn peer_of(&self, number: u64) -> Option<&PeerId> {
+        self.at(number).map(|(peer, _)| peer)
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A number that is another one if the node's name, tags, services, addresses or version are others.
+/// A new signature of the same does not change it.
+pub fn fingerprint(record: &Record<'_>) -> u64 {
+    let tags = record.tags.iter().flat_map(|(key, value)| [*key, *value]);
+    let texts = [record.name, record.version].into_iter().chain(tags);
+    let texts = texts.map(str::as_bytes).fold(SEED, hashed);
+    let services = record.services.iter().fold(texts, |hash, service| {
+        let hash = hashed(hash, service.name.as_bytes());
+        let [high, low] = service.port.to_be_bytes();
+        hashed(hash, &[service.transport as u8, high, low])
+    });
+    record
+        .addrs
+        .iter()
+        .fold(services, |hash, addr| hashed(hash, addr))
+}
+
+/// The same of the record in an envelope that was verified before.
+pub fn fingerprint_of(envelope: &[u8]) -> Option<u64> {
+    contents(Kind::Node, envelope).map(|record| fingerprint(&record))
+}
+
+/// FNV-1a, 64 bits. Who makes two records with one fingerprint hides a change of its own node.
+const SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Adds bytes, and their end.
+fn hashed(hash: u64, bytes: &[u8]) -> u64 {
+    let length = (bytes.len() as u64).to_be_bytes();
+    bytes.iter().chain(&length).fold(hash, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn place_of(number: u64) -> usize {
+    (number % MAX_CHANGES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn the_sixty_fourth_change_back_is_held_and_the_sixty_fifth_forgotten() {
+        let mut changes = Changes::new();
+        assert_eq!(changes.at(0), None);
+        for n in 0..64 {
+            changes.happened(&peer(n), Change::Present);
+        }
+        assert!(!changes.has_lost(0));
+        assert_eq!(changes.at(0), Some(&(peer(0), Change::Present)));
+        changes.happened(&peer(64), Change::Gone);
+        assert!(changes.has_lost(0) && !changes.has_lost(1));
+        assert_eq!(changes.at(0), None);
+        assert_eq!(changes.at(64), Some(&(peer(64), Change::Gone)));
+        assert_eq!(changes.at(65), None);
+    }
+
+    #[test]
+    fn a_change_is_outdated_by_a_later_one_of_the_same_peer_only() {
+        let mut changes = Changes::new();
+        changes.happened(&peer(1), Change::Present);
+        changes.happened(&peer(2), Change::Present);
+        changes.happened(&peer(1), Change::Gone);
+        let outdated = [0, 1, 2].map(|number| changes.is_outdated(number));
+        assert_eq!(outdated, [true, false, false]);
+    }
+}

@@ -1,0 +1,391 @@
+use std::{boxed::Box, vec, vec::Vec};
+
+use super::*;
+
+/// A watch of at most 8 nodes, with two servers that it has opened streams to at 0 ms.
+struct World {
+    watch: Box<Watch<8>>,
+    now: u64,
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+fn name(n: u8) -> Name {
+    Name::try_from(std::format!("node-{n}").as_str()).unwrap()
+}
+
+const A: u8 = 201;
+const B: u8 = 202;
+
+impl World {
+    fn new() -> Self {
+        let mut watch = Box::new(Watch::new());
+        watch.start(at(0), 7);
+        let mut world = Self { watch, now: 0 };
+        assert_eq!(world.steps(), [WatchStep::List]);
+        world
+    }
+
+    /// The same, with two servers that have caught up.
+    fn live() -> Self {
+        let mut world = Self::new();
+        world.list(&[A, B], true);
+        assert_eq!(world.opened(), [A, B]);
+        world.caught_up(A);
+        world.caught_up(B);
+        assert_eq!(world.steps(), [told_up(0)]);
+        world
+    }
+
+    fn list(&mut self, servers: &[u8], are_all: bool) {
+        let none = Addrs::new();
+        let servers = servers.iter().map(|&n| (peer(n), &none));
+        self.watch.listed(at(self.now), servers, are_all);
+    }
+
+    fn steps(&mut self) -> Vec<WatchStep> {
+        let mut steps = Vec::new();
+        while let Some(step) = self.watch.poll(at(self.now)) {
+            steps.push(step);
+            assert!(steps.len() < 1000, "poll does not come to an end");
+        }
+        if let Some(next) = self.watch.timeout() {
+            assert!(next > at(self.now), "it would spin");
+        }
+        steps
+    }
+
+    /// The servers to which streams are opened now, and nothing else.
+    fn opened(&mut self) -> Vec<u8> {
+        let server = |step| match step {
+            WatchStep::Open { server, .. } => server.as_bytes()[0],
+            step => panic!("{step:?}"),
+        };
+        self.steps().into_iter().map(server).collect()
+    }
+
+    fn sees(&mut self, server: u8, node: u8, sequence: u64, contents: u64) -> Option<Said> {
+        self.sees_meant(server, node, sequence, contents, true)
+    }
+
+    fn sees_meant(
+        &mut self,
+        server: u8,
+        node: u8,
+        sequence: u64,
+        contents: u64,
+        is_meant: bool,
+    ) -> Option<Said> {
+        let sighting = Sighting {
+            peer: &peer(node),
+            name: &name(node),
+            sequence,
+            contents,
+            is_meant,
+        };
+        self.watch
+            .told(at(self.now), &peer(server), Word::Here(sighting))
+    }
+
+    fn loses(&mut self, server: u8, node: u8, how: Presence) {
+        let peer_of_node = peer(node);
+        let word = Word::Gone {
+            peer: &peer_of_node,
+            how,
+        };
+        assert_eq!(self.watch.told(at(self.now), &peer(server), word), None);
+    }
+
+    fn caught_up(&mut self, server: u8) {
+        let said = self.watch.told(at(self.now), &peer(server), Word::CaughtUp);
+        assert_eq!(said, None);
+    }
+
+    fn breaks(&mut self, server: u8) {
+        self.watch.ended(at(self.now), &peer(server));
+    }
+
+    /// Waits until the stream to this server, and no other, is opened again.
+    fn reopens(&mut self, server: u8) {
+        let due = self.watch.timeout().unwrap();
+        self.now = due.as_millis();
+        assert_eq!(self.opened(), [server]);
+    }
+
+    fn silent(&self) -> Vec<u8> {
+        self.watch.silent().map(|p| p.as_bytes()[0]).collect()
+    }
+}
+
+fn told_up(blind_ms: u64) -> WatchStep {
+    WatchStep::CaughtUp {
+        blind: Duration::from_millis(blind_ms),
+    }
+}
+
+fn gone(node: u8, how: Presence) -> WatchStep {
+    WatchStep::Gone {
+        peer: peer(node),
+        name: name(node),
+        how,
+        ago: LINGER,
+    }
+}
+
+#[test]
+fn a_node_that_two_servers_report_is_present_once_and_changed_once() {
+    let mut world = World::live();
+    assert_eq!(world.sees(A, 1, 5, 1), Some(Said::Present));
+    assert_eq!(world.sees(B, 1, 5, 1), None);
+    assert_eq!(world.sees(A, 1, 6, 1), None, "signed anew, and no change");
+    assert_eq!(world.sees(B, 1, 7, 2), Some(Said::Changed));
+    assert_eq!(world.sees(A, 1, 7, 2), None);
+    assert_eq!(world.sees(A, 1, 6, 1), None, "an older record is no news");
+    assert_eq!(world.steps(), []);
+}
+
+#[test]
+fn a_node_is_gone_when_the_last_server_lets_it_go_and_not_before() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.sees(B, 1, 5, 1);
+    world.loses(A, 1, Presence::Left);
+    world.now += 5_000;
+    assert_eq!(world.steps(), []);
+    world.loses(B, 1, Presence::Lost);
+    let linger = LINGER.as_millis() as u64;
+    world.now += linger - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
+    assert_eq!(world.steps(), [gone(1, Presence::Lost)]);
+    assert_eq!(world.sees(A, 1, 6, 1), Some(Said::Present), "it is back");
+}
+
+#[test]
+fn a_node_that_moves_from_one_server_to_another_is_not_gone() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.loses(A, 1, Presence::Left);
+    world.now += LINGER.as_millis() as u64 - 1;
+    assert_eq!(world.sees(B, 1, 5, 1), None);
+    world.now += 5_000;
+    assert_eq!(world.steps(), []);
+    world.loses(B, 1, Presence::Left);
+    world.now += LINGER.as_millis() as u64;
+    assert_eq!(world.steps(), [gone(1, Presence::Left)]);
+}
+
+#[test]
+fn after_a_break_nothing_is_said_twice_and_who_is_missing_is_lost() {
+    let mut world = World::live();
+    for n in 1..=3 {
+        assert_eq!(world.sees(A, n, 5, 1), Some(Said::Present));
+    }
+    world.sees(B, 3, 5, 1);
+    world.breaks(A);
+    world.reopens(A);
+    assert_eq!(world.sees(A, 1, 5, 1), None);
+    let since = world.now;
+    world.caught_up(A);
+    world.now += LINGER.as_millis() as u64;
+    // 2 is lost; 3 is held by B.
+    assert_eq!(
+        world.steps(),
+        [gone(2, Presence::Lost), told_up(since)],
+        "who is lost comes before the word that all have caught up"
+    );
+    assert_eq!(world.silent(), []);
+}
+
+#[test]
+fn a_change_that_happened_while_it_was_blind_is_said_once() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.breaks(A);
+    world.reopens(A);
+    assert_eq!(world.sees(A, 1, 6, 2), Some(Said::Changed));
+    assert_eq!(world.sees(A, 2, 6, 2), Some(Said::Present));
+    world.caught_up(A);
+    world.now += LINGER.as_millis() as u64;
+    assert_eq!(world.steps().len(), 1, "caught up, and nothing else");
+}
+
+#[test]
+fn all_have_caught_up_when_each_has_or_has_failed() {
+    let mut world = World::new();
+    world.list(&[A, B], true);
+    assert_eq!(world.opened(), [A, B]);
+    world.caught_up(A);
+    assert_eq!(world.steps(), []);
+    world.now = 100;
+    world.breaks(B);
+    assert_eq!(world.steps(), [told_up(0)]);
+    assert_eq!(world.silent(), [B]);
+    world.reopens(B);
+    assert_eq!(world.steps(), [], "it is still silent");
+    let since = world.now - 100;
+    world.caught_up(B);
+    assert_eq!(world.steps(), [told_up(since)]);
+    assert_eq!(world.silent(), []);
+}
+
+#[test]
+fn a_server_that_stays_away_is_said_to_be_silent_once() {
+    let mut world = World::live();
+    world.now = 1_000;
+    world.breaks(B);
+    assert_eq!(world.steps(), [], "it may be back in a moment");
+    world.reopens(B);
+    world.breaks(B);
+    let blind = world.now - 1_000;
+    assert_eq!(world.steps(), [told_up(blind)]);
+    for _ in 0..3 {
+        world.reopens(B);
+        world.breaks(B);
+        assert_eq!(world.steps(), []);
+    }
+    assert_eq!(world.silent(), [B]);
+}
+
+#[test]
+fn a_server_that_is_neither_reached_nor_listed_holds_nobody() {
+    let mut world = World::live();
+    world.sees(B, 1, 5, 1);
+    world.list(&[A], true);
+    assert_eq!(world.steps(), [], "its stream is open");
+    world.breaks(B);
+    world.reopens(B);
+    world.breaks(B);
+    assert_eq!(world.steps(), []);
+    world.now += LINGER.as_millis() as u64;
+    let blind = world.now - LINGER.as_millis() as u64;
+    assert_eq!(world.steps(), [gone(1, Presence::Lost), told_up(blind)]);
+    assert_eq!(world.watch.servers(), 1);
+}
+
+#[test]
+fn a_list_that_is_not_whole_drops_nobody_and_is_read_again_soon() {
+    let mut world = World::live();
+    world.now = 30_000;
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A], false);
+    world.breaks(B);
+    let mut lists = 0;
+    while world.now < 41_000 {
+        for step in world.steps() {
+            match step {
+                WatchStep::List => {
+                    world.list(&[A], false);
+                    lists += 1;
+                }
+                WatchStep::Open { .. } => world.breaks(B),
+                _ => {}
+            }
+        }
+        world.now = world.watch.timeout().unwrap().as_millis();
+    }
+    assert!(lists > 0);
+    assert_eq!(world.watch.servers(), 2);
+}
+
+#[test]
+fn servers_are_listed_every_thirty_seconds_and_a_new_one_is_watched() {
+    let mut world = World::live();
+    world.now = 29_999;
+    assert_eq!(world.steps(), []);
+    world.now = 30_000;
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A, B, 203], true);
+    assert_eq!(world.opened(), [203]);
+    assert_eq!(world.sees(203, 1, 1, 1), Some(Said::Present));
+    world.caught_up(203);
+    assert_eq!(world.steps(), [], "it was never blind");
+}
+
+#[test]
+fn pauses_grow_to_ten_seconds_and_no_further() {
+    let mut world = World::live();
+    let mut longest = 0;
+    for _ in 0..200 {
+        world.breaks(B);
+        let begin = world.now;
+        loop {
+            let steps = world.steps();
+            if steps.contains(&WatchStep::List) {
+                world.list(&[A, B], true);
+            }
+            if steps.iter().any(|s| matches!(s, WatchStep::Open { .. })) {
+                break;
+            }
+            world.now = world.watch.timeout().unwrap().as_millis();
+        }
+        longest = longest.max(world.now - begin);
+    }
+    assert!((9_000..=10_000).contains(&longest), "{longest}");
+}
+
+#[test]
+fn sixty_four_servers_are_watched_and_the_next_is_counted() {
+    let mut world = World::new();
+    let servers: Vec<u8> = (1..=65).collect();
+    world.list(&servers[..64], true);
+    assert_eq!(world.watch.unwatched(), 0);
+    world.list(&servers, true);
+    assert_eq!((world.watch.servers(), world.watch.unwatched()), (64, 1));
+    assert_eq!(world.opened().len(), 64);
+    assert_eq!(world.sees(64, 1, 1, 1), Some(Said::Present), "the last bit");
+    world.loses(64, 1, Presence::Left);
+    world.now += LINGER.as_millis() as u64;
+    assert_eq!(world.steps(), [gone(1, Presence::Left)]);
+}
+
+#[test]
+fn a_node_for_which_there_is_no_room_is_told_of_and_counted() {
+    let mut world = World::live();
+    for n in 1..=9 {
+        assert_eq!(world.sees(A, n, 1, 1), Some(Said::Present));
+    }
+    let TableStats { used, refused, .. } = world.watch.stats();
+    assert_eq!((used, refused), (8, 1));
+}
+
+#[test]
+fn what_the_filter_does_not_mean_is_not_said_but_known_if_it_was() {
+    let mut world = World::live();
+    assert_eq!(world.sees_meant(A, 1, 1, 1, false), None);
+    assert_eq!(world.sees(A, 2, 1, 1), Some(Said::Present));
+    assert_eq!(world.sees_meant(A, 2, 2, 2, false), Some(Said::Excluded));
+    assert_eq!(world.sees(B, 2, 1, 1), None, "an older record");
+    assert_eq!(world.sees(B, 2, 3, 1), Some(Said::Present));
+    world.sees_meant(A, 2, 4, 2, false);
+    world.loses(A, 2, Presence::Left);
+    world.loses(B, 2, Presence::Left);
+    world.now += 1_000;
+    assert_eq!(world.steps(), [], "it was said to be out already");
+}
+
+#[test]
+fn words_of_strangers_and_of_closed_streams_count_for_nothing() {
+    let mut world = World::live();
+    assert_eq!(world.sees(99, 1, 1, 1), None);
+    world.breaks(99);
+    assert_eq!(world.steps(), []);
+}
+
+#[test]
+fn it_begins_anew_without_a_memory_of_what_was() {
+    let mut world = World::live();
+    world.sees(A, 1, 1, 1);
+    world.watch.start(at(world.now), 7);
+    let fresh = World::new();
+    assert_eq!(world.watch.stats().used, 0);
+    assert_eq!(world.watch.servers(), 0);
+    assert_eq!(world.steps(), vec![WatchStep::List]);
+    assert_eq!(world.watch, fresh.watch);
+}

@@ -1,0 +1,26 @@
+//! Changes as they happen (PROTOCOL.md, section 5): what a server tells its watchers, and what a
+//! watcher makes of the words of many servers.
+//!
+//! ```text
+//!  server                                            watcher
+//!   Directory ─▶ Changes ─▶ Watchers ───frames────▶ Watch ─▶ present, changed, left, lost
+//!   (records)    (who, 64)   (32, each with a         (who is held by which server)
+//!                             filter and a place)
+//! ```
+//!
+//! [`Changes`] names only *who* changed. A frame is made of the directory when it is sent, so that
+//! no record is copied, and so that of several changes of one node the last alone is told.
+
+mod changes;
+pub mod client;
+pub mod server;
+
+pub use changes::{Change, Changes, MAX_CHANGES, fingerprint, fingerprint_of};
+
+/// Names one stream on which a server tells this process of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(pub u64);
+
+/// Names one stream on which this process tells a peer of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatcherId(pub u64);

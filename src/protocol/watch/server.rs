@@ -1,0 +1,271 @@
+//! The watchers of this process, and what each of them is told next.
+//!
+//! ```text
+//!            entries, in the order of ids            changes
+//!  joined ────────────────────────────▶ caught up ───────────▶ …
+//! ```
+//!
+//! A watcher is told of a change while it is still told what is listed, if the change is of a node
+//! that it was told of before. So a long list makes nobody fall behind.
+//!
+//! Frames are made of the directory when they are sent. The host gives the next ones only when the
+//! last ones are written, so a watcher that does not read costs one batch of frames.
+//!
+//! Bounds (PROTOCOL.md, section 5): `W` watchers. One that has not read for [`PATIENCE`], or falls
+//! [`MAX_CHANGES`](super::MAX_CHANGES) changes behind, is closed.
+
+use core::time::Duration;
+
+use heapless::Vec;
+
+use super::{Change, Changes, WatcherId};
+use crate::protocol::{
+    Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, Machine, PeerId, Presence, Subject,
+    TableStats,
+    codec::{
+        frame::{MAX_FRAME, MAX_HEADER, write_header},
+        record::{Kind, contents},
+        watch::{Notice, encode_notice},
+    },
+};
+
+/// Watchers that a process serves at most (PROTOCOL.md, section 5).
+pub const MAX_WATCHERS: usize = 32;
+/// How long a watcher may leave what it was sent unread.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of frames that are sent at once: two of the longest.
+pub const BATCH: usize = 2 * (MAX_FRAME + MAX_HEADER);
+/// Bytes that the frame of an entry takes at most: the longest record, with what is around it.
+const MAX_ENTRY_FRAME: usize = MAX_HEADER + MAX_ENVELOPE_LEN + 64;
+/// Bytes of the frame that says *caught up*: its header and `{0: 4}`.
+const CAUGHT_UP_FRAME: usize = 4;
+
+/// Whole frames for one watcher.
+pub type Batch = Vec<u8, BATCH, u16>;
+
+/// What the host must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServeStep {
+    /// Write the batch on this stream; then call [`Watchers::written`].
+    Tell(WatcherId),
+    /// End this stream.
+    Close(WatcherId),
+}
+
+/// At most `W` watchers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watchers<const W: usize> {
+    watchers: Vec<Watcher, W, u8>,
+    refused: u64,
+    closed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Watcher {
+    id: WatcherId,
+    filter: Filter,
+    /// The number of the next change.
+    next: u64,
+    /// What is listed has been told up to here; `None`: all of it.
+    listed: Option<Cursor>,
+    /// Since when it has not read what it was sent.
+    unread: Option<Instant>,
+}
+
+impl<const W: usize> Watchers<W> {
+    /// No watcher.
+    pub const fn new() -> Self {
+        Self {
+            watchers: Vec::new(),
+            refused: 0,
+            closed: 0,
+        }
+    }
+
+    /// A peer watches what the filter means. Returns false, and counts it, if there are too many:
+    /// its stream must be ended.
+    pub fn join(&mut self, id: WatcherId, filter: Filter, changes: &Changes) -> bool {
+        let watcher = Watcher {
+            id,
+            filter,
+            next: changes.next(),
+            listed: Some(Cursor::Start),
+            unread: None,
+        };
+        let is_served = self.watchers.push(watcher).is_ok();
+        self.refused += u64::from(!is_served);
+        is_served
+    }
+
+    /// The stream is over.
+    pub fn leave(&mut self, id: WatcherId) {
+        self.watchers.retain(|watcher| watcher.id != id);
+    }
+
+    /// What the watcher was sent last is written.
+    pub fn written(&mut self, id: WatcherId) {
+        let watcher = self.watchers.iter_mut().find(|watcher| watcher.id == id);
+        watcher
+            .into_iter()
+            .for_each(|watcher| watcher.unread = None);
+    }
+
+    /// The next step at `now`, if there is one; with [`ServeStep::Tell`] its frames are in `batch`.
+    pub fn poll<M: Machine + ?Sized>(
+        &mut self,
+        now: Instant,
+        machine: &M,
+        batch: &mut Batch,
+    ) -> Option<ServeStep> {
+        let changes = machine.changes();
+        let mut watchers = self.watchers.iter();
+        if let Some(late) = watchers.find(|watcher| watcher.is_late(now, changes)) {
+            let id = late.id;
+            self.leave(id);
+            self.closed += 1;
+            return Some(ServeStep::Close(id));
+        }
+        let ready = self.watchers.iter_mut().filter(|w| w.unread.is_none());
+        for watcher in ready {
+            batch.clear();
+            watcher.fill(now, machine, batch);
+            if !batch.is_empty() {
+                watcher.unread = Some(now);
+                return Some(ServeStep::Tell(watcher.id));
+            }
+        }
+        None
+    }
+
+    /// When [`Watchers::poll`] has a step without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        let due = |watcher: &Watcher| match (watcher.unread, watcher.listed) {
+            (Some(since), _) => Some(since + PATIENCE),
+            // It was not told of anybody: there may be others behind them.
+            (None, Some(_)) => Some(Instant::default()),
+            (None, None) => None,
+        };
+        self.watchers.iter().filter_map(due).min()
+    }
+
+    /// The statistics for `status`: refused were those without a place, evicted those that were
+    /// closed.
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            name: "watchers",
+            used: self.watchers.len(),
+            capacity: W,
+            refused: self.refused,
+            evicted: self.closed,
+        }
+    }
+}
+
+impl Watcher {
+    fn is_late(&self, now: Instant, changes: &Changes) -> bool {
+        let is_slow = self.unread.is_some_and(|since| now - since >= PATIENCE);
+        is_slow || changes.has_lost(self.next)
+    }
+
+    /// Adds frames to the batch, until it is full or there is nothing to tell.
+    fn fill<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M, batch: &mut Batch) {
+        let changes = machine.changes();
+        while let Some((peer, change)) = changes.at(self.next) {
+            if room(batch) < MAX_ENTRY_FRAME {
+                return;
+            }
+            if self.was_told_of(peer) && !changes.is_outdated(self.next) {
+                let notice = notice_of(now, machine, peer, *change);
+                // Of a node that has changed before, the watcher may know what the filter means.
+                let is_known = *change != Change::Present || changes.is_repeated(self.next);
+                if is_known || self.means(&notice) {
+                    push(batch, &notice);
+                }
+            }
+            self.next += 1;
+        }
+        let Some(cursor) = self.listed else {
+            return;
+        };
+        if room(batch) < MAX_ENTRY_FRAME + CAUGHT_UP_FRAME {
+            return;
+        }
+        let after = machine.entries(now, (&self.filter, cursor, false), &mut |entry| {
+            let is_fitting = room(batch) >= MAX_ENTRY_FRAME + CAUGHT_UP_FRAME;
+            is_fitting && push(batch, &Notice::Present(entry))
+        });
+        self.listed = after.map(Cursor::After);
+        if after.is_none() {
+            push(batch, &Notice::CaughtUp);
+        }
+    }
+
+    /// Whether the node's place in the list was passed already.
+    fn was_told_of(&self, peer: &PeerId) -> bool {
+        match &self.listed {
+            Some(Cursor::Start) => false,
+            Some(Cursor::After(last)) => peer <= last,
+            None => true,
+        }
+    }
+
+    fn means(&self, notice: &Notice<'_>) -> bool {
+        match notice {
+            Notice::Present(entry) | Notice::Changed(entry) | Notice::Gone(entry) => {
+                match entry.subject {
+                    Subject::Signed(envelope) => contents(Kind::Node, envelope)
+                        .is_some_and(|record| self.filter.admits(&record)),
+                    Subject::Named { name, .. } => self.filter.admits_name(name),
+                }
+            }
+            Notice::CaughtUp => true,
+        }
+    }
+}
+
+/// What is told of a node now. Where a server no longer knows why a node is gone, the node is with
+/// another server: it has left this one.
+fn notice_of<'m, M: Machine + ?Sized>(
+    now: Instant,
+    machine: &'m M,
+    peer: &PeerId,
+    change: Change,
+) -> Notice<'m> {
+    match machine.entry(now, peer) {
+        Some(entry) if entry.presence != Presence::Alive => Notice::Gone(entry),
+        Some(entry) if change == Change::Changed => Notice::Changed(entry),
+        Some(entry) => Notice::Present(entry),
+        None => Notice::Gone(Entry {
+            subject: Subject::Named {
+                peer: *peer,
+                name: "",
+            },
+            age: Duration::ZERO,
+            presence: Presence::Left,
+        }),
+    }
+}
+
+fn room(batch: &Batch) -> usize {
+    BATCH - batch.len()
+}
+
+/// Adds the frame of a notice. Returns whether there was room.
+fn push(batch: &mut Batch, notice: &Notice<'_>) -> bool {
+    let mut buffer = [0; MAX_FRAME];
+    let Ok(body) = encode_notice(notice, &mut buffer) else {
+        return false;
+    };
+    let mut header = [0; MAX_HEADER];
+    let header = write_header(body.len(), &mut header);
+    let before = batch.len();
+    let is_whole = batch.extend_from_slice(header).is_ok() && batch.extend_from_slice(body).is_ok();
+    if !is_whole {
+        batch.truncate(before);
+    }
+    is_whole
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+use std::{boxed::Box, vec, vec::Vec};
+
+use super::*;
+use crate::protocol::{
+    Addrs, Beat, Indexer, IndexerConfig, Name, RecordInfo, Role, SignedRecord, StreamId, Terms,
+    codec::{
+        frame::header,
+        record::{Record, Tags, encode_record},
+        watch::decode_notice,
+    },
+};
+
+const LEASE: Duration = Duration::from_secs(90);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+/// An indexer with room for 200 nodes, and its watchers.
+struct World {
+    indexer: Box<Indexer<200>>,
+    watchers: Watchers<3>,
+    now: u64,
+    sequence: u64,
+}
+
+/// What a watcher reads.
+#[derive(Debug, PartialEq)]
+enum Read {
+    Present(u8),
+    Changed(u8),
+    Gone(u8, Presence),
+    CaughtUp,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut indexer = Box::new(Indexer::new());
+        let terms = Terms {
+            lease: LEASE,
+            beat_interval: LEASE / 3,
+        };
+        let config = IndexerConfig {
+            terms,
+            gc_interval: Duration::from_secs(30),
+        };
+        indexer.start(at(0), peer(0), 1, config);
+        Self {
+            indexer,
+            watchers: Watchers::new(),
+            now: 0,
+            sequence: 0,
+        }
+    }
+
+    fn with(nodes: impl IntoIterator<Item = u8>) -> Self {
+        let mut world = Self::new();
+        nodes.into_iter().for_each(|n| world.beat(n, ""));
+        world
+    }
+
+    /// A node beats with a new record, which has this tag.
+    fn beat(&mut self, n: u8, tag: &str) {
+        self.sequence += 1;
+        let name = Name::try_from(std::format!("node-{n}").as_str()).unwrap();
+        let info = RecordInfo {
+            peer: peer(n),
+            sequence: self.sequence,
+            issued_at_ms: self.sequence,
+            ttl: 3 * LEASE,
+            addrs: Addrs::new(),
+            name: name.clone(),
+        };
+        let tags: Tags<'_> = [("tag", tag)].into_iter().collect();
+        let record = Record {
+            peer: peer(n),
+            sequence: self.sequence,
+            issued_at_ms: self.sequence,
+            ttl: 3 * LEASE,
+            addrs: [&[4, 127, 0, 0, 1, 6, 0, 80][..]].into_iter().collect(),
+            name: &name,
+            tags,
+            services: Default::default(),
+            version: "",
+        };
+        let envelope = envelope(&record);
+        let record = SignedRecord {
+            info,
+            envelope: &envelope,
+        };
+        let beat = Beat {
+            record: Some(record),
+            ..Beat::new(Role::Node, LEASE)
+        };
+        let outcome = self
+            .indexer
+            .beat(at(self.now), &peer(n), StreamId(n.into()), &beat);
+        assert!(outcome.publish);
+    }
+
+    fn leave(&mut self, n: u8) {
+        let farewell = Beat::new(Role::Node, Duration::ZERO);
+        self.indexer
+            .beat(at(self.now), &peer(n), StreamId(n.into()), &farewell);
+    }
+
+    fn join(&mut self, id: u64, filter: Filter) -> bool {
+        let changes = self.indexer.changes();
+        self.watchers.join(WatcherId(id), filter, changes)
+    }
+
+    /// All steps now. Batches are not read.
+    fn steps(&mut self) -> Vec<(ServeStep, Vec<Read>)> {
+        let mut steps = Vec::new();
+        let mut batch = Batch::new();
+        let (now, indexer) = (at(self.now), &*self.indexer);
+        while let Some(step) = self.watchers.poll(now, indexer, &mut batch) {
+            let read = match step {
+                ServeStep::Tell(_) => read(&batch),
+                ServeStep::Close(_) => Vec::new(),
+            };
+            steps.push((step, read));
+            assert!(steps.len() < 1000, "poll does not come to an end");
+        }
+        steps
+    }
+
+    /// What a watcher that reads everything is told now.
+    fn told(&mut self, id: u64) -> Vec<Read> {
+        let mut all = Vec::new();
+        loop {
+            let steps = self.steps();
+            if steps.is_empty() {
+                return all;
+            }
+            for (step, read) in steps {
+                assert_eq!(step, ServeStep::Tell(WatcherId(id)));
+                self.watchers.written(WatcherId(id));
+                all.extend(read);
+            }
+        }
+    }
+}
+
+/// An envelope around the record, without a valid signature.
+fn envelope(record: &Record<'_>) -> Vec<u8> {
+    let mut buffer = [0; 1024];
+    let payload = encode_record(record, &mut buffer).unwrap();
+    let mut envelope = Vec::new();
+    for (tag, bytes) in [(0x12, Kind::Node.payload_type()), (0x1a, payload)] {
+        let mut header = [0; MAX_HEADER];
+        envelope.push(tag);
+        envelope.extend_from_slice(write_header(bytes.len(), &mut header));
+        envelope.extend_from_slice(bytes);
+    }
+    envelope
+}
+
+fn read(batch: &[u8]) -> Vec<Read> {
+    let (mut rest, mut all) = (batch, Vec::new());
+    while let Some((head, length)) = header(rest, MAX_FRAME).unwrap() {
+        let (frame, after) = rest.split_at(head + length);
+        let of = |entry: Entry<'_>| match entry.subject {
+            Subject::Signed(envelope) => contents(Kind::Node, envelope).unwrap().peer.as_bytes()[0],
+            Subject::Named { peer, .. } => peer.as_bytes()[0],
+        };
+        all.push(match decode_notice(&frame[head..]).unwrap().unwrap() {
+            Notice::Present(entry) => Read::Present(of(entry)),
+            Notice::Changed(entry) => Read::Changed(of(entry)),
+            Notice::Gone(entry) => Read::Gone(of(entry), entry.presence),
+            Notice::CaughtUp => Read::CaughtUp,
+        });
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    all
+}
+
+#[test]
+fn a_watcher_is_told_who_is_there_in_the_order_of_ids_then_of_each_change() {
+    let mut world = World::with([9, 3, 7]);
+    assert!(world.join(1, Filter::default()));
+    let listed = [
+        Read::Present(3),
+        Read::Present(7),
+        Read::Present(9),
+        Read::CaughtUp,
+    ];
+    assert_eq!(world.told(1), listed);
+    world.beat(5, "");
+    assert_eq!(world.told(1), [Read::Present(5)]);
+    world.beat(5, "");
+    assert_eq!(world.told(1), [], "signed anew, and no change");
+    world.beat(5, "other");
+    assert_eq!(world.told(1), [Read::Changed(5)]);
+    world.leave(5);
+    assert_eq!(world.told(1), [Read::Gone(5, Presence::Left)]);
+    assert_eq!(world.watchers.timeout(), None);
+}
+
+#[test]
+fn a_long_list_comes_in_batches_and_changes_of_those_told_come_between() {
+    let mut world = World::with(1..=150);
+    world.join(1, Filter::default());
+    let [(_, first)] = &world.steps()[..] else {
+        panic!("one batch at a time")
+    };
+    let told = first.len() as u8;
+    assert!(told > 1 && told < 100, "{told}");
+    assert_eq!(world.steps().len(), 0, "the first batch is not read yet");
+    world.beat(1, "other");
+    world.beat(140, "other");
+    world.leave(2);
+    world.watchers.written(WatcherId(1));
+    let all = world.told(1);
+    let changes = [Read::Changed(1), Read::Gone(2, Presence::Left)];
+    assert_eq!(all[..2], changes);
+    let rest = (told + 1..=150).map(Read::Present);
+    let rest: Vec<_> = rest.chain([Read::CaughtUp]).collect();
+    assert_eq!(all[2..], rest, "140 is told of once, as it is");
+}
+
+#[test]
+fn of_several_changes_of_one_node_the_last_is_told() {
+    let mut world = World::with([1]);
+    world.join(1, Filter::default());
+    world.told(1);
+    world.beat(2, "");
+    world.beat(2, "other");
+    world.leave(1);
+    assert_eq!(
+        world.told(1),
+        [Read::Changed(2), Read::Gone(1, Presence::Left)]
+    );
+}
+
+#[test]
+fn who_does_not_read_for_ten_seconds_is_closed() {
+    let mut world = World::with([1]);
+    world.join(1, Filter::default());
+    world.now = 100;
+    assert_eq!(world.steps().len(), 1);
+    assert_eq!(world.watchers.timeout(), Some(at(10_100)));
+    world.now = 10_099;
+    assert_eq!(world.steps(), []);
+    world.now = 10_100;
+    let closed = ServeStep::Close(WatcherId(1));
+    assert_eq!(world.steps(), [(closed, vec![])]);
+    let TableStats { used, evicted, .. } = world.watchers.stats();
+    assert_eq!((used, evicted), (0, 1));
+}
+
+#[test]
+fn who_is_sixty_four_changes_behind_is_told_of_all_and_one_more_closes() {
+    for (changes, is_closed) in [(64, false), (65, true)] {
+        let mut world = World::with([]);
+        world.join(1, Filter::default());
+        assert_eq!(world.told(1), [Read::CaughtUp]);
+        (1..=changes).for_each(|n| world.beat(n, ""));
+        if is_closed {
+            let closed = ServeStep::Close(WatcherId(1));
+            assert_eq!(world.steps(), [(closed, vec![])]);
+        } else {
+            assert_eq!(world.told(1).len(), 64);
+        }
+    }
+}
+
+#[test]
+fn there_are_places_for_so_many_and_the_next_is_refused_and_counted() {
+    let mut world = World::new();
+    for id in 1..=3 {
+        assert!(world.join(id, Filter::default()));
+    }
+    assert!(!world.join(4, Filter::default()));
+    assert_eq!(world.watchers.stats().refused, 1);
+    world.watchers.leave(WatcherId(2));
+    assert!(world.join(5, Filter::default()));
+}
+
+#[test]
+fn a_slow_watcher_does_not_keep_another_waiting() {
+    let mut world = World::with([]);
+    world.join(1, Filter::default());
+    world.join(2, Filter::default());
+    assert_eq!(world.steps().len(), 2);
+    world.watchers.written(WatcherId(2));
+    world.beat(1, "");
+    let told = ServeStep::Tell(WatcherId(2));
+    assert_eq!(world.steps(), [(told, vec![Read::Present(1)])]);
+}
+
+#[test]
+fn a_filter_holds_back_who_it_never_meant() {
+    let mut world = World::with([1, 2]);
+    world.beat(2, "red");
+    let red = Filter::default().with_tag("tag", "red").unwrap();
+    world.join(1, red);
+    assert_eq!(world.told(1), [Read::Present(2), Read::CaughtUp]);
+    world.beat(3, "blue");
+    assert_eq!(world.told(1), []);
+    world.beat(4, "red");
+    assert_eq!(world.told(1), [Read::Present(4)]);
+    world.beat(2, "blue");
+    assert_eq!(
+        world.told(1),
+        [Read::Changed(2)],
+        "so that it can be left out"
+    );
+}
+
+#[test]
+fn a_filter_that_means_nobody_does_not_hold_up_the_end_of_the_list() {
+    let mut world = World::with(1..=200);
+    let none = Filter::default().with_tag("tag", "none").unwrap();
+    world.join(1, none);
+    assert_eq!(world.told(1), [Read::CaughtUp]);
+}
