@@ -5,6 +5,8 @@
 
 mod addresses;
 mod copies;
+#[cfg(feature = "dns")]
+mod dns;
 #[path = "../end_to_end/harness.rs"]
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;

@@ -36,7 +36,24 @@ impl Network {
     /// A network without hosts. If the system forbids namespaces, prints a message and returns
     /// `None`.
     pub(crate) fn new() -> Option<Self> {
-        match Self::unshared() {
+        Self::with_tools(&[])
+    }
+
+    /// A network for a test that needs these programs. If one is missing, as without namespaces.
+    pub(crate) fn with_tools(tools: &[&str]) -> Option<Self> {
+        let is_there = |tool: &&str| {
+            let found = Command::new("sh")
+                .args(["-c", &format!("command -v {tool}")])
+                .output();
+            found.is_ok_and(|found| found.status.success())
+        };
+        let network = match tools.iter().find(|tool| !is_there(tool)) {
+            None => Self::unshared(),
+            Some(tool) => Err(format!(
+                "there is no program {tool}; `.ci/tools` installs it"
+            )),
+        };
+        match network {
             Ok(network) => Some(network),
             Err(why) if std::env::var_os("OC_DISCOVERY_HOSTS").is_some_and(|v| v == "required") => {
                 panic!("tests with hosts of their own are required, and cannot run: {why}")
@@ -44,7 +61,7 @@ impl Network {
             Err(why) => {
                 // This does not use a macro, because the output of macros is shown only if the test
                 // fails.
-                let _ = writeln!(io::stderr(), "SKIPPED, no namespaces for hosts: {why}");
+                let _ = writeln!(io::stderr(), "SKIPPED, no hosts for the test: {why}");
                 None
             }
         }
@@ -112,10 +129,15 @@ impl Network {
 
     /// Sets the addresses of names, on all hosts.
     pub(crate) fn names(&self, lines: &str) {
-        let file = self.world.path("hosts");
-        std::fs::write(&file, lines).unwrap();
+        self.file("/etc/hosts", lines);
+    }
+
+    /// Sets what is in a file of the system, on all hosts.
+    pub(crate) fn file(&self, path: &str, content: &str) {
+        let file = self.world.path(&path.replace('/', "_"));
+        std::fs::write(&file, content).unwrap();
         let mut mount = command(&self.inside(None), Path::new("mount"));
-        let mounted = mount.args(["--bind".as_ref(), file.as_os_str(), "/etc/hosts".as_ref()]);
+        let mounted = mount.args(["--bind".as_ref(), file.as_os_str(), path.as_ref()]);
         assert!(mounted.status().unwrap().success());
     }
 
@@ -194,6 +216,16 @@ impl Host<'_> {
         let own = world.line(role, &world.path(name), args);
         let mut command = command(&self.inside(), Path::new(own.get_program()));
         ended(command.args(own.get_args()))
+    }
+
+    /// A command on the host.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        command(&self.inside(), Path::new(program))
+    }
+
+    /// Runs a command on the host that ends by itself.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
+        ended(self.command(program).args(args))
     }
 
     fn inside(&self) -> Vec<OsString> {
