@@ -48,7 +48,7 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 16_384,
         doc: "Indexers that a native keeps alive: entries of `live_indexers`.",
-        bytes: 2_304,
+        bytes: 2_320,
         tables: &["live_indexers", "stream_records", "directory"],
         roles: &["Native"],
     },
@@ -58,8 +58,8 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 65_535,
         doc: "Nodes that hold a lease with one indexer.",
-        bytes: 1_790,
-        tables: &["stream_records", "directory"],
+        bytes: 1_890,
+        tables: &["stream_records", "directory", "announcements"],
         roles: &["Indexer"],
     },
     Capacity {
@@ -68,8 +68,13 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 16_384,
         doc: "Nodes that a native takes in by self-delegation: entries of `responsible_peers`.",
-        bytes: 3_686,
-        tables: &["responsible_peers", "stream_records", "directory"],
+        bytes: 3_806,
+        tables: &[
+            "responsible_peers",
+            "stream_records",
+            "directory",
+            "announcements",
+        ],
         roles: &["Native"],
     },
     Capacity {
@@ -89,7 +94,7 @@ const CAPACITIES: &[Capacity] = &[
         max: 8,
         doc: "Natives that a process knows: given by `--native`, named by DNS or remembered. A native grants leases to as many \
               again that it does not know.",
-        bytes: 3_580,
+        bytes: 3_612,
         tables: &["stream_records", "directory"],
         roles: &["Native"],
     },
@@ -101,6 +106,17 @@ const CAPACITIES: &[Capacity] = &[
         doc: "Values that the local part of the DHT stores.",
         bytes: 1_280,
         tables: &["dht_records"],
+        roles: &["Native", "Indexer"],
+    },
+    Capacity {
+        name: "MAX_PROVIDERS",
+        default: 4096,
+        min: 1,
+        max: 65_535,
+        doc: "Announcements of other peers and of its own that the local part of the DHT stores: who can say which node has a \
+              name or a service.",
+        bytes: 240,
+        tables: &["dht_providers"],
         roles: &["Native", "Indexer"],
     },
     Capacity {

@@ -74,6 +74,7 @@ fn defaults_are_written_and_documented() {
         ("MAX_KNOWN", 512),
         ("MAX_NATIVES", 8),
         ("MAX_DHT_RECORDS", 1024),
+        ("MAX_PROVIDERS", 4096),
         ("MAX_CONNECTIONS", 1536),
     ] {
         assert!(

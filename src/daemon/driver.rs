@@ -37,7 +37,7 @@ use crate::{
     },
     protocol::{
         Input, Instant, PeerId, Reason,
-        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS},
+        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
         codec::directory::{Response, Room, decode_response},
         farewell::Farewells,
@@ -114,6 +114,7 @@ impl<'m> Driver<'m> {
             connections: plan.connections,
             handshakes: plan.handshakes,
             dht_records: MAX_DHT_RECORDS,
+            dht_providers: MAX_PROVIDERS,
             first_beat: FIRST_BEAT_TIMEOUT,
         };
         let announce = Announce {

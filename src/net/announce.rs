@@ -47,6 +47,10 @@ impl Net {
             self.swarm.add_external_address(new.clone());
         }
         self.announced = now;
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
+            let providers = &mut kademlia.store_mut().providers;
+            providers.set_own_addrs(&self.announced);
+        }
         self.swarm.behaviour().streams.announce(&self.announced);
         self.confine();
         true

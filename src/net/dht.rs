@@ -20,11 +20,14 @@ use libp2p::{
         self, BucketInserts, Caching, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult,
         Quorum, Record, RecordKey, StoreInserts, store::RecordStore,
     },
-    multiaddr::Protocol,
     swarm::{ConnectionId, NetworkBehaviour},
 };
 
-use super::{scope::is_loopback, store::BoundedStore};
+use super::{
+    providers::{self, without_peer},
+    scope::is_loopback,
+    store::BoundedStore,
+};
 use crate::{
     net::{
         convert,
@@ -99,8 +102,8 @@ pub(crate) enum DhtEvent {
     },
 }
 
-/// Makes the behaviour of a DHT server with room for `capacity` records.
-pub(crate) fn kademlia(own: PeerId, capacity: usize) -> Kademlia {
+/// Makes the behaviour of a DHT server with room for this many records and providers.
+pub(crate) fn kademlia(own: PeerId, records: usize, providers: usize) -> Kademlia {
     let mut config = kad::Config::new(PROTOCOL);
     config
         .set_query_timeout(QUERY_TIMEOUT)
@@ -110,11 +113,13 @@ pub(crate) fn kademlia(own: PeerId, capacity: usize) -> Kademlia {
         .set_replication_interval(None)
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
+        .set_provider_record_ttl(Some(providers::LIFETIME))
         .set_periodic_bootstrap_interval(None)
         .set_caching(Caching::Disabled)
         .set_kbucket_inserts(BucketInserts::Manual)
         .set_max_packet_size(MAX_PACKET);
-    let mut kademlia = Kademlia::with_config(own, BoundedStore::new(capacity), config);
+    let mut kademlia =
+        Kademlia::with_config(own, BoundedStore::new(own, records, providers), config);
     kademlia.set_mode(Some(Mode::Server));
     kademlia
 }
@@ -261,6 +266,19 @@ impl Dht {
                         ..
                     },
             } => offered(record),
+            kad::Event::InboundRequest {
+                request:
+                    kad::InboundRequest::AddProvider {
+                        record: Some(mut record),
+                    },
+            } => {
+                record
+                    .addresses
+                    .retain(|addr| loopback || !is_loopback(addr));
+                // If there is no room, this is counted, and seven others keep it.
+                let _ = kademlia.store_mut().add_provider(record);
+                None
+            }
             kad::Event::RoutingUpdated {
                 peer, addresses, ..
             } => {
@@ -305,9 +323,14 @@ impl Dht {
         loopback: bool,
     ) -> Option<DhtEvent> {
         self.searches.get(&id)?;
-        let servers = providers.iter().filter_map(|provider| {
-            let addrs = reachable_at(kademlia, *provider, loopback);
-            Some((protocol::PeerId::try_from(*provider).ok()?, addrs))
+        let others = providers
+            .iter()
+            .filter_map(|peer| protocol::PeerId::try_from(*peer).ok())
+            .filter(|peer| !kademlia.store_mut().providers.is_own(peer))
+            .collect::<Vec<_>>();
+        let servers = others.into_iter().map(|peer| {
+            let addrs = reachable_at(kademlia, &peer, loopback);
+            (peer, addrs)
         });
         Some(DhtEvent::Provided {
             search: SearchId(id),
@@ -398,23 +421,28 @@ pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr
         .collect()
 }
 
-/// Where Kademlia would dial the peer: the addresses of the routing table, then those that servers
-/// named in answers to queries under way.
-fn reachable_at(kademlia: &mut Kademlia, peer: PeerId, loopback: bool) -> Addrs {
-    // The answer depends on the peer alone.
-    let dial = (ConnectionId::new_unchecked(0), Endpoint::Dialer);
-    let known = kademlia
-        .handle_pending_outbound_connection(dial.0, Some(peer), &[], dial.1)
+/// Where Kademlia would dial the peer, by its routing table and by the answers to queries under way;
+/// or else what the peer announced here.
+fn reachable_at(kademlia: &mut Kademlia, peer: &protocol::PeerId, loopback: bool) -> Addrs {
+    let mut known = kademlia
+        .handle_pending_outbound_connection(
+            // The answer depends on the peer alone.
+            ConnectionId::new_unchecked(0),
+            Some((*peer).into()),
+            &[],
+            Endpoint::Dialer,
+        )
         .unwrap_or_default();
-    let own = Protocol::P2p(peer);
-    let plain = known.into_iter().map(|mut addr| {
-        if addr.iter().last().as_ref() == Some(&own) {
-            addr.pop();
+    if known.is_empty() {
+        known = kademlia.store_mut().providers.addrs(peer);
+    }
+    let mut usable = Vec::new();
+    for addr in known.into_iter().map(|addr| without_peer(addr, peer)) {
+        if (loopback || !is_loopback(&addr)) && !usable.contains(&addr) {
+            usable.push(addr);
         }
-        addr
-    });
-    let usable = plain.filter(|addr| loopback || !is_loopback(addr));
-    convert::to_addrs(&usable.collect::<Vec<_>>())
+    }
+    convert::to_addrs(&usable)
 }
 
 /// Removes loopback addresses from the routing table, because any peer can ask for it.

@@ -10,7 +10,7 @@
 //! | `limits`, `admission`, `handshakes` | how many of them, and which give way |
 //! | `streams` | heartbeat, directory and ping streams |
 //! | `on_demand` | handlers only where they are used |
-//! | `dht`, `store` | Kademlia |
+//! | `dht`, `store`, `providers` | Kademlia |
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
@@ -37,6 +37,7 @@ pub(crate) mod limits;
 mod muxer;
 pub(crate) mod netlink;
 mod on_demand;
+mod providers;
 mod race;
 mod scope;
 pub(crate) mod store;
@@ -138,6 +139,8 @@ pub(crate) struct NetBounds {
     pub(crate) handshakes: usize,
     /// Records in the DHT store at most.
     pub(crate) dht_records: usize,
+    /// Providers in it at most.
+    pub(crate) dht_providers: usize,
     /// How long an opened heartbeat stream may wait for its first beat.
     pub(crate) first_beat: Duration,
 }
@@ -188,7 +191,7 @@ impl Net {
                 Peering {
                     identify: identify::Behaviour::new(identify),
                     kademlia: serves
-                        .then(|| dht::kademlia(own, bounds.dht_records))
+                        .then(|| dht::kademlia(own, bounds.dht_records, bounds.dht_providers))
                         .into(),
                 },
                 serves.then_some(dht::PROTOCOL),
@@ -321,7 +324,7 @@ impl Net {
     }
 
     /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in it.
-    #[allow(dead_code, reason = "lookups ask for it")]
+    #[cfg_attr(not(test), allow(dead_code, reason = "lookups ask for it"))]
     pub(crate) fn providers(&mut self, key: &Key) -> Option<SearchId> {
         let kademlia = self.swarm.behaviour_mut().kademlia()?;
         Some(self.dht.providers(kademlia, key))
@@ -386,14 +389,14 @@ impl Net {
         limits.retain_slots(keeps);
     }
 
-    /// Removes records that have expired.
+    /// Removes what has expired in the DHT store.
     pub(crate) fn expire_records(&mut self) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             kademlia.store_mut().expire(Instant::now());
         }
     }
 
-    /// The time before which no record expires.
+    /// The time before which nothing expires in it.
     pub(crate) fn record_expires_in(&mut self) -> Option<Duration> {
         let store = self.swarm.behaviour_mut().kademlia()?.store_mut();
         Some(store.soonest()?.saturating_duration_since(Instant::now()))
@@ -444,6 +447,7 @@ impl Net {
                 refused: store.refused(),
                 evicted: 0,
             });
+            tables.push(store.providers.stats());
         }
         tables
     }

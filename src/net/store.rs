@@ -1,8 +1,8 @@
-//! The records that this peer stores for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
+//! What this peer stores for the DHT: a bounded [`RecordStore`] for libp2p's Kademlia.
 //!
 //! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
 //! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
-//! place; no provider records. Memory is allocated when it is used. The store checks no signatures:
+//! place; providers as [`Providers`] keeps them. Memory is allocated when it is used. The store checks no signatures:
 //! it keeps verified records with their rank ([`BoundedStore::keep`]), so that no value is verified
 //! twice. Only [`BoundedStore::expire`] removes expired records.
 
@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
 use std::iter;
 use std::time::Instant;
+
+use super::providers::Providers;
 
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
@@ -37,12 +39,14 @@ pub(crate) struct BoundedStore {
     /// The number of records ever stored; it orders the records by age.
     stored: u64,
     refused: u64,
+    pub(super) providers: Providers,
 }
 
 impl BoundedStore {
-    /// An empty store for at most `capacity` records.
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// An empty store for at most `capacity` records and `providers` providers.
+    pub(crate) fn new(own: PeerId, capacity: usize, providers: usize) -> Self {
         Self {
+            providers: Providers::new(own, providers, Instant::now()),
             capacity,
             slots: HashMap::new(),
             protected: HashSet::new(),
@@ -70,9 +74,10 @@ impl BoundedStore {
         self.protected.remove(key.as_ref());
     }
 
-    /// Removes the records that have expired at `now`, and returns how many. Protection does not
+    /// Removes what has expired at `now`, and returns how many records that were. Protection does not
     /// prolong a record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
+        self.providers.expire(now);
         let before = self.slots.len();
         if self.soonest.is_some_and(|soonest| soonest <= now) {
             self.slots
@@ -82,9 +87,12 @@ impl BoundedStore {
         before - self.slots.len()
     }
 
-    /// The time before which no record expires.
+    /// The time before which nothing expires.
     pub(crate) fn soonest(&self) -> Option<Instant> {
         self.soonest
+            .into_iter()
+            .chain(self.providers.soonest())
+            .min()
     }
 
     /// Records stored.
@@ -107,6 +115,7 @@ impl BoundedStore {
     pub(crate) fn shrink(&mut self) {
         self.slots.shrink_to_fit();
         self.protected.shrink_to_fit();
+        self.providers.shrink();
     }
 
     /// Stores a verified record with this content.
@@ -219,18 +228,20 @@ impl RecordStore for BoundedStore {
         self.slots.iter().map(record)
     }
 
-    fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
-        Err(Error::MaxProvidedKeys)
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        self.providers.add(&record, Instant::now())
     }
 
-    fn providers(&self, _: &RecordKey) -> Vec<ProviderRecord> {
-        Vec::new()
+    fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        self.providers.of(key, Instant::now())
     }
 
+    /// For Kademlia's own announcing, which is off.
     fn provided(&self) -> Self::ProvidedIter<'_> {
         iter::empty()
     }
 
+    /// Kademlia removes only what has expired, and that is never in an answer of this store.
     fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
 }
 
@@ -247,6 +258,8 @@ fn record<'a>((key, slot): (&'a Key, &'a Slot)) -> Cow<'a, Record> {
 mod tests {
     use std::time::Duration;
 
+    use libp2p::identity::Keypair;
+
     use super::*;
 
     fn key(name: &str) -> RecordKey {
@@ -257,8 +270,12 @@ mod tests {
         Record::new(key(name), value.to_vec())
     }
 
+    fn empty(capacity: usize) -> BoundedStore {
+        BoundedStore::new(PeerId::random(), capacity, 8)
+    }
+
     fn filled(names: &[&str]) -> BoundedStore {
-        let mut store = BoundedStore::new(names.len());
+        let mut store = empty(names.len());
         for name in names {
             store.put(record(name, b"1")).unwrap();
         }
@@ -280,7 +297,7 @@ mod tests {
     fn a_record_leaves_when_it_expires_and_the_next_time_is_known() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut store = BoundedStore::new(4);
+        let mut store = empty(4);
         assert_eq!(store.soonest(), None);
         for (name, seconds) in [("b", 20), ("a", 10), ("c", 30)] {
             let expires = Some(at(seconds));
@@ -331,7 +348,7 @@ mod tests {
 
     #[test]
     fn protected_keys_are_bounded_by_the_capacity() {
-        let mut store = BoundedStore::new(1);
+        let mut store = empty(1);
         assert!(store.protect(&key("a")) && store.protect(&key("a")));
         assert!(!store.protect(&key("b")));
         store.unprotect(&key("a"));
@@ -377,15 +394,30 @@ mod tests {
     }
 
     #[test]
-    fn no_provider_records_and_no_place_at_capacity_zero() {
-        let mut store = BoundedStore::new(0);
+    fn the_next_time_is_that_of_a_record_or_of_a_provider() {
+        let mut store = empty(4);
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        let provider = ProviderRecord::new(key("a"), peer, Vec::new());
+        store.add_provider(provider).unwrap();
+        let over = store.soonest().unwrap();
+        assert_eq!(store.providers(&key("a")).len(), 1);
+        for earlier in [Duration::from_secs(1), Duration::from_secs(2)] {
+            let mut soon = record(&format!("{earlier:?}"), b"1");
+            soon.expires = Some(over - earlier);
+            store.put(soon).unwrap();
+            assert_eq!(store.soonest(), Some(over - earlier));
+        }
+        assert_eq!(store.expire(over), 2);
+        assert!(store.soonest().is_none() && store.providers(&key("a")).is_empty());
+    }
+
+    #[test]
+    fn no_place_at_capacity_zero() {
+        let mut store = empty(0);
         assert!(matches!(
             store.put(record("a", b"1")),
             Err(Error::MaxRecords)
         ));
-        let provider = ProviderRecord::new(key("a"), PeerId::random(), Vec::new());
-        assert!(store.add_provider(provider).is_err());
-        assert!(store.providers(&key("a")).is_empty());
         assert_eq!(store.provided().count(), 0);
     }
 }

@@ -4,6 +4,7 @@ mod dialling;
 mod directory;
 mod heartbeat;
 mod hostile;
+mod providers;
 mod records;
 mod watching;
 mod world;

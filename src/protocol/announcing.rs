@@ -13,8 +13,11 @@ use core::{fmt, time::Duration};
 use heapless::{Vec, VecView};
 
 use super::{
-    Instant, Name, Rng, TableStats,
-    codec::service::ServiceName,
+    Instant, Name, Rng, SignedRecord, TableStats,
+    codec::{
+        record::{Kind, contents},
+        service::ServiceName,
+    },
     time::{Bucket, backoff},
 };
 
@@ -95,8 +98,24 @@ impl<const N: usize> Announcing<N> {
         self.rng = Rng::new(seed);
     }
 
+    /// A node was listed with this record, which is new here. `is_listed` says whether some node has
+    /// a key.
+    pub fn record_listed(
+        &mut self,
+        now: Instant,
+        record: &SignedRecord<'_>,
+        is_listed: impl Fn(&Key) -> bool,
+    ) {
+        let services = contents(Kind::Node, record.envelope).map(|record| record.services);
+        let services = services.into_iter().flatten();
+        let services = services.map(|service| Key::Service(service.name));
+        for key in services.chain([Key::Name(record.info.name.clone())]) {
+            self.listed(now, key, &is_listed);
+        }
+    }
+
     /// A node that has this key was listed.
-    pub fn listed(&mut self, now: Instant, key: Key, is_listed: impl Fn(&Key) -> bool) {
+    fn listed(&mut self, now: Instant, key: Key, is_listed: impl Fn(&Key) -> bool) {
         let Err(mut place) = position(self.of_its_kind(&key), &key) else {
             return;
         };

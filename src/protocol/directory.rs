@@ -16,8 +16,8 @@ use core::{
 use heapless::Vec;
 
 use super::{
-    Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
-    RecordRank, Subject,
+    Cursor, Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence,
+    RecordInfo, RecordRank, Subject,
     codec::record::{Kind, contents},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
     watch::{Change, Changes, fingerprint_of},
@@ -197,6 +197,19 @@ impl<const N: usize> Directory<N> {
             keep_best(&mut claimants.nodes, entry);
         }
         claimants
+    }
+
+    /// Whether a node with this key is listed.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let short = self.short.iter().map(Listed::found);
+        let mut all = short.chain(self.long.iter().map(Listed::found));
+        all.any(|found| match key {
+            Key::Name(name) => found.name == name,
+            Key::Service(service) => {
+                let record = contents(Kind::Node, found.envelope);
+                record.is_some_and(|record| record.services.iter().any(|s| s.name == *service))
+            }
+        })
     }
 
     /// The node's entry.

@@ -20,6 +20,7 @@ use super::{
     Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role,
     SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
+    announcing::Announcing,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
@@ -54,6 +55,7 @@ pub struct Indexer<const N: usize> {
     rng: Rng,
     stream_records: LeaseTable<N>,
     directory: Directory<N>,
+    announcing: Announcing<N>,
     gc: Ticker,
     leases: Leases,
 }
@@ -74,6 +76,7 @@ impl<const N: usize> Indexer<N> {
             rng: Rng::new(0),
             stream_records: LeaseTable::new(),
             directory: Directory::new(),
+            announcing: Announcing::new(),
             gc: Ticker::new(),
             leases: Leases::new(),
         }
@@ -84,6 +87,7 @@ impl<const N: usize> Indexer<N> {
         self.own = own;
         self.config = config;
         self.rng = Rng::new(seed);
+        self.announcing.start(Rng::new(!seed).bits());
         self.gc.start(now, config.gc_interval, 1);
         self.leases.start(now, config.terms, true, SERVER_DIAL);
     }
@@ -168,6 +172,14 @@ impl<const N: usize> Indexer<N> {
             .record
             .as_ref()
             .is_some_and(|record| self.directory.list(now, &record.info, record.envelope));
+        if let Some(record) = beat.record.as_ref().filter(|_| is_news) {
+            let Self {
+                announcing,
+                directory,
+                ..
+            } = self;
+            announcing.record_listed(now, record, |key| directory.has(key));
+        }
         BeatOutcome {
             publish: is_news && beat.publisher == Publisher::Receiver,
             ..Ack::accepted(lease).into()
@@ -208,6 +220,7 @@ impl<const N: usize> Machine for Indexer<N> {
                     self.leases.add_native(now, *native, addrs);
                 }
             }
+            Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
@@ -219,7 +232,6 @@ impl<const N: usize> Machine for Indexer<N> {
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
-            | Input::Announced { .. }
             | Input::Notified { .. }
             | Input::Answered { .. } => {}
         }
@@ -236,7 +248,10 @@ impl<const N: usize> Machine for Indexer<N> {
         if let Some(action) = self.stream_records.rivals.poll(now) {
             return Some(action);
         }
-        let step = self.leases.poll(now, &mut self.rng)?;
+        let Some(step) = self.leases.poll(now, &mut self.rng) else {
+            let key = self.announcing.poll(now, |key| self.directory.has(key))?;
+            return Some(Action::Announce { key });
+        };
         Some(step.into_action(|manner| OutBeat {
             role: Role::Indexer,
             lease: self.config.terms.lease,
@@ -260,6 +275,7 @@ impl<const N: usize> Machine for Indexer<N> {
     fn next_timeout(&self) -> Option<Instant> {
         let rivals = self.stream_records.rivals.timeout();
         let others = self.leases.timeout().into_iter().chain(rivals);
+        let others = others.chain(self.announcing.timeout());
         Some(others.fold(self.gc.next(), Instant::min))
     }
 
@@ -375,5 +391,6 @@ impl<const N: usize> Machine for Indexer<N> {
         to.table(self.stream_records.stats());
         to.table(self.stream_records.rivals.stats());
         to.table(self.directory.stats());
+        to.table(self.announcing.stats());
     }
 }

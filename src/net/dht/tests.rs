@@ -16,7 +16,7 @@ fn addr(text: &str) -> Multiaddr {
 }
 
 fn behaviour() -> Kademlia {
-    kademlia(keypair(1).public().to_peer_id(), 2000)
+    kademlia(keypair(1).public().to_peer_id(), 2000, 64)
 }
 
 fn signed(seed: u8, sequence: u64, issued_at_ms: u64) -> (RecordInfo, Vec<u8>) {

@@ -70,9 +70,10 @@ impl World {
         let mut world = Self(Vec::new());
         for (seed, role) in (1..).zip(roles) {
             let bounds = NetBounds {
-                connections: 32,
+                connections: 64,
                 handshakes: 32,
                 dht_records: 8,
+                dht_providers: 64,
                 first_beat: FIRST_BEAT,
             };
             let mut net = Net::new(&key(seed), *role, None, bounds, Announce::default()).unwrap();

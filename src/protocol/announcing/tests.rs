@@ -76,7 +76,6 @@ fn eight_are_under_way_and_the_ninth_waits_for_one_to_end() {
     assert_eq!(first.len(), MAX_UNDER_WAY);
     assert_eq!(begun(&mut announcing, 1_000), []);
     announcing.announced(at(1_000), &first[0], true);
-    assert_eq!(announcing.timeout(), Some(at(1_000)));
     assert_eq!(begun(&mut announcing, 1_000), [name(8)]);
 }
 

@@ -53,6 +53,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                     self.leases.add_native(now, *native, addrs);
                 }
             }
+            Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => {
                 self.live_indexers
@@ -63,7 +64,6 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             // A native is never released, asks for no indexers and has no record of its own. It
             // uses only the configured addresses of its fellows.
             Input::Carried { .. }
-            | Input::Announced { .. }
             | Input::Notified { .. }
             | Input::Answered { .. }
             | Input::RecordSigned { .. } => {}
@@ -83,6 +83,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .or_else(|| self.pop_probe(now))
             .or_else(|| self.pop_search(now, own_ms))
             .or_else(|| self.pop_lease_step(now))
+            .or_else(|| {
+                let key = self.announcing.poll(now, |key| self.directory.has(key))?;
+                Some(Action::Announce { key })
+            })
     }
 
     fn beat_known(&self) -> &[PeerId] {
@@ -106,6 +110,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             .chain(self.offload.timeout())
             .chain(self.pending_requests.iter().map(PendingRequest::deadline))
             .chain(self.leases.timeout())
+            .chain(self.announcing.timeout())
             .chain(self.stream_records.rivals.timeout())
             .min()
     }
@@ -285,6 +290,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             self.guests_stats(),
             self.stream_records.rivals.stats(),
             self.directory.stats(),
+            self.announcing.stats(),
         ] {
             to.table(stats);
         }

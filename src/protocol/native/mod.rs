@@ -36,6 +36,7 @@ use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
     IndexersPage, Input, Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList,
     Publisher, Reader, Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict, Want,
+    announcing::Announcing,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
@@ -82,6 +83,7 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     stream_records: LeaseTable<S>,
     delegation: Delegation<R>,
     directory: Directory<S>,
+    announcing: Announcing<R>,
     offload: Offload<I>,
     refresh: Refresh<K>,
     refreshed: Vec<PeerId, MAX_SEARCHES>,
@@ -126,6 +128,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             stream_records: LeaseTable::new(),
             delegation: Delegation::new(),
             directory: Directory::new(),
+            announcing: Announcing::new(),
             offload: Offload::new(),
             refresh: Refresh::new(),
             refreshed: Vec::new(),
@@ -150,6 +153,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.config = config;
         self.rng = Rng::new(seed);
         self.offered_indexers.start(Rng::new(!seed).bits());
+        self.announcing.start(Rng::new(seed.rotate_left(32)).bits());
         self.offload.ticker.start(now, config.offload_interval, 3);
         self.refresh.ticker.start(now, config.refresh_interval, 2);
         self.gc.start(now, config.gc_interval, 1);
@@ -391,8 +395,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.stream_records.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);
-        if let Some(record) = &beat.record {
-            self.directory.list(now, &record.info, record.envelope);
+        if let Some(record) = &beat.record
+            && self.directory.list(now, &record.info, record.envelope)
+        {
+            let Self {
+                announcing,
+                directory,
+                ..
+            } = self;
+            announcing.record_listed(now, record, |key| directory.has(key));
         }
         let entry = self.delegation.find(from);
         BeatOutcome {
