@@ -190,6 +190,16 @@ macro_rules! daemon {
             #[argh(option, arg_name = "file")]
             psk: Option<String>,
 
+            /// neither announce a native nor ask for natives by multicast DNS (default: UDP port 5353 of
+            /// the local links)
+            #[argh(switch)]
+            no_mdns: bool,
+
+            /// without --native: use natives found on the network, whoever says that it is one (default:
+            /// only with --psk, or known from an earlier run)
+            #[argh(switch)]
+            trust_lan: bool,
+
             /// log level: off, error, warn, info, debug or trace (default: info)
             #[argh(option, arg_name = "level")]
             log: Option<String>,
@@ -243,6 +253,8 @@ macro_rules! daemon {
                     announce_only: self.announce_only,
                     native: self.native,
                     psk: self.psk,
+                    mdns: !self.no_mdns,
+                    trust_lan: self.trust_lan,
                     log: self.log,
                     lease: self.lease,
                     beat_interval: self.beat_interval,

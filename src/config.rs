@@ -113,6 +113,10 @@ pub(crate) struct Config {
     pub natives: Vec<NativeAddr>,
     /// `swarm.key` file of a private network. `None`: anyone may join.
     pub psk: Option<PathBuf>,
+    /// Natives are found, and one is announced, by multicast DNS.
+    pub mdns: bool,
+    /// Natives that are found are used, whoever says that it is one.
+    pub trust_lan: bool,
     /// The least severe level that is logged.
     #[cfg(feature = "program")]
     pub log: LevelFilter,
@@ -164,6 +168,9 @@ pub(crate) struct Flags {
     pub announce_only: bool,
     pub native: Vec<String>,
     pub psk: Option<String>,
+    /// Multicast DNS is used, which the command line turns on unless it is told otherwise.
+    pub mdns: bool,
+    pub trust_lan: bool,
     #[cfg(feature = "program")]
     pub log: Option<String>,
     pub lease: Option<String>,
@@ -303,6 +310,8 @@ impl Config {
             announce_only: flags.announce_only,
             natives: natives(&flags.native)?,
             psk: flags.psk.as_deref().map(psk).transpose()?,
+            mdns: flags.mdns,
+            trust_lan: trust_lan(role, flags)?,
             #[cfg(feature = "program")]
             log: flags.log.as_deref().map_or(Ok(LevelFilter::Info), level)?,
             lease,
@@ -326,6 +335,21 @@ impl Config {
                 .as_deref()
                 .map_or(Ok(2), min_indexers)?,
         })
+    }
+}
+
+/// A native needs no other one, and a process that is given natives looks for none.
+fn trust_lan(role: Role, flags: &Flags) -> Result<bool, Error> {
+    let why = match role {
+        Role::Native => "a native looks for no natives; leave this out",
+        _ if !flags.native.is_empty() => {
+            "natives are given, so none are looked for; leave this out"
+        }
+        _ => return Ok(flags.trust_lan),
+    };
+    match flags.trust_lan {
+        true => Err(Error::bare("--trust-lan", why)),
+        false => Ok(false),
     }
 }
 

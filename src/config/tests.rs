@@ -49,6 +49,8 @@ fn defaults_need_no_flag_in_any_role() {
                 announce_only: false,
                 natives: vec![],
                 psk: None,
+                mdns: false,
+                trust_lan: false,
                 log: LevelFilter::Info,
                 lease: Duration::from_secs(90),
                 beat_interval: Duration::from_secs(30),

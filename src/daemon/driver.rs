@@ -14,6 +14,7 @@ use super::{
     clock,
     environment::Environment,
     invitation::Invitation,
+    link::OnLink,
     lookup::Lookups,
     machines::Places,
     natives::{self, Learned},
@@ -82,6 +83,8 @@ pub(super) struct Driver<'m> {
     pub(super) farewells: Farewells,
     /// When the record is signed.
     pub(super) signing: Signing,
+    /// What it does on the link to find natives or to be found.
+    pub(super) link: OnLink,
     /// The checks of the own services.
     pub(super) checks: Checks,
     /// What was said of those that grant us leases.
@@ -143,6 +146,7 @@ impl<'m> Driver<'m> {
             held_beats: Vec::new(),
             farewells: Farewells::default(),
             signing: Signing::new(config.role),
+            link: OnLink::new(config, now, seed),
             checks: Checks::new(config, now, seed),
             servers: Servers::default(),
             addresses: AddressLog::default(),
@@ -168,7 +172,8 @@ impl<'m> Driver<'m> {
             known.clone_from(&self.state.state().state.natives);
             match known.len() {
                 0 => log::warn!(
-                    "no native is known: give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID"
+                    "no native is known: looks for one on the network; give one with --native \
+                     /ip4/ADDRESS/tcp/4820/p2p/ID"
                 ),
                 n => log::info!("no --native given: uses {n} of an earlier run"),
             }
@@ -196,6 +201,7 @@ impl<'m> Driver<'m> {
             self.lookups.timeout(),
             self.watches.timeout(),
             self.checks.timeout(),
+            self.link_timeout(),
             Some(self.housekeeping),
             self.records,
         ]
@@ -222,6 +228,7 @@ impl<'m> Driver<'m> {
             self.perform(action);
         }
         self.check_if_due(now);
+        self.speak_if_due(now);
         self.sign_if_due(now);
         self.lookups.pump(&mut self.env);
         self.watches.pump(&mut self.env, &mut self.lookups);
@@ -248,6 +255,7 @@ impl<'m> Driver<'m> {
     pub(super) fn shut_down(&mut self) {
         self.remember();
         self.signing.end();
+        self.leave_link();
         self.handle(self.env.now(), Input::ShutDown);
         self.pump();
         self.farewells.begin_end(self.env.now());
@@ -315,6 +323,7 @@ impl<'m> Driver<'m> {
                 for line in self.addresses.lines(&change) {
                     log::info!("{line}");
                 }
+                self.link_changed(now);
                 if change.came() {
                     self.handle(now, Input::NetworkChanged);
                 }
@@ -471,6 +480,7 @@ impl<'m> Driver<'m> {
                     .map(ToString::to_string)
                     .collect(),
                 natives: self.natives(),
+                found_natives: self.link.found(),
                 native_option: self.native_option(),
                 live_indexers: Vec::new(),
                 known_peer_ids: Vec::new(),

@@ -36,6 +36,7 @@ mod entropy;
 mod environment;
 mod housekeeping;
 mod invitation;
+mod link;
 mod listen;
 #[cfg(feature = "program")]
 pub(crate) mod logging;
@@ -66,7 +67,7 @@ mod watch;
 use std::{fmt, path::Path, time::Duration};
 
 use async_io::Timer;
-use libp2p::{identity::Keypair, pnet::PreSharedKey};
+use libp2p::{Multiaddr, identity::Keypair, pnet::PreSharedKey};
 use smol::{channel::Receiver, future::or};
 
 use self::{
@@ -77,7 +78,7 @@ use self::{
 };
 use crate::{
     config::{Config, Role},
-    net::{NetEvent, executor, transport},
+    net::{NetEvent, executor, mdns::Said, transport},
     protocol::Instant,
 };
 
@@ -180,6 +181,7 @@ async fn main_loop(
     host: &mut impl Host,
 ) -> Result<(), Error> {
     let checks = driver.checks.ended();
+    let (said, by_domain) = (driver.link.said(), driver.link.by_domain());
     let mut timer = Timer::never();
     let mut armed = None;
     loop {
@@ -211,12 +213,28 @@ async fn main_loop(
                 Err(_) => std::future::pending().await,
             }
         };
-        let wake = or(or(net, time), or(call, or(learned, checked))).await;
+        let link = async {
+            match &said {
+                Some(said) => said.recv().await.map(Wake::Said),
+                None => std::future::pending().await,
+            }
+        };
+        let link = or(link, async { by_domain.recv().await.map(Wake::Found) });
+        let link = async {
+            match link.await {
+                Ok(wake) => wake,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let others = or(learned, or(checked, link));
+        let wake = or(or(net, time), or(call, others)).await;
         match wake {
             Wake::Net(event) => driver.on_net(event),
             Wake::Timer => armed = None,
             Wake::Learned(learned) => driver.on_learned(learned),
             Wake::Checked(ended) => driver.on_checked(ended),
+            Wake::Said(said) => driver.on_said(said),
+            Wake::Found(natives) => driver.on_found(natives),
             Wake::Call(Call::Answer(event)) => driver.on_asked(event),
             Wake::Call(Call::End) => return Ok(()),
             #[cfg(feature = "program")]
@@ -231,6 +249,8 @@ enum Wake {
     Timer,
     Learned(Learned),
     Checked(checks::Ended),
+    Said(Said),
+    Found(Vec<Multiaddr>),
     Call(Call),
 }
 

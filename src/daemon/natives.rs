@@ -70,7 +70,8 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
     }
 }
 
-fn named(addrs: Vec<Multiaddr>) -> Vec<Learned> {
+/// The natives among these addresses, each of which ends in `/p2p`.
+pub(super) fn named(addrs: Vec<Multiaddr>) -> Vec<Learned> {
     grouped(addrs.into_iter().filter_map(|mut addr| match addr.pop()? {
         Protocol::P2p(peer) => Some((PeerId::try_from(peer).ok()?, addr)),
         _ => None,

@@ -43,6 +43,8 @@ pub struct Status {
     /// The natives that it knows, in the form of `--native`: configured, of an earlier run, or
     /// named by DNS.
     pub natives: Vec<String>,
+    /// Natives that were found on the network and are not trusted, in the form of `--native`.
+    pub found_natives: Vec<String>,
     /// Native: the option with which others are started, `--native MULTIADDR`; `None` if it is not
     /// known at which address they reach it.
     pub native_option: Option<String>,

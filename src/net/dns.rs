@@ -185,6 +185,11 @@ impl Resolver {
         Ok(search.found)
     }
 
+    /// The search domains of this host (resolv.conf(5)).
+    pub(crate) fn search_domains(&self) -> Vec<String> {
+        self.0.files.system(self.0.limit).search
+    }
+
     async fn walk(&self, addr: &Multiaddr, search: &mut Search) {
         // The last element is taken next, so that the addresses that a record leads to come before
         // the record's neighbours.

@@ -34,6 +34,7 @@ pub(crate) mod frames;
 mod goaway;
 mod handshakes;
 pub(crate) mod limits;
+pub(crate) mod mdns;
 mod muxer;
 pub(crate) mod netlink;
 mod on_demand;

@@ -111,7 +111,6 @@ pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
 }
 
 /// The same for an address of the configuration, which may be a name.
-#[cfg(feature = "program")]
 pub(crate) fn is_for_this_host(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
         Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {

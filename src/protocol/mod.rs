@@ -15,6 +15,7 @@
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
 //! | [`announcing`] | learns when to announce the own names and services in the DHT |
+//! | [`link`] | looks for natives on the local link, and knows whom to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
 //! | [`farewell`] | waits for its servers before it ends, and not for ever |
@@ -41,6 +42,7 @@ pub(crate) mod input;
 pub(crate) mod lease;
 pub(crate) mod lease_table;
 pub(crate) mod leases;
+pub mod link;
 pub mod lookup;
 pub(crate) mod machine;
 pub(crate) mod native;

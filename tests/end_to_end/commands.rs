@@ -5,7 +5,7 @@ use oc_discovery::embed::{Found, IndexerList, Status};
 
 use super::harness::{Look, Peer, SLACK, World, eventually, with_natives};
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "role",
     "peer_id",
     "name",
@@ -16,6 +16,7 @@ const KEYS: [&str; 20] = [
     "uptime_ms",
     "listen",
     "natives",
+    "found_natives",
     "native_option",
     "live_indexers",
     "known_peer_ids",

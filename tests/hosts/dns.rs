@@ -1,12 +1,12 @@
 //! Programs that know nothing of the system find nodes by DNS: asked directly, and through the
 //! resolvers of a host with the files that the packages install.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Look as _, Peer, SLACK, eventually};
-use crate::network::{Host, Network};
+use crate::network::{Host, Network, Running};
 
 /// Where the files say that the daemon is.
 const AT: &str = "127.0.0.1:5320";
@@ -178,22 +178,6 @@ fn address_that_is_taken_ends_the_start_with_what_to_do() {
     );
 }
 
-/// A resolver in the foreground, which ends with the test.
-struct Resolver(Child);
-
-impl Resolver {
-    fn start(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn snippet(name: &str) -> String {
     format!("{}/targets/dns/{name}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -207,7 +191,7 @@ fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> 
     network.file("/etc/nsswitch.conf", "hosts: dns\n");
     let site = site(&network);
     site.found();
-    let _resolver = Resolver::start(command(&network, &site.desk));
+    let _resolver = Running::start(command(&network, &site.desk));
     let getent = |words: &[&str]| {
         let output = site.desk.run("getent", words);
         (

@@ -233,6 +233,22 @@ impl Host<'_> {
     }
 }
 
+/// Another program in the foreground, which ends with the test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A switch of a [`Network`].
 #[derive(Clone, Copy)]
 pub(crate) struct Switch<'a> {

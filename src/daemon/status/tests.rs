@@ -10,6 +10,7 @@ const EXAMPLE: &str = concat!(
     r#""version":"0.1.0","#,
     r#""uptime_ms":61000,"listen":["/ip4/127.0.0.1/tcp/4820"],"#,
     r#""natives":["/ip4/192.0.2.9/tcp/4820/p2p/12D3F"],"#,
+    r#""found_natives":[],"#,
     r#""native_option":"--native /ip4/127.0.0.1/tcp/4820/p2p/12D3A","#,
     r#""live_indexers":[{"peer_id":"12D3B","addrs":["/ip4/127.0.0.1/tcp/1"],"#,
     r#""expires_in_ms":1500,"source":"heartbeat","failures":0},"#,

@@ -29,6 +29,9 @@ impl fmt::Display for Status {
         )?;
         list(f, "listening on", "no address", &self.listen)?;
         list(f, "natives", "none is known", &self.natives)?;
+        if !self.found_natives.is_empty() {
+            list(f, "natives found, not trusted", "none", &self.found_natives)?;
+        }
         if self.role == Role::Native {
             let unknown = "not known yet: give --announce, or wait until a peer connects";
             let option: Vec<_> = self.native_option.iter().cloned().collect();

@@ -77,6 +77,7 @@ fn blank(process: &str, role: Role) -> Status {
         uptime_ms: 0,
         listen: vec![],
         natives: Vec::new(),
+        found_natives: Vec::new(),
         live_indexers: vec![],
         known_peer_ids: vec![],
         responsible_peers: vec![],

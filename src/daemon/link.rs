@@ -1,0 +1,294 @@
+//! Natives without configuration: an indexer or a node that is given none asks the link, then the
+//! search domains of the host; a native answers on the link. When, and whom to trust, is decided by
+//! [`protocol::link`](crate::protocol::link).
+//!
+//! Invariants: what was found and is not trusted is logged once, with what to type, and shown in
+//! `status`, at most [`MAX_FOUND`] of them; nothing is asked or answered while all own addresses
+//! are on loopback.
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use smol::channel::{Receiver, Sender, bounded};
+
+use super::{driver::Driver, natives, report::text};
+use crate::{
+    config::{Config, Role},
+    net::{
+        dns::Resolver,
+        executor, is_for_this_host,
+        mdns::{Mdns, Said},
+        multiaddrs,
+    },
+    protocol::{
+        Addrs, Instant, MAX_ADDRS, PeerId,
+        link::{Answering, Asking, Grounds, is_trusted},
+    },
+};
+
+/// Natives that were found and are not trusted, at most.
+const MAX_FOUND: usize = 8;
+/// With the third question, 3 s after the first, the search domains are asked too, and then with
+/// every eighth: the link has had time to answer, and questions are a minute apart then.
+const DOMAINS_FROM: u32 = 3;
+const DOMAINS_EVERY: u32 = 8;
+/// Rounds over the search domains whose results the loop has not taken yet.
+const MAX_ROUNDS: usize = 8;
+/// The name under each search domain whose TXT records name natives.
+const DOMAIN_NAME: &str = "oc-discovery";
+
+/// What this process does on the link.
+pub(super) struct OnLink {
+    part: Part,
+    /// `None`: multicast DNS is off.
+    mdns: Option<Mdns>,
+    found: Vec<Found>,
+    by_domain: (Sender<Vec<Multiaddr>>, Receiver<Vec<Multiaddr>>),
+    has_key: bool,
+    trusts_link: bool,
+}
+
+enum Part {
+    /// Natives are given, or this is a native without multicast DNS.
+    None,
+    /// With the number of questions so far.
+    Asks(Asking, u32),
+    Answers {
+        when: Answering,
+        told: Vec<Multiaddr>,
+    },
+}
+
+/// A native that was found and is not trusted.
+struct Found {
+    peer: PeerId,
+    /// Its first address, in the form of `--native`.
+    option: String,
+}
+
+impl OnLink {
+    /// The part of a process with this configuration.
+    pub(super) fn new(config: &Config, now: Instant, seed: u64) -> Self {
+        let part = match config.role {
+            Role::Native if config.mdns => Part::Answers {
+                when: Answering::new(seed),
+                told: Vec::new(),
+            },
+            Role::Indexer | Role::Node if config.natives.is_empty() => {
+                Part::Asks(Asking::new(now, seed), 0)
+            }
+            _ => Part::None,
+        };
+        Self {
+            part,
+            mdns: config.mdns.then(Mdns::new),
+            found: Vec::new(),
+            by_domain: bounded(MAX_ROUNDS),
+            has_key: config.psk.is_some(),
+            trusts_link: config.trust_lan,
+        }
+    }
+
+    /// What is said on the link comes here.
+    pub(super) fn said(&self) -> Option<Receiver<Said>> {
+        self.mdns.as_ref().map(Mdns::said)
+    }
+
+    /// What search domains name comes here.
+    pub(super) fn by_domain(&self) -> Receiver<Vec<Multiaddr>> {
+        self.by_domain.1.clone()
+    }
+
+    /// Natives that were found and are not trusted, in the form of `--native`.
+    pub(super) fn found(&self) -> Vec<String> {
+        self.found
+            .iter()
+            .map(|found| found.option.clone())
+            .collect()
+    }
+}
+
+impl Driver<'_> {
+    /// When [`Driver::speak_if_due`] has work without an event.
+    pub(super) fn link_timeout(&self) -> Option<Instant> {
+        match &self.link.part {
+            Part::None => None,
+            Part::Asks(asking, _) => asking.timeout(!self.holds_a_lease()),
+            Part::Answers { when, .. } => when.timeout(),
+        }
+    }
+
+    /// Asks or answers on the link, if it is time.
+    pub(super) fn speak_if_due(&mut self, now: Instant) {
+        if matches!(self.link.part, Part::None) {
+            return;
+        }
+        let is_needed = !self.holds_a_lease();
+        let addrs = announced(self.env.net.record_addrs());
+        let OnLink {
+            part,
+            mdns,
+            by_domain,
+            ..
+        } = &mut self.link;
+        match part {
+            Part::None => {}
+            Part::Asks(asking, questions) => {
+                if !asking.poll(now, is_needed) || addrs.is_empty() {
+                    return;
+                }
+                if let Some(mdns) = mdns {
+                    mdns.join();
+                    mdns.ask();
+                }
+                *questions = questions.wrapping_add(1);
+                if *questions % DOMAINS_EVERY == DOMAINS_FROM {
+                    executor::spawn(ask_domains(by_domain.0.clone()));
+                }
+            }
+            Part::Answers { when, told } => {
+                let Some(mdns) = mdns else { return };
+                if *told != addrs {
+                    mdns.join();
+                    when.changed(now);
+                    told.clone_from(&addrs);
+                }
+                if when.poll(now) && !addrs.is_empty() {
+                    mdns.answer(&self.env.own.into(), &addrs);
+                }
+            }
+        }
+    }
+
+    /// The host's links may be others than before.
+    pub(super) fn link_changed(&mut self, now: Instant) {
+        match &mut self.link.part {
+            Part::None => return,
+            Part::Asks(asking, _) => asking.restart(now),
+            Part::Answers { when, .. } => when.changed(now),
+        }
+        if let Some(mdns) = &mut self.link.mdns {
+            mdns.join();
+        }
+    }
+
+    /// Something was said on the link.
+    pub(super) fn on_said(&mut self, said: Said) {
+        let now = self.env.now();
+        match (&mut self.link.part, said) {
+            (Part::Answers { when, .. }, Said::Question) => when.asked(now),
+            (Part::Asks(..), Said::Natives(addrs)) => self.on_found(addrs),
+            _ => {}
+        }
+    }
+
+    /// Natives were found on the link or by a search domain, at these addresses.
+    pub(super) fn on_found(&mut self, addrs: Vec<Multiaddr>) {
+        for (peer, addrs) in natives::named(addrs) {
+            if peer == self.env.own {
+                continue;
+            }
+            let remembered = &self.state.state().state.natives;
+            let grounds = Grounds {
+                is_remembered: remembered.iter().any(|(known, _)| *known == peer),
+                has_key: self.link.has_key,
+                trusts_link: self.link.trusts_link,
+            };
+            if !is_trusted(grounds) {
+                self.tell_found(peer, &addrs);
+                continue;
+            }
+            let known = self.env.machine.addrs_of(&peer);
+            let joined = joined(known, &addrs);
+            if known != Some(&joined) {
+                self.on_learned((peer, joined));
+            }
+        }
+    }
+
+    /// Says at the end that this native is leaving.
+    pub(super) fn leave_link(&mut self) {
+        if let (Part::Answers { .. }, Some(mdns)) = (&self.link.part, &self.link.mdns) {
+            mdns.leave(&self.env.own.into());
+        }
+        self.link.part = Part::None;
+    }
+
+    fn tell_found(&mut self, peer: PeerId, addrs: &Addrs) {
+        let known = self.link.found.iter().any(|found| found.peer == peer);
+        if known || self.link.found.len() >= MAX_FOUND {
+            return;
+        }
+        let Some(addr) = multiaddrs(addrs).into_iter().next() else {
+            return;
+        };
+        let option = format!("{addr}/p2p/{}", text(&peer));
+        log::warn!(
+            "found a native on this network: to use it, start with --native {option}, or with --trust-lan to use \
+             whoever says on the link that it is one"
+        );
+        self.link.found.push(Found { peer, option });
+    }
+
+    fn holds_a_lease(&self) -> bool {
+        let mut holds = false;
+        self.env
+            .machine
+            .servers(self.env.now(), &mut |server| holds |= server.is_held);
+        holds
+    }
+}
+
+/// The addresses to try of a native that was found: half of the places are for what was known of it
+/// already, because anybody on the link can name wrong addresses.
+fn joined(known: Option<&Addrs>, found: &Addrs) -> Addrs {
+    let mut known = known.into_iter().flatten();
+    let mut joined: Addrs = known.by_ref().take(MAX_ADDRS / 2).cloned().collect();
+    for addr in found.iter().chain(known) {
+        if !joined.contains(addr) && joined.push(addr.clone()).is_err() {
+            break;
+        }
+    }
+    joined
+}
+
+/// The addresses that others on a link can use.
+fn announced(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+    let useful = addrs.iter().filter(|addr| !is_for_this_host(addr));
+    useful.cloned().collect()
+}
+
+/// Asks the search domains of this host for natives, one after another.
+async fn ask_domains(found: Sender<Vec<Multiaddr>>) {
+    let resolver = Resolver::of_this_thread();
+    for domain in resolver.search_domains() {
+        let name = format!("{DOMAIN_NAME}.{}", domain.trim_end_matches('.'));
+        let addr = Multiaddr::empty().with(Protocol::Dnsaddr(name.into()));
+        match resolver.resolve(&addr).await {
+            // A full channel is one whose loop has enough to do.
+            Ok(natives) => drop(found.try_send(natives)),
+            Err(why) => log::debug!("no native by {addr}: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Addr;
+
+    fn addrs(numbers: &[u8]) -> Addrs {
+        let addr = |n: &u8| Addr::from_slice(&[*n]).unwrap();
+        numbers.iter().map(addr).collect()
+    }
+
+    #[test]
+    fn wrong_addresses_of_a_known_native_leave_half_of_what_was_known() {
+        let known = addrs(&[1, 2, 3, 4]);
+        assert_eq!(
+            joined(Some(&known), &addrs(&[5, 6, 7, 8])),
+            addrs(&[1, 2, 5, 6])
+        );
+        assert_eq!(joined(Some(&addrs(&[1])), &addrs(&[5, 1])), addrs(&[1, 5]));
+        assert_eq!(joined(Some(&known), &addrs(&[3])), addrs(&[1, 2, 3, 4]));
+        assert_eq!(joined(None, &addrs(&[5, 6, 7, 8])), addrs(&[5, 6, 7, 8]));
+    }
+}

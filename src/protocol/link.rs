@@ -1,0 +1,239 @@
+//! Finding natives without configuration: when the local link is asked for them (multicast DNS),
+//! when a native answers there, and which of those found are trusted.
+//!
+//! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
+//! multicasts its answer at most once a second, whoever asks how often (RFC 6762, section 6); what
+//! anyone on the link can say is trusted only if [`is_trusted`] says so.
+
+use core::time::Duration;
+
+use super::time::{Instant, Rng};
+
+/// The first and the longest pause between two questions (RFC 6762, section 5.2).
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The least time between two multicasts of one answer (RFC 6762, section 6).
+const ANSWER_PAUSE: Duration = Duration::from_secs(1);
+/// A question or an answer waits for a random time between these, so that not all speak at once.
+const DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(120));
+/// Answers that nobody asked for, at the start and after a change (RFC 6762, section 8.3).
+const ANNOUNCEMENTS: u8 = 2;
+
+/// When the link is asked for natives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asking {
+    next: Instant,
+    pause: Duration,
+    rng: Rng,
+}
+
+impl Asking {
+    /// The first question is due a moment after `now`.
+    pub fn new(now: Instant, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        Self {
+            next: now + delay(&mut rng),
+            pause: FIRST_PAUSE,
+            rng,
+        }
+    }
+
+    /// Whether to ask now. `is_needed`: no lease is held.
+    pub fn poll(&mut self, now: Instant, is_needed: bool) -> bool {
+        if now < self.next {
+            return false;
+        }
+        if !is_needed {
+            // Ready to ask within moments of the loss of the last lease.
+            self.pause = FIRST_PAUSE;
+        }
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        is_needed
+    }
+
+    /// The host has another network: it asks again soon.
+    pub fn restart(&mut self, now: Instant) {
+        self.next = now + delay(&mut self.rng);
+        self.pause = FIRST_PAUSE;
+    }
+
+    /// When [`Asking::poll`] may say yes without an event. `is_needed`: as there.
+    pub fn timeout(&self, is_needed: bool) -> Option<Instant> {
+        is_needed.then_some(self.next)
+    }
+}
+
+/// When a native answers on the link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answering {
+    due: Option<Instant>,
+    last: Option<Instant>,
+    announcements: u8,
+    rng: Rng,
+}
+
+impl Answering {
+    /// It announces itself as soon as it has addresses ([`Answering::changed`]).
+    pub fn new(seed: u64) -> Self {
+        Self {
+            due: None,
+            last: None,
+            announcements: 0,
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Takes note that the own addresses have changed, and announces them.
+    pub fn changed(&mut self, now: Instant) {
+        self.announcements = ANNOUNCEMENTS;
+        self.schedule(now);
+    }
+
+    /// Takes note of a question.
+    pub fn asked(&mut self, now: Instant) {
+        if self.due.is_none() {
+            self.schedule(now);
+        }
+    }
+
+    /// Whether to answer now.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        if self.due.is_none_or(|due| now < due) {
+            return false;
+        }
+        self.last = Some(now);
+        self.announcements = self.announcements.saturating_sub(1);
+        self.due = (self.announcements > 0).then_some(now + ANSWER_PAUSE);
+        true
+    }
+
+    /// When [`Answering::poll`] may say yes without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        let soon = now + delay(&mut self.rng);
+        let earliest = self.last.map_or(soon, |last| last + ANSWER_PAUSE);
+        self.due = Some(soon.max(earliest));
+    }
+}
+
+fn delay(rng: &mut Rng) -> Duration {
+    let (shortest, longest) = DELAY;
+    shortest + rng.up_to(longest - shortest)
+}
+
+/// Why a native that was found on the link or by its search domain may be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// It was a native of this process in an earlier run.
+    pub is_remembered: bool,
+    /// The network has a key, so a native without it cannot be talked to.
+    pub has_key: bool,
+    /// The operator trusts whoever is on the link.
+    pub trusts_link: bool,
+}
+
+/// Whether a native that was found, and not given by the operator, is used. Anybody on the link can
+/// say that it is one.
+pub fn is_trusted(grounds: Grounds) -> bool {
+    grounds.is_remembered || grounds.has_key || grounds.trusts_link
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn link_is_asked_after_a_moment_and_then_after_1_2_4_and_at_most_60_seconds() {
+        let mut asking = Asking::new(at(0), 7);
+        let mut now = asking.timeout(true).unwrap();
+        assert!(now >= at(20) && now <= at(120), "{now:?}");
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(!asking.poll(at(now.as_millis() - 1), true));
+            assert!(asking.poll(now, true));
+            assert_eq!(asking.timeout(true), Some(now + Duration::from_secs(pause)));
+            now = now + Duration::from_secs(pause);
+        }
+    }
+
+    #[test]
+    fn with_a_lease_the_link_is_not_asked_and_without_it_within_a_second() {
+        let mut asking = Asking::new(at(0), 7);
+        for _ in 0..5 {
+            assert!(asking.poll(asking.timeout(true).unwrap(), true));
+        }
+        let now = asking.timeout(true).unwrap();
+        assert_eq!(asking.timeout(false), None);
+        assert!(!asking.poll(now, false));
+        assert!(!asking.poll(now + Duration::from_millis(999), true));
+        assert!(asking.poll(now + Duration::from_secs(1), true));
+    }
+
+    #[test]
+    fn another_network_is_asked_at_once() {
+        let mut asking = Asking::new(at(0), 7);
+        while asking.poll(asking.timeout(true).unwrap(), true) {
+            if asking.pause == LONGEST_PAUSE {
+                break;
+            }
+        }
+        let now = asking.timeout(true).unwrap() + Duration::from_millis(1);
+        asking.restart(now);
+        assert!(asking.timeout(true).unwrap() <= now + DELAY.1);
+    }
+
+    #[test]
+    fn native_announces_itself_twice_a_second_apart() {
+        let mut answering = Answering::new(7);
+        assert_eq!(answering.timeout(), None);
+        answering.changed(at(0));
+        let first = answering.timeout().unwrap();
+        assert!(!answering.poll(at(first.as_millis() - 1)));
+        assert!(answering.poll(first));
+        assert_eq!(answering.timeout(), Some(first + ANSWER_PAUSE));
+        assert!(answering.poll(first + ANSWER_PAUSE));
+        assert_eq!(answering.timeout(), None);
+    }
+
+    #[test]
+    fn many_questions_have_one_answer_a_second() {
+        let mut answering = Answering::new(7);
+        let mut answers = std::vec::Vec::new();
+        for now in 0..10_000 {
+            answering.asked(at(now));
+            if answering.poll(at(now)) {
+                answers.push(now);
+            }
+        }
+        assert!((9..=10).contains(&answers.len()), "{answers:?}");
+        assert!(
+            answers.windows(2).all(|two| two[1] - two[0] >= 1_000),
+            "{answers:?}"
+        );
+    }
+
+    #[test]
+    fn only_a_reason_makes_a_found_native_trusted() {
+        let nothing = Grounds::default();
+        assert!(!is_trusted(nothing));
+        assert!(is_trusted(Grounds {
+            is_remembered: true,
+            ..nothing
+        }));
+        assert!(is_trusted(Grounds {
+            has_key: true,
+            ..nothing
+        }));
+        assert!(is_trusted(Grounds {
+            trusts_link: true,
+            ..nothing
+        }));
+    }
+}
