@@ -109,7 +109,10 @@ fn native_that_the_search_domain_names_is_found_without_multicast_dns() {
     let [native_host, node_host] = ["native", "node"].map(|n| network.host(n));
     lan.plug(&native_host, "eth0", &["192.168.77.9/24"]);
     lan.plug(&node_host, "eth0", &["192.168.77.2/24"]);
-    network.file("/etc/resolv.conf", "nameserver 127.0.0.1\nsearch site.example\n");
+    network.file(
+        "/etc/resolv.conf",
+        "nameserver 127.0.0.1\nsearch site.example\n",
+    );
     let native = native_host.start("native", "native", &[]);
     let found = option(&native, "192.168.77.9");
     let record = format!("--txt-record=_dnsaddr.oc-discovery.site.example,dnsaddr={found}");
