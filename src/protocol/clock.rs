@@ -5,7 +5,9 @@
 //!
 //! Invariants: a clock sample is stored as its distance from the monotonic clock, so that a step of
 //! the system clock does not move it; a sample that was read more than [`MAX_TRIP`] after its
-//! request is ignored, so that an answer that waited while this device slept has no effect; only
+//! request is ignored, so that an answer that waited while this device slept has no effect; a
+//! sample counts beside others for [`MAX_AGE`], and alone for longer, because an old one is better
+//! than none; only
 //! configured natives can move own time of a device whose system clock may be right; a device whose
 //! system clock is before the build date or the highest time persisted, and that has no sample of a
 //! native, borrows the time of other servers, and a borrowed time is never persisted; a clock
@@ -23,6 +25,9 @@ const MAX_SAMPLES: usize = 8;
 const TOLERANCE_MS: u64 = 30_000;
 /// How long the answer that carries a clock may take. The error of the sample is at most as large.
 pub const MAX_TRIP: Duration = Duration::from_secs(10);
+/// How old a sample may be when another one comes. Until then the monotonic clock has drifted by a
+/// few seconds.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How far after the build date a clock may be: a hundred years.
 const LONGEST_AGE_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
@@ -32,6 +37,7 @@ struct Sample {
     /// The server's wall clock at zero of our monotonic clock.
     at_zero_ms: i64,
     synchronised: bool,
+    taken: Instant,
 }
 
 type Samples = Vec<Sample, MAX_SAMPLES>;
@@ -111,7 +117,12 @@ impl WallClock {
             ClockOf::Native(peer) => (&mut self.natives, peer),
             ClockOf::Other(peer) => (&mut self.others, peer),
         };
-        samples.retain(|sample| sample.peer != peer);
+        // What a server said long ago gives way to what another says now, unless that is worth less.
+        let is_young = |taken| now - taken <= MAX_AGE;
+        samples.retain(|sample| {
+            let counts_more = sample.synchronised && !synchronised;
+            sample.peer != peer && (counts_more || is_young(sample.taken))
+        });
         if samples.is_full() {
             samples.remove(0);
         }
@@ -120,6 +131,7 @@ impl WallClock {
             peer,
             at_zero_ms,
             synchronised,
+            taken: now,
         });
     }
 
@@ -239,6 +251,36 @@ mod tests {
         }
         assert_eq!(clock.own_ms(at(7), NOW), NOW);
         assert_eq!(clock.settled_ms(at(7), NOW), Some(NOW));
+    }
+
+    #[test]
+    fn clock_of_a_native_that_is_gone_counts_for_a_day_beside_others_and_alone_for_longer() {
+        let day = 24 * 3_600_000;
+        let ahead = NOW + 3_600_000;
+        for (later, says, signs_with) in [
+            (day, true, ahead),
+            (day + 1, true, NOW),
+            (day + 1, false, ahead),
+        ] {
+            let mut clock = WallClock::new(BUILT);
+            for n in 1..=2 {
+                heard(&mut clock, at(0), ClockOf::Native(peer(n)), ahead, true);
+            }
+            let at_end = (at(later), NOW + later);
+            assert_eq!(clock.own_ms(at_end.0, at_end.1), ahead + later, "alone");
+            heard(
+                &mut clock,
+                at_end.0,
+                ClockOf::Native(peer(3)),
+                at_end.1,
+                says,
+            );
+            assert_eq!(
+                clock.own_ms(at_end.0, at_end.1),
+                signs_with + later,
+                "{later} {says}"
+            );
+        }
     }
 
     #[test]
