@@ -4,7 +4,6 @@ use super::{clock, driver::Driver, report::text};
 use crate::protocol::{
     Ack, Action, IndexersAnswer, Input, Instant, Want,
     codec::{directory::Response, record::Kind},
-    signing::Urgency,
 };
 
 impl Driver<'_> {
@@ -132,8 +131,7 @@ impl Driver<'_> {
                 if let Some(settled) = self.env.settled_ms() {
                     self.state.note_time(settled);
                 }
-                let urgent = urgency == Urgency::AtOnce;
-                self.handle(now, Input::RecordSigned { urgent });
+                self.handle(now, Input::RecordSigned { urgency });
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),
         }

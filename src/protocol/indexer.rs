@@ -214,7 +214,7 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::LeaseClosed { server } => {
                 self.leases.closed(now, server, &mut self.rng);
             }
-            Input::RecordSigned { urgent } => self.leases.signed(now, urgent),
+            Input::RecordSigned { urgency } => self.leases.signed(now, urgency),
             Input::NativeLearned { native, addrs } => {
                 if *native != self.own {
                     self.leases.add_native(now, *native, addrs);

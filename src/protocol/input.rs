@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::{
     Ack, Addrs, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint, machine::MAX_MOVED,
+    address::Endpoint, machine::MAX_MOVED, signing::Urgency,
 };
 
 /// An event.
@@ -112,8 +112,8 @@ pub enum Input<'a> {
     },
     /// The own record was signed again.
     RecordSigned {
-        /// The record is sent before the next regular beat, because an address or the time changed.
-        urgent: bool,
+        /// Whether the record is sent before the next regular beat.
+        urgency: Urgency,
     },
     /// A native has become known, or its addresses have changed.
     NativeLearned {

@@ -17,6 +17,7 @@ use super::{
     capacities::MAX_NATIVES,
     lease::{Farewell, Lease, Step, Terms},
     lookup::KnownServer,
+    signing::Urgency,
     table::TableStats,
     time::Bucket,
 };
@@ -343,10 +344,10 @@ impl Leases {
     }
 
     /// The own record was signed at `now`.
-    pub(crate) fn signed(&mut self, now: Instant, urgent: bool) {
+    pub(crate) fn signed(&mut self, now: Instant, urgency: Urgency) {
         self.generation += 1;
         self.sign_at = Some(now + self.terms.lease);
-        if urgent {
+        if urgency == Urgency::AtOnce {
             self.held.iter_mut().for_each(|lease| lease.hurry(now));
         }
     }

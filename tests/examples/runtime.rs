@@ -22,6 +22,7 @@ use oc_discovery::protocol::{
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
+    signing::Urgency,
 };
 
 mod device;
@@ -66,7 +67,12 @@ fn main() {
     node.start(network.now(), NODE, 1, config);
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(network.now(), Input::NativeLearned { native, addrs });
-    node.handle(network.now(), Input::RecordSigned { urgent: true });
+    node.handle(
+        network.now(),
+        Input::RecordSigned {
+            urgency: Urgency::AtOnce,
+        },
+    );
 
     let beats = run(&mut network, &mut node, Instant::from_millis(300_000));
     assert!(network.indexer.listed(&NODE).is_some(), "it can be found");
@@ -116,7 +122,12 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                         _ => node.handle(now, Input::LeaseClosed { server }),
                     }
                 }
-                Action::Sign => node.handle(now, Input::RecordSigned { urgent: false }),
+                Action::Sign => node.handle(
+                    now,
+                    Input::RecordSigned {
+                        urgency: Urgency::NextBeat,
+                    },
+                ),
                 // A whole host closes streams, too; to begin with, the rest may be left out.
                 _ => {}
             }

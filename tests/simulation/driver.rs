@@ -11,7 +11,6 @@ use oc_discovery::protocol::{
         record::Kind,
     },
     restart::{self, HOUSEKEEPING},
-    signing::Urgency,
 };
 
 use crate::{
@@ -341,8 +340,7 @@ impl World {
         device.note_time(self.now);
         self.ledger.signed.insert((no, sequence), expires);
         device.record = Some(record);
-        let urgent = urgency == Urgency::AtOnce;
-        let signed = protocol::Input::RecordSigned { urgent };
+        let signed = protocol::Input::RecordSigned { urgency };
         device.machine.handle(now, signed);
         Ok(true)
     }

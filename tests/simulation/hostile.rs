@@ -13,6 +13,7 @@ use oc_discovery::protocol::{
     Ack, Action, Addr, Addrs, Endpoint, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
     NodeConfig, Offer, Offers, OutBeat, PeerId, Rng, Terms,
     codec::directory::{Response, Room},
+    signing::Urgency,
 };
 
 use crate::{
@@ -350,7 +351,9 @@ impl Walk {
             }
             Action::Sign => self.node.handle(
                 Instant::from_millis(self.now),
-                Input::RecordSigned { urgent: false },
+                Input::RecordSigned {
+                    urgency: Urgency::NextBeat,
+                },
             ),
             _ => {}
         }

@@ -2,7 +2,9 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::input::tests::Events;
-use crate::protocol::{AckCode, Action, Name, RecordInfo, Verdict, capacities::MAX_NATIVES};
+use crate::protocol::{
+    AckCode, Action, Name, RecordInfo, Verdict, capacities::MAX_NATIVES, signing::Urgency,
+};
 
 const LEASE: Duration = Duration::from_secs(90);
 const CONFIG: IndexerConfig = IndexerConfig {
@@ -170,7 +172,7 @@ fn it_signs_its_record_and_beats_to_every_native_with_record_and_load() {
     let mut indexer = indexer();
     join(&mut indexer, 0, 1);
     assert_eq!(drain(&mut indexer, 0), [Action::Sign]);
-    indexer.record_signed(at(0), false);
+    indexer.record_signed(at(0), Urgency::NextBeat);
     for n in [8, 9] {
         indexer.learn_native(at(0), peer(n), Addrs::new());
     }

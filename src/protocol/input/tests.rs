@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Input;
 use crate::protocol::{
     Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint,
+    address::Endpoint, signing::Urgency,
 };
 
 /// The inputs that tests give a machine.
@@ -70,8 +70,8 @@ pub(crate) trait Events: Machine {
         self.handle(now, Input::Answered { native, answer });
     }
 
-    fn record_signed(&mut self, now: Instant, urgent: bool) {
-        self.handle(now, Input::RecordSigned { urgent });
+    fn record_signed(&mut self, now: Instant, urgency: Urgency) {
+        self.handle(now, Input::RecordSigned { urgency });
     }
 
     fn learn_native(&mut self, now: Instant, peer: PeerId, addrs: Addrs) {

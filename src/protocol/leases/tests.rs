@@ -28,7 +28,7 @@ fn the_record_is_signed_at_the_start_and_when_it_is_a_lease_old() {
         leases.poll(at(0), &mut rng),
         Some(LeaseStep::Other(Action::Sign))
     );
-    leases.signed(at(0), false);
+    leases.signed(at(0), Urgency::NextBeat);
     leases.held.clear();
     assert_eq!(leases.poll(at(89_999), &mut rng), None);
     assert_eq!(
@@ -51,7 +51,7 @@ fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_onc
     assert_eq!(leases.poll(at(0), &mut rng), beat(false));
     leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
     assert_eq!(leases.poll(at(11), &mut rng), None);
-    leases.signed(at(11), true);
+    leases.signed(at(11), Urgency::AtOnce);
     assert_eq!(leases.poll(at(11), &mut rng), beat(true));
 }
 

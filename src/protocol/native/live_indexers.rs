@@ -233,7 +233,7 @@ impl<const I: usize> LiveIndexers<I> {
         let Some(record) = record else {
             return Ok(false);
         };
-        self.make_room(now, true);
+        self.make_room(now, Source::Heartbeat);
         let entry = LiveIndexer {
             heard: Some(now),
             load: load.map(Load::clamped),
@@ -269,7 +269,7 @@ impl<const I: usize> LiveIndexers<I> {
             }
             return true;
         }
-        self.make_room(now, false);
+        self.make_room(now, Source::Dht);
         let entry = LiveIndexer::new(now, record, expires, Source::Dht);
         self.0.insert(entry).is_ok()
     }
@@ -415,15 +415,16 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// Makes room for one entry in a full table. It removes the entry that expired first. If none
-    /// has expired, and `for_beat`, it evicts the DHT entry that would expire first.
-    fn make_room(&mut self, now: Instant, for_beat: bool) {
+    /// has expired, and the entry is made by a beat, it evicts the DHT entry that would expire first.
+    fn make_room(&mut self, now: Instant, made_by: Source) {
         if !self.0.is_full() {
             return;
         }
+        let is_beat = made_by == Source::Heartbeat;
         let first_to_go = self
             .0
             .iter()
-            .filter(|entry| entry.expires < now || (for_beat && entry.source == Source::Dht))
+            .filter(|entry| entry.expires < now || (is_beat && entry.source == Source::Dht))
             .min_by_key(|entry| (entry.expires >= now, entry.expires))
             .map(|entry| entry.peer);
         if let Some(peer) = first_to_go {

@@ -27,9 +27,9 @@ impl Machine for Node {
                 self.leases.closed(now, server, &mut self.rng);
             }
             Input::Answered { native, answer } => self.answered(now, native, answer),
-            Input::RecordSigned { urgent } => {
+            Input::RecordSigned { urgency } => {
                 self.wake = Some(now);
-                self.leases.signed(now, urgent);
+                self.leases.signed(now, urgency);
             }
             Input::NativeLearned { native, addrs } => self.learn_native(now, native, addrs),
             Input::NetworkChanged => self.network_changed(now),

@@ -26,6 +26,7 @@ use oc_discovery::protocol::{
         heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
+    signing::Urgency,
 };
 
 #[path = "../../examples/device/mod.rs"]
@@ -75,7 +76,12 @@ fn exchange() -> Result<(), Failure> {
     node.start(now, NODE, 1, config);
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(now, Input::NativeLearned { native, addrs });
-    node.handle(now, Input::RecordSigned { urgent: true });
+    node.handle(
+        now,
+        Input::RecordSigned {
+            urgency: Urgency::AtOnce,
+        },
+    );
     let mut indexer = Indexer::<8>::new();
     let config = IndexerConfig {
         terms: TERMS,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::protocol::{AckBuf, address::Endpoint};
+use crate::protocol::{AckBuf, address::Endpoint, signing::Urgency};
 
 /// The tokens of the bucket within this many seconds.
 fn most(seconds: u64) -> usize {
@@ -328,7 +328,7 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
         for _ in 0..2 {
             rig.node.carried(at(now), &peer(10), Endpoint::of(&own[0]));
             rig.node.acked(at(now), &peer(10), &Ack::accepted(LEASE));
-            rig.node.record_signed(at(now), true);
+            rig.node.record_signed(at(now), Urgency::AtOnce);
             assert_eq!(
                 beats(&mut rig).len(),
                 1,

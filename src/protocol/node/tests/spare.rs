@@ -2,7 +2,7 @@
 //! silent.
 
 use super::*;
-use crate::protocol::Publisher;
+use crate::protocol::{Publisher, signing::Urgency};
 
 /// The node's beats at this instant: to which server, and whether that server publishes the record.
 fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
@@ -20,7 +20,7 @@ fn beats(rig: &mut Rig) -> Vec<(u8, bool)> {
 fn one_server_at_a_time_publishes_the_record() {
     let mut rig = holding(2, [10, 11]);
     let hurry = |rig: &mut Rig| {
-        rig.node.record_signed(at(rig.now), true);
+        rig.node.record_signed(at(rig.now), Urgency::AtOnce);
         beats(rig)
     };
     let said = hurry(&mut rig);

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use oc_discovery::protocol::{
     self, Ack, AckCode, Action, Addr, Addrs, Beat, Endpoint, Indexer, IndexerConfig,
     IndexersAnswer, Instant, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
-    OutBeat, PeerId, PeerList, Publisher, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId,
-    Terms, Verdict,
+    OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms,
+    Verdict, signing::Urgency,
 };
 
 use crate::{
@@ -505,7 +505,7 @@ impl World {
             Action::GiveUp { server } => {
                 let (role, server) = (self.peers[number].role, number_of(&server));
                 if self.stream_to(number, server).is_some() {
-                    self.send_beat(number, server, last_beat(role), PeerList::new());
+                    self.send_beat(number, server, OutBeat::last(role), PeerList::new());
                     self.drop_stream(number, server);
                 }
             }
@@ -513,7 +513,9 @@ impl World {
                 let now = self.instant();
                 let peer = &mut self.peers[number];
                 peer.signed_at = self.now;
-                let signed = protocol::Input::RecordSigned { urgent: false };
+                let signed = protocol::Input::RecordSigned {
+                    urgency: Urgency::NextBeat,
+                };
                 peer.machine.handle(now, signed);
             }
             Action::Close { stream, .. } => {
@@ -644,16 +646,5 @@ fn record(number: PeerNo, peer: PeerId, signed_at: u64) -> RecordInfo {
         ttl: TERMS.lease * 3,
         addrs: addrs(number),
         name: Name::new(),
-    }
-}
-
-fn last_beat(role: Role) -> OutBeat {
-    OutBeat {
-        role,
-        lease: Duration::ZERO,
-        with_record: false,
-        fresh: false,
-        publisher: Publisher::Receiver,
-        load: None,
     }
 }
