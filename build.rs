@@ -130,6 +130,16 @@ const CAPACITIES: &[Capacity] = &[
         roles: &["Native", "Indexer", "Node"],
     },
     Capacity {
+        name: "MAX_LOST",
+        default: 512,
+        min: 1,
+        max: 65_535,
+        doc: "Peers that gave their lease up or let it run out within the last day.",
+        bytes: 114,
+        tables: &["lost"],
+        roles: &["Native", "Indexer"],
+    },
+    Capacity {
         name: "MAX_CONNECTIONS",
         default: 1536,
         min: 4,

@@ -75,6 +75,7 @@ fn defaults_are_written_and_documented() {
         ("MAX_NATIVES", 8),
         ("MAX_DHT_RECORDS", 1024),
         ("MAX_PROVIDERS", 4096),
+        ("MAX_LOST", 512),
         ("MAX_CONNECTIONS", 1536),
     ] {
         assert!(

@@ -269,6 +269,7 @@ indexer needs at most about 10 MiB when everything is full
             ("OC_DISCOVERY_MAX_DHT_RECORDS", capacities::MAX_DHT_RECORDS),
             ("OC_DISCOVERY_MAX_PROVIDERS", capacities::MAX_PROVIDERS),
             ("OC_DISCOVERY_MAX_WATCHED", capacities::MAX_WATCHED),
+            ("OC_DISCOVERY_MAX_LOST", capacities::MAX_LOST),
             ("OC_DISCOVERY_MAX_CONNECTIONS", capacities::MAX_CONNECTIONS),
         ];
         assert_eq!(told, chosen.map(|(name, value)| (name, value as u64)));

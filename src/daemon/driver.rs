@@ -130,7 +130,12 @@ impl<'m> Driver<'m> {
         let (machine, lookups, watches) =
             places.start(config, &state.state().state, now, own, seed);
         let mut wall = WallClock::new(clock::BUILD_MS);
-        wall.remember(state.state().highest_time_ms);
+        let highest_ms = state.state().highest_time_ms;
+        wall.remember(highest_ms);
+        let own_ms = wall.settled_ms(now, clock::wall()).unwrap_or(highest_ms);
+        for lost in state.state().state.lost.iter() {
+            machine.remember_lost(now, lost.restored(now, own_ms));
+        }
         Ok(Self {
             env: Environment {
                 net,

@@ -53,8 +53,13 @@ impl Driver<'_> {
         if let Some(indexers) = restart::indexers(machine, now) {
             state.indexers = indexers.iter().filter_map(known).collect();
         }
+        let settled = self.env.settled_ms();
+        let lost = restart::lost(machine, now, settled, &state.lost).collect::<Vec<_>>();
+        if lost != *state.lost {
+            state.lost = lost.into();
+        }
         self.remember_addrs();
-        if let Some(settled) = self.env.settled_ms() {
+        if let Some(settled) = settled {
             self.state.note_time(settled);
         }
     }

@@ -17,8 +17,9 @@ use heapless::Vec;
 
 use super::{
     Cursor, Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence,
-    RecordInfo, RecordRank, Subject,
+    RecordInfo, RecordRank, Role, Subject,
     codec::record::{Kind, contents},
+    lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
     watch::{Change, Changes, fingerprint_of},
 };
@@ -66,6 +67,12 @@ impl<'a> Found<'a> {
     #[must_use]
     pub(super) fn seen(self, last_seen: Option<Instant>) -> Self {
         Self { last_seen, ..self }
+    }
+
+    fn is_meant(&self, filter: &Filter) -> bool {
+        let record = || contents(Kind::Node, self.envelope);
+        filter.admits_name(self.name)
+            && (filter.is_of_names() || record().is_some_and(|record| filter.admits(&record)))
     }
 
     /// Its entry in a list at `now`.
@@ -123,6 +130,7 @@ pub(crate) struct Directory<const N: usize> {
     short: Table<Listed<SHORT>, N>,
     long: Table<Listed<MAX_ENVELOPE_LEN>, N>,
     changes: Changes,
+    lost: Lost,
 }
 
 impl<const N: usize> Directory<N> {
@@ -132,6 +140,7 @@ impl<const N: usize> Directory<N> {
             short: Table::new(),
             long: Table::new(),
             changes: Changes::new(),
+            lost: Lost::new(),
         }
     }
 
@@ -146,7 +155,8 @@ impl<const N: usize> Directory<N> {
                 self.short.count_refusal();
                 return false;
             }
-            _ => {}
+            None => self.back(&info.peer),
+            Some(_) => {}
         }
         let change = match self.find(&info.peer) {
             Some(old) if fingerprint_of(old.envelope) == fingerprint_of(envelope) => None,
@@ -173,17 +183,61 @@ impl<const N: usize> Directory<N> {
     }
 
     /// Removes the node.
-    pub(crate) fn unlist(&mut self, peer: &PeerId) {
-        let short = self.short.remove(peer).is_some();
-        let long = self.long.remove(peer).is_some();
-        if short || long {
+    ///
+    /// `now_is` says what has become of it: it left, it was lost, or it is alive, because it is
+    /// another server's, or is no node any more, or another device uses its id.
+    pub(crate) fn unlist(&mut self, now: Instant, peer: &PeerId, now_is: Presence) {
+        let name = self.find(peer).map(|found| found.name.clone());
+        self.short.remove(peer);
+        self.long.remove(peer);
+        if name.is_some() {
             self.changes.happened(peer, Change::Gone);
+        }
+        match name {
+            _ if now_is == Presence::Alive => self.back(peer),
+            Some(name) => self.lose(now, peer, name, Role::Node, now_is),
+            None => {}
         }
     }
 
     /// Who has changed lately.
     pub(crate) fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// Takes note of a peer that is not listed here, or not any more, because it left or was lost.
+    pub(crate) fn lose(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        name: Name,
+        role: Role,
+        now_is: Presence,
+    ) {
+        let lost = LostPeer {
+            peer: *peer,
+            name,
+            role,
+            presence: now_is,
+            since: now,
+            before: 0,
+        };
+        self.lost.add(now, lost);
+    }
+
+    /// The peer holds a lease here again.
+    pub(crate) fn back(&mut self, peer: &PeerId) {
+        self.lost.back(peer);
+    }
+
+    /// Who left or was lost.
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn lost_mut(&mut self) -> &mut Lost {
+        &mut self.lost
     }
 
     /// The nodes that claim `name`. Names are not owned, so there may be several.
@@ -219,34 +273,42 @@ impl<const N: usize> Directory<N> {
     }
 
     /// Gives the selected nodes to `visit` in the order of their ids, until it has no room for one
-    /// and returns false. `last_seen` says when a node was last heard. Returns the id after which
-    /// to go on; `None` if all have been visited.
+    /// and returns false. With `gone`, those that left or were lost are among them; nothing is
+    /// known of their services and tags any more. `last_seen` says when a node was last heard.
+    /// Returns the id after which to go on; `None` if all have been visited.
     pub(crate) fn entries<'s>(
         &'s self,
         now: Instant,
-        (filter, from): (&Filter, Cursor),
+        (filter, from, gone): (&Filter, Cursor, bool),
         last_seen: impl Fn(&PeerId) -> Option<Instant>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let mut short = self.short.iter_from(from).map(Listed::found).peekable();
         let mut long = self.long.iter_from(from).map(Listed::found).peekable();
+        let lost = gone.then(|| self.lost.nodes_from(from));
+        let mut lost = lost.into_iter().flatten().peekable();
         let mut last = None;
         for looked_at in 0.. {
-            let found = match (short.peek(), long.peek()) {
-                (Some(a), Some(b)) if b.peer < a.peer => long.next(),
-                (None, _) => long.next(),
-                _ => short.next(),
-            }?;
-            let is_meant = filter.admits_name(found.name)
-                && (filter.is_of_names()
-                    || contents(Kind::Node, found.envelope)
-                        .is_some_and(|record| filter.admits(&record)));
-            if looked_at == MAX_LOOKED_AT
-                || is_meant && !visit(found.seen(last_seen(found.peer)).entry(now))
-            {
+            let heads = [
+                short.peek().map(|found| found.peer),
+                long.peek().map(|found| found.peer),
+                lost.peek().map(|lost| &lost.peer),
+            ];
+            let first = *heads.into_iter().flatten().min()?;
+            let entry = if heads[2] == Some(&first) {
+                let lost = lost.next()?;
+                let is_meant = filter.admits_name(&lost.name) && filter.is_of_names();
+                is_meant.then(|| lost.entry(now))
+            } else {
+                let is_short = heads[0] == Some(&first);
+                let found = if is_short { short.next() } else { long.next() }?;
+                let found = found.seen(last_seen(found.peer));
+                found.is_meant(filter).then(|| found.entry(now))
+            };
+            if looked_at == MAX_LOOKED_AT || entry.is_some_and(|entry| !visit(entry)) {
                 break;
             }
-            last = Some(*found.peer);
+            last = Some(first);
         }
         last
     }
@@ -309,101 +371,4 @@ impl<const E: usize> Keyed for Listed<E> {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::time::Duration;
-
-    use super::*;
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_millis(millis)
-    }
-
-    fn info(n: u8, name: &str, sequence: u64) -> RecordInfo {
-        RecordInfo {
-            peer: PeerId::from_bytes([n; 32]),
-            sequence,
-            issued_at_ms: sequence,
-            ttl: Duration::from_secs(1),
-            addrs: Default::default(),
-            name: Name::try_from(name).unwrap(),
-        }
-    }
-
-    #[test]
-    fn every_claimant_of_a_name_is_found_best_first() {
-        let mut directory = Directory::<8>::new();
-        assert!(directory.list(at(0), &info(1, "pump", 5), b"one"));
-        assert!(directory.list(at(0), &info(2, "pump", 9), b"two"));
-        assert!(directory.list(at(0), &info(3, "fan", 7), b"three"));
-        let Claimants { nodes, more, .. } = directory.claimants("pump");
-        let found: std::vec::Vec<_> = nodes.iter().map(|e| e.envelope()).collect();
-        assert_eq!(found, [b"two", b"one"]);
-        assert!(!more);
-        assert!(directory.claimants("valve").nodes.is_empty());
-    }
-
-    #[test]
-    fn a_better_record_is_never_replaced_by_a_worse() {
-        let mut directory = Directory::<8>::new();
-        assert!(directory.list(at(0), &info(1, "pump", 5), b"new"));
-        assert!(!directory.list(at(0), &info(1, "pump", 4), b"old"));
-        assert!(
-            !directory.list(at(0), &info(1, "pump", 5), b"new"),
-            "the same is not news"
-        );
-        assert_eq!(
-            directory
-                .find(&PeerId::from_bytes([1; 32]))
-                .unwrap()
-                .envelope(),
-            b"new"
-        );
-    }
-
-    #[test]
-    fn a_record_that_grows_or_shrinks_past_the_short_ones_stays_the_only_one() {
-        let mut directory = Directory::<1>::new();
-        let lengths = [1, SHORT, SHORT + 1, MAX_ENVELOPE_LEN, SHORT, SHORT + 1];
-        for (sequence, length) in (1..).zip(lengths) {
-            let envelope = std::vec![sequence as u8; length];
-            assert!(directory.list(at(0), &info(1, "pump", sequence), &envelope));
-            let Claimants { nodes, more, .. } = directory.claimants("pump");
-            assert_eq!(nodes.first().unwrap().envelope(), envelope);
-            assert_eq!((nodes.len(), more, directory.stats().used), (1, false, 1));
-        }
-        assert!(!directory.list(at(0), &info(1, "pump", 99), &[0; MAX_ENVELOPE_LEN + 1]));
-        directory.unlist(&PeerId::from_bytes([1; 32]));
-        assert_eq!(directory.stats().used, 0);
-    }
-
-    #[test]
-    fn a_full_directory_refuses_the_next_node_short_or_long_and_counts_it() {
-        let mut directory = Directory::<2>::new();
-        assert!(directory.list(at(0), &info(1, "pump", 1), b"x"));
-        assert!(directory.list(at(0), &info(2, "pump", 1), &[0; SHORT + 1]));
-        assert!(!directory.list(at(0), &info(3, "pump", 1), b"x"));
-        assert!(!directory.list(at(0), &info(3, "pump", 1), &[0; SHORT + 1]));
-        assert!(directory.list(at(0), &info(1, "pump", 2), &[0; SHORT + 1]));
-        let TableStats { used, refused, .. } = directory.stats();
-        assert_eq!((used, refused), (2, 2));
-    }
-
-    #[test]
-    fn sixteen_claimants_fit_and_the_seventeenth_is_told_of() {
-        let mut directory = Directory::<32>::new();
-        for n in 0..16 {
-            directory.list(at(0), &info(n, "pump", u64::from(n)), b"x");
-        }
-        assert_eq!(
-            (
-                directory.claimants("pump").nodes.len(),
-                directory.claimants("pump").more
-            ),
-            (16, false)
-        );
-        directory.list(at(0), &info(99, "pump", 99), b"best");
-        let Claimants { nodes, more, .. } = directory.claimants("pump");
-        assert_eq!((nodes.len(), more), (16, true));
-        assert_eq!(nodes.first().unwrap().envelope(), b"best");
-    }
-}
+mod tests;

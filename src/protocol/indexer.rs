@@ -17,14 +17,15 @@ use core::time::Duration;
 
 use super::{
     Ack, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer, IndexersPage,
-    Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Publisher, Report, RequestId, Rng, Role,
-    SignedRecord, StreamId, Terms, Want,
+    Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher, Report, RequestId,
+    Rng, Role, SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
     announcing::Announcing,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
     lookup::KnownServer,
+    lost::{Lost, LostPeer},
     rivals::FirstBeat,
     table::Vacant,
     time::{Ticker, clamp_lease},
@@ -125,27 +126,27 @@ impl<const N: usize> Indexer<N> {
     ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
             // A peer has one role at a time, so it is no longer a node.
-            self.end_of_lease(sender.peer);
+            self.end_of_lease(now, sender.peer, Presence::Alive);
             return Ack::refused(
                 "an indexer grants leases to nodes only: indexers and natives go to a native",
             )
             .into();
         }
         if beat.lease.is_zero() {
-            self.end_of_lease(sender.peer);
+            self.end_of_lease(now, sender.peer, Presence::Left);
             return Ack::accepted(Duration::ZERO).into();
         }
         if beat.publisher == Publisher::Another && self.yields(sender) {
             self.stream_records.turn_away(sender.peer);
-            self.directory.unlist(sender.peer);
+            self.directory.unlist(now, sender.peer, Presence::Alive);
             return Ack::full("places are short here, and you hold a lease elsewhere").into();
         }
         self.node_beat(now, sender, beat)
     }
 
-    fn end_of_lease(&mut self, peer: &PeerId) {
+    fn end_of_lease(&mut self, now: Instant, peer: &PeerId, now_is: Presence) {
         self.stream_records.remove(peer);
-        self.directory.unlist(peer);
+        self.directory.unlist(now, peer, now_is);
     }
 
     fn node_beat(
@@ -157,17 +158,21 @@ impl<const N: usize> Indexer<N> {
         // An expired lease takes no room, even before GC has run. After an oversleep all leases
         // seem expired, so none is removed.
         if self.stream_records.is_full() && self.overslept(now).is_zero() {
-            self.stream_records
-                .expire(now, sender.peer, |peer| self.directory.unlist(peer));
+            self.stream_records.expire(now, sender.peer, |record| {
+                self.directory.unlist(now, &record.peer, Presence::Lost);
+            });
         }
         if let Some(ack) = self.stream_records.no_room_for(now, sender) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         if sender.moved {
-            self.directory.unlist(sender.peer);
+            self.directory.unlist(now, sender.peer, Presence::Alive);
         }
         self.stream_records.renew(now, sender, Role::Node, lease);
+        if sender.is_newcomer() {
+            self.directory.back(sender.peer);
+        }
         let is_news = beat
             .record
             .as_ref()
@@ -239,8 +244,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
         if self.gc.due(now, &mut self.rng).is_some() {
-            self.stream_records
-                .collect(now, |peer| self.directory.unlist(peer));
+            self.stream_records.collect(now, |record| {
+                self.directory.unlist(now, &record.peer, Presence::Lost);
+            });
+            self.directory.lost_mut().expire(now);
         }
         if let Some((peer, stream)) = self.stream_records.pop_closed() {
             return Some(Action::Close { peer, stream });
@@ -351,16 +358,26 @@ impl<const N: usize> Machine for Indexer<N> {
     fn entries<'s>(
         &'s self,
         now: Instant,
-        (filter, from, _): (&Filter, Cursor, bool),
+        which: (&Filter, Cursor, bool),
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);
-        self.directory
-            .entries(now, (filter, from), last_seen, visit)
+        self.directory.entries(now, which, last_seen, visit)
     }
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
-        self.listed(peer).map(|found| found.entry(now))
+        match self.listed(peer) {
+            Some(found) => Some(found.entry(now)),
+            None => self.directory.lost().find(peer).map(|lost| lost.entry(now)),
+        }
+    }
+
+    fn lost(&self) -> Option<&Lost> {
+        Some(self.directory.lost())
+    }
+
+    fn remember_lost(&mut self, now: Instant, lost: LostPeer) {
+        self.directory.lost_mut().add(now, lost);
     }
 
     fn changes(&self) -> &Changes {
@@ -392,5 +409,6 @@ impl<const N: usize> Machine for Indexer<N> {
         to.table(self.stream_records.rivals.stats());
         to.table(self.directory.stats());
         to.table(self.announcing.stats());
+        to.table(self.directory.lost().stats());
     }
 }

@@ -289,9 +289,9 @@ impl<const S: usize> LeaseTable<S> {
         self.records.count_refusal();
     }
 
-    /// Removes every stale record, closes its stream, and names each peer to `gone`: the diagram's
+    /// Removes every stale record, closes its stream, and gives each record to `gone`: the diagram's
     /// stream GC.
-    pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&PeerId)) {
+    pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&StreamRecord)) {
         self.remove_all(
             |record| is_stale(now, record.last_seen, record.expiry),
             gone,
@@ -302,7 +302,12 @@ impl<const S: usize> LeaseTable<S> {
     ///
     /// The lease of `newcomer`, for which room is made, stays: its late beat renews it, and the
     /// stream of that beat stays open.
-    pub(crate) fn expire(&mut self, now: Instant, newcomer: &PeerId, gone: impl FnMut(&PeerId)) {
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        newcomer: &PeerId,
+        gone: impl FnMut(&StreamRecord),
+    ) {
         self.remove_all(
             |record| now > record.expiry && record.peer != *newcomer,
             gone,
@@ -312,14 +317,14 @@ impl<const S: usize> LeaseTable<S> {
     fn remove_all(
         &mut self,
         is_over: impl Fn(&StreamRecord) -> bool,
-        mut gone: impl FnMut(&PeerId),
+        mut gone: impl FnMut(&StreamRecord),
     ) {
         self.records.retain(|record| {
             let is_over = is_over(record);
             if is_over {
                 self.closed.push(record.peer, record.stream);
                 self.rivals.forget(&record.peer);
-                gone(&record.peer);
+                gone(record);
             }
             !is_over
         });

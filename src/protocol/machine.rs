@@ -25,6 +25,7 @@ use super::{
     lease::Lease,
     lease_table::StreamRecord,
     lookup::KnownServer,
+    lost::{Lost, LostPeer},
     native::{LiveIndexer, Responsible},
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
@@ -302,6 +303,13 @@ pub trait Machine {
 
     /// Who has changed in the directory lately.
     fn changes(&self) -> &Changes;
+
+    /// Who left or was lost; `None` for a node, which grants no leases.
+    fn lost(&self) -> Option<&Lost>;
+
+    /// Adds a peer that an earlier run of this server lost, at the start. It is removed when it is
+    /// back.
+    fn remember_lost(&mut self, now: Instant, lost: LostPeer);
 
     /// Whether a slot is reserved for the peer's connection, because it holds a lease here, grants
     /// one, or is a known native.

@@ -18,6 +18,7 @@
 //! | [`link`] | looks for natives on the local link, and knows whom to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
+//! | [`lost`] | keeps who left or was lost, for a day |
 //! | [`farewell`] | waits for its servers before it ends, and not for ever |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
@@ -44,6 +45,7 @@ pub(crate) mod lease_table;
 pub(crate) mod leases;
 pub mod link;
 pub mod lookup;
+pub mod lost;
 pub(crate) mod machine;
 pub(crate) mod native;
 pub(crate) mod node;

@@ -15,6 +15,10 @@
 //! - *The known peers are hints* that are tried at the next start. They are in the order of their
 //!   ids, so that another order is not a change.
 //!
+//! - *Who left or was lost* is kept with the time of its end, if that was known. An entry whose
+//!   time was not known begins its day anew. So a wrong clock can keep an entry for longer than a
+//!   day, but ends none early.
+//!
 //! A failed write is tried again after [`WRITE_INTERVAL`].
 
 use core::time::Duration;
@@ -22,7 +26,10 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Instant, Machine, PeerId, Report, Role, capacities::MAX_NATIVES, lease::Lease,
+    Instant, Machine, Name, PeerId, Presence, Report, Role,
+    capacities::MAX_NATIVES,
+    lease::Lease,
+    lost::{Lost, LostPeer},
     native::LiveIndexer,
 };
 
@@ -37,6 +44,9 @@ pub const MAX_REMEMBERED: usize = 64;
 const SEQUENCE_RESERVE: u64 = 3_600_000;
 /// How much the highest time must grow before it is written again, ms.
 const TIME_STEP_MS: u64 = 3_600_000;
+
+/// By how much two readings of the time of one end may differ.
+const SAME_END_MS: u64 = 60_000;
 
 /// What survives a restart: two numbers, and the state that the host keeps beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +188,68 @@ pub fn indexers(machine: &dyn Machine, now: Instant) -> Option<Vec<PeerId, MAX_R
     let Indexers(mut indexers) = indexers;
     indexers.sort_unstable();
     (!indexers.is_empty()).then_some(indexers)
+}
+
+/// A peer that left or was lost, as it is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedLost {
+    /// The peer.
+    pub peer: PeerId,
+    /// The name that it had; empty for an indexer.
+    pub name: Name,
+    /// Its role.
+    pub role: Role,
+    /// [`Presence::Left`] or [`Presence::Lost`].
+    pub presence: Presence,
+    /// When its lease ended, ms since the Unix epoch; 0 if there was no trusted time.
+    pub ended_ms: u64,
+}
+
+/// Who left or was lost, in the order of their ids. `settled_ms` is the time that may be persisted,
+/// if there is one. `saved` is what this returned before: the time of an end stays as it was, so
+/// that no change is written for a clock that is corrected a little.
+pub fn lost<'m>(
+    machine: &'m dyn Machine,
+    now: Instant,
+    settled_ms: Option<u64>,
+    saved: &'m [SavedLost],
+) -> impl Iterator<Item = SavedLost> + 'm {
+    let all = machine.lost().into_iter().flat_map(Lost::iter);
+    all.map(move |entry| {
+        let age = u64::try_from(entry.age(now).as_millis()).unwrap_or(u64::MAX);
+        let ended = settled_ms.map(|own| own.saturating_sub(age));
+        let at = saved.binary_search_by_key(&entry.peer, |saved| saved.peer);
+        let known = at.ok().and_then(|at| saved.get(at));
+        let known = known.filter(|known| known.presence == entry.presence);
+        let known = known.map(|known| known.ended_ms);
+        let is_same = |known: &u64| ended.is_none_or(|now| now.abs_diff(*known) <= SAME_END_MS);
+        SavedLost {
+            peer: entry.peer,
+            name: entry.name.clone(),
+            role: entry.role,
+            presence: entry.presence,
+            ended_ms: known.filter(is_same).or(ended).unwrap_or_default(),
+        }
+    })
+}
+
+impl SavedLost {
+    /// The entry in a process that starts at `now`. `own_ms` is a time that is surely not in the
+    /// future: the trusted one, or the highest that was saved.
+    pub fn restored(&self, now: Instant, own_ms: u64) -> LostPeer {
+        let age = match self.ended_ms {
+            0 => 0,
+            ended => own_ms.saturating_sub(ended),
+        };
+        LostPeer {
+            peer: self.peer,
+            name: self.name.clone(),
+            role: self.role,
+            presence: self.presence,
+            since: now,
+            before: u32::try_from(age / 1000).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// Collects indexers. If there are too many, the first are kept.

@@ -7,8 +7,11 @@
 //!           3: [0*8 known]        ; natives
 //!           4: [0*64 known]       ; indexers
 //!         ? 5: uint               ; port that is listened on, 1 to 65535
-//!         ? 6: tstr }             ; role that the process had
+//!         ? 6: tstr               ; role that the process had
+//!         ? 7: [* lost] }         ; who left or was lost
 //! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 64 bytes each)
+//! lost = [bstr, tstr, tstr, 1 / 2, uint] ; peer id, name, role, left or lost, when (ms since the
+//!                                 ; Unix epoch, 0: not known)
 //! ```
 //!
 //! Any bytes give a state within its bounds, or an error. Unknown keys are skipped, so that an
@@ -21,15 +24,16 @@ use crate::{
     config::Role,
     net::convert::{to_addr, to_multiaddr},
     protocol::{
-        Addrs, MAX_ADDRS,
-        capacities::MAX_NATIVES,
+        Addrs, MAX_ADDRS, Name, PeerId, Presence,
+        capacities::{MAX_LOST, MAX_NATIVES},
         codec::{peer_from_bytes, peer_to_bytes},
-        restart::{MAX_REMEMBERED, Saved},
+        restart::{MAX_REMEMBERED, Saved, SavedLost},
     },
 };
 
-/// A longer file is damaged, because a full state has about 40 KiB.
-pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// A longer file is damaged, because a full state has about 40 KiB, and at most 128 bytes for each
+/// peer that left or was lost.
+pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 + 128 * MAX_LOST as u64;
 const VERSION: u64 = 1;
 
 type EncodeError = minicbor::encode::Error<std::convert::Infallible>;
@@ -38,7 +42,11 @@ type DecodeError = minicbor::decode::Error;
 pub(super) fn encode(saved: &Saved<State>) -> Result<Vec<u8>, EncodeError> {
     let state = &saved.state;
     let mut encoder = Encoder::new(Vec::new());
-    let options = [state.port.is_some(), state.role.is_some()];
+    let options = [
+        state.port.is_some(),
+        state.role.is_some(),
+        !state.lost.is_empty(),
+    ];
     encoder.map(5 + options.map(u64::from).iter().sum::<u64>())?;
     encoder.u8(0)?.u64(VERSION)?;
     encoder.u8(1)?.u64(saved.record_sequence)?;
@@ -51,6 +59,9 @@ pub(super) fn encode(saved: &Saved<State>) -> Result<Vec<u8>, EncodeError> {
     if let Some(role) = state.role {
         encoder.u8(6)?.str(role.name())?;
     }
+    if !state.lost.is_empty() {
+        encode_lost(encoder.u8(7)?, &state.lost)?;
+    }
     Ok(encoder.into_writer())
 }
 
@@ -62,6 +73,16 @@ fn encode_known(encoder: &mut Encoder<Vec<u8>>, peers: &[KnownPeer]) -> Result<(
         for addr in addrs {
             encoder.bytes(addr)?;
         }
+    }
+    Ok(())
+}
+
+fn encode_lost(encoder: &mut Encoder<Vec<u8>>, lost: &[SavedLost]) -> Result<(), EncodeError> {
+    encoder.array(lost.len() as u64)?;
+    for lost in lost {
+        encoder.array(5)?.bytes(&peer_to_bytes(&lost.peer))?;
+        encoder.str(&lost.name)?.str(lost.role.name())?;
+        encoder.u8(lost.presence as u8)?.u64(lost.ended_ms)?;
     }
     Ok(())
 }
@@ -80,6 +101,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Saved<State>, DecodeError> {
             4 => state.indexers = decode_known(&mut decoder, MAX_REMEMBERED)?,
             5 => state.port = Some(decoder.u16()?).filter(|port| *port != 0),
             6 => state.role = Role::named(decoder.str()?),
+            7 => state.lost = decode_lost(&mut decoder)?.into(),
             _ => decoder.skip()?,
         }
     }
@@ -98,8 +120,7 @@ fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>,
         if definite(decoder.array()?)? != 2 {
             return Err(DecodeError::message("a known peer has two fields"));
         }
-        let peer = peer_from_bytes(decoder.bytes()?);
-        let peer = peer.ok_or_else(|| DecodeError::message("a peer id is none of this system"))?;
+        let peer = decode_peer(decoder)?;
         let mut addrs = Addrs::new();
         for _ in 0..at_most(decoder.array()?, MAX_ADDRS)? {
             let addr = to_multiaddr(decoder.bytes()?).and_then(|addr| to_addr(&addr));
@@ -111,6 +132,38 @@ fn decode_known(decoder: &mut Decoder<'_>, max: usize) -> Result<Vec<KnownPeer>,
     // A build with larger tables may have written more.
     peers.truncate(max);
     Ok(peers)
+}
+
+fn decode_lost(decoder: &mut Decoder<'_>) -> Result<Vec<SavedLost>, DecodeError> {
+    let mut all = Vec::new();
+    for _ in 0..at_most(decoder.array()?, usize::from(u16::MAX))? {
+        if definite(decoder.array()?)? != 5 {
+            return Err(DecodeError::message("a lost peer has five fields"));
+        }
+        let peer = decode_peer(decoder)?;
+        let name = Name::try_from(decoder.str()?);
+        let role = Role::named(decoder.str()?);
+        let presence = match decoder.u8()? {
+            1 => Presence::Left,
+            _ => Presence::Lost,
+        };
+        let wrong = || DecodeError::message("a lost peer has no name or role of this system");
+        all.push(SavedLost {
+            peer,
+            name: name.map_err(|_| wrong())?,
+            role: role.ok_or_else(wrong)?,
+            presence,
+            ended_ms: decoder.u64()?,
+        });
+    }
+    // A build with a larger table may have written more.
+    all.truncate(MAX_LOST);
+    Ok(all)
+}
+
+fn decode_peer(decoder: &mut Decoder<'_>) -> Result<PeerId, DecodeError> {
+    let peer = peer_from_bytes(decoder.bytes()?);
+    peer.ok_or_else(|| DecodeError::message("a peer id is none of this system"))
 }
 
 fn definite(length: Option<u64>) -> Result<u64, DecodeError> {
@@ -152,11 +205,40 @@ mod tests {
                 role: Some(Role::Indexer),
                 natives: full(MAX_NATIVES),
                 indexers: full(MAX_REMEMBERED),
+                lost: vec![lost(u64::MAX); MAX_LOST].into(),
             },
         };
         let bytes = encode(&state).unwrap();
         assert!((bytes.len() as u64) < MAX_FILE_BYTES);
         assert_eq!(decode(&bytes).unwrap(), state);
+    }
+
+    fn lost(ended_ms: u64) -> SavedLost {
+        SavedLost {
+            peer: PeerId::from_bytes([7; 32]),
+            name: Name::try_from("x".repeat(63).as_str()).unwrap(),
+            role: Role::Indexer,
+            presence: Presence::Left,
+            ended_ms,
+        }
+    }
+
+    #[test]
+    fn state_of_a_program_that_knew_of_no_lost_peers_is_read() {
+        // {0: 1, 1: 7, 2: 9, 3: [], 4: [], 5: 4001, 6: "node"}
+        let old = b"\xa7\x00\x01\x01\x07\x02\x09\x03\x80\x04\x80\x05\x19\x0f\xa1\x06\x64node";
+        let saved = decode(old).unwrap();
+        assert_eq!(saved.state.port, Some(4001));
+        assert_eq!(*saved.state.lost, []);
+        assert_eq!(encode(&saved).unwrap(), old, "and nothing is added to it");
+    }
+
+    #[test]
+    fn more_lost_peers_than_there_is_room_for_are_read_as_far_as_there_is_room() {
+        let mut written = Saved::<State>::default();
+        written.state.lost = vec![lost(1); MAX_LOST + 1].into();
+        let read = decode(&encode(&written).unwrap()).unwrap();
+        assert_eq!(read.state.lost.len(), MAX_LOST);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::codec::{MAX_FILE_BYTES, decode, encode};
 use super::file;
@@ -13,7 +14,7 @@ use crate::config::Role;
 use crate::net::file::open;
 use crate::protocol::{
     Addrs, Instant, PeerId,
-    restart::{Journal, Saved},
+    restart::{Journal, Saved, SavedLost},
 };
 
 const STATE: &str = "state";
@@ -31,6 +32,10 @@ pub(crate) struct State {
     /// Indexers, sorted by id, at most
     /// [`MAX_REMEMBERED`](crate::protocol::restart::MAX_REMEMBERED).
     pub indexers: Vec<KnownPeer>,
+    /// Who left or was lost, sorted by id, at most
+    /// [`MAX_LOST`](crate::protocol::capacities::MAX_LOST). It is shared, so that a state is
+    /// compared with the saved one at little cost while this is the same.
+    pub lost: Rc<Vec<SavedLost>>,
 }
 
 /// A peer and its last addresses.
@@ -162,7 +167,7 @@ fn move_aside(dir: &Path, reason: &str) {
         Err(error) => format!("cannot be moved aside ({error}): move it away"),
     };
     log::warn!(
-        "{} cannot be used ({reason}) and {moved}. The last run's port, natives, indexers, time and \
+        "{} cannot be used ({reason}) and {moved}. The last run's port, natives, indexers, lost peers, time and \
          record sequence are lost: give --native, and see that the clock is right",
         from.display()
     );

@@ -245,3 +245,6 @@ pub(super) fn read_entry<'a>(r: &mut CborReader<'a>) -> Result<Option<Entry<'a>>
 fn presence_of(code: u64) -> Option<Presence> {
     Presence::ALL.get(usize::try_from(code).ok()?).copied()
 }
+
+#[cfg(test)]
+mod tests;

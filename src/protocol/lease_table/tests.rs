@@ -72,7 +72,7 @@ fn gc_takes_the_stale_and_leaves_the_others_undisturbed() {
     table.grant(at(30_000), peer(2), Role::Indexer, StreamId(2), LEASE);
     let before = table.find(&peer(2)).cloned();
     let mut gone = std::vec::Vec::new();
-    table.collect(at(60_001), |p| gone.push(*p));
+    table.collect(at(60_001), |record| gone.push(record.peer));
     gone.sort();
     assert_eq!(gone, [peer(1), peer(3)]);
     assert_eq!(table.find(&peer(2)).cloned(), before);
@@ -323,7 +323,7 @@ fn a_full_table_refuses_newcomers_and_still_renews() {
 fn a_late_beat_into_a_full_table_keeps_its_lease_and_its_stream() {
     let mut table = table_with(&[1, 2, 3, 4], at(0));
     let mut gone = std::vec::Vec::new();
-    table.expire(at(90_001), &peer(1), |p| gone.push(*p));
+    table.expire(at(90_001), &peer(1), |record| gone.push(record.peer));
     gone.sort();
     assert_eq!(gone, [peer(2), peer(3), peer(4)]);
     table.grant(at(90_001), peer(1), Role::Indexer, StreamId(1), LEASE);

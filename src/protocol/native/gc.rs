@@ -17,7 +17,11 @@
 //! shorter than two thirds of a lease; a silent peer has been removed from every table a lease and
 //! one run of the loop after its last beat.
 
-use crate::protocol::{Instant, PeerId, directory::Directory, lease_table::LeaseTable};
+use crate::protocol::{
+    Instant, Name, PeerId, Presence, Role,
+    directory::Directory,
+    lease_table::{LeaseTable, StreamRecord},
+};
 
 use super::{delegation::Delegation, live_indexers::LiveIndexers};
 
@@ -29,12 +33,9 @@ pub(super) fn gc<const I: usize, const R: usize, const S: usize>(
     directory: &mut Directory<S>,
     live: &mut LiveIndexers<I>,
 ) {
-    streams.collect(now, |peer| {
-        delegation.forget(peer);
-        directory.unlist(peer);
-        live.lease_ended(peer);
-    });
+    streams.collect(now, |record| end(now, record, delegation, directory, live));
     live.expire(now);
+    directory.lost_mut().expire(now);
 }
 
 /// The same between runs, but only for expired leases, so that they take no room from `newcomer`.
@@ -46,11 +47,32 @@ pub(super) fn expire<const I: usize, const R: usize, const S: usize>(
     directory: &mut Directory<S>,
     live: &mut LiveIndexers<I>,
 ) {
-    streams.expire(now, newcomer, |peer| {
-        delegation.forget(peer);
-        directory.unlist(peer);
-        live.lease_ended(peer);
+    streams.expire(now, newcomer, |record| {
+        end(now, record, delegation, directory, live);
     });
+}
+
+/// Removes the peer of a record that is over from the tables of all protocols, and takes note of
+/// it as lost. A node that was handed over is its indexer's, so whether it is lost is not known
+/// here.
+fn end<const I: usize, const R: usize, const S: usize>(
+    now: Instant,
+    record: &StreamRecord,
+    delegation: &mut Delegation<R>,
+    directory: &mut Directory<S>,
+    live: &mut LiveIndexers<I>,
+) {
+    let peer = &record.peer;
+    let now_is = match delegation.contains(peer) {
+        true => Presence::Lost,
+        false => Presence::Alive,
+    };
+    delegation.forget(peer);
+    directory.unlist(now, peer, now_is);
+    live.lease_ended(peer);
+    if record.role == Role::Indexer {
+        directory.lose(now, peer, Name::new(), record.role, Presence::Lost);
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +80,7 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::protocol::{Addrs, Name, RecordInfo, Role, StreamId};
+    use crate::protocol::{Addrs, RecordInfo, StreamId};
 
     const LEASE: Duration = Duration::from_secs(90);
 

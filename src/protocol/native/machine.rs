@@ -5,7 +5,12 @@ use core::time::Duration;
 
 use super::*;
 use crate::protocol::{
-    address::Endpoint, lookup::KnownServer, rivals::FirstBeat, table::Vacant, watch::Changes,
+    address::Endpoint,
+    lookup::KnownServer,
+    lost::{Lost, LostPeer},
+    rivals::FirstBeat,
+    table::Vacant,
+    watch::Changes,
 };
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
@@ -223,16 +228,26 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     fn entries<'s>(
         &'s self,
         now: Instant,
-        (filter, from, _): (&Filter, Cursor, bool),
+        which: (&Filter, Cursor, bool),
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);
-        self.directory
-            .entries(now, (filter, from), last_seen, visit)
+        self.directory.entries(now, which, last_seen, visit)
     }
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
-        self.listed(peer).map(|found| found.entry(now))
+        match self.listed(peer) {
+            Some(found) => Some(found.entry(now)),
+            None => self.directory.lost().find(peer).map(|lost| lost.entry(now)),
+        }
+    }
+
+    fn lost(&self) -> Option<&Lost> {
+        Some(self.directory.lost())
+    }
+
+    fn remember_lost(&mut self, now: Instant, lost: LostPeer) {
+        self.directory.lost_mut().add(now, lost);
     }
 
     fn changes(&self) -> &Changes {
@@ -291,6 +306,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             self.stream_records.rivals.stats(),
             self.directory.stats(),
             self.announcing.stats(),
+            self.directory.lost().stats(),
         ] {
             to.table(stats);
         }

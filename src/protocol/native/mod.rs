@@ -34,8 +34,9 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
-    IndexersPage, Input, Instant, MAX_LIST, Machine, Offer, Offers, OutBeat, PeerId, PeerList,
-    Publisher, Reader, Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Verdict, Want,
+    IndexersPage, Input, Instant, MAX_LIST, Machine, Name, Offer, Offers, OutBeat, PeerId,
+    PeerList, Presence, Publisher, Reader, Report, RequestId, Rng, Role, SignedRecord, StreamId,
+    Terms, Verdict, Want,
     announcing::Announcing,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
@@ -271,9 +272,18 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if role == Role::Node && !sender.is_newcomer() {
             self.note_departure(now, from);
         }
+        // A node that was handed over has left for its indexer.
+        let now_is = match self.delegation.contains(from) {
+            true => Presence::Left,
+            false => Presence::Alive,
+        };
         self.stream_records.remove(from);
         self.delegation.forget(from);
-        self.directory.unlist(from);
+        self.directory.unlist(now, from, now_is);
+        if role == Role::Indexer && sender.role == Some(role) {
+            let name = Name::new();
+            self.directory.lose(now, from, name, role, Presence::Left);
+        }
         self.end_of_indexer(now, from, role == Role::Indexer);
         Ack::accepted(Duration::ZERO).into()
     }
@@ -299,7 +309,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         // Only nodes can be in these tables.
         if role != Role::Node && sender.role != Some(role) {
             self.delegation.forget(sender.peer);
-            self.directory.unlist(sender.peer);
+            self.directory.unlist(now, sender.peer, Presence::Alive);
         }
     }
 
@@ -328,6 +338,9 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .into();
         };
         self.stream_records.renew(now, sender, Role::Indexer, lease);
+        if sender.is_newcomer() {
+            self.directory.back(from);
+        }
         self.known_peer_ids.heard_by_beat(now, from);
         if !was_here && self.is_registered(now, from) {
             self.offload.indexer_registered();
@@ -390,9 +403,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
         if sender.moved {
-            self.directory.unlist(from);
+            self.directory.unlist(now, from, Presence::Alive);
         }
         self.stream_records.renew(now, sender, Role::Node, lease);
+        if sender.is_newcomer() {
+            self.directory.back(from);
+        }
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);
         if let Some(record) = &beat.record

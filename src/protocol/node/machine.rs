@@ -7,6 +7,7 @@ use crate::protocol::{
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
+    lost::{Lost, LostPeer},
     rivals::FirstBeat,
     table::Vacant,
     watch::Changes,
@@ -190,6 +191,14 @@ impl Machine for Node {
         static NONE: Changes = Changes::new();
         &NONE
     }
+
+    /// A node loses no other.
+    fn lost(&self) -> Option<&Lost> {
+        None
+    }
+
+    /// A node loses no other.
+    fn remember_lost(&mut self, _: Instant, _: LostPeer) {}
 
     /// Its tables are small.
     fn spare(&mut self) -> [Vacant<'_>; 3] {

@@ -253,3 +253,81 @@ fn indexer_remembers_no_indexer() {
     assert_eq!(indexers(&*indexer, at(0)), None);
     assert_eq!(natives(&*indexer, at(0)), [peer(9)]);
 }
+
+/// An indexer that lost these nodes, each at its own time.
+fn lost_at(nodes: &[(u8, u64)]) -> Box<Indexer<4>> {
+    let mut indexer = Box::new(Indexer::new());
+    for &(n, since) in nodes {
+        let lost = LostPeer {
+            peer: peer(n),
+            name: Name::try_from("pump").unwrap(),
+            role: Role::Node,
+            presence: Presence::Lost,
+            since: at(since),
+            before: 0,
+        };
+        indexer.remember_lost(at(since), lost);
+    }
+    indexer
+}
+
+#[test]
+fn the_age_of_a_lost_node_goes_on_over_a_restart() {
+    let saved = |now, own: Option<u64>, before: &[SavedLost]| {
+        let indexer = lost_at(&[(2, 10_000), (1, 20_000)]);
+        lost(&*indexer, at(now), own, before).collect::<std::vec::Vec<_>>()
+    };
+    let first = saved(30_000, Some(WALL), &[]);
+    let ended: std::vec::Vec<_> = first
+        .iter()
+        .map(|lost| (lost.peer, lost.ended_ms))
+        .collect();
+    assert_eq!(ended, [(peer(1), WALL - 10_000), (peer(2), WALL - 20_000)]);
+    let restored = first[1].restored(at(5), WALL + HOUR);
+    assert_eq!(restored.age(at(5)), Duration::from_secs(3_620));
+    assert_eq!(restored.age(at(1_005)), Duration::from_secs(3_621));
+    // A clock that went back makes nobody older.
+    assert_eq!(first[0].restored(at(5), 7).age(at(5)), Duration::ZERO);
+}
+
+#[test]
+fn an_end_without_a_trusted_time_begins_its_day_anew() {
+    let indexer = lost_at(&[(1, 0)]);
+    let saved = lost(&*indexer, at(30_000), None, &[]).next().unwrap();
+    assert_eq!(saved.ended_ms, 0);
+    assert_eq!(saved.restored(at(5), WALL).age(at(5)), Duration::ZERO);
+}
+
+#[test]
+fn an_end_that_is_saved_moves_only_when_the_clock_does_by_more_than_a_minute() {
+    let indexer = lost_at(&[(1, 0)]);
+    let ended = |own, before: &[SavedLost]| {
+        let saved = lost(&*indexer, at(0), own, before).next();
+        saved.unwrap().ended_ms
+    };
+    let first: std::vec::Vec<_> = lost(&*indexer, at(0), Some(WALL), &[]).collect();
+    for by in [0, SAME_END_MS] {
+        assert_eq!(ended(Some(WALL + by), &first), WALL);
+        assert_eq!(ended(Some(WALL - by), &first), WALL);
+    }
+    let by = SAME_END_MS + 1;
+    assert_eq!(ended(Some(WALL + by), &first), WALL + by);
+    assert_eq!(ended(None, &first), WALL, "no time is no news");
+}
+
+#[test]
+fn a_node_that_was_lost_for_more_than_a_day_is_not_restored() {
+    for (age, used) in [(86_400, 1), (86_401, 0)] {
+        let saved = SavedLost {
+            peer: peer(1),
+            name: Name::new(),
+            role: Role::Node,
+            presence: Presence::Left,
+            ended_ms: WALL,
+        };
+        let mut indexer = Indexer::<4>::new();
+        let restored = saved.restored(at(0), WALL + age * 1000);
+        indexer.remember_lost(at(0), restored);
+        assert_eq!(indexer.lost().unwrap().stats().used, used, "{age} s");
+    }
+}

@@ -177,3 +177,50 @@ fn a_lease_that_has_run_out_takes_no_room_before_gc_comes_by() {
         assert_eq!(rig.node(103).code, code, "{later} ms after the last beat");
     }
 }
+
+/// What has become of the peer, as the native tells.
+fn presence(rig: &Rig, n: u8) -> Option<Presence> {
+    let entry = rig.native.entry(at(rig.now), &peer(n));
+    entry.map(|entry| entry.presence)
+}
+
+#[test]
+fn a_stale_node_that_was_taken_in_is_lost_and_one_that_gives_up_has_left() {
+    let (_, run) = before_a_run();
+    let mut rig = Rig::new();
+    rig.run(run - 60_001);
+    for n in [100, 101] {
+        rig.beat(Role::Node, n, n.into(), Some(&record(n, 1)));
+    }
+    rig.give_up(Role::Node, 101, 101);
+    rig.run(run - 1);
+    assert_eq!(presence(&rig, 100), Some(Presence::Alive));
+    assert_eq!(presence(&rig, 101), Some(Presence::Left));
+    rig.run(run);
+    assert_eq!(presence(&rig, 100), Some(Presence::Lost));
+    rig.beat(Role::Node, 100, 7, Some(&record(100, 2)));
+    assert_eq!(presence(&rig, 100), Some(Presence::Alive));
+}
+
+#[test]
+fn an_indexer_that_left_or_was_lost_is_kept_with_its_role_and_in_no_list_of_nodes() {
+    let (_, run) = before_a_run();
+    let mut rig = Rig::new();
+    rig.run(run - 60_001);
+    rig.indexer(1);
+    rig.indexer(2);
+    rig.give_up(Role::Indexer, 2, 2);
+    rig.run(run);
+    let lost = rig.native.lost().unwrap();
+    let kept = |n| lost.find(&peer(n)).map(|lost| (lost.role, lost.presence));
+    assert_eq!(kept(1), Some((Role::Indexer, Presence::Lost)));
+    assert_eq!(kept(2), Some((Role::Indexer, Presence::Left)));
+    let which = (&Filter::default(), Cursor::Start, true);
+    let next = rig.native.entries(at(run), which, &mut |entry| {
+        panic!("{entry:?}");
+    });
+    assert_eq!(next, None);
+    rig.indexer(1);
+    rig.indexer(2);
+    assert_eq!(rig.native.lost().unwrap().stats().used, 0);
+}

@@ -228,3 +228,23 @@ fn a_released_node_finds_no_indexer_any_more_and_is_taken_in_again() {
     assert!(rig.ask(100, Want::Lease).unwrap().takes_in);
     assert_eq!(rig.node(100), Ack::accepted(LEASE));
 }
+
+#[test]
+fn a_node_that_was_handed_over_neither_left_nor_was_lost() {
+    for gives_up in [true, false] {
+        let mut rig = taken_in(25_000);
+        rig.beat(Role::Node, 100, 100, Some(&record(100, 1)));
+        rig.run(30_000);
+        rig.native
+            .entry(at(30_000), &peer(100))
+            .expect("it is listed");
+        if gives_up {
+            rig.give_up(Role::Node, 100, 100);
+        }
+        for now in (50_000..=200_000).step_by(20_000) {
+            rig.run(now);
+            rig.indexer(1);
+        }
+        assert_eq!(rig.native.entry(at(rig.now), &peer(100)), None);
+    }
+}
