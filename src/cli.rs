@@ -126,7 +126,7 @@ fn commands() -> String {
     error_code(0, "done"),
     error_code(1, "it could not be done"),
     error_code(2, "the command line is wrong"),
-    error_code(3, "nothing was found, and not every server has answered")
+    error_code(3, "the answer is incomplete: not every server has answered")
 )]
 struct Arguments {
     /// print the version and exit
@@ -146,6 +146,7 @@ pub(crate) enum Command {
     Node(Node),
     Status(Status),
     Find(Find),
+    Nodes(Nodes),
     Indexers(Indexers),
     Id(Id),
     Capacity(Capacity),
@@ -383,6 +384,35 @@ pub(crate) struct Find {
     /// with --addr alone: the service (default: the first one)
     #[argh(positional, arg_name = "service")]
     pub(crate) service: Option<String>,
+}
+
+/// List the nodes of the whole network, and those that left or were lost.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "nodes", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Nodes {
+    /// data directory of the daemon to ask (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on a line for each node (default: a table)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// only nodes that offer this service (default: all)
+    #[argh(option, arg_name = "service")]
+    pub(crate) service: Option<String>,
+
+    /// only nodes with this tag, KEY=VALUE; may be given up to 8 times (default: all)
+    #[argh(option, arg_name = "tag")]
+    pub(crate) tag: Vec<String>,
+
+    /// only nodes whose name begins so (default: all)
+    #[argh(option, arg_name = "prefix")]
+    pub(crate) name: Option<String>,
+
+    /// only nodes in this state, alive, left or lost; may be given several times (default: all)
+    #[argh(option, arg_name = "state")]
+    pub(crate) state: Vec<String>,
 }
 
 /// List the indexers that a node could go to.

@@ -29,14 +29,14 @@ use crate::protocol::{
 mod services;
 mod values;
 
-pub(crate) use values::is_host_name;
+#[cfg(feature = "program")]
+pub(crate) use services::service_name;
 #[cfg(feature = "program")]
 use values::level;
-use values::{
-    announce, beat_interval, duration_or, interval, listen, min_indexers, name, natives, psk, tags,
-};
+use values::{announce, beat_interval, duration_or, interval, listen, min_indexers, natives, psk};
 #[cfg(feature = "dns")]
 use values::{dns, dns_zone};
+pub(crate) use values::{is_host_name, name, tags};
 
 /// Shortest interval of a loop or of the beats.
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);

@@ -1,7 +1,10 @@
 //! The program `oc-discovery`: parses the command line, runs the command and reports the result.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage,
-//! 3 not found, in an answer that is incomplete.
+//! 3 not found, in an answer that is incomplete, or a list that is.
+
+mod columns;
+mod nodes;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +22,7 @@ use miniserde::{Deserialize, json};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// Nothing was found, and not every server has answered.
+/// Nothing was found or something may be missing, and not every server has answered.
 const INCOMPLETE: u8 = 3;
 
 /// Runs the command line of this process. Returns the exit code.
@@ -100,6 +103,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Find(args) => find(&args),
+        Command::Nodes(args) => nodes::run(&args),
         Command::Id(args) => print(client::peer_id(
             args.data_dir.as_deref().map(Path::new),
             &env,

@@ -27,6 +27,16 @@ pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
     Ok(services)
 }
 
+const A_NAME: &str =
+    "a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others";
+
+/// The name of a service that is looked for.
+#[cfg(feature = "program")]
+pub(crate) fn service_name(value: &str) -> Result<String, Error> {
+    let name = to_service_name(value).ok_or_else(|| Error::new("--service", value, A_NAME))?;
+    Ok(name.as_str().to_owned())
+}
+
 fn service(value: &str) -> Result<Service, Error> {
     let wrong = |problem| Error::new("--service", value, problem);
     let form = || wrong("write it as NAME=PORT or NAME=udp:PORT");
@@ -37,9 +47,7 @@ fn service(value: &str) -> Result<Service, Error> {
         Some(("udp", port)) => (Transport::Udp, port),
         Some(_) => return Err(form()),
     };
-    let name = to_service_name(name).ok_or_else(|| {
-        wrong("a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others")
-    })?;
+    let name = to_service_name(name).ok_or_else(|| wrong(A_NAME))?;
     // `parse` alone would take `+80` and `080`.
     match port
         .parse()

@@ -422,7 +422,7 @@ impl fmt::Display for Human {
     }
 }
 
-pub(super) fn name(value: &str) -> Result<String, Error> {
+pub(crate) fn name(value: &str) -> Result<String, Error> {
     if to_name(value).is_none() {
         return Err(Error::new(
             "--name",
@@ -433,7 +433,7 @@ pub(super) fn name(value: &str) -> Result<String, Error> {
     Ok(value.to_owned())
 }
 
-pub(super) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error> {
     const OPTION: &str = "--tag";
     at_most(OPTION, values, MAX_TAGS)?;
     let mut tags = BTreeMap::new();

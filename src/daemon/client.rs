@@ -55,7 +55,6 @@ pub(crate) enum OperatorRequest {
     Find(NameOrPeerId),
     /// The nodes of the network. Answered in parts: with a [`NodeRow`](super::status::NodeRow) for
     /// each, and with a [`ListTally`](super::status::ListTally) now and then and at the end.
-    #[allow(dead_code, reason = "listings take it up next")]
     Nodes(NodeQuery),
     /// The nodes, and each change. Answered in parts: with a
     /// [`WatchRow`](super::status::WatchRow) for each, and with a
@@ -98,6 +97,8 @@ pub(crate) enum Error {
     Nonsense(PathBuf),
     /// The daemon of this directory has this version, and its answer lacks fields that we need.
     OtherVersion(PathBuf, String),
+    /// The daemon ended before its answer did.
+    CutShort,
     /// The daemon's own error message.
     Refused(String),
     /// The same, because too many others ask. The request may be repeated in a moment.
@@ -175,7 +176,6 @@ fn until_it_is_heard<T>(
 }
 
 /// An answer in parts, a line of JSON for each.
-#[allow(dead_code, reason = "listings and watches take it up next")]
 pub(crate) struct Lines {
     dir: PathBuf,
     connection: BufReader<UnixStream>,
@@ -183,7 +183,6 @@ pub(crate) struct Lines {
     first: Option<String>,
 }
 
-#[allow(dead_code, reason = "listings and watches take it up next")]
 impl Lines {
     /// Asks the daemon of a data directory, and waits at most `patience` for the first part. If too
     /// many others ask, it repeats the request as [`ask`] does.
@@ -224,7 +223,6 @@ impl Lines {
 }
 
 /// The line as text, if it is not an error.
-#[allow(dead_code, reason = "listings and watches take it up next")]
 fn text_of(dir: &Path, line: Vec<u8>) -> Result<String, Error> {
     let text = String::from_utf8(line).map_err(|_| Error::Nonsense(dir.into()))?;
     match json::from_str::<Refusal>(&text) {
@@ -418,6 +416,9 @@ impl fmt::Display for Error {
                 dir.display(),
                 version.escape_debug(),
                 env!("CARGO_PKG_VERSION")
+            ),
+            Error::CutShort => f.write_str(
+                "the daemon closed before the end of its answer: it has ended, or its answer was not read",
             ),
             Error::Refused(sentence) | Error::Busy(sentence) => f.write_str(sentence),
             Error::Identity(error) => error.fmt(f),

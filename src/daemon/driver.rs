@@ -237,6 +237,7 @@ impl<'m> Driver<'m> {
         self.sign_if_due(now);
         self.lookups.pump(&mut self.env);
         self.watches.pump(&mut self.env, &mut self.lookups);
+        self.lookups.pump_listings(&mut self.env);
         self.expire_records_if_due(now);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
@@ -299,8 +300,8 @@ impl<'m> Driver<'m> {
             CallEvent::MadeInParts(PartsCall::Watch(query), parts) => {
                 return self.watches.events(self.env.now(), query, parts);
             }
-            CallEvent::MadeInParts(PartsCall::Nodes(_), parts) => {
-                return parts.refuse("nodes cannot be listed yet");
+            CallEvent::MadeInParts(PartsCall::Nodes(query), parts) => {
+                return self.lookups.nodes(&self.env, &query, parts);
             }
             #[cfg(feature = "dns")]
             CallEvent::Resolve(lookup) => return self.lookups.resolve(&mut self.env, lookup),

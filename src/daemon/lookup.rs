@@ -12,6 +12,7 @@ use libp2p::Multiaddr;
 use super::{
     environment::Environment,
     machines::{MAX_LOOKUPS, ProgramLookups},
+    nodes::{ListingId, Listings, MAX_LISTINGS},
     report::{self, addr_texts, text},
     request::{CallAnswer, Reply},
     status::{Found, FoundRecord, IndexerList, KnownIndexer},
@@ -35,9 +36,9 @@ use crate::{
     },
 };
 
-/// Requests that wait for a response at most: as many as all lookups have open at once, and the
-/// same number for lookups that were given up.
-const MAX_REQUESTS: usize = 2 * MAX_LOOKUPS * MAX_OPEN;
+/// Requests that wait for a response at most: as many as all lookups and listings have open at once,
+/// and the same number for those that were given up.
+const MAX_REQUESTS: usize = 2 * (MAX_LOOKUPS + MAX_LISTINGS) * MAX_OPEN;
 
 /// Name of the table of requests that wait for a response.
 const REQUESTS: &str = "requests";
@@ -56,10 +57,11 @@ enum Asker {
 pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, bool);
 
 /// What waits for a server's response.
-enum Requester {
+pub(super) enum Requester {
     /// The core's connect-to-natives, of this native.
     Machine(PeerId),
     Lookup(QueryId),
+    Listing(ListingId, QueryId),
 }
 
 /// The lookups under way, by their names in the core and on the network.
@@ -72,6 +74,7 @@ pub(super) struct Lookups<'m> {
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
     searches: HashMap<SearchId, QueryId>,
+    pub(super) listings: Listings,
     next: u64,
     /// Requests for which there was no room.
     refused: u64,
@@ -87,6 +90,7 @@ impl<'m> Lookups<'m> {
             requests: HashMap::new(),
             most: 0,
             searches: HashMap::new(),
+            listings: Listings::default(),
             next: 0,
             refused: 0,
         }
@@ -206,6 +210,11 @@ impl<'m> Lookups<'m> {
         let query = match self.requests.remove(&id)? {
             Requester::Machine(native) => return Some((native, response)),
             Requester::Lookup(query) => query,
+            Requester::Listing(listing, query) => {
+                let response = response.ok();
+                self.listings.responded((listing, query), response.as_ref());
+                return None;
+            }
         };
         let response = response.ok();
         self.core
@@ -277,7 +286,8 @@ impl<'m> Lookups<'m> {
 
     /// When [`Lookups::pump`] has a step without an event.
     pub(super) fn timeout(&self) -> Option<Instant> {
-        self.core.timeout()
+        let timeouts = [self.core.timeout(), self.listings.timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// The statistics for `status`.
@@ -290,7 +300,8 @@ impl<'m> Lookups<'m> {
             evicted: 0,
         };
         let classes = self.core.stats().into_iter();
-        classes.filter(|class| class.capacity > 0).chain([requests])
+        let classes = classes.filter(|class| class.capacity > 0);
+        classes.chain([self.listings.stats(), requests])
     }
 
     /// The most requests that waited at once since the last call, with the name of their table.
@@ -304,6 +315,11 @@ impl<'m> Lookups<'m> {
         let has_room = self.requests.len() < MAX_REQUESTS;
         self.refused += u64::from(!has_room);
         has_room
+    }
+
+    /// Names a request that is about to be sent, if there is room for it. If not, this is counted.
+    pub(super) fn name_if_there_is_room(&mut self, requester: Requester) -> Option<OwnRequestId> {
+        self.has_room().then(|| self.name(requester))
     }
 
     fn begin(&mut self, env: &mut Environment, reply: Reply, question: Question) {

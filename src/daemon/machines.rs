@@ -156,7 +156,7 @@ impl Owned {
 
 /// There is room before there is a value, so that the value can be made where it stays.
 #[inline(never)]
-fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
+pub(super) fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     Box::write(Box::new_uninit(), make())
 }
 

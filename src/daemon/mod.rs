@@ -43,6 +43,7 @@ pub(crate) mod logging;
 mod lookup;
 pub(crate) mod machines;
 mod natives;
+mod nodes;
 #[cfg(feature = "program")]
 mod notify;
 #[cfg(feature = "program")]

@@ -5,8 +5,6 @@
 //! were not read; the source looks at [`Parts::room`] before it makes more, and is called again with
 //! [`CallEvent::Room`] when half of them have been read.
 
-#![allow(dead_code, reason = "listings and watches take it up next")]
-
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::status::{

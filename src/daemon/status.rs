@@ -16,6 +16,8 @@ use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 use crate::config::{Role, is_host_name};
 pub(crate) use nodes::{ListTally, NodeQuery, NodeRow, NodeState};
 #[cfg(feature = "program")]
+pub(crate) use text::Plain;
+#[cfg(feature = "program")]
 pub(super) use text::table;
 pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 

@@ -502,7 +502,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// What the reader asks for, in the words of the protocol.
-fn filter_of(query: &NodeQuery) -> Result<Filter, String> {
+pub(super) fn filter_of(query: &NodeQuery) -> Result<Filter, String> {
     let service = match &query.service {
         Some(name) => Some(to_service_name(name).ok_or("a service has 1 to 15 of a-z 0-9 -")?),
         None => None,

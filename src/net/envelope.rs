@@ -81,7 +81,7 @@ pub(crate) fn sign_node(
 /// # Errors
 /// See [`RecordError`].
 pub(crate) fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
-    open(&Libp2p, Kind::Indexer, envelope, to_owned)
+    open(&Libp2p, Kind::Indexer, envelope, opened)
 }
 
 /// Opens a node's record.
@@ -89,7 +89,7 @@ pub(crate) fn open_indexer(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
 /// # Errors
 /// See [`RecordError`].
 pub(crate) fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
-    open(&Libp2p, Kind::Node, envelope, to_owned)
+    open(&Libp2p, Kind::Node, envelope, opened)
 }
 
 /// The [`Verifier`] that uses libp2p's keys.
@@ -180,7 +180,8 @@ fn sign_record(
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }
 
-fn to_owned(record: &Record<'_>) -> OpenRecord {
+/// The record, with its addresses as multiaddresses. Those that are none are left out.
+pub(crate) fn opened(record: &Record<'_>) -> OpenRecord {
     let addrs = record.addrs.iter().map(|addr| to_multiaddr(addr));
     let tags = record.tags.iter();
     OpenRecord {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`codec`] | reads and writes the frames |
 //! | [`lookup`] | looks up what is not here: which servers are asked, what their answers come to |
+//! | [`listing`] | lists all nodes of the network: which servers are asked, and which rows that makes |
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
 //! | [`announcing`] | learns when to announce the own names and services in the DHT |
@@ -44,6 +45,7 @@ pub(crate) mod lease;
 pub(crate) mod lease_table;
 pub(crate) mod leases;
 pub mod link;
+pub mod listing;
 pub mod lookup;
 pub mod lost;
 pub(crate) mod machine;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::Service;
+use super::{Service, shortfall};
 
 /// Which nodes are asked for. What is absent or empty admits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub(crate) struct NodeQuery {
     pub service: Option<String>,
     /// Those with all of these tags.
     pub tags: Option<BTreeMap<String, String>>,
-    /// Those whose name begins with this.
+    /// Those whose name begins so.
     pub name: Option<String>,
     /// Those in one of these states.
     pub states: Option<Vec<NodeState>>,
@@ -31,6 +31,24 @@ pub(crate) enum NodeState {
     /// Its lease ran out.
     #[serde(rename = "lost")]
     Lost,
+}
+
+impl NodeState {
+    const ALL: [Self; 3] = [Self::Alive, Self::Left, Self::Lost];
+
+    /// Its name, as in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Left => "left",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The state with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
 }
 
 /// A node: one line of `nodes --json`.
@@ -72,3 +90,25 @@ pub(crate) struct ListTally {
     /// The peer ids of those whose answer was cut short.
     pub partial: Vec<String>,
 }
+
+impl ListTally {
+    /// What the list lacks, and which servers that is due to; `None`: nothing.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let lacks = [&self.silent, &self.refused, &self.partial];
+        let mut text = shortfall(self.complete, self.asked, lacks)?;
+        let mut servers = lacks.into_iter().flatten().map(String::as_str);
+        let named: Vec<&str> = servers.by_ref().take(MAX_NAMED).collect();
+        if !named.is_empty() {
+            text.push_str(": ");
+            text.push_str(&named.join(", "));
+        }
+        match servers.count() {
+            0 => {}
+            more => text.push_str(&format!(" and {more} more")),
+        }
+        Some(text)
+    }
+}
+
+/// Servers that are named in one line.
+const MAX_NAMED: usize = 4;

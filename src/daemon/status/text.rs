@@ -279,7 +279,7 @@ pub(in crate::daemon) fn table<const COLUMNS: usize>(
 }
 
 /// Text of a peer, with the characters escaped that a terminal would obey.
-struct Plain<'a>(&'a str);
+pub(crate) struct Plain<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

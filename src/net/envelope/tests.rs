@@ -89,7 +89,7 @@ fn payload(record: &Record<'_>) -> Vec<u8> {
 }
 
 fn refused(kind: Kind, payload: Vec<u8>) -> DecodeError {
-    match open(&Libp2p, kind, &envelope(kind, 1, payload), to_owned) {
+    match open(&Libp2p, kind, &envelope(kind, 1, payload), opened) {
         Err(RecordError::Payload(error)) => error,
         other => panic!("{other:?}"),
     }

@@ -34,7 +34,7 @@
 mod exchange;
 mod records;
 mod run;
-mod servers;
+pub(super) mod servers;
 mod slots;
 #[cfg(test)]
 mod tests;

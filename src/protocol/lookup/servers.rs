@@ -6,8 +6,8 @@ use crate::protocol::{PeerId, Tally};
 
 /// A server, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) peer: PeerId,
+pub(crate) struct Server {
+    pub(crate) peer: PeerId,
     /// Queries that were sent to it.
     asked: u16,
     /// Queries that it has answered, or answered with an error.
@@ -20,17 +20,17 @@ pub(super) struct Server {
 
 impl Server {
     /// Whether it was asked and has not answered.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.replied < self.asked
     }
 
     /// Whether it has replied to every query, at least once with an error.
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.is_refused && !self.is_silent()
     }
 
     /// Whether it has answered, but not for all servers that it asked itself.
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.is_partial && self.has_answered()
     }
 
@@ -41,7 +41,7 @@ impl Server {
 
 /// What [`Servers::insert`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Insert {
+pub(crate) enum Insert {
     New,
     Known,
     /// It is new, and there is no room for it.
@@ -50,19 +50,19 @@ pub(super) enum Insert {
 
 /// A list of at most `N` servers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Servers<const N: usize>(Vec<Server, N>);
+pub(crate) struct Servers<const N: usize>(Vec<Server, N>);
 
 impl<const N: usize> Servers<N> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Adds a server that must be asked.
-    pub(super) fn insert(&mut self, peer: PeerId) -> Insert {
+    pub(crate) fn insert(&mut self, peer: PeerId) -> Insert {
         if self.0.iter().any(|server| server.peer == peer) {
             return Insert::Known;
         }
@@ -80,21 +80,21 @@ impl<const N: usize> Servers<N> {
     }
 
     /// Takes note that a query was sent to the server.
-    pub(super) fn asked(&mut self, peer: &PeerId) {
+    pub(crate) fn asked(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.asked = server.asked.saturating_add(1);
         }
     }
 
     /// Takes note that the server has answered a query.
-    pub(super) fn answered(&mut self, peer: &PeerId) {
+    pub(crate) fn answered(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.replied = server.replied.saturating_add(1);
         }
     }
 
     /// Takes note that the server has replied to a query with an error.
-    pub(super) fn refused(&mut self, peer: &PeerId) {
+    pub(crate) fn refused(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.replied = server.replied.saturating_add(1);
             server.is_refused = true;
@@ -102,14 +102,14 @@ impl<const N: usize> Servers<N> {
     }
 
     /// Takes note that some of the servers that this server asked have not answered.
-    pub(super) fn lacks(&mut self, peer: &PeerId) {
+    pub(crate) fn lacks(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.is_partial = true;
         }
     }
 
     /// How many were asked, and how many of them have answered everything.
-    pub(super) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         let count = |is_meant: fn(&Server) -> bool| {
             let servers = self.0.iter().filter(|server| is_meant(server)).count();
             u32::try_from(servers).unwrap_or(u32::MAX)
@@ -120,7 +120,7 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[Server] {
+    pub(crate) fn as_slice(&self) -> &[Server] {
         &self.0
     }
 

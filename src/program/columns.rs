@@ -1,0 +1,308 @@
+//! Nodes as a table, with columns that are made before all rows are known.
+//!
+//! On a terminal a line is not longer than the terminal is wide. What does not fit gives way in this
+//! order: VERSION is left out, TAGS is cut and then left out, and so is SERVICES; then ADDRESS and
+//! NAME are cut. Elsewhere nothing is left out or cut: a longer cell moves the rest of its line. An
+//! empty cell is `-`.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+
+use rustix::termios::tcgetwinsize;
+
+use crate::daemon::status::{NodeRow, Plain, Protocol};
+
+const COLUMNS: usize = 8;
+const TITLES: [&str; COLUMNS] = [
+    "NAME",
+    "STATE",
+    "LAST BEAT",
+    "ADDRESS",
+    "SERVICES",
+    "TAGS",
+    "VERSION",
+    "ID",
+];
+const NAME: usize = 0;
+const ADDRESS: usize = 3;
+const SERVICES: usize = 4;
+const TAGS: usize = 5;
+const VERSION: usize = 6;
+/// Spaces between two columns.
+const GAP: usize = 2;
+/// To what a column may be cut.
+const SHORTEST: usize = 8;
+/// The terminal's width if it does not tell it.
+const USUAL: usize = 80;
+
+/// The widths of the columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// 0: the column is left out.
+    widths: [usize; COLUMNS],
+    /// Longer cells are cut.
+    cuts: bool,
+}
+
+impl Columns {
+    /// Columns that these rows need, and that fit a terminal of this width.
+    pub(super) fn for_rows<'a>(
+        rows: impl Iterator<Item = &'a NodeRow>,
+        terminal: Option<usize>,
+    ) -> Self {
+        let mut widths = TITLES.map(width);
+        for row in rows {
+            for (widest, cell) in widths.iter_mut().zip(cells(row)) {
+                *widest = width(&cell).max(*widest);
+            }
+        }
+        let mut columns = Self {
+            widths,
+            cuts: terminal.is_some(),
+        };
+        if let Some(terminal) = terminal {
+            columns.fit(terminal);
+        }
+        columns
+    }
+
+    fn fit(&mut self, terminal: usize) {
+        let steps = [
+            (VERSION, usize::MAX, true),
+            (TAGS, SHORTEST, true),
+            (SERVICES, SHORTEST, true),
+            (ADDRESS, SHORTEST, false),
+            (NAME, SHORTEST, false),
+        ];
+        for (column, shortest, may_go) in steps {
+            let over = self.length().saturating_sub(terminal);
+            let Some(width) = self.widths.get_mut(column).filter(|_| over > 0) else {
+                continue;
+            };
+            *width = match width.checked_sub(over) {
+                Some(rest) if rest >= shortest => rest,
+                _ if may_go => 0,
+                _ => shortest.min(*width),
+            };
+        }
+        // Cells that come later may be a bit longer.
+        for (column, more) in [(NAME, 4), (ADDRESS, 4)] {
+            let more = terminal.saturating_sub(self.length()).min(more);
+            if let Some(width) = self.widths.get_mut(column) {
+                *width += more;
+            }
+        }
+    }
+
+    /// Of a whole line.
+    fn length(&self) -> usize {
+        let shown = self.widths.iter().filter(|width| **width > 0);
+        shown
+            .map(|width| width + GAP)
+            .sum::<usize>()
+            .saturating_sub(GAP)
+    }
+
+    /// Adds the line of titles.
+    pub(super) fn head(&self, text: &mut String) {
+        self.line(text, TITLES.map(String::from));
+    }
+
+    /// Adds the line of a node.
+    pub(super) fn row(&self, text: &mut String, row: &NodeRow) {
+        self.line(text, cells(row));
+    }
+
+    fn line(&self, text: &mut String, cells: [String; COLUMNS]) {
+        let mut line = String::new();
+        for (cell, width) in cells
+            .into_iter()
+            .zip(self.widths)
+            .filter(|(_, width)| *width > 0)
+        {
+            match cell.char_indices().nth(width.saturating_sub(1)) {
+                Some((end, _)) if self.cuts && self::width(&cell) > width => {
+                    line.push_str(cell.get(..end).unwrap_or_default());
+                    line.push('…');
+                }
+                _ => line.push_str(&format!("{cell:width$}")),
+            }
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+/// The width of the terminal that stdout is: what the environment says of it, or else the system.
+/// `None`: it is none.
+pub(super) fn width_of_stdout() -> Option<usize> {
+    let stdout = io::stdout();
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let asked = || match tcgetwinsize(&stdout) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => USUAL,
+    };
+    stdout.is_terminal().then(|| given().unwrap_or_else(asked))
+}
+
+fn cells(row: &NodeRow) -> [String; COLUMNS] {
+    let services = row.services.iter().map(|service| match service.protocol {
+        Protocol::Tcp => format!("{}:{}", service.name, service.port),
+        Protocol::Udp => format!("{}:udp:{}", service.name, service.port),
+    });
+    let tags = row.tags.iter().map(|(key, value)| format!("{key}={value}"));
+    let id = row.peer_id.len().saturating_sub(SHORTEST);
+    let cells = [
+        row.name.clone(),
+        row.state.name().to_owned(),
+        Ago(row.last_beat_ms).to_string(),
+        host(row),
+        services.collect::<Vec<_>>().join(","),
+        tags.collect::<Vec<_>>().join(","),
+        row.version.clone(),
+        row.peer_id.get(id..).unwrap_or(&row.peer_id).to_owned(),
+    ];
+    cells.map(|cell| match cell.as_str() {
+        "" => "-".to_owned(),
+        cell => Plain(cell).to_string(),
+    })
+}
+
+/// The host of the best address.
+fn host(row: &NodeRow) -> String {
+    let best = row.addresses.first().map(|addr| addr.split('/').nth(2));
+    best.flatten().unwrap_or_default().to_owned()
+}
+
+fn width(text: impl AsRef<str>) -> usize {
+    text.as_ref().chars().count()
+}
+
+/// Milliseconds in at most six letters, below 100 days.
+struct Ago(u64);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000;
+        let (minutes, hours) = (seconds / 60, seconds / 3_600);
+        match seconds {
+            0..10 => write!(f, "{seconds}.{}s", self.0 % 1_000 / 100),
+            10..60 => write!(f, "{seconds}s"),
+            60..3_600 => write!(f, "{minutes}m{:02}s", seconds % 60),
+            3_600..86_400 => write!(f, "{hours}h{:02}m", minutes % 60),
+            _ => write!(f, "{}d{:02}h", hours / 24, hours % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::daemon::status::{NodeState, Service};
+
+    fn node(name: &str, tags: &[(&str, &str)]) -> NodeRow {
+        let tags = tags.iter().map(|&(key, value)| (key.into(), value.into()));
+        NodeRow {
+            name: name.into(),
+            peer_id: "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".into(),
+            state: NodeState::Alive,
+            last_beat_ms: 1_234,
+            addresses: vec!["/ip4/192.168.100.117/tcp/4833".into()],
+            services: vec![Service {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 8080,
+            }],
+            tags: tags.collect::<BTreeMap<_, _>>(),
+            version: "0.1.0".into(),
+        }
+    }
+
+    fn table(rows: &[NodeRow], terminal: Option<usize>) -> Vec<String> {
+        let columns = Columns::for_rows(rows.iter(), terminal);
+        let mut text = String::new();
+        columns.head(&mut text);
+        rows.iter().for_each(|row| columns.row(&mut text, row));
+        text.lines().map(String::from).collect()
+    }
+
+    #[test]
+    fn all_columns_are_shown_where_there_is_room() {
+        let shown = [
+            "NAME    STATE  LAST BEAT  ADDRESS          SERVICES   TAGS    VERSION  ID",
+            "pump-3  alive  1.2s       192.168.100.117  http:8080  room=1  0.1.0    vnc6iDEp",
+        ];
+        assert_eq!(table(&[node("pump-3", &[("room", "1")])], None), shown);
+    }
+
+    #[test]
+    fn version_goes_first_then_tags_then_services_and_then_cells_are_cut() {
+        let row = node(
+            "pump-station-17.roof",
+            &[("room", "boiler house"), ("floor", "2")],
+        );
+        let mut titles = Vec::new();
+        for terminal in (30..=140).rev() {
+            for line in table(std::slice::from_ref(&row), Some(terminal)) {
+                let length = line.chars().count();
+                // Three columns are never cut, and two keep eight letters.
+                assert!(length <= terminal.max(46), "{terminal}: {line}");
+            }
+            let columns = Columns::for_rows([&row].into_iter(), Some(terminal));
+            let shown = columns.widths.map(|width| width > 0);
+            if titles.last() != Some(&shown) {
+                titles.push(shown);
+            }
+        }
+        let without = |gone: &[usize]| -> [bool; COLUMNS] {
+            std::array::from_fn(|column| !gone.contains(&column))
+        };
+        let order = [
+            &[][..],
+            &[VERSION],
+            &[VERSION, TAGS],
+            &[VERSION, TAGS, SERVICES],
+        ];
+        assert_eq!(titles, order.map(without));
+    }
+
+    #[test]
+    fn cells_are_cut_on_a_terminal_alone() {
+        let (short, long) = (node("a", &[]), node("a-name-that-comes-later", &[]));
+        let columns = Columns::for_rows([&short].into_iter(), Some(72));
+        let mut text = String::new();
+        columns.row(&mut text, &long);
+        assert!(text.starts_with("a-name-…  alive"), "{text}");
+        let piped = Columns::for_rows([&short].into_iter(), None);
+        text.clear();
+        piped.row(&mut text, &long);
+        assert!(text.starts_with("a-name-that-comes-later  alive"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash_and_nothing_drives_the_terminal() {
+        let mut row = node("\x1b[2Jx", &[]);
+        row.state = NodeState::Lost;
+        (row.addresses, row.services, row.version) = Default::default();
+        let shown = &table(&[row], None)[1];
+        assert!(
+            shown.starts_with("\\u{1b}[2Jx  lost   1.2s       -        -         -     -"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn times_are_short() {
+        let shown = [
+            0, 9_999, 10_000, 59_999, 60_000, 3_599_999, 3_600_000, 86_399_000, 90_000_000,
+        ];
+        let shown = shown.map(|ms| Ago(ms).to_string());
+        let expected = [
+            "0.0s", "9.9s", "10s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d01h",
+        ];
+        assert_eq!(shown, expected);
+    }
+}

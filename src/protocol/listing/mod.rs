@@ -1,0 +1,385 @@
+//! Listings: the nodes that all servers list, one row for each, as they come.
+//!
+//! ```text
+//!  own directory ─▶ rows
+//!  natives, page by page ─▶ indexers
+//!    └─ each native and each indexer, page by page (PROTOCOL.md, section 4) ─▶ rows
+//!  at the end: the nodes that left or were lost and are not alive anywhere ─▶ rows, latest first
+//! ```
+//!
+//! The host polls after each event, does what [`ListingAction`] says, and gives the rows on through
+//! [`Rows`]. It decides nothing.
+//!
+//! Invariants:
+//! - A row leaves at once; nothing is kept of it but a fingerprint of its id, so that a node with
+//!   two leases has one row. A node that is alive anywhere has no other row, whatever another server
+//!   says of it.
+//! - A server is asked only if all rows of its answer fit what the reader has room for.
+//! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
+//!   answered within [`PATIENCE`] counts as silent and gives its turn to the next. The listing ends
+//!   [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
+//! - It is complete only if every server asked has answered with all its pages, and nothing was left
+//!   out for lack of room or said twice.
+
+mod rows;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod vanished;
+
+use core::time::Duration;
+
+use super::{
+    Addrs, Cursor, Entry, Filter, IndexersPage, Instant, Machine, PeerId, Presence, Role, Tally,
+    codec::{
+        directory::{Request, Response},
+        record::{Record, Verifier},
+    },
+    lookup::{
+        Ask, KnownServer, MAX_SERVERS, QueryId,
+        servers::{Server, Servers},
+    },
+    machine::MAX_MOVED,
+};
+use seen::Seen;
+use turns::Turns;
+use vanished::Vanished;
+
+pub use seen::{MAX_SEEN, SEEN_WORDS};
+pub use vanished::MAX_VANISHED;
+
+/// Queries that wait for an answer at a time.
+pub const MAX_OPEN: usize = 8;
+/// How long a listing asks servers at most.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long it waits for one answer.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// When the reader is told for the first time how far the listing is, and how often.
+pub const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Which states of a node have rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct States([bool; Presence::ALL.len()]);
+
+impl States {
+    /// All of them.
+    pub const ALL: Self = Self([true; Presence::ALL.len()]);
+
+    /// Only these.
+    pub fn of(states: impl IntoIterator<Item = Presence>) -> Self {
+        let mut of = Self([false; Presence::ALL.len()]);
+        for state in states {
+            if let Some(shown) = of.0.get_mut(state as usize) {
+                *shown = true;
+            }
+        }
+        of
+    }
+
+    fn shows(&self, state: Presence) -> bool {
+        self.0.get(state as usize).is_some_and(|shown| *shown)
+    }
+
+    /// Whether servers must tell of nodes that are no longer there.
+    fn has_vanished(&self) -> bool {
+        self.shows(Presence::Left) || self.shows(Presence::Lost)
+    }
+}
+
+/// A node.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The node.
+    pub peer: PeerId,
+    /// The name that it claims. If there is no record, it may be any text.
+    pub name: &'a str,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// Time since its last heartbeat, since it left, or since it was lost.
+    pub age: Duration,
+    /// Its verified record, if a server still has it.
+    pub record: Option<&'a Record<'a>>,
+}
+
+/// Where the rows of a listing go.
+pub trait Rows {
+    /// Rows that it has room for.
+    fn room(&self) -> usize;
+    /// Takes a row. The listing makes no more than there is room for.
+    fn row(&mut self, row: &Row<'_>);
+}
+
+/// What a listing needs to know of the process that it runs in.
+pub trait Home {
+    /// The role of this process.
+    fn role(&self) -> Role;
+    /// One page of the indexers that are alive, if this is a native.
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_>;
+    /// Where the peer listens, if this is known.
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
+    /// Calls `tell` for each server of this process.
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
+    /// See [`Machine::entries`].
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId>;
+}
+
+impl<M: Machine + ?Sized> Home for M {
+    fn role(&self) -> Role {
+        Machine::role(self)
+    }
+
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
+        Machine::page(self, now, None, from, most)
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        Machine::addrs_of(self, peer)
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        Machine::servers(self, now, tell);
+    }
+
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        Machine::entries(self, now, which, visit)
+    }
+}
+
+/// What the host must do.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an action is done at once, and four addresses fit in 512 bytes"
+)]
+pub enum ListingAction {
+    /// Ask a server, and dial if needed; then call [`Listing::responded`] once.
+    Ask {
+        /// Names the query.
+        query: QueryId,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if this is not known.
+        addrs: Addrs,
+        /// What it is asked for.
+        ask: ListAsk,
+    },
+    /// Tell the reader how far the listing is.
+    Progress,
+    /// The listing is over.
+    Done,
+}
+
+const _: () = assert!(size_of::<ListingAction>() <= MAX_MOVED);
+
+/// What a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListAsk {
+    /// A page of indexers.
+    Indexers(Cursor),
+    /// A page of nodes: of those that [`Listing::request`] describes.
+    Nodes(Cursor),
+}
+
+/// One listing. `B` holds [`SEEN_WORDS`] numbers, or fewer if there is less memory.
+#[derive(Clone, Debug)]
+pub struct Listing<B> {
+    own: PeerId,
+    filter: Filter,
+    states: States,
+    deadline: Instant,
+    progress: Instant,
+    servers: Servers<MAX_SERVERS>,
+    turns: Turns,
+    /// The next page of the own directory.
+    own_nodes: Option<Cursor>,
+    /// The next page of the own `live_indexers`.
+    own_indexers: Option<Cursor>,
+    seen: Seen<B>,
+    vanished: Vanished,
+    /// Something was left out.
+    is_cut: bool,
+    is_over: bool,
+}
+
+impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
+    /// A listing that begins at `now` in the process with the id `own`, and asks all servers that
+    /// `home` knows. The numbers in `buffer` must be 0; `seed` keeps others from choosing ids whose
+    /// fingerprints collide.
+    pub fn begin<H: Home + ?Sized>(
+        now: Instant,
+        (own, seed): (PeerId, u64),
+        (filter, states): (Filter, States),
+        home: &H,
+        buffer: B,
+    ) -> Self {
+        let mut listing = Self {
+            own,
+            filter,
+            states,
+            deadline: now + LIMIT,
+            progress: now + PROGRESS,
+            servers: Servers::new(),
+            turns: Turns::default(),
+            own_nodes: Some(Cursor::Start),
+            own_indexers: None,
+            seen: Seen::new(seed, buffer),
+            vanished: Vanished::default(),
+            is_cut: false,
+            is_over: false,
+        };
+        home.servers(now, &mut |KnownServer {
+                                    peer,
+                                    role,
+                                    is_held,
+                                }| match role {
+            Role::Native => listing.ask_native(peer),
+            Role::Indexer if is_held => listing.ask(peer, Addrs::new()),
+            Role::Indexer | Role::Node => {}
+        });
+        match home.role() {
+            Role::Native => listing.own_indexers = Some(Cursor::Start),
+            // Who knows no server knows few nodes.
+            Role::Indexer | Role::Node => listing.is_cut |= listing.turns.is_settled(),
+        }
+        listing
+    }
+
+    /// The request that asks a server.
+    pub fn request(&self, ask: ListAsk) -> Request {
+        match ask {
+            ListAsk::Indexers(from) => Ask::Indexers(from).into(),
+            ListAsk::Nodes(from) => Request::List {
+                filter: self.filter.clone(),
+                from,
+                gone: self.states.has_vanished(),
+            },
+        }
+    }
+
+    /// Takes a server's response to a query, or its failure. Returns whether it was waited for.
+    pub fn responded(
+        &mut self,
+        query: QueryId,
+        response: Option<&Response<'_>>,
+        verifier: &impl Verifier,
+        rows: &mut dyn Rows,
+    ) -> bool {
+        let Some((server, ask)) = self.turns.close(query) else {
+            return false;
+        };
+        match (ask, response) {
+            (ListAsk::Indexers(from), Some(Response::Page(page))) => {
+                self.servers.answered(&server);
+                self.learn(page.offers);
+                self.is_cut |= !self.turns.turn_page(&server, from, page.next);
+            }
+            (ListAsk::Indexers(from), Some(Response::Indexers(answer))) => {
+                self.servers.answered(&server);
+                self.learn(answer.offers);
+                self.turns.turn_page(&server, from, None);
+            }
+            (ListAsk::Nodes(from), Some(Response::Entries(page))) => {
+                self.servers.answered(&server);
+                for entry in page.entries {
+                    self.take(entry, verifier, rows);
+                }
+                if !self.turns.go_on(server, from, page.next) {
+                    self.servers.lacks(&server);
+                }
+            }
+            (_, Some(_)) => {
+                self.servers.refused(&server);
+                self.turns.give_up_pages(&server, ask);
+            }
+            (_, None) => self.turns.give_up_pages(&server, ask),
+        }
+        true
+    }
+
+    /// The next action at `now`, if there is one.
+    pub fn poll<H: Home + ?Sized>(
+        &mut self,
+        now: Instant,
+        home: &mut H,
+        rows: &mut dyn Rows,
+    ) -> Option<ListingAction> {
+        if self.is_over {
+            return None;
+        }
+        self.turns.expire(now);
+        if now >= self.deadline {
+            let had_more = self.own_nodes.take().is_some() | self.own_indexers.take().is_some();
+            self.is_cut |= self.turns.end() | had_more;
+        }
+        self.read_own_indexers(now, home);
+        self.read_own_nodes(now, home, rows);
+        if let Some(ask) = self.next_ask(now, home, rows.room()) {
+            return Some(ask);
+        }
+        let is_settled =
+            self.turns.is_settled() && self.own_nodes.is_none() && self.own_indexers.is_none();
+        if is_settled {
+            self.is_over = self.tell_vanished(rows);
+            return self.is_over.then_some(ListingAction::Done);
+        }
+        (now >= self.progress).then(|| {
+            self.progress = now + PROGRESS;
+            ListingAction::Progress
+        })
+    }
+
+    /// When [`Listing::poll`] has an action without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        let waits_for_the_reader = self.turns.is_settled() && self.own_nodes.is_none();
+        if self.is_over || waits_for_the_reader {
+            return None;
+        }
+        let first = self.deadline.min(self.progress);
+        Some(self.turns.timeout().map_or(first, |open| open.min(first)))
+    }
+
+    /// Servers that were asked, and those that have answered everything, each once.
+    pub fn tally(&self) -> Tally {
+        self.servers.tally()
+    }
+
+    /// Whether the listing is over and nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        let Tally { asked, answered } = self.tally();
+        let is_partial = self.servers.as_slice().iter().any(Server::is_partial);
+        let is_whole = !self.is_cut && !self.seen.is_full() && !is_partial;
+        self.is_over && asked == answered && is_whole
+    }
+
+    /// The servers that were asked and have not answered.
+    pub fn silent(&self) -> impl Iterator<Item = &PeerId> {
+        self.servers_that(Server::is_silent)
+    }
+
+    /// The servers that answered with an error, or with something that is not an answer.
+    pub fn refused(&self) -> impl Iterator<Item = &PeerId> {
+        self.servers_that(Server::is_refused)
+    }
+
+    /// The servers whose pages do not come to an end.
+    pub fn partial(&self) -> impl Iterator<Item = &PeerId> {
+        self.servers_that(Server::is_partial)
+    }
+
+    fn servers_that(&self, are_meant: fn(&Server) -> bool) -> impl Iterator<Item = &PeerId> {
+        let servers = self.servers.as_slice().iter();
+        let servers = servers.filter(move |server| are_meant(server));
+        servers.map(|server| &server.peer)
+    }
+}

@@ -1,0 +1,112 @@
+//! Entries of directories become rows.
+
+use super::{Home, Listing, Row, Rows};
+use crate::protocol::{
+    Cursor, Entries, Entry, Instant, MAX_ENTRIES, Name, PeerId, Presence, Subject,
+    codec::record::{Kind, Record, Verifier, contents, open},
+};
+
+impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
+    /// Makes rows of the own directory while there is room for them, whatever servers answer
+    /// meanwhile.
+    pub(super) fn read_own_nodes<H: Home + ?Sized>(
+        &mut self,
+        now: Instant,
+        home: &H,
+        rows: &mut dyn Rows,
+    ) {
+        while let Some(from) = self.own_nodes
+            && rows.room() >= self.turns.rows_to_come() + MAX_ENTRIES
+        {
+            let mut entries = Entries::new();
+            let which = (&self.filter, from, self.states.has_vanished());
+            let next = home.entries(now, which, &mut |entry| entries.push(entry).is_ok());
+            self.own_nodes = next.map(Cursor::After);
+            for entry in &entries {
+                if let Subject::Signed(envelope) = entry.subject {
+                    // It was verified when it was listed.
+                    if let Some(record) = contents(Kind::Node, envelope) {
+                        self.show(entry, &record, rows);
+                    }
+                } else {
+                    self.note_vanished(entry);
+                }
+            }
+        }
+    }
+
+    /// Takes an entry that a server sent. One that does not verify, or that was not asked for, is
+    /// ignored.
+    pub(super) fn take(
+        &mut self,
+        entry: &Entry<'_>,
+        verifier: &impl Verifier,
+        rows: &mut dyn Rows,
+    ) {
+        let Subject::Signed(envelope) = entry.subject else {
+            return self.note_vanished(entry);
+        };
+        // A second entry of a node that has a row need not be verified to be left out.
+        let subject = contents(Kind::Node, envelope).map(|record| record.peer);
+        if subject.is_some_and(|peer| self.seen.contains(&peer)) {
+            return;
+        }
+        let _ = open(verifier, Kind::Node, envelope, |record| {
+            self.show(entry, record, rows);
+        });
+    }
+
+    /// Shows the rows of those that vanished and are alive nowhere, the latest first, while there
+    /// is room. Returns whether that were all.
+    pub(super) fn tell_vanished(&mut self, rows: &mut dyn Rows) -> bool {
+        while rows.room() > 0 {
+            let (seen, states) = (&self.seen, self.states);
+            let shown = self.vanished.take_latest(|row| {
+                if !seen.contains(&row.peer) && states.shows(row.presence) {
+                    rows.row(row);
+                }
+            });
+            if shown.is_none() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn show(&mut self, entry: &Entry<'_>, record: &Record<'_>, rows: &mut dyn Rows) {
+        if !self.filter.admits(record) {
+            return;
+        }
+        if entry.presence != Presence::Alive {
+            return self.vanish(record.peer, record.name, entry);
+        }
+        if self.seen.insert(&record.peer) && self.states.shows(Presence::Alive) {
+            rows.row(&Row {
+                peer: record.peer,
+                name: record.name,
+                presence: Presence::Alive,
+                age: entry.age,
+                record: Some(record),
+            });
+        }
+    }
+
+    /// Takes note of a node that a server has no record of.
+    fn note_vanished(&mut self, entry: &Entry<'_>) {
+        if let Subject::Named { peer, name } = entry.subject
+            && self.filter.is_of_names()
+            && self.filter.admits_name(name)
+        {
+            self.vanish(peer, name, entry);
+        }
+    }
+
+    fn vanish(&mut self, peer: PeerId, name: &str, entry: &Entry<'_>) {
+        if entry.presence != Presence::Alive && !self.seen.contains(&peer) {
+            // A longer name was refused when it was read.
+            let name = Name::try_from(name).unwrap_or_default();
+            let (presence, age) = (entry.presence, entry.age);
+            self.is_cut |= !self.vanished.tell(peer, name, presence, age);
+        }
+    }
+}
