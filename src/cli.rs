@@ -263,6 +263,7 @@ macro_rules! daemon {
                     refresh_interval: self.refresh_interval,
                     gc_interval: self.gc_interval,
                     connect_interval: self.connect_interval,
+                    connections: None,
                     #[cfg(feature = "dns")]
                     dns: self.dns,
                     #[cfg(feature = "dns")]

@@ -22,6 +22,7 @@ pub use crate::protocol::Role;
 use crate::protocol::zone::Zone;
 use crate::protocol::{
     MAX_NAME_LEN,
+    capacities::MAX_CONNECTIONS,
     codec::{service::Service, to_name},
     time::{MAX_LEASE, MIN_LEASE},
 };
@@ -33,7 +34,9 @@ mod values;
 pub(crate) use services::service_name;
 #[cfg(feature = "program")]
 use values::level;
-use values::{announce, beat_interval, duration_or, interval, listen, min_indexers, natives, psk};
+use values::{
+    announce, beat_interval, connections, duration_or, interval, listen, min_indexers, natives, psk,
+};
 #[cfg(feature = "dns")]
 use values::{dns, dns_zone};
 pub(crate) use values::{is_host_name, name, tags};
@@ -44,6 +47,8 @@ pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 /// Most addresses that a process listens on.
 pub(crate) const LISTEN_MAX: usize = 8;
+/// Fewest connections with which a role can work.
+pub(crate) const MIN_CONNECTIONS: usize = 4;
 /// TCP port of a native that is given no other one.
 pub(crate) const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if the port is free and no other one is
@@ -155,6 +160,9 @@ pub(crate) struct Config {
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
+    /// Connections at most, [`MIN_CONNECTIONS`] to
+    /// [`MAX_CONNECTIONS`](crate::protocol::capacities::MAX_CONNECTIONS).
+    pub connections: usize,
 }
 
 /// The options of a daemon as they were written. An absent option has its default value.
@@ -179,6 +187,7 @@ pub(crate) struct Flags {
     pub refresh_interval: Option<String>,
     pub gc_interval: Option<String>,
     pub connect_interval: Option<String>,
+    pub connections: Option<usize>,
     #[cfg(feature = "dns")]
     pub dns: Option<String>,
     #[cfg(feature = "dns")]
@@ -244,6 +253,17 @@ impl Error {
     /// The option whose value it is.
     pub(crate) fn option(&self) -> &'static str {
         self.option
+    }
+
+    /// The sentence, with another name for the option.
+    pub(crate) fn with_name(&self, option: &'static str) -> String {
+        let (value, problem) = (self.value.clone(), self.problem.clone());
+        let named = Self {
+            option,
+            value,
+            problem,
+        };
+        named.to_string()
     }
 
     fn new(option: &'static str, value: &str, problem: impl Into<String>) -> Self {
@@ -334,6 +354,7 @@ impl Config {
                 .min_indexers
                 .as_deref()
                 .map_or(Ok(2), min_indexers)?,
+            connections: flags.connections.map_or(Ok(MAX_CONNECTIONS), connections)?,
         })
     }
 }

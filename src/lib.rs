@@ -3,6 +3,9 @@
 //! given to every device. This is the program's library: the protocol as an endpoint without I/O,
 //! and a node that can be embedded.
 //!
+//! **Depend on it with `default-features = false`**, and with the feature `embed` or none. The default
+//! feature is the program: it compiles all traces out of your whole tree of dependencies.
+//!
 //! # Start here, with a network stack of your own
 //!
 //! [`protocol`] decides and reads and writes the frames: `no_std`, without an allocator, a clock or
@@ -55,7 +58,7 @@ use oc_discovery::embed::Discovery;
 let discovery = Discovery::builder()
     .native("/ip4/203.0.113.7/tcp/4820/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
     .name("lamp-1")
-    .service("http=8080")
+    .service("http", 8080)
     .spawn()
     .await?;
 let found = discovery.find("pump-3").await?;
@@ -72,8 +75,7 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
 //! | `program` (default) | what only the binary needs: the command line, logs, signals, the control socket, and for its whole tree `tracing/max_level_off` and `idna_adapter` without Unicode tables |
 //!
-//! A library takes `default-features = false` with `embed` or nothing: `program` turns traces off
-//! for every crate of the tree.
+//! `program` is the default so that `cargo run` and `cargo test` need no flag.
 //!
 //! # What does not travel to dependents
 //!

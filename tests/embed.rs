@@ -29,7 +29,7 @@ fn node(native: &Discovery, name: &str) -> Builder {
     on_loopback()
         .native(native)
         .name(name)
-        .connect_interval("100ms")
+        .connect_interval(Duration::from_millis(100))
 }
 
 /// Asks until a node has the name, because leases come a moment after the start.
@@ -47,8 +47,8 @@ async fn found(asked: &Discovery, name: &str) -> FoundRecord {
 fn two_nodes_of_one_process_find_each_others_services() {
     run(async {
         let native = native().await;
-        let lamp = node(&native, "lamp").service("http=8080").spawn();
-        let pump = node(&native, "pump").service("coap=udp:5683").spawn();
+        let lamp = node(&native, "lamp").service("http", 8080).spawn();
+        let pump = node(&native, "pump").udp_service("coap", 5683).spawn();
         let (lamp, pump) = (lamp.await.unwrap(), pump.await.unwrap());
         assert_ne!(lamp.peer_id(), pump.peer_id());
 
@@ -78,7 +78,7 @@ fn indexers_are_listed_wherever_one_asks() {
         let node = node(&native, "lamp").spawn().await.unwrap();
         for asked in [&native, &indexer, &node] {
             let listed = loop {
-                let listed = asked.list().await.unwrap().indexers;
+                let listed = asked.indexers().await.unwrap().indexers;
                 if !listed.is_empty() {
                     break listed;
                 }
@@ -131,14 +131,34 @@ fn what_cannot_be_is_an_error_to_be_matched() {
                 other => panic!("{other:?}"),
             }
         };
-        let (name, why) = setting(on_loopback().service("http=0")).await;
+        let (name, why) = setting(on_loopback().service("http", 0)).await;
         assert!(name == "service" && why.contains("1 to 65535"), "{why}");
         let (name, why) = setting(on_loopback().native("192.0.2.1:4820")).await;
         assert!(name == "native" && why.contains("multiaddress"), "{why}");
         let (name, why) = setting(on_loopback().role(Role::Indexer).name("x")).await;
         assert!(name == "name" && why.contains("only a node"), "{why}");
         let (name, why) = setting(on_loopback().data_dir("")).await;
-        assert!(name == "data-dir" && why.contains("a directory"), "{why}");
+        assert!(name == "data_dir" && why.contains("a directory"), "{why}");
+        let (name, why) = setting(on_loopback().announce_only()).await;
+        assert!(
+            name == "announce_only" && why.contains("at least one"),
+            "{why}"
+        );
+        let (name, why) = setting(on_loopback().tag("a=b", "c")).await;
+        assert!(name == "tag" && why.contains("no ="), "{why}");
+        for number in [0, 9] {
+            let (name, why) = setting(on_loopback().min_indexers(number)).await;
+            assert!(name == "min_indexers" && why.starts_with(name), "{why}");
+        }
+        for interval in [Duration::from_millis(99), Duration::from_millis(3_600_001)] {
+            let (name, why) = setting(on_loopback().connect_interval(interval)).await;
+            assert!(
+                name == "connect_interval" && why.contains("100ms to 1h"),
+                "{why}"
+            );
+        }
+        let (name, why) = setting(on_loopback().connections(3)).await;
+        assert!(name == "connections" && why.contains("from 4 to"), "{why}");
 
         let native = native().await;
         let taken = native.addresses()[0].split("/p2p").next().unwrap();
@@ -149,6 +169,73 @@ fn what_cannot_be_is_an_error_to_be_matched() {
         let nobody = Err(Error::NotAName(text.into()));
         assert_eq!(native.find(text).await, nobody);
     });
+}
+
+#[test]
+fn connections_are_bounded_by_what_the_program_says_and_by_its_limit_of_descriptors() {
+    run(async {
+        let native = on_loopback().role(Role::Native).connections(4).spawn();
+        let native = native.await.unwrap();
+        assert_eq!(connections(&native).await, 4);
+    });
+    // Each limit in a process of its own.
+    in_a_program_with_descriptors(100, "part_of_the_limit_is_enough");
+    in_a_program_with_descriptors(20, "too_low_a_limit_is_an_error");
+    in_a_program_with_descriptors(20, "no_descriptor_left_is_an_error");
+}
+
+async fn connections(of: &Discovery) -> u64 {
+    let tables = of.status().await.unwrap().tables;
+    let connections = tables.iter().find(|table| table.name == "connections");
+    connections.unwrap().capacity
+}
+
+fn in_a_program_with_descriptors(limit: u32, test: &str) {
+    let child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n $0 && exec \"$@\""])
+        .arg(limit.to_string())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", test])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(said.contains("1 passed"), "{child:?}");
+}
+
+#[test]
+#[ignore = "it runs in a process with a limit of its own"]
+fn part_of_the_limit_is_enough() {
+    run(async {
+        let native = native().await;
+        assert!((4..90).contains(&connections(&native).await));
+        let lamp = node(&native, "lamp").spawn().await.unwrap();
+        assert_eq!(found(&native, "lamp").await.peer_id, lamp.peer_id());
+    });
+}
+
+#[test]
+#[ignore = "it runs in a process with a limit of its own"]
+fn too_low_a_limit_is_an_error() {
+    let why = start_error();
+    assert!(why.contains("the limit of 20 file descriptors"), "{why}");
+}
+
+#[test]
+#[ignore = "it runs in a process with a limit of its own"]
+fn no_descriptor_left_is_an_error() {
+    let open = || std::fs::File::open("/dev/null").ok();
+    let all: Vec<_> = std::iter::from_fn(open).collect();
+    let why = start_error();
+    assert!(why.contains("the limit of 20 file descriptors"), "{why}");
+    drop(all);
+}
+
+/// Waits without a reactor, which would need descriptors itself.
+fn start_error() -> String {
+    match smol::future::block_on(on_loopback().spawn()) {
+        Err(Error::Start(why)) => why,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

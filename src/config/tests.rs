@@ -68,6 +68,7 @@ fn defaults_need_no_flag_in_any_role() {
                 #[cfg(feature = "dns")]
                 dns_zone: Zone::new("oc.internal").unwrap(),
                 min_indexers: 2,
+                connections: MAX_CONNECTIONS,
             }
         );
     }

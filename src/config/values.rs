@@ -14,12 +14,12 @@ use libp2p::multiaddr::Protocol;
 #[cfg(feature = "program")]
 use log::LevelFilter;
 
-use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, NativeAddr};
+use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_CONNECTIONS, NativeAddr};
 #[cfg(feature = "dns")]
 use crate::protocol::zone::{MAX_ZONE_LEN, Zone};
 use crate::protocol::{
     MAX_ADDR_LEN, MAX_NAME_LEN,
-    capacities::MAX_NATIVES,
+    capacities::{MAX_CONNECTIONS, MAX_NATIVES},
     codec::{
         record::{MAX_RECORD_ADDRS, MAX_TAG_BYTES, MAX_TAGS},
         to_name,
@@ -104,7 +104,7 @@ pub(super) fn announce(values: &[String], only: bool) -> Result<Vec<Multiaddr>, 
     if only && values.is_empty() {
         return Err(Error::bare(
             "--announce-only",
-            "nothing would be announced; give at least one --announce with it",
+            "nothing would be announced; give at least one address to announce with it",
         ));
     }
     at_most(OPTION, values, MAX_RECORD_ADDRS)?;
@@ -458,6 +458,20 @@ pub(crate) fn tags(values: &[String]) -> Result<BTreeMap<String, String>, Error>
         }
     }
     Ok(tags)
+}
+
+pub(super) fn connections(value: usize) -> Result<usize, Error> {
+    match (MIN_CONNECTIONS..=MAX_CONNECTIONS).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::new(
+            "--connections",
+            &value.to_string(),
+            format!(
+                "give a number from {MIN_CONNECTIONS} to {MAX_CONNECTIONS}, or build with a larger \
+                 OC_DISCOVERY_MAX_CONNECTIONS"
+            ),
+        )),
+    }
 }
 
 pub(super) fn min_indexers(value: &str) -> Result<u8, Error> {

@@ -3,7 +3,7 @@
 
 use super::{driver::Driver, environment::Environment, report::text};
 use crate::{
-    net::{BeatFrame, EACH},
+    net::{BeatFrame, each::each},
     protocol::{
         Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, Role, SignedRecord,
         StreamId,
@@ -77,13 +77,17 @@ impl Driver<'_> {
                         true => "every indexer that it was offered failed at it",
                         false => "no indexer is reachable",
                     };
-                    log::info!(target: EACH, "takes node {} in: {why}", text(&from));
+                    each!(info, "takes node {} in: {why}", text(&from));
                 }
                 (Role::Native, Role::Native) if !self.env.machine.is_native(&from) => {
-                    log::info!(target: EACH, "guest {} beats: a native not configured here", text(&from));
+                    each!(
+                        info,
+                        "guest {} beats: a native not configured here",
+                        text(&from)
+                    );
                 }
                 (Role::Native, _) => {
-                    log::info!(target: EACH, "{} {} beats", beat.role, text(&from))
+                    each!(info, "{} {} beats", beat.role, text(&from))
                 }
                 _ => log::debug!("grants node {} a lease", text(&from)),
             }

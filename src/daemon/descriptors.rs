@@ -11,9 +11,19 @@
 
 use std::fmt;
 
+#[cfg(feature = "program")]
+use rustix::process::{Rlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
+
+#[cfg(feature = "program")]
 use super::control::MAX_CLIENTS;
 use super::driver::Plan;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use crate::config::MIN_CONNECTIONS;
+#[cfg(feature = "program")]
+use crate::protocol::capacities::MAX_CONNECTIONS;
 
 /// Descriptors that a daemon opens, in addition to those that it was started with and one for each
 /// listen address: the set of sockets (5), signals (5), the lock, the control socket, the kernel's
@@ -26,7 +36,7 @@ const RESERVE: usize = 4;
 /// connections, with which a role can work.
 const LEAST_CLIENTS: usize = 4;
 const LEAST_HANDSHAKES: usize = 2;
-const LEAST_CONNECTIONS: usize = 4;
+const LEAST_CONNECTIONS: usize = MIN_CONNECTIONS;
 
 /// What each part may have at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +48,13 @@ pub(super) struct Division {
 
 impl Division {
     /// As many as the tables hold.
+    #[cfg(feature = "program")]
     const FULL: Self = Self {
-        net: Plan::FULL,
+        net: Plan::of(MAX_CONNECTIONS),
         control_clients: MAX_CLIENTS,
     };
 
+    #[cfg(any(feature = "program", test))]
     fn descriptors(self) -> usize {
         self.net.connections + self.net.handshakes + self.control_clients
     }
@@ -71,6 +83,7 @@ impl fmt::Display for TooFew {
 ///
 /// # Errors
 /// [`TooFew`].
+#[cfg(feature = "program")]
 pub(super) fn plan(listeners: usize) -> Result<Division, TooFew> {
     let own = already_open() + listeners + OWN + RESERVE;
     let all = own + Division::FULL.descriptors();
@@ -81,19 +94,45 @@ pub(super) fn plan(listeners: usize) -> Result<Division, TooFew> {
             "the limit of {limit} file descriptors is enough for {} connections of {}: raise it to \
              {all} with `ulimit -n`, or LimitNOFILE= of the service",
             division.net.connections,
-            Plan::FULL.connections
+            MAX_CONNECTIONS
         );
     }
     Ok(division)
 }
 
-/// Raises the soft limit to `wanted`, or to the hard limit if that is lower. Returns the new limit.
-fn raise(wanted: usize) -> usize {
-    let number = |limit: Option<u64>| {
-        limit.map_or(usize::MAX, |limit| {
-            usize::try_from(limit).unwrap_or(usize::MAX)
-        })
+/// Divides what the soft limit leaves, in addition to `listeners` and to what is open already, of a
+/// program that decides itself about its limit.
+///
+/// # Errors
+/// [`TooFew`].
+pub(super) fn plan_in_program(listeners: usize, connections: usize) -> Result<Plan, TooFew> {
+    let own = already_open() + listeners + OWN + RESERVE;
+    let wanted = Division {
+        net: Plan::of(connections),
+        control_clients: 0,
     };
+    let limit = number(getrlimit(Resource::Nofile).current);
+    let net = divide(limit, own, wanted)?.net;
+    if net != wanted.net {
+        log::warn!(
+            "the limit of {limit} file descriptors, of which {} are open, is enough for {} \
+             connections of {connections}",
+            own - listeners - OWN - RESERVE,
+            net.connections,
+        );
+    }
+    Ok(net)
+}
+
+fn number(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
+}
+
+/// Raises the soft limit to `wanted`, or to the hard limit if that is lower. Returns the new limit.
+#[cfg(feature = "program")]
+fn raise(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let (soft, hard) = (number(current), number(maximum));
     let raised = wanted.min(hard);
@@ -128,10 +167,17 @@ fn divide(limit: usize, own: usize, wanted: Division) -> Result<Division, TooFew
     })
 }
 
-/// The number of descriptors that the process was started with, standard streams included.
+/// The number of descriptors that are open, standard streams included.
 fn already_open() -> usize {
-    // One of them is the one that reads this list.
-    std::fs::read_dir("/proc/self/fd").map_or(4, Iterator::count)
+    match std::fs::read_dir("/proc/self/fd") {
+        // One of them is the one that reads this list.
+        Ok(all) => all.count(),
+        // There is none left even to read it.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+            number(getrlimit(Resource::Nofile).current)
+        }
+        Err(_) => 4,
+    }
 }
 
 #[cfg(test)]

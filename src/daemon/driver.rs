@@ -24,21 +24,22 @@ use super::{
     servers::Servers,
     status::Status,
     storage::StateFile,
-    trim::Peaks,
+    trim::{Heap, Peaks},
     watch::Watches,
 };
 use crate::{
     config::{Config, Role},
     net::{
-        BeatFrame, EACH, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
+        BeatFrame, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
+        each::each,
         limits::MAX_HANDSHAKES,
         multiaddrs,
     },
     protocol::{
         Input, Instant, PeerId, Reason,
-        capacities::{MAX_CONNECTIONS, MAX_DHT_RECORDS, MAX_PROVIDERS},
+        capacities::{MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
         codec::directory::{Response, Room, decode_response},
         farewell::Farewells,
@@ -57,15 +58,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// As many as the tables hold.
-    pub(super) const FULL: Self = Self {
-        connections: MAX_CONNECTIONS,
-        handshakes: if MAX_HANDSHAKES < MAX_CONNECTIONS {
-            MAX_HANDSHAKES
-        } else {
-            MAX_CONNECTIONS
-        },
-    };
+    /// This many connections.
+    pub(super) const fn of(connections: usize) -> Self {
+        let handshakes = match MAX_HANDSHAKES < connections {
+            true => MAX_HANDSHAKES,
+            false => connections,
+        };
+        Self {
+            connections,
+            handshakes,
+        }
+    }
 }
 
 /// Drives one machine.
@@ -101,6 +104,8 @@ pub(super) struct Driver<'m> {
     pub(super) records: Option<Instant>,
     pub(super) expired: Instant,
     pub(super) peaks: Peaks,
+    /// Whether the heap may be trimmed.
+    pub(super) heap: Heap,
 }
 
 impl<'m> Driver<'m> {
@@ -162,6 +167,7 @@ impl<'m> Driver<'m> {
             records: None,
             expired: now,
             peaks: Peaks::default(),
+            heap: Heap::Own,
         })
     }
 
@@ -335,7 +341,7 @@ impl<'m> Driver<'m> {
                 }
             }
             NetEvent::ListenerError(why) => {
-                log::warn!(target: EACH, "a listener could not take a connection: {why}")
+                each!(warn, "a listener could not take a connection: {why}")
             }
             NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
             NetEvent::StreamClosed { ref peer, stream } => {
@@ -402,12 +408,16 @@ impl<'m> Driver<'m> {
         let answer = match response {
             Ok(Response::Indexers(answer)) => Some(answer),
             Ok(Response::Error(why)) => {
-                log::warn!(target: EACH, "{} answers: {}", text(&server), why.escape_debug());
+                each!(warn, "{} answers: {}", text(&server), why.escape_debug());
                 None
             }
             Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => None,
             Err(why) => {
-                log::warn!(target: EACH, "{} could not be asked for indexers: {why}", text(&server));
+                each!(
+                    warn,
+                    "{} could not be asked for indexers: {why}",
+                    text(&server)
+                );
                 None
             }
         };

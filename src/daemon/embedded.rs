@@ -4,17 +4,22 @@
 use smol::channel::{Receiver, Sender};
 
 use super::{
-    Call, Error, Host,
-    driver::{Driver, Plan},
+    Call, Error, Host, descriptors,
+    driver::Driver,
     listen, load,
     machines::Owned,
     read_psk,
     request::CallEvent,
     run_until_the_end,
     storage::{self, DataDir},
+    trim::Heap,
     wait_for_random_numbers,
 };
-use crate::{config::Config, net::executor, protocol::Instant};
+use crate::{
+    config::Config,
+    net::{each, executor},
+    protocol::Instant,
+};
 
 /// What a program learns of a process that it has started.
 #[derive(Debug)]
@@ -31,6 +36,7 @@ pub(crate) fn run(
     asked: Receiver<CallEvent>,
     started: &Sender<Result<Started, Error>>,
 ) {
+    each::bound_lines();
     let mut machine = Owned::new(config.role);
     let ended = executor::block_on(serve(config, &mut machine, asked, started));
     executor::end();
@@ -46,6 +52,9 @@ async fn serve(
     asked: Receiver<CallEvent>,
     started: &Sender<Result<Started, Error>>,
 ) -> Result<(), Error> {
+    // Before anything is opened, because without a descriptor no reactor can be made.
+    let plan = descriptors::plan_in_program(config.listen.len(), config.connections);
+    let plan = plan.map_err(Error::new)?;
     wait_for_random_numbers()?;
     // The directory stays locked until the end.
     let dir = config.data_dir.as_deref().map(DataDir::open).transpose();
@@ -55,7 +64,8 @@ async fn serve(
         None => storage::in_memory().map_err(Error::new)?,
     };
     let psk = read_psk(config.psk.as_deref())?;
-    let mut driver = Driver::new(config, peer, psk, Plan::FULL, machine.places())?;
+    let mut driver = Driver::new(config, peer, psk, plan, machine.places())?;
+    driver.heap = Heap::OfHost;
     listen::listen(&mut driver, config)?;
     let peer_id = driver.own_id();
     let addresses = driver.listening();

@@ -39,7 +39,7 @@ impl Driver<'_> {
         }
         if self.peaks.look(&used.0) {
             self.env.net.shrink();
-            trim::trim(&mut *self.env.machine, self.watches.spare());
+            trim::trim(&mut *self.env.machine, self.watches.spare(), self.heap);
         }
     }
 

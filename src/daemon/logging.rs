@@ -11,8 +11,6 @@
 //!
 //! This is own code because `env_logger` waits for its reader.
 
-mod joiner;
-
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::io::{self, Stderr};
@@ -25,10 +23,12 @@ use std::time::Duration;
 use async_io::Timer;
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 
-use self::joiner::{Joiner, LeftOut};
 use super::clock;
 use super::outlet::{LINE_MAX, Outlet};
-use crate::net::EACH;
+use crate::net::{
+    EACH,
+    joiner::{Joiner, LeftOut},
+};
 
 /// The target of our own log lines, up to the first `::`.
 const OURS: &str = "oc_discovery";

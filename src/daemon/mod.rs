@@ -26,7 +26,6 @@ pub(crate) mod clock;
 pub(crate) mod control;
 #[cfg(feature = "program")]
 pub(crate) mod demo;
-#[cfg(feature = "program")]
 mod descriptors;
 #[cfg(feature = "dns")]
 pub(crate) mod dns;

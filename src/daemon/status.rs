@@ -23,6 +23,7 @@ pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 
 /// The answer to `status`: everything that a process knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Status {
     /// The role of the process.
     pub role: Role,
@@ -72,6 +73,7 @@ pub struct Status {
 
 /// An indexer that a native can hand out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LiveIndexer {
     /// Its peer id, in base58.
     pub peer_id: String,
@@ -87,6 +89,7 @@ pub struct LiveIndexer {
 
 /// The source of an entry of `live_indexers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Source {
     /// A beat of the indexer itself.
     #[serde(rename = "heartbeat")]
@@ -98,6 +101,7 @@ pub enum Source {
 
 /// An identity that two devices use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Contested {
     /// The identity, in base58.
     pub peer_id: String,
@@ -111,6 +115,7 @@ pub struct Contested {
 
 /// A server that grants us no lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Trouble {
     /// Its peer id, in base58.
     pub peer_id: String,
@@ -120,6 +125,7 @@ pub struct Trouble {
 
 /// A node that a native has taken in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ResponsiblePeer {
     /// Its peer id, in base58.
     pub peer_id: String,
@@ -129,6 +135,7 @@ pub struct ResponsiblePeer {
 
 /// A peer whose heartbeat stream is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StreamRecord {
     /// Its peer id, in base58.
     pub peer_id: String,
@@ -142,6 +149,7 @@ pub struct StreamRecord {
 
 /// A lease that this process holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Lease {
     /// The server that granted it, in base58.
     pub peer_id: String,
@@ -153,6 +161,7 @@ pub struct Lease {
 
 /// A background loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LoopStatus {
     /// How often it has run.
     pub runs: u64,
@@ -162,6 +171,7 @@ pub struct LoopStatus {
 
 /// A table of fixed capacity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Table {
     /// Its name.
     pub name: String,
@@ -177,6 +187,7 @@ pub struct Table {
 
 /// The answer to `indexers`: the indexers that a node could use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct IndexerList {
     /// Every server asked has answered, and nothing was left out.
     pub complete: bool,
@@ -196,6 +207,7 @@ pub struct IndexerList {
 
 /// An indexer as the natives offer it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct KnownIndexer {
     /// Its peer id, in base58.
     pub peer_id: String,
@@ -209,6 +221,7 @@ pub struct KnownIndexer {
 
 /// The answer to `find`: every claimant of a name, or one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Found {
     /// The name or the peer id that was looked up.
     pub query: String,
@@ -230,6 +243,7 @@ pub struct Found {
 
 /// A node as its own signed record describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FoundRecord {
     /// Its peer id, in base58: the signature proves it, the name does not.
     pub peer_id: String,
@@ -249,6 +263,7 @@ pub struct FoundRecord {
 
 /// A service that a node offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Service {
     /// Its name (RFC 6335), in lower case.
     pub name: String,
@@ -260,6 +275,7 @@ pub struct Service {
 
 /// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Protocol {
     /// TCP.
     #[serde(rename = "tcp")]
@@ -271,6 +287,7 @@ pub enum Protocol {
 
 /// The check of one of the own services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ServiceCheck {
     /// The name of the service.
     pub service: String,
@@ -292,6 +309,7 @@ pub struct ServiceCheck {
 
 /// What the check of a service says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum CheckState {
     /// No run has ended yet, so the service is in the record.
     #[serde(rename = "starting")]

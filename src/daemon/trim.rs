@@ -50,13 +50,27 @@ impl Peaks {
     }
 }
 
-/// Returns memory to the system that the tables of the machine, those of watches, and the heap do
-/// not need now. This takes
-/// about a millisecond for each ten megabytes.
-pub(super) fn trim<'w>(machine: &mut dyn Machine, watches: impl Iterator<Item = Vacant<'w>>) {
+/// Whose heap this process uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heap {
+    /// Its own.
+    Own,
+    /// That of the program in which it is embedded, which decides when it is trimmed.
+    OfHost,
+}
+
+/// Returns memory to the system that the tables of the machine, those of watches, and the own heap
+/// do not need now. This takes about a millisecond for each ten megabytes.
+pub(super) fn trim<'w>(
+    machine: &mut dyn Machine,
+    watches: impl Iterator<Item = Vacant<'w>>,
+    heap: Heap,
+) {
     machine.spare().into_iter().for_each(give_back);
     watches.for_each(give_back);
-    trim_heap();
+    if heap == Heap::Own {
+        trim_heap();
+    }
 }
 
 /// Gives the whole pages within `spare` back. They read as zeroes from now on. If the call fails
@@ -229,7 +243,7 @@ mod tests {
                 beat(indexer, n, Duration::ZERO, &[]);
             }
             while indexer.poll(now, 0).is_some() {}
-            trim(indexer, [].into_iter());
+            trim(indexer, std::iter::empty(), Heap::Own);
             for n in 0..200 {
                 let found = indexer.listed(&peer(n)).map(|found| found.envelope());
                 let stayed = n % 9 == 0;

@@ -1,9 +1,9 @@
 //! The builder of an embedded node.
 //!
-//! Values are texts as on the command line, and are checked when it starts: there is one parser for
-//! each, and it has one set of bounds.
+//! Values are checked when it starts, by the parsers of the command line, so that there is one set
+//! of bounds.
 
-use std::{path::PathBuf, thread};
+use std::{path::PathBuf, thread, time::Duration};
 
 use smol::channel::bounded;
 
@@ -25,6 +25,8 @@ pub struct Builder {
     role: Role,
     data_dir: Option<PathBuf>,
     flags: Flags,
+    /// The first key of a tag that would be read as another one.
+    wrong_tag: Option<String>,
 }
 
 impl Default for Builder {
@@ -33,6 +35,7 @@ impl Default for Builder {
             role: Role::Node,
             data_dir: None,
             flags: Flags::default(),
+            wrong_tag: None,
         }
     }
 }
@@ -60,14 +63,29 @@ impl Builder {
 
     /// What a node says about itself; at most 8, and 256 bytes in all. The key has no `=`.
     pub fn tag(mut self, key: &str, value: &str) -> Self {
+        if key.contains('=') {
+            self.wrong_tag.get_or_insert_with(|| key.to_owned());
+        }
         self.flags.node.tag.push(format!("{key}={value}"));
         self
     }
 
-    /// What a node offers: `NAME=PORT` on TCP or `NAME=udp:PORT`, with a name of RFC 6335; at most
-    /// 8.
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.flags.node.service.push(service.into());
+    /// What a node offers on this TCP port, under a name of RFC 6335 like `http`; at most 8 with
+    /// those of [`Builder::udp_service`].
+    pub fn service(mut self, name: &str, port: u16) -> Self {
+        self.flags.node.service.push(format!("{name}={port}"));
+        self
+    }
+
+    /// The same on a UDP port.
+    pub fn udp_service(mut self, name: &str, port: u16) -> Self {
+        self.flags.node.service.push(format!("{name}=udp:{port}"));
+        self
+    }
+
+    /// Leases on different indexers that a node holds, 1 to 8; by default 2.
+    pub fn min_indexers(mut self, number: u8) -> Self {
+        self.flags.node.min_indexers = Some(number.to_string());
         self
     }
 
@@ -84,6 +102,19 @@ impl Builder {
         self
     }
 
+    /// Announces nothing but the addresses of [`Builder::announce`].
+    pub fn announce_only(mut self) -> Self {
+        self.flags.announce_only = true;
+        self
+    }
+
+    /// Connections at most, from 4; each takes a file descriptor. By default it is what the build
+    /// says, or what the program's limit of descriptors leaves at the start, if that is less.
+    pub fn connections(mut self, most: usize) -> Self {
+        self.flags.connections = Some(most);
+        self
+    }
+
     /// The `swarm.key` file of a private network. Without it any peer may join.
     pub fn psk(mut self, file: impl Into<String>) -> Self {
         self.flags.psk = Some(file.into());
@@ -97,15 +128,17 @@ impl Builder {
         self
     }
 
-    /// The lease that is granted or requested, for example `90s`: 1 s to 20 min.
-    pub fn lease(mut self, duration: impl Into<String>) -> Self {
-        self.flags.lease = Some(duration.into());
+    /// The lease that is granted or requested, in whole milliseconds: 1 s to 20 min, by default
+    /// 90 s.
+    pub fn lease(mut self, duration: Duration) -> Self {
+        self.flags.lease = Some(millis(duration));
         self
     }
 
-    /// The time between two rounds in which a node connects to natives, as `60s`: 100 ms to 1 h.
-    pub fn connect_interval(mut self, duration: impl Into<String>) -> Self {
-        self.flags.connect_interval = Some(duration.into());
+    /// The time between two rounds in which a node connects to natives, in whole milliseconds:
+    /// 100 ms to 1 h, by default 60 s.
+    pub fn connect_interval(mut self, duration: Duration) -> Self {
+        self.flags.connect_interval = Some(millis(duration));
         self
     }
 
@@ -116,6 +149,12 @@ impl Builder {
     /// # Errors
     /// [`Error::Setting`], [`Error::Start`].
     pub async fn spawn(self) -> Result<Discovery, Error> {
+        if let Some(key) = self.wrong_tag {
+            return Err(Error::Setting {
+                setting: "tag",
+                reason: format!("tag {key:?}: a key has no =; leave it out"),
+            });
+        }
         let config = Config::with_data_dir(self.role, &self.flags, self.data_dir)?;
         let (events, asked) = bounded(MAX_WAITING);
         let (begun, begins) = bounded(1);
@@ -136,4 +175,9 @@ impl Builder {
             started: started.into(),
         })
     }
+}
+
+/// The duration as the command line has it.
+fn millis(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
 }

@@ -44,9 +44,17 @@ impl std::error::Error for Error {}
 
 impl From<config::Error> for Error {
     fn from(error: config::Error) -> Self {
+        // The others have one word as an option.
+        let setting = match error.option() {
+            "--announce-only" => "announce_only",
+            "--connect-interval" => "connect_interval",
+            "--data-dir" => "data_dir",
+            "--min-indexers" => "min_indexers",
+            option => option.trim_start_matches('-'),
+        };
         Self::Setting {
-            setting: error.option().trim_start_matches('-'),
-            reason: error.to_string(),
+            setting,
+            reason: error.with_name(setting),
         }
     }
 }

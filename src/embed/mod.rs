@@ -13,7 +13,7 @@
 //! let discovery = Discovery::builder()
 //!     .native("/ip4/203.0.113.7/tcp/4820/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 //!     .name("lamp-1")
-//!     .service("http=8080")
+//!     .service("http", 8080)
 //!     .spawn()
 //!     .await?;
 //! for record in discovery.find("pump-3").await?.records {
@@ -101,7 +101,7 @@ impl Discovery {
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Closed`].
-    pub async fn list(&self) -> Result<IndexerList, Error> {
+    pub async fn indexers(&self) -> Result<IndexerList, Error> {
         match self.ask(Call::Indexers).await? {
             CallAnswer::Indexers(list) => Ok(list),
             _ => Err(Error::Closed),

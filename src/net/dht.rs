@@ -24,6 +24,7 @@ use libp2p::{
 };
 
 use super::{
+    each::each,
     providers::{self, without_peer},
     scope::is_loopback,
     store::BoundedStore,
@@ -197,8 +198,8 @@ impl Dht {
         }
         // A record from its own subject is judged by its time to live from receipt (PROTOCOL.md).
         if let Err(error) = store(kademlia, key.clone(), info, envelope, info.ttl) {
-            log::warn!(
-                target: super::EACH,
+            each!(
+                warn,
                 "the DHT store has no room for the record of {}: {error}",
                 PeerId::from(info.peer)
             );

@@ -23,6 +23,8 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::{PeerId, yamux};
 
+use super::each::each;
+
 /// Bytes of a frame's header: version, type, flags (2), stream (4), length (4).
 const HEADER: usize = 12;
 /// The frame type with a body, whose length counts the bytes of that body, and the frame type that
@@ -54,8 +56,8 @@ impl<M> Muxer<M> {
             && self.broken.load(Relaxed)
             && let Some(peer) = self.peer.take()
         {
-            log::warn!(
-                target: super::EACH,
+            each!(
+                warn,
                 "closed a connection of {peer}: it broke the rules of Yamux"
             );
         }

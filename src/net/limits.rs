@@ -26,6 +26,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::admission::Places;
+use super::each::each;
 use super::handshakes::SourceIp;
 use super::tcp::socket_addr;
 use crate::protocol::{self, TableStats};
@@ -368,7 +369,7 @@ impl NetworkBehaviour for Limits {
 
 /// Logs one line a minute for each reason, with the number of refusals.
 fn turned_away(refused: &Refused) {
-    log::warn!(target: super::EACH, "refused a connection: {refused}");
+    each!(warn, "refused a connection: {refused}");
 }
 
 fn ed25519(peer: PeerId) -> Result<protocol::PeerId, Refused> {

@@ -26,6 +26,7 @@ mod changes;
 pub(crate) mod convert;
 pub(crate) mod dht;
 pub(crate) mod dns;
+pub(crate) mod each;
 pub(crate) mod envelope;
 mod events;
 pub(crate) mod executor;
@@ -33,6 +34,7 @@ pub(crate) mod file;
 pub(crate) mod frames;
 mod goaway;
 mod handshakes;
+pub(crate) mod joiner;
 pub(crate) mod limits;
 pub(crate) mod mdns;
 mod muxer;
@@ -66,7 +68,6 @@ use libp2p::{
 
 #[cfg(feature = "dns")]
 pub(crate) use self::race::own_subnets;
-#[cfg(feature = "program")]
 pub(crate) use self::scope::is_for_this_host;
 use self::{
     addrs::{Addresses, Announce},
@@ -95,7 +96,7 @@ use crate::protocol::{
 pub(crate) use streams::{BeatFrame, OwnRequestId, WatchEvent};
 
 /// The target of log lines that a peer can cause and that name the peer. The same line is logged at
-/// most once a minute (see `daemon::logging`).
+/// most once a minute (`daemon::logging`, and [`each!`] of an embedded node).
 pub(crate) const EACH: &str = "oc_discovery::each";
 
 /// How long an opened heartbeat stream may wait for its first beat.

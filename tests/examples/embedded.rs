@@ -23,7 +23,10 @@ async fn example() -> Result<(), Error> {
         .listen("/ip4/127.0.0.1/tcp/0")
         .spawn()
         .await?;
-    let pump = node(&native, "pump-3").service("http=8080").spawn().await?;
+    let pump = node(&native, "pump-3")
+        .service("http", 8080)
+        .spawn()
+        .await?;
     let panel = node(&native, "panel").spawn().await?;
 
     let begin = Instant::now();

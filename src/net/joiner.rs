@@ -17,7 +17,7 @@ const WINDOW_MS: u64 = 60_000;
 
 /// The places that have logged something in the last minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     windows: Vec<Window>,
 }
 
@@ -32,7 +32,7 @@ struct Window {
 
 /// Lines of one place that were suppressed in its window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(crate) struct LeftOut {
     lines: u64,
     sample: String,
 }
@@ -40,7 +40,7 @@ pub(super) struct LeftOut {
 impl Joiner {
     /// Whether the line of a place may be logged at `now` (ms), where `most` are allowed in a
     /// minute; and the windows that ended before it. `sample` makes the example.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &mut self,
         place: u64,
         most: u32,
@@ -76,14 +76,15 @@ impl Joiner {
 
     /// Ends the windows whose time is over at `now` (ms). Returns the lines that were suppressed in
     /// them.
-    pub(super) fn ended(&mut self, now: u64) -> Vec<LeftOut> {
+    pub(crate) fn ended(&mut self, now: u64) -> Vec<LeftOut> {
         let over = |window: &mut Window| now.saturating_sub(window.began) >= WINDOW_MS;
         let ended = self.windows.extract_if(.., over);
         ended.filter_map(Window::into_left_out).collect()
     }
 
     /// Whether there are suppressed lines that are not reported yet.
-    pub(super) fn waits(&self) -> bool {
+    #[cfg(any(feature = "program", test))]
+    pub(crate) fn waits(&self) -> bool {
         self.windows.iter().any(|window| window.left_out > 0)
     }
 }
