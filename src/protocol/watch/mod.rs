@@ -15,6 +15,9 @@ mod changes;
 pub mod client;
 pub mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use changes::{Change, Changes, MAX_CHANGES, fingerprint, fingerprint_of};
 
 /// Names one stream on which a server tells this process of changes.

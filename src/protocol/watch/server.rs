@@ -268,4 +268,4 @@ fn push(batch: &mut Batch, notice: &Notice<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ use crate::protocol::{
     },
 };
 
-const LEASE: Duration = Duration::from_secs(90);
+pub(in crate::protocol::watch) const LEASE: Duration = Duration::from_secs(90);
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -39,18 +39,8 @@ enum Read {
 
 impl World {
     fn new() -> Self {
-        let mut indexer = Box::new(Indexer::new());
-        let terms = Terms {
-            lease: LEASE,
-            beat_interval: LEASE / 3,
-        };
-        let config = IndexerConfig {
-            terms,
-            gc_interval: Duration::from_secs(30),
-        };
-        indexer.start(at(0), peer(0), 1, config);
         Self {
-            indexer,
+            indexer: indexer(0),
             watchers: Watchers::new(),
             now: 0,
             sequence: 0,
@@ -66,28 +56,7 @@ impl World {
     /// A node beats with a new record, which has this tag.
     fn beat(&mut self, n: u8, tag: &str) {
         self.sequence += 1;
-        let name = Name::try_from(std::format!("node-{n}").as_str()).unwrap();
-        let info = RecordInfo {
-            peer: peer(n),
-            sequence: self.sequence,
-            issued_at_ms: self.sequence,
-            ttl: 3 * LEASE,
-            addrs: Addrs::new(),
-            name: name.clone(),
-        };
-        let tags: Tags<'_> = [("tag", tag)].into_iter().collect();
-        let record = Record {
-            peer: peer(n),
-            sequence: self.sequence,
-            issued_at_ms: self.sequence,
-            ttl: 3 * LEASE,
-            addrs: [&[4, 127, 0, 0, 1, 6, 0, 80][..]].into_iter().collect(),
-            name: &name,
-            tags,
-            services: Default::default(),
-            version: "",
-        };
-        let envelope = envelope(&record);
+        let (info, envelope) = signed(n, self.sequence, tag);
         let record = SignedRecord {
             info,
             envelope: &envelope,
@@ -146,7 +115,52 @@ impl World {
     }
 }
 
-/// An envelope around the record, without a valid signature.
+/// An indexer that starts now.
+pub(in crate::protocol::watch) fn indexer(now: u64) -> Box<Indexer<200>> {
+    let mut indexer = Box::new(Indexer::new());
+    let terms = Terms {
+        lease: LEASE,
+        beat_interval: LEASE / 3,
+    };
+    let config = IndexerConfig {
+        terms,
+        gc_interval: Duration::from_secs(30),
+    };
+    indexer.start(at(now), peer(0), 1, config);
+    indexer
+}
+
+/// A record of a node, which has this tag, in an envelope without a valid signature.
+pub(in crate::protocol::watch) fn signed(n: u8, sequence: u64, tag: &str) -> (RecordInfo, Vec<u8>) {
+    let name = Name::try_from(std::format!("node-{n}").as_str()).unwrap();
+    let info = RecordInfo {
+        peer: peer(n),
+        sequence,
+        issued_at_ms: sequence,
+        ttl: 3 * LEASE,
+        addrs: Addrs::new(),
+        name: name.clone(),
+    };
+    let tags: Tags<'_> = [("tag", tag)].into_iter().collect();
+    let record = Record {
+        peer: peer(n),
+        sequence,
+        issued_at_ms: sequence,
+        ttl: 3 * LEASE,
+        addrs: [&[4, 127, 0, 0, 1, 6, 0, 80][..]].into_iter().collect(),
+        name: &name,
+        tags,
+        services: Default::default(),
+        version: "",
+    };
+    (info, envelope(&record))
+}
+
+/// The record in such an envelope.
+pub(in crate::protocol::watch) fn read_record(envelope: &[u8]) -> Record<'_> {
+    contents(Kind::Node, envelope).unwrap()
+}
+
 fn envelope(record: &Record<'_>) -> Vec<u8> {
     let mut buffer = [0; 1024];
     let payload = encode_record(record, &mut buffer).unwrap();
@@ -165,7 +179,7 @@ fn read(batch: &[u8]) -> Vec<Read> {
     while let Some((head, length)) = header(rest, MAX_FRAME).unwrap() {
         let (frame, after) = rest.split_at(head + length);
         let of = |entry: Entry<'_>| match entry.subject {
-            Subject::Signed(envelope) => contents(Kind::Node, envelope).unwrap().peer.as_bytes()[0],
+            Subject::Signed(envelope) => read_record(envelope).peer.as_bytes()[0],
             Subject::Named { peer, .. } => peer.as_bytes()[0],
         };
         all.push(match decode_notice(&frame[head..]).unwrap().unwrap() {
