@@ -147,6 +147,7 @@ pub(crate) enum Command {
     Status(Status),
     Find(Find),
     Nodes(Nodes),
+    Watch(Watch),
     Indexers(Indexers),
     Id(Id),
     Capacity(Capacity),
@@ -427,6 +428,35 @@ pub(crate) struct Indexers {
     /// print JSON, one object on one line (default: text for a person)
     #[argh(switch)]
     pub(crate) json: bool,
+}
+
+/// Show who is there, then each change as it happens, until Ctrl-C.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "watch", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Watch {
+    /// data directory of the daemon to ask (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on a line for each event (default: a table)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// only nodes that offer this service (default: all)
+    #[argh(option, arg_name = "service")]
+    pub(crate) service: Option<String>,
+
+    /// only nodes with this tag, KEY=VALUE; may be given up to 8 times (default: all)
+    #[argh(option, arg_name = "tag")]
+    pub(crate) tag: Vec<String>,
+
+    /// only nodes whose name begins so (default: all)
+    #[argh(option, arg_name = "prefix")]
+    pub(crate) name: Option<String>,
+
+    /// only nodes in this state, alive, left or lost; may be given several times (default: all)
+    #[argh(option, arg_name = "state")]
+    pub(crate) state: Vec<String>,
 }
 
 /// Print the peer id of a daemon, running or not.

@@ -5,6 +5,7 @@
 
 mod columns;
 mod nodes;
+mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -104,6 +105,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         }
         Command::Find(args) => find(&args),
         Command::Nodes(args) => nodes::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Id(args) => print(client::peer_id(
             args.data_dir.as_deref().map(Path::new),
             &env,

@@ -59,7 +59,6 @@ pub(crate) enum OperatorRequest {
     /// The nodes, and each change. Answered in parts: with a
     /// [`WatchRow`](super::status::WatchRow) for each, and with a
     /// [`CaughtUp`](super::status::CaughtUp) when all are told of.
-    #[allow(dead_code, reason = "the command takes it up next")]
     Watch(NodeQuery),
 }
 

@@ -62,6 +62,15 @@ impl Signals {
     }
 }
 
+/// From now on SIGINT and SIGTERM end the process at once, with exit code 0: for a command that only
+/// these end.
+pub(crate) fn end_in_peace() -> io::Result<()> {
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
+    }
+    Ok(())
+}
+
 /// Whether this process was started with SIGHUP ignored, as `nohup` does.
 fn hangup_is_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))

@@ -423,7 +423,7 @@ impl<'m> Watches<'m> {
 impl Reader {
     /// Says a row, if its state is asked for. There is room.
     fn say(&self, row: WatchRow) {
-        let is_meant = |states: &Vec<NodeState>| states.contains(&row.state);
+        let is_meant = |states: &Vec<NodeState>| states.is_empty() || states.contains(&row.state);
         if self.states.as_ref().is_none_or(is_meant) {
             self.parts.send(Part::Change(Box::new(row)));
         }

@@ -27,7 +27,7 @@ const FIRST_ROWS: Duration = Duration::from_millis(30);
 
 /// Runs the command.
 pub(super) fn run(args: &cli::Nodes) -> Result<(), Failure> {
-    let request = OperatorRequest::Nodes(query(args)?);
+    let request = OperatorRequest::Nodes(asked(args)?);
     let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env)?;
     let lines = Lines::ask(&dir, &request, client::PATIENCE)?;
     let (sender, read) = bounded(MAX_WAITING);
@@ -45,12 +45,22 @@ pub(super) fn run(args: &cli::Nodes) -> Result<(), Failure> {
     }
 }
 
+fn asked(args: &cli::Nodes) -> Result<NodeQuery, Failure> {
+    let (service, name) = (args.service.as_deref(), args.name.as_deref());
+    query(service, &args.tag, name, &args.state)
+}
+
 /// What the options ask for.
-fn query(args: &cli::Nodes) -> Result<NodeQuery, Failure> {
+pub(super) fn query(
+    service: Option<&str>,
+    tag: &[String],
+    name: Option<&str>,
+    state: &[String],
+) -> Result<NodeQuery, Failure> {
     let usage = |error: config::Error| Failure::new(USAGE, error);
-    let service = args.service.as_deref().map(config::service_name);
-    let name = args.name.as_deref().map(config::name);
-    let states = args.state.iter().map(|state| {
+    let service = service.map(config::service_name);
+    let name = name.map(config::name);
+    let states = state.iter().map(|state| {
         NodeState::named(state).ok_or_else(|| {
             let sentence = format!("--state {state:?}: give alive, left or lost");
             Failure::new(USAGE, sentence)
@@ -58,7 +68,7 @@ fn query(args: &cli::Nodes) -> Result<NodeQuery, Failure> {
     });
     Ok(NodeQuery {
         service: service.transpose().map_err(usage)?,
-        tags: Some(config::tags(&args.tag).map_err(usage)?),
+        tags: Some(config::tags(tag).map_err(usage)?),
         name: name.transpose().map_err(usage)?,
         states: Some(states.collect::<Result<_, _>>()?),
     })

@@ -26,4 +26,5 @@ mod restart;
 mod service;
 mod stranger;
 mod stuck_reader;
+mod watching;
 mod wire;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{NodeState, Service};
+use super::{NodeRow, NodeState, Service};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub(crate) enum WatchEventName {
 pub(crate) struct WatchRow {
     /// What happened.
     pub event: WatchEventName,
-    /// As in [`NodeRow`](super::NodeRow), and so are the others.
+    /// As in [`NodeRow`], and so are the others.
     pub name: String,
     pub peer_id: String,
     pub state: NodeState,
@@ -40,6 +40,31 @@ pub(crate) struct WatchRow {
     pub services: Vec<Service>,
     pub tags: BTreeMap<String, String>,
     pub version: String,
+}
+
+#[cfg(feature = "program")]
+impl WatchRow {
+    /// The event's name, as in JSON, and the node.
+    pub(crate) fn split(self) -> (&'static str, NodeRow) {
+        let event = match self.event {
+            WatchEventName::Present => "present",
+            WatchEventName::Changed => "changed",
+            WatchEventName::Left => "left",
+            WatchEventName::Lost => "lost",
+            WatchEventName::CaughtUp => "caught_up",
+        };
+        let row = NodeRow {
+            name: self.name,
+            peer_id: self.peer_id,
+            state: self.state,
+            last_beat_ms: self.last_beat_ms,
+            addresses: self.addresses,
+            services: self.services,
+            tags: self.tags,
+            version: self.version,
+        };
+        (event, row)
+    }
 }
 
 /// All servers have caught up, except the silent ones.

@@ -1,0 +1,169 @@
+//! `oc-discovery watch`: who is there, then each change, until it is ended.
+//!
+//! Invariant: who does not read stdout ends the watch, and nothing else. A thread reads what the
+//! daemon sends as far as there is room; beyond that the daemon gives the watch up.
+
+use std::io::{self, Stdout, Write as _};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use miniserde::json;
+
+use super::columns::{self, Columns};
+use super::{Failure, env, nodes, note};
+use crate::cli;
+use crate::daemon::client::{self, Lines, OperatorRequest};
+use crate::daemon::signals;
+use crate::daemon::status::{CaughtUp, NodeRow, WatchRow};
+
+/// Lines of the daemon that wait until stdout takes them.
+const MAX_WAITING: usize = 256;
+/// After the first row: the columns are made as wide as what comes within this time needs them.
+const FIRST_ROWS: Duration = Duration::from_millis(200);
+/// Nobody need be there, so the first line may take any time: ten years.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// What an event's name takes, and the spaces after it.
+const EVENT: usize = 9;
+
+/// Runs the command. Ctrl-C ends the process with exit code 0.
+pub(super) fn run(args: &cli::Watch) -> Result<(), Failure> {
+    let (service, name) = (args.service.as_deref(), args.name.as_deref());
+    let query = nodes::query(service, &args.tag, name, &args.state)?;
+    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env)?;
+    signals::end_in_peace().map_err(|error| Failure::new(1, error))?;
+    let lines = Lines::ask(&dir, &OperatorRequest::Watch(query), NO_LIMIT)?;
+    let (sender, read) = sync_channel(MAX_WAITING);
+    thread::spawn(move || forward(lines, &sender));
+    match Changes::new(args.json).show(&read) {
+        Stop::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Stop::Output(error) => {
+            let sentence = format!("stdout cannot be written: {error}");
+            Err(Failure::new(1, sentence))
+        }
+        Stop::Daemon(error) => Err(error.into()),
+    }
+}
+
+/// Passes the lines on, until the daemon or the reader ends.
+fn forward(mut lines: Lines, to: &SyncSender<Result<String, client::Error>>) {
+    while let Some(line) = lines.next(None).transpose() {
+        let is_over = line.is_err();
+        if to.send(line).is_err() || is_over {
+            return;
+        }
+    }
+}
+
+/// Why a watch ends.
+enum Stop {
+    Output(io::Error),
+    Daemon(client::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Changes that are being shown.
+struct Changes {
+    json: bool,
+    out: Stdout,
+    /// Made for the first rows.
+    columns: Option<Columns>,
+    /// Rows that came before there are columns.
+    first: Vec<(&'static str, NodeRow)>,
+}
+
+impl Changes {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            out: io::stdout(),
+            columns: None,
+            first: Vec::new(),
+        }
+    }
+
+    /// Shows changes until there can be no more.
+    fn show(&mut self, read: &Receiver<Result<String, client::Error>>) -> Stop {
+        loop {
+            let line = match self.first.is_empty() {
+                true => read.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => read.recv_timeout(FIRST_ROWS),
+            };
+            let shown = match line {
+                Ok(Ok(line)) => self.line(&line),
+                Err(RecvTimeoutError::Timeout) => self.begin(),
+                Ok(Err(error)) => return Stop::Daemon(error),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Stop::Daemon(client::Error::CutShort);
+                }
+            };
+            if let Err(error) = shown {
+                return Stop::Output(error);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        if self.json {
+            writeln!(self.out, "{line}")?;
+        }
+        if let Ok(word) = json::from_str::<CaughtUp>(line) {
+            say(&word);
+            return self.begin();
+        }
+        match json::from_str::<WatchRow>(line) {
+            Ok(row) if !self.json => {
+                let (event, row) = row.split();
+                if self.columns.is_some() {
+                    return self.row(event, &row);
+                }
+                self.first.push((event, row));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Makes the columns for the rows that have come, and writes those.
+    fn begin(&mut self) -> io::Result<()> {
+        let first = std::mem::take(&mut self.first);
+        if !first.is_empty() {
+            let width = columns::width_of_stdout().map(|width| width.saturating_sub(EVENT));
+            let columns = Columns::for_rows(first.iter().map(|(_, row)| row), width);
+            let mut head = format!("{:EVENT$}", "EVENT");
+            columns.head(&mut head);
+            self.columns = Some(columns);
+            self.out.write_all(head.as_bytes())?;
+        }
+        let mut rows = first.iter();
+        rows.try_for_each(|(event, row)| self.row(event, row))
+    }
+
+    fn row(&mut self, event: &str, row: &NodeRow) -> io::Result<()> {
+        let mut text = format!("{event:EVENT$}");
+        if let Some(columns) = &self.columns {
+            columns.row(&mut text, row);
+        }
+        self.out.write_all(text.as_bytes())
+    }
+}
+
+/// Says on stderr what was missed, and what is.
+fn say(word: &CaughtUp) {
+    if word.blind_ms > 0 {
+        let seconds = Duration::from_millis(word.blind_ms).as_secs_f32();
+        note(format_args!(
+            "not every server was heard for {seconds:.1} s: what came and went in that time was not seen"
+        ));
+    }
+    if !word.silent.is_empty() {
+        let silent = word.silent.join(", ");
+        note(format_args!("these servers are silent: {silent}"));
+    }
+}
