@@ -234,16 +234,31 @@ impl<'m> Watches<'m> {
 
     /// Carries out the steps of the core, for readers and for watchers.
     pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) {
-        let now = env.now();
+        loop {
+            self.take_servers(env, lookups);
+            let mut looks_up = false;
+            for slot in 0..MAX_WATCHES {
+                looks_up |= self.advance(env, lookups, slot);
+            }
+            if looks_up {
+                lookups.pump(env);
+            } else if !self.serve(env, env.now()) {
+                return;
+            }
+        }
+    }
+
+    /// Takes the servers that were looked up.
+    fn take_servers(&mut self, env: &Environment, lookups: &mut Lookups) {
         for (number, servers, are_all) in lookups.take_servers() {
-            let slot =
-                |reader: &Option<Reader>| reader.as_ref().is_some_and(|r| r.number == number);
+            let is_it = |reader: &Reader| reader.number == number;
+            let slot = |reader: &Option<Reader>| reader.as_ref().is_some_and(is_it);
             let Some(slot) = self.readers.iter().position(slot) else {
                 continue;
             };
             let servers = known_servers(env, servers);
             if let Some((_, watch)) = self.reader(slot) {
-                watch.listed(now, servers.iter().map(|(p, a)| (*p, a)), are_all);
+                watch.listed(env.now(), servers.iter().map(|(p, a)| (*p, a)), are_all);
                 if watch.unwatched() > 0 {
                     log::warn!(
                         "there are {} more indexers than can be watched",
@@ -252,24 +267,18 @@ impl<'m> Watches<'m> {
                 }
             }
         }
-        loop {
-            for slot in 0..MAX_WATCHES {
-                self.advance(env, lookups, slot);
-            }
-            if !self.serve(env, now) {
-                break;
-            }
-        }
     }
 
     /// Carries out the steps of one reader's watch, as long as there is room for what it says.
-    fn advance(&mut self, env: &mut Environment, lookups: &mut Lookups, slot: usize) {
+    /// Returns whether a lookup was begun.
+    fn advance(&mut self, env: &mut Environment, lookups: &mut Lookups, slot: usize) -> bool {
         let now = env.now();
         let Some((reader, _)) = self.reader(slot) else {
-            return;
+            return false;
         };
         if reader.parts.is_abandoned() {
-            return self.end(env, slot);
+            self.end(env, slot);
+            return false;
         }
         if reader.parts.room() <= RESERVE {
             let since = *reader.behind.get_or_insert(now);
@@ -277,7 +286,7 @@ impl<'m> Watches<'m> {
                 log::info!("a reader of changes has not read for 10 s, and gets no more");
                 self.end(env, slot);
             }
-            return;
+            return false;
         }
         reader.behind = None;
         for stream in std::mem::take(&mut reader.unread) {
@@ -286,6 +295,7 @@ impl<'m> Watches<'m> {
                 Unread::Own(watcher) => self.core.watchers.written(watcher),
             }
         }
+        let mut looks_up = false;
         while let Some((reader, watch)) = self.reader(slot)
             && reader.parts.room() > RESERVE
             && let Some(step) = watch.poll(now)
@@ -293,7 +303,9 @@ impl<'m> Watches<'m> {
             match step {
                 WatchStep::List => {
                     let number = reader.number;
-                    if !lookups.servers_for_watch(env, number) {
+                    if lookups.servers_for_watch(env, number) {
+                        looks_up = true;
+                    } else {
                         let servers = known_servers(env, Vec::new());
                         watch.listed(now, servers.iter().map(|(p, a)| (*p, a)), false);
                     }
@@ -315,6 +327,7 @@ impl<'m> Watches<'m> {
                 }
             }
         }
+        looks_up
     }
 
     fn open(&mut self, env: &mut Environment, slot: usize, server: PeerId, addrs: &Addrs) {
