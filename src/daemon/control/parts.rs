@@ -4,6 +4,7 @@
 //! wait for it: what the client has not taken waits in a bounded channel.
 
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -59,15 +60,17 @@ impl Desk {
     async fn pass_on(
         &self,
         parts: &Receiver<Result<Part, Refusal>>,
-        stream: &mut Async<UnixStream>,
+        stream: &Async<UnixStream>,
         limit: Duration,
     ) -> bool {
-        let mut is_over = false;
+        // One for all parts: a socket can be watched for this once, until it is closed.
+        let mut left = pin!(closed(stream));
+        let (mut to, mut is_over) = (stream, false);
         while !is_over {
             // Where the loop has dropped its end, the answer lacks its own.
             let next = async { Some(parts.recv().await.unwrap_or_else(|_| Err(ending()))) };
             let left = async {
-                closed(stream).await;
+                left.as_mut().await;
                 None
             };
             let mut next = future::or(next, left).await;
@@ -85,7 +88,7 @@ impl Desk {
             if has_room_again(before, parts.len()) {
                 let _ = self.events.send(CallEvent::Room).await;
             }
-            match within(limit, stream.write_all(lines.as_bytes())).await {
+            match within(limit, to.write_all(lines.as_bytes())).await {
                 Some(Ok(())) => {}
                 Some(Err(_)) => return false,
                 None => {

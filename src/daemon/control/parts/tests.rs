@@ -121,7 +121,7 @@ fn reader_that_does_not_read_loses_its_place() {
             }
         });
         // Without its limit it would wait forever.
-        assert!(!desk.pass_on(&read, &mut near, BRIEF).await);
+        assert!(!desk.pass_on(&read, &near, BRIEF).await);
     });
     assert_eq!(desk.refused.get(), 1);
 }
@@ -137,7 +137,7 @@ fn source_that_had_no_room_is_called_when_its_reader_reads() {
     assert_eq!((parts.room(), parts.send(part(false, 1))), (0, false));
     block_on(async {
         spawn(async move {
-            desk.pass_on(&read, &mut near, TAKING).await;
+            desk.pass_on(&read, &near, TAKING).await;
         });
         spawn(async move {
             let mut all = Vec::new();
