@@ -249,3 +249,65 @@ fn places_of_watches_are_bounded_and_a_watch_that_ends_frees_its_place() {
     drop(watches);
     Watch::new(&world, &native, &[]).catches_up();
 }
+
+/// The code of the README whose first line begins so, without its indentation.
+fn of_readme(first: &str) -> String {
+    let readme = include_str!("../../README.md");
+    let lines = readme.lines().skip_while(|line| !line.starts_with(first));
+    let code = lines.map_while(|line| line.strip_prefix("    "));
+    code.map(|line| format!("{line}\n")).collect()
+}
+
+/// The lines that a handler of the README prints while a node comes and goes.
+fn handled(interpreter: &str, code: &str) -> [String; 2] {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let _indexer = world.indexer("indexer", &[&native], &[]);
+    // The program as the README calls it, for this data directory.
+    let asking = world.asking(&native, "watch", &[] as &[&str]);
+    let (program, dir) = (asking.get_program(), native.dir());
+    let script = format!("#!/bin/sh\nexec {program:?} \"$@\" --data-dir {dir:?}\n");
+    let bin = world.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::write(bin.join("oc-discovery"), script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("oc-discovery"), executable).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut handler = Command::new(interpreter);
+    let watch = Watch::of(handler.args(["-c", code]).env("PATH", path));
+    let mut node = world.node(
+        "node",
+        &[&native],
+        &["--name", "pump", "--service", "http=80"],
+    );
+    let line = || watch.lines.recv_timeout(SLACK).expect("no line comes").1;
+    let mut came = line();
+    // A handler may say that there is nobody yet.
+    while came.is_empty() {
+        came = line();
+    }
+    node.end(Signal::TERM);
+    let mut went = line();
+    while went == came {
+        went = line();
+    }
+    native_ends(native);
+    [came, went]
+}
+
+/// Ends the daemon first, so that the handler ends by itself.
+fn native_ends(mut native: Peer) {
+    native.end(Signal::TERM);
+}
+
+#[test]
+fn the_handler_of_the_readme_in_shell_hears_who_comes_and_goes() {
+    let code = of_readme("    oc-discovery watch --json --service http |");
+    assert_eq!(handled("sh", &code), ["up pump", "down pump"]);
+}
+
+#[test]
+fn the_handler_of_the_readme_in_python_has_a_list_that_is_whole() {
+    let code = of_readme("    import json, subprocess");
+    assert_eq!(handled("python3", &code), ["pump", ""]);
+}
