@@ -108,7 +108,7 @@ fn ninth_answer_in_parts_is_told_to_come_back() {
 
 #[test]
 fn reader_that_does_not_read_loses_its_place() {
-    let (mut near, _far) = Async::<UnixStream>::pair().unwrap();
+    let (near, _far) = Async::<UnixStream>::pair().unwrap();
     let (desk, events) = desk(MAX_CLIENTS);
     let (parts, read) = Parts::new();
     block_on(async {
@@ -128,7 +128,7 @@ fn reader_that_does_not_read_loses_its_place() {
 
 #[test]
 fn source_that_had_no_room_is_called_when_its_reader_reads() {
-    let (mut near, mut far) = Async::<UnixStream>::pair().unwrap();
+    let (near, mut far) = Async::<UnixStream>::pair().unwrap();
     let (desk, events) = desk(MAX_CLIENTS);
     let (parts, read) = Parts::new();
     for _ in 0..MAX_PARTS {
