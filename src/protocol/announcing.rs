@@ -22,9 +22,9 @@ use super::{
 };
 
 /// Announcements under way at most (PROTOCOL.md).
-pub const MAX_UNDER_WAY: usize = 8;
+pub(crate) const MAX_UNDER_WAY: usize = 8;
 /// Services that are announced at most, beside a name for each node.
-pub const MAX_ANNOUNCED_SERVICES: usize = 512;
+pub(crate) const MAX_ANNOUNCED_SERVICES: usize = 512;
 /// All are announced again after this time (PROTOCOL.md), and up to half as much at random.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 /// The longest pause after a failure.
@@ -54,7 +54,7 @@ impl fmt::Display for Key {
 
 /// What is announced of a directory of `N` nodes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Announcing<const N: usize> {
+pub(crate) struct Announcing<const N: usize> {
     rng: Rng,
     names: Vec<Announced, N>,
     services: Vec<Announced, MAX_ANNOUNCED_SERVICES>,
@@ -79,7 +79,7 @@ struct Announced {
 
 impl<const N: usize> Announcing<N> {
     /// Nothing to announce. It is all zeroes and uninitialised memory.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             rng: Rng::new(0),
             names: Vec::new(),
@@ -94,13 +94,13 @@ impl<const N: usize> Announcing<N> {
     }
 
     /// `seed` determines the times.
-    pub fn start(&mut self, seed: u64) {
+    pub(crate) fn start(&mut self, seed: u64) {
         self.rng = Rng::new(seed);
     }
 
     /// A node was listed with this record, which is new here. `is_listed` says whether some node has
     /// a key.
-    pub fn record_listed(
+    pub(crate) fn record_listed(
         &mut self,
         now: Instant,
         record: &SignedRecord<'_>,
@@ -140,7 +140,7 @@ impl<const N: usize> Announcing<N> {
     }
 
     /// The next key to announce at `now`; its end is to be told by [`Announcing::announced`].
-    pub fn poll(&mut self, now: Instant, is_listed: impl Fn(&Key) -> bool) -> Option<Key> {
+    pub(crate) fn poll(&mut self, now: Instant, is_listed: impl Fn(&Key) -> bool) -> Option<Key> {
         while self.timeout().is_some_and(|then| then <= now) {
             let due = self.waiting().min_by_key(|announced| announced.due)?;
             let (key, is_under_way) = (due.key.clone(), due.is_under_way);
@@ -169,7 +169,7 @@ impl<const N: usize> Announcing<N> {
     }
 
     /// The announcement of the key has ended.
-    pub fn announced(&mut self, now: Instant, key: &Key, ok: bool) {
+    pub(crate) fn announced(&mut self, now: Instant, key: &Key, ok: bool) {
         let mut rng = self.rng.clone();
         let keys = self.of_its_kind(key);
         let found = position(keys, key)
@@ -194,13 +194,13 @@ impl<const N: usize> Announcing<N> {
     }
 
     /// When [`Announcing::poll`] has something to do.
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         let is_empty = self.names.is_empty() && self.services.is_empty();
         (!is_empty).then(|| self.next.max(self.begun.next(1)))
     }
 
     /// The statistics for `status`.
-    pub fn stats(&self) -> TableStats {
+    pub(crate) fn stats(&self) -> TableStats {
         TableStats {
             name: "announcements",
             used: self.names.len() + self.services.len(),

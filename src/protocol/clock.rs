@@ -6,7 +6,7 @@
 //! Invariants: a clock sample is stored as its distance from the monotonic clock, so that a step of
 //! the system clock does not move it; a sample that was read more than [`MAX_TRIP`] after its
 //! request is ignored, so that an answer that waited while this device slept has no effect; a
-//! sample counts beside others for [`MAX_AGE`], and alone for longer, because an old one is better
+//! sample counts beside others for `MAX_AGE`, and alone for longer, because an old one is better
 //! than none; only
 //! configured natives can move own time of a device whose system clock may be right; a device whose
 //! system clock is before the build date or the highest time persisted, and that has no sample of a

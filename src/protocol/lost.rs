@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How long an entry is kept: a day.
-pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One peer that left or was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Lost {
         Self(Table::new())
     }
 
-    /// Adds a peer whose lease has ended, or one that an earlier process lost less than [`KEPT`]
+    /// Adds a peer whose lease has ended, or one that an earlier process lost less than a day
     /// ago.
     pub fn add(&mut self, now: Instant, lost: LostPeer) {
         if lost.age(now) > KEPT {
@@ -93,7 +93,7 @@ impl Lost {
         self.0.remove(peer);
     }
 
-    /// Removes those that have been gone for more than [`KEPT`].
+    /// Removes those that have been gone for more than a day.
     pub fn expire(&mut self, now: Instant) {
         self.0.retain(|entry| entry.age(now) <= KEPT);
     }

@@ -15,11 +15,9 @@
 //! | [`listing`] | lists all nodes of the network: which servers are asked, and which rows that makes |
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
-//! | [`announcing`] | learns when to announce the own names and services in the DHT |
 //! | [`link`] | looks for natives on the local link, and knows whom to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
-//! | [`lost`] | keeps who left or was lost, for a day |
 //! | [`farewell`] | waits for its servers before it ends, and not for ever |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
@@ -28,11 +26,12 @@
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
 //! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
 //! rule), `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held
-//! elsewhere), `directory.rs` (the nodes that can be found here), `address.rs` and `reader.rs`
-//! (which addresses are of use to the peer that reads them).
+//! elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (who left or was lost),
+//! `announcing.rs` (what is announced in the DHT, and when), `address.rs` and `reader.rs` (which
+//! addresses are of use to the peer that reads them).
 
 pub(crate) mod address;
-pub mod announcing;
+pub(crate) mod announcing;
 pub mod capacities;
 pub mod clock;
 pub mod codec;
@@ -47,7 +46,7 @@ pub(crate) mod leases;
 pub mod link;
 pub mod listing;
 pub mod lookup;
-pub mod lost;
+pub(crate) mod lost;
 pub(crate) mod machine;
 pub(crate) mod native;
 pub(crate) mod node;
@@ -68,6 +67,7 @@ pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::{Lease, Terms};
 pub use lease_table::StreamRecord;
+pub use lost::{Lost, LostPeer};
 pub use machine::{Action, Machine, Report};
 pub use native::{LiveIndexer, Native, NativeConfig, Responsible, Source};
 pub use node::{MAX_MIN_INDEXERS, Node, NodeConfig};
