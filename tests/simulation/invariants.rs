@@ -43,6 +43,7 @@ impl World {
         self.tables_are_bounded(no, view)?;
         self.only_holders_are_listed(no, view)?;
         self.departed_stay_away(no, view)?;
+        self.holders_are_not_lost(no, view)?;
         self.stale_peers_are_gone(no, view)?;
         self.own_time_is_right(no)?;
         match self.devices[no].role {
@@ -106,6 +107,17 @@ impl World {
             )?;
         }
         Ok(())
+    }
+
+    /// Who holds a lease here did neither leave nor get lost.
+    fn holders_are_not_lost(&self, no: DeviceNo, view: &View) -> Result<(), String> {
+        let lost = self.devices[no].machine.lost();
+        let mut lost = lost.into_iter().flat_map(|lost| lost.iter());
+        ensure(
+            lost.all(|lost| !view.has_record(&lost.peer)),
+            no,
+            "a peer that holds a lease left or was lost",
+        )
     }
 
     /// A silent peer is gone from every table a lease and a run of the GC later.

@@ -14,8 +14,8 @@ use super::{
     peer_to_bytes,
 };
 use crate::protocol::{
-    Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_ENVELOPE_LEN, MAX_LIST,
-    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
+    Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, Instant, MAX_ENVELOPE_LEN,
+    MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
     machine::MAX_MOVED,
 };
 
@@ -71,6 +71,14 @@ pub type Ages = Vec<u32, MAX_LIST, u8>;
 
 /// The age of which nothing is known.
 pub const UNKNOWN_AGE: u32 = u32::MAX;
+
+/// The age of a subject that was last heard at this time, as a response tells it.
+pub fn age_ms(now: Instant, last_seen: Option<Instant>) -> u32 {
+    last_seen.map_or(UNKNOWN_AGE, |seen| {
+        let age = u32::try_from((now - seen).as_millis());
+        age.unwrap_or(UNKNOWN_AGE).min(UNKNOWN_AGE - 1)
+    })
+}
 
 /// What is too long to be moved in a response. A response that is read borrows from it.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use crate::protocol::{
     Cursor, Entries, EntriesPage, Filter, Instant, MAX_LIST, Machine, PeerId, Reach, Reason,
     RequestId, SignedRecord, Tally, Want,
     codec::{
-        directory::{Ages, Records, Request, Response},
+        directory::{Ages, Request, Response, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
         record::{Kind, Verifier},
     },
@@ -71,7 +71,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         };
         match self.begin_for_peer(now, question.clone(), reach, machine) {
             Begun::Lookup(lookup) => Served::Lookup(lookup),
-            Begun::Here => Served::Now(listed_here(machine, &question, reach)),
+            Begun::Here => Served::Now(listed_here(machine, now, &question, reach)),
             Begun::Full => Served::Now(Response::Error(Reason::try_from(FULL).unwrap_or_default())),
         }
     }
@@ -172,28 +172,25 @@ fn fill<'a, M: Machine + ?Sized>(
 /// The response from the own directory alone.
 fn listed_here<'a, M: Machine + ?Sized>(
     machine: &'a M,
+    now: Instant,
     question: &Question,
     reach: Reach,
 ) -> Response<'a> {
-    let (records, more): (Records<'_>, _) = match question {
-        Question::Name(name) => {
-            let Claimants { nodes, more, .. } = machine.claimants(name);
-            let envelopes = nodes.iter().map(|entry| entry.envelope());
-            (envelopes.collect(), more)
-        }
-        Question::Peer(peer) => {
-            let listed = machine.listed(peer);
-            let envelopes = listed.iter().map(|entry| entry.envelope());
-            (envelopes.collect(), false)
-        }
-        Question::Indexers => (Records::new(), false),
+    let Claimants { nodes, more, .. } = match question {
+        Question::Name(name) => machine.claimants(name),
+        Question::Peer(peer) => Claimants {
+            nodes: machine.listed(peer).into_iter().collect(),
+            ..Claimants::default()
+        },
+        Question::Indexers => Claimants::default(),
     };
+    let ages = nodes.iter().map(|found| found.last_seen());
     // If no other server had to be asked, none is counted.
     let tally = (reach == Reach::Network).then(Tally::default);
     Response::Records {
-        records,
+        records: nodes.iter().map(|found| found.envelope()).collect(),
         more,
         tally,
-        ages: Ages::new(),
+        ages: ages.map(|seen| age_ms(now, seen)).collect(),
     }
 }

@@ -6,6 +6,7 @@ use crate::protocol::{MAX_ENVELOPE_LEN, directory::Directory};
 
 mod exchange;
 mod limits;
+mod lists;
 mod operator;
 mod peers;
 

@@ -72,7 +72,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.stream_records.renew(now, sender, Role::Native, lease);
+        self.renew(now, sender, Role::Native, lease);
         for peer in beat.known.iter().filter(|peer| **peer != self.own) {
             if is_fellow {
                 self.known_peer_ids.heard_of(now, peer);

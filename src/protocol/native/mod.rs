@@ -313,6 +313,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
+    fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
+        self.stream_records.renew(now, sender, role, lease);
+        if sender.is_newcomer() {
+            self.directory.back(sender.peer);
+        }
+    }
+
     fn indexer_beat(
         &mut self,
         now: Instant,
@@ -337,10 +344,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         };
-        self.stream_records.renew(now, sender, Role::Indexer, lease);
-        if sender.is_newcomer() {
-            self.directory.back(from);
-        }
+        self.renew(now, sender, Role::Indexer, lease);
         self.known_peer_ids.heard_by_beat(now, from);
         if !was_here && self.is_registered(now, from) {
             self.offload.indexer_registered();
@@ -405,10 +409,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if sender.moved {
             self.directory.unlist(now, from, Presence::Alive);
         }
-        self.stream_records.renew(now, sender, Role::Node, lease);
-        if sender.is_newcomer() {
-            self.directory.back(from);
-        }
+        self.renew(now, sender, Role::Node, lease);
         self.delegation.take_in(now, from);
         self.delegation.note_reader(from, sender.reader);
         if let Some(record) = &beat.record
