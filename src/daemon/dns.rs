@@ -15,6 +15,8 @@
 //! of queries cannot delay a heartbeat.
 
 mod cache;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

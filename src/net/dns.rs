@@ -291,6 +291,25 @@ impl Resolver {
     }
 }
 
+/// The addresses of `name` that the server at `at` has. Blocks, for `limit` at most.
+///
+/// # Errors
+/// If no answer comes, or another one than addresses.
+#[cfg(feature = "dns")]
+pub(crate) fn ask_at(at: SocketAddr, name: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
+    let name = message::parse_name(name).ok_or(io::ErrorKind::InvalidInput)?;
+    let query = message::query(&name, Rtype::A, 1, true).map_err(io::Error::other)?;
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(limit))?;
+    socket.send_to(query.as_ref(), at)?;
+    let mut answer = [0; message::MAX_UDP as usize];
+    let len = socket.recv(&mut answer)?;
+    match message::judge(query.as_ref(), answer.get(..len).unwrap_or_default()) {
+        message::Verdict::Values(values) => Ok(values.iter().filter_map(Value::ip).collect()),
+        _ => Err(io::Error::other("it is no list of addresses")),
+    }
+}
+
 fn error(addr: &Multiaddr, problem: Problem) -> ResolveError {
     let name = match problem {
         Problem::Unsupported => addr.to_string(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::stage::Stage;
 use super::{Sight, Step, Tempo};
 use crate::config::Role;
-use crate::daemon::client::{self, OperatorRequest};
-use crate::daemon::status::{LiveIndexer, Source, Status};
+use crate::daemon::client::{self, NameOrPeerId, OperatorRequest};
+use crate::daemon::status::{Found, LiveIndexer, Source, Status};
 
 /// The native's process.
 pub(super) const NATIVE: &str = "native";
@@ -20,6 +20,8 @@ const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const SLACK: Duration = Duration::from_secs(10);
 /// How long one poll waits for one process.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one poll waits for a lookup.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// The steps in the order of the diagram.
 pub(super) const STORY: &[Step] = &[
@@ -85,6 +87,21 @@ pub(super) const STORY: &[Step] = &[
         within: |tempo| tempo.lease + 2 * tempo.connect + SLACK,
         begin: |_| Ok(()),
         look: |play| play.nodes_elsewhere(),
+    },
+    Step {
+        name: "found by name",
+        waits_for: "one node to find another by its name, and where its service is",
+        within: |tempo| 2 * tempo.beat + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.found(),
+    },
+    #[cfg(feature = "dns")]
+    Step {
+        name: "answered by DNS",
+        waits_for: "the same node to tell the address to a program that only knows DNS",
+        within: |tempo| 2 * tempo.beat + SLACK,
+        begin: |_| Ok(()),
+        look: |play| play.resolved(),
     },
 ];
 
@@ -166,6 +183,9 @@ impl<'a> Play<'a> {
         }
         if role == Role::Node {
             option("--name", process);
+            option("--service", "http=8080");
+            #[cfg(feature = "dns")]
+            option("--dns", "127.0.0.1:0");
             // One lease each, so that the nodes of a silent indexer have no other lease.
             option("--min-indexers", "1");
         }
@@ -377,6 +397,40 @@ impl<'a> Play<'a> {
         }
         let moved = silent.nodes.join(" and ");
         Sight::Seen(format!("{moved} moved: {}", places.join(", ")))
+    }
+
+    fn found(&mut self) -> Sight {
+        let [wanted, .., asker] = NODES;
+        let asked = NameOrPeerId::parse(wanted).map_err(|error| error.to_string());
+        let dir = self.stage.data_dir(asker);
+        let answer = asked.and_then(|name| {
+            client::ask::<Found>(&dir, &OperatorRequest::Find(name), LOOKUP_PATIENCE)
+                .map_err(|error| error.to_string())
+        });
+        match answer.map(|answer| answer.value.service_addr(Some("http"))) {
+            Ok(Some(addr)) => {
+                Sight::Seen(format!("{asker} say that http of {wanted} is at {addr}"))
+            }
+            Ok(None) => Sight::NotYet(asker, format!("{asker} find no {wanted}")),
+            Err(error) => Sight::NotYet(asker, error),
+        }
+    }
+
+    #[cfg(feature = "dns")]
+    fn resolved(&mut self) -> Sight {
+        let [wanted, .., asker] = NODES;
+        let name = format!("{wanted}.oc.internal");
+        let stdout = self.stage.stdout(asker);
+        let mut lines = stdout.lines();
+        let at = lines.find_map(|line| line.strip_prefix("answers DNS for oc.internal on "));
+        let Some(Ok(at)) = at.map(str::parse) else {
+            return Sight::NotYet(asker, format!("{asker} not answering DNS"));
+        };
+        match crate::net::dns::ask_at(at, &name, LOOKUP_PATIENCE) {
+            Ok(ips) if !ips.is_empty() => Sight::Seen(format!("{name} at {ips:?}, asked at {at}")),
+            Ok(_) => Sight::NotYet(asker, format!("no address of {name}")),
+            Err(error) => Sight::NotYet(asker, format!("no answer about {name}: {error}")),
+        }
     }
 
     fn watch_silent(&self, judge: impl Fn(&Status, &Silent) -> Result<String, String>) -> Sight {

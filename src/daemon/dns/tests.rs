@@ -1,0 +1,142 @@
+//! The desk, with the test in the place of the loop.
+
+use super::*;
+use crate::net::executor::block_on;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn desk() -> (Rc<Desk>, Receiver<Resolve>) {
+    let (sender, lookups) = bounded(MAX_PROGRAM_LOOKUPS);
+    let server = Server {
+        zone: Zone::new("oc.internal").unwrap(),
+        ip: [127, 0, 0, 1].into(),
+    };
+    (Rc::new(Desk::new(server, sender)), lookups)
+}
+
+/// A query for the address of a name of this length.
+fn query(number: usize) -> Vec<u8> {
+    let name = format!("n{number:03}");
+    let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4];
+    bytes.extend(name.as_bytes());
+    bytes.extend(b"\x02oc\x08internal\0\0\x01\0\x01");
+    bytes
+}
+
+fn known(ip: [u8; 4], lifetime: Duration) -> Known {
+    let host = Host {
+        name: "n".into(),
+        addrs: vec![ip.into()],
+        ..Host::default()
+    };
+    Known {
+        hosts: Hosts {
+            hosts: vec![host],
+            is_complete: true,
+        },
+        until: now() + lifetime,
+    }
+}
+
+/// Asks in a task of its own. The channel gets the answer's code, and how many records it has.
+fn ask(desk: &Rc<Desk>, number: usize) -> Receiver<(u8, u8)> {
+    let (send, answer) = bounded(1);
+    let (desk, bytes) = (desk.clone(), query(number));
+    spawn(async move {
+        let way = (IpAddr::from([127, 0, 0, 1]), false);
+        let answer = match desk.receive(&bytes, way.0, way.1) {
+            Received::Answer(answer) => answer,
+            Received::Wait(question) => desk.look_up(&bytes, question, way).await,
+        };
+        let answer = answer.unwrap();
+        send.send((answer[3] & 15, answer[7])).await.unwrap();
+    });
+    answer
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    within(LONG, future).await.expect("nothing happens")
+}
+
+#[test]
+fn all_who_ask_the_same_share_one_lookup_and_later_ones_its_outcome() {
+    let (desk, lookups) = desk();
+    block_on(async {
+        let answers: Vec<_> = (0..3).map(|_| ask(&desk, 1)).collect();
+        let lookup = soon(lookups.recv()).await.unwrap();
+        assert_eq!(lookup.question, Question::Name("n001".try_into().unwrap()));
+        assert_eq!(desk.queries.get(), 3);
+        lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
+        for answer in answers {
+            assert_eq!(soon(answer.recv()).await, Ok((0, 1)));
+        }
+        assert_eq!(soon(ask(&desk, 1).recv()).await, Ok((0, 1)));
+        assert!(lookups.is_empty() && desk.pending.borrow().is_empty());
+        assert_eq!(desk.queries.get(), 0);
+        let [queries, cache, _] = desk.stats();
+        assert_eq!((queries.used, queries.refused, cache.used), (0, 0, 1));
+    });
+}
+
+#[test]
+fn lookup_that_is_not_made_is_a_failure_that_is_remembered_for_a_moment() {
+    let (desk, lookups) = desk();
+    block_on(async {
+        let answer = ask(&desk, 1);
+        drop(soon(lookups.recv()).await.unwrap());
+        assert_eq!(soon(answer.recv()).await, Ok((2, 0)));
+        assert_eq!(soon(ask(&desk, 1).recv()).await, Ok((2, 0)));
+        assert!(lookups.is_empty());
+    });
+}
+
+#[test]
+fn lookups_wait_for_slots_and_one_query_more_than_there_are_places_is_refused() {
+    let (desk, lookups) = desk();
+    block_on(async {
+        let answers: Vec<_> = (0..MAX_QUERIES).map(|number| ask(&desk, number)).collect();
+        while desk.queries.get() < MAX_QUERIES {
+            yield_now().await;
+        }
+        let refused = ask(&desk, MAX_QUERIES);
+        assert_eq!(soon(refused.recv()).await, Ok((2, 0)));
+        assert_eq!((desk.stats()[0].used, desk.stats()[0].refused), (64, 1));
+        let mut made = Vec::new();
+        for _ in 0..MAX_PROGRAM_LOOKUPS {
+            made.push(soon(lookups.recv()).await.unwrap());
+        }
+        yield_now().await;
+        assert!(lookups.is_empty(), "no more than there are slots");
+        for number in 0..MAX_QUERIES {
+            let lookup: Resolve = made.remove(0);
+            lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
+            if number + MAX_PROGRAM_LOOKUPS < MAX_QUERIES {
+                made.push(soon(lookups.recv()).await.unwrap());
+            }
+        }
+        for answer in answers {
+            assert_eq!(soon(answer.recv()).await, Ok((0, 1)));
+        }
+        assert_eq!(desk.queries.get(), 0);
+    });
+}
+
+#[test]
+fn what_needs_no_lookup_is_answered_at_once() {
+    let (desk, lookups) = desk();
+    let mut bytes = query(1);
+    // A name that no node can have, and a name outside the zone.
+    for (at, code) in [(13, 3), (19, 5)] {
+        bytes[at] = b'_';
+        let Received::Answer(Some(answer)) = desk.receive(&bytes, [127, 0, 0, 1].into(), false)
+        else {
+            panic!("it waits");
+        };
+        assert_eq!(answer[3] & 15, code);
+    }
+    assert!(matches!(
+        desk.receive(&[0; 11], [127, 0, 0, 1].into(), true),
+        Received::Answer(None)
+    ));
+    assert!(lookups.is_empty());
+}
