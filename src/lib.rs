@@ -74,6 +74,7 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //! | `core` | nothing: [`protocol`] is always there, and all there is with `default-features = false` |
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
 //! | `program` (default) | what only the binary needs: the command line, logs, signals, the control socket, and for its whole tree `tracing/max_level_off` and `idna_adapter` without Unicode tables |
+//! | `dns` (default) | the program answers other programs by DNS (`--dns`); includes `program` |
 //!
 //! `program` is the default so that `cargo run` and `cargo test` need no flag.
 //!
