@@ -1,6 +1,14 @@
-use std::vec::Vec;
+use std::{boxed::Box, string::ToString, vec::Vec};
 
 use super::*;
+use crate::protocol::{
+    Action, Beat, Indexer, IndexerConfig, Input, Machine, PeerId, RecordInfo, Role, StreamId,
+    Terms,
+    codec::{
+        record::{Record, encode_record},
+        service::{Service, Transport},
+    },
+};
 
 const MINUTE: u64 = 60_000;
 
@@ -202,4 +210,124 @@ fn looks_for_room_are_bounded_in_time() {
         });
     }
     assert_eq!((looks.get(), announcing.stats().refused), (8, 1000));
+}
+
+/// An envelope around a record, without a signature.
+fn envelope(name: &str, services: &[&str]) -> Vec<u8> {
+    let services = services.iter().map(|name| Service {
+        name: (*name).try_into().unwrap(),
+        transport: Transport::Tcp,
+        port: 80,
+    });
+    let record = Record {
+        peer: PeerId::from_bytes([1; 32]),
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: Duration::from_secs(1),
+        addrs: [&b"address"[..]].into_iter().collect(),
+        name,
+        tags: Default::default(),
+        services: services.collect(),
+        version: "",
+    };
+    let mut buffer = [0; 127];
+    let payload = encode_record(&record, &mut buffer).unwrap();
+    let fields = [(0x12, Kind::Node.payload_type()), (0x1a, payload)];
+    let fields = fields.map(|(tag, bytes)| [&[tag, bytes.len() as u8], bytes].concat());
+    fields.concat()
+}
+
+#[test]
+fn a_record_is_announced_by_its_name_and_by_each_of_its_services() {
+    let mut announcing = announcing::<4>([]);
+    for (n, name) in (1..).zip(["pump-1", "pump-2"]) {
+        let envelope = envelope(name, &["http", "dns"]);
+        let info = RecordInfo {
+            peer: PeerId::from_bytes([n; 32]),
+            sequence: 1,
+            issued_at_ms: 1,
+            ttl: Duration::from_secs(1),
+            addrs: Default::default(),
+            name: name.try_into().unwrap(),
+        };
+        let envelope = &envelope;
+        announcing.record_listed(at(0), &SignedRecord { info, envelope }, all);
+    }
+    let texts: Vec<_> = begun(&mut announcing, 0)
+        .iter()
+        .map(Key::to_string)
+        .collect();
+    let expected = [
+        "/oc/name/pump-1",
+        "/oc/name/pump-2",
+        "/oc/service/dns",
+        "/oc/service/http",
+    ];
+    assert_eq!(texts, expected);
+}
+
+#[test]
+fn an_indexer_announces_what_it_lists_until_it_lists_it_no_more() {
+    let mut indexer = Box::new(Indexer::<4>::new());
+    indexer.start(
+        at(0),
+        PeerId::from_bytes([9; 32]),
+        1,
+        IndexerConfig {
+            gc_interval: Duration::from_secs(30),
+            terms: Terms {
+                lease: Duration::from_secs(90),
+                beat_interval: Duration::from_secs(30),
+            },
+        },
+    );
+    let node = PeerId::from_bytes([1; 32]);
+    let mut beat = Beat::new(Role::Node, Duration::from_secs(90));
+    let envelope = envelope("pump-1", &["http"]);
+    let info = contents(Kind::Node, &envelope).unwrap().info();
+    beat.record = Some(SignedRecord {
+        info,
+        envelope: &envelope,
+    });
+    indexer.beat(at(0), &node, StreamId(1), &beat);
+    let announced = |indexer: &mut Indexer<4>, now| {
+        let actions = core::iter::from_fn(|| indexer.poll(at(now), 0)).take(100);
+        let keys = actions.filter_map(|action| match action {
+            Action::Announce { key } => Some(key.to_string()),
+            _ => None,
+        });
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        announced(&mut indexer, 0),
+        ["/oc/name/pump-1", "/oc/service/http"]
+    );
+    for key in [
+        Key::Name("pump-1".try_into().unwrap()),
+        Key::Service("http".try_into().unwrap()),
+    ] {
+        indexer.handle(
+            at(10),
+            Input::Announced {
+                key: &key,
+                ok: true,
+            },
+        );
+    }
+    beat = Beat {
+        sequence: 1,
+        record: None,
+        ..beat
+    };
+    indexer.beat(at(15 * MINUTE), &node, StreamId(1), &beat);
+    assert_eq!(announced(&mut indexer, 15 * MINUTE + 10).len(), 2);
+    beat = Beat {
+        sequence: 2,
+        lease: Duration::ZERO,
+        ..beat
+    };
+    indexer.beat(at(16 * MINUTE), &node, StreamId(1), &beat);
+    for minute in 16..60 {
+        assert_eq!(announced(&mut indexer, minute * MINUTE).len(), 0);
+    }
 }

@@ -2,13 +2,24 @@
 
 from bench.proc import Failed
 
-from .encoding import FIND_NODE, GET_VALUE, PUT_VALUE, find_node, from_base58, get_value, put_value, read_answer
+from .encoding import (
+    FIND_NODE,
+    GET_PROVIDERS,
+    GET_VALUE,
+    PUT_VALUE,
+    find_node,
+    from_base58,
+    get_providers,
+    get_value,
+    put_value,
+    read_answer,
+)
 from .envelope import signer
 from .world import Daemon, wait_for
 
 KAD = "/oc/kad/1.0.0"
 HEARTBEAT = "/oc/heartbeat/1.0.0"
-PROTOCOLS = {"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/oc/directory/1.0.0", HEARTBEAT, KAD}
+PROTOCOLS = {"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/oc/directory/1.0.0", "/oc/watch/1.0.0", HEARTBEAT, KAD}
 
 
 def must_be(what, seen, expected):
@@ -138,6 +149,34 @@ def own_search_finds_the_indexer_and_its_record(world, start):
         must_be_the_record(world, values[0])
 
 
+def own_search_finds_who_has_a_name_or_a_service(world, start):
+    """By `findProviders` on the hash of the text: the indexer with which the node holds its lease."""
+    node = ("--native", world.native.addr, "--name", "pump-of-interop", "--service", "interop=8080")
+    with Daemon(world.program, "node", *node), start("dht") as peer:
+        peer.connect(world.native.addr)
+        addrs = sorted(world.indexer.status()["listen"])
+        for text in ("/oc/name/pump-of-interop", "/oc/service/interop"):
+            found = wait_for(f"the indexer for {text}", lambda: peer.providers(text), holds=lambda found: world.indexer.id in found)
+            must_be("addresses of the indexer", sorted(found[world.indexer.id]), addrs)
+        must_be("providers of a name that nobody has", peer.providers("/oc/name/nobody"), {})
+
+
+def own_announcement_is_kept_and_answered(world, start):
+    text = "/oc/name/of-another-implementation"
+    with start("dht") as peer, start("plain") as other:
+        peer.connect(world.native.addr)
+        wait_for("the native is told", lambda: peer.provide(text), holds=lambda told: world.native.id in told)
+
+        def named():
+            # A connection without a use does not stay.
+            other.connect(world.native.addr)
+            (answer,) = query(other, world.native, get_providers(text))
+            must_be("type of the answer", answer.type, GET_PROVIDERS)
+            return answer.providers
+
+        wait_for(f"{peer.id} at {peer.addr}", named, holds=lambda found: found == {peer.id: [peer.addr]})
+
+
 def record_of_a_live_indexer_is_answered(world, start):
     with start("plain") as peer:
         peer.connect(world.native.addr)
@@ -216,6 +255,13 @@ def the_native_lives(world, _):
     must_be("live indexers", [entry["peer_id"] for entry in status["live_indexers"]], [world.indexer.id])
 
 
+SEARCHES = [
+    own_search_finds_the_indexer_and_its_record,
+    own_search_finds_who_has_a_name_or_a_service,
+    own_announcement_is_kept_and_answered,
+]
+
+
 def checks_of(kind):
     """The checks that a kind of peer can make."""
     return [
@@ -226,7 +272,7 @@ def checks_of(kind):
         dht_queries_on_four_streams_at_once,
         dht_query_after_other_streams,
         dht_server_enters_the_routing_table,
-        *([own_search_finds_the_indexer_and_its_record] if kind.searches else []),
+        *(SEARCHES if kind.searches else []),
         record_of_a_live_indexer_is_answered,
         foreign_and_invalid_records_are_not_stored,
         closing_and_dialling_again,

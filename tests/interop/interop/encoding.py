@@ -1,5 +1,6 @@
 """The few encodings that the checks write and read by hand: varints, protobuf, base58, multiaddresses, and Kademlia's messages."""
 
+import hashlib
 import ipaddress
 from dataclasses import dataclass, field
 
@@ -7,7 +8,7 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # Codes of the multiaddr table.
 IP4, TCP = 4, 6
 # Types of Kademlia's messages (libp2p kad-dht specification).
-PUT_VALUE, GET_VALUE, FIND_NODE = 0, 1, 4
+PUT_VALUE, GET_VALUE, GET_PROVIDERS, FIND_NODE = 0, 1, 3, 4
 
 
 def varint(value):
@@ -107,6 +108,8 @@ class Answer:
     value: bytes | None = None
     # Addresses of the closer peers, by id.
     closer: dict = field(default_factory=dict)
+    # Those of the providers.
+    providers: dict = field(default_factory=dict)
 
 
 def find_node(peer):
@@ -117,14 +120,22 @@ def get_value(key):
     return protobuf((1, GET_VALUE), (2, key))
 
 
+def get_providers(text):
+    """Who announced the text: the key is its sha2-256 multihash."""
+    return protobuf((1, GET_PROVIDERS), (2, bytes([0x12, 0x20]) + hashlib.sha256(text.encode()).digest()))
+
+
 def put_value(key, value):
     return protobuf((1, PUT_VALUE), (2, key), (3, protobuf((1, key), (2, value))))
 
 
 def read_answer(message):
     found = fields(message)
-    closer = {}
-    for peer in map(fields, found.get(8, [])):
-        closer[base58(first(peer, 1))] = [read_multiaddr(addr) for addr in peer.get(2, [])]
     record = fields(first(found, 3))
-    return Answer(first(found, 1, 0), first(record, 2, None), closer)
+    return Answer(first(found, 1, 0), first(record, 2, None), _peers(found, 8), _peers(found, 9))
+
+
+def _peers(found, number):
+    """The addresses of the peers in a field, by id."""
+    peers = map(fields, found.get(number, []))
+    return {base58(first(peer, 1)): [read_multiaddr(addr) for addr in peer.get(2, [])] for peer in peers}

@@ -91,6 +91,14 @@ class Peer:
         """The library's own search for values, validated by it."""
         return [bytes.fromhex(value) for value in self._do("get", key=key.hex())]
 
+    def providers(self, text):
+        """The library's own search for those who announced the text."""
+        return {peer["id"]: peer["addrs"] for peer in self._do("providers", text=text)}
+
+    def provide(self, text):
+        """Announces the text by the library; who was told."""
+        return set(self._do("provide", text=text))
+
     def hang_up(self, peer):
         self._do("hangUp", peer=peer)
 

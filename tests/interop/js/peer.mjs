@@ -16,6 +16,8 @@ import { lpStream } from '@libp2p/utils'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { CID } from 'multiformats/cid'
+import { sha256 } from 'multiformats/hashes/sha2'
 
 const DEADLINE_MS = 10_000
 const KAD = '/oc/kad/1.0.0'
@@ -85,6 +87,10 @@ async function only (name, events) {
   return found
 }
 
+// The content whose hash is the key of a name or service in the DHT, by its text.
+const RAW = 0x55
+const contentOf = async (text) => CID.createV1(RAW, await sha256.digest(new TextEncoder().encode(text)))
+
 // One stream: sends each message and reads the answer to it; without messages, reads one.
 async function ask ({ peer, protocol, messages }) {
   const [connection] = node.getConnections(peerIdFromString(peer))
@@ -124,6 +130,14 @@ const commands = {
   async get ({ key }) {
     const found = await only('VALUE', node.services.dht.get(bytes(key), deadline()))
     return found.map(({ value }) => hex(value))
+  },
+  async providers ({ text }) {
+    const found = await only('PROVIDER', node.services.dht.findProviders(await contentOf(text), deadline()))
+    return found.flatMap(({ providers }) => providers.map(({ id, multiaddrs }) => ({ id: id.toString(), addrs: multiaddrs.map(String) })))
+  },
+  async provide ({ text }) {
+    const told = await only('PEER_RESPONSE', node.services.dht.provide(await contentOf(text), deadline()))
+    return told.map(({ from }) => from.toString())
   },
   hangUp: ({ peer }) => node.hangUp(peerIdFromString(peer), deadline())
 }

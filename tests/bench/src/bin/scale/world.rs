@@ -563,8 +563,12 @@ impl World {
                 let ask = Input::Ask(number, self.requests, want);
                 self.network.send(self.now, number_of(&native), ask, true);
             }
+            Action::Announce { ref key } => {
+                let now = self.instant();
+                let announced = protocol::Input::Announced { key, ok: true };
+                self.peers[number].machine.handle(now, announced);
+            }
             Action::EndSearch { .. }
-            | Action::Announce { .. }
             | Action::Refreshed { .. }
             | Action::Retry
             | Action::Denied { .. }
