@@ -210,7 +210,22 @@ fn run() -> Result<(), String> {
     std::fs::write(&file, source(&chosen))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     println!("cargo::rustc-env=OC_DISCOVERY_BUILD_MS={build_ms}");
+    leave_unwinding_out();
     Ok(())
+}
+
+/// A release aborts on panic, so the linker leaves out the tables for unwinding. Debug builds, which
+/// tests are, need them.
+fn leave_unwinding_out() {
+    const SCRIPT: &str = "targets/no-unwind.ld";
+    println!("cargo::rerun-if-changed={SCRIPT}");
+    let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
+        let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        for arg in [format!("-T,{root}/{SCRIPT}"), "--no-eh-frame-hdr".into()] {
+            println!("cargo::rustc-link-arg-bins=-Wl,{arg}");
+        }
+    }
 }
 
 /// The value of one capacity: that of its variable, or its default.
