@@ -335,7 +335,8 @@ fn decoder_and_definition_agree_on_entries() {
     variants(&entry(), |entry| {
         let page = [(0, uint(3)), (1, list(1, &map(entry)))];
         check_agreement("response", &map(&page));
-        for code in 0..=5 {
+        // The entry of "caught up" has no meaning, and the validator takes any value for it.
+        for code in [0, 1, 2, 3, 5] {
             let change = [(0, uint(code)), (1, map(entry))];
             check_agreement("change", &map(&change));
         }

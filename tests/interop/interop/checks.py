@@ -1,7 +1,8 @@
 """What a peer of another implementation has to see of us. Each check has a connection of its own."""
 
-from bench.proc import Failed
+from bench.proc import Failed, output
 
+from . import client
 from .encoding import (
     FIND_NODE,
     GET_PROVIDERS,
@@ -262,8 +263,26 @@ SEARCHES = [
 ]
 
 
+def a_node_written_from_the_text_alone_is_found_and_listed(world, start):
+    name = "stranger"
+    with start(name) as node:
+        (indexer,) = node.indexers(world.native.addr)
+        must_be("indexer offered", indexer, world.indexer.addr)
+        if not 0 < node.register(indexer) <= client.LEASE_MS:
+            raise Failed("the granted lease is none of 1 to 90,000 ms")
+        find = [world.native.binary, "find", "--addr", name, "http", "--data-dir", world.native.data_dir]
+        must_be("address found", output(*find, timeout=10).strip(), "127.0.0.1:8080")
+        must_be("nodes that offer http", node.nodes(indexer, "http"), {name: ("alive", node.identity.id)})
+        must_be("nodes that offer ssh", node.nodes(indexer, "ssh"), {})
+        node.give_up()
+        must_be("nodes after it has left", node.nodes(indexer), {})
+        must_be("nodes with those that left", node.nodes(indexer, gone=True), {name: ("left", node.identity.id)})
+
+
 def checks_of(kind):
     """The checks that a kind of peer can make."""
+    if kind is client.Peer:
+        return [a_node_written_from_the_text_alone_is_found_and_listed]
     return [
         connects_with_noise_and_yamux,
         identify_is_right,

@@ -1,4 +1,4 @@
-"""The few encodings that the checks write and read by hand: varints, protobuf, base58, multiaddresses, and Kademlia's messages."""
+"""The few encodings that the checks write and read by hand: varints, protobuf, CBOR, base58, multiaddresses, and Kademlia's messages."""
 
 import hashlib
 import ipaddress
@@ -61,6 +61,62 @@ def fields(message):
 
 def first(found, number, default=b""):
     return found.get(number, [default])[0]
+
+
+def cbor(value):
+    """CBOR of definite lengths (RFC 8949): unsigned integers, booleans, bytes, text, lists and maps."""
+    if isinstance(value, bool):
+        return b"\xf5" if value else b"\xf4"
+    if isinstance(value, int):
+        return cbor_head(0, value)
+    if isinstance(value, bytes):
+        return cbor_head(2, len(value)) + value
+    if isinstance(value, str):
+        return cbor_head(3, len(value.encode())) + value.encode()
+    if isinstance(value, dict):
+        return cbor_head(5, len(value)) + b"".join(cbor(part) for entry in value.items() for part in entry)
+    return cbor_head(4, len(value)) + b"".join(map(cbor, value))
+
+
+def cbor_head(major, value):
+    if value < 24:
+        return bytes([major << 5 | value])
+    size = next(size for size in (0, 1, 2, 3) if value < 1 << (8 << size))
+    return bytes([major << 5 | 24 + size]) + value.to_bytes(1 << size)
+
+
+def from_cbor(data):
+    """The one value that the bytes are."""
+    value, end = read_cbor(data, 0)
+    if end != len(data):
+        raise ValueError(f"{len(data) - end} bytes follow the value")
+    return value
+
+
+def read_cbor(data, at):
+    """The value at this place, and where the next byte is."""
+    major, short = data[at] >> 5, data[at] & 31
+    if short > 27:
+        raise ValueError(f"the head {data[at]:#x} has no definite length")
+    size = 1 << short - 24 if short >= 24 else 0
+    value = int.from_bytes(data[at + 1 : at + 1 + size]) if size else short
+    at += 1 + size
+    if major in (2, 3):
+        part = data[at : at + value]
+        if len(part) != value:
+            raise ValueError("the bytes end inside a value")
+        return (part if major == 2 else part.decode()), at + value
+    if major in (4, 5):
+        items = []
+        for _ in range(value * (major - 3)):
+            item, at = read_cbor(data, at)
+            items.append(item)
+        return (items if major == 4 else dict(zip(items[::2], items[1::2]))), at
+    if major == 7 and value in (20, 21):
+        return value == 21, at
+    if major != 0:
+        raise ValueError(f"the type {major} is none of the protocol's")
+    return value, at
 
 
 def base58(data):
