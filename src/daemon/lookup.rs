@@ -24,11 +24,13 @@ use crate::{
         envelope::{Libp2p, OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, RequestId, Role, TableStats, Want,
+        Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, Report, RequestId, Role,
+        TableStats, Want,
         codec::{
             directory::{Request, Response},
             record::Kind,
         },
+        lease::Lease,
         lookup::{
             self, FULL, LookupAction, LookupId, MAX_OPEN, Outcome, Place, QueryId, Question,
             RecordCopy, Served,
@@ -360,7 +362,13 @@ impl<'m> Lookups<'m> {
                 let are_all = is_known && !outcome.more;
                 self.servers.push((number, indexers.collect(), are_all));
             }
-            Asker::Operator(reply) => reply.answer(answer_of(&outcome, env.own_ms())),
+            Asker::Operator(reply) => {
+                let mut answer = answer_of(&outcome, env.own_ms());
+                if let CallAnswer::Indexers(list) = &mut answer {
+                    add_granting(env, list);
+                }
+                reply.answer(answer);
+            }
             #[cfg(feature = "dns")]
             Asker::Program(reply) => {
                 // This fails only if nobody waits any more.
@@ -450,5 +458,40 @@ fn known_indexer(offer: &Offer) -> KnownIndexer {
         addrs: addr_texts(&offer.addrs),
         expires_in_ms: offer.ttl.as_millis() as u64,
         free_leases: offer.free.map(u64::from),
+        source: "native".into(),
+    }
+}
+
+/// Adds the indexers that grant a lease to this process and that no native has listed, as when it
+/// does not answer.
+fn add_granting(env: &Environment, list: &mut IndexerList) {
+    let now = env.now();
+    let mut granting = Granting(now, Vec::new());
+    env.machine.report(now, &mut granting);
+    for indexer in granting.1 {
+        if list
+            .indexers
+            .iter()
+            .all(|known| known.peer_id != indexer.peer_id)
+        {
+            list.indexers.push(indexer);
+        }
+    }
+}
+
+/// Collects the indexers that grant a lease.
+struct Granting(Instant, Vec<KnownIndexer>);
+
+impl Report for Granting {
+    fn lease(&mut self, lease: &Lease) {
+        if let (Role::Indexer, Some(expiry)) = (lease.role(), lease.expiry(self.0)) {
+            self.1.push(KnownIndexer {
+                peer_id: text(lease.server()),
+                addrs: addr_texts(lease.addrs()),
+                expires_in_ms: (expiry - self.0).as_millis() as u64,
+                free_leases: None,
+                source: "lease".into(),
+            });
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         Instant, PeerId, Presence, TableStats,
         codec::directory::Response,
         listing::{Listing, ListingAction, Row, Rows, SEEN_WORDS, States},
-        lookup::{FULL, QueryId},
+        lookup::QueryId,
     },
 };
 
@@ -86,7 +86,7 @@ impl Lookups<'_> {
         };
         if self.listings.running.len() >= MAX_LISTINGS {
             self.listings.refused += 1;
-            return parts.refuse_for_now(FULL);
+            return parts.refuse_for_now("too many listings at once: try again in a moment");
         }
         self.listings.next += 1;
         let own = (env.own, getrandom::u64().unwrap_or_default());

@@ -5,6 +5,11 @@
 //! were not read; the source looks at [`Parts::room`] before it makes more, and is called again with
 //! [`CallEvent::Room`] when half of them have been read.
 
+#![cfg_attr(
+    not(feature = "program"),
+    allow(dead_code, reason = "only the program asks for answers in parts")
+)]
+
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::status::{

@@ -205,7 +205,7 @@ pub struct IndexerList {
     pub indexers: Vec<KnownIndexer>,
 }
 
-/// An indexer as the natives offer it.
+/// An indexer that a node could go to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KnownIndexer {
@@ -213,10 +213,13 @@ pub struct KnownIndexer {
     pub peer_id: String,
     /// Its multiaddresses, without `/p2p`.
     pub addrs: Vec<String>,
-    /// Time until the entry runs out, ms.
+    /// Time until the native's entry or the lease runs out, ms.
     pub expires_in_ms: u64,
     /// Leases that it can still grant; `None` if it has not reported them.
     pub free_leases: Option<u64>,
+    /// Who knows it: `native`, or `lease` if it grants a lease to this process and no native that
+    /// answered has listed it.
+    pub source: String,
 }
 
 /// The answer to `find`: every claimant of a name, or one peer.

@@ -1,9 +1,9 @@
 //! Nodes as a table, with columns that are made before all rows are known.
 //!
 //! On a terminal a line is not longer than the terminal is wide. What does not fit gives way in this
-//! order: VERSION is left out, TAGS is cut and then left out, and so is SERVICES; then ADDRESS and
-//! NAME are cut. Elsewhere nothing is left out or cut: a longer cell moves the rest of its line. An
-//! empty cell is `-`.
+//! order: VERSION is left out, TAGS are cut, names are cut to twenty letters, TAGS are left out,
+//! SERVICES are cut and then left out, and addresses and names are cut further. Elsewhere nothing is
+//! left out or cut: a longer cell moves the rest of its line. An empty cell is `-`.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -32,6 +32,8 @@ const VERSION: usize = 6;
 const GAP: usize = 2;
 /// To what a column may be cut.
 const SHORTEST: usize = 8;
+/// To what names are cut while other columns can give way.
+const SHORT_NAME: usize = 20;
 /// The terminal's width if it does not tell it.
 const USUAL: usize = 80;
 
@@ -67,21 +69,24 @@ impl Columns {
     }
 
     fn fit(&mut self, terminal: usize) {
+        // The shortest that it is cut to; 0: it is left out.
         let steps = [
-            (VERSION, usize::MAX, true),
-            (TAGS, SHORTEST, true),
-            (SERVICES, SHORTEST, true),
-            (ADDRESS, SHORTEST, false),
-            (NAME, SHORTEST, false),
+            (VERSION, 0),
+            (TAGS, SHORTEST),
+            (NAME, SHORT_NAME),
+            (TAGS, 0),
+            (SERVICES, SHORTEST),
+            (SERVICES, 0),
+            (ADDRESS, SHORTEST),
+            (NAME, SHORTEST),
         ];
-        for (column, shortest, may_go) in steps {
+        for (column, shortest) in steps {
             let over = self.length().saturating_sub(terminal);
             let Some(width) = self.widths.get_mut(column).filter(|_| over > 0) else {
                 continue;
             };
             *width = match width.checked_sub(over) {
-                Some(rest) if rest >= shortest => rest,
-                _ if may_go => 0,
+                Some(rest) if shortest > 0 && rest >= shortest => rest,
                 _ => shortest.min(*width),
             };
         }

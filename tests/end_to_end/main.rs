@@ -17,6 +17,7 @@ mod harness;
 mod hosts;
 mod leases;
 mod liars;
+mod listing;
 mod memory;
 mod natives;
 mod network;

@@ -1,5 +1,10 @@
 //! The nodes of the network, as `nodes` and its kin show them: what may be asked for, and a row.
 
+#![cfg_attr(
+    not(feature = "program"),
+    allow(dead_code, reason = "only the program shows rows")
+)]
+
 use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};

@@ -45,12 +45,13 @@ fn role_without_loops_has_an_empty_object() {
 
 #[test]
 fn unknown_free_leases_are_null() {
-    let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3}]}"#;
+    let text = r#"{"complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"indexers":[{"peer_id":"a","addrs":[],"expires_in_ms":1,"free_leases":null,"source":"native"},{"peer_id":"b","addrs":["x"],"expires_in_ms":1,"free_leases":3,"source":"native"},{"peer_id":"c","addrs":["x"],"expires_in_ms":1,"free_leases":null,"source":"lease"}]}"#;
     let list: IndexerList = json::from_str(text).unwrap();
     assert_eq!(json::to_string(&list), text);
     let shown = list.to_string();
     assert!(shown.contains("free leases unknown"), "{shown}");
     assert!(shown.contains("3 leases free"), "{shown}");
+    assert!(shown.contains("grants our lease"), "{shown}");
 }
 
 #[test]

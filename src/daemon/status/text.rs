@@ -169,6 +169,7 @@ impl fmt::Display for IndexerList {
         let rows = self.indexers.iter().map(|indexer| {
             let free = match indexer.free_leases {
                 Some(free) => format!("{free} leases free"),
+                None if indexer.source == "lease" => "grants our lease".to_owned(),
                 None => "free leases unknown".to_owned(),
             };
             [

@@ -1,9 +1,11 @@
 """The measurements of one server, and what each row means."""
 
+import contextlib
 import statistics
+import subprocess
 import time
 
-from .proc import Client
+from .proc import Client, Failed
 from .subjects import echo
 
 SERVER_CORE = 0
@@ -11,6 +13,7 @@ CLIENT_CORE = 1
 # New peers a second: below what an indexer lets in for long.
 RATE = 150
 PUSHED = 16_384
+INDEXERS = 4
 
 
 def starts(subject, times):
@@ -107,6 +110,35 @@ def beats(program, tools, leases, seconds):
         "beats_share": ours["rate"] / plain["rate"],
         "beats_share_cpu": ours["per_cpu_s"] / plain["per_cpu_s"],
     }
+
+
+def listing(program, tools, nodes, times):
+    """`nodes`, asked of a native whose indexers hold the leases of so many nodes: until the first row and the end."""
+    with contextlib.ExitStack() as running:
+        native = running.enter_context(program.start())
+        data_dir = program.scratch / str(program.started)
+        for _ in range(INDEXERS):
+            indexer = running.enter_context(program.start("indexer", "--native", native.peer))
+            client = running.enter_context(Client(tools / "load", indexer.address, "record"))
+            client.join(nodes // INDEXERS, RATE)
+        taken = [listed(program, data_dir, nodes) for _ in range(times)]
+    first, last = zip(*taken)
+    return {"list_nodes": nodes, "list_first_ms": statistics.median(first), "list_ms": statistics.median(last), "list_longest_ms": max(last)}
+
+
+def listed(program, data_dir, nodes):
+    """Milliseconds until the first row of a complete list, and until its end."""
+    begun = time.monotonic()
+    command = [program.binary, "nodes", "--json", "--data-dir", data_dir]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+        asking.stdout.readline()
+        first = time.monotonic()
+        rows = 1 + sum(1 for _ in asking.stdout)
+        asking.wait()
+        last = time.monotonic()
+        if rows != nodes or asking.returncode:
+            raise Failed(f"{rows} of {nodes} nodes: {asking.stderr.read().decode()}")
+    return (first - begun) * 1000, (last - begun) * 1000
 
 
 def flood(server, client, seconds):
