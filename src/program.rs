@@ -152,11 +152,18 @@ fn find(args: &Find) -> Result<(), Failure> {
         return show(&answer, args.json);
     }
     let service = args.service.as_deref();
-    let addr = found.service_addr(service).ok_or_else(|| {
+    let (record, addr) = found.service_at(service).ok_or_else(|| {
         let service = service.unwrap_or("a service");
         let sentence = format!("{name} does not offer {service}");
         not_found(sentence, found.shortfall())
     })?;
+    if found.more || found.records.len() > 1 {
+        let or_more = if found.more { " or more" } else { "" };
+        let (count, peer) = (found.records.len(), &record.peer_id);
+        note(format_args!(
+            "{count}{or_more} nodes claim {name}: this is {peer}"
+        ));
+    }
     print(addr)
 }
 

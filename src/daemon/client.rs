@@ -26,7 +26,7 @@ use super::control::uid_of;
 use super::status::{NodeQuery, Refusal};
 use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
-use crate::protocol::{MAX_NAME_LEN, codec::to_name};
+use crate::protocol::{self, MAX_NAME_LEN, codec::to_name};
 
 /// Longest line that is read, in bytes.
 pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -80,6 +80,8 @@ pub(crate) struct Answer<T> {
 pub(crate) enum Error {
     /// The argument of `find` is neither a name nor a peer id.
     Query(String),
+    /// This is the peer id of a key that no peer of this system has.
+    OtherKey(String),
     /// No daemon runs on this data directory.
     NotRunning(PathBuf),
     /// No daemon runs on any of the default data directories.
@@ -114,6 +116,10 @@ impl NameOrPeerId {
     /// [`Error::Query`] if the text is too long for a name, has control characters, or leaves no
     /// name.
     pub(crate) fn parse(text: &str) -> Result<NameOrPeerId, Error> {
+        let is_other = |peer: PeerId| protocol::PeerId::try_from(peer).is_err();
+        if text.parse().is_ok_and(is_other) {
+            return Err(Error::OtherKey(text.to_owned()));
+        }
         let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
         if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {
             return Ok(NameOrPeerId(text.to_owned()));
@@ -355,7 +361,7 @@ impl Error {
     /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Query(_) | Error::Several(_) => 2,
+            Error::Query(_) | Error::OtherKey(_) | Error::Several(_) => 2,
             _ => 1,
         }
     }
@@ -364,6 +370,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::OtherKey(peer) => write!(
+                f,
+                "{peer} is not the peer id of an Ed25519 key (12D3…): no peer here has another one"
+            ),
             Error::Query(query) => write!(
                 f,
                 "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \

@@ -446,12 +446,15 @@ impl<'m> Driver<'m> {
                 }
                 None => self.lookups.found(&self.env, search, &record, &envelope),
             },
-            // Nobody searches for providers yet.
-            DhtEvent::Provided { .. } => {}
+            DhtEvent::Provided {
+                search,
+                servers,
+                more,
+            } => self.lookups.provided(&self.env, search, &servers, more),
             DhtEvent::Announced { ref key, ok } => self.handle(now, Input::Announced { key, ok }),
-            DhtEvent::Ended { search, .. } => match self.refreshing.remove(&search) {
+            DhtEvent::Ended { search, reached } => match self.refreshing.remove(&search) {
                 Some(ref peer) => self.handle(now, Input::SearchEnded { peer, own_ms }),
-                None => self.lookups.search_ended(&self.env, search),
+                None => self.lookups.search_ended(&self.env, search, reached),
             },
             DhtEvent::Offered {
                 record,

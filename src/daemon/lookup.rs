@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, mem};
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{
     environment::Environment,
@@ -22,10 +22,12 @@ use crate::{
         OwnRequestId,
         dht::SearchId,
         envelope::{Libp2p, OpenRecord, open_indexer, open_node},
+        own_subnets,
     },
     protocol::{
         Addrs, Entries, Instant, MAX_LIST, Name, Offer, PeerId, Report, RequestId, Role,
         TableStats, Want,
+        address::{Subnet, distance},
         codec::{
             directory::{Request, Response},
             record::Kind,
@@ -44,6 +46,9 @@ const MAX_REQUESTS: usize = 2 * (MAX_LOOKUPS + MAX_LISTINGS) * MAX_OPEN;
 
 /// Name of the table of requests that wait for a response.
 const REQUESTS: &str = "requests";
+
+/// The state of whatever is found: what left or was lost is in no directory.
+const ALIVE: &str = "alive";
 
 /// What waits for a lookup's outcome.
 enum Asker {
@@ -234,15 +239,32 @@ impl<'m> Lookups<'m> {
     ) {
         if let Some(query) = self.searches.get(&search) {
             let info = &record.info;
-            let copy = RecordCopy { info, envelope };
+            let copy = RecordCopy {
+                info,
+                envelope,
+                age: None,
+            };
             self.core.found(env.now(), env.own_ms(), *query, copy);
         }
     }
 
-    /// A search of the DHT has ended.
-    pub(super) fn search_ended(&mut self, env: &Environment, search: SearchId) {
+    /// A server of the DHT has named providers for a search.
+    pub(super) fn provided(
+        &mut self,
+        env: &Environment,
+        search: SearchId,
+        providers: &[(PeerId, Addrs)],
+        more: bool,
+    ) {
+        if let Some(query) = self.searches.get(&search) {
+            self.core.provided(env.now(), *query, providers, more);
+        }
+    }
+
+    /// A search of the DHT has ended, in which so many servers have answered.
+    pub(super) fn search_ended(&mut self, env: &Environment, search: SearchId, reached: u16) {
         if let Some(query) = self.searches.remove(&search) {
-            self.core.searched(env.now(), query);
+            self.core.searched(env.now(), query, reached);
         }
     }
 
@@ -266,15 +288,13 @@ impl<'m> Lookups<'m> {
                     let id = self.name(Requester::Lookup(query));
                     env.net.request(server, &addrs, id, &ask.into());
                 }
+                LookupAction::Providers { query, key } => {
+                    let search = env.net.providers(&key);
+                    self.search_begun(now, query, search);
+                }
                 LookupAction::Search { query, role, peer } => {
-                    match env.net.search(Kind::of(role), peer) {
-                        Some(search) => {
-                            self.searches.insert(search, query);
-                        }
-                        None => {
-                            self.core.searched(now, query);
-                        }
-                    }
+                    let search = env.net.search(Kind::of(role), peer);
+                    self.search_begun(now, query, search);
                 }
                 LookupAction::EndSearch { query } => {
                     for (search, _) in self.searches.extract_if(|_, of| *of == query) {
@@ -283,6 +303,14 @@ impl<'m> Lookups<'m> {
                 }
                 LookupAction::Done { lookup } => self.tell(env, lookup),
             }
+        }
+    }
+
+    /// `None`: this process takes no part in the DHT.
+    fn search_begun(&mut self, now: Instant, query: QueryId, search: Option<SearchId>) {
+        match search {
+            Some(search) => _ = self.searches.insert(search, query),
+            None => _ = self.core.searched(now, query, 0),
         }
     }
 
@@ -397,16 +425,19 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> CallAnswer {
             });
         }
         Question::Name(name) => name.as_str().to_owned(),
+        Question::Service(service) => service.as_str().to_owned(),
         Question::Peer(peer) => text(peer),
     };
+    let near = own_subnets();
     let found = outcome.records.iter();
     let mut records: Vec<_> = found
-        .filter_map(|record| found_record(record, own_ms))
+        .filter_map(|record| found_record(record, own_ms, &near))
         .collect();
     if records.is_empty() {
         records.extend(outcome.indexers.iter().map(found_offer));
     }
     CallAnswer::Found(Found {
+        schema: 1,
         query,
         complete,
         asked,
@@ -414,18 +445,29 @@ fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> CallAnswer {
         silent,
         refused,
         partial,
+        more: outcome.more,
         records,
     })
 }
 
-fn found_record(found: &lookup::FoundRecord, own_ms: u64) -> Option<FoundRecord> {
+fn found_record(found: &lookup::FoundRecord, own_ms: u64, near: &[Subnet]) -> Option<FoundRecord> {
     let record = open_node(found.envelope())
         .or_else(|_| open_indexer(found.envelope()))
         .ok()?;
+    let mut addresses = record.addrs.clone();
+    addresses.sort_by_cached_key(|addr| match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => distance(ip.into(), near, None),
+        Some(Protocol::Ip6(ip)) => distance(ip.into(), near, None),
+        _ => u8::MAX,
+    });
     Some(FoundRecord {
         peer_id: text(&record.info.peer),
         name: record.info.name.as_str().into(),
         addrs: record.addrs.iter().map(Multiaddr::to_string).collect(),
+        addresses: addresses.iter().map(Multiaddr::to_string).collect(),
+        state: ALIVE.into(),
+        last_beat_ms: found.age().map(|age| age.as_millis() as u64),
+        version: record.version.clone(),
         tags: report::tags(&record.about),
         services: report::services(&record.about),
         expires_in_ms: record.info.expires_at_ms().saturating_sub(own_ms),
@@ -445,6 +487,10 @@ fn found_offer(offer: &Offer) -> FoundRecord {
         peer_id: text(&offer.peer),
         name: String::new(),
         addrs: addr_texts(&offer.addrs),
+        addresses: addr_texts(&offer.addrs),
+        state: ALIVE.into(),
+        last_beat_ms: None,
+        version: String::new(),
         tags: Default::default(),
         services: Vec::new(),
         expires_in_ms: offer.ttl.as_millis() as u64,

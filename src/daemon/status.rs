@@ -226,6 +226,8 @@ pub struct KnownIndexer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Found {
+    /// The version of this form: 1.
+    pub schema: u64,
     /// The name or the peer id that was looked up.
     pub query: String,
     /// Every server asked has answered, and nothing was left out.
@@ -240,7 +242,11 @@ pub struct Found {
     pub refused: Vec<String>,
     /// The peer ids of those that answered, but not for all servers that they asked themselves.
     pub partial: Vec<String>,
-    /// The signed records found, best first; empty if no server that answered has one.
+    /// More nodes claim the name than `records` holds.
+    pub more: bool,
+    /// The signed records found; empty if no server that answered has one. First come those that
+    /// servers of this daemon vouch for, then the peer that an earlier find has returned, and of
+    /// what one server tells, the oldest claim.
     pub records: Vec<FoundRecord>,
 }
 
@@ -252,12 +258,20 @@ pub struct FoundRecord {
     pub peer_id: String,
     /// The name that it claims.
     pub name: String,
-    /// Its multiaddresses, without `/p2p`.
+    /// Its multiaddresses, without `/p2p`, in the order of its record.
     pub addrs: Vec<String>,
+    /// The same, those in networks of this host first.
+    pub addresses: Vec<String>,
+    /// `alive`: what is found holds a lease, or did when its record was signed.
+    pub state: String,
+    /// Time since its last heartbeat, ms; `None` if the server that told of it did not say.
+    pub last_beat_ms: Option<u64>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Its services, each at all of its addresses.
     pub services: Vec<Service>,
+    /// The version of its program; empty if it does not say it.
+    pub version: String,
     /// Time until the record expires, ms.
     pub expires_in_ms: u64,
     /// Where the record was found: `local`, `indexer`, `native` or `dht`.
@@ -368,10 +382,16 @@ impl Found {
     /// The address of the service, `HOST:PORT`: the best address of the best record that offers it;
     /// without a name, that of the first service.
     pub fn service_addr(&self, name: Option<&str>) -> Option<String> {
+        self.service_at(name).map(|(_, addr)| addr)
+    }
+
+    /// The same, with the record that offers it.
+    pub(crate) fn service_at(&self, name: Option<&str>) -> Option<(&FoundRecord, String)> {
         self.records.iter().find_map(|record| {
             let mut services = record.services.iter();
             let service = services.find(|s| name.is_none_or(|name| s.name == name))?;
-            record.addresses_of(service).into_iter().next()
+            let addr = record.addresses_of(service).into_iter().next()?;
+            Some((record, addr))
         })
     }
 }
@@ -381,7 +401,7 @@ impl FoundRecord {
     /// text that is not a host name is left out: a script may hand the address on to a command.
     pub fn addresses_of(&self, service: &Service) -> Vec<String> {
         let mut addresses: Vec<String> = Vec::new();
-        for addr in &self.addrs {
+        for addr in &self.addresses {
             let mut parts = addr.split('/').skip(1);
             let address = match (parts.next(), parts.next()) {
                 (Some("ip6"), Some(ip)) => format!("[{ip}]:{}", service.port),

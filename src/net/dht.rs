@@ -67,10 +67,6 @@ pub(crate) type Kademlia = kad::Behaviour<BoundedStore>;
 pub(crate) struct SearchId(QueryId);
 
 /// Kademlia's events as far as they matter here.
-#[allow(
-    dead_code,
-    reason = "lookups read who was named, and how many answered"
-)]
 #[derive(Debug)]
 pub(crate) enum DhtEvent {
     /// A search found a record. It is verified, but its expiry is not checked.

@@ -66,7 +66,6 @@ use libp2p::{
     swarm::{self, ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-#[cfg(feature = "dns")]
 pub(crate) use self::race::own_subnets;
 pub(crate) use self::scope::is_for_this_host;
 use self::{
@@ -326,7 +325,6 @@ impl Net {
     }
 
     /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "lookups ask for it"))]
     pub(crate) fn providers(&mut self, key: &Key) -> Option<SearchId> {
         let kademlia = self.swarm.behaviour_mut().kademlia()?;
         Some(self.dht.providers(kademlia, key))

@@ -18,6 +18,7 @@ use crate::{
     dht,
     frames::{Frame, verified},
     network::Input,
+    providers::MAX_NAMED,
     world::World,
 };
 
@@ -133,7 +134,18 @@ impl World {
                     None => {}
                 }
             }
-            Input::SearchEnd { search } => {
+            Input::Provided { search, providers } => {
+                let device = &mut self.devices[no];
+                if let Some(&For::Lookup(query)) = device.searches.get(&search) {
+                    let more = providers.len() == MAX_NAMED;
+                    device.lookups.provided(now, query, &providers, more);
+                }
+            }
+            Input::Announced { ref key, ok } => {
+                let ended = protocol::Input::Announced { key, ok };
+                self.devices[no].machine.handle(now, ended);
+            }
+            Input::SearchEnd { search, reached } => {
                 let device = &mut self.devices[no];
                 match device.searches.remove(&search) {
                     Some(For::Machine(ref peer)) => {
@@ -141,7 +153,7 @@ impl World {
                         device.machine.handle(now, ended);
                     }
                     Some(For::Lookup(query)) => {
-                        device.lookups.searched(now, query);
+                        device.lookups.searched(now, query, reached);
                     }
                     None => {}
                 }
@@ -231,8 +243,8 @@ impl World {
             }
             Action::ProbeStream { peer, stream } => self.probe_stream(no, peer, stream),
             Action::Judge { stream, .. } => return self.judge(no, stream),
-            Action::Announce { .. }
-            | Action::Refreshed { .. }
+            Action::Announce { key } => self.announce(no, key),
+            Action::Refreshed { .. }
             | Action::Retry
             | Action::Denied { .. }
             | Action::Contested(_)
@@ -290,7 +302,8 @@ impl World {
         for (late, envelope) in found {
             self.send(self.now + late, to, Input::Value { search, envelope });
         }
-        self.send(self.now + end, to, Input::SearchEnd { search });
+        let reached = self.servers_that_answer(no);
+        self.send(self.now + end, to, Input::SearchEnd { search, reached });
     }
 
     /// Ends the searches, so that their results are ignored.

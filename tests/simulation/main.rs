@@ -36,6 +36,7 @@ mod invariants;
 mod ledger;
 mod lookup;
 mod network;
+mod providers;
 mod runner;
 mod scenario;
 mod script;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{Rng, StreamId, Verdict};
+use oc_discovery::protocol::{Addrs, Key, PeerId, Rng, StreamId, Verdict};
 
 use crate::{device::DeviceNo, dht::Envelope, frames::Frame};
 
@@ -44,8 +44,15 @@ pub enum Input {
     Pong { number: u64, verdict: Verdict },
     /// A value from the DHT.
     Value { search: u64, envelope: Envelope },
-    /// The end of a search.
-    SearchEnd { search: u64 },
+    /// The providers that one server of the DHT names.
+    Provided {
+        search: u64,
+        providers: Vec<(PeerId, Addrs)>,
+    },
+    /// The end of a search, in which so many servers have answered.
+    SearchEnd { search: u64, reached: u16 },
+    /// The end of an announcement.
+    Announced { key: Key, ok: bool },
 }
 
 impl Input {

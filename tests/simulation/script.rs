@@ -75,6 +75,8 @@ pub enum Op<'a> {
     Plug(&'a str),
     /// The operator of the first looks the other up by its id.
     LookUp(&'a str, &'a str),
+    /// The operator of the first looks the other up by its name.
+    LookUpName(&'a str, &'a str),
     /// Its operator asks for the indexers.
     ListIndexers(&'a str),
     /// This becomes true within this many seconds.
@@ -108,6 +110,8 @@ pub enum Seen<'a> {
     Found(&'a [&'a str]),
     /// The same, and a server has not answered.
     FoundInPart(&'a [&'a str]),
+    /// One of these two.
+    Told(&'a [&'a str]),
     /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
     /// Its process runs, although it may have been told to end.
@@ -251,6 +255,12 @@ impl Stage {
             Op::Plug(name) => {
                 let no = self.number(name);
                 self.world.network_changed(no)
+            }
+            Op::LookUpName(name, what) => {
+                let (no, what) = (self.number(name), self.number(what));
+                let question = Question::Name(self.world.devices[what].name(what));
+                self.world.look_up(no, question)?;
+                self.world.step(no, Vec::new())
             }
             Op::LookUp(name, what) => {
                 let what = self.number(what);
@@ -399,6 +409,7 @@ impl Stage {
                 })
             }),
             Seen::Found(names) => world.desk.is_complete() && found(names),
+            Seen::Told(names) => (world.desk.is_complete() || world.desk.is_cut()) && found(names),
             Seen::FoundInPart(names) => world.desk.is_cut() && found(names),
             Seen::Contested(server, peer) => every(peer, &|peer| {
                 any(server, &|server| {

@@ -286,7 +286,33 @@ fn lookup_finds_a_node_at_another_indexer_and_is_complete() {
 }
 
 #[test]
-fn lookup_with_a_silent_server_finds_what_it_can_and_is_incomplete() {
+fn name_is_found_within_2_s_although_half_of_the_indexers_have_died() {
+    let story = [
+        Wants(2),
+        Native("N", &[]),
+        Native("M", &["N"]),
+        Indexers("I", 4, &["N", "M"]),
+        Indexers("DEAD", 4, &["N", "M"]),
+        Wait(5),
+        Node("A", &["N"]),
+        Node("B", &["M"]),
+        Wait(60),
+        LookUpName("A", "B"),
+        Within(2, Found(&["B"])),
+        PowerOff("DEAD*"),
+        // The leases with them end, but not what they announced.
+        Wait(100),
+        LookUpName("A", "B"),
+        Within(2, Told(&["B"])),
+        Wait(200),
+        LookUpName("A", "B"),
+        Within(2, Told(&["B"])),
+    ];
+    play(&story);
+}
+
+#[test]
+fn lookup_is_incomplete_only_if_a_silent_server_might_have_what_is_not_found() {
     play(&[
         Native("N", &[]),
         Native("M", &["N"]),
@@ -294,15 +320,22 @@ fn lookup_with_a_silent_server_finds_what_it_can_and_is_incomplete() {
         Within(2, Lists("M", "I")),
         Node("A", &["N", "M"]),
         Node("B", &["N", "M"]),
+        Node("C", &["N", "M"]),
+        Wait(1),
+        PowerOff("C"),
+        Wait(300),
         Within(2, Lists("I", "B")),
         LookUp("A", "B"),
         Within(5, Found(&["B"])),
+        // Nothing of C is found, so that all natives are asked.
         CutOneWay("M", "A", 20),
-        LookUp("A", "B"),
-        Within(6, FoundInPart(&["B"])),
-        Wait(20),
+        LookUp("A", "C"),
+        Within(6, FoundInPart(&[])),
         LookUp("A", "B"),
         Within(5, Found(&["B"])),
+        Wait(20),
+        LookUp("A", "C"),
+        Within(5, Found(&[])),
     ]);
 }
 

@@ -12,6 +12,7 @@ use crate::{
     ledger::Ledger,
     lookup::Desk,
     network::{ConnectionKey, Input, Network, StreamKey},
+    providers::Providers,
     scenario::{FAULTS_END, Fault, Plan, Size},
     trace::Trace,
     view::View,
@@ -52,6 +53,8 @@ pub struct World {
     pub network: Network,
     /// The shared store.
     pub dht: Dht,
+    /// The announcements in it.
+    pub providers: Providers,
     /// The only random source of the run.
     pub rng: Rng,
     /// The state of the checks.
@@ -109,6 +112,7 @@ impl World {
             plan,
             network: Network::new(),
             dht: Dht::default(),
+            providers: Providers::default(),
             rng,
             ledger: Ledger::default(),
             desk: Desk::default(),

@@ -167,7 +167,7 @@ fn a_service_is_reached_at_each_host_once() {
     let record = FoundRecord {
         peer_id: "12D3A".into(),
         name: "cam".into(),
-        addrs: [
+        addresses: [
             "/ip4/192.0.2.1/tcp/5",
             "/ip6/2001:db8::1/tcp/5",
             "/ip4/192.0.2.1/tcp/6",
@@ -179,6 +179,10 @@ fn a_service_is_reached_at_each_host_once() {
         ]
         .map(Into::into)
         .to_vec(),
+        addrs: vec![],
+        state: "alive".into(),
+        last_beat_ms: None,
+        version: String::new(),
         tags: BTreeMap::new(),
         services: vec![],
         expires_in_ms: 1_000,
@@ -242,13 +246,19 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
     let record = |peer: &str| FoundRecord {
         peer_id: peer.into(),
         name: "cam".into(),
-        addrs: vec!["/ip4/1.2.3.4/tcp/5".into(), "/ip4/1.2.3.4/tcp/6".into()],
+        addrs: vec![],
+        addresses: vec!["/ip4/1.2.3.4/tcp/5".into(), "/ip4/1.2.3.4/tcp/6".into()],
+        state: "alive".into(),
+        last_beat_ms: Some(3_000),
+        version: "1.2.3".into(),
         tags: BTreeMap::from([("room".into(), "\u{1b}[2Jhall".into())]),
         services: vec![service("http", Protocol::Tcp, 80)],
         expires_in_ms: 1_000,
         source: "indexer".into(),
     };
     let found = Found {
+        schema: 1,
+        more: true,
         query: "cam".into(),
         complete: true,
         asked: 2,
@@ -270,6 +280,9 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
     );
     assert!(shown.contains(r"room=\u{1b}[2Jhall"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "{shown}");
+    assert!(shown.contains("\n  last beat 3.0 s ago\n"), "{shown}");
+    let more = "\nmore than these 2 nodes claim the name\n";
+    assert!(shown.ends_with(more), "{shown}");
     let text = json::to_string(&found);
     assert_eq!(json::from_str::<Found>(&text).unwrap(), found);
 }

@@ -195,18 +195,25 @@ impl fmt::Display for Found {
                 name => name,
             };
             writeln!(f, "{}  {}", Plain(name), Plain(&record.peer_id))?;
-            list(f, "  addresses", "none", &record.addrs)?;
+            list(f, "  addresses", "none", &record.addresses)?;
             list(f, "  tags", "none", &pairs(&record.tags))?;
             let services = record.services.iter();
             let services =
                 services.map(|s| format!("{} at {}", named(s), record.addresses_of(s).join(" ")));
             list(f, "  services", "none", &services.collect::<Vec<_>>())?;
+            if let Some(age) = record.last_beat_ms {
+                writeln!(f, "  last beat {} ago", Span(age))?;
+            }
             writeln!(
                 f,
                 "  from the record's copy at: {}, ends in {}",
                 Plain(&record.source),
                 Span(record.expires_in_ms)
             )?;
+        }
+        if self.more {
+            let shown = self.records.len();
+            writeln!(f, "more than these {shown} nodes claim the name")?;
         }
         say_shortfall(f, self.shortfall())
     }

@@ -3,6 +3,8 @@
 //!
 //! The host encodes and decodes, and need not know the content of a request.
 
+use core::{iter, time::Duration};
+
 use heapless::Vec;
 
 use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
@@ -10,7 +12,7 @@ use crate::protocol::{
     Cursor, Entries, EntriesPage, Filter, Instant, MAX_LIST, Machine, PeerId, Reach, Reason,
     RequestId, SignedRecord, Tally, Want,
     codec::{
-        directory::{Ages, Request, Response, age_ms},
+        directory::{Request, Response, UNKNOWN_AGE, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
         record::{Kind, Verifier},
     },
@@ -85,20 +87,31 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
     ) {
-        let mut opened: Vec<SignedRecord<'_>, MAX_LIST> = Vec::new();
+        let mut opened: Vec<(SignedRecord<'_>, Option<Duration>), MAX_LIST> = Vec::new();
         let copies: Vec<RecordCopy<'_>, MAX_LIST>;
         let answer = match response {
             Some(Response::Records {
                 records,
                 more,
                 tally,
-                ages: _,
+                ages,
             }) => {
-                let verified = |&envelope| SignedRecord::open(verifier, Kind::Node, envelope).ok();
-                opened.extend(records.iter().filter_map(verified));
-                let all = opened.iter();
-                copies = all
-                    .map(|SignedRecord { info, envelope }| RecordCopy { info, envelope })
+                let told = ages
+                    .iter()
+                    .map(|&age| age_of(age))
+                    .chain(iter::repeat(None));
+                let verified = |(&envelope, age)| {
+                    let record = SignedRecord::open(verifier, Kind::Node, envelope).ok()?;
+                    Some((record, age))
+                };
+                opened.extend(records.iter().zip(told).filter_map(verified));
+                copies = opened
+                    .iter()
+                    .map(|(record, age)| RecordCopy {
+                        info: &record.info,
+                        envelope: record.envelope,
+                        age: *age,
+                    })
                     .collect();
                 Answer::Records {
                     records: &copies,
@@ -121,6 +134,11 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
     }
 }
 
+/// The age that a server tells in ms.
+fn age_of(told: u32) -> Option<Duration> {
+    (told != UNKNOWN_AGE).then(|| Duration::from_millis(told.into()))
+}
+
 impl From<Ask> for Request {
     fn from(ask: Ask) -> Self {
         match ask {
@@ -141,6 +159,11 @@ impl<'a> Outcome<'a> {
     /// one more server that has not answered. So the peer does not take the answer for complete.
     pub fn response(&self) -> Response<'a> {
         let records = self.records.iter().take(MAX_LIST);
+        let ages = records.clone().map(|record| {
+            let age = record.age().map(|age| age.as_millis());
+            age.and_then(|age| u32::try_from(age).ok())
+                .unwrap_or(UNKNOWN_AGE)
+        });
         let more = self.more || self.records.len() > MAX_LIST;
         let mut tally = self.tally;
         let shows = more || tally.answered < tally.asked;
@@ -149,7 +172,7 @@ impl<'a> Outcome<'a> {
             records: records.map(|record| record.envelope()).collect(),
             more,
             tally: Some(tally),
-            ages: Ages::new(),
+            ages: ages.collect(),
         }
     }
 }
@@ -182,7 +205,7 @@ fn listed_here<'a, M: Machine + ?Sized>(
             nodes: machine.listed(peer).into_iter().collect(),
             ..Claimants::default()
         },
-        Question::Indexers => Claimants::default(),
+        Question::Indexers | Question::Service(_) => Claimants::default(),
     };
     let ages = nodes.iter().map(|found| found.last_seen());
     // If no other server had to be asked, none is counted.

@@ -2,20 +2,28 @@
 //! outcome is given.
 //!
 //! ```text
-//!  the operator asks                                  another peer asks (PROTOCOL.md, section 4)
+//!  a node's operator                   an indexer or a native, for a peer or its operator
 //!
-//!  own directory, own record table                    own directory ── found by id ──▶ answer
-//!    │                                                  │
-//!    ├─▶ own indexers, one after another,               ├─▶ fellow natives (a native asks them)
-//!    │   until one has answered ─ key 2 absent          │   key 2 = true
-//!    ├─▶ natives ─ key 2 absent                         │
-//!    ├─▶ natives, page by page ─▶ indexers              └─▶ the DHT (by id)
-//!    │                            key 2 = true
-//!    └─▶ the DHT (by id; nodes take no part in it)
+//!  own indexers, and then natives,     own directory ── a peer that is listed ──▶ answer
+//!  one after another until one has       ├─▶ providers of the name or service in the DHT
+//!  answered ── key 2 absent ────────▶    │     └─▶ these holders ── key 2 = true
+//!    │                                   ├─▶ fellow natives (a native) ── key 2 = true
+//!    │                                   └─▶ the peer's record in the DHT
+//!    │                                   │
+//!    └── empty or incomplete ──┬─────────┘  natives: of an indexer's peer only if the search
+//!                              ▼            has reached nobody
+//!          the other natives ── key 2 = true
+//!                              │ nothing is found (operators only)
+//!                              ▼
+//!          a page of a native's indexers; if these are all: each of them ── key 2 = true
 //! ```
 //!
 //! A server that is asked with key 2 = true answers from its own directory only, so that a request
-//! travels one hop. Names are not in the DHT, so every live indexer that the natives list is asked.
+//! travels one hop. What a lookup costs does not depend on the number of indexers. The last step is
+//! for small networks with indexers of version 1.0, which announce nothing.
+//!
+//! A node takes no part in the DHT, and no request for a service travels, so a node asks all
+//! indexers that its natives list for what they know of a service.
 //!
 //! The host polls after each event, does what [`LookupAction`] says, and reads
 //! [`Lookups::outcome`] when a lookup is [`LookupAction::Done`]. It translates frames and decides
@@ -25,14 +33,18 @@
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
 //!   indexers, the lookups of peers, and those of programs that ask by DNS. None can starve another.
 //! - A lookup ends [`OPERATOR_LIMIT`], [`PEER_LIMIT`] or [`PROGRAM_LIMIT`] after it began, whatever
-//!   servers do, and at once when its operator leaves. Later answers have no effect.
-//! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], at most
-//!   [`MAX_OPEN`] at a time; each server is asked at most once, a native once more for each page.
+//!   servers do, and at once when its operator leaves. Later answers have no effect. If it has found
+//!   something, it waits for each server [`OPERATOR_PATIENCE`] or [`PEER_PATIENCE`] at most.
+//! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], and at most
+//!   [`MAX_HOLDERS`] that the DHT names. At most [`MAX_OPEN`] are waited for at a time: a server
+//!   that has not answered in its patience gives its turn away.
 //! - An outcome is complete only if every server asked has answered and reported that all servers
-//!   it asked have answered, and nothing was left out for lack of room.
+//!   it asked have answered, a search of the DHT has reached somebody if there is anybody, and
+//!   nothing was left out for lack of room.
 
 mod exchange;
 mod records;
+mod remembered;
 mod run;
 pub(super) mod servers;
 mod slots;
@@ -42,21 +54,29 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Addrs, Cursor, IndexersPage, Instant, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
+    Addrs, Cursor, IndexersPage, Instant, Key, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
     RecordInfo, Role, TableStats, Tally,
     capacities::MAX_NATIVES,
+    codec::service::ServiceName,
     directory::{Claimants, Found},
     machine::MAX_MOVED,
 };
 pub use exchange::{FULL, Served};
 pub use records::{FoundRecord, Place};
+use remembered::Remembered;
 use servers::Server;
 use slots::Slots;
 
 /// Servers that one lookup of the operator asks at most.
 pub const MAX_SERVERS: usize = 512;
-/// Servers that one lookup for a peer asks at most (PROTOCOL.md, section 4).
+/// Servers that one lookup for a peer asks at most, and those that one lookup asks because the DHT
+/// names them (PROTOCOL.md, section 4).
 pub const MAX_HOLDERS: usize = 16;
+/// Servers of the DHT that must name providers, without a new one among them, to end the search. A
+/// search that is ended because of its time is whole if so many have answered.
+pub const ENOUGH: u8 = 4;
+/// Indexers that a native may list for each of them to be asked, if nothing is found otherwise.
+pub const MAX_LISTED: usize = MAX_LIST;
 /// Queries of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
 pub const MAX_OPEN: usize = 8;
 /// Records in the outcome of an operator's lookup at most. If there are more, the best are kept.
@@ -70,8 +90,16 @@ pub const OPERATOR_LIMIT: Duration = Duration::from_secs(5);
 pub const PROGRAM_LIMIT: Duration = Duration::from_secs(3);
 /// How long a lookup for a peer takes at most (PROTOCOL.md, section 4).
 pub const PEER_LIMIT: Duration = Duration::from_secs(3);
-/// How long a lookup waits for an indexer that grants our lease before it also asks the next one.
-pub const INDEXER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a search for providers takes at most.
+pub const PROVIDERS_LIMIT: Duration = Duration::from_millis(1_500);
+/// How long a node's lookup waits for a server that also asks others, before it asks the next one,
+/// too. Of these, the first whole answer counts that finds something.
+pub const NEXT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a lookup of the operator waits for a server if it has found something or has others to
+/// ask. It is longer than [`PEER_PATIENCE`], so that the server can tell what it has found.
+pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(1);
+/// The same of a lookup for a peer.
+pub const PEER_PATIENCE: Duration = Duration::from_millis(750);
 
 /// Servers that wait for their turn in one lookup: enough for some pages of indexers.
 const MAX_QUEUE: usize = 4 * MAX_LIST;
@@ -84,8 +112,21 @@ pub enum Question {
     Indexers,
     /// All nodes that claim a name.
     Name(Name),
+    /// All nodes that offer a service.
+    Service(ServiceName),
     /// A peer.
     Peer(PeerId),
+}
+
+impl Question {
+    /// The key under which holders of the answer announce themselves in the DHT.
+    fn key(&self) -> Option<Key> {
+        match self {
+            Self::Name(name) => Some(Key::Name(name.clone())),
+            Self::Service(service) => Some(Key::Service(service.clone())),
+            Self::Indexers | Self::Peer(_) => None,
+        }
+    }
 }
 
 /// Names a lookup.
@@ -137,6 +178,14 @@ pub enum LookupAction {
         /// The query.
         ask: Ask,
     },
+    /// Search the DHT for the providers of a key. Call [`Lookups::provided`] for each server that
+    /// answers, then [`Lookups::searched`].
+    Providers {
+        /// Names the search.
+        query: QueryId,
+        /// The key.
+        key: Key,
+    },
     /// Search the DHT. Call [`Lookups::found`] for each record, then [`Lookups::searched`].
     Search {
         /// Names the search.
@@ -168,6 +217,8 @@ pub struct RecordCopy<'a> {
     /// The signed envelope, opaque here. If it has more than
     /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes, it is ignored.
     pub envelope: &'a [u8],
+    /// Time since the last heartbeat of its subject, if it is told.
+    pub age: Option<Duration>,
 }
 
 /// The answer of a server to a query.
@@ -311,6 +362,7 @@ impl<M: Machine + ?Sized> Here for M {
 pub struct Lookups<const F: usize, const L: usize, const P: usize, const D: usize = 0> {
     own: PeerId,
     next: u64,
+    remembered: Remembered,
     finds: Slots<F, MAX_SERVERS, MAX_QUEUE, MAX_FOUND, 1>,
     lists: Slots<L, MAX_NATIVES, 1, 1, MAX_SERVERS>,
     peers: Slots<P, MAX_HOLDERS, MAX_HOLDERS, MAX_LIST, 1>,
@@ -324,6 +376,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         Self {
             own: PeerId::from_bytes([0; 32]),
             next: 0,
+            remembered: Remembered::new(),
             finds: Slots::new(),
             lists: Slots::new(),
             peers: Slots::new(),
@@ -349,9 +402,12 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             Question::Indexers => self.lists.begin(id).map(|lookup| {
                 lookup.begin_for_operator(now, self.own, question, here);
             }),
-            Question::Name(_) | Question::Peer(_) => self.finds.begin(id).map(|lookup| {
-                lookup.begin_for_operator(now, self.own, question, here);
-            }),
+            Question::Name(_) | Question::Service(_) | Question::Peer(_) => {
+                self.finds.begin(id).map(|lookup| {
+                    lookup.remember(self.remembered.of(&question));
+                    lookup.begin_for_operator(now, self.own, question, here);
+                })
+            }
         };
         begun.map(|()| id)
     }
@@ -388,7 +444,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         reach: Reach,
         here: &H,
     ) -> Begun {
-        if reach == Reach::Directory || !asks_others(now, &question, here) {
+        if reach == Reach::Directory || !asks_others(&question, here) {
             return Begun::Here;
         }
         self.next += 1;
@@ -422,18 +478,38 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             || self.programs.found(now, own_ms, query, copy)
     }
 
-    /// Takes note that a search of the DHT has ended. Returns whether it was open.
-    pub fn searched(&mut self, now: Instant, query: QueryId) -> bool {
-        self.finds.searched(now, query)
-            || self.peers.searched(now, query)
-            || self.programs.searched(now, query)
+    /// Takes the providers that one server of the DHT names, and where they listen. `more`: it may
+    /// know of more than these. Returns whether the search is one of these lookups.
+    pub fn provided(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        providers: &[(PeerId, Addrs)],
+        more: bool,
+    ) -> bool {
+        self.finds.provided(now, query, providers, more)
+            || self.peers.provided(now, query, providers, more)
+            || self.programs.provided(now, query, providers, more)
+    }
+
+    /// Takes note that a search of the DHT has ended, in which so many servers have answered.
+    /// Returns whether it was open.
+    pub fn searched(&mut self, now: Instant, query: QueryId, reached: u16) -> bool {
+        self.finds.searched(now, query, reached)
+            || self.peers.searched(now, query, reached)
+            || self.programs.searched(now, query, reached)
     }
 
     /// The next step at `now`, if there is one.
     pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<LookupAction> {
         let next = &mut self.next;
-        self.finds
-            .poll(now, here, next)
+        let found = self.finds.poll(now, here, next);
+        if let Some(LookupAction::Done { lookup }) = found
+            && let Some(outcome) = self.finds.outcome(lookup)
+        {
+            self.remembered.note(&outcome);
+        }
+        found
             .or_else(|| self.lists.poll(now, here, next))
             .or_else(|| self.peers.poll(now, here, next))
             .or_else(|| self.programs.poll(now, here, next))
@@ -479,19 +555,12 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Default
 }
 
 /// Whether the answer to a peer's question needs another server or the DHT.
-fn asks_others<H: Here + ?Sized>(now: Instant, question: &Question, here: &H) -> bool {
-    let is_found = matches!(question, Question::Peer(peer) if here.listed(peer).is_some());
-    let mut has_fellows = false;
-    here.servers(now, &mut |server| {
-        has_fellows |= server.role == Role::Native
-    });
+fn asks_others<H: Here + ?Sized>(question: &Question, here: &H) -> bool {
     match (here.role(), question) {
         // A node serves no lookups, and indexers are listed by another request.
         (Role::Node, _) | (_, Question::Indexers) => false,
         // The record of a lease holder here is newer than any elsewhere.
-        (Role::Indexer | Role::Native, Question::Peer(_)) => !is_found,
-        // Names are not in the DHT.
-        (Role::Indexer, Question::Name(_)) => false,
-        (Role::Native, Question::Name(_)) => has_fellows,
+        (Role::Indexer | Role::Native, Question::Peer(peer)) => here.listed(peer).is_none(),
+        (Role::Indexer | Role::Native, Question::Name(_) | Question::Service(_)) => true,
     }
 }

@@ -1,11 +1,11 @@
 //! The records that one lookup has found: one for each peer, the best first.
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, time::Duration};
 
 use heapless::Vec;
 
 use super::RecordCopy;
-use crate::protocol::{MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
+use crate::protocol::{Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
 
 /// Where a record was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,32 +20,56 @@ pub enum Place {
     Dht,
 }
 
+/// Who vouches for a claim to a name: the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tier {
+    /// This process, a server that it holds a lease with, or a configured native.
+    Own,
+    /// An earlier find of this name, which returned the same peer.
+    Remembered,
+    /// Another server.
+    Other,
+    /// Nobody: its record is in the DHT.
+    Nobody,
+}
+
+/// The standing of a claim: who vouches for it, and how many older claims the same server tells of.
+/// Servers tell of the oldest claim first.
+pub(super) type Standing = (Tier, u16);
+
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRecord {
     peer: PeerId,
     rank: RecordRank,
+    standing: Standing,
     place: Place,
+    /// Time since the last heartbeat, when the server told it.
+    age: Option<Duration>,
     envelope: Vec<u8, MAX_ENVELOPE_LEN, u16>,
 }
 
 impl FoundRecord {
     /// Makes it from a copy; `None` if that has more bytes than a record may have.
-    pub(super) fn new(copy: RecordCopy<'_>, place: Place) -> Option<Self> {
+    pub(super) fn new(copy: RecordCopy<'_>, place: Place, standing: Standing) -> Option<Self> {
         Some(Self {
             peer: copy.info.peer,
             rank: copy.info.rank(),
+            standing,
             place,
+            age: copy.age,
             envelope: Vec::from_slice(copy.envelope).ok()?,
         })
     }
 
     /// Makes it from an entry of the own directory.
-    pub(super) fn here(found: &Found<'_>) -> Option<Self> {
+    pub(super) fn here(now: Instant, position: u16, found: &Found<'_>) -> Option<Self> {
         Some(Self {
             peer: *found.peer(),
             rank: found.rank(),
+            standing: (Tier::Own, position),
             place: Place::Here,
+            age: found.last_seen().map(|seen| now - seen),
             envelope: Vec::from_slice(found.envelope()).ok()?,
         })
     }
@@ -60,15 +84,23 @@ impl FoundRecord {
         self.place
     }
 
+    /// Time since the last heartbeat of its subject, when the server that has it answered; `None` if
+    /// it did not tell.
+    pub fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
     /// The signed record, as it was received.
     pub fn envelope(&self) -> &[u8] {
         &self.envelope
     }
 
-    /// The better record comes first: the latest ExpiresAt, then the higher sequence (PROTOCOL.md,
-    /// section 6), then the greater id, as in a directory.
+    /// The claim with the better standing comes first. Of two that are equal, it is the better
+    /// record: the latest ExpiresAt, then the higher sequence (PROTOCOL.md, section 6), then the
+    /// greater id.
     fn order(&self, other: &Self) -> Ordering {
-        (other.rank, other.peer).cmp(&(self.rank, self.peer))
+        let record = (other.rank, other.peer).cmp(&(self.rank, self.peer));
+        self.standing.cmp(&other.standing).then(record)
     }
 }
 
@@ -92,19 +124,18 @@ impl<const N: usize> Records<N> {
         self.more = false;
     }
 
-    /// Adds a record, unless there is one of the same peer that is as good. If there are too many,
-    /// the worst is dropped.
-    pub(super) fn add(&mut self, record: FoundRecord) {
+    /// Adds a record. Of two of the same peer the better one stays, with the better standing and the
+    /// shorter age of both. If there are too many, the worst is dropped.
+    pub(super) fn add(&mut self, mut record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {
-            if self
-                .best_first
-                .get(at)
-                .is_some_and(|known| known.rank >= record.rank)
-            {
-                return;
+            let mut known = self.best_first.remove(at);
+            let standing = known.standing.min(record.standing);
+            let age = known.age.into_iter().chain(record.age).min();
+            if known.rank >= record.rank {
+                core::mem::swap(&mut known, &mut record);
             }
-            self.best_first.remove(at);
+            (record.standing, record.age) = (standing, age);
         }
         let at = self
             .best_first
@@ -137,8 +168,6 @@ impl<const N: usize> Records<N> {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
     use crate::protocol::RecordInfo;
 
@@ -156,8 +185,10 @@ mod tests {
             RecordCopy {
                 info: &info,
                 envelope,
+                age: None,
             },
             place,
+            (Tier::Other, 0),
         )
         .unwrap()
     }
@@ -175,6 +206,37 @@ mod tests {
         }
         let order: std::vec::Vec<_> = seen(&records).iter().map(|(n, _)| *n).collect();
         assert_eq!(order, [2, 3, 4, 1]);
+    }
+
+    #[test]
+    fn claim_with_the_better_standing_comes_first_and_a_peer_has_the_best_of_its_own() {
+        use Tier::{Nobody, Other, Own, Remembered};
+        let mut records = Records::<8>::new();
+        let claims = [
+            (1, (Other, 0)),
+            (2, (Own, 1)),
+            (3, (Nobody, 0)),
+            (4, (Own, 0)),
+            (5, (Remembered, 9)),
+            (1, (Other, 3)),
+        ];
+        for (at, (n, standing)) in (1..).zip(claims) {
+            let age = Some(Duration::from_secs(at));
+            let record = record(n, 10 * at, 1, Place::Indexer);
+            records.add(FoundRecord {
+                standing,
+                age,
+                ..record
+            });
+        }
+        let order: std::vec::Vec<_> = seen(&records).iter().map(|(n, _)| *n).collect();
+        assert_eq!(order, [4, 2, 5, 1, 3]);
+        let twice = &records.as_slice()[3];
+        assert_eq!(
+            (twice.age, twice.rank.sequence),
+            (Some(Duration::from_secs(1)), 1)
+        );
+        assert_eq!(twice.rank, record(1, 60, 1, Place::Indexer).rank);
     }
 
     #[test]

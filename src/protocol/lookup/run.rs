@@ -1,49 +1,72 @@
 //! One lookup, from its question to its outcome.
 
 mod answers;
+mod holders;
+mod stages;
 mod turns;
+
+use core::time::Duration;
 
 use heapless::Vec;
 
 use super::{
-    Answer, FoundRecord, Here, KnownServer, LookupAction, LookupId, MAX_OPEN, OPERATOR_LIMIT,
-    Outcome, PEER_LIMIT, Place, QueryId, Question, RecordCopy,
-    records::Records,
+    Answer, FoundRecord, Here, LookupAction, LookupId, MAX_HOLDERS, MAX_OPEN, OPERATOR_LIMIT,
+    OPERATOR_PATIENCE, Outcome, PEER_LIMIT, PEER_PATIENCE, Place, QueryId, Question, RecordCopy,
+    records::{Records, Tier},
     servers::{Server, Servers},
 };
 use crate::protocol::{
-    Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, Tally, capacities::MAX_NATIVES,
+    Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, capacities::MAX_NATIVES,
     directory::Claimants, leases::MAX_HELD,
 };
 
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.
 const MAX_SEARCHES: usize = 2;
+/// Queries of one lookup that have no answer yet: also those that are no longer waited for.
+const MAX_QUERIES: usize = MAX_HOLDERS + MAX_OPEN + MAX_SEARCHES;
 
 /// A lookup that asks at most `S` servers, of which `Q` may wait for their turn, and that keeps at
 /// most `R` records and `O` indexers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O: usize> {
     phase: Phase,
+    stage: Stage,
     id: LookupId,
     question: Question,
+    is_for_peer: bool,
+    /// The time of the latest poll.
+    polled: Instant,
     deadline: Instant,
+    /// How long a server is waited for, if there is something else to do or to tell.
+    patience: Duration,
     own: PeerId,
     servers: Servers<S>,
+    /// Servers that we hold leases with, and configured natives.
+    vouchers: Vec<PeerId, { MAX_HELD + MAX_NATIVES }>,
     /// Indexers that grant our leases and were not asked yet.
     own_indexers: Vec<PeerId, MAX_HELD>,
-    /// One of them has answered, so the others are asked only for their own directories.
-    has_own_answer: bool,
-    /// When the next of them is asked even if the last one has not answered.
-    patience_until: Instant,
+    /// Natives that were not asked yet.
+    natives: Vec<PeerId, MAX_NATIVES>,
+    /// No server has to ask others for us: one has, or this process does it itself.
+    has_asked_around: bool,
+    /// When the next server is asked to ask others even if the last one has not answered.
+    next_at: Instant,
+    /// A native that has answered. Like the next list it has one element at most, because `None`
+    /// would not be all zeroes.
+    lister: Vec<PeerId, 1>,
     /// Natives that have pages of indexers left.
-    natives: Vec<Pages, MAX_NATIVES>,
-    /// The next page of the own `live_indexers`. A list of one element, because `None` would not be
-    /// all zeroes.
+    pages: Vec<Pages, MAX_NATIVES>,
+    /// The next page of the own `live_indexers`.
     own_page: Vec<Cursor, 1>,
     queue: Vec<Waiting, Q>,
-    /// Searches of the DHT that must begin, by the role of the record's subject.
-    searches: Vec<Role, MAX_SEARCHES>,
-    open: Vec<Open, { MAX_OPEN + MAX_SEARCHES }>,
+    /// Searches of the DHT that must begin.
+    searches: Vec<Search, MAX_SEARCHES>,
+    open: Vec<Open, MAX_QUERIES>,
+    progress: Progress,
+    /// A search of the DHT has reached no server, although there is one.
+    is_unreached: bool,
+    /// A peer that an earlier find of the name has returned.
+    remembered: Vec<PeerId, 1>,
     records: Records<R>,
     indexers: Vec<Offer, O>,
     /// Something was left out.
@@ -56,6 +79,30 @@ enum Phase {
     Running,
     /// The outcome can be read until the next poll.
     Done,
+}
+
+/// What a lookup has done so far. Each stage begins when the one before has nothing left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It asks its first servers, and the DHT.
+    First,
+    /// It asks the natives for what they list themselves.
+    Natives,
+    /// It asks for a page of indexers, and then those.
+    Pages,
+}
+
+/// How far a search for providers is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    /// Servers of the DHT that have answered.
+    reached: u16,
+    /// Providers that were asked because of it.
+    holders: u8,
+    /// Servers that named providers, since the last new one was named.
+    agreed: u8,
+    /// There are more providers than were named or asked.
+    more: bool,
 }
 
 /// A native whose pages of indexers are read.
@@ -80,12 +127,22 @@ struct Waiting {
 struct Open {
     query: QueryId,
     target: Target,
+    since: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     Server(PeerId, Errand),
-    Dht,
+    Dht(Search),
+}
+
+/// A search of the DHT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// For the providers of the name or service.
+    Providers,
+    /// For the peer's record in this role.
+    Record(Role),
 }
 
 /// The purpose of a query to a server.
@@ -93,11 +150,11 @@ enum Target {
 enum Errand {
     /// An indexer that grants our lease: it also asks others.
     OwnIndexer,
-    /// An indexer: its own directory.
+    /// An indexer, or a provider that the DHT has named: its own directory.
     Indexer,
     /// A native of ours: it also asks others.
     Native,
-    /// A fellow of this native: its own directory.
+    /// A native, or a fellow of this native: its own directory.
     Fellow,
     /// A native: a page of indexers.
     Page,
@@ -107,19 +164,34 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     pub(super) const fn new() -> Self {
         Self {
             phase: Phase::Free,
+            stage: Stage::First,
             id: LookupId(0),
             question: Question::Indexers,
+            is_for_peer: false,
+            polled: Instant::from_millis(0),
             deadline: Instant::from_millis(0),
+            patience: Duration::ZERO,
             own: PeerId::from_bytes([0; 32]),
             servers: Servers::new(),
+            vouchers: Vec::new(),
             own_indexers: Vec::new(),
-            has_own_answer: false,
-            patience_until: Instant::from_millis(0),
             natives: Vec::new(),
+            has_asked_around: false,
+            next_at: Instant::from_millis(0),
+            lister: Vec::new(),
+            pages: Vec::new(),
             own_page: Vec::new(),
             queue: Vec::new(),
             searches: Vec::new(),
             open: Vec::new(),
+            progress: Progress {
+                reached: 0,
+                holders: 0,
+                agreed: 0,
+                more: false,
+            },
+            is_unreached: false,
+            remembered: Vec::new(),
             records: Records::new(),
             indexers: Vec::new(),
             is_cut: false,
@@ -132,22 +204,33 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// Takes the slot for a new lookup. Its parts are emptied in place, because they are large.
     pub(super) fn take(&mut self, id: LookupId) {
-        self.phase = Phase::Running;
+        (self.phase, self.stage) = (Phase::Running, Stage::First);
         self.id = id;
         self.servers.clear();
+        self.vouchers.clear();
         self.own_indexers.clear();
-        self.has_own_answer = false;
         self.natives.clear();
+        self.has_asked_around = false;
+        self.lister.clear();
+        self.pages.clear();
         self.own_page.clear();
         self.queue.clear();
         self.searches.clear();
         self.open.clear();
+        self.progress = Progress::default();
+        self.is_unreached = false;
+        self.remembered.clear();
         self.records.clear();
         self.indexers.clear();
         self.is_cut = false;
     }
 
-    /// Begins a lookup of the operator, in which all known servers are asked.
+    /// Gives the peer that an earlier find has returned, before the lookup begins.
+    pub(super) fn remember(&mut self, peer: Option<PeerId>) {
+        self.remembered.extend(peer);
+    }
+
+    /// Begins a lookup of the operator.
     pub(super) fn begin_for_operator<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -155,24 +238,39 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         question: Question,
         here: &H,
     ) {
-        self.begin(now + OPERATOR_LIMIT, own, question, here);
+        (self.is_for_peer, self.patience) = (false, OPERATOR_PATIENCE);
+        self.deadline = now + OPERATOR_LIMIT;
+        self.begin(now, own, question, here);
         let (role, lists) = (here.role(), self.question == Question::Indexers);
+        // A node asks another server to ask around, unless it has to ask all itself.
+        let asks_all = matches!(self.question, Question::Service(_));
+        self.has_asked_around = role != Role::Node || asks_all;
         here.servers(now, &mut |server| match (role, server.role) {
             (Role::Native, Role::Native) if lists => {}
             (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
-            (_, Role::Native) => self.read_pages(server.peer, !lists),
-            (_, Role::Indexer) if server.is_held && !lists => self.ask_own_indexer(server.peer),
+            (_, Role::Native) if lists => self.read_pages(server.peer),
+            (Role::Node, Role::Native) if asks_all => {
+                self.read_pages(server.peer);
+                self.ask(server.peer, Errand::Fellow);
+            }
+            (_, Role::Native) => self.is_cut |= self.natives.push(server.peer).is_err(),
+            (Role::Node, Role::Indexer) if server.is_held && asks_all => {
+                self.ask(server.peer, Errand::Indexer);
+            }
+            (Role::Node, Role::Indexer) if server.is_held && !lists => {
+                self.is_cut |= self.own_indexers.push(server.peer).is_err();
+            }
             _ => {}
         });
-        if role == Role::Native {
+        match role {
             // There is room, because the slot is new.
-            let _ = self.own_page.push(Cursor::Start);
-        } else {
+            Role::Native if lists => _ = self.own_page.push(Cursor::Start),
+            Role::Native => {}
             // Servers that are known but not asked are no answer.
-            self.is_cut |= self.is_settled();
+            Role::Indexer | Role::Node => self.is_cut |= self.knows_none(),
         }
-        if let (Question::Peer(_), Role::Native | Role::Indexer) = (&self.question, role) {
-            self.searches.extend([Role::Indexer, Role::Node]);
+        if role != Role::Node {
+            self.search([Search::Record(Role::Indexer), Search::Record(Role::Node)]);
         }
     }
 
@@ -184,25 +282,22 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         question: Question,
         here: &H,
     ) {
-        self.begin(now + PEER_LIMIT, own, question, here);
-        if here.role() == Role::Native {
-            here.servers(now, &mut |KnownServer {
-                                        peer,
-                                        role,
-                                        is_held,
-                                    }| {
-                match role {
-                    Role::Native if is_held => self.ask(peer, Errand::Fellow),
-                    // It does not answer heartbeats, so the lookup does not wait for it.
-                    Role::Native => self.count_as_silent(peer),
-                    Role::Indexer | Role::Node => {}
-                }
-            });
-        }
-        if let Question::Peer(_) = self.question {
-            // Only node records can be passed to another peer.
-            self.searches.extend([Role::Node]);
-        }
+        (self.is_for_peer, self.patience) = (true, PEER_PATIENCE);
+        self.deadline = now + PEER_LIMIT;
+        self.begin(now, own, question, here);
+        self.has_asked_around = true;
+        let role = here.role();
+        here.servers(now, &mut |server| match (role, server.role) {
+            (Role::Native, Role::Native) if server.is_held => self.ask(server.peer, Errand::Fellow),
+            // It does not answer heartbeats, so the lookup does not wait for it.
+            (Role::Native, Role::Native) => self.count_as_silent(server.peer),
+            (Role::Indexer, Role::Native) if server.is_held => {
+                self.is_cut |= self.natives.push(server.peer).is_err();
+            }
+            _ => {}
+        });
+        // Only node records can be passed to another peer.
+        self.search([Search::Record(Role::Node)]);
     }
 
     /// Ends the time of the lookup, because its outcome is no longer awaited.
@@ -214,7 +309,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// Takes a server's answer. Returns whether the query is an open one of this lookup.
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
-        let is_it = |open: &Open| open.query == query && open.target != Target::Dht;
+        let is_it = |open: &Open| open.query == query && !open.is_search();
         let Some(at) = self.position(is_it) else {
             return false;
         };
@@ -227,8 +322,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         match (errand, answer) {
             (Errand::Page, Answer::Indexers { offers, next }) => {
                 self.servers.answered(&server);
-                self.learn(offers);
-                self.turn_page(&server, next);
+                self.take_page(&server, offers, next);
             }
             (
                 Errand::OwnIndexer | Errand::Indexer | Errand::Native | Errand::Fellow,
@@ -239,23 +333,22 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 },
             ) => {
                 self.servers.answered(&server);
-                self.has_own_answer |= errand == Errand::OwnIndexer;
-                if tally.is_some_and(|Tally { asked, answered }| answered < asked) {
-                    self.servers.lacks(&server);
-                }
-                for copy in records {
-                    self.add(*copy, errand.place());
+                let tier = self.tier(&server, errand);
+                for (position, copy) in (0..).zip(records) {
+                    self.add(*copy, errand.place(), (tier, position));
                 }
                 if more {
                     self.records.there_are_more();
                 }
+                let is_whole = tally.is_none_or(|tally| tally.answered >= tally.asked);
+                self.heard_of(&server, errand, is_whole);
             }
             (_, answer) => {
                 if !matches!(answer, Answer::Failed) {
                     self.servers.refused(&server);
                 }
                 if errand == Errand::Page {
-                    self.natives.retain(|pages| pages.native != server);
+                    self.pages.retain(|pages| pages.native != server);
                 }
             }
         }
@@ -272,20 +365,9 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     ) -> bool {
         let is_ours = self.open_search(query).is_some();
         if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
-            self.add(copy, Place::Dht);
+            self.add(copy, Place::Dht, (Tier::Nobody, 0));
         }
         is_ours
-    }
-
-    /// Takes note that a search is over. Returns whether it was an open one of this lookup.
-    pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
-        let Some(at) = self.open_search(query) else {
-            return false;
-        };
-        if now <= self.deadline {
-            self.open.swap_remove(at);
-        }
-        true
     }
 
     /// The next step at `now`.
@@ -295,38 +377,37 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         here: &mut H,
         next: &mut u64,
     ) -> Option<LookupAction> {
+        self.polled = now;
         match self.phase {
             Phase::Free => return None,
             Phase::Done => {
                 self.phase = Phase::Free;
                 return None;
             }
-            Phase::Running if now >= self.deadline => return Some(self.cut_off()),
+            Phase::Running if now >= self.deadline => {
+                return Some(self.cut_off());
+            }
             Phase::Running => {}
         }
-        self.read_own_pages(now, here);
-        if let Some(step) = self.next_search(next) {
-            return Some(step);
-        }
-        if let Some(turn) = self.next_turn(now) {
-            return Some(self.put(turn, here, next));
-        }
-        if self.is_settled() {
+        loop {
+            self.read_own_pages(now, here);
+            if let Some(step) = self.next_end(now).or_else(|| self.next_search(now, next)) {
+                return Some(step);
+            }
+            if let Some(turn) = self.next_turn(now) {
+                return Some(self.put(now, turn, here, next));
+            }
+            if !self.is_quiet(now) {
+                return None;
+            }
+            if self.next_stage(here.role()) {
+                continue;
+            }
+            if !self.open.is_empty() && !self.has_found() {
+                return None;
+            }
             self.phase = Phase::Done;
             return Some(LookupAction::Done { lookup: self.id });
-        }
-        None
-    }
-
-    /// When there is a step without an event.
-    pub(super) fn timeout(&self) -> Option<Instant> {
-        if self.phase != Phase::Running {
-            return None;
-        }
-        let waits = !self.own_indexers.is_empty() && !self.has_own_answer;
-        match waits && self.has_a_turn() {
-            true => Some(self.deadline.min(self.patience_until)),
-            false => Some(self.deadline),
         }
     }
 
@@ -335,63 +416,75 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if self.phase != Phase::Done || self.id != id {
             return None;
         }
-        let (tally, more) = (self.servers.tally(), self.records.more());
-        let servers = self.servers.as_slice();
-        let is_partial = servers.iter().any(Server::is_partial);
+        let more = self.records.more();
         Some(Outcome {
             question: &self.question,
             records: self.records.as_slice(),
             indexers: &self.indexers,
             more,
-            tally,
-            is_complete: !self.is_cut && !more && !is_partial && tally.answered == tally.asked,
-            servers,
+            tally: self.servers.tally(),
+            is_complete: self.is_whole() && !more,
+            servers: self.servers.as_slice(),
         })
     }
 
-    fn begin<H: Here + ?Sized>(
-        &mut self,
-        deadline: Instant,
-        own: PeerId,
-        question: Question,
-        here: &H,
-    ) {
-        (self.deadline, self.own, self.question) = (deadline, own, question);
+    fn begin<H: Here + ?Sized>(&mut self, now: Instant, own: PeerId, question: Question, here: &H) {
+        (self.own, self.question) = (own, question);
+        here.servers(now, &mut |server| {
+            if server.is_held || server.role == Role::Native {
+                // There is room for all of these.
+                let _ = self.vouchers.push(server.peer);
+            }
+        });
         match &self.question {
-            Question::Indexers => {}
+            Question::Indexers | Question::Service(_) => {}
             Question::Name(name) => {
                 let Claimants { nodes, more, .. } = here.claimants(name);
-                nodes
-                    .iter()
-                    .filter_map(FoundRecord::here)
-                    .for_each(|record| self.records.add(record));
+                for (position, found) in (0..).zip(&nodes) {
+                    let record = FoundRecord::here(now, position, found);
+                    record
+                        .into_iter()
+                        .for_each(|record| self.records.add(record));
+                }
                 if more {
                     self.records.there_are_more();
                 }
             }
             Question::Peer(peer) => {
+                // Who is asked searches the DHT for a record, which may take its whole time.
+                self.patience = OPERATOR_LIMIT;
                 let listed = here.listed(peer);
-                if let Some(record) = listed.as_ref().and_then(FoundRecord::here) {
+                if let Some(record) = listed.and_then(|found| FoundRecord::here(now, 0, &found)) {
                     self.records.add(record);
                 }
             }
         }
     }
 
-    /// Whether every server has been asked, and the lookup waits for nothing.
-    fn is_settled(&self) -> bool {
-        self.open.is_empty()
-            && self.queue.is_empty()
+    /// Whether no server is known that can be asked.
+    fn knows_none(&self) -> bool {
+        self.queue.is_empty()
+            && self.pages.is_empty()
             && self.own_indexers.is_empty()
             && self.natives.is_empty()
-            && self.own_page.is_empty()
-            && self.searches.is_empty()
+    }
+
+    /// Whether something is found that can be told.
+    fn has_found(&self) -> bool {
+        !self.records.as_slice().is_empty() || !self.indexers.is_empty()
+    }
+
+    /// Whether all servers that were asked have answered for all that they have to ask.
+    fn is_whole(&self) -> bool {
+        let tally = self.servers.tally();
+        let is_partial = self.servers.as_slice().iter().any(Server::is_partial);
+        !self.is_cut && !is_partial && tally.answered == tally.asked
     }
 
     /// Ends the searches and then the lookup, because its time is over.
     fn cut_off(&mut self) -> LookupAction {
-        self.is_cut |= !self.is_settled();
-        if let Some(at) = self.position(|open| open.target == Target::Dht) {
+        self.is_cut |= !(self.open.is_empty() && self.is_quiet(self.deadline));
+        if let Some(at) = self.position(Open::is_search) {
             let query = self.open.swap_remove(at).query;
             return LookupAction::EndSearch { query };
         }
@@ -399,16 +492,17 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         LookupAction::Done { lookup: self.id }
     }
 
-    /// The search of the DHT with this name, if it is under way.
-    fn open_search(&self, query: QueryId) -> Option<usize> {
-        self.position(|open| open.query == query && open.target == Target::Dht)
-    }
-
     fn position(&self, is_it: impl Fn(&Open) -> bool) -> Option<usize> {
         match self.phase {
             Phase::Running => self.open.iter().position(is_it),
             Phase::Free | Phase::Done => None,
         }
+    }
+}
+
+impl Open {
+    fn is_search(&self) -> bool {
+        matches!(self.target, Target::Dht(_))
     }
 }
 

@@ -63,7 +63,7 @@ impl<const N: usize> Servers<N> {
 
     /// Adds a server that must be asked.
     pub(crate) fn insert(&mut self, peer: PeerId) -> Insert {
-        if self.0.iter().any(|server| server.peer == peer) {
+        if self.has(&peer) {
             return Insert::Known;
         }
         let server = Server {
@@ -79,10 +79,22 @@ impl<const N: usize> Servers<N> {
         }
     }
 
+    /// Whether the server is in the list.
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.0.iter().any(|server| server.peer == *peer)
+    }
+
     /// Takes note that a query was sent to the server.
     pub(crate) fn asked(&mut self, peer: &PeerId) {
         if let Some(server) = self.find_mut(peer) {
             server.asked = server.asked.saturating_add(1);
+        }
+    }
+
+    /// Takes note that a query to the server is of no interest any more.
+    pub(super) fn taken_back(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer) {
+            server.asked = server.asked.saturating_sub(1);
         }
     }
 

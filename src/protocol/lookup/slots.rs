@@ -1,7 +1,7 @@
 //! The slots of one class of lookups. A lookup is made in its slot and is never moved.
 
 use super::{Answer, Here, LookupAction, LookupId, Outcome, QueryId, RecordCopy, run::Lookup};
-use crate::protocol::{Instant, TableStats};
+use crate::protocol::{Addrs, Instant, PeerId, TableStats};
 
 /// `N` slots.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,9 +60,20 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         slots.any(|slot| slot.found(now, own_ms, query, copy))
     }
 
-    pub(super) fn searched(&mut self, now: Instant, query: QueryId) -> bool {
+    pub(super) fn provided(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        providers: &[(PeerId, Addrs)],
+        more: bool,
+    ) -> bool {
         let mut slots = self.slots.iter_mut();
-        slots.any(|slot| slot.searched(now, query))
+        slots.any(|slot| slot.provided(now, query, providers, more))
+    }
+
+    pub(super) fn searched(&mut self, now: Instant, query: QueryId, reached: u16) -> bool {
+        let mut slots = self.slots.iter_mut();
+        slots.any(|slot| slot.searched(now, query, reached))
     }
 
     pub(super) fn poll<H: Here + ?Sized>(

@@ -7,6 +7,7 @@ use crate::protocol::{MAX_ENVELOPE_LEN, directory::Directory};
 mod exchange;
 mod limits;
 mod lists;
+mod messages;
 mod operator;
 mod peers;
 
@@ -102,6 +103,8 @@ struct Desk {
     here: Process,
     asked: Vec<(PeerId, Ask, QueryId)>,
     searches: Vec<(Role, QueryId)>,
+    /// Searches for providers.
+    wanted: Vec<(Key, QueryId)>,
     ended: Vec<QueryId>,
     done: Option<LookupId>,
 }
@@ -121,6 +124,7 @@ impl Desk {
             },
             asked: Vec::new(),
             searches: Vec::new(),
+            wanted: Vec::new(),
             ended: Vec::new(),
             done: None,
         }
@@ -170,8 +174,12 @@ impl Desk {
                 LookupAction::Ask {
                     query, server, ask, ..
                 } => self.asked.push((server, ask, query)),
+                LookupAction::Providers { query, key } => self.wanted.push((key, query)),
                 LookupAction::Search { query, role, .. } => self.searches.push((role, query)),
-                LookupAction::EndSearch { query } => self.ended.push(query),
+                LookupAction::EndSearch { query } => {
+                    self.wanted.retain(|(_, of)| *of != query);
+                    self.ended.push(query);
+                }
                 LookupAction::Done { lookup } => {
                     self.done = Some(lookup);
                     return;
@@ -223,7 +231,11 @@ impl Desk {
         let envelope = &[n];
         let records: Vec<_> = found
             .iter()
-            .map(|info| RecordCopy { info, envelope })
+            .map(|info| RecordCopy {
+                info,
+                envelope,
+                age: None,
+            })
             .collect();
         let records = &records;
         let answer = Answer::Records {
@@ -247,6 +259,21 @@ impl Desk {
         self.poll(now);
     }
 
+    /// A server of the DHT names these providers; `more`: there may be others.
+    fn names(&mut self, now: u64, providers: &[u8], more: bool) {
+        let (_, query) = *self.wanted.last().expect("it is searched");
+        let named: Vec<_> = providers.iter().map(|n| (peer(*n), Addrs::new())).collect();
+        assert!(self.lookups.provided(at(now), query, &named, more));
+        self.poll(now);
+    }
+
+    /// The search for providers is over, in which so many servers have answered.
+    fn search_ends(&mut self, now: u64, reached: u16) {
+        let (_, query) = self.wanted.pop().expect("it is searched");
+        assert!(self.lookups.searched(at(now), query, reached));
+        self.poll(now);
+    }
+
     fn fails(&mut self, now: u64, n: u8, for_pages: bool) {
         let (_, query) = self.question(n, for_pages).expect("it was asked");
         assert!(self.lookups.answered(at(now), query, Answer::Failed));
@@ -257,6 +284,7 @@ impl Desk {
         let copy = RecordCopy {
             info: found,
             envelope: &[9],
+            age: None,
         };
         self.lookups.found(at(now), own_ms, query, copy)
     }

@@ -4,7 +4,7 @@ use super::{Errand, Lookup, Open, Pages, Target, Waiting};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_LIST, PeerId,
     lookup::{
-        Ask, Here, INDEXER_PATIENCE, LookupAction, MAX_OPEN, QueryId, Question, servers::Insert,
+        Ask, Here, LookupAction, MAX_OPEN, NEXT_PATIENCE, QueryId, Question, servers::Insert,
     },
 };
 
@@ -30,29 +30,16 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    pub(super) fn ask_own_indexer(&mut self, server: PeerId) {
-        match self.servers.insert(server) {
-            Insert::Known => {}
-            Insert::New if self.own_indexers.push(server).is_ok() => {}
-            Insert::New | Insert::NoRoom => self.is_cut = true,
-        }
-    }
-
-    /// Queues queries to a native for its indexers, and with `finds` also for the subject of the
-    /// lookup.
-    pub(super) fn read_pages(&mut self, native: PeerId, finds: bool) {
+    /// Queues queries to a native for its indexers.
+    pub(super) fn read_pages(&mut self, native: PeerId) {
         let pages = Pages {
             native,
             from: Cursor::Start,
             count: 0,
             is_open: false,
         };
-        self.is_cut |= self.natives.push(pages).is_err();
-        if finds {
-            self.ask(native, Errand::Native);
-        } else {
-            self.is_cut |= self.servers.insert(native) == Insert::NoRoom;
-        }
+        self.is_cut |= self.pages.push(pages).is_err();
+        self.is_cut |= self.servers.insert(native) == Insert::NoRoom;
     }
 
     pub(super) fn count_as_silent(&mut self, server: PeerId) {
@@ -69,8 +56,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             && let Some(from) = self.own_page.pop()
         {
             let page = here.page(now, from, MAX_LIST);
-            self.learn(page.offers);
-            if let Some(next) = page.next {
+            self.learn(page.offers, from == Cursor::Start && page.next.is_none());
+            if let Some(next) = self.next_page(page.next) {
                 // There is room, because the list was emptied above.
                 let _ = self.own_page.push(Cursor::After(next));
             }
@@ -82,58 +69,55 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.question == Question::Indexers || self.queue.len() + count * MAX_LIST <= Q
     }
 
-    pub(super) fn next_search(&mut self, next: &mut u64) -> Option<LookupAction> {
-        let Question::Peer(peer) = self.question else {
-            return None;
-        };
-        let role = self.searches.pop()?;
-        let query = self.open(Target::Dht, next);
-        Some(LookupAction::Search { query, role, peer })
-    }
-
     /// Whether one more server may be asked now.
-    pub(super) fn has_a_turn(&self) -> bool {
-        let searches = self.open.iter().filter(|open| open.target == Target::Dht);
-        self.open.len() - searches.count() < MAX_OPEN
+    fn has_a_turn(&self, now: Instant) -> bool {
+        let waits = |open: &&Open| !open.is_search() && !self.is_late(open, now);
+        self.open.iter().filter(waits).count() < MAX_OPEN && !self.open.is_full()
     }
 
     /// The next server to ask. Pages come first, so that the indexers on them are asked soon.
     pub(super) fn next_turn(&mut self, now: Instant) -> Option<Waiting> {
-        if !self.has_a_turn() {
+        if !self.has_a_turn(now) {
             return None;
         }
-        let turn = |server, errand| Waiting {
-            server,
-            addrs: Addrs::new(),
-            errand,
-        };
-        let open = self.natives.iter().filter(|pages| pages.is_open).count();
+        let open = self.pages.iter().filter(|pages| pages.is_open).count();
         if self.has_room_for_pages(open + 1)
-            && let Some(pages) = self.natives.iter_mut().find(|pages| !pages.is_open)
+            && let Some(pages) = self.pages.iter_mut().find(|pages| !pages.is_open)
         {
             pages.is_open = true;
-            return Some(turn(pages.native, Errand::Page));
+            return Some(Waiting::new(pages.native, Errand::Page));
         }
-        if self.has_own_answer {
-            if !self.own_indexers.is_empty() {
-                return Some(turn(self.own_indexers.remove(0), Errand::Indexer));
-            }
-        } else if !self.own_indexers.is_empty()
-            && (now >= self.patience_until || !self.waits_for_own_indexer())
-        {
-            self.patience_until = now + INDEXER_PATIENCE;
-            return Some(turn(self.own_indexers.remove(0), Errand::OwnIndexer));
-        }
-        (!self.queue.is_empty()).then(|| self.queue.remove(0))
+        let turn = self.next_to_ask_around(now);
+        turn.or_else(|| (!self.queue.is_empty()).then(|| self.queue.remove(0)))
     }
 
-    fn waits_for_own_indexer(&self) -> bool {
-        let is_own = |open: &Open| matches!(open.target, Target::Server(_, Errand::OwnIndexer));
-        self.open.iter().any(is_own)
+    /// The next server that is asked to ask others, too: our indexers, and after them our natives.
+    fn next_to_ask_around(&mut self, now: Instant) -> Option<Waiting> {
+        let is_one = |open: &Open| {
+            matches!(
+                open.target,
+                Target::Server(_, Errand::OwnIndexer | Errand::Native)
+            )
+        };
+        let waits = now < self.next_at && self.open.iter().any(is_one);
+        if self.has_asked_around || waits {
+            return None;
+        }
+        let turn = if !self.own_indexers.is_empty() {
+            Waiting::new(self.own_indexers.remove(0), Errand::OwnIndexer)
+        } else if !self.natives.is_empty() {
+            Waiting::new(self.natives.remove(0), Errand::Native)
+        } else {
+            return None;
+        };
+        self.is_cut |= self.servers.insert(turn.server) == Insert::NoRoom;
+        self.next_at = now + NEXT_PATIENCE;
+        Some(turn)
     }
 
     pub(super) fn put<H: Here + ?Sized>(
         &mut self,
+        now: Instant,
         turn: Waiting,
         here: &H,
         next: &mut u64,
@@ -149,6 +133,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 name: name.clone(),
                 reach: errand.reach(),
             },
+            (Question::Service(_), _) => Ask::Indexers(Cursor::Start),
             (Question::Peer(peer), _) => Ask::Peer {
                 peer: *peer,
                 reach: errand.reach(),
@@ -157,26 +142,39 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.servers.asked(&server);
         LookupAction::Ask {
             lookup: self.id,
-            query: self.open(Target::Server(server, errand), next),
+            query: self.open(now, Target::Server(server, errand), next),
             server,
             addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
             ask,
         }
     }
 
-    fn page_of(&self, native: &PeerId) -> Cursor {
-        let mut natives = self.natives.iter();
-        natives
-            .find(|pages| pages.native == *native)
+    pub(super) fn page_of(&self, native: &PeerId) -> Cursor {
+        let mut all = self.pages.iter();
+        all.find(|pages| pages.native == *native)
             .map_or(Cursor::Start, |pages| pages.from)
     }
 
-    fn open(&mut self, target: Target, next: &mut u64) -> QueryId {
+    pub(super) fn open(&mut self, since: Instant, target: Target, next: &mut u64) -> QueryId {
         *next += 1;
         let query = QueryId(*next);
-        // There is room: `has_a_turn` limits the queries to MAX_OPEN, and there are at most
-        // MAX_SEARCHES searches.
-        let _ = self.open.push(Open { query, target });
+        // There is room: searches begin first, and `has_a_turn` limits the other queries.
+        let _ = self.open.push(Open {
+            query,
+            target,
+            since,
+        });
         query
+    }
+}
+
+impl Waiting {
+    /// A query to a server, at the addresses that the host knows.
+    fn new(server: PeerId, errand: Errand) -> Self {
+        Self {
+            server,
+            addrs: Addrs::new(),
+            errand,
+        }
     }
 }

@@ -4,30 +4,28 @@ use super::*;
 
 #[test]
 fn own_indexers_are_asked_one_after_another_until_one_has_answered() {
-    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2).indexer(3);
+    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2).native(NATIVE);
     desk.begin(pump());
     assert_eq!(desk.waiting(), [1]);
     assert_eq!(desk.reach(1), Some(Reach::Network));
-    desk.answers(10, 1, &[]);
-    assert_eq!(desk.waiting(), [2, 3]);
-    assert_eq!(
-        [desk.reach(2), desk.reach(3)],
-        [Some(Reach::Directory); 2],
-        "their own directories are all that is missing"
-    );
+    desk.answers(10, 1, &[7]);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (1, 1)));
+    assert!(desk.outcome().is_complete);
 }
 
 #[test]
-fn silent_own_indexer_is_waited_for_a_second_before_the_next_is_asked() {
-    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
+fn silent_server_is_waited_for_half_a_second_before_the_next_is_asked() {
+    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2).native(NATIVE);
     desk.begin(pump());
-    assert_eq!(desk.lookups.timeout(), Some(at(1_000)));
-    desk.poll(999);
-    assert_eq!(desk.waiting(), [1]);
-    desk.poll(1_000);
-    assert_eq!(desk.waiting(), [1, 2]);
-    assert_eq!(desk.reach(2), Some(Reach::Network));
-    assert_eq!(desk.lookups.timeout(), Some(at(5_000)));
+    for (asked_at, servers) in [(500, [1, 2].as_slice()), (1_000, &[1, 2, NATIVE])] {
+        assert_eq!(desk.lookups.timeout(), Some(at(asked_at)));
+        desk.poll(asked_at - 1);
+        assert_eq!(desk.waiting(), servers[..servers.len() - 1]);
+        desk.poll(asked_at);
+        assert_eq!(desk.waiting(), servers);
+        let last = servers.last().unwrap();
+        assert_eq!(desk.reach(*last), Some(Reach::Network));
+    }
 }
 
 #[test]
@@ -40,6 +38,50 @@ fn failed_own_indexer_is_followed_by_the_next_at_once() {
 }
 
 #[test]
+fn answer_that_is_whole_and_empty_is_followed_by_what_all_natives_list() {
+    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
+    desk = desk.native(201).native(202);
+    desk.begin(pump());
+    desk.answers(10, 1, &[]);
+    assert_eq!(desk.waiting(), [201, 202]);
+    for native in [201, 202] {
+        assert_eq!(desk.reach(native), Some(Reach::Directory));
+    }
+    desk.answers(20, 201, &[]);
+    desk.answers(20, 202, &[7]);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (3, 3)));
+}
+
+#[test]
+fn answer_that_lacks_something_is_followed_by_a_native_that_also_asks_others() {
+    let lacking = Some(Tally {
+        asked: 2,
+        answered: 1,
+    });
+    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
+    desk = desk.native(201).native(202);
+    desk.begin(pump());
+    desk.answers_with(10, 1, &[info(7, "pump", 1)], false, lacking);
+    assert_eq!(desk.waiting(), [201], "the other indexer knows no more");
+    assert_eq!(desk.reach(201), Some(Reach::Network));
+    desk.answers(20, 201, &[7]);
+    assert_eq!(desk.reach(202), Some(Reach::Directory));
+    desk.answers(30, 202, &[]);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (3, 3)));
+    assert!(!desk.outcome().is_complete);
+}
+
+#[test]
+fn node_without_an_indexer_asks_one_native_to_ask_others() {
+    let mut desk = Desk::new(Role::Node).native(201).native(202);
+    desk.begin(pump());
+    assert_eq!(desk.waiting(), [201]);
+    assert_eq!(desk.reach(201), Some(Reach::Network));
+    desk.answers(10, 201, &[7]);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (1, 1)));
+}
+
+#[test]
 fn indexer_that_grants_no_lease_is_not_an_own_one() {
     let mut desk = Desk::new(Role::Node)
         .native(NATIVE)
@@ -49,49 +91,54 @@ fn indexer_that_grants_no_lease_is_not_an_own_one() {
 }
 
 #[test]
-fn natives_are_asked_for_the_name_and_for_indexers_which_are_asked_for_what_they_list() {
-    let mut desk = Desk::new(Role::Node).native(NATIVE).indexer(1);
-    desk.begin(pump());
-    assert_eq!(desk.reach(NATIVE), Some(Reach::Network));
-    desk.lists_indexers(10, NATIVE, &[1, 2, 3], None);
-    assert_eq!(desk.waiting(), [1, NATIVE, 2, 3], "1 was asked before");
-    assert_eq!(desk.reach(2), Some(Reach::Directory));
-    desk.answers(20, NATIVE, &[7]);
-    desk.answers(20, 1, &[]);
-    desk.answers(20, 2, &[8]);
-    desk.answers(20, 3, &[7, 8]);
-    assert_eq!(desk.found(), [8, 7], "every claimant, once");
-    assert_eq!(desk.tally(), (4, 4));
-    assert!(desk.outcome().is_complete);
+fn indexers_of_a_small_network_are_asked_if_nothing_is_found_otherwise() {
+    let ids: Vec<u8> = (1..=16).collect();
+    for (next, asks) in [(None, true), (Some(16), false)] {
+        let mut desk = Desk::new(Role::Node).native(201).native(202).indexer(1);
+        desk.begin(pump());
+        for server in [1, 201, 202] {
+            desk.answers(10, server, &[]);
+        }
+        assert_eq!(desk.waiting().len(), 1, "one native is enough");
+        let native = desk.waiting()[0];
+        desk.lists_indexers(20, native, &ids, next);
+        let mut found = Vec::new();
+        while let Some(&n) = desk.waiting().first() {
+            assert_eq!(desk.reach(n), Some(Reach::Directory));
+            found.push(n);
+            desk.answers(30, n, if n == 16 { &[7] } else { &[] });
+        }
+        assert_eq!(found == ids[1..], asks, "1 was asked before: {found:?}");
+        assert_eq!(desk.found().is_empty(), !asks);
+        assert!(desk.outcome().is_complete);
+    }
 }
 
 #[test]
-fn own_directory_is_part_of_the_answer() {
-    let mut desk = Desk::new(Role::Indexer)
-        .native(NATIVE)
-        .lists(5, "pump")
-        .lists(6, "fan");
-    desk.begin(pump());
-    desk.lists_indexers(10, NATIVE, &[], None);
-    desk.answers(10, NATIVE, &[]);
-    assert_eq!(desk.found(), [5]);
-    assert_eq!(desk.outcome().records[0].place(), Place::Here);
+fn own_directory_is_part_of_the_answer_and_natives_are_asked_if_nothing_is_in_it() {
+    for (listed, asks) in [("pump", false), ("fan", true)] {
+        let mut desk = Desk::new(Role::Indexer).native(NATIVE).lists(5, listed);
+        desk.begin(pump());
+        desk.search_ends(10, 1);
+        assert_eq!(desk.reach(NATIVE), asks.then_some(Reach::Directory));
+        if !asks {
+            assert_eq!(desk.found(), [5]);
+            assert_eq!(desk.outcome().records[0].place(), Place::Here);
+        }
+    }
 }
 
 #[test]
 fn pages_are_turned_while_ids_grow_and_the_last_has_no_next() {
     let mut desk = Desk::new(Role::Node).native(NATIVE);
-    desk.begin(pump());
+    desk.begin(Question::Indexers);
     desk.lists_indexers(10, NATIVE, &[1, 2], Some(2));
     let after = desk.question(NATIVE, true).unwrap();
     assert_eq!(after.0, Ask::Indexers(Cursor::After(peer(2))));
     desk.asked.push((peer(NATIVE), after.0, after.1));
     desk.lists_indexers(20, NATIVE, &[3], None);
     assert_eq!(desk.question(NATIVE, true), None);
-    for n in [NATIVE, 1, 2, 3] {
-        desk.answers(30, n, &[]);
-    }
-    assert_eq!(desk.tally(), (4, 4));
+    assert_eq!((desk.outcome().indexers.len(), desk.tally()), (3, (1, 1)));
     assert!(desk.outcome().is_complete);
 }
 
@@ -106,18 +153,22 @@ fn native_that_goes_back_in_its_pages_is_left_and_the_answer_is_incomplete() {
 }
 
 #[test]
-fn native_answers_from_its_own_pages_and_asks_fellows_and_indexers_for_what_they_list() {
-    let mut desk = Desk::new(Role::Native).native(NATIVE).lists(9, "pump");
-    desk.here.live = (1..=20).map(|n| offer(n, 1)).collect();
-    desk.begin(pump());
-    assert_eq!(desk.waiting().len(), MAX_OPEN);
-    for n in std::iter::once(NATIVE).chain(1..=20) {
-        assert_eq!(desk.reach(n), Some(Reach::Directory), "{n}");
-        desk.answers(10, n, &[]);
+fn native_asks_its_fellows_and_then_the_few_indexers_that_it_lists() {
+    for (live, asks) in [(16, true), (17, false)] {
+        let mut desk = Desk::new(Role::Native).native(NATIVE);
+        desk.here.live = (1..=live).map(|n| offer(n, 1)).collect();
+        desk.begin(pump());
+        assert_eq!(desk.waiting(), [NATIVE]);
+        desk.answers(10, NATIVE, &[]);
+        desk.search_ends(20, 1);
+        assert_eq!(desk.waiting().is_empty(), !asks, "{live}");
+        while let Some(&n) = desk.waiting().first() {
+            assert_eq!(desk.reach(n), Some(Reach::Directory));
+            desk.answers(30, n, &[]);
+        }
+        assert_eq!(desk.tally().0, if asks { 17 } else { 1 });
+        assert!(desk.outcome().is_complete);
     }
-    assert_eq!(desk.found(), [9]);
-    assert_eq!(desk.tally(), (21, 21));
-    assert!(desk.outcome().is_complete);
 }
 
 #[test]
@@ -145,7 +196,7 @@ fn peer_is_searched_in_the_dht_by_who_takes_part_in_it() {
         assert_eq!(desk.searches.len(), searches, "{role:?}");
         for (_, query) in desk.searches.clone() {
             desk.finds(10, 1_000, query, &info(5, "pump", query.0));
-            assert!(desk.lookups.searched(at(20), query));
+            assert!(desk.lookups.searched(at(20), query, 1));
         }
         desk.poll(20);
         if searches > 0 {
@@ -164,7 +215,7 @@ fn copy_from_the_dht_that_has_expired_does_not_count() {
     let expires = copy.expires_at_ms();
     assert!(desk.finds(10, expires + 1, query, &copy));
     for (_, query) in desk.searches.clone() {
-        desk.lookups.searched(at(20), query);
+        desk.lookups.searched(at(20), query, 1);
     }
     desk.poll(20);
     assert!(desk.found().is_empty());
@@ -173,7 +224,7 @@ fn copy_from_the_dht_that_has_expired_does_not_count() {
     let (_, query) = desk.searches[0];
     assert!(desk.finds(10, expires, query, &copy));
     for (_, query) in desk.searches.clone() {
-        desk.lookups.searched(at(20), query);
+        desk.lookups.searched(at(20), query, 1);
     }
     desk.poll(20);
     assert_eq!(desk.found(), [5]);
@@ -183,10 +234,19 @@ fn copy_from_the_dht_that_has_expired_does_not_count() {
 fn indexer_that_is_looked_for_is_told_as_natives_list_it_and_asked() {
     let mut desk = Desk::new(Role::Node).native(NATIVE);
     desk.begin(Question::Peer(peer(5)));
-    desk.lists_indexers(10, NATIVE, &[4, 5], None);
-    for n in [NATIVE, 4, 5] {
-        desk.answers(20, n, &[]);
-    }
+    desk.answers(10, NATIVE, &[]);
+    desk.lists_indexers(15, NATIVE, &[3, 4], Some(4));
+    let (ask, query) = desk.question(NATIVE, true).unwrap();
+    let mut before = [5; 32];
+    before[31] = 4;
+    assert_eq!(
+        ask,
+        Ask::Indexers(Cursor::After(PeerId::from_bytes(before)))
+    );
+    desk.asked.push((peer(NATIVE), ask, query));
+    desk.lists_indexers(20, NATIVE, &[5, 6], Some(6));
+    assert_eq!(desk.waiting(), [5], "this page lists it if any does");
+    desk.answers(30, 5, &[]);
     let indexers = desk.outcome().indexers;
     assert_eq!((indexers.len(), indexers[0].peer), (1, peer(5)));
 }
@@ -202,14 +262,17 @@ fn records_that_answer_another_question_are_left_out() {
         RecordCopy {
             info: &fan,
             envelope: &[6],
+            age: None,
         },
         RecordCopy {
             info: &pump,
             envelope: &[7],
+            age: None,
         },
         RecordCopy {
             info: &long,
             envelope: &[8; MAX_ENVELOPE_LEN + 1],
+            age: None,
         },
     ];
     let answer = Answer::Records {
@@ -225,8 +288,9 @@ fn records_that_answer_another_question_are_left_out() {
 
 #[test]
 fn best_record_of_a_peer_wins_whoever_has_it_and_equal_ones_are_one() {
-    let mut desk = Desk::new(Role::Node).indexer(1).indexer(2);
+    let mut desk = Desk::new(Role::Native).native(1).native(2);
     desk.begin(pump());
+    desk.search_ends(10, 1);
     desk.answers_with(
         10,
         1,

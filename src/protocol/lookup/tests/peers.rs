@@ -19,19 +19,124 @@ fn question_for_the_own_directory_asks_no_other() {
 }
 
 #[test]
-fn name_is_answered_by_an_indexer_alone_and_by_a_native_with_its_fellows() {
-    let mut desk = Desk::new(Role::Indexer).native(NATIVE);
-    assert_eq!(desk.begin_for_peer(pump(), Reach::Network), Begun::Here);
-    let mut desk = Desk::new(Role::Native);
-    assert_eq!(desk.begin_for_peer(pump(), Reach::Network), Begun::Here);
+fn name_is_answered_by_the_providers_that_the_dht_names_and_by_the_fellows_of_a_native() {
+    for (role, asks) in [(Role::Indexer, false), (Role::Native, true)] {
+        let mut desk = Desk::new(role).native(NATIVE).lists(7, "pump");
+        let begun = desk.begin_for_peer(pump(), Reach::Network);
+        assert!(matches!(begun, Begun::Lookup(_)));
+        assert_eq!(desk.wanted[0].0, Key::Name(name("pump")));
+        assert_eq!(desk.reach(NATIVE), asks.then_some(Reach::Directory));
+        desk.names(10, &[1], false);
+        assert_eq!(desk.reach(1), Some(Reach::Directory));
+        if asks {
+            desk.answers(20, NATIVE, &[]);
+        }
+        desk.answers(20, 1, &[8]);
+        desk.search_ends(30, 1);
+        assert_eq!(desk.found().len(), 2);
+        assert_eq!(desk.tally().0, if asks { 2 } else { 1 });
+        assert!(desk.outcome().is_complete);
+    }
+}
 
-    let mut desk = Desk::new(Role::Native).native(NATIVE).lists(7, "pump");
-    let begun = desk.begin_for_peer(pump(), Reach::Network);
-    assert!(matches!(begun, Begun::Lookup(_)));
-    assert_eq!(desk.reach(NATIVE), Some(Reach::Directory));
-    desk.answers(10, NATIVE, &[8]);
-    assert_eq!(desk.found(), [8, 7]);
-    assert_eq!(desk.tally(), (1, 1));
+#[test]
+fn indexer_that_reaches_nobody_in_the_dht_asks_its_natives_and_says_that_it_is_incomplete() {
+    for reached in [0, 1] {
+        let mut desk = Desk::new(Role::Indexer).native(NATIVE);
+        desk.begin_for_peer(pump(), Reach::Network);
+        desk.search_ends(10, reached);
+        assert_eq!(
+            desk.reach(NATIVE),
+            (reached == 0).then_some(Reach::Directory)
+        );
+        if reached == 0 {
+            desk.answers(20, NATIVE, &[7]);
+            assert_eq!(desk.found(), [7]);
+        }
+        assert_eq!(desk.outcome().is_complete, reached > 0);
+        assert_eq!(is_said_to_be_complete(&desk), reached > 0);
+    }
+}
+
+#[test]
+fn holder_that_denies_is_left_out_and_has_answered() {
+    let mut desk = Desk::new(Role::Indexer);
+    desk.begin_for_peer(pump(), Reach::Network);
+    desk.names(10, &[1, 2], false);
+    desk.answers(20, 1, &[]);
+    desk.answers(20, 2, &[7]);
+    desk.search_ends(30, 1);
+    assert_eq!((desk.found(), desk.tally()), (vec![7], (2, 2)));
+    assert!(desk.outcome().is_complete);
+}
+
+#[test]
+fn search_is_ended_when_four_servers_have_named_providers_and_no_new_one() {
+    let mut desk = Desk::new(Role::Indexer);
+    desk.begin_for_peer(pump(), Reach::Network);
+    let query = desk.wanted[0].1;
+    for named in [&[1][..], &[], &[1], &[2], &[1, 2], &[2]] {
+        desk.names(10, named, false);
+        assert!(desk.ended.is_empty(), "{named:?}");
+    }
+    desk.names(20, &[2, 1], false);
+    assert_eq!(desk.ended, [query]);
+    desk.answers(30, 1, &[7]);
+    desk.answers(30, 2, &[7]);
+    assert!(desk.outcome().is_complete);
+}
+
+#[test]
+fn search_for_providers_is_ended_after_1500_ms_and_after_750_if_something_is_found() {
+    for (listed, limit) in [("fan", 1_500), ("pump", 750)] {
+        let mut desk = Desk::new(Role::Indexer).lists(5, listed);
+        desk.begin_for_peer(pump(), Reach::Network);
+        assert_eq!(desk.lookups.timeout(), Some(at(limit)));
+        desk.poll(limit - 1);
+        assert!(desk.ended.is_empty());
+        desk.poll(limit);
+        assert_eq!(desk.ended.len(), 1);
+        assert!(!desk.outcome().is_complete);
+    }
+}
+
+#[test]
+fn sixteen_holders_are_asked_and_what_others_may_have_makes_the_answer_incomplete() {
+    let ids: Vec<u8> = (1..=17).collect();
+    for (named, more, complete) in [(16, false, true), (17, false, false), (16, true, false)] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(pump(), Reach::Network);
+        desk.names(10, &ids[..named], more);
+        while let Some(&n) = desk.waiting().first() {
+            desk.answers(20, n, &[7]);
+        }
+        desk.search_ends(30, 1);
+        assert_eq!(desk.tally(), (16, 16));
+        assert_eq!(desk.outcome().is_complete, complete, "{named} {more}");
+        assert_eq!(is_said_to_be_complete(&desk), complete);
+    }
+}
+
+#[test]
+fn silent_holder_gives_its_turn_away_and_is_not_waited_for_if_something_is_found() {
+    for found in [&[7][..], &[]] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(pump(), Reach::Network);
+        desk.names(10, &[1, 2, 3, 4, 5, 6, 7, 8, 9], false);
+        desk.search_ends(10, 1);
+        desk.poll(759);
+        assert_eq!(desk.waiting().len(), MAX_OPEN);
+        desk.poll(760);
+        assert_eq!(desk.waiting().len(), MAX_OPEN + 1);
+        desk.answers(760, 9, found);
+        if found.is_empty() {
+            assert_eq!(desk.done, None);
+            desk.poll(2_999);
+            assert_eq!(desk.done, None);
+            desk.poll(3_000);
+        }
+        assert_eq!(desk.silent(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
 }
 
 #[test]
@@ -45,7 +150,7 @@ fn peer_that_is_listed_here_is_the_answer_and_another_is_searched_in_the_dht() {
         panic!("only node records are told to peers: {:?}", desk.searches);
     };
     assert!(desk.finds(10, 1_000, query, &info(5, "pump", 1)));
-    assert!(desk.lookups.searched(at(10), query));
+    assert!(desk.lookups.searched(at(10), query, 1));
     desk.poll(10);
     assert_eq!(desk.found(), [5]);
 }
@@ -74,6 +179,7 @@ fn fellow_that_answers_no_heartbeat_is_silent_and_not_waited_for() {
         .native(201)
         .server(202, Role::Native, false);
     desk.begin_for_peer(pump(), Reach::Network);
+    desk.search_ends(5, 1);
     assert_eq!(desk.waiting(), [201]);
     desk.answers(10, 201, &[]);
     assert_eq!((desk.tally(), desk.silent()), ((2, 1), [202].to_vec()));
@@ -88,6 +194,7 @@ fn sixteen_fellows_are_asked_and_a_seventeenth_makes_the_answer_incomplete() {
             desk = desk.native(n);
         }
         desk.begin_for_peer(pump(), Reach::Network);
+        desk.search_ends(5, 1);
         while let Some(&n) = desk.waiting().first() {
             desk.answers(10, n, &[]);
         }
@@ -118,9 +225,9 @@ fn is_said_to_be_complete(desk: &Desk) -> bool {
 }
 
 #[test]
-fn own_id_among_the_servers_is_not_asked() {
+fn own_id_among_the_providers_is_not_asked() {
     let mut desk = Desk::new(Role::Native);
-    desk.here.live = [offer(0, 1), offer(1, 1)].to_vec();
     desk.begin(pump());
+    desk.names(10, &[0, 1], false);
     assert_eq!(desk.waiting(), [1]);
 }

@@ -1,0 +1,137 @@
+//! Searches of the DHT, and the holders that they name.
+
+use super::{Errand, Lookup, MAX_SEARCHES, Open, Search, Target};
+use crate::protocol::{
+    Addrs, Instant, PeerId,
+    lookup::{ENOUGH, LookupAction, MAX_HOLDERS, PROVIDERS_LIMIT, QueryId, Question},
+};
+
+impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    /// Plans the search that the question needs; `records`: those for a peer.
+    pub(super) fn search<const N: usize>(&mut self, records: [Search; N]) {
+        match self.question {
+            Question::Indexers => {}
+            Question::Name(_) | Question::Service(_) => self.searches.extend([Search::Providers]),
+            Question::Peer(_) => self.searches.extend(records),
+        }
+    }
+
+    pub(super) fn next_search(&mut self, now: Instant, next: &mut u64) -> Option<LookupAction> {
+        let search = self.searches.pop()?;
+        let query = self.open(now, Target::Dht(search), next);
+        match (search, &self.question) {
+            (Search::Record(role), Question::Peer(peer)) => {
+                let (role, peer) = (role, *peer);
+                Some(LookupAction::Search { query, role, peer })
+            }
+            (_, question) => {
+                let key = question.key()?;
+                Some(LookupAction::Providers { query, key })
+            }
+        }
+    }
+
+    /// Takes the providers that one server of the DHT names. Returns whether the search is one of
+    /// this lookup.
+    pub(in crate::protocol::lookup) fn provided(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        providers: &[(PeerId, Addrs)],
+        more: bool,
+    ) -> bool {
+        if self.open_search(query).is_none() {
+            return false;
+        }
+        if now > self.deadline {
+            return true;
+        }
+        self.progress.reached = self.progress.reached.saturating_add(1);
+        self.progress.more |= more;
+        let mut is_new = false;
+        for (peer, addrs) in providers {
+            is_new |= self.ask_holder(*peer, addrs);
+        }
+        self.progress.agreed = match (is_new, providers.is_empty()) {
+            (true, _) => 1,
+            (false, true) => self.progress.agreed,
+            (false, false) => self.progress.agreed.saturating_add(1),
+        };
+        true
+    }
+
+    /// Takes note that a search is over, in which so many servers have answered. Returns whether it
+    /// was an open one of this lookup.
+    pub(in crate::protocol::lookup) fn searched(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        reached: u16,
+    ) -> bool {
+        let Some(at) = self.open_search(query) else {
+            return false;
+        };
+        if now <= self.deadline {
+            self.open.swap_remove(at);
+            self.count_reached(reached);
+        }
+        true
+    }
+
+    /// Ends a search for providers that has found enough, or whose time is over.
+    pub(super) fn next_end(&mut self, now: Instant) -> Option<LookupAction> {
+        let is_it = |open: &Open| open.target == Target::Dht(Search::Providers);
+        let at = self.position(is_it)?;
+        let has_enough = self.progress.agreed >= ENOUGH;
+        let is_late = self
+            .open
+            .get(at)
+            .is_some_and(|open| now >= self.end_of(open));
+        if !has_enough && !is_late {
+            return None;
+        }
+        let query = self.open.swap_remove(at).query;
+        self.is_cut |= !has_enough && self.progress.reached < u16::from(ENOUGH);
+        self.count_reached(self.progress.reached);
+        Some(LookupAction::EndSearch { query })
+    }
+
+    /// When a search for providers is ended that goes on and on.
+    pub(super) fn end_of(&self, search: &Open) -> Instant {
+        search.since
+            + if self.has_found() {
+                self.patience
+            } else {
+                PROVIDERS_LIMIT
+            }
+    }
+
+    /// The search of the DHT with this name, if it is under way.
+    pub(super) fn open_search(&self, query: QueryId) -> Option<usize> {
+        self.position(|open| open.query == query && open.is_search())
+    }
+
+    /// Takes note of how many servers of the DHT a search has reached. None is no answer, if there
+    /// is one.
+    fn count_reached(&mut self, reached: u16) {
+        self.is_unreached |= reached == 0 && !self.vouchers.is_empty();
+        self.is_cut |= self.is_unreached;
+    }
+
+    /// Asks a provider for what it lists. Returns whether it is new.
+    fn ask_holder(&mut self, peer: PeerId, addrs: &Addrs) -> bool {
+        if peer == self.own || self.servers.has(&peer) {
+            return false;
+        }
+        if usize::from(self.progress.holders) == MAX_HOLDERS {
+            self.progress.more = true;
+            return false;
+        }
+        self.progress.holders += 1;
+        self.ask_at(peer, addrs.clone(), Errand::Indexer);
+        true
+    }
+}
+
+// A lookup has either one search for providers or these.
+const _: () = assert!(MAX_SEARCHES >= 2);

@@ -1,0 +1,103 @@
+//! What a lookup does next when all that it has asked has answered, or is late.
+
+use super::{Errand, Lookup, Open, Phase, Search, Stage, Target};
+use crate::protocol::{Cursor, Instant, Role, lookup::Question};
+
+impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    /// Whether nothing is left to do in this stage: every server has been asked, and no answer is
+    /// waited for.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        let is_over =
+            self.has_asked_around || (self.own_indexers.is_empty() && self.natives.is_empty());
+        is_over
+            && self.queue.is_empty()
+            && self.own_page.is_empty()
+            && self.searches.is_empty()
+            && self.pages.iter().all(|pages| pages.is_open)
+            && self.open.iter().all(|open| self.is_late(open, now))
+    }
+
+    /// Whether a server has not answered in its patience. Searches of the DHT have limits of their
+    /// own.
+    pub(super) fn is_late(&self, open: &Open, now: Instant) -> bool {
+        !open.is_search() && now >= open.since + self.patience
+    }
+
+    /// Begins the next stage. Returns whether there is one.
+    pub(super) fn next_stage(&mut self, role: Role) -> bool {
+        self.stage = match self.stage {
+            Stage::First => Stage::Natives,
+            Stage::Natives => Stage::Pages,
+            Stage::Pages => return false,
+        };
+        match self.stage {
+            Stage::First => {}
+            Stage::Natives => self.ask_natives(role),
+            Stage::Pages => self.ask_for_a_page(role),
+        }
+        true
+    }
+
+    /// When there is a step without an event.
+    pub(in crate::protocol::lookup) fn timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let late = self.open.iter().map(|open| match open.target {
+            Target::Server(..) => open.since + self.patience,
+            Target::Dht(Search::Providers) => self.end_of(open),
+            Target::Dht(Search::Record(_)) => self.deadline,
+        });
+        // What was due at the latest poll has been done.
+        let is_ahead = |at: &Instant| *at > self.polled;
+        let first = late.chain([self.next_at]).filter(is_ahead).min();
+        Some(first.map_or(self.deadline, |first| first.min(self.deadline)))
+    }
+
+    /// The natives that were not asked, if the answer is empty or incomplete; for an indexer's
+    /// peer, if this indexer could not search the DHT. Of a service, all indexers are asked if the
+    /// DHT does not name all holders.
+    fn ask_natives(&mut self, role: Role) {
+        let asks = match self.is_for_peer {
+            true => self.is_unreached,
+            false => !self.has_found() || !self.is_whole() || self.progress.more,
+        };
+        let lists = matches!(self.question, Question::Service(_))
+            && (self.progress.more || self.is_unreached)
+            && !self.is_for_peer;
+        self.has_asked_around = true;
+        for native in core::mem::take(&mut self.natives) {
+            if asks {
+                self.ask(native, Errand::Fellow);
+            }
+            if lists {
+                self.read_pages(native);
+            }
+        }
+        match self.question {
+            Question::Service(_) if lists => {
+                if role == Role::Native {
+                    // There is room, because this question has no other page.
+                    let _ = self.own_page.push(Cursor::Start);
+                }
+            }
+            _ => self.is_cut |= self.progress.more,
+        }
+    }
+
+    /// A page of indexers, if the operator's lookup has found nothing.
+    fn ask_for_a_page(&mut self, role: Role) {
+        if let Question::Indexers | Question::Service(_) = &self.question {
+            return;
+        }
+        if self.is_for_peer || self.has_found() {
+            return;
+        }
+        if role == Role::Native {
+            // There is room, because this question has no other page.
+            let _ = self.own_page.push(Cursor::Start);
+        } else if let Some(native) = self.lister.pop() {
+            self.read_pages(native);
+        }
+    }
+}
