@@ -143,8 +143,8 @@ fn answering(dir: &Path, answer: &'static str) {
 
 const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
-    r#""name":"cam","tags":{},"services":[],"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
-    r#""natives":[],"native_option":null,"live_indexers":[],"#,
+    r#""name":"cam","tags":{},"services":[],"checks":[],"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
+    r#""natives":[],"found_natives":[],"native_option":null,"live_indexers":[],"#,
     r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
     r#""tables":[],"contested":[],"troubles":[]}"#
 );

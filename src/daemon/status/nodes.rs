@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{Service, shortfall};
+use super::Service;
 
 /// Which nodes are asked for. What is absent or empty admits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,7 @@ pub(crate) enum NodeState {
     Lost,
 }
 
+#[cfg(feature = "program")]
 impl NodeState {
     const ALL: [Self; 3] = [Self::Alive, Self::Left, Self::Lost];
 
@@ -96,13 +97,17 @@ pub(crate) struct ListTally {
     pub partial: Vec<String>,
 }
 
+#[cfg(feature = "program")]
 impl ListTally {
+    /// Servers that are named in one line.
+    const MAX_NAMED: usize = 4;
+
     /// What the list lacks, and which servers that is due to; `None`: nothing.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
-        let mut text = shortfall(self.complete, self.asked, lacks)?;
+        let mut text = super::shortfall(self.complete, self.asked, lacks)?;
         let mut servers = lacks.into_iter().flatten().map(String::as_str);
-        let named: Vec<&str> = servers.by_ref().take(MAX_NAMED).collect();
+        let named: Vec<&str> = servers.by_ref().take(Self::MAX_NAMED).collect();
         if !named.is_empty() {
             text.push_str(": ");
             text.push_str(&named.join(", "));
@@ -114,6 +119,3 @@ impl ListTally {
         Some(text)
     }
 }
-
-/// Servers that are named in one line.
-const MAX_NAMED: usize = 4;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{NodeRow, NodeState, Service};
+use super::{NodeState, Service};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub(crate) enum WatchEventName {
 pub(crate) struct WatchRow {
     /// What happened.
     pub event: WatchEventName,
-    /// As in [`NodeRow`], and so are the others.
+    /// As in [`super::NodeRow`], and so are the others.
     pub name: String,
     pub peer_id: String,
     pub state: NodeState,
@@ -45,7 +45,7 @@ pub(crate) struct WatchRow {
 #[cfg(feature = "program")]
 impl WatchRow {
     /// The event's name, as in JSON, and the node.
-    pub(crate) fn split(self) -> (&'static str, NodeRow) {
+    pub(crate) fn split(self) -> (&'static str, super::NodeRow) {
         let event = match self.event {
             WatchEventName::Present => "present",
             WatchEventName::Changed => "changed",
@@ -53,7 +53,7 @@ impl WatchRow {
             WatchEventName::Lost => "lost",
             WatchEventName::CaughtUp => "caught_up",
         };
-        let row = NodeRow {
+        let row = super::NodeRow {
             name: self.name,
             peer_id: self.peer_id,
             state: self.state,
