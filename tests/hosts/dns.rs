@@ -1,11 +1,11 @@
 //! Programs that know nothing of the system find nodes by DNS: asked directly, and through the
 //! resolvers of a host with the files that the packages install.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Look as _, Peer, SLACK, eventually};
+use crate::harness::{Look as _, Peer, SLACK, ended, eventually};
 use crate::network::{Host, Network, Running};
 
 /// Where the files say that the daemon is.
@@ -60,11 +60,16 @@ fn site(network: &Network) -> Site<'_> {
     }
 }
 
+/// Runs a command on the host that ends by itself.
+fn run(host: &Host<'_>, program: &str, args: &[&str]) -> Output {
+    ended(host.command(program).args(args))
+}
+
 impl Site<'_> {
     /// What `dig` prints of one question.
     fn dig(&self, words: &str) -> String {
         let words = DIG.into_iter().chain(words.split(' '));
-        let output = self.desk.run("dig", &words.collect::<Vec<_>>());
+        let output = run(&self.desk, "dig", &words.collect::<Vec<_>>());
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -193,7 +198,7 @@ fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> 
     site.found();
     let _resolver = Running::start(command(&network, &site.desk));
     let getent = |words: &[&str]| {
-        let output = site.desk.run("getent", words);
+        let output = run(&site.desk, "getent", words);
         (
             output.status.code(),
             String::from_utf8(output.stdout).unwrap(),
@@ -211,7 +216,8 @@ fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> 
     assert!(hosts.contains("fd77::3"), "{hosts}");
     assert_eq!(getent(&["hosts", "nobody.oc.internal"]).0, Some(2));
     // A name with a dot, below one that there is no node of.
-    let srv = site.desk.run(
+    let srv = run(
+        &site.desk,
         "dig",
         &["+short", "@127.0.0.1", "SRV", "pump._http._tcp.oc.internal"],
     );

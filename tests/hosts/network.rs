@@ -223,11 +223,6 @@ impl Host<'_> {
         command(&self.inside(), Path::new(program))
     }
 
-    /// Runs a command on the host that ends by itself.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
-        ended(self.command(program).args(args))
-    }
-
     fn inside(&self) -> Vec<OsString> {
         self.network.inside(Some(self.name))
     }
