@@ -51,8 +51,6 @@ mod outlet;
 mod process;
 mod record;
 mod report;
-// Only the program's control socket asks for what is answered in parts.
-#[cfg_attr(not(feature = "program"), expect(dead_code))]
 pub(crate) mod request;
 mod servers;
 #[cfg(feature = "program")]

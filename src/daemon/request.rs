@@ -7,7 +7,7 @@
 
 #![cfg_attr(
     not(feature = "program"),
-    allow(dead_code, reason = "only the program asks for answers in parts")
+    expect(dead_code, reason = "only the program asks for answers in parts")
 )]
 
 use smol::channel::{Receiver, Sender, bounded};
