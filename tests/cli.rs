@@ -151,11 +151,12 @@ const STATUS: &str = concat!(
 
 /// Two claimants of one name.
 const FOUND: &str = concat!(
-    r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"#,
-    r#""records":[{"peer_id":"12D3A","name":"cam","#,
-    r#""addrs":["/ip4/192.0.2.1/tcp/1"],"tags":{"room":"hall"},"expires_in_ms":1000,"#,
+    r#"{"schema":1,"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"#,
+    r#""more":false,"records":[{"peer_id":"12D3A","name":"cam","addrs":["/ip4/192.0.2.1/tcp/1"],"#,
+    r#""addresses":["/ip4/192.0.2.1/tcp/1"],"state":"alive","last_beat_ms":9,"tags":{"room":"hall"},"#,
     r#""services":[{"name":"http","protocol":"tcp","port":80},{"name":"dns","protocol":"udp","port":53}],"#,
-    r#""source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"tags":{},"services":[],"#,
+    r#""version":"0.1.0","expires_in_ms":1000,"source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"#,
+    r#""addresses":[],"state":"alive","last_beat_ms":null,"tags":{},"services":[],"version":"","#,
     r#""expires_in_ms":1000,"source":"dht"}]}"#
 );
 
@@ -360,7 +361,10 @@ fn find_prints_every_claimant_or_fails() {
             .into_iter()
             .chain(service)
             .collect();
-        assert_eq!(home.run(&args).done(), addr);
+        let one = home.run(&args);
+        assert_eq!((one.code, &*one.stdout), (Some(0), addr), "{}", one.stderr);
+        let warning = "oc-discovery: 2 nodes claim cam: this is 12D3A\n";
+        assert_eq!(one.stderr, warning);
     }
     home.run(&["find", "--addr", "cam", "ssh"])
         .failed(1, &["cam does not offer ssh"]);
@@ -368,7 +372,10 @@ fn find_prints_every_claimant_or_fails() {
     let home = Home::new();
     answering(
         &home.data_dir("node"),
-        r#"{"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"records":[]}"#,
+        concat!(
+            r#"{"schema":1,"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"#,
+            r#""partial":[],"more":false,"records":[]}"#
+        ),
     );
     let unknown = home.run(&["find", "cam"]);
     unknown.failed(1, &["cam"]);
