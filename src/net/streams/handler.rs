@@ -230,7 +230,7 @@ impl State {
             // has to be sent.
             self.end_lease(None);
         } else if let Some(outbound) = &mut self.outbound
-            && outbound.beat(&body, place == BeatPlace::Last).is_err()
+            && outbound.beat(&body, place).is_err()
         {
             self.end_lease(None);
         }
@@ -298,7 +298,7 @@ impl State {
                     return;
                 };
                 let mut outbound = Box::new(Outbound::new(io, lease));
-                if outbound.beat(&body, false).is_ok() {
+                if outbound.beat(&body, BeatPlace::First).is_ok() {
                     self.outbound = Some(outbound);
                 } else {
                     self.leases_closed.push((lease, None));

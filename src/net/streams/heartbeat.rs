@@ -18,10 +18,17 @@ use futures_timer::Delay;
 use futures_util::{AsyncRead, AsyncWrite};
 use libp2p::{Stream, swarm::ConnectionId};
 
-use super::mailbox::{Arrivals, Arrived, BeatFrame, Mail, Outbox};
+use super::{
+    handler::BeatPlace,
+    mailbox::{Arrivals, Arrived, BeatFrame, Mail, Outbox},
+};
 use crate::{
     net::frames,
-    protocol::{PeerId, StreamId, codec::frame, farewell::ANSWER_LIMIT},
+    protocol::{
+        PeerId, StreamId,
+        codec::{frame, heartbeat::decode_ack},
+        farewell::ANSWER_LIMIT,
+    },
 };
 
 /// Bytes that may wait for a peer to read them: two of the largest frames.
@@ -263,6 +270,8 @@ pub(crate) struct Outbound {
     frames: Frames,
     /// Names the lease.
     pub(crate) lease: u64,
+    /// The sequence of the next beat.
+    next: u64,
     /// Set if the lease was given up: the time by which the last ack must come.
     leaving: Option<Box<Delay>>,
     /// Acks received since the last beat.
@@ -274,16 +283,18 @@ impl Outbound {
         Self {
             frames: Frames::new(io),
             lease,
+            next: 0,
             leaving: None,
             acks: 0,
         }
     }
 
-    /// Writes a beat. If it is the `last`, its ack ends the stream.
-    pub(crate) fn beat(&mut self, body: &[u8], last: bool) -> io::Result<()> {
-        if last {
+    /// Writes a beat. The ack that answers the last one ends the stream.
+    pub(crate) fn beat(&mut self, body: &[u8], place: BeatPlace) -> io::Result<()> {
+        if place == BeatPlace::Last {
             self.leaving = Some(Box::new(Delay::new(ANSWER_LIMIT)));
         }
+        self.next += 1;
         self.acks = 0;
         self.frames.send(frames::frame(body))
     }
@@ -291,21 +302,23 @@ impl Outbound {
     /// The next ack, or an error when the stream is over. The error's kind is `InvalidData` if the
     /// server sent something invalid.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
-        let blocked = self.frames.poll_write(cx)?.is_pending();
-        if !blocked && let Poll::Ready(body) = self.frames.poll_frame(cx) {
-            return match body {
-                Ok(_) if self.leaving.is_some() => {
-                    Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
-                }
-                Ok(_) if self.acks == MAX_ACKS => Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("it sent more than {MAX_ACKS} acks for one beat"),
-                ))),
-                body => {
-                    self.acks += 1;
-                    Poll::Ready(body)
-                }
-            };
+        while self.frames.poll_write(cx)?.is_ready()
+            && let Poll::Ready(body) = self.frames.poll_frame(cx)?
+        {
+            if self.acks == MAX_ACKS {
+                let why = format!("it sent more than {MAX_ACKS} acks for one beat");
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
+            self.acks += 1;
+            if self.leaving.is_none() {
+                return Poll::Ready(Ok(body));
+            }
+            // Before its answer to the last beat, the server may send the one to the beat before,
+            // and `released`.
+            let last = self.next.saturating_sub(1);
+            if !decode_ack(&body).is_ok_and(|ack| ack.sequence < last) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
         }
         ready!(poll_limit(&mut self.leaving, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

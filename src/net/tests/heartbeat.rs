@@ -1,11 +1,11 @@
 //! Beats, acks, and all ends of a heartbeat stream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{NetEvent, convert, executor::block_on},
-    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role, Verdict},
+    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role, Verdict, farewell::ANSWER_LIMIT},
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -165,6 +165,28 @@ fn a_server_that_does_not_take_the_last_beat_holds_nobody_up() {
                 (at == 1 && matches!(event, NetEvent::GaveUp { .. })).then_some(())
             })
             .await;
+    });
+}
+
+#[test]
+fn a_late_ack_of_the_beat_before_does_not_end_a_lease_given_up() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        world.beat(1, 0);
+        let mut given_up = None;
+        world
+            .until(|world, at, event| {
+                if is_beat(&event, 0) {
+                    let server = world.id(0);
+                    world.net(1).give_up(server, Role::Node);
+                    given_up = Some(Instant::now());
+                    world.answer(at, &event, &Ack::accepted(LEASE));
+                }
+                // The last beat is not answered.
+                (at == 1 && matches!(event, NetEvent::GaveUp { .. })).then_some(())
+            })
+            .await;
+        assert!(given_up.unwrap().elapsed() >= ANSWER_LIMIT);
     });
 }
 
