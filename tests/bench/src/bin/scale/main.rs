@@ -5,6 +5,7 @@
 //! program. The seed determines every run.
 
 mod ledger;
+mod lookups;
 mod network;
 mod report;
 mod scenario;

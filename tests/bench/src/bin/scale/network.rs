@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use oc_discovery::protocol::{
-    AckBuf, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Verdict, Want,
+    AckBuf, Key, Offer, OutBeat, PeerId, PeerList, RecordInfo, Rng, Verdict, Want,
 };
 
 /// The number of a peer in the world.
@@ -40,6 +40,8 @@ pub enum Input {
     Value(Box<RecordInfo>),
     /// The search of this record has ended.
     SearchEnd(PeerId),
+    /// The announcement of this key has ended.
+    Announced(Box<Key>),
     /// The process starts.
     Start,
     /// The timer of the process.
@@ -55,7 +57,12 @@ impl Input {
             }
             Self::Answer(_, _, answer) => answer.is_some(),
             Self::Pong(_, verdict) => *verdict == Verdict::Reachable,
-            Self::End(_) | Self::Value(_) | Self::SearchEnd(_) | Self::Start | Self::Wake => false,
+            Self::End(_)
+            | Self::Value(_)
+            | Self::SearchEnd(_)
+            | Self::Announced(_)
+            | Self::Start
+            | Self::Wake => false,
         }
     }
 }

@@ -29,6 +29,25 @@ pub fn table(rows: &[Row]) {
             }),
         );
     }
+    lookups(rows);
+}
+
+/// What lookups have cost.
+fn lookups(rows: &[Row]) {
+    for row in rows {
+        let Some(tally) = &row.lookups else { continue };
+        println!(
+            "\n{}: {} of {} found, {} complete; messages of a lookup: {} at most, {:.1} on average; the slowest \
+             took {} ms",
+            row.name,
+            tally.found,
+            tally.pairs,
+            tally.complete,
+            tally.most,
+            tally.mean(),
+            tally.slowest,
+        );
+    }
 }
 
 /// One JSON document. Times are in ms, null for never.
@@ -38,6 +57,22 @@ pub fn json(rows: &[Row]) {
         "{{\"schema\": 1, \"scenarios\": [\n{}\n]}}",
         rows.join(",\n")
     );
+}
+
+/// The lookups of a row as JSON.
+fn found(row: &Row) -> String {
+    row.lookups.as_ref().map_or("null".into(), |tally| {
+        format!(
+            "{{\"pairs\": {}, \"found\": {}, \"complete\": {}, \"messages_most\": {}, \"messages_mean\": {:.1}, \
+             \"slowest_ms\": {}}}",
+            tally.pairs,
+            tally.found,
+            tally.complete,
+            tally.most,
+            tally.mean(),
+            tally.slowest,
+        )
+    })
 }
 
 /// No name has a character that must be escaped in JSON.
@@ -53,13 +88,14 @@ fn object(row: &Row) -> String {
         "  {{\"name\": \"{}\", \"to_90_percent_ms\": {most}, \"to_99_percent_ms\": {nearly}, \"to_100_percent_ms\": {all}, \
          \"native_busiest\": {}, \"native_mean\": {:.1}, \"indexer_busiest\": {}, \"indexer_mean\": {:.1}, \
          \"leases_most_to_mean\": {spread}, \"two_leases_percent\": {two:.2}, \"at_natives_percent\": {native:.2}, \
-         \"no_lease_percent\": {none:.2}, \"ended_early_at_ms\": {}, \"missed\": {}, \"wall_ms\": {}}}",
+         \"no_lease_percent\": {none:.2}, \"ended_early_at_ms\": {}, \"lookups\": {}, \"missed\": {}, \"wall_ms\": {}}}",
         row.name,
         row.native.0,
         row.native.1,
         row.indexer.0,
         row.indexer.1,
         row.stopped.map_or("null".into(), |ms| ms.to_string()),
+        found(row),
         row.missed
             .as_ref()
             .map_or("null".into(), |why| format!("\"{why}\"")),

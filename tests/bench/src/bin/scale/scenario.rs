@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use oc_discovery::protocol::Role;
+use oc_discovery::protocol::{Rng, Role};
 
 use crate::{
     ledger::Holding,
+    lookups::{self, Tally},
     world::{MakeIndexer, Size, World, indexer},
 };
 
@@ -17,6 +18,11 @@ const AHEAD: u64 = 90_000;
 const INDEXERS_WITHIN: u64 = 30_000;
 /// How long nodes have to settle after their start, before the event, ms.
 const SETTLE: u64 = 70_000;
+
+/// Pairs of a process and a node that it looks up in the end.
+const PAIRS: usize = 1_000;
+/// Messages of a lookup at most.
+const MOST_MESSAGES: u64 = 40;
 
 /// The event that begins the measurement.
 #[derive(Clone, Copy)]
@@ -54,6 +60,8 @@ enum Goal {
     Within(u64),
     /// The same, and the busiest native receives at most 1.5 times the mean number of messages.
     EvenNatives,
+    /// Each of 1,000 lookups by name finds its node, with at most 40 messages.
+    Found,
     /// All hold a lease, and none holds two from indexers while another holds none.
     Fair,
 }
@@ -75,6 +83,17 @@ impl Goal {
             Self::EvenNatives if row.native.0 as f64 > 1.5 * row.native.1 => {
                 Some("the busiest native has more than 1.5 times the mean to do".into())
             }
+            Self::Found => row.lookups.as_ref().and_then(|tally| {
+                if tally.found < tally.pairs {
+                    return Some("a lookup has not found its node".into());
+                }
+                (tally.most > MOST_MESSAGES).then(|| {
+                    format!(
+                        "a lookup needs {} messages, not {MOST_MESSAGES}",
+                        tally.most
+                    )
+                })
+            }),
             Self::Fair if two > 0.0 && native + none > 0.0 => {
                 Some("a node holds two leases while another has none of an indexer".into())
             }
@@ -98,6 +117,8 @@ pub struct Row {
     pub shares: [f64; 3],
     /// When the run was ended because too much happened, ms from the event.
     pub stopped: Option<u64>,
+    /// Lookups by name after it, if there are any.
+    pub lookups: Option<Tally>,
     /// Why the goal of the scenario was missed.
     pub missed: Option<String>,
     /// Wall-clock time of the run, ms.
@@ -143,7 +164,10 @@ pub fn all(size: Size) -> Vec<Scenario> {
             scenario("start within 0.1 s", 100, Event::Start, 40_000),
             Goal::EvenNatives,
         ),
-        scenario("start within 10 s", 10_000, Event::Start, 50_000),
+        with_goal(
+            scenario("start within 10 s", 10_000, Event::Start, 60_000),
+            Goal::Found,
+        ),
         scenario("start within 120 s", 120_000, Event::Start, 160_000),
         scenario("a native dies", 10_000, Event::NativeDies, 60_000),
         scenario(
@@ -216,9 +240,14 @@ impl Scenario {
                 percent(|holding| !holding.native && holding.indexers == 0),
             ],
             stopped,
+            lookups: None,
             missed: None,
             wall_ms: begun.elapsed().as_millis(),
         };
+        if matches!(self.goal, Goal::Found) {
+            let mut rng = Rng::new(seed);
+            row.lookups = Some(lookups::of_random_pairs(&mut world, PAIRS, &mut rng));
+        }
         row.missed = self.goal.missed(&row);
         row
     }

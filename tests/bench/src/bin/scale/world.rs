@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
     self, Ack, AckCode, Action, Addr, Addrs, Beat, Endpoint, Indexer, IndexerConfig,
-    IndexersAnswer, Instant, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
+    IndexersAnswer, Instant, Key, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
     OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms,
-    Verdict, signing::Urgency,
+    Verdict, codec::record::Record, signing::Urgency,
 };
 
 use crate::{
     ledger::{Holding, Ledger, Work},
+    lookups,
     network::{Event, Input, Network, PeerNo, StreamNo},
 };
 
@@ -29,11 +30,9 @@ const MOST_NATIVES: usize = 8;
 const EPOCH: u64 = 1_700_000_000_000;
 /// Time that a search in the DHT takes, ms.
 const SEARCH: u64 = 100;
-/// A run is stopped after this many events, because the machines then keep each other busy without
-/// progress.
-const MOST_EVENTS: u64 = 10_000_000;
-/// Has the length of a signed record.
-const ENVELOPE: [u8; 200] = [0; 200];
+/// A run is stopped after this many events for each peer, because the machines then keep each other
+/// busy without progress.
+const MOST_EVENTS: usize = 500;
 
 /// The number of peers of each role.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +47,8 @@ impl Size {
     pub fn check(&self) -> Result<(), String> {
         let bounds = [
             ("--natives", self.natives, 1, 16),
-            ("--indexers", self.indexers, 1, 256),
-            ("--nodes", self.nodes, 100, 25_000),
+            ("--indexers", self.indexers, 1, 1_024),
+            ("--nodes", self.nodes, 100, 250_000),
         ];
         for (option, value, least, most) in bounds {
             if value < least || value > most {
@@ -76,7 +75,7 @@ pub fn indexer<const N: usize>(now: Instant, own: PeerId, seed: u64) -> Box<dyn 
 
 /// A native with room for its share of all nodes.
 fn native(now: Instant, own: PeerId, seed: u64) -> Box<dyn Machine> {
-    let mut native = Box::new(Native::<256, 512, 4096, 8464>::new());
+    let mut native = Box::new(Native::<1024, 2048, 4096, 9232>::new());
     let config = NativeConfig {
         terms: TERMS,
         offload_interval: LOOP,
@@ -133,6 +132,8 @@ pub struct World {
     peers: Vec<Peer>,
     network: Network,
     dht: BTreeMap<PeerId, RecordInfo>,
+    /// Who has announced a name in the DHT. None of them goes away.
+    pub providers: BTreeMap<Key, Vec<PeerNo>>,
     ledger: Ledger,
     rng: Rng,
     requests: u64,
@@ -150,6 +151,7 @@ impl World {
             peers: Vec::with_capacity(all),
             network: Network::new(rng.bits()),
             dht: BTreeMap::new(),
+            providers: BTreeMap::new(),
             ledger: Ledger::new(all),
             rng,
             requests: 0,
@@ -195,6 +197,21 @@ impl World {
         }
     }
 
+    /// The peer's id.
+    pub fn id(&self, number: PeerNo) -> PeerId {
+        self.peers[number].id
+    }
+
+    /// The peer's machine.
+    pub fn machine(&self, number: PeerNo) -> &dyn Machine {
+        &*self.peers[number].machine
+    }
+
+    /// The same, for what changes it.
+    pub fn machine_mut(&mut self, number: PeerNo) -> &mut dyn Machine {
+        &mut *self.peers[number].machine
+    }
+
     /// Present time, ms.
     pub fn now(&self) -> u64 {
         self.now
@@ -230,7 +247,7 @@ impl World {
             self.now = event.at;
             self.happen(event);
             self.events += 1;
-            if self.events > MOST_EVENTS {
+            if self.events > (MOST_EVENTS * self.peers.len()) as u64 {
                 return false;
             }
         }
@@ -393,6 +410,11 @@ impl World {
                 };
                 self.peers[to].machine.handle(now, ended);
             }
+            Input::Announced(key) => {
+                let (key, ok) = (&*key, true);
+                let ended = protocol::Input::Announced { key, ok };
+                self.peers[to].machine.handle(now, ended);
+            }
             Input::Start | Input::Wake => {}
         }
     }
@@ -410,10 +432,11 @@ impl World {
         let from = self.network.stream(stream).client;
         let (id, now) = (self.peers[from].id, self.instant());
         let record = signed_at.map(|signed_at| record(from, id, signed_at));
+        let envelope = record.as_ref().map(enveloped).unwrap_or_default();
         let incoming = Beat {
             record: record.clone().map(|info| SignedRecord {
                 info,
-                envelope: &ENVELOPE,
+                envelope: &envelope,
             }),
             publisher: beat.publisher,
             load: beat.load,
@@ -563,10 +586,13 @@ impl World {
                 let ask = Input::Ask(number, self.requests, want);
                 self.network.send(self.now, number_of(&native), ask, true);
             }
-            Action::Announce { ref key } => {
-                let now = self.instant();
-                let announced = protocol::Input::Announced { key, ok: true };
-                self.peers[number].machine.handle(now, announced);
+            Action::Announce { key } => {
+                let providers = self.providers.entry(key.clone()).or_default();
+                if !providers.contains(&number) {
+                    providers.push(number);
+                }
+                let announced = Input::Announced(Box::new(key));
+                self.network.at(self.now + SEARCH, number, announced);
             }
             Action::EndSearch { .. }
             | Action::Refreshed { .. }
@@ -628,16 +654,17 @@ fn new_id(number: PeerNo, rng: &mut Rng) -> PeerId {
     PeerId::from_bytes(id)
 }
 
-fn number_of(peer: &PeerId) -> PeerNo {
+/// The number at the end of an id.
+pub fn number_of(peer: &PeerId) -> PeerNo {
     let [.., a, b, c, d] = *peer.as_bytes();
     u32::from_le_bytes([a, b, c, d]) as PeerNo
 }
 
-/// `/ip4/10.x.y.1/tcp/4820`: every peer has a network of its own.
-fn addrs(number: PeerNo) -> Addrs {
-    let [.., high, low] = (number as u32).to_be_bytes();
+/// `/ip4/10.x.y.1/tcp/4820`, from 65,536 on `/ip4/11.…`: every peer has a network of its own.
+pub fn addrs(number: PeerNo) -> Addrs {
+    let [_, block, high, low] = (number as u32).to_be_bytes();
     let [port_high, port_low] = 4820_u16.to_be_bytes();
-    let addr = Addr::from_iter([4, 10, high, low, 1, 6, port_high, port_low]);
+    let addr = Addr::from_iter([4, 10 + block, high, low, 1, 6, port_high, port_low]);
     Addrs::from_iter([addr])
 }
 
@@ -649,6 +676,25 @@ fn record(number: PeerNo, peer: PeerId, signed_at: u64) -> RecordInfo {
         issued_at_ms,
         ttl: TERMS.lease * 3,
         addrs: addrs(number),
-        name: Name::new(),
+        name: name_of(number),
     }
+}
+
+/// The name of a node; others have one, too, that nobody is told.
+pub fn name_of(number: PeerNo) -> Name {
+    format!("n{number}").chars().collect()
+}
+
+fn enveloped(info: &RecordInfo) -> Vec<u8> {
+    lookups::envelope(Record {
+        peer: info.peer,
+        sequence: info.sequence,
+        issued_at_ms: info.issued_at_ms,
+        ttl: info.ttl,
+        addrs: info.addrs.iter().map(|addr| addr.as_slice()).collect(),
+        name: &info.name,
+        tags: Default::default(),
+        services: Default::default(),
+        version: Default::default(),
+    })
 }
