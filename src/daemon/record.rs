@@ -7,11 +7,8 @@ use libp2p::{Multiaddr, identity::Keypair};
 use crate::{
     config::{Config, Role, name_of_host},
     net::envelope::{About, sign_indexer, sign_node},
-    protocol::codec::record::{MAX_TTL, SignError},
+    protocol::{codec::record::SignError, signing::record_ttl},
 };
-
-/// The time to live of a record, in leases (PROTOCOL.md).
-const TTL_LEASES: u32 = 3;
 
 /// The own record and its content.
 pub(super) struct OwnRecord {
@@ -33,7 +30,7 @@ impl OwnRecord {
         Self {
             key,
             about,
-            ttl: (config.lease * TTL_LEASES).min(MAX_TTL),
+            ttl: record_ttl(config.lease),
             envelope: None,
         }
     }

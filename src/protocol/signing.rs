@@ -8,9 +8,22 @@
 //! with, by a native, or after the end; a record that was requested meanwhile is signed as soon as
 //! there are both.
 
+use core::time::Duration;
+
 use heapless::Vec;
 
-use super::{Addr, MAX_ADDR_LEN, Role, codec::record::MAX_RECORD_ADDRS};
+use super::{
+    Addr, MAX_ADDR_LEN, Role,
+    codec::record::{MAX_RECORD_ADDRS, MAX_TTL},
+};
+
+/// How many leases a record lives for, unless that is longer than [`MAX_TTL`].
+pub(crate) const TTL_LEASES: u32 = 3;
+
+/// The time to live of a record whose subject requests leases of this length (PROTOCOL.md).
+pub fn record_ttl(lease: Duration) -> Duration {
+    lease.saturating_mul(TTL_LEASES).min(MAX_TTL)
+}
 
 /// The addresses in a record, best first.
 type RecordAddrs = Vec<Addr, MAX_RECORD_ADDRS, u8>;
@@ -128,6 +141,20 @@ mod tests {
 
     fn sign(signing: &mut Signing, addrs: &[&[u8]]) -> Urgency {
         signing.signed(addrs.iter().copied())
+    }
+
+    #[test]
+    fn record_lives_three_leases_and_an_hour_at_most() {
+        let ms = Duration::from_millis;
+        assert_eq!(record_ttl(ms(90_000)), ms(270_000));
+        for (lease, ttl) in [
+            (1_199_999, 3_599_997),
+            (1_200_000, 3_600_000),
+            (1_200_001, 3_600_000),
+            (u64::MAX, 3_600_000),
+        ] {
+            assert_eq!(record_ttl(ms(lease)), ms(ttl));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
         to_name,
     },
     lookup::Question,
+    signing::TTL_LEASES,
 };
 
 /// Bytes of the zone's name at most: with an instance of a service before it, it is a name of the
@@ -36,8 +37,6 @@ pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 pub const FAILURE_TTL: Duration = Duration::from_secs(1);
 /// Parts of a name at most: those of the longest name of the DNS.
 pub const MAX_LABELS: usize = 127;
-/// Leases that a record lives for.
-const RECORD_LEASES: u32 = 3;
 
 /// The zone that is answered for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +185,7 @@ pub fn verdict(exists: bool, has_data: bool, is_complete: bool) -> Verdict {
 /// The rest of a lease at most, of which only the record is known: it lives for `ttl`, expires in
 /// `expires_in`, and `age` ago its subject sent a heartbeat, if this is known.
 pub fn rest_of_lease(ttl: Duration, expires_in: Duration, age: Option<Duration>) -> Duration {
-    let lease = ttl / RECORD_LEASES;
+    let lease = ttl / TTL_LEASES;
     expires_in.min(lease.saturating_sub(age.unwrap_or_default()))
 }
 

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, rc::Rc, time::Duration};
 use oc_discovery::protocol::{
     Addrs, PeerId, RecordInfo, Rng,
     codec::record::{Kind, Record, Tags},
+    signing::record_ttl,
 };
 
 use crate::frames::{signed, verified};
@@ -100,7 +101,7 @@ pub fn record(
         peer,
         sequence,
         issued_at_ms: own_ms,
-        ttl: 3 * lease,
+        ttl: record_ttl(lease),
         addrs: [addr, &marker].into_iter().collect(),
         name,
         tags: Tags::new(),

@@ -41,6 +41,7 @@ use super::{
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
+    signing::record_ttl,
     table::TableStats,
     time::{Ticker, clamp_lease},
 };
@@ -294,9 +295,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, surely: bool) {
         let copies = self.live_indexers.remove(peer);
         if surely || copies.is_some() || self.known_peer_ids.contains(peer) {
-            // A record lives for three leases of its subject, which are assumed to be as long as
-            // ours.
-            let copies = copies.unwrap_or(self.config.terms.lease * 3);
+            // The leases of an unknown subject are assumed to be as long as ours.
+            let copies = copies.unwrap_or_else(|| record_ttl(self.config.terms.lease));
             self.known_peer_ids.forget(now, peer, copies);
         }
     }
