@@ -43,7 +43,7 @@ impl Driver<'_> {
                 self.held_beats.retain(|frame| frame.stream != stream);
                 self.env.net.close(peer, stream);
                 if !self.env.reserve_slot(peer) {
-                    self.env.net.unprotect(&peer, false);
+                    self.env.net.unprotect(&peer);
                 }
             }
             Action::Release {

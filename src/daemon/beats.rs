@@ -68,7 +68,7 @@ impl Driver<'_> {
             log::debug!("gives {} no lease: {}", text(&from), ack.reason);
         } else if leaves {
             self.env.reserve_slot(from);
-            self.env.net.unprotect(&from, true);
+            self.env.net.forget(&from);
         } else if beat.sequence == 0 && code == AckCode::Accepted {
             self.env.reserve_slot(from);
             match (self.env.machine.role(), beat.role) {

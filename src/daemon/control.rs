@@ -300,7 +300,7 @@ impl Desk {
         stream: &mut Async<UnixStream>,
         sent_away: Receiver<()>,
     ) -> Result<Asked, String> {
-        let refused_with = |message: &str| Err(refusal(message, false));
+        let refused_with = |message: &str| Err(json::to_string(&Refusal::new(message)));
         match uid_of(&*stream) {
             Ok(peer) if may_ask(peer, geteuid()) => {}
             Ok(_) => {
@@ -330,7 +330,7 @@ impl Desk {
             None => {
                 count(&self.evicted);
                 let message = "others asked meanwhile, and this client was silent the longest";
-                Err(refusal(message, true))
+                Err(json::to_string(&Refusal::for_now(message)))
             }
         }
     }
@@ -459,11 +459,7 @@ async fn receive(stream: &mut Async<UnixStream>) -> Result<Vec<u8>, String> {
 
 /// The answer to a request that the loop has dropped.
 fn ending() -> Refusal {
-    Refusal::new("oc-discovery is ending, or could not answer", false)
-}
-
-fn refusal(message: &str, again: bool) -> String {
-    json::to_string(&Refusal::new(message, again))
+    Refusal::new("oc-discovery is ending, or could not answer")
 }
 
 #[cfg(test)]

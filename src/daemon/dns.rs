@@ -49,6 +49,7 @@ use crate::{
     protocol::{
         Instant, TableStats,
         address::{self, distance},
+        codec::service::Transport,
         lookup::{self, Outcome, Question},
         zone::{Asked, FAILURE_TTL, MAX_TTL, Zone, lifetime, rest_of_lease},
     },
@@ -251,8 +252,8 @@ impl Desk {
         }
     }
 
-    /// The answer to a message, if nothing must be looked up for it. `is_tcp`: over TCP.
-    fn receive(&self, bytes: &[u8], asker: IpAddr, is_tcp: bool) -> Received {
+    /// The answer to a message that came `over` this, if nothing must be looked up for it.
+    fn receive(&self, bytes: &[u8], asker: IpAddr, over: Transport) -> Received {
         let now = now();
         let asked = match read(bytes).map(|query| self.server.asked(&query)) {
             Ok(Ok(asked)) => asked,
@@ -275,7 +276,7 @@ impl Desk {
                 None => return Received::Wait(question),
             },
         };
-        Received::Answer(self.answer(bytes, &known, now, (asker, is_tcp)))
+        Received::Answer(self.answer(bytes, &known, now, (asker, over)))
     }
 
     /// The answer to a message of what is known.
@@ -284,7 +285,7 @@ impl Desk {
         bytes: &[u8],
         known: &Known,
         now: Instant,
-        (asker, is_tcp): (IpAddr, bool),
+        (asker, over): (IpAddr, Transport),
     ) -> Option<Vec<u8>> {
         let query = read(bytes).ok()?;
         let asked = self.server.asked(&query).ok()?;
@@ -297,7 +298,11 @@ impl Desk {
         let sections = self
             .server
             .answer(what, &known.hosts, ttl.as_secs() as u32, &near);
-        write(bytes, &sections, if is_tcp { MAX_TCP } else { query.udp })
+        let room = match over {
+            Transport::Tcp => MAX_TCP,
+            Transport::Udp => query.udp,
+        };
+        write(bytes, &sections, room)
     }
 
     /// The answer to a message for which this must be looked up.
@@ -305,7 +310,7 @@ impl Desk {
         self: Rc<Self>,
         bytes: &[u8],
         question: Question,
-        way: (IpAddr, bool),
+        way: (IpAddr, Transport),
     ) -> Option<Vec<u8>> {
         let known = match Place::take(&self.queries, MAX_QUERIES) {
             Some(_place) => self.outcome(question).await,
@@ -441,20 +446,22 @@ fn on_datagram(desk: &Rc<Desk>, socket: &Rc<Watched<UdpSocket>>, bytes: &[u8], f
     let send = move |socket: &Watched<UdpSocket>, answer: Option<Vec<u8>>| {
         let _ = answer.map(|answer| socket.socket().send_to(&answer, from));
     };
-    match desk.receive(bytes, from.ip(), false) {
+    match desk.receive(bytes, from.ip(), Transport::Udp) {
         Received::Answer(answer) => send(socket, answer),
         // Only as many tasks as places.
         Received::Wait(_) if desk.queries.get() >= MAX_QUERIES => {
             count(&desk.refused);
             send(
                 socket,
-                desk.answer(bytes, &failure(), now(), (from.ip(), false)),
+                desk.answer(bytes, &failure(), now(), (from.ip(), Transport::Udp)),
             );
         }
         Received::Wait(question) => {
             let (desk, socket, bytes) = (desk.clone(), socket.clone(), bytes.to_vec());
             spawn(async move {
-                let answer = desk.look_up(&bytes, question, (from.ip(), false)).await;
+                let answer = desk
+                    .look_up(&bytes, question, (from.ip(), Transport::Udp))
+                    .await;
                 send(&socket, answer);
             });
         }
@@ -493,9 +500,13 @@ async fn converse(desk: &Rc<Desk>, mut stream: Async<TcpStream>, from: IpAddr) -
         let bytes = within(IDLE, receive(&mut stream, &mut room))
             .await
             .ok_or_else(idle)??;
-        let answer = match desk.receive(bytes, from, true) {
+        let answer = match desk.receive(bytes, from, Transport::Tcp) {
             Received::Answer(answer) => answer,
-            Received::Wait(question) => desk.clone().look_up(bytes, question, (from, true)).await,
+            Received::Wait(question) => {
+                desk.clone()
+                    .look_up(bytes, question, (from, Transport::Tcp))
+                    .await
+            }
         };
         let Some(answer) = answer else {
             return Ok(());

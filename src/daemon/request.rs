@@ -112,12 +112,12 @@ impl Parts {
 
     /// Ends the answer and says in one sentence why there is no more.
     pub(crate) fn refuse(self, why: &str) {
-        let _ = self.0.try_send(Err(Refusal::new(why, false)));
+        let _ = self.0.try_send(Err(Refusal::new(why)));
     }
 
     /// The same, and says that it may be asked again.
     pub(crate) fn refuse_for_now(self, why: &str) {
-        let _ = self.0.try_send(Err(Refusal::new(why, true)));
+        let _ = self.0.try_send(Err(Refusal::for_now(why)));
     }
 
     /// Whether the reader has left.
@@ -182,12 +182,12 @@ impl Reply {
 
     /// Says in one sentence why there is no answer.
     pub(crate) fn refuse(self, why: &str) {
-        let _ = self.0.try_send(Err(Refusal::new(why, false)));
+        let _ = self.0.try_send(Err(Refusal::new(why)));
     }
 
     /// The same, and says that it may be asked again.
     pub(crate) fn refuse_for_now(self, why: &str) {
-        let _ = self.0.try_send(Err(Refusal::new(why, true)));
+        let _ = self.0.try_send(Err(Refusal::for_now(why)));
     }
 
     /// Whether the caller has left.

@@ -349,10 +349,18 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(why: &str, again: bool) -> Self {
+    pub(super) fn new(why: &str) -> Self {
         Self {
             error: why.to_owned(),
-            again: again.then_some(true),
+            again: None,
+        }
+    }
+
+    /// The request may be repeated in a moment.
+    pub(super) fn for_now(why: &str) -> Self {
+        Self {
+            again: Some(true),
+            ..Self::new(why)
         }
     }
 }

@@ -368,16 +368,20 @@ impl Net {
         }
     }
 
-    /// The peer's lease is over. Its records may be evicted from now on; if it `left`, they are
-    /// removed.
-    pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId, left: bool) {
-        let Some(kademlia) = self.swarm.behaviour_mut().kademlia() else {
-            return;
-        };
-        for kind in [Kind::Indexer, Kind::Node] {
-            let key = dht::key(kind, peer);
-            kademlia.store_mut().unprotect(&key);
-            if left {
+    /// The peer's lease is over: its records may be evicted from now on.
+    pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId) {
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
+            for kind in [Kind::Indexer, Kind::Node] {
+                kademlia.store_mut().unprotect(&dht::key(kind, peer));
+            }
+        }
+    }
+
+    /// The peer has left: its records are removed.
+    pub(crate) fn forget(&mut self, peer: &protocol::PeerId) {
+        self.unprotect(peer);
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
+            for kind in [Kind::Indexer, Kind::Node] {
                 dht::forget(kademlia, kind, peer);
             }
         }

@@ -90,7 +90,8 @@ impl<const N: usize> Indexer<N> {
         self.rng = Rng::new(seed);
         self.announcing.start(Rng::new(!seed).bits());
         self.gc.start(now, config.gc_interval, 1);
-        self.leases.start(now, config.terms, true, SERVER_DIAL);
+        self.leases.start(config.terms, SERVER_DIAL);
+        self.leases.start_signing(now);
     }
 
     fn load(&self) -> Load {

@@ -106,12 +106,16 @@ impl Leases {
         }
     }
 
-    /// Sets the requested terms. `signs`: this process has a record of its own. `cost`: the tokens
-    /// that a stream takes, [`NODE_DIAL`] or [`SERVER_DIAL`].
-    pub(crate) fn start(&mut self, now: Instant, terms: Terms, signs: bool, cost: u32) {
+    /// Sets the requested terms. `cost`: the tokens that a stream takes, [`NODE_DIAL`] or
+    /// [`SERVER_DIAL`].
+    pub(crate) fn start(&mut self, terms: Terms, cost: u32) {
         self.cost = cost;
         self.terms = terms;
-        self.sign_at = signs.then_some(now);
+    }
+
+    /// The own record is to be signed, first at `now`. Without this, there is none.
+    pub(crate) fn start_signing(&mut self, now: Instant) {
+        self.sign_at = Some(now);
     }
 
     /// Calls `tell` for each server with which a lease is held or sought.

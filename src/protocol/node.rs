@@ -59,9 +59,9 @@ use super::{
     lease::{Lease, OPEN_TIMEOUT, REFUSED_PAUSE},
     leases::{LeaseStep, Leases, NODE_DIAL},
 };
-use candidates::{Candidates, Choice, MAX_CANDIDATES};
+use candidates::{Candidates, Choice, MAX_CANDIDATES, OfferSource};
 use failures::Failures;
-use rounds::Rounds;
+use rounds::{RoundFor, Rounds};
 use spare::Spare;
 
 /// Indexers that a node without a lease tries at once, at most.
@@ -147,7 +147,8 @@ impl Node {
         self.rng = Rng::new(seed);
         let longest_pause = LONGEST_PAUSE.min(config.terms.lease / 6);
         self.rounds.start(now, &own, longest_pause);
-        self.leases.start(now, config.terms, true, NODE_DIAL);
+        self.leases.start(config.terms, NODE_DIAL);
+        self.leases.start_signing(now);
     }
 
     /// Adds an indexer that an earlier run of this node knew. It is tried when no native can be
@@ -172,14 +173,17 @@ impl Node {
             self.without_since = None;
         }
         if self.offers_failed(now) && self.rounds.may_complain() {
-            self.rounds.begin(Want::OffersFailed, false);
+            self.rounds.begin(Want::OffersFailed, RoundFor::FirstLease);
         }
         let want = match self.offers_failed(now) {
             true => Want::OffersFailed,
             false => Want::Lease,
         };
-        let is_spare = self.holds_an_indexer(now);
-        self.rounds.begin_if_due(now, want, is_spare);
+        let lease = match self.holds_an_indexer(now) {
+            true => RoundFor::SpareLease,
+            false => RoundFor::FirstLease,
+        };
+        self.rounds.begin_if_due(now, want, lease);
         self.advance_round(now);
     }
 
@@ -370,7 +374,7 @@ impl Node {
                     ttl,
                     free,
                 };
-                self.propose(now, &offer, false);
+                self.propose(now, &offer, OfferSource::Other);
             }
             self.seek_leases(now);
         }
@@ -422,17 +426,17 @@ impl Node {
             .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
-    /// Adds an offer as a candidate. `named`: it is from a native's answer.
-    fn propose(&mut self, now: Instant, offer: &Offer, named: bool) {
+    /// Adds an offer as a candidate.
+    fn propose(&mut self, now: Instant, offer: &Offer, source: OfferSource) {
         let held = self.leases.find(&offer.peer);
         if offer.peer != self.own && held.is_none_or(|lease| lease.role() != Role::Indexer) {
-            self.candidates.propose(now, offer, named, &self.failures);
+            self.candidates.propose(now, offer, source, &self.failures);
         }
     }
 
-    fn propose_all(&mut self, now: Instant, offers: &[Offer], named: bool) {
+    fn propose_all(&mut self, now: Instant, offers: &[Offer], source: OfferSource) {
         for offer in offers {
-            self.propose(now, offer, named);
+            self.propose(now, offer, source);
         }
     }
 

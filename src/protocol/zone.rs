@@ -63,6 +63,17 @@ pub enum Asked {
     Nothing,
 }
 
+/// What was found for a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Records of the name and of the type.
+    Records,
+    /// The name, which has no record of the type.
+    Name,
+    /// Nothing.
+    Nothing,
+}
+
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -171,14 +182,13 @@ impl Asked {
     }
 }
 
-/// What the answer says. `exists`: a record was found that is of the name asked for; `has_data`: of
-/// the type too; `is_complete`: nobody else can have one.
-pub fn verdict(exists: bool, has_data: bool, is_complete: bool) -> Verdict {
-    match (exists, has_data, is_complete) {
-        (_, true, _) => Verdict::Records,
-        (true, false, _) => Verdict::NoData,
-        (false, false, true) => Verdict::NoName,
-        (false, false, false) => Verdict::Failed,
+/// What the answer says. `is_complete`: nobody else can have a record of the name.
+pub fn verdict(found: Found, is_complete: bool) -> Verdict {
+    match found {
+        Found::Records => Verdict::Records,
+        Found::Name => Verdict::NoData,
+        Found::Nothing if is_complete => Verdict::NoName,
+        Found::Nothing => Verdict::Failed,
     }
 }
 
@@ -323,11 +333,11 @@ mod tests {
     fn nothing_is_denied_that_could_not_be_asked() {
         use Verdict::{Failed, NoData, NoName, Records};
         for is_complete in [true, false] {
-            assert_eq!(verdict(true, true, is_complete), Records);
-            assert_eq!(verdict(true, false, is_complete), NoData);
+            assert_eq!(verdict(Found::Records, is_complete), Records);
+            assert_eq!(verdict(Found::Name, is_complete), NoData);
         }
-        assert_eq!(verdict(false, false, true), NoName);
-        assert_eq!(verdict(false, false, false), Failed);
+        assert_eq!(verdict(Found::Nothing, true), NoName);
+        assert_eq!(verdict(Found::Nothing, false), Failed);
     }
 
     #[test]

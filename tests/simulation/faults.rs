@@ -17,7 +17,12 @@ impl World {
                 device,
                 silent,
                 forgetful,
-            } => self.crash(device, silent, forgetful),
+            } => {
+                if forgetful && self.devices[device].is_up() {
+                    self.devices[device].flash.preset_indexers(Vec::new());
+                }
+                self.crash(device, silent);
+            }
             Fault::Leave { device } => return self.leave(device),
             Fault::Restart { device } => return self.restart(device),
             Fault::Stop { device } => {
@@ -114,12 +119,9 @@ impl World {
         }
     }
 
-    fn crash(&mut self, no: DeviceNo, silent: bool, forgetful: bool) {
+    fn crash(&mut self, no: DeviceNo, silent: bool) {
         if !self.devices[no].is_up() {
             return;
-        }
-        if forgetful {
-            self.devices[no].flash.preset_indexers(Vec::new());
         }
         if silent {
             self.network.silence_all(self.now, no, &mut self.rng);
@@ -155,7 +157,7 @@ impl World {
     pub fn end(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &mut self.devices[no];
         device.flash.flush(device.instant(self.now));
-        self.crash(no, false, false);
+        self.crash(no, false);
         Ok(())
     }
 

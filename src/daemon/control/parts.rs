@@ -14,7 +14,7 @@ use smol::io::AsyncWriteExt as _;
 use smol::{Async, future};
 
 use super::peer::{closed, has_closed};
-use super::{Desk, MAX_STREAMS, TAKING, count, ending, refusal};
+use super::{Desk, MAX_STREAMS, TAKING, count, ending};
 use crate::daemon::request::{CallEvent, Part, Parts, PartsCall, has_room_again};
 use crate::daemon::status::Refusal;
 use crate::net::executor::within;
@@ -35,7 +35,7 @@ impl Desk {
         if table.used >= table.capacity {
             count(&self.refused_streams);
             let message = "too many listings and watches are open: close one, or ask again";
-            return Some(refusal(message, true));
+            return Some(json::to_string(&Refusal::for_now(message)));
         }
         let _place = Rc::clone(&self.streams);
         if has_closed(stream).unwrap_or(false) {

@@ -43,7 +43,7 @@ fn ask(desk: &Rc<Desk>, number: usize) -> Receiver<(u8, u8)> {
     let (send, answer) = bounded(1);
     let (desk, bytes) = (desk.clone(), query(number));
     spawn(async move {
-        let way = (IpAddr::from([127, 0, 0, 1]), false);
+        let way = (IpAddr::from([127, 0, 0, 1]), Transport::Udp);
         let answer = match desk.receive(&bytes, way.0, way.1) {
             Received::Answer(answer) => answer,
             Received::Wait(question) => desk.look_up(&bytes, question, way).await,
@@ -128,14 +128,15 @@ fn what_needs_no_lookup_is_answered_at_once() {
     // A name that no node can have, and a name outside the zone.
     for (at, code) in [(13, 3), (19, 5)] {
         bytes[at] = b'_';
-        let Received::Answer(Some(answer)) = desk.receive(&bytes, [127, 0, 0, 1].into(), false)
+        let Received::Answer(Some(answer)) =
+            desk.receive(&bytes, [127, 0, 0, 1].into(), Transport::Udp)
         else {
             panic!("it waits");
         };
         assert_eq!(answer[3] & 15, code);
     }
     assert!(matches!(
-        desk.receive(&[0; 11], [127, 0, 0, 1].into(), true),
+        desk.receive(&[0; 11], [127, 0, 0, 1].into(), Transport::Tcp),
         Received::Answer(None)
     ));
     assert!(lookups.is_empty());

@@ -17,7 +17,7 @@ use self::message::Record;
 pub(crate) use self::message::{MAX_QUERY, MAX_TCP, Query, Sections, read, write};
 use crate::protocol::{
     codec::service::{Service, ServiceName, Transport},
-    zone::{Asked, NEGATIVE_TTL, Verdict, Zone, verdict},
+    zone::{Asked, Found, NEGATIVE_TTL, Verdict, Zone, verdict},
 };
 
 /// Bytes of one string of a TXT record at most.
@@ -202,7 +202,12 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn verdict(&self, exists: bool, found: &Hosts) -> Verdict {
-        verdict(exists, !self.answer.is_empty(), found.is_complete)
+        let matching = match exists {
+            _ if !self.answer.is_empty() => Found::Records,
+            true => Found::Name,
+            false => Found::Nothing,
+        };
+        verdict(matching, found.is_complete)
     }
 
     fn apex(&mut self, rtype: Rtype) -> Verdict {

@@ -289,9 +289,10 @@ pub fn decode_response<'a: 'r, 'r>(
 ) -> Result<Response<'r>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, mut next) = (&mut room.offers, None);
-            let takes_in = decode_list(bytes, "offers", offers, CborReader::offer, |r, key| {
+            let (offers, mut takes_in, mut next) = (&mut room.offers, None, None);
+            decode_list(bytes, "offers", offers, CborReader::offer, |r, key| {
                 match key {
+                    2 => takes_in = Some(r.boolean("response's takes-in flag")?),
                     3 => next = Some(r.peer("id to continue after")?),
                     _ => r.skip("response")?,
                 }
@@ -305,13 +306,15 @@ pub fn decode_response<'a: 'r, 'r>(
         }
         1 => {
             let (mut records, mut tally, mut ages) = (Records::new(), None, Ages::new());
-            let more = decode_list(
+            let mut more = None;
+            decode_list(
                 bytes,
                 "signed records",
                 &mut records,
                 |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
                 |r, key| {
                     match key {
+                        2 => more = Some(r.boolean("response's more flag")?),
                         3 => tally = Some(read_tally(r)?),
                         4 => ages = r.list("ages of records", |r| r.count("age of a record"))?,
                         _ => r.skip("response")?,
@@ -430,29 +433,26 @@ fn read_tally(r: &mut CborReader<'_>) -> Result<Tally, DecodeError> {
     }
 }
 
-/// Reads the list at key 1 into `list`, and the keys after the second by `others`. Returns the
-/// boolean at key 2.
+/// Reads the list at key 1 into `list`, and the keys after it by `others`.
 fn decode_list<'b, T>(
     bytes: &'b [u8],
     field: &'static str,
     list: &mut Vec<T, MAX_LIST, u8>,
     mut item: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
     mut others: impl FnMut(&mut CborReader<'b>, u64) -> Result<(), DecodeError>,
-) -> Result<Option<bool>, DecodeError> {
-    let (mut listed, mut flag) = (None, None);
+) -> Result<(), DecodeError> {
+    let mut listed = None;
     CborReader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
                 0 => r.skip("response")?,
                 1 => listed = Some(r.list_into(list, field, &mut item)?),
-                2 => flag = Some(r.boolean("response's key 2")?),
                 key => others(r, key)?,
             }
             Ok(())
         })
     })?;
-    required(listed, "response", 1)?;
-    Ok(flag)
+    required(listed, "response", 1)
 }
 
 /// Cuts the text to as many whole characters as a reason holds.

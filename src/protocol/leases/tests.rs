@@ -14,16 +14,17 @@ fn peer(n: u8) -> PeerId {
     PeerId::from_bytes([n; 32])
 }
 
-fn started(signs: bool) -> (Leases, Rng) {
+fn started() -> (Leases, Rng) {
     let mut leases = Leases::new();
-    leases.start(at(0), TERMS, signs, SERVER_DIAL);
+    leases.start(TERMS, SERVER_DIAL);
     leases.add(at(0), peer(1), Role::Native, &Addrs::new());
     (leases, Rng::new(2))
 }
 
 #[test]
 fn the_record_is_signed_at_the_start_and_when_it_is_a_lease_old() {
-    let (mut leases, mut rng) = started(true);
+    let (mut leases, mut rng) = started();
+    leases.start_signing(at(0));
     assert_eq!(
         leases.poll(at(0), &mut rng),
         Some(LeaseStep::Other(Action::Sign))
@@ -39,7 +40,7 @@ fn the_record_is_signed_at_the_start_and_when_it_is_a_lease_old() {
 
 #[test]
 fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_once() {
-    let (mut leases, mut rng) = started(false);
+    let (mut leases, mut rng) = started();
     let beat = |with_record| {
         let manner = Manner {
             with_record,
@@ -57,7 +58,7 @@ fn without_a_record_the_first_beat_goes_bare_and_an_urgent_record_follows_at_onc
 
 #[test]
 fn giving_up_sends_a_last_beat_only_where_a_stream_is() {
-    let (mut leases, mut rng) = started(false);
+    let (mut leases, mut rng) = started();
     leases.add(at(0), peer(2), Role::Native, &Addrs::new());
     assert!(leases.poll(at(0), &mut rng).is_some());
     leases.give_up_all();
@@ -71,7 +72,7 @@ fn giving_up_sends_a_last_beat_only_where_a_stream_is() {
 
 #[test]
 fn a_server_has_one_lease_however_often_it_is_added() {
-    let (mut leases, _) = started(false);
+    let (mut leases, _) = started();
     let addrs = Addrs::from_slice(&[super::super::Addr::from_slice(b"a").unwrap()]).unwrap();
     assert!(leases.add(at(5), peer(1), Role::Native, &addrs));
     assert_eq!(leases.iter().count(), 1);
@@ -84,7 +85,7 @@ fn a_server_has_one_lease_however_often_it_is_added() {
 
 #[test]
 fn natives_take_the_leases_that_the_build_says_and_correct_their_addresses() {
-    let (mut leases, _) = started(false);
+    let (mut leases, _) = started();
     let addrs = Addrs::from_slice(&[super::super::Addr::from_slice(b"a").unwrap()]).unwrap();
     // The first native is there from the start.
     for n in 2..=MAX_NATIVES as u8 + 1 {
@@ -99,7 +100,7 @@ fn natives_take_the_leases_that_the_build_says_and_correct_their_addresses() {
 fn streams_and_questions_draw_from_one_bucket_and_wait_for_it() {
     for (cost, at_once, pause) in [(NODE_DIAL, 16, 500), (SERVER_DIAL, 64, 125)] {
         let (mut leases, mut rng) = (Leases::new(), Rng::new(2));
-        leases.start(at(0), TERMS, false, cost);
+        leases.start(TERMS, cost);
         for _ in 1..at_once {
             assert!(leases.draw(at(0)));
         }
@@ -124,7 +125,7 @@ fn streams_and_questions_draw_from_one_bucket_and_wait_for_it() {
 
 #[test]
 fn a_beat_on_a_stream_that_is_open_needs_no_bucket() {
-    let (mut leases, mut rng) = started(false);
+    let (mut leases, mut rng) = started();
     assert!(leases.poll(at(0), &mut rng).is_some());
     leases.acked(at(10), &peer(1), &Ack::accepted(90 * S), &mut rng);
     let beat = leases.timeout().unwrap();

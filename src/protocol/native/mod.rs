@@ -159,7 +159,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.offload.ticker.start(now, config.offload_interval, 3);
         self.refresh.ticker.start(now, config.refresh_interval, 2);
         self.gc.start(now, config.gc_interval, 1);
-        self.leases.start(now, config.terms, false, SERVER_DIAL);
+        self.leases.start(config.terms, SERVER_DIAL);
     }
 
     /// Adds an indexer that an earlier run of this native knew. The refresh loop will search for

@@ -41,6 +41,15 @@ pub(super) struct Candidates {
     evicted: u64,
 }
 
+/// Where an offer is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfferSource {
+    /// The answer of a native.
+    Native,
+    /// An ack, or an earlier run of this node.
+    Other,
+}
+
 /// How the next candidate is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
@@ -60,12 +69,12 @@ impl Candidates {
         }
     }
 
-    /// Adds an offer. `named`: it is from a native's answer.
+    /// Adds an offer.
     pub(super) fn propose(
         &mut self,
         now: Instant,
         offer: &Offer,
-        named: bool,
+        source: OfferSource,
         failures: &Failures,
     ) {
         let mut candidate = Candidate {
@@ -73,7 +82,7 @@ impl Candidates {
             addrs: offer.addrs.clone(),
             free: offer.free,
             until: now + offer.ttl.min(LONGEST_TTL),
-            named: u8::from(named),
+            named: u8::from(source == OfferSource::Native),
         };
         if let Some(known) = self.all.iter_mut().find(|known| known.peer == offer.peer) {
             candidate.named = candidate.named.saturating_add(known.named);

@@ -232,9 +232,9 @@ impl Node {
         match ack.code {
             AckCode::Accepted => {}
             AckCode::Released if !was_released => self.sent_away(now, ack),
-            AckCode::Released => self.propose_all(now, ack.offers, false),
+            AckCode::Released => self.propose_all(now, ack.offers, OfferSource::Other),
             AckCode::Full | AckCode::Refused => {
-                self.propose_all(now, ack.offers, false);
+                self.propose_all(now, ack.offers, OfferSource::Other);
                 if role == Role::Native {
                     // The server answers, so its address works. But it is not useful for a while.
                     match ack.code {
@@ -279,7 +279,7 @@ impl Node {
         for offer in answer.offers {
             self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
         }
-        self.propose_all(now, answer.offers, true);
+        self.propose_all(now, answer.offers, OfferSource::Native);
         let stranded = match want {
             Want::OffersFailed => self.offers_failed(now),
             Want::Lease | Want::Nothing => !self.has_candidate(now) && self.seeking() == 0,
@@ -317,7 +317,7 @@ impl Node {
         for offer in ack.offers {
             self.failures.forgive(&offer.peer);
         }
-        self.propose_all(now, ack.offers, false);
+        self.propose_all(now, ack.offers, OfferSource::Other);
         self.rounds.hurry(now);
     }
 

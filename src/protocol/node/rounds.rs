@@ -22,6 +22,15 @@ use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, capacities::MAX_NATIVES
 /// candidates.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// The lease that a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoundFor {
+    /// The one that the node needs.
+    FirstLease,
+    /// An additional one.
+    SpareLease,
+}
+
 /// A round under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Round {
@@ -30,8 +39,7 @@ struct Round {
     /// Until when the round waits for the last native asked.
     waiting: Option<Instant>,
     remembered: bool,
-    /// The round is for an additional lease.
-    is_spare: bool,
+    lease: RoundFor,
     /// A native has answered.
     answered: bool,
 }
@@ -125,16 +133,15 @@ impl Rounds {
         self.may_complain
     }
 
-    /// Begins the round that is due, if none is under way. `is_spare`: it is for an additional
-    /// lease.
-    pub(super) fn begin_if_due(&mut self, now: Instant, want: Want, is_spare: bool) {
+    /// Begins the round that is due, if none is under way.
+    pub(super) fn begin_if_due(&mut self, now: Instant, want: Want, lease: RoundFor) {
         if self.round.is_empty() && now >= self.next {
-            self.begin(want, is_spare);
+            self.begin(want, lease);
         }
     }
 
     /// Begins a round, which replaces one that is under way.
-    pub(super) fn begin(&mut self, want: Want, is_spare: bool) {
+    pub(super) fn begin(&mut self, want: Want, lease: RoundFor) {
         self.may_complain = want != Want::OffersFailed;
         self.round.clear();
         // There is room now.
@@ -143,7 +150,7 @@ impl Rounds {
             asked: Vec::new(),
             waiting: None,
             remembered: false,
-            is_spare,
+            lease,
             answered: false,
         });
     }
@@ -256,9 +263,9 @@ impl Rounds {
         let left = self.natives.iter().map(|(native, _)| native);
         let key = |native: &&PeerId| {
             let rank = self.rank(native);
-            let comes_first = match round.is_spare {
-                true => rank < self.last_rank,
-                false => self.first.contains(native),
+            let comes_first = match round.lease {
+                RoundFor::SpareLease => rank < self.last_rank,
+                RoundFor::FirstLease => self.first.contains(native),
             };
             (comes_first, rank)
         };

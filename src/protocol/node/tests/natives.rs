@@ -422,7 +422,7 @@ fn a_missing_lease_does_not_shorten_the_pause_after_a_round() {
         let mut rounds = Rounds::new();
         rounds.start(at(0), &peer(OWN), Duration::from_secs(10));
         rounds.learn(peer(1), addrs(1));
-        rounds.begin_if_due(at(0), Want::Lease, false);
+        rounds.begin_if_due(at(0), Want::Lease, RoundFor::FirstLease);
         // The same random source gives the same pause.
         rounds.end(at(0), interval, &mut Rng::new(1));
         rounds
@@ -433,7 +433,7 @@ fn a_missing_lease_does_not_shorten_the_pause_after_a_round() {
     for (now, asks) in [(pause - 1, false), (pause, true)] {
         let mut rounds = after_a_round(Some(CONNECT));
         rounds.hurry(at(now));
-        rounds.begin_if_due(at(now), Want::Lease, false);
+        rounds.begin_if_due(at(now), Want::Lease, RoundFor::FirstLease);
         assert_eq!(rounds.is_asking(at(now)), asks, "{now} of {pause} ms");
     }
 }

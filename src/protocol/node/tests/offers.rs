@@ -257,7 +257,8 @@ fn a_server_that_failed_has_two_seconds_more_for_its_first_ack() {
         );
         // It is offered repeatedly while it pauses.
         let out = loop {
-            rig.node.propose(at(rig.now), &offers([10])[0], true);
+            rig.node
+                .propose(at(rig.now), &offers([10])[0], OfferSource::Native);
             let out = rig.run(rig.now + 100);
             if out.iter().any(|(_, did)| *did == Beat(10)) {
                 break out;
