@@ -204,7 +204,7 @@ impl<'m> Watches<'m> {
             Some(Notice::Gone(entry)) => {
                 let peer = match entry.subject {
                     Subject::Named { peer, .. } => peer,
-                    Subject::Signed(envelope) => opened(reader, envelope)?.0.info.peer,
+                    Subject::Signed(envelope) => opened(reader, envelope)?.record.info.peer,
                 };
                 let how = entry.presence;
                 watch.told(now, server, Word::Gone { peer: &peer, how });
@@ -213,7 +213,11 @@ impl<'m> Watches<'m> {
                 let Subject::Signed(envelope) = entry.subject else {
                     return Ok(());
                 };
-                let (record, contents, is_meant) = opened(reader, envelope)?;
+                let Opened {
+                    record,
+                    fingerprint: contents,
+                    is_meant,
+                } = opened(reader, envelope)?;
                 let sighting = Sighting {
                     peer: &record.info.peer,
                     name: &record.info.name,
@@ -469,12 +473,22 @@ fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The record, its fingerprint, and whether the reader's filter means it.
-fn opened(reader: &Reader, envelope: &[u8]) -> Result<(OpenRecord, u64, bool), String> {
-    let opened = open_node(envelope).map_err(|why| why.to_string())?;
-    let record = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
-    let is_meant = reader.filter.admits(&record);
-    Ok((opened, fingerprint(&record), is_meant))
+/// The record of a notice.
+struct Opened {
+    record: OpenRecord,
+    fingerprint: u64,
+    /// The reader's filter means it.
+    is_meant: bool,
+}
+
+fn opened(reader: &Reader, envelope: &[u8]) -> Result<Opened, String> {
+    let record = open_node(envelope).map_err(|why| why.to_string())?;
+    let contents = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
+    Ok(Opened {
+        record,
+        fingerprint: fingerprint(&contents),
+        is_meant: reader.filter.admits(&contents),
+    })
 }
 
 /// The servers that may list nodes: this process, those that it knows, and the indexers that were

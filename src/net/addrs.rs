@@ -205,9 +205,16 @@ impl Addresses {
         self.observed.push(entry);
     }
 
-    /// At most `max` addresses for one peer, best first. Loopback addresses are included only if
-    /// that peer is on loopback.
-    pub(crate) fn announce(&self, to_loopback: bool, max: usize) -> Vec<Multiaddr> {
+    /// At most `max` addresses for peers on other hosts, best first; none is a loopback address.
+    pub(crate) fn for_other_hosts(&self, max: usize) -> Vec<Multiaddr> {
+        let mut addrs = self.for_this_host(usize::MAX);
+        addrs.retain(|addr| !is_loopback(addr));
+        addrs.truncate(max);
+        addrs
+    }
+
+    /// At most `max` addresses for peers on this host, best first; loopback addresses too.
+    pub(crate) fn for_this_host(&self, max: usize) -> Vec<Multiaddr> {
         let mut addrs = self.announce.first.clone();
         if !self.announce.only {
             for addr in self.known().into_iter().map(multiaddr) {
@@ -216,7 +223,6 @@ impl Addresses {
                 }
             }
         }
-        addrs.retain(|addr| to_loopback || !is_loopback(addr));
         addrs.truncate(max);
         addrs
     }
@@ -225,7 +231,7 @@ impl Addresses {
     /// or it listens on all addresses, the kernel does not report them, and no connection has shown
     /// one.
     pub(crate) fn best(&self) -> Option<Multiaddr> {
-        let best = self.announce(true, 1).pop()?;
+        let best = self.for_this_host(1).pop()?;
         let is_everywhere = self.everywhere.contains(&true);
         let is_told = self.host.is_known() || !is_everywhere || !is_loopback(&best);
         is_told.then_some(best)
@@ -235,9 +241,9 @@ impl Addresses {
     /// loopback address would lead to the reader itself. So loopback addresses are included only if
     /// there are no others and no server is on another host.
     pub(crate) fn record(&self, max: usize) -> Vec<Multiaddr> {
-        let addrs = self.announce(false, max);
+        let addrs = self.for_other_hosts(max);
         if addrs.is_empty() && !self.served_from_elsewhere {
-            return self.announce(true, max);
+            return self.for_this_host(max);
         }
         addrs
     }

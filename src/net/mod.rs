@@ -271,8 +271,11 @@ impl Net {
     pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading) {
         let mut buffer = [0; MAX_FRAME];
         let body = encode_ack(beat.sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
-        self.streams()
-            .ack(&beat.peer, beat.stream, body, ack.ends_stream());
+        let kind = match ack.ends_stream() {
+            true => streams::AckKind::LastAnswer,
+            false => streams::AckKind::Answer,
+        };
+        self.streams().ack(&beat.peer, beat.stream, body, kind);
     }
 
     /// Sends an unsolicited ack on a peer's heartbeat stream.

@@ -75,9 +75,9 @@ fn global_before_private_before_loopback_and_cut_at_max() {
         "/ip4/100.64.0.1/tcp/4820",
         "/ip4/127.0.0.1/tcp/4820",
     ];
-    assert_eq!(texts(known.announce(true, 9)), all);
-    assert_eq!(texts(known.announce(false, 9)), all[..5]);
-    assert_eq!(texts(known.announce(false, 2)), all[..2]);
+    assert_eq!(texts(known.for_this_host(9)), all);
+    assert_eq!(texts(known.for_other_hosts(9)), all[..5]);
+    assert_eq!(texts(known.for_other_hosts(2)), all[..2]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn addresses_are_ordered_by_evidence() {
             observe(&mut known, ip, PeerId::random());
             observe(&mut known, ip, PeerId::random());
         }
-        let all = ips(known.announce(true, 99));
+        let all = ips(known.for_this_host(99));
         assert_eq!(all[..expected.len()], *expected, "{ends:?} {seen:?}");
         assert_eq!(all.last().unwrap(), "127.0.0.1");
     }
@@ -146,7 +146,7 @@ fn an_address_that_ipv6_gives_up_speaks_for_the_one_that_stays() {
     );
     known.used(PeerId::random(), Some("2001:db8:7::1".parse().unwrap()));
     let order = ["2001:db8:7::2", "2001:db8:7::1", "2001:db8:1::2"];
-    assert_eq!(ips(known.announce(false, 9)), order);
+    assert_eq!(ips(known.for_other_hosts(9)), order);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_server_has_one_word_and_it_goes_with_the_address() {
     for ip in ["192.168.77.1", "192.168.5.1"] {
         known.used(server, Some(ip.parse().unwrap()));
     }
-    let first = |known: &Addresses| ips(known.announce(false, 2));
+    let first = |known: &Addresses| ips(known.for_other_hosts(2));
     assert_eq!(first(&known), ["192.168.5.1", "203.0.113.7"]);
     known.expired(&"/ip4/192.168.5.1/tcp/4821".parse().unwrap());
     assert_eq!(first(&known), ["203.0.113.7", "2001:db8:7::1"]);
@@ -170,7 +170,7 @@ fn a_bridge_that_goes_takes_no_observation_along_if_connections_use_another() {
         observe(&mut known, "198.51.100.4", PeerId::random());
     }
     known.expired(&"/ip4/172.17.0.1/tcp/4821".parse().unwrap());
-    assert_eq!(ips(known.announce(false, 1)), ["198.51.100.4"]);
+    assert_eq!(ips(known.for_other_hosts(1)), ["198.51.100.4"]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn of_an_unknown_host_only_what_connections_use_and_peers_observe_is_announced()
     let mut known = on(Host::unknown(), &["/ip4/127.0.0.1/tcp/4821"]);
     known.used(PeerId::random(), Some([192, 168, 77, 1].into()));
     assert!(
-        known.announce(false, 9).is_empty(),
+        known.for_other_hosts(9).is_empty(),
         "it listens on loopback"
     );
     known.asked(&"/ip4/0.0.0.0/tcp/4821".parse().unwrap());
@@ -186,7 +186,7 @@ fn of_an_unknown_host_only_what_connections_use_and_peers_observe_is_announced()
         observe(&mut known, "203.0.113.7", PeerId::random());
     }
     let both = ["/ip4/203.0.113.7/tcp/4821", "/ip4/192.168.77.1/tcp/4821"];
-    assert_eq!(texts(known.announce(false, 9)), both);
+    assert_eq!(texts(known.for_other_hosts(9)), both);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_own_address_that_is_not_listened_on_is_not_announced_because_peers_see_it(
     for _ in 0..2 {
         observe(&mut known, "203.0.113.7", PeerId::random());
     }
-    assert_eq!(ips(known.announce(false, 9)), ["10.0.0.2"]);
+    assert_eq!(ips(known.for_other_hosts(9)), ["10.0.0.2"]);
 }
 
 #[test]
@@ -219,15 +219,15 @@ fn useless_addresses_are_never_announced() {
         "/ip4/192.168.1.2/udp/4820/quic-v1",
         "/dns4/example.org/tcp/4820",
     ]);
-    assert_eq!(texts(known.announce(true, 99)), Vec::<String>::new());
+    assert_eq!(texts(known.for_this_host(99)), Vec::<String>::new());
     assert_eq!(texts(known.record(99)), Vec::<String>::new());
 }
 
 #[test]
 fn loopback_alone_is_for_loopback_and_for_the_record() {
     let known = listening(&["/ip4/127.0.0.1/tcp/4820"]);
-    assert!(known.announce(false, 4).is_empty());
-    assert_eq!(known.announce(true, 4).len(), 1);
+    assert!(known.for_other_hosts(4).is_empty());
+    assert_eq!(known.for_this_host(4).len(), 1);
     assert_eq!(known.record(4).len(), 1);
 
     let known = listening(&["/ip4/127.0.0.1/tcp/4820", "/ip4/10.0.0.2/tcp/4820"]);
@@ -240,10 +240,10 @@ fn observed_address_takes_two_witnesses_and_the_listening_port() {
     let (a, b) = (PeerId::random(), PeerId::random());
     observe(&mut known, "203.0.113.7", a);
     observe(&mut known, "203.0.113.7", a);
-    assert_eq!(known.announce(false, 9).len(), 1);
+    assert_eq!(known.for_other_hosts(9).len(), 1);
     observe(&mut known, "203.0.113.7", b);
     assert_eq!(
-        texts(known.announce(false, 9)),
+        texts(known.for_other_hosts(9)),
         ["/ip4/203.0.113.7/tcp/4820", "/ip4/10.0.0.2/tcp/4820"]
     );
 }
@@ -256,13 +256,13 @@ fn one_witness_suffices_if_told_so_until_it_says_otherwise() {
         let addr = format!("/ip4/{ip}/tcp/50000").parse().unwrap();
         known.observed(&addr, native, true);
         assert_eq!(
-            texts(known.announce(false, 1)),
+            texts(known.for_other_hosts(1)),
             [format!("/ip4/{ip}/tcp/4820")]
         );
     }
     observe(&mut known, "203.0.113.8", other);
     observe(&mut known, "203.0.113.9", other);
-    assert_eq!(texts(known.announce(false, 9)).len(), 2);
+    assert_eq!(texts(known.for_other_hosts(9)).len(), 2);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn witness_that_changes_its_word_takes_the_old_one_back() {
     observe(&mut known, "203.0.113.7", a);
     observe(&mut known, "203.0.113.7", b);
     observe(&mut known, "203.0.113.8", b);
-    assert_eq!(texts(known.announce(false, 9)), ["/ip4/10.0.0.2/tcp/4820"]);
+    assert_eq!(texts(known.for_other_hosts(9)), ["/ip4/10.0.0.2/tcp/4820"]);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn observed_address_without_a_listening_port_of_its_family_is_useless() {
         observe(&mut known, "203.0.113.7", PeerId::random());
     }
     assert_eq!(
-        texts(known.announce(false, 9)),
+        texts(known.for_other_hosts(9)),
         ["/ip6/2001:db8::7/tcp/4820"]
     );
 }
@@ -293,9 +293,9 @@ fn expired_address_goes_and_takes_the_observations_of_its_family_along() {
     for _ in 0..2 {
         observe(&mut known, "203.0.113.7", PeerId::random());
     }
-    assert_eq!(known.announce(false, 9).len(), 3);
+    assert_eq!(known.for_other_hosts(9).len(), 3);
     known.expired(&"/ip4/10.9.0.2/tcp/4820".parse().unwrap());
-    assert_eq!(texts(known.announce(false, 9)), ["/ip4/10.0.0.2/tcp/4820"]);
+    assert_eq!(texts(known.for_other_hosts(9)), ["/ip4/10.0.0.2/tcp/4820"]);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn observations_are_bounded_and_single_words_displace_no_confirmed_one() {
         assert!(known.observed.len() <= MAX_OBSERVED);
     }
     assert_eq!(
-        texts(known.announce(false, 1)),
+        texts(known.for_other_hosts(1)),
         ["/ip4/203.0.113.7/tcp/4820"]
     );
 }
@@ -327,7 +327,7 @@ proptest! {
             known.used(PeerId::random(), Some(ip));
             prop_assert!(known.used.len() <= MAX_USED);
         }
-        for addr in known.announce(false, 16) {
+        for addr in known.for_other_hosts(16) {
             let socket = socket_addr(&addr).unwrap();
             prop_assert!(may_be_dialled(&socket) && !socket.ip().is_loopback());
             prop_assert!(addr.len() <= 64);

@@ -117,7 +117,7 @@ pub(super) struct Mail {
 
 /// What an ack means for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AckKind {
+pub(crate) enum AckKind {
     /// It answers no beat.
     Unsolicited,
     /// It answers the last beat.

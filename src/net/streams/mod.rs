@@ -42,13 +42,13 @@ use self::{
     handler::{BeatPlace, Command},
     held::HeldLease,
     identify::{IDENTIFY, LocalInfo},
-    mailbox::{AckKind, Arrivals, Arrived},
+    mailbox::{Arrivals, Arrived},
     protocols::{DIRECTORY, HEARTBEAT, PING, WATCH},
     watch::Routes,
 };
 pub(crate) use self::{
     identify::{AGENT_VERSION, PROTOCOL_VERSION},
-    mailbox::BeatFrame,
+    mailbox::{AckKind, BeatFrame},
     watch::WatchEvent,
 };
 use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
@@ -213,13 +213,9 @@ impl Streams {
         }
     }
 
-    /// Answers the last beat of a stream; `close` ends the stream after it.
-    pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], close: bool) {
+    /// Answers the last beat of a stream.
+    pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], kind: AckKind) {
         if let Some(lease) = self.lease(peer, stream) {
-            let kind = match close {
-                true => AckKind::LastAnswer,
-                false => AckKind::Answer,
-            };
             lease.outbox.put(body, kind);
         }
     }

@@ -320,8 +320,12 @@ fn the_end_of_an_older_stream_leaves_the_newer_answerable() {
     });
     let stream = StreamId(1);
     world.tells(1, Happened::StreamClosed { stream });
-    world.streams.ack(&world.peer, StreamId(2), b"2", false);
-    world.streams.ack(&world.peer, StreamId(1), b"1", false);
+    world
+        .streams
+        .ack(&world.peer, StreamId(2), b"2", AckKind::Answer);
+    world
+        .streams
+        .ack(&world.peer, StreamId(1), b"1", AckKind::Answer);
     assert_eq!(newer.take(&mut cx()).bytes, b"\x012");
     assert!(older.take(&mut cx()).bytes.is_empty());
 }

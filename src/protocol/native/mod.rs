@@ -285,16 +285,16 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             let name = Name::new();
             self.directory.lose(now, from, name, role, Presence::Left);
         }
-        self.end_of_indexer(now, from, role == Role::Indexer);
+        self.end_of_indexer(now, from, role);
         Ack::accepted(Duration::ZERO).into()
     }
 
     /// The peer is no longer an indexer: it is removed from `live_indexers` and `known_peer_ids`,
     /// and no report of another peer adds it again while copies of its record may be in the DHT.
-    /// `surely`: it was an indexer, even if it is in no table now.
-    fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, surely: bool) {
+    /// A peer whose last beat had the `role` of an indexer was one, even if it is in no table now.
+    fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, role: Role) {
         let copies = self.live_indexers.remove(peer);
-        if surely || copies.is_some() || self.known_peer_ids.contains(peer) {
+        if role == Role::Indexer || copies.is_some() || self.known_peer_ids.contains(peer) {
             // The leases of an unknown subject are assumed to be as long as ours.
             let copies = copies.unwrap_or_else(|| record_ttl(self.config.terms.lease));
             self.known_peer_ids.forget(now, peer, copies);
@@ -304,7 +304,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     /// A peer has one role at a time, so its entries for another role are removed.
     fn take_role(&mut self, now: Instant, sender: &Sender<'_>, role: Role) {
         if role != Role::Indexer {
-            self.end_of_indexer(now, sender.peer, false);
+            self.end_of_indexer(now, sender.peer, role);
         }
         // Only nodes can be in these tables.
         if role != Role::Node && sender.role != Some(role) {

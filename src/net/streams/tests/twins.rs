@@ -21,9 +21,13 @@ fn is_answered(outbox: &Outbox) -> bool {
 #[test]
 fn a_newer_stream_does_not_take_the_acks_of_the_older_one() {
     let (world, [older, newer]) = two_streams();
-    world.streams.ack(&world.peer, StreamId(1), b"", false);
+    world
+        .streams
+        .ack(&world.peer, StreamId(1), b"", AckKind::Answer);
     assert!(is_answered(&older) && !is_answered(&newer));
-    world.streams.ack(&world.peer, StreamId(2), b"", true);
+    world
+        .streams
+        .ack(&world.peer, StreamId(2), b"", AckKind::LastAnswer);
     assert!(is_answered(&newer));
 }
 
@@ -33,7 +37,9 @@ fn a_stream_that_is_being_closed_is_told_nothing_more() {
     world.streams.close(world.peer, StreamId(1));
     world.beats(1, StreamId(1));
     world.read();
-    world.streams.ack(&world.peer, StreamId(1), b"", false);
+    world
+        .streams
+        .ack(&world.peer, StreamId(1), b"", AckKind::Answer);
     assert!(!is_answered(&older));
 }
 
@@ -45,7 +51,9 @@ fn a_first_beat_that_comes_after_that_of_a_newer_stream_is_told_nothing() {
     let late = world.beats(1, StreamId(1));
     world.read();
     world.read();
-    world.streams.ack(&world.peer, StreamId(1), b"", false);
+    world
+        .streams
+        .ack(&world.peer, StreamId(1), b"", AckKind::Answer);
     assert!(!is_answered(&late));
 }
 
