@@ -61,8 +61,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let from = sender.peer;
         self.make_room(now, from);
         let is_fellow = self.is_fellow(from);
-        if !is_fellow && sender.is_newcomer() && self.guests().count() >= Self::MAX_GUESTS {
+        let is_new_guest = !is_fellow && sender.role != Some(Role::Native);
+        if is_new_guest && self.guests().count() >= Self::MAX_GUESTS {
             self.guests_refused += 1;
+            // A node or an indexer that wants to be a guest has given up what it was.
+            self.stream_records.remove(from);
             return Ack::full(
                 "no room for a guest: start this native with yours as --native to make it a fellow",
             )
@@ -100,7 +103,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// Whether the native is configured here.
     pub(super) fn is_fellow(&self, native: &PeerId) -> bool {
-        self.leases.find(native).is_some()
+        self.fellows.contains(native)
+    }
+
+    /// Begins a lease with a native that is configured here, or updates its addresses. The first
+    /// [`MAX_NATIVES`] are kept.
+    pub(super) fn learn_fellow(&mut self, now: Instant, native: &PeerId, addrs: &Addrs) {
+        if *native != self.own && (self.is_fellow(native) || self.fellows.push(*native).is_ok()) {
+            self.leases.add(now, *native, Role::Native, addrs);
+        }
     }
 
     /// The leases of guests.

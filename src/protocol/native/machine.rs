@@ -53,13 +53,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Input::LeaseClosed { server } => {
                 self.leases.closed(now, server, &mut self.rng);
             }
-            Input::NativeLearned { native, addrs } => {
-                if *native != self.own {
-                    self.leases.add_native(now, *native, addrs);
-                }
-            }
+            Input::NativeLearned { native, addrs } => self.learn_fellow(now, native, addrs),
             Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
-            Input::NetworkChanged => self.leases.network_changed(now),
+            Input::NetworkChanged => {
+                self.leases.network_changed(now);
+                // Without a record of its own, nothing else tells that its addresses are others.
+                self.announcing.addrs_changed(now);
+            }
             Input::Overslept { gap } => {
                 self.live_indexers
                     .shift(|peer| self.stream_records.silence(now, peer).min(gap));

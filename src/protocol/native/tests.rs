@@ -174,8 +174,16 @@ impl View {
     }
 
     fn refused(&self, name: &str) -> u64 {
+        self.stats(name).refused
+    }
+
+    fn used(&self, name: &str) -> usize {
+        self.stats(name).used
+    }
+
+    fn stats(&self, name: &str) -> &TableStats {
         let mut tables = self.tables.iter();
-        tables.find(|table| table.name == name).unwrap().refused
+        tables.find(|table| table.name == name).unwrap()
     }
 }
 

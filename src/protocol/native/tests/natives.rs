@@ -116,6 +116,43 @@ fn guests_take_at_most_half_of_the_room_for_natives() {
 }
 
 #[test]
+fn fellows_are_no_guests_after_their_leases_were_given_up() {
+    let mut rig = Rig::new();
+    for n in [8, 9] {
+        rig.learn_native(n);
+        let ack = rig.beat(Role::Native, n, n.into(), None).ack;
+        assert_eq!(ack.code, AckCode::Accepted);
+    }
+    assert_eq!(rig.view().used("guests"), 0);
+    rig.native.shut_down();
+    assert_eq!(rig.view().used("guests"), 0);
+    for (n, code) in [(7, AckCode::Accepted), (6, AckCode::Full)] {
+        assert_eq!(rig.beat(Role::Native, n, n.into(), None).ack.code, code);
+    }
+    assert_eq!(rig.view().used("guests"), 1);
+}
+
+#[test]
+fn node_or_indexer_that_becomes_a_guest_finds_no_more_room_than_a_newcomer() {
+    for guests in [0, 1] {
+        for role in [Role::Node, Role::Indexer] {
+            let mut rig = Rig::new();
+            let own = record(1, 1);
+            let own = (role == Role::Indexer).then_some(&own);
+            assert_eq!(rig.beat(role, 1, 1, own).ack.code, AckCode::Accepted);
+            if guests == 1 {
+                rig.beat(Role::Native, 9, 9, None);
+            }
+            let code = rig.beat(Role::Native, 1, 2, None).ack.code;
+            let expected = [AckCode::Accepted, AckCode::Full][guests];
+            assert_eq!(code, expected, "{role:?}, {guests} guests");
+            assert_eq!(rig.view().used("guests"), 1);
+            assert_eq!(rig.view().records.len(), 1, "its old lease is over");
+        }
+    }
+}
+
+#[test]
 fn of_one_guest_at_most_32_ids_are_kept_and_a_fellows_take_their_room() {
     let mut rig = Rig::new();
     rig.learn_native(8);
