@@ -2,7 +2,8 @@
 //! that others find here who has them.
 //!
 //! A new one is announced at once, and each again before its announcement runs out at the servers
-//! that keep it. What failed is tried again after a random time within a pause that doubles.
+//! that keep it. What failed is tried again after a random time within a pause that doubles. After
+//! the own addresses have changed, all are announced again, because the servers name the old ones.
 //!
 //! Invariants: a key is kept once, however many nodes have it; at most [`MAX_UNDER_WAY`] are under
 //! way and at most 50 begin in a second; one that is no longer listed is not announced again, and
@@ -27,6 +28,9 @@ pub(crate) const MAX_UNDER_WAY: usize = 8;
 pub(crate) const MAX_ANNOUNCED_SERVICES: usize = 512;
 /// All are announced again after this time (PROTOCOL.md), and up to half as much at random.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
+/// All are announced again this long after the own addresses have changed (PROTOCOL.md). One event
+/// causes several changes in a row.
+const SETTLES: Duration = Duration::from_secs(2);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An announcement whose end nobody has told by then has failed.
@@ -61,6 +65,9 @@ pub(crate) struct Announcing<const N: usize> {
     under_way: usize,
     /// Nothing is due before this time.
     next: Instant,
+    /// An announcement under way that fails by then at the latest has begun before the own addresses
+    /// changed.
+    outdated: Instant,
     begun: Bucket<50, { MAX_UNDER_WAY as u32 }>,
     /// Looks for a key to give up, when there is no room. A look goes through the directory.
     looks: Bucket<8, 8>,
@@ -86,6 +93,7 @@ impl<const N: usize> Announcing<N> {
             services: Vec::new(),
             under_way: 0,
             next: Instant::from_millis(0),
+            outdated: Instant::from_millis(0),
             begun: Bucket::new(),
             looks: Bucket::new(),
             looked_at: 0,
@@ -170,7 +178,7 @@ impl<const N: usize> Announcing<N> {
 
     /// The announcement of the key has ended.
     pub(crate) fn announced(&mut self, now: Instant, key: &Key, ok: bool) {
-        let mut rng = self.rng.clone();
+        let (mut rng, outdated) = (self.rng.clone(), self.outdated);
         let keys = self.of_its_kind(key);
         let found = position(keys, key)
             .ok()
@@ -179,6 +187,7 @@ impl<const N: usize> Announcing<N> {
             return;
         };
         let pause = match ok {
+            true if announced.due <= outdated => SETTLES,
             true => AGAIN + rng.up_to(AGAIN / 2),
             false => backoff(&mut rng, announced.failures, LONGEST_PAUSE),
         };
@@ -190,6 +199,16 @@ impl<const N: usize> Announcing<N> {
         announced.is_under_way = false;
         self.rng = rng;
         self.under_way -= 1;
+        self.reckon();
+    }
+
+    /// The own addresses have changed, and what was announced names the old ones.
+    pub(crate) fn addrs_changed(&mut self, now: Instant) {
+        self.outdated = now + PATIENCE;
+        let all = self.names.iter_mut().chain(&mut self.services);
+        for announced in all.filter(|announced| !announced.is_under_way) {
+            announced.due = announced.due.min(now + SETTLES);
+        }
         self.reckon();
     }
 

@@ -27,6 +27,7 @@ use super::{
     lookup::KnownServer,
     lost::{Lost, LostPeer},
     rivals::FirstBeat,
+    signing::Urgency,
     table::Vacant,
     time::{Ticker, clamp_lease},
     watch::Changes,
@@ -220,7 +221,12 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::LeaseClosed { server } => {
                 self.leases.closed(now, server, &mut self.rng);
             }
-            Input::RecordSigned { urgency } => self.leases.signed(now, urgency),
+            Input::RecordSigned { urgency } => {
+                self.leases.signed(now, urgency);
+                if urgency == Urgency::AtOnce {
+                    self.announcing.addrs_changed(now);
+                }
+            }
             Input::NativeLearned { native, addrs } => {
                 if *native != self.own {
                     self.leases.add_native(now, *native, addrs);

@@ -8,6 +8,7 @@ use crate::protocol::{
         record::{Record, encode_record},
         service::{Service, Transport},
     },
+    signing::Urgency,
 };
 
 const MINUTE: u64 = 60_000;
@@ -132,6 +133,70 @@ fn a_failed_one_is_tried_again_within_a_pause_that_doubles_up_to_a_minute() {
             "{longest} of {bound}"
         );
     }
+}
+
+#[test]
+fn all_are_announced_again_2_s_after_the_own_addresses_have_changed() {
+    let mut announcing = announcing::<4>([name(1), service(1)]);
+    for key in begun(&mut announcing, 0) {
+        announcing.announced(at(0), &key, true);
+    }
+    announcing.addrs_changed(at(MINUTE));
+    assert_eq!(announcing.timeout(), Some(at(MINUTE + 2_000)));
+    assert_eq!(begun(&mut announcing, MINUTE + 1_999), []);
+    // Further changes put nothing off.
+    announcing.addrs_changed(at(MINUTE + 1_999));
+    let keys = begun(&mut announcing, MINUTE + 2_000);
+    assert_eq!(keys, [name(1), service(1)]);
+    for key in keys {
+        announcing.announced(at(MINUTE + 2_000), &key, true);
+    }
+    let next = announcing.timeout().unwrap();
+    assert!(next >= at(11 * MINUTE + 2_000), "once a change: {next:?}");
+}
+
+#[test]
+fn one_under_way_when_the_own_addresses_change_is_announced_again_and_one_begun_later_is_not() {
+    for (changed, is_again) in [(999, false), (1_000, true), (1_001, true)] {
+        let mut announcing = announcing::<4>([]);
+        announcing.listed(at(1_000), name(1), all);
+        let begins_first = changed >= 1_000;
+        if begins_first {
+            assert_eq!(begun(&mut announcing, 1_000), [name(1)]);
+        }
+        announcing.addrs_changed(at(changed));
+        if !begins_first {
+            assert_eq!(begun(&mut announcing, 1_000), [name(1)]);
+        }
+        announcing.announced(at(4_000), &name(1), true);
+        let again = announcing.timeout() == Some(at(6_000));
+        assert_eq!(again, is_again, "changed at {changed}");
+    }
+}
+
+#[test]
+fn those_due_again_at_once_keep_to_the_limits() {
+    let mut announcing = announcing::<512>((0..200).map(name));
+    for now in (0..10_000).step_by(20) {
+        for key in begun(&mut announcing, now) {
+            announcing.announced(at(now), &key, true);
+        }
+    }
+    announcing.addrs_changed(at(MINUTE));
+    let first = begun(&mut announcing, MINUTE + 2_000);
+    assert_eq!(first.len(), MAX_UNDER_WAY);
+    assert_eq!(begun(&mut announcing, MINUTE + 3_000), []);
+    let mut count = 0;
+    for key in first {
+        announcing.announced(at(MINUTE + 3_000), &key, true);
+    }
+    for now in MINUTE + 3_000..MINUTE + 4_000 {
+        for key in begun(&mut announcing, now) {
+            announcing.announced(at(now), &key, true);
+            count += 1;
+        }
+    }
+    assert_eq!(count, MAX_UNDER_WAY + 49);
 }
 
 #[test]
@@ -302,17 +367,12 @@ fn an_indexer_announces_what_it_lists_until_it_lists_it_no_more() {
         announced(&mut indexer, 0),
         ["/oc/name/pump-1", "/oc/service/http"]
     );
-    for key in [
+    let keys = [
         Key::Name("pump-1".try_into().unwrap()),
         Key::Service("http".try_into().unwrap()),
-    ] {
-        indexer.handle(
-            at(10),
-            Input::Announced {
-                key: &key,
-                ok: true,
-            },
-        );
+    ];
+    for key in &keys {
+        indexer.handle(at(10), Input::Announced { key, ok: true });
     }
     beat = Beat {
         sequence: 1,
@@ -321,6 +381,16 @@ fn an_indexer_announces_what_it_lists_until_it_lists_it_no_more() {
     };
     indexer.beat(at(15 * MINUTE), &node, StreamId(1), &beat);
     assert_eq!(announced(&mut indexer, 15 * MINUTE + 10).len(), 2);
+    let signed = [(20, Urgency::NextBeat, 0), (5_000, Urgency::AtOnce, 2)];
+    for (later, urgency, count) in signed {
+        let now = 15 * MINUTE + later;
+        for key in &keys {
+            indexer.handle(at(now), Input::Announced { key, ok: true });
+        }
+        indexer.handle(at(now), Input::RecordSigned { urgency });
+        let again = announced(&mut indexer, now + 2_000);
+        assert_eq!(again.len(), count, "{urgency:?}");
+    }
     beat = Beat {
         sequence: 2,
         lease: Duration::ZERO,

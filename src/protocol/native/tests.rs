@@ -13,7 +13,7 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::input::tests::Events;
-use crate::protocol::{Addr, Load, Name, RecordInfo, lease::Lease, rivals::Contested};
+use crate::protocol::{Addr, Key, Load, Name, RecordInfo, lease::Lease, rivals::Contested};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
 const LEASE: Duration = Duration::from_secs(90);

@@ -194,3 +194,26 @@ fn the_addresses_of_the_device_that_holds_the_lease_count_whatever_the_other_sig
         .stream_opened(at(0), &peer(7), StreamId(4), source(2));
     assert_eq!(held, FirstBeat::Held);
 }
+
+#[test]
+fn what_it_has_announced_is_announced_again_when_the_network_has_changed() {
+    let mut rig = Rig::new();
+    let own = record(100, 1);
+    rig.beat(Role::Node, 100, 100, Some(&own));
+    let announced = |out: Vec<(u64, Action)>| {
+        let is_announced = |(at, action)| matches!(action, Action::Announce { .. }).then_some(at);
+        out.into_iter().filter_map(is_announced).collect::<Vec<_>>()
+    };
+    assert_eq!(announced(rig.run(0)), [0]);
+    let key = Key::Name(own.name);
+    rig.native.handle(
+        at(10),
+        Input::Announced {
+            key: &key,
+            ok: true,
+        },
+    );
+    rig.now = 5_000;
+    rig.native.network_changed(at(5_000));
+    assert_eq!(announced(rig.run(10_000)), [7_000]);
+}
