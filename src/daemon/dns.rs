@@ -51,7 +51,7 @@ use crate::{
         address::{self, distance},
         codec::service::Transport,
         lookup::{self, Outcome, Question},
-        zone::{Asked, FAILURE_TTL, MAX_TTL, Zone, lifetime, rest_of_lease},
+        zone::{FAILURE_TTL, MAX_TTL, Zone, lifetime, rest_of_lease},
     },
 };
 
@@ -202,7 +202,10 @@ fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
     };
     let expires_in = record.info.expires_at_ms().saturating_sub(own_ms);
     let expires_in = Duration::from_millis(expires_in);
-    Some((host, rest_of_lease(record.info.ttl, expires_in, None)))
+    Some((
+        host,
+        rest_of_lease(record.info.ttl, expires_in, found.age()),
+    ))
 }
 
 /// What all who ask share.
@@ -263,11 +266,11 @@ impl Desk {
             Err(None) => return Received::Answer(None),
         };
         let known = match asked.question() {
-            // It is known without a lookup that there is nothing; but who offers a service is not.
+            // It is known without a lookup that there is nothing.
             None => Rc::new(Known {
                 hosts: Hosts {
                     hosts: Vec::new(),
-                    is_complete: !matches!(asked, Asked::Service(..)),
+                    is_complete: true,
                 },
                 until: now + MAX_TTL,
             }),

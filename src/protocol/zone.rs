@@ -177,6 +177,7 @@ impl Asked {
     pub fn question(&self) -> Option<Question> {
         match self {
             Self::Name(name) | Self::Instance(name, ..) => Some(Question::Name(name.clone())),
+            Self::Service(service, _) => Some(Question::Service(service.clone())),
             _ => None,
         }
     }
@@ -319,7 +320,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_names_of_nodes_are_looked_up() {
+    fn only_the_names_of_nodes_and_services_are_looked_up() {
+        let http = Question::Service("http".try_into().unwrap());
+        for name in ["_http _tcp oc internal", "_HTTP _udp oc internal"] {
+            assert_eq!(asked(name).question(), Some(http.clone()));
+        }
         let pump = Question::Name("pump".try_into().unwrap());
         for name in ["pump oc internal", "pump _http _tcp oc internal"] {
             assert_eq!(asked(name).question(), Some(pump.clone()));

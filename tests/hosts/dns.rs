@@ -12,19 +12,20 @@ use crate::network::{Host, Network, Running};
 const AT: &str = "127.0.0.1:5320";
 const DIG: [&str; 6] = ["@127.0.0.1", "-p", "5320", "+noall", "+tries=1", "+time=8"];
 
-/// A native and an indexer, a node that offers something, and one that answers by DNS, each on a
+/// A native and an indexer, two nodes that offer something, and one that answers by DNS, each on a
 /// host of its own.
 struct Site<'a> {
     desk: Host<'a>,
     native: Peer,
     _indexer: Peer,
     node: Peer,
-    _pump: Peer,
+    _nodes: [Peer; 2],
 }
 
 fn site(network: &Network) -> Site<'_> {
     let lan = network.switch("lan");
-    let [first, second, roof, desk] = ["one", "two", "roof", "desk"].map(|name| network.host(name));
+    let [first, second, roof, cellar, desk] =
+        ["one", "two", "roof", "cellar", "desk"].map(|name| network.host(name));
     lan.plug(&first, "eth0", &["192.168.77.1/24"]);
     lan.plug(&second, "eth0", &["192.168.77.2/24"]);
     lan.plug(
@@ -33,6 +34,7 @@ fn site(network: &Network) -> Site<'_> {
         &["192.168.77.3/24", "fd77::3/64", "10.9.9.9/32"],
     );
     lan.plug(&desk, "eth0", &["192.168.77.4/24"]);
+    lan.plug(&cellar, "eth0", &["192.168.77.5/24"]);
     let native = first.start("native", "native", &[]);
     let at = format!("/ip4/192.168.77.1/tcp/4820/p2p/{}", native.id);
     let indexer = second.start("indexer", "indexer", &["--native", &at]);
@@ -46,9 +48,11 @@ fn site(network: &Network) -> Site<'_> {
     ];
     let about = [&about[..], &["--tag", "site=roof", "--native", &at]].concat();
     let pump = roof.start("node", "pump", &about);
+    let about = ["--name", "fan", "--service", "http=80", "--native", &at];
+    let fan = cellar.start("node", "fan", &about);
     let own = ["--name", "desk", "--dns", AT, "--native", &at];
     let node = desk.start("node", "desk", &own);
-    for peer in [&pump, &node] {
+    for peer in [&pump, &fan, &node] {
         peer.until("its lease", SLACK, |status| status.holds_lease_of(&indexer));
     }
     Site {
@@ -56,7 +60,7 @@ fn site(network: &Network) -> Site<'_> {
         native,
         _indexer: indexer,
         node,
-        _pump: pump,
+        _nodes: [pump, fan],
     }
 }
 
@@ -147,6 +151,47 @@ fn dig_finds_addresses_tags_and_services_over_udp_and_tcp() {
 }
 
 #[test]
+fn dig_finds_all_nodes_that_offer_a_service() {
+    let Some(network) = Network::with_tools(&["dig"]) else {
+        return;
+    };
+    let site = site(&network);
+    site.found();
+    let http = ["0 0 80 fan.oc.internal.", "0 0 8080 pump.oc.internal."];
+    eventually("both nodes", SLACK, || {
+        (site.answer("SRV _http._tcp.oc.internal") == http).then_some(())
+    });
+    for way in ["+notcp", "+tcp"] {
+        let of = |words: &str| site.answer(&format!("{way} {words}"));
+        assert_eq!(of("SRV _HTTP._tcp.oc.internal"), http);
+        let instances = [
+            "fan._http._tcp.oc.internal.",
+            "pump._http._tcp.oc.internal.",
+        ];
+        assert_eq!(of("PTR _http._tcp.oc.internal"), instances);
+        let sip = ["0 0 5060 pump.oc.internal."];
+        assert_eq!(of("SRV _sip._udp.oc.internal"), sip);
+    }
+    let status = |words: &str| code(&site.dig(&format!("+comments {words}"))).to_owned();
+    assert_eq!(status("A _http._tcp.oc.internal"), "NOERROR");
+    assert_eq!(status("SRV _sip._tcp.oc.internal"), "NXDOMAIN");
+    assert_eq!(status("SRV _ftp._tcp.oc.internal"), "NXDOMAIN");
+    let additional = site.dig("+additional PTR _http._tcp.oc.internal");
+    for data in [
+        "SRV\t0 0 80 ",
+        "A\t192.168.77.3",
+        "A\t192.168.77.5",
+        "site=roof",
+    ] {
+        assert!(additional.contains(data), "{data}: {additional}");
+    }
+    // A lease of 3 s.
+    let answer = site.dig("+answer SRV _http._tcp.oc.internal");
+    let ttl: u32 = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(ttl <= 3, "{answer}");
+}
+
+#[test]
 fn while_a_native_is_frozen_nothing_is_denied_and_what_is_known_is_answered() {
     let Some(network) = Network::with_tools(&["dig"]) else {
         return;
@@ -157,12 +202,18 @@ fn while_a_native_is_frozen_nothing_is_denied_and_what_is_known_is_answered() {
     kill_process(native, Signal::STOP).unwrap();
     let shown = site.dig("+comments A nobody.oc.internal");
     assert_eq!(code(&shown), "SERVFAIL", "{shown}");
+    let shown = site.dig("+comments SRV _ftp._tcp.oc.internal");
+    assert_eq!(code(&shown), "SERVFAIL", "{shown}");
     eventually("the address of the node", SLACK, || {
         (site.answer("AAAA pump.oc.internal") == ["fd77::3"]).then_some(())
     });
     kill_process(native, Signal::CONT).unwrap();
     eventually("the denial", SLACK, || {
-        (code(&site.dig("+comments A nobody.oc.internal")) == "NXDOMAIN").then_some(())
+        let denied = ["A nobody", "SRV _ftp._tcp"].map(|words| {
+            let shown = site.dig(&format!("+comments {words}.oc.internal"));
+            code(&shown) == "NXDOMAIN"
+        });
+        (denied == [true, true]).then_some(())
     });
 }
 

@@ -17,6 +17,7 @@ use super::{
     directory::{Request, Response},
     frame::MAX_RESPONSE,
     heartbeat::WallReading,
+    record::{Kind, Record, encode_record},
     service::{Service, Transport, to_service_name},
 };
 use crate::protocol::{
@@ -28,6 +29,20 @@ use crate::protocol::{
 /// The bytes that an encoder writes.
 pub(crate) fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -> Vec<u8> {
     encode(&mut [0; MAX_RESPONSE]).unwrap().to_vec()
+}
+
+/// An envelope with this record of a node, which nobody has signed. It has less than 128 bytes.
+pub(crate) fn unsigned(record: &Record<'_>) -> Vec<u8> {
+    let payload = encoded(|buffer| encode_record(record, buffer));
+    let field = |tag: u8, bytes: &[u8]| {
+        assert!(bytes.len() < 128, "one byte tells the length");
+        [&[tag, bytes.len() as u8], bytes].concat()
+    };
+    [
+        field(0x12, Kind::Node.payload_type()),
+        field(0x1a, &payload),
+    ]
+    .concat()
 }
 
 /// The bytes that `write` writes.

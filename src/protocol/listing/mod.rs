@@ -31,13 +31,13 @@ mod vanished;
 use core::time::Duration;
 
 use super::{
-    Addrs, Cursor, Entry, Filter, IndexersPage, Instant, Machine, PeerId, Presence, Role, Tally,
+    Addrs, Cursor, Filter, Instant, PeerId, Presence, Role, Tally,
     codec::{
         directory::{Request, Response},
         record::{Record, Verifier},
     },
     lookup::{
-        Ask, KnownServer, MAX_SERVERS, QueryId,
+        Ask, Home, KnownServer, MAX_SERVERS, QueryId,
         servers::{Server, Servers},
     },
     machine::MAX_MOVED,
@@ -108,52 +108,6 @@ pub trait Rows {
     fn room(&self) -> usize;
     /// Takes a row. The listing makes no more than there is room for.
     fn row(&mut self, row: &Row<'_>);
-}
-
-/// What a listing needs to know of the process that it runs in.
-pub trait Home {
-    /// The role of this process.
-    fn role(&self) -> Role;
-    /// One page of the indexers that are alive, if this is a native.
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_>;
-    /// Where the peer listens, if this is known.
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
-    /// Calls `tell` for each server of this process.
-    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
-    /// See [`Machine::entries`].
-    fn entries<'s>(
-        &'s self,
-        now: Instant,
-        which: (&Filter, Cursor, bool),
-        visit: &mut dyn FnMut(Entry<'s>) -> bool,
-    ) -> Option<PeerId>;
-}
-
-impl<M: Machine + ?Sized> Home for M {
-    fn role(&self) -> Role {
-        Machine::role(self)
-    }
-
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
-        Machine::page(self, now, None, from, most)
-    }
-
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
-        Machine::addrs_of(self, peer)
-    }
-
-    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
-        Machine::servers(self, now, tell);
-    }
-
-    fn entries<'s>(
-        &'s self,
-        now: Instant,
-        which: (&Filter, Cursor, bool),
-        visit: &mut dyn FnMut(Entry<'s>) -> bool,
-    ) -> Option<PeerId> {
-        Machine::entries(self, now, which, visit)
-    }
 }
 
 /// What the host must do.

@@ -3,9 +3,9 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    EntriesPage, IndexersAnswer, Offer, Reason, Subject,
+    EntriesPage, Entry, IndexersAnswer, IndexersPage, Offer, Reason, Subject,
     codec::{
-        fixtures::encoded,
+        fixtures::{encoded, unsigned},
         record::{Kind, RecordError, Tags, contents, encode_record},
         service::{Service, Transport, to_service_name},
     },
@@ -60,16 +60,7 @@ fn envelope(n: u16) -> Vec<u8> {
         .collect(),
         version: "",
     };
-    let payload = encoded(|buffer| encode_record(&record, buffer));
-    let field = |tag: u8, bytes: &[u8]| {
-        assert!(bytes.len() < 128, "one byte tells the length");
-        [&[tag, bytes.len() as u8], bytes].concat()
-    };
-    [
-        field(0x12, Kind::Node.payload_type()),
-        field(0x1a, &payload),
-    ]
-    .concat()
+    unsigned(&record)
 }
 
 /// Verifies the envelopes of [`envelope`] that do not end as forged ones do here.

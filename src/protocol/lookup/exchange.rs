@@ -9,8 +9,8 @@ use heapless::Vec;
 
 use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
 use crate::protocol::{
-    Cursor, Entries, EntriesPage, Filter, Instant, MAX_LIST, Machine, PeerId, Reach, Reason,
-    RequestId, SignedRecord, Tally, Want,
+    Cursor, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
+    Presence, Reach, Reason, RequestId, SignedRecord, Subject, Tally, Want,
     codec::{
         directory::{Request, Response, UNKNOWN_AGE, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
@@ -87,8 +87,12 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
     ) {
-        let mut opened: Vec<(SignedRecord<'_>, Option<Duration>), MAX_LIST> = Vec::new();
-        let copies: Vec<RecordCopy<'_>, MAX_LIST>;
+        let mut opened: Vec<(SignedRecord<'_>, Option<Duration>), MAX_ENTRIES> = Vec::new();
+        let copies: Vec<RecordCopy<'_>, MAX_ENTRIES>;
+        let verified = |envelope, age| {
+            let record = SignedRecord::open(verifier, Kind::Node, envelope).ok()?;
+            Some((record, age))
+        };
         let answer = match response {
             Some(Response::Records {
                 records,
@@ -100,19 +104,9 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                     .iter()
                     .map(|&age| age_of(age))
                     .chain(iter::repeat(None));
-                let verified = |(&envelope, age)| {
-                    let record = SignedRecord::open(verifier, Kind::Node, envelope).ok()?;
-                    Some((record, age))
-                };
-                opened.extend(records.iter().zip(told).filter_map(verified));
-                copies = opened
-                    .iter()
-                    .map(|(record, age)| RecordCopy {
-                        info: &record.info,
-                        envelope: record.envelope,
-                        age: *age,
-                    })
-                    .collect();
+                let told = records.iter().zip(told);
+                opened.extend(told.filter_map(|(envelope, age)| verified(envelope, age)));
+                copies = opened.iter().map(copy_of).collect();
                 Answer::Records {
                     records: &copies,
                     more: *more,
@@ -127,10 +121,33 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 offers: page.offers,
                 next: page.next,
             },
-            Some(Response::Error(_) | Response::Entries(_)) => Answer::Error,
+            Some(Response::Entries(page)) => {
+                let alive = page.entries.iter().filter_map(|entry| match entry.subject {
+                    Subject::Signed(envelope) if entry.presence == Presence::Alive => {
+                        verified(envelope, Some(entry.age))
+                    }
+                    _ => None,
+                });
+                opened.extend(alive);
+                copies = opened.iter().map(copy_of).collect();
+                Answer::Records {
+                    records: &copies,
+                    more: page.next.is_some(),
+                    tally: None,
+                }
+            }
+            Some(Response::Error(_)) => Answer::Error,
             None => Answer::Failed,
         };
         self.answered(now, query, answer);
+    }
+}
+
+fn copy_of<'a>((record, age): &'a (SignedRecord<'_>, Option<Duration>)) -> RecordCopy<'a> {
+    RecordCopy {
+        info: &record.info,
+        envelope: record.envelope,
+        age: *age,
     }
 }
 
@@ -148,6 +165,11 @@ impl From<Ask> for Request {
                 from: Some(cursor),
             },
             Ask::Name { name, reach } => Self::FindName { name, reach },
+            Ask::Service(service) => Self::List {
+                filter: Filter::new(Some(service), Name::default()),
+                from: Cursor::Start,
+                gone: false,
+            },
             Ask::Peer { peer, reach } => Self::FindPeer { peer, reach },
         }
     }

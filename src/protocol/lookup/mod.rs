@@ -22,8 +22,10 @@
 //! travels one hop. What a lookup costs does not depend on the number of indexers. The last step is
 //! for small networks with indexers of version 1.0, which announce nothing.
 //!
-//! A node takes no part in the DHT, and no request for a service travels, so a node asks all
-//! indexers that its natives list for what they know of a service.
+//! No request for a service travels: servers are asked for the nodes of their own directory that
+//! offer it, and one page of each counts. A node takes no part in the DHT, so it asks all indexers
+//! that its natives list. Others ask the providers of the service and their natives, and the
+//! indexers that a native lists if that may not be all, or if nothing is found.
 //!
 //! The host polls after each event, does what [`LookupAction`] says, and reads
 //! [`Lookups::outcome`] when a lookup is [`LookupAction::Done`]. It translates frames and decides
@@ -43,6 +45,7 @@
 //!   nothing was left out for lack of room.
 
 mod exchange;
+mod here;
 mod records;
 mod remembered;
 mod run;
@@ -54,14 +57,11 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Addrs, Cursor, IndexersPage, Instant, Key, MAX_LIST, Machine, Name, Offer, PeerId, Reach,
-    RecordInfo, Role, TableStats, Tally,
-    capacities::MAX_NATIVES,
-    codec::service::ServiceName,
-    directory::{Claimants, Found},
-    machine::MAX_MOVED,
+    Addrs, Cursor, Instant, Key, MAX_LIST, Name, Offer, PeerId, Reach, RecordInfo, Role,
+    TableStats, Tally, capacities::MAX_NATIVES, codec::service::ServiceName, machine::MAX_MOVED,
 };
 pub use exchange::{FULL, Served};
+pub use here::{Here, Home, KnownServer};
 pub use records::{FoundRecord, Place};
 use remembered::Remembered;
 use servers::Server;
@@ -149,6 +149,8 @@ pub enum Ask {
         /// How far the server goes.
         reach: Reach,
     },
+    /// The first page of the nodes that offer a service, from the server's own directory.
+    Service(ServiceName),
     /// The record of a node.
     Peer {
         /// The node.
@@ -299,60 +301,6 @@ impl<'a> Outcome<'a> {
     ) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         let servers = self.servers.iter().filter(move |server| are_meant(server));
         servers.map(|server| &server.peer)
-    }
-}
-
-/// What a lookup needs to know of the process that it runs in.
-pub trait Here {
-    /// The role of this process.
-    fn role(&self) -> Role;
-    /// The nodes listed here that claim a name.
-    fn claimants(&self, name: &str) -> Claimants<'_>;
-    /// The node's entry in the directory here.
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
-    /// One page of the indexers that are alive, if this is a native.
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_>;
-    /// Where the peer listens, if this is known.
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
-    /// Calls `tell` for each server of this process: its natives, and those with which it holds
-    /// leases.
-    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
-}
-
-/// A server of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownServer {
-    /// The server.
-    pub peer: PeerId,
-    /// Its role: an indexer, or a configured native.
-    pub role: Role,
-    /// Whether a lease is held with it over an open stream.
-    pub is_held: bool,
-}
-
-impl<M: Machine + ?Sized> Here for M {
-    fn role(&self) -> Role {
-        Machine::role(self)
-    }
-
-    fn claimants(&self, name: &str) -> Claimants<'_> {
-        Machine::claimants(self, name)
-    }
-
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        Machine::listed(self, peer)
-    }
-
-    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
-        Machine::page(self, now, None, from, most)
-    }
-
-    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
-        Machine::addrs_of(self, peer)
-    }
-
-    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
-        Machine::servers(self, now, tell);
     }
 }
 

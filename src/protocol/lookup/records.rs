@@ -5,7 +5,11 @@ use core::{cmp::Ordering, time::Duration};
 use heapless::Vec;
 
 use super::RecordCopy;
-use crate::protocol::{Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
+use crate::protocol::{
+    Entry, Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, Subject,
+    codec::record::{Kind, contents},
+    directory::Found,
+};
 
 /// Where a record was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,21 @@ impl FoundRecord {
             age: found.last_seen().map(|seen| now - seen),
             envelope: Vec::from_slice(found.envelope()).ok()?,
         })
+    }
+
+    /// Makes it from an entry of the own directory that a filter has selected.
+    pub(super) fn entry(entry: &Entry<'_>) -> Option<Self> {
+        let Subject::Signed(envelope) = entry.subject else {
+            return None;
+        };
+        let info = &contents(Kind::Node, envelope)?.info();
+        let age = Some(entry.age);
+        let copy = RecordCopy {
+            info,
+            envelope,
+            age,
+        };
+        Self::new(copy, Place::Here, (Tier::Own, 0))
     }
 
     /// Its subject.

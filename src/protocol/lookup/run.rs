@@ -16,7 +16,7 @@ use super::{
     servers::{Server, Servers},
 };
 use crate::protocol::{
-    Addrs, Cursor, Instant, Offer, PeerId, Reach, Role, capacities::MAX_NATIVES,
+    Addrs, Cursor, Filter, Instant, Name, Offer, PeerId, Reach, Role, capacities::MAX_NATIVES,
     directory::Claimants, leases::MAX_HELD,
 };
 
@@ -250,8 +250,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
             (_, Role::Native) if lists => self.read_pages(server.peer),
             (Role::Node, Role::Native) if asks_all => {
-                self.read_pages(server.peer);
                 self.ask(server.peer, Errand::Fellow);
+                self.read_pages(server.peer);
             }
             (_, Role::Native) => self.is_cut |= self.natives.push(server.peer).is_err(),
             (Role::Node, Role::Indexer) if server.is_held && asks_all => {
@@ -437,7 +437,23 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             }
         });
         match &self.question {
-            Question::Indexers | Question::Service(_) => {}
+            Question::Indexers => {}
+            Question::Service(service) => {
+                let filter = Filter::new(Some(service.clone()), Name::default());
+                let mut from = Some(Cursor::Start);
+                while let Some(page) = from
+                    && !self.records.more()
+                {
+                    let next = here.entries(now, (&filter, page, false), &mut |entry| {
+                        let record = FoundRecord::entry(&entry);
+                        record
+                            .into_iter()
+                            .for_each(|record| self.records.add(record));
+                        !self.records.more()
+                    });
+                    from = next.map(Cursor::After);
+                }
+            }
             Question::Name(name) => {
                 let Claimants { nodes, more, .. } = here.claimants(name);
                 for (position, found) in (0..).zip(&nodes) {

@@ -2,7 +2,10 @@ use core::time::Duration;
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
-use crate::protocol::{MAX_ENVELOPE_LEN, directory::Directory};
+use crate::protocol::{
+    Entry, Filter, IndexersPage, MAX_ENVELOPE_LEN, Machine,
+    directory::{Claimants, Directory, Found},
+};
 
 mod exchange;
 mod limits;
@@ -10,6 +13,7 @@ mod lists;
 mod messages;
 mod operator;
 mod peers;
+mod services;
 
 const NATIVE: u8 = 200;
 
@@ -58,17 +62,9 @@ struct Process {
     page: Vec<Offer>,
 }
 
-impl Here for Process {
+impl Home for Process {
     fn role(&self) -> Role {
         self.role
-    }
-
-    fn claimants(&self, name: &str) -> Claimants<'_> {
-        self.directory.claimants(name)
-    }
-
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        self.directory.find(peer)
     }
 
     fn page(&mut self, _now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
@@ -89,6 +85,25 @@ impl Here for Process {
 
     fn servers(&self, _now: Instant, tell: &mut dyn FnMut(KnownServer)) {
         self.servers.iter().for_each(|server| tell(*server));
+    }
+
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        self.directory.entries(now, which, |_| Some(at(0)), visit)
+    }
+}
+
+impl Here for Process {
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        self.directory.claimants(name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
+        self.directory.find(peer)
     }
 }
 

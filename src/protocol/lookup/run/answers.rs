@@ -4,6 +4,7 @@
 use super::{Errand, Lookup, Target, Tier};
 use crate::protocol::{
     Cursor, Offer, PeerId,
+    codec::record::{Kind, contents},
     lookup::{FoundRecord, MAX_PAGES, Place, Question, RecordCopy, records::Standing},
 };
 
@@ -131,7 +132,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let answers = match &self.question {
             Question::Indexers => false,
             Question::Name(name) => copy.info.name == *name,
-            Question::Service(_) => false,
+            Question::Service(service) => contents(Kind::Node, copy.envelope)
+                .is_some_and(|record| record.services.iter().any(|it| it.name == *service)),
             Question::Peer(peer) => copy.info.peer == *peer,
         };
         let tier = match self.remembered.contains(&copy.info.peer) {

@@ -32,7 +32,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         };
         match self.stage {
             Stage::First => {}
-            Stage::Natives => self.ask_natives(role),
+            Stage::Natives => self.ask_natives(),
             Stage::Pages => self.ask_for_a_page(role),
         }
         true
@@ -55,42 +55,33 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// The natives that were not asked, if the answer is empty or incomplete; for an indexer's
-    /// peer, if this indexer could not search the DHT. Of a service, all indexers are asked if the
-    /// DHT does not name all holders.
-    fn ask_natives(&mut self, role: Role) {
+    /// peer, if this indexer could not search the DHT.
+    fn ask_natives(&mut self) {
         let asks = match self.is_for_peer {
             true => self.is_unreached,
             false => !self.has_found() || !self.is_whole() || self.progress.more,
         };
-        let lists = matches!(self.question, Question::Service(_))
-            && (self.progress.more || self.is_unreached)
-            && !self.is_for_peer;
         self.has_asked_around = true;
         for native in core::mem::take(&mut self.natives) {
             if asks {
                 self.ask(native, Errand::Fellow);
             }
-            if lists {
-                self.read_pages(native);
-            }
         }
-        match self.question {
-            Question::Service(_) if lists => {
-                if role == Role::Native {
-                    // There is room, because this question has no other page.
-                    let _ = self.own_page.push(Cursor::Start);
-                }
-            }
-            _ => self.is_cut |= self.progress.more,
-        }
+        self.is_cut |= self.progress.more;
     }
 
-    /// A page of indexers, if the operator's lookup has found nothing.
+    /// A page of indexers, if the operator's lookup has found nothing; of a service also if the DHT
+    /// may not have named all who list it. A node has asked all indexers for it.
     fn ask_for_a_page(&mut self, role: Role) {
-        if let Question::Indexers | Question::Service(_) = &self.question {
-            return;
-        }
-        if self.is_for_peer || self.has_found() {
+        let asks = match &self.question {
+            Question::Indexers => false,
+            Question::Name(_) | Question::Peer(_) => !self.has_found(),
+            Question::Service(_) => {
+                let may_lack = self.progress.more || self.is_unreached;
+                role != Role::Node && (may_lack || !self.has_found())
+            }
+        };
+        if self.is_for_peer || !asks {
             return;
         }
         if role == Role::Native {

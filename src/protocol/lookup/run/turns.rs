@@ -133,7 +133,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 name: name.clone(),
                 reach: errand.reach(),
             },
-            (Question::Service(_), _) => Ask::Indexers(Cursor::Start),
+            (Question::Service(service), _) => Ask::Service(service.clone()),
             (Question::Peer(peer), _) => Ask::Peer {
                 peer: *peer,
                 reach: errand.reach(),

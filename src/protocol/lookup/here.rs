@@ -1,0 +1,82 @@
+//! What lookups and listings need to know of the process that they run in.
+
+use crate::protocol::{
+    Addrs, Cursor, Entry, Filter, IndexersPage, Instant, Machine, PeerId, Role,
+    directory::{Claimants, Found},
+};
+
+/// The process, as listings know it.
+pub trait Home {
+    /// The role of this process.
+    fn role(&self) -> Role;
+    /// One page of the indexers that are alive, if this is a native.
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_>;
+    /// Where the peer listens, if this is known.
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs>;
+    /// Calls `tell` for each server of this process: its natives, and those with which it holds
+    /// leases.
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer));
+    /// See [`Machine::entries`].
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId>;
+}
+
+/// The process, as lookups know it.
+pub trait Here: Home {
+    /// The nodes listed here that claim a name.
+    fn claimants(&self, name: &str) -> Claimants<'_>;
+    /// The node's entry in the directory here.
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
+}
+
+/// A server of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownServer {
+    /// The server.
+    pub peer: PeerId,
+    /// Its role: an indexer, or a configured native.
+    pub role: Role,
+    /// Whether a lease is held with it over an open stream.
+    pub is_held: bool,
+}
+
+impl<M: Machine + ?Sized> Home for M {
+    fn role(&self) -> Role {
+        Machine::role(self)
+    }
+
+    fn page(&mut self, now: Instant, from: Cursor, most: usize) -> IndexersPage<'_> {
+        Machine::page(self, now, None, from, most)
+    }
+
+    fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
+        Machine::addrs_of(self, peer)
+    }
+
+    fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
+        Machine::servers(self, now, tell);
+    }
+
+    fn entries<'s>(
+        &'s self,
+        now: Instant,
+        which: (&Filter, Cursor, bool),
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        Machine::entries(self, now, which, visit)
+    }
+}
+
+impl<M: Machine + ?Sized> Here for M {
+    fn claimants(&self, name: &str) -> Claimants<'_> {
+        Machine::claimants(self, name)
+    }
+
+    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
+        Machine::listed(self, peer)
+    }
+}

@@ -1,0 +1,201 @@
+//! Lookups for a service: each server is asked for the nodes of its own directory that offer it.
+
+use super::*;
+use crate::protocol::{
+    EntriesPage, MAX_ENTRIES, Presence, Subject,
+    codec::{
+        directory::{Request, Response},
+        fixtures::{encoded, unsigned},
+        record::{Kind, Record, RecordError, Tags, Verifier, contents, encode_record},
+        service::{Service, Transport, to_service_name},
+    },
+};
+
+fn http() -> Question {
+    Question::Service(to_service_name("http").unwrap())
+}
+
+/// The envelope of a node that offers this service.
+fn offers(n: u8, service: &str) -> Vec<u8> {
+    let service = Service {
+        name: to_service_name(service).unwrap(),
+        transport: Transport::Tcp,
+        port: 80,
+    };
+    unsigned(&Record {
+        peer: peer(n),
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: Duration::from_secs(60),
+        addrs: [&[4][..]].into_iter().collect(),
+        name: "pump",
+        tags: Tags::new(),
+        services: [service].into_iter().collect(),
+        version: "",
+    })
+}
+
+/// Verifies what [`unsigned`] makes.
+struct Unsigned;
+
+impl Verifier for Unsigned {
+    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        let record = contents(kind, envelope).ok_or(RecordError::NotAnEnvelope)?;
+        let payload = encoded(|buffer| encode_record(&record, buffer));
+        Ok((record.peer, payload))
+    }
+}
+
+impl Desk {
+    /// The server's first page has these envelopes; `next`: there are more behind that id.
+    fn lists_nodes(&mut self, now: u64, n: u8, nodes: &[(Vec<u8>, Presence)], next: Option<u8>) {
+        let (ask, query) = self.question(n, false).expect("it was asked");
+        let Request::List { filter, from, gone } = ask.into() else {
+            panic!("it is asked for a list");
+        };
+        assert_eq!((filter.service.as_deref(), gone), (Some("http"), false));
+        assert_eq!((from, filter.prefix.as_str()), (Cursor::Start, ""));
+        let entries = nodes.iter().map(|(envelope, presence)| Entry {
+            subject: Subject::Signed(envelope),
+            age: Duration::from_millis(u64::from(n)),
+            presence: *presence,
+        });
+        let entries: Vec<_> = entries.collect();
+        let page = Response::Entries(EntriesPage {
+            entries: &entries,
+            next: next.map(peer),
+        });
+        self.lookups
+            .responded(at(now), query, Some(&page), &Unsigned);
+        self.poll(now);
+    }
+
+    fn lists_those(&mut self, now: u64, n: u8, nodes: &[u8]) {
+        let nodes = nodes.iter().map(|n| (offers(*n, "http"), Presence::Alive));
+        self.lists_nodes(now, n, &nodes.collect::<Vec<_>>(), None);
+    }
+
+    fn has_here(mut self, n: u8, service: &str) -> Self {
+        let envelope = offers(n, service);
+        let info = contents(Kind::Node, &envelope).unwrap().info();
+        self.here.directory.list(at(0), &info, &envelope);
+        self
+    }
+
+    fn found_in_order_of_ids(&self) -> Vec<u8> {
+        let mut found = self.found();
+        found.sort();
+        found
+    }
+}
+
+#[test]
+fn node_asks_its_indexers_its_natives_and_all_that_these_list() {
+    let mut desk = Desk::new(Role::Node).indexer(1).native(NATIVE);
+    desk.begin(http());
+    assert!(desk.wanted.is_empty());
+    desk.lists_indexers(10, NATIVE, &[1, 2], None);
+    desk.lists_those(20, 1, &[7]);
+    desk.lists_those(20, NATIVE, &[8]);
+    assert_eq!((desk.done, desk.waiting()), (None, vec![2]));
+    desk.lists_those(20, 2, &[7, 9]);
+    assert_eq!(desk.found_in_order_of_ids(), [7, 8, 9]);
+    assert!(desk.outcome().is_complete);
+    let age = desk.outcome().records.iter().map(FoundRecord::age).min();
+    assert_eq!(age, Some(Some(Duration::from_millis(1))));
+}
+
+#[test]
+fn node_is_told_of_nothing_as_complete_only_if_every_server_has_answered() {
+    for is_silent in [false, true] {
+        let mut desk = Desk::new(Role::Node).indexer(1).native(NATIVE);
+        desk.begin(http());
+        desk.lists_indexers(10, NATIVE, &[1], None);
+        desk.lists_those(10, NATIVE, &[]);
+        match is_silent {
+            true => desk.fails(10, 1, false),
+            false => desk.lists_those(10, 1, &[]),
+        }
+        assert!(desk.found().is_empty() && desk.asked.is_empty());
+        assert_eq!(desk.outcome().is_complete, !is_silent);
+    }
+}
+
+#[test]
+fn indexer_asks_the_providers_and_all_indexers_if_there_may_be_other_providers() {
+    for more in [false, true] {
+        let mut desk = Desk::new(Role::Indexer).native(NATIVE).has_here(5, "http");
+        desk = desk.has_here(6, "sip");
+        desk.begin(http());
+        desk.names(10, &[3], more);
+        desk.search_ends(10, 1);
+        desk.lists_those(20, 3, &[7]);
+        assert_eq!(desk.done.is_some(), !more);
+        if more {
+            desk.lists_those(30, NATIVE, &[8]);
+            desk.lists_indexers(30, NATIVE, &[3, 4], None);
+            desk.lists_those(30, 4, &[9]);
+        }
+        let found: &[u8] = if more { &[5, 7, 8, 9] } else { &[5, 7] };
+        assert_eq!(desk.found_in_order_of_ids(), found);
+        assert_eq!(desk.outcome().is_complete, !more);
+    }
+}
+
+#[test]
+fn indexer_that_finds_nothing_asks_all_that_a_native_lists() {
+    let mut desk = Desk::new(Role::Indexer).native(NATIVE);
+    desk.begin(http());
+    desk.search_ends(10, 4);
+    desk.lists_those(20, NATIVE, &[]);
+    desk.lists_indexers(30, NATIVE, &[4], None);
+    desk.lists_those(40, 4, &[]);
+    assert!(desk.found().is_empty() && desk.outcome().is_complete);
+}
+
+#[test]
+fn whole_page_of_32_counts_and_another_page_makes_the_answer_incomplete() {
+    assert_eq!((MAX_ENTRIES, MAX_FOUND), (32, 32));
+    let page: Vec<_> = (10..42)
+        .map(|n| (offers(n, "http"), Presence::Alive))
+        .collect();
+    for next in [None, Some(42)] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(http());
+        desk.lists_nodes(10, 1, &page, next);
+        assert_eq!(desk.found().len(), 32);
+        let Outcome {
+            more, is_complete, ..
+        } = desk.outcome();
+        assert_eq!((more, is_complete), (next.is_some(), next.is_none()));
+    }
+}
+
+#[test]
+fn own_directory_gives_32_nodes_and_one_more_makes_the_answer_incomplete() {
+    for count in [31, 32] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        for n in 10..10 + count {
+            desk = desk.has_here(n, "http");
+        }
+        desk.begin(http());
+        desk.lists_those(10, 1, &[99]);
+        assert_eq!(desk.found().len(), 32);
+        assert_eq!(desk.outcome().is_complete, count == 31);
+    }
+}
+
+#[test]
+fn who_is_gone_or_offers_something_else_is_not_found() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    desk.begin(http());
+    let nodes = [
+        (offers(7, "http"), Presence::Left),
+        (offers(8, "http"), Presence::Lost),
+        (offers(9, "https"), Presence::Alive),
+        (Vec::from([1, 2, 3]), Presence::Alive),
+        (offers(5, "http"), Presence::Alive),
+    ];
+    desk.lists_nodes(10, 1, &nodes, None);
+    assert_eq!(desk.found(), [5]);
+}
