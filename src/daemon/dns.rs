@@ -41,7 +41,7 @@ use super::{Error, clock, machines::MAX_PROGRAM_LOOKUPS};
 use crate::{
     net::{
         EACH,
-        dns::serve::{Host, Hosts, MAX_QUERY, MAX_TCP, Sections, Server, read, write},
+        dns::serve::{Host, Hosts, MAX_QUERY, MAX_TCP, PLAIN_UDP, Sections, Server, read, write},
         envelope::open_node,
         executor::{Left, ReadySet, Watched, Way, spawn, within},
         own_subnets,
@@ -261,7 +261,7 @@ impl Desk {
         let asked = match read(bytes).map(|query| self.server.asked(&query)) {
             Ok(Ok(asked)) => asked,
             Ok(Err(code)) | Err(Some(code)) => {
-                return Received::Answer(write(bytes, &Sections::bare(code), MAX_TCP));
+                return Received::Answer(write(bytes, &Sections::bare(code), PLAIN_UDP));
             }
             Err(None) => return Received::Answer(None),
         };

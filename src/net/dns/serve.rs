@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use domain::base::{Rtype, iana::OptRcode};
 
 use self::message::Record;
-pub(crate) use self::message::{MAX_QUERY, MAX_TCP, Query, Sections, read, write};
+pub(crate) use self::message::{MAX_QUERY, MAX_TCP, PLAIN_UDP, Query, Sections, read, write};
 use crate::protocol::{
     codec::service::{Service, ServiceName, Transport},
     zone::{Asked, Found, NEGATIVE_TTL, Verdict, Zone, verdict},

@@ -1,8 +1,8 @@
 //! Queries and answers of a server (RFC 1035, EDNS0 of RFC 6891): bytes in, bytes out, no I/O.
 //!
 //! Invariants: no query can make this module panic; an answer repeats the question as it was
-//! written, and has at most the bytes that its way back takes; one that does not fit says so and
-//! has no records.
+//! written, or has a header alone if there is not exactly one that can be repeated byte by byte; it
+//! has at most the bytes that its way back takes; one that does not fit says so and has no records.
 
 use domain::base::{
     Message, MessageBuilder, Name, Rtype, StaticCompressor,
@@ -17,8 +17,8 @@ use domain::dep::octseq::{OctetsBuilder, ShortBuf, Truncate};
 pub(crate) const MAX_QUERY: usize = 1232;
 /// Bytes of an answer in one datagram at most; see `message::MAX_UDP`.
 pub(crate) const MAX_UDP: usize = 1232;
-/// The same for whoever does not say that it takes more.
-const PLAIN_UDP: usize = 512;
+/// The same for whoever does not say that it takes more. Every error fits.
+pub(crate) const PLAIN_UDP: usize = 512;
 /// Bytes of an answer over TCP at most: more than all records of a lookup take.
 pub(crate) const MAX_TCP: usize = 16 * 1024;
 const HEADER_LEN: usize = 12;
@@ -134,9 +134,13 @@ impl Sections {
 /// Writes the answer to `query` with at most `limit` bytes; `None` if this is no query.
 pub(crate) fn write(query: &[u8], sections: &Sections, limit: usize) -> Option<Vec<u8>> {
     let message = Message::from_slice(query).ok()?;
-    // Without a question, no record has it as its owner.
-    let asked = name_of(query).unwrap_or(&[0]);
-    build(message, asked, sections, limit).ok()
+    if let (Ok(_), Some(asked)) = (message.sole_question(), name_of(query)) {
+        return build(message, asked, sections, limit).ok();
+    }
+    // Many questions, or compressed ones, would make the answer much longer than the query.
+    let mut header = [0; HEADER_LEN];
+    header.get_mut(..4)?.copy_from_slice(query.get(..4)?);
+    build(Message::from_slice(&header).ok()?, &[0], sections, limit).ok()
 }
 
 /// All records are pushed as those of the answer section, so that there is one copy of that code;

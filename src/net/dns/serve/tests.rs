@@ -370,6 +370,34 @@ fn what_is_no_query_is_refused_by_its_code_or_not_answered() {
     assert_eq!(message.opt().unwrap().rcode(message.header()).to_int(), 16);
 }
 
+#[test]
+fn only_one_question_as_it_was_written_is_repeated() {
+    let answer = |bytes: &[u8]| answered(bytes, &pump(), 512);
+    let longest = [&[1, b'a'].repeat(127)[..], &[0, 0, 1, 0, 1]].concat();
+    let with = |questions: u16, tail: &[u8]| {
+        let [high, low] = questions.to_be_bytes();
+        let header = [0x12, 0x34, 0, 0, high, low, 0, 0, 0, 0, 0, 0];
+        [&header[..], tail].concat()
+    };
+    let mut one = with(1, &longest);
+    assert_eq!(answer(&one)[12..], longest);
+    // An update, whose one zone is repeated.
+    one[2] = 0x28;
+    assert_eq!(answer(&one)[12..], longest);
+    let bare = |opcode: u8, code: u8| [0x12, 0x34, 0x80 | opcode, code, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(answer(&with(0, &[])), bare(0, 1));
+    assert_eq!(answer(&with(2, &longest.repeat(2))), bare(0, 1));
+    // Two names in full, and then 150 that point to the second.
+    let pointer = [0xc0, 12 + 53, 0, 1, 0, 1];
+    let first = [&[1, b'b'].repeat(24)[..], &[0, 0, 1, 0, 1]].concat();
+    let tail = [&first[..], &longest, &pointer.repeat(150)].concat();
+    let mut many = with(152, &tail);
+    assert!(many.len() <= MAX_QUERY);
+    assert_eq!(answer(&many), bare(0, 1));
+    many[2] = 0x28;
+    assert_eq!(answer(&many), bare(0x28, 4));
+}
+
 proptest! {
     #[test]
     fn hostile_bytes_are_answered_within_their_bounds_or_not_at_all(
