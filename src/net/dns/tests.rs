@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use domain::base::iana::Rcode;
 use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
+use libp2p::core::transport::{DialOpts, PortUse, Transport as _};
 
+use super::transport::DnsError;
 use super::*;
 use crate::net::executor::block_on;
 use crate::net::tcp::TcpTransport;

@@ -1,4 +1,5 @@
 use std::future::poll_fn;
+use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use futures_util::task::noop_waker_ref;
@@ -6,9 +7,10 @@ use futures_util::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 
+use super::listener::{ACCEPT_PAUSE, bound};
 use super::*;
 use crate::net::executor::{block_on, within};
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 const OPTS: DialOpts = DialOpts {
     role: Endpoint::Dialer,

@@ -1,0 +1,71 @@
+//! What `status` answers: collected from the core, the network side and the daemon.
+
+use super::Driver;
+use crate::{
+    daemon::{
+        report::{self, StatusReport, table, text},
+        status::Status,
+    },
+    net::multiaddrs,
+    protocol::PeerId,
+};
+
+impl Driver<'_> {
+    /// The natives that are known, each with its first address as `--native` takes it.
+    fn natives(&self) -> Vec<String> {
+        let shown = |native: PeerId| {
+            let addrs = self.env.machine.addrs_of(&native).map(multiaddrs);
+            let first = addrs.and_then(|addrs| addrs.into_iter().next());
+            let first = first.map(|addr| addr.to_string()).unwrap_or_default();
+            format!("{first}/p2p/{}", text(&native))
+        };
+        let mut natives: Vec<String> = self.env.natives().into_iter().map(shown).collect();
+        natives.sort_unstable();
+        natives
+    }
+
+    pub(super) fn status(&mut self) -> Status {
+        let now = self.env.now();
+        let about = self.record.about();
+        let mut report = StatusReport {
+            now,
+            status: Status {
+                role: self.env.machine.role(),
+                peer_id: self.own_id(),
+                name: about.map(|about| about.name.clone()),
+                tags: about.map_or_else(Default::default, report::tags),
+                services: about.map_or_else(Vec::new, report::services),
+                checks: self.checks.report(now),
+                version: env!("CARGO_PKG_VERSION").into(),
+                uptime_ms: now.as_millis().saturating_sub(self.started.as_millis()),
+                listen: self
+                    .env
+                    .net
+                    .listening()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                natives: self.natives(),
+                found_natives: self.link.found(),
+                native_option: self.native_option(),
+                live_indexers: Vec::new(),
+                known_peer_ids: Vec::new(),
+                responsible_peers: Vec::new(),
+                stream_records: Vec::new(),
+                leases: Vec::new(),
+                loops: Default::default(),
+                tables: Vec::new(),
+                contested: Vec::new(),
+                troubles: self.servers.troubles(),
+            },
+        };
+        self.env.machine.report(now, &mut report);
+        let mut status = report.status;
+        status
+            .tables
+            .extend(self.env.net.tables().into_iter().map(table));
+        status.tables.extend(self.lookups.stats().map(table));
+        status.tables.extend(self.watches.stats().map(table));
+        status
+    }
+}
