@@ -57,7 +57,7 @@ use crate::{
 
 /// Queries that wait for lookups at most.
 const MAX_QUERIES: usize = 64;
-/// How long one waits at most: for a slot, and for its lookup.
+/// How long one waits at most for a slot and its lookup, and a lookup for a slot.
 const PATIENCE: Duration = Duration::from_millis(4_500);
 /// Connections over TCP at most.
 pub(super) const MAX_CONNECTIONS: usize = 16;
@@ -118,7 +118,7 @@ impl Dns {
             zone: zone.clone(),
             ip: at.ip(),
         };
-        let desk = Rc::new(Desk::new(server, sender));
+        let desk = Rc::new(Desk::new(server, sender, PATIENCE));
         spawn(serve_udp(desk.clone(), udp));
         spawn(serve_tcp(desk.clone(), tcp));
         Ok(Self { desk, lookups, at })
@@ -183,7 +183,7 @@ pub(super) fn known(outcome: &Outcome<'_>, now: Instant, own_ms: u64) -> Known {
     }
 }
 
-/// The node, and the rest of its lease.
+/// The node, and the rest of its lease; `None` if that is over.
 fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
     let record = open_node(found.envelope()).ok()?;
     let addrs = record.addrs.iter().filter_map(|addr| {
@@ -202,10 +202,8 @@ fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
     };
     let expires_in = record.info.expires_at_ms().saturating_sub(own_ms);
     let expires_in = Duration::from_millis(expires_in);
-    Some((
-        host,
-        rest_of_lease(record.info.ttl, expires_in, found.age()),
-    ))
+    let rest = rest_of_lease(record.info.ttl, expires_in, found.age())?;
+    Some((host, rest))
 }
 
 /// What all who ask share.
@@ -215,6 +213,7 @@ struct Desk {
     /// Lookups that have begun, or wait for a slot.
     pending: RefCell<Vec<Pending>>,
     slots: Semaphore,
+    patience: Duration,
     lookups: Sender<Resolve>,
     /// Queries that wait for a lookup.
     queries: Cell<usize>,
@@ -241,12 +240,13 @@ enum Received {
 }
 
 impl Desk {
-    fn new(server: Server, lookups: Sender<Resolve>) -> Self {
+    fn new(server: Server, lookups: Sender<Resolve>, patience: Duration) -> Self {
         Self {
             server,
             cache: RefCell::default(),
             pending: RefCell::default(),
             slots: Semaphore::new(MAX_PROGRAM_LOOKUPS),
+            patience,
             lookups,
             queries: Cell::new(0),
             refused: Cell::new(0),
@@ -326,11 +326,11 @@ impl Desk {
         self.answer(bytes, &known, now(), way)
     }
 
-    /// The outcome of the lookup, which is made once for all who wait for it.
+    /// The outcome of the lookup, which is made once for all who wait for it; `None` if it is late.
     async fn outcome(self: &Rc<Self>, question: Question) -> Option<Rc<Known>> {
         let (outcome, over) = self.join(question);
         // Nothing is ever sent: it is closed.
-        let _ = over.recv().await;
+        let _ = within(self.patience, over.recv()).await;
         outcome.get().cloned()
     }
 
@@ -348,8 +348,8 @@ impl Desk {
         });
         let (desk, told) = (self.clone(), outcome.clone());
         spawn(async move {
-            let known = within(PATIENCE, desk.make(question.clone())).await;
-            let known = Rc::new(known.flatten().unwrap_or_else(failure));
+            let known = desk.make(question.clone()).await;
+            let known = Rc::new(known.unwrap_or_else(failure));
             desk.pending
                 .borrow_mut()
                 .retain(|pending| pending.question != question);
@@ -360,9 +360,10 @@ impl Desk {
         (outcome, over)
     }
 
-    /// Has the loop make a lookup, when there is a slot.
+    /// Has the loop make a lookup, when there is a slot. It has the slot until the loop is done with
+    /// it, also if nobody waits any more: whoever asks again finds its outcome.
     async fn make(&self, question: Question) -> Option<Known> {
-        let _slot = self.slots.acquire().await;
+        let _slot = within(self.patience, self.slots.acquire()).await?;
         let (reply, outcome) = bounded(1);
         self.lookups.send(Resolve { question, reply }).await.ok()?;
         outcome.recv().await.ok()

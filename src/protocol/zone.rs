@@ -194,10 +194,15 @@ pub fn verdict(found: Found, is_complete: bool) -> Verdict {
 }
 
 /// The rest of a lease at most, of which only the record is known: it lives for `ttl`, expires in
-/// `expires_in`, and `age` ago its subject sent a heartbeat, if this is known.
-pub fn rest_of_lease(ttl: Duration, expires_in: Duration, age: Option<Duration>) -> Duration {
+/// `expires_in`, and `age` ago its subject sent a heartbeat, if this is known. `None`: it is over.
+pub fn rest_of_lease(
+    ttl: Duration,
+    expires_in: Duration,
+    age: Option<Duration>,
+) -> Option<Duration> {
     let lease = ttl / TTL_LEASES;
-    expires_in.min(lease.saturating_sub(age.unwrap_or_default()))
+    let rest = expires_in.min(lease.saturating_sub(age.unwrap_or_default()));
+    (!rest.is_zero()).then_some(rest)
 }
 
 /// How long the outcome of a lookup is valid: for the shortest `rest` of the leases of those that
@@ -349,10 +354,14 @@ mod tests {
     fn answer_lives_no_longer_than_the_lease() {
         let s = Duration::from_secs;
         // A record of a lease of 90 s.
-        assert_eq!(rest_of_lease(s(270), s(200), None), s(90));
-        assert_eq!(rest_of_lease(s(270), s(89), None), s(89));
-        assert_eq!(rest_of_lease(s(270), s(200), Some(s(30))), s(60));
-        assert_eq!(rest_of_lease(s(270), s(200), Some(s(91))), s(0));
+        assert_eq!(rest_of_lease(s(270), s(200), None), Some(s(90)));
+        assert_eq!(rest_of_lease(s(270), s(89), None), Some(s(89)));
+        assert_eq!(rest_of_lease(s(270), s(200), Some(s(30))), Some(s(60)));
+        assert_eq!(rest_of_lease(s(270), s(200), Some(s(89))), Some(s(1)));
+        for over in [90, 91] {
+            assert_eq!(rest_of_lease(s(270), s(200), Some(s(over))), None);
+        }
+        assert_eq!(rest_of_lease(s(270), s(0), None), None);
         assert_eq!(lifetime(Some(s(29)), true), s(29));
         assert_eq!(lifetime(Some(s(31)), true), s(30));
         assert_eq!(lifetime(Some(s(4)), false), s(4));

@@ -6,12 +6,16 @@ use crate::net::executor::block_on;
 const LONG: Duration = Duration::from_secs(20);
 
 fn desk() -> (Rc<Desk>, Receiver<Resolve>) {
+    desk_with(PATIENCE)
+}
+
+fn desk_with(patience: Duration) -> (Rc<Desk>, Receiver<Resolve>) {
     let (sender, lookups) = bounded(MAX_PROGRAM_LOOKUPS);
     let server = Server {
         zone: Zone::new("oc.internal").unwrap(),
         ip: [127, 0, 0, 1].into(),
     };
-    (Rc::new(Desk::new(server, sender)), lookups)
+    (Rc::new(Desk::new(server, sender, patience)), lookups)
 }
 
 /// A query for the address of a name of this length.
@@ -118,6 +122,35 @@ fn lookups_wait_for_slots_and_one_query_more_than_there_are_places_is_refused() 
             assert_eq!(soon(answer.recv()).await, Ok((0, 1)));
         }
         assert_eq!(desk.queries.get(), 0);
+    });
+}
+
+#[test]
+fn lookup_keeps_its_slot_until_it_ends_and_its_late_outcome_is_kept() {
+    let (desk, lookups) = desk_with(Duration::from_millis(5));
+    block_on(async {
+        let mut made = Vec::new();
+        for number in 0..MAX_PROGRAM_LOOKUPS {
+            let answer = ask(&desk, number);
+            made.push(soon(lookups.recv()).await.unwrap());
+            assert_eq!(soon(answer.recv()).await, Ok((2, 0)), "nobody waits longer");
+        }
+        let late = ask(&desk, MAX_PROGRAM_LOOKUPS);
+        assert_eq!(soon(late.recv()).await, Ok((2, 0)));
+        while desk.pending.borrow().len() > MAX_PROGRAM_LOOKUPS {
+            yield_now().await;
+        }
+        assert!(lookups.is_empty(), "it has no slot");
+        for lookup in made {
+            lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
+        }
+        while !desk.pending.borrow().is_empty() {
+            yield_now().await;
+        }
+        for number in 0..MAX_PROGRAM_LOOKUPS {
+            assert_eq!(soon(ask(&desk, number).recv()).await, Ok((0, 1)));
+        }
+        assert!(lookups.is_empty());
     });
 }
 
