@@ -8,7 +8,7 @@
 //! of the form `/ip4|ip6/…/tcp/…[/p2p/…]`; at most 8 are under way at a time. An error in
 //! `/etc/resolv.conf` or `/etc/hosts` only makes lookups fail.
 
-mod message;
+pub(super) mod message;
 #[cfg(feature = "dns")]
 pub(crate) mod serve;
 mod stub;

@@ -6,10 +6,10 @@
 
 use std::net::IpAddr;
 
-use domain::base::iana::Rcode;
-use domain::base::message_builder::PushError;
-use domain::base::rdata::ParseRecordData;
-use domain::base::wire::ParseError;
+use domain::base::iana::{Class, Rcode};
+use domain::base::message_builder::{AnswerBuilder, PushError};
+use domain::base::rdata::{ParseRecordData, UnknownRecordData};
+use domain::base::wire::{Composer, ParseError};
 use domain::base::{Message, MessageBuilder, Name, Rtype};
 use domain::dep::octseq::Array;
 use domain::rdata::{A, Aaaa, Txt};
@@ -151,6 +151,21 @@ fn records<'a, D: ParseRecordData<'a, [u8]>>(
         }
     }
     Ok(values)
+}
+
+/// Adds a record whose owner and data are as they are on the wire.
+///
+/// # Errors
+/// If one of them is none, or there is no room.
+pub(in crate::net) fn push(
+    message: &mut AnswerBuilder<impl Composer>,
+    owner: &[u8],
+    (rtype, class, ttl): (Rtype, Class, u32),
+    data: &[u8],
+) -> Result<(), PushError> {
+    let owner = Name::from_slice(owner).map_err(|_| PushError::ShortBuf)?;
+    let data = UnknownRecordData::from_octets(rtype, data).map_err(|_| PushError::ShortBuf)?;
+    message.push((owner, class, ttl, data))
 }
 
 #[cfg(test)]

@@ -14,16 +14,13 @@
 //! from one.
 
 use domain::{
-    base::{
-        Message, MessageBuilder, Name, Rtype,
-        iana::Class,
-        message_builder::{AnswerBuilder, PushError},
-        rdata::UnknownRecordData,
-    },
+    base::{Message, MessageBuilder, Name, Rtype, iana::Class, message_builder::PushError},
     dep::octseq::Array,
     rdata::Txt,
 };
 use libp2p::{Multiaddr, PeerId};
+
+use crate::net::dns::message::push;
 
 /// Bytes of the longest message that is sent.
 const MAX_MESSAGE: usize = 1232;
@@ -67,7 +64,8 @@ pub(super) fn answer(own: &PeerId, addrs: &[Multiaddr], ttl: u32) -> Result<Buff
     let mut message = MessageBuilder::from_target(Buffer::new())?.answer();
     message.header_mut().set_qr(true);
     message.header_mut().set_aa(true);
-    push(&mut message, SERVICE, Class::IN, ttl, Rtype::PTR, &instance)?;
+    let pointer = (Rtype::PTR, Class::IN, ttl);
+    push(&mut message, SERVICE, pointer, &instance)?;
     let only = Class::from_int(Class::IN.to_int() | ONLY_ONE);
     let mut text = Vec::new();
     string(&mut text, NATIVE);
@@ -78,7 +76,7 @@ pub(super) fn answer(own: &PeerId, addrs: &[Multiaddr], ttl: u32) -> Result<Buff
             text.truncate(before);
         }
     }
-    push(&mut message, &instance, only, ttl, Rtype::TXT, &text)?;
+    push(&mut message, &instance, (Rtype::TXT, only, ttl), &text)?;
     Ok(message.finish())
 }
 
@@ -136,19 +134,6 @@ fn string(to: &mut Vec<u8>, string: &[u8]) {
         to.push(len);
         to.extend_from_slice(string);
     }
-}
-
-fn push(
-    message: &mut AnswerBuilder<Buffer>,
-    owner: &[u8],
-    class: Class,
-    ttl: u32,
-    rtype: Rtype,
-    data: &[u8],
-) -> Result<(), PushError> {
-    let owner = Name::from_slice(owner).map_err(|_| PushError::ShortBuf)?;
-    let data = UnknownRecordData::from_octets(rtype, data).map_err(|_| PushError::ShortBuf)?;
-    message.push((owner, class, ttl, data))
 }
 
 #[cfg(test)]

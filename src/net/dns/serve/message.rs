@@ -5,13 +5,14 @@
 //! has at most the bytes that its way back takes; one that does not fit says so and has no records.
 
 use domain::base::{
-    Message, MessageBuilder, Name, Rtype, StaticCompressor,
+    Message, MessageBuilder, Rtype, StaticCompressor,
     iana::{Class, Opcode, OptRcode},
-    message_builder::{AnswerBuilder, PushError},
-    rdata::UnknownRecordData,
+    message_builder::PushError,
     wire::Composer,
 };
 use domain::dep::octseq::{OctetsBuilder, ShortBuf, Truncate};
+
+use super::super::message::push;
 
 /// Bytes of a query at most. A name has 255, and options of EDNS0 take little.
 pub(crate) const MAX_QUERY: usize = 1232;
@@ -160,7 +161,7 @@ fn build(
     // The push limit is the first length that is too long.
     let end = (limit + 1).saturating_sub(if has_edns { OPT_LEN } else { 0 });
     message.set_push_limit(end);
-    let mut push = |record: &Record| {
+    let mut add = |record: &Record| {
         let owner = record.owner.as_deref().unwrap_or(asked);
         push(
             &mut message,
@@ -171,9 +172,9 @@ fn build(
     };
     let mut counts = [0_u16; 3];
     let mut needed = all.answer.iter().chain(&all.authority);
-    let needed = needed.try_for_each(&mut push);
+    let needed = needed.try_for_each(&mut add);
     if needed.is_ok() {
-        let fits = |record: &&Record| push(record).is_ok();
+        let fits = |record: &&Record| add(record).is_ok();
         let more = all.additional.iter().take_while(fits).count();
         counts = [all.answer.len(), all.authority.len(), more].map(|count| count as u16);
     } else {
@@ -186,7 +187,7 @@ fn build(
             Class::from_int(MAX_UDP as u16),
             u32::from(all.rcode.ext()) << 24,
         );
-        super::message::push(&mut message, &[0], (Rtype::OPT, class, ttl), &[])?;
+        push(&mut message, &[0], (Rtype::OPT, class, ttl), &[])?;
         counts[2] += 1;
     }
     let mut bytes = message.finish().into_target().0;
@@ -195,19 +196,6 @@ fn build(
         place.copy_from_slice(&count.to_be_bytes());
     }
     Ok(bytes)
-}
-
-type Answer = AnswerBuilder<StaticCompressor<Bytes>>;
-
-fn push(
-    message: &mut Answer,
-    owner: &[u8],
-    (rtype, class, ttl): (Rtype, Class, u32),
-    data: &[u8],
-) -> Result<(), PushError> {
-    let owner = Name::from_slice(owner).map_err(|_| PushError::ShortBuf)?;
-    let data = UnknownRecordData::from_octets(rtype, data).map_err(|_| PushError::ShortBuf)?;
-    message.push((owner, class, ttl, data))
 }
 
 /// The bytes of a message; `domain` has no such type without its feature `std`.
