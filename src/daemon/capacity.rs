@@ -273,6 +273,14 @@ indexer needs at most about 10 MiB when everything is full
             ("OC_DISCOVERY_MAX_CONNECTIONS", capacities::MAX_CONNECTIONS),
         ];
         assert_eq!(told, chosen.map(|(name, value)| (name, value as u64)));
+        // A build in a container must see each of them.
+        let manifest = include_str!("../../Cargo.toml");
+        for (variable, _) in told {
+            assert!(
+                manifest.contains(&format!("    \"{variable}\",\n")),
+                "{variable}"
+            );
+        }
         for row in &report.capacities {
             assert_eq!(row.total_bytes, row.capacity * row.entry_bytes, "{row:?}");
         }
