@@ -132,7 +132,13 @@ fn dig_finds_addresses_tags_and_services_over_udp_and_tcp() {
     }
     assert_eq!(code(&site.dig("+comments AXFR oc.internal")), "REFUSED");
     let denial = site.dig("+authority A nobody-else.oc.internal");
-    assert!(denial.starts_with("oc.internal.\t\t5\tIN\tSOA"), "{denial}");
+    let words: Vec<_> = denial.split_whitespace().take(4).collect();
+    // 5 s, less what has passed.
+    let [name, ttl, class, rtype] = words[..] else {
+        panic!("{denial}");
+    };
+    assert_eq!([name, class, rtype], ["oc.internal.", "IN", "SOA"]);
+    assert!(ttl.parse::<u32>().unwrap() <= 5, "{denial}");
     // A lease of 3 s.
     let answer = site.dig("+answer A pump.oc.internal");
     let ttl: u32 = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
