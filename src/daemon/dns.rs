@@ -10,40 +10,38 @@
 //! ```
 //!
 //! Invariants: at most [`MAX_QUERIES`] queries wait for lookups, and one more is answered with a
-//! failure; each is answered within [`PATIENCE`]; at most [`MAX_CONNECTIONS`] connections, which end
-//! when they are idle for [`IDLE`]; after [`BATCH`] datagrams the loop has its turn, so that a flood
-//! of queries cannot delay a heartbeat.
+//! failure; each is answered within [`PATIENCE`].
 
 mod cache;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
     time::Duration,
 };
 
-use async_io::{Async, Timer};
+use async_io::Async;
 use smol::{
     channel::{Receiver, Sender, bounded},
-    future::yield_now,
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     lock::Semaphore,
 };
 
-use self::cache::Cache;
-pub(super) use self::cache::Known;
+use self::{
+    cache::Cache,
+    sockets::{Connections, serve_tcp, serve_udp},
+};
+pub(super) use self::{cache::Known, sockets::MAX_CONNECTIONS};
 use super::{Error, clock, machines::MAX_PROGRAM_LOOKUPS};
 use crate::{
     net::{
-        EACH,
-        dns::serve::{Host, Hosts, MAX_QUERY, MAX_TCP, PLAIN_UDP, Sections, Server, read, write},
+        dns::serve::{Host, Hosts, MAX_TCP, PLAIN_UDP, Sections, Server, read, write},
         envelope::open_node,
-        executor::{Left, ReadySet, Watched, Way, spawn, within},
+        executor::{ReadySet, spawn, within},
         own_subnets,
     },
     protocol::{
@@ -59,14 +57,6 @@ use crate::{
 const MAX_QUERIES: usize = 64;
 /// How long one waits at most for a slot and its lookup, and a lookup for a slot.
 const PATIENCE: Duration = Duration::from_millis(4_500);
-/// Connections over TCP at most.
-pub(super) const MAX_CONNECTIONS: usize = 16;
-/// How long a connection may be idle, and how long a message may take.
-const IDLE: Duration = Duration::from_secs(10);
-/// Datagrams that are answered in one turn.
-const BATCH: usize = 16;
-/// The pause after a failure of a socket, such as a lack of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How often a port is looked for that is free for both UDP and TCP.
 const ATTEMPTS: usize = 8;
 
@@ -216,11 +206,10 @@ struct Desk {
     patience: Duration,
     lookups: Sender<Resolve>,
     /// Queries that wait for a lookup.
-    queries: Cell<usize>,
+    queries: Rc<Cell<usize>>,
     /// Those for which there was no place.
     refused: Cell<u64>,
-    connections: Cell<usize>,
-    refused_connections: Cell<u64>,
+    connections: Connections,
 }
 
 /// A lookup, and what those who wait for it share.
@@ -248,10 +237,9 @@ impl Desk {
             slots: Semaphore::new(MAX_PROGRAM_LOOKUPS),
             patience,
             lookups,
-            queries: Cell::new(0),
+            queries: Rc::default(),
             refused: Cell::new(0),
-            connections: Cell::new(0),
-            refused_connections: Cell::new(0),
+            connections: Connections::default(),
         }
     }
 
@@ -370,20 +358,15 @@ impl Desk {
     }
 
     fn stats(&self) -> [TableStats; 3] {
-        let table = |name, used, capacity, refused| TableStats {
-            name,
-            used,
-            capacity,
-            refused,
+        let queries = TableStats {
+            name: "dns_queries",
+            used: self.queries.get(),
+            capacity: MAX_QUERIES,
+            refused: self.refused.get(),
             evicted: 0,
         };
-        let (queries, connections) = (self.queries.get(), self.connections.get());
-        let refused = (self.refused.get(), self.refused_connections.get());
-        [
-            table("dns_queries", queries, MAX_QUERIES, refused.0),
-            self.cache.borrow().stats(now()),
-            table("dns_connections", connections, MAX_CONNECTIONS, refused.1),
-        ]
+        let cache = self.cache.borrow().stats(now());
+        [queries, cache, self.connections.stats()]
     }
 }
 
@@ -403,132 +386,19 @@ fn count(counter: &Cell<u64>) {
 }
 
 /// One of a number of places, until it is dropped.
-struct Place<'a>(&'a Cell<usize>);
+struct Place(Rc<Cell<usize>>);
 
-impl<'a> Place<'a> {
-    fn take(used: &'a Cell<usize>, capacity: usize) -> Option<Self> {
+impl Place {
+    fn take(used: &Rc<Cell<usize>>, capacity: usize) -> Option<Self> {
         (used.get() < capacity).then(|| {
             used.set(used.get() + 1);
-            Self(used)
+            Self(used.clone())
         })
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
-}
-
-/// Answers datagrams, until the process ends.
-async fn serve_udp(desk: Rc<Desk>, socket: Rc<Watched<UdpSocket>>) {
-    let mut room = [0; MAX_QUERY];
-    loop {
-        for _ in 0..BATCH {
-            let received = poll_fn(|cx| {
-                socket.poll(Way::Read, cx, |socket| {
-                    Ok((socket.recv_from(&mut room)?, Left::Maybe))
-                })
-            });
-            match received.await {
-                Ok((len, from)) => {
-                    let bytes = room.get(..len).unwrap_or_default();
-                    on_datagram(&desk, &socket, bytes, from);
-                }
-                Err(error) => {
-                    log::warn!(target: EACH, "cannot read a query of the DNS: {error}");
-                    Timer::after(PAUSE).await;
-                }
-            }
-        }
-        yield_now().await;
-    }
-}
-
-fn on_datagram(desk: &Rc<Desk>, socket: &Rc<Watched<UdpSocket>>, bytes: &[u8], from: SocketAddr) {
-    // An answer that the system does not take is lost, as on any network.
-    let send = move |socket: &Watched<UdpSocket>, answer: Option<Vec<u8>>| {
-        let _ = answer.map(|answer| socket.socket().send_to(&answer, from));
-    };
-    match desk.receive(bytes, from.ip(), Transport::Udp) {
-        Received::Answer(answer) => send(socket, answer),
-        // Only as many tasks as places.
-        Received::Wait(_) if desk.queries.get() >= MAX_QUERIES => {
-            count(&desk.refused);
-            send(
-                socket,
-                desk.answer(bytes, &failure(), now(), (from.ip(), Transport::Udp)),
-            );
-        }
-        Received::Wait(question) => {
-            let (desk, socket, bytes) = (desk.clone(), socket.clone(), bytes.to_vec());
-            spawn(async move {
-                let answer = desk
-                    .look_up(&bytes, question, (from.ip(), Transport::Udp))
-                    .await;
-                send(&socket, answer);
-            });
-        }
-    }
-}
-
-/// Takes connections in, until the process ends.
-async fn serve_tcp(desk: Rc<Desk>, listener: Async<TcpListener>) {
-    loop {
-        match listener.accept().await {
-            Ok(_) if desk.connections.get() >= MAX_CONNECTIONS => count(&desk.refused_connections),
-            Ok((stream, from)) => {
-                let desk = desk.clone();
-                spawn(async move {
-                    let Some(_place) = Place::take(&desk.connections, MAX_CONNECTIONS) else {
-                        return;
-                    };
-                    // A connection that fails needs no error: whoever asks sees it too.
-                    let _ = converse(&desk, stream, from.ip()).await;
-                });
-            }
-            Err(error) => {
-                log::warn!(target: EACH, "cannot take in a connection of the DNS: {error}");
-                Timer::after(PAUSE).await;
-            }
-        }
-        yield_now().await;
-    }
-}
-
-/// Answers one query after another, each with its length before it (RFC 1035, section 4.2.2).
-async fn converse(desk: &Rc<Desk>, mut stream: Async<TcpStream>, from: IpAddr) -> io::Result<()> {
-    let mut room = [0; MAX_QUERY];
-    let idle = || io::Error::from(io::ErrorKind::TimedOut);
-    loop {
-        let bytes = within(IDLE, receive(&mut stream, &mut room))
-            .await
-            .ok_or_else(idle)??;
-        let answer = match desk.receive(bytes, from, Transport::Tcp) {
-            Received::Answer(answer) => answer,
-            Received::Wait(question) => {
-                desk.clone()
-                    .look_up(bytes, question, (from, Transport::Tcp))
-                    .await
-            }
-        };
-        let Some(answer) = answer else {
-            return Ok(());
-        };
-        let len = u16::try_from(answer.len()).map_err(io::Error::other)?;
-        let framed = [&len.to_be_bytes()[..], &answer].concat();
-        within(IDLE, stream.write_all(&framed))
-            .await
-            .ok_or_else(idle)??;
-    }
-}
-
-/// One message. A longer one than a query has ends the connection.
-async fn receive<'a>(stream: &mut Async<TcpStream>, room: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let mut len = [0; 2];
-    stream.read_exact(&mut len).await?;
-    let room = room.get_mut(..u16::from_be_bytes(len).into());
-    let room = room.ok_or(io::ErrorKind::InvalidData)?;
-    stream.read_exact(room).await?;
-    Ok(room)
 }

@@ -1,5 +1,12 @@
 //! The desk, with the test in the place of the loop.
 
+use std::net::TcpStream;
+
+use smol::{
+    future::yield_now,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+};
+
 use super::*;
 use crate::net::executor::block_on;
 
@@ -151,6 +158,53 @@ fn lookup_keeps_its_slot_until_it_ends_and_its_late_outcome_is_kept() {
             assert_eq!(soon(ask(&desk, number).recv()).await, Ok((0, 1)));
         }
         assert!(lookups.is_empty());
+    });
+}
+
+#[test]
+fn new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longest() {
+    let (desk, lookups) = desk();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let listener = Async::new(listener).unwrap();
+    let ask = async |stream: &mut Async<TcpStream>, number: usize| {
+        let query = query(number);
+        let framed = [&[0, query.len() as u8][..], &query].concat();
+        stream.write_all(&framed).await.unwrap();
+    };
+    block_on(async {
+        spawn(serve_tcp(desk.clone(), listener));
+        let used = || desk.connections.stats().used;
+        let mut streams = Vec::new();
+        for number in 0..MAX_CONNECTIONS {
+            streams.push(Async::<TcpStream>::connect(at).await.unwrap());
+            while used() <= number {
+                yield_now().await;
+            }
+        }
+        // Whoever waits for an answer is not idle.
+        let mut busy = vec![streams.remove(0)];
+        ask(&mut busy[0], 0).await;
+        let lookup = soon(lookups.recv()).await.unwrap();
+        let mut room = [0; 512];
+        for mut longest in streams {
+            let mut new = Async::<TcpStream>::connect(at).await.unwrap();
+            assert_eq!(soon(longest.read(&mut room)).await.unwrap(), 0);
+            ask(&mut new, 0).await;
+            busy.push(new);
+            while desk.queries.get() < busy.len() {
+                yield_now().await;
+            }
+            assert_eq!(used(), MAX_CONNECTIONS);
+        }
+        let mut refused = Async::<TcpStream>::connect(at).await.unwrap();
+        assert_eq!(soon(refused.read(&mut room)).await.unwrap(), 0);
+        let stats = desk.connections.stats();
+        assert_eq!((stats.refused, stats.evicted), (1, 15));
+        lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
+        for mut stream in busy {
+            assert!(soon(stream.read(&mut room)).await.unwrap() > 0);
+        }
     });
 }
 
