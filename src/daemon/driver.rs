@@ -227,8 +227,9 @@ impl<'m> Driver<'m> {
         self.env.machine.overslept(self.env.now())
     }
 
-    /// Extends the leases granted.
+    /// Extends the leases granted, and has watches ask what they have missed.
     pub(super) fn shift(&mut self, gap: Duration) {
+        self.watches.overslept(self.env.now(), gap);
         self.handle(self.env.now(), Input::Overslept { gap });
     }
 

@@ -106,7 +106,11 @@ impl<'m> Watches<'m> {
         };
         let seed = getrandom::u64().unwrap_or(self.next);
         if let Some((place, watch)) = self.slot(slot) {
-            watch.start(now, seed);
+            let unconfirmed_are = match filter == Filter::default() {
+                true => Presence::Lost,
+                false => Presence::Left,
+            };
+            watch.start(now, seed, unconfirmed_are);
             *place = Some(Reader {
                 number: 0,
                 filter,
@@ -202,11 +206,15 @@ impl<'m> Watches<'m> {
                 watch.told(now, server, Word::CaughtUp);
             }
             Some(Notice::Gone(entry)) => {
-                let peer = match entry.subject {
-                    Subject::Named { peer, .. } => peer,
-                    Subject::Signed(envelope) => opened(reader, envelope)?.record.info.peer,
+                let (peer, how) = match entry.subject {
+                    Subject::Named { peer, name: "" } if entry.presence == Presence::Left => {
+                        (peer, Presence::Alive)
+                    }
+                    Subject::Named { peer, .. } => (peer, entry.presence),
+                    Subject::Signed(envelope) => {
+                        (opened(reader, envelope)?.record.info.peer, entry.presence)
+                    }
                 };
-                let how = entry.presence;
                 watch.told(now, server, Word::Gone { peer: &peer, how });
             }
             Some(Notice::Present(entry) | Notice::Changed(entry)) => {
@@ -335,11 +343,16 @@ impl<'m> Watches<'m> {
     }
 
     fn open(&mut self, env: &mut Environment, slot: usize, server: PeerId, addrs: &Addrs) {
+        let old = |_: &WatchId, of: &mut (usize, PeerId)| *of == (slot, server);
+        for (watch, _) in self.streams.extract_if(old) {
+            env.net.unwatch(watch);
+        }
         let Some((reader, _)) = self.reader(slot) else {
             return;
         };
+        let filter = reader.filter.clone();
         if server == env.own {
-            let filter = reader.filter.clone();
+            self.core.watchers.leave(own_id(slot));
             let (id, changes) = (own_id(slot), env.machine.changes());
             if !self.core.watchers.join(id, filter, changes)
                 && let Some((_, watch)) = self.reader(slot)
@@ -348,7 +361,6 @@ impl<'m> Watches<'m> {
             }
             return;
         }
-        let filter = reader.filter.clone();
         self.next += 1;
         let id = WatchId(self.next);
         self.streams.insert(id, (slot, server));
@@ -397,9 +409,15 @@ impl<'m> Watches<'m> {
         }
         self.core.watchers.leave(own_id(slot));
         if let Some((reader, watch)) = self.slot(slot) {
-            watch.start(env.now(), 0);
+            watch.start(env.now(), 0, Presence::Lost);
             *reader = None;
         }
+    }
+
+    /// The process did not run for this time.
+    pub(super) fn overslept(&mut self, now: Instant, gap: Duration) {
+        let watches = self.core.watches.iter_mut();
+        watches.for_each(|watch| watch.overslept(now, gap));
     }
 
     /// When [`Watches::pump`] has a step without an event.

@@ -15,11 +15,16 @@
 //! - `present` is said once, and `changed` once, by the record with the highest sequence.
 //! - `left` or `lost` is said when the last bit goes, and [`LINGER`] after that, because a node that
 //!   moves is gone from one server before the next one's word of it arrives.
+//! - A node that was handed over may be with a server that is not watched yet. So the servers are
+//!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up again,
-//!   the bits that it did not confirm go. They also go when it is neither reached nor listed.
+//!   the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns of its
+//!   nodes by their next beats.
+//! - The bits also go when a server is not listed, and was not reached for [`HOLD`].
 //!
 //! Being blind is said: [`WatchStep::CaughtUp`] comes again whenever the set of silent servers has
-//! changed, with the time during which one was not heard.
+//! changed, with the time during which one was not heard. A server is silent if it cannot be
+//! reached, or if nothing comes for [`QUIET`], so that none keeps the others' word back.
 //!
 //! Bounds: [`MAX_SERVERS`] servers, `K` nodes. Of a node for which there is no room `present` is
 //! still said, perhaps more than once, and nothing else.
@@ -29,11 +34,15 @@ use core::time::Duration;
 use heapless::Vec;
 
 use crate::protocol::{
-    Addrs, Instant, Name, PeerId, Presence, Rng, TableStats,
-    machine::MAX_MOVED,
-    table::{Keyed, Table, Vacant},
+    Addrs, Instant, PeerId, Presence, Rng, TableStats,
+    table::{Table, Vacant},
     time::backoff,
 };
+use slots::{Entry, Server, State};
+pub use words::{Said, Sighting, WatchStep, Word};
+
+mod slots;
+mod words;
 
 /// Servers that are watched at most: as many as an entry has bits.
 pub const MAX_SERVERS: usize = 64;
@@ -44,80 +53,21 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a node that no server holds may be on its way to another one, before it is gone. A
 /// change must be said within a second (PROTOCOL.md, section 5).
 pub const LINGER: Duration = Duration::from_millis(300);
-
-/// A node as a server lists it. Its record was verified.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting<'a> {
-    /// The node.
-    pub peer: &'a PeerId,
-    /// Its name.
-    pub name: &'a Name,
-    /// The sequence of its record.
-    pub sequence: u64,
-    /// A hash of all that makes a change: name, tags, services and addresses.
-    pub contents: u64,
-    /// The filter of this watch means it.
-    pub is_meant: bool,
-}
-
-/// What a server says.
-#[derive(Clone, Copy, Debug)]
-pub enum Word<'a> {
-    /// It lists this node.
-    Here(Sighting<'a>),
-    /// It lists this node no longer.
-    Gone {
-        /// The node.
-        peer: &'a PeerId,
-        /// It gave its lease up, or the lease ran out.
-        how: Presence,
-    },
-    /// It has said all that it lists.
-    CaughtUp,
-}
-
-/// What is said of a node at once, when a server speaks of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It is there.
-    Present,
-    /// Its name, tags, services or addresses are others.
-    Changed,
-    /// It is still there, but the filter no longer means it.
-    Excluded,
-}
-
-/// What the host must do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum WatchStep {
-    /// Find the servers that may list nodes, then call [`Watch::listed`].
-    List,
-    /// Open a stream to this server; then call [`Watch::told`] for each word, and [`Watch::ended`].
-    Open {
-        /// The server.
-        server: PeerId,
-        /// Where it listens; empty if this is not known, or if the server is this process.
-        addrs: Addrs,
-    },
-    /// Say that a node is gone.
-    Gone {
-        /// The node.
-        peer: PeerId,
-        /// The name that it had.
-        name: Name,
-        /// It left, or it was lost.
-        how: Presence,
-        /// The time since its last server said so.
-        ago: Duration,
-    },
-    /// Say that all servers have caught up, except [`Watch::silent`].
-    CaughtUp {
-        /// For how long one of them was not heard; zero if all were.
-        blind: Duration,
-    },
-}
-
-const _: () = assert!(size_of::<WatchStep>() <= MAX_MOVED);
+/// The same of a node that was handed over, until new servers were listed and heard.
+pub const MOVES: Duration = Duration::from_secs(3);
+/// How often the servers are listed at most because a node was handed over.
+pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
+/// How long a server that is heard again may take to confirm what it held: as long as a node
+/// pauses at most before it beats to a server that has restarted.
+pub const CONFIRM: Duration = Duration::from_secs(10);
+/// How long a server that is not listed holds nodes while it is not reached: a lease. A list may
+/// lack it because a native is not reached, either.
+pub const HOLD: Duration = Duration::from_secs(90);
+/// How long a server may say nothing before it has caught up, until it counts as silent. After
+/// [`LONGEST_PAUSE`] its stream is opened anew.
+pub const QUIET: Duration = Duration::from_secs(3);
+/// How long a stream must be live to prove that pauses between attempts can be short again.
+pub const HEARD_FOR: Duration = Duration::from_secs(30);
 
 /// A watch of at most `K` nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,10 +78,15 @@ pub struct Watch<const K: usize> {
     known: Table<Entry, K>,
     /// No node is gone before this.
     gone_from: Instant,
+    /// How nodes are gone that a server no longer confirms.
+    unconfirmed_are: Presence,
     /// When the servers are listed again; while they are being listed, whether they were before.
     list_at: Instant,
     lists: bool,
     was_listed: bool,
+    /// When they began to be listed last, and the last time of which all were listed.
+    list_began: Instant,
+    all_listed: Option<Instant>,
     list_failures: u8,
     /// Servers that were listed and found no place.
     unwatched: u16,
@@ -141,81 +96,6 @@ pub struct Watch<const K: usize> {
     was_blind: bool,
     told_once: bool,
     told_silent: u64,
-}
-
-/// A server, in its slot.
-#[derive(Clone, Debug, PartialEq)]
-struct Server {
-    peer: PeerId,
-    addrs: Addrs,
-    state: State,
-    /// Attempts that failed since it was last live.
-    failures: u8,
-    is_listed: bool,
-    /// Since when it is not heard.
-    blind: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The slot is free.
-    Free,
-    /// A stream is to be opened then.
-    Due(Instant),
-    /// A stream is being opened, or tells what is listed.
-    Open,
-    /// It has caught up.
-    Live,
-}
-
-impl Server {
-    fn is_silent(&self) -> bool {
-        self.failures > 0 && self.state != State::Free
-    }
-
-    /// Whether it is known whether it can be heard.
-    fn is_settled(&self) -> bool {
-        matches!(self.state, State::Free | State::Live) || self.failures > 0
-    }
-}
-
-/// A node.
-#[derive(Clone, Debug, PartialEq)]
-struct Entry {
-    peer: PeerId,
-    name: Name,
-    /// The servers that hold it, by their slots.
-    holders: u64,
-    /// Those that have said so since their streams were opened.
-    confirmed: u64,
-    sequence: u64,
-    contents: u64,
-    /// Without holders: when it is gone, and how it went.
-    gone_at: Instant,
-    how: Presence,
-    /// The filter means it.
-    is_meant: bool,
-}
-
-impl Keyed for Entry {
-    fn peer(&self) -> &PeerId {
-        &self.peer
-    }
-}
-
-impl Entry {
-    /// Takes note that the servers of these bits do not hold it.
-    fn let_go(&mut self, now: Instant, bits: u64, how: Presence) -> bool {
-        let was_held = self.holders != 0;
-        self.holders &= !bits;
-        self.confirmed &= !bits;
-        let is_gone = was_held && self.holders == 0;
-        if is_gone {
-            self.gone_at = now + LINGER;
-            self.how = how;
-        }
-        is_gone
-    }
 }
 
 /// A time that does not come.
@@ -230,9 +110,12 @@ impl<const K: usize> Watch<K> {
             servers: Vec::new(),
             known: Table::new(),
             gone_from: Instant::from_millis(0),
+            unconfirmed_are: Presence::Lost,
             list_at: Instant::from_millis(0),
             lists: false,
             was_listed: false,
+            list_began: Instant::from_millis(0),
+            all_listed: None,
             list_failures: 0,
             unwatched: 0,
             tell_from: Instant::from_millis(0),
@@ -243,12 +126,16 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// Begins anew. `seed` determines the jitter.
-    pub fn start(&mut self, now: Instant, seed: u64) {
+    /// Begins anew. `seed` determines the jitter. `unconfirmed_are`: how nodes are gone that a
+    /// server no longer lists after a break: lost; with a filter left, because they may have
+    /// changed.
+    pub fn start(&mut self, now: Instant, seed: u64, unconfirmed_are: Presence) {
         self.rng = Rng::new(seed);
         self.servers.clear();
         self.known.clear();
         self.gone_from = NEVER;
+        self.unconfirmed_are = unconfirmed_are;
+        (self.list_began, self.all_listed) = (now, None);
         (self.list_at, self.lists, self.was_listed) = (now, false, false);
         (self.list_failures, self.unwatched) = (0, 0);
         (self.tell_from, self.blind) = (now, Duration::ZERO);
@@ -267,11 +154,19 @@ impl<const K: usize> Watch<K> {
         self.was_listed = true;
         self.unwatched = 0;
         if are_all {
-            self.servers.iter_mut().for_each(|s| s.is_listed = false);
+            self.all_listed = Some(self.list_began);
+            let servers = self.servers.iter_mut();
+            servers.for_each(|s| (s.was_listed, s.is_listed) = (s.is_listed, false));
         }
         for (peer, addrs) in servers {
             let is_placed = self.place(now, peer, addrs);
             self.unwatched = self.unwatched.saturating_add(u16::from(!is_placed));
+        }
+        for at in 0..self.servers.len() {
+            let server = self.servers.get(at);
+            if are_all && server.is_some_and(|s| s.was_listed && !s.is_listed) {
+                self.open_anew(now, now, at);
+            }
         }
         self.list_failures = match are_all {
             true => 0,
@@ -282,20 +177,51 @@ impl<const K: usize> Watch<K> {
                 true => RELIST,
                 false => backoff(&mut self.rng, self.list_failures, LONGEST_PAUSE),
             };
+        // A node may have been handed over while they were being listed.
+        let began = self.list_began;
+        let is_new = |e: &Entry| e.holders == 0 && e.how == Presence::Alive && e.unheld > began;
+        if self.known.iter().any(is_new) {
+            self.list_soon();
+        }
+        self.reconsider(now);
+    }
+
+    /// A node was handed over: it may be with a server that is not known yet.
+    fn list_soon(&mut self) {
+        self.list_at = self.list_at.min(self.list_began + RELIST_SOONEST);
+    }
+
+    /// Servers were listed, or one is settled: nodes that were handed over may be gone now.
+    fn reconsider(&mut self, now: Instant) {
+        if self.gone_from != NEVER {
+            self.gone_from = now;
+        }
+    }
+
+    /// The process did not run for this time: what servers said then may be lost.
+    pub fn overslept(&mut self, now: Instant, gap: Duration) {
+        let since = Instant::from_millis(0) + ((now - Instant::from_millis(0)).saturating_sub(gap));
+        for at in 0..self.servers.len() {
+            self.open_anew(now, since, at);
+        }
+    }
+
+    /// The live stream of this slot may be dead: another is opened.
+    fn open_anew(&mut self, now: Instant, blind_since: Instant, at: usize) {
+        let live = self.servers.get_mut(at);
+        if let Some(server) = live.filter(|server| server.state == State::Live) {
+            server.lose_sight(now, blind_since);
+            self.known
+                .iter_mut()
+                .for_each(|e| e.confirmed &= !(1 << at));
+        }
     }
 
     /// Gives a server that is listed its slot. Returns whether there is one.
     fn place(&mut self, now: Instant, peer: PeerId, addrs: &Addrs) -> bool {
         let known = self.servers.iter().position(|s| s.is(&peer));
         let free = || self.servers.iter().position(|s| s.state == State::Free);
-        let newcomer = Server {
-            peer,
-            addrs: addrs.clone(),
-            state: State::Due(now),
-            failures: 0,
-            is_listed: true,
-            blind: None,
-        };
+        let newcomer = Server::new(now, peer, addrs);
         match known.or_else(free) {
             None => self.servers.push(newcomer).is_ok(),
             Some(at) => {
@@ -318,12 +244,17 @@ impl<const K: usize> Watch<K> {
     pub fn told(&mut self, now: Instant, server: &PeerId, word: Word<'_>) -> Option<Said> {
         let at = self.servers.iter().position(|s| s.is(server))?;
         let bit = 1 << at;
+        let open = self.servers.get_mut(at).filter(|s| s.state == State::Open);
+        open.into_iter().for_each(|server| server.since = now);
         match word {
             Word::Here(sighting) => self.seen(bit, &sighting),
             Word::Gone { peer, how } => {
                 let entry = self.known.find_mut(peer)?;
                 if entry.let_go(now, bit, how) {
-                    self.gone_from = self.gone_from.min(entry.gone_at);
+                    self.gone_from = self.gone_from.min(now + LINGER);
+                    if how == Presence::Alive {
+                        self.list_soon();
+                    }
                 }
                 None
             }
@@ -345,7 +276,7 @@ impl<const K: usize> Watch<K> {
                     confirmed: bit,
                     sequence: seen.sequence,
                     contents: seen.contents,
-                    gone_at: NEVER,
+                    unheld: NEVER,
                     how: Presence::Alive,
                     is_meant: true,
                 });
@@ -380,10 +311,15 @@ impl<const K: usize> Watch<K> {
         if server.state != State::Open {
             return;
         }
-        (server.state, server.failures) = (State::Live, 0);
-        let blind = server.blind.take();
+        let blind = server.catch_up(now);
         self.saw_again(now, blind);
-        self.forget(now, 1 << at, |entry, bit| entry.confirmed & bit == 0);
+        self.reconsider(now);
+        let bit = 1 << at;
+        let mut held = self.known.iter().filter(|entry| entry.holders == bit);
+        if blind.is_some() && held.any(|entry| entry.confirmed == 0) {
+            // Who is lost comes before the word that all have caught up.
+            self.tell_from = self.tell_from.max(now + CONFIRM + LINGER);
+        }
     }
 
     /// A server is heard again, or dropped, that was not heard since then.
@@ -395,13 +331,13 @@ impl<const K: usize> Watch<K> {
     }
 
     /// The server of this bit does not hold the nodes for which `is_meant` is true.
-    fn forget(&mut self, now: Instant, bit: u64, is_meant: impl Fn(&Entry, u64) -> bool) {
+    fn forget(&mut self, now: Instant, bit: u64, how: Presence, is_meant: impl Fn(&Entry) -> bool) {
         for entry in self.known.iter_mut() {
             let is_held = entry.holders & bit != 0;
-            if is_held && is_meant(entry, bit) && entry.let_go(now, bit, Presence::Lost) {
-                self.gone_from = self.gone_from.min(entry.gone_at);
+            if is_held && is_meant(entry) && entry.let_go(now, bit, how) {
+                self.gone_from = self.gone_from.min(now + LINGER);
                 // These come before the word that all have caught up.
-                self.tell_from = self.tell_from.max(entry.gone_at);
+                self.tell_from = self.tell_from.max(now + LINGER);
             }
         }
     }
@@ -414,22 +350,21 @@ impl<const K: usize> Watch<K> {
         let Some(server) = self.servers.get_mut(at) else {
             return;
         };
-        match server.state {
-            State::Free | State::Due(_) => return,
-            State::Live => server.failures = 0,
-            State::Open => server.failures = server.failures.saturating_add(1),
+        if matches!(server.state, State::Free | State::Due(_)) {
+            return;
         }
-        server.blind.get_or_insert(now);
+        server.lose_sight(now, now);
         let pause = backoff(&mut self.rng, server.failures, LONGEST_PAUSE);
         server.state = State::Due(now + pause);
         let bit = 1u64 << at;
         self.known.iter_mut().for_each(|e| e.confirmed &= !bit);
+        self.reconsider(now);
     }
 
     /// The next step at `now`, if there is one.
     pub fn poll(&mut self, now: Instant) -> Option<WatchStep> {
         if !self.lists && now >= self.list_at {
-            self.lists = true;
+            (self.lists, self.list_began) = (true, now);
             return Some(WatchStep::List);
         }
         self.pop_server(now)
@@ -440,20 +375,35 @@ impl<const K: usize> Watch<K> {
     fn pop_server(&mut self, now: Instant) -> Option<WatchStep> {
         for at in 0..self.servers.len() {
             let server = self.servers.get_mut(at)?;
+            let is_open = server.state == State::Open;
+            if is_open && now - server.since >= LONGEST_PAUSE {
+                let peer = server.peer;
+                self.ended(now, &peer);
+            } else if !server.is_settled() && now - server.since >= QUIET {
+                server.is_silent = true;
+                server.blind.get_or_insert(server.since);
+                self.reconsider(now);
+            }
+            let server = self.servers.get_mut(at)?;
+            let was_reached = server.blind.is_none_or(|since| now - since < HOLD);
             match server.state {
-                // Neither reached nor listed.
-                State::Due(_) if !server.is_listed && server.failures > 0 => {
+                State::Due(_) if !server.is_listed && !was_reached => {
                     server.state = State::Free;
                     let blind = server.blind.take();
                     self.saw_again(now, blind);
-                    self.forget(now, 1 << at, |_, _| true);
+                    self.forget(now, 1 << at, Presence::Lost, |_| true);
                 }
                 State::Due(due) if due <= now => {
-                    server.state = State::Open;
+                    (server.state, server.since) = (State::Open, now);
                     return Some(WatchStep::Open {
                         server: server.peer,
                         addrs: server.addrs.clone(),
                     });
+                }
+                State::Live if server.forget_at.is_some_and(|at| at <= now) => {
+                    server.forget_at = None;
+                    let (bit, how) = (1 << at, self.unconfirmed_are);
+                    self.forget(now, bit, how, |entry| entry.confirmed & bit == 0);
                 }
                 _ => {}
             }
@@ -462,10 +412,14 @@ impl<const K: usize> Watch<K> {
     }
 
     fn pop_gone(&mut self, now: Instant) -> Option<WatchStep> {
+        let are_heard = self.servers.iter().all(Server::is_settled);
+        let known_from = self.all_listed.filter(|_| are_heard);
         while self.gone_from <= now {
             let unheld = || self.known.iter().filter(|entry| entry.holders == 0);
-            let Some(peer) = unheld().find(|e| e.gone_at <= now).map(|e| e.peer) else {
-                self.gone_from = unheld().map(|e| e.gone_at).min().unwrap_or(NEVER);
+            let gone = unheld().find(|entry| entry.gone_at(known_from) <= now);
+            let Some(peer) = gone.map(|entry| entry.peer) else {
+                let next = unheld().map(|entry| entry.gone_at(known_from)).min();
+                self.gone_from = next.unwrap_or(NEVER);
                 break;
             };
             let entry = self.known.remove(&peer).filter(|entry| entry.is_meant);
@@ -474,7 +428,7 @@ impl<const K: usize> Watch<K> {
                     peer,
                     name: entry.name,
                     how: entry.how,
-                    ago: LINGER + (now - entry.gone_at),
+                    ago: now - entry.unheld,
                 });
             }
         }
@@ -485,7 +439,7 @@ impl<const K: usize> Watch<K> {
         if now < self.tell_from || !self.is_news() {
             return None;
         }
-        let silent = self.servers.iter().filter(|server| server.is_silent());
+        let silent = self.servers.iter().filter(|server| server.is_silent);
         let since = silent.filter_map(|server| server.blind).min();
         let blind = since.map_or(Duration::ZERO, |since| now - since);
         let blind = self.blind.max(blind);
@@ -506,13 +460,13 @@ impl<const K: usize> Watch<K> {
 
     fn silent_bits(&self) -> u64 {
         let bits = self.servers.iter().enumerate();
-        bits.filter(|(_, server)| server.is_silent())
+        bits.filter(|(_, server)| server.is_silent)
             .fold(0, |all, (at, _)| all | 1 << at)
     }
 
     /// The servers that are not heard, although they were tried.
     pub fn silent(&self) -> impl Iterator<Item = &PeerId> {
-        let silent = self.servers.iter().filter(|server| server.is_silent());
+        let silent = self.servers.iter().filter(|server| server.is_silent);
         silent.map(|server| &server.peer)
     }
 
@@ -524,10 +478,7 @@ impl<const K: usize> Watch<K> {
     /// When [`Watch::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let list = (!self.lists).then_some(self.list_at);
-        let servers = self.servers.iter().filter_map(|server| match server.state {
-            State::Due(due) => Some(due),
-            _ => None,
-        });
+        let servers = self.servers.iter().filter_map(Server::timeout);
         let news = self.is_news().then_some(self.tell_from);
         let gone = Some(self.gone_from).filter(|at| *at != NEVER);
         servers.chain(list).chain(news).chain(gone).min()
@@ -547,12 +498,6 @@ impl<const K: usize> Watch<K> {
     /// The unused memory of the nodes.
     pub fn spare(&mut self) -> Vacant<'_> {
         self.known.spare()
-    }
-}
-
-impl Server {
-    fn is(&self, peer: &PeerId) -> bool {
-        self.peer == *peer && self.state != State::Free
     }
 }
 

@@ -15,8 +15,8 @@ use super::{
     server::{Batch, ServeStep, Watchers, tests::*},
 };
 use crate::protocol::{
-    Addrs, Beat, Cursor, Filter, Indexer, Instant, Machine, Name, PeerId, Rng, Role, SignedRecord,
-    StreamId, Subject,
+    Addrs, Beat, Cursor, Filter, Indexer, Instant, Machine, Name, PeerId, Presence, Rng, Role,
+    SignedRecord, StreamId, Subject,
     codec::{
         frame::{MAX_FRAME, header},
         watch::{Notice, decode_notice},
@@ -68,7 +68,7 @@ impl World {
             sent: VecDeque::new(),
         };
         let mut watch = Box::new(Watch::new());
-        watch.start(Instant::from_millis(0), seed);
+        watch.start(Instant::from_millis(0), seed, Presence::Lost);
         Self {
             now: 0,
             rng: Rng::new(seed),

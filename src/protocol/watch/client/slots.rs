@@ -1,0 +1,144 @@
+//! The places of a watch: servers, and nodes with a bit for each server that holds them.
+
+use super::{CONFIRM, HEARD_FOR, LINGER, MOVES, QUIET};
+use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
+
+/// A server, in its slot.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Server {
+    pub(super) peer: PeerId,
+    pub(super) addrs: Addrs,
+    pub(super) state: State,
+    /// When this state began; while a stream is open, the time of the last word.
+    pub(super) since: Instant,
+    /// Attempts that failed, and streams that broke early, since it was last heard for a while.
+    pub(super) failures: u8,
+    pub(super) is_listed: bool,
+    pub(super) was_listed: bool,
+    /// An attempt failed, or nothing was heard for [`QUIET`].
+    pub(super) is_silent: bool,
+    /// Since when it is not heard.
+    pub(super) blind: Option<Instant>,
+    /// When nodes are forgotten that it has not confirmed since it was blind.
+    pub(super) forget_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The slot is free.
+    Free,
+    /// A stream is to be opened then.
+    Due(Instant),
+    /// A stream is being opened, or tells what is listed.
+    Open,
+    /// It has caught up.
+    Live,
+}
+
+impl Server {
+    /// A server that is listed, to which a stream is to be opened.
+    pub(super) fn new(now: Instant, peer: PeerId, addrs: &Addrs) -> Self {
+        Self {
+            peer,
+            addrs: addrs.clone(),
+            state: State::Due(now),
+            since: now,
+            failures: 0,
+            is_listed: true,
+            was_listed: true,
+            is_silent: false,
+            blind: None,
+            forget_at: None,
+        }
+    }
+
+    pub(super) fn is(&self, peer: &PeerId) -> bool {
+        self.peer == *peer && self.state != State::Free
+    }
+
+    /// Whether it is known whether it can be heard.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, State::Free | State::Live) || self.is_silent
+    }
+
+    /// It is not heard. It is tried again at once, unless a pause follows.
+    pub(super) fn lose_sight(&mut self, now: Instant, blind_since: Instant) {
+        let was_steady = self.state == State::Live && now - self.since >= HEARD_FOR;
+        self.failures = match was_steady {
+            true => 0,
+            false => self.failures.saturating_add(1),
+        };
+        self.is_silent |= self.state == State::Open;
+        self.blind.get_or_insert(blind_since);
+        (self.state, self.since) = (State::Due(now), now);
+        self.forget_at = None;
+    }
+
+    /// It has said all that it lists. Returns since when it was not heard.
+    pub(super) fn catch_up(&mut self, now: Instant) -> Option<Instant> {
+        (self.state, self.since, self.is_silent) = (State::Live, now, false);
+        let blind = self.blind.take();
+        self.forget_at = blind.map(|_| now + CONFIRM);
+        blind
+    }
+
+    /// When something happens to it without an event.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let quiet = (!self.is_settled()).then_some(self.since + QUIET);
+        let due = match self.state {
+            State::Free => None,
+            State::Due(due) => Some(due),
+            State::Open => Some(self.since + super::LONGEST_PAUSE),
+            State::Live => self.forget_at,
+        };
+        due.into_iter().chain(quiet).min()
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) peer: PeerId,
+    pub(super) name: Name,
+    /// The servers that hold it, by their slots.
+    pub(super) holders: u64,
+    /// Those that have said so since their streams were opened.
+    pub(super) confirmed: u64,
+    pub(super) sequence: u64,
+    pub(super) contents: u64,
+    /// Without holders: since when, and how it went.
+    pub(super) unheld: Instant,
+    pub(super) how: Presence,
+    /// The filter means it.
+    pub(super) is_meant: bool,
+}
+
+impl Keyed for Entry {
+    fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+}
+
+impl Entry {
+    /// Takes note that the servers of these bits do not hold it. Returns whether nobody does now.
+    pub(super) fn let_go(&mut self, now: Instant, bits: u64, how: Presence) -> bool {
+        let was_held = self.holders != 0;
+        self.holders &= !bits;
+        self.confirmed &= !bits;
+        let is_unheld = was_held && self.holders == 0;
+        if is_unheld {
+            (self.unheld, self.how) = (now, how);
+        }
+        is_unheld
+    }
+
+    /// When it is gone, if no server holds it until then. All servers that were listed at
+    /// `known_from` were heard, or are silent.
+    pub(super) fn gone_at(&self, known_from: Option<Instant>) -> Instant {
+        let is_known = known_from.is_some_and(|from| from >= self.unheld);
+        match self.how == Presence::Alive && !is_known {
+            true => self.unheld + MOVES,
+            false => self.unheld + LINGER,
+        }
+    }
+}
