@@ -2,22 +2,27 @@
 //! for `status` how they went.
 //!
 //! Invariants: a run ends within [`CHECK_TIMEOUT`], whatever the service does; a command that is
-//! still there then is killed with all that it has started, and what is left of it is waited for by
-//! a task, never by the loop; nothing that a service says is kept or logged except the number of an
-//! HTTP status.
+//! still there then, or when the loop ends, is killed with all that it has started; one that the
+//! system cannot end is not started a second time; only addresses of this host are connected to;
+//! nothing that a service says is kept or logged except the number of an HTTP status.
 
 use std::{
+    cell::RefCell,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
+    rc::Rc,
     time::Duration,
 };
 
 use async_io::{Async, Timer};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::{
@@ -27,11 +32,11 @@ use super::{
 };
 use crate::{
     config::{Check, Config, Probe},
-    net::executor,
+    net::{executor, netlink::Host},
     protocol::{
         Instant,
         codec::service::{MAX_SERVICES, Service},
-        health::{CHECK_FAILURES, CHECK_TIMEOUT, Change, Health},
+        health::{CHECK_TIMEOUT, Change, Ending, Health},
     },
 };
 
@@ -41,17 +46,36 @@ const LOOK_LONGEST: Duration = Duration::from_millis(200);
 /// Bytes of an HTTP response that are read to find its status.
 const STATUS_LINE: usize = 64;
 
+/// How long a command that was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(1);
+
 /// How a run ended.
 pub(super) struct Ended {
     service: u8,
-    result: Result<(), String>,
+    what: What,
 }
+
+enum What {
+    Result(Result<(), Failure>),
+    /// A command that could not be ended is gone.
+    Over,
+}
+
+/// Why a run did not pass.
+struct Failure {
+    ending: Ending,
+    why: String,
+}
+
+/// The process groups of the commands that run.
+type Groups = Rc<RefCell<Vec<Pid>>>;
 
 /// The checks of this process.
 pub(super) struct Checks {
     health: Health,
     checks: Vec<Checked>,
     ended: (Sender<Ended>, Receiver<Ended>),
+    groups: Groups,
 }
 
 /// A check, and why its last run failed.
@@ -77,9 +101,16 @@ impl Checks {
         Self {
             health: Health::new(now, seed, config.check_interval, of),
             checks: config.checks.iter().filter_map(with_service).collect(),
-            // One run for each service at a time, so there is always room.
-            ended: bounded(MAX_SERVICES),
+            // One run for each service at a time, with two messages at most: there is always room.
+            ended: bounded(2 * MAX_SERVICES),
+            groups: Groups::default(),
         }
+    }
+
+    /// Kills the commands that run. The loop begins no other one.
+    pub(super) fn stop(&mut self) {
+        self.groups.borrow_mut().drain(..).for_each(kill);
+        self.checks.clear();
     }
 
     /// Where the ends of runs come.
@@ -127,42 +158,55 @@ impl Driver<'_> {
             };
             let hosts = hosts(self.env.net.record_addrs());
             let (probe, port) = (checked.check.probe.clone(), checked.of.port);
-            let ended = self.checks.ended.0.clone();
+            let (ended, groups) = (self.checks.ended.0.clone(), Rc::clone(&self.checks.groups));
             executor::spawn(async move {
-                let result = run(probe, &hosts, port).await;
                 // The loop may have ended.
-                let _ = ended.try_send(Ended { service, result });
+                let tell = |what| drop(ended.try_send(Ended { service, what }));
+                match probe {
+                    Probe::Exec(command) => execute(&command, &groups, tell).await,
+                    Probe::Tcp => tell(What::Result(connects(&hosts, port).await)),
+                    Probe::Http(path) => tell(What::Result(gets(&hosts, port, &path).await)),
+                }
             });
         }
     }
 
     /// A run of a check has ended.
-    pub(super) fn on_checked(&mut self, Ended { service, result }: Ended) {
+    pub(super) fn on_checked(&mut self, Ended { service, what }: Ended) {
         let now = self.env.now();
+        let (ending, error) = match what {
+            What::Over => return self.checks.health.over(service),
+            What::Result(Ok(())) => (Ending::Passed, None),
+            What::Result(Err(failure)) => (failure.ending, Some(failure.why)),
+        };
         let since = self.checks.health.of(service).and_then(|state| state.since);
-        let change = self.checks.health.ended(now, service, result.is_ok());
+        let change = self.checks.health.ended(now, service, ending);
         let mut checks = self.checks.checks.iter_mut();
         let Some(checked) = checks.find(|checked| checked.check.service == service) else {
             return;
         };
-        checked.error = result.err();
+        checked.error = error;
         let name = &checked.of.name;
         match change {
             Some(Change::Withdrawn) => log::warn!(
-                "service {name} has failed its check {CHECK_FAILURES} times ({}): leaves it out of the record until it passes",
+                "service {name} fails its check ({}): it is not in the record until it passes",
                 checked.error.as_deref().unwrap_or_default()
             ),
-            Some(Change::Restored) => log::info!(
-                "service {name} passes its check again after {} s: it is in the record again",
-                since.map_or(0, |since| (now - since).as_secs())
-            ),
+            Some(Change::Offered) => match since {
+                None => log::info!("service {name} passes its check: it is in the record"),
+                Some(since) => log::info!(
+                    "service {name} passes its check again after {} s: it is in the record again",
+                    (now - since).as_secs()
+                ),
+            },
             None => {}
         }
         self.signing.offer(self.checks.health.offered());
     }
 }
 
-/// Where the services of this host may listen: on loopback, or only at an announced address.
+/// Where the services of this host may listen: on loopback, or only at an announced address. A
+/// router's address that leads here may as well lead elsewhere, so it is not asked.
 fn hosts(announced: &[Multiaddr]) -> Vec<IpAddr> {
     let mut hosts = vec![
         IpAddr::from(Ipv4Addr::LOCALHOST),
@@ -174,42 +218,68 @@ fn hosts(announced: &[Multiaddr]) -> Vec<IpAddr> {
             Some(Protocol::Ip6(ip)) => ip.into(),
             _ => continue,
         };
-        if !hosts.contains(&host) {
+        if !hosts.contains(&host) && Host::of_this_thread().has(host) {
             hosts.push(host);
         }
     }
     hosts
 }
 
-async fn run(probe: Probe, hosts: &[IpAddr], port: u16) -> Result<(), String> {
-    let late = || format!("no answer within {} s", CHECK_TIMEOUT.as_secs());
-    match probe {
-        Probe::Tcp => {
-            let connected = executor::within(CHECK_TIMEOUT, connect(hosts, port)).await;
-            connected.ok_or_else(late)?.map(drop)
-        }
-        Probe::Http(path) => {
-            let got = executor::within(CHECK_TIMEOUT, status_of(hosts, port, &path)).await;
-            match got.ok_or_else(late)?? {
-                200..=399 => Ok(()),
-                status => Err(format!("GET {path}: HTTP status {status}")),
-            }
-        }
-        Probe::Exec(command) => execute(&command).await,
+async fn connects(hosts: &[IpAddr], port: u16) -> Result<(), Failure> {
+    let connected = executor::within(CHECK_TIMEOUT, connect(hosts, port)).await;
+    connected.unwrap_or_else(|| Err(late())).map(drop)
+}
+
+async fn gets(hosts: &[IpAddr], port: u16, path: &str) -> Result<(), Failure> {
+    let got = executor::within(CHECK_TIMEOUT, status_of(hosts, port, path)).await;
+    match got.unwrap_or_else(|| Err(late()))? {
+        200..=399 => Ok(()),
+        status => Err(failed(format!("GET {path}: HTTP status {status}"))),
+    }
+}
+
+fn late() -> Failure {
+    failed(format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))
+}
+
+fn failed(why: String) -> Failure {
+    Failure {
+        ending: Ending::Failed,
+        why,
+    }
+}
+
+/// The failure of a call of the system, which may be one of this host.
+fn system_failed(what: &str, why: &io::Error) -> Failure {
+    let lacks = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+    ];
+    let is_ours = Errno::from_io_error(why).is_some_and(|errno| lacks.contains(&errno));
+    Failure {
+        ending: if is_ours {
+            Ending::NotMade
+        } else {
+            Ending::Failed
+        },
+        why: format!("{what}: {}", plain(why)),
     }
 }
 
 /// Connects to the first of the hosts that takes the connection.
-async fn connect(hosts: &[IpAddr], port: u16) -> Result<Async<TcpStream>, String> {
+async fn connect(hosts: &[IpAddr], port: u16) -> Result<Async<TcpStream>, Failure> {
     let mut first = None;
     for host in hosts {
         let addr = SocketAddr::new(*host, port);
         match Async::<TcpStream>::connect(addr).await {
             Ok(stream) => return Ok(stream),
-            Err(why) => first = first.or_else(|| Some(format!("{addr}: {}", plain(&why)))),
+            Err(why) => first = first.or_else(|| Some(system_failed(&addr.to_string(), &why))),
         }
     }
-    Err(first.unwrap_or_default())
+    Err(first.unwrap_or_else(late))
 }
 
 /// The system's sentence for the error, without its number.
@@ -219,23 +289,23 @@ fn plain(why: &io::Error) -> String {
     bare.to_lowercase()
 }
 
-async fn status_of(hosts: &[IpAddr], port: u16, path: &str) -> Result<u16, String> {
+async fn status_of(hosts: &[IpAddr], port: u16, path: &str) -> Result<u16, Failure> {
     let mut stream = connect(hosts, port).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: oc-discovery\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    let failed = |why: io::Error| format!("GET {path}: {}", plain(&why));
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let broken = |why: io::Error| system_failed(&format!("GET {path}"), &why);
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut line = Vec::new();
     let mut reader = stream.take(STATUS_LINE as u64);
     let mut part = [0; STATUS_LINE];
     while !line.contains(&b'\n') {
-        match reader.read(&mut part).await.map_err(failed)? {
+        match reader.read(&mut part).await.map_err(broken)? {
             0 => break,
             read => line.extend_from_slice(part.get(..read).unwrap_or_default()),
         }
     }
-    http_status(&line).ok_or_else(|| format!("GET {path}: what it answers is not HTTP"))
+    http_status(&line).ok_or_else(|| failed(format!("GET {path}: what it answers is not HTTP")))
 }
 
 /// The status in the first line of a response (RFC 9112, section 4).
@@ -251,7 +321,7 @@ fn http_status(line: &[u8]) -> Option<u16> {
 }
 
 /// Runs a command in a process group of its own.
-async fn execute(command: &str) -> Result<(), String> {
+async fn execute(command: &str, groups: &Groups, tell: impl Fn(What)) {
     let started = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())
@@ -259,25 +329,45 @@ async fn execute(command: &str) -> Result<(), String> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn();
-    let mut child = started.map_err(|why| format!("/bin/sh cannot be started: {}", plain(&why)))?;
-    match executor::within(CHECK_TIMEOUT, end_of(&mut child)).await {
-        Some(Ok(status)) if status.success() => Ok(()),
-        Some(Ok(status)) => Err(told(status)),
-        Some(Err(why)) => Err(format!("the command cannot be waited for: {}", plain(&why))),
+    let mut child = match started {
+        Ok(child) => child,
+        Err(why) => {
+            return tell(What::Result(Err(system_failed(
+                "/bin/sh cannot be started",
+                &why,
+            ))));
+        }
+    };
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    groups.borrow_mut().extend(group);
+    let result = match executor::within(CHECK_TIMEOUT, end_of(&mut child)).await {
+        Some(ended) => told(ended),
         None => {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                // It fails only if all of them have ended.
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            executor::spawn(async move {
-                let _ = end_of(&mut child).await;
-            });
-            Err(format!(
+            group.into_iter().for_each(kill);
+            let hung = format!(
                 "the command did not end within {} s",
                 CHECK_TIMEOUT.as_secs()
-            ))
+            );
+            match executor::within(KILLED, end_of(&mut child)).await {
+                Some(_) => Err(failed(hung)),
+                None => {
+                    let (ending, why) = (Ending::Stuck, format!("{hung}, and cannot be killed"));
+                    tell(What::Result(Err(Failure { ending, why })));
+                    let _ = end_of(&mut child).await;
+                    groups.borrow_mut().retain(|other| Some(*other) != group);
+                    return tell(What::Over);
+                }
+            }
         }
-    }
+    };
+    groups.borrow_mut().retain(|other| Some(*other) != group);
+    tell(What::Result(result));
+}
+
+/// Kills all processes of the group.
+fn kill(group: Pid) {
+    // It fails only if all of them have ended.
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 /// Waits until the process has ended. A thread or a handler of SIGCHLD for it would cost more than
@@ -293,11 +383,13 @@ async fn end_of(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-fn told(status: ExitStatus) -> String {
+fn told(ended: io::Result<ExitStatus>) -> Result<(), Failure> {
+    let status = ended.map_err(|why| system_failed("the command cannot be waited for", &why))?;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("the command ended with exit code {code}"),
-        (None, Some(signal)) => format!("the command was ended by signal {signal}"),
-        (None, None) => "the command failed".to_owned(),
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(failed(format!("the command ended with exit code {code}"))),
+        (None, Some(signal)) => Err(failed(format!("the command was ended by signal {signal}"))),
+        (None, None) => Err(failed("the command failed".to_owned())),
     }
 }
 
@@ -322,7 +414,23 @@ mod tests {
     use super::*;
 
     fn checked(probe: Probe, port: u16) -> Result<(), String> {
-        executor::block_on(run(probe, &hosts(&[]), port))
+        made(probe, &hosts(&[]), port)
+    }
+
+    fn made(probe: Probe, hosts: &[IpAddr], port: u16) -> Result<(), String> {
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let tell = |what| ended.borrow_mut().push(what);
+        executor::block_on(async {
+            match probe {
+                Probe::Exec(command) => execute(&command, &Groups::default(), tell).await,
+                Probe::Tcp => tell(What::Result(connects(hosts, port).await)),
+                Probe::Http(path) => tell(What::Result(gets(hosts, port, &path).await)),
+            }
+        });
+        match ended.borrow_mut().remove(0) {
+            What::Result(result) => result.map_err(|failure| failure.why),
+            What::Over => panic!("it is over before its result"),
+        }
     }
 
     /// Answers one connection with these bytes, after it has read a request.
@@ -357,8 +465,42 @@ mod tests {
     fn service_that_listens_only_at_an_announced_address_passes() {
         let listener = TcpListener::bind("127.0.0.2:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let hosts = hosts(&["/ip4/127.0.0.2/tcp/1".parse().unwrap()]);
-        assert_eq!(executor::block_on(run(Probe::Tcp, &hosts, port)), Ok(()));
+        // 127.0.0.2 is an address of this host only as far as its network is known.
+        let hosts = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
+        assert_eq!(made(Probe::Tcp, &hosts, port), Ok(()));
+    }
+
+    #[test]
+    fn announced_address_of_a_router_is_not_asked() {
+        let announced = ["/ip4/192.0.2.1/tcp/1".parse().unwrap()];
+        assert_eq!(hosts(&announced), hosts(&[]));
+    }
+
+    #[test]
+    fn lack_of_descriptors_is_no_failure_of_the_service() {
+        let ending = |errno: Errno| system_failed("", &errno.into()).ending;
+        assert_eq!(ending(Errno::MFILE), Ending::NotMade);
+        assert_eq!(ending(Errno::CONNREFUSED), Ending::Failed);
+    }
+
+    #[test]
+    fn commands_that_run_are_killed_when_the_loop_ends() {
+        let groups = Groups::default();
+        let ended = RefCell::new(Vec::new());
+        executor::block_on(async {
+            let run = execute("sleep 600", &groups, |what| ended.borrow_mut().push(what));
+            let stop = async {
+                while groups.borrow().is_empty() {
+                    smol::future::yield_now().await;
+                }
+                groups.borrow_mut().drain(..).for_each(kill);
+                std::future::pending().await
+            };
+            smol::future::or(run, stop).await;
+        });
+        assert!(
+            matches!(&ended.borrow()[..], [What::Result(Err(failure))] if failure.why.ends_with("signal 9"))
+        );
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl<'m> Driver<'m> {
             held_beats: Vec::new(),
             farewells: Farewells::default(),
             signing: Signing::new(config.role),
-            link: OnLink::new(config, now, seed),
+            link: OnLink::new(config, own, now, seed),
             checks: Checks::new(config, now, seed),
             servers: Servers::default(),
             addresses: AddressLog::default(),
@@ -269,6 +269,7 @@ impl<'m> Driver<'m> {
         self.remember();
         self.signing.end();
         self.leave_link();
+        self.checks.stop();
         self.handle(self.env.now(), Input::ShutDown);
         self.pump();
         self.farewells.begin_end(self.env.now());
@@ -374,6 +375,7 @@ impl<'m> Driver<'m> {
             }
             NetEvent::Response { id, response } => self.on_response(now, id, response),
             NetEvent::Probed { ref peer, verdict } => {
+                self.link_probed(peer, verdict);
                 self.handle(now, Input::Probed { peer, verdict })
             }
             NetEvent::StreamProbed {

@@ -2,9 +2,11 @@
 //! search domains of the host; a native answers on the link. When, and whom to trust, is decided by
 //! [`protocol::link`](crate::protocol::link).
 //!
-//! Invariants: what was found and is not trusted is logged once, with what to type, and shown in
-//! `status`, at most [`MAX_FOUND`] of them; nothing is asked or answered while all own addresses
+//! Invariants: what was found and is not trusted is logged with what to type, and shown in `status`
+//! while it is heard, at most [`MAX_FOUND`] of them; with a lease no socket is open; nothing is asked or answered while all own addresses
 //! are on loopback.
+
+use std::time::Duration;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use smol::channel::{Receiver, Sender, bounded};
@@ -19,13 +21,16 @@ use crate::{
         multiaddrs,
     },
     protocol::{
-        Addrs, Instant, MAX_ADDRS, PeerId,
-        link::{Answering, Asking, Grounds, is_trusted},
+        Addrs, Instant, MAX_ADDRS, PeerId, TableStats, Verdict,
+        link::{Answering, Asking, Candidates, Grounds, is_trusted},
     },
 };
 
 /// Natives that were found and are not trusted, at most.
 const MAX_FOUND: usize = 8;
+/// One of them that was not heard for so long is forgotten: an answer on the link is valid for two
+/// minutes, and the domains are asked every eighth minute.
+const FORGET: Duration = Duration::from_secs(600);
 /// With the third question, 3 s after the first, the search domains are asked too, and then with
 /// every eighth: the link has had time to answer, and questions are a minute apart then.
 const DOMAINS_FROM: u32 = 3;
@@ -40,6 +45,7 @@ pub(super) struct OnLink {
     part: Part,
     /// `None`: multicast DNS is off.
     mdns: Option<Mdns>,
+    candidates: Candidates,
     found: Vec<Found>,
     by_domain: (Sender<Vec<Multiaddr>>, Receiver<Vec<Multiaddr>>),
     has_key: bool,
@@ -60,13 +66,14 @@ enum Part {
 /// A native that was found and is not trusted.
 struct Found {
     peer: PeerId,
+    heard: Instant,
     /// Its first address, in the form of `--native`.
     option: String,
 }
 
 impl OnLink {
     /// The part of a process with this configuration.
-    pub(super) fn new(config: &Config, now: Instant, seed: u64) -> Self {
+    pub(super) fn new(config: &Config, own: PeerId, now: Instant, seed: u64) -> Self {
         let part = match config.role {
             Role::Native if config.mdns => Part::Answers {
                 when: Answering::new(seed),
@@ -79,7 +86,8 @@ impl OnLink {
         };
         Self {
             part,
-            mdns: config.mdns.then(Mdns::new),
+            mdns: config.mdns.then(|| Mdns::new(own)),
+            candidates: Candidates::default(),
             found: Vec::new(),
             by_domain: bounded(MAX_ROUNDS),
             has_key: config.psk.is_some(),
@@ -97,12 +105,15 @@ impl OnLink {
         self.by_domain.1.clone()
     }
 
-    /// Natives that were found and are not trusted, in the form of `--native`.
-    pub(super) fn found(&self) -> Vec<String> {
-        self.found
-            .iter()
-            .map(|found| found.option.clone())
-            .collect()
+    /// Natives that were found in the last minutes and are not trusted, in the form of `--native`.
+    pub(super) fn found(&self, now: Instant) -> Vec<String> {
+        let recent = self.found.iter().filter(|found| now - found.heard < FORGET);
+        recent.map(|found| found.option.clone()).collect()
+    }
+
+    /// The statistics of those that must answer first.
+    pub(super) fn stats(&self) -> TableStats {
+        self.candidates.stats()
     }
 }
 
@@ -111,7 +122,13 @@ impl Driver<'_> {
     pub(super) fn link_timeout(&self) -> Option<Instant> {
         match &self.link.part {
             Part::None => None,
-            Part::Asks(asking, _) => asking.timeout(!self.holds_a_lease()),
+            Part::Asks(asking, _) => {
+                let timeouts = [
+                    asking.timeout(!self.holds_a_lease()),
+                    self.link.candidates.timeout(),
+                ];
+                timeouts.into_iter().flatten().min()
+            }
             Part::Answers { when, .. } => when.timeout(),
         }
     }
@@ -121,8 +138,11 @@ impl Driver<'_> {
         if matches!(self.link.part, Part::None) {
             return;
         }
+        while let Some((peer, addrs)) = self.link.candidates.poll(now) {
+            self.env.net.probe(peer, &addrs);
+        }
         let is_needed = !self.holds_a_lease();
-        let addrs = announced(self.env.net.record_addrs());
+        let mut addrs = announced(self.env.net.record_addrs()).peekable();
         let OnLink {
             part,
             mdns,
@@ -132,7 +152,10 @@ impl Driver<'_> {
         match part {
             Part::None => {}
             Part::Asks(asking, questions) => {
-                if !asking.poll(now, is_needed) || addrs.is_empty() {
+                if let (false, Some(mdns)) = (is_needed, &mut *mdns) {
+                    mdns.close();
+                }
+                if !asking.poll(now, is_needed) || addrs.peek().is_none() {
                     return;
                 }
                 if let Some(mdns) = mdns {
@@ -146,13 +169,13 @@ impl Driver<'_> {
             }
             Part::Answers { when, told } => {
                 let Some(mdns) = mdns else { return };
-                if *told != addrs {
+                if !told.iter().eq(addrs) {
+                    *told = announced(self.env.net.record_addrs()).cloned().collect();
                     mdns.join();
                     when.changed(now);
-                    told.clone_from(&addrs);
                 }
-                if when.poll(now) && !addrs.is_empty() {
-                    mdns.answer(&self.env.own.into(), &addrs);
+                if when.poll(now) && !told.is_empty() {
+                    mdns.answer(told);
                 }
             }
         }
@@ -165,8 +188,18 @@ impl Driver<'_> {
             Part::Asks(asking, _) => asking.restart(now),
             Part::Answers { when, .. } => when.changed(now),
         }
-        if let Some(mdns) = &mut self.link.mdns {
+        let is_reachable = announced(self.env.net.record_addrs()).next().is_some();
+        let is_needed = matches!(self.link.part, Part::Answers { .. }) || !self.holds_a_lease();
+        if let (true, true, Some(mdns)) = (is_reachable, is_needed, &mut self.link.mdns) {
             mdns.join();
+        }
+    }
+
+    /// A ping has ended, perhaps that of a native that was found.
+    pub(super) fn link_probed(&mut self, peer: &PeerId, verdict: Verdict) {
+        let answered = verdict == Verdict::Reachable;
+        if let Some(addrs) = self.link.candidates.probed(peer, answered) {
+            self.on_learned((*peer, addrs));
         }
     }
 
@@ -196,10 +229,14 @@ impl Driver<'_> {
                 self.tell_found(peer, &addrs);
                 continue;
             }
-            let known = self.env.machine.addrs_of(&peer);
-            let joined = joined(known, &addrs);
-            if known != Some(&joined) {
-                self.on_learned((peer, joined));
+            match self.env.machine.addrs_of(&peer) {
+                None => self.link.candidates.heard(peer, &addrs),
+                Some(known) => {
+                    let joined = joined(known, &addrs);
+                    if *known != joined {
+                        self.on_learned((peer, joined));
+                    }
+                }
             }
         }
     }
@@ -207,14 +244,20 @@ impl Driver<'_> {
     /// Says at the end that this native is leaving.
     pub(super) fn leave_link(&mut self) {
         if let (Part::Answers { .. }, Some(mdns)) = (&self.link.part, &self.link.mdns) {
-            mdns.leave(&self.env.own.into());
+            mdns.leave();
         }
         self.link.part = Part::None;
     }
 
     fn tell_found(&mut self, peer: PeerId, addrs: &Addrs) {
-        let known = self.link.found.iter().any(|found| found.peer == peer);
-        if known || self.link.found.len() >= MAX_FOUND {
+        let now = self.env.now();
+        let found = &mut self.link.found;
+        if let Some(known) = found.iter_mut().find(|found| found.peer == peer) {
+            known.heard = now;
+            return;
+        }
+        found.retain(|found| now - found.heard < FORGET);
+        if found.len() >= MAX_FOUND {
             return;
         }
         let Some(addr) = multiaddrs(addrs).into_iter().next() else {
@@ -225,7 +268,11 @@ impl Driver<'_> {
             "found a native on this network: to use it, start with --native {option}, or with --trust-lan to use \
              whoever says on the link that it is one"
         );
-        self.link.found.push(Found { peer, option });
+        found.push(Found {
+            peer,
+            heard: now,
+            option,
+        });
     }
 
     fn holds_a_lease(&self) -> bool {
@@ -239,8 +286,8 @@ impl Driver<'_> {
 
 /// The addresses to try of a native that was found: half of the places are for what was known of it
 /// already, because anybody on the link can name wrong addresses.
-fn joined(known: Option<&Addrs>, found: &Addrs) -> Addrs {
-    let mut known = known.into_iter().flatten();
+fn joined(known: &Addrs, found: &Addrs) -> Addrs {
+    let mut known = known.iter();
     let mut joined: Addrs = known.by_ref().take(MAX_ADDRS / 2).cloned().collect();
     for addr in found.iter().chain(known) {
         if !joined.contains(addr) && joined.push(addr.clone()).is_err() {
@@ -251,9 +298,8 @@ fn joined(known: Option<&Addrs>, found: &Addrs) -> Addrs {
 }
 
 /// The addresses that others on a link can use.
-fn announced(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
-    let useful = addrs.iter().filter(|addr| !is_for_this_host(addr));
-    useful.cloned().collect()
+fn announced(addrs: &[Multiaddr]) -> impl Iterator<Item = &Multiaddr> {
+    addrs.iter().filter(|addr| !is_for_this_host(addr))
 }
 
 /// Asks the search domains of this host for natives, one after another.
@@ -283,12 +329,8 @@ mod tests {
     #[test]
     fn wrong_addresses_of_a_known_native_leave_half_of_what_was_known() {
         let known = addrs(&[1, 2, 3, 4]);
-        assert_eq!(
-            joined(Some(&known), &addrs(&[5, 6, 7, 8])),
-            addrs(&[1, 2, 5, 6])
-        );
-        assert_eq!(joined(Some(&addrs(&[1])), &addrs(&[5, 1])), addrs(&[1, 5]));
-        assert_eq!(joined(Some(&known), &addrs(&[3])), addrs(&[1, 2, 3, 4]));
-        assert_eq!(joined(None, &addrs(&[5, 6, 7, 8])), addrs(&[5, 6, 7, 8]));
+        assert_eq!(joined(&known, &addrs(&[5, 6, 7, 8])), addrs(&[1, 2, 5, 6]));
+        assert_eq!(joined(&addrs(&[1]), &addrs(&[5, 1])), addrs(&[1, 5]));
+        assert_eq!(joined(&known, &addrs(&[3])), addrs(&[1, 2, 3, 4]));
     }
 }

@@ -38,7 +38,8 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
-    let division = descriptors::plan(config.listen.len() + for_dns(&config));
+    let division =
+        descriptors::plan(config.listen.len() + for_dns(&config) + for_link_and_checks(&config));
     executor::block_on(serve(config, division.map_err(Error::new)?))
 }
 
@@ -110,6 +111,11 @@ fn for_dns(config: &Config) -> usize {
     }
     let _ = config;
     0
+}
+
+/// Descriptors for multicast DNS, and for each check one connection.
+fn for_link_and_checks(config: &Config) -> usize {
+    2 * usize::from(config.mdns) + config.checks.len()
 }
 
 impl Process {

@@ -316,7 +316,7 @@ pub struct ServiceCheck {
     pub check: String,
     /// Whether the service is in the record.
     pub state: CheckState,
-    /// Failures since the check last passed, 255 at most.
+    /// Failures since the check last passed, 255 at most; 3 before it was ever run.
     pub failures: u64,
     /// Time since the service was withdrawn, restored, or first checked, ms; `None` before that.
     pub since_ms: Option<u64>,
@@ -328,13 +328,13 @@ pub struct ServiceCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CheckState {
-    /// No run has ended yet, so the service is in the record.
+    /// No run has ended yet, so the service is not in the record.
     #[serde(rename = "starting")]
     Starting,
     /// The service is in the record.
     #[serde(rename = "ok")]
     Ok,
-    /// It failed three times in a row, so the service is left out of the record.
+    /// It never passed, or failed three times in a row, so the service is not in the record.
     #[serde(rename = "failing")]
     Failing,
 }

@@ -2,16 +2,17 @@
 //! record because their check fails.
 //!
 //! ```text
-//!              CHECK_FAILURES failures in a row
-//!   offered ─────────────────────────────────────▶ failing: not in the record
-//!      ▲                                               │
-//!      └──────────────── one success ──────────────────┘
+//!                      CHECK_FAILURES failures in a row
+//!  start ─▶ not offered ◀─────────────────────────────── offered: in the record
+//!               │                                           ▲
+//!               └─────────────── one success ───────────────┘
 //! ```
 //!
-//! Invariants: a service is offered until its check has failed [`CHECK_FAILURES`] times in a row,
-//! so a start does not withdraw it for a moment; a check runs at most once at a time, and again an
-//! interval (and up to a tenth more) after it began, but not before it has ended; a service without
-//! a check is always offered.
+//! Invariants: a service with a check is offered from its first success until it has failed
+//! [`CHECK_FAILURES`] times in a row; a check runs at most once at a time, and again an
+//! interval (and up to a tenth more) after it began, but not before it is over, however long the
+//! system takes to end it; what this host lacks for a run is no failure of the service; a service
+//! without a check is always offered.
 
 use core::time::Duration;
 
@@ -32,7 +33,8 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Checked {
     /// Which of the own services it is of, counted from 0.
     pub service: u8,
-    /// Failures since the last success; it counts up to 255.
+    /// Failures since the last success, up to 255. At the start there was none, which counts as
+    /// [`CHECK_FAILURES`].
     pub failures: u8,
     /// Since when the service is offered, or failing; `None` before the first run has ended.
     pub since: Option<Instant>,
@@ -47,13 +49,26 @@ impl Checked {
     }
 }
 
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The service is as it should be.
+    Passed,
+    /// It is not.
+    Failed,
+    /// The run failed, and the system cannot end it: [`Health::over`] tells when it has.
+    Stuck,
+    /// It could not be made, because this host has no descriptor or no memory for it.
+    NotMade,
+}
+
 /// What the end of a run has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The service is left out of the record from now on.
+    /// The service is not in the record from now on, or was not yet and has failed.
     Withdrawn,
-    /// The service is in the record again.
-    Restored,
+    /// The service is in the record from now on.
+    Offered,
 }
 
 /// The checks of the own services.
@@ -65,23 +80,24 @@ pub struct Health {
 }
 
 impl Health {
-    /// Checks of these services, each counted from 0, at most [`MAX_SERVICES`]. All of them run at
-    /// `now` for the first time.
+    /// Checks of these services, each counted from 0, at most [`MAX_SERVICES`]. They run for the
+    /// first time one after another, within a tenth of the interval from `now`.
     pub fn new(
         now: Instant,
         seed: u64,
         interval: Duration,
-        services: impl Iterator<Item = u8>,
+        services: impl Iterator<Item = u8> + Clone,
     ) -> Self {
-        let begin = |service| Checked {
+        let all = u32::try_from(services.clone().count()).unwrap_or(u32::MAX);
+        let begin = |(at, service)| Checked {
             service,
-            failures: 0,
+            failures: CHECK_FAILURES,
             since: None,
-            next: now,
+            next: now + interval / 10 * at / all.max(1),
             is_running: false,
         };
         Self {
-            checks: services.take(MAX_SERVICES).map(begin).collect(),
+            checks: (0..).zip(services).take(MAX_SERVICES).map(begin).collect(),
             interval,
             rng: Rng::new(seed),
         }
@@ -103,24 +119,37 @@ impl Health {
     }
 
     /// Takes note that a run has ended. A run that was not begun is ignored.
-    pub fn ended(&mut self, now: Instant, service: u8, has_passed: bool) -> Option<Change> {
+    pub fn ended(&mut self, now: Instant, service: u8, ending: Ending) -> Option<Change> {
         let mut running = self.checks.iter_mut().filter(|check| check.is_running);
         let check = running.find(|check| check.service == service)?;
-        check.is_running = false;
+        check.is_running = ending == Ending::Stuck;
         let was_failing = check.is_failing();
-        check.failures = match has_passed {
-            true => 0,
-            false => check.failures.saturating_add(1),
+        check.failures = match ending {
+            Ending::Passed => 0,
+            Ending::Failed => check.failures.saturating_add(1),
+            // It does not run again before it is over, so this one counts for all.
+            Ending::Stuck => check.failures.max(CHECK_FAILURES),
+            Ending::NotMade => return None,
         };
+        let is_first = check.since.is_none();
         let change = match (was_failing, check.is_failing()) {
             (false, true) => Some(Change::Withdrawn),
-            (true, false) => Some(Change::Restored),
+            (true, false) => Some(Change::Offered),
+            (true, true) if is_first => Some(Change::Withdrawn),
             _ => None,
         };
-        if change.is_some() || check.since.is_none() {
+        if change.is_some() {
             check.since = Some(now);
         }
         change
+    }
+
+    /// A run that was [`Ending::Stuck`] is over: the check runs again when it is due.
+    pub fn over(&mut self, service: u8) {
+        let mut checks = self.checks.iter_mut();
+        if let Some(check) = checks.find(|check| check.service == service) {
+            check.is_running = false;
+        }
     }
 
     /// The services that are offered, one bit each: bit 0 is the first one.
@@ -155,12 +184,20 @@ mod tests {
     fn run(health: &mut Health, has_passed: bool) -> (Option<Change>, Instant) {
         let now = health.timeout().unwrap();
         assert_eq!(health.poll(now), Some(0));
-        (health.ended(now, 0, has_passed), now)
+        (health.ended(now, 0, ending(has_passed)), now)
+    }
+
+    fn ending(has_passed: bool) -> Ending {
+        match has_passed {
+            true => Ending::Passed,
+            false => Ending::Failed,
+        }
     }
 
     #[test]
     fn third_failure_in_a_row_withdraws_a_service_and_one_success_restores_it() {
         let mut health = health(&[0]);
+        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
         for has_passed in [true, false, false, true, false, false] {
             assert_eq!(run(&mut health, has_passed).0, None);
             assert_eq!(health.offered(), u8::MAX);
@@ -171,7 +208,7 @@ mod tests {
         assert_eq!(run(&mut health, false).0, None, "it is withdrawn once");
         assert_eq!(health.of(0).unwrap().since, Some(failed));
         let (change, passed) = run(&mut health, true);
-        assert_eq!(change, Some(Change::Restored));
+        assert_eq!(change, Some(Change::Offered));
         assert_eq!(health.offered(), u8::MAX);
         assert_eq!(health.of(0).unwrap().since, Some(passed));
     }
@@ -193,7 +230,7 @@ mod tests {
         assert_eq!(health.poll(at(0)), Some(0));
         assert_eq!(health.timeout(), None);
         assert_eq!(health.poll(at(60_000)), None);
-        health.ended(at(60_000), 0, true);
+        health.ended(at(60_000), 0, Ending::Passed);
         assert_eq!(health.poll(at(60_000)), Some(0));
     }
 
@@ -201,10 +238,63 @@ mod tests {
     fn end_of_a_run_that_was_not_begun_changes_nothing() {
         let mut health = health(&[0]);
         for _ in 0..u32::from(CHECK_FAILURES) {
-            assert_eq!(health.ended(at(1), 0, false), None);
-            assert_eq!(health.ended(at(1), 7, false), None);
+            assert_eq!(health.ended(at(1), 0, Ending::Failed), None);
+            assert_eq!(health.ended(at(1), 7, Ending::Failed), None);
         }
-        assert_eq!(health.of(0).unwrap().failures, 0);
+        assert_eq!(health.of(0).unwrap().since, None);
+    }
+
+    #[test]
+    fn service_is_not_offered_before_its_first_success() {
+        let mut health = health(&[0]);
+        assert_eq!(health.offered(), u8::MAX - 1);
+        assert_eq!(run(&mut health, false).0, Some(Change::Withdrawn));
+        assert_eq!(run(&mut health, false).0, None, "it was told once");
+        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(health.offered(), u8::MAX);
+    }
+
+    #[test]
+    fn stuck_run_withdraws_at_once_and_none_follows_before_it_is_over() {
+        let mut health = health(&[0]);
+        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(health.poll(at(20_000)), Some(0));
+        assert_eq!(
+            health.ended(at(25_000), 0, Ending::Stuck),
+            Some(Change::Withdrawn)
+        );
+        assert_eq!(health.poll(at(600_000)), None);
+        health.over(0);
+        assert_eq!(health.poll(at(600_000)), Some(0));
+        assert_eq!(
+            health.ended(at(600_001), 0, Ending::Passed),
+            Some(Change::Offered)
+        );
+    }
+
+    #[test]
+    fn run_that_this_host_could_not_make_is_no_failure() {
+        let mut health = health(&[0]);
+        for _ in 0..5 {
+            let now = health.timeout().unwrap();
+            assert_eq!(health.poll(now), Some(0));
+            assert_eq!(health.ended(now, 0, Ending::NotMade), None);
+        }
+        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        for _ in 0..5 {
+            let now = health.timeout().unwrap();
+            assert_eq!(health.poll(now), Some(0));
+            assert_eq!(health.ended(now, 0, Ending::NotMade), None);
+        }
+        assert_eq!(health.offered(), u8::MAX);
+    }
+
+    #[test]
+    fn first_runs_are_spread_over_a_tenth_of_the_interval() {
+        let mut health = health(&[0, 1]);
+        assert_eq!(health.poll(at(0)), Some(0));
+        assert_eq!(health.poll(at(499)), None);
+        assert_eq!(health.poll(at(500)), Some(1));
     }
 
     #[test]
@@ -213,7 +303,7 @@ mod tests {
         for minute in 1..=u64::from(CHECK_FAILURES) {
             let now = at(minute * 60_000);
             while let Some(service) = health.poll(now) {
-                health.ended(now, service, service == 1);
+                health.ended(now, service, ending(service == 1));
             }
         }
         assert_eq!(health.offered(), 0b0111_1111);

@@ -3,11 +3,17 @@
 //!
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
 //! multicasts its answer at most once a second, whoever asks how often (RFC 6762, section 6); what
-//! anyone on the link can say is trusted only if [`is_trusted`] says so.
+//! anyone on the link can say is trusted only if [`is_trusted`] says so, and a native that was found
+//! is known only once it has answered ([`Candidates`]): names alone cannot fill the table of natives.
 
 use core::time::Duration;
 
-use super::time::{Instant, Rng};
+use heapless::Vec;
+
+use super::{
+    Addrs, PeerId, TableStats,
+    time::{Instant, Rng},
+};
 
 /// The first and the longest pause between two questions (RFC 6762, section 5.2).
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -125,6 +131,80 @@ fn delay(rng: &mut Rng) -> Duration {
     shortest + rng.up_to(longest - shortest)
 }
 
+/// Natives that wait for the proof that they are there, at most.
+const MAX_CANDIDATES: usize = 8;
+/// The least time between two probes of candidates: anybody on the link can name addresses.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Trusted natives that were found, and must answer before they count as known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    waiting: Vec<Candidate, MAX_CANDIDATES>,
+    next: Instant,
+    refused: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Candidate {
+    peer: PeerId,
+    addrs: Addrs,
+    is_probed: bool,
+}
+
+impl Candidates {
+    /// A native says that it is at these addresses. While all places are taken, it must say so
+    /// again later.
+    pub fn heard(&mut self, peer: PeerId, addrs: &Addrs) {
+        let mut known = self.waiting.iter_mut();
+        let added = match known.find(|known| known.peer == peer) {
+            Some(known) => {
+                known.addrs.clone_from(addrs);
+                Ok(())
+            }
+            None => self.waiting.push(Candidate {
+                peer,
+                addrs: addrs.clone(),
+                is_probed: false,
+            }),
+        };
+        self.refused += u64::from(added.is_err());
+    }
+
+    /// A native to ping now. The result is told by [`Candidates::probed`].
+    pub fn poll(&mut self, now: Instant) -> Option<(PeerId, Addrs)> {
+        let mut waiting = self.waiting.iter_mut();
+        let first = waiting.find(|candidate| now >= self.next && !candidate.is_probed)?;
+        first.is_probed = true;
+        self.next = now + PROBE_PAUSE;
+        Some((first.peer, first.addrs.clone()))
+    }
+
+    /// When [`Candidates::poll`] has a native without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|one| !one.is_probed).then_some(self.next)
+    }
+
+    /// A ping has ended. The addresses of the native if it was probed here and answered.
+    pub fn probed(&mut self, peer: &PeerId, has_answered: bool) -> Option<Addrs> {
+        let mut waiting = self.waiting.iter();
+        let at = waiting.position(|one| one.is_probed && one.peer == *peer)?;
+        let candidate = self.waiting.remove(at);
+        has_answered.then_some(candidate.addrs)
+    }
+
+    /// The statistics for `status`.
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            name: "found_natives",
+            used: self.waiting.len(),
+            capacity: MAX_CANDIDATES,
+            refused: self.refused,
+            evicted: 0,
+        }
+    }
+}
+
 /// Why a native that was found on the link or by its search domain may be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grounds {
@@ -216,6 +296,34 @@ mod tests {
         assert!(
             answers.windows(2).all(|two| two[1] - two[0] >= 1_000),
             "{answers:?}"
+        );
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn named_natives_are_pinged_half_a_second_apart_and_known_only_if_they_answer() {
+        let mut candidates = Candidates::default();
+        for n in 0..20 {
+            candidates.heard(peer(n), &Addrs::new());
+        }
+        assert_eq!(candidates.stats().refused, 12);
+        let mut now = at(1_000);
+        for n in 0..8 {
+            assert_eq!(candidates.poll(now).unwrap().0, peer(n));
+            assert_eq!(candidates.poll(now + Duration::from_millis(499)), None);
+            assert_eq!(candidates.probed(&peer(n), n == 7).is_some(), n == 7);
+            now = now + Duration::from_millis(500);
+        }
+        assert_eq!(candidates.timeout(), None);
+        assert_eq!(candidates.stats().used, 0);
+        candidates.heard(peer(30), &Addrs::new());
+        assert_eq!(
+            candidates.probed(&peer(30), true),
+            None,
+            "it was not pinged here"
         );
     }
 

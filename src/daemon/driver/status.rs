@@ -46,7 +46,7 @@ impl Driver<'_> {
                     .map(ToString::to_string)
                     .collect(),
                 natives: self.natives(),
-                found_natives: self.link.found(),
+                found_natives: self.link.found(now),
                 native_option: self.native_option(),
                 live_indexers: Vec::new(),
                 known_peer_ids: Vec::new(),
@@ -66,6 +66,7 @@ impl Driver<'_> {
             .extend(self.env.net.tables().into_iter().map(table));
         status.tables.extend(self.lookups.stats().map(table));
         status.tables.extend(self.watches.stats().map(table));
+        status.tables.push(table(self.link.stats()));
         status
     }
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use domain::base::iana::{Class, Rcode};
-use domain::base::message_builder::{AnswerBuilder, PushError};
+use domain::base::message_builder::{PushError, RecordSectionBuilder};
 use domain::base::rdata::{ParseRecordData, UnknownRecordData};
 use domain::base::wire::{Composer, ParseError};
 use domain::base::{Message, MessageBuilder, Name, Rtype};
@@ -157,8 +157,8 @@ fn records<'a, D: ParseRecordData<'a, [u8]>>(
 ///
 /// # Errors
 /// If one of them is none, or there is no room.
-pub(in crate::net) fn push(
-    message: &mut AnswerBuilder<impl Composer>,
+pub(in crate::net) fn push<T: Composer>(
+    message: &mut impl RecordSectionBuilder<T>,
     owner: &[u8],
     (rtype, class, ttl): (Rtype, Class, u32),
     data: &[u8],

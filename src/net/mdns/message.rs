@@ -14,9 +14,11 @@
 //! from one.
 
 use domain::{
-    base::{Message, MessageBuilder, Name, Rtype, iana::Class, message_builder::PushError},
+    base::{
+        Message, MessageBuilder, Name, ParsedName, Rtype, iana::Class, message_builder::PushError,
+    },
     dep::octseq::Array,
-    rdata::Txt,
+    rdata::{Ptr, Txt},
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -66,6 +68,8 @@ pub(super) fn answer(own: &PeerId, addrs: &[Multiaddr], ttl: u32) -> Result<Buff
     message.header_mut().set_aa(true);
     let pointer = (Rtype::PTR, Class::IN, ttl);
     push(&mut message, SERVICE, pointer, &instance)?;
+    // Where other programs of libp2p look for it.
+    let mut message = message.additional();
     let only = Class::from_int(Class::IN.to_int() | ONLY_ONE);
     let mut text = Vec::new();
     string(&mut text, NATIVE);
@@ -80,14 +84,15 @@ pub(super) fn answer(own: &PeerId, addrs: &[Multiaddr], ttl: u32) -> Result<Buff
     Ok(message.finish())
 }
 
-/// What the message means; `None`: nothing for us.
-pub(super) fn read(message: &[u8]) -> Option<Heard> {
+/// What the message means for the process `own`; `None`: nothing. A question that names it among the
+/// answers that are known wants no answer (RFC 6762, section 7.1).
+pub(super) fn read(message: &[u8], own: &PeerId) -> Option<Heard> {
     let message = Message::from_slice(message).ok()?;
     if !message.header().qr() {
         let mut questions = message.question().flatten();
         let ours = questions
             .any(|question| question.qname() == service() && question.qtype() == Rtype::PTR);
-        return ours.then_some(Heard::Question);
+        return (ours && !knows(message, own)).then_some(Heard::Question);
     }
     let (_, answer, _, additional) = message.sections().ok()?;
     let mut addrs = Vec::new();
@@ -100,6 +105,18 @@ pub(super) fn read(message: &[u8]) -> Option<Heard> {
         }
     }
     (!addrs.is_empty()).then_some(Heard::Natives(addrs))
+}
+
+/// Whether the question has our PTR record, with at least half of its time to live.
+fn knows(question: &Message<[u8]>, own: &PeerId) -> bool {
+    let instance = instance(own);
+    let known = question.answer().into_iter().flatten().flatten();
+    let mut known =
+        known.filter_map(|record| record.into_record::<Ptr<ParsedName<&[u8]>>>().ok()?);
+    known.any(|record| {
+        let is_ours = Name::from_slice(&instance).is_ok_and(|own| *record.data().ptrdname() == own);
+        is_ours && record.ttl().as_secs() >= TTL / 2
+    })
 }
 
 /// Adds the addresses in a TXT record of a native.
@@ -153,7 +170,7 @@ mod tests {
     }
 
     fn read_back(addrs: &[Multiaddr], ttl: u32) -> Option<Heard> {
-        read(answer(&own(), addrs, ttl).unwrap().as_ref())
+        read(answer(&own(), addrs, ttl).unwrap().as_ref(), &own())
     }
 
     #[test]
@@ -163,7 +180,7 @@ mod tests {
             asked.as_ref(),
             b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04_p2p\x04_udp\x05local\0\0\x0c\0\x01"
         );
-        assert_eq!(read(asked.as_ref()), Some(Heard::Question));
+        assert_eq!(read(asked.as_ref(), &own()), Some(Heard::Question));
     }
 
     #[test]
@@ -172,7 +189,7 @@ mod tests {
             let mut asked = question().unwrap().as_ref().to_vec();
             let at = asked.windows(4).rposition(|four| four == from).unwrap();
             asked[at..at + 4].copy_from_slice(to);
-            assert_eq!(read(&asked), None);
+            assert_eq!(read(&asked, &own()), None);
         }
     }
 
@@ -202,7 +219,23 @@ mod tests {
         let mut other = answer(&own(), &addrs, TTL).unwrap().as_ref().to_vec();
         let at = other.windows(9).position(|nine| nine == NATIVE).unwrap();
         other[at] = b'x';
-        assert_eq!(read(&other), None);
+        assert_eq!(read(&other, &own()), None);
+    }
+
+    #[test]
+    fn asker_that_knows_us_for_half_of_our_time_is_not_answered() {
+        let asked = |ttl| {
+            let mut message = MessageBuilder::from_target(Buffer::new())
+                .unwrap()
+                .question();
+            message.push((service(), Rtype::PTR)).unwrap();
+            let mut message = message.answer();
+            let known = instance(&own());
+            push(&mut message, SERVICE, (Rtype::PTR, Class::IN, ttl), &known).unwrap();
+            read(message.finish().as_ref(), &own())
+        };
+        assert_eq!(asked(TTL / 2), None);
+        assert_eq!(asked(TTL / 2 - 1), Some(Heard::Question));
     }
 
     #[test]
@@ -218,7 +251,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_panics(message in proptest::collection::vec(any::<u8>(), 0..600)) {
-            read(&message);
+            read(&message, &own());
         }
 
         #[test]
@@ -226,8 +259,8 @@ mod tests {
             let mut message = answer(&own(), &[addr("/ip4/192.0.2.1/tcp/4820")], TTL).unwrap().as_ref().to_vec();
             let len = message.len();
             message[at % len] = to;
-            read(&message[..cut.min(len)]);
-            read(&message);
+            read(&message[..cut.min(len)], &own());
+            read(&message, &own());
         }
     }
 }
