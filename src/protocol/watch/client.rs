@@ -38,6 +38,7 @@ use crate::protocol::{
     table::{Table, Vacant},
     time::backoff,
 };
+pub use slots::{CONFIRM, HEARD_FOR, HOLD, QUIET};
 use slots::{Entry, Server, State};
 pub use words::{Said, Sighting, WatchStep, Word};
 
@@ -57,18 +58,6 @@ pub const LINGER: Duration = Duration::from_millis(300);
 pub const MOVES: Duration = Duration::from_secs(3);
 /// How often the servers are listed at most because a node was handed over.
 pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
-/// How long a server that is heard again may take to confirm what it held: as long as a node
-/// pauses at most before it beats to a server that has restarted.
-pub const CONFIRM: Duration = Duration::from_secs(10);
-/// How long a server that is not listed holds nodes while it is not reached: a lease. A list may
-/// lack it because a native is not reached, either.
-pub const HOLD: Duration = Duration::from_secs(90);
-/// How long a server may say nothing before it has caught up, until it counts as silent. After
-/// [`LONGEST_PAUSE`] its stream is opened anew.
-pub const QUIET: Duration = Duration::from_secs(3);
-/// How long a stream must be live to prove that pauses between attempts can be short again.
-pub const HEARD_FOR: Duration = Duration::from_secs(30);
-
 /// A watch of at most `K` nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch<const K: usize> {
@@ -110,7 +99,7 @@ impl<const K: usize> Watch<K> {
             servers: Vec::new(),
             known: Table::new(),
             gone_from: Instant::from_millis(0),
-            unconfirmed_are: Presence::Lost,
+            unconfirmed_are: Presence::Alive,
             list_at: Instant::from_millis(0),
             lists: false,
             was_listed: false,

@@ -1,7 +1,21 @@
 //! The places of a watch: servers, and nodes with a bit for each server that holds them.
 
-use super::{CONFIRM, HEARD_FOR, LINGER, MOVES, QUIET};
+use core::time::Duration;
+
+use super::{LINGER, LONGEST_PAUSE, MOVES};
 use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
+
+/// How long a server that is heard again may take to confirm what it held: as long as a node
+/// pauses at most before it beats to a server that has restarted.
+pub const CONFIRM: Duration = Duration::from_secs(10);
+/// How long a server that is not listed holds nodes while it is not reached: a lease. A list may
+/// lack it because a native is not reached, either.
+pub const HOLD: Duration = Duration::from_secs(90);
+/// How long a server may say nothing before it has caught up, until it counts as silent. After
+/// [`LONGEST_PAUSE`] its stream is opened anew.
+pub const QUIET: Duration = Duration::from_secs(3);
+/// How long a stream must be live to prove that pauses between attempts can be short again.
+pub const HEARD_FOR: Duration = Duration::from_secs(30);
 
 /// A server, in its slot.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +102,7 @@ impl Server {
         let due = match self.state {
             State::Free => None,
             State::Due(due) => Some(due),
-            State::Open => Some(self.since + super::LONGEST_PAUSE),
+            State::Open => Some(self.since + LONGEST_PAUSE),
             State::Live => self.forget_at,
         };
         due.into_iter().chain(quiet).min()
