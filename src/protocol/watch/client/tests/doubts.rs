@@ -1,0 +1,184 @@
+//! What a watch does not believe at once, and whom it does not wait for.
+
+use super::*;
+
+#[test]
+fn a_server_that_is_not_listed_holds_its_nodes_for_a_lease_while_it_is_not_reached() {
+    let mut world = World::live();
+    world.sees(B, 1, 5, 1);
+    world.now = 30_000;
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A], true);
+    world.opens_anew(B);
+    world.breaks(B);
+    let end = 30_000 + millis(HOLD);
+    let lost = |step: &WatchStep| matches!(step, WatchStep::Gone { .. });
+    assert!(!world.fails_until(end - 1, &[A]).iter().any(lost));
+    assert_eq!(world.watch.servers(), 2);
+    world.fails_until(end, &[A]);
+    assert_eq!(world.watch.servers(), 1);
+    let told = world.fails_until(end + millis(LINGER), &[A]);
+    assert_eq!(told[0], gone(1, Presence::Lost));
+}
+
+#[test]
+fn a_node_that_was_handed_over_is_not_gone_before_the_new_server_was_heard() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.sees(A, 2, 5, 1);
+    world.now = 10_000;
+    world.loses(A, 1, Presence::Alive);
+    world.loses(A, 2, Presence::Alive);
+    assert_eq!(world.steps(), [WatchStep::List], "it is with somebody new");
+    world.now += millis(LINGER);
+    assert_eq!(world.steps(), []);
+    world.list(&[A, B, 203], true);
+    assert_eq!(world.opened(), [203]);
+    world.now += 500;
+    assert_eq!(world.steps(), []);
+    assert_eq!(world.sees(203, 1, 5, 1), None);
+    world.caught_up(203);
+    let WatchStep::Gone { peer: who, how, .. } = world.steps().remove(0) else {
+        panic!("2 is nowhere");
+    };
+    assert_eq!((who, how), (peer(2), Presence::Alive));
+    world.now += millis(MOVES);
+    assert_eq!(world.steps(), []);
+}
+
+#[test]
+fn a_node_that_was_handed_over_waits_three_seconds_for_a_list_at_most() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.now = 100;
+    world.loses(A, 1, Presence::Alive);
+    world.now = millis(RELIST_SOONEST) - 1;
+    assert_eq!(world.steps(), [], "they were listed a moment ago");
+    world.now += 1;
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.now = 100 + millis(MOVES) - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
+    assert_eq!(world.steps().len(), 1);
+}
+
+#[test]
+fn nodes_of_a_server_that_restarts_are_not_lost_if_they_beat_in_time() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.breaks(A);
+    world.reopens(A);
+    world.caught_up(A);
+    world.now += millis(CONFIRM) - 1;
+    assert_eq!(world.sees(A, 1, 6, 1), None);
+    world.now += 1 + millis(LINGER);
+    let steps = world.steps();
+    assert!(
+        matches!(steps[..], [WatchStep::CaughtUp { .. }]),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn with_a_filter_a_node_that_is_missing_after_a_break_has_left() {
+    let mut world = World::new();
+    world.watch.start(at(0), 7, Presence::Left);
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A], true);
+    assert_eq!(world.opened(), [A]);
+    world.sees(A, 1, 5, 1);
+    world.caught_up(A);
+    assert_eq!(world.steps(), [told_up(0)]);
+    world.breaks(A);
+    world.reopens(A);
+    world.caught_up(A);
+    world.now += millis(CONFIRM);
+    assert_eq!(world.steps(), []);
+    world.now += millis(LINGER);
+    assert_eq!(world.steps()[0], gone(1, Presence::Left));
+}
+
+#[test]
+fn a_server_that_says_nothing_for_three_seconds_keeps_nobody_waiting() {
+    let mut world = World::new();
+    world.list(&[A, B], true);
+    assert_eq!(world.opened(), [A, B]);
+    world.caught_up(A);
+    world.now = 1_000;
+    world.sees(B, 1, 5, 1);
+    world.now += millis(QUIET) - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
+    assert_eq!(world.steps(), [told_up(millis(QUIET))]);
+    assert_eq!(world.silent(), [B]);
+}
+
+#[test]
+fn a_stream_that_says_nothing_for_ten_seconds_is_opened_anew() {
+    let mut world = World::new();
+    world.list(&[A], true);
+    assert_eq!(world.opened(), [A]);
+    world.now = millis(LONGEST_PAUSE) - 1;
+    assert_eq!(world.steps().len(), 1, "it is silent");
+    world.now += 1;
+    assert_eq!(world.steps(), []);
+    world.reopens(A);
+    world.caught_up(A);
+    assert_eq!(world.silent(), []);
+}
+
+#[test]
+fn after_an_oversleep_all_streams_are_opened_anew_and_the_time_was_blind() {
+    let mut world = World::live();
+    world.now = 20_000;
+    let gap = Duration::from_millis(15_000);
+    world.watch.overslept(at(world.now), gap);
+    assert_eq!(world.opened(), [A, B]);
+    world.caught_up(A);
+    world.caught_up(B);
+    assert_eq!(world.steps(), [told_up(15_000)]);
+}
+
+#[test]
+fn a_live_server_that_is_listed_no_longer_is_opened_anew_once() {
+    let mut world = World::live();
+    world.list(&[A], false);
+    assert_eq!(world.steps(), [], "this list is not whole");
+    world.list(&[A], true);
+    world.opens_anew(B);
+    world.caught_up(B);
+    world.steps();
+    world.list(&[A], true);
+    assert_eq!(world.steps(), []);
+}
+
+/// The longest of many pauses after a stream that was live for so long.
+fn longest_pause_of_a_stream_that_lives(for_ms: u64) -> u64 {
+    let mut world = World::live();
+    let mut longest = 0;
+    for _ in 0..40 {
+        world.now += for_ms;
+        if world.steps().contains(&WatchStep::List) {
+            world.list(&[A, B], true);
+        }
+        let begin = world.now;
+        world.breaks(B);
+        while !world
+            .steps()
+            .iter()
+            .any(|s| matches!(s, WatchStep::Open { .. }))
+        {
+            world.now = world.watch.timeout().unwrap().as_millis();
+        }
+        longest = longest.max(world.now - begin);
+        world.caught_up(B);
+    }
+    longest
+}
+
+#[test]
+fn pauses_are_short_again_when_a_stream_was_live_for_thirty_seconds() {
+    let steady = millis(HEARD_FOR);
+    assert!(longest_pause_of_a_stream_that_lives(steady - 1) > 5_000);
+    assert!(longest_pause_of_a_stream_that_lives(steady) <= 500);
+}
