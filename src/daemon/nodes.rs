@@ -209,6 +209,7 @@ fn tally(listing: &Listing<Vec<u64>>, done: bool) -> Part {
     }))
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Milliseconds for a reader.
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

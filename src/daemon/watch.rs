@@ -15,6 +15,7 @@ use super::{
     environment::Environment,
     lookup::Lookups,
     machines::{MAX_WATCHES, ProgramWatch, WatchTables},
+    nodes::millis,
     report::{self, text},
     request::{MAX_PARTS, Part, Parts},
     status::{CaughtUp, NodeQuery, NodeState, WatchEventName, WatchRow},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     net::{
         WatchEvent,
-        envelope::{OpenRecord, open_node},
+        envelope::{self, OpenRecord, open_node},
     },
     protocol::{
         Addrs, Entry, Filter, Instant, Name, PeerId, Presence, Role, Subject, TableStats,
@@ -198,6 +199,7 @@ impl<'m> Watches<'m> {
     ) -> Result<(), String> {
         let now = env.now();
         let notice = decode_notice(body).map_err(|why| why.to_string())?;
+        let is_own = *server == env.own;
         let Some((reader, watch)) = self.reader(slot) else {
             return Ok(());
         };
@@ -212,7 +214,8 @@ impl<'m> Watches<'m> {
                     }
                     Subject::Named { peer, .. } => (peer, entry.presence),
                     Subject::Signed(envelope) => {
-                        (opened(reader, envelope)?.record.info.peer, entry.presence)
+                        let peer = opened(&reader.filter, envelope, is_own)?.record.info.peer;
+                        (peer, entry.presence)
                     }
                 };
                 watch.told(now, server, Word::Gone { peer: &peer, how });
@@ -225,7 +228,7 @@ impl<'m> Watches<'m> {
                     record,
                     fingerprint: contents,
                     is_meant,
-                } = opened(reader, envelope)?;
+                } = opened(&reader.filter, envelope, is_own)?;
                 let sighting = Sighting {
                     peer: &record.info.peer,
                     name: &record.info.name,
@@ -252,12 +255,12 @@ impl<'m> Watches<'m> {
             for slot in 0..MAX_WATCHES {
                 looks_up |= self.advance(env, lookups, slot);
             }
-            if looks_up {
-                lookups.pump(env);
-            } else if !self.serve(env, env.now()) {
-                return;
+            if !looks_up {
+                break;
             }
+            lookups.pump(env);
         }
+        self.serve(env, env.now());
     }
 
     /// Takes the servers that were looked up.
@@ -292,11 +295,14 @@ impl<'m> Watches<'m> {
             self.end(env, slot);
             return false;
         }
-        if reader.parts.room() <= RESERVE {
+        if !may_read_on(&reader.parts) {
             let since = *reader.behind.get_or_insert(now);
             if now - since >= PATIENCE {
                 log::info!("a reader of changes has not read for 10 s, and gets no more");
-                self.end(env, slot);
+                if let Some(reader) = self.end(env, slot) {
+                    let why = "this reader was behind for 10 s: read faster, or watch with a filter";
+                    reader.parts.refuse(why);
+                }
             }
             return false;
         }
@@ -309,7 +315,7 @@ impl<'m> Watches<'m> {
         }
         let mut looks_up = false;
         while let Some((reader, watch)) = self.reader(slot)
-            && reader.parts.room() > RESERVE
+            && may_read_on(&reader.parts)
             && let Some(step) = watch.poll(now)
         {
             match step {
@@ -367,15 +373,15 @@ impl<'m> Watches<'m> {
         env.net.watch(server, addrs, id, &filter);
     }
 
-    /// Tells watchers what they are to be told. Returns whether one of them is a reader here.
-    fn serve(&mut self, env: &mut Environment, now: Instant) -> bool {
-        let mut is_own = false;
+    /// Tells watchers what they are to be told. A reader here takes one batch, and the next one in
+    /// the next turn of the loop.
+    fn serve(&mut self, env: &mut Environment, now: Instant) {
         loop {
             let WatchTables {
                 watchers, batch, ..
             } = &mut *self.core;
             let Some(step) = watchers.poll(now, &*env.machine, batch) else {
-                return is_own;
+                return;
             };
             let (ServeStep::Tell(id) | ServeStep::Close(id)) = step;
             let slot = (0..MAX_WATCHES).find(|slot| own_id(*slot) == id);
@@ -390,28 +396,25 @@ impl<'m> Watches<'m> {
                         let _ = self.told(env, slot, &own, body);
                     }
                     self.leave_unread(slot, Unread::Own(id));
-                    is_own = true;
                 }
                 (ServeStep::Close(_), Some(slot)) => {
                     if let Some((_, watch)) = self.reader(slot) {
                         watch.ended(now, &own);
                     }
-                    is_own = true;
                 }
             }
         }
     }
 
-    /// Ends a reader's watch.
-    fn end(&mut self, env: &mut Environment, slot: usize) {
+    /// Ends a reader's watch, and returns the reader.
+    fn end(&mut self, env: &mut Environment, slot: usize) -> Option<Reader> {
         for (watch, _) in self.streams.extract_if(|_, (of, _)| *of == slot) {
             env.net.unwatch(watch);
         }
         self.core.watchers.leave(own_id(slot));
-        if let Some((reader, watch)) = self.slot(slot) {
-            watch.start(env.now(), 0, Presence::Lost);
-            *reader = None;
-        }
+        let (reader, watch) = self.slot(slot)?;
+        watch.start(env.now(), 0, Presence::Lost);
+        reader.take()
     }
 
     /// The process did not run for this time.
@@ -427,6 +430,7 @@ impl<'m> Watches<'m> {
             let reader = reader.as_ref()?;
             match reader.behind {
                 Some(since) => Some(since + PATIENCE),
+                None if reader.has_own() => Some(Instant::default()),
                 None => watch.timeout(),
             }
         });
@@ -464,6 +468,12 @@ impl Reader {
         }
     }
 
+    /// Whether a batch of the own directory was taken, and there may be another.
+    fn has_own(&self) -> bool {
+        let is_own = |stream: &Unread| matches!(stream, Unread::Own(_));
+        self.unread.iter().any(is_own)
+    }
+
     /// Says once that there are more nodes than fit.
     fn note_full(&mut self, stats: TableStats) {
         if stats.refused > 0 && !self.is_full {
@@ -475,6 +485,12 @@ impl Reader {
             );
         }
     }
+}
+
+/// Whether frames of servers may be read. It is so again when the loop is told of room, not one part
+/// later.
+fn may_read_on(parts: &Parts) -> bool {
+    parts.room() >= RESERVE
 }
 
 fn own_id(slot: usize) -> WatcherId {
@@ -499,13 +515,17 @@ struct Opened {
     is_meant: bool,
 }
 
-fn opened(reader: &Reader, envelope: &[u8]) -> Result<Opened, String> {
-    let record = open_node(envelope).map_err(|why| why.to_string())?;
+/// A record of the own directory was verified when it was listed.
+fn opened(filter: &Filter, envelope: &[u8], is_own: bool) -> Result<Opened, String> {
     let contents = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
+    let record = match is_own {
+        true => envelope::opened(&contents),
+        false => open_node(envelope).map_err(|why| why.to_string())?,
+    };
     Ok(Opened {
         record,
         fingerprint: fingerprint(&contents),
-        is_meant: reader.filter.admits(&contents),
+        is_meant: filter.admits(&contents),
     })
 }
 
@@ -542,10 +562,6 @@ fn row_of(said: Said, record: &OpenRecord, entry: &Entry<'_>) -> WatchRow {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What the reader asks for, in the words of the protocol.
 pub(super) fn filter_of(query: &NodeQuery) -> Result<Filter, String> {
     let service = match &query.service {
@@ -579,3 +595,6 @@ fn gone_row(peer: &PeerId, name: &Name, how: Presence, ago: Duration) -> WatchRo
         version: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
