@@ -174,7 +174,7 @@ fn until_it_is_heard<T>(
                 thread::sleep(PAUSE);
             }
             // The error states the whole time.
-            Err(Error::Deaf(dir, _)) => return Err(Error::Deaf(dir, patience)),
+            Err(Error::Deaf(dir, _)) => return Err(Error::Deaf(dir, patience.min(PATIENCE))),
             answered => return answered,
         }
     }
@@ -201,7 +201,10 @@ impl Lines {
     ) -> Result<Self, Error> {
         until_it_is_heard(patience, |left| {
             let of_this = |error| explain(dir, left, error);
-            let mut connection = BufReader::new(connect(dir, left).map_err(of_this)?);
+            // Who asks for what never ends still wants a daemon that accepts.
+            let soon = left.min(PATIENCE);
+            let connected = connect(dir, soon).map_err(|error| explain(dir, soon, error))?;
+            let mut connection = BufReader::new(connected);
             let deadline = Some(Instant::now() + left);
             let first = exchange_on(&mut connection, request, deadline).map_err(of_this)?;
             Ok(Self {

@@ -14,7 +14,7 @@ use crate::{
         lookup::Lookups,
         watch::{
             client::Watch,
-            server::{Batch, MAX_WATCHERS, Watchers},
+            server::{Batch, MAX_OF_PEER, MAX_WATCHERS, Watchers},
         },
     },
 };
@@ -48,14 +48,14 @@ pub(super) type ProgramLookups =
     Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS, MAX_PROGRAM_LOOKUPS>;
 
 /// Watches of this process at once.
-pub(super) const MAX_WATCHES: usize = 4;
+pub(super) const MAX_WATCHES: usize = MAX_OF_PEER;
 
 pub(super) type ProgramWatch = Watch<MAX_WATCHED>;
 
 /// The watches of this process, the watchers of its directory, and what one of those is told next.
 pub(super) struct WatchTables {
     pub(super) watches: [ProgramWatch; MAX_WATCHES],
-    pub(super) watchers: Watchers<MAX_WATCHERS>,
+    pub(super) watchers: Watchers<{ MAX_WATCHERS + MAX_OF_PEER }>,
     pub(super) batch: Batch,
 }
 

@@ -36,7 +36,7 @@ use crate::{
         table::Vacant,
         watch::{
             WatchId, WatcherId,
-            client::{Said, Sighting, WatchStep, Word},
+            client::{MAX_SERVERS, Said, Sighting, WatchStep, Word},
             fingerprint,
             server::{PATIENCE, ServeStep},
         },
@@ -79,6 +79,8 @@ pub(super) struct Watches<'m> {
     streams: HashMap<WatchId, (usize, PeerId)>,
     next: u64,
     refused: u64,
+    /// Nodes that found no place in watches that are over.
+    unplaced: u64,
 }
 
 impl<'m> Watches<'m> {
@@ -90,6 +92,7 @@ impl<'m> Watches<'m> {
             streams: HashMap::new(),
             next: 0,
             refused: 0,
+            unplaced: 0,
         }
     }
 
@@ -143,9 +146,14 @@ impl<'m> Watches<'m> {
     pub(super) fn on_event(&mut self, env: &mut Environment, event: WatchEvent) {
         let watchers = &mut self.core.watchers;
         match event {
-            WatchEvent::Asked { watcher, body } => {
-                let is_served = decode_ask(&body)
-                    .is_ok_and(|filter| watchers.join(watcher, filter, env.machine.changes()));
+            WatchEvent::Asked {
+                watcher,
+                peer,
+                body,
+            } => {
+                let is_served = decode_ask(&body).is_ok_and(|filter| {
+                    watchers.join(watcher, Some(peer), filter, env.machine.changes())
+                });
                 if !is_served {
                     env.net.dismiss_watcher(watcher);
                 }
@@ -300,7 +308,8 @@ impl<'m> Watches<'m> {
             if now - since >= PATIENCE {
                 log::info!("a reader of changes has not read for 10 s, and gets no more");
                 if let Some(reader) = self.end(env, slot) {
-                    let why = "this reader was behind for 10 s: read faster, or watch with a filter";
+                    let why =
+                        "this reader was behind for 10 s: read faster, or watch with a filter";
                     reader.parts.refuse(why);
                 }
             }
@@ -360,7 +369,7 @@ impl<'m> Watches<'m> {
         if server == env.own {
             self.core.watchers.leave(own_id(slot));
             let (id, changes) = (own_id(slot), env.machine.changes());
-            if !self.core.watchers.join(id, filter, changes)
+            if !self.core.watchers.join(id, None, filter, changes)
                 && let Some((_, watch)) = self.reader(slot)
             {
                 watch.ended(env.now(), &server);
@@ -412,9 +421,11 @@ impl<'m> Watches<'m> {
             env.net.unwatch(watch);
         }
         self.core.watchers.leave(own_id(slot));
-        let (reader, watch) = self.slot(slot)?;
-        watch.start(env.now(), 0, Presence::Lost);
-        reader.take()
+        if let Some(watch) = self.core.watches.get_mut(slot) {
+            self.unplaced += watch.stats().refused;
+            watch.start(env.now(), 0, Presence::Lost);
+        }
+        self.readers.get_mut(slot)?.take()
     }
 
     /// The process did not run for this time.
@@ -443,7 +454,7 @@ impl<'m> Watches<'m> {
     }
 
     /// The statistics for `status`.
-    pub(super) fn stats(&self) -> [TableStats; 3] {
+    pub(super) fn stats(&self) -> [TableStats; 4] {
         let watches = TableStats {
             name: "watches",
             used: self.readers.iter().flatten().count(),
@@ -451,11 +462,19 @@ impl<'m> Watches<'m> {
             refused: self.refused,
             evicted: 0,
         };
-        // Of several watches, the one that knows most.
-        let watched = self.core.watches.iter().map(ProgramWatch::stats);
-        let most = watched.max_by_key(|stats| stats.used);
-        let watched = most.unwrap_or(watches);
-        [watches, watched, self.core.watchers.stats()]
+        let streams = TableStats {
+            name: "watch_streams",
+            used: self.streams.len(),
+            capacity: MAX_WATCHES * MAX_SERVERS,
+            refused: 0,
+            evicted: 0,
+        };
+        // Of several watches, the one that knows most; refused were nodes of all.
+        let each = || self.core.watches.iter().map(ProgramWatch::stats);
+        let most = each().max_by_key(|stats| stats.used);
+        let mut watched = most.unwrap_or(watches);
+        watched.refused = self.unplaced + each().map(|stats| stats.refused).sum::<u64>();
+        [watches, streams, watched, self.core.watchers.stats()]
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use miniserde::json;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::columns::{self, Columns};
 use super::{Failure, env, nodes, note};
@@ -22,6 +23,8 @@ use crate::daemon::status::{CaughtUp, NodeRow, WatchRow};
 const MAX_WAITING: usize = 256;
 /// After the first row: the columns are made as wide as what comes within this time needs them.
 const FIRST_ROWS: Duration = Duration::from_millis(200);
+/// How often it looks whether stdout is still read, when nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
 /// Nobody need be there, so the first line may take any time: ten years.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What an event's name takes, and the spaces after it.
@@ -91,13 +94,15 @@ impl Changes {
     /// Shows changes until there can be no more.
     fn show(&mut self, read: &Receiver<Result<String, client::Error>>) -> Stop {
         loop {
-            let line = match self.first.is_empty() {
-                true => read.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => read.recv_timeout(FIRST_ROWS),
+            let patience = match self.first.is_empty() {
+                true => LOOK,
+                false => FIRST_ROWS,
             };
-            let shown = match line {
+            let shown = match read.recv_timeout(patience) {
                 Ok(Ok(line)) => self.line(&line),
-                Err(RecvTimeoutError::Timeout) => self.begin(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.begin().and_then(|()| must_be_read(&self.out))
+                }
                 Ok(Err(error)) => return Stop::Daemon(error),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Stop::Daemon(client::Error::CutShort);
@@ -151,6 +156,18 @@ impl Changes {
             columns.row(&mut text, row);
         }
         self.out.write_all(text.as_bytes())
+    }
+}
+
+/// Fails if nobody reads any more, as a write would.
+fn must_be_read(out: &Stdout) -> io::Result<()> {
+    // An error is told of without being asked for.
+    let mut stdout = [PollFd::new(out, PollFlags::empty())];
+    poll(&mut stdout, Some(&Timespec::default()))?;
+    let [stdout] = stdout;
+    match stdout.revents().contains(PollFlags::ERR) {
+        true => Err(io::ErrorKind::BrokenPipe.into()),
+        false => Ok(()),
     }
 }
 

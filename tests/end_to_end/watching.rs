@@ -1,6 +1,7 @@
 //! `oc-discovery watch`: each change within a second of a server's knowing it, once, whatever
 //! breaks; and the handlers of the README.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -216,6 +217,27 @@ fn ctrl_c_ends_a_watch_with_exit_code_0() {
     assert_eq!(watch.catches_up(), Vec::<String>::new());
     kill_process(Pid::from_child(&watch.child), Signal::INT).unwrap();
     assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_watch_whose_output_is_no_longer_read_ends_though_nothing_happens() {
+    let world = World::new();
+    let native = world.start("native", "n", &[]);
+    let mut command = world.asking(&native, "watch", &["--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let stdout = child.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert!(line.contains("caught_up"), "{line}");
+    let deadline = Instant::now() + SLACK;
+    let code = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None if Instant::now() > deadline => break child.kill().map(|()| None).unwrap(),
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    assert_eq!(code, Some(0));
 }
 
 #[test]

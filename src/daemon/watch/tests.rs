@@ -1,23 +1,5 @@
-use libp2p::identity::Keypair;
-
 use super::*;
-use crate::{
-    daemon::request::has_room_again,
-    net::envelope::{About, sign_node},
-};
-
-#[test]
-fn a_record_of_the_own_directory_is_not_verified_again_and_that_of_a_server_is() {
-    let ttl = Duration::from_secs(90);
-    let key = Keypair::generate_ed25519();
-    let mut envelope = sign_node(&key, 1, 1, ttl, &[], &About::default()).unwrap();
-    let filter = Filter::default();
-    assert!(opened(&filter, &envelope, false).is_ok());
-    // The signature comes last.
-    *envelope.last_mut().unwrap() ^= 1;
-    assert!(opened(&filter, &envelope, false).is_err());
-    assert!(opened(&filter, &envelope, true).is_ok());
-}
+use crate::daemon::request::has_room_again;
 
 #[test]
 fn frames_are_read_on_as_soon_as_the_loop_is_told_of_room() {

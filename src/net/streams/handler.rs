@@ -1,7 +1,7 @@
 //! One small handler for all our streams on a connection: heartbeat, directory, watch, ping and
 //! identify.
 //!
-//! One handler instead of four, because each handler has a cost for each connection: libp2p-swarm
+//! One handler instead of five, because each handler has a cost for each connection: libp2p-swarm
 //! asks every handler for its protocols at each poll, and holds its bytes several times. For the
 //! same reason the handler itself is a pointer. What a connection does not use takes little memory.
 //!
@@ -272,7 +272,7 @@ impl State {
             }
         } else if *protocol == WATCH {
             let watches = self.watches.get_or_insert_default();
-            watches.accept(io, WatcherId(next_number()));
+            watches.accept(io, WatcherId(next_number()), self.peer);
         } else if self.theirs < MAX_EXCHANGES {
             self.theirs += 1;
             self.tasks.push(Box::pin(async {

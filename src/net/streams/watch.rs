@@ -59,7 +59,11 @@ pub(crate) enum WatchCommand {
 #[derive(Debug)]
 pub(crate) enum WatchEvent {
     /// A peer asks to be told of changes: the body of its frame.
-    Asked { watcher: WatcherId, body: Vec<u8> },
+    Asked {
+        watcher: WatcherId,
+        peer: PeerId,
+        body: Vec<u8>,
+    },
     /// The frames that were given last are written.
     Written { watcher: WatcherId },
     /// A peer's stream is over.
@@ -74,6 +78,7 @@ pub(crate) enum WatchEvent {
 /// A peer's stream.
 struct Served {
     watcher: WatcherId,
+    peer: PeerId,
     frames: Frames,
     /// The time by which the peer must have said what it watches; `None` once it has.
     unasked: Option<Delay>,
@@ -94,7 +99,12 @@ impl Served {
         match (self.frames.poll_frame(cx)?, &mut self.unasked) {
             (Poll::Ready(body), Some(_)) => {
                 self.unasked = None;
-                Poll::Ready(Ok(WatchEvent::Asked { watcher, body }))
+                let peer = self.peer;
+                Poll::Ready(Ok(WatchEvent::Asked {
+                    watcher,
+                    peer,
+                    body,
+                }))
             }
             // A watcher says nothing more.
             (Poll::Ready(_), None) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
@@ -147,10 +157,11 @@ impl Watches {
     }
 
     /// Takes a stream that the peer opened. If there are too many, it is reset.
-    pub(super) fn accept(&mut self, io: Stream, watcher: WatcherId) {
+    pub(super) fn accept(&mut self, io: Stream, watcher: WatcherId, peer: PeerId) {
         if self.served.len() < MAX_WATCHES {
             self.served.push(Served {
                 watcher,
+                peer,
                 frames: Frames::new(io),
                 unasked: Some(Delay::new(ASK_TIMEOUT)),
                 writes: false,
@@ -182,7 +193,8 @@ impl Watches {
             WatchCommand::Tell { watcher, frames } => {
                 let mut served = self.served.iter_mut();
                 if let Some(served) = served.find(|served| served.watcher == watcher) {
-                    // If there is no room, the loop did not wait: nothing is then owed.
+                    // There is room, because the loop waits for the last frames to be written. If it
+                    // did not, the core closes the watcher for its silence.
                     served.writes = served.frames.send(frames).is_ok();
                 }
             }

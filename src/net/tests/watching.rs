@@ -29,7 +29,7 @@ async fn next(world: &mut World) -> (usize, WatchEvent) {
 async fn watched(world: &mut World, id: u64) -> WatcherId {
     watch(world, 1, 0, id);
     match next(world).await {
-        (0, WatchEvent::Asked { watcher, body }) => {
+        (0, WatchEvent::Asked { watcher, body, .. }) => {
             let filter = decode_ask(&body).unwrap();
             assert!(filter.admits_name("pump-3") && !filter.admits_name("fan"));
             watcher

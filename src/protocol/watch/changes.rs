@@ -1,6 +1,6 @@
 //! Who has changed in a directory lately.
 //!
-//! Invariant: the ring holds the last [`MAX_CHANGES`] changes, each with its number. A reader that
+//! Invariant: the ring holds the last [`MAX_HELD`] changes, each with its number. A reader that
 //! knows the number of the last change it was told of knows whether it missed one.
 
 use crate::protocol::{
@@ -8,9 +8,12 @@ use crate::protocol::{
     codec::record::{Kind, Record, contents},
 };
 
-/// Changes that are remembered: a watcher that falls further behind begins again (PROTOCOL.md,
+/// A watcher that leaves what it was sent unread during more changes begins again (PROTOCOL.md,
 /// section 5).
 pub const MAX_CHANGES: usize = 64;
+/// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut off:
+/// who has read all before is told of each.
+const MAX_HELD: usize = 512;
 
 /// What happened to a node in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Change {
 /// The last changes of a directory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
-    ring: [(PeerId, Change); MAX_CHANGES],
+    ring: [(PeerId, Change); MAX_HELD],
     /// The number of the next change.
     next: u64,
 }
@@ -36,7 +39,7 @@ impl Changes {
     /// No change. All zeroes.
     pub const fn new() -> Self {
         Self {
-            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_CHANGES],
+            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_HELD],
             next: 0,
         }
     }
@@ -62,7 +65,7 @@ impl Changes {
 
     /// Whether the change with this number is forgotten.
     pub fn has_lost(&self, number: u64) -> bool {
-        self.next.saturating_sub(number) > MAX_CHANGES as u64
+        self.next.saturating_sub(number) > MAX_HELD as u64
     }
 
     /// Whether a later change of the same peer makes this one outdated.
@@ -74,7 +77,7 @@ impl Changes {
     /// Whether an earlier change of the same peer is held.
     pub fn is_repeated(&self, number: u64) -> bool {
         let peer = self.peer_of(number);
-        let first = self.next.saturating_sub(MAX_CHANGES as u64);
+        let first = self.next.saturating_sub(MAX_HELD as u64);
         (first..number).any(|earlier| self.peer_of(earlier) == peer)
     }
 
@@ -123,7 +126,7 @@ fn hashed(hash: u64, bytes: &[u8]) -> u64 {
 }
 
 fn place_of(number: u64) -> usize {
-    (number % MAX_CHANGES as u64) as usize
+    (number % MAX_HELD as u64) as usize
 }
 
 #[cfg(test)]
@@ -135,19 +138,20 @@ mod tests {
     }
 
     #[test]
-    fn the_sixty_fourth_change_back_is_held_and_the_sixty_fifth_forgotten() {
+    fn the_512th_change_back_is_held_and_the_one_before_forgotten() {
         let mut changes = Changes::new();
         assert_eq!(changes.at(0), None);
-        for n in 0..64 {
-            changes.happened(&peer(n), Change::Present);
+        changes.happened(&peer(0), Change::Present);
+        for _ in 1..512 {
+            changes.happened(&peer(1), Change::Present);
         }
         assert!(!changes.has_lost(0));
         assert_eq!(changes.at(0), Some(&(peer(0), Change::Present)));
-        changes.happened(&peer(64), Change::Gone);
+        changes.happened(&peer(2), Change::Gone);
         assert!(changes.has_lost(0) && !changes.has_lost(1));
         assert_eq!(changes.at(0), None);
-        assert_eq!(changes.at(64), Some(&(peer(64), Change::Gone)));
-        assert_eq!(changes.at(65), None);
+        assert_eq!(changes.at(512), Some(&(peer(2), Change::Gone)));
+        assert_eq!(changes.at(513), None);
     }
 
     #[test]

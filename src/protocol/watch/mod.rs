@@ -4,7 +4,7 @@
 //! ```text
 //!  server                                            watcher
 //!   Directory ─▶ Changes ─▶ Watchers ───frames────▶ Watch ─▶ present, changed, left, lost
-//!   (records)    (who, 64)   (32, each with a         (who is held by which server)
+//!   (records)    (who, 512)  (32, each with a         (who is held by which server)
 //!                             filter and a place)
 //! ```
 //!

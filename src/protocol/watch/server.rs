@@ -9,16 +9,18 @@
 //! that it was told of before. So a long list makes nobody fall behind.
 //!
 //! Frames are made of the directory when they are sent. The host gives the next ones only when the
-//! last ones are written, so a watcher that does not read costs one batch of frames.
+//! last ones are written, so a watcher that does not read costs one batch of frames here, and
+//! what its stream holds.
 //!
-//! Bounds (PROTOCOL.md, section 5): `W` watchers. One that has not read for [`PATIENCE`], or falls
-//! [`MAX_CHANGES`](super::MAX_CHANGES) changes behind, is closed.
+//! Bounds (PROTOCOL.md, section 5): `W` watchers, of which [`MAX_OF_PEER`] places are kept for this
+//! process, and no peer has more than [`MAX_OF_PEER`]. One that has not read what it was sent
+//! for [`PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
 
 use core::time::Duration;
 
 use heapless::Vec;
 
-use super::{Change, Changes, WatcherId};
+use super::{Change, Changes, MAX_CHANGES, WatcherId};
 use crate::protocol::{
     Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, Machine, PeerId, Presence, Subject,
     TableStats,
@@ -29,8 +31,10 @@ use crate::protocol::{
     },
 };
 
-/// Watchers that a process serves at most (PROTOCOL.md, section 5).
+/// Watchers of other peers that a process serves at most (PROTOCOL.md, section 5).
 pub const MAX_WATCHERS: usize = 32;
+/// Watchers of one peer at most, and places that are kept for readers of this process.
+pub const MAX_OF_PEER: usize = 4;
 /// How long a watcher may leave what it was sent unread.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -64,13 +68,15 @@ pub struct Watchers<const W: usize> {
 #[derive(Clone, Debug, PartialEq)]
 struct Watcher {
     id: WatcherId,
+    /// `None`: a reader of this process.
+    peer: Option<PeerId>,
     filter: Filter,
     /// The number of the next change.
     next: u64,
     /// What is listed has been told up to here; `None`: all of it.
     listed: Option<Cursor>,
-    /// Since when it has not read what it was sent.
-    unread: Option<Instant>,
+    /// When it was sent what it has not read, and the number of the next change then.
+    unread: Option<(Instant, u64)>,
 }
 
 impl<const W: usize> Watchers<W> {
@@ -83,17 +89,30 @@ impl<const W: usize> Watchers<W> {
         }
     }
 
-    /// A peer watches what the filter means. Returns false, and counts it, if there are too many:
-    /// its stream must be ended.
-    pub fn join(&mut self, id: WatcherId, filter: Filter, changes: &Changes) -> bool {
+    /// A peer watches what the filter means; without a peer it is a reader of this process. Returns
+    /// false, and counts it, if there are too many: its stream must be ended.
+    pub fn join(
+        &mut self,
+        id: WatcherId,
+        peer: Option<PeerId>,
+        filter: Filter,
+        changes: &Changes,
+    ) -> bool {
         let watcher = Watcher {
             id,
+            peer,
             filter,
             next: changes.next(),
             listed: Some(Cursor::Start),
             unread: None,
         };
-        let is_served = self.watchers.push(watcher).is_ok();
+        let count = |is_it: &dyn Fn(&Watcher) -> bool| {
+            self.watchers.iter().filter(|other| is_it(other)).count()
+        };
+        let has_place = count(&|other| other.peer == peer) < MAX_OF_PEER
+            && (peer.is_none()
+                || count(&|other| other.peer.is_some()) < W.saturating_sub(MAX_OF_PEER));
+        let is_served = has_place && self.watchers.push(watcher).is_ok();
         self.refused += u64::from(!is_served);
         is_served
     }
@@ -126,13 +145,21 @@ impl<const W: usize> Watchers<W> {
             self.closed += 1;
             return Some(ServeStep::Close(id));
         }
-        let ready = self.watchers.iter_mut().filter(|w| w.unread.is_none());
-        for watcher in ready {
+        for at in 0..self.watchers.len() {
+            let watcher = self.watchers.get_mut(at)?;
+            if watcher.unread.is_some() {
+                continue;
+            }
             batch.clear();
             watcher.fill(now, machine, batch);
             if !batch.is_empty() {
-                watcher.unread = Some(now);
+                watcher.unread = Some((now, changes.next()));
                 return Some(ServeStep::Tell(watcher.id));
+            }
+            if watcher.listed.is_some() {
+                // It looked at many nodes and its filter means none. The others come first now.
+                self.watchers.get_mut(at..)?.rotate_left(1);
+                return None;
             }
         }
         None
@@ -141,7 +168,7 @@ impl<const W: usize> Watchers<W> {
     /// When [`Watchers::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let due = |watcher: &Watcher| match (watcher.unread, watcher.listed) {
-            (Some(since), _) => Some(since + PATIENCE),
+            (Some((since, _)), _) => Some(since + PATIENCE),
             // It was not told of anybody: there may be others behind them.
             (None, Some(_)) => Some(Instant::default()),
             (None, None) => None,
@@ -164,7 +191,9 @@ impl<const W: usize> Watchers<W> {
 
 impl Watcher {
     fn is_late(&self, now: Instant, changes: &Changes) -> bool {
-        let is_slow = self.unread.is_some_and(|since| now - since >= PATIENCE);
+        let is_slow = self.unread.is_some_and(|(since, next)| {
+            now - since >= PATIENCE || changes.next().saturating_sub(next) > MAX_CHANGES as u64
+        });
         is_slow || changes.has_lost(self.next)
     }
 

@@ -29,7 +29,7 @@ const NODES: u64 = 40;
 /// One server, and the stream on which it is watched.
 struct Server {
     indexer: Box<Indexer<200>>,
-    watchers: Watchers<4>,
+    watchers: Watchers<8>,
     is_up: bool,
     stream: Option<WatcherId>,
     /// Frames on their way, and when they arrive.
@@ -172,7 +172,11 @@ impl World {
                 let stream = WatcherId(self.next);
                 let opened = &mut self.servers[at];
                 let changes = opened.indexer.changes();
-                if opened.is_up && opened.watchers.join(stream, Filter::default(), changes) {
+                if opened.is_up
+                    && opened
+                        .watchers
+                        .join(stream, None, Filter::default(), changes)
+                {
                     opened.stream = Some(stream);
                 } else {
                     self.watch.ended(now, &server);

@@ -23,7 +23,7 @@ fn peer(n: u8) -> PeerId {
 /// An indexer with room for 200 nodes, and its watchers.
 struct World {
     indexer: Box<Indexer<200>>,
-    watchers: Watchers<3>,
+    watchers: Watchers<7>,
     now: u64,
     sequence: u64,
 }
@@ -79,7 +79,14 @@ impl World {
 
     fn join(&mut self, id: u64, filter: Filter) -> bool {
         let changes = self.indexer.changes();
-        self.watchers.join(WatcherId(id), filter, changes)
+        let peer = Some(peer(id as u8));
+        self.watchers.join(WatcherId(id), peer, filter, changes)
+    }
+
+    fn join_of(&mut self, id: u64, peer: Option<PeerId>) -> bool {
+        let changes = self.indexer.changes();
+        self.watchers
+            .join(WatcherId(id), peer, Filter::default(), changes)
     }
 
     /// All steps now. Batches are not read.
@@ -116,7 +123,7 @@ impl World {
 }
 
 /// An indexer that starts now.
-pub(in crate::protocol::watch) fn indexer(now: u64) -> Box<Indexer<200>> {
+pub(in crate::protocol::watch) fn indexer<const N: usize>(now: u64) -> Box<Indexer<N>> {
     let mut indexer = Box::new(Indexer::new());
     let terms = Terms {
         lease: LEASE,
@@ -132,9 +139,13 @@ pub(in crate::protocol::watch) fn indexer(now: u64) -> Box<Indexer<200>> {
 
 /// A record of a node, which has this tag, in an envelope without a valid signature.
 pub(in crate::protocol::watch) fn signed(n: u8, sequence: u64, tag: &str) -> (RecordInfo, Vec<u8>) {
-    let name = Name::try_from(std::format!("node-{n}").as_str()).unwrap();
+    signed_by(peer(n), &std::format!("node-{n}"), sequence, tag)
+}
+
+fn signed_by(peer: PeerId, name: &str, sequence: u64, tag: &str) -> (RecordInfo, Vec<u8>) {
+    let name = Name::try_from(name).unwrap();
     let info = RecordInfo {
-        peer: peer(n),
+        peer,
         sequence,
         issued_at_ms: sequence,
         ttl: 3 * LEASE,
@@ -143,7 +154,7 @@ pub(in crate::protocol::watch) fn signed(n: u8, sequence: u64, tag: &str) -> (Re
     };
     let tags: Tags<'_> = [("tag", tag)].into_iter().collect();
     let record = Record {
-        peer: peer(n),
+        peer,
         sequence,
         issued_at_ms: sequence,
         ttl: 3 * LEASE,
@@ -269,19 +280,29 @@ fn who_does_not_read_for_ten_seconds_is_closed() {
 }
 
 #[test]
-fn who_is_sixty_four_changes_behind_is_told_of_all_and_one_more_closes() {
+fn sixty_four_changes_while_a_batch_is_unread_are_told_and_one_more_closes() {
     for (changes, is_closed) in [(64, false), (65, true)] {
         let mut world = World::with([]);
         world.join(1, Filter::default());
-        assert_eq!(world.told(1), [Read::CaughtUp]);
+        assert_eq!(world.steps().len(), 1);
         (1..=changes).for_each(|n| world.beat(n, ""));
         if is_closed {
             let closed = ServeStep::Close(WatcherId(1));
             assert_eq!(world.steps(), [(closed, vec![])]);
         } else {
+            world.watchers.written(WatcherId(1));
             assert_eq!(world.told(1).len(), 64);
         }
     }
+}
+
+#[test]
+fn who_has_read_all_is_told_of_as_many_changes_as_happen_in_one_step() {
+    let mut world = World::with([]);
+    world.join(1, Filter::default());
+    assert_eq!(world.told(1), [Read::CaughtUp]);
+    (1..=200).for_each(|n| world.beat(n, ""));
+    assert_eq!(world.told(1).len(), 200);
 }
 
 #[test]
@@ -294,6 +315,26 @@ fn there_are_places_for_so_many_and_the_next_is_refused_and_counted() {
     assert_eq!(world.watchers.stats().refused, 1);
     world.watchers.leave(WatcherId(2));
     assert!(world.join(5, Filter::default()));
+}
+
+#[test]
+fn four_places_are_kept_for_readers_of_this_process_and_there_is_no_fifth() {
+    let mut world = World::new();
+    (1..=3).for_each(|id| assert!(world.join(id, Filter::default())));
+    assert!(!world.join(4, Filter::default()));
+    (5..=8).for_each(|id| assert!(world.join_of(id, None)));
+    assert!(!world.join_of(9, None));
+}
+
+#[test]
+fn a_peer_has_four_watchers_at_most() {
+    let mut watchers = Watchers::<9>::new();
+    let changes = Changes::new();
+    let mut joins =
+        |id, n| watchers.join(WatcherId(id), Some(peer(n)), Filter::default(), &changes);
+    (1..=4).for_each(|id| assert!(joins(id, 1)));
+    assert!(!joins(5, 1));
+    assert!(joins(6, 2));
 }
 
 #[test]
@@ -333,4 +374,38 @@ fn a_filter_that_means_nobody_does_not_hold_up_the_end_of_the_list() {
     let none = Filter::default().with_tag("tag", "none").unwrap();
     world.join(1, none);
     assert_eq!(world.told(1), [Read::CaughtUp]);
+}
+
+#[test]
+fn one_watcher_in_each_turn_looks_at_a_long_list_in_vain_and_all_have_their_turn() {
+    // Without optimisation it is moved over the stack.
+    let in_box = std::thread::Builder::new().stack_size(64 << 20);
+    let mut indexer = in_box.spawn(|| indexer::<520>(0)).unwrap().join().unwrap();
+    for n in 0..520_u64 {
+        let mut id = [1; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        let id = PeerId::from_bytes(id);
+        let (info, envelope) = signed_by(id, "", n + 1, "");
+        let record = SignedRecord {
+            info,
+            envelope: &envelope,
+        };
+        let beat = Beat {
+            record: Some(record),
+            ..Beat::new(Role::Node, LEASE)
+        };
+        // Slowly enough for each newcomer to be admitted.
+        indexer.beat(at(5 * n), &id, StreamId(n), &beat);
+    }
+    let mut watchers = Watchers::<7>::new();
+    let none = Filter::default().with_tag("tag", "none").unwrap();
+    for (id, filter) in [(1, none.clone()), (2, none), (3, Filter::default())] {
+        assert!(watchers.join(WatcherId(id), None, filter, indexer.changes()));
+    }
+    let steps = [(); 5].map(|()| {
+        assert_eq!(watchers.timeout(), Some(Instant::default()));
+        watchers.poll(at(3_000), &*indexer, &mut Batch::new())
+    });
+    let tell = |id| Some(ServeStep::Tell(WatcherId(id)));
+    assert_eq!(steps, [None, None, tell(3), tell(1), tell(2)]);
 }
