@@ -130,10 +130,9 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 });
                 opened.extend(alive);
                 copies = opened.iter().map(copy_of).collect();
-                Answer::Records {
+                Answer::Listed {
                     records: &copies,
                     more: page.next.is_some(),
-                    tally: None,
                 }
             }
             Some(Response::Error(_)) => Answer::Error,

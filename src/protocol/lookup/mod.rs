@@ -235,6 +235,13 @@ enum Answer<'a> {
         /// The servers that it asked, if it reports them.
         tally: Option<Tally>,
     },
+    /// Verified records of a page of its own directory.
+    Listed {
+        /// The records.
+        records: &'a [RecordCopy<'a>],
+        /// There is another page.
+        more: bool,
+    },
     /// A page of indexers.
     Indexers {
         /// The indexers.

@@ -319,7 +319,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let Target::Server(server, errand) = self.open.swap_remove(at).target else {
             return true;
         };
-        match (errand, answer) {
+        match (errand, self.own_kind_of(answer)) {
             (Errand::Page, Answer::Indexers { offers, next }) => {
                 self.servers.answered(&server);
                 self.take_page(&server, offers, next);

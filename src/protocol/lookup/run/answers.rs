@@ -5,10 +5,25 @@ use super::{Errand, Lookup, Target, Tier};
 use crate::protocol::{
     Cursor, Offer, PeerId,
     codec::record::{Kind, contents},
-    lookup::{FoundRecord, MAX_PAGES, Place, Question, RecordCopy, records::Standing},
+    lookup::{Answer, FoundRecord, MAX_PAGES, Place, Question, RecordCopy, records::Standing},
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
+    /// The answer, with records of a list as records, if it is one to this kind of question.
+    pub(super) fn own_kind_of<'a>(&self, answer: Answer<'a>) -> Answer<'a> {
+        match (&self.question, answer) {
+            (Question::Service(_), Answer::Listed { records, more }) => Answer::Records {
+                records,
+                more,
+                tally: None,
+            },
+            (Question::Service(_), Answer::Records { .. }) | (_, Answer::Listed { .. }) => {
+                Answer::Error
+            }
+            (_, answer) => answer,
+        }
+    }
+
     /// A server has answered, for all that it had to ask or for some.
     pub(super) fn heard_of(&mut self, server: &PeerId, errand: Errand, is_whole: bool) {
         if !is_whole {

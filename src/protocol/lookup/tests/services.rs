@@ -199,3 +199,29 @@ fn who_is_gone_or_offers_something_else_is_not_found() {
     desk.lists_nodes(10, 1, &nodes, None);
     assert_eq!(desk.found(), [5]);
 }
+
+#[test]
+fn list_is_no_answer_to_a_name_and_records_are_none_to_a_service() {
+    let list = Response::Entries(EntriesPage::default());
+    let records = Response::Records {
+        records: Default::default(),
+        more: false,
+        tally: None,
+        ages: Default::default(),
+    };
+    for (question, response, is_answer) in [
+        (http(), &list, true),
+        (http(), &records, false),
+        (pump(), &list, false),
+        (pump(), &records, true),
+    ] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(question);
+        let (_, query) = desk.question(1, false).expect("it was asked");
+        desk.lookups
+            .responded(at(10), query, Some(response), &Unsigned);
+        desk.poll(10);
+        assert_eq!(desk.refused().is_empty(), is_answer);
+        assert_eq!(desk.outcome().is_complete, is_answer);
+    }
+}
