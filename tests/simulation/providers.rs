@@ -105,7 +105,8 @@ impl World {
         };
         let knows_well = |server: &DeviceNo| {
             let kept: BTreeSet<_> = self.kept(*server, key).map(|(no, _)| no).collect();
-            self.answers(*server) && kept.is_superset(&listing)
+            // With more, an answer says that it is not whole.
+            self.answers(*server) && kept.is_superset(&listing) && kept.len() < MAX_NAMED
         };
         nearest.iter().all(knows_well)
             && nearest
