@@ -214,13 +214,16 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// A release aborts on panic, so the linker leaves out the tables for unwinding. Debug builds, which
-/// tests are, need them.
+/// A release aborts on panic, so the linker leaves out the tables for unwinding, if the program is
+/// linked dynamically. Debug builds, which tests are, need them.
 fn leave_unwinding_out() {
     const SCRIPT: &str = "targets/no-unwind.ld";
     println!("cargo::rerun-if-changed={SCRIPT}");
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
-    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
+    // The start of a static program of glibc refers to the tables.
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    let is_static = features.split(',').any(|feature| feature == "crt-static");
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && !is_static {
         let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
         for arg in [format!("-T,{root}/{SCRIPT}"), "--no-eh-frame-hdr".into()] {
             println!("cargo::rustc-link-arg-bins=-Wl,{arg}");
