@@ -377,7 +377,10 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         here: &mut H,
         next: &mut u64,
     ) -> Option<LookupAction> {
-        self.polled = now;
+        // A free slot is not written to, so that its memory is not touched.
+        if self.phase == Phase::Running {
+            self.polled = now;
+        }
         match self.phase {
             Phase::Free => return None,
             Phase::Done => {
