@@ -174,8 +174,9 @@ macro_rules! daemon {
             #[argh(option, arg_name = "multiaddr")]
             listen: Vec<String>,
 
-            /// address to be announced before all others, for port forwarding and names: /ip4, /ip6,
-            /// /dns, /dns4 or /dns6 with /tcp/PORT; may be given up to 8 times (default: none)
+            /// address to be announced before all others, for port forwarding and names: /ip4,
+            /// /ip6, /dns, /dns4 or /dns6 with /tcp/PORT; may be given up to 8 times (default:
+            /// none)
             #[argh(option, arg_name = "multiaddr")]
             announce: Vec<String>,
 
@@ -192,13 +193,13 @@ macro_rules! daemon {
             #[argh(option, arg_name = "file")]
             psk: Option<String>,
 
-            /// neither announce a native nor ask for natives by multicast DNS (default: UDP port 5353 of
-            /// the local links)
+            /// neither announce a native nor ask for natives by multicast DNS (default: UDP port
+            /// 5353 of the local links)
             #[argh(switch)]
             no_mdns: bool,
 
-            /// without --native: use natives found on the network, whoever says that it is one (default:
-            /// only with --psk, or known from an earlier run)
+            /// without --native: use natives found on the network, whoever says that it is one
+            /// (default: only with --psk, or known from an earlier run)
             #[argh(switch)]
             trust_lan: bool,
 
@@ -312,7 +313,8 @@ daemon! {
         #[argh(option, arg_name = "tag")]
         tag: Vec<String>,
 
-        /// NAME=PORT or NAME=udp:PORT that the node offers; may be given up to 8 times (default: none)
+        /// NAME=PORT or NAME=udp:PORT that the node offers; may be given up to 8 times (default:
+        /// none)
         #[argh(option, arg_name = "service")]
         service: Vec<String>,
 

@@ -294,8 +294,8 @@ pub(super) fn at_most(option: &'static str, values: &[String], max: usize) -> Re
     Ok(())
 }
 
-/// One address of this host. Answers from all addresses would leave from another one than was asked,
-/// and resolvers ignore those.
+/// One address of this host. Answers from all addresses would leave from another one than was
+/// asked, and resolvers ignore those.
 #[cfg(feature = "dns")]
 pub(super) fn dns(value: &str) -> Result<SocketAddr, Error> {
     const FORM: &str = "write it as ADDRESS:PORT, like 127.0.0.1:5320 or [::1]:5320";

@@ -5,18 +5,19 @@
 //!
 //! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the
 //! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
-//! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports the
-//! user at the other end: only the owner of the process and root are answered.
+//! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports
+//! the user at the other end: only the owner of the process and root are answered.
 //!
 //! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
-//! waits for the daemon keeps its place until the answer: the loop answers at once, the core refuses
-//! the lookup, or the lookup takes up to 5 s. If the client closes meanwhile, this is noticed; if it
-//! has only ended its request (`nc -N`), it still gets the answer. A client for which the *daemon*
-//! waits does not block others: it has 2 s to send its line and 10 s to read its answer, and it may
-//! be evicted earlier, the longest-waiting first: a silent client for a newcomer without a place or
-//! a descriptor, a slow reader for one more than `MAX_TAKING`. A line has at most 1024 bytes. A
-//! request that the loop drops is answered with an error. Answers in parts have places of their own
-//! among these, at most `MAX_STREAMS`, so that they leave room for the other requests.
+//! waits for the daemon keeps its place until the answer: the loop answers at once, the core
+//! refuses the lookup, or the lookup takes up to 5 s. If the client closes meanwhile, this is
+//! noticed; if it has only ended its request (`nc -N`), it still gets the answer. A client for
+//! which the *daemon* waits does not block others: it has 2 s to send its line and 10 s to read its
+//! answer, and it may be evicted earlier, the longest-waiting first: a silent client for a newcomer
+//! without a place or a descriptor, a slow reader for one more than `MAX_TAKING`. A line has at
+//! most 1024 bytes. A request that the loop drops is answered with an error. Answers in parts have
+//! places of their own among these, at most `MAX_STREAMS`, so that they leave room for the other
+//! requests.
 
 mod parts;
 mod peer;

@@ -348,8 +348,8 @@ impl Desk {
         (outcome, over)
     }
 
-    /// Has the loop make a lookup, when there is a slot. It has the slot until the loop is done with
-    /// it, also if nobody waits any more: whoever asks again finds its outcome.
+    /// Has the loop make a lookup, when there is a slot. It has the slot until the loop is done
+    /// with it, also if nobody waits any more: whoever asks again finds its outcome.
     async fn make(&self, question: Question) -> Option<Known> {
         let _slot = within(self.patience, self.slots.acquire()).await?;
         let (reply, outcome) = bounded(1);

@@ -3,8 +3,8 @@
 //! [`protocol::link`](crate::protocol::link).
 //!
 //! Invariants: what was found and is not trusted is logged with what to type, and shown in `status`
-//! while it is heard, at most [`MAX_FOUND`] of them; with a lease no socket is open; nothing is asked or answered while all own addresses
-//! are on loopback.
+//! while it is heard, at most [`MAX_FOUND`] of them; with a lease no socket is open; nothing is
+//! asked or answered while all own addresses are on loopback.
 
 use std::time::Duration;
 

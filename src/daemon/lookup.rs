@@ -33,8 +33,8 @@ use crate::{
     },
 };
 
-/// Requests that wait for a response at most: as many as all lookups and listings have open at once,
-/// and the same number for those that were given up.
+/// Requests that wait for a response at most: as many as all lookups and listings have open at
+/// once, and the same number for those that were given up.
 const MAX_REQUESTS: usize = 2 * (MAX_LOOKUPS + MAX_LISTINGS) * MAX_OPEN;
 
 /// Name of the table of requests that wait for a response.

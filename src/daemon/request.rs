@@ -2,7 +2,8 @@
 //! back to whoever asks: one answer, or an answer in parts.
 //!
 //! Invariant: the loop never waits for a reader. An answer in parts has room for [`MAX_PARTS`] that
-//! were not read; the source looks at [`Parts::room`] before it makes more, and is called again with
+//! were not read; the source looks at [`Parts::room`] before it makes more, and is called again
+//! with
 //! [`CallEvent::Room`] when half of them have been read.
 
 #![cfg_attr(

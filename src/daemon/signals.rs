@@ -62,8 +62,8 @@ impl Signals {
     }
 }
 
-/// From now on SIGINT and SIGTERM end the process at once, with exit code 0: for a command that only
-/// these end.
+/// From now on SIGINT and SIGTERM end the process at once, with exit code 0: for a command that
+/// only these end.
 pub(crate) fn end_in_peace() -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;

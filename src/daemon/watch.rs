@@ -506,8 +506,8 @@ impl Reader {
     }
 }
 
-/// Whether frames of servers may be read. It is so again when the loop is told of room, not one part
-/// later.
+/// Whether frames of servers may be read. It is so again when the loop is told of room, not one
+/// part later.
 fn may_read_on(parts: &Parts) -> bool {
     parts.room() >= RESERVE
 }

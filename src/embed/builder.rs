@@ -142,9 +142,9 @@ impl Builder {
         self
     }
 
-    /// Starts the process on a thread of its own. When this returns, it listens, unless no interface
-    /// has the address of [`Builder::listen`] yet: then it waits for it. Leases come later, and
-    /// without a reachable server it keeps trying.
+    /// Starts the process on a thread of its own. When this returns, it listens, unless no
+    /// interface has the address of [`Builder::listen`] yet: then it waits for it. Leases come
+    /// later, and without a reachable server it keeps trying.
     ///
     /// # Errors
     /// [`Error::Setting`], [`Error::Start`].

@@ -27,7 +27,8 @@
 //!
 //! Invariants: requests that wait for the thread are bounded, and so is what it answers at once
 //! ([`Error::Busy`]); when the last clone of a [`Discovery`] is gone, the leases are given up and
-//! the thread ends within two seconds. A program that ends at once calls [`Discovery::close`] first.
+//! the thread ends within two seconds. A program that ends at once calls [`Discovery::close`]
+//! first.
 
 mod builder;
 mod error;

@@ -418,8 +418,8 @@ pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr
         .collect()
 }
 
-/// Where Kademlia would dial the peer, by its routing table and by the answers to queries under way;
-/// or else what the peer announced here.
+/// Where Kademlia would dial the peer, by its routing table and by the answers to queries under
+/// way; or else what the peer announced here.
 fn reachable_at(kademlia: &mut Kademlia, peer: &protocol::PeerId, loopback: bool) -> Addrs {
     let mut known = kademlia
         .handle_pending_outbound_connection(

@@ -38,8 +38,8 @@ pub(crate) struct OpenRecord {
     pub addrs: Vec<Multiaddr>,
     /// What a node announces about itself; empty for an indexer.
     pub about: About,
-    /// The version of the program that signed it; empty if it is not told. It may be any text, so it
-    /// must be escaped before it reaches a terminal.
+    /// The version of the program that signed it; empty if it is not told. It may be any text, so
+    /// it must be escaped before it reaches a terminal.
     pub version: String,
 }
 

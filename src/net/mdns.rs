@@ -4,8 +4,8 @@
 //! multicasts only, because a unicast answer would reach only one of the two.
 //!
 //! Invariants: a packet counts only if it comes from port 5353 and from an address of a network in
-//! which it speaks, so from the link; at most [`MAX_PACKETS`] a second are read, and the kernel drops the
-//! rest; nothing is sent on loopback, nor on a virtual bridge while there is a real link.
+//! which it speaks, so from the link; at most [`MAX_PACKETS`] a second are read, and the kernel
+//! drops the rest; nothing is sent on loopback, nor on a virtual bridge while there is a real link.
 
 mod message;
 

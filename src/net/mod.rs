@@ -327,7 +327,8 @@ impl Net {
         Some(self.dht.search(kademlia, kind, peer))
     }
 
-    /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in it.
+    /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in
+    /// it.
     pub(crate) fn providers(&mut self, key: &Key) -> Option<SearchId> {
         let kademlia = self.swarm.behaviour_mut().kademlia()?;
         Some(self.dht.providers(kademlia, key))

@@ -2,9 +2,9 @@
 //!
 //! Invariants: at most `capacity` records, each with a key of at most [`MAX_KEY`] and a value of at
 //! most [`MAX_VALUE`] bytes; at most `capacity` protected keys, so a protected key always finds a
-//! place; providers as [`Providers`] keeps them. Memory is allocated when it is used. The store checks no signatures:
-//! it keeps verified records with their rank ([`BoundedStore::keep`]), so that no value is verified
-//! twice. Only [`BoundedStore::expire`] removes expired records.
+//! place; providers as [`Providers`] keeps them. Memory is allocated when it is used. The store
+//! checks no signatures: it keeps verified records with their rank ([`BoundedStore::keep`]), so
+//! that no value is verified twice. Only [`BoundedStore::expire`] removes expired records.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
@@ -74,8 +74,8 @@ impl BoundedStore {
         self.protected.remove(key.as_ref());
     }
 
-    /// Removes what has expired at `now`, and returns how many records that were. Protection does not
-    /// prolong a record's life.
+    /// Removes what has expired at `now`, and returns how many records that were. Protection does
+    /// not prolong a record's life.
     pub(crate) fn expire(&mut self, now: Instant) -> usize {
         self.providers.expire(now);
         let before = self.slots.len();

@@ -1,9 +1,9 @@
 //! Nodes as a table, with columns that are made before all rows are known.
 //!
-//! On a terminal a line is not longer than the terminal is wide. What does not fit gives way in this
-//! order: VERSION is left out, TAGS are cut, names are cut to twenty letters, TAGS are left out,
-//! SERVICES are cut and then left out, and addresses and names are cut further. Elsewhere nothing is
-//! left out or cut: a longer cell moves the rest of its line. An empty cell is `-`.
+//! On a terminal a line is not longer than the terminal is wide. What does not fit gives way in
+//! this order: VERSION is left out, TAGS are cut, names are cut to twenty letters, TAGS are left
+//! out, SERVICES are cut and then left out, and addresses and names are cut further. Elsewhere
+//! nothing is left out or cut: a longer cell moves the rest of its line. An empty cell is `-`.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};

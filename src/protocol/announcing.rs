@@ -65,8 +65,8 @@ pub(crate) struct Announcing<const N: usize> {
     under_way: usize,
     /// Nothing is due before this time.
     next: Instant,
-    /// An announcement under way that fails by then at the latest has begun before the own addresses
-    /// changed.
+    /// An announcement under way that fails by then at the latest has begun before the own
+    /// addresses changed.
     outdated: Instant,
     begun: Bucket<50, { MAX_UNDER_WAY as u32 }>,
     /// Looks for a key to give up, when there is no room. A look goes through the directory.
@@ -106,8 +106,8 @@ impl<const N: usize> Announcing<N> {
         self.rng = Rng::new(seed);
     }
 
-    /// A node was listed with this record, which is new here. `is_listed` says whether some node has
-    /// a key.
+    /// A node was listed with this record, which is new here. `is_listed` says whether some node
+    /// has a key.
     pub(crate) fn record_listed(
         &mut self,
         now: Instant,

@@ -117,7 +117,8 @@ impl WallClock {
             ClockOf::Native(peer) => (&mut self.natives, peer),
             ClockOf::Other(peer) => (&mut self.others, peer),
         };
-        // What a server said long ago gives way to what another says now, unless that is worth less.
+        // What a server said long ago gives way to what another says now, unless that is worth
+        // less.
         let is_young = |taken| now - taken <= MAX_AGE;
         samples.retain(|sample| {
             let counts_more = sample.synchronised && !synchronised;

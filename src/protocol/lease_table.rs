@@ -289,8 +289,8 @@ impl<const S: usize> LeaseTable<S> {
         self.records.count_refusal();
     }
 
-    /// Removes every stale record, closes its stream, and gives each record to `gone`: the diagram's
-    /// stream GC.
+    /// Removes every stale record, closes its stream, and gives each record to `gone`: the
+    /// diagram's stream GC.
     pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&StreamRecord)) {
         self.remove_all(
             |record| is_stale(now, record.last_seen, record.expiry),

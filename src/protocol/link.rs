@@ -3,8 +3,9 @@
 //!
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
 //! multicasts its answer at most once a second, whoever asks how often (RFC 6762, section 6); what
-//! anyone on the link can say is trusted only if [`is_trusted`] says so, and a native that was found
-//! is known only once it has answered ([`Candidates`]): names alone cannot fill the table of natives.
+//! anyone on the link can say is trusted only if [`is_trusted`] says so, and a native that was
+//! found is known only once it has answered ([`Candidates`]): names alone cannot fill the table of
+//! natives.
 
 use core::time::Duration;
 

@@ -33,7 +33,8 @@ type RecordAddrs = Vec<Addr, MAX_RECORD_ADDRS, u8>;
 pub enum Urgency {
     /// It has the same content as the one before, with a later time.
     NextBeat,
-    /// It is the first one, or an address or a service in it has changed, so servers get it at once.
+    /// It is the first one, or an address or a service in it has changed, so servers get it at
+    /// once.
     AtOnce,
 }
 

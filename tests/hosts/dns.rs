@@ -244,7 +244,8 @@ fn snippet(name: &str) -> String {
     format!("{}/targets/dns/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The C library finds the node through the resolver that `command` makes, which listens on port 53.
+/// The C library finds the node through the resolver that `command` makes, which listens on port
+/// 53.
 fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> Command) {
     let Some(network) = Network::with_tools(&["dig", "getent", program]) else {
         return;

@@ -1,8 +1,8 @@
 //! Lookups: devices look each other up during faults and afterwards.
 //!
 //! At all times, a lookup ends in its time, it is complete only if every server that it asked has
-//! answered that is needed, and it finds what the answering servers list. When the faults are over, it finds
-//! everything that is listed by a server that it has to ask, and is complete.
+//! answered that is needed, and it finds what the answering servers list. When the faults are over,
+//! it finds everything that is listed by a server that it has to ask, and is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 

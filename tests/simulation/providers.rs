@@ -91,7 +91,8 @@ impl World {
     }
 
     /// Whether the DHT knows well who has the key: all servers near it answer and name the same
-    /// providers, which are all that list it, and these answer at the addresses that they announced.
+    /// providers, which are all that list it, and these answer at the addresses that they
+    /// announced.
     pub fn is_settled(&self, key: &Key) -> bool {
         let Key::Name(name) = key else { return false };
         let nearest = self.nearest(key);

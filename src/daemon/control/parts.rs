@@ -1,7 +1,7 @@
 //! Answers in parts: a line of JSON for each, as it comes, until the last one.
 //!
-//! A client that has not taken what was written within [`TAKING`] loses its place. The loop does not
-//! wait for it: what the client has not taken waits in a bounded channel.
+//! A client that has not taken what was written within [`TAKING`] loses its place. The loop does
+//! not wait for it: what the client has not taken waits in a bounded channel.
 
 use std::os::unix::net::UnixStream;
 use std::pin::pin;

@@ -2,8 +2,8 @@
 //!
 //! Invariants: after [`BATCH`] datagrams the loop has its turn, so that a flood of queries cannot
 //! delay a heartbeat; at most [`MAX_CONNECTIONS`] connections, which end when they are idle for
-//! [`IDLE`]; a new one takes the place of the one that has been idle for the longest, so that nobody
-//! can hold all places (RFC 7766, section 6.2.3).
+//! [`IDLE`]; a new one takes the place of the one that has been idle for the longest, so that
+//! nobody can hold all places (RFC 7766, section 6.2.3).
 
 use std::{
     cell::{Cell, RefCell},
@@ -45,8 +45,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Connections {
     used: Rc<Cell<usize>>,
-    /// Those that wait for a query, the one that waits the longest first. Each ends when its channel
-    /// is closed.
+    /// Those that wait for a query, the one that waits the longest first. Each ends when its
+    /// channel is closed.
     idle: RefCell<VecDeque<Sender<()>>>,
     refused: Cell<u64>,
     evicted: Cell<u64>,

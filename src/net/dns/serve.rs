@@ -69,8 +69,8 @@ impl Server {
         }
     }
 
-    /// The answer to what was asked, of what was found, which is valid for `ttl` seconds. An address
-    /// with a lower `distance` comes first.
+    /// The answer to what was asked, of what was found, which is valid for `ttl` seconds. An
+    /// address with a lower `distance` comes first.
     pub(crate) fn answer(
         &self,
         (asked, rtype): (&Asked, Rtype),

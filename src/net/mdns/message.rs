@@ -84,8 +84,8 @@ pub(super) fn answer(own: &PeerId, addrs: &[Multiaddr], ttl: u32) -> Result<Buff
     Ok(message.finish())
 }
 
-/// What the message means for the process `own`; `None`: nothing. A question that names it among the
-/// answers that are known wants no answer (RFC 6762, section 7.1).
+/// What the message means for the process `own`; `None`: nothing. A question that names it among
+/// the answers that are known wants no answer (RFC 6762, section 7.1).
 pub(super) fn read(message: &[u8], own: &PeerId) -> Option<Heard> {
     let message = Message::from_slice(message).ok()?;
     if !message.header().qr() {

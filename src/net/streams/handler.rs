@@ -7,9 +7,9 @@
 //!
 //! Bounds for each connection: one heartbeat stream in each direction (a newer inbound one replaces
 //! the older), [`MAX_EXCHANGES`] exchanges begun by the peer, [`MAX_REQUESTS`] begun by us,
-//! [`MAX_ANSWERING`] streams for pings and identify, and those of [`watch`](super::watch). A side that opens more streams than Yamux
-//! allows loses the connection, and with it the lease. That is why our own requests wait for each
-//! other.
+//! [`MAX_ANSWERING`] streams for pings and identify, and those of [`watch`](super::watch). A side
+//! that opens more streams than Yamux allows loses the connection, and with it the lease. That is
+//! why our own requests wait for each other.
 
 use std::{
     collections::VecDeque,

@@ -193,8 +193,8 @@ impl Watches {
             WatchCommand::Tell { watcher, frames } => {
                 let mut served = self.served.iter_mut();
                 if let Some(served) = served.find(|served| served.watcher == watcher) {
-                    // There is room, because the loop waits for the last frames to be written. If it
-                    // did not, the core closes the watcher for its silence.
+                    // There is room, because the loop waits for the last frames to be written. If
+                    // it did not, the core closes the watcher for its silence.
                     served.writes = served.frames.send(frames).is_ok();
                 }
             }

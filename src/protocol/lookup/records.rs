@@ -103,8 +103,8 @@ impl FoundRecord {
         self.place
     }
 
-    /// Time since the last heartbeat of its subject, when the server that has it answered; `None` if
-    /// it did not tell.
+    /// Time since the last heartbeat of its subject, when the server that has it answered; `None`
+    /// if it did not tell.
     pub fn age(&self) -> Option<Duration> {
         self.age
     }
@@ -143,8 +143,8 @@ impl<const N: usize> Records<N> {
         self.more = false;
     }
 
-    /// Adds a record. Of two of the same peer the better one stays, with the better standing and the
-    /// shorter age of both. If there are too many, the worst is dropped.
+    /// Adds a record. Of two of the same peer the better one stays, with the better standing and
+    /// the shorter age of both. If there are too many, the worst is dropped.
     pub(super) fn add(&mut self, mut record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {

@@ -1,5 +1,5 @@
-//! The peers that earlier finds of the operator have returned, so that a name that suddenly has many
-//! claimants still leads to the same peer.
+//! The peers that earlier finds of the operator have returned, so that a name that suddenly has
+//! many claimants still leads to the same peer.
 //!
 //! Invariants: at most [`MAX_REMEMBERED`] names, each with the peer that came first; the one that
 //! was found least recently gives way. A name that is remembered keeps its peer as long as a find

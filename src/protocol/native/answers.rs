@@ -123,8 +123,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.answer_of_offered(takes_in)
     }
 
-    /// Fills `offered` for a node that wants a lease: reachable indexers that have room and that it can
-    /// use, best first. The order is: those that fit it; then fewer nodes at which they failed;
+    /// Fills `offered` for a node that wants a lease: reachable indexers that have room and that it
+    /// can use, best first. The order is: those that fit it; then fewer nodes at which they failed;
     /// then networks that are named less often so far, because ids are free for an attacker and
     /// networks are not; then more free leases. If not all can be named and nodes failed recently,
     /// the last places are reserved: half of them for indexers that proved themselves, chosen at
@@ -208,8 +208,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    /// Fills `offered` for a peer that only asks, without a cursor: the live indexers in the order of
-    /// their ids, beginning where the last such answer ended and wrapping around once.
+    /// Fills `offered` for a peer that only asks, without a cursor: the live indexers in the order
+    /// of their ids, beginning where the last such answer ended and wrapping around once.
     fn show_next(&mut self, now: Instant, most: usize, reader: &Reader) {
         self.offered.clear();
         self.offered.extend(

@@ -415,7 +415,8 @@ impl<const I: usize> LiveIndexers<I> {
     }
 
     /// Makes room for one entry in a full table. It removes the entry that expired first. If none
-    /// has expired, and the entry is made by a beat, it evicts the DHT entry that would expire first.
+    /// has expired, and the entry is made by a beat, it evicts the DHT entry that would expire
+    /// first.
     fn make_room(&mut self, now: Instant, made_by: Source) {
         if !self.0.is_full() {
             return;

@@ -94,7 +94,8 @@ pub struct Native<const I: usize, const K: usize, const R: usize, const S: usize
     prober: Prober,
     pending_requests: Vec<PendingRequest, MAX_PENDING_REQUESTS>,
     leases: Leases,
-    /// The natives that are configured here. They are fellows also after their leases were given up.
+    /// The natives that are configured here. They are fellows also after their leases were given
+    /// up.
     fellows: Vec<PeerId, MAX_NATIVES>,
     notified: Notified,
     offered_indexers: OfferedIndexers,

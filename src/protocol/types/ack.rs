@@ -1,5 +1,5 @@
-//! A server's answer to a beat: with borrowed lists where it is made and read, and with lists of its
-//! own after decoding.
+//! A server's answer to a beat: with borrowed lists where it is made and read, and with lists of
+//! its own after decoding.
 
 use core::time::Duration;
 

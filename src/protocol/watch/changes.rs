@@ -11,8 +11,8 @@ use crate::protocol::{
 /// A watcher that leaves what it was sent unread during more changes begins again (PROTOCOL.md,
 /// section 5).
 pub const MAX_CHANGES: usize = 64;
-/// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut off:
-/// who has read all before is told of each.
+/// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut
+/// off: who has read all before is told of each.
 const MAX_HELD: usize = 512;
 
 /// What happened to a node in a directory.
@@ -92,8 +92,8 @@ impl Default for Changes {
     }
 }
 
-/// A number that is another one if the node's name, tags, services, addresses or version are others.
-/// A new signature of the same does not change it.
+/// A number that is another one if the node's name, tags, services, addresses or version are
+/// others. A new signature of the same does not change it.
 pub fn fingerprint(record: &Record<'_>) -> u64 {
     let tags = record.tags.iter().flat_map(|(key, value)| [*key, *value]);
     let texts = [record.name, record.version].into_iter().chain(tags);

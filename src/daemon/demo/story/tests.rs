@@ -242,7 +242,8 @@ fn every_step_is_seen_when_it_happens_and_not_before() {
     world.leases("node-3", &[("indexer-1", Role::Indexer)]);
     story.seen("node-2 and node-3 moved");
 
-    // The last steps ask for more than a status, which only real processes answer: CI runs the demo.
+    // The last steps ask for more than a status, which only real processes answer: CI runs the
+    // demo.
     story.begin("found by name");
     story.not_yet("lacks");
     #[cfg(feature = "dns")]

@@ -15,8 +15,8 @@ fn requests(servers: usize) -> (usize, usize) {
     (3 * rounds, servers.min(8))
 }
 
-/// What the indexer that a node asks finds, and the messages that it costs. The nearest servers name
-/// these holders.
+/// What the indexer that a node asks finds, and the messages that it costs. The nearest servers
+/// name these holders.
 fn asked_of_an_indexer(servers: usize, holders: &[u8]) -> (Vec<u8>, usize) {
     let mut desk = Desk::new(Role::Indexer).native(NATIVE);
     desk.begin_for_peer(pump(), Reach::Network);

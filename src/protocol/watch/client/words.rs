@@ -53,7 +53,8 @@ pub enum Said {
 pub enum WatchStep {
     /// Find the servers that may list nodes, then call [`Watch::listed`].
     List,
-    /// Open a stream to this server, and end the one that may be open; then call [`Watch::told`] for each word, and [`Watch::ended`].
+    /// Open a stream to this server, and end the one that may be open; then call [`Watch::told`]
+    /// for each word, and [`Watch::ended`].
     Open {
         /// The server.
         server: PeerId,
