@@ -238,18 +238,11 @@ impl Records<'_> {
 
     /// What a service's name has of one node that offers it.
     fn service(&mut self, host: &Host, service: &Service, rtype: Rtype) {
-        let instance = self.server.instance_name(host, service);
         match rtype {
-            Rtype::SRV => {
-                add(
-                    &mut self.answer,
-                    None,
-                    rtype,
-                    srv(self.server.host_name(host), service),
-                );
-                self.addresses(host);
-            }
+            // As the name of the node's own service has it.
+            Rtype::SRV => self.instance(host, service, rtype),
             Rtype::PTR => {
+                let instance = self.server.instance_name(host, service);
                 add(&mut self.answer, None, rtype, instance.clone());
                 let target = srv(self.server.host_name(host), service);
                 add(
