@@ -1,5 +1,5 @@
 //! Which names and services are announced in the DHT, and when: those that the directory lists, so
-//! that others find here who has them.
+//! that others find this process, which knows which node has them.
 //!
 //! A new one is announced at once, and each again before its announcement runs out at the servers
 //! that keep it. What failed is tried again after a random time within a pause that doubles. After
@@ -33,11 +33,11 @@ const AGAIN: Duration = Duration::from_secs(10 * 60);
 const SETTLES: Duration = Duration::from_secs(2);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// An announcement whose end nobody has told by then has failed.
+/// An announcement has failed if no end was reported by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What can be looked for in the DHT: its servers name the peers that announced it, and those can
-/// say who has it.
+/// What can be looked for in the DHT: its servers name the peers that announced it, and those know
+/// which node has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// The name of a node.
@@ -69,7 +69,8 @@ pub(crate) struct Announcing<const N: usize> {
     /// addresses changed.
     outdated: Instant,
     begun: Bucket<50, { MAX_UNDER_WAY as u32 }>,
-    /// Looks for a key to give up, when there is no room. A look goes through the directory.
+    /// Searches for a key to give up, when there is no room. Each search goes through the
+    /// directory.
     looks: Bucket<8, 8>,
     looked_at: usize,
     refused: u64,
@@ -236,7 +237,8 @@ impl<const N: usize> Announcing<N> {
         }
     }
 
-    /// Those whose time matters now: while as many as may be are under way, only these.
+    /// The announcements with a time that matters now: only those under way while no other may
+    /// begin.
     fn waiting(&self) -> impl Iterator<Item = &Announced> {
         let may_begin = self.under_way < MAX_UNDER_WAY;
         let all = self.names.iter().chain(&self.services);

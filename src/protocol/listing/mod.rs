@@ -7,14 +7,14 @@
 //!  at the end: the nodes that left or were lost and are not alive anywhere ─▶ rows, latest first
 //! ```
 //!
-//! The host polls after each event, does what [`ListingAction`] says, and gives the rows on through
-//! [`Rows`]. It decides nothing.
+//! The host polls after each event, does what [`ListingAction`] says, and passes the rows on
+//! through [`Rows`]. It decides nothing.
 //!
 //! Invariants:
 //! - A row leaves at once; nothing is kept of it but a fingerprint of its id, so that a node with
 //!   two leases has one row. A node that is alive anywhere has no other row, whatever another server
 //!   says of it.
-//! - A server is asked only if all rows of its answer fit what the reader has room for.
+//! - A server is asked only if the reader has room for all rows of its answer.
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
 //!   answered within [`PATIENCE`] counts as silent and gives its turn to the next. The listing ends
 //!   [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
@@ -55,7 +55,7 @@ pub const MAX_OPEN: usize = 8;
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// How long it waits for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// When the reader is told for the first time how far the listing is, and how often.
+/// When the reader is first told how far the listing is, and how often from then on.
 pub const PROGRESS: Duration = Duration::from_secs(1);
 
 /// Which states of a node have rows.
@@ -203,7 +203,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         });
         match home.role() {
             Role::Native => listing.own_indexers = Some(Cursor::Start),
-            // Who knows no server knows few nodes.
+            // A process that knows no server knows few nodes.
             Role::Indexer | Role::Node => listing.is_cut |= listing.turns.is_settled(),
         }
         listing

@@ -57,7 +57,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
     }
 
     /// Shows the rows of those that vanished and are alive nowhere, the latest first, while there
-    /// is room. Returns whether that were all.
+    /// is room. Returns whether all are shown.
     pub(super) fn tell_vanished(&mut self, rows: &mut dyn Rows) -> bool {
         while rows.room() > 0 {
             let (seen, states) = (&self.seen, self.states);

@@ -17,7 +17,7 @@ const fn room_in(places: usize) -> usize {
 pub(super) struct Seen<B> {
     seed: u64,
     used: usize,
-    /// A node was not taken in.
+    /// A node found no room.
     is_full: bool,
     places: B,
 }
@@ -33,7 +33,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Seen<B> {
         }
     }
 
-    /// Adds the node. Returns whether it was not in the set, as is every node that found no room.
+    /// Adds the node. Returns true if it was not in the set; also for a node that finds no room.
     pub(super) fn insert(&mut self, peer: &PeerId) -> bool {
         let print = self.print(peer);
         let Err(free) = self.find(print) else {
@@ -54,7 +54,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Seen<B> {
         self.find(self.print(peer)).is_ok()
     }
 
-    /// Whether a node found no room, so that it may be said to be new again.
+    /// Whether a node found no room, so that it may be reported as new more than once.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
     }
@@ -79,7 +79,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Seen<B> {
         Err(places.len())
     }
 
-    /// 64 bits that only who knows the seed can foresee; never 0.
+    /// 64 bits that cannot be foreseen without the seed; never 0.
     fn print(&self, peer: &PeerId) -> u64 {
         let words = peer.as_bytes().chunks(8);
         let print = words.fold(self.seed, |hash, word| {

@@ -269,7 +269,7 @@ impl Desk {
         self.responds(now, native, false, Some(&Response::Indexers(answer)));
     }
 
-    /// Who was asked and has not answered.
+    /// The servers that were asked and have not answered.
     fn waiting(&self) -> Vec<u16> {
         self.asked.iter().map(|(server, ..)| *server).collect()
     }
@@ -410,7 +410,7 @@ fn silent_server_gives_its_turn_away_after_its_time() {
     let silent = numbers(desk.listing().silent());
     assert_eq!(silent, (1..=8).collect::<Vec<_>>());
     assert_eq!(desk.tally(), (9, 1));
-    // A late answer is nobody's.
+    // No query waits for a late answer.
     desk.lists(patience + 2, 1, &[alive(51)], None);
     assert_eq!(desk.rows(), [50]);
 }

@@ -69,7 +69,7 @@ impl Turns {
         of_nodes.count() * MAX_ENTRIES
     }
 
-    /// Whom to ask next, and for what, if there is `room` for so many rows.
+    /// Which server to ask next, and for what, if there is `room` for so many rows.
     fn take(&mut self, room: usize) -> Option<(PeerId, Addrs, ListAsk)> {
         if self.open.is_full() {
             return None;
@@ -104,7 +104,7 @@ impl Turns {
         query
     }
 
-    /// Ends an open query: who was asked for what.
+    /// Ends an open query. Returns which server was asked, and for what.
     pub(super) fn close(&mut self, query: QueryId) -> Option<(PeerId, ListAsk)> {
         let at = self.open.iter().position(|open| open.query == query)?;
         let Open { server, ask, .. } = self.open.swap_remove(at);
@@ -127,7 +127,7 @@ impl Turns {
     }
 
     /// Turns to the native's next page of indexers, if there is one. False: its ids do not grow, so
-    /// that its pages would come to no end.
+    /// its pages would never end.
     pub(super) fn turn_page(
         &mut self,
         native: &PeerId,
@@ -158,7 +158,7 @@ impl Turns {
         }
     }
 
-    /// Ends everything. Returns whether somebody would have been asked more.
+    /// Ends everything. Returns whether a server would have been asked more.
     pub(super) fn end(&mut self) -> bool {
         let had_more = !self.queue.is_empty() || !self.going_on.is_empty();
         let unread = self.natives.iter().any(|pages| !pages.is_open);
@@ -182,7 +182,7 @@ impl Turns {
     }
 }
 
-/// Whether pages go on behind `from`.
+/// Whether another page follows that begins behind `from`.
 fn is_after(next: PeerId, from: Cursor) -> bool {
     match from {
         Cursor::Start => true,

@@ -18,7 +18,7 @@ struct Gone {
     age: Duration,
 }
 
-/// A list of them. Each has the last that any server knows of it.
+/// A list of them. Each entry holds the latest that any server knows of its node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vanished {
     nodes: Vec<Gone, MAX_VANISHED>,

@@ -10,8 +10,8 @@
 //!    │                                   ├─▶ fellow natives (a native) ── key 2 = true
 //!    │                                   └─▶ the peer's record in the DHT
 //!    │                                   │
-//!    └── empty or incomplete ──┬─────────┘  natives: of an indexer's peer only if the search
-//!                              ▼            has reached nobody
+//!    └── empty or incomplete ──┬─────────┘  natives: for an indexer's peer only if
+//!                              ▼            the search has reached no server
 //!          the other natives ── key 2 = true
 //!                              │ nothing is found (operators only)
 //!                              ▼
@@ -41,8 +41,8 @@
 //!   [`MAX_HOLDERS`] that the DHT names. At most [`MAX_OPEN`] are waited for at a time: a server
 //!   that has not answered in its patience gives its turn away.
 //! - An outcome is complete only if every server asked has answered and reported that all servers
-//!   it asked have answered, a search of the DHT has reached somebody if there is anybody, and
-//!   nothing was left out for lack of room.
+//!   it asked have answered, a search of the DHT has reached a server if there is any, and nothing
+//!   was left out for lack of room.
 
 mod exchange;
 mod here;
@@ -73,7 +73,7 @@ pub const MAX_SERVERS: usize = 512;
 /// names them (PROTOCOL.md, section 4).
 pub const MAX_HOLDERS: usize = 16;
 /// Servers of the DHT that must name providers, without a new one among them, to end the search. A
-/// search that is ended because of its time is whole if so many have answered.
+/// search that is ended because of its time is complete if so many have answered.
 pub const ENOUGH: u8 = 4;
 /// Indexers that a native may list for each of them to be asked, if nothing is found otherwise.
 pub const MAX_LISTED: usize = MAX_LIST;
@@ -93,7 +93,7 @@ pub const PEER_LIMIT: Duration = Duration::from_secs(3);
 /// How long a search for providers takes at most.
 pub const PROVIDERS_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long a node's lookup waits for a server that also asks others, before it asks the next one,
-/// too. Of these, the first whole answer counts that finds something.
+/// too. Of these, the first complete answer that finds something counts.
 pub const NEXT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a lookup of the operator waits for a server if it has found something or has others to
 /// ask. It is longer than [`PEER_PATIENCE`], so that the server can tell what it has found.
@@ -383,8 +383,8 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         Some(id)
     }
 
-    /// Gives up a lookup whose operator has left. It ends, and its slot is free, after the next
-    /// poll.
+    /// Gives up a lookup because its operator has left. It ends, and its slot is free, after the
+    /// next poll.
     pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
         self.finds.give_up(now, lookup);
         self.lists.give_up(now, lookup);
@@ -512,7 +512,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Default
 /// Whether the answer to a peer's question needs another server or the DHT.
 fn asks_others<H: Here + ?Sized>(question: &Question, here: &H) -> bool {
     match (here.role(), question) {
-        // A node serves no lookups, and indexers are listed by another request.
+        // A node serves no lookups, and another request lists indexers.
         (Role::Node, _) | (_, Question::Indexers) => false,
         // The record of a lease holder here is newer than any elsewhere.
         (Role::Indexer | Role::Native, Question::Peer(peer)) => here.listed(peer).is_none(),

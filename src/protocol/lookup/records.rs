@@ -24,7 +24,7 @@ pub enum Place {
     Dht,
 }
 
-/// Who vouches for a claim to a name: the first is the best.
+/// The party that vouches for a claim to a name: the first is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tier {
     /// This process, a server that it holds a lease with, or a configured native.
@@ -33,12 +33,12 @@ pub(super) enum Tier {
     Remembered,
     /// Another server.
     Other,
-    /// Nobody: its record is in the DHT.
+    /// No server: its record is only in the DHT.
     Nobody,
 }
 
-/// The standing of a claim: who vouches for it, and how many older claims the same server tells of.
-/// Servers tell of the oldest claim first.
+/// The standing of a claim: the party that vouches for it, and how many older claims the same
+/// server tells of. Servers tell of the oldest claim first.
 pub(super) type Standing = (Tier, u16);
 
 /// A record that was found.

@@ -13,7 +13,7 @@ use crate::protocol::{Name, PeerId};
 /// Names that are remembered at most.
 const MAX_REMEMBERED: usize = 64;
 
-/// The names, the one that was found last at the end.
+/// The names, in the order in which they were last found.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Remembered(Vec<(Name, PeerId), MAX_REMEMBERED>);
 

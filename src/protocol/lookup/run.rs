@@ -41,13 +41,14 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     patience: Duration,
     own: PeerId,
     servers: Servers<S>,
-    /// Servers that we hold leases with, and configured natives.
+    /// Servers that this process holds leases with, and configured natives.
     vouchers: Vec<PeerId, { MAX_HELD + MAX_NATIVES }>,
-    /// Indexers that grant our leases and were not asked yet.
+    /// Indexers that grant leases to this process and were not asked yet.
     own_indexers: Vec<PeerId, MAX_HELD>,
     /// Natives that were not asked yet.
     natives: Vec<PeerId, MAX_NATIVES>,
-    /// No server has to ask others for us: one has, or this process does it itself.
+    /// No server has to ask others for this process: one has done so, or this process does it
+    /// itself.
     has_asked_around: bool,
     /// When the next server is asked to ask others even if the last one has not answered.
     next_at: Instant,
@@ -148,11 +149,11 @@ enum Search {
 /// The purpose of a query to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Errand {
-    /// An indexer that grants our lease: it also asks others.
+    /// An indexer that grants a lease to this process: it also asks others.
     OwnIndexer,
     /// An indexer, or a provider that the DHT has named: its own directory.
     Indexer,
-    /// A native of ours: it also asks others.
+    /// A native of this process: it also asks others.
     Native,
     /// A native, or a fellow of this native: its own directory.
     Fellow,
@@ -266,7 +267,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             // There is room, because the slot is new.
             Role::Native if lists => _ = self.own_page.push(Cursor::Start),
             Role::Native => {}
-            // Servers that are known but not asked are no answer.
+            // An answer is not complete while known servers are left out.
             Role::Indexer | Role::Node => self.is_cut |= self.knows_none(),
         }
         if role != Role::Node {
@@ -274,7 +275,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Begins a lookup of a peer, whose answer needs other holders (PROTOCOL.md, section 4).
+    /// Begins a lookup of a peer that this process cannot answer without other holders
+    /// (PROTOCOL.md, section 4).
     pub(super) fn begin_for_peer<H: Here + ?Sized>(
         &mut self,
         now: Instant,
@@ -470,7 +472,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 }
             }
             Question::Peer(peer) => {
-                // Who is asked searches the DHT for a record, which may take its whole time.
+                // The server searches the DHT for a record, which may take its whole time.
                 self.patience = OPERATOR_LIMIT;
                 let listed = here.listed(peer);
                 if let Some(record) = listed.and_then(|found| FoundRecord::here(now, 0, &found)) {

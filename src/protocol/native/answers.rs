@@ -58,8 +58,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         None
     }
 
-    /// Answers the next request whose candidates all have a verdict. Requests that waited for the
-    /// end of an oversleep get their candidates first.
+    /// Answers the next request for which all candidates have a verdict. Requests that waited for
+    /// the end of an oversleep get their candidates first.
     pub(super) fn pop_answer(&mut self, now: Instant) -> Option<Action> {
         while let Some(at) = self
             .pending_requests

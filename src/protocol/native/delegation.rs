@@ -3,7 +3,7 @@
 //!
 //! A node is taken in by its first beat. A node that was promised this in the answer to a request
 //! holds a ticket: it is taken in even if an indexer has become reachable meanwhile, or is
-//! reachable for us but not for the node.
+//! reachable for this native but not for the node.
 //!
 //! Invariant: a ticket reserves a place. Nodes taken in and valid tickets are at most `R` together,
 //! so that no node is promised a place and then finds the table full. The exception is a node that

@@ -1,15 +1,18 @@
 //! Natives that deal with each other: fellows and guests (PROTOCOL.md, "Who may say what").
 //!
-//! A fellow is a native that is configured here: we beat to it, and the ids that it reports count.
-//! Any other native is a guest: it is accepted, but the ids that it reports count least.
+//! A fellow is a native that is configured here: this native beats to it, and the ids that it
+//! reports count. Any other native is a guest: it is accepted, but the ids that it reports count
+//! least.
 //!
 //! Invariants: guests hold at most half of the leases that are reserved for natives, so that every
-//! fellow finds room; we report all ids with a live entry in turn to each native, in beats if it
-//! grants us a lease and in acks if we grant it one; each native has its own turn.
+//! fellow finds room; all ids with a live entry are reported in turn to each native, in beats if it
+//! grants a lease to this one and in acks if this one grants it a lease; each native has its own
+//! turn.
 
 use super::*;
 
-/// Natives whose turns are remembered: those that we beat to, and those that beat to us.
+/// Natives with a turn that is remembered: those that this native beats to, and those that beat to
+/// it.
 const MAX_NOTIFIED: usize = 2 * MAX_HELD;
 
 /// For each native, the last id that was reported to it. The native with the least recent report is
@@ -64,7 +67,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         let is_new_guest = !is_fellow && sender.role != Some(Role::Native);
         if is_new_guest && self.guests().count() >= Self::MAX_GUESTS {
             self.guests_refused += 1;
-            // A node or an indexer that wants to be a guest has given up what it was.
+            // A node or an indexer that wants to be a guest has given its former role up.
             self.stream_records.remove(from);
             return Ack::full(
                 "no room for a guest: start this native with yours as --native to make it a fellow",

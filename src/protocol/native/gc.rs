@@ -1,5 +1,5 @@
-//! `LongLivedStreamRecordedService GC`: removes the peers whose leases are stale, in one
-//! synchronous step.
+//! `LongLivedStreamRecordedService GC`: removes the peers with stale leases, in one synchronous
+//! step.
 //!
 //! ```text
 //!  tick ─▶ for every record of stream_records:
@@ -53,8 +53,8 @@ pub(super) fn expire<const I: usize, const R: usize, const S: usize>(
 }
 
 /// Removes the peer of a record that is over from the tables of all protocols, and takes note of
-/// it as lost. A node that was handed over is its indexer's, so whether it is lost is not known
-/// here.
+/// it as lost. A node that was handed over belongs to its indexer, so this native does not know
+/// whether it is lost.
 fn end<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     record: &StreamRecord,
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(
             streams.iter().count(),
             2,
-            "one tick before, nobody is stale"
+            "one tick before, no lease is stale"
         );
 
         gc(

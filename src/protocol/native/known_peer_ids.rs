@@ -7,7 +7,7 @@
 //!   an id of a higher rank.
 //! - A full table first evicts ids that guests reported, then the least recently heard ones. At
 //!   most [`MAX_OF_GUEST`] ids of one guest are kept.
-//! - An id that nothing was heard of for [`SILENCE_MAX`] is removed.
+//! - An id without news for [`SILENCE_MAX`] is removed.
 //! - After each failed search the next one comes later: at random within 1, 2, 4, and at most 8
 //!   runs, so that ids which were learned together spread out.
 //! - An indexer that gave its lease up is removed, and no report of another peer adds it again
@@ -120,7 +120,7 @@ impl<const K: usize> KnownPeerIds<K> {
         let _ = self.departed.push_back((*peer, now + copies));
     }
 
-    /// Removes the ids that nothing was heard of for an hour.
+    /// Removes the ids without news for an hour.
     pub(super) fn drop_silent(&mut self, now: Instant) {
         self.ids
             .retain(|known| now - known.last_heard < SILENCE_MAX);
@@ -132,8 +132,8 @@ impl<const K: usize> KnownPeerIds<K> {
     }
 
     /// Calls `due` for the ids that this run may search for, with the time of the last search of
-    /// each (zero: never), and returns its results. Ids whose last searches failed may be left out;
-    /// the run is counted for these.
+    /// each (zero: never), and returns its results. Ids with failed searches may be left out; the
+    /// run is counted for these.
     pub(super) fn take_turns<T>(
         &mut self,
         mut due: impl FnMut(&PeerId, Instant) -> Option<T>,
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(fifth, (1..=8).collect(), "at random within that");
     }
 
-    /// An id whose searches have failed so often that the next run skips it.
+    /// An id with so many failed searches that the next run skips it.
     fn backed_off() -> (KnownPeerIds<2>, Rng) {
         let (mut known, mut rng) = (KnownPeerIds::<2>::new(), Rng::new(3));
         known.heard_of(at(0), &peer(1));

@@ -198,7 +198,7 @@ impl<const I: usize> LiveIndexers<I> {
         Self(Table::new())
     }
 
-    /// A beat of `peer`, whose lease now runs `lease`. Without a record, only an existing entry is
+    /// A beat of `peer`; its lease now runs `lease`. Without a record, only an existing entry is
     /// renewed. Returns whether the beat brought a record that is new here, or an error if the
     /// table is full.
     pub(super) fn beat(

@@ -57,7 +57,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => {
                 self.leases.network_changed(now);
-                // Without a record of its own, nothing else tells that its addresses are others.
+                // A native has no record of its own, so only this event says that its addresses have changed.
                 self.announcing.addrs_changed(now);
             }
             Input::Overslept { gap } => {

@@ -300,7 +300,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, role: Role) {
         let copies = self.live_indexers.remove(peer);
         if role == Role::Indexer || copies.is_some() || self.known_peer_ids.contains(peer) {
-            // The leases of an unknown subject are assumed to be as long as ours.
+            // The leases of an unknown subject are assumed to be as long as those of this native.
             let copies = copies.unwrap_or_else(|| record_ttl(self.config.terms.lease));
             self.known_peer_ids.forget(now, peer, copies);
         }

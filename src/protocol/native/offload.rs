@@ -67,7 +67,7 @@ pub(super) struct Offload<const I: usize> {
     /// Its timer.
     pub ticker: Ticker,
     phase: Phase,
-    /// When the last run began. Without meaning before the first run.
+    /// When the last run began. It has no meaning before the first run.
     began: Instant,
     ran: bool,
     /// Whether an indexer that registered began the run. Then every node may be released.
@@ -126,7 +126,7 @@ impl<const I: usize> Offload<I> {
         self.wanted = true;
     }
 
-    /// The candidates whose verdict is not known yet.
+    /// The candidates without a verdict so far.
     pub(super) fn undecided(&self) -> impl Iterator<Item = PeerId> {
         self.candidates.iter().copied()
     }

@@ -30,7 +30,7 @@ pub(super) struct PendingRequest {
     pub node: PeerId,
     /// The addresses that it can use.
     pub reader: Reader,
-    /// Why.
+    /// Why it asks.
     pub want: Want,
     /// How many offers at most.
     pub most: usize,

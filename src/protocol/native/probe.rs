@@ -47,7 +47,7 @@ impl Prober {
         Some(self.0.swap_remove(at).1)
     }
 
-    /// The next ping whose time is over, and when it began.
+    /// The next ping that has run out of time, and when it began.
     pub(crate) fn pop_overdue(&mut self, now: Instant) -> Option<(PeerId, Instant)> {
         let overdue = |(_, began): &(PeerId, Instant)| *began + PROBE_TIMEOUT <= now;
         let at = self.0.iter().position(overdue)?;

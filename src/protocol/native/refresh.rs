@@ -20,8 +20,8 @@
 //!   so that dead ids never prevent the refresh of an entry. Ids with an entry leave the other half
 //!   to those without one while some of these wait.
 //! - A tick that comes while searches of the last one still wait checks all ids again. No id waits
-//!   twice, and none is searched for twice at a time. Of the ids without an entry, those whose last
-//!   search is the longest ago come first.
+//!   twice, and none is searched for twice at a time. Of the ids without an entry, those with the
+//!   earliest last search come first.
 
 use core::time::Duration;
 
@@ -225,7 +225,7 @@ impl<const K: usize> Refresh<K> {
         }
     }
 
-    /// A search whose time is over.
+    /// A search that has run out of time.
     pub(super) fn overdue(&self, now: Instant) -> Option<PeerId> {
         self.searches
             .iter()

@@ -1,7 +1,7 @@
-//! Who has changed in a directory lately.
+//! The nodes of a directory that have changed lately.
 //!
 //! Invariant: the ring holds the last [`MAX_HELD`] changes, each with its number. A reader that
-//! knows the number of the last change it was told of knows whether it missed one.
+//! knows the number of the last change it was notified of knows whether it has missed one.
 
 use crate::protocol::{
     PeerId,
@@ -12,7 +12,7 @@ use crate::protocol::{
 /// section 5).
 pub const MAX_CHANGES: usize = 64;
 /// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut
-/// off: who has read all before is told of each.
+/// off: a watcher that has read everything before is notified of each.
 const MAX_HELD: usize = 512;
 
 /// What happened to a node in a directory.
@@ -92,8 +92,8 @@ impl Default for Changes {
     }
 }
 
-/// A number that is another one if the node's name, tags, services, addresses or version are
-/// others. A new signature of the same does not change it.
+/// A fingerprint of the node's name, tags, services, addresses and version: it changes when one of
+/// them does. A new signature of the same record does not change it.
 pub fn fingerprint(record: &Record<'_>) -> u64 {
     let tags = record.tags.iter().flat_map(|(key, value)| [*key, *value]);
     let texts = [record.name, record.version].into_iter().chain(tags);
@@ -114,7 +114,8 @@ pub fn fingerprint_of(envelope: &[u8]) -> Option<u64> {
     contents(Kind::Node, envelope).map(|record| fingerprint(&record))
 }
 
-/// FNV-1a, 64 bits. Who makes two records with one fingerprint hides a change of its own node.
+/// FNV-1a, 64 bits. A node that makes two records with the same fingerprint hides only a change of
+/// its own.
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// Adds bytes, and their end.

@@ -1,5 +1,5 @@
 //! The watcher: it keeps a stream to every server that may list nodes, and makes one story of what
-//! they all tell.
+//! all of them tell.
 //!
 //! ```text
 //!  the list of servers, each 30 s                 words of the servers
@@ -7,13 +7,13 @@
 //!         ▼               broken: pause, full jitter     ▼
 //!   Due ──────▶ Open ──────▶ Live                  present · changed · gone
 //!    ▲           │ present …  │ caught up                │
-//!    └───────────┴────────────┘                    a node is gone when nobody holds it
+//!    └───────────┴────────────┘                 a node is gone when no server holds it
 //! ```
 //!
 //! A node may hold leases with several servers, and moves between them. So it is known once, with a
 //! bit for each server that holds it:
 //! - `present` is said once, and `changed` once, by the record with the highest sequence.
-//! - `left` or `lost` is said when the last bit goes, and [`LINGER`] after that, because a node that
+//! - `left` or `lost` is said [`LINGER`] after the last bit has gone, because a node that
 //!   moves is gone from one server before the next one's word of it arrives.
 //! - A node that was handed over may be with a server that is not watched yet. So the servers are
 //!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
@@ -22,12 +22,13 @@
 //!   nodes by their next beats.
 //! - The bits also go when a server is not listed, and was not reached for [`HOLD`].
 //!
-//! Being blind is said: [`WatchStep::CaughtUp`] comes again whenever the set of silent servers has
-//! changed, with the time during which one was not heard. A server is silent if it cannot be
-//! reached, or if nothing comes for [`QUIET`], so that none keeps the others' word back.
+//! Silence of servers is reported: [`WatchStep::CaughtUp`] comes again whenever the set of silent
+//! servers has changed, with the time during which one of them was not heard. A server is silent if
+//! it cannot be reached, or if nothing comes for [`QUIET`], so that no server delays the report of
+//! the others.
 //!
-//! Bounds: [`MAX_SERVERS`] servers, `K` nodes. Of a node for which there is no room `present` is
-//! still said, perhaps more than once, and nothing else.
+//! Bounds: [`MAX_SERVERS`] servers, `K` nodes. A node for which there is no room is still reported
+//! as `present`, perhaps more than once, and not otherwise.
 
 use core::time::Duration;
 
@@ -67,19 +68,21 @@ pub struct Watch<const K: usize> {
     known: Table<Entry, K>,
     /// No node is gone before this.
     gone_from: Instant,
-    /// How nodes are gone that a server no longer confirms.
+    /// How nodes that a server no longer confirms are reported as gone.
     unconfirmed_are: Presence,
-    /// When the servers are listed again; while they are being listed, whether they were before.
+    /// When the servers are listed again; while they are being listed, whether they had been listed
+    /// before.
     list_at: Instant,
     lists: bool,
     was_listed: bool,
-    /// When they began to be listed last, and the last time of which all were listed.
+    /// When the latest listing of servers began, and when the latest one began that listed all of
+    /// them.
     list_began: Instant,
     all_listed: Option<Instant>,
     list_failures: u8,
     /// Servers that were listed and found no place.
     unwatched: u16,
-    /// What is told of the end of silence, not before `tell_from`.
+    /// The end of silence that must be reported, not before `tell_from`.
     tell_from: Instant,
     blind: Duration,
     was_blind: bool,
@@ -115,9 +118,9 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// Begins anew. `seed` determines the jitter. `unconfirmed_are`: how nodes are gone that a
-    /// server no longer lists after a break: lost; with a filter left, because they may have
-    /// changed.
+    /// Begins anew. `seed` determines the jitter. `unconfirmed_are`: how nodes that a server no
+    /// longer lists after a break are reported: lost; with a filter left, because they may only
+    /// have changed.
     pub fn start(&mut self, now: Instant, seed: u64, unconfirmed_are: Presence) {
         self.rng = Rng::new(seed);
         self.servers.clear();
@@ -131,8 +134,8 @@ impl<const K: usize> Watch<K> {
         (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
     }
 
-    /// Takes the servers that may list nodes. If they are not all, nobody is dropped, and they are
-    /// listed again soon.
+    /// Takes the servers that may list nodes. If they are not all, no server is dropped, and they
+    /// are listed again soon.
     pub fn listed<'a>(
         &mut self,
         now: Instant,
@@ -187,7 +190,7 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// The process did not run for this time: what servers said then may be lost.
+    /// The process did not run for this time, so what servers said meanwhile may be lost.
     pub fn overslept(&mut self, now: Instant, gap: Duration) {
         let since = Instant::from_millis(0) + ((now - Instant::from_millis(0)).saturating_sub(gap));
         for at in 0..self.servers.len() {
@@ -257,7 +260,7 @@ impl<const K: usize> Watch<K> {
     fn seen(&mut self, bit: u64, seen: &Sighting<'_>) -> Option<Said> {
         let Some(entry) = self.known.find_mut(seen.peer) else {
             if seen.is_meant {
-                // Without room it is said all the same, and the table counts it.
+                // If there is no room, the node is reported all the same, and the table counts it.
                 let _ = self.known.insert(Entry {
                     peer: *seen.peer,
                     name: seen.name.clone(),
@@ -306,12 +309,12 @@ impl<const K: usize> Watch<K> {
         let bit = 1 << at;
         let mut held = self.known.iter().filter(|entry| entry.holders == bit);
         if blind.is_some() && held.any(|entry| entry.confirmed == 0) {
-            // Who is lost comes before the word that all have caught up.
+            // Lost nodes are reported before the step that says that all servers have caught up.
             self.tell_from = self.tell_from.max(now + CONFIRM + LINGER);
         }
     }
 
-    /// A server is heard again, or dropped, that was not heard since then.
+    /// A server that was not heard since then is heard again, or dropped.
     fn saw_again(&mut self, now: Instant, blind: Option<Instant>) {
         if let Some(since) = blind {
             self.was_blind = true;
@@ -325,7 +328,7 @@ impl<const K: usize> Watch<K> {
             let is_held = entry.holders & bit != 0;
             if is_held && is_meant(entry) && entry.let_go(now, bit, how) {
                 self.gone_from = self.gone_from.min(now + LINGER);
-                // These come before the word that all have caught up.
+                // They are reported before the step that says that all servers have caught up.
                 self.tell_from = self.tell_from.max(now + LINGER);
             }
         }
@@ -437,7 +440,7 @@ impl<const K: usize> Watch<K> {
         Some(WatchStep::CaughtUp { blind })
     }
 
-    /// Whether there is something to be said of who has caught up.
+    /// Whether there is news about which servers have caught up.
     fn is_news(&self) -> bool {
         let is_news = !self.told_once || self.was_blind || self.silent_bits() != self.told_silent;
         let mut used = self.servers.iter().filter(|s| s.state != State::Free);

@@ -4,12 +4,13 @@
 //! ```text
 //!  server                                            watcher
 //!   Directory ─▶ Changes ─▶ Watchers ───frames────▶ Watch ─▶ present, changed, left, lost
-//!   (records)    (who, 512)  (32, each with a         (who is held by which server)
+//!   (records)    (ids, 512)  (32, each with a         (which server holds which node)
 //!                             filter and a place)
 //! ```
 //!
-//! [`Changes`] names only *who* changed. A frame is made of the directory when it is sent, so that
-//! no record is copied, and so that of several changes of one node the last alone is told.
+//! [`Changes`] keeps only *which* nodes changed. A frame is made from the directory when it is
+//! sent, so that no record is copied, and so that of several changes of one node only the last is
+//! sent.
 
 mod changes;
 pub mod client;

@@ -1,12 +1,12 @@
-//! The watchers of this process, and what each of them is told next.
+//! The watchers of this process, and what each of them is notified of next.
 //!
 //! ```text
 //!            entries, in the order of ids            changes
 //!  joined ────────────────────────────▶ caught up ───────────▶ …
 //! ```
 //!
-//! A watcher is told of a change while it is still told what is listed, if the change is of a node
-//! that it was told of before. So a long list makes nobody fall behind.
+//! While a watcher still receives the list, it is notified of changes of the nodes that it has
+//! received already. So no watcher falls behind because the list is long.
 //!
 //! Frames are made of the directory when they are sent. The host gives the next ones only when the
 //! last ones are written, so a watcher that does not read costs one batch of frames here, and
@@ -73,9 +73,10 @@ struct Watcher {
     filter: Filter,
     /// The number of the next change.
     next: u64,
-    /// What is listed has been told up to here; `None`: all of it.
+    /// The list has been sent up to this id; `None`: all of it.
     listed: Option<Cursor>,
-    /// When it was sent what it has not read, and the number of the next change then.
+    /// When the frames that it has not read were sent, and the number of the next change at that
+    /// time.
     unread: Option<(Instant, u64)>,
 }
 
@@ -89,8 +90,9 @@ impl<const W: usize> Watchers<W> {
         }
     }
 
-    /// A peer watches what the filter means; without a peer it is a reader of this process. Returns
-    /// false, and counts it, if there are too many: its stream must be ended.
+    /// A peer watches what the filter selects; without a peer, a reader of this process does.
+    /// Returns false, and counts a refusal, if there are too many watchers: its stream must be
+    /// ended.
     pub fn join(
         &mut self,
         id: WatcherId,
@@ -122,7 +124,7 @@ impl<const W: usize> Watchers<W> {
         self.watchers.retain(|watcher| watcher.id != id);
     }
 
-    /// What the watcher was sent last is written.
+    /// The last batch for this watcher is written.
     pub fn written(&mut self, id: WatcherId) {
         let watcher = self.watchers.iter_mut().find(|watcher| watcher.id == id);
         watcher
@@ -157,7 +159,8 @@ impl<const W: usize> Watchers<W> {
                 return Some(ServeStep::Tell(watcher.id));
             }
             if watcher.listed.is_some() {
-                // It looked at many nodes and its filter means none. The others come first now.
+                // Its filter selected none of the many nodes looked at. The other watchers come
+                // first now.
                 self.watchers.get_mut(at..)?.rotate_left(1);
                 return None;
             }
@@ -169,7 +172,7 @@ impl<const W: usize> Watchers<W> {
     pub fn timeout(&self) -> Option<Instant> {
         let due = |watcher: &Watcher| match (watcher.unread, watcher.listed) {
             (Some((since, _)), _) => Some(since + PATIENCE),
-            // It was not told of anybody: there may be others behind them.
+            // It was notified of no node: there may be more behind these.
             (None, Some(_)) => Some(Instant::default()),
             (None, None) => None,
         };
@@ -197,7 +200,7 @@ impl Watcher {
         is_slow || changes.has_lost(self.next)
     }
 
-    /// Adds frames to the batch, until it is full or there is nothing to tell.
+    /// Adds frames to the batch, until it is full or there is nothing to send.
     fn fill<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M, batch: &mut Batch) {
         let changes = machine.changes();
         while let Some((peer, change)) = changes.at(self.next) {
@@ -206,7 +209,7 @@ impl Watcher {
             }
             if self.was_told_of(peer) && !changes.is_outdated(self.next) {
                 let notice = notice_of(now, machine, peer, *change);
-                // Of a node that has changed before, the watcher may know what the filter means.
+                // The watcher may know an earlier state of the node, which the filter selects.
                 let is_known = *change != Change::Present || changes.is_repeated(self.next);
                 if is_known || self.means(&notice) {
                     push(batch, &notice);
@@ -253,7 +256,7 @@ impl Watcher {
     }
 }
 
-/// What is told of a node now. Where a server no longer knows why a node is gone, the node is with
+/// The notice about a node now. If the server no longer knows why a node is gone, the node is with
 /// another server: it has left this one.
 fn notice_of<'m, M: Machine + ?Sized>(
     now: Instant,

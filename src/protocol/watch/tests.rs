@@ -1,5 +1,5 @@
-//! A watch of several servers in virtual time, with seeds: whatever breaks, nothing is said twice
-//! and nothing is missed.
+//! A watch of several servers in virtual time, with seeds: whatever breaks, no change is reported
+//! twice and none is missed.
 
 use core::time::Duration;
 use std::{
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// A server starts anew, and knows nobody.
+    /// A server starts anew, and knows no node.
     fn restarts(&mut self, server: usize) {
         self.breaks(server);
         self.servers[server].indexer = indexer(self.now);

@@ -81,7 +81,7 @@ fn what_was_not_asked_for_is_left_out() {
     for (filter, shown) in [
         (prefix("pu"), &[10, 11][..]),
         (prefix("lamp"), &[]),
-        // Whether who was lost had offered it is not known.
+        // It is not known whether the lost nodes had offered it.
         (service("http"), &[10]),
         (service("ssh"), &[]),
     ] {

@@ -9,7 +9,7 @@ use crate::protocol::{
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
-    /// The answer, with records of a list as records, if it is one to this kind of question.
+    /// The answer, with the records of a list as records, if it fits this kind of question.
     pub(super) fn own_kind_of<'a>(&self, answer: Answer<'a>) -> Answer<'a> {
         match (&self.question, answer) {
             (Question::Service(_), Answer::Listed { records, more }) => Answer::Records {
@@ -24,7 +24,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// A server has answered, for all that it had to ask or for some.
+    /// A server has answered, for all servers that it had to ask or for some of them.
     pub(super) fn heard_of(&mut self, server: &PeerId, errand: Errand, is_whole: bool) {
         if !is_whole {
             self.servers.lacks(server);
@@ -34,7 +34,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             let _ = self.lister.push(*server);
         }
         match errand {
-            // The other indexers know no more than this one. The natives may.
+            // The other indexers know no more than this one, but the natives may.
             Errand::OwnIndexer => {
                 self.own_indexers.clear();
                 self.has_asked_around |= is_whole;
@@ -68,7 +68,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// The id after which the next page begins that is of interest: of all indexers, each; for a
-    /// peer, that which lists it if any does. `next` is the one after the last page.
+    /// peer, only the one that lists it if any does. `next` is the one after the last page.
     pub(super) fn next_page(&self, next: Option<PeerId>) -> Option<PeerId> {
         match &self.question {
             Question::Indexers | Question::Service(_) => next,
@@ -101,7 +101,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.is_cut = true;
     }
 
-    /// Learns of indexers. `are_all`: the native lists no others.
+    /// Takes the indexers of a page. `are_all`: the native lists no others.
     pub(super) fn learn(&mut self, offers: &[Offer], are_all: bool) {
         for offer in offers {
             let asks = match &self.question {
@@ -133,7 +133,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Who vouches for the claims that a server tells of.
+    /// The party that vouches for the claims of a server's answer.
     pub(super) fn tier(&self, server: &PeerId, errand: Errand) -> Tier {
         match errand {
             Errand::OwnIndexer | Errand::Native | Errand::Fellow => Tier::Own,

@@ -96,7 +96,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         Some(LookupAction::EndSearch { query })
     }
 
-    /// When a search for providers is ended that goes on and on.
+    /// When a search for providers that does not end by itself is ended.
     pub(super) fn end_of(&self, search: &Open) -> Instant {
         search.since
             + if self.has_found() {
@@ -111,8 +111,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.position(|open| open.query == query && open.is_search())
     }
 
-    /// Takes note of how many servers of the DHT a search has reached. None is no answer, if there
-    /// is one.
+    /// Takes note of how many servers of the DHT a search has reached. If it has reached none
+    /// although there is one, the answer is not complete.
     fn count_reached(&mut self, reached: u16) {
         self.is_unreached |= reached == 0 && !self.vouchers.is_empty();
         self.is_cut |= self.is_unreached;

@@ -70,8 +70,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.is_cut |= self.progress.more;
     }
 
-    /// A page of indexers, if the operator's lookup has found nothing; of a service also if the DHT
-    /// may not have named all who list it. A node has asked all indexers for it.
+    /// A page of indexers, if the operator's lookup has found nothing; for a service also if the
+    /// DHT may not have named all that list it. A node has asked all indexers for it.
     fn ask_for_a_page(&mut self, role: Role) {
         let asks = match &self.question {
             Question::Indexers => false,

@@ -91,7 +91,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         turn.or_else(|| (!self.queue.is_empty()).then(|| self.queue.remove(0)))
     }
 
-    /// The next server that is asked to ask others, too: our indexers, and after them our natives.
+    /// The next server that is asked to ask others, too: the indexers of this process, and after
+    /// them its natives.
     fn next_to_ask_around(&mut self, now: Instant) -> Option<Waiting> {
         let is_one = |open: &Open| {
             matches!(

@@ -1,4 +1,4 @@
-//! Bounds: time, servers, slots; and what an answer says when one is reached.
+//! Bounds of time, servers and slots, and what an answer says when one of them is reached.
 
 use super::*;
 

@@ -79,8 +79,8 @@ fn lookup_costs_at_most_forty_messages_however_large_the_network_is() {
         assert!(messages <= MOST, "{messages} for one of {indexers}");
         let (found, messages) = asked_of_a_node(indexers, &[]);
         assert!(found.is_empty());
-        // In the largest of small networks, each indexer is asked if nobody has the name.
+        // In the largest of small networks, each indexer is asked if no node has the name.
         let most = if indexers == 16 { MOST + 12 } else { MOST };
-        assert!(messages <= most, "{messages} for nobody among {indexers}");
+        assert!(messages <= most, "{messages} for an unknown name among {indexers}");
     }
 }

@@ -71,8 +71,9 @@ fn a_copy_of_the_same_record_lengthens_an_entry_and_never_shortens_it() {
     assert_eq!(live.find(at(2), &peer(1)).unwrap().source, Source::Dht);
 }
 
-/// What a beat brought a record with the first sequence and expiry, and then a copy with the second
-/// ones comes from the DHT: whether the copy was stored, and the sequence and expiry of the entry.
+/// A beat brings a record with the first sequence and expiry, then a copy with the second ones
+/// comes from the DHT. Returns whether the copy was stored, and the sequence and expiry of the
+/// entry.
 fn after_copy(by_beat: (u64, u64), copy: (u64, u64)) -> (bool, u64, Instant) {
     let with = |(sequence, expires): (u64, u64)| RecordInfo {
         sequence,

@@ -193,7 +193,7 @@ fn a_late_run_goes_on_until_one_is_reachable_and_wakes_nobody_meanwhile() {
     assert_eq!(
         offload.undecided().count(),
         0,
-        "nobody is pinged for nothing"
+        "no indexer is pinged without need"
     );
 }
 

@@ -178,7 +178,7 @@ fn a_lease_that_has_run_out_takes_no_room_before_gc_comes_by() {
     }
 }
 
-/// What has become of the peer, as the native tells.
+/// The state of the peer, as the native reports it.
 fn presence(rig: &Rig, n: u8) -> Option<Presence> {
     let entry = rig.native.entry(at(rig.now), &peer(n));
     entry.map(|entry| entry.presence)

@@ -14,7 +14,7 @@ fn probes(actions: &[Action]) -> Vec<PeerId> {
     actions.iter().filter_map(probed).collect()
 }
 
-/// A rig whose `count` indexers have been silent for 11 s, so no verdict about them counts any
+/// A rig with `count` indexers that have been silent for 11 s, so no verdict about them counts any
 /// more.
 fn with_silent_indexers(count: u8) -> Rig {
     let mut rig = Rig::new();
@@ -82,7 +82,7 @@ fn past_the_capacity_a_node_is_answered_full_with_a_reason() {
     assert_eq!(ack.code, AckCode::Full);
     assert!(ack.reason.contains("try another native"));
     assert_eq!(rig.view().refused("responsible_peers"), 2);
-    assert_eq!(rig.node(102).code, AckCode::Accepted, "who is in stays in");
+    assert_eq!(rig.node(102).code, AckCode::Accepted, "a node that is in stays in");
     rig.give_up(Role::Node, 100, 100);
     assert_eq!(rig.node(103).code, AckCode::Accepted, "a place is free");
 }

@@ -71,7 +71,7 @@ fn a_search_is_ended_after_five_seconds_with_what_it_found_by_then() {
     rig.native
         .search_value(at(25_000), 25_000, &peer(1), &record(1, 24_000));
     rig.native.search_ended(at(25_000), 25_000, &peer(1));
-    assert_eq!(rig.drain(), [], "what comes later is nobody's");
+    assert_eq!(rig.drain(), [], "no search takes what comes later");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_collected_indexer_is_refreshed_from_the_dht_and_then_runs_out() {
     );
     assert!(rig.view().records.is_empty(), "collected at two thirds");
     rig.run(90_001);
-    assert!(rig.view().live.is_empty(), "nobody answered that search");
+    assert!(rig.view().live.is_empty(), "no peer answered that search");
     let mut found = false;
     while !found {
         let until = rig.native.timeout().as_millis();

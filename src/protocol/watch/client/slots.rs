@@ -33,7 +33,7 @@ pub(super) struct Server {
     pub(super) is_silent: bool,
     /// Since when it is not heard.
     pub(super) blind: Option<Instant>,
-    /// When nodes are forgotten that it has not confirmed since it was blind.
+    /// When the nodes are forgotten that it has not confirmed since it was last silent.
     pub(super) forget_at: Option<Instant>,
 }
 
@@ -70,7 +70,7 @@ impl Server {
         self.peer == *peer && self.state != State::Free
     }
 
-    /// Whether it is known whether it can be heard.
+    /// Whether it is decided that the server is heard, or that it is silent.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.state, State::Free | State::Live) || self.is_silent
     }
@@ -96,7 +96,7 @@ impl Server {
         blind
     }
 
-    /// When something happens to it without an event.
+    /// When the next thing happens to it without an event.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let quiet = (!self.is_settled()).then_some(self.since + QUIET);
         let due = match self.state {
@@ -116,14 +116,14 @@ pub(super) struct Entry {
     pub(super) name: Name,
     /// The servers that hold it, by their slots.
     pub(super) holders: u64,
-    /// Those that have said so since their streams were opened.
+    /// The servers that have said so since their streams were opened.
     pub(super) confirmed: u64,
     pub(super) sequence: u64,
     pub(super) contents: u64,
-    /// Without holders: since when, and how it went.
+    /// If no server holds it: since when, and whether it left or was lost.
     pub(super) unheld: Instant,
     pub(super) how: Presence,
-    /// The filter means it.
+    /// The filter selects it.
     pub(super) is_meant: bool,
 }
 
@@ -134,7 +134,8 @@ impl Keyed for Entry {
 }
 
 impl Entry {
-    /// Takes note that the servers of these bits do not hold it. Returns whether nobody does now.
+    /// Takes note that the servers of these bits do not hold it. Returns whether no server holds it
+    /// now.
     pub(super) fn let_go(&mut self, now: Instant, bits: u64, how: Presence) -> bool {
         let was_held = self.holders != 0;
         self.holders &= !bits;

@@ -126,7 +126,8 @@ impl World {
         assert_eq!(self.opened(), [server]);
     }
 
-    /// Until then no stream can be opened, and these servers are listed. What is said meanwhile.
+    /// Until then no stream can be opened, and these servers are listed. Returns what is said
+    /// meanwhile.
     fn fails_until(&mut self, end: u64, servers: &[u8]) -> Vec<WatchStep> {
         let mut told = Vec::new();
         loop {
@@ -237,7 +238,7 @@ fn after_a_break_nothing_is_said_twice_and_who_is_missing_is_lost() {
     assert_eq!(
         world.steps(),
         [gone(2, Presence::Lost), told_up(since)],
-        "who is lost comes before the word that all have caught up"
+        "lost nodes come before the step that all have caught up"
     );
     assert_eq!(world.silent(), []);
 }

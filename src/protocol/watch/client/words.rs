@@ -17,7 +17,7 @@ pub struct Sighting<'a> {
     pub sequence: u64,
     /// A hash of all that makes a change: name, tags, services and addresses.
     pub contents: u64,
-    /// The filter of this watch means it.
+    /// The filter of this watch selects it.
     pub is_meant: bool,
 }
 
@@ -42,9 +42,9 @@ pub enum Word<'a> {
 pub enum Said {
     /// It is there.
     Present,
-    /// Its name, tags, services or addresses are others.
+    /// Its name, tags, services or addresses have changed.
     Changed,
-    /// It is still there, but the filter no longer means it.
+    /// It is still there, but the filter no longer selects it.
     Excluded,
 }
 

@@ -1,4 +1,4 @@
-//! What a watch does not believe at once, and whom it does not wait for.
+//! What a watch does not believe at once, and the servers that it does not wait for.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn a_node_that_was_handed_over_is_not_gone_before_the_new_server_was_heard() {
     world.now = 10_000;
     world.loses(A, 1, Presence::Alive);
     world.loses(A, 2, Presence::Alive);
-    assert_eq!(world.steps(), [WatchStep::List], "it is with somebody new");
+    assert_eq!(world.steps(), [WatchStep::List], "it is with a new server");
     world.now += millis(LINGER);
     assert_eq!(world.steps(), []);
     world.list(&[A, B, 203], true);
@@ -38,10 +38,10 @@ fn a_node_that_was_handed_over_is_not_gone_before_the_new_server_was_heard() {
     assert_eq!(world.steps(), []);
     assert_eq!(world.sees(203, 1, 5, 1), None);
     world.caught_up(203);
-    let WatchStep::Gone { peer: who, how, .. } = world.steps().remove(0) else {
+    let WatchStep::Gone { peer: gone, how, .. } = world.steps().remove(0) else {
         panic!("2 is nowhere");
     };
-    assert_eq!((who, how), (peer(2), Presence::Alive));
+    assert_eq!((gone, how), (peer(2), Presence::Alive));
     world.now += millis(MOVES);
     assert_eq!(world.steps(), []);
 }
