@@ -41,8 +41,9 @@ impl Subnet {
     }
 }
 
-/// How far an address is, in three steps, for whoever dials it: this host, or `asker`. `own` are
-/// the networks of this host. Nearest are those that the asker is in too, then the others of `own`.
+/// How far an address is, in three steps, for the host that dials it: this host, or `asker`. `own`
+/// are the networks of this host. Nearest are those that the asker is in too, then the others of
+/// `own`.
 pub fn distance(ip: IpAddr, own: &[Subnet], asker: Option<IpAddr>) -> u8 {
     let mut meeting = own.iter().filter(|subnet| subnet.contains(ip)).peekable();
     match (meeting.peek().is_some(), asker) {
@@ -151,7 +152,7 @@ impl Host {
     }
 
     /// Whether the address is meaningful only on its own host: loopback, unspecified, and IPv6
-    /// link-local addresses, whose zones are names of that host's interfaces. Also true for
+    /// link-local addresses, because their zones are names of that host's interfaces. Also true for
     /// multicast, which does not lead to another host.
     pub fn is_of_its_own_host(self) -> bool {
         match self {

@@ -46,7 +46,7 @@ pub enum Key {
     Service(ServiceName),
 }
 
-/// The text whose hash is the key in the DHT (PROTOCOL.md): `/oc/name/…` or `/oc/service/…`.
+/// The text that is hashed to the key in the DHT (PROTOCOL.md): `/oc/name/…` or `/oc/service/…`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,11 +7,10 @@
 //! the system clock does not move it; a sample that was read more than [`MAX_TRIP`] after its
 //! request is ignored, so that an answer that waited while this device slept has no effect; a
 //! sample counts beside others for `MAX_AGE`, and alone for longer, because an old one is better
-//! than none; only
-//! configured natives can move own time of a device whose system clock may be right; a device whose
-//! system clock is before the build date or the highest time persisted, and that has no sample of a
-//! native, borrows the time of other servers, and a borrowed time is never persisted; a clock
-//! before the build date, or more than a century after it, is always ignored.
+//! than none; while the system clock may be right, only configured natives can move own time; while
+//! the system clock is before the build date or the highest time persisted, and there is no sample
+//! of a native, the device borrows the time of other servers, and a borrowed time is never
+//! persisted; a clock before the build date, or more than a century after it, is always ignored.
 
 use core::time::Duration;
 
@@ -19,7 +18,7 @@ use heapless::Vec;
 
 use super::{Instant, Machine, PeerId, codec::heartbeat::WallReading};
 
-/// The number of natives, and of other servers, whose clocks are stored at most.
+/// Clocks of natives, and clocks of other servers, that are stored at most.
 const MAX_SAMPLES: usize = 8;
 /// A clock that is farther than this from the median is wrong.
 const TOLERANCE_MS: u64 = 30_000;
@@ -42,7 +41,7 @@ struct Sample {
 
 type Samples = Vec<Sample, MAX_SAMPLES>;
 
-/// The server whose clock an ack carried.
+/// The server that sent its clock in an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClockOf {
     /// A native that is configured here.
@@ -117,8 +116,7 @@ impl WallClock {
             ClockOf::Native(peer) => (&mut self.natives, peer),
             ClockOf::Other(peer) => (&mut self.others, peer),
         };
-        // What a server said long ago gives way to what another says now, unless that is worth
-        // less.
+        // An old sample of a server gives way to a new one of another, unless that is worth less.
         let is_young = |taken| now - taken <= MAX_AGE;
         samples.retain(|sample| {
             let counts_more = sample.synchronised && !synchronised;
@@ -204,7 +202,7 @@ mod tests {
         PeerId::from_bytes([n; 32])
     }
 
-    /// Takes a sample whose answer came at once.
+    /// Takes a sample with an answer that came at once.
     fn heard(clock: &mut WallClock, now: Instant, server: ClockOf, ms: u64, synchronised: bool) {
         let theirs = WallReading { ms, synchronised };
         clock.take(now, now, server, theirs);
@@ -397,7 +395,7 @@ mod tests {
         }
     }
 
-    /// A clock that has heard this server's, after all that the machine does at 0.
+    /// A clock that has taken this server's clock, after all that the machine does at 0.
     fn hears(machine: &mut dyn Machine, server: u8, answers: bool) -> WallClock {
         while machine.poll(at(0), 0).is_some() {}
         let mut clock = WallClock::new(BUILT);

@@ -58,7 +58,7 @@ impl<'a> Found<'a> {
         self.since
     }
 
-    /// Receipt of its last heartbeat; `None` if nobody has said.
+    /// Receipt of its last heartbeat; `None` if it is not known.
     pub fn last_seen(&self) -> Option<Instant> {
         self.last_seen
     }
@@ -184,8 +184,8 @@ impl<const N: usize> Directory<N> {
 
     /// Removes the node.
     ///
-    /// `now_is` says what has become of it: it left, it was lost, or it is alive, because it is
-    /// another server's, or is no node any more, or another device uses its id.
+    /// `now_is` is its state from now on: it left, it was lost, or it is alive, because it is with
+    /// another server, or is no node any more, or another device uses its id.
     pub(crate) fn unlist(&mut self, now: Instant, peer: &PeerId, now_is: Presence) {
         let name = self.find(peer).map(|found| found.name.clone());
         self.short.remove(peer);
@@ -200,7 +200,7 @@ impl<const N: usize> Directory<N> {
         }
     }
 
-    /// Who has changed lately.
+    /// The nodes that have changed lately.
     pub(crate) fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -230,7 +230,7 @@ impl<const N: usize> Directory<N> {
         self.lost.back(peer);
     }
 
-    /// Who left or was lost.
+    /// The nodes that left or were lost.
     pub(crate) fn lost(&self) -> &Lost {
         &self.lost
     }
@@ -331,7 +331,7 @@ impl<const N: usize> Directory<N> {
     }
 }
 
-/// A node whose envelope has at most `E` bytes.
+/// A node with an envelope of at most `E` bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed<const E: usize> {
     peer: PeerId,

@@ -10,8 +10,8 @@ use super::{Instant, PeerId, leases::MAX_HELD};
 
 /// How long a server may take to answer a last beat.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(1000);
-/// How long a process that ends waits for the answers. The network side tells of a server that has
-/// not answered before that.
+/// How long a process that ends waits for the answers. Before that, the network side reports a
+/// server that has not answered.
 pub const FAREWELL_LIMIT: Duration = Duration::from_millis(1200);
 const _: () = assert!(ANSWER_LIMIT.as_millis() < FAREWELL_LIMIT.as_millis());
 
@@ -24,7 +24,8 @@ pub struct Farewells {
 }
 
 impl Farewells {
-    /// Takes note that a last beat is sent. If there are too many, this one is not waited for.
+    /// Takes note that a last beat is sent. If there are too many, the end does not wait for this
+    /// one.
     pub fn sent(&mut self, server: PeerId) {
         if !self.unanswered.contains(&server) {
             let _ = self.unanswered.push(server);

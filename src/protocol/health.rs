@@ -11,8 +11,8 @@
 //! Invariants: a service with a check is offered from its first success until it has failed
 //! [`CHECK_FAILURES`] times in a row; a check runs at most once at a time, and again an
 //! interval (and up to a tenth more) after it began, but not before it is over, however long the
-//! system takes to end it; what this host lacks for a run is no failure of the service; a service
-//! without a check is always offered.
+//! system takes to end it; a run that this host has no resources for is no failure of the service;
+//! a service without a check is always offered.
 
 use core::time::Duration;
 
@@ -31,7 +31,7 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The state of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Which of the own services it is of, counted from 0.
+    /// The number of the service that it checks, counted from 0.
     pub service: u8,
     /// Failures since the last success, up to 255. At the start there was none, which counts as
     /// [`CHECK_FAILURES`].
@@ -49,23 +49,23 @@ impl Checked {
     }
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The service is as it should be.
+    /// The service works.
     Passed,
-    /// It is not.
+    /// The service does not work.
     Failed,
-    /// The run failed, and the system cannot end it: [`Health::over`] tells when it has.
+    /// The run failed, and the system has not ended it yet: [`Health::over`] says when it has.
     Stuck,
-    /// It could not be made, because this host has no descriptor or no memory for it.
+    /// The run could not begin, because this host has no descriptor or no memory for it.
     NotMade,
 }
 
 /// What the end of a run has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The service is not in the record from now on, or was not yet and has failed.
+    /// The service is left out of the record from now on, or was not in it yet and has failed.
     Withdrawn,
     /// The service is in the record from now on.
     Offered,
@@ -80,8 +80,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Checks of these services, each counted from 0, at most [`MAX_SERVICES`]. They run for the
-    /// first time one after another, within a tenth of the interval from `now`.
+    /// Checks of these services, given by their numbers, counted from 0; at most [`MAX_SERVICES`].
+    /// They run for the first time one after another, within a tenth of the interval from `now`.
     pub fn new(
         now: Instant,
         seed: u64,
@@ -103,7 +103,7 @@ impl Health {
         }
     }
 
-    /// A service whose check must run now. Its end is told by [`Health::ended`].
+    /// The service to check now. [`Health::ended`] must be told of the end of the run.
     pub fn poll(&mut self, now: Instant) -> Option<u8> {
         let mut due = self.checks.iter_mut();
         let check = due.find(|check| !check.is_running && check.next <= now)?;

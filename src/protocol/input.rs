@@ -39,7 +39,7 @@ pub enum Input<'a> {
     StreamProbed {
         /// The peer.
         peer: &'a PeerId,
-        /// The stream whose connection was pinged.
+        /// The stream of the connection that was pinged.
         stream: StreamId,
         /// Whether a pong came.
         verdict: Verdict,
@@ -53,7 +53,7 @@ pub enum Input<'a> {
     },
     /// A search has found a record. It is verified and decoded, but its validity is not checked.
     SearchValue {
-        /// The peer whose record is searched for.
+        /// The subject of the record that is searched for.
         peer: &'a PeerId,
         /// What was found.
         record: &'a RecordInfo,
@@ -62,7 +62,7 @@ pub enum Input<'a> {
     },
     /// A search has ended.
     SearchEnded {
-        /// The peer whose record was searched for.
+        /// The subject of the record that was searched for.
         peer: &'a PeerId,
         /// Wall-clock time, ms since the Unix epoch.
         own_ms: u64,
@@ -83,27 +83,27 @@ pub enum Input<'a> {
         /// The endpoint of its connection.
         over: Endpoint,
     },
-    /// A server answered our last beat: the ack has the sequence of that beat.
+    /// A server answered the last beat of this process: the ack has the sequence of that beat.
     Acked {
         /// The server.
         server: &'a PeerId,
         /// Its answer.
         ack: &'a Ack<'a>,
     },
-    /// A server sent `released` unsolicited. If it crosses a beat of ours, its sequence is an
-    /// earlier one.
+    /// A server sent `released` unsolicited. If it crosses a beat of this process, its sequence is
+    /// an earlier one.
     Notified {
         /// The server.
         server: &'a PeerId,
         /// Its ack.
         ack: &'a Ack<'a>,
     },
-    /// Our heartbeat stream to a server has ended or could not be opened.
+    /// The own heartbeat stream to a server has ended or could not be opened.
     LeaseClosed {
         /// The server.
         server: &'a PeerId,
     },
-    /// Our request for indexers ([`Action::Ask`](super::Action::Ask)) has ended.
+    /// The own request for indexers ([`Action::Ask`](super::Action::Ask)) has ended.
     Answered {
         /// The native that was asked.
         native: &'a PeerId,

@@ -282,8 +282,8 @@ impl<const S: usize> LeaseTable<S> {
         Some(record)
     }
 
-    /// Ends or denies a lease whose place other peers need. It is counted as a refusal for lack of
-    /// room.
+    /// Ends or denies a lease because other peers need its place. It is counted as a refusal for
+    /// lack of room.
     pub(crate) fn turn_away(&mut self, peer: &PeerId) {
         self.remove(peer);
         self.records.count_refusal();
@@ -298,7 +298,7 @@ impl<const S: usize> LeaseTable<S> {
         );
     }
 
-    /// Removes every record whose lease has expired, in the same way.
+    /// Removes every record with an expired lease, in the same way.
     ///
     /// The lease of `newcomer`, for which room is made, stays: its late beat renews it, and the
     /// stream of that beat stays open.

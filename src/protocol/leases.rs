@@ -73,7 +73,7 @@ impl LeaseStep {
 pub(crate) struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_HELD>,
-    /// Servers whose streams must end, and how.
+    /// Servers to which streams must end, and how.
     leaving: Vec<(PeerId, Farewell), MAX_HELD>,
     // A list of one element, because `None` would not be all zeroes and would move the whole
     // machine from `.bss` into the binary.
@@ -310,7 +310,7 @@ impl Leases {
     ) -> Option<&Lease> {
         let terms = self.terms;
         if matches!(ack.code, AckCode::Full | AckCode::Refused) {
-            // If there was one before, only a line of the log is lost.
+            // If another one was not polled yet, only a line of the log is lost.
             let _ = self.denied.push((*server, ack.reason.clone()));
         }
         let lease = self.find_mut(server)?;

@@ -2,10 +2,10 @@
 //! when a native answers there, and which of those found are trusted.
 //!
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
-//! multicasts its answer at most once a second, whoever asks how often (RFC 6762, section 6); what
-//! anyone on the link can say is trusted only if [`is_trusted`] says so, and a native that was
-//! found is known only once it has answered ([`Candidates`]): names alone cannot fill the table of
-//! natives.
+//! multicasts its answer at most once a second, however many hosts ask and however often (RFC 6762,
+//! section 6); what is heard on the link is trusted only if [`is_trusted`] says so, and a native
+//! that was found is known only once it has answered ([`Candidates`]): names alone cannot fill the
+//! table of natives.
 
 use core::time::Duration;
 
@@ -21,9 +21,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The least time between two multicasts of one answer (RFC 6762, section 6).
 const ANSWER_PAUSE: Duration = Duration::from_secs(1);
-/// A question or an answer waits for a random time between these, so that not all speak at once.
+/// A question or an answer waits for a random time between these, so that not all hosts send at
+/// once.
 const DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(120));
-/// Answers that nobody asked for, at the start and after a change (RFC 6762, section 8.3).
+/// Unsolicited answers at the start and after a change (RFC 6762, section 8.3).
 const ANNOUNCEMENTS: u8 = 2;
 
 /// When the link is asked for natives.
@@ -65,7 +66,7 @@ impl Asking {
         self.pause = FIRST_PAUSE;
     }
 
-    /// When [`Asking::poll`] may say yes without an event. `is_needed`: as there.
+    /// When [`Asking::poll`] may return true without an event. `is_needed` is as there.
     pub fn timeout(&self, is_needed: bool) -> Option<Instant> {
         is_needed.then_some(self.next)
     }
@@ -115,7 +116,7 @@ impl Answering {
         true
     }
 
-    /// When [`Answering::poll`] may say yes without an event.
+    /// When [`Answering::poll`] may return true without an event.
     pub fn timeout(&self) -> Option<Instant> {
         self.due
     }
@@ -132,9 +133,9 @@ fn delay(rng: &mut Rng) -> Duration {
     shortest + rng.up_to(longest - shortest)
 }
 
-/// Natives that wait for the proof that they are there, at most.
+/// Natives that are not known to be there yet, at most.
 const MAX_CANDIDATES: usize = 8;
-/// The least time between two probes of candidates: anybody on the link can name addresses.
+/// The least time between two probes of candidates: any host on the link can name addresses.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Trusted natives that were found, and must answer before they count as known.
@@ -171,7 +172,7 @@ impl Candidates {
         self.refused += u64::from(added.is_err());
     }
 
-    /// A native to ping now. The result is told by [`Candidates::probed`].
+    /// A native to ping now. [`Candidates::probed`] must be told of the result.
     pub fn poll(&mut self, now: Instant) -> Option<(PeerId, Addrs)> {
         let mut waiting = self.waiting.iter_mut();
         let first = waiting.find(|candidate| now >= self.next && !candidate.is_probed)?;
@@ -186,7 +187,7 @@ impl Candidates {
         waiting.any(|one| !one.is_probed).then_some(self.next)
     }
 
-    /// A ping has ended. The addresses of the native if it was probed here and answered.
+    /// A ping has ended. Returns the addresses of the native if it was probed here and answered.
     pub fn probed(&mut self, peer: &PeerId, has_answered: bool) -> Option<Addrs> {
         let mut waiting = self.waiting.iter();
         let at = waiting.position(|one| one.is_probed && one.peer == *peer)?;
@@ -211,14 +212,14 @@ impl Candidates {
 pub struct Grounds {
     /// It was a native of this process in an earlier run.
     pub is_remembered: bool,
-    /// The network has a key, so a native without it cannot be talked to.
+    /// The network has a key, so no connection to a native without it can be made.
     pub has_key: bool,
-    /// The operator trusts whoever is on the link.
+    /// The operator trusts every host on the link.
     pub trusts_link: bool,
 }
 
-/// Whether a native that was found, and not given by the operator, is used. Anybody on the link can
-/// say that it is one.
+/// Whether a native that was found, and not given by the operator, is used. Any host on the link
+/// can say that it is one.
 pub fn is_trusted(grounds: Grounds) -> bool {
     grounds.is_remembered || grounds.has_key || grounds.trusts_link
 }

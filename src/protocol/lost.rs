@@ -1,10 +1,11 @@
-//! Who left or was lost: the peers whose leases have ended here, for a day.
+//! The peers that left or were lost here: each is kept for a day after its lease has ended.
 //!
 //! An operator who looks for a device that is gone finds when it was last here. Indexers and
 //! natives keep such a table.
 //!
 //! Invariants: a peer that holds a lease here is not in the table; a peer that is known to be
-//! elsewhere is not added. A full table gives up the entry that is the longest gone.
+//! elsewhere is not added. A full table gives up the entry of the peer that has been gone for the
+//! longest time.
 
 use core::time::Duration;
 
@@ -28,13 +29,13 @@ pub struct LostPeer {
     pub role: Role,
     /// [`Presence::Left`] or [`Presence::Lost`].
     pub presence: Presence,
-    /// When its lease ended, or when the process started that remembers it.
+    /// When its lease ended, or when this process started, if it was lost before.
     pub since: Instant,
     /// How long its lease had been over at `since`, in seconds.
     pub before: u32,
 }
 
-/// An entry takes no more, so that the table stays small (issue: 128 bytes).
+/// The greatest size of an entry in bytes, so that the table stays small.
 const _: () = assert!(size_of::<LostPeer>() <= 128);
 
 impl LostPeer {
@@ -67,12 +68,12 @@ impl Keyed for LostPeer {
 pub struct Lost(Table<LostPeer, MAX_LOST>);
 
 impl Lost {
-    /// Nobody was lost.
+    /// No peer was lost.
     pub const fn new() -> Self {
         Self(Table::new())
     }
 
-    /// Adds a peer whose lease has ended, or one that an earlier process lost less than a day
+    /// Adds a peer when its lease has ended, or one that an earlier process lost less than a day
     /// ago.
     pub fn add(&mut self, now: Instant, lost: LostPeer) {
         if lost.age(now) > KEPT {

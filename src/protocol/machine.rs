@@ -45,8 +45,8 @@ pub enum Action {
         /// The beat.
         beat: OutBeat,
     },
-    /// Drop our heartbeat stream to the server, if one is open. No [`Input::LeaseClosed`] is needed
-    /// for it.
+    /// Drop the own heartbeat stream to the server, if one is open. No [`Input::LeaseClosed`] is
+    /// needed for it.
     Drop {
         /// The server that granted the lease.
         server: PeerId,
@@ -94,7 +94,7 @@ pub enum Action {
         /// The subject of the record that was searched for.
         peer: PeerId,
     },
-    /// Announce in the DHT that this process can say who has the key; then give
+    /// Announce in the DHT that this process knows which node has the key; then give
     /// [`Input::Announced`].
     Announce {
         /// A name or a service that is listed here.
@@ -114,7 +114,7 @@ pub enum Action {
     },
     /// Ask a native for indexers; then give [`Input::Answered`].
     Ask {
-        /// Which native.
+        /// The native to ask.
         native: PeerId,
         /// Where it listens.
         addrs: Addrs,
@@ -126,9 +126,9 @@ pub enum Action {
     Retry,
     /// For the log: a server gave no lease. [`Action::Drop`] or [`Action::GiveUp`] ends the stream.
     Denied {
-        /// Which server.
+        /// The server.
         server: PeerId,
-        /// Why, in its own words.
+        /// The reason, in the server's words.
         reason: Reason,
     },
     /// Ping the peer over the connection that carries this heartbeat stream, and over no other;
@@ -286,11 +286,11 @@ pub trait Machine {
     /// The node's entry in the directory.
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
 
-    /// Gives the nodes that the filter means to `visit`, in the order of their ids from the cursor
-    /// on, and those that left or were lost too if the third value is true. `visit` returns false
-    /// for a node that it has no room for, but takes the first one. Returns the id after which to
-    /// go on; `None`: there are no more. Some 512 nodes are looked at, so less than a page may come
-    /// with an id to go on after.
+    /// Gives the nodes that the filter selects to `visit`, in the order of their ids from the
+    /// cursor on, and those that left or were lost too if the third value is true. `visit` returns
+    /// false for a node that it has no room for, but takes the first one. Returns the id after
+    /// which to go on; `None`: there are no more. Some 512 nodes are looked at, so less than a page
+    /// may come with an id to go on after.
     fn entries<'s>(
         &'s self,
         now: Instant,
@@ -298,13 +298,13 @@ pub trait Machine {
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId>;
 
-    /// The peer's entry in such a list; `None` if it is not and was not here.
+    /// The peer's entry in such a list; `None` if it neither is nor was here.
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>>;
 
-    /// Who has changed in the directory lately.
+    /// The nodes of the directory that have changed lately.
     fn changes(&self) -> &Changes;
 
-    /// Who left or was lost; `None` for a node, which grants no leases.
+    /// The peers that left or were lost; `None` for a node, which grants no leases.
     fn lost(&self) -> Option<&Lost>;
 
     /// Adds a peer that an earlier run of this server lost, at the start. It is removed when it is

@@ -15,10 +15,10 @@
 //! | [`listing`] | lists all nodes of the network: which servers are asked, and which rows that makes |
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
-//! | [`link`] | looks for natives on the local link, and knows whom to trust |
+//! | [`link`] | looks for natives on the local link, and knows which natives to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
-//! | [`farewell`] | waits for its servers before it ends, and not for ever |
+//! | [`farewell`] | waits for its servers before it ends, for a limited time |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`capacities`] | sizes its tables |
@@ -26,9 +26,9 @@
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
 //! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
 //! rule), `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held
-//! elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (who left or was lost),
-//! `announcing.rs` (what is announced in the DHT, and when), `address.rs` and `reader.rs` (which
-//! addresses are of use to the peer that reads them).
+//! elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (the peers that left or
+//! were lost), `announcing.rs` (what is announced in the DHT, and when), `address.rs` and
+//! `reader.rs` (which addresses are of use to the peer that reads them).
 
 pub(crate) mod address;
 pub(crate) mod announcing;

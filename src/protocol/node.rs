@@ -345,7 +345,7 @@ impl Node {
             .is_some_and(|since| now >= since + TRY_TIMEOUT)
     }
 
-    /// Whether no offered indexer failed, because all of them refuse us.
+    /// Whether no offered indexer failed, because all of them refuse this node.
     fn is_refused_everywhere(&self, now: Instant) -> bool {
         self.seeking() == 0 && self.candidates.are_all_refused(now, &self.failures)
     }
@@ -452,8 +452,8 @@ impl Node {
             .count()
     }
 
-    /// Leases with indexers whose ack is late. Meanwhile others are sought, and the indexer's
-    /// present addresses.
+    /// Leases with indexers that are late with an ack. Meanwhile others are sought, and the
+    /// indexer's present addresses.
     fn late(&self) -> usize {
         let late = |lease: &&Lease| {
             lease.role() == Role::Indexer && !lease.is_released() && lease.is_late()
@@ -471,7 +471,7 @@ impl Node {
         })
     }
 
-    /// The indexer that publishes our record: the first with which a lease is held.
+    /// The indexer that publishes the own record: the first with which a lease is held.
     fn publisher(&self, now: Instant) -> Option<PeerId> {
         let held = |lease: &&Lease| {
             lease.role() == Role::Indexer && lease.is_secure(now) && !lease.is_released()

@@ -47,7 +47,7 @@ impl Reader {
         Self::default()
     }
 
-    /// A peer on another host, whose connections come in these families.
+    /// A peer on another host that connects in these families.
     pub fn far(seen: Families) -> Self {
         Self {
             far: true,

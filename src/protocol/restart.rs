@@ -15,9 +15,9 @@
 //! - *The known peers are hints* that are tried at the next start. They are in the order of their
 //!   ids, so that another order is not a change.
 //!
-//! - *Who left or was lost* is kept with the time of its end, if that was known. An entry whose
-//!   time was not known begins its day anew. So a wrong clock can keep an entry for longer than a
-//!   day, but ends none early.
+//! - *Peers that left or were lost* are kept with the time of their end, if that was known. An
+//!   entry without a known time begins its day anew. So a wrong clock can keep an entry for
+//!   longer than a day, but ends none early.
 //!
 //! A failed write is tried again after [`WRITE_INTERVAL`].
 
@@ -171,7 +171,7 @@ pub fn natives(machine: &dyn Machine, now: Instant) -> Vec<PeerId, MAX_NATIVES> 
     let mut natives = Vec::new();
     machine.servers(now, &mut |server| {
         if server.role == Role::Native {
-            // A machine has no more of them.
+            // There is room: a machine has no more natives.
             let _ = natives.push(server.peer);
         }
     });
@@ -205,9 +205,9 @@ pub struct SavedLost {
     pub ended_ms: u64,
 }
 
-/// Who left or was lost, in the order of their ids. `settled_ms` is the time that may be persisted,
-/// if there is one. `saved` is what this returned before: the time of an end stays as it was, so
-/// that no change is written for a clock that is corrected a little.
+/// The peers that left or were lost, in the order of their ids. `settled_ms` is the time that may
+/// be persisted, if there is one. `saved` is what this returned before: the time of an end stays as
+/// it was, so that no change is written for a clock that is corrected a little.
 pub fn lost<'m>(
     machine: &'m dyn Machine,
     now: Instant,

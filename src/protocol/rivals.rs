@@ -13,7 +13,7 @@
 //!           the newcomer replaces it
 //! ```
 //!
-//! So a host that moves between two networks and back is refused nothing, because its earlier
+//! So a host that moves between two networks and back is never refused, because its earlier
 //! connection does not answer; and while the same two devices meet, the one that holds the stream
 //! is not replaced any more. A refused device rests for a minute before it comes again.
 //!
@@ -41,7 +41,7 @@ use super::{
     table::TableStats,
 };
 
-/// Identities whose replacements are counted at a time.
+/// Identities with replacements that are counted, at a time.
 const MAX_RIVALS: usize = 16;
 /// This many replacements within [`WINDOW`] make rivals.
 const REPLACEMENTS: usize = 3;
@@ -81,7 +81,7 @@ pub(super) struct Holder {
     pub(super) host: Host,
 }
 
-/// The stream whose first beat is processed next.
+/// The stream with the first beat that is processed next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Opened {
     peer: PeerId,
@@ -140,7 +140,7 @@ enum Transition {
     Evicted(PeerId),
 }
 
-/// The identities whose streams were recently replaced from another host.
+/// The identities with streams that were recently replaced from another host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rivals {
     /// A list of one element, because `None` would not be all zeroes.
@@ -162,7 +162,7 @@ impl Rivals {
         }
     }
 
-    /// Takes note of the source of a stream whose first beat comes next.
+    /// Takes note of the source of a stream. Its first beat comes next.
     pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Endpoint) {
         self.judges(Opened {
             peer: *peer,
@@ -183,7 +183,7 @@ impl Rivals {
         opened.find(|opened| opened.stream == stream && opened.peer == *peer)
     }
 
-    /// The source of the stream whose first beat is processed now.
+    /// The source of the stream, while its first beat is processed.
     pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Endpoint> {
         self.judged(peer, stream).map(|opened| opened.source)
     }
@@ -254,7 +254,7 @@ impl Rivals {
         self.settle(peer, Presence::Answered, |holder| holder.host == host);
     }
 
-    /// The reason for the newcomer whose first beat is processed now, if it is refused.
+    /// The reason for the newcomer that is judged now, if it is refused.
     pub(super) fn refusal(&self, peer: &PeerId, stream: StreamId) -> Option<Ack<'static>> {
         self.judged(peer, stream)?.kept.map(refusal)
     }
@@ -451,7 +451,7 @@ impl Rivals {
 }
 
 impl Rival {
-    /// Whether nothing about it counts any more.
+    /// Whether nothing that is kept of it counts any more.
     fn is_over(&self, now: Instant) -> bool {
         let since = now - self.last;
         self.check.is_none()

@@ -20,7 +20,7 @@ use super::{
 /// How many leases a record lives for, unless that is longer than [`MAX_TTL`].
 pub(crate) const TTL_LEASES: u32 = 3;
 
-/// The time to live of a record whose subject requests leases of this length (PROTOCOL.md).
+/// The time to live of a record if its subject requests leases of this length (PROTOCOL.md).
 pub fn record_ttl(lease: Duration) -> Duration {
     lease.saturating_mul(TTL_LEASES).min(MAX_TTL)
 }

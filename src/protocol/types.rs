@@ -183,7 +183,7 @@ pub struct RecordRank {
     pub sequence: u64,
 }
 
-/// How far ahead of our own time a DHT copy may have been issued (PROTOCOL.md): 2 minutes.
+/// How far ahead of the own time a DHT copy may have been issued (PROTOCOL.md): 2 minutes.
 const MAX_AHEAD_MS: u64 = 120_000;
 
 impl RecordInfo {
@@ -224,7 +224,7 @@ pub enum Publisher {
     Another,
 }
 
-/// A record whose signature was verified, and the envelope that it came in.
+/// A record with a verified signature, and the envelope that it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord<'a> {
     /// Its content.
@@ -283,7 +283,7 @@ impl<R> Beat<R> {
 /// native it also adds [`Machine::beat_known`](super::Machine::beat_known).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutBeat {
-    /// Our role.
+    /// The role of this process.
     pub role: Role,
     /// Lease asked for; zero gives the lease up.
     pub lease: Duration,
@@ -295,7 +295,7 @@ pub struct OutBeat {
     pub fresh: bool,
     /// Where the own record is published.
     pub publisher: Publisher,
-    /// How full we are.
+    /// How full this process is.
     pub load: Option<Load>,
 }
 
@@ -407,7 +407,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// Names a peer's directory request that waits for our answer.
+/// Names a peer's directory request that waits for an answer of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 

@@ -8,9 +8,9 @@
 //!  oc.internal                         the apex: the server itself
 //! ```
 //!
-//! Invariants: letters are compared without regard to their case; what cannot be the name of a node
-//! or of a service is known to be nothing, without a lookup; no answer is valid for longer than the
-//! lease that it is about, as far as this is known, nor than [`MAX_TTL`].
+//! Invariants: letters are compared without regard to their case; a name that cannot be that of a
+//! node or service is answered without a lookup: it does not exist; no answer is valid for longer
+//! than the lease that it is about, as far as this is known, nor than [`MAX_TTL`].
 
 use core::time::Duration;
 
@@ -31,9 +31,9 @@ use super::{
 pub const MAX_ZONE_LEN: usize = 160;
 /// How long an answer is valid at most.
 pub const MAX_TTL: Duration = Duration::from_secs(30);
-/// How long it is valid that there is nothing, or not all that was looked for.
+/// How long an answer is valid that says that nothing was found, or not everything.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// How long it is not tried again to find out what could not be found out (RFC 9520, section 3.2).
+/// How long a failed lookup is not repeated (RFC 9520, section 3.2).
 pub const FAILURE_TTL: Duration = Duration::from_secs(1);
 /// Parts of a name at most: those of the longest name of the DNS.
 pub const MAX_LABELS: usize = 127;
@@ -55,11 +55,11 @@ pub enum Asked {
     Service(ServiceName, Transport),
     /// A service of the nodes of this name.
     Instance(Name, ServiceName, Transport),
-    /// What only stands between the zone and its services.
+    /// A name between the zone and its services.
     Parent,
-    /// All services that there are (RFC 6763, section 9), which nobody can list.
+    /// All services that there are (RFC 6763, section 9). No server can list them.
     Services,
-    /// What is no name of a node or service.
+    /// A name that cannot be that of a node or service.
     Nothing,
 }
 
@@ -83,7 +83,7 @@ pub enum Verdict {
     NoData,
     /// The name does not exist (NXDOMAIN).
     NoName,
-    /// It could not be found out (SERVFAIL).
+    /// The lookup failed (SERVFAIL).
     Failed,
 }
 
@@ -105,7 +105,7 @@ impl Zone {
         &self.0
     }
 
-    /// What is asked by a name of these labels, without the root's.
+    /// The question that a name of these labels asks. The label of the root is not among them.
     pub fn asked(&self, labels: &[&[u8]]) -> Asked {
         let mut inside = labels;
         for own in self.0.rsplit('.') {
@@ -173,7 +173,7 @@ fn lower_case<const N: usize>(labels: &[&[u8]]) -> Option<String<N>> {
 }
 
 impl Asked {
-    /// What has to be looked up for it; `None`: nothing.
+    /// The lookup that it needs; `None`: none.
     pub fn question(&self) -> Option<Question> {
         match self {
             Self::Name(name) | Self::Instance(name, ..) => Some(Question::Name(name.clone())),
@@ -183,7 +183,7 @@ impl Asked {
     }
 }
 
-/// What the answer says. `is_complete`: nobody else can have a record of the name.
+/// What the answer says. `is_complete`: no other server can have a record of the name.
 pub fn verdict(found: Found, is_complete: bool) -> Verdict {
     match found {
         Found::Records => Verdict::Records,
@@ -193,8 +193,9 @@ pub fn verdict(found: Found, is_complete: bool) -> Verdict {
     }
 }
 
-/// The rest of a lease at most, of which only the record is known: it lives for `ttl`, expires in
-/// `expires_in`, and `age` ago its subject sent a heartbeat, if this is known. `None`: it is over.
+/// The longest possible rest of a lease of which only the record is known. The record lives for
+/// `ttl` and expires in `expires_in`; its subject sent a heartbeat `age` ago, if this is known.
+/// `None`: it is over.
 pub fn rest_of_lease(
     ttl: Duration,
     expires_in: Duration,

@@ -52,11 +52,11 @@ pub enum Request {
     },
     /// A request for one page of the server's own directory.
     List {
-        /// Which nodes.
+        /// Which nodes are listed.
         filter: Filter,
-        /// Which page.
+        /// Which page is requested.
         from: Cursor,
-        /// Those that left or were lost too.
+        /// Whether nodes that left or were lost are listed too.
         gone: bool,
     },
 }
@@ -69,7 +69,7 @@ pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 /// not known. Empty if the server tells none.
 pub type Ages = Vec<u32, MAX_LIST, u8>;
 
-/// The age of which nothing is known.
+/// The age that means: not known.
 pub const UNKNOWN_AGE: u32 = u32::MAX;
 
 /// The age of a subject that was last heard at this time, as a response tells it.
@@ -113,7 +113,7 @@ pub enum Response<'a> {
     },
     /// The answer to [`Request::List`].
     Entries(EntriesPage<'a>),
-    /// An error, for a person.
+    /// An error, as a text for the operator.
     Error(Reason),
 }
 
@@ -323,7 +323,7 @@ pub fn decode_response<'a: 'r, 'r>(
                 },
             )?;
             if ages.len() != records.len() {
-                // Nobody knows which age is whose.
+                // It is not known which age belongs to which record.
                 ages.clear();
             }
             Ok(Response::Records {

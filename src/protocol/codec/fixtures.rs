@@ -31,7 +31,7 @@ pub(crate) fn encoded(encode: impl FnOnce(&mut [u8]) -> Result<&[u8], NoRoom>) -
     encode(&mut [0; MAX_RESPONSE]).unwrap().to_vec()
 }
 
-/// An envelope with this record of a node, which nobody has signed. It has less than 128 bytes.
+/// An envelope with this record of a node, without a signature. It has less than 128 bytes.
 pub(crate) fn unsigned(record: &Record<'_>) -> Vec<u8> {
     let payload = encoded(|buffer| encode_record(record, buffer));
     let field = |tag: u8, bytes: &[u8]| {

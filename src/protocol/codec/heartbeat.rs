@@ -38,8 +38,9 @@ pub struct WireAck {
 }
 
 impl WireAck {
-    /// Whether it answers our last beat, which had the sequence `sent`. If that is no longer
-    /// `awaited`, or with an earlier sequence, an ack can only be an unsolicited `released`.
+    /// Whether it answers the last beat of this process, which had the sequence `sent`. If that is
+    /// no longer `awaited`, or with an earlier sequence, an ack can only be an unsolicited
+    /// `released`.
     ///
     /// # Errors
     /// It is neither; its stream must be dropped.
@@ -158,8 +159,8 @@ impl<'a> Beat<&'a [u8]> {
         }
     }
 
-    /// Opens its record, whose kind follows from the sender's role. A native has no record, so one
-    /// that it sends is ignored.
+    /// Opens its record. The kind of the record follows from the sender's role. A native has no
+    /// record, so one that it sends is ignored.
     ///
     /// # Errors
     /// See [`RecordError`]; the stream of the beat must be closed.

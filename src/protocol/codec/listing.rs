@@ -182,7 +182,7 @@ pub(super) fn encode_entries<'b>(
     write(&map, buffer)
 }
 
-/// Reads the response, with its entries in `entries`. One that names nobody is left out.
+/// Reads the response, with its entries in `entries`. One that names no node is left out.
 pub(super) fn decode_entries<'a, 'r>(
     bytes: &'a [u8],
     entries: &'r mut Entries<'a>,
@@ -213,7 +213,7 @@ pub(super) fn decode_entries<'a, 'r>(
     Ok(EntriesPage { entries, next })
 }
 
-/// Reads an entry; `None` if it names nobody.
+/// Reads an entry; `None` if it names no node.
 pub(super) fn read_entry<'a>(r: &mut CborReader<'a>) -> Result<Option<Entry<'a>>, DecodeError> {
     const FIELD: &str = "entry";
     let (mut envelope, mut age, mut presence) = (None, None, None);

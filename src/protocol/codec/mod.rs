@@ -9,7 +9,7 @@
 //! Invariants:
 //! - Every decoder is total: any bytes give a value or an error that names the field. It needs a
 //!   fixed amount of stack for any bytes.
-//! - What a decoder accepts is well-formed, of definite length, without a key twice and without
+//! - What a decoder accepts is well-formed, of definite length, without duplicate keys and without
 //!   trailing bytes; unknown keys are skipped. Numbers are narrowed without wrapping, but not
 //!   clamped: the rules clamp them.
 //! - A message that an encoder writes has ascending keys, fits its frame, and is read back by its
@@ -37,7 +37,7 @@ pub mod watch;
 pub mod specification {}
 
 /// The buffer has no room for the message. A buffer of the frame's limit has room for every message
-/// whose parts are within their bounds.
+/// with all parts within their bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 

@@ -1,5 +1,5 @@
-//! Signed records: the payload of a libp2p signed envelope (RFC 0002) whose key is the subject's
-//! own.
+//! Signed records: the payload of a libp2p signed envelope (RFC 0002), signed with the subject's
+//! own key.
 //!
 //! The host provides the envelope and its cryptography: a [`Verifier`] opens envelopes, and a
 //! [`Signer`] makes them.
@@ -293,7 +293,7 @@ impl<'a> SignedRecord<'a> {
     }
 }
 
-/// Signs a record whose subject is the signer. Returns the envelope, at the front of `buffer`. The
+/// Signs a record of the signer itself. Returns the envelope, at the front of `buffer`. The
 /// last addresses are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors

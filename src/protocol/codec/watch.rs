@@ -15,11 +15,11 @@ use crate::protocol::{Entry, Filter, Presence};
 pub enum Notice<'a> {
     /// The node is there: it was when the watch began, or has come since.
     Present(Entry<'a>),
-    /// Its name, tags, services or addresses are others.
+    /// Its name, tags, services or addresses have changed.
     Changed(Entry<'a>),
     /// It left or was lost: [`Entry::presence`] says which.
     Gone(Entry<'a>),
-    /// All nodes that are there have been told of.
+    /// The notices of all nodes that are there have been sent.
     CaughtUp,
 }
 
@@ -89,7 +89,7 @@ pub fn encode_notice<'b>(notice: &Notice<'_>, buffer: &'b mut [u8]) -> Result<&'
     write(&NoticeMap { code, entry }, buffer)
 }
 
-/// Decodes a notice. `None` if it names nobody.
+/// Decodes a notice. `None` if it names no node.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -114,7 +114,7 @@ pub fn decode_notice(bytes: &[u8]) -> Result<Option<Notice<'_>>, DecodeError> {
     Ok(entry.map(|entry| match code {
         0 => Notice::Present(entry),
         1 => Notice::Changed(entry),
-        // The code counts.
+        // The code decides, whatever presence the entry states.
         2 => Notice::Gone(Entry {
             presence: Presence::Left,
             ..entry

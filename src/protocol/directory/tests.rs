@@ -239,7 +239,7 @@ fn a_request_that_selects_few_looks_at_512_nodes_and_says_where_to_go_on() {
     assert_eq!((rest.0.len(), rest.1), (0, None));
 }
 
-/// An envelope of RFC 0002 with this record in it, and a signature that nobody verifies.
+/// An envelope of RFC 0002 with this record in it, and a signature that is never verified.
 fn envelope_of(record: &Record<'_>) -> std::vec::Vec<u8> {
     let mut buffer = [0; MAX_ENVELOPE_LEN];
     let payload = encode_record(record, &mut buffer).unwrap();

@@ -34,7 +34,7 @@ fn record(n: u8, sequence: u64, name: &str) -> RecordInfo {
     }
 }
 
-/// An indexer with room for two nodes, whose GC runs first at 10 s.
+/// An indexer with room for two nodes. Its GC runs first at 10 s.
 fn indexer() -> Box<Indexer<2>> {
     let mut indexer = Box::new(Indexer::new());
     indexer.start(at(0), peer(0), 1, CONFIG);
@@ -244,7 +244,7 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     assert_eq!(
         drain(&mut indexer, 500_000),
         [],
-        "the stream was dropped: there is nobody to be told"
+        "the stream was dropped: there is no client to notify"
     );
 }
 

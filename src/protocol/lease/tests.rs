@@ -386,8 +386,8 @@ fn a_lease_held_is_never_extended_by_waiting() {
     assert_eq!(lease.expiry(at(90_001)), None);
 }
 
-/// A lease whose connection becomes silent, with new connections possible from `healed` on. Returns
-/// when the first ack came after that, and when the first missing ack was late.
+/// A lease with a connection that becomes silent. New connections are possible from `healed` on.
+/// Returns when the first ack came after that, and when the first missing ack was late.
 fn outage(lease: Duration, healed: Instant, seed: u64) -> (Instant, Instant) {
     let terms = Terms {
         lease,

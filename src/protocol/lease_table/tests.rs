@@ -164,7 +164,7 @@ fn second_beat_on_a_held_stream_is_not_admitted() {
         assert!(refused.reason.contains("first beat"), "{}", refused.reason);
         assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
     }
-    // Nor is it where the lease that it would replace is over.
+    // It is not held either if the lease that it would replace is over.
     table.remove(&peer(1));
     assert!(beat_on(&mut table, 402, 4).is_some() && table.find(&peer(1)).is_none());
     assert_eq!(judged(&mut table, 402), Some(4));

@@ -12,8 +12,8 @@
 //!
 //! Invariants:
 //! - A row leaves at once; nothing is kept of it but a fingerprint of its id, so that a node with
-//!   two leases has one row. A node that is alive anywhere has no other row, whatever another server
-//!   says of it.
+//!   two leases has one row. A node that is alive anywhere has no other row, whatever other servers
+//!   say.
 //! - A server is asked only if the reader has room for all rows of its answer.
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
 //!   answered within [`PATIENCE`] counts as silent and gives its turn to the next. The listing ends
@@ -168,8 +168,8 @@ pub struct Listing<B> {
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
     /// A listing that begins at `now` in the process with the id `own`, and asks all servers that
-    /// `home` knows. The numbers in `buffer` must be 0; `seed` keeps others from choosing ids whose
-    /// fingerprints collide.
+    /// `home` knows. The numbers in `buffer` must be 0; `seed` keeps others from choosing ids with
+    /// colliding fingerprints.
     pub fn begin<H: Home + ?Sized>(
         now: Instant,
         (own, seed): (PeerId, u64),
@@ -326,7 +326,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         self.servers_that(Server::is_refused)
     }
 
-    /// The servers whose pages do not come to an end.
+    /// The servers with pages that do not come to an end.
     pub fn partial(&self) -> impl Iterator<Item = &PeerId> {
         self.servers_that(Server::is_partial)
     }

@@ -12,7 +12,7 @@ use crate::protocol::{
 /// Servers that wait for their turn: enough for some pages of indexers.
 const MAX_QUEUE: usize = 4 * MAX_LIST;
 
-/// A native whose pages of indexers are read.
+/// A native, and the progress in its pages of indexers.
 #[derive(Clone, Debug)]
 struct Pages {
     native: PeerId,
@@ -46,7 +46,7 @@ impl Turns {
         self.queue.push((server, addrs)).is_ok()
     }
 
-    /// Adds a native whose pages of indexers are read. False: there is no room for it.
+    /// Adds a native, to read its pages of indexers. False: there is no room for it.
     fn read_pages(&mut self, native: PeerId) -> bool {
         let pages = Pages {
             native,

@@ -106,7 +106,7 @@ struct Progress {
     more: bool,
 }
 
-/// A native whose pages of indexers are read.
+/// A native, and the progress in its pages of indexers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pages {
     native: PeerId,

@@ -22,8 +22,8 @@ use pending_requests::Candidates;
 use standing::KEPT_SHARE;
 
 /// For this long after an answer to a node, all other indexers that beat here and have no verdict
-/// are pinged. Otherwise, if all nodes start at once, the answers would name only indexers whose
-/// last beat came within 10 s, and these few would get all nodes.
+/// are pinged. Otherwise, if all nodes start at once, the answers would name only indexers that
+/// have beaten within 10 s, and these few would get all nodes.
 const SURVEY: Duration = Duration::from_secs(1);
 
 impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K, R, S> {

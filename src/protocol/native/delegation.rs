@@ -236,8 +236,8 @@ impl<const R: usize> Delegation<R> {
         self.responsible.len()
     }
 
-    /// Removes a node whose lease is over. A ticket of the node stays, because it is for a future
-    /// lease.
+    /// Removes a node because its lease is over. A ticket of the node stays, because it is for a
+    /// future lease.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.responsible.remove(peer);
         self.releases.retain(|(released, _)| released != peer);

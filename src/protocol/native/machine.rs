@@ -57,7 +57,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => {
                 self.leases.network_changed(now);
-                // A native has no record of its own, so only this event says that its addresses have changed.
+                // A native has no own record: only this event says that its addresses changed.
                 self.announcing.addrs_changed(now);
             }
             Input::Overslept { gap } => {

@@ -296,7 +296,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     /// The peer is no longer an indexer: it is removed from `live_indexers` and `known_peer_ids`,
     /// and no report of another peer adds it again while copies of its record may be in the DHT.
-    /// A peer whose last beat had the `role` of an indexer was one, even if it is in no table now.
+    /// If its last beat had the `role` of an indexer, it was one, even if it is in no table now.
     fn end_of_indexer(&mut self, now: Instant, peer: &PeerId, role: Role) {
         let copies = self.live_indexers.remove(peer);
         if role == Role::Indexer || copies.is_some() || self.known_peer_ids.contains(peer) {
@@ -442,7 +442,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             ) else {
                 continue;
             };
-            // A node whose stream has ended learns this at its next connect-to-natives.
+            // A node without a stream learns this at its next connect-to-natives.
             if record.connected {
                 self.offered_indexers.sent(now, &peer, &indexer);
                 return Some(Action::Release {

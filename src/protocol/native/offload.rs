@@ -9,7 +9,7 @@
 //!            │                        (8 at a time, 2 s each, the most recently heard first)
 //!            │
 //!            ├─ some have a place ─▶ responsible_peers = {}; each node is sent `released`, with
-//!            │                        the indexer whose place is reserved for it; a node without a
+//!            │                        the indexer that has a place for it; a node without a
 //!            │                        place at an address that it can use is taken in again, and
 //!            │                        gets no message
 //!            └─ none ─▶ the nodes stay

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  tick ─▶ for every known id: does live_indexers[id] outlive the next run?
-//!            │ no: those whose entry expires soonest first, then those without an entry
+//!            │ no: the earliest expiry first, and ids without an entry last
 //!            ▼
 //!          search "/indexer/<id>", 5 s at most, 8 at once ─▶ each value as it arrives: decoded,
 //!            │                                                valid? keep the best
@@ -94,7 +94,7 @@ impl<const K: usize> Refresh<K> {
         }
     }
 
-    /// One tick: collects the known ids whose entry is missing or would not outlive the next run.
+    /// One tick: collects the known ids without an entry that outlives the next run.
     pub(super) fn tick<const I: usize>(
         &mut self,
         now: Instant,

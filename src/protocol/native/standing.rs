@@ -35,11 +35,11 @@ const FAILURE_TTL: Duration = Duration::from_secs(10 * 60);
 const TOLD_TTL: Duration = Duration::from_secs(60);
 /// The same for the indexer that it was sent to.
 const SENT_TTL: Duration = Duration::from_secs(5 * 60);
-/// Nodes whose offers are remembered. For a further node, the one with the least recent offers is
-/// removed.
+/// Nodes with offers that are remembered. For a further node, the one with the least recent offers
+/// is removed.
 const MAX_OFFERED: usize = 256;
 
-/// Nodes whose reports about one indexer are remembered: the last ones.
+/// Nodes with reports about one indexer that are remembered: the last ones.
 const MAX_BLAMING: usize = 8;
 
 /// Those that proved themselves are greater, then the oldest. The greatest comes first.

@@ -130,13 +130,13 @@ impl Candidates {
             .count()
     }
 
-    /// Whether this peer is one, and its time to live is not over.
+    /// Whether this peer is one with time to live left.
     pub(super) fn offers(&self, now: Instant, peer: &PeerId) -> bool {
         let mut all = self.all.iter();
         all.any(|candidate| candidate.peer == *peer && now <= candidate.until)
     }
 
-    /// Whether there is one whose time to live is not over, even if it pauses.
+    /// Whether there is one with time to live left, even if it pauses.
     pub(super) fn any(&self, now: Instant) -> bool {
         self.all.iter().any(|candidate| now <= candidate.until)
     }

@@ -193,7 +193,7 @@ impl Rig {
         self.drain()
     }
 
-    /// Servers whose leases are held.
+    /// Servers with which leases are held.
     fn held(&self) -> Vec<u8> {
         let leases = self.node.leases.iter();
         let mut held: Vec<_> = leases

@@ -286,7 +286,7 @@ fn the_age_of_a_lost_node_goes_on_over_a_restart() {
     let restored = first[1].restored(at(5), WALL + HOUR);
     assert_eq!(restored.age(at(5)), Duration::from_secs(3_620));
     assert_eq!(restored.age(at(1_005)), Duration::from_secs(3_621));
-    // A clock that went back makes nobody older.
+    // A clock that went back makes no entry older.
     assert_eq!(first[0].restored(at(5), 7).age(at(5)), Duration::ZERO);
 }
 

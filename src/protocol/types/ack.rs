@@ -28,7 +28,7 @@ pub struct Ack<'a> {
     pub lease: Duration,
     /// Where to go instead (released, full).
     pub offers: &'a [Offer],
-    /// Why, for a person (full, refused).
+    /// The reason, as a text for the operator (full, refused).
     pub reason: Reason,
     /// Indexers that the server knows, from one native to another.
     pub known: &'a [PeerId],
@@ -94,7 +94,7 @@ pub struct AckBuf {
     pub lease: Duration,
     /// Where to go instead.
     pub offers: Offers,
-    /// Why, for a person.
+    /// The reason, as a text for the operator.
     pub reason: Reason,
     /// Indexers that the server knows.
     pub known: PeerList,

@@ -1,4 +1,4 @@
-//! Lists of nodes: whom a request selects, and what an entry says of each.
+//! Lists of nodes: which nodes a request selects, and what an entry says of each.
 
 use core::time::Duration;
 
@@ -38,12 +38,12 @@ impl Presence {
     }
 }
 
-/// Which nodes are meant. The default means all.
+/// Which nodes are selected. The default selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those that offer this service.
     pub service: Option<ServiceName>,
-    /// Those whose name begins so. It may be any text, even one that begins no valid name.
+    /// Those with a name that begins so. It may be any text, even one that begins no valid name.
     pub prefix: Name,
     tags: TagBuf,
 }
@@ -61,7 +61,7 @@ struct TagBuf {
 pub struct TooManyTags;
 
 impl Filter {
-    /// Nodes that offer this service, if one is given, and whose name begins so.
+    /// Nodes that offer this service, if one is given, and have a name that begins so.
     pub fn new(service: Option<ServiceName>, prefix: Name) -> Self {
         Self {
             service,
@@ -93,7 +93,7 @@ impl Filter {
         });
         let mut tags = Tags::new();
         while let (Some(key), Some(value)) = (texts.next(), texts.next()) {
-            // There are at most as many ends as such a list has texts.
+            // There is room: the filter has at most as many ends as such a list has texts.
             let _ = tags.push((key, value));
         }
         tags
@@ -109,7 +109,7 @@ impl Filter {
         self.service.is_none() && self.tags.ends.is_empty()
     }
 
-    /// Whether the node with this record is meant.
+    /// Whether the node with this record is selected.
     pub fn admits(&self, record: &Record<'_>) -> bool {
         let offers = |service: &ServiceName| {
             record
@@ -123,7 +123,7 @@ impl Filter {
     }
 }
 
-/// Who an entry is about.
+/// The node that an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
     /// The subject of this signed node record, which is not verified here.
@@ -144,7 +144,7 @@ pub struct Entry<'a> {
     pub subject: Subject<'a>,
     /// Time since its last heartbeat, since it left, or since it was lost.
     pub age: Duration,
-    /// Which of these.
+    /// Which of these states it has.
     pub presence: Presence,
 }
 

@@ -28,7 +28,7 @@ fn payload(record: &Record<'_>) -> Vec<u8> {
     encoded(|buffer| encode_record(record, buffer))
 }
 
-/// A verifier and signer whose envelope is the payload, with `more` additional bytes.
+/// A verifier and signer that use the payload as the envelope, with `more` additional bytes.
 struct Bare {
     more: usize,
 }
@@ -165,7 +165,7 @@ fn a_payload_is_refused_for_what_is_out_of_bounds() {
     assert_eq!(refused(Kind::Node, &node("a", &twice)), error);
 }
 
-/// A node's record whose key 7 is these bytes.
+/// A node's record with these bytes at key 7.
 fn with_services(services: &[u8]) -> Result<Services, DecodeError> {
     let bytes = payload(&record(&[&[9]], "a", &[]));
     let (map, entries) = bytes.split_first().unwrap();

@@ -78,7 +78,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         true
     }
 
-    /// Ends a search for providers that has found enough, or whose time is over.
+    /// Ends a search for providers that has found enough, or has run out of time.
     pub(super) fn next_end(&mut self, now: Instant) -> Option<LookupAction> {
         let is_it = |open: &Open| open.target == Target::Dht(Search::Providers);
         let at = self.position(is_it)?;

@@ -99,7 +99,7 @@ fn peer_that_finds_no_slot_is_told_to_come_back() {
     }
 }
 
-/// A verifier whose envelopes are the signer's id and the payload. Other envelopes do not verify.
+/// A verifier of envelopes that are the signer's id and the payload. Other envelopes do not verify.
 struct Named;
 
 impl Verifier for Named {

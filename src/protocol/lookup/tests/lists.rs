@@ -13,7 +13,7 @@ use crate::protocol::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// An indexer with nodes of these ids, whose records have so many bytes; each was heard at the
+/// An indexer with nodes of these ids. Their records have so many bytes, and each was heard at the
 /// instant of its id.
 fn indexer(ids: core::ops::Range<u8>, length: usize) -> Box<Indexer<40>> {
     let mut indexer = Box::new(Indexer::new());

@@ -81,6 +81,6 @@ fn lookup_costs_at_most_forty_messages_however_large_the_network_is() {
         assert!(found.is_empty());
         // In the largest of small networks, each indexer is asked if no node has the name.
         let most = if indexers == 16 { MOST + 12 } else { MOST };
-        assert!(messages <= most, "{messages} for an unknown name among {indexers}");
+        assert!(messages <= most, "{messages} for no node,  {indexers}");
     }
 }

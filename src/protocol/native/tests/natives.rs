@@ -26,7 +26,7 @@ fn what_a_fellow_reports_counts_in_its_beats_and_in_its_acks() {
     let known = [peer(1), OWN];
     let outcome = rig.beat_with(Role::Native, 9, 9, LEASE, None, None, &known);
     assert_eq!(outcome.ack, Ack::accepted(LEASE));
-    assert_eq!(rig.view().known, [peer(1)], "the native's own id is no news");
+    assert_eq!(rig.view().known, [peer(1)], "the own id is no news");
     rig.drain();
     let mut ack = Ack::accepted(LEASE);
     let known = [peer(2), OWN];

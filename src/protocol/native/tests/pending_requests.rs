@@ -82,7 +82,11 @@ fn past_the_capacity_a_node_is_answered_full_with_a_reason() {
     assert_eq!(ack.code, AckCode::Full);
     assert!(ack.reason.contains("try another native"));
     assert_eq!(rig.view().refused("responsible_peers"), 2);
-    assert_eq!(rig.node(102).code, AckCode::Accepted, "a node that is in stays in");
+    assert_eq!(
+        rig.node(102).code,
+        AckCode::Accepted,
+        "it is in and stays in"
+    );
     rig.give_up(Role::Node, 100, 100);
     assert_eq!(rig.node(103).code, AckCode::Accepted, "a place is free");
 }

@@ -25,7 +25,7 @@ impl Rig {
         assert_eq!(outcome.ack.code, AckCode::Accepted);
     }
 
-    /// A beat of a node on another host, seen by IPv4, whose record lists `addrs`.
+    /// A beat of a node on another host, seen by IPv4, with a record that lists `addrs`.
     fn far_node(&mut self, n: u8, addrs: &[&[u8]]) -> Ack<'_> {
         self.native.seen(&peer(n), Reader::far(Families::V4));
         let info = listening(n, addrs);

@@ -86,8 +86,8 @@ impl<const N: usize> Memory<N> {
     }
 
     /// Makes room for the key, if needed, by removing the one with the shortest remaining pause,
-    /// without any trace. This is for keys that cost an attacker nothing, and whose removal harms
-    /// no other host.
+    /// without any trace. This is for keys that cost an attacker nothing, if their removal harms no
+    /// other host.
     pub(super) fn forget_for(&mut self, key: Key) {
         if !self.all.is_full() || self.find(key).is_some() {
             return;

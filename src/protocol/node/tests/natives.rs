@@ -13,7 +13,7 @@ fn at_start_the_natives_are_asked_in_turn_until_the_offers_suffice() {
     let mut rig = Rig::new(2, [1, 2, 3]);
     rig.drain();
     let did = sorted(rig.answer(1, &offering([10, 11])));
-    assert_eq!(did, [Beat(10), Beat(11)], "nobody else is asked");
+    assert_eq!(did, [Beat(10), Beat(11)], "no other server is asked");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_native_that_is_silent_for_eight_seconds_is_passed_over() {
     assert_eq!(
         rig.answer(1, &offering([10])),
         [],
-        "its late answer is nobody's"
+        "no request waits for its late answer"
     );
 }
 

@@ -169,7 +169,7 @@ fn a_silent_indexer_that_has_moved_is_tried_at_once_where_the_native_says_it_is(
     assert_eq!(rig.node.addrs_of(&peer(10)), Some(&addrs(77)));
     assert_eq!(rig.accepted(10), []);
     assert_eq!(rig.held(), [10]);
-    // It counts from the beat whose ack was late, because that beat may be the answered one.
+    // It counts from the beat with the late ack, because that beat may be the answered one.
     let expiry = rig.node.leases.find(&peer(10)).unwrap().expiry(at(beat));
     assert_eq!(expiry, Some(at(beat) + LEASE));
 }

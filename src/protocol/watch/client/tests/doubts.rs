@@ -38,10 +38,10 @@ fn a_node_that_was_handed_over_is_not_gone_before_the_new_server_was_heard() {
     assert_eq!(world.steps(), []);
     assert_eq!(world.sees(203, 1, 5, 1), None);
     world.caught_up(203);
-    let WatchStep::Gone { peer: gone, how, .. } = world.steps().remove(0) else {
+    let WatchStep::Gone { peer: id, how, .. } = world.steps().remove(0) else {
         panic!("2 is nowhere");
     };
-    assert_eq!((gone, how), (peer(2), Presence::Alive));
+    assert_eq!((id, how), (peer(2), Presence::Alive));
     world.now += millis(MOVES);
     assert_eq!(world.steps(), []);
 }
