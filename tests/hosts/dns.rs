@@ -270,8 +270,10 @@ fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> 
         hosts.contains("192.168.77.3") && hosts.contains("10.9.9.9"),
         "{hosts}"
     );
-    let (_, hosts) = getent(&["ahostsv6", "pump.oc.internal"]);
-    assert!(hosts.contains("fd77::3"), "{hosts}");
+    for database in ["ahostsv6", "hosts"] {
+        let (_, hosts) = getent(&[database, "pump.oc.internal"]);
+        assert!(hosts.contains("fd77::3"), "{database}: {hosts}");
+    }
     assert_eq!(getent(&["hosts", "nobody.oc.internal"]).0, Some(2));
     // A name with a dot, below one that there is no node of.
     let srv = run(
@@ -285,13 +287,67 @@ fn is_found_through(program: &str, command: impl FnOnce(&Network, &Host<'_>) -> 
     );
 }
 
+/// dnsmasq with this file, on a host that is protected against rebinding.
+fn dnsmasq(desk: &Host<'_>, config: &str) -> Command {
+    let mut command = desk.command("dnsmasq");
+    let own = ["-d", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"];
+    command.args(own).arg("--stop-dns-rebind");
+    command.arg(format!("--conf-file={config}"));
+    command
+}
+
 #[test]
 fn c_library_finds_a_node_through_dnsmasq() {
-    is_found_through("dnsmasq", |_, desk| {
-        let mut command = desk.command("dnsmasq");
-        let own = ["-d", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"];
-        command.args(own).arg("--stop-dns-rebind");
-        command.arg(format!("--conf-file={}", snippet("dnsmasq.conf")));
+    is_found_through("dnsmasq", |_, desk| dnsmasq(desk, &snippet("dnsmasq.conf")));
+}
+
+/// What OpenWrt's `/etc/init.d/dnsmasq` makes of the commands for `uci batch`: each value of these
+/// lists becomes an option of dnsmasq, in the file that dnsmasq is started with.
+fn as_openwrt_makes_it(batch: &str) -> String {
+    let (lists, commit) = batch.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(commit, "commit dhcp");
+    let options = lists.lines().map(|line| {
+        let assigned = line.strip_prefix("add_list dhcp.@dnsmasq[0].").unwrap();
+        let (list, value) = assigned.split_once('=').unwrap();
+        let quoted = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\''));
+        let option = match list {
+            "server" => "server",
+            "rebind_domain" => "rebind-domain-ok",
+            _ => panic!("{list}: which option of dnsmasq is it?"),
+        };
+        format!("{option}={}\n", quoted.unwrap())
+    });
+    options.collect()
+}
+
+#[test]
+fn c_library_finds_a_node_through_the_dnsmasq_of_openwrt() {
+    is_found_through("dnsmasq", |network, desk| {
+        let batch = std::fs::read_to_string(snippet("dnsmasq.uci")).unwrap();
+        let config = network.world().path("dnsmasq.conf");
+        std::fs::write(&config, as_openwrt_makes_it(&batch)).unwrap();
+        dnsmasq(desk, config.to_str().unwrap())
+    });
+}
+
+/// Where `.ci/tools` puts it: installed, it would become this machine's resolver.
+const RESOLVED: &str = concat!(
+    env!("CARGO_TARGET_TMPDIR"),
+    "/../systemd-resolved/systemd-resolved"
+);
+
+/// It reads files in /run as those in /etc/systemd/resolved.conf.d, and runs as a user of its own.
+/// The file in front of ours lets it listen where the C library asks.
+#[test]
+fn c_library_finds_a_node_through_systemd_resolved() {
+    is_found_through(RESOLVED, |_, desk| {
+        desk.sysctl("net.ipv4.ip_unprivileged_port_start", "0");
+        let own = "set -e; cd /run; mkdir -p systemd/resolve systemd/resolved.conf.d
+                   printf '[Resolve]\nDNSStubListenerExtra=127.0.0.1\n' >systemd/resolved.conf.d/a.conf
+                   cp \"$1\" systemd/resolved.conf.d/oc-discovery.conf
+                   exec unshare --user --map-user=1000 --keep-caps \"$0\"";
+        let mut command = desk.command("sh");
+        command.args(["-c", own, RESOLVED, &snippet("resolved.conf")]);
         command
     });
 }
