@@ -15,8 +15,8 @@
 //!
 //! The inputs are the addresses that the transport listens on, what the kernel reports about them,
 //! the local addresses of connections to servers, and the addresses at which other peers observe
-//! us. Where the kernel reports nothing, the local addresses of connections from other hosts are
-//! used too. Invariants of every list that goes out: no unspecified address, no multicast, no
+//! this one. Where the kernel reports nothing, the local addresses of connections from other hosts
+//! are used too. Invariants of every list that goes out: no unspecified address, no multicast, no
 //! link-local IPv6, no port 0; loopback only to peers on loopback; each address at most 64 bytes
 //! (an IP address and a TCP port take at most 20, and the configuration bounds names). Everything
 //! is bounded, nothing does I/O.
@@ -259,7 +259,7 @@ impl Addresses {
     fn known(&self) -> Vec<SocketAddr> {
         let mut addrs = self.listen.clone();
         let seen = self.observed.iter().filter(|seen| seen.confirmed());
-        // An own address that we do not listen on is useless. An address that the kernel does not
+        // An own address without a listener is useless. An address that the kernel does not
         // report may be that of a NAT.
         let seen = seen.map(|seen| seen.ip).filter(|ip| !self.host.has(*ip));
         let used = self.used.iter().map(|(_, ip)| *ip);

@@ -8,8 +8,8 @@
 //!
 //! Invariants: a handshake that has a place is polled by its task alone; one that gave way is
 //! dropped before the newcomer is handed on; a place is free again when its handshake is done,
-//! fails, or is dropped; those that gave way and whose tasks have not run are never more than there
-//! are places, because libp2p keeps memory for the most that it ever had at once.
+//! fails, or is dropped; connections that gave way before their tasks have run are never more than
+//! there are places, because libp2p keeps memory for the most that it ever had at once.
 
 use std::future::Future;
 use std::io;

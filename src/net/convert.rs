@@ -151,7 +151,7 @@ pub(crate) fn node_key(peer: &PeerId) -> RecordKey {
     RecordKey::new(&key_text(Kind::Node, peer))
 }
 
-/// The DHT key under which those who can say who has the name or service are found: the sha2-256
+/// The DHT key of the providers that know which node has the name or service: the sha2-256
 /// multihash of its text, so that any libp2p program can ask for it as for the content of that
 /// hash. No key of a record begins so.
 pub(crate) fn provider_key(key: &Key) -> RecordKey {

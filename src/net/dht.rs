@@ -75,7 +75,7 @@ pub(crate) enum DhtEvent {
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
     },
-    /// A server named these peers, us excepted, as those that announced the key.
+    /// A server named these peers, without this one, as those that announced the key.
     Provided {
         search: SearchId,
         /// Each with the addresses at which it can be reached; none if they are not known.
@@ -91,7 +91,7 @@ pub(crate) enum DhtEvent {
     },
     /// An announcement has ended. `ok`: some server of the DHT was reached.
     Announced { key: Key, ok: bool },
-    /// Another peer asks us to store a record. It is verified, but its expiry is not checked.
+    /// Another peer asks this one to store a record. It is verified, but its expiry is not checked.
     Offered {
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
@@ -128,13 +128,13 @@ enum Wanted {
     Providers,
 }
 
-/// Our PUTs, announcements and searches that are under way.
+/// The own PUTs, announcements and searches that are under way.
 #[derive(Default)]
 pub(crate) struct Dht {
     searches: HashMap<QueryId, Wanted>,
     announcements: HashMap<QueryId, Key>,
     puts: HashSet<QueryId>,
-    /// Keys of records in the store whose PUT waits for its turn.
+    /// Keys of records in the store that wait for their PUT.
     to_put: VecDeque<RecordKey>,
 }
 
@@ -158,8 +158,8 @@ impl Dht {
         SearchId(query)
     }
 
-    /// Announces that we can say who has the key. Returns whether that began; then it ends in
-    /// [`DhtEvent::Announced`].
+    /// Announces that this peer knows which node has the key. Returns whether that began; then it
+    /// ends in [`DhtEvent::Announced`].
     pub(crate) fn provide(&mut self, kademlia: &mut Kademlia, key: &Key) -> bool {
         let query = kademlia.start_providing(convert::provider_key(key)).ok();
         self.announcements
@@ -175,8 +175,8 @@ impl Dht {
         }
     }
 
-    /// PUTs a record that its subject sent us: stores it and sends it to the peers nearest to its
-    /// key, unless a better one is stored that is valid at `own_ms`.
+    /// PUTs a record that its subject sent to this peer: stores it and sends it to the peers
+    /// nearest to its key, unless a better one is stored that is valid at `own_ms`.
     pub(crate) fn publish(
         &mut self,
         kademlia: &mut Kademlia,
@@ -246,7 +246,7 @@ impl Dht {
                 QueryResult::GetProviders(_) => self.ended(id, stats.num_successes(), step.last),
                 QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
                     key: self.announcements.remove(&id)?,
-                    // Kademlia calls it a success where it knew nobody to tell.
+                    // Kademlia reports a success even if it knew no server to send it to.
                     ok: result.is_ok() && stats.num_successes() > 0,
                 }),
                 _ => {
@@ -272,7 +272,7 @@ impl Dht {
                 record
                     .addresses
                     .retain(|addr| loopback || !is_loopback(addr));
-                // If there is no room, this is counted, and seven others keep it.
+                // If there is no room, this is counted, and seven other servers keep it.
                 let _ = kademlia.store_mut().add_provider(record);
                 None
             }

@@ -289,7 +289,7 @@ impl Resolver {
 /// The addresses of `name` that the server at `at` has. Blocks, for `limit` at most.
 ///
 /// # Errors
-/// If no answer comes, or another one than addresses.
+/// If there is no answer, or one without addresses.
 #[cfg(feature = "dns")]
 pub(crate) fn ask_at(at: SocketAddr, name: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     let name = message::parse_name(name).ok_or(io::ErrorKind::InvalidInput)?;

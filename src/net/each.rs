@@ -1,7 +1,7 @@
 //! Log lines that a peer can cause and that name the peer.
 //!
 //! The program's log bounds them (`daemon::logging`). A node that is embedded gives its lines to
-//! the log of the program around, which knows no such bound, so they are bounded here.
+//! the log of the program that embeds it, which has no such bound, so they are bounded here.
 //!
 //! Invariants: of an embedded node, the same line is logged at most once a minute, each place in
 //! the sources logs at most [`PLACE_MAX`] lines a minute, and what was suppressed is counted.
@@ -72,7 +72,7 @@ pub(crate) fn admits(file: &str, line: u32, text: fmt::Arguments<'_>) -> bool {
         let now = u64::try_from(bound.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         Some(bound.admits((file, line), &text.to_string(), now))
     });
-    // The log of the program around is called after the borrow.
+    // The log of the embedding program is called after the borrow.
     let (is_admitted, suppressed) = admitted.unwrap_or((true, Vec::new()));
     for lines in suppressed {
         log::warn!("{lines}");

@@ -29,7 +29,7 @@ pub(crate) struct About {
     pub services: Vec<Service>,
 }
 
-/// A record whose signature and bounds are verified.
+/// A record with verified signature and bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenRecord {
     /// The parts that the core needs.
@@ -180,7 +180,7 @@ fn sign_record(
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }
 
-/// The record, with its addresses as multiaddresses. Those that are none are left out.
+/// The record, with its addresses as multiaddresses. Those that cannot be read are left out.
 pub(crate) fn opened(record: &Record<'_>) -> OpenRecord {
     let addrs = record.addrs.iter().map(|addr| to_multiaddr(addr));
     let tags = record.tags.iter();

@@ -44,7 +44,7 @@ pub(crate) enum NetEvent {
         peer: protocol::PeerId,
         stream: StreamId,
     },
-    /// A server answered our last beat (`asked`), or sent an unsolicited `released`.
+    /// A server answered the last beat of this peer (`asked`), or sent an unsolicited `released`.
     Ack {
         server: protocol::PeerId,
         /// The endpoint of the connection, as it was dialled.

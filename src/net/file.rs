@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-/// How long the start of the daemon waits for a pipe whose content it needs.
+/// How long the start of the daemon waits for the content of a pipe.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Opens a file to be read. Neither this nor reading it blocks: reading a pipe without data is an

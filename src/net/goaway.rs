@@ -27,8 +27,8 @@ use super::each::each;
 
 /// Bytes of a frame's header: version, type, flags (2), stream (4), length (4).
 const HEADER: usize = 12;
-/// The frame type with a body, whose length counts the bytes of that body, and the frame type that
-/// ends the connection.
+/// The frame type with a body (its length field counts the bytes of that body), and the frame type
+/// that ends the connection.
 const DATA: u8 = 0;
 const GO_AWAY: u8 = 3;
 
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn only_a_header_ends_it_wherever_the_writes_are_cut() {
-        // A window update, whose length field is not a length; a body that looks like a GoAway; a
+        // A window update (its length field is not a length); a body that looks like a GoAway; a
         // ping.
         let before = [
             frame(1, 300, &[]),

@@ -1,11 +1,11 @@
-//! Places for inbound connections whose handshake is not done, and which one gives way when all
-//! places are taken.
+//! Places for inbound connections during their handshake, and which one gives way when all places
+//! are taken.
 //!
 //! Opening connections that stay silent is cheap for an attacker. So a newcomer always gets a
 //! place, and the oldest connection of the source that has the most gives way to it. A source is an
 //! IPv4 address, or an IPv6 /64, because one host has a whole /64.
 //!
-//! A known peer (a lease holder, a native, a peer whose addresses are remembered) cannot be
+//! A known peer (a lease holder, a native, a peer with remembered addresses) cannot be
 //! recognised by a connection before its handshake, but its addresses are known. So of each source
 //! as many connections are spared as there are known peers at it. Peer ids cost an attacker nothing
 //! and addresses cost little, so this has two bounds: at most an eighth of all places is spared for
@@ -41,7 +41,7 @@ const COUNTED: usize = 16;
 /// Where a connection comes from; `None` if that is not an IP address.
 pub(super) type SourceIp = Option<IpAddr>;
 
-/// The connections whose handshake is not done. `H` is the handle that ends one.
+/// The connections during their handshake. `H` is the handle that ends one.
 #[derive(Debug)]
 pub(super) struct Handshakes<H> {
     max: usize,
@@ -114,7 +114,7 @@ impl<H> Handshakes<H> {
         Entered::Displaced(id, weakest.handle)
     }
 
-    /// Frees the place of a connection whose handshake is done or has failed, or which gave way.
+    /// Frees the place of a connection: its handshake is done or has failed, or it gave way.
     /// Each leaves once.
     pub(super) fn leave(&mut self, id: u64) {
         // Ids grow from the front to the back.

@@ -74,7 +74,7 @@ impl Joiner {
         (true, ended)
     }
 
-    /// Ends the windows whose time is over at `now` (ms). Returns the lines that were suppressed in
+    /// Ends the windows that are over at `now` (ms). Returns the lines that were suppressed in
     /// them.
     pub(crate) fn ended(&mut self, now: u64) -> Vec<LeftOut> {
         let over = |window: &mut Window| now.saturating_sub(window.began) >= WINDOW_MS;

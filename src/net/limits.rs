@@ -4,9 +4,9 @@
 //! Invariants: at most `max` connections in all; the last `reserved` of them only for peers with a
 //! reserved slot; at most `max_per_peer` for one peer, of which the newest stay. Outbound
 //! connections count too, but they are refused only at `max`, because this peer wants them itself.
-//! A peer whose id is not an inlined Ed25519 key is refused. Until their handshake is done, inbound
-//! connections are limited by [`admission`](super::admission). This module tells it at which
-//! addresses peers with a reserved slot are.
+//! A peer is refused if its id is not an inlined Ed25519 key. Until their handshake is done,
+//! inbound connections are limited by [`admission`](super::admission). This module tells it at
+//! which addresses peers with a reserved slot are.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ use crate::protocol::{self, TableStats};
 
 /// Name of the table of connections.
 pub(super) const CONNECTIONS: &str = "connections";
-/// Name of the table of inbound connections whose handshake is not done.
+/// Name of the table of inbound connections during their handshake.
 const HANDSHAKES: &str = "handshakes";
 
 /// The numbers of [`Limits`].
@@ -45,7 +45,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) reserved: usize,
     /// Connections of one peer, both directions together. If there are more, the oldest is closed.
     pub(crate) max_per_peer: usize,
-    /// Inbound connections whose handshake is not done.
+    /// Inbound connections during their handshake.
     pub(crate) max_pending: usize,
 }
 
@@ -167,7 +167,7 @@ impl Limits {
         self.places.lock().remember(sources);
     }
 
-    /// The table of inbound connections whose handshake is not done.
+    /// The table of inbound connections during their handshake.
     pub(crate) fn handshakes(&self) -> TableStats {
         let places = self.places.lock();
         TableStats {

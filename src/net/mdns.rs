@@ -49,7 +49,7 @@ const MAX_LINKS: usize = 16;
 /// What is said on the link.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// Somebody asks for peers.
+    /// A host asks for peers.
     Question,
     /// Natives are at these addresses, each with `/p2p` at its end.
     Natives(Vec<Multiaddr>),
@@ -64,7 +64,7 @@ pub(crate) struct Mdns {
     /// The networks of those links, for the tasks that listen.
     subnets: Rc<RefCell<Vec<Subnet>>>,
     said: (Sender<Said>, Receiver<Said>),
-    /// What was logged of a socket that could not be opened.
+    /// Sockets that could not be opened, as far as this was logged.
     has_failed: bool,
 }
 
@@ -82,7 +82,7 @@ struct Link {
 }
 
 impl Mdns {
-    /// Of the process `own`, without a link; see [`Mdns::join`].
+    /// For the process `own`, without a link so far; see [`Mdns::join`].
     pub(crate) fn new(own: protocol::PeerId) -> Self {
         Self {
             own: own.into(),
@@ -123,7 +123,7 @@ impl Mdns {
         self.links = links.into_iter().map(|(_, link)| link).collect();
     }
 
-    /// Leaves all links, so that what others say there wakes nobody.
+    /// Leaves all links, so that messages of others there do not wake this process.
     pub(crate) fn close(&mut self) {
         (self.v4, self.v6) = (None, None);
         self.links.clear();
@@ -267,7 +267,7 @@ async fn listen(
     let mut read = 0;
     loop {
         let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
-            // An error of the socket is one of a packet that was sent; the next one may go.
+            // The socket reports the error of a packet that was sent; the next one may succeed.
             Timer::after(Duration::from_secs(1)).await;
             continue;
         };
@@ -289,7 +289,7 @@ async fn listen(
     }
 }
 
-/// Whether the address is of one of the networks, or of a link alone.
+/// Whether the address is in one of the networks, or is link-local.
 fn is_on_link(ip: IpAddr, subnets: &[Subnet]) -> bool {
     let is_link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -2,7 +2,7 @@
 //!
 //! `Net` is the swarm with its behaviours. It passes events up, with their content decoded and
 //! verified (beats and responses are passed as frames), and carries out the actions of the core. It
-//! decides only what to drop: invalid frames, and records whose signature does not verify.
+//! decides only what to drop: invalid frames, and records with an invalid signature.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -136,7 +136,7 @@ impl Behaviour {
 pub(crate) struct NetBounds {
     /// Connections at most.
     pub(crate) connections: usize,
-    /// Inbound connections whose handshake is not done, at most.
+    /// Inbound connections during their handshake, at most.
     pub(crate) handshakes: usize,
     /// Records in the DHT store at most.
     pub(crate) dht_records: usize,
@@ -334,8 +334,9 @@ impl Net {
         Some(self.dht.providers(kademlia, key))
     }
 
-    /// Announces in the DHT that we can say who has the key. Returns whether that began: not before
-    /// others can be told an address of ours. Then it ends in [`dht::DhtEvent::Announced`].
+    /// Announces in the DHT that this peer knows which node has the key. Returns whether that
+    /// began: it cannot begin before this peer has an address to announce. Then it ends in
+    /// [`dht::DhtEvent::Announced`].
     pub(crate) fn provide(&mut self, key: &Key) -> bool {
         if self.announced.is_empty() {
             return false;
@@ -351,7 +352,7 @@ impl Net {
         }
     }
 
-    /// PUTs a verified record that its subject, a lease holder, sent us.
+    /// PUTs a verified record that its subject, a lease holder, sent to this peer.
     pub(crate) fn publish(
         &mut self,
         kind: Kind,

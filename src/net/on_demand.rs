@@ -41,7 +41,7 @@ use self::upgrade::{Name, Named, Unheld, give};
 /// within one turn of the loop.
 const MAX_WAITING: usize = 4;
 
-/// A behaviour whose handlers exist only where they are used.
+/// A behaviour with handlers that exist only where they are used.
 pub(crate) struct OnDemand<B: NetworkBehaviour> {
     inner: B,
     protocol: Option<StreamProtocol>,

@@ -1,10 +1,10 @@
-//! The providers that this peer stores for the DHT: which peers announced that they can say who has
-//! a name or a service.
+//! The providers that this peer stores for the DHT: which peers announced that they know the nodes
+//! with a name or a service.
 //!
 //! Invariants: at most `capacity` entries, and at most [`MAX_PER_KEY`] of one key; each is one that
 //! a peer announced about itself, and is over [`LIFETIME`] after it was last announced. When the
-//! store is full, the entry whose key is farthest from our own id gives way, because others keep
-//! it, too; entries of our own never do. Neither a key nor an address takes more memory than it
+//! store is full, the entry with the key farthest from the own id gives way, because others keep
+//! it, too; own entries never do. Neither a key nor an address takes more memory than it
 //! needs: 40 bytes an entry, and each peer's addresses once.
 
 use std::{
@@ -34,7 +34,7 @@ const MAX_ADDRS: usize = 2;
 /// A store of providers of fixed capacity.
 pub(super) struct Providers {
     own: KBucketKey<libp2p::PeerId>,
-    /// Where others reach us.
+    /// Where others reach this peer.
     own_addrs: Vec<Multiaddr>,
     capacity: usize,
     /// Times are counted from here.
@@ -239,7 +239,7 @@ impl Providers {
     fn make_room(&mut self, key: Range<usize>, is_own: bool) -> Option<usize> {
         let gives_way = |at: &usize| self.owner(*at).is_some_and(|owner| !self.is_own(owner));
         let loser = if key.len() >= MAX_PER_KEY {
-            // The first come keep their places, or whoever has many ids would take them all.
+            // The first come keep their places. Otherwise a peer with many ids could take them all.
             key.clone().rfind(|at| is_own && gives_way(at))
         } else if self.entries.len() < self.capacity {
             return Some(key.end);

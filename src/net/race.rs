@@ -62,8 +62,8 @@ fn subnets(addresses: &[Address]) -> Vec<Subnet> {
     addresses.iter().filter(counts).map(subnet).collect()
 }
 
-/// The function that gives the networks whose addresses are tried first: [`own_subnets`], or that
-/// of a test.
+/// The function that gives the networks with the addresses that are tried first: [`own_subnets`],
+/// or that of a test.
 pub(crate) type Subnets = fn() -> Vec<Subnet>;
 
 /// One race. Clones share it.
@@ -247,7 +247,7 @@ where
     failed
 }
 
-/// A transport whose dials to one peer race each other.
+/// A transport in which dials to one peer race each other.
 pub(crate) struct Racing<T> {
     inner: T,
     subnets: Subnets,

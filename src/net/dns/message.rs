@@ -153,10 +153,10 @@ fn records<'a, D: ParseRecordData<'a, [u8]>>(
     Ok(values)
 }
 
-/// Adds a record whose owner and data are as they are on the wire.
+/// Adds a record. Its owner and data are given as they are on the wire.
 ///
 /// # Errors
-/// If one of them is none, or there is no room.
+/// One of them is not valid, or there is no room.
 pub(in crate::net) fn push<T: Composer>(
     message: &mut impl RecordSectionBuilder<T>,
     owner: &[u8],

@@ -1,11 +1,11 @@
-//! What a server of the DNS answers about what was found.
+//! The answers of a server of the DNS, made of what a lookup found.
 //!
 //! The zone decides what a question asks and what its answer says
 //! ([`zone`](crate::protocol::zone)); here it becomes records.
 //!
 //! Invariants: the nodes keep the order in which they were found, and the addresses of each are
-//! sorted for the asker; a node whose name is no host name of the DNS is left out; no record is
-//! there twice.
+//! sorted for the asker; a node with a name that is no host name of the DNS is left out; no record
+//! is there twice.
 
 mod message;
 
@@ -58,7 +58,7 @@ impl Server {
     /// What is asked.
     ///
     /// # Errors
-    /// The code of the answer if nobody is answered that.
+    /// The code of the answer, if the query can only be answered with an error.
     pub(crate) fn asked(&self, query: &Query<'_>) -> Result<Asked, OptRcode> {
         if matches!(query.rtype, Rtype::ANY | Rtype::AXFR | Rtype::IXFR) {
             return Err(OptRcode::REFUSED);
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// The answer to what was asked, of what was found, which is valid for `ttl` seconds. An
+    /// The answer to the question, made of what was found. It is valid for `ttl` seconds. An
     /// address with a lower `distance` comes first.
     pub(crate) fn answer(
         &self,
@@ -128,10 +128,10 @@ impl Server {
     fn soa(&self) -> Record {
         let zone = self.name(&[]);
         let mut data = zone.clone();
-        // Nobody reads mail about it (RFC 7535, section 3.3).
+        // There is no mailbox for the zone (RFC 7535, section 3.3).
         data.extend(b"\x06nobody\x07invalid\0");
-        // Serial, refresh, retry, expire: nobody copies the zone. The last is for how long it is
-        // known that there is nothing.
+        // Serial, refresh, retry, expire: no server copies the zone. The last number is how long a
+        // negative answer is valid.
         for number in [1, 3600, 600, 86400, NEGATIVE_TTL.as_secs() as u32] {
             data.extend(number.to_be_bytes());
         }
@@ -175,7 +175,7 @@ fn negative(ttl: u32) -> u32 {
     ttl.min(NEGATIVE_TTL.as_secs() as u32)
 }
 
-/// Whether a node's name can be one of the DNS: its dots are between others.
+/// Whether a node's name can be one of the DNS: each dot is between other characters.
 fn is_host(name: &str) -> bool {
     name.split('.').all(|label| !label.is_empty())
 }
@@ -221,7 +221,7 @@ impl Records<'_> {
         Verdict::Records
     }
 
-    /// What a node's name has.
+    /// The records of a node's name.
     fn node(&mut self, host: &Host, rtype: Rtype) {
         match rtype {
             Rtype::A | Rtype::AAAA => {
@@ -236,10 +236,10 @@ impl Records<'_> {
         }
     }
 
-    /// What a service's name has of one node that offers it.
+    /// The records of a service's name for one node that offers it.
     fn service(&mut self, host: &Host, service: &Service, rtype: Rtype) {
         match rtype {
-            // As the name of the node's own service has it.
+            // The same record as under the name of the node's own service.
             Rtype::SRV => self.instance(host, service, rtype),
             Rtype::PTR => {
                 let instance = self.server.instance_name(host, service);
@@ -258,7 +258,7 @@ impl Records<'_> {
         }
     }
 
-    /// What the name of one node's service has.
+    /// The records of the name of one node's service.
     fn instance(&mut self, host: &Host, service: &Service, rtype: Rtype) {
         match rtype {
             Rtype::SRV => {
@@ -275,7 +275,7 @@ impl Records<'_> {
         }
     }
 
-    /// The addresses, which are asked for next.
+    /// The addresses, which the client asks for next.
     fn addresses(&mut self, host: &Host) {
         for ip in sorted(host, self.distance) {
             let owner = Some(self.server.host_name(host));

@@ -49,7 +49,7 @@ impl<E: Error + 'static> Error for DnsError<E> {
 
 /// A transport that also dials names: it dials their addresses as a race.
 pub(crate) struct DnsTransport<T> {
-    /// Shared with the dials whose name is still being resolved.
+    /// Shared with the dials that still resolve their name.
     inner: Arc<Mutex<T>>,
     resolver: Resolver,
 }

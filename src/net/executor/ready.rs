@@ -56,7 +56,7 @@ thread_local! {
     static OF_THIS_THREAD: OnceCell<Result<ReadySet, Errno>> = const { OnceCell::new() };
 }
 
-/// The sockets whose tasks run on one thread. Clones share them.
+/// The sockets of the tasks on one thread. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadySet(Arc<Shared>);
 
@@ -162,7 +162,7 @@ impl ReadySet {
         Waker::from(self.0.bell.clone())
     }
 
-    /// Resets the bell. The caller now handles whatever rang it.
+    /// Resets the bell. The caller must now handle the reason for which it was rung.
     pub(super) fn listen(&self) {
         // A swap and not a store, so that everything the task reads afterwards is newer.
         self.0.bell.rung.swap(false, SeqCst);

@@ -276,9 +276,9 @@ fn as_many_sources_as_are_counted_are_named_with_their_exact_numbers() {
 
 #[test]
 fn no_source_is_blamed_for_the_connections_of_others() {
-    let nobody = "they came from more than 16 sources, and none stands out";
+    let none_named = "they came from more than 16 sources, and none stands out";
     for sources in [17, 250] {
-        assert_eq!(said(in_turn(sources, 96)), nobody, "{sources}");
+        assert_eq!(said(in_turn(sources, 96)), none_named, "{sources}");
     }
 }
 

@@ -7,8 +7,8 @@
 //!           NAME._p2p._udp.local            TXT  "dnsaddr=/ip4/…/tcp/…/p2p/ID" … "oc=native"
 //! ```
 //!
-//! The last string is ours: other programs of libp2p announce themselves by the same names, and are
-//! no natives.
+//! The last string belongs to this system: other programs of libp2p announce themselves by the same
+//! names, and are no natives.
 //!
 //! Invariants: no message can make this module panic; at most [`MAX_ADDRS`] addresses are taken
 //! from one.
@@ -46,7 +46,7 @@ pub(super) type Buffer = Array<MAX_MESSAGE>;
 /// What a message says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// Somebody asks for peers of libp2p.
+    /// A host asks for peers of libp2p.
     Question,
     /// Addresses of natives, each with `/p2p` at its end.
     Natives(Vec<Multiaddr>),
@@ -107,7 +107,7 @@ pub(super) fn read(message: &[u8], own: &PeerId) -> Option<Heard> {
     (!addrs.is_empty()).then_some(Heard::Natives(addrs))
 }
 
-/// Whether the question has our PTR record, with at least half of its time to live.
+/// Whether the question has the own PTR record, with at least half of its time to live.
 fn knows(question: &Message<[u8]>, own: &PeerId) -> bool {
     let instance = instance(own);
     let known = question.answer().into_iter().flatten().flatten();

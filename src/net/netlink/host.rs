@@ -77,7 +77,7 @@ impl fmt::Debug for Name {
 /// What has changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
-    /// Addresses that were added, or whose interface came up.
+    /// Addresses that were added, or that came back with their interface.
     pub(crate) new: Vec<Address>,
     /// Addresses that are gone, and why.
     pub(crate) gone: Vec<(Address, Gone)>,
@@ -132,7 +132,7 @@ impl Change {
         self.came() || !self.gone.is_empty()
     }
 
-    /// Something was added by which peers may be reachable that were not before.
+    /// Something was added that may make more peers reachable.
     pub(crate) fn came(&self) -> bool {
         self.link || self.route || !self.new.is_empty()
     }

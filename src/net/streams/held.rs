@@ -24,7 +24,7 @@ pub(super) struct HeldLease {
     older: Option<Older>,
 }
 
-/// A stream whose ack is late.
+/// A stream with a late ack.
 #[derive(Clone, Copy)]
 struct Older {
     lease: u64,

@@ -158,7 +158,7 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// With `serves`, beats and requests of other peers are accepted, and identify also announces
-    /// the protocol `kademlia`, whose streams another behaviour handles. A heartbeat stream of
+    /// the protocol `kademlia`; another behaviour handles its streams. A heartbeat stream of
     /// another peer ends if its first beat does not come within `first_beat`.
     pub(crate) fn new(
         key: &PublicKey,

@@ -59,7 +59,7 @@ impl Purpose {
     }
 }
 
-/// The protocols whose streams we accept.
+/// The protocols of the streams that are accepted.
 pub(crate) struct Ours {
     /// Heartbeat, directory and watch.
     pub(super) serves: bool,

@@ -68,7 +68,7 @@ pub(crate) enum WatchEvent {
     Written { watcher: WatcherId },
     /// A peer's stream is over.
     Left { watcher: WatcherId },
-    /// A server told us something: the body of its frame. The next comes after
+    /// A notification of a server: the body of its frame. The next comes after
     /// [`Streams::watch_on`].
     Told { watch: WatchId, body: Vec<u8> },
     /// Our stream is over, or could not be opened, and why.
@@ -106,7 +106,7 @@ impl Served {
                     body,
                 }))
             }
-            // A watcher says nothing more.
+            // A watcher sends nothing more.
             (Poll::Ready(_), None) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             (Poll::Pending, Some(limit)) => Pin::new(limit)
                 .poll(cx)

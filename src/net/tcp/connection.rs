@@ -21,10 +21,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long sent data may stay unacknowledged by the peer's kernel (`TCP_USER_TIMEOUT`; without it
 /// Linux retries for 15 min). A client replaces a silent connection much earlier, when an ack is
-/// late. This limit serves the other cases: a server whose client is gone, a ping, a request. It is
-/// a third of the default lease, so that a server frees a dead connection and its place well before
-/// the lease expires. It is longer than any of our time limits for an answer, so that it never ends
-/// an exchange that may still be answered.
+/// late. This limit serves the other cases: a server that has lost its client, a ping, a request.
+/// It is a third of the default lease, so that a server frees a dead connection and its place well
+/// before the lease expires. It is longer than any of our time limits for an answer, so that it
+/// never ends an exchange that may still be answered.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After this time without data in either direction, TCP sends a keepalive probe. With

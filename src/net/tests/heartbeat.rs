@@ -232,7 +232,7 @@ fn a_dropped_stream_is_told_to_the_server_only() {
                     assert_eq!((at, closed), (0, stream));
                     Some(())
                 }
-                NetEvent::LeaseClosed { .. } => panic!("who drops it knows"),
+                NetEvent::LeaseClosed { .. } => panic!("the client dropped it itself"),
                 _ => None,
             })
             .await;
@@ -248,22 +248,22 @@ fn a_dropped_stream_is_told_to_the_server_only() {
 fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
     block_on(async {
         let mut world = World::new(&[Role::Node, Role::Indexer]).await;
-        let nobody = super::world::id_of(&super::world::key(99));
+        let stranger = super::world::id_of(&super::world::key(99));
         // Nothing listens on the discard port of this host.
         let dead = convert::to_addrs(&["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
-        world.net(0).beat(nobody, &dead, &out_beat(), None, &[]);
-        world.net(0).probe(nobody, &dead);
+        world.net(0).beat(stranger, &dead, &out_beat(), None, &[]);
+        world.net(0).probe(stranger, &dead);
         let (mut closed, mut dead) = (0, 0);
         world
             .until(|_, _, event| {
                 match event {
                     NetEvent::LeaseClosed { server, why } => {
-                        assert_eq!(server, nobody);
+                        assert_eq!(server, stranger);
                         assert!(why.is_some_and(|why| why.contains("/tcp/9")));
                         closed += 1;
                     }
                     NetEvent::Probed { peer, verdict } => {
-                        assert_eq!((peer, verdict), (nobody, Verdict::Silent));
+                        assert_eq!((peer, verdict), (stranger, Verdict::Silent));
                         dead += 1;
                     }
                     _ => {}
@@ -299,10 +299,10 @@ fn a_server_that_takes_no_beats_is_named_with_what_it_does_not_speak() {
 fn a_server_without_an_address_closes_the_lease() {
     block_on(async {
         let mut world = World::new(&[Role::Node]).await;
-        let nobody = super::world::id_of(&super::world::key(99));
+        let stranger = super::world::id_of(&super::world::key(99));
         world
             .net(0)
-            .beat(nobody, &Addrs::new(), &out_beat(), None, &[]);
+            .beat(stranger, &Addrs::new(), &out_beat(), None, &[]);
         world
             .until(|_, _, event| matches!(event, NetEvent::LeaseClosed { .. }).then_some(()))
             .await;

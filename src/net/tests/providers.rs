@@ -1,4 +1,4 @@
-//! Who can say which node has a name: announced by one server of the DHT, and found from all.
+//! The providers of a name: one server of the DHT announces it, and all servers find it.
 
 use std::{
     collections::HashMap,
@@ -35,12 +35,12 @@ async fn servers(count: usize) -> World {
         let (peer, addrs) = (world.id(native), world.0[native].addrs.clone());
         world.net(at).probe(peer, &addrs);
         world
-            .until(|_, who, event| {
-                (who == at && matches!(event, NetEvent::Probed { .. })).then_some(())
+            .until(|_, index, event| {
+                (index == at && matches!(event, NetEvent::Probed { .. })).then_some(())
             })
             .await;
     }
-    // Until each knows of another server.
+    // It waits until each knows of another server.
     for at in 0..count {
         eventually(&mut world, |world| count == 1 || !is_alone(world, at)).await;
     }
@@ -65,8 +65,8 @@ async fn announce(world: &mut World, from: usize, key: &Key) {
 async fn try_announce(world: &mut World, from: usize, key: &Key) -> bool {
     assert!(world.net(from).provide(key));
     world
-        .until(|_, who, event| match event {
-            NetEvent::Dht(DhtEvent::Announced { key: of, ok }) if who == from => {
+        .until(|_, index, event| match event {
+            NetEvent::Dht(DhtEvent::Announced { key: of, ok }) if index == from => {
                 assert_eq!(of, *key);
                 Some(ok)
             }
@@ -111,19 +111,19 @@ async fn searches(world: &mut World, key: &Key) -> Vec<Found> {
         .collect();
     let mut found: Vec<Found> = searches.iter().map(|_| Found::default()).collect();
     world
-        .until(|_, who, event| {
+        .until(|_, index, event| {
             match event {
                 NetEvent::Dht(DhtEvent::Provided {
                     search,
                     servers,
                     more,
                 }) => {
-                    assert_eq!(search, searches[who]);
-                    found[who].servers.extend(servers);
-                    found[who].more |= more;
+                    assert_eq!(search, searches[index]);
+                    found[index].servers.extend(servers);
+                    found[index].more |= more;
                 }
-                NetEvent::Dht(DhtEvent::Ended { search, reached }) if search == searches[who] => {
-                    found[who].reached = Some(reached);
+                NetEvent::Dht(DhtEvent::Ended { search, reached }) if search == searches[index] => {
+                    found[index].reached = Some(reached);
                 }
                 _ => {}
             }
@@ -133,7 +133,7 @@ async fn searches(world: &mut World, key: &Key) -> Vec<Found> {
     found
 }
 
-/// Everyone but the announcer is named it, with its addresses.
+/// Every peer but the announcer finds it, with its addresses.
 async fn must_find(world: &mut World, announcer: PeerId) {
     let peer = world.0.iter().find(|peer| peer.id == announcer);
     let named = HashMap::from([(announcer, peer.unwrap().addrs.clone())]);

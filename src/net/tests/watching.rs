@@ -16,7 +16,7 @@ fn watch(world: &mut World, from: usize, to: usize, id: u64) {
     world.net(from).watch(peer, &addrs, WatchId(id), &filter);
 }
 
-/// The next event of a watch stream, and who has it.
+/// The next event of a watch stream, and the peer that has it.
 async fn next(world: &mut World) -> (usize, WatchEvent) {
     let is_watch = |_: &mut World, at, event| match event {
         NetEvent::Watch(event) => Some((at, event)),

@@ -85,8 +85,8 @@ impl World {
             });
             let at = world.0.len() - 1;
             world
-                .until(|_, who, event| {
-                    (who == at && matches!(event, NetEvent::Addresses)).then_some(())
+                .until(|_, index, event| {
+                    (index == at && matches!(event, NetEvent::Addresses)).then_some(())
                 })
                 .await;
             let listening = world.0[at].net.listening();

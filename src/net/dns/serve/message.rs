@@ -2,7 +2,8 @@
 //!
 //! Invariants: no query can make this module panic; an answer repeats the question as it was
 //! written, or has a header alone if there is not exactly one that can be repeated byte by byte; it
-//! has at most the bytes that its way back takes; one that does not fit says so and has no records.
+//! is at most as long as its transport and the client allow; one that does not fit says so and has
+//! no records.
 
 use domain::base::{
     Message, MessageBuilder, Rtype, StaticCompressor,
@@ -18,7 +19,7 @@ use super::super::message::push;
 pub(crate) const MAX_QUERY: usize = 1232;
 /// Bytes of an answer in one datagram at most; see `message::MAX_UDP`.
 pub(crate) const MAX_UDP: usize = 1232;
-/// The same for whoever does not say that it takes more. Every error fits.
+/// The same for a client that does not say that it takes more. Every error fits.
 pub(crate) const PLAIN_UDP: usize = 512;
 /// Bytes of an answer over TCP at most: more than all records of a lookup take.
 pub(crate) const MAX_TCP: usize = 16 * 1024;
@@ -39,7 +40,7 @@ pub(crate) struct Query<'a> {
 /// Reads a query.
 ///
 /// # Errors
-/// The code of the answer, if it can only be answered with an error; `None`: not at all.
+/// The code of the answer, if it can only be answered with an error; `None`: not answered at all.
 pub(crate) fn read(bytes: &[u8]) -> Result<Query<'_>, Option<OptRcode>> {
     let message = Message::from_slice(bytes).map_err(|_| None)?;
     let header = message.header();
@@ -68,8 +69,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Query<'_>, Option<OptRcode>> {
     })
 }
 
-/// The wire form of the first question's name; `None` if it is compressed: nothing stands before it
-/// that it could point to.
+/// The wire form of the first question's name; `None` if it is compressed, which is an error,
+/// because there is no name before it.
 fn name_of(bytes: &[u8]) -> Option<&[u8]> {
     let name = bytes.get(HEADER_LEN..)?;
     let mut at = 0;
@@ -113,7 +114,7 @@ pub(crate) struct Sections {
     pub(crate) ttl: u32,
     /// The records asked for.
     pub(crate) answer: Vec<Record>,
-    /// Who says that there are none.
+    /// The authority for the answer that there are no records.
     pub(crate) authority: Vec<Record>,
     /// Records that will be asked for next; those that fit.
     pub(crate) additional: Vec<Record>,
@@ -182,7 +183,7 @@ fn build(
     }
     message.clear_push_limit();
     if has_edns {
-        // Its fields hold something else than their names say (RFC 6891, section 6.1.3).
+        // The fields of this record have other meanings than their names (RFC 6891, section 6.1.3).
         let (class, ttl) = (
             Class::from_int(MAX_UDP as u16),
             u32::from(all.rcode.ext()) << 24,

@@ -48,7 +48,7 @@ fn pump() -> Hosts {
     }
 }
 
-fn nobody(is_complete: bool) -> Hosts {
+fn no_hosts(is_complete: bool) -> Hosts {
     Hosts {
         hosts: Vec::new(),
         is_complete,
@@ -171,7 +171,7 @@ fn service_leads_to_its_instances_ports_and_addresses() {
     assert_eq!(additional[2..], addresses);
     let (_, [answer, ..]) = asked(instance, Rtype::SRV, &pump());
     assert_eq!(answer, [format!("{instance} 20 SRV {srv}")]);
-    // RFC 6763, section 6.1: an instance has a TXT record, be it empty.
+    // RFC 6763, section 6.1: an instance has a TXT record, even if it is empty.
     let untagged = Hosts {
         hosts: vec![host("pump", &[], &[("http", 80)], &[])],
         is_complete: true,
@@ -220,7 +220,7 @@ fn other_transport_or_service_is_not_there() {
 
 #[test]
 fn what_could_not_be_found_out_is_a_failure_and_no_denial() {
-    let of = |complete| asked("pump.oc.internal", Rtype::A, &nobody(complete));
+    let of = |complete| asked("pump.oc.internal", Rtype::A, &no_hosts(complete));
     let (code, [_, authority, _]) = of(true);
     assert_eq!(code, Rcode::NXDOMAIN);
     assert_eq!(authority, [SOA]);
@@ -231,7 +231,7 @@ fn what_could_not_be_found_out_is_a_failure_and_no_denial() {
 
 #[test]
 fn zone_itself_is_there_and_what_is_outside_is_refused() {
-    let of = |name, rtype| asked(name, rtype, &nobody(true));
+    let of = |name, rtype| asked(name, rtype, &no_hosts(true));
     let (_, [answer, ..]) = of("oc.internal", Rtype::SOA);
     assert_eq!(answer, ["oc.internal 20 SOA oc.internal"]);
     let (_, [answer, ..]) = of("oc.internal", Rtype::NS);
@@ -304,7 +304,7 @@ fn answer_that_does_not_fit_says_so_and_has_no_records() {
         assert_eq!((code, records.is_empty()), (Rcode::NOERROR, is_cut));
         assert!(Message::from_slice(&answer).unwrap().opt().is_some());
     }
-    // What comes next is left out where there is no room for it.
+    // Additional records are left out if there is no room for them.
     let bytes = asks("_http._tcp.oc.internal", Rtype::SRV);
     let whole = answered(&bytes, &pump(), UDP);
     let answer = answered(&bytes, &pump(), whole.len() - 1);
@@ -381,7 +381,7 @@ fn only_one_question_as_it_was_written_is_repeated() {
     };
     let mut one = with(1, &longest);
     assert_eq!(answer(&one)[12..], longest);
-    // An update, whose one zone is repeated.
+    // An update. Its only zone is repeated.
     one[2] = 0x28;
     assert_eq!(answer(&one)[12..], longest);
     let bare = |opcode: u8, code: u8| [0x12, 0x34, 0x80 | opcode, code, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -27,9 +27,9 @@ const MAX_UDP: usize = 512;
 pub(super) struct Zone {
     /// Name, type, data.
     pub(super) records: Vec<(String, Rtype, Vec<u8>)>,
-    /// Names whose queries get no answer.
+    /// Queries for these names get no answer.
     pub(super) silent: Vec<&'static str>,
-    /// A type whose queries get no answer.
+    /// Queries for this type get no answer.
     pub(super) silent_type: Option<Rtype>,
     /// Answered instead of a record.
     pub(super) code: Option<Rcode>,
@@ -122,7 +122,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A host whose only server answers from `zone`.
+    /// A host with one server, which answers from `zone`.
     pub(super) fn serving(zone: Zone) -> (Self, Rc<Zone>) {
         let (udp, tcp) = sockets();
         let port = udp.get_ref().local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Servers that are slow, old, silent or flooded, or for which somebody else answers.
+//! Servers that are slow, old, silent or flooded, or for which another host answers.
 
 use std::net::UdpSocket;
 

@@ -14,7 +14,7 @@ fn closes(out: &[Out]) -> Vec<usize> {
     out.iter().filter_map(close).collect()
 }
 
-/// A lease over connection 1 whose second beat was not answered, so that a fresh one was sent.
+/// A lease over connection 1. Its second beat was not answered, so a fresh one was sent.
 /// Returns its dial.
 fn replacing() -> (World, ConnectionId) {
     let mut world = World::new();
