@@ -1,8 +1,8 @@
 //! Runs the checks of the own services when the core says so, each as a task of its own, and keeps
-//! for `status` how they went.
+//! their results for `status`.
 //!
-//! Invariants: a run ends within [`CHECK_TIMEOUT`], whatever the service does; a command that is
-//! still there then, or when the loop ends, is killed with all that it has started; one that the
+//! Invariants: a run ends within [`CHECK_TIMEOUT`], whatever the service does; a command that still
+//! runs then, or when the loop ends, is killed with all processes that it has started; one that the
 //! system cannot end is not started a second time; only addresses of this host are connected to;
 //! nothing that a service says is kept or logged except the number of an HTTP status.
 
@@ -46,7 +46,7 @@ const LOOK_LONGEST: Duration = Duration::from_millis(200);
 /// Bytes of an HTTP response that are read to find its status.
 const STATUS_LINE: usize = 64;
 
-/// How long a command that was killed may take to be gone.
+/// How long a killed command may take to end.
 const KILLED: Duration = Duration::from_secs(1);
 
 /// How a run ended.
@@ -57,7 +57,7 @@ pub(super) struct Ended {
 
 enum What {
     Result(Result<(), Failure>),
-    /// A command that could not be ended is gone.
+    /// A command that could not be killed in time has ended.
     Over,
 }
 
@@ -86,7 +86,7 @@ struct Checked {
 }
 
 impl Checks {
-    /// The configured checks, which all run at `now` for the first time.
+    /// The configured checks. All run for the first time at `now`.
     pub(super) fn new(config: &Config, now: Instant, seed: u64) -> Self {
         let of = config.checks.iter().map(|check| check.service);
         let with_service = |check: &Check| {
@@ -113,7 +113,7 @@ impl Checks {
         self.checks.clear();
     }
 
-    /// Where the ends of runs come.
+    /// The channel on which runs report their end.
     pub(super) fn ended(&self) -> Receiver<Ended> {
         self.ended.1.clone()
     }
@@ -206,7 +206,7 @@ impl Driver<'_> {
 }
 
 /// Where the services of this host may listen: on loopback, or only at an announced address. A
-/// router's address that leads here may as well lead elsewhere, so it is not asked.
+/// router's address that leads here may also lead to another host, so it is not asked.
 fn hosts(announced: &[Multiaddr]) -> Vec<IpAddr> {
     let mut hosts = vec![
         IpAddr::from(Ipv4Addr::LOCALHOST),
@@ -249,7 +249,7 @@ fn failed(why: String) -> Failure {
     }
 }
 
-/// The failure of a call of the system, which may be one of this host.
+/// The failure of a system call. Its cause may be this host and not the service.
 fn system_failed(what: &str, why: &io::Error) -> Failure {
     let lacks = [
         Errno::MFILE,

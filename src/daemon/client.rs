@@ -54,11 +54,11 @@ pub(crate) enum OperatorRequest {
     /// [`Found`](super::status::Found).
     Find(NameOrPeerId),
     /// The nodes of the network. Answered in parts: with a [`NodeRow`](super::status::NodeRow) for
-    /// each, and with a [`ListTally`](super::status::ListTally) now and then and at the end.
+    /// each, and with a [`ListTally`](super::status::ListTally) from time to time and at the end.
     Nodes(NodeQuery),
     /// The nodes, and each change. Answered in parts: with a
     /// [`WatchRow`](super::status::WatchRow) for each, and with a
-    /// [`CaughtUp`](super::status::CaughtUp) when all are told of.
+    /// [`CaughtUp`](super::status::CaughtUp) when all of them were reported.
     Watch(NodeQuery),
 }
 
@@ -96,7 +96,8 @@ pub(crate) enum Error {
     Io(PathBuf, io::Error),
     /// The daemon of this directory answered something else.
     Nonsense(PathBuf),
-    /// The daemon of this directory has this version, and its answer lacks fields that we need.
+    /// The daemon of this directory has this version, and its answer lacks fields that this command
+    /// needs.
     OtherVersion(PathBuf, String),
     /// The daemon ended before its answer did.
     CutShort,
@@ -201,7 +202,7 @@ impl Lines {
     ) -> Result<Self, Error> {
         until_it_is_heard(patience, |left| {
             let of_this = |error| explain(dir, left, error);
-            // Who asks for what never ends still wants a daemon that accepts.
+            // An answer without end still has a limit for its first part: the daemon must accept.
             let soon = left.min(PATIENCE);
             let connected = connect(dir, soon).map_err(|error| explain(dir, soon, error))?;
             let mut connection = BufReader::new(connected);
@@ -279,7 +280,7 @@ fn version_of(dir: &Path, json: &str, patience: Duration) -> Option<String> {
     })
 }
 
-/// What the status of every version of the program has.
+/// The fields that the status has in every version of the program.
 #[derive(Deserialize)]
 struct Version {
     version: String,

@@ -65,12 +65,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long it keeps its place even if others come. A process that has connected writes at once,
 /// unless it must wait for the processor.
 const GRACE: Duration = Duration::from_millis(10);
-/// How long it may take to read its answer: as long as our own commands wait.
+/// How long it may take to read its answer: as long as the own commands wait.
 const TAKING: Duration = super::client::PATIENCE;
 /// Events that wait for the loop.
 const MAX_EVENTS: usize = 8;
-/// After a failed accept, unless a client leaves before: the descriptors that are missing may be
-/// those of others.
+/// The pause after a failed accept, unless a client leaves before: other parts of the process may
+/// have the missing descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket. It is removed when this is dropped, which must be before the [`DataDir`]
@@ -86,7 +86,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// As [`Control::bind`]; where the file system takes no socket it has a name instead. If that
-    /// is taken there is none, which is said.
+    /// is taken there is no socket, and this is logged.
     ///
     /// # Errors
     /// All others of [`Control::bind`].
@@ -189,7 +189,7 @@ async fn serve(listener: Async<UnixListener>, events: Sender<CallEvent>, capacit
                 spawn(async move {
                     client.await;
                     drop(place);
-                    // If this is full, one is known to have left.
+                    // If this is full, a client is known to have left.
                     let _ = leaves.try_send(());
                 });
                 // A line that has arrived already is read before another client is accepted.
@@ -200,7 +200,7 @@ async fn serve(listener: Async<UnixListener>, events: Sender<CallEvent>, capacit
                     target: EACH,
                     "cannot take in a client of the control socket: {error}"
                 );
-                // A descriptor is missing, and a silent client has one, until it has left.
+                // A descriptor is missing. A silent client holds one until it is evicted.
                 let _ = left.try_recv();
                 desk.silent.send_the_longest_away();
                 let _ = within(ACCEPT_PAUSE, left.recv()).await;
@@ -311,7 +311,9 @@ impl Desk {
                 );
             }
             Err(error) => {
-                return refused_with(&format!("the system does not say who asks: {error}"));
+                return refused_with(&format!(
+                    "the system does not name the user that asks: {error}"
+                ));
             }
         }
         let line = within(SILENCE, receive(stream));

@@ -1,7 +1,7 @@
 //! The limit of file descriptors, and how it is divided.
 //!
-//! Each connection takes one. If connections could take all of them, any stranger could prevent
-//! that `status` is answered, that the state is saved and that servers are dialled. So some are
+//! Each connection takes one. If connections could take all of them, any stranger could stop the
+//! answers to `status`, the saving of the state, and the dialling of servers. So some are
 //! reserved, and the rest is divided between clients of the control socket, connections and
 //! handshakes. This is computed once, at the start.
 //!
@@ -101,7 +101,7 @@ pub(super) fn plan(listeners: usize) -> Result<Division, TooFew> {
 }
 
 /// Divides what the soft limit leaves, in addition to `listeners` and to what is open already, of a
-/// program that decides itself about its limit.
+/// program that sets its limit itself.
 ///
 /// # Errors
 /// [`TooFew`].
@@ -170,9 +170,9 @@ fn divide(limit: usize, own: usize, wanted: Division) -> Result<Division, TooFew
 /// The number of descriptors that are open, standard streams included.
 fn already_open() -> usize {
     match std::fs::read_dir("/proc/self/fd") {
-        // One of them is the one that reads this list.
+        // One of them is used to read this list.
         Ok(all) => all.count(),
-        // There is none left even to read it.
+        // No descriptor is left to read the list.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
             number(getrlimit(Resource::Nofile).current)
         }

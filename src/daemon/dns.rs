@@ -1,9 +1,10 @@
-//! Answers programs that know nothing of the system, by DNS: over UDP and TCP, on the one loop.
+//! Answers by DNS, for programs that know nothing of this system: over UDP and TCP, on the one
+//! loop.
 //!
 //! ```text
 //!  a resolver ──query──▶ sockets ──▶ Desk ── known, and still valid ──────────────▶ answer
 //!                                     │
-//!                                     └─ not known: one lookup for all who ask the same
+//!                                     └─ not known: one lookup for equal queries
 //!                                          │  8 at a time, the others wait
 //!                                          ▼
 //!                                        the loop ── outcome ──▶ cache ──▶ answers
@@ -55,9 +56,10 @@ use crate::{
 
 /// Queries that wait for lookups at most.
 const MAX_QUERIES: usize = 64;
-/// How long one waits at most for a slot and its lookup, and a lookup for a slot.
+/// How long a query waits at most for a slot and its lookup, and how long a lookup waits for a
+/// slot.
 const PATIENCE: Duration = Duration::from_millis(4_500);
-/// How often a port is looked for that is free for both UDP and TCP.
+/// Attempts to find a port that is free for both UDP and TCP.
 const ATTEMPTS: usize = 8;
 
 /// A lookup that the loop must make. Dropping it says that it failed.
@@ -138,7 +140,7 @@ impl Dns {
     }
 }
 
-/// Two sockets with one port, also if the system chooses it.
+/// Two sockets with the same port, also if the system chooses it.
 fn bind(at: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut attempts = 0;
     loop {
@@ -196,7 +198,7 @@ fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
     Some((host, rest))
 }
 
-/// What all who ask share.
+/// What all queries share.
 struct Desk {
     server: Server,
     cache: RefCell<Cache>,
@@ -207,12 +209,12 @@ struct Desk {
     lookups: Sender<Resolve>,
     /// Queries that wait for a lookup.
     queries: Rc<Cell<usize>>,
-    /// Those for which there was no place.
+    /// Queries for which there was no place.
     refused: Cell<u64>,
     connections: Connections,
 }
 
-/// A lookup, and what those who wait for it share.
+/// A lookup, and what the queries that wait for it share.
 struct Pending {
     question: Question,
     outcome: Rc<OnceCell<Rc<Known>>>,
@@ -222,7 +224,7 @@ struct Pending {
 
 /// A query that was read.
 enum Received {
-    /// There is nothing to find out; `None`: nothing to answer either.
+    /// The answer needs no lookup; `None`: there is no answer either.
     Answer(Option<Vec<u8>>),
     /// This must be looked up.
     Wait(Question),
@@ -243,7 +245,7 @@ impl Desk {
         }
     }
 
-    /// The answer to a message that came `over` this, if nothing must be looked up for it.
+    /// The answer to a message that came `over` this transport, if it needs no lookup.
     fn receive(&self, bytes: &[u8], asker: IpAddr, over: Transport) -> Received {
         let now = now();
         let asked = match read(bytes).map(|query| self.server.asked(&query)) {
@@ -254,7 +256,7 @@ impl Desk {
             Err(None) => return Received::Answer(None),
         };
         let known = match asked.question() {
-            // It is known without a lookup that there is nothing.
+            // Without a lookup it is known that nothing can be found.
             None => Rc::new(Known {
                 hosts: Hosts {
                     hosts: Vec::new(),
@@ -270,7 +272,7 @@ impl Desk {
         Received::Answer(self.answer(bytes, &known, now, (asker, over)))
     }
 
-    /// The answer to a message of what is known.
+    /// The answer to a message, made of what is known.
     fn answer(
         &self,
         bytes: &[u8],
@@ -282,7 +284,7 @@ impl Desk {
         let asked = self.server.asked(&query).ok()?;
         let ttl = Duration::from_millis(known.until.as_millis().saturating_sub(now.as_millis()));
         let own = own_subnets();
-        // Whoever asks from this host is in all its networks.
+        // A client on this host is in all networks of the host.
         let asker = Some(asker).filter(|ip| !own.iter().any(|subnet| subnet.ip == *ip));
         let near = |ip| distance(ip, &own, asker);
         let what = (&asked, query.rtype);
@@ -314,7 +316,8 @@ impl Desk {
         self.answer(bytes, &known, now(), way)
     }
 
-    /// The outcome of the lookup, which is made once for all who wait for it; `None` if it is late.
+    /// The outcome of the lookup, which is made once for all queries that wait for it; `None` if it
+    /// is late.
     async fn outcome(self: &Rc<Self>, question: Question) -> Option<Rc<Known>> {
         let (outcome, over) = self.join(question);
         // Nothing is ever sent: it is closed.
@@ -349,7 +352,7 @@ impl Desk {
     }
 
     /// Has the loop make a lookup, when there is a slot. It has the slot until the loop is done
-    /// with it, also if nobody waits any more: whoever asks again finds its outcome.
+    /// with it, even if no query waits any more: the next equal query finds its outcome.
     async fn make(&self, question: Question) -> Option<Known> {
         let _slot = within(self.patience, self.slots.acquire()).await?;
         let (reply, outcome) = bounded(1);

@@ -80,9 +80,10 @@ pub(super) struct Driver<'m> {
     pub(super) watches: Watches<'m>,
     /// Searches of the refresh loop.
     pub(super) refreshing: HashMap<SearchId, PeerId>,
-    /// First beats that the core wants kept: one for each identity that it checks, 16 at most.
+    /// First beats that the core wants to be kept: one for each identity that it checks, 16 at
+    /// most.
     pub(super) held_beats: Vec<BeatFrame>,
-    /// Last beats whose acks are waited for.
+    /// Last beats that wait for their acks.
     pub(super) farewells: Farewells,
     /// When the record is signed.
     pub(super) signing: Signing,
@@ -90,17 +91,17 @@ pub(super) struct Driver<'m> {
     pub(super) link: OnLink,
     /// The checks of the own services.
     pub(super) checks: Checks,
-    /// What was said of those that grant us leases.
+    /// What was logged about the servers that grant leases to this process.
     pub(super) servers: Servers,
-    /// What is to be said of the addresses of this host.
+    /// What is to be logged about the addresses of this host.
     pub(super) addresses: AddressLog,
-    /// What was said of the address at which others reach this native.
+    /// What was logged about the address at which others reach this native.
     pub(super) invitation: Invitation,
     /// Whether the system clock was synchronised at the last housekeeping.
     pub(super) synchronised: bool,
     started: Instant,
     housekeeping: Instant,
-    /// When a record of the DHT store may have run out, and when it was last looked for such.
+    /// When a record of the DHT store may have run out, and when expired records were last removed.
     pub(super) records: Option<Instant>,
     pub(super) expired: Instant,
     pub(super) peaks: Peaks,
@@ -109,7 +110,7 @@ pub(super) struct Driver<'m> {
 }
 
 impl<'m> Driver<'m> {
-    /// A driver whose machine has not started.
+    /// A driver with a machine that has not started.
     pub(super) fn new(
         config: &Config,
         (key, state): (Keypair, StateFile),
@@ -227,7 +228,7 @@ impl<'m> Driver<'m> {
         self.env.machine.overslept(self.env.now())
     }
 
-    /// Extends the leases granted, and has watches ask what they have missed.
+    /// Extends the leases granted, and lets watches ask for what they have missed.
     pub(super) fn shift(&mut self, gap: Duration) {
         self.watches.overslept(self.env.now(), gap);
         self.handle(self.env.now(), Input::Overslept { gap });
@@ -314,7 +315,7 @@ impl<'m> Driver<'m> {
             #[cfg(feature = "dns")]
             CallEvent::Resolve(lookup) => return self.lookups.resolve(&mut self.env, lookup),
             CallEvent::Left => return self.lookups.give_up(&self.env),
-            // Whatever waited for it goes on when everything is pumped.
+            // The work that waited for it goes on when everything is pumped.
             CallEvent::Room => return,
         };
         match call {
@@ -328,7 +329,7 @@ impl<'m> Driver<'m> {
         }
     }
 
-    /// The network side tells something.
+    /// An event of the network side.
     pub(super) fn on_net(&mut self, event: NetEvent) {
         let now = self.env.now();
         match event {

@@ -73,7 +73,7 @@ async fn serve(
     run_until_the_end(&mut driver, config, &mut Program(asked)).await
 }
 
-/// The program around.
+/// The embedding program.
 struct Program(Receiver<CallEvent>);
 
 impl Host for Program {

@@ -1,6 +1,6 @@
 //! Natives without configuration: an indexer or a node that is given none asks the link, then the
-//! search domains of the host; a native answers on the link. When, and whom to trust, is decided by
-//! [`protocol::link`](crate::protocol::link).
+//! search domains of the host; a native answers on the link.
+//! [`protocol::link`](crate::protocol::link) decides when, and which natives are trusted.
 //!
 //! Invariants: what was found and is not trusted is logged with what to type, and shown in `status`
 //! while it is heard, at most [`MAX_FOUND`] of them; with a lease no socket is open; nothing is
@@ -26,18 +26,18 @@ use crate::{
     },
 };
 
-/// Natives that were found and are not trusted, at most.
+/// Natives that were found and are not trusted: the most that are remembered.
 const MAX_FOUND: usize = 8;
-/// One of them that was not heard for so long is forgotten: an answer on the link is valid for two
+/// One of them is forgotten if it was not heard for so long: an answer on the link is valid for two
 /// minutes, and the domains are asked every eighth minute.
 const FORGET: Duration = Duration::from_secs(600);
 /// With the third question, 3 s after the first, the search domains are asked too, and then with
 /// every eighth: the link has had time to answer, and questions are a minute apart then.
 const DOMAINS_FROM: u32 = 3;
 const DOMAINS_EVERY: u32 = 8;
-/// Rounds over the search domains whose results the loop has not taken yet.
+/// Rounds over the search domains with results that the loop has not taken yet.
 const MAX_ROUNDS: usize = 8;
-/// The name under each search domain whose TXT records name natives.
+/// The name under each search domain at which TXT records name natives.
 const DOMAIN_NAME: &str = "oc-discovery";
 
 /// What this process does on the link.
@@ -95,12 +95,12 @@ impl OnLink {
         }
     }
 
-    /// What is said on the link comes here.
+    /// The channel of the messages on the link.
     pub(super) fn said(&self) -> Option<Receiver<Said>> {
         self.mdns.as_ref().map(Mdns::said)
     }
 
-    /// What search domains name comes here.
+    /// The channel of the natives that search domains name.
     pub(super) fn by_domain(&self) -> Receiver<Vec<Multiaddr>> {
         self.by_domain.1.clone()
     }
@@ -111,7 +111,7 @@ impl OnLink {
         recent.map(|found| found.option.clone()).collect()
     }
 
-    /// The statistics of those that must answer first.
+    /// The statistics of the natives that must answer before they are known.
     pub(super) fn stats(&self) -> TableStats {
         self.candidates.stats()
     }
@@ -181,7 +181,7 @@ impl Driver<'_> {
         }
     }
 
-    /// The host's links may be others than before.
+    /// The host's links may have changed.
     pub(super) fn link_changed(&mut self, now: Instant) {
         match &mut self.link.part {
             Part::None => return,
@@ -203,7 +203,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Something was said on the link.
+    /// A message was heard on the link.
     pub(super) fn on_said(&mut self, said: Said) {
         let now = self.env.now();
         match (&mut self.link.part, said) {
@@ -285,7 +285,7 @@ impl Driver<'_> {
 }
 
 /// The addresses to try of a native that was found: half of the places are for what was known of it
-/// already, because anybody on the link can name wrong addresses.
+/// already, because any host on the link can name wrong addresses.
 fn joined(known: &Addrs, found: &Addrs) -> Addrs {
     let mut known = known.iter();
     let mut joined: Addrs = known.by_ref().take(MAX_ADDRS / 2).cloned().collect();
@@ -309,7 +309,7 @@ async fn ask_domains(found: Sender<Vec<Multiaddr>>) {
         let name = format!("{DOMAIN_NAME}.{}", domain.trim_end_matches('.'));
         let addr = Multiaddr::empty().with(Protocol::Dnsaddr(name.into()));
         match resolver.resolve(&addr).await {
-            // A full channel is one whose loop has enough to do.
+            // If the channel is full, the loop has enough to do.
             Ok(natives) => drop(found.try_send(natives)),
             Err(why) => log::debug!("no native by {addr}: {why}"),
         }

@@ -55,7 +55,7 @@ pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, bool);
 
 /// What waits for a server's response.
 pub(super) enum Requester {
-    /// The core's connect-to-natives, of this native.
+    /// A request of connect-to-natives, to this native.
     Machine(PeerId),
     Lookup(QueryId),
     Listing(ListingId, QueryId),
@@ -147,7 +147,7 @@ impl<'m> Lookups<'m> {
         mem::take(&mut self.servers)
     }
 
-    /// Gives up the lookups whose operator has closed the connection before the answer.
+    /// Gives up the lookups of operators who have closed the connection before the answer.
     pub(super) fn give_up(&mut self, env: &Environment) {
         let now = env.now();
         for (lookup, asker) in &self.askers {
@@ -389,7 +389,7 @@ impl<'m> Lookups<'m> {
             }
             #[cfg(feature = "dns")]
             Asker::Program(reply) => {
-                // This fails only if nobody waits any more.
+                // This fails only if no caller waits any more.
                 let _ = reply.try_send(super::dns::known(&outcome, env.now(), env.own_ms()));
             }
         }

@@ -52,7 +52,7 @@ pub(super) const MAX_WATCHES: usize = MAX_OF_PEER;
 
 pub(super) type ProgramWatch = Watch<MAX_WATCHED>;
 
-/// The watches of this process, the watchers of its directory, and what one of those is told next.
+/// The watches of this process, the watchers of its directory, and the next batch for one of them.
 pub(super) struct WatchTables {
     pub(super) watches: [ProgramWatch; MAX_WATCHES],
     pub(super) watchers: Watchers<{ MAX_WATCHERS + MAX_OF_PEER }>,
@@ -60,7 +60,7 @@ pub(super) struct WatchTables {
 }
 
 impl WatchTables {
-    /// Nobody watches. All zeroes and uninitialised memory, for `.bss`.
+    /// No reader and no watcher. All zeroes and uninitialised memory, for `.bss`.
     const fn new() -> Self {
         Self {
             watches: [const { Watch::new() }; MAX_WATCHES],
@@ -79,7 +79,7 @@ enum Roles<N, I, O> {
 
 type Borrowed<'m> = Roles<&'m mut NativeMachine, &'m mut IndexerMachine, &'m mut Node>;
 
-/// Where one process's machine, its lookups and its watches stand.
+/// The places of one process's machine, its lookups and its watches.
 pub(super) struct Places<'m> {
     machine: Borrowed<'m>,
     lookups: &'m mut ProgramLookups,
@@ -119,8 +119,8 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
-    /// Stack that [`Owned::new`] may need: without optimisation a value is moved again and again
-    /// until it stands. What is not used of a stack is address space alone.
+    /// Stack that [`Owned::new`] may need: without optimisation a value is moved several times
+    /// until it is in its place. The unused part of a stack takes address space only.
     pub(crate) fn stack(role: Role) -> usize {
         8 * size(role)
             .max(size_of::<ProgramLookups>())
@@ -154,13 +154,13 @@ impl Owned {
     }
 }
 
-/// There is room before there is a value, so that the value can be made where it stays.
+/// The memory is allocated before the value exists, so that the value can be made in its place.
 #[inline(never)]
 pub(super) fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     Box::write(Box::new_uninit(), make())
 }
 
-/// Bytes of a role's machine: what it takes at most.
+/// Bytes that a role's machine takes at most.
 pub(super) const fn size(role: Role) -> usize {
     match role {
         Role::Native => size_of::<NativeMachine>(),

@@ -114,9 +114,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What a loop runs in: the program, or another one that it is embedded in.
+/// The host of a loop: the program itself, or another program in which it is embedded.
 trait Host {
-    /// What is asked next, or that it should end. Cancel-safe.
+    /// The next request, or the request to end. Cancel-safe.
     async fn next(&self) -> Call;
 
     /// Takes note that the loop has made a turn. Returns when it must make the next one at the
@@ -131,7 +131,7 @@ trait Host {
 enum Call {
     Answer(CallEvent),
     End,
-    /// It cannot go on, and this is why.
+    /// It cannot go on, for this reason.
     #[cfg(feature = "program")]
     Fail(Error),
 }
@@ -267,7 +267,7 @@ async fn catch_up(driver: &mut Driver<'_>) {
             driver.on_net(event);
         }
     };
-    // Input that never ceases is no reason to wait for ever.
+    // Input that never ends must not make this wait for ever.
     let _ = executor::within(CATCH_UP_TIMEOUT, all).await;
     driver.shift(gap);
 }

@@ -24,7 +24,7 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A native that has become known, and its addresses.
 pub(super) type Learned = (PeerId, Addrs);
 
-/// The natives whose peer ids are given, each once with all its addresses.
+/// The natives that are given with their peer ids, each once with all its addresses.
 pub(super) fn given(natives: &[NativeAddr]) -> Vec<Learned> {
     let given = natives
         .iter()

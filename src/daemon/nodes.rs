@@ -1,7 +1,7 @@
-//! Listings between the core, which decides about them, and the network: rows for whoever asks.
+//! Listings between the core, which decides about them, and the network: rows for the reader.
 //!
-//! Whoever wants rows (a command, or a task of this process) makes a [`PartsCall`] of a
-//! [`NodeQuery`] and reads the parts as they come.
+//! A reader (a command, or a task of this process) makes a [`PartsCall`] of a [`NodeQuery`] and
+//! reads the parts as they come.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@
 //! `NOTIFY_SOCKET` there is no socket, and without `WATCHDOG_USEC` there is no time to wake up.
 //!
 //! This is own code, because the `sd-notify` crate does not support abstract sockets, opens a
-//! socket for each message, and waits for a manager whose queue is full, which would block the
+//! socket for each message, and waits while the manager's queue is full, which would block the
 //! loop.
 
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ use crate::protocol::Instant;
 
 /// The shortest watchdog limit that is supported. A shorter one would keep the processor awake.
 const LIMIT_MIN: Duration = Duration::from_millis(100);
-/// How long the daemon waits, before it is ready, for a manager whose queue is full. Without that
+/// How long the daemon waits, before it is ready, while the manager's queue is full. Without that
 /// notification the manager would end it.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -238,8 +238,8 @@ mod tests {
             };
             let mut notifier = Notifier::new(&env, PID, at(0));
             assert_eq!(notifier.timeout(), None);
-            notifier.ready(|| panic!("nobody reads it"));
-            notifier.turned(at(1_000_000), || panic!("nobody reads it"));
+            notifier.ready(|| panic!("no manager reads it"));
+            notifier.turned(at(1_000_000), || panic!("no manager reads it"));
             assert!(notifier.socket.is_none());
         }
     }
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn manager_that_is_gone_or_full_holds_nobody_up() {
-        let nobody = |asked: &str| (asked == "NOTIFY_SOCKET").then(|| "/nonexistent/x".into());
-        Notifier::new(&nobody, PID, at(0)).ready(said("x"));
+        let unreachable = |asked: &str| (asked == "NOTIFY_SOCKET").then(|| "/nonexistent/x".into());
+        Notifier::new(&unreachable, PID, at(0)).ready(said("x"));
         let long = |asked: &str| (asked == "NOTIFY_SOCKET").then(|| "x".repeat(200).into());
         Notifier::new(&long, PID, at(0)).ready(said("x"));
 

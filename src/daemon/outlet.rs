@@ -5,11 +5,12 @@
 //! the count is written as soon as there is room again.
 //!
 //! `O_NONBLOCK` belongs to the open file description, which the parent and its other children
-//! share: setting it on ours would break their writes. This is done instead:
+//! share: setting it on the shared one would break their writes. This is done instead:
 //!
 //! | stderr or stdout is | way |
 //! |---|---|
-//! | a pipe, a terminal, another device | opened again through `/proc/self/fd`, with an own description that does not block |
+//! | a pipe, a terminal, another device | opened again through `/proc/self/fd`, with an own
+//!non-blocking description |
 //! | a socket (the journal) | `MSG_DONTWAIT` for each message |
 //! | a file | written directly, because a disk does not wait for another process |
 //! | a pipe or a device of another user, or no `/proc` | polled for room before each piece |

@@ -45,7 +45,7 @@ impl OwnRecord {
         self.envelope.as_deref()
     }
 
-    /// Signs the record with these addresses and with those services whose bit is set.
+    /// Signs the record with these addresses and with the services that have their bit set.
     pub(super) fn sign(
         &mut self,
         sequence: u64,
@@ -65,7 +65,7 @@ impl OwnRecord {
     }
 }
 
-/// The same, with only those services whose bit is set.
+/// The same, with only the services that have their bit set.
 fn offers(about: &About, offered: u8) -> About {
     let is_offered = |at: &usize| {
         offered

@@ -1,5 +1,5 @@
-//! What is asked of the loop, by the operator or by the program that it is embedded in, and the way
-//! back to whoever asks: one answer, or an answer in parts.
+//! Requests to the loop, of the operator or of the embedding program, and the way back to the
+//! caller: one answer, or an answer in parts.
 //!
 //! Invariant: the loop never waits for a reader. An answer in parts has room for [`MAX_PARTS`] that
 //! were not read; the source looks at [`Parts::room`] before it makes more, and is called again
@@ -18,10 +18,11 @@ use super::status::{
 };
 use crate::protocol::TableStats;
 
-/// What may be asked.
+/// The requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// `status`: the tables of this process. With it those of whoever passes the call on.
+    /// `status`: the tables of this process. With it come the tables of the part that passes the
+    /// call on.
     Status(Vec<TableStats>),
     /// `indexers`: the indexers that it, or one of its natives, knows.
     Indexers,
@@ -29,17 +30,17 @@ pub(crate) enum Call {
     Find(String),
 }
 
-/// What may be asked that is answered in parts.
+/// The requests that are answered in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PartsCall {
     /// `nodes`: a [`Part::Row`] for each node, then [`Part::Tally`].
     Nodes(NodeQuery),
-    /// `watch`: a [`Part::Change`] for each node and change, and [`Part::CaughtUp`] now and then. It
+    /// `watch`: a [`Part::Change`] for each node and change, and sometimes [`Part::CaughtUp`]. It
     /// has no end.
     Watch(NodeQuery),
 }
 
-/// What the clients cause.
+/// The events that clients cause.
 #[derive(Debug)]
 pub(crate) enum CallEvent {
     /// A call was made.
@@ -68,7 +69,7 @@ pub(crate) enum Part {
     Tally(Box<ListTally>),
     /// A change.
     Change(Box<WatchRow>),
-    /// All servers that can be heard have said who is there.
+    /// All servers that can be heard have listed their nodes.
     CaughtUp(Box<CaughtUp>),
 }
 
@@ -95,7 +96,7 @@ impl Part {
 pub(crate) struct Parts(Sender<Result<Part, Refusal>>);
 
 impl Parts {
-    /// The way back, and where the parts come.
+    /// The way back, and the channel on which the parts come.
     pub(crate) fn new() -> (Self, Receiver<Result<Part, Refusal>>) {
         let (sender, parts) = bounded(MAX_PARTS);
         (Self(sender), parts)
@@ -127,7 +128,7 @@ impl Parts {
     }
 }
 
-/// Whether the source must be called, after `before` parts waited and now `after` do.
+/// Whether the source must be called: `before` parts were waiting, and now `after` are.
 pub(crate) fn has_room_again(before: usize, after: usize) -> bool {
     before > MAX_PARTS / 2 && after <= MAX_PARTS / 2
 }
@@ -150,7 +151,7 @@ impl PendingCall {
     }
 }
 
-/// What is answered: each call has its own.
+/// The answer to each kind of call.
 #[derive(Debug)]
 pub(crate) enum CallAnswer {
     Status(Box<Status>),

@@ -1,4 +1,4 @@
-//! What is logged about the servers that grant us leases: only what is new.
+//! What is logged about the servers that grant leases to this process: only what is new.
 //!
 //! A server that is away is tried every few seconds without end. Its failure is logged once, and
 //! again when there is another failure, or after it has granted a lease.
@@ -11,17 +11,17 @@ use std::{collections::HashSet, time::Duration};
 use super::{report::text, status::Trouble};
 use crate::protocol::PeerId;
 
-/// Servers whose failures are remembered: more than there are leases held or sought.
+/// Servers with failures that are remembered: more than there are leases held or sought.
 const MOST: usize = 64;
 
 /// The servers, and what was logged about them.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    /// Those that granted us a lease on the stream that is open.
+    /// Those that granted a lease on the stream that is open.
     granted: HashSet<PeerId>,
     /// The failures of the others, the oldest first.
     troubles: Vec<(PeerId, String)>,
-    /// The server that denied us a lease last. The reason for dropping its stream is logged
+    /// The server that denied a lease last. The reason for dropping its stream is logged
     /// already.
     denied: Option<PeerId>,
     /// It was logged that no offered indexer grants a lease.

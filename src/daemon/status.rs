@@ -57,7 +57,7 @@ pub struct Status {
     pub known_peer_ids: Vec<String>,
     /// Native: the nodes that it has taken in itself.
     pub responsible_peers: Vec<ResponsiblePeer>,
-    /// Native, indexer: the peers whose heartbeat streams it serves.
+    /// Native, indexer: the peers with heartbeat streams that it serves.
     pub stream_records: Vec<StreamRecord>,
     /// The leases that this process holds elsewhere.
     pub leases: Vec<Lease>,
@@ -67,7 +67,7 @@ pub struct Status {
     pub tables: Vec<Table>,
     /// Identities that two devices have used in the last ten minutes.
     pub contested: Vec<Contested>,
-    /// Servers that grant us no lease, and why.
+    /// Servers that grant no lease to this process, and why.
     pub troubles: Vec<Trouble>,
 }
 
@@ -113,7 +113,7 @@ pub struct Contested {
     pub last_ms: u64,
 }
 
-/// A server that grants us no lease.
+/// A server that grants no lease to this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Trouble {
@@ -133,7 +133,7 @@ pub struct ResponsiblePeer {
     pub since_ms: u64,
 }
 
-/// A peer whose heartbeat stream is served.
+/// A peer with a heartbeat stream that is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamRecord {
@@ -217,7 +217,7 @@ pub struct KnownIndexer {
     pub expires_in_ms: u64,
     /// Leases that it can still grant; `None` if it has not reported them.
     pub free_leases: Option<u64>,
-    /// Who knows it: `native`, or `lease` if it grants a lease to this process and no native that
+    /// The source: `native`, or `lease` if it grants a lease to this process and no native that
     /// answered has listed it.
     pub source: String,
 }
@@ -244,9 +244,9 @@ pub struct Found {
     pub partial: Vec<String>,
     /// More nodes claim the name than `records` holds.
     pub more: bool,
-    /// The signed records found; empty if no server that answered has one. First come those that
-    /// servers of this daemon vouch for, then the peer that an earlier find has returned, and of
-    /// what one server tells, the oldest claim.
+    /// The signed records found; empty if no server that answered has one. First come the records
+    /// that servers of this daemon vouch for, then the peer that an earlier find has returned. Of
+    /// the records of one server, the oldest claim comes first.
     pub records: Vec<FoundRecord>,
 }
 
@@ -262,15 +262,15 @@ pub struct FoundRecord {
     pub addrs: Vec<String>,
     /// The same, those in networks of this host first.
     pub addresses: Vec<String>,
-    /// `alive`: what is found holds a lease, or did when its record was signed.
+    /// `alive`: the node holds a lease, or did when its record was signed.
     pub state: String,
-    /// Time since its last heartbeat, ms; `None` if the server that told of it did not say.
+    /// Time since its last heartbeat, ms; `None` if the server did not tell it.
     pub last_beat_ms: Option<u64>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Its services, each at all of its addresses.
     pub services: Vec<Service>,
-    /// The version of its program; empty if it does not say it.
+    /// The version of its program; empty if the record does not have it.
     pub version: String,
     /// Time until the record expires, ms.
     pub expires_in_ms: u64,
@@ -324,7 +324,7 @@ pub struct ServiceCheck {
     pub error: Option<String>,
 }
 
-/// What the check of a service says.
+/// The state of a service with a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CheckState {

@@ -1,29 +1,29 @@
 //! Gives memory back after many peers have left, for any reason.
 //!
 //! glibc keeps the memory of a thousand closed connections for the next thousand. On a device with
-//! little memory, other processes need it more. So the heap is trimmed when at most half is left of
-//! the most there was of something since the last trim. This is checked for things that empty at
-//! different times: connections when peers disconnect, the core's tables when leases expire, DHT
-//! records when their time to live is over. Connections, handshakes and requests can come and go
-//! between two looks, so the most of them since the last look counts. Measured on x86_64: after 500
-//! connections have come and gone, resident memory stays at 14 MB without trimming, and falls to
-//! 3.2 MB with it. The pages of tables that are no longer used are given back too: 0.6 MB after 1000
-//! nodes.
+//! little memory, other processes need it more. So the heap is trimmed when the number of some
+//! thing has fallen to half of its highest value since the last trim. This is checked for things
+//! that empty at different times: connections when peers disconnect, the core's tables when leases
+//! expire, DHT records when their time to live is over. Connections, handshakes and requests can
+//! come and go between two checks, so the highest number since the last check counts. Measured on
+//! x86_64: after 500 connections have come and gone, resident memory stays at 14 MB without
+//! trimming, and falls to 3.2 MB with it. The pages of tables that are no longer used are given
+//! back too: 0.6 MB after 1000 nodes.
 
 use std::ops::Range;
 
 use crate::protocol::{Machine, table::Vacant};
 
-/// If there were never more than this, no trim is worthwhile.
+/// If there were never more than this, a trim is not worth its cost.
 const WORTH_IT: usize = 32;
 
-/// The most there was of each thing since the last trim.
+/// The highest number of each thing since the last trim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Peaks(Vec<(&'static str, usize)>);
 
 impl Peaks {
-    /// Takes note of how much there is of everything; each name comes once. Returns whether a trim
-    /// is due. If so, the present numbers count as the most from now on.
+    /// Takes note of the number of each thing; each name comes once. Returns whether a trim
+    /// is due. If so, the present numbers are the highest ones from now on.
     pub(super) fn look(&mut self, used: &[(&'static str, usize)]) -> bool {
         let mut due = false;
         for (name, used) in used {
@@ -50,7 +50,7 @@ impl Peaks {
     }
 }
 
-/// Whose heap this process uses.
+/// Which heap this process uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heap {
     /// Its own.
@@ -137,7 +137,7 @@ mod tests {
             (50, false),
             (26, false),
             (25, true),
-            // Too few to be worth it.
+            // Too few for a trim.
             (0, false),
         ] {
             assert_eq!(peaks.look(&[("nodes", used)]), due, "{used}");

@@ -1,13 +1,13 @@
-//! Watches between the core, which decides what is said, and the network: words of servers become
-//! rows for those who read here, and the directory of this process becomes frames for those who
-//! watch it.
+//! Watches between the core, which decides what is reported, and the network: notifications of
+//! servers become rows for the readers here, and the directory of this process becomes frames for
+//! its watchers.
 //!
-//! [`Watches::events`] is the one way in, for `oc-discovery watch` and for whatever else follows
-//! changes.
+//! [`Watches::events`] is the only entry, for `oc-discovery watch` and for all other code that
+//! follows changes.
 //!
-//! Invariants: the loop waits for nobody. A reader that is behind leaves the frames of its servers
-//! unread, and loses its watch after [`PATIENCE`]; a watcher that is behind is closed by the core.
-//! Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
+//! Invariants: the loop never waits for a reader or a watcher. A reader that is behind leaves the
+//! frames of its servers unread, and loses its watch after [`PATIENCE`]; a watcher that is behind
+//! is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -57,15 +57,15 @@ struct Reader {
     filter: Filter,
     states: Option<Vec<NodeState>>,
     parts: Parts,
-    /// Streams whose next frame is left unread.
+    /// Streams with a next frame that is left unread.
     unread: Vec<Unread>,
     /// Since when there is no room.
     behind: Option<Instant>,
-    /// It was said that there are more nodes than fit.
+    /// The log says already that there are more nodes than fit.
     is_full: bool,
 }
 
-/// A stream whose next frame is left unread.
+/// A stream with a next frame that is left unread.
 enum Unread {
     Server(WatchId),
     Own(WatcherId),
@@ -75,7 +75,7 @@ enum Unread {
 pub(super) struct Watches<'m> {
     core: &'m mut WatchTables,
     readers: [Option<Reader>; MAX_WATCHES],
-    /// The reader and the server of each stream of ours.
+    /// The reader and the server of each own stream.
     streams: HashMap<WatchId, (usize, PeerId)>,
     next: u64,
     refused: u64,
@@ -84,7 +84,7 @@ pub(super) struct Watches<'m> {
 }
 
 impl<'m> Watches<'m> {
-    /// Nobody watches.
+    /// No reader and no watcher.
     pub(super) fn new(core: &'m mut WatchTables) -> Self {
         Self {
             core,
@@ -96,7 +96,7 @@ impl<'m> Watches<'m> {
         }
     }
 
-    /// Tells of the nodes that are meant, and of each change, until the reader leaves.
+    /// Reports the selected nodes, and each change, until the reader leaves.
     pub(super) fn events(&mut self, now: Instant, query: NodeQuery, parts: Parts) {
         let filter = match filter_of(&query) {
             Ok(filter) => filter,
@@ -292,7 +292,7 @@ impl<'m> Watches<'m> {
         }
     }
 
-    /// Carries out the steps of one reader's watch, as long as there is room for what it says.
+    /// Carries out the steps of one reader's watch, as long as there is room for its rows.
     /// Returns whether a lookup was begun.
     fn advance(&mut self, env: &mut Environment, lookups: &mut Lookups, slot: usize) -> bool {
         let now = env.now();
@@ -382,7 +382,7 @@ impl<'m> Watches<'m> {
         env.net.watch(server, addrs, id, &filter);
     }
 
-    /// Tells watchers what they are to be told. A reader here takes one batch, and the next one in
+    /// Sends watchers their next batches. A reader here takes one batch, and the next one in
     /// the next turn of the loop.
     fn serve(&mut self, env: &mut Environment, now: Instant) {
         loop {
@@ -479,7 +479,7 @@ impl<'m> Watches<'m> {
 }
 
 impl Reader {
-    /// Says a row, if its state is asked for. There is room.
+    /// Sends a row, if its state is asked for. There is room.
     fn say(&self, row: WatchRow) {
         let is_meant = |states: &Vec<NodeState>| states.is_empty() || states.contains(&row.state);
         if self.states.as_ref().is_none_or(is_meant) {
@@ -493,7 +493,7 @@ impl Reader {
         self.unread.iter().any(is_own)
     }
 
-    /// Says once that there are more nodes than fit.
+    /// Logs once that there are more nodes than fit.
     fn note_full(&mut self, stats: TableStats) {
         if stats.refused > 0 && !self.is_full {
             self.is_full = true;
@@ -506,8 +506,8 @@ impl Reader {
     }
 }
 
-/// Whether frames of servers may be read. It is so again when the loop is told of room, not one
-/// part later.
+/// Whether frames of servers may be read. This becomes true again when the loop is told of room,
+/// and not one part later.
 fn may_read_on(parts: &Parts) -> bool {
     parts.room() >= RESERVE
 }
@@ -530,7 +530,7 @@ fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
 struct Opened {
     record: OpenRecord,
     fingerprint: u64,
-    /// The reader's filter means it.
+    /// The reader's filter selects it.
     is_meant: bool,
 }
 

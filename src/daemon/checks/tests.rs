@@ -60,7 +60,7 @@ fn tcp_check_passes_where_something_listens_and_names_the_refusal_elsewhere() {
 fn service_that_listens_only_at_an_announced_address_passes() {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // 127.0.0.2 is an address of this host only as far as its network is known.
+    // 127.0.0.2 is an address of this host only while its network is known.
     let hosts = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
     assert_eq!(made(Probe::Tcp, &hosts, port), Ok(()));
 }

@@ -67,7 +67,7 @@ impl Desk {
         let mut left = pin!(closed(stream));
         let (mut to, mut is_over) = (stream, false);
         while !is_over {
-            // Where the loop has dropped its end, the answer lacks its own.
+            // If the loop has dropped its end of the channel, the answer has no last part.
             let next = async { Some(parts.recv().await.unwrap_or_else(|_| Err(ending()))) };
             let left = async {
                 left.as_mut().await;

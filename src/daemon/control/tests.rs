@@ -38,13 +38,13 @@ pub(super) async fn line_from(mut stream: Async<UnixStream>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-const NOBODY: &str = concat!(
+const NO_INDEXERS: &str = concat!(
     r#"{"complete":true,"asked":0,"answered":0,"silent":[],"#,
     r#""refused":[],"partial":[],"indexers":[]}"#
 );
 
-fn nobody() -> CallAnswer {
-    CallAnswer::Indexers(json::from_str(NOBODY).unwrap())
+fn no_indexers() -> CallAnswer {
+    CallAnswer::Indexers(json::from_str(NO_INDEXERS).unwrap())
 }
 
 fn error_in(json: &str) -> String {
@@ -105,8 +105,8 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
             let client = asking(dir.path(), line.as_bytes()).await;
             let request = request(&control).await;
             assert_eq!(request.call, call);
-            request.reply.answer(nobody());
-            assert_eq!(line_from(client).await, NOBODY);
+            request.reply.answer(no_indexers());
+            assert_eq!(line_from(client).await, NO_INDEXERS);
         }
     });
 }
@@ -262,7 +262,7 @@ fn one_slow_reader_more_than(most: usize, places: usize) {
                 future::yield_now().await;
             }
         };
-        within(TAKING / 2, gone).await.expect("nobody gave way");
+        within(TAKING / 2, gone).await.expect("no client gave way");
         assert_eq!(*read.borrow(), [0]);
         assert_eq!((desk.refused.get(), desk.evicted.get()), (0, 1));
         // The last client reads on and gets the whole answer.
@@ -303,8 +303,8 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         slow.write_all(b"stat").await.unwrap();
         let client = asking(dir.path(), b"status\n").await;
         let request = within(SILENCE / 2, request(&control)).await.unwrap();
-        request.reply.answer(nobody());
-        assert_eq!(line_from(client).await, NOBODY);
+        request.reply.answer(no_indexers());
+        assert_eq!(line_from(client).await, NO_INDEXERS);
         let told = line_from(silent.pop_front().unwrap()).await;
         assert!(told.contains("silent the longest"), "{told}");
         let told: Refusal = json::from_str(&told).unwrap();
@@ -313,7 +313,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
         let mut last = silent.pop_back().unwrap();
         last.write_all(b"indexers\n").await.unwrap();
         let CallEvent::Made(request) = control.next().await else {
-            panic!("nobody has left");
+            panic!("no client has left");
         };
         assert_eq!(request.call, Call::Indexers);
         let stats = stats(dir.path(), &control).await;
@@ -337,10 +337,10 @@ fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
             spoken.push(Async::new(client).unwrap());
         }
         for _ in 0..spoken.len() {
-            request(&control).await.reply.answer(nobody());
+            request(&control).await.reply.answer(no_indexers());
         }
         for client in spoken {
-            assert_eq!(line_from(client).await, NOBODY);
+            assert_eq!(line_from(client).await, NO_INDEXERS);
         }
         assert_eq!(stats(dir.path(), &control).await.evicted, 0);
     });
@@ -379,8 +379,8 @@ fn client_that_has_ended_its_request_gets_its_answer() {
         client.get_ref().shutdown(Shutdown::Write).unwrap();
         let request = request(&control).await;
         assert!(within(BRIEF, control.next()).await.is_none());
-        request.reply.answer(nobody());
-        assert_eq!(line_from(client).await, NOBODY);
+        request.reply.answer(no_indexers());
+        assert_eq!(line_from(client).await, NO_INDEXERS);
     });
 }
 
@@ -399,12 +399,12 @@ fn client_that_has_spoken_keeps_its_place_among_silent_ones() {
         for _ in 0..2 * MAX_CLIENTS {
             silent.push(connect(dir.path()).await);
         }
-        first.reply.answer(nobody());
+        first.reply.answer(no_indexers());
         for _ in 0..MAX_EVENTS {
-            request(&control).await.reply.answer(nobody());
+            request(&control).await.reply.answer(no_indexers());
         }
         for client in spoken {
-            assert_eq!(line_from(client).await, NOBODY);
+            assert_eq!(line_from(client).await, NO_INDEXERS);
         }
     });
 }
@@ -458,8 +458,8 @@ fn path_longer_than_a_socket_address_works() {
     let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(&long, b"status\n").await;
-        request(&control).await.reply.answer(nobody());
-        assert_eq!(line_from(client).await, NOBODY);
+        request(&control).await.reply.answer(no_indexers());
+        assert_eq!(line_from(client).await, NO_INDEXERS);
     });
     drop(control);
     assert!(!long.join("control.sock").exists());
@@ -480,7 +480,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
         });
         let answering = async {
             let CallEvent::Made(request) = events.recv().await.unwrap() else {
-                panic!("nobody has left");
+                panic!("no client has left");
             };
             request.reply.refuse("by name");
         };

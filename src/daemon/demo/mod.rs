@@ -194,7 +194,7 @@ struct Step {
 enum Sight {
     /// The expected state, in words.
     Seen(String),
-    /// Another state, in words, and the process whose log may explain it.
+    /// Another state, in words, and the process that may have the reason in its log.
     NotYet(&'static str, String),
 }
 

@@ -69,7 +69,7 @@ pub(super) const STORY: &[Step] = &[
     },
     Step {
         name: "entry refreshed",
-        waits_for: "the refresh loop to renew its entry from the DHT, whose record lives longer",
+        waits_for: "the refresh loop to renew its entry from the DHT: its record lives longer",
         within: |tempo| tempo.lease + 2 * tempo.loops + SLACK,
         begin: |_| Ok(()),
         look: |play| play.entry_refreshed(),

@@ -47,7 +47,7 @@ pub(super) struct Cache {
     /// Sorted by their questions.
     entries: Vec<Entry>,
     bytes: usize,
-    /// Counts what was asked, as a clock of its own.
+    /// Counts the questions, as a clock for the order of their last use.
     asked: u64,
     evicted: u64,
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants: after [`BATCH`] datagrams the loop has its turn, so that a flood of queries cannot
 //! delay a heartbeat; at most [`MAX_CONNECTIONS`] connections, which end when they are idle for
-//! [`IDLE`]; a new one takes the place of the one that has been idle for the longest, so that
-//! nobody can hold all places (RFC 7766, section 6.2.3).
+//! [`IDLE`]; a new one takes the place of the one that has been idle for the longest, so that no
+//! client can hold all places (RFC 7766, section 6.2.3).
 
 use std::{
     cell::{Cell, RefCell},
@@ -67,7 +67,7 @@ impl Connections {
         Place::take(&self.used, MAX_CONNECTIONS)
     }
 
-    /// What the connection receives. It ends with an error if somebody else needs its place.
+    /// What the connection receives. It ends with an error if another connection needs its place.
     async fn while_idle<T>(&self, received: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let (end, ended) = bounded(1);
         self.idle.borrow_mut().push_back(end.clone());
@@ -155,7 +155,7 @@ pub(super) async fn serve_tcp(desk: Rc<Desk>, listener: Async<TcpListener>) {
                     let desk = desk.clone();
                     spawn(async move {
                         let _place = place;
-                        // A connection that fails needs no error: whoever asks sees it too.
+                        // A failed connection needs no log line: the client sees the failure, too.
                         let _ = converse(&desk, stream, from.ip()).await;
                     });
                 }

@@ -140,7 +140,11 @@ fn lookup_keeps_its_slot_until_it_ends_and_its_late_outcome_is_kept() {
         for number in 0..MAX_PROGRAM_LOOKUPS {
             let answer = ask(&desk, number);
             made.push(soon(lookups.recv()).await.unwrap());
-            assert_eq!(soon(answer.recv()).await, Ok((2, 0)), "nobody waits longer");
+            assert_eq!(
+                soon(answer.recv()).await,
+                Ok((2, 0)),
+                "no query waits longer"
+            );
         }
         let late = ask(&desk, MAX_PROGRAM_LOOKUPS);
         assert_eq!(soon(late.recv()).await, Ok((2, 0)));
@@ -182,7 +186,7 @@ fn new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longest() {
                 yield_now().await;
             }
         }
-        // Whoever waits for an answer is not idle.
+        // A connection that waits for an answer is not idle.
         let mut busy = vec![streams.remove(0)];
         ask(&mut busy[0], 0).await;
         let lookup = soon(lookups.recv()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Outcomes of lookups as answers for the operator, or for the surrounding program.
+//! Outcomes of lookups as answers for the operator, or for the embedding program.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The state of whatever is found: what left or was lost is in no directory.
+/// The state of every node that is found: nodes that left or were lost are in no directory.
 const ALIVE: &str = "alive";
 
 pub(super) fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> CallAnswer {

@@ -1,4 +1,4 @@
-//! The nodes of the network, as `nodes` and its kin show them: what may be asked for, and a row.
+//! The nodes of the network, as `nodes` and similar commands show them: the filter, and a row.
 
 #![cfg_attr(
     not(feature = "program"),
@@ -18,7 +18,7 @@ pub(crate) struct NodeQuery {
     pub service: Option<String>,
     /// Those with all of these tags.
     pub tags: Option<BTreeMap<String, String>>,
-    /// Those whose name begins so.
+    /// Those with a name that begins so.
     pub name: Option<String>,
     /// Those in one of these states.
     pub states: Option<Vec<NodeState>>,
@@ -74,7 +74,7 @@ pub(crate) struct NodeRow {
     pub services: Vec<Service>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// The version of its program; empty if it does not say it.
+    /// The version of its program; empty if the record does not have it.
     pub version: String,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct ListTally {
     pub silent: Vec<String>,
     /// The peer ids of those that answered with an error.
     pub refused: Vec<String>,
-    /// The peer ids of those whose answer was cut short.
+    /// The peer ids of those with an answer that was cut short.
     pub partial: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ impl ListTally {
     /// Servers that are named in one line.
     const MAX_NAMED: usize = 4;
 
-    /// What the list lacks, and which servers that is due to; `None`: nothing.
+    /// What the list lacks, and the servers that are the cause; `None`: nothing.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
         let mut text = super::shortfall(self.complete, self.asked, lacks)?;

@@ -102,7 +102,7 @@ fn empty_tables_are_said_in_words() {
     assert!(shown.contains("leases held: none: no server"), "{shown}");
     assert!(shown.contains("listening on: no address"), "{shown}");
     assert!(!shown.contains("live indexers"), "{shown}");
-    let nobody = IndexerList {
+    let none_known = IndexerList {
         complete: true,
         asked: 1,
         answered: 1,
@@ -111,7 +111,7 @@ fn empty_tables_are_said_in_words() {
         partial: vec![],
         indexers: vec![],
     };
-    assert_eq!(nobody.to_string(), "indexers: none is known\n");
+    assert_eq!(none_known.to_string(), "indexers: none is known\n");
 }
 
 #[test]

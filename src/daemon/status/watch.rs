@@ -1,4 +1,4 @@
-//! Changes, as `watch` and its kin show them.
+//! Changes, as `watch` and similar commands show them.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ pub(crate) enum WatchEventName {
     /// The node is there: it was when the watch began, or has come since.
     #[serde(rename = "present")]
     Present,
-    /// Its name, addresses, services, tags or version are others.
+    /// Its name, addresses, services, tags or version have changed.
     #[serde(rename = "changed")]
     Changed,
-    /// It gave its leases up, or what is asked for no longer means it.
+    /// It gave its leases up, or the filter no longer selects it.
     #[serde(rename = "left")]
     Left,
     /// Its leases ran out.
     #[serde(rename = "lost")]
     Lost,
-    /// All servers have said who is there, except those that are silent.
+    /// All servers have listed their nodes, except those that are silent.
     #[serde(rename = "caught_up")]
     CaughtUp,
 }
@@ -72,8 +72,8 @@ impl WatchRow {
 pub(crate) struct CaughtUp {
     /// `caught_up`.
     pub event: WatchEventName,
-    /// For how long one of them was not heard, ms. Changes of that time are told of by now, but
-    /// those that were undone again are not.
+    /// For how long one of them was not heard, ms. Changes of that time have been reported by now,
+    /// except those that were undone meanwhile.
     pub blind_ms: u64,
     /// The peer ids of the servers that are not heard.
     pub silent: Vec<String>,

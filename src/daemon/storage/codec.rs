@@ -8,7 +8,7 @@
 //!           4: [0*64 known]       ; indexers
 //!         ? 5: uint               ; port that is listened on, 1 to 65535
 //!         ? 6: tstr               ; role that the process had
-//!         ? 7: [* lost] }         ; who left or was lost
+//!         ? 7: [* lost] }         ; peers that left or were lost
 //! known = [bstr, [0*4 bstr]]      ; peer id, multiaddresses (binary, at most 64 bytes each)
 //! lost = [bstr, tstr, tstr, 1 / 2, uint] ; peer id, name, role, left or lost, when (ms since the
 //!                                 ; Unix epoch, 0: not known)

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `lock` | held by the one process that may write here, with its pid | at start |
 //! | `identity` | the private key, in libp2p's protobuf encoding, mode 0600 | once, never again |
-//! | `state` | record sequence, highest time, known peers: [`State`] | on change, at most once a minute |
-//! | `state.corrupt` | a `state` that could not be read, for a person | when it was found |
+//! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute at
+//!most |
+//! | `state.corrupt` | a `state` that could not be read, for the operator | when it was found |
 //!
 //! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so
 //! that a crash or a full disk leaves the old one. An identity that cannot be used is an error and
@@ -112,7 +113,7 @@ impl DataDir {
     }
 }
 
-/// Uses no directory: the process is a new peer, whose identity is lost when the process ends.
+/// Uses no directory: the process is a new peer. Its identity is lost when the process ends.
 ///
 /// # Errors
 /// The system gives no random numbers.

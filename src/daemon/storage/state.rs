@@ -1,5 +1,5 @@
-//! What the process remembers, in the file `state` ([`codec`](super::codec) has its format). When
-//! it is written is decided by [`protocol::restart`](crate::protocol::restart).
+//! What the process remembers, in the file `state` ([`codec`](super::codec) has its format).
+//! [`protocol::restart`](crate::protocol::restart) decides when it is written.
 //!
 //! The process goes on when a write fails. It is logged when writes begin to fail, when the reason
 //! changes, and when they succeed again.
@@ -32,9 +32,9 @@ pub(crate) struct State {
     /// Indexers, sorted by id, at most
     /// [`MAX_REMEMBERED`](crate::protocol::restart::MAX_REMEMBERED).
     pub indexers: Vec<KnownPeer>,
-    /// Who left or was lost, sorted by id, at most
-    /// [`MAX_LOST`](crate::protocol::capacities::MAX_LOST). It is shared, so that a state is
-    /// compared with the saved one at little cost while this is the same.
+    /// The peers that left or were lost, sorted by id, at most
+    /// [`MAX_LOST`](crate::protocol::capacities::MAX_LOST). The list is shared, so that comparing a
+    /// state with the saved one costs little while the list is the same.
     pub lost: Rc<Vec<SavedLost>>,
 }
 
