@@ -1,4 +1,4 @@
-//! Sets the two things that the program knows from its build: the sizes of its tables, and a date
+//! Sets the two values that the program has from its build: the sizes of its tables, and a date
 //! before which no clock can be right.
 //!
 //! Capacities come from environment variables (as in `smoltcp`), so that a device gets tables of
@@ -21,8 +21,8 @@ const RELEASE_DATE_S: u64 = 1_776_124_800;
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
 /// The memory of a connection, measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS
-/// on x86_64) for a lease whose heartbeat stream is open, whose record is listed, and whose
-/// connection has carried 16 KiB each way.
+/// on x86_64) for a lease with an open heartbeat stream, a listed record, and a connection that has
+/// carried 16 KiB each way.
 const CONNECTION_BYTES: usize = 30 * 1024;
 
 /// One compile-time capacity.
@@ -113,7 +113,7 @@ const CAPACITIES: &[Capacity] = &[
         default: 4096,
         min: 1,
         max: 65_535,
-        doc: "Announcements of other peers and of its own that the local part of the DHT stores: who can say which node has a \
+        doc: "Announcements of other peers and of its own that the local part of the DHT stores: which peers know the nodes with a \
               name or a service.",
         bytes: 240,
         tables: &["dht_providers"],

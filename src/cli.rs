@@ -15,7 +15,7 @@ const PROGRAM: &str = "oc-discovery";
 pub(crate) enum Exit {
     /// Print this on stdout and exit with 0: help or version.
     Tell(String),
-    /// The command line is wrong: one sentence for a person.
+    /// The command line is wrong: one sentence for the user.
     Usage(String),
 }
 
@@ -198,7 +198,7 @@ macro_rules! daemon {
             #[argh(switch)]
             no_mdns: bool,
 
-            /// without --native: use natives found on the network, whoever says that it is one
+            /// without --native: use every native that is found on the network, also unknown ones
             /// (default: only with --psk, or known from an earlier run)
             #[argh(switch)]
             trust_lan: bool,
@@ -318,8 +318,8 @@ daemon! {
         #[argh(option, arg_name = "service")]
         service: Vec<String>,
 
-        /// SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND: how a service is checked; one that
-        /// failed 3 times in a row is not announced until it passes (default: no check)
+        /// SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND: how a service is checked; one
+        /// that failed 3 times in a row is not announced until it passes (default: no check)
         #[argh(option, arg_name = "check")]
         check: Vec<String>,
 
@@ -410,7 +410,7 @@ pub(crate) struct Nodes {
     #[argh(option, arg_name = "tag")]
     pub(crate) tag: Vec<String>,
 
-    /// only nodes whose name begins so (default: all)
+    /// only nodes with a name that begins so (default: all)
     #[argh(option, arg_name = "prefix")]
     pub(crate) name: Option<String>,
 
@@ -432,7 +432,7 @@ pub(crate) struct Indexers {
     pub(crate) json: bool,
 }
 
-/// Show who is there, then each change as it happens, until Ctrl-C.
+/// Show the nodes that are there, then each change as it happens, until Ctrl-C.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "watch", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Watch {
@@ -452,7 +452,7 @@ pub(crate) struct Watch {
     #[argh(option, arg_name = "tag")]
     pub(crate) tag: Vec<String>,
 
-    /// only nodes whose name begins so (default: all)
+    /// only nodes with a name that begins so (default: all)
     #[argh(option, arg_name = "prefix")]
     pub(crate) name: Option<String>,
 

@@ -55,8 +55,8 @@ pub(crate) const NATIVE_PORT: u16 = 4820;
 /// given.
 pub(crate) const INDEXER_PORT: u16 = 4821;
 
-/// Where services that the system starts keep their data. It has a directory for each role, which
-/// the packages set up.
+/// The directory in which services that the system starts keep their data. It has a directory for
+/// each role, which the packages set up.
 #[cfg(feature = "program")]
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
 
@@ -68,7 +68,7 @@ pub(crate) type EnvVars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NativeAddr {
-    /// The peer that must answer there. `None` only after `/dnsaddr`, whose TXT records name the
+    /// The peer that must answer there. `None` only after `/dnsaddr`: its TXT records name the
     /// peer.
     pub peer: Option<PeerId>,
     /// The address without its trailing `/p2p`, at most
@@ -90,7 +90,7 @@ pub(crate) enum Probe {
 /// A check of one of the own services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
-    /// Which of [`Config::services`].
+    /// The index of the service in [`Config::services`].
     pub service: u8,
     /// What it does.
     pub probe: Probe,
@@ -116,11 +116,11 @@ pub(crate) struct Config {
     /// empty: a first native has no others, and the other roles can know natives from an earlier
     /// run.
     pub natives: Vec<NativeAddr>,
-    /// `swarm.key` file of a private network. `None`: anyone may join.
+    /// `swarm.key` file of a private network. `None`: any peer may join.
     pub psk: Option<PathBuf>,
     /// Natives are found, and one is announced, by multicast DNS.
     pub mdns: bool,
-    /// Natives that are found are used, whoever says that it is one.
+    /// Every native that is found is used, also an unknown one.
     pub trust_lan: bool,
     /// The least severe level that is logged.
     #[cfg(feature = "program")]
@@ -150,8 +150,7 @@ pub(crate) struct Config {
     pub checks: Vec<Check>,
     /// Time between two runs of a check.
     pub check_interval: Duration,
-    /// Where programs are answered by DNS. `None`: nowhere. It is one address, and its port may be
-    /// 0.
+    /// The address at which programs are answered by DNS; its port may be 0. `None`: nowhere.
     #[cfg(feature = "dns")]
     pub dns: Option<SocketAddr>,
     /// The zone that they ask in.
@@ -250,7 +249,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
-    /// The option whose value it is.
+    /// The option with this value.
     pub(crate) fn option(&self) -> &'static str {
         self.option
     }
@@ -292,7 +291,7 @@ impl Config {
     /// Parses the options of a daemon of this role, which always has a data directory.
     ///
     /// # Errors
-    /// The first option whose value cannot be used.
+    /// The first option with a value that cannot be used.
     #[cfg(feature = "program")]
     pub(crate) fn parse(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Config, Error> {
         let data_dir = data_dir(role, flags.data_dir.as_deref(), env)?;
@@ -302,7 +301,7 @@ impl Config {
     /// Parses the other options.
     ///
     /// # Errors
-    /// The first option whose value cannot be used.
+    /// The first option with a value that cannot be used.
     pub(crate) fn with_data_dir(
         role: Role,
         flags: &Flags,
@@ -434,7 +433,8 @@ fn data_dir(role: Role, value: Option<&str>, env: EnvVars<'_>) -> Result<PathBuf
     }
 }
 
-/// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is ours.
+/// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is that of
+/// this process.
 #[cfg(feature = "program")]
 fn state_directory(env: EnvVars<'_>) -> Option<PathBuf> {
     let value = env("STATE_DIRECTORY")?;

@@ -1,10 +1,10 @@
 //! Discovery for devices at the edge, without a cloud. A *node* can be found and finds others by
-//! name, an *indexer* grants leases to nodes, and a *native* is the entry point whose address is
-//! given to every device. This is the program's library: the protocol as an endpoint without I/O,
+//! name, an *indexer* grants leases to nodes, and a *native* is the entry point: every device is
+//! given its address. This is the program's library: the protocol as an endpoint without I/O,
 //! and a node that can be embedded.
 //!
-//! **Depend on it with `default-features = false`**, and with the feature `embed` or none. The default
-//! feature is the program: it compiles all traces out of your whole tree of dependencies.
+//! **Depend on it with `default-features = false`**, and with the feature `embed` or none. The
+//! default feature is the program: it compiles all traces out of your whole tree of dependencies.
 //!
 //! # Start here, with a network stack of your own
 //!
@@ -71,20 +71,22 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `core` | nothing: [`protocol`] is always there, and all there is with `default-features = false` |
+//! | `core` | nothing: [`protocol`] is always there, and all that `default-features = false` has |
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
-//! | `program` (default) | what only the binary needs: the command line, logs, signals, the control socket, and for its whole tree `tracing/max_level_off` and `idna_adapter` without Unicode tables |
+//! | `program` (default) | what only the binary needs; see below |
 //! | `dns` (default) | the program answers other programs by DNS (`--dns`); includes `program` |
 //!
-//! `program` is the default so that `cargo run` and `cargo test` need no flag.
+//! `program` has the command line, logs, signals and the control socket. For the whole tree of
+//! dependencies it sets `tracing/max_level_off`, and `idna_adapter` without Unicode tables. It is the
+//! default so that `cargo run` and `cargo test` need no flag.
 //!
 //! # What does not travel to dependents
 //!
 //! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This
 //! program replaces `futures-timer` by `targets/futures-timer`; a program that embeds a node gets
 //! the published crate, which also works, but costs a further thread and two wake-ups for each
-//! timer of libp2p. To use ours, put into your own `Cargo.toml`, with the path or git address of
-//! this repository:
+//! timer of libp2p. To use this replacement, put into your own `Cargo.toml`, with the path or git
+//! address of this repository:
 //!
 //! ```toml
 //! [patch.crates-io]

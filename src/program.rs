@@ -1,7 +1,7 @@
 //! The program `oc-discovery`: parses the command line, runs the command and reports the result.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage,
-//! 3 not found, in an answer that is incomplete, or a list that is.
+//! 3 not found in an incomplete answer, or an incomplete list.
 
 mod columns;
 mod nodes;
@@ -193,7 +193,7 @@ fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> 
     }
 }
 
-/// Writes to stderr what is not a result. If stderr is closed, there is no other place to write it.
+/// Writes to stderr what is not a result. If stderr is closed, the text is lost.
 fn note(sentence: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "oc-discovery: {sentence}");
 }

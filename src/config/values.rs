@@ -294,8 +294,8 @@ pub(super) fn at_most(option: &'static str, values: &[String], max: usize) -> Re
     Ok(())
 }
 
-/// One address of this host. Answers from all addresses would leave from another one than was
-/// asked, and resolvers ignore those.
+/// One address of this host. With all addresses, an answer could leave from another address than
+/// the query came to, and resolvers ignore such answers.
 #[cfg(feature = "dns")]
 pub(super) fn dns(value: &str) -> Result<SocketAddr, Error> {
     const FORM: &str = "write it as ADDRESS:PORT, like 127.0.0.1:5320 or [::1]:5320";
@@ -328,7 +328,7 @@ pub(super) fn dns_zone(value: Option<&str>, is_used: bool) -> Result<Zone, Error
         Some(_) if value.is_some() && !is_used => Err(Error::new(
             OPTION,
             given,
-            "nobody is answered without --dns; give that too",
+            "no query is answered without --dns; give that too",
         )),
         Some(zone) => Ok(zone),
     }

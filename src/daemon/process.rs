@@ -55,7 +55,7 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     let psk = read_psk(config.psk.as_deref())?;
     if psk.is_none() && config.role == Role::Native {
         log::warn!(
-            "anyone who reaches this native may join: give all devices one key file with --psk to close it"
+            "any device that reaches this native may join: give all devices one key file with --psk to close it"
         );
     }
     let places = machines::of_the_program(config.role)

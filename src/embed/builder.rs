@@ -13,7 +13,7 @@ use crate::{
     daemon::{embedded, machines::Owned},
 };
 
-/// Requests that wait for the thread. The caller of a further one waits for room.
+/// Requests that wait for the thread. A caller with one more request waits for room.
 const MAX_WAITING: usize = 8;
 /// Stack of the thread, in addition to what making the machine needs.
 const STACK: usize = 2 << 20;
@@ -41,7 +41,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// What it is for: a node, if this is not said.
+    /// Its role: a node by default.
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
         self

@@ -2,8 +2,8 @@
 //!
 //! [`Discovery::builder`] describes it, [`Builder::spawn`] starts it on a thread of its own, and
 //! the [`Discovery`] that comes back asks it. Its methods are `async` and run on any executor. A
-//! program may have several. Nothing of the process is taken: there is no logger (what is to be
-//! said goes to the `log` facade), no signal, no socket for commands, and without
+//! program may have several. It takes nothing of the process for itself: it sets no logger (its
+//! lines go to the `log` facade), handles no signal, opens no socket for commands, and without
 //! [`Builder::data_dir`] no file.
 //!
 //! ```no_run
@@ -109,7 +109,7 @@ impl Discovery {
         }
     }
 
-    /// What it knows itself. No other peer is asked.
+    /// What this process knows itself. No other peer is asked.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -153,7 +153,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // This is false if there is an answer already.
         if self.answer.close() {
-            // Where there is no room the loop hears of it with the next one that leaves.
+            // If there is no room, the loop notices it when the next caller leaves.
             let _ = self.events.try_send(CallEvent::Left);
         }
     }

@@ -4,8 +4,8 @@
 //! state of Kademlia and identify would be six of the thirty kilobytes that a connection costs.
 //!
 //! ```text
-//!  connection that we dialled ─────────────────────────────────────────────────────▶ present
-//!  connection of a peer ─▶ absent ─first stream of the protocol or Want─▶ Wanted, Attach ─▶ present
+//!  connection that we dialled ───────────────────────────────────────────▶ present
+//!  connection of a peer ─▶ absent ─first stream of it or Want─▶ Wanted, Attach ─▶ present
 //! ```
 //!
 //! Invariants: the wrapped behaviour knows only the connections that have its handler; what it

@@ -30,11 +30,11 @@ const TAGS: usize = 5;
 const VERSION: usize = 6;
 /// Spaces between two columns.
 const GAP: usize = 2;
-/// To what a column may be cut.
+/// The width to which a column may be cut.
 const SHORTEST: usize = 8;
-/// To what names are cut while other columns can give way.
+/// The width to which names are cut while other columns can give way.
 const SHORT_NAME: usize = 20;
-/// The terminal's width if it does not tell it.
+/// The terminal's width if it is not known.
 const USUAL: usize = 80;
 
 /// The widths of the columns.
@@ -99,7 +99,7 @@ impl Columns {
         }
     }
 
-    /// Of a whole line.
+    /// The width of a whole line.
     fn length(&self) -> usize {
         let shown = self.widths.iter().filter(|width| **width > 0);
         shown
@@ -139,8 +139,8 @@ impl Columns {
     }
 }
 
-/// The width of the terminal that stdout is: what the environment says of it, or else the system.
-/// `None`: it is none.
+/// The width of the terminal at stdout, from the environment or else from the system. `None`:
+/// stdout is no terminal.
 pub(super) fn width_of_stdout() -> Option<usize> {
     let stdout = io::stdout();
     let given = || std::env::var("COLUMNS").ok()?.parse().ok();

@@ -1,4 +1,4 @@
-//! `oc-discovery nodes`: rows as they come, and at the end how far the answer goes.
+//! `oc-discovery nodes`: shows rows as they come, and at the end whether the answer is complete.
 //!
 //! Invariant: the daemon does not wait for the reader of stdout, which may be a pager: a thread
 //! reads what it sends, as far as there is room.
@@ -22,7 +22,8 @@ use crate::daemon::status::{ListTally, NodeQuery, NodeRow, NodeState};
 const MAX_WAITING: usize = 16_384;
 /// Rows that are written together at most.
 const MAX_TOGETHER: usize = 256;
-/// After the first row: the columns are made as wide as what comes within this time needs them.
+/// How long rows are collected after the first one: the columns are made as wide as these rows
+/// need.
 const FIRST_ROWS: Duration = Duration::from_millis(30);
 
 /// Runs the command.
@@ -35,7 +36,7 @@ pub(super) fn run(args: &cli::Nodes) -> Result<(), Failure> {
     let mut list = List::new(args.json);
     match list.show(&read) {
         Ok(tally) => list.end(&tally),
-        // Who read the list wants no more of it.
+        // The reader of the list has closed it.
         Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(Stop::Output(error)) => {
             let sentence = format!("stdout cannot be written: {error}");
@@ -74,7 +75,7 @@ pub(super) fn query(
     })
 }
 
-/// Passes the lines on, until the answer is over or nobody takes them.
+/// Passes the lines on, until the answer is over or no reader takes them.
 fn forward(mut lines: Lines, to: &Sender<Result<String, client::Error>>) {
     loop {
         let next = lines.next(Some(client::PATIENCE)).transpose();
@@ -113,7 +114,7 @@ struct List {
     fresh: Vec<(NodeRow, String)>,
     /// Nodes that are alive, that left and that were lost.
     counts: [u64; 3],
-    /// A line on stderr tells how far the list is.
+    /// A line on stderr that shows how far the list is.
     has_progress: bool,
 }
 
@@ -193,7 +194,7 @@ impl List {
         self.out.flush()
     }
 
-    /// Tells on a terminal how far the list is.
+    /// Shows on a terminal how far the list is.
     fn progress(&mut self, tally: &ListTally) {
         if io::stderr().is_terminal() {
             self.has_progress = true;
@@ -214,7 +215,7 @@ impl List {
         }
     }
 
-    /// Says how many there are, and what the list lacks.
+    /// Prints how many nodes there are, and what the list lacks.
     fn end(&self, tally: &ListTally) -> Result<(), Failure> {
         let nodes = self.counts.iter().sum::<u64>();
         let [alive, left, lost] = self.counts;

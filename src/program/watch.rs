@@ -1,7 +1,7 @@
-//! `oc-discovery watch`: who is there, then each change, until it is ended.
+//! `oc-discovery watch`: shows the nodes that are there, then each change, until it is ended.
 //!
-//! Invariant: who does not read stdout ends the watch, and nothing else. A thread reads what the
-//! daemon sends as far as there is room; beyond that the daemon gives the watch up.
+//! Invariant: a reader that does not read stdout ends its watch, and nothing else. A thread reads
+//! what the daemon sends as far as there is room; if more comes, the daemon gives the watch up.
 
 use std::io::{self, Stdout, Write as _};
 use std::path::Path;
@@ -21,13 +21,14 @@ use crate::daemon::status::{CaughtUp, NodeRow, WatchRow};
 
 /// Lines of the daemon that wait until stdout takes them.
 const MAX_WAITING: usize = 256;
-/// After the first row: the columns are made as wide as what comes within this time needs them.
+/// How long rows are collected after the first one: the columns are made as wide as these rows
+/// need.
 const FIRST_ROWS: Duration = Duration::from_millis(200);
 /// How often it looks whether stdout is still read, when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
-/// Nobody need be there, so the first line may take any time: ten years.
+/// The network may have no node, so the first line may take any time: ten years.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// What an event's name takes, and the spaces after it.
+/// The width of an event's name, with the spaces after it.
 const EVENT: usize = 9;
 
 /// Runs the command. Ctrl-C ends the process with exit code 0.
@@ -159,9 +160,9 @@ impl Changes {
     }
 }
 
-/// Fails if nobody reads any more, as a write would.
+/// Fails if no reader is left, as a write would.
 fn must_be_read(out: &Stdout) -> io::Result<()> {
-    // An error is told of without being asked for.
+    // poll(2) reports an error even if no event is requested.
     let mut stdout = [PollFd::new(out, PollFlags::empty())];
     poll(&mut stdout, Some(&Timespec::default()))?;
     let [stdout] = stdout;
@@ -171,7 +172,7 @@ fn must_be_read(out: &Stdout) -> io::Result<()> {
     }
 }
 
-/// Says on stderr what was missed, and what is.
+/// Says on stderr what was missed so far, and what is missing now.
 fn say(word: &CaughtUp) {
     if word.blind_ms > 0 {
         let seconds = Duration::from_millis(word.blind_ms).as_secs_f32();

@@ -6,7 +6,7 @@
 //!  start · connect_interval · fewer than min_indexers leases · `released` received
 //!        │
 //!        ▼
-//!  ask the natives one after another ──offers──▶ candidates ──by free leases──▶ leases with indexers
+//!  ask the natives one after another ──offers──▶ candidates ──free leases──▶ leases with indexers
 //!        │                                                                        │
 //!        │ none has an offer, one takes us in    one accepted: the native's lease is given up
 //!        ▼                                                                        │

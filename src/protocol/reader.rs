@@ -1,14 +1,17 @@
 //! Decides which addresses a peer can use. An entry without such an address is not handed out to
 //! it.
 //!
-//! A reader is known by the addresses of its connections and by its own signed record. According to
-//! these, an address is
+//! A reader is known by the addresses of its connections and by its own signed record. What these
+//! show of the reader decides about an address:
 //!
-//! | | not usable | perhaps usable | it fits |
+//! | address | not usable | perhaps usable | fits |
 //! |---|---|---|---|
-//! | loopback, unspecified, multicast, link-local IPv6 | to a reader on another host | – | a reader on this host, or an unknown one |
-//! | an IP address, `/dns4`, `/dns6` | to a reader that surely lacks the family | to one that has not shown the family | to one that has shown it, or has no known family |
-//! | `/dns`, `/dnsaddr`, unreadable | – | – | every reader |
+//! | of one host¹ | it is on another host | – | it is on this host, or unknown |
+//! | of one family² | it surely lacks the family | it has not shown it | it has shown it, or none |
+//! | any other³ | – | – | always |
+//!
+//! ¹ loopback, unspecified, multicast, link-local IPv6; ² other IP addresses, `/dns4`, `/dns6`; ³
+//! `/dns`, `/dnsaddr`, unreadable.
 //!
 //! A reader lacks a family only if everything known about it agrees: it is on another host, all of
 //! its connections use the other family, and its record lists only addresses of the other family. A

@@ -3,7 +3,7 @@
 //! ```text
 //!  pump.oc.internal                    the nodes of this name
 //!  _http._tcp.oc.internal              the nodes that offer this service
-//!  pump._http._tcp.oc.internal         this service of the nodes of this name (RFC 6763, section 4)
+//!  pump._http._tcp.oc.internal         this service of the nodes of this name (RFC 6763, 4)
 //!  _tcp.oc.internal                    a parent: it exists, and has no records itself
 //!  oc.internal                         the apex: the server itself
 //! ```

@@ -48,7 +48,7 @@ fn open_native_says_so_once() {
     let native = world.native("native", &[]);
     let log = native.log();
     assert_eq!(
-        log.matches("anyone who reaches this native may join")
+        log.matches("any device that reaches this native may join")
             .count(),
         1
     );

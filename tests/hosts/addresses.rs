@@ -425,7 +425,7 @@ fn host_without_ipv6_serves_ipv4_without_a_word() {
     assert_eq!(native.status().listen, expected);
     let warned = said(&native, " WARN  ");
     assert!(
-        warned.iter().all(|line| line.starts_with("anyone who")),
+        warned.iter().all(|line| line.starts_with("any device")),
         "{warned:?}"
     );
 }

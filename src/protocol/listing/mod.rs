@@ -18,8 +18,8 @@
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
 //!   answered within [`PATIENCE`] counts as silent and gives its turn to the next. The listing ends
 //!   [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
-//! - It is complete only if every server asked has answered with all its pages, and nothing was left
-//!   out for lack of room or said twice.
+//! - It is complete only if every server asked has answered with all its pages, and nothing was
+//!   left out for lack of room or said twice.
 
 mod rows;
 mod seen;

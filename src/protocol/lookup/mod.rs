@@ -33,10 +33,11 @@
 //!
 //! Invariants:
 //! - Each class of lookups has slots of its own: the operator's finds, the operator's lists of
-//!   indexers, the lookups of peers, and those of programs that ask by DNS. None can starve another.
+//!   indexers, the lookups of peers, and those of programs that ask by DNS. None can starve
+//!   another.
 //! - A lookup ends [`OPERATOR_LIMIT`], [`PEER_LIMIT`] or [`PROGRAM_LIMIT`] after it began, whatever
-//!   servers do, and at once when its operator leaves. Later answers have no effect. If it has found
-//!   something, it waits for each server [`OPERATOR_PATIENCE`] or [`PEER_PATIENCE`] at most.
+//!   servers do, and at once when its operator leaves. Later answers have no effect. If it has
+//!   found something, it waits for each server [`OPERATOR_PATIENCE`] or [`PEER_PATIENCE`] at most.
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], and at most
 //!   [`MAX_HOLDERS`] that the DHT names. At most [`MAX_OPEN`] are waited for at a time: a server
 //!   that has not answered in its patience gives its turn away.

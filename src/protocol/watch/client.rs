@@ -17,9 +17,9 @@
 //!   moves is gone from one server before the next one's word of it arrives.
 //! - A node that was handed over may be with a server that is not watched yet. So the servers are
 //!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
-//! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up again,
-//!   the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns of its
-//!   nodes by their next beats.
+//! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
+//!   again, the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns
+//!   of its nodes by their next beats.
 //! - The bits also go when a server is not listed, and was not reached for [`HOLD`].
 //!
 //! Silence of servers is reported: [`WatchStep::CaughtUp`] comes again whenever the set of silent
