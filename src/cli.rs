@@ -195,6 +195,7 @@ macro_rules! daemon {
 
             /// neither announce a native nor ask for natives by multicast DNS (default: UDP port
             /// 5353 of the local links)
+            #[cfg(feature = "mdns")]
             #[argh(switch)]
             no_mdns: bool,
 
@@ -256,6 +257,7 @@ macro_rules! daemon {
                     announce_only: self.announce_only,
                     native: self.native,
                     psk: self.psk,
+                    #[cfg(feature = "mdns")]
                     mdns: !self.no_mdns,
                     trust_lan: self.trust_lan,
                     log: self.log,

@@ -119,6 +119,7 @@ pub(crate) struct Config {
     /// `swarm.key` file of a private network. `None`: any peer may join.
     pub psk: Option<PathBuf>,
     /// Natives are found, and one is announced, by multicast DNS.
+    #[cfg(feature = "mdns")]
     pub mdns: bool,
     /// Every native that is found is used, also an unknown one.
     pub trust_lan: bool,
@@ -176,6 +177,7 @@ pub(crate) struct Flags {
     pub native: Vec<String>,
     pub psk: Option<String>,
     /// Multicast DNS is used, which the command line turns on unless it is told otherwise.
+    #[cfg(feature = "mdns")]
     pub mdns: bool,
     pub trust_lan: bool,
     #[cfg(feature = "program")]
@@ -329,6 +331,7 @@ impl Config {
             announce_only: flags.announce_only,
             natives: natives(&flags.native)?,
             psk: flags.psk.as_deref().map(psk).transpose()?,
+            #[cfg(feature = "mdns")]
             mdns: flags.mdns,
             trust_lan: trust_lan(role, flags)?,
             #[cfg(feature = "program")]

@@ -51,6 +51,7 @@ fn defaults_need_no_flag_in_any_role() {
                 announce_only: false,
                 natives: vec![],
                 psk: None,
+                #[cfg(feature = "mdns")]
                 mdns: false,
                 trust_lan: false,
                 log: LevelFilter::Info,

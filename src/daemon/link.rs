@@ -10,20 +10,22 @@ use std::time::Duration;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use smol::channel::{Receiver, Sender, bounded};
+#[cfg(feature = "mdns")]
+use smol::future::or;
 
 use super::{driver::Driver, natives, report::text};
 use crate::{
     config::{Config, Role},
-    net::{
-        dns::Resolver,
-        executor, is_for_this_host,
-        mdns::{Mdns, Said},
-        multiaddrs,
-    },
+    net::{dns::Resolver, executor, is_for_this_host, multiaddrs},
     protocol::{
         Addrs, Instant, MAX_ADDRS, PeerId, TableStats, Verdict,
-        link::{Answering, Asking, Candidates, Grounds, is_trusted},
+        link::{Asking, Candidates, Grounds, is_trusted},
     },
+};
+#[cfg(feature = "mdns")]
+use crate::{
+    net::mdns::{Mdns, Said},
+    protocol::link::Answering,
 };
 
 /// Natives that were found and are not trusted: the most that are remembered.
@@ -44,6 +46,7 @@ const DOMAIN_NAME: &str = "oc-discovery";
 pub(super) struct OnLink {
     part: Part,
     /// `None`: multicast DNS is off.
+    #[cfg(feature = "mdns")]
     mdns: Option<Mdns>,
     candidates: Candidates,
     found: Vec<Found>,
@@ -57,10 +60,45 @@ enum Part {
     None,
     /// With the number of questions so far.
     Asks(Asking, u32),
+    #[cfg(feature = "mdns")]
     Answers {
         when: Answering,
         told: Vec<Multiaddr>,
     },
+}
+
+/// What the link and the search domains say, for the loop.
+pub(super) struct LinkEvents {
+    #[cfg(feature = "mdns")]
+    said: Option<Receiver<Said>>,
+    by_domain: Receiver<Vec<Multiaddr>>,
+}
+
+/// One thing that is said.
+pub(super) enum LinkEvent {
+    #[cfg(feature = "mdns")]
+    Said(Said),
+    /// A search domain names natives.
+    Named(Vec<Multiaddr>),
+}
+
+impl LinkEvents {
+    /// The next one. Cancel-safe.
+    pub(super) async fn next(&self) -> LinkEvent {
+        let event = async { self.by_domain.recv().await.map(LinkEvent::Named) };
+        #[cfg(feature = "mdns")]
+        let event = or(event, async {
+            match &self.said {
+                Some(said) => said.recv().await.map(LinkEvent::Said),
+                None => std::future::pending().await,
+            }
+        });
+        match event.await {
+            Ok(event) => event,
+            // The sender is dropped with the driver, at the end.
+            Err(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// A native that was found and is not trusted.
@@ -75,6 +113,7 @@ impl OnLink {
     /// The part of a process with this configuration.
     pub(super) fn new(config: &Config, own: PeerId, now: Instant, seed: u64) -> Self {
         let part = match config.role {
+            #[cfg(feature = "mdns")]
             Role::Native if config.mdns => Part::Answers {
                 when: Answering::new(seed),
                 told: Vec::new(),
@@ -84,8 +123,11 @@ impl OnLink {
             }
             _ => Part::None,
         };
+        #[cfg(not(feature = "mdns"))]
+        let _ = own;
         Self {
             part,
+            #[cfg(feature = "mdns")]
             mdns: config.mdns.then(|| Mdns::new(own)),
             candidates: Candidates::default(),
             found: Vec::new(),
@@ -95,14 +137,13 @@ impl OnLink {
         }
     }
 
-    /// The channel of the messages on the link.
-    pub(super) fn said(&self) -> Option<Receiver<Said>> {
-        self.mdns.as_ref().map(Mdns::said)
-    }
-
-    /// The channel of the natives that search domains name.
-    pub(super) fn by_domain(&self) -> Receiver<Vec<Multiaddr>> {
-        self.by_domain.1.clone()
+    /// What is said comes here.
+    pub(super) fn events(&self) -> LinkEvents {
+        LinkEvents {
+            #[cfg(feature = "mdns")]
+            said: self.mdns.as_ref().map(Mdns::said),
+            by_domain: self.by_domain.1.clone(),
+        }
     }
 
     /// Natives that were found in the last minutes and are not trusted, in the form of `--native`.
@@ -129,6 +170,7 @@ impl Driver<'_> {
                 ];
                 timeouts.into_iter().flatten().min()
             }
+            #[cfg(feature = "mdns")]
             Part::Answers { when, .. } => when.timeout(),
         }
     }
@@ -145,6 +187,7 @@ impl Driver<'_> {
         let mut addrs = announced(self.env.net.record_addrs()).peekable();
         let OnLink {
             part,
+            #[cfg(feature = "mdns")]
             mdns,
             by_domain,
             ..
@@ -152,12 +195,14 @@ impl Driver<'_> {
         match part {
             Part::None => {}
             Part::Asks(asking, questions) => {
+                #[cfg(feature = "mdns")]
                 if let (false, Some(mdns)) = (is_needed, &mut *mdns) {
                     mdns.close();
                 }
                 if !asking.poll(now, is_needed) || addrs.peek().is_none() {
                     return;
                 }
+                #[cfg(feature = "mdns")]
                 if let Some(mdns) = mdns {
                     mdns.join();
                     mdns.ask();
@@ -167,6 +212,7 @@ impl Driver<'_> {
                     executor::spawn(ask_domains(by_domain.0.clone()));
                 }
             }
+            #[cfg(feature = "mdns")]
             Part::Answers { when, told } => {
                 let Some(mdns) = mdns else { return };
                 if !told.iter().eq(addrs) {
@@ -184,12 +230,24 @@ impl Driver<'_> {
     /// The host's links may have changed.
     pub(super) fn link_changed(&mut self, now: Instant) {
         match &mut self.link.part {
-            Part::None => return,
+            Part::None => {}
             Part::Asks(asking, _) => asking.restart(now),
+            #[cfg(feature = "mdns")]
             Part::Answers { when, .. } => when.changed(now),
         }
+        #[cfg(feature = "mdns")]
+        self.join_link();
+    }
+
+    /// Joins the links that came, if they are needed.
+    #[cfg(feature = "mdns")]
+    fn join_link(&mut self) {
         let is_reachable = announced(self.env.net.record_addrs()).next().is_some();
-        let is_needed = matches!(self.link.part, Part::Answers { .. }) || !self.holds_a_lease();
+        let is_needed = match self.link.part {
+            Part::None => false,
+            Part::Asks(..) => !self.holds_a_lease(),
+            Part::Answers { .. } => true,
+        };
         if let (true, true, Some(mdns)) = (is_reachable, is_needed, &mut self.link.mdns) {
             mdns.join();
         }
@@ -203,18 +261,22 @@ impl Driver<'_> {
         }
     }
 
-    /// A message was heard on the link.
-    pub(super) fn on_said(&mut self, said: Said) {
-        let now = self.env.now();
-        match (&mut self.link.part, said) {
-            (Part::Answers { when, .. }, Said::Question) => when.asked(now),
-            (Part::Asks(..), Said::Natives(addrs)) => self.on_found(addrs),
+    /// Something was said on the link or by a search domain.
+    pub(super) fn on_link(&mut self, event: LinkEvent) {
+        match (&mut self.link.part, event) {
+            #[cfg(feature = "mdns")]
+            (Part::Answers { when, .. }, LinkEvent::Said(Said::Question)) => {
+                when.asked(self.env.now())
+            }
+            #[cfg(feature = "mdns")]
+            (Part::Asks(..), LinkEvent::Said(Said::Natives(addrs))) => self.on_found(addrs),
+            (Part::Asks(..), LinkEvent::Named(addrs)) => self.on_found(addrs),
             _ => {}
         }
     }
 
-    /// Natives were found on the link or by a search domain, at these addresses.
-    pub(super) fn on_found(&mut self, addrs: Vec<Multiaddr>) {
+    /// Natives were found at these addresses.
+    fn on_found(&mut self, addrs: Vec<Multiaddr>) {
         for (peer, addrs) in natives::named(addrs) {
             if peer == self.env.own {
                 continue;
@@ -243,6 +305,7 @@ impl Driver<'_> {
 
     /// Says at the end that this native is leaving.
     pub(super) fn leave_link(&mut self) {
+        #[cfg(feature = "mdns")]
         if let (Part::Answers { .. }, Some(mdns)) = (&self.link.part, &self.link.mdns) {
             mdns.leave();
         }

@@ -67,18 +67,19 @@ mod watch;
 use std::{fmt, path::Path, time::Duration};
 
 use async_io::Timer;
-use libp2p::{Multiaddr, identity::Keypair, pnet::PreSharedKey};
+use libp2p::{identity::Keypair, pnet::PreSharedKey};
 use smol::{channel::Receiver, future::or};
 
 use self::{
     driver::Driver,
+    link::LinkEvent,
     natives::Learned,
     request::CallEvent,
     storage::{DataDir, StateFile},
 };
 use crate::{
     config::{Config, Role},
-    net::{NetEvent, executor, mdns::Said, transport},
+    net::{NetEvent, executor, transport},
     protocol::Instant,
 };
 
@@ -181,7 +182,7 @@ async fn main_loop(
     host: &mut impl Host,
 ) -> Result<(), Error> {
     let checks = driver.checks.ended();
-    let (said, by_domain) = (driver.link.said(), driver.link.by_domain());
+    let link = driver.link.events();
     let mut timer = Timer::never();
     let mut armed = None;
     loop {
@@ -213,19 +214,7 @@ async fn main_loop(
                 Err(_) => std::future::pending().await,
             }
         };
-        let link = async {
-            match &said {
-                Some(said) => said.recv().await.map(Wake::Said),
-                None => std::future::pending().await,
-            }
-        };
-        let link = or(link, async { by_domain.recv().await.map(Wake::Found) });
-        let link = async {
-            match link.await {
-                Ok(wake) => wake,
-                Err(_) => std::future::pending().await,
-            }
-        };
+        let link = async { Wake::Link(link.next().await) };
         let others = or(learned, or(checked, link));
         let wake = or(or(net, time), or(call, others)).await;
         match wake {
@@ -233,8 +222,7 @@ async fn main_loop(
             Wake::Timer => armed = None,
             Wake::Learned(learned) => driver.on_learned(learned),
             Wake::Checked(ended) => driver.on_checked(ended),
-            Wake::Said(said) => driver.on_said(said),
-            Wake::Found(natives) => driver.on_found(natives),
+            Wake::Link(event) => driver.on_link(event),
             Wake::Call(Call::Answer(event)) => driver.on_asked(event),
             Wake::Call(Call::End) => return Ok(()),
             #[cfg(feature = "program")]
@@ -249,8 +237,7 @@ enum Wake {
     Timer,
     Learned(Learned),
     Checked(checks::Ended),
-    Said(Said),
-    Found(Vec<Multiaddr>),
+    Link(LinkEvent),
     Call(Call),
 }
 

@@ -115,7 +115,11 @@ fn for_dns(config: &Config) -> usize {
 
 /// Descriptors for multicast DNS, and for each check one connection.
 fn for_link_and_checks(config: &Config) -> usize {
-    2 * usize::from(config.mdns) + config.checks.len()
+    #[cfg(feature = "mdns")]
+    if config.mdns {
+        return 2 + config.checks.len();
+    }
+    config.checks.len()
 }
 
 impl Process {

@@ -36,6 +36,7 @@ mod goaway;
 mod handshakes;
 pub(crate) mod joiner;
 pub(crate) mod limits;
+#[cfg(feature = "mdns")]
 pub(crate) mod mdns;
 mod muxer;
 pub(crate) mod netlink;

@@ -10,6 +10,7 @@ mod dns;
 #[path = "../end_to_end/harness.rs"]
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;
+#[cfg(feature = "mdns")]
 mod link;
 mod network;
 mod readers;

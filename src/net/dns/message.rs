@@ -157,6 +157,10 @@ fn records<'a, D: ParseRecordData<'a, [u8]>>(
 ///
 /// # Errors
 /// One of them is not valid, or there is no room.
+#[cfg_attr(
+    not(any(feature = "dns", feature = "mdns")),
+    expect(dead_code, reason = "only these two write records")
+)]
 pub(in crate::net) fn push<T: Composer>(
     message: &mut impl RecordSectionBuilder<T>,
     owner: &[u8],
