@@ -257,6 +257,7 @@ impl<'m> Watches<'m> {
 
     /// Carries out the steps of the core, for readers and for watchers.
     pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) {
+        self.note_servers(env);
         loop {
             self.take_servers(env, lookups);
             let mut looks_up = false;
@@ -269,6 +270,21 @@ impl<'m> Watches<'m> {
             lookups.pump(env);
         }
         self.serve(env, env.now());
+    }
+
+    /// Notes the servers that this process knows. They are few: natives, and those with leases.
+    fn note_servers(&mut self, env: &Environment) {
+        if self.readers.iter().all(Option::is_none) {
+            return;
+        }
+        let mut number = 0;
+        env.machine.servers(env.now(), &mut |server| {
+            let [a, b, c, d, e, f, g, h, ..] = *server.peer.as_bytes();
+            number ^= u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        });
+        let watches = self.core.watches.iter_mut().zip(&self.readers);
+        let watches = watches.filter(|(_, reader)| reader.is_some());
+        watches.for_each(|(watch, _)| watch.knows_servers(number));
     }
 
     /// Takes the servers that were looked up.

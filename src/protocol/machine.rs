@@ -304,6 +304,12 @@ pub trait Machine {
     /// The nodes of the directory that have changed lately.
     fn changes(&self) -> &Changes;
 
+    /// How many indexers have become known to this native, and the last of them: it is an indexer
+    /// that watchers may not know.
+    fn newest_indexer(&self) -> (u64, PeerId) {
+        (0, PeerId::from_bytes([0; 32]))
+    }
+
     /// The peers that left or were lost; `None` for a node, which grants no leases.
     fn lost(&self) -> Option<&Lost>;
 

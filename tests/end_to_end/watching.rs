@@ -155,6 +155,31 @@ fn each_change_is_told_within_a_second_of_a_servers_knowing_it() {
 }
 
 #[test]
+fn nodes_of_an_indexer_that_comes_later_are_told_of_within_a_second() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let node = world.node("node", &[&native], &["--name", "node"]);
+    knows(&native, &node, true);
+    // One watch of a server that learns of the indexer itself, one of a node.
+    let watches = [&native, &node].map(|peer| Watch::new(&world, peer, &[]));
+    for watch in &watches {
+        assert_eq!(watch.catches_up(), ["present node"]);
+    }
+    let indexer = world.indexer("indexer", &[&native], &[]);
+    knows(&indexer, &node, true);
+    let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
+    let known = knows(&indexer, &pump, true);
+    for watch in &watches {
+        in_time(watch.tells("present", "pump"), known);
+    }
+    pump.end(Signal::TERM);
+    let left = knows(&indexer, &pump, false);
+    for watch in &watches {
+        in_time(watch.tells("left", "pump"), left);
+    }
+}
+
+#[test]
 fn a_watch_goes_on_when_an_indexer_dies_and_says_nothing_twice() {
     let world = World::new();
     let native = world.native("native", &[]);

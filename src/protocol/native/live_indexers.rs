@@ -188,14 +188,14 @@ fn prefix_of(addrs: &Addrs) -> Prefix {
     Endpoint::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
 }
 
-/// The live indexers, at most `I`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>);
+/// The live indexers, at most `I`; how many have come since the start, and the last of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>, (u64, PeerId));
 
 impl<const I: usize> LiveIndexers<I> {
     /// No indexer is live.
     pub(super) const fn new() -> Self {
-        Self(Table::new())
+        Self(Table::new(), (0, PeerId::from_bytes([0; 32])))
     }
 
     /// A beat of `peer`; its lease now runs `lease`. Without a record, only an existing entry is
@@ -212,6 +212,7 @@ impl<const I: usize> LiveIndexers<I> {
         if let Some(entry) = self.0.find_mut(peer) {
             if entry.expires < now {
                 entry.standing = Standing::new(now);
+                self.1 = (self.1.0 + 1, *peer);
             }
             entry.source = Source::Heartbeat;
             entry.expires = now + lease;
@@ -240,7 +241,19 @@ impl<const I: usize> LiveIndexers<I> {
             verdict: Some((now, Verdict::Reachable)),
             ..LiveIndexer::new(now, record, now + lease, Source::Heartbeat)
         };
-        self.0.insert(entry).map(|()| true).map_err(|_| Full)
+        self.insert(entry).map(|()| true)
+    }
+
+    fn insert(&mut self, entry: LiveIndexer) -> Result<(), Full> {
+        let peer = entry.peer;
+        self.0.insert(entry).map_err(|_| Full)?;
+        self.1 = (self.1.0 + 1, peer);
+        Ok(())
+    }
+
+    /// How many have come since the start, and the last of them.
+    pub(super) fn newest(&self) -> (u64, PeerId) {
+        self.1
     }
 
     /// Makes the next record of the peer count, whatever its rank, because it may come from another
@@ -264,6 +277,9 @@ impl<const I: usize> LiveIndexers<I> {
             }
             entry.take_record(record);
             if expires > entry.expires {
+                if entry.expires < now {
+                    self.1 = (self.1.0 + 1, record.peer);
+                }
                 entry.expires = expires;
                 entry.source = Source::Dht;
             }
@@ -271,7 +287,7 @@ impl<const I: usize> LiveIndexers<I> {
         }
         self.make_room(now, Source::Dht);
         let entry = LiveIndexer::new(now, record, expires, Source::Dht);
-        self.0.insert(entry).is_ok()
+        self.insert(entry).is_ok()
     }
 
     /// When the peer's entry expires, if it has a live one.

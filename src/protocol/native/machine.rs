@@ -254,6 +254,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.directory.changes()
     }
 
+    fn newest_indexer(&self) -> (u64, PeerId) {
+        self.live_indexers.newest()
+    }
+
     fn spare(&mut self) -> [Vacant<'_>; 3] {
         let [short, long] = self.directory.spare();
         [short, long, self.stream_records.spare()]

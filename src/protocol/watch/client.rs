@@ -17,6 +17,8 @@
 //!   moves is gone from one server before the next one's word of it arrives.
 //! - A node that was handed over may be with a server that is not watched yet. So the servers are
 //!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
+//! - The servers are also listed at once when a native says that there is a new one, and when this
+//!   process knows others than before.
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
 //!   again, the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns
 //!   of its nodes by their next beats.
@@ -57,7 +59,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub const LINGER: Duration = Duration::from_millis(300);
 /// The same of a node that was handed over, until new servers were listed and heard.
 pub const MOVES: Duration = Duration::from_secs(3);
-/// How often the servers are listed at most because a node was handed over.
+/// How often the servers are listed at most because there may be others.
 pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
 /// A watch of at most `K` nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +77,10 @@ pub struct Watch<const K: usize> {
     list_at: Instant,
     lists: bool,
     was_listed: bool,
+    /// There may be other servers than those that are listed, or were.
+    has_others: bool,
+    /// The servers that this process knows, as a number.
+    own_servers: u64,
     /// When the latest listing of servers began, and when the latest one began that listed all of
     /// them.
     list_began: Instant,
@@ -106,6 +112,8 @@ impl<const K: usize> Watch<K> {
             list_at: Instant::from_millis(0),
             lists: false,
             was_listed: false,
+            has_others: false,
+            own_servers: 0,
             list_began: Instant::from_millis(0),
             all_listed: None,
             list_failures: 0,
@@ -130,6 +138,7 @@ impl<const K: usize> Watch<K> {
         (self.list_began, self.all_listed) = (now, None);
         (self.list_at, self.lists, self.was_listed) = (now, false, false);
         (self.list_failures, self.unwatched) = (0, 0);
+        (self.has_others, self.own_servers) = (false, 0);
         (self.tell_from, self.blind) = (now, Duration::ZERO);
         (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
     }
@@ -169,18 +178,26 @@ impl<const K: usize> Watch<K> {
                 true => RELIST,
                 false => backoff(&mut self.rng, self.list_failures, LONGEST_PAUSE),
             };
-        // A node may have been handed over while they were being listed.
-        let began = self.list_began;
-        let is_new = |e: &Entry| e.holders == 0 && e.how == Presence::Alive && e.unheld > began;
-        if self.known.iter().any(is_new) {
+        if self.has_others {
             self.list_soon();
         }
         self.reconsider(now);
     }
 
-    /// A node was handed over: it may be with a server that is not known yet.
+    /// There may be a server that is not known yet. If there is no place for it, it can wait.
     fn list_soon(&mut self) {
-        self.list_at = self.list_at.min(self.list_began + RELIST_SOONEST);
+        self.has_others = true;
+        if self.unwatched == 0 {
+            self.list_at = self.list_at.min(self.list_began + RELIST_SOONEST);
+        }
+    }
+
+    /// Takes the servers that this process knows, as a number that is another one when they are
+    /// others. It costs nothing while they are the same.
+    pub fn knows_servers(&mut self, number: u64) {
+        if core::mem::replace(&mut self.own_servers, number) != number {
+            self.list_soon();
+        }
     }
 
     /// Servers were listed, or one is settled: nodes that were handed over may be gone now.
@@ -241,12 +258,14 @@ impl<const K: usize> Watch<K> {
         match word {
             Word::Here(sighting) => self.seen(bit, &sighting),
             Word::Gone { peer, how } => {
-                let entry = self.known.find_mut(peer)?;
-                if entry.let_go(now, bit, how) {
+                let entry = self.known.find_mut(peer);
+                let is_known = entry.is_some();
+                let is_unheld = entry.is_some_and(|entry| entry.let_go(now, bit, how));
+                if is_unheld {
                     self.gone_from = self.gone_from.min(now + LINGER);
-                    if how == Presence::Alive {
-                        self.list_soon();
-                    }
+                }
+                if how == Presence::Alive && (is_unheld || !is_known) {
+                    self.list_soon();
                 }
                 None
             }
@@ -356,7 +375,7 @@ impl<const K: usize> Watch<K> {
     /// The next step at `now`, if there is one.
     pub fn poll(&mut self, now: Instant) -> Option<WatchStep> {
         if !self.lists && now >= self.list_at {
-            (self.lists, self.list_began) = (true, now);
+            (self.lists, self.has_others, self.list_began) = (true, false, now);
             return Some(WatchStep::List);
         }
         self.pop_server(now)

@@ -8,6 +8,9 @@
 //! While a watcher still receives the list, it is notified of changes of the nodes that it has
 //! received already. So no watcher falls behind because the list is long.
 //!
+//! A watcher of a native is told to look for servers when it has joined, because it listed them
+//! before, and whenever an indexer has become known here.
+//!
 //! Frames are made of the directory when they are sent. The host gives the next ones only when the
 //! last ones are written, so a watcher that does not read costs one batch of frames here, and
 //! what its stream holds.
@@ -73,6 +76,8 @@ struct Watcher {
     filter: Filter,
     /// The number of the next change.
     next: u64,
+    /// How many indexers were known when it was last told to look for servers.
+    indexers: u64,
     /// The list has been sent up to this id; `None`: all of it.
     listed: Option<Cursor>,
     /// When the frames that it has not read were sent, and the number of the next change at that
@@ -105,6 +110,7 @@ impl<const W: usize> Watchers<W> {
             peer,
             filter,
             next: changes.next(),
+            indexers: 0,
             listed: Some(Cursor::Start),
             unread: None,
         };
@@ -203,6 +209,10 @@ impl Watcher {
     /// Adds frames to the batch, until it is full or there is nothing to send.
     fn fill<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M, batch: &mut Batch) {
         let changes = machine.changes();
+        let (indexers, newest) = machine.newest_indexer();
+        if core::mem::replace(&mut self.indexers, indexers) != indexers {
+            push(batch, &Notice::Gone(elsewhere(&newest)));
+        }
         while let Some((peer, change)) = changes.at(self.next) {
             if room(batch) < MAX_ENTRY_FRAME {
                 return;
@@ -268,14 +278,20 @@ fn notice_of<'m, M: Machine + ?Sized>(
         Some(entry) if entry.presence != Presence::Alive => Notice::Gone(entry),
         Some(entry) if change == Change::Changed => Notice::Changed(entry),
         Some(entry) => Notice::Present(entry),
-        None => Notice::Gone(Entry {
-            subject: Subject::Named {
-                peer: *peer,
-                name: "",
-            },
-            age: Duration::ZERO,
-            presence: Presence::Left,
-        }),
+        None => Notice::Gone(elsewhere(peer)),
+    }
+}
+
+/// The entry by which a watcher is told to look for servers that it does not know: this peer is
+/// with such a server, or is one.
+fn elsewhere<'m>(peer: &PeerId) -> Entry<'m> {
+    Entry {
+        subject: Subject::Named {
+            peer: *peer,
+            name: "",
+        },
+        age: Duration::ZERO,
+        presence: Presence::Left,
     }
 }
 

@@ -41,6 +41,28 @@ fn an_entry_made_by_a_beat_counts_until_receipt_plus_lease() {
 }
 
 #[test]
+fn who_is_new_here_is_counted_and_who_was_away_is_new() {
+    let mut live = LiveIndexers::<4>::new();
+    let beat = |live: &mut LiveIndexers<4>, now, n| {
+        let record = record(n, 0, 1);
+        live.beat(at(now), &peer(n), LEASE, None, Some(&record))
+    };
+    assert_eq!(live.newest().0, 0);
+    beat(&mut live, 0, 1).unwrap();
+    assert_eq!(live.newest(), (1, peer(1)));
+    beat(&mut live, 90_000, 1).unwrap();
+    assert_eq!(live.newest(), (1, peer(1)), "its entry is live");
+    beat(&mut live, 180_001, 1).unwrap();
+    assert_eq!(live.newest(), (2, peer(1)), "it had run out");
+    assert!(live.found_in_dht(at(180_001), 0, &record(2, 0, 9_000)));
+    assert_eq!(live.newest(), (3, peer(2)));
+    assert!(live.found_in_dht(at(189_001), 0, &record(2, 1, 18_000)));
+    assert_eq!(live.newest(), (3, peer(2)));
+    assert!(live.found_in_dht(at(207_003), 0, &record(2, 2, 90_000)));
+    assert_eq!(live.newest(), (4, peer(2)));
+}
+
+#[test]
 fn an_entry_from_the_dht_counts_to_the_end_of_its_records_life() {
     let mut live = LiveIndexers::<4>::new();
     assert!(live.found_in_dht(at(5), 1_000_000, &record(1, 990_000, 30_000)));

@@ -30,7 +30,8 @@ pub enum Word<'a> {
     Gone {
         /// The node.
         peer: &'a PeerId,
-        /// It gave its lease up, or the lease ran out; alive: it is with another server.
+        /// It gave its lease up, or the lease ran out; alive: it is with another server, or is a
+        /// server itself that is new.
         how: Presence,
     },
     /// It has said all that it lists.

@@ -2,7 +2,8 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Addrs, Beat, Indexer, IndexerConfig, Name, RecordInfo, Role, SignedRecord, StreamId, Terms,
+    Addrs, Beat, Indexer, IndexerConfig, Name, Native, NativeConfig, RecordInfo, Role,
+    SignedRecord, StreamId, Terms,
     codec::{
         frame::header,
         record::{Record, Tags, encode_record},
@@ -408,4 +409,51 @@ fn one_watcher_in_each_turn_looks_at_a_long_list_in_vain_and_all_have_their_turn
     });
     let tell = |id| Some(ServeStep::Tell(WatcherId(id)));
     assert_eq!(steps, [None, None, tell(3), tell(1), tell(2)]);
+}
+
+#[test]
+fn a_watcher_of_a_native_looks_for_servers_when_it_joins_and_when_there_is_a_new_one() {
+    let mut native = Box::new(Native::<4, 4, 4, 16>::new());
+    let terms = Terms {
+        lease: LEASE,
+        beat_interval: LEASE / 3,
+    };
+    let interval = Duration::from_secs(30);
+    let config = NativeConfig {
+        terms,
+        offload_interval: interval,
+        refresh_interval: interval,
+        gc_interval: interval,
+    };
+    native.start(at(0), peer(0), 1, config);
+    let mut watchers = Watchers::<7>::new();
+    let told = |watchers: &mut Watchers<7>, native: &Native<4, 4, 4, 16>| {
+        let mut batch = Batch::new();
+        watchers.poll(at(0), native, &mut batch)?;
+        watchers.written(WatcherId(1));
+        Some(read(&batch))
+    };
+    let is_new = |native: &mut Native<4, 4, 4, 16>, n: u8, sequence| {
+        let (info, envelope) = signed(n, sequence, "");
+        let record = SignedRecord {
+            info,
+            envelope: &envelope,
+        };
+        let beat = Beat {
+            record: Some(record),
+            ..Beat::new(Role::Indexer, LEASE)
+        };
+        native.beat(at(0), &peer(n), StreamId(n.into()), &beat);
+    };
+    let look = |n| Read::Gone(n, Presence::Left);
+    is_new(&mut native, 1, 1);
+    watchers.join(WatcherId(1), None, Filter::default(), native.changes());
+    let first = told(&mut watchers, &native);
+    assert_eq!(first, Some(vec![look(1), Read::CaughtUp]));
+    is_new(&mut native, 1, 2);
+    assert_eq!(told(&mut watchers, &native), None, "it is the same one");
+    is_new(&mut native, 2, 1);
+    is_new(&mut native, 3, 1);
+    assert_eq!(told(&mut watchers, &native), Some(vec![look(3)]));
+    assert_eq!(told(&mut watchers, &native), None);
 }

@@ -63,6 +63,62 @@ fn a_node_that_was_handed_over_waits_three_seconds_for_a_list_at_most() {
 }
 
 #[test]
+fn the_servers_are_listed_at_once_when_one_says_that_there_is_a_new_one() {
+    let mut world = World::live();
+    world.now = 10_000;
+    world.loses(A, 203, Presence::Left);
+    assert_eq!(world.steps(), [], "a node of which nothing was said");
+    world.loses(A, 203, Presence::Alive);
+    assert_eq!(world.steps(), [WatchStep::List]);
+    // It is not known whether this one is in the list that is being made.
+    world.loses(B, 204, Presence::Alive);
+    world.list(&[A, B, 203], true);
+    assert_eq!(world.opened(), [203]);
+    world.caught_up(203);
+    world.now += millis(RELIST_SOONEST) - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A, B, 203, 204], true);
+    assert_eq!(world.opened(), [204]);
+    world.caught_up(204);
+    world.now += millis(RELIST) - 1;
+    assert_eq!(world.steps(), []);
+}
+
+#[test]
+fn the_servers_are_listed_at_once_when_this_process_knows_others() {
+    let mut world = World::live();
+    world.now = 10_000;
+    world.watch.knows_servers(5);
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&[A, B], true);
+    world.now += millis(RELIST_SOONEST);
+    world.watch.knows_servers(5);
+    assert_eq!(world.steps(), [], "they are the same");
+    world.watch.knows_servers(6);
+    assert_eq!(world.steps(), [WatchStep::List]);
+}
+
+#[test]
+fn servers_for_which_there_is_no_place_are_not_looked_for() {
+    let mut world = World::new();
+    let servers: Vec<u8> = (1..=65).collect();
+    world.list(&servers, true);
+    world.steps();
+    for n in 1..=64 {
+        world.caught_up(n);
+    }
+    world.steps();
+    world.now = 10_000;
+    world.loses(1, 203, Presence::Alive);
+    world.watch.knows_servers(5);
+    assert_eq!(world.steps(), []);
+    world.now = millis(RELIST);
+    assert_eq!(world.steps(), [WatchStep::List]);
+}
+
+#[test]
 fn nodes_of_a_server_that_restarts_are_not_lost_if_they_beat_in_time() {
     let mut world = World::live();
     world.sees(A, 1, 5, 1);
