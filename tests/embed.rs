@@ -166,8 +166,8 @@ fn what_cannot_be_is_an_error_to_be_matched() {
         assert!(matches!(second.spawn().await, Err(Error::Start(_))));
 
         let text = "no name";
-        let nobody = Err(Error::NotAName(text.into()));
-        assert_eq!(native.find(text).await, nobody);
+        let refused = Err(Error::NotAName(text.into()));
+        assert_eq!(native.find(text).await, refused);
     });
 }
 
@@ -178,7 +178,7 @@ fn connections_are_bounded_by_what_the_program_says_and_by_its_limit_of_descript
         let native = native.await.unwrap();
         assert_eq!(connections(&native).await, 4);
     });
-    // Each limit in a process of its own.
+    // Each limit is tested in a process of its own.
     in_a_program_with_descriptors(100, "part_of_the_limit_is_enough");
     in_a_program_with_descriptors(20, "too_low_a_limit_is_an_error");
     in_a_program_with_descriptors(20, "no_descriptor_left_is_an_error");

@@ -23,11 +23,11 @@ use super::hosts::with_descriptors;
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long a newcomer waits for its lease at most.
 const JOIN: Duration = Duration::from_secs(6);
-/// Between two turns of a crowd.
+/// The time between two turns of a crowd.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often the operator asks in a test.
+/// How often the operator asks in one test.
 const TIMES: usize = 12;
-/// Between two bytes of a slow client.
+/// The time between two bytes of a slow client.
 const BEAT: Duration = Duration::from_secs(1);
 /// Finds at once (`Lookups` in `src/daemon/machines.rs`), and lists of indexers.
 const FINDS: usize = 8;
@@ -196,7 +196,7 @@ fn operator_is_answered_at_once_beside(crowds: &[(Habit, usize)]) {
     assert!(native.descriptors() <= idle + 1);
 }
 
-/// A node whose only native is frozen, so that each of its lookups takes 5 s.
+/// A node with one native, which is frozen, so that each of its lookups takes 5 s.
 fn node_of_a_frozen_native(world: &World) -> (Peer, Peer) {
     let native = world.native("native", &[]);
     let node = world.node("node", &[&native], &["--lease", "5m"]);
@@ -366,7 +366,7 @@ fn client_that_has_ended_its_request_and_reads_on_gets_its_answer() {
     let client = asking(&node, "find x\n");
     client.shutdown(Shutdown::Write).unwrap();
     until_lookups(&node, 1, 0);
-    // As `nc -N` and `socat` do, half a lookup later.
+    // The client ends its request as `nc -N` and `socat` do, half a lookup later.
     let found: Found = json::from_str(&answer_to(client)).unwrap();
     assert!(!found.complete, "{found:?}");
     let early = {

@@ -1,4 +1,4 @@
-//! Frames that Yamux does not allow: they end their connection, and do not fill our log.
+//! Frames that Yamux does not allow: they end their connection, and do not fill the log.
 
 use std::time::Instant;
 

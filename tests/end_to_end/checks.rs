@@ -1,4 +1,4 @@
-//! The checks of services: what fails is not found, and what passes again is.
+//! The checks of services: a service that fails is not found, and one that passes again is found.
 
 use std::net::TcpListener;
 

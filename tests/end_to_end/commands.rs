@@ -130,9 +130,9 @@ fn find_by_peer_id_gives_that_peer_on_every_role() {
 #[test]
 fn who_is_unknown_ends_with_a_sentence_and_1_on_every_role() {
     let town = Town::new();
-    let nobody = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let unknown = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
     for asked in town.roles() {
-        for query in ["window", nobody] {
+        for query in ["window", unknown] {
             let answer = town.world.ask(asked, "find", &[query]);
             assert_eq!(answer.code, Some(1), "{answer:?}");
             assert_eq!(answer.stdout, "");
@@ -236,7 +236,7 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     let town = Town::new();
     let found = town.found(&town.door, "cam");
     assert!(found.complete && found.silent.is_empty(), "{found:?}");
-    // The indexer's answer is whole, so the native is not asked.
+    // The indexer's answer is complete, so the native is not asked.
     assert_eq!((found.asked, found.answered), (1, 1), "{found:?}");
     assert!(found.records.iter().all(|r| r.last_beat_ms.is_some()));
 

@@ -187,7 +187,7 @@ impl World {
         Peer::greeted(name, self.path(name), log, child)
     }
 
-    /// Starts a process whose log is written elsewhere, and waits until it is ready.
+    /// Starts a process that logs to another place, and waits until it is ready.
     pub(crate) fn start_into(
         &self,
         role: &str,
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// Starts a native whose identity and address are settled.
+    /// Starts a native with an identity and an address that are settled.
     pub(crate) fn settled(&self, native: &Settled, neighbours: &[&Settled], args: &[&str]) -> Peer {
         let mut all = vec!["--listen", &native.listen];
         for neighbour in neighbours {
@@ -338,7 +338,7 @@ pub(crate) struct Answer {
     pub(crate) stderr: String,
 }
 
-/// A native whose id and address are known before it runs.
+/// A native with an id and address that are known before it runs.
 pub(crate) struct Settled {
     name: &'static str,
     listen: String,

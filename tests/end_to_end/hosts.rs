@@ -106,7 +106,7 @@ fn lived_in(world: &World, name: &'static str) -> (PathBuf, String) {
     (world.path(name), first.id.clone())
 }
 
-/// Starts a native whose directory cannot be written, and checks that it serves.
+/// Starts a native with a directory that cannot be written, and checks that it serves.
 fn serves_without_saving(world: &World, prepare: &str, id: &str) -> Peer {
     let wrapper = with_mounts(prepare);
     let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();

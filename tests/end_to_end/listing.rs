@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::harness::{Answer, Look, Peer, SLACK, World, eventually};
 
-/// What a row of `nodes --json` begins with.
+/// The first fields of a row of `nodes --json`.
 fn begins(name: &str, node: &Peer, state: &str) -> String {
     let id = &node.id;
     format!(r#"{{"name":"{name}","peer_id":"{id}","state":"{state}","last_beat_ms":"#)
@@ -161,7 +161,7 @@ fn killed_node_becomes_lost_and_a_stopped_one_has_left_and_both_come_last() {
     ];
     let [east, _] = &town.indexers;
     for asked in [&town.native, east, &third] {
-        let list = eventually("who vanished, and how", SLACK, || {
+        let list = eventually("the vanished nodes, and how", SLACK, || {
             let answer = town.nodes(asked, &["--json"]);
             let rows: Vec<_> = answer.stdout.lines().map(String::from).collect();
             let all = rows.len() == 3
@@ -200,7 +200,7 @@ fn list_without_a_frozen_server_is_incomplete_and_holds_up_nothing() {
         client.write_all(b"nodes {}\n").unwrap();
         BufReader::new(client)
     };
-    // Rows come while the frozen one is waited for.
+    // Rows come while the listing waits for the frozen server.
     let mut waiting = [ask(), ask()];
     for client in &mut waiting {
         let mut row = String::new();

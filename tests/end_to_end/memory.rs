@@ -33,8 +33,8 @@ fn tables_of_the_machines_are_zeroes_that_no_file_has() {
     let program = fs::read(env!("CARGO_BIN_EXE_oc-discovery")).unwrap();
     let [data, bss] = [".data", ".bss"].map(|name| size_of_section(&program, name));
     assert!(bss > 1024 * 1024, "the tables are not there: {bss}");
-    // One field of which the first value is not zero (a `None` may be such) brings its whole
-    // machine here.
+    // A single field with an initial value that is not zero (as a `None` may be) brings its whole
+    // machine into this section.
     assert!(data < MAX_DATA, ".data has {data} bytes");
 }
 

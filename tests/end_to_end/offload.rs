@@ -45,7 +45,9 @@ fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
     });
     let a = world.indexer("a", &[&native], &[]);
     let b = world.indexer("b", &[&native], &[]);
-    native.until("nobody taken in", SLACK, |s| s.responsible_peers.is_empty());
+    native.until("no node taken in", SLACK, |s| {
+        s.responsible_peers.is_empty()
+    });
     let released = Instant::now();
     for node in &nodes {
         node.until("an indexer's lease", SLACK, |s| {
@@ -92,7 +94,9 @@ fn node_that_hears_nothing_is_released_all_the_same_and_goes_when_it_is_back() {
     native.until("the node taken in", SLACK, |s| s.is_responsible_for(&node));
     node.freeze();
     let indexer = world.indexer("indexer", &[&native], &lease);
-    native.until("nobody taken in", SLACK, |s| s.responsible_peers.is_empty());
+    native.until("no node taken in", SLACK, |s| {
+        s.responsible_peers.is_empty()
+    });
     // The lease runs on until the node has another.
     assert!(native.status().stream_record(&node).is_some());
     node.signal(Signal::CONT);
@@ -124,7 +128,7 @@ fn candidates_that_do_not_answer_a_ping_are_none_and_one_that_does_gets_the_node
     far.until_runs("offload", 4);
     let status = far.status();
     assert!(status.live(&deaf).is_some(), "its record still runs");
-    assert!(status.is_responsible_for(&node), "nobody is reachable");
+    assert!(status.is_responsible_for(&node), "no indexer is reachable");
     assert!(!far.log().contains("releases"), "{}", far.log());
     // This indexer beats only to the other native, so only a ping can show that it is alive.
     let alive = world.indexer("alive", &[&near], &["--lease", "10s"]);

@@ -18,7 +18,7 @@ fn every_role_keeps_its_identity_and_finds_the_others_again() {
     let mut node = world.node("node", &[&native], &["--name", "cam"]);
     assert_eq!(node.id, id);
     node.until("its lease again", SLACK, |s| s.holds_lease_of(&indexer));
-    // The same after a kill.
+    // The same holds after a kill.
     node.kill();
     let node = world.node("node", &[&native], &["--name", "cam"]);
     assert_eq!(node.id, id);

@@ -1,4 +1,4 @@
-//! A daemon whose output is not read: its work goes on, and lost lines are counted.
+//! A daemon with output that is not read: its work goes on, and lost lines are counted.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::process::{Child, Command, ExitStatus};

@@ -1,5 +1,5 @@
-//! `oc-discovery watch`: each change within a second of a server's knowing it, once, whatever
-//! breaks; and the handlers of the README.
+//! `oc-discovery watch`: each change is reported once, within a second after a server knows it,
+//! whatever breaks; and the handlers of the README.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -113,7 +113,7 @@ fn each_change_is_told_within_a_second_of_a_servers_knowing_it() {
     let indexer = world.indexer("indexer", &[&native], &[]);
     let early = world.node("early", &[&native], &["--name", "early"]);
     knows(&indexer, &early, true);
-    // One watch far from the servers, one of a server itself.
+    // One watch runs far from the servers, one on a server itself.
     let far = Watch::new(&world, &early, &[]);
     let near = Watch::new(&world, &indexer, &[]);
     for watch in [&far, &near] {
@@ -297,7 +297,7 @@ fn places_of_watches_are_bounded_and_a_watch_that_ends_frees_its_place() {
     Watch::new(&world, &native, &[]).catches_up();
 }
 
-/// The code of the README whose first line begins so, without its indentation.
+/// The code of the README with a first line that begins so, without its indentation.
 fn of_readme(first: &str) -> String {
     let readme = include_str!("../../README.md");
     let lines = readme.lines().skip_while(|line| !line.starts_with(first));
@@ -329,7 +329,7 @@ fn handled(interpreter: &str, code: &str) -> [String; 2] {
     );
     let line = || watch.lines.recv_timeout(SLACK).expect("no line comes").1;
     let mut came = line();
-    // A handler may say that there is nobody yet.
+    // A handler may say that there is no node yet.
     while came.is_empty() {
         came = line();
     }

@@ -1,7 +1,7 @@
 //! A program with a native and two nodes in it: one offers a service, the other finds it.
 //!
-//! In earnest each node is in a program of its own, on a device of its own, and the native is one
-//! that runs somewhere: then its address is all that a node is told. Run it:
+//! In a real system each node is in a program of its own, on a device of its own, and the native
+//! runs on another host: a node is given only its address. Run it:
 //!
 //! ```text
 //! cargo run --no-default-features --features embed --example embedded
@@ -35,7 +35,7 @@ async fn example() -> Result<(), Error> {
         if !found.records.is_empty() {
             break found;
         }
-        // It started this moment, and is found as soon as it has a lease.
+        // It has just started, and is found as soon as it has a lease.
         assert!(
             begin.elapsed() < Duration::from_secs(30),
             "pump-3 is not found"

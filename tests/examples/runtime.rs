@@ -1,4 +1,4 @@
-//! The endpoint on a network stack of one's own: a node asks its native for indexers and holds a
+//! The endpoint on another network stack: a node asks its native for indexers and holds a
 //! lease with the one that it is offered, all in real frames.
 //!
 //! `Runtime` is what a stack has to offer, and `run` drives the endpoint with it. Neither they
@@ -36,8 +36,8 @@ enum Stream {
     Directory,
 }
 
-/// What the endpoint needs of a network stack. One that waits for several peers at once gives its
-/// inputs as they come; this one waits for each answer, which is enough for a sensor.
+/// What the endpoint needs of a network stack. A stack that waits for several peers at once gives
+/// its inputs as they come; this one waits for each answer, which is enough for a sensor.
 trait Runtime {
     /// The time since some moment; it never goes back.
     fn now(&self) -> Instant;
@@ -79,7 +79,7 @@ fn main() {
     println!("{beats} beats in five minutes, and pump-3 is listed");
 }
 
-/// Does what the node wants done until it is `end`; how many beats were answered.
+/// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
 fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
     let mut beats = 0;
     loop {
@@ -107,7 +107,7 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                     let mut envelope = [0; 1024];
                     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope).ok();
                     let record = record.filter(|_| beat.with_record);
-                    // One server here. With several, each has a sequence of its own.
+                    // There is one server here. With several, each has a sequence of its own.
                     let beat = encode_beat(beats, &beat, record, &[], &mut message);
                     let beat = beat.unwrap_or_default();
                     let length = runtime.exchange(&server, Stream::Heartbeat, beat, &mut answer);
@@ -128,7 +128,7 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                         urgency: Urgency::NextBeat,
                     },
                 ),
-                // A whole host closes streams, too; to begin with, the rest may be left out.
+                // A complete host closes streams, too. A first version may leave out the rest.
                 _ => {}
             }
         }
@@ -139,7 +139,7 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
     }
 }
 
-/// A native that offers one indexer, that indexer, and a clock that leaps.
+/// A native that offers one indexer, that indexer, and a clock that jumps forward.
 struct Memory {
     now: Instant,
     indexer: Indexer<8>,

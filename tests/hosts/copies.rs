@@ -15,7 +15,7 @@ fn log_lines(peer: &Peer, what: &str) -> usize {
         .count()
 }
 
-/// Starts a device whose identity is that of another.
+/// Starts a device with the identity of another.
 fn start_copy(world: &World, host: &Host<'_>, role: &str, of: &Peer, args: &[&str]) -> Peer {
     let copied = world.path("copy");
     fs::create_dir(&copied).unwrap();

@@ -1,5 +1,5 @@
-//! Programs that know nothing of the system find nodes by DNS: asked directly, and through the
-//! resolvers of a host with the files that the packages install.
+//! Programs that know nothing of this system find nodes by DNS: directly, and through the resolvers
+//! of a host with the files that the packages install.
 
 use std::process::{Command, Output};
 
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::{Look as _, Peer, SLACK, ended, eventually};
 use crate::network::{Host, Network, Running};
 
-/// Where the files say that the daemon is.
+/// The address of the daemon in these files.
 const AT: &str = "127.0.0.1:5320";
 const DIG: [&str; 6] = ["@127.0.0.1", "-p", "5320", "+noall", "+tries=1", "+time=8"];
 

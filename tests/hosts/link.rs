@@ -1,4 +1,4 @@
-//! Natives that nobody has configured: found on the link, and whom is trusted.
+//! Natives that are not configured: found on the link, and which of them are trusted.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,4 @@
-//! Real hosts: daemons with networks of their own, whose cables, addresses and bridges change.
+//! Real hosts: daemons with networks of their own, with cables, addresses and bridges that change.
 //!
 //! Each test makes its hosts in network namespaces ([`network`]), and waits with a deadline for the
 //! expected state. It uses the harness of the tests over loopback.

@@ -27,7 +27,7 @@ const KEEPER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip li
 
 /// The hosts, switches and cables of one test.
 pub(crate) struct Network {
-    /// The process whose namespaces are those of the network.
+    /// The process that holds the namespaces of the network.
     keeper: Child,
     world: World,
 }

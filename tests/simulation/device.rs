@@ -97,7 +97,7 @@ pub struct Device {
     /// The lower bound of own time: the build date, or the highest time that was on flash when the
     /// process started, ms.
     pub floor: u64,
-    /// The natives whose clock this process has, from answers that came in time.
+    /// The natives that gave this process their clock, in answers that came in time.
     pub natives_clocks: BTreeSet<PeerId>,
     /// Whether the process is about to end, so that nothing is signed any more.
     pub ending: bool,
@@ -105,7 +105,7 @@ pub struct Device {
     pub seen: Seen,
     /// Heartbeat streams that this process opened.
     pub out: BTreeMap<PeerId, StreamKey>,
-    /// Last beats whose acks it waits for.
+    /// Last beats that wait for their acks.
     pub farewells: Farewells,
     /// The streams of these, on which nothing else is sent.
     pub left: BTreeMap<StreamKey, PeerId>,
@@ -119,7 +119,7 @@ pub struct Device {
     pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
     pub searches: BTreeMap<u64, For>,
-    /// Pings under way, with the stream over whose connection each goes, if it is for one.
+    /// Pings under way. A ping over the connection of a stream has that stream with it.
     pub pings: BTreeMap<u64, (PeerId, Option<StreamId>)>,
     /// First beats that are held for the machine.
     pub held: Vec<(StreamId, StreamKey, Frame)>,

@@ -109,7 +109,7 @@ impl World {
         Ok(())
     }
 
-    /// Who holds a lease here did neither leave nor get lost.
+    /// A peer that holds a lease here is not among those that left or were lost.
     fn holders_are_not_lost(&self, no: DeviceNo, view: &View) -> Result<(), String> {
         let lost = self.devices[no].machine.lost();
         let mut lost = lost.into_iter().flat_map(|lost| lost.iter());
@@ -167,7 +167,7 @@ impl World {
             ensure(
                 by_beat || by_record,
                 no,
-                "an indexer is live whose lease and records have run out",
+                "an indexer is live although its lease and records have run out",
             )?;
         }
         Ok(())
@@ -220,7 +220,7 @@ impl World {
         Ok(())
     }
 
-    /// In a calm network, an indexer whose valid record is in the DHT is missing in `live_indexers`
+    /// In a calm network, an indexer with a valid record in the DHT is missing in `live_indexers`
     /// for at most the time of a search. An id that was reported since the last run is searched for
     /// by the next.
     fn live_indexers_are_refreshed(&mut self, no: DeviceNo, view: &View) -> Result<(), String> {

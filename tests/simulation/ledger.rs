@@ -169,7 +169,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note that the native was polled at `now`: probes whose time is over have failed.
+    /// Takes note that the native was polled at `now`: probes that ran out of time have failed.
     pub fn polled(&mut self, now: u64, native: DeviceNo) {
         for (_, known) in self.evidence.range_mut((native, 0)..=(native, usize::MAX)) {
             if known.probed_at.is_some_and(|began| began + PROBE <= now) {

@@ -95,7 +95,7 @@ impl World {
 
     /// Begins a lookup of a device's operator.
     pub fn look_up(&mut self, no: DeviceNo, question: Question) -> Result<(), String> {
-        // What an earlier lookup has found is not what this one finds.
+        // The results of an earlier lookup do not count for this one.
         self.desk.last = Default::default();
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
@@ -287,7 +287,7 @@ impl World {
         let Some(watch) = watch.filter(|watch| watch.life == device.life) else {
             return Ok(());
         };
-        // If one has found it that asks all others, no second one is needed.
+        // If a server that asks all others has found it, no second one is needed.
         let is_needed = |asks_others: &bool| !asks_others || found.is_empty();
         ensure(
             !is_complete || !watch.open.values().any(is_needed),

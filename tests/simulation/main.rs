@@ -21,7 +21,8 @@
 //! | `OC_DISCOVERY_LOOKUP_SEEDS` | how many of them are run with lookups |
 //! | `OC_DISCOVERY_WALK_STEPS` | how many steps are walked, in walks of a few thousand each |
 //! | `OC_DISCOVERY_HOSTILE_STEPS` | the same among hostile servers |
-//! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_LOOKUP_SEED`, `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one number to be run alone, with each event on stderr |
+//! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_LOOKUP_SEED` | one scenario, with each event on stderr |
+//! | `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one walk, with each event on stderr |
 
 mod device;
 mod dht;

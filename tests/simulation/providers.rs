@@ -1,4 +1,5 @@
-//! Providers in the DHT: who announced a name or a service, as each of its servers knows.
+//! Providers in the DHT: the peers that announced a name or a service, as each of its servers
+//! knows.
 //!
 //! An announcement is kept by the servers nearest to its key, for half an hour or until their
 //! process ends. While there are network faults, it may reach only some of them. A search asks the
@@ -42,7 +43,7 @@ type Kept = BTreeMap<(Key, DeviceNo), Provided>;
 pub struct Providers(BTreeMap<(DeviceNo, u64), Kept>);
 
 impl World {
-    /// A device announces a key. The end of it is told later.
+    /// A device announces a key. The end of the announcement is reported later.
     pub fn announce(&mut self, no: DeviceNo, key: Key) {
         let faulty = self.network.faulty;
         let until = self.now + KEPT;
@@ -90,7 +91,7 @@ impl World {
         self.send(self.now + end, to, Input::SearchEnd { search, reached });
     }
 
-    /// Whether the DHT knows well who has the key: all servers near it answer and name the same
+    /// Whether the DHT knows all providers of the key: all servers near it answer and name the same
     /// providers, which are all that list it, and these answer at the addresses that they
     /// announced.
     pub fn is_settled(&self, key: &Key) -> bool {
@@ -106,7 +107,7 @@ impl World {
         };
         let knows_well = |server: &DeviceNo| {
             let kept: BTreeSet<_> = self.kept(*server, key).map(|(no, _)| no).collect();
-            // With more, an answer says that it is not whole.
+            // If there are more, an answer says that it is not complete.
             self.answers(*server) && kept.is_superset(&listing) && kept.len() < MAX_NAMED
         };
         nearest.iter().all(knows_well)

@@ -339,7 +339,7 @@ fn lookup_is_incomplete_only_if_a_silent_server_might_have_what_is_not_found() {
     ]);
 }
 
-/// Nobody knows the node B, so that a lookup of it ends with the last server that can be asked.
+/// No server knows the node B, so that a lookup of it ends with the last server that can be asked.
 const NOBODY_KNOWS_B: [Op<'_>; 7] = [
     Native("N", &["M"]),
     Native("M", &["N"]),

@@ -39,8 +39,8 @@ impl Trace {
             Self::Off => {}
             // Writing to a hash cannot fail.
             Self::Hash(hash) => drop(write!(hash, "{now}{event:?}")),
-            // Not `eprintln`, whose output is hidden if the test passes. An error in writing the
-            // log is ignored.
+            // Not `eprintln`, because its output is hidden if the test passes. An error in writing
+            // the log is ignored.
             Self::Log => drop(writeln!(std::io::stderr(), "{now:>7} {event:?}")),
             Self::Trail(lines) => {
                 if lines.len() == TRAIL {

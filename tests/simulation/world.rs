@@ -224,7 +224,7 @@ impl World {
         pairs.filter_map(other).collect()
     }
 
-    /// Has the input reach a process at `at`; if it is gone by then, its sender learns so.
+    /// Lets the input reach a process at `at`. If the process is gone by then, the sender is told.
     pub fn send(&mut self, at: u64, to: (DeviceNo, u64), input: Input) {
         self.push(
             at,
@@ -236,7 +236,7 @@ impl World {
         );
     }
 
-    /// Has the process polled when it wants to be; timers are a little late now and then.
+    /// Polls the process when it wants to be polled. Timers are sometimes a little late.
     pub fn set_timer(&mut self, no: DeviceNo) -> Result<(), String> {
         let late = self.rng.below(15);
         let device = &mut self.devices[no];
@@ -259,7 +259,7 @@ impl World {
         Ok(())
     }
 
-    /// Tells the other side of a stream that this side is gone; unless the connection is dead.
+    /// Tells the other side of a stream that this side is gone, unless the connection is dead.
     pub fn end_stream(&mut self, stream: StreamKey, from_client: bool) {
         let (client, server) = {
             let stream = &self.network.streams[stream];
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// Has the event happen at `at`.
+    /// Lets the event happen at `at`.
     pub fn push(&mut self, at: u64, event: Event) {
         self.queued += 1;
         self.queue.insert((at, self.queued), event);
@@ -320,7 +320,7 @@ impl World {
         }
     }
 
-    /// Nothing listens where the input was meant to go: its sender is told.
+    /// No process listens at the destination of the input, so its sender is told.
     fn bounce(&mut self, from: DeviceNo, input: Input) {
         let (to, answer) = match input {
             Input::Beat { stream, .. } => {
@@ -377,7 +377,7 @@ fn new_device(no: DeviceNo, plan: &Plan, rng: &mut Rng) -> Device {
         _ => Role::Node,
     };
     let natives = match role {
-        // A chain, or everybody with everybody.
+        // A chain, or each with all others.
         Role::Native if plan.sparse => (0..plan.natives)
             .filter(|other| other.abs_diff(no) == 1)
             .collect(),

@@ -1,4 +1,4 @@
-//! `futures-timer`'s `Delay` on one [`async_io::Timer`] for all of them.
+//! `futures-timer`'s `Delay`, with one [`async_io::Timer`] for all delays.
 //!
 //! The published crate starts a thread of its own and wakes it for every timer; libp2p uses it for
 //! its connection and query timeouts. This package replaces it through `[patch.crates-io]`. Its
@@ -133,7 +133,7 @@ impl Timetable {
         key
     }
 
-    /// Wakes those whose end has passed and sets the timer to the next.
+    /// Wakes the delays with an end in the past, and sets the timer to the next one.
     fn fire(self: &Arc<Self>, mut all: MutexGuard<'_, Waiting>) {
         let waker = Waker::from(self.clone());
         let mut due = Vec::new();
@@ -197,7 +197,7 @@ mod tests {
         set.is_some() && set <= delay.end
     }
 
-    // This is one test, because the timetable is shared by the whole process.
+    // This is one test, because the whole process shares the timetable.
     #[test]
     fn the_earliest_sets_the_timer_each_ends_in_its_turn_and_none_is_left() {
         let long = waiting(millis(60_000));

@@ -13,12 +13,12 @@ use super::Peer;
 /// How long one read of an answer waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The answer to a line on the control socket of a data directory; `None` if it is another one, as
-/// when too many ask, or if there is none in time.
+/// The answer to a line on the control socket of a data directory; `None` if it cannot be read, for
+/// example because too many clients ask, or if there is none in time.
 pub(crate) fn answer<T: Deserialize>(dir: &Path, line: &str) -> Option<T> {
     let mut client = UnixStream::connect(dir.join("control.sock")).ok()?;
     client.set_read_timeout(Some(PATIENCE)).ok()?;
-    // It fails if the daemon has refused already: the answer says so.
+    // It fails if the daemon has refused already. Then the answer says this.
     let _ = writeln!(client, "{line}");
     let mut answer = String::new();
     client.read_to_string(&mut answer).ok()?;

@@ -215,7 +215,7 @@ impl Liar {
     }
 }
 
-/// A connection whose work is done by one task.
+/// A connection with one task that does its work.
 #[derive(Clone)]
 struct Connection(Rc<RefCell<Muxer>>);
 

@@ -1,5 +1,5 @@
-//! What a device brings along, for the example `runtime` and for `tests/no_std`: ids, an address, a
-//! record, and what stands for cryptography. It uses neither std nor an allocator.
+//! The parts that a device provides, for the example `runtime` and for `tests/no_std`: ids, an
+//! address, a record, and a substitute for cryptography. It uses neither std nor an allocator.
 
 use core::time::Duration;
 
@@ -22,7 +22,7 @@ pub fn addrs() -> Addrs {
     Addr::from_slice(&ADDR).into_iter().collect()
 }
 
-/// What the native offers: the indexer.
+/// The indexer, which the native offers.
 pub fn offer() -> Offer {
     Offer {
         peer: INDEXER,
@@ -46,8 +46,8 @@ pub fn own_record() -> Record<'static> {
     }
 }
 
-/// Stands for cryptography, which a device brings along: here an envelope is its payload, and only
-/// the node signs.
+/// A substitute for cryptography, which a device provides: here an envelope is its payload, and
+/// only the node signs.
 pub struct Unsigned;
 
 impl Verifier for Unsigned {

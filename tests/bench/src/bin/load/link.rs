@@ -46,7 +46,7 @@ pub(crate) static RECEIVED: AtomicU64 = AtomicU64::new(0);
 type Secure = noise::Output<Negotiated<Counted>>;
 type Muxer = yamux::Muxer<Negotiated<Secure>>;
 type Raw = <Muxer as StreamMuxer>::Substream;
-/// A stream whose protocol is negotiated.
+/// A stream with a negotiated protocol.
 pub(crate) type Stream = Negotiated<Raw>;
 
 /// Opens streams on a connection that [`run`] drives.

@@ -93,7 +93,7 @@ impl Counters {
     }
 }
 
-/// Where a peer reports.
+/// The channel on which a peer reports.
 #[derive(Clone)]
 pub(crate) struct Tell {
     counters: Arc<Counters>,

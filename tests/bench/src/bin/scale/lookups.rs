@@ -104,7 +104,7 @@ impl Dht {
     }
 }
 
-/// A lookup finds what it sought, and whether it says that this is all.
+/// The result of a lookup: whether it found what it sought, and whether it is complete.
 #[derive(Clone, Copy, Default)]
 struct End {
     found: bool,
@@ -128,7 +128,7 @@ struct Lookup<'w> {
 
 struct Process {
     slots: Box<Slots>,
-    /// Requests that wait for a lookup here: who asks, and its query.
+    /// Requests that wait for a lookup here: the peer that asks, and its query.
     askers: BTreeMap<LookupId, (PeerNo, QueryId)>,
     searches: BTreeMap<QueryId, Search>,
 }
@@ -328,7 +328,7 @@ impl<'w> Lookup<'w> {
     fn named(&mut self, no: PeerNo, query: QueryId) {
         let (now, hops, copies) = (self.instant(), self.dht.hops, self.dht.copies);
         let process = self.processes.get_mut(&no).expect("it has asked");
-        // An answer after the end of the search is a message all the same.
+        // An answer after the end of the search counts as a message, too.
         self.messages += 1;
         let Some(search) = process.searches.get_mut(&query) else {
             return;
@@ -369,7 +369,7 @@ pub fn envelope(record: Record<'_>) -> Vec<u8> {
 }
 
 /// Bytes of an envelope besides its payload: about as many as in libp2p's. It begins with the
-/// signer's id. Nobody forges signatures here, so there is none.
+/// signer's id. No peer forges signatures here, so there is none.
 const HEAD: usize = 128;
 
 struct Unsigned(PeerId);

@@ -37,7 +37,7 @@ struct Args {
     #[argh(option, default = "1")]
     seed: u64,
 
-    /// only scenarios whose name contains this
+    /// only scenarios with this in their name
     #[argh(option)]
     only: Option<String>,
 

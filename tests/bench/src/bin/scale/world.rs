@@ -132,7 +132,7 @@ pub struct World {
     peers: Vec<Peer>,
     network: Network,
     dht: BTreeMap<PeerId, RecordInfo>,
-    /// Who has announced a name in the DHT. None of them goes away.
+    /// The peers that have announced a name in the DHT. None of them goes away.
     pub providers: BTreeMap<Key, Vec<PeerNo>>,
     ledger: Ledger,
     rng: Rng,
@@ -207,7 +207,7 @@ impl World {
         &*self.peers[number].machine
     }
 
-    /// The same, for what changes it.
+    /// The same, mutable.
     pub fn machine_mut(&mut self, number: PeerNo) -> &mut dyn Machine {
         &mut *self.peers[number].machine
     }
@@ -680,7 +680,7 @@ fn record(number: PeerNo, peer: PeerId, signed_at: u64) -> RecordInfo {
     }
 }
 
-/// The name of a node; others have one, too, that nobody is told.
+/// The name of a node. Other peers have one, too, but no peer learns it.
 pub fn name_of(number: PeerNo) -> Name {
     format!("n{number}").chars().collect()
 }
