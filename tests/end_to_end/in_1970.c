@@ -1,4 +1,4 @@
-/* A device whose clock began at zero when it was switched on, an hour ago at most: for LD_PRELOAD. */
+/* A device with a clock that began at zero when it was switched on, an hour ago at most: for LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <time.h>

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Failed(Exception):
-    """Something that was measured did not do its work; one sentence."""
+    """A process under measurement did not do its work; one sentence."""
 
 
 class Server:
@@ -137,7 +137,7 @@ def await_end(process):
 
 
 def raise_file_limit():
-    """As many open files as the machine lets us have; returns how many."""
+    """Allows as many open files as the machine permits; returns how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

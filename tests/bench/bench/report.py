@@ -39,7 +39,7 @@ ROWS = [
     ("echo_per_cpu_s", "plain TCP echo per CPU second", number(0), "async-io, the same bytes, the same client, no encryption"),
     ("beats_share", "beats, share of the echo", number(2), "of what one core answers"),
     ("beats_share_cpu", "beats, share of the echo by CPU", number(2), "of what a CPU second answers"),
-    ("list_nodes", "listing, nodes", number(0), "a native and four indexers, whose leases the load client holds"),
+    ("list_nodes", "listing, nodes", number(0), "a native and four indexers; the load client holds their leases"),
     ("list_first_ms", "listing, first row", number(0, " ms"), "`nodes --json` asked of the native: until its first line, median"),
     ("list_ms", "listing, whole", number(0, " ms"), "until it ends, with all of them, median"),
     ("list_longest_ms", "listing, the longest", number(0, " ms"), "of nine"),
@@ -82,7 +82,7 @@ def table(columns, absent):
         if all(cell is None for cell in cells):
             continue
         written = ["–" if cell is None else cell if isinstance(cell, str) else write(cell) for cell in cells]
-        # Machines differ: behind each figure how many times the first it is.
+        # Machines differ, so each figure is followed by its ratio to the first one.
         for at, name in enumerate(names[1:], start=1):
             if key in times[name]:
                 written[at] += f" ({times[name][key]:.{0 if times[name][key] >= 10 else 1}f}×)"

@@ -10,7 +10,7 @@ from .subjects import echo
 
 SERVER_CORE = 0
 CLIENT_CORE = 1
-# New peers a second: below what an indexer lets in for long.
+# New peers a second: less than an indexer admits in the long run.
 RATE = 150
 PUSHED = 16_384
 INDEXERS = 4
@@ -113,7 +113,7 @@ def beats(program, tools, leases, seconds):
 
 
 def listing(program, tools, nodes, times):
-    """`nodes`, asked of a native whose indexers hold the leases of so many nodes: until the first row and the end."""
+    """`nodes`, asked of a native with indexers that hold the leases of so many nodes: until the first row and the end."""
     with contextlib.ExitStack() as running:
         native = running.enter_context(program.start())
         data_dir = program.scratch / str(program.started)

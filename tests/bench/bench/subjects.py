@@ -34,7 +34,8 @@ def build(manifest_dir, target, *options, env=None, triple=""):
 
 
 def build_tools():
-    # Not `--locked`: when the program's dependencies change, cargo adds to the tools' lock file what is missing.
+    # Not `--locked`: when the program's dependencies change, cargo adds to the tools' lock file
+    # what is missing.
     return build(HERE, TARGET / "bench")
 
 

@@ -1,1 +1,1 @@
-"""Peers of other libp2p implementations, and what they have to see of oc-discovery."""
+"""Peers of other libp2p implementations, and what they must observe of oc-discovery."""

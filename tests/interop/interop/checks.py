@@ -1,4 +1,4 @@
-"""What a peer of another implementation has to see of us. Each check has a connection of its own."""
+"""What a peer of another implementation must observe of oc-discovery. Each check has a connection of its own."""
 
 from bench.proc import Failed, output
 
@@ -90,7 +90,7 @@ def dht_query_on_the_first_stream(world, start):
 
 
 def dht_queries_on_four_streams_at_once(world, start):
-    """As many as wait for the handler."""
+    """As many streams as may wait for the handler."""
     with start("bare") as peer:
         peer.connect(world.native.addr)
         for answer in peer.ask_at_once(4, world.native.id, KAD, find_node(peer.id)):
@@ -104,11 +104,11 @@ def dht_query_after_other_streams(world, start):
         wait_for("identify was answered", lambda: peer.identified(native.id))
         peer.ping(native.id)
         try:
-            answer = peer.ask(native.id, "/nobody/speaks/this", b"x")
+            answer = peer.ask(native.id, "/no-peer/speaks/this", b"x")
         except Failed:
             pass
         else:
-            raise Failed(f"a protocol that nobody speaks: saw {answer}, expected a refusal")
+            raise Failed(f"a protocol that no peer speaks: saw {answer}, expected a refusal")
         # The first stream is the one that the handler is attached for; the second finds it there.
         for _ in range(2):
             for answer in query(peer, native, find_node(peer.id), find_node(native.id)):
@@ -133,12 +133,12 @@ def dht_server_enters_the_routing_table(world, start):
 
 
 def must_ask(ours, server):
-    """A new server of the DHT is asked for the peers near us."""
+    """A new server of the DHT is asked for the peers near the process that found it."""
     wait_for(f"a query of {ours.id}", server.asked_by, holds=lambda askers: ours.id in askers)
 
 
 def own_search_finds_the_indexer_and_its_record(world, start):
-    """The library's own Kademlia, with a validator for our records."""
+    """The library's own Kademlia, with a validator for the records of oc-discovery."""
     with start("dht") as peer:
         peer.connect(world.native.addr)
         wanted = {world.native.id, world.indexer.id}
@@ -159,7 +159,7 @@ def own_search_finds_who_has_a_name_or_a_service(world, start):
         for text in ("/oc/name/pump-of-interop", "/oc/service/interop"):
             found = wait_for(f"the indexer for {text}", lambda: peer.providers(text), holds=lambda found: world.indexer.id in found)
             must_be("addresses of the indexer", sorted(found[world.indexer.id]), addrs)
-        must_be("providers of a name that nobody has", peer.providers("/oc/name/nobody"), {})
+        must_be("providers of a name that no node has", peer.providers("/oc/name/no-node"), {})
 
 
 def own_announcement_is_kept_and_answered(world, start):
@@ -194,7 +194,7 @@ def foreign_and_invalid_records_are_not_stored(world, start):
         (valid,) = query(peer, native, get_value(indexer_key(world.indexer.id)))
         forged = valid.value[:-1] + bytes([valid.value[-1] ^ 1])
         records = {
-            b"/pk/" + from_base58(peer.id): b"a record of somebody else's",
+            b"/pk/" + from_base58(peer.id): b"a record of another peer",
             indexer_key(peer.id): b"no envelope",
             # Signed, but not by the subject of the key.
             indexer_key(native.id): valid.value,
@@ -223,7 +223,7 @@ def closing_and_dialling_again(world, start):
 
 
 def given_as_native(world, start, role):
-    """We dial. The log says what the peer does not speak, Kademlia is spoken none the less, and nothing else happens."""
+    """The process dials. The log says what the peer does not speak, Kademlia is spoken nevertheless, and nothing else happens."""
     with start("dht") as peer:
         given = f"{peer.addr}/p2p/{peer.id}"
         with Daemon(world.program, role, "--native", given, "--connect-interval", "200ms") as daemon:

@@ -164,7 +164,7 @@ class Answer:
     value: bytes | None = None
     # Addresses of the closer peers, by id.
     closer: dict = field(default_factory=dict)
-    # Those of the providers.
+    # Addresses of the providers, by id.
     providers: dict = field(default_factory=dict)
 
 
@@ -177,7 +177,7 @@ def get_value(key):
 
 
 def get_providers(text):
-    """Who announced the text: the key is its sha2-256 multihash."""
+    """The peers that announced the text: the key is its sha2-256 multihash."""
     return protobuf((1, GET_PROVIDERS), (2, bytes([0x12, 0x20]) + hashlib.sha256(text.encode()).digest()))
 
 

@@ -1,10 +1,11 @@
-"""Signed envelopes (libp2p RFC 0002), verified without a library, so that what checks our records is not what wrote them."""
+"""Signed envelopes (libp2p RFC 0002), verified without a library, so that not the code that wrote the records checks them."""
 
 import hashlib
 
 from .encoding import fields, first, peer_id, varint
 
-# Ed25519 (RFC 8032, section 5.1): the field, the order of the base point, the curve's constant, a square root of -1.
+# Ed25519 (RFC 8032, section 5.1): the field, the order of the base point, the curve's constant, a
+# square root of -1.
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
@@ -12,7 +13,7 @@ I = pow(2, (P - 1) // 4, P)
 
 
 def signer(envelope, domain, payload_type):
-    """The peer id of who signed the envelope, and the payload; `ValueError` if the envelope does not hold."""
+    """The peer id of the signer of the envelope, and the payload; `ValueError` if the envelope does not hold."""
     found = fields(envelope)
     key, kind, payload, signature = (first(found, number) for number in (1, 2, 3, 5))
     if kind != payload_type.encode():

@@ -35,7 +35,7 @@ class Install(subjects.Go):
 
 
 class Peer:
-    """A running daemon. In the mode `dht` it takes Kademlia's streams: each request gets the answer that it knows nobody."""
+    """A running daemon. In the mode `dht` it takes Kademlia's streams: each request gets the answer that it knows no peer."""
 
     # The protocol name of its own Kademlia cannot be changed.
     searches = False
@@ -45,7 +45,7 @@ class Peer:
         folder = Path(self.scratch.name)
         self.control = folder / "control"
         self.server = install.start(control=self.control)
-        # Who opened streams of Kademlia with it.
+        # The peers that opened streams of Kademlia with it.
         self.askers = set()
         self.handler = None
         try:
@@ -71,7 +71,7 @@ class Peer:
         self.scratch.cleanup()
 
     def connect(self, addr):
-        """Connects to an address with /p2p; says what the daemon speaks, for it does not say what it spoke."""
+        """Connects to an address with /p2p; returns what the daemon speaks, because it does not say what it spoke."""
         addr, peer = addr.split("/p2p/")
         self._command((1, CONNECT), (2, protobuf((1, from_base58(peer)), (2, multiaddr(addr)), (3, DEADLINE_S))))
         return {"encryption": "/noise", "multiplexer": "/yamux/1.0.0"}
@@ -123,7 +123,7 @@ class Peer:
             return [one.result()[0] for one in asked]
 
     def asked_by(self):
-        """Who opened streams of Kademlia with it, and asked."""
+        """The peers that opened streams of Kademlia with it, and asked."""
         return set(self.askers)
 
     def hang_up(self, peer):
@@ -175,7 +175,7 @@ class Peer:
             threading.Thread(target=self._answer, args=(stream,), daemon=True).start()
 
     def _answer(self, stream):
-        """Says who opened the stream, then Kademlia's requests follow."""
+        """Names the peer that opened the stream, then Kademlia's requests follow."""
         with stream:
             try:
                 opener = base58(first(fields(read_message(stream)), 1))

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import subjects
 from bench.proc import Failed, await_end
 
-# More than the peer itself gives each command.
+# Longer than the peer itself gives each command.
 DEADLINE_S = 15
 
 
@@ -80,7 +80,7 @@ class Peer:
         return [bytes.fromhex(answer) for answer in answers]
 
     def asked_by(self):
-        """Who opened streams of Kademlia with it."""
+        """The peers that opened streams of Kademlia with it."""
         return set(self._do("askedBy"))
 
     def closest(self, key):
@@ -92,11 +92,11 @@ class Peer:
         return [bytes.fromhex(value) for value in self._do("get", key=key.hex())]
 
     def providers(self, text):
-        """The library's own search for those who announced the text."""
+        """The library's own search for the peers that announced the text."""
         return {peer["id"]: peer["addrs"] for peer in self._do("providers", text=text)}
 
     def provide(self, text):
-        """Announces the text by the library; who was told."""
+        """Announces the text by the library; returns the peers that were told."""
         return set(self._do("provide", text=text))
 
     def hang_up(self, peer):

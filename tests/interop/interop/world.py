@@ -1,4 +1,4 @@
-"""What the peers talk to: a native and an indexer of ours on loopback."""
+"""What the peers talk to: a native and an indexer of oc-discovery on loopback."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from bench import subjects
 from bench.proc import Failed, output
 
 DEADLINE_S = 10
-# Between two looks at what somebody else does.
+# The time between two looks at the state of another process.
 LOOK_S = 0.02
 
 
@@ -25,7 +25,7 @@ def wait_for(expected, look, holds=bool):
 
 
 class Daemon:
-    """A process of ours. It listens on two ports, so that what is told of its addresses is more than what was dialled."""
+    """A process of oc-discovery. It listens on two ports, so that what is told of its addresses is more than what was dialled."""
 
     def __init__(self, program, role, *options):
         self.binary = program.binary

@@ -1,4 +1,5 @@
-// A js-libp2p peer that does what it is told: one JSON object a line on stdin, and its answer on stdout. Bytes are in hex.
+// A js-libp2p peer that does what it is told: one JSON object a line on stdin, and its answer on
+// stdout. Bytes are in hex.
 //
 // usage: node peer.mjs bare|plain|dht
 //   bare   opens no stream of its own accord, so that the first one is that of the caller
@@ -36,7 +37,8 @@ async function validIndexerRecord (key, value) {
   }
 }
 
-// Who opened streams of Kademlia with us. Not by `node.use`: in libp2p 3.3.11 it breaks outbound streams once an inbound one came.
+// The peers that opened streams of Kademlia with this one. Not by `node.use`: in libp2p 3.3.11 it
+// breaks outbound streams once an inbound one came.
 const askers = new Set()
 
 function dht (components) {
@@ -87,7 +89,7 @@ async function only (name, events) {
   return found
 }
 
-// The content whose hash is the key of a name or service in the DHT, by its text.
+// The content that is hashed to the key of a name or service in the DHT, by its text.
 const RAW = 0x55
 const contentOf = async (text) => CID.createV1(RAW, await sha256.digest(new TextEncoder().encode(text)))
 

@@ -1,4 +1,5 @@
-// The peer to compare with: a js-libp2p node that takes as many connections as come. Prints `ready IP:PORT`.
+// The peer to compare with: a js-libp2p node that takes as many connections as come. Prints
+// `ready IP:PORT`.
 import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
