@@ -1,5 +1,6 @@
 """What is measured: the program and its peers. Each is installed into the cache or built, then started on loopback."""
 
+import functools
 import os
 import shutil
 import socket
@@ -53,11 +54,15 @@ class Program:
 
     def install(self):
         self.use(build(REPOSITORY, TARGET, "--locked") / "oc-discovery")
-        self.large = build(REPOSITORY, TARGET / "bench-large", "--locked", env=LARGE) / "oc-discovery"
         self.version = output(self.binary, "--version").split()[-1]
 
+    @functools.cached_property
+    def large(self):
+        """Built when it is needed first."""
+        return build(REPOSITORY, TARGET / "bench-large", "--locked", env=LARGE) / "oc-discovery"
+
     def use(self, binary):
-        """Measures this binary; `large` starts need `install`."""
+        """Measures this binary."""
         self.binary = binary
         self.scratch = Path(tempfile.mkdtemp(prefix="oc-bench-"))
         self.started = 0
@@ -68,12 +73,13 @@ class Program:
     def size(self):
         return self.binary.stat().st_size
 
-    def start(self, role="native", *options, large=False, core=None, log="error", port=0):
-        """A daemon with a new identity; its `peer` is the address with /p2p."""
+    def start(self, role="native", *options, large=False, core=None, log="error", port=0, inside=()):
+        """A daemon with a new identity, started by the command `inside`; its `peer` is the address with /p2p, its `data_dir` where it can be asked."""
         self.started += 1
+        data_dir = self.scratch / str(self.started)
         command = [
-            self.large if large else self.binary, role,
-            "--data-dir", self.scratch / str(self.started),
+            *inside, self.large if large else self.binary, role,
+            "--data-dir", data_dir,
             "--listen", f"/ip4/127.0.0.1/tcp/{port}",
             "--log", log, *options,
         ]
@@ -85,6 +91,7 @@ class Program:
                 raise Failed("oc-discovery was not ready within 30 s")
             time.sleep(0.0005)
         server.ready_ms = (next(at for at, line in server.lines if line == "ready") - server.begun) * 1000
+        server.data_dir = data_dir
         server.peer = next(line for _, line in server.lines if line.startswith("listening on ")).split()[-1]
         return server
 

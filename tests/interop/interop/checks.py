@@ -16,7 +16,7 @@ from .encoding import (
     read_answer,
 )
 from .envelope import signer
-from .world import Daemon, wait_for
+from .world import Daemon, Link, wait_for
 
 KAD = "/oc/kad/1.0.0"
 HEARTBEAT = "/oc/heartbeat/1.0.0"
@@ -222,6 +222,17 @@ def closing_and_dialling_again(world, start):
             wait_for(f"fewer than {before} at the native", lambda: native.table("connections"), holds=lambda seen: seen < before)
 
 
+def finds_our_native_on_the_link_and_is_taken_for_none(world, start):
+    """Both answer the question of the node, the library at once. It says nothing by which it could be a native."""
+    with Link() as link, Daemon(world.program, "native", link=link) as native, start("mdns", link) as peer:
+        heard = wait_for(f"{native.id} on the link", peer.discovered, holds=lambda heard: native.id in heard)
+        (ours,) = (addr for addr in native.status()["listen"] if addr.startswith(f"/ip4/{link.ip}/"))
+        must_be("addresses of the native", heard[native.id], [ours])
+        with Daemon(world.program, "node", link=link) as node:
+            found = wait_for("a native on the link", lambda: node.status()["found_natives"])
+            must_be("natives on the link", found, [f"{ours}/p2p/{native.id}"])
+
+
 def given_as_native(world, start, role):
     """The process dials. The log says what the peer does not speak, Kademlia is spoken nevertheless, and nothing else happens."""
     with start("dht") as peer:
@@ -260,6 +271,7 @@ SEARCHES = [
     own_search_finds_the_indexer_and_its_record,
     own_search_finds_who_has_a_name_or_a_service,
     own_announcement_is_kept_and_answered,
+    finds_our_native_on_the_link_and_is_taken_for_none,
 ]
 
 

@@ -22,13 +22,14 @@ class Install(subjects.Js):
 
 
 class Peer:
-    """A running peer; `mode` as in `peer.mjs`."""
+    """A running peer; `mode` as in `peer.mjs`. On a link it has the link's address."""
 
     searches = True
 
-    def __init__(self, install, mode):
+    def __init__(self, install, mode, link=None):
+        where = [*link.inside, install.node, install.program, mode, link.ip] if link else [install.node, install.program, mode]
         self.process = subprocess.Popen(
-            [install.node, install.program, mode],
+            where,
             bufsize=0,
             cwd=install.folder,
             stdin=subprocess.PIPE,
@@ -78,6 +79,10 @@ class Peer:
         """The same message on several new streams; the answers."""
         answers = self._do("askAtOnce", streams=streams, peer=peer, protocol=protocol, messages=[message.hex()])
         return [bytes.fromhex(answer) for answer in answers]
+
+    def discovered(self):
+        """Who was heard of on the link, with addresses."""
+        return self._do("discovered")
 
     def asked_by(self):
         """The peers that opened streams of Kademlia with it."""

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from bench import subjects
-from bench.proc import Failed, output
+from bench.proc import Failed, await_end, output
 
 DEADLINE_S = 10
 # The time between two looks at the state of another process.
@@ -24,13 +24,36 @@ def wait_for(expected, look, holds=bool):
         time.sleep(LOOK_S)
 
 
+class Link:
+    """A network interface with multicast in a network namespace of its own. Everything on it has the one address."""
+
+    ip = "192.168.77.1"
+
+    def __enter__(self):
+        cable = f"ip link add lan type veth peer name wall && ip addr add {self.ip}/24 dev lan && ip link set wall up && ip link set lan up && ip route add default dev lan"
+        setup = f"ip link set lo up && {cable} && echo ready && exec cat"
+        command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", setup]
+        self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if (said := self.keeper.stdout.readline().strip()) != "ready":
+            self.__exit__()
+            raise Failed(f"no network namespace: {said}")
+        self.inside = ["nsenter", "--preserve-credentials", "--user", "--net", "--target", str(self.keeper.pid)]
+        return self
+
+    def __exit__(self, *_):
+        self.keeper.stdin.close()
+        await_end(self.keeper)
+        self.keeper.stdout.close()
+
+
 class Daemon:
     """A process of oc-discovery. It listens on two ports, so that what is told of its addresses is more than what was dialled."""
 
-    def __init__(self, program, role, *options):
+    def __init__(self, program, role, *options, link=None):
         self.binary = program.binary
-        self.server = program.start(role, "--listen", "/ip4/127.0.0.1/tcp/0", *options, log="info")
-        self.data_dir = program.scratch / str(program.started)
+        ip, inside = (link.ip, link.inside) if link else ("127.0.0.1", ())
+        self.server = program.start(role, "--listen", f"/ip4/{ip}/tcp/0", *options, log="info", inside=inside)
+        self.data_dir = self.server.data_dir
         self.addr = self.server.peer
         self.id = self.addr.split("/p2p/")[1]
 

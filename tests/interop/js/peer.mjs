@@ -1,14 +1,16 @@
 // A js-libp2p peer that does what it is told: one JSON object a line on stdin, and its answer on
 // stdout. Bytes are in hex.
 //
-// usage: node peer.mjs bare|plain|dht
+// usage: node peer.mjs bare|plain|dht|mdns [IP]
 //   bare   opens no stream of its own accord, so that the first one is that of the caller
 //   plain  with identify and ping
 //   dht    also a server of the DHT, with validators for the records of oc-discovery
+//   mdns   also asks and answers by multicast DNS, on the link with the address IP
 import { createInterface } from 'node:readline'
 import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
 import { kadDHT } from '@libp2p/kad-dht'
+import { mdns } from '@libp2p/mdns'
 import { peerIdFromPublicKey, peerIdFromString } from '@libp2p/peer-id'
 import { RecordEnvelope } from '@libp2p/peer-record'
 import { ping } from '@libp2p/ping'
@@ -22,7 +24,7 @@ import { sha256 } from 'multiformats/hashes/sha2'
 
 const DEADLINE_MS = 10_000
 const KAD = '/oc/kad/1.0.0'
-const mode = process.argv[2]
+const [mode, ip = '127.0.0.1'] = process.argv.slice(2)
 const deadline = () => ({ signal: AbortSignal.timeout(DEADLINE_MS) })
 const bytes = (hex) => Uint8Array.from(Buffer.from(hex, 'hex'))
 const hex = (data) => Buffer.from(data.subarray()).toString('hex')
@@ -62,10 +64,12 @@ const services = mode === 'bare' ? {} : { identify: identify(), ping: ping() }
 if (mode === 'dht') services.dht = dht
 
 const node = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  addresses: { listen: [`/ip4/${ip}/tcp/0`] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
+  // It says at once that it is there, and asks every second.
+  peerDiscovery: mode === 'mdns' ? [mdns({ interval: 1000 })] : [],
   connectionMonitor: { enabled: mode !== 'bare' },
   services
 })
@@ -79,6 +83,12 @@ node.addEventListener('peer:identify', ({ detail }) => {
     addrs: detail.listenAddrs.map(String),
     observed: detail.observedAddr?.toString()
   })
+})
+
+// Who was heard of on the link.
+const discovered = new Map()
+node.addEventListener('peer:discovery', ({ detail }) => {
+  discovered.set(detail.id.toString(), detail.multiaddrs.map(String))
 })
 
 async function only (name, events) {
@@ -124,6 +134,7 @@ const commands = {
     const answers = await Promise.all(Array.from({ length: streams }, () => ask(args)))
     return answers.flat()
   },
+  discovered: () => Object.fromEntries(discovered),
   askedBy: () => [...askers],
   async closest ({ key }) {
     const found = await only('FINAL_PEER', node.services.dht.getClosestPeers(bytes(key), deadline()))
