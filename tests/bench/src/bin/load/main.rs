@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `join N RATE` | N more peers connect and join, RATE a second |
 //! | `push BYTES` | each peer sends and receives so many bytes as pings, sixteen at a time |
+//! | `beat SECONDS` | the leases beat as always; how late these beats were answered |
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!
@@ -50,6 +51,14 @@ struct Args {
     #[argh(positional)]
     kind: String,
 
+    /// lease and record: the time between two beats, ms (default: 30000)
+    #[argh(option, default = "30_000")]
+    beat_ms: u64,
+
+    /// number of the first peer, which its name ends with (default: 0)
+    #[argh(option, default = "0")]
+    first: u32,
+
     /// echo: bytes sent at once
     #[argh(option, default = "45")]
     question: usize,
@@ -84,6 +93,8 @@ struct Counters {
     left: AtomicU64,
     failed: AtomicU64,
     join_us: Mutex<Vec<u64>>,
+    /// Of each beat that was due: time until its answer.
+    beat_us: Mutex<Vec<u64>>,
 }
 
 impl Counters {
@@ -112,6 +123,13 @@ impl Tell {
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A beat was answered so long after it was due.
+    fn answered(&self, after: Duration) {
+        if let Ok(mut times) = self.counters.beat_us.lock() {
+            times.push(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
     fn beaten(&self) {
         self.counters.beats.fetch_add(1, Ordering::Relaxed);
     }
@@ -123,9 +141,13 @@ async fn main() -> Result<(), String> {
     if !args.server.ip().is_loopback() {
         return Err(format!("{} is not on this machine", args.server));
     }
+    let lease = |record| Kind::Lease {
+        record,
+        beat_interval: Duration::from_millis(args.beat_ms),
+    };
     let kind = match args.kind.as_str() {
-        "lease" => Some(Kind::Lease { record: false }),
-        "record" => Some(Kind::Lease { record: true }),
+        "lease" => Some(lease(false)),
+        "record" => Some(lease(true)),
         "rendezvous" => Some(Kind::Rendezvous),
         "connection" => Some(Kind::Connection),
         "echo" => None,
@@ -168,6 +190,7 @@ impl Load {
         match words.as_slice() {
             ["join", peers, rate] => Ok(self.join(number(peers)?, number(rate)?).await),
             ["push", bytes] => Ok(self.push(number(bytes)? as usize).await),
+            ["beat", seconds] => Ok(self.beat(number(seconds)?).await),
             ["flood", seconds] => Ok(self.flood(number(seconds)?).await),
             ["leave"] => Ok(self.leave().await),
             _ => Err(format!("`{line}` is no command")),
@@ -195,25 +218,21 @@ impl Load {
                 sleep(Duration::from_millis(1)).await;
             }
             self.counters.started.fetch_add(1, Ordering::Relaxed);
-            self.start(first + index);
+            self.start(self.args.first + first + index);
         }
         let ended = || load(&self.counters.joined) + load(&self.counters.failed);
         while ended() < joined + failed + u64::from(peers) && began.elapsed() < limit {
             sleep(Duration::from_millis(2)).await;
         }
-        let (median, p99) = self.counters.join_us.lock().map_or((0, 0), |mut times| {
-            times.sort_unstable();
-            let at = |share: usize| times.get(times.len() * share / 100).copied();
-            (at(50).unwrap_or(0), at(99).unwrap_or(0))
-        });
+        let [median, p99, _] = spread(&self.counters.join_us);
         format!(
             r#"{{"held":{},"joined":{},"failed":{},"seconds":{:.3},"median_ms":{:.3},"p99_ms":{:.3}}}"#,
             self.counters.held(),
             load(&self.counters.joined) - joined,
             load(&self.counters.failed) - failed,
             began.elapsed().as_secs_f64(),
-            median as f64 / 1000.0,
-            p99 as f64 / 1000.0,
+            median,
+            p99,
         )
     }
 
@@ -276,6 +295,21 @@ impl Load {
         )
     }
 
+    async fn beat(&mut self, seconds: u32) -> String {
+        let times = &self.counters.beat_us;
+        if let Ok(mut times) = times.lock() {
+            times.clear();
+        }
+        self.tasks.send_replace(Task::Hold);
+        sleep(Duration::from_secs(u64::from(seconds))).await;
+        let [median, p99, longest] = spread(times);
+        format!(
+            r#"{{"held":{},"answered":{},"median_ms":{median:.3},"p99_ms":{p99:.3},"longest_ms":{longest:.3}}}"#,
+            self.counters.held(),
+            times.lock().map_or(0, |times| times.len()),
+        )
+    }
+
     async fn flood(&mut self, seconds: u32) -> String {
         let counts = || {
             [&self.counters.beats, &link::SENT, &link::RECEIVED]
@@ -317,4 +351,15 @@ impl Load {
             began.elapsed().as_secs_f64()
         )
     }
+}
+
+/// The median, the 99th percentile and the longest, ms.
+fn spread(times: &Mutex<Vec<u64>>) -> [f64; 3] {
+    let Ok(mut times) = times.lock() else {
+        return [0.0; 3];
+    };
+    times.sort_unstable();
+    let last = times.len().saturating_sub(1);
+    [times.len() / 2, last.min(times.len() * 99 / 100), last]
+        .map(|at| times.get(at).map_or(0.0, |us| *us as f64 / 1000.0))
 }

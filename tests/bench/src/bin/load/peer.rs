@@ -30,7 +30,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A lease, kept by beats (PROTOCOL.md), with a signed record or without.
-    Lease { record: bool },
+    Lease {
+        record: bool,
+        /// Time between two beats; a third of the lease at most.
+        beat_interval: Duration,
+    },
     /// A registration with a libp2p rendezvous server.
     Rendezvous,
     /// Only a connection: the first ping counts as joining.
@@ -38,7 +42,6 @@ pub(crate) enum Kind {
 }
 
 const LEASE: Duration = Duration::from_secs(90);
-const BEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes of a ping, and of the pings that are sent at once.
 const PING: usize = 32;
 const PINGS: usize = 32 * PING;
@@ -53,7 +56,10 @@ pub(crate) async fn live(
     tell: Tell,
 ) -> io::Result<()> {
     let mut lease = match kind {
-        Kind::Lease { record } => Some(Lease::join(&link, number, &key, record).await?),
+        Kind::Lease {
+            record,
+            beat_interval,
+        } => Some(Lease::join(&link, (number, beat_interval), &key, record).await?),
         Kind::Rendezvous => {
             register(&link, &key).await?;
             None
@@ -96,7 +102,9 @@ pub(crate) async fn live(
                 _ = tasks.changed() => break,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if let Some(lease) = &mut lease {
+                        let due = lease.due;
                         lease.beat(LEASE).await?;
+                        tell.answered(due.elapsed());
                     }
                 }
             }
@@ -116,6 +124,7 @@ struct Lease {
     stream: Stream,
     sequence: u64,
     due: Instant,
+    interval: Duration,
     /// 0 to 255, to spread the beats.
     jitter: u8,
 }
@@ -123,7 +132,12 @@ struct Lease {
 impl Lease {
     /// Asks until the server has room. A server that admits no further newcomers at the moment
     /// answers `full`.
-    async fn join(link: &Opener, number: u32, key: &Keypair, record: bool) -> io::Result<Self> {
+    async fn join(
+        link: &Opener,
+        (number, interval): (u32, Duration),
+        key: &Keypair,
+        record: bool,
+    ) -> io::Result<Self> {
         const TRIES: u32 = 100;
         let record = record.then(|| sign(number, key)).transpose()?;
         for _ in 0..TRIES {
@@ -131,6 +145,7 @@ impl Lease {
                 stream: link.open("/oc/heartbeat/1.0.0").await?,
                 sequence: 0,
                 due: Instant::now(),
+                interval,
                 jitter: number.wrapping_mul(151) as u8,
             };
             match lease.ask(LEASE, record.as_deref()).await? {
@@ -166,7 +181,7 @@ impl Lease {
         self.stream.flush().await?;
         let ack = read_frame(&mut self.stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
-        let between = BEAT_INTERVAL.min(ack.lease / 3);
+        let between = self.interval.min(ack.lease / 3);
         self.due = Instant::now() + between.mul_f64(0.80 + 0.15 * f64::from(self.jitter) / 255.0);
         Ok(ack.code)
     }
