@@ -136,6 +136,16 @@ def await_end(process):
         process.wait()
 
 
+def until(limit_s, condition, what):
+    """What the condition returns, as soon as that is true of it."""
+    end = time.monotonic() + limit_s
+    while not (met := condition()):
+        if time.monotonic() > end:
+            raise Failed(f"waited {limit_s} s for {what}")
+        time.sleep(0.05)
+    return met
+
+
 def raise_file_limit():
     """Allows as many open files as the machine permits; returns how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

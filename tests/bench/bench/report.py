@@ -13,6 +13,12 @@ def number(digits, unit=""):
     return lambda value: f"{value:,.{digits}f}{unit}"
 
 
+def of_find(key, what, how):
+    """Three rows of a look-up."""
+    measures = (("", "median"), ("_p99", "p99"), ("_longest", "the longest"))
+    return [(f"find_{key}{suffix}_ms", f"find {what}, {measure}", number(1, " ms"), how) for suffix, measure in measures]
+
+
 # (key, what the row says, how the value is written, how it is measured)
 ROWS = [
     ("size", "binary", mib, "bytes of the file; js: Node and the packages"),
@@ -43,6 +49,12 @@ ROWS = [
     ("list_first_ms", "listing, first row", number(0, " ms"), "`nodes --json` asked of the native: until its first line, median"),
     ("list_ms", "listing, whole", number(0, " ms"), "until it ends, with all of them, median"),
     ("list_longest_ms", "listing, the longest", number(0, " ms"), "of nine"),
+    ("find_nodes", "find, nodes", number(0), "a native and four indexers as above; asked on a node that holds its lease with one of these"),
+    *of_find("start", "the start of a process alone", "`oc-discovery --version`"),
+    *of_find("near", "by name, its own indexer has it", "`find --json`, 250 of its names"),
+    *of_find("near_socket", "the same, without a process", "asked of the daemon's socket"),
+    *of_find("far", "by name, another indexer has it", "`find --json`, 250 names of the other three, each once"),
+    *of_find("far_socket", "the same, without a process", "asked of the daemon's socket, 250 other names"),
     ("failover_nodes", "failover and re-homing, nodes", number(0), "real processes, each `oc-discovery node`"),
     ("failover_median_s", "failover, median", number(2, " s"), "their only indexer is killed (SIGKILL), another is known: until they hold a new lease, with it or with the native"),
     ("failover_p99_s", "failover, p99", number(2, " s"), "the same"),

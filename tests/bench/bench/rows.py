@@ -1,11 +1,13 @@
 """The measurements of one server, and what each row means."""
 
 import contextlib
+import json
+import socket
 import statistics
 import subprocess
 import time
 
-from .proc import Client, Failed
+from .proc import Client, Failed, output, until
 from .subjects import echo
 
 SERVER_CORE = 0
@@ -114,16 +116,88 @@ def beats(program, tools, leases, seconds):
 
 def listing(program, tools, nodes, times):
     """`nodes`, asked of a native with indexers that hold the leases of so many nodes: until the first row and the end."""
-    with contextlib.ExitStack() as running:
-        native = running.enter_context(program.start())
-        data_dir = program.scratch / str(program.started)
-        for _ in range(INDEXERS):
-            indexer = running.enter_context(program.start("indexer", "--native", native.peer))
-            client = running.enter_context(Client(tools / "load", indexer.address, "record"))
-            client.join(nodes // INDEXERS, RATE)
-        taken = [listed(program, data_dir, nodes) for _ in range(times)]
+    with network(program, tools, nodes) as (native, _):
+        taken = [listed(program, native.data_dir, nodes) for _ in range(times)]
     first, last = zip(*taken)
     return {"list_nodes": nodes, "list_first_ms": statistics.median(first), "list_ms": statistics.median(last), "list_longest_ms": max(last)}
+
+
+@contextlib.contextmanager
+def network(program, tools, nodes):
+    """A native and four indexers, which hold the leases of so many nodes; and the names that each of them has."""
+    with contextlib.ExitStack() as running:
+        native = running.enter_context(program.start())
+        names = {}
+        for number in range(INDEXERS):
+            indexer = running.enter_context(program.start("indexer", "--native", native.peer))
+            first, count = number * nodes // INDEXERS, nodes // INDEXERS
+            client = running.enter_context(Client(tools / "load", indexer.address, "record", "--first", first))
+            client.join(count, RATE)
+            names[indexer.peer.rsplit("/", 1)[1]] = [f"bench-{first + number}" for number in range(count)]
+        yield native, names
+
+
+def finding(program, tools, nodes, times):
+    """`find` on a node that holds its lease with one of four indexers: of names that this one has, and of names of the others.
+
+    Each name of the others is looked for once. The same is asked by the command and of the daemon's socket: the difference
+    is the start of a process, which a command that asks no daemon has too.
+    """
+    with (
+        network(program, tools, nodes) as (native, names),
+        program.start("node", "--native", native.peer, "--min-indexers", "1") as node,
+    ):
+        own = until(30, lambda: indexer_of(program, node), "the node to hold a lease of an indexer")
+        near = names.pop(own)
+        far = [name for one_of_each in zip(*names.values()) for name in one_of_each]
+        # The last names of an indexer are announced last.
+        until(60, lambda: all(asked(node, name)["records"] for name in far[-30:]), "all names to be announced")
+        command = lambda name: json.loads(output(program.binary, "find", "--json", name, "--data-dir", node.data_dir))
+        of_socket = lambda name: asked(node, name)
+        return {
+            "find_nodes": nodes,
+            **timed("find_start", lambda _: output(program.binary, "--version"), near[:times]),
+            **timed("find_near", found_by(command), near[:times]),
+            **timed("find_near_socket", found_by(of_socket), near[:times]),
+            **timed("find_far", found_by(command), far[:times]),
+            **timed("find_far_socket", found_by(of_socket), far[times : 2 * times]),
+        }
+
+
+def indexer_of(program, node):
+    """The peer id of the first indexer that the node holds a lease with, or `None`."""
+    leases = json.loads(output(program.binary, "status", "--json", "--data-dir", node.data_dir))["leases"]
+    return next((lease["peer_id"] for lease in leases if lease["role"] == "indexer"), None)
+
+
+def found_by(look):
+    """Looks, and makes sure that it was found."""
+    def found(name):
+        answer = look(name)
+        if [record["name"] for record in answer["records"]] != [name]:
+            raise Failed(f"find {name}: {answer}")
+
+    return found
+
+
+def asked(node, name):
+    """What the daemon's socket answers to `find`."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(node.data_dir / "control.sock"))
+        connection.sendall(f"find {name}\n".encode())
+        return json.loads(connection.makefile().read())
+
+
+def timed(row, look, names):
+    """Milliseconds for each name."""
+    taken = []
+    for name in names:
+        begun = time.monotonic()
+        look(name)
+        taken.append((time.monotonic() - begun) * 1000)
+    taken.sort()
+    p99 = taken[len(taken) * 99 // 100]
+    return {f"{row}_ms": statistics.median(taken), f"{row}_p99_ms": p99, f"{row}_longest_ms": taken[-1]}
 
 
 def listed(program, data_dir, nodes):

@@ -8,7 +8,7 @@ import contextlib
 import re
 import time
 
-from .proc import Failed
+from .proc import Failed, until
 
 HOLDS = re.compile(r"holds a lease of \d+ s with (native|indexer) (\S+)")
 # A start every so often: starting all at once would measure this machine's fork.
@@ -86,14 +86,6 @@ def holding(devices, role, since, limit_s):
         half = f", half of these after {taken[len(taken) // 2]:.1f} s" if taken and since else ""
         raise Failed(f"{error}: {len(times)} did{half}") from error
     return list(times.values())
-
-
-def until(limit_s, condition, what):
-    end = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > end:
-            raise Failed(f"waited {limit_s} s for {what}")
-        time.sleep(0.05)
 
 
 def spread(name, times, since):
