@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `join N RATE` | N more peers connect and join, RATE a second |
 //! | `push BYTES` | each peer sends and receives so many bytes as pings, sixteen at a time |
-//! | `beat SECONDS` | the leases beat as always; how late these beats were answered |
+//! | `beat SECONDS` | the leases beat as always; when they were answered, and how many not within the interval |
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!
@@ -303,10 +303,15 @@ impl Load {
         self.tasks.send_replace(Task::Hold);
         sleep(Duration::from_secs(u64::from(seconds))).await;
         let [median, p99, longest] = spread(times);
+        // A beat is due when 0.95 of the interval have passed at the latest.
+        let limit_us = self.args.beat_ms * 50;
+        let late = |us: &&u64| **us > limit_us;
+        let (answered, late) = times.lock().map_or((0, 0), |times| {
+            (times.len(), times.iter().filter(late).count())
+        });
         format!(
-            r#"{{"held":{},"answered":{},"median_ms":{median:.3},"p99_ms":{p99:.3},"longest_ms":{longest:.3}}}"#,
+            r#"{{"held":{},"answered":{answered},"late":{late},"median_ms":{median:.3},"p99_ms":{p99:.3},"longest_ms":{longest:.3}}}"#,
             self.counters.held(),
-            times.lock().map_or(0, |times| times.len()),
         )
     }
 
