@@ -1,10 +1,9 @@
 //! Lookups by name, one after another, in a world that stands still meanwhile: the lookups of the
 //! core in the process that asks and in each server that it asks, and real frames between them.
 //!
-//! The DHT is a model of Kademlia with [`K`] and [`ALPHA`]. A search asks one server for each
-//! halving of the servers down to `K`, and then the `K` that are nearest to the key, `ALPHA` at a
-//! time, until the lookup ends it. Those `K` name the providers, as far as their stores have room
-//! for all announcements. Each request and each answer is a message.
+//! The DHT is a model ([`kademlia`](crate::kademlia)). A search walks to the servers nearest to the
+//! key until the lookup ends it. Those name the providers, as far as their stores have room for all
+//! announcements. Each request and each answer is a message.
 
 use std::collections::BTreeMap;
 
@@ -22,14 +21,11 @@ use oc_discovery::protocol::{
 };
 
 use crate::{
+    kademlia::{K, Servers, Walk},
     network::PeerNo,
     world::{World, addrs, name_of, number_of},
 };
 
-/// Servers that keep an announcement, and that answer a search.
-const K: usize = 8;
-/// Requests of a search that wait for their answers at a time.
-const ALPHA: usize = 3;
 /// Announcements that a server keeps (`OC_DISCOVERY_MAX_PROVIDERS`), and those of one key.
 const MAX_PROVIDERS: usize = 4_096;
 const MAX_NAMED: usize = 20;
@@ -44,9 +40,8 @@ pub struct Tally {
     pub found: usize,
     /// Those that were complete.
     pub complete: usize,
-    /// Messages of the lookup that needed most, and of all.
-    pub most: u64,
-    pub messages: u64,
+    /// Messages of each lookup, the fewest first.
+    pub messages: Vec<u64>,
     /// Time that the slowest took, ms.
     pub slowest: u64,
 }
@@ -54,14 +49,20 @@ pub struct Tally {
 impl Tally {
     /// Messages of a lookup on average.
     pub fn mean(&self) -> f64 {
-        self.messages as f64 / self.pairs.max(1) as f64
+        self.messages.iter().sum::<u64>() as f64 / self.pairs.max(1) as f64
+    }
+
+    /// Messages that this percentage of the lookups does not exceed.
+    pub fn messages(&self, percent: usize) -> u64 {
+        let at = (self.messages.len() * percent / 100).min(self.messages.len().saturating_sub(1));
+        self.messages.get(at).copied().unwrap_or_default()
     }
 }
 
 /// Random pairs, a third of them for each role of the process that asks.
 pub fn of_random_pairs(world: &mut World, pairs: usize, rng: &mut Rng) -> Tally {
     let mut tally = Tally::default();
-    let mut dht = Dht::new(world);
+    let mut dht = Dht::new(world, rng);
     for (pair, role) in (0..pairs).zip([Role::Native, Role::Indexer, Role::Node].iter().cycle()) {
         let mut one_of = |role| {
             let all = world.all(role);
@@ -77,28 +78,27 @@ pub fn of_random_pairs(world: &mut World, pairs: usize, rng: &mut Rng) -> Tally 
         tally.pairs += 1;
         tally.found += usize::from(end.found);
         tally.complete += usize::from(end.is_complete);
-        tally.most = tally.most.max(messages);
-        tally.messages += messages;
+        tally.messages.push(messages);
         tally.slowest = tally.slowest.max(took);
     }
+    tally.messages.sort_unstable();
     tally
 }
 
-/// What the servers of the DHT keep.
+/// The servers of the DHT, and what they keep.
 struct Dht {
-    /// Servers between the asker and the `K` nearest, one after another.
-    hops: usize,
+    servers: Servers,
     /// Servers that still have an announcement, of the `K` that it was made to.
     copies: usize,
 }
 
 impl Dht {
-    fn new(world: &World) -> Self {
+    fn new(world: &World, rng: &mut Rng) -> Self {
         let servers = world.all(Role::Native).len() + world.all(Role::Indexer).len();
         let announced: usize = world.providers.values().map(Vec::len).sum();
         let kept = MAX_PROVIDERS * servers;
         Self {
-            hops: (servers / K).max(1).ilog2() as usize,
+            servers: Servers::new(servers, rng),
             copies: (kept / announced.max(1)).clamp(1, K),
         }
     }
@@ -133,20 +133,19 @@ struct Process {
     searches: BTreeMap<QueryId, Search>,
 }
 
-/// A search of the DHT: its key, and how many servers were asked and have answered.
+/// A search of the DHT.
 struct Search {
     key: Key,
-    asked: usize,
-    answered: usize,
+    walk: Walk,
 }
 
 enum Input {
     Request(PeerNo, QueryId, Vec<u8>),
     Response(QueryId, Vec<u8>),
-    /// The next servers of the DHT are asked.
-    Round(QueryId),
-    /// One of them has answered.
-    Named(QueryId),
+    /// A search goes on.
+    Walk(QueryId),
+    /// A server of the DHT has answered a search.
+    Named(QueryId, PeerNo),
 }
 
 impl<'w> Lookup<'w> {
@@ -255,13 +254,10 @@ impl<'w> Lookup<'w> {
                 self.push(ROUND_TRIP / 2, number_of(&server), request);
             }
             LookupAction::Providers { query, key } => {
-                let search = Search {
-                    key,
-                    asked: 0,
-                    answered: 0,
-                };
+                let walk = Walk::new(&self.dht.servers, no, &key);
+                let search = Search { key, walk };
                 self.process(no).searches.insert(query, search);
-                self.push(0, no, Input::Round(query));
+                self.walk(no, query);
             }
             LookupAction::EndSearch { query } => _ = self.process(no).searches.remove(&query),
             LookupAction::Search { .. } | LookupAction::Done { .. } => {}
@@ -283,22 +279,25 @@ impl<'w> Lookup<'w> {
                 let slots = &mut self.process(no).slots;
                 slots.responded(now, query, Some(&response), &Unsealed);
             }
-            Input::Round(query) => {
-                let all = self.dht.hops + K;
-                let Some(search) = self.process(no).searches.get_mut(&query) else {
-                    return;
-                };
-                let asked = ALPHA.min(all - search.asked);
-                search.asked += asked;
-                self.messages += asked as u64;
-                for _ in 0..asked {
-                    self.push(ROUND_TRIP, no, Input::Named(query));
-                }
-                if asked > 0 {
-                    self.push(ROUND_TRIP, no, Input::Round(query));
-                }
+            Input::Walk(query) => self.walk(no, query),
+            Input::Named(query, server) => self.named(no, query, server),
+        }
+    }
+
+    /// Asks as many servers of the DHT as a search may now, and ends it if there are no more.
+    fn walk(&mut self, no: PeerNo, query: QueryId) {
+        let now = self.instant();
+        while let Some(search) = self.process(no).searches.get_mut(&query) {
+            if let Some(server) = search.walk.ask() {
+                self.messages += 1;
+                self.push(ROUND_TRIP, no, Input::Named(query, server));
+            } else if let Some(reached) = search.walk.end() {
+                let process = self.process(no);
+                process.searches.remove(&query);
+                process.slots.searched(now, query, reached as u16);
+            } else {
+                return;
             }
-            Input::Named(query) => self.named(no, query),
         }
     }
 
@@ -324,20 +323,17 @@ impl<'w> Lookup<'w> {
         self.respond(from, query, body);
     }
 
-    /// A server of the DHT has answered: one on the way, or one of the nearest.
-    fn named(&mut self, no: PeerNo, query: QueryId) {
-        let (now, hops, copies) = (self.instant(), self.dht.hops, self.dht.copies);
-        let process = self.processes.get_mut(&no).expect("it has asked");
+    /// A server of the DHT has answered: one on the way, or one that keeps the announcement.
+    fn named(&mut self, no: PeerNo, query: QueryId, server: PeerNo) {
         // An answer after the end of the search counts as a message, too.
         self.messages += 1;
+        let (now, dht) = (self.instant(), &*self.dht);
+        let process = self.processes.get_mut(&no).expect("it has asked");
         let Some(search) = process.searches.get_mut(&query) else {
             return;
         };
-        search.answered += 1;
-        let (answered, knows) = (
-            search.answered,
-            (hops..hops + copies).contains(&(search.answered - 1)),
-        );
+        search.walk.answered(&dht.servers, server);
+        let knows = dht.servers.keeps(server, &search.key, dht.copies);
         let known = self.world.providers.get(&search.key).filter(|_| knows);
         let named: Vec<(PeerId, Addrs)> = known
             .into_iter()
@@ -348,10 +344,8 @@ impl<'w> Lookup<'w> {
             .collect();
         let slots = &mut process.slots;
         slots.provided(now, query, &named, named.len() == MAX_NAMED);
-        if answered == hops + K {
-            process.searches.remove(&query);
-            slots.searched(now, query, answered as u16);
-        }
+        // The lookup may end it before.
+        self.push(0, no, Input::Walk(query));
     }
 }
 

@@ -4,6 +4,7 @@
 //! those of `oc_discovery::protocol`, and `world` does for them what `src/daemon` does for the
 //! program. The seed determines every run.
 
+mod kademlia;
 mod ledger;
 mod lookups;
 mod network;

@@ -37,13 +37,14 @@ fn lookups(rows: &[Row]) {
     for row in rows {
         let Some(tally) = &row.lookups else { continue };
         println!(
-            "\n{}: {} of {} found, {} complete; messages of a lookup: {} at most, {:.1} on average; the slowest \
-             took {} ms",
+            "\n{}: {} of {} found, {} complete; messages of a lookup: {} at most, {} at 99 %, {:.1} on average; \
+             the slowest took {} ms",
             row.name,
             tally.found,
             tally.pairs,
             tally.complete,
-            tally.most,
+            tally.messages(100),
+            tally.messages(99),
             tally.mean(),
             tally.slowest,
         );
@@ -63,12 +64,13 @@ pub fn json(rows: &[Row]) {
 fn found(row: &Row) -> String {
     row.lookups.as_ref().map_or("null".into(), |tally| {
         format!(
-            "{{\"pairs\": {}, \"found\": {}, \"complete\": {}, \"messages_most\": {}, \"messages_mean\": {:.1}, \
-             \"slowest_ms\": {}}}",
+            "{{\"pairs\": {}, \"found\": {}, \"complete\": {}, \"messages_most\": {}, \"messages_p99\": {}, \
+             \"messages_mean\": {:.1}, \"slowest_ms\": {}}}",
             tally.pairs,
             tally.found,
             tally.complete,
-            tally.most,
+            tally.messages(100),
+            tally.messages(99),
             tally.mean(),
             tally.slowest,
         )

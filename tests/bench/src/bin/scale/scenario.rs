@@ -87,12 +87,9 @@ impl Goal {
                 if tally.found < tally.pairs {
                     return Some("a lookup has not found its node".into());
                 }
-                (tally.most > MOST_MESSAGES).then(|| {
-                    format!(
-                        "a lookup needs {} messages, not {MOST_MESSAGES}",
-                        tally.most
-                    )
-                })
+                let most = tally.messages(100);
+                (most > MOST_MESSAGES)
+                    .then(|| format!("a lookup needs {most} messages, not {MOST_MESSAGES}"))
             }),
             Self::Fair if two > 0.0 && native + none > 0.0 => {
                 Some("a node holds two leases while another has none of an indexer".into())
