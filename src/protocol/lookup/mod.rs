@@ -73,9 +73,10 @@ pub const MAX_SERVERS: usize = 512;
 /// Servers that one lookup for a peer asks at most, and those that one lookup asks because the DHT
 /// names them (PROTOCOL.md, section 4).
 pub const MAX_HOLDERS: usize = 16;
-/// Servers of the DHT that must name providers, without a new one among them, to end the search. A
-/// search that is ended because of its time is complete if so many have answered.
-pub const ENOUGH: u8 = 4;
+/// Servers of the DHT that must name providers, without a new one among them, to end the search: as
+/// many as Kademlia asks at once, because one more costs three requests. A search that is ended
+/// because of its time is complete if so many have answered.
+pub const ENOUGH: u8 = 3;
 /// Indexers that a native may list for each of them to be asked, if nothing is found otherwise.
 pub const MAX_LISTED: usize = MAX_LIST;
 /// Queries of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
