@@ -1,4 +1,4 @@
-//! Natives that deal with each other: fellows and guests (PROTOCOL.md, "Who may say what").
+//! Natives that deal with each other: fellows and guests (PROTOCOL.md, "Which peer may say what").
 //!
 //! A fellow is a native that is configured here: this native beats to it, and the ids that it
 //! reports count. Any other native is a guest: it is accepted, but the ids that it reports count
