@@ -1,4 +1,7 @@
 //! Parses what a node offers, and how that is checked.
+//!
+//! Invariant: each function takes text and returns a checked value, or an error of one sentence; at
+//! most [`MAX_SERVICES`] services, and one check for each.
 
 use super::{Check, Error, Probe, values::at_most};
 use crate::protocol::codec::service::{MAX_SERVICES, Service, Transport, to_service_name};

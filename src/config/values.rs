@@ -1,5 +1,8 @@
 //! One parser for each kind of option. Each takes text and returns a checked value, or an error of
 //! one sentence.
+//!
+//! Invariant: nothing here reads a file, a clock or the environment, so equal text always gives an
+//! equal result.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,6 @@
 //! Carries out the core's actions: one arm for each [`Action`].
+//!
+//! Invariant: nothing is decided here; each action is carried out as it is.
 
 use super::{clock, driver::Driver, report::text};
 use crate::protocol::{

@@ -1,5 +1,8 @@
 //! Passes beats of peers to the core and its answers back, passes acks of servers to the core, and
 //! logs them.
+//!
+//! Invariant: a beat reaches the core only decoded, in order, and with a verified record
+//! ([`Net::read_beat`](crate::net::Net::read_beat)).
 
 use super::{driver::Driver, environment::Environment, report::text};
 use crate::{

@@ -2,6 +2,9 @@
 //!
 //! A reader (a command, or a task of this process) makes a [`PartsCall`] of a [`NodeQuery`] and
 //! reads the parts as they come.
+//!
+//! Invariants: at most [`MAX_LISTINGS`] listings at once, and one more is refused; the loop never
+//! waits for a reader, because rows are made only while there is room.
 
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! The loop as a process of its own: it logs to stderr, and handles signals, the control socket,
 //! the service manager and the limit of descriptors.
+//!
+//! Invariant: results go to stdout, everything else to stderr, and the daemon waits for the reader
+//! of neither.
 
 use std::io;
 

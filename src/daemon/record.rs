@@ -1,4 +1,7 @@
 //! The own signed record: its content and its latest envelope. The core decides when it is signed.
+//!
+//! Invariant: name, tags and services come from the configuration and do not change while the
+//! process runs; only the addresses and the services offered do.
 
 use std::{collections::BTreeMap, time::Duration};
 

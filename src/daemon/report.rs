@@ -1,4 +1,6 @@
 //! Collects the status for the operator from the core and the network side.
+//!
+//! Invariant: nothing here changes the state that it reports.
 
 use std::collections::BTreeMap;
 

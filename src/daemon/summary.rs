@@ -1,4 +1,6 @@
 //! One line for the operator, which `systemctl status` shows for a daemon.
+//!
+//! Invariant: the line is made of counts alone, so no text of a peer is in it.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Watch streams for the loop: what the core decides becomes frames. Received frames pass upwards
 //! as they are, because their content borrows from them.
+//!
+//! Invariant: it decides nothing and keeps nothing.
 
 use super::{Net, frames::encoded, multiaddrs};
 use crate::protocol::{

@@ -1,4 +1,6 @@
 //! The other end of a connection: its user, and whether it is still there.
+//!
+//! Invariant: nothing here reads or writes the content of the connection.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};

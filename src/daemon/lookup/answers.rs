@@ -1,4 +1,6 @@
 //! Outcomes of lookups as answers for the operator, or for the embedding program.
+//!
+//! Invariant: an answer is complete only if the outcome of the lookup is.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 

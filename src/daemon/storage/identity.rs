@@ -1,5 +1,8 @@
 //! The private key of this peer. It is an Ed25519 key in the protobuf encoding of the libp2p peer
 //! id specification, in a file that only its owner may read.
+//!
+//! Invariants: a key is never overwritten; a file that the group or others can access, or that is
+//! no Ed25519 key, is an error.
 
 use std::fs::File;
 use std::io;

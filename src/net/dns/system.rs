@@ -1,6 +1,9 @@
 //! The host's own configuration of names: `/etc/resolv.conf` and `/etc/hosts`. Both are read again
 //! for each lookup, because a device may get its DHCP lease late. What cannot be read or understood
 //! is left out.
+//!
+//! Invariants: at most [`MAX_FILE`] bytes of a file are read; the servers, search domains and times
+//! have upper limits.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};

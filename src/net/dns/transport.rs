@@ -1,4 +1,7 @@
 //! Dials names: a transport around another one that dials their addresses.
+//!
+//! Invariants: an address that is no name goes to the other transport unchanged; a name costs one
+//! resolution, with the bounds of [`Resolver`].
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,7 @@
 //! Rate limits for changes of the host: changes that come by the hundred are joined.
+//!
+//! Invariant: no change is lost: one that has to wait is passed on after the pause, together with
+//! the later ones.
 
 use std::{future::Future, pin::Pin, task::Context};
 

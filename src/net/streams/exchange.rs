@@ -1,5 +1,8 @@
 //! Short streams: a directory request and its response, or a ping and its pong. Each is a future
 //! with a deadline of its own.
+//!
+//! Invariant: no side can keep the other waiting for longer than its limit, and no frame is longer
+//! than its protocol allows.
 
 use std::{io, time::Duration};
 

@@ -1,5 +1,7 @@
 //! The protocols of our streams: those that a peer may open, and those that we open, with their
 //! purpose.
+//!
+//! Invariant: a node accepts no streams of requests, and opening a stream always has a time limit.
 
 use std::{
     array,

@@ -1,4 +1,7 @@
 //! One TCP connection.
+//!
+//! Invariants: a connect takes at most [`CONNECT_TIMEOUT`]; a connection with data that the peer's
+//! kernel does not acknowledge ends after [`USER_TIMEOUT`].
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -1,4 +1,7 @@
 //! The request for a server's own directory, and its response: code 3 of the directory protocol.
+//!
+//! Invariant: a page that is written fits its frame, and an entry that names no node is left out
+//! when it is read.
 
 use minicbor::{CborLen, Encode, Encoder, bytes::ByteSlice, encode, encode::Write};
 

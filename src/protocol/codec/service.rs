@@ -1,4 +1,7 @@
 //! Services in a node's record, which the node offers to other programs.
+//!
+//! Invariants: at most [`MAX_SERVICES`] in a record, each with a valid name and a port that is not
+//! 0.
 
 use heapless::{String, Vec};
 use minicbor::{Encode, Encoder, encode, encode::Write};

@@ -1,4 +1,7 @@
 //! Entries of directories become rows.
+//!
+//! Invariant: an entry makes a row only if it verifies and was asked for, and each node has one row
+//! at most while the set of seen nodes has room.
 
 use super::{Home, Listing, Row, Rows};
 use crate::protocol::{

@@ -1,4 +1,7 @@
 //! The nodes that have a row already: a set of fingerprints of their ids.
+//!
+//! Invariants: the memory never grows; without room a node counts as new, so it may have two rows,
+//! but never none.
 
 use crate::protocol::{PeerId, Rng};
 

@@ -1,4 +1,7 @@
 //! The servers that a listing asks, and their turns.
+//!
+//! Invariants: at most [`MAX_OPEN`] queries are open; a query for nodes is made only if there is
+//! room for all rows of its answer.
 
 use heapless::Vec;
 

@@ -1,4 +1,7 @@
 //! Nodes that left or were lost, until it is known that they are alive nowhere.
+//!
+//! Invariant: at most [`MAX_VANISHED`] nodes; if there are more, the latest are kept and the
+//! listing is incomplete.
 
 use core::{cmp::Reverse, time::Duration};
 

@@ -1,4 +1,7 @@
 //! The records that one lookup has found: one for each peer, the best first.
+//!
+//! Invariant: at most `N` records, one for each peer; if there are more, the worst is dropped, and
+//! this is noted.
 
 use core::{cmp::Ordering, time::Duration};
 

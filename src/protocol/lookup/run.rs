@@ -1,4 +1,7 @@
 //! One lookup, from its question to its outcome.
+//!
+//! Invariants: a stage begins when the one before has nothing left to do, and none is repeated;
+//! each server is asked in turn and in bounds ([`super`]); a free slot is not written to.
 
 mod answers;
 mod holders;

@@ -1,4 +1,6 @@
 //! The servers of one lookup: each is asked once, and its progress is remembered.
+//!
+//! Invariant: at most `N` servers; one more finds no room, and the caller is told.
 
 use heapless::Vec;
 

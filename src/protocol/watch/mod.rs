@@ -11,6 +11,8 @@
 //! [`Changes`] keeps only *which* nodes changed. A frame is made from the directory when it is
 //! sent, so that no record is copied, and so that of several changes of one node only the last is
 //! sent.
+//!
+//! The invariants are in [`server`] and [`client`].
 
 mod changes;
 pub mod client;

@@ -1,5 +1,7 @@
 //! Processes the answers of servers: records that answer the question, and indexers to ask or to
 //! list.
+//!
+//! Invariant: a record counts only if it answers the question, because servers may send any record.
 
 use super::{Errand, Lookup, Target, Tier};
 use crate::protocol::{

@@ -1,4 +1,7 @@
 //! Searches of the DHT, and the holders that they name.
+//!
+//! Invariants: at most [`MAX_HOLDERS`] providers are asked, each once; a search for providers ends
+//! when [`ENOUGH`] servers named no new one, or after [`PROVIDERS_LIMIT`].
 
 use super::{Errand, Lookup, MAX_SEARCHES, Open, Search, Target};
 use crate::protocol::{

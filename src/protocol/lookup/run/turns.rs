@@ -1,4 +1,7 @@
 //! The servers that a lookup asks, and their turns.
+//!
+//! Invariants: at most [`MAX_OPEN`] servers are waited for at a time; pages are requested only
+//! while the queue has room for their indexers.
 
 use super::{Errand, Lookup, Open, Pages, Target, Waiting};
 use crate::protocol::{

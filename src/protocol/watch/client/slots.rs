@@ -1,4 +1,7 @@
 //! The places of a watch: servers, and nodes with a bit for each server that holds them.
+//!
+//! Invariant: a server keeps its slot while it is watched, because the number of the slot is its
+//! bit in each node.
 
 use core::time::Duration;
 
