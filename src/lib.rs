@@ -75,11 +75,12 @@ println!("{:?}, complete: {}", found.records, found.complete);
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
 //! | `program` (default) | what only the binary needs; see below |
 //! | `dns` (default) | the program answers other programs by DNS (`--dns`); includes `program` |
-//! | `mdns` (default) | the program finds natives on the local link by multicast DNS, and a native answers there; includes `program` |
+//! | `mdns` (default) | the program finds and answers by multicast DNS; includes `program` |
 //!
 //! `program` has the command line, logs, signals and the control socket. For the whole tree of
-//! dependencies it sets `tracing/max_level_off`, and `idna_adapter` without Unicode tables. It is the
-//! default so that `cargo run` and `cargo test` need no flag.
+//! dependencies it sets `tracing/max_level_off`, and `idna_adapter` without Unicode tables. It is
+//! the default so that `cargo run` and `cargo test` need no flag. With `mdns`, an indexer or a node
+//! finds natives on the local link, and a native answers there.
 //!
 //! # What does not travel to dependents
 //!

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`codec`] | reads and writes the frames |
 //! | [`lookup`] | looks up what is not here: which servers are asked, what their answers come to |
-//! | [`listing`] | lists all nodes of the network: which servers are asked, and the rows from that |
+//! | [`listing`] | lists all nodes of the network: which servers are asked, and the rows of it |
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`signing`] | learns when its own record must be signed again |
 //! | [`link`] | looks for natives on the local link, and knows which natives to trust |

@@ -81,7 +81,7 @@ class Peer:
         return [bytes.fromhex(answer) for answer in answers]
 
     def discovered(self):
-        """Who was heard of on the link, with addresses."""
+        """The peers that were heard of on the link, with addresses."""
         return self._do("discovered")
 
     def asked_by(self):

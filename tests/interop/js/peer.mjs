@@ -85,7 +85,7 @@ node.addEventListener('peer:identify', ({ detail }) => {
   })
 })
 
-// Who was heard of on the link.
+// The peers that were heard of on the link.
 const discovered = new Map()
 node.addEventListener('peer:discovery', ({ detail }) => {
   discovered.set(detail.id.toString(), detail.multiaddrs.map(String))

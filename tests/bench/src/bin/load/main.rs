@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `join N RATE` | N more peers connect and join, RATE a second |
 //! | `push BYTES` | each peer sends and receives so many bytes as pings, sixteen at a time |
-//! | `beat SECONDS` | the leases beat as always; when they were answered, and how many not within the interval |
+//! | `beat SECONDS` | the leases beat as always; tells their times, and how many are late |
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
 //! | `leave` | each peer gives up what it holds and disconnects |
 //!

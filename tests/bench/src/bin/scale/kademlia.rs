@@ -1,5 +1,5 @@
-//! The routing of Kademlia among servers that have met: each knows [`K`] others, chosen at random, of
-//! each part of the servers that is half as far from it as the one before, if there are so many.
+//! The routing of Kademlia among servers that have met: each knows [`K`] others, chosen at random,
+//! of each part of the servers that is half as far from it as the one before, if there are so many.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -13,7 +13,7 @@ pub const K: usize = 8;
 /// Requests of a walk that wait for their answers at a time.
 const ALPHA: usize = 3;
 
-/// All servers: where they are, and whom each knows.
+/// All servers: their places, and which others each knows.
 pub struct Servers {
     places: Vec<u64>,
     known: Vec<Vec<PeerNo>>,
@@ -49,7 +49,7 @@ impl Servers {
     }
 }
 
-/// Whom the server `own` knows.
+/// The servers that the server `own` knows.
 fn table(own: PeerNo, places: &[u64], rng: &mut Rng) -> Vec<PeerNo> {
     let mut others: Vec<_> = (0..places.len()).filter(|other| *other != own).collect();
     for at in (1..others.len()).rev() {
