@@ -21,6 +21,7 @@
 //! | [`farewell`] | waits for its servers before it ends, for a limited time |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
+//! | [`dns_sd`] | tells the local link of services that were found elsewhere: when, and under which names |
 //! | [`capacities`] | sizes its tables |
 //!
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
@@ -36,6 +37,7 @@ pub mod capacities;
 pub mod clock;
 pub mod codec;
 pub(crate) mod directory;
+pub mod dns_sd;
 pub mod farewell;
 pub mod health;
 pub(crate) mod indexer;

@@ -1,0 +1,462 @@
+//! Telling the local link, by multicast DNS (RFC 6762, 6763), of services that were found
+//! elsewhere: when something is said of each, on which links, and under which name.
+//!
+//! ```text
+//!            offer                      3 probes           2 announcements
+//!              │   no conflict, 250 ms apart          1 s apart
+//!              ▼                          │               │
+//!           Probing ──────────────────────┴──▶ Announcing ┴──▶ Told ── asked ──▶ an answer
+//!            ▲   │ the name is another's: the next one, ` (2)`   │
+//!            │   └──────┐                                        │ the name is another's
+//!            └──────────┴────────────────────────────────────────┘
+//! ```
+//!
+//! All records of an offer are said together, so that the rate is bounded for the whole.
+//!
+//! Invariants: an offer is multicast at most once a second on each link ([`PAUSE`]; in answer to a
+//! probe, after [`DEFENCE_PAUSE`]); no two offers of one kind of service have the same name,
+//! whatever case its letters have; at most [`MAX_TOLD`] offers.
+
+use core::{fmt::Write as _, net::IpAddr, time::Duration};
+
+use heapless::{String, Vec};
+
+use super::{
+    TableStats,
+    address::Subnet,
+    codec::service::{ServiceName, Transport},
+    time::{Instant, Rng},
+};
+
+/// Offers at most.
+pub const MAX_TOLD: usize = 64;
+/// Links at most, each a bit of [`LinkSet`].
+pub const MAX_LINKS: usize = 16;
+/// Bytes of a name at most: it is one label of the DNS.
+pub const MAX_LABEL_LEN: usize = 63;
+/// The least time between two multicasts of an offer on a link (RFC 6762, section 6).
+pub const PAUSE: Duration = Duration::from_secs(1);
+/// The same for an answer to a probe.
+pub const DEFENCE_PAUSE: Duration = Duration::from_millis(250);
+/// Before a name is used, it is asked for so often, and so long after one another (section 8.1).
+const PROBES: u8 = 3;
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// After that it is announced so often (section 8.3).
+const ANNOUNCEMENTS: u8 = 2;
+/// The pause of the loser of a tie between two probes (section 8.2).
+const TIE_PAUSE: Duration = Duration::from_secs(1);
+/// An answer that others may give too is delayed by a random time between these (section 6).
+const SHARED_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(120));
+/// The same where the asker has more to say of what it knows (section 7.2).
+const MORE_DELAY: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(500));
+/// An asker that wants it gets a unicast answer, if a multicast one is not older than this: a
+/// quarter of the shortest time to live (section 5.4).
+const RECENT: Duration = Duration::from_secs(30);
+/// After so many conflicts within this time, the next probe comes after [`CONFLICT_PAUSE`] (section
+/// 8.1).
+const MAX_CONFLICTS: u8 = 15;
+const CONFLICT_TIME: Duration = Duration::from_secs(10);
+const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
+
+/// A time that does not come.
+const NEVER: Instant = Instant::from_millis(u64::MAX);
+
+/// Links, one bit each.
+pub type LinkSet = u16;
+/// The name of an offer.
+pub type Label = String<MAX_LABEL_LEN, u8>;
+
+/// What a link is told of one offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Is the name taken? To all links.
+    Probe,
+    /// All its records, to these links.
+    Records(LinkSet),
+}
+
+/// How an offer was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By a name that only this offer has.
+    ByName,
+    /// By what others may have, too: the kind of service.
+    ByKind {
+        /// The asker says in a further packet what else it knows.
+        more: bool,
+    },
+    /// By another that wants the name.
+    Probe,
+}
+
+/// The device that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The links that it may be on.
+    pub links: LinkSet,
+    /// It wants a unicast answer.
+    pub wants_unicast: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum State {
+    Probing { sent: u8 },
+    Announcing { sent: u8 },
+    Told,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Offer {
+    base: Label,
+    /// 1: the base alone.
+    number: u16,
+    service: ServiceName,
+    transport: Transport,
+    state: State,
+    /// When the next probe or announcement is due.
+    due: Instant,
+    /// When an answer is due on each link, and when the last multicast there was.
+    answers: [Instant; MAX_LINKS],
+    said: [Instant; MAX_LINKS],
+    /// The one asker, while there is one alone.
+    asker: Option<IpAddr>,
+}
+
+impl Offer {
+    fn label(&self) -> Label {
+        label(&self.base, self.number)
+    }
+
+    fn is_of(&self, service: &ServiceName, transport: Transport) -> bool {
+        self.service == *service && self.transport == transport
+    }
+
+    fn probe_from(&mut self, due: Instant) {
+        (self.state, self.due) = (State::Probing { sent: 0 }, due);
+        self.answers = [NEVER; MAX_LINKS];
+    }
+
+    fn say(&mut self, now: Instant, links: LinkSet) {
+        for at in bits(links) {
+            if let (Some(answer), Some(said)) = (self.answers.get_mut(at), self.said.get_mut(at)) {
+                (*answer, *said) = (NEVER, now);
+            }
+        }
+    }
+
+    /// The first link on which an answer is due, and when.
+    fn answer_at(&self) -> Instant {
+        self.answers.iter().copied().min().unwrap_or(NEVER)
+    }
+}
+
+/// The offers of which links are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offers {
+    /// Slots that are never moved.
+    slots: Vec<Option<Offer>, MAX_TOLD>,
+    rng: Rng,
+    refused: u64,
+    conflicts: u8,
+    conflicts_from: Instant,
+}
+
+impl Offers {
+    /// None yet. `seed` determines the delays.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            slots: (0..MAX_TOLD).map(|_| None).collect(),
+            rng: Rng::new(seed),
+            refused: 0,
+            conflicts: 0,
+            conflicts_from: Instant::default(),
+        }
+    }
+
+    /// A service is to be told of, under the name `base` or one that is made of it. Returns its
+    /// slot, below [`MAX_TOLD`]; `None` if all are taken.
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        base: &str,
+        service: &ServiceName,
+        transport: Transport,
+    ) -> Option<usize> {
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            self.refused += 1;
+            return None;
+        };
+        let base = cut(base, MAX_LABEL_LEN);
+        let number = self.free_number(&base, 1, service, transport);
+        let mut offer = Offer {
+            base,
+            number,
+            service: service.clone(),
+            transport,
+            state: State::Told,
+            due: NEVER,
+            answers: [NEVER; MAX_LINKS],
+            said: [Instant::default(); MAX_LINKS],
+            asker: None,
+        };
+        offer.probe_from(now + self.rng.up_to(PROBE_PAUSE));
+        *self.slots.get_mut(slot)? = Some(offer);
+        Some(slot)
+    }
+
+    /// The name of an offer.
+    pub fn label(&self, slot: usize) -> Option<Label> {
+        self.get(slot).map(Offer::label)
+    }
+
+    /// Whether links were told of the offer.
+    pub fn is_told(&self, slot: usize) -> bool {
+        let probing = |offer: &Offer| matches!(offer.state, State::Probing { .. });
+        self.get(slot).is_some_and(|offer| !probing(offer))
+    }
+
+    /// The records of an offer are others, or another bridge has said that they are gone: they are
+    /// announced.
+    pub fn changed(&mut self, now: Instant, slot: usize) {
+        if let Some(offer) = self.told(slot) {
+            let last = offer.said.iter().copied().max().unwrap_or_default();
+            offer.state = State::Announcing { sent: 0 };
+            offer.due = now.max(last + PAUSE);
+        }
+    }
+
+    /// The service is gone. Returns whether links were told of it: then they must be told now that
+    /// it is gone.
+    pub fn withdraw(&mut self, slot: usize) -> bool {
+        let was_told = self.is_told(slot);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            *slot = None;
+        }
+        was_told
+    }
+
+    /// A device asks for an offer. Returns whether to answer by unicast, now.
+    pub fn asked(&mut self, now: Instant, slot: usize, how: Asked, asker: &Asker) -> bool {
+        let delay = match how {
+            Asked::ByName | Asked::Probe => Duration::ZERO,
+            Asked::ByKind { more: false } => between(&mut self.rng, SHARED_DELAY),
+            Asked::ByKind { more: true } => between(&mut self.rng, MORE_DELAY),
+        };
+        let pause = match how {
+            Asked::Probe => DEFENCE_PAUSE,
+            _ => PAUSE,
+        };
+        let Some(offer) = self.told(slot) else {
+            return false;
+        };
+        let is_recent = |at: usize| offer.said.get(at).is_some_and(|said| now - *said < RECENT);
+        if asker.wants_unicast && bits(asker.links).any(is_recent) {
+            return true;
+        }
+        let is_only = offer.answer_at() == NEVER;
+        offer.asker = Some(asker.ip).filter(|_| is_only || offer.asker == Some(asker.ip));
+        for at in bits(asker.links) {
+            if let (Some(answer), Some(said)) = (offer.answers.get_mut(at), offer.said.get(at)) {
+                *answer = (*answer).min((now + delay).max(*said + pause));
+            }
+        }
+        false
+    }
+
+    /// An asker knows the offer already: it is not answered, if no other device has asked.
+    pub fn known(&mut self, slot: usize, asker: &Asker) {
+        let offer = self.told(slot);
+        if let Some(offer) = offer.filter(|offer| offer.asker == Some(asker.ip)) {
+            offer.answers = [NEVER; MAX_LINKS];
+        }
+    }
+
+    /// Another responder says that the name of the offer is its own.
+    pub fn conflict(&mut self, now: Instant, slot: usize) {
+        if now - self.conflicts_from > CONFLICT_TIME {
+            (self.conflicts, self.conflicts_from) = (0, now);
+        }
+        self.conflicts = self.conflicts.saturating_add(1);
+        let delay = match self.conflicts < MAX_CONFLICTS {
+            true => self.rng.up_to(PROBE_PAUSE),
+            false => CONFLICT_PAUSE,
+        };
+        let Some(offer) = self.get(slot) else { return };
+        let number = match offer.state {
+            State::Probing { .. } => {
+                let next = offer.number.saturating_add(1);
+                self.free_number(&offer.base, next, &offer.service, offer.transport)
+            }
+            // The name was its own; probing again finds out which of the two keeps it (section 9).
+            _ => offer.number,
+        };
+        if let Some(offer) = self.get_mut(slot) {
+            offer.number = number;
+            offer.probe_from(now + delay);
+        }
+    }
+
+    /// Another responder probes for the name of the offer, and its records come later in the order
+    /// of the DNS: it keeps the name (section 8.2).
+    pub fn lost_tie(&mut self, now: Instant, slot: usize) {
+        let offer = self.get_mut(slot);
+        if let Some(offer) = offer.filter(|offer| matches!(offer.state, State::Probing { .. })) {
+            offer.probe_from(now + TIE_PAUSE);
+        }
+    }
+
+    /// There are other links than before: all names are probed for again.
+    pub fn restart(&mut self, now: Instant) {
+        for offer in self.slots.iter_mut().flatten() {
+            offer.probe_from(now + self.rng.up_to(PROBE_PAUSE));
+            offer.said = [Instant::default(); MAX_LINKS];
+        }
+    }
+
+    /// What is to be said now, and of which offer.
+    pub fn poll(&mut self, now: Instant) -> Option<(usize, Telling)> {
+        let mut offers = self.slots.iter_mut().enumerate();
+        offers.find_map(|(slot, offer)| Some((slot, poll(offer.as_mut()?, now)?)))
+    }
+
+    /// When [`Offers::poll`] has something to say without an event.
+    pub fn timeout(&self) -> Option<Instant> {
+        let offers = self.slots.iter().flatten();
+        let due = offers.map(|offer| offer.due.min(offer.answer_at()));
+        due.min().filter(|due| *due != NEVER)
+    }
+
+    /// The statistics for `status`.
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            name: "told_services",
+            used: self.slots.iter().flatten().count(),
+            capacity: MAX_TOLD,
+            refused: self.refused,
+            evicted: 0,
+        }
+    }
+
+    fn get(&self, slot: usize) -> Option<&Offer> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: usize) -> Option<&mut Offer> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    fn told(&mut self, slot: usize) -> Option<&mut Offer> {
+        match self.is_told(slot) {
+            true => self.get_mut(slot),
+            false => None,
+        }
+    }
+
+    /// The first number from `from` that gives a name which no offer of this kind has.
+    fn free_number(
+        &self,
+        base: &str,
+        from: u16,
+        service: &ServiceName,
+        transport: Transport,
+    ) -> u16 {
+        let same = |offer: &&Offer| offer.is_of(service, transport);
+        let is_free = |number: &u16| {
+            let wanted = label(base, *number);
+            let mut taken = self.slots.iter().flatten().filter(same);
+            !taken.any(|offer| offer.label().eq_ignore_ascii_case(&wanted))
+        };
+        // Of one more number than there are slots, one is free.
+        let mut numbers = (from..=u16::MAX).take(MAX_TOLD + 1);
+        numbers.find(is_free).unwrap_or(u16::MAX)
+    }
+}
+
+/// The addresses of a service that a device of a link can reach, as far as this can be known, best
+/// first: if some are in a network of the link (`on_link`), these alone; otherwise all of the link's
+/// families that are not of the virtual bridges of this host (`bridges`), which many hosts have
+/// with the same addresses.
+pub fn reachable<'a>(
+    addrs: &'a [IpAddr],
+    on_link: &'a [Subnet],
+    bridges: &'a [Subnet],
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let is_in = |subnets: &[Subnet], ip: IpAddr| subnets.iter().any(|net| net.contains(ip));
+    let is_near = addrs.iter().any(|ip| is_in(on_link, *ip));
+    addrs.iter().copied().filter(move |ip| {
+        let is_family = |net: &Subnet| net.ip.is_ipv4() == ip.is_ipv4();
+        match is_near {
+            true => is_in(on_link, *ip),
+            false => is_of_network(*ip) && on_link.iter().any(is_family) && !is_in(bridges, *ip),
+        }
+    })
+}
+
+/// Whether other hosts than those of one link can have a use for the address.
+fn is_of_network(ip: IpAddr) -> bool {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(is_link_local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+}
+
+fn poll(offer: &mut Offer, now: Instant) -> Option<Telling> {
+    if offer.due <= now {
+        match offer.state {
+            State::Probing { sent } if sent < PROBES => {
+                offer.state = State::Probing { sent: sent + 1 };
+                offer.due = now + PROBE_PAUSE;
+                return Some(Telling::Probe);
+            }
+            State::Probing { .. } => offer.state = State::Announcing { sent: 0 },
+            State::Announcing { .. } | State::Told => {}
+        }
+        if let State::Announcing { sent } = offer.state {
+            (offer.state, offer.due) = match sent + 1 < ANNOUNCEMENTS {
+                true => (State::Announcing { sent: sent + 1 }, now + PAUSE),
+                false => (State::Told, NEVER),
+            };
+            offer.say(now, LinkSet::MAX);
+            return Some(Telling::Records(LinkSet::MAX));
+        }
+    }
+    let answers = offer.answers.iter().enumerate();
+    let due = answers.filter(|(_, due)| **due <= now);
+    let links = due.fold(0, |links, (at, _)| links | 1 << at);
+    offer.say(now, links);
+    (links != 0).then_some(Telling::Records(links))
+}
+
+/// The name `base`, or with a number that is not 1 `base (number)`, cut so that it fits.
+fn label(base: &str, number: u16) -> Label {
+    let mut suffix = String::<8, u8>::new();
+    if number > 1 {
+        // It has room for any number.
+        let _ = write!(suffix, " ({number})");
+    }
+    let mut label = cut(base, MAX_LABEL_LEN - suffix.len());
+    let _ = label.push_str(&suffix);
+    label
+}
+
+fn cut(text: &str, longest: usize) -> Label {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Label::try_from(text.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
+fn bits(links: LinkSet) -> impl Iterator<Item = usize> {
+    (0..MAX_LINKS).filter(move |at| links & 1 << at != 0)
+}
+
+fn between(rng: &mut Rng, (shortest, longest): (Duration, Duration)) -> Duration {
+    shortest + rng.up_to(longest - shortest)
+}
+
+#[cfg(test)]
+mod tests;
