@@ -243,6 +243,12 @@ macro_rules! daemon {
             #[argh(option, arg_name = "zone")]
             dns_zone: Option<String>,
 
+            /// tell the local links by multicast DNS of this service of the network, for example
+            /// http; may be given up to 8 times (default: none)
+            #[cfg(feature = "mdns")]
+            #[argh(option, arg_name = "service")]
+            dns_sd: Vec<String>,
+
             $($own)*
         }
 
@@ -272,6 +278,8 @@ macro_rules! daemon {
                     dns: self.dns,
                     #[cfg(feature = "dns")]
                     dns_zone: self.dns_zone,
+                    #[cfg(feature = "mdns")]
+                    dns_sd: self.dns_sd,
                     node,
                 }
             }

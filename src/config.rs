@@ -18,6 +18,8 @@ use libp2p::{Multiaddr, PeerId};
 use log::LevelFilter;
 
 pub use crate::protocol::Role;
+#[cfg(feature = "mdns")]
+use crate::protocol::codec::service::ServiceName;
 #[cfg(feature = "dns")]
 use crate::protocol::zone::Zone;
 use crate::protocol::{
@@ -157,6 +159,9 @@ pub(crate) struct Config {
     /// The zone that they ask in.
     #[cfg(feature = "dns")]
     pub dns_zone: Zone,
+    /// Services of the network that the local links are told of.
+    #[cfg(feature = "mdns")]
+    pub dns_sd: Vec<ServiceName>,
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
@@ -193,6 +198,8 @@ pub(crate) struct Flags {
     pub dns: Option<String>,
     #[cfg(feature = "dns")]
     pub dns_zone: Option<String>,
+    #[cfg(feature = "mdns")]
+    pub dns_sd: Vec<String>,
     /// The options that only a node has.
     pub node: NodeFlags,
 }
@@ -346,6 +353,8 @@ impl Config {
             dns: flags.dns.as_deref().map(dns).transpose()?,
             #[cfg(feature = "dns")]
             dns_zone: dns_zone(flags.dns_zone.as_deref(), flags.dns.is_some())?,
+            #[cfg(feature = "mdns")]
+            dns_sd: services::bridged("--dns-sd", &flags.dns_sd, flags.mdns)?,
             name: flags.node.name.as_deref().map(name).transpose()?,
             tags: tags(&flags.node.tag)?,
             checks: services::checks(&flags.node.check, &services, flags.node.allow_exec)?,

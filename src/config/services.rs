@@ -4,6 +4,8 @@
 //! most [`MAX_SERVICES`] services, and one check for each.
 
 use super::{Check, Error, Probe, values::at_most};
+#[cfg(feature = "mdns")]
+use crate::protocol::codec::service::ServiceName;
 use crate::protocol::codec::service::{MAX_SERVICES, Service, Transport, to_service_name};
 
 /// Bytes of the path of an HTTP check.
@@ -38,6 +40,29 @@ const A_NAME: &str =
 pub(crate) fn service_name(value: &str) -> Result<String, Error> {
     let name = to_service_name(value).ok_or_else(|| Error::new("--service", value, A_NAME))?;
     Ok(name.as_str().to_owned())
+}
+
+/// Services that pass between the network and the local links.
+#[cfg(feature = "mdns")]
+pub(super) fn bridged(
+    option: &'static str,
+    values: &[String],
+    has_mdns: bool,
+) -> Result<Vec<ServiceName>, Error> {
+    at_most(option, values, MAX_SERVICES)?;
+    let mut services = Vec::new();
+    for value in values {
+        let wrong = |problem| Error::new(option, value, problem);
+        if !has_mdns {
+            return Err(wrong("it is multicast DNS: leave out --no-mdns"));
+        }
+        let service = to_service_name(value).ok_or_else(|| wrong(A_NAME))?;
+        if services.contains(&service) {
+            return Err(wrong("this service is given twice; once is enough"));
+        }
+        services.push(service);
+    }
+    Ok(services)
 }
 
 fn service(value: &str) -> Result<Service, Error> {

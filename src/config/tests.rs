@@ -70,6 +70,8 @@ fn defaults_need_no_flag_in_any_role() {
                 dns: None,
                 #[cfg(feature = "dns")]
                 dns_zone: Zone::new("oc.internal").unwrap(),
+                #[cfg(feature = "mdns")]
+                dns_sd: vec![],
                 min_indexers: 2,
                 connections: MAX_CONNECTIONS,
             }
@@ -107,6 +109,35 @@ fn dns_is_answered_at_one_address_for_a_zone_that_leaves_room() {
     }
     let error = given(None, Some("lan")).unwrap_err();
     assert!(error.contains("without --dns"), "{error}");
+}
+
+#[cfg(feature = "mdns")]
+#[test]
+fn services_for_the_links_are_named_once_and_need_multicast_dns() {
+    let given = |names: &[&str], mdns| {
+        parse(Role::Native, |flags| {
+            flags.dns_sd = names.iter().map(ToString::to_string).collect();
+            flags.mdns = mdns;
+        })
+    };
+    assert_eq!(
+        given(&["http", "ipp"], true).unwrap().dns_sd,
+        ["http", "ipp"]
+    );
+    assert!(given(&[], false).unwrap().dns_sd.is_empty());
+    let bad: [(&[&str], bool, &str); 4] = [
+        (&["http"], false, "--no-mdns"),
+        (&["_http._tcp"], true, "1 to 15"),
+        (&["http", "http"], true, "twice"),
+        (&["http"; 9], true, "8 is the most"),
+    ];
+    for (names, mdns, advice) in bad {
+        let error = given(names, mdns).unwrap_err();
+        assert!(
+            error.contains("--dns-sd") && error.contains(advice),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) mod demo;
 mod descriptors;
 #[cfg(feature = "dns")]
 pub(crate) mod dns;
+#[cfg(feature = "mdns")]
+mod dns_sd;
 mod driver;
 pub(crate) mod embedded;
 mod entropy;

@@ -8,6 +8,10 @@ use std::io;
 
 use smol::future::or;
 
+#[cfg(feature = "dns")]
+use super::dns::{self, Dns};
+#[cfg(feature = "mdns")]
+use super::dns_sd::Bridge;
 use super::{
     Call, Error, Host,
     control::Control,
@@ -21,11 +25,6 @@ use super::{
     signals::Signals,
     storage::DataDir,
     wait_for_random_numbers,
-};
-#[cfg(feature = "dns")]
-use super::{
-    dns::{self, Dns},
-    request::{self, PendingCall},
 };
 use crate::{
     config::{Config, Role},
@@ -73,6 +72,8 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         .dns
         .map(|at| Dns::start(at, &config.dns_zone))
         .transpose()?;
+    #[cfg(feature = "mdns")]
+    let bridge = (!config.dns_sd.is_empty()).then(|| Bridge::start(&config.dns_sd));
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
     #[cfg(feature = "dns")]
@@ -87,6 +88,8 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         notifier,
         #[cfg(feature = "dns")]
         dns,
+        #[cfg(feature = "mdns")]
+        bridge,
     };
     run_until_the_end(&mut driver, &config, &mut process).await?;
 
@@ -104,6 +107,8 @@ struct Process {
     notifier: Notifier,
     #[cfg(feature = "dns")]
     dns: Option<Dns>,
+    #[cfg(feature = "mdns")]
+    bridge: Option<Bridge>,
 }
 
 /// Descriptors that `--dns` takes.
@@ -119,34 +124,46 @@ fn for_dns(config: &Config) -> usize {
 /// Descriptors for multicast DNS, and for each check one connection.
 fn for_link_and_checks(config: &Config) -> usize {
     #[cfg(feature = "mdns")]
-    if config.mdns {
-        return 2 + config.checks.len();
-    }
-    config.checks.len()
+    let sockets = 2 * usize::from(config.mdns) + 2 * usize::from(!config.dns_sd.is_empty());
+    #[cfg(not(feature = "mdns"))]
+    let sockets = 0;
+    sockets + config.checks.len()
 }
 
 impl Process {
-    /// What the operator asks, or a program by DNS.
-    #[cfg(feature = "dns")]
+    /// What the operator asks, a program by DNS, or the bridge.
     async fn asked(&self) -> CallEvent {
-        let Some(dns) = &self.dns else {
-            return self.control.next().await;
-        };
-        let by_dns = async { CallEvent::Resolve(dns.next().await) };
-        let mut event = or(self.control.next(), by_dns).await;
-        if let CallEvent::Made(PendingCall {
-            call: request::Call::Status(tables),
+        let others = or(self.asked_by_dns(), self.asked_by_bridge());
+        #[cfg_attr(not(any(feature = "dns", feature = "mdns")), expect(unused_mut))]
+        let mut event = or(self.control.next(), others).await;
+        #[cfg(any(feature = "dns", feature = "mdns"))]
+        if let CallEvent::Made(super::request::PendingCall {
+            call: super::request::Call::Status(tables),
             ..
         }) = &mut event
         {
-            tables.extend(dns.stats());
+            #[cfg(feature = "dns")]
+            tables.extend(self.dns.iter().flat_map(Dns::stats));
+            #[cfg(feature = "mdns")]
+            tables.extend(self.bridge.iter().flat_map(Bridge::stats));
         }
         event
     }
 
-    #[cfg(not(feature = "dns"))]
-    async fn asked(&self) -> CallEvent {
-        self.control.next().await
+    async fn asked_by_dns(&self) -> CallEvent {
+        #[cfg(feature = "dns")]
+        if let Some(dns) = &self.dns {
+            return CallEvent::Resolve(dns.next().await);
+        }
+        std::future::pending().await
+    }
+
+    async fn asked_by_bridge(&self) -> CallEvent {
+        #[cfg(feature = "mdns")]
+        if let Some(bridge) = &self.bridge {
+            return bridge.next().await;
+        }
+        std::future::pending().await
     }
 }
 
@@ -164,11 +181,15 @@ impl Host for Process {
 
     fn turned(&mut self, driver: &Driver<'_>) -> Option<Instant> {
         self.notifier.turned(driver.env.now(), || driver.summary());
+        #[cfg(feature = "mdns")]
+        self.bridge.iter_mut().for_each(Bridge::turned);
         self.notifier.timeout()
     }
 
     fn stopping(&mut self) {
         self.notifier.stopping();
+        #[cfg(feature = "mdns")]
+        self.bridge.iter().for_each(Bridge::leave);
     }
 }
 

@@ -4,6 +4,8 @@
 //! expected state. It uses the harness of the tests over loopback.
 
 mod addresses;
+#[cfg(feature = "mdns")]
+mod avahi;
 mod copies;
 #[cfg(feature = "dns")]
 mod dns;

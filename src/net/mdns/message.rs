@@ -25,7 +25,7 @@ use libp2p::{Multiaddr, PeerId};
 use crate::net::dns::message::push;
 
 /// Bytes of the longest message that is sent.
-const MAX_MESSAGE: usize = 1232;
+pub(super) const MAX_MESSAGE: usize = 1232;
 /// Addresses taken from one message.
 const MAX_ADDRS: usize = 32;
 /// `_p2p._udp.local`, as it is on the wire.
@@ -36,7 +36,7 @@ const ADDRESS: &[u8] = b"dnsaddr=";
 const NATIVE: &[u8] = b"oc=native";
 /// The record is the only one of its name: others of the name are to be forgotten (RFC 6762,
 /// section 10.2).
-const ONLY_ONE: u16 = 0x8000;
+pub(super) const ONLY_ONE: u16 = 0x8000;
 /// The time to live of an answer, s (RFC 6762, section 10).
 pub(super) const TTL: u32 = 120;
 
@@ -146,7 +146,7 @@ fn instance(own: &PeerId) -> Vec<u8> {
 }
 
 /// Adds a string with its length before it; one of more than 255 bytes is left out.
-fn string(to: &mut Vec<u8>, string: &[u8]) {
+pub(super) fn string(to: &mut Vec<u8>, string: &[u8]) {
     if let Ok(len) = u8::try_from(string.len()) {
         to.push(len);
         to.extend_from_slice(string);

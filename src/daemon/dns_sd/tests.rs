@@ -1,0 +1,229 @@
+//! Rows of a watch become offers, and packets what is said of them.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::daemon::status::{CaughtUp, Service};
+
+const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+const OTHER: &str = "12D3KooWR1TEMhjjjtec2R7Y3EirMTVG3oXm2PYutz5sT84ppfRY";
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(100_000 + millis)
+}
+
+fn desk(services: &[&str]) -> Desk {
+    let services = services.iter().map(|name| (*name).try_into().unwrap());
+    Desk::new(
+        &services.collect::<Vec<_>>(),
+        Links::new(Rc::new(|_, _, _| {})),
+    )
+}
+
+fn row(peer: &str, name: &str, services: &[(&str, u16)]) -> Part {
+    let service = |&(name, port): &(&str, u16)| Service {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        port,
+    };
+    Part::Change(Box::new(WatchRow {
+        event: WatchEventName::Present,
+        name: name.into(),
+        peer_id: peer.into(),
+        state: NodeState::Alive,
+        last_beat_ms: 0,
+        addresses: vec![
+            "/ip4/192.0.2.7/tcp/4820".into(),
+            "/dns/a.example/tcp/1".into(),
+        ],
+        services: services.iter().map(service).collect(),
+        tags: BTreeMap::from([("site".into(), "roof".into())]),
+        version: String::new(),
+    }))
+}
+
+fn gone(peer: &str) -> Part {
+    match row(peer, "", &[]) {
+        Part::Change(mut row) => {
+            (row.event, row.state) = (WatchEventName::Lost, NodeState::Lost);
+            Part::Change(row)
+        }
+        other => other,
+    }
+}
+
+fn caught_up() -> Part {
+    Part::CaughtUp(Box::new(CaughtUp {
+        event: WatchEventName::CaughtUp,
+        blind_ms: 0,
+        silent: Vec::new(),
+    }))
+}
+
+/// The labels and ports that are told, in order.
+fn told(desk: &Desk) -> Vec<(String, u16)> {
+    let told = desk.told.iter().flatten();
+    let told = told.map(|told| (told.instance.label.clone(), told.instance.port));
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    told
+}
+
+/// Says all that is due, so that all offers are told.
+fn settle(desk: &mut Desk) -> Instant {
+    let mut now = at(0);
+    while let Some(due) = desk.speak(now) {
+        now = due;
+    }
+    now
+}
+
+/// A packet that tells of this instance, with another port if there is one.
+fn packet(instance: &Instance, port: Option<u16>, is_goodbye: bool) -> Packet {
+    let mut other = instance.clone();
+    other.port = port.unwrap_or(other.port);
+    let records = match is_goodbye {
+        false => other.records(&[]),
+        true => other.goodbye(
+            &[],
+            Gone {
+                kind: true,
+                host: true,
+            },
+        ),
+    };
+    read(answers(&[records])[0].as_ref()).unwrap()
+}
+
+fn from(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 9], port))
+}
+
+#[test]
+fn only_services_that_are_asked_for_are_told_with_the_addresses_of_their_node() {
+    let mut desk = desk(&["http", "ssh"]);
+    let services = [("http", 80), ("ipp", 631), ("ssh", 22)];
+    desk.take(at(0), row(ID, "pump", &services));
+    assert_eq!(told(&desk), [("pump".into(), 22), ("pump".into(), 80)]);
+    let first = desk.told[0].as_ref().unwrap();
+    assert_eq!(first.addrs, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+    assert_eq!(first.instance.host, "pump-vnc6idep");
+    assert_eq!(first.instance.text, b"\x09oc=bridge\x09site=roof");
+}
+
+#[test]
+fn one_service_is_watched_by_its_name_and_several_among_all() {
+    assert_eq!(desk(&["http"]).watch().service.as_deref(), Some("http"));
+    assert_eq!(desk(&["http", "ssh"]).watch().service, None);
+}
+
+#[test]
+fn two_nodes_of_one_name_have_two_names_on_the_link_and_two_hosts() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    desk.take(at(0), row(OTHER, "pump", &[("http", 81)]));
+    assert_eq!(told(&desk), [("pump".into(), 80), ("pump (2)".into(), 81)]);
+    let mut hosts = desk.told.iter().flatten().map(|told| &told.instance.host);
+    assert_ne!(hosts.next(), hosts.next());
+    // The name stays the same when its node says the same again, or another port.
+    desk.take(at(0), row(OTHER, "pump", &[("http", 82)]));
+    assert_eq!(told(&desk), [("pump".into(), 80), ("pump (2)".into(), 82)]);
+}
+
+#[test]
+fn change_is_announced_and_the_same_again_is_not() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let now = settle(&mut desk);
+    desk.take(now, row(ID, "pump", &[("http", 80)]));
+    assert_eq!(desk.speak(now), None);
+    desk.take(now, row(ID, "pump", &[("http", 81)]));
+    assert!(desk.speak(now).is_some());
+    assert_eq!(told(&desk), [("pump".into(), 81)]);
+}
+
+#[test]
+fn node_that_is_gone_or_offers_it_no_longer_is_withdrawn() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    desk.take(at(0), row(OTHER, "fan", &[("http", 80)]));
+    desk.take(at(0), row(OTHER, "fan", &[]));
+    assert_eq!(told(&desk), [("pump".into(), 80)]);
+    desk.take(at(0), gone(ID));
+    assert!(told(&desk).is_empty());
+}
+
+#[test]
+fn node_that_a_new_watch_does_not_name_is_withdrawn_when_all_have_caught_up() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    desk.take(at(0), row(OTHER, "fan", &[("http", 80)]));
+    desk.take(at(0), caught_up());
+    assert_eq!(told(&desk).len(), 2);
+    desk.watch();
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    assert_eq!(told(&desk).len(), 2);
+    desk.take(at(0), caught_up());
+    assert_eq!(told(&desk), [("pump".into(), 80)]);
+}
+
+#[test]
+fn name_that_another_has_on_the_link_is_left_to_it_also_later() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let first = desk.told[0].as_ref().unwrap().instance.clone();
+    // Its own words come back, and another bridge says the same.
+    desk.hear(at(0), &packet(&first, None, false), from(5353), 1);
+    assert_eq!(told(&desk), [("pump".into(), 80)]);
+    let other = packet(&first, Some(8080), false);
+    desk.hear(at(0), &other, from(5354), 1);
+    assert_eq!(told(&desk)[0].0, "pump", "not from port 5353");
+    desk.hear(at(0), &other, from(5353), 1);
+    desk.hear(at(0), &other, from(5353), 1);
+    assert_eq!(told(&desk)[0].0, "pump (2)");
+    settle(&mut desk);
+    let second = desk.told[0].as_ref().unwrap().instance.clone();
+    let now = at(60_000);
+    desk.hear(now, &packet(&second, Some(9), false), from(5353), 1);
+    assert!(!desk.offers.is_told(0));
+    assert_eq!(told(&desk)[0].0, "pump (2)", "it is probed for first");
+    desk.hear(now, &packet(&second, Some(9), false), from(5353), 1);
+    assert_eq!(told(&desk)[0].0, "pump (3)");
+}
+
+#[test]
+fn goodbye_of_another_bridge_for_a_node_that_is_known_here_is_answered_by_an_announcement() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    settle(&mut desk);
+    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let now = at(60_000);
+    desk.hear(now, &packet(&instance, Some(9), true), from(5353), 1);
+    assert_eq!(desk.speak(now), None, "another's service");
+    desk.hear(now, &packet(&instance, None, true), from(5353), 1);
+    assert!(desk.speak(now).is_some());
+}
+
+#[test]
+fn probe_of_another_with_later_data_wins_and_its_own_does_not() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let due = desk.speak(at(0)).unwrap();
+    for (port, wins) in [(80, false), (79, false), (81, true)] {
+        let other = Instance {
+            port,
+            ..instance.clone()
+        };
+        let packet = read(probe(&other).unwrap().as_ref()).unwrap();
+        desk.hear(at(0), &packet, from(5353), 1);
+        assert_eq!(desk.speak(at(0)) != Some(due), wins, "{port}");
+    }
+    assert_eq!(told(&desk)[0].0, "pump");
+}
+
+#[test]
+fn host_has_a_name_that_is_one_label_of_the_dns() {
+    assert_eq!(host_label("pump.roof", ID), "pump-roof-vnc6idep");
+    assert_eq!(host_label(&"a".repeat(63), ID).len(), 63);
+}
