@@ -32,7 +32,6 @@ use crate::protocol::{
 mod services;
 mod values;
 
-#[cfg(feature = "program")]
 pub(crate) use services::service_name;
 #[cfg(feature = "program")]
 use values::level;

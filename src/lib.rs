@@ -65,6 +65,9 @@ let found = discovery.find("pump-3").await?;
 println!("{:?}, complete: {}", found.records, found.complete);
 # Ok(()) }
 ```
+
+`find` looks up a name or a peer id, `nodes` lists nodes by service, tags, name and state, and `watch` tells of each
+change as it happens.
 "#
 )]
 //! # Features

@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use oc_discovery::embed::{Builder, Discovery, Error, FoundRecord, Role};
+use oc_discovery::embed::{
+    Builder, Discovery, Error, Event, Filter, FoundRecord, NodeList, NodeRow, NodeState, Role,
+    Watch,
+};
 use smol::future::or;
 
 /// Longer than anything here takes on a busy machine.
@@ -89,6 +92,144 @@ fn indexers_are_listed_wherever_one_asks() {
     });
 }
 
+/// Asks until the list has this many nodes.
+async fn listed(asked: &Discovery, filter: Filter, nodes: usize) -> NodeList {
+    loop {
+        let list = asked.nodes(filter.clone()).await.unwrap();
+        if list.nodes.len() == nodes {
+            return list;
+        }
+        smol::Timer::after(Duration::from_millis(50)).await;
+    }
+}
+
+fn names(list: &NodeList) -> Vec<&str> {
+    let mut names: Vec<_> = list.nodes.iter().map(|node| node.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn nodes_are_listed_by_service_tag_name_and_state_with_how_complete_that_is() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp-1").service("http", 8080).spawn();
+        let lamp = lamp.await.unwrap();
+        let pump = node(&native, "pump-1").tag("site", "roof").spawn();
+        let pump = pump.await.unwrap();
+
+        let all = listed(&pump, Filter::all(), 2).await;
+        assert_eq!(names(&all), ["lamp-1", "pump-1"]);
+        assert!(all.complete && !all.more, "{all:?}");
+        assert_eq!((all.asked, all.answered, all.shortfall()), (1, 1, None));
+        for (filter, name) in [
+            (Filter::all().service("http"), "lamp-1"),
+            (Filter::all().tag("site", "roof"), "pump-1"),
+            (Filter::all().name_prefix("pu"), "pump-1"),
+        ] {
+            assert_eq!(names(&native.nodes(filter).await.unwrap()), [name]);
+        }
+        let listed_lamp = native.nodes(Filter::all().service("http")).await.unwrap();
+        let row = &listed_lamp.nodes[0];
+        assert_eq!(row.addresses_of(&row.services[0]), ["127.0.0.1:8080"]);
+        assert_eq!(
+            (row.state, row.peer_id.as_str()),
+            (NodeState::Alive, lamp.peer_id())
+        );
+
+        lamp.close().await;
+        let gone = listed(&pump, Filter::all().state(NodeState::Left), 1).await;
+        assert_eq!(names(&gone), ["lamp-1"]);
+    });
+}
+
+#[test]
+fn list_of_a_node_whose_server_is_gone_is_incomplete_and_says_so() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp").spawn().await.unwrap();
+        listed(&lamp, Filter::all(), 1).await;
+        let id = native.peer_id().to_owned();
+        native.close().await;
+        let list = lamp.nodes(Filter::all()).await.unwrap();
+        assert!(!list.complete && list.shortfall().is_some(), "{list:?}");
+        assert_eq!(list.silent, [id]);
+    });
+}
+
+/// The next event that is about a node.
+async fn change(watch: &mut Watch) -> Event {
+    loop {
+        match watch.next().await.unwrap() {
+            Event::CaughtUp { .. } => {}
+            event => return event,
+        }
+    }
+}
+
+#[test]
+fn a_watch_tells_who_is_there_and_then_each_change() {
+    run(async {
+        let native = native().await;
+        let lamp = node(&native, "lamp").spawn().await.unwrap();
+        listed(&lamp, Filter::all(), 1).await;
+        let mut watch = lamp.watch(Filter::all()).await.unwrap();
+        let present = |event: Event, name: &str| match event {
+            Event::Present(NodeRow { name: is, .. }) => assert_eq!(is, name),
+            other => panic!("{other:?}"),
+        };
+        present(watch.next().await.unwrap(), "lamp");
+        match watch.next().await.unwrap() {
+            Event::CaughtUp { silent, .. } => assert!(silent.is_empty()),
+            other => panic!("{other:?}"),
+        }
+        let pump = node(&native, "pump").spawn().await.unwrap();
+        present(change(&mut watch).await, "pump");
+        pump.close().await;
+        match change(&mut watch).await {
+            Event::Left(row) => assert_eq!(row.peer_id, pump.peer_id()),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_watch_that_is_dropped_gives_its_place_up_and_a_fifth_one_is_told_to_come_back() {
+    run(async {
+        let native = native().await;
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            let mut watch = native.watch(Filter::all()).await.unwrap();
+            watch.next().await.unwrap();
+            open.push(watch);
+        }
+        let mut fifth = native.watch(Filter::all()).await.unwrap();
+        assert_eq!(fifth.next().await, Err(Error::Busy));
+        assert_eq!(fifth.next().await, Err(Error::Busy));
+        open.pop();
+        let mut fifth = native.watch(Filter::all()).await.unwrap();
+        fifth.next().await.unwrap();
+    });
+}
+
+#[test]
+fn a_watch_keeps_its_process_until_that_is_closed() {
+    run(async {
+        let native = native().await;
+        let clone = native.clone();
+        let mut watch = native.watch(Filter::all()).await.unwrap();
+        drop(native);
+        watch.next().await.unwrap();
+        clone.close().await;
+        assert_eq!(watch.next().await, Err(Error::Closed));
+        assert_eq!(clone.nodes(Filter::all()).await, Err(Error::Closed));
+        assert!(matches!(
+            clone.watch(Filter::all()).await,
+            Err(Error::Closed)
+        ));
+    });
+}
+
 #[test]
 fn one_that_is_closed_has_given_its_lease_up_and_answers_no_more() {
     run(async {
@@ -164,6 +305,22 @@ fn what_cannot_be_is_an_error_to_be_matched() {
         let taken = native.addresses()[0].split("/p2p").next().unwrap();
         let second = Discovery::builder().role(Role::Native).listen(taken);
         assert!(matches!(second.spawn().await, Err(Error::Start(_))));
+
+        for (filter, name) in [
+            (Filter::all().service("HTTP"), "service"),
+            (Filter::all().tag("a=b", "c"), "tag"),
+            (Filter::all().tag("", "c"), "tag"),
+            (Filter::all().name_prefix("Lamp"), "name_prefix"),
+        ] {
+            let why = native.nodes(filter.clone()).await.unwrap_err();
+            match &why {
+                Error::Setting { setting, reason } => {
+                    assert!(*setting == name && reason.starts_with(name), "{why:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(native.watch(filter).await.unwrap_err(), why);
+        }
 
         let text = "no name";
         let refused = Err(Error::NotAName(text.into()));

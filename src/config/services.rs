@@ -36,7 +36,6 @@ const A_NAME: &str =
     "a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others";
 
 /// The name of a service that is looked for.
-#[cfg(feature = "program")]
 pub(crate) fn service_name(value: &str) -> Result<String, Error> {
     let name = to_service_name(value).ok_or_else(|| Error::new("--service", value, A_NAME))?;
     Ok(name.as_str().to_owned())

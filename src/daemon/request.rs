@@ -6,11 +6,6 @@
 //! with
 //! [`CallEvent::Room`] when half of them have been read.
 
-#![cfg_attr(
-    not(feature = "program"),
-    expect(dead_code, reason = "only the program asks for answers in parts")
-)]
-
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::status::{
@@ -75,6 +70,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Whether no part follows this one.
+    #[cfg(feature = "program")]
     pub(crate) fn is_last(&self) -> bool {
         matches!(self, Self::Tally(tally) if tally.done)
     }
@@ -125,6 +121,61 @@ impl Parts {
     /// Whether the reader has left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+/// An answer in parts that is being read by a task of this process, or by the program around it.
+/// When this is dropped, the answer ends.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    events: Sender<CallEvent>,
+    parts: Receiver<Result<Part, Refusal>>,
+}
+
+/// Lists nodes: a [`Part::Row`] for each, then [`Part::Tally`]. `None`: the loop has ended.
+pub(crate) async fn nodes(events: &Sender<CallEvent>, query: NodeQuery) -> Option<Reading> {
+    Reading::begin(events, PartsCall::Nodes(query)).await
+}
+
+/// Watches nodes: a [`Part::Change`] for each node and change, and sometimes [`Part::CaughtUp`].
+/// `None`: the loop has ended.
+pub(crate) async fn watch(events: &Sender<CallEvent>, query: NodeQuery) -> Option<Reading> {
+    Reading::begin(events, PartsCall::Watch(query)).await
+}
+
+impl Reading {
+    async fn begin(events: &Sender<CallEvent>, call: PartsCall) -> Option<Self> {
+        let (way_back, parts) = Parts::new();
+        let asked = CallEvent::MadeInParts(call, way_back);
+        events.send(asked).await.ok()?;
+        let events = events.clone();
+        Some(Self { events, parts })
+    }
+
+    /// The next part, or why there is none. `None`: the loop has dropped its end. Cancel-safe.
+    pub(crate) async fn next(&self) -> Option<Result<Part, Refusal>> {
+        let part = self.parts.recv().await.ok()?;
+        let left = self.parts.len();
+        if has_room_again(left + 1, left) {
+            // If there is no room, the loop goes on with everything after the next event.
+            let _ = self.events.try_send(CallEvent::Room);
+        }
+        Some(part)
+    }
+
+    /// Whether the loop takes no more calls.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.events.is_closed()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // This is false if the answer is over.
+        if self.parts.close() {
+            // If there is no room, the loop notices it with the next event.
+            let _ = self.events.try_send(CallEvent::Left);
+        }
     }
 }
 

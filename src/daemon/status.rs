@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::{Role, is_host_name};
-pub(crate) use nodes::{ListTally, NodeQuery, NodeRow, NodeState};
+pub(crate) use nodes::{ListTally, NodeQuery};
+pub use nodes::{NodeRow, NodeState};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 #[cfg(feature = "program")]
@@ -408,25 +409,29 @@ impl FoundRecord {
     /// The addresses of the service, `HOST:PORT`, best first. The record is another peer's, so a
     /// text that is not a host name is left out: a script may hand the address on to a command.
     pub fn addresses_of(&self, service: &Service) -> Vec<String> {
-        let mut addresses: Vec<String> = Vec::new();
-        for addr in &self.addresses {
-            let mut parts = addr.split('/').skip(1);
-            let address = match (parts.next(), parts.next()) {
-                (Some("ip6"), Some(ip)) => format!("[{ip}]:{}", service.port),
-                (Some("ip4"), Some(ip)) => format!("{ip}:{}", service.port),
-                (Some("dns" | "dns4" | "dns6"), Some(host))
-                    if is_host_name(host.strip_suffix('.').unwrap_or(host)) =>
-                {
-                    format!("{host}:{}", service.port)
-                }
-                _ => continue,
-            };
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+        addresses_of(&self.addresses, service)
     }
+}
+
+fn addresses_of(multiaddrs: &[String], service: &Service) -> Vec<String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for addr in multiaddrs {
+        let mut parts = addr.split('/').skip(1);
+        let address = match (parts.next(), parts.next()) {
+            (Some("ip6"), Some(ip)) => format!("[{ip}]:{}", service.port),
+            (Some("ip4"), Some(ip)) => format!("{ip}:{}", service.port),
+            (Some("dns" | "dns4" | "dns6"), Some(host))
+                if is_host_name(host.strip_suffix('.').unwrap_or(host)) =>
+            {
+                format!("{host}:{}", service.port)
+            }
+            _ => continue,
+        };
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 impl Found {
@@ -445,7 +450,8 @@ impl IndexerList {
     }
 }
 
-fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) -> Option<String> {
+/// What an answer lacks of which servers did not answer, refused or were partial; `None`: nothing.
+pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) -> Option<String> {
     let what = [
         "did not answer",
         "answered with an error",

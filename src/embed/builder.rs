@@ -150,10 +150,7 @@ impl Builder {
     /// [`Error::Setting`], [`Error::Start`].
     pub async fn spawn(self) -> Result<Discovery, Error> {
         if let Some(key) = self.wrong_tag {
-            return Err(Error::Setting {
-                setting: "tag",
-                reason: format!("tag {key:?}: a key has no =; leave it out"),
-            });
+            return Err(Error::wrong_key(&key));
         }
         let config = Config::with_data_dir(self.role, &self.flags, self.data_dir)?;
         let (events, asked) = bounded(MAX_WAITING);

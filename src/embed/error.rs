@@ -8,9 +8,9 @@ use crate::{config, daemon};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The builder was given a value that cannot be used.
+    /// The builder or the filter was given a value that cannot be used.
     Setting {
-        /// The method of the builder.
+        /// The method of the builder, or of the filter.
         setting: &'static str,
         /// The value, its bound and what to do.
         reason: String,
@@ -19,8 +19,11 @@ pub enum Error {
     Start(String),
     /// What was looked for is neither a name, 1 to 63 of `a-z 0-9 - .`, nor a peer id.
     NotAName(String),
-    /// Too many lookups at once: try again in a moment.
+    /// Too many lookups, lists or watches at once: try again in a moment.
     Busy,
+    /// The changes of a watch were not read for 10 s, so it has ended: watch again, and what is
+    /// there then is told anew.
+    Behind,
     /// The process was closed, or is being closed.
     Closed,
 }
@@ -34,13 +37,28 @@ impl fmt::Display for Error {
                 f,
                 "{text:?} is neither a name, which is 1 to 63 of a-z 0-9 - ., nor a peer id"
             ),
-            Self::Busy => f.write_str("too many lookups at once: try again in a moment"),
+            Self::Busy => {
+                f.write_str("too many lookups, lists or watches at once: try again in a moment")
+            }
+            Self::Behind => f.write_str(
+                "the changes were not read for 10 s: watch again, and read faster or with a filter",
+            ),
             Self::Closed => f.write_str("the node was closed"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// A tag has this key, which would be read as another one.
+    pub(super) fn wrong_key(key: &str) -> Self {
+        Self::Setting {
+            setting: "tag",
+            reason: format!("tag {key:?}: a key has no =; leave it out"),
+        }
+    }
+}
 
 impl From<config::Error> for Error {
     fn from(error: config::Error) -> Self {

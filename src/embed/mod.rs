@@ -25,6 +25,25 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`Discovery::nodes`] lists nodes, and [`Discovery::watch`] tells of changes as they happen; both
+//! take a [`Filter`]:
+//!
+//! ```no_run
+//! # async fn example(discovery: oc_discovery::embed::Discovery) -> Result<(), oc_discovery::embed::Error> {
+//! use oc_discovery::embed::{Event, Filter};
+//!
+//! let mut watch = discovery.watch(Filter::all().service("http")).await?;
+//! loop {
+//!     match watch.next().await? {
+//!         Event::Present(node) | Event::Changed(node) => println!("up {}", node.name),
+//!         Event::Left(node) | Event::Lost(node) => println!("down {}", node.name),
+//!         Event::CaughtUp { silent, .. } => println!("all but {silent:?} have told theirs"),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! Invariants: requests that wait for the thread are bounded, and so is what it answers at once
 //! ([`Error::Busy`]); when the last clone of a [`Discovery`] is gone, the leases are given up and
 //! the thread ends within two seconds. A program that ends at once calls [`Discovery::close`]
@@ -32,24 +51,31 @@
 
 mod builder;
 mod error;
+mod nodes;
+mod watch;
 
 use std::sync::Arc;
 
 use smol::channel::{Receiver, Sender};
 
-pub use self::{builder::Builder, error::Error};
+pub use self::{
+    builder::Builder,
+    error::Error,
+    nodes::{Filter, MAX_LISTED, NodeList},
+    watch::{Event, Watch},
+};
 pub use crate::{
     config::Role,
     daemon::status::{
         CheckState, Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer,
-        LoopStatus, Protocol, ResponsiblePeer, Service, ServiceCheck, Source, Status, StreamRecord,
-        Table, Trouble,
+        LoopStatus, NodeRow, NodeState, Protocol, ResponsiblePeer, Service, ServiceCheck, Source,
+        Status, StreamRecord, Table, Trouble,
     },
 };
 use crate::{
     daemon::{
         embedded::Started,
-        request::{Call, CallAnswer, CallEvent, PendingCall},
+        request::{self, Call, CallAnswer, CallEvent, PendingCall},
         status::Refusal,
     },
     protocol::codec::to_name,
@@ -96,6 +122,26 @@ impl Discovery {
             CallAnswer::Found(found) => Ok(found),
             _ => Err(Error::Closed),
         }
+    }
+
+    /// Lists the nodes of the network that the filter selects, and those that left or were lost. It
+    /// takes at most some ten seconds; two lists are made at once.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], [`Error::Busy`], [`Error::Closed`].
+    pub async fn nodes(&self, filter: Filter) -> Result<NodeList, Error> {
+        let reading = request::nodes(&self.events, filter.query()?).await;
+        nodes::collect(reading.ok_or(Error::Closed)?, MAX_LISTED).await
+    }
+
+    /// Watches the nodes of the network that the filter selects: [`Watch::next`] returns those that
+    /// are there, then each change. Four watches are open at once.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], [`Error::Closed`].
+    pub async fn watch(&self, filter: Filter) -> Result<Watch, Error> {
+        let reading = request::watch(&self.events, filter.query()?).await;
+        Ok(Watch::new(reading.ok_or(Error::Closed)?))
     }
 
     /// Lists the indexers that this process or its natives know.

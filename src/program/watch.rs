@@ -126,6 +126,7 @@ impl Changes {
         match json::from_str::<WatchRow>(line) {
             Ok(row) if !self.json => {
                 let (event, row) = row.split();
+                let event = event.name();
                 if self.columns.is_some() {
                     return self.row(event, &row);
                 }

@@ -1,4 +1,5 @@
-//! A program with a native and two nodes in it: one offers a service, the other finds it.
+//! A program with a native and two nodes in it: one offers a service, the other finds it, lists it
+//! and sees it leave.
 //!
 //! In a real system each node is in a program of its own, on a device of its own, and the native
 //! runs on another host: a node is given only its address. Run it:
@@ -9,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use oc_discovery::embed::{Discovery, Error, Role};
+use oc_discovery::embed::{Discovery, Error, Event, Filter, Role};
 use smol::Timer;
 
 fn main() -> Result<(), Error> {
@@ -49,8 +50,27 @@ async fn example() -> Result<(), Error> {
         }
     }
 
+    let offering = || Filter::all().service("http");
+    let list = panel.nodes(offering()).await?;
+    for node in &list.nodes {
+        println!("{} is {:?}", node.name, node.state);
+    }
+    println!("the list is complete: {}", list.complete);
+
+    // First come those that are there, then each change.
+    let mut watch = panel.watch(offering()).await?;
+    if let Event::Present(node) = watch.next().await? {
+        println!("{} is there", node.name);
+    }
+
     // Gives up the lease, so that it is not found from now on.
     pump.close().await;
+    loop {
+        match watch.next().await? {
+            Event::Left(node) => break println!("{} has left", node.name),
+            event => println!("{event:?}"),
+        }
+    }
     match pump.find("panel").await {
         Err(Error::Closed) => println!("pump-3 is closed"),
         other => println!("{other:?}"),

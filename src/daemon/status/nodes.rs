@@ -1,10 +1,5 @@
 //! The nodes of the network, as `nodes` and similar commands show them: the filter, and a row.
 
-#![cfg_attr(
-    not(feature = "program"),
-    allow(dead_code, reason = "only the program shows rows")
-)]
-
 use std::collections::BTreeMap;
 
 use miniserde::{Deserialize, Serialize};
@@ -26,7 +21,8 @@ pub(crate) struct NodeQuery {
 
 /// Whether a node is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum NodeState {
+#[non_exhaustive]
+pub enum NodeState {
     /// It holds a lease.
     #[serde(rename = "alive")]
     Alive,
@@ -59,7 +55,8 @@ impl NodeState {
 
 /// A node: one line of `nodes --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NodeRow {
+#[non_exhaustive]
+pub struct NodeRow {
     /// The name that it claims.
     pub name: String,
     /// Its peer id, in base58: the signature of its record proves it, the name does not.
@@ -76,6 +73,13 @@ pub(crate) struct NodeRow {
     pub tags: BTreeMap<String, String>,
     /// The version of its program; empty if the record does not have it.
     pub version: String,
+}
+
+impl NodeRow {
+    /// The addresses of the service, `HOST:PORT`, as [`super::FoundRecord::addresses_of`] has them.
+    pub fn addresses_of(&self, service: &Service) -> Vec<String> {
+        super::addresses_of(&self.addresses, service)
+    }
 }
 
 /// How far a listing is.

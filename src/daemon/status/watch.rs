@@ -43,16 +43,22 @@ pub(crate) struct WatchRow {
 }
 
 #[cfg(feature = "program")]
+impl WatchEventName {
+    /// The name as in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Changed => "changed",
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::CaughtUp => "caught_up",
+        }
+    }
+}
+
 impl WatchRow {
-    /// The event's name, as in JSON, and the node.
-    pub(crate) fn split(self) -> (&'static str, super::NodeRow) {
-        let event = match self.event {
-            WatchEventName::Present => "present",
-            WatchEventName::Changed => "changed",
-            WatchEventName::Left => "left",
-            WatchEventName::Lost => "lost",
-            WatchEventName::CaughtUp => "caught_up",
-        };
+    /// The event, and the node.
+    pub(crate) fn split(self) -> (WatchEventName, super::NodeRow) {
         let row = super::NodeRow {
             name: self.name,
             peer_id: self.peer_id,
@@ -63,7 +69,7 @@ impl WatchRow {
             tags: self.tags,
             version: self.version,
         };
-        (event, row)
+        (self.event, row)
     }
 }
 
