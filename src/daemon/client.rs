@@ -32,6 +32,8 @@ use crate::protocol::{self, MAX_NAME_LEN, codec::to_name};
 pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How long a command waits for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long `id` waits for a daemon: the key in the directory says the same.
+const ID_PATIENCE: Duration = Duration::from_secs(1);
 /// How long it repeats a request when too many others ask. The rest of [`PATIENCE`] is then enough
 /// for a lookup.
 const AGAIN: Duration = Duration::from_secs(4);
@@ -324,9 +326,9 @@ pub(crate) fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, 
         }
         dir => dir?,
     };
-    match ask::<Identity>(&dir, &OperatorRequest::Status, PATIENCE) {
+    match ask::<Identity>(&dir, &OperatorRequest::Status, ID_PATIENCE) {
         Ok(answer) => Ok(answer.value.peer_id),
-        Err(Error::NotRunning(dir)) => storage::peer_id_in(&dir)
+        Err(Error::NotRunning(dir) | Error::Deaf(dir, _)) => storage::peer_id_in(&dir)
             .map(|peer| peer.to_base58())
             .map_err(Error::Identity),
         Err(error) => Err(error),

@@ -198,14 +198,9 @@ impl List {
     fn progress(&mut self, tally: &ListTally) {
         if io::stderr().is_terminal() {
             self.has_progress = true;
-            let nodes = self.counts.iter().sum::<u64>();
-            let ListTally {
-                asked, answered, ..
-            } = tally;
-            let _ = write!(
-                io::stderr(),
-                "\r{nodes} nodes so far; {asked} servers asked, {answered} answered\x1b[K"
-            );
+            let nodes = counted(self.counts.iter().sum(), "node");
+            let servers = servers_of(tally);
+            let _ = write!(io::stderr(), "\r{nodes} so far; {servers}\x1b[K");
         }
     }
 
@@ -217,12 +212,10 @@ impl List {
 
     /// Prints how many nodes there are, and what the list lacks.
     fn end(&self, tally: &ListTally) -> Result<(), Failure> {
-        let nodes = self.counts.iter().sum::<u64>();
+        let nodes = counted(self.counts.iter().sum(), "node");
         let [alive, left, lost] = self.counts;
-        let (asked, answered) = (tally.asked, tally.answered);
-        let sentence = format!(
-            "{nodes} nodes: {alive} alive, {left} left, {lost} lost; {asked} servers asked, {answered} answered"
-        );
+        let servers = servers_of(tally);
+        let sentence = format!("{nodes}: {alive} alive, {left} left, {lost} lost; {servers}");
         match tally.shortfall() {
             None => {
                 note(sentence);
@@ -233,5 +226,28 @@ impl List {
                 Err(Failure::new(INCOMPLETE, sentence))
             }
         }
+    }
+}
+
+/// How many servers were asked and have answered.
+fn servers_of(tally: &ListTally) -> String {
+    let asked = counted(tally.asked, "server");
+    format!("{asked} asked, {} answered", tally.answered)
+}
+
+/// A number of things, each of which has this name.
+fn counted(number: u64, name: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {name}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_not_plural() {
+        let nodes = [0, 1, 2].map(|number| counted(number, "node"));
+        assert_eq!(nodes, ["0 nodes", "1 node", "2 nodes"]);
     }
 }

@@ -217,6 +217,17 @@ fn deaf_daemon_is_given_up() {
 }
 
 #[test]
+fn id_of_a_frozen_daemon_comes_from_its_key_after_a_second() {
+    let dir = TestDir::new();
+    let key = storage::DataDir::open(dir.path()).unwrap().identity();
+    let _listener = listen(dir.path());
+    let begin = Instant::now();
+    let id = peer_id(Some(dir.path()), &|_| None).unwrap();
+    assert_eq!(id, key.unwrap().public().to_peer_id().to_base58());
+    assert!(begin.elapsed() < PATIENCE / 2);
+}
+
+#[test]
 fn daemon_that_does_not_even_accept_is_given_up() {
     let dir = TestDir::new();
     let listener = listen(dir.path());

@@ -63,7 +63,7 @@ pub struct NodeRow {
     pub peer_id: String,
     /// Whether it is there.
     pub state: NodeState,
-    /// Time since its last heartbeat, ms.
+    /// Time since its last heartbeat, ms; of one that has left or was lost, since then.
     pub last_beat_ms: u64,
     /// Its multiaddresses, without `/p2p`; none if its record is no longer kept.
     pub addresses: Vec<String>,

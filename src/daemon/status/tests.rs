@@ -229,6 +229,16 @@ fn node_says_what_it_is_found_by_and_which_natives_it_knows() {
     let shown = bare.to_string();
     assert!(shown.contains("\ntags: none\nservices: none\n"), "{shown}");
     assert!(shown.contains("\nnatives: none is known\n"), "{shown}");
+    let first = Status {
+        natives: vec![],
+        leases: vec![],
+        ..example()
+    };
+    let shown = first.to_string();
+    let none = "\nnatives: no other is known, and this one needs none\n";
+    assert!(shown.contains(none), "{shown}");
+    let none = "\nleases held: none: there is no other native\n";
+    assert!(shown.contains(none), "{shown}");
     let native = example().to_string();
     assert!(
         !native.contains("name:") && !native.contains("tags:"),

@@ -28,7 +28,11 @@ impl fmt::Display for Status {
             Span(self.uptime_ms)
         )?;
         list(f, "listening on", "no address", &self.listen)?;
-        list(f, "natives", "none is known", &self.natives)?;
+        let none = match self.role {
+            Role::Native => "no other is known, and this one needs none",
+            Role::Indexer | Role::Node => "none is known",
+        };
+        list(f, "natives", none, &self.natives)?;
         if !self.found_natives.is_empty() {
             list(f, "natives found, not trusted", "none", &self.found_natives)?;
         }
@@ -100,7 +104,11 @@ impl Status {
             let end = format!("ends in {}", Span(lease.expires_in_ms));
             [lease.peer_id.clone(), lease.role.to_string(), end]
         });
-        table(f, "leases held", "none: no server has granted one", rows)
+        let none = match self.role {
+            Role::Native if self.natives.is_empty() => "none: there is no other native",
+            _ => "none: no server has granted one",
+        };
+        table(f, "leases held", none, rows)
     }
 
     fn native(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
