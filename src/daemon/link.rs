@@ -16,10 +16,10 @@ use smol::future::or;
 use super::{driver::Driver, natives, report::text};
 use crate::{
     config::{Config, Role},
-    net::{dns::Resolver, executor, is_for_this_host, multiaddrs},
+    net::{dns::Resolver, each::each, executor, is_for_this_host, multiaddrs},
     protocol::{
         Addrs, Instant, MAX_ADDRS, PeerId, TableStats, Verdict,
-        link::{Asking, Candidates, Grounds, is_trusted},
+        link::{Asking, Candidates, Grounds, Origin, Trust, Via, trust},
     },
 };
 #[cfg(feature = "mdns")]
@@ -256,7 +256,8 @@ impl Driver<'_> {
     /// A ping has ended, perhaps that of a native that was found.
     pub(super) fn link_probed(&mut self, peer: &PeerId, verdict: Verdict) {
         let answered = verdict == Verdict::Reachable;
-        if let Some(addrs) = self.link.candidates.probed(peer, answered) {
+        if let Some((addrs, origin)) = self.link.candidates.probed(peer, answered) {
+            log_use(peer, &addrs, origin);
             self.on_learned((*peer, addrs));
         }
     }
@@ -269,14 +270,16 @@ impl Driver<'_> {
                 when.asked(self.env.now())
             }
             #[cfg(feature = "mdns")]
-            (Part::Asks(..), LinkEvent::Said(Said::Natives(addrs))) => self.on_found(addrs),
-            (Part::Asks(..), LinkEvent::Named(addrs)) => self.on_found(addrs),
+            (Part::Asks(..), LinkEvent::Said(Said::Natives(addrs))) => {
+                self.on_found(addrs, Via::Link)
+            }
+            (Part::Asks(..), LinkEvent::Named(addrs)) => self.on_found(addrs, Via::Domain),
             _ => {}
         }
     }
 
     /// Natives were found at these addresses.
-    fn on_found(&mut self, addrs: Vec<Multiaddr>) {
+    fn on_found(&mut self, addrs: Vec<Multiaddr>, via: Via) {
         for (peer, addrs) in natives::named(addrs) {
             if peer == self.env.own {
                 continue;
@@ -287,15 +290,17 @@ impl Driver<'_> {
                 has_key: self.link.has_key,
                 trusts_link: self.link.trusts_link,
             };
-            if !is_trusted(grounds) {
+            let Some(trust) = trust(grounds) else {
                 self.tell_found(peer, &addrs);
                 continue;
-            }
+            };
+            let origin = Origin { via, trust };
             match self.env.machine.addrs_of(&peer) {
-                None => self.link.candidates.heard(peer, &addrs),
+                None => self.link.candidates.heard(peer, &addrs, origin),
                 Some(known) => {
                     let joined = joined(known, &addrs);
                     if *known != joined {
+                        log_use(&peer, &addrs, origin);
                         self.on_learned((peer, joined));
                     }
                 }
@@ -358,6 +363,27 @@ fn joined(known: &Addrs, found: &Addrs) -> Addrs {
         }
     }
     joined
+}
+
+/// Tells the operator that a native is used that was not given.
+fn log_use(peer: &PeerId, addrs: &Addrs, origin: Origin) {
+    let Some(addr) = multiaddrs(addrs).into_iter().next() else {
+        return;
+    };
+    let via = match origin.via {
+        Via::Link => "multicast DNS",
+        Via::Domain => "the DNS of a search domain",
+    };
+    let why = match origin.trust {
+        Trust::Remembered => "it is known from before",
+        Trust::Key => "the network has a key",
+        Trust::Link => "--trust-lan is given",
+    };
+    let id = text(peer);
+    each!(
+        info,
+        "uses the native {addr}/p2p/{id}: found by {via}, and trusted because {why}"
+    );
 }
 
 /// The addresses that others on a link can use.

@@ -3,7 +3,7 @@
 //!
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
 //! multicasts its answer at most once a second, however many hosts ask and however often (RFC 6762,
-//! section 6); what is heard on the link is trusted only if [`is_trusted`] says so, and a native
+//! section 6); what is heard on the link is trusted only if [`trust`] says so, and a native
 //! that was found is known only once it has answered ([`Candidates`]): names alone cannot fill the
 //! table of natives.
 
@@ -150,22 +150,25 @@ pub struct Candidates {
 struct Candidate {
     peer: PeerId,
     addrs: Addrs,
+    origin: Origin,
     is_probed: bool,
 }
 
 impl Candidates {
     /// A native says that it is at these addresses. While all places are taken, it must say so
     /// again later.
-    pub fn heard(&mut self, peer: PeerId, addrs: &Addrs) {
+    pub fn heard(&mut self, peer: PeerId, addrs: &Addrs, origin: Origin) {
         let mut known = self.waiting.iter_mut();
         let added = match known.find(|known| known.peer == peer) {
             Some(known) => {
                 known.addrs.clone_from(addrs);
+                known.origin = origin;
                 Ok(())
             }
             None => self.waiting.push(Candidate {
                 peer,
                 addrs: addrs.clone(),
+                origin,
                 is_probed: false,
             }),
         };
@@ -187,12 +190,13 @@ impl Candidates {
         waiting.any(|one| !one.is_probed).then_some(self.next)
     }
 
-    /// A ping has ended. Returns the addresses of the native if it was probed here and answered.
-    pub fn probed(&mut self, peer: &PeerId, has_answered: bool) -> Option<Addrs> {
+    /// A ping has ended. Returns the addresses of the native, and how it was found, if it was probed
+    /// here and answered.
+    pub fn probed(&mut self, peer: &PeerId, has_answered: bool) -> Option<(Addrs, Origin)> {
         let mut waiting = self.waiting.iter();
         let at = waiting.position(|one| one.is_probed && one.peer == *peer)?;
         let candidate = self.waiting.remove(at);
-        has_answered.then_some(candidate.addrs)
+        has_answered.then_some((candidate.addrs, candidate.origin))
     }
 
     /// The statistics for `status`.
@@ -218,10 +222,44 @@ pub struct Grounds {
     pub trusts_link: bool,
 }
 
-/// Whether a native that was found, and not given by the operator, is used. Any host on the link
-/// can say that it is one.
-pub fn is_trusted(grounds: Grounds) -> bool {
-    grounds.is_remembered || grounds.has_key || grounds.trusts_link
+/// Why a native that was found is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// [`Grounds::is_remembered`].
+    Remembered,
+    /// [`Grounds::has_key`].
+    Key,
+    /// [`Grounds::trusts_link`].
+    Link,
+}
+
+/// Why a native that was found, and not given by the operator, is used. `None`: it is not. Any host
+/// on the link can say that it is one.
+pub fn trust(grounds: Grounds) -> Option<Trust> {
+    match grounds {
+        _ if grounds.is_remembered => Some(Trust::Remembered),
+        _ if grounds.has_key => Some(Trust::Key),
+        _ if grounds.trusts_link => Some(Trust::Link),
+        _ => None,
+    }
+}
+
+/// Where a native was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// On the link.
+    Link,
+    /// In the DNS, under a search domain of this host.
+    Domain,
+}
+
+/// How a native was found, and why it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Where it was found.
+    pub via: Via,
+    /// Why it is used.
+    pub trust: Trust,
 }
 
 #[cfg(test)]
@@ -301,6 +339,11 @@ mod tests {
         );
     }
 
+    const ORIGIN: Origin = Origin {
+        via: Via::Domain,
+        trust: Trust::Key,
+    };
+
     fn peer(n: u8) -> PeerId {
         PeerId::from_bytes([n; 32])
     }
@@ -309,19 +352,20 @@ mod tests {
     fn named_natives_are_pinged_half_a_second_apart_and_known_only_if_they_answer() {
         let mut candidates = Candidates::default();
         for n in 0..20 {
-            candidates.heard(peer(n), &Addrs::new());
+            candidates.heard(peer(n), &Addrs::new(), ORIGIN);
         }
         assert_eq!(candidates.stats().refused, 12);
         let mut now = at(1_000);
         for n in 0..8 {
             assert_eq!(candidates.poll(now).unwrap().0, peer(n));
             assert_eq!(candidates.poll(now + Duration::from_millis(499)), None);
-            assert_eq!(candidates.probed(&peer(n), n == 7).is_some(), n == 7);
+            let used = candidates.probed(&peer(n), n == 7);
+            assert_eq!(used, (n == 7).then_some((Addrs::new(), ORIGIN)));
             now = now + Duration::from_millis(500);
         }
         assert_eq!(candidates.timeout(), None);
         assert_eq!(candidates.stats().used, 0);
-        candidates.heard(peer(30), &Addrs::new());
+        candidates.heard(peer(30), &Addrs::new(), ORIGIN);
         assert_eq!(
             candidates.probed(&peer(30), true),
             None,
@@ -332,18 +376,21 @@ mod tests {
     #[test]
     fn only_a_reason_makes_a_found_native_trusted() {
         let nothing = Grounds::default();
-        assert!(!is_trusted(nothing));
-        assert!(is_trusted(Grounds {
+        assert_eq!(trust(nothing), None);
+        let remembered = Grounds {
             is_remembered: true,
             ..nothing
-        }));
-        assert!(is_trusted(Grounds {
+        };
+        assert_eq!(trust(remembered), Some(Trust::Remembered));
+        let keyed = Grounds {
             has_key: true,
             ..nothing
-        }));
-        assert!(is_trusted(Grounds {
+        };
+        assert_eq!(trust(keyed), Some(Trust::Key));
+        let trusting = Grounds {
             trusts_link: true,
             ..nothing
-        }));
+        };
+        assert_eq!(trust(trusting), Some(Trust::Link));
     }
 }

@@ -34,6 +34,11 @@ fn native_on_the_link_is_named_and_used_only_if_that_is_asked_for_or_it_is_remem
 
     let mut node = node_host.start("node", "node", &["--name", "node", "--trust-lan"]);
     node.until("a lease", SLACK, |status| status.holds_lease_of(&native));
+    let used = format!(
+        "uses the native {}: found by multicast DNS, and trusted because --trust-lan is given",
+        &found
+    );
+    assert!(node.log().contains(&used), "{}", node.log());
     node.end(Signal::TERM);
 
     // The native has another address now, and the node is no longer told to trust the link.
@@ -46,6 +51,11 @@ fn native_on_the_link_is_named_and_used_only_if_that_is_asked_for_or_it_is_remem
         status.holds_lease_of(&native)
     });
     assert!(node.status().found_natives.is_empty());
+    let used = format!(
+        "uses the native {}: found by multicast DNS, and trusted because it is known from before",
+        option(&native, "192.168.77.19")
+    );
+    assert!(node.log().contains(&used), "{}", node.log());
 }
 
 #[test]
@@ -134,4 +144,6 @@ fn native_that_the_search_domain_names_is_found_without_multicast_dns() {
     });
     let node = node_host.start("node", "node", &["--no-mdns", "--trust-lan"]);
     node.until("a lease", SLACK, |status| status.holds_lease_of(&native));
+    let used = "found by the DNS of a search domain, and trusted because --trust-lan is given";
+    assert!(node.log().contains(used), "{}", node.log());
 }
