@@ -329,6 +329,11 @@ impl Config {
             Duration::from_secs(90),
         )?;
         let services = services::services(&flags.node.service)?;
+        let node = &flags.node;
+        if let (Some(value), []) = (&node.check_interval, node.check.as_slice()) {
+            let problem = "there is no --check; give one, or leave this out";
+            return Err(Error::new("--check-interval", value, problem));
+        }
         Ok(Config {
             role,
             data_dir,

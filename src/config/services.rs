@@ -100,21 +100,31 @@ pub(super) fn checks(
     let mut checks: Vec<Check> = Vec::new();
     for value in values {
         let wrong = |problem: &str| Error::new("--check", value, problem);
-        let check = check(value, services)?;
-        if matches!(check.probe, Probe::Exec(_)) && !allow_exec {
+        let (of, probe) = check(value, services)?;
+        if matches!(probe, Probe::Exec(_)) && !allow_exec {
             return Err(wrong(
                 "a command runs only with --allow-exec; give that too, or use tcp or http",
             ));
         }
-        if checks.iter().any(|other| other.service == check.service) {
+        if checks.iter().any(|other| of.contains(&other.service)) {
             return Err(wrong("this service has a check already; give one"));
         }
-        checks.push(check);
+        checks.extend(of.into_iter().map(|service| Check {
+            service,
+            probe: probe.clone(),
+        }));
+    }
+    let runs = |check: &Check| matches!(check.probe, Probe::Exec(_));
+    if allow_exec && !checks.iter().any(runs) {
+        let problem = "no --check runs a command; leave this out";
+        return Err(Error::bare("--allow-exec", problem));
     }
     Ok(checks)
 }
 
-fn check(value: &str, services: &[Service]) -> Result<Check, Error> {
+/// The services that are checked, and how. A command checks both services of a name that is offered
+/// on TCP and on UDP; others check the one on TCP.
+fn check(value: &str, services: &[Service]) -> Result<(Vec<u8>, Probe), Error> {
     let wrong = |problem: String| Error::new("--check", value, problem);
     let form = "write it as SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND";
     let (name, how) = value.split_once('=').ok_or_else(|| wrong(form.into()))?;
@@ -134,26 +144,23 @@ fn check(value: &str, services: &[Service]) -> Result<Check, Error> {
         }
         _ => return Err(wrong(form.into())),
     };
-    let mut named = services.iter().enumerate();
-    let mut named = named
-        .by_ref()
-        .filter(|(_, service)| service.name == name)
-        .peekable();
+    // There are at most 8.
+    let named = (0..).zip(services);
+    let mut named = named.filter(|(_, service)| service.name == name).peekable();
     if named.peek().is_none() {
         return Err(wrong(format!(
             "there is no such service; give --service {name}=PORT too"
         )));
     }
     let any = matches!(probe, Probe::Exec(_));
-    let found = named.find(|(_, service)| any || service.transport == Transport::Tcp);
-    let (at, _) = found.ok_or_else(|| {
-        wrong("this service is on UDP, where nothing can be connected to; use exec".into())
-    })?;
-    Ok(Check {
-        // There are at most 8.
-        service: u8::try_from(at).unwrap_or_default(),
-        probe,
-    })
+    let checked = named.filter(|(_, service)| any || service.transport == Transport::Tcp);
+    let checked: Vec<u8> = checked.map(|(at, _)| at).collect();
+    if checked.is_empty() {
+        return Err(wrong(
+            "this service is on UDP, where nothing can be connected to; use exec".into(),
+        ));
+    }
+    Ok((checked, probe))
 }
 
 fn is_path(path: &str) -> bool {

@@ -105,6 +105,15 @@ fn check_is_of_a_service_that_is_offered_and_a_command_needs_leave() {
         [(0, http), (2, Probe::Tcp), (3, Probe::Exec("true".into()))]
     );
 
+    // A name on UDP and on TCP: a command checks both.
+    let config = checking(&["dns=exec:true"], true).unwrap();
+    let checked = config.checks.iter().map(|check| check.service);
+    assert!(checked.eq([1, 2]), "{:?}", config.checks);
+    for two in [["dns=tcp", "dns=exec:true"], ["dns=exec:true", "dns=tcp"]] {
+        let error = checking(&two, true).unwrap_err();
+        assert!(error.contains("has a check already"), "{error}");
+    }
+
     let long = format!("http=http:/{}", "x".repeat(256));
     let longer = format!("http=exec:{}", "x".repeat(1025));
     for (bad, said) in [
@@ -138,4 +147,30 @@ fn check_is_of_a_service_that_is_offered_and_a_command_needs_leave() {
             .unwrap_err()
             .contains("already")
     );
+}
+
+#[test]
+fn options_of_checks_without_a_check_that_needs_them_are_wrong() {
+    let given = |check: &[&str], allow_exec, interval: Option<&str>| {
+        parse(Role::Node, |flags| {
+            flags.node.service = vec!["http=80".into()];
+            flags.node.check = check.iter().map(|&check| check.into()).collect();
+            flags.node.allow_exec = allow_exec;
+            flags.node.check_interval = interval.map(String::from);
+        })
+    };
+    assert!(given(&["http=tcp"], false, Some("1s")).is_ok());
+    let error = given(&[], false, Some("1s")).unwrap_err();
+    assert!(
+        error.starts_with("--check-interval \"1s\": there is no --check"),
+        "{error}"
+    );
+    assert!(given(&["http=exec:true"], true, None).is_ok());
+    for check in [&["http=tcp"][..], &[]] {
+        let error = given(check, true, None).unwrap_err();
+        assert!(
+            error.starts_with("--allow-exec: no --check runs"),
+            "{error}"
+        );
+    }
 }
