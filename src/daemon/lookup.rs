@@ -30,6 +30,7 @@ use crate::{
             record::Kind,
         },
         lookup::{FULL, LookupAction, LookupId, MAX_OPEN, QueryId, Question, RecordCopy, Served},
+        watch::client::Extent,
     },
 };
 
@@ -46,12 +47,12 @@ enum Asker {
     Peer(RequestId),
     #[cfg(feature = "dns")]
     Program(smol::channel::Sender<super::dns::Known>),
-    /// The watch with this number.
-    Watch(u64),
+    /// The watches with these numbers.
+    Watches(Vec<u64>),
 }
 
-/// The indexers that were found for the watch with this number, and whether they are all.
-pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, bool);
+/// The indexers that were found for the watch with this number, and how far the list goes.
+pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, Extent);
 
 /// What waits for a server's response.
 pub(super) enum Requester {
@@ -67,6 +68,8 @@ pub(super) struct Lookups<'m> {
     askers: HashMap<LookupId, Asker>,
     /// Indexers that were found for watches.
     servers: Vec<Servers>,
+    /// Watches that wait until the lookup for the others is over.
+    watches: Vec<u64>,
     requests: HashMap<OwnRequestId, Requester>,
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
@@ -84,6 +87,7 @@ impl<'m> Lookups<'m> {
             core,
             askers: HashMap::new(),
             servers: Vec::new(),
+            watches: Vec::new(),
             requests: HashMap::new(),
             most: 0,
             searches: HashMap::new(),
@@ -130,15 +134,23 @@ impl<'m> Lookups<'m> {
         }
     }
 
-    /// Begins the lookup of the servers of a watch. False: there is no room for it.
+    /// Finds the servers of a watch. There is one lookup for all of them at a time, so that they
+    /// leave a place to the operator. False: there is no room for it.
     pub(super) fn servers_for_watch(&mut self, env: &Environment, number: u64) -> bool {
+        self.watches.push(number);
+        let is_of_watches = |asker: &Asker| matches!(asker, Asker::Watches(_));
+        self.askers.values().any(is_of_watches) || self.look_for_watches(env)
+    }
+
+    /// Begins the lookup for the watches that wait.
+    fn look_for_watches(&mut self, env: &Environment) -> bool {
         let lookup = match self.has_room() {
             true => self
                 .core
                 .begin(env.now(), Question::Indexers, &*env.machine),
             false => None,
         };
-        let asker = Asker::Watch(number);
+        let asker = Asker::Watches(mem::take(&mut self.watches));
         lookup.is_some_and(|lookup| self.askers.insert(lookup, asker).is_none())
     }
 
@@ -372,13 +384,26 @@ impl<'m> Lookups<'m> {
         };
         match asker {
             Asker::Peer(request) => env.net.respond(request, &outcome.response()),
-            Asker::Watch(number) => {
+            Asker::Watches(numbers) => {
                 let indexers = outcome.indexers.iter();
                 let indexers = indexers.map(|offer| (offer.peer, offer.addrs.clone()));
+                let indexers: Vec<_> = indexers.collect();
                 // A native knows all of them, and those that cannot be asked are silent anyway.
                 let is_known = outcome.tally.answered > 0 || env.machine.role() == Role::Native;
-                let are_all = is_known && !outcome.more;
-                self.servers.push((number, indexers.collect(), are_all));
+                let extent = match is_known && !outcome.more {
+                    false => Extent::Part,
+                    true if outcome.is_complete => Extent::Whole,
+                    true => Extent::Known,
+                };
+                let found = numbers.into_iter();
+                let found = found.map(|number| (number, indexers.clone(), extent));
+                self.servers.extend(found);
+                let waiting = self.watches.clone();
+                if !waiting.is_empty() && !self.look_for_watches(env) {
+                    let none = waiting.into_iter();
+                    let none = none.map(|number| (number, Vec::new(), Extent::Part));
+                    self.servers.extend(none);
+                }
             }
             Asker::Operator(reply) => {
                 let mut answer = answer_of(&outcome, env.own_ms());

@@ -9,67 +9,43 @@
 //! frames of its servers unread, and loses its watch after [`PATIENCE`]; a watcher that is behind
 //! is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
 
-use std::{collections::HashMap, time::Duration};
+mod reader;
+mod rows;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use self::{
+    reader::{Reader, Unread, may_read_on},
+    rows::{bodies, gone_row},
+};
 use super::{
     environment::Environment,
     lookup::Lookups,
     machines::{MAX_WATCHES, ProgramWatch, WatchTables},
-    nodes::millis,
-    report::{self, text},
-    request::{MAX_PARTS, Part, Parts},
-    status::{CaughtUp, NodeQuery, NodeState, WatchEventName, WatchRow},
+    report::text,
+    request::Parts,
+    status::NodeQuery,
 };
 use crate::{
-    net::{
-        WatchEvent,
-        envelope::{self, OpenRecord, open_node},
-    },
+    net::WatchEvent,
     protocol::{
-        Addrs, Entry, Filter, Instant, Name, PeerId, Presence, Role, Subject, TableStats,
-        codec::{
-            frame::{MAX_FRAME, header},
-            record::{Kind, contents},
-            service::to_service_name,
-            watch::{Notice, decode_ask, decode_notice},
-        },
+        Addrs, Filter, Instant, PeerId, Presence, Role, TableStats,
+        codec::watch::decode_ask,
         table::Vacant,
         watch::{
             WatchId, WatcherId,
-            client::{MAX_SERVERS, Said, Sighting, WatchStep, Word},
-            fingerprint,
+            client::{Extent, MAX_SERVERS, WatchStep},
             server::{PATIENCE, ServeStep},
         },
     },
 };
-
-/// Parts that are free while frames of servers are read: as many as may still come after that, one
-/// from each server and a batch of the own directory.
-const RESERVE: usize = MAX_PARTS / 2;
+pub(super) use rows::filter_of;
 
 /// The number of the stream on which a watch reads the own directory is this and its slot.
 const OWN: u64 = 1 << 63;
-
-/// One reader.
-struct Reader {
-    /// Names the watch in the lookup of its servers.
-    number: u64,
-    filter: Filter,
-    states: Option<Vec<NodeState>>,
-    parts: Parts,
-    /// Streams with a next frame that is left unread.
-    unread: Vec<Unread>,
-    /// Since when there is no room.
-    behind: Option<Instant>,
-    /// The log says already that there are more nodes than fit.
-    is_full: bool,
-}
-
-/// A stream with a next frame that is left unread.
-enum Unread {
-    Server(WatchId),
-    Own(WatcherId),
-}
 
 /// All watches of this process, and all watchers of its directory.
 pub(super) struct Watches<'m> {
@@ -122,7 +98,6 @@ impl<'m> Watches<'m> {
                 parts,
                 unread: Vec::new(),
                 behind: None,
-                is_full: false,
             });
         }
         self.next += 1;
@@ -152,7 +127,13 @@ impl<'m> Watches<'m> {
                 body,
             } => {
                 let is_served = decode_ask(&body).is_ok_and(|filter| {
-                    watchers.join(watcher, Some(peer), filter, env.machine.changes())
+                    watchers.join(
+                        env.now(),
+                        watcher,
+                        Some(peer),
+                        filter,
+                        env.machine.changes(),
+                    )
                 });
                 if !is_served {
                     env.net.dismiss_watcher(watcher);
@@ -164,7 +145,10 @@ impl<'m> Watches<'m> {
                 let Some((slot, server)) = self.streams.get(&watch).copied() else {
                     return;
                 };
-                match self.told(env, slot, &server, &body) {
+                let Some((reader, core)) = self.reader(slot) else {
+                    return;
+                };
+                match reader.take(core, env.now(), (&server, false), &body) {
                     Ok(()) => self.leave_unread(slot, Unread::Server(watch)),
                     Err(why) => {
                         log::debug!("{} tells what cannot be read: {why}", text(&server));
@@ -195,64 +179,6 @@ impl<'m> Watches<'m> {
         if let Some((reader, _)) = self.reader(slot) {
             reader.unread.push(stream);
         }
-    }
-
-    /// Takes the frame of a server.
-    fn told(
-        &mut self,
-        env: &Environment,
-        slot: usize,
-        server: &PeerId,
-        body: &[u8],
-    ) -> Result<(), String> {
-        let now = env.now();
-        let notice = decode_notice(body).map_err(|why| why.to_string())?;
-        let is_own = *server == env.own;
-        let Some((reader, watch)) = self.reader(slot) else {
-            return Ok(());
-        };
-        match notice {
-            Some(Notice::CaughtUp) => {
-                watch.told(now, server, Word::CaughtUp);
-            }
-            Some(Notice::Gone(entry)) => {
-                let (peer, how) = match entry.subject {
-                    Subject::Named { peer, name: "" } if entry.presence == Presence::Left => {
-                        (peer, Presence::Alive)
-                    }
-                    Subject::Named { peer, .. } => (peer, entry.presence),
-                    Subject::Signed(envelope) => {
-                        let peer = opened(&reader.filter, envelope, is_own)?.record.info.peer;
-                        (peer, entry.presence)
-                    }
-                };
-                watch.told(now, server, Word::Gone { peer: &peer, how });
-            }
-            Some(Notice::Present(entry) | Notice::Changed(entry)) => {
-                let Subject::Signed(envelope) = entry.subject else {
-                    return Ok(());
-                };
-                let Opened {
-                    record,
-                    fingerprint: contents,
-                    is_meant,
-                } = opened(&reader.filter, envelope, is_own)?;
-                let sighting = Sighting {
-                    peer: &record.info.peer,
-                    name: &record.info.name,
-                    sequence: record.info.sequence,
-                    contents,
-                    is_meant,
-                };
-                let said = watch.told(now, server, Word::Here(sighting));
-                if let Some(said) = said {
-                    reader.say(row_of(said, &record, &entry));
-                }
-                reader.note_full(watch.stats());
-            }
-            None => {}
-        }
-        Ok(())
     }
 
     /// Carries out the steps of the core, for readers and for watchers.
@@ -289,7 +215,7 @@ impl<'m> Watches<'m> {
 
     /// Takes the servers that were looked up.
     fn take_servers(&mut self, env: &Environment, lookups: &mut Lookups) {
-        for (number, servers, are_all) in lookups.take_servers() {
+        for (number, servers, extent) in lookups.take_servers() {
             let is_it = |reader: &Reader| reader.number == number;
             let slot = |reader: &Option<Reader>| reader.as_ref().is_some_and(is_it);
             let Some(slot) = self.readers.iter().position(slot) else {
@@ -297,13 +223,8 @@ impl<'m> Watches<'m> {
             };
             let servers = known_servers(env, servers);
             if let Some((_, watch)) = self.reader(slot) {
-                watch.listed(env.now(), servers.iter().map(|(p, a)| (*p, a)), are_all);
-                if watch.unwatched() > 0 {
-                    log::warn!(
-                        "there are {} more indexers than can be watched",
-                        watch.unwatched()
-                    );
-                }
+                let servers = servers.iter().map(|(peer, addrs)| (*peer, addrs));
+                watch.listed(env.now(), servers, extent);
             }
         }
     }
@@ -350,7 +271,8 @@ impl<'m> Watches<'m> {
                         looks_up = true;
                     } else {
                         let servers = known_servers(env, Vec::new());
-                        watch.listed(now, servers.iter().map(|(p, a)| (*p, a)), false);
+                        let servers = servers.iter().map(|(peer, addrs)| (*peer, addrs));
+                        watch.listed(now, servers, Extent::Part);
                     }
                 }
                 WatchStep::Open { server, addrs } => self.open(env, slot, server, &addrs),
@@ -360,14 +282,7 @@ impl<'m> Watches<'m> {
                     how,
                     ago,
                 } => reader.say(gone_row(&peer, &name, how, ago)),
-                WatchStep::CaughtUp { blind } => {
-                    let silent = watch.silent().map(text).collect();
-                    reader.parts.send(Part::CaughtUp(Box::new(CaughtUp {
-                        event: WatchEventName::CaughtUp,
-                        blind_ms: millis(blind),
-                        silent,
-                    })));
-                }
+                WatchStep::CaughtUp { blind } => reader.say_caught_up(watch, blind),
             }
         }
         looks_up
@@ -385,7 +300,10 @@ impl<'m> Watches<'m> {
         if server == env.own {
             self.core.watchers.leave(own_id(slot));
             let (id, changes) = (own_id(slot), env.machine.changes());
-            if !self.core.watchers.join(id, None, filter, changes)
+            if !self
+                .core
+                .watchers
+                .join(env.now(), id, None, filter, changes)
                 && let Some((_, watch)) = self.reader(slot)
             {
                 watch.ended(env.now(), &server);
@@ -415,10 +333,12 @@ impl<'m> Watches<'m> {
                 (ServeStep::Tell(id), None) => env.net.tell_watcher(id, batch),
                 (ServeStep::Close(id), None) => env.net.dismiss_watcher(id),
                 (ServeStep::Tell(id), Some(slot)) => {
-                    let frames = batch.clone();
-                    for body in bodies(&frames) {
-                        // Frames of this process can be read, and its records are verified.
-                        let _ = self.told(env, slot, &own, body);
+                    let place = self.readers.get_mut(slot).and_then(Option::as_mut);
+                    if let (Some(reader), Some(watch)) = (place, self.core.watches.get_mut(slot)) {
+                        for body in bodies(&self.core.batch) {
+                            // Frames of this process can be read, and its records are verified.
+                            let _ = reader.take(watch, now, (&own, true), body);
+                        }
                     }
                     self.leave_unread(slot, Unread::Own(id));
                 }
@@ -494,142 +414,20 @@ impl<'m> Watches<'m> {
     }
 }
 
-impl Reader {
-    /// Sends a row, if its state is asked for. There is room.
-    fn say(&self, row: WatchRow) {
-        let is_meant = |states: &Vec<NodeState>| states.is_empty() || states.contains(&row.state);
-        if self.states.as_ref().is_none_or(is_meant) {
-            self.parts.send(Part::Change(Box::new(row)));
-        }
-    }
-
-    /// Whether a batch of the own directory was taken, and there may be another.
-    fn has_own(&self) -> bool {
-        let is_own = |stream: &Unread| matches!(stream, Unread::Own(_));
-        self.unread.iter().any(is_own)
-    }
-
-    /// Logs once that there are more nodes than fit.
-    fn note_full(&mut self, stats: TableStats) {
-        if stats.refused > 0 && !self.is_full {
-            self.is_full = true;
-            log::warn!(
-                "there are more than {} nodes: of the others a watch does not say that they are gone; build with a \
-                 larger OC_DISCOVERY_MAX_WATCHED, or watch with a filter",
-                stats.capacity
-            );
-        }
-    }
-}
-
-/// Whether frames of servers may be read. This becomes true again when the loop is told of room,
-/// and not one part later.
-fn may_read_on(parts: &Parts) -> bool {
-    parts.room() >= RESERVE
-}
-
 fn own_id(slot: usize) -> WatcherId {
     WatcherId(OWN | slot as u64)
 }
 
-/// The bodies of whole frames.
-fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (head, length) = header(frames, MAX_FRAME).ok()??;
-        let (frame, rest) = frames.split_at_checked(head + length)?;
-        frames = rest;
-        frame.get(head..)
-    })
-}
-
-/// The record of a notice.
-struct Opened {
-    record: OpenRecord,
-    fingerprint: u64,
-    /// The reader's filter selects it.
-    is_meant: bool,
-}
-
-/// A record of the own directory was verified when it was listed.
-fn opened(filter: &Filter, envelope: &[u8], is_own: bool) -> Result<Opened, String> {
-    let contents = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
-    let record = match is_own {
-        true => envelope::opened(&contents),
-        false => open_node(envelope).map_err(|why| why.to_string())?,
-    };
-    Ok(Opened {
-        record,
-        fingerprint: fingerprint(&contents),
-        is_meant: filter.admits(&contents),
-    })
-}
-
 /// The servers that may list nodes: this process, those that it knows, and the indexers that were
-/// found.
-fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> Vec<(PeerId, Addrs)> {
-    let mut servers = Vec::new();
-    if env.machine.role() != Role::Node {
-        servers.push((env.own, Addrs::new()));
-    }
+/// found; each once.
+fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> BTreeMap<PeerId, Addrs> {
+    let mut servers: BTreeMap<_, _> = indexers.into_iter().collect();
     env.machine.servers(env.now(), &mut |server| {
         let addrs = env.machine.addrs_of(&server.peer);
-        servers.push((server.peer, addrs.cloned().unwrap_or_default()));
+        servers.insert(server.peer, addrs.cloned().unwrap_or_default());
     });
-    servers.extend(indexers);
+    if env.machine.role() != Role::Node {
+        servers.insert(env.own, Addrs::new());
+    }
     servers
 }
-
-fn row_of(said: Said, record: &OpenRecord, entry: &Entry<'_>) -> WatchRow {
-    WatchRow {
-        event: match said {
-            Said::Present => WatchEventName::Present,
-            Said::Changed => WatchEventName::Changed,
-            Said::Excluded => WatchEventName::Left,
-        },
-        name: record.info.name.as_str().into(),
-        peer_id: text(&record.info.peer),
-        state: NodeState::Alive,
-        last_beat_ms: millis(entry.age),
-        addresses: record.addrs.iter().map(ToString::to_string).collect(),
-        services: report::services(&record.about),
-        tags: report::tags(&record.about),
-        version: record.version.clone(),
-    }
-}
-
-/// What the reader asks for, in the words of the protocol.
-pub(super) fn filter_of(query: &NodeQuery) -> Result<Filter, String> {
-    let service = match &query.service {
-        Some(name) => Some(to_service_name(name).ok_or("a service has 1 to 15 of a-z 0-9 -")?),
-        None => None,
-    };
-    let prefix = Name::try_from(query.name.as_deref().unwrap_or_default());
-    let prefix = prefix.map_err(|_| "a name has at most 63 bytes")?;
-    let mut filter = Filter::new(service, prefix);
-    for (key, value) in query.tags.iter().flatten() {
-        let with_tag = filter.with_tag(key, value);
-        filter = with_tag.map_err(|_| "tags are at most 8, and 256 bytes in all")?;
-    }
-    Ok(filter)
-}
-
-fn gone_row(peer: &PeerId, name: &Name, how: Presence, ago: Duration) -> WatchRow {
-    let (event, state) = match how {
-        Presence::Lost => (WatchEventName::Lost, NodeState::Lost),
-        Presence::Alive | Presence::Left => (WatchEventName::Left, NodeState::Left),
-    };
-    WatchRow {
-        event,
-        name: name.as_str().into(),
-        peer_id: text(peer),
-        state,
-        last_beat_ms: millis(ago),
-        addresses: Vec::new(),
-        services: Vec::new(),
-        tags: Default::default(),
-        version: String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use std::io::{self, Stdout, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use miniserde::json;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// The width of an event's name, with the spaces after it.
 const EVENT: usize = 9;
+/// The same of the time before it.
+const TIME: usize = 11;
 
 /// Runs the command. Ctrl-C ends the process with exit code 0.
 pub(super) fn run(args: &cli::Watch) -> Result<(), Failure> {
@@ -141,9 +143,9 @@ impl Changes {
     fn begin(&mut self) -> io::Result<()> {
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
-            let width = columns::width_of_stdout().map(|width| width.saturating_sub(EVENT));
+            let width = columns::width_of_stdout().map(|width| width.saturating_sub(TIME + EVENT));
             let columns = Columns::for_rows(first.iter().map(|(_, row)| row), width);
-            let mut head = format!("{:EVENT$}", "EVENT");
+            let mut head = format!("{:TIME$}{:EVENT$}", "TIME", "EVENT");
             columns.head(&mut head);
             self.columns = Some(columns);
             self.out.write_all(head.as_bytes())?;
@@ -153,12 +155,20 @@ impl Changes {
     }
 
     fn row(&mut self, event: &str, row: &NodeRow) -> io::Result<()> {
-        let mut text = format!("{event:EVENT$}");
+        let mut text = format!("{:TIME$}{event:EVENT$}", time_of_day());
         if let Some(columns) = &self.columns {
             columns.row(&mut text, row);
         }
         self.out.write_all(text.as_bytes())
     }
+}
+
+/// The time of day in UTC, as in the log.
+fn time_of_day() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.unwrap_or_default().as_secs();
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Fails if no reader is left, as a write would.
@@ -184,5 +194,17 @@ fn say(word: &CaughtUp) {
     if !word.silent.is_empty() {
         let silent = word.silent.join(", ");
         note(format_args!("these servers are silent: {silent}"));
+    }
+    if word.unwatched > 0 {
+        let unwatched = word.unwatched;
+        note(format_args!(
+            "{unwatched} more servers are known than can be watched: their nodes are not shown"
+        ));
+    }
+    if word.untracked > 0 {
+        note(format_args!(
+            "there are more nodes than fit: that one is gone is not said of all; build with a larger \
+             OC_DISCOVERY_MAX_WATCHED, or watch with a filter"
+        ));
     }
 }

@@ -83,4 +83,8 @@ pub(crate) struct CaughtUp {
     pub blind_ms: u64,
     /// The peer ids of the servers that are not heard.
     pub silent: Vec<String>,
+    /// Servers for which there was no place: their nodes are not told of.
+    pub unwatched: u16,
+    /// How often there was no room for a node, of which it is then not told that it is gone.
+    pub untracked: u64,
 }

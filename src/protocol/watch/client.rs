@@ -5,7 +5,7 @@
 //!  the list of servers, each 30 s                 words of the servers
 //!         │                                              │
 //!         ▼               broken: pause, full jitter     ▼
-//!   Due ──────▶ Open ──────▶ Live                  present · changed · gone
+//!   Due ─▶ Opening ─▶ Open ─▶ Live                  present · changed · gone
 //!    ▲           │ present …  │ caught up                │
 //!    └───────────┴────────────┘                 a node is gone when no server holds it
 //! ```
@@ -22,7 +22,9 @@
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
 //!   again, the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns
 //!   of its nodes by their next beats.
-//! - The bits also go when a server is not listed, and was not reached for [`HOLD`].
+//! - The bits also go when a server is not listed, and was not reached for [`HOLD`]; for
+//!   [`CONFIRM`], if every native has answered and lists it no longer: then it has ended in order,
+//!   and is not silent.
 //!
 //! Silence of servers is reported: [`WatchStep::CaughtUp`] comes again whenever the set of silent
 //! servers has changed, with the time during which one of them was not heard. A server is silent if
@@ -30,21 +32,24 @@
 //! the others.
 //!
 //! Bounds: [`MAX_SERVERS`] servers, `K` nodes. A node for which there is no room is still reported
-//! as `present`, perhaps more than once, and not otherwise.
+//! as `present`, perhaps more than once, and not otherwise; and so is one that a server with more
+//! than its share of the places had placed, when others need them ([`Watch::untracked`]).
 
 use core::time::Duration;
 
 use heapless::Vec;
 
 use crate::protocol::{
-    Addrs, Instant, PeerId, Presence, Rng, TableStats,
+    Instant, PeerId, Presence, Rng, TableStats,
     table::{Table, Vacant},
     time::backoff,
 };
 pub use slots::{CONFIRM, HEARD_FOR, HOLD, QUIET};
 use slots::{Entry, Server, State};
-pub use words::{Said, Sighting, WatchStep, Word};
+pub use words::{Extent, Said, Sighting, WatchStep, Word};
 
+mod list;
+mod places;
 mod slots;
 mod words;
 
@@ -61,6 +66,10 @@ pub const LINGER: Duration = Duration::from_millis(300);
 pub const MOVES: Duration = Duration::from_secs(3);
 /// How often the servers are listed at most because there may be others.
 pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
+/// Streams that are opened at once, and on which nothing was heard yet: one that is not connected
+/// may take the place of a lease among the dials that wait.
+pub const MAX_OPENING: usize = 8;
+
 /// A watch of at most `K` nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch<const K: usize> {
@@ -68,6 +77,8 @@ pub struct Watch<const K: usize> {
     /// Slots that are never moved: a server's slot is its bit.
     servers: Vec<Server, MAX_SERVERS, u8>,
     known: Table<Entry, K>,
+    /// How many of them the server in each slot has placed there.
+    placed: [u16; MAX_SERVERS],
     /// No node is gone before this.
     gone_from: Instant,
     /// How nodes that a server no longer confirms are reported as gone.
@@ -94,6 +105,8 @@ pub struct Watch<const K: usize> {
     was_blind: bool,
     told_once: bool,
     told_silent: u64,
+    /// The servers without a place, and whether there are nodes without one, as told last.
+    told_missing: (u16, bool),
 }
 
 /// A time that does not come.
@@ -107,6 +120,7 @@ impl<const K: usize> Watch<K> {
             rng: Rng::new(0),
             servers: Vec::new(),
             known: Table::new(),
+            placed: [0; MAX_SERVERS],
             gone_from: Instant::from_millis(0),
             unconfirmed_are: Presence::Alive,
             list_at: Instant::from_millis(0),
@@ -123,6 +137,7 @@ impl<const K: usize> Watch<K> {
             was_blind: false,
             told_once: false,
             told_silent: 0,
+            told_missing: (0, false),
         }
     }
 
@@ -141,63 +156,7 @@ impl<const K: usize> Watch<K> {
         (self.has_others, self.own_servers) = (false, 0);
         (self.tell_from, self.blind) = (now, Duration::ZERO);
         (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
-    }
-
-    /// Takes the servers that may list nodes. If they are not all, no server is dropped, and they
-    /// are listed again soon.
-    pub fn listed<'a>(
-        &mut self,
-        now: Instant,
-        servers: impl Iterator<Item = (PeerId, &'a Addrs)>,
-        are_all: bool,
-    ) {
-        self.lists = false;
-        self.was_listed = true;
-        self.unwatched = 0;
-        if are_all {
-            self.all_listed = Some(self.list_began);
-            let servers = self.servers.iter_mut();
-            servers.for_each(|s| (s.was_listed, s.is_listed) = (s.is_listed, false));
-        }
-        for (peer, addrs) in servers {
-            let is_placed = self.place(now, peer, addrs);
-            self.unwatched = self.unwatched.saturating_add(u16::from(!is_placed));
-        }
-        for at in 0..self.servers.len() {
-            let server = self.servers.get(at);
-            if are_all && server.is_some_and(|s| s.was_listed && !s.is_listed) {
-                self.open_anew(now, now, at);
-            }
-        }
-        self.list_failures = match are_all {
-            true => 0,
-            false => self.list_failures.saturating_add(1),
-        };
-        self.list_at = now
-            + match are_all {
-                true => RELIST,
-                false => backoff(&mut self.rng, self.list_failures, LONGEST_PAUSE),
-            };
-        if self.has_others {
-            self.list_soon();
-        }
-        self.reconsider(now);
-    }
-
-    /// There may be a server that is not known yet. If there is no place for it, it can wait.
-    fn list_soon(&mut self) {
-        self.has_others = true;
-        if self.unwatched == 0 {
-            self.list_at = self.list_at.min(self.list_began + RELIST_SOONEST);
-        }
-    }
-
-    /// Takes the servers that this process knows, as a number that is another one when they are
-    /// others. It costs nothing while they are the same.
-    pub fn knows_servers(&mut self, number: u64) {
-        if core::mem::replace(&mut self.own_servers, number) != number {
-            self.list_soon();
-        }
+        (self.told_missing, self.placed) = ((0, false), [0; MAX_SERVERS]);
     }
 
     /// Servers were listed, or one is settled: nodes that were handed over may be gone now.
@@ -226,37 +185,13 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// Gives a server that is listed its slot. Returns whether there is one.
-    fn place(&mut self, now: Instant, peer: PeerId, addrs: &Addrs) -> bool {
-        let known = self.servers.iter().position(|s| s.is(&peer));
-        let free = || self.servers.iter().position(|s| s.state == State::Free);
-        let newcomer = Server::new(now, peer, addrs);
-        match known.or_else(free) {
-            None => self.servers.push(newcomer).is_ok(),
-            Some(at) => {
-                let Some(slot) = self.servers.get_mut(at) else {
-                    return false;
-                };
-                match slot.state {
-                    State::Free => *slot = newcomer,
-                    _ => {
-                        slot.is_listed = true;
-                        slot.addrs = newcomer.addrs;
-                    }
-                }
-                true
-            }
-        }
-    }
-
     /// Takes a word of a server. Returns what is to be said of its node, with the record at hand.
     pub fn told(&mut self, now: Instant, server: &PeerId, word: Word<'_>) -> Option<Said> {
         let at = self.servers.iter().position(|s| s.is(server))?;
         let bit = 1 << at;
-        let open = self.servers.get_mut(at).filter(|s| s.state == State::Open);
-        open.into_iter().for_each(|server| server.since = now);
+        self.servers.get_mut(at)?.spoke(now);
         match word {
-            Word::Here(sighting) => self.seen(bit, &sighting),
+            Word::Here(sighting) => self.seen(at, &sighting),
             Word::Gone { peer, how } => {
                 let entry = self.known.find_mut(peer);
                 let is_known = entry.is_some();
@@ -273,45 +208,6 @@ impl<const K: usize> Watch<K> {
                 self.caught_up(now, at);
                 None
             }
-        }
-    }
-
-    fn seen(&mut self, bit: u64, seen: &Sighting<'_>) -> Option<Said> {
-        let Some(entry) = self.known.find_mut(seen.peer) else {
-            if seen.is_meant {
-                // If there is no room, the node is reported all the same, and the table counts it.
-                let _ = self.known.insert(Entry {
-                    peer: *seen.peer,
-                    name: seen.name.clone(),
-                    holders: bit,
-                    confirmed: bit,
-                    sequence: seen.sequence,
-                    contents: seen.contents,
-                    unheld: NEVER,
-                    how: Presence::Alive,
-                    is_meant: true,
-                });
-            }
-            return seen.is_meant.then_some(Said::Present);
-        };
-        entry.holders |= bit;
-        entry.confirmed |= bit;
-        if seen.sequence <= entry.sequence {
-            return None;
-        }
-        entry.sequence = seen.sequence;
-        let is_changed = core::mem::replace(&mut entry.contents, seen.contents) != seen.contents;
-        if is_changed {
-            entry.name = seen.name.clone();
-        }
-        match (
-            core::mem::replace(&mut entry.is_meant, seen.is_meant),
-            seen.is_meant,
-        ) {
-            (true, true) => is_changed.then_some(Said::Changed),
-            (false, true) => Some(Said::Present),
-            (true, false) => Some(Said::Excluded),
-            (false, false) => None,
         }
     }
 
@@ -364,11 +260,16 @@ impl<const K: usize> Watch<K> {
         if matches!(server.state, State::Free | State::Due(_)) {
             return;
         }
+        let was_live = server.state == State::Live;
         server.lose_sight(now, now);
         let pause = backoff(&mut self.rng, server.failures, LONGEST_PAUSE);
         server.state = State::Due(now + pause);
         let bit = 1u64 << at;
         self.known.iter_mut().for_each(|e| e.confirmed &= !bit);
+        if was_live {
+            // If it has ended in order, it is listed no longer.
+            self.list_soon();
+        }
         self.reconsider(now);
     }
 
@@ -386,8 +287,7 @@ impl<const K: usize> Watch<K> {
     fn pop_server(&mut self, now: Instant) -> Option<WatchStep> {
         for at in 0..self.servers.len() {
             let server = self.servers.get_mut(at)?;
-            let is_open = server.state == State::Open;
-            if is_open && now - server.since >= LONGEST_PAUSE {
+            if server.is_open() && now - server.since >= LONGEST_PAUSE {
                 let peer = server.peer;
                 self.ended(now, &peer);
             } else if !server.is_settled() && now - server.since >= QUIET {
@@ -395,17 +295,17 @@ impl<const K: usize> Watch<K> {
                 server.blind.get_or_insert(server.since);
                 self.reconsider(now);
             }
+            let may_open = self.may_open();
             let server = self.servers.get_mut(at)?;
-            let was_reached = server.blind.is_none_or(|since| now - since < HOLD);
             match server.state {
-                State::Due(_) if !server.is_listed && !was_reached => {
-                    server.state = State::Free;
-                    let blind = server.blind.take();
+                State::Due(_) if server.is_given_up(now) => {
+                    let is_over = server.is_over;
+                    let blind = server.free().filter(|_| !is_over);
                     self.saw_again(now, blind);
-                    self.forget(now, 1 << at, Presence::Lost, |_| true);
+                    self.forget(now, 1 << at, self.unconfirmed_are, |_| true);
                 }
-                State::Due(due) if due <= now => {
-                    (server.state, server.since) = (State::Open, now);
+                State::Due(due) if due <= now && may_open => {
+                    (server.state, server.since) = (State::Opening, now);
                     return Some(WatchStep::Open {
                         server: server.peer,
                         addrs: server.addrs.clone(),
@@ -422,6 +322,12 @@ impl<const K: usize> Watch<K> {
         None
     }
 
+    /// Whether another stream may be opened.
+    fn may_open(&self) -> bool {
+        let opening = self.servers.iter().filter(|s| s.state == State::Opening);
+        opening.count() < MAX_OPENING
+    }
+
     fn pop_gone(&mut self, now: Instant) -> Option<WatchStep> {
         let are_heard = self.servers.iter().all(Server::is_settled);
         let known_from = self.all_listed.filter(|_| are_heard);
@@ -433,8 +339,9 @@ impl<const K: usize> Watch<K> {
                 self.gone_from = next.unwrap_or(NEVER);
                 break;
             };
-            let entry = self.known.remove(&peer).filter(|entry| entry.is_meant);
-            if let Some(entry) = entry {
+            let entry = self.known.remove(&peer)?;
+            self.left_table(entry.by.into());
+            if entry.is_meant {
                 return Some(WatchStep::Gone {
                     peer,
                     name: entry.name,
@@ -456,12 +363,16 @@ impl<const K: usize> Watch<K> {
         let blind = self.blind.max(blind);
         (self.blind, self.was_blind, self.told_once) = (Duration::ZERO, false, true);
         self.told_silent = self.silent_bits();
+        self.told_missing = (self.unwatched, self.untracked() > 0);
         Some(WatchStep::CaughtUp { blind })
     }
 
     /// Whether there is news about which servers have caught up.
     fn is_news(&self) -> bool {
-        let is_news = !self.told_once || self.was_blind || self.silent_bits() != self.told_silent;
+        let is_news = !self.told_once
+            || self.was_blind
+            || self.silent_bits() != self.told_silent
+            || (self.unwatched, self.untracked() > 0) != self.told_missing;
         let mut used = self.servers.iter().filter(|s| s.state != State::Free);
         is_news
             && self.was_listed
@@ -486,10 +397,19 @@ impl<const K: usize> Watch<K> {
         self.unwatched
     }
 
+    /// How often there was no room for a node, or its place was given to another.
+    pub fn untracked(&self) -> u64 {
+        let TableStats {
+            refused, evicted, ..
+        } = self.known.stats("watched");
+        refused + evicted
+    }
+
     /// When [`Watch::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let list = (!self.lists).then_some(self.list_at);
-        let servers = self.servers.iter().filter_map(Server::timeout);
+        let may_open = self.may_open();
+        let servers = self.servers.iter().filter_map(|s| s.timeout(may_open));
         let news = self.is_news().then_some(self.tell_from);
         let gone = Some(self.gone_from).filter(|at| *at != NEVER);
         servers.chain(list).chain(news).chain(gone).min()

@@ -32,6 +32,7 @@ use crate::protocol::{
         record::{Kind, contents},
         watch::{Notice, encode_notice},
     },
+    time::Bucket,
 };
 
 /// Watchers of other peers that a process serves at most (PROTOCOL.md, section 5).
@@ -40,6 +41,11 @@ pub const MAX_WATCHERS: usize = 32;
 pub const MAX_OF_PEER: usize = 4;
 /// How long a watcher may leave what it was sent unread.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many join: so many a second, so many at once. Each may look at 512 nodes in vain.
+type Joins = Bucket<32, 64>;
+/// For how long a watcher that joins is told of a node that is gone: it may have known it before.
+pub const TELLS_GONE: Duration = Duration::from_secs(300);
 
 /// Bytes of frames that are sent at once: two of the longest.
 pub const BATCH: usize = 2 * (MAX_FRAME + MAX_HEADER);
@@ -64,6 +70,8 @@ pub enum ServeStep {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watchers<const W: usize> {
     watchers: Vec<Watcher, W, u8>,
+    /// Joins of other peers.
+    joins: Joins,
     refused: u64,
     closed: u64,
 }
@@ -90,6 +98,7 @@ impl<const W: usize> Watchers<W> {
     pub const fn new() -> Self {
         Self {
             watchers: Vec::new(),
+            joins: Joins::new(),
             refused: 0,
             closed: 0,
         }
@@ -100,6 +109,7 @@ impl<const W: usize> Watchers<W> {
     /// ended.
     pub fn join(
         &mut self,
+        now: Instant,
         id: WatcherId,
         peer: Option<PeerId>,
         filter: Filter,
@@ -120,7 +130,8 @@ impl<const W: usize> Watchers<W> {
         let has_place = count(&|other| other.peer == peer) < MAX_OF_PEER
             && (peer.is_none()
                 || count(&|other| other.peer.is_some()) < W.saturating_sub(MAX_OF_PEER));
-        let is_served = has_place && self.watchers.push(watcher).is_ok();
+        let is_in_time = has_place && (peer.is_none() || self.joins.take(now));
+        let is_served = is_in_time && self.watchers.push(watcher).is_ok();
         self.refused += u64::from(!is_served);
         is_served
     }
@@ -233,9 +244,20 @@ impl Watcher {
         if room(batch) < MAX_ENTRY_FRAME + CAUGHT_UP_FRAME {
             return;
         }
-        let after = machine.entries(now, (&self.filter, cursor, false), &mut |entry| {
+        let after = machine.entries(now, (&self.filter, cursor, true), &mut |entry| {
+            let is_gone = entry.presence != Presence::Alive;
+            if is_gone && entry.age > TELLS_GONE {
+                return true;
+            }
             let is_fitting = room(batch) >= MAX_ENTRY_FRAME + CAUGHT_UP_FRAME;
-            is_fitting && push(batch, &Notice::Present(entry))
+            is_fitting
+                && push(
+                    batch,
+                    &match is_gone {
+                        true => Notice::Gone(entry),
+                        false => Notice::Present(entry),
+                    },
+                )
         });
         self.listed = after.map(Cursor::After);
         if after.is_none() {

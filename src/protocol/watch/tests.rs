@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     WatcherId,
-    client::{Said, Sighting, Watch, WatchStep, Word},
+    client::{Extent, Said, Sighting, Watch, WatchStep, Word},
     fingerprint_of,
     server::{Batch, ServeStep, Watchers, tests::*},
 };
@@ -164,7 +164,7 @@ impl World {
             WatchStep::List => {
                 let none = Addrs::new();
                 let all = (0..SERVERS).map(|server| (id(server), &none));
-                self.watch.listed(now, all, true);
+                self.watch.listed(now, all, Extent::Whole);
             }
             WatchStep::Open { server, .. } => {
                 let at = usize::from(server.as_bytes()[0] - 200);
@@ -175,7 +175,7 @@ impl World {
                 if opened.is_up
                     && opened
                         .watchers
-                        .join(stream, None, Filter::default(), changes)
+                        .join(now, stream, None, Filter::default(), changes)
                 {
                     opened.stream = Some(stream);
                 } else {

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{LINGER, LONGEST_PAUSE, MOVES};
+use super::{Extent, LINGER, LONGEST_PAUSE, MOVES};
 use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
 
 /// How long a server that is heard again may take to confirm what it held: as long as a node
@@ -32,10 +32,15 @@ pub(super) struct Server {
     pub(super) failures: u8,
     pub(super) is_listed: bool,
     pub(super) was_listed: bool,
-    /// An attempt failed, or nothing was heard for [`QUIET`].
+    /// An attempt failed, or nothing was heard for [`QUIET`]. If its live stream broke, a list is
+    /// read first, because it may have ended.
     pub(super) is_silent: bool,
     /// Since when it is not heard.
     pub(super) blind: Option<Instant>,
+    /// Its live stream broke then, and no list was read since.
+    pub(super) broke: Option<Instant>,
+    /// Every native has answered, and lists it no longer: it has ended in order.
+    pub(super) is_over: bool,
     /// When the nodes are forgotten that it has not confirmed since it was last silent.
     pub(super) forget_at: Option<Instant>,
 }
@@ -46,7 +51,9 @@ pub(super) enum State {
     Free,
     /// A stream is to be opened then.
     Due(Instant),
-    /// A stream is being opened, or tells what is listed.
+    /// A stream is being opened.
+    Opening,
+    /// It tells what is listed.
     Open,
     /// It has caught up.
     Live,
@@ -65,6 +72,8 @@ impl Server {
             was_listed: true,
             is_silent: false,
             blind: None,
+            broke: None,
+            is_over: false,
             forget_at: None,
         }
     }
@@ -75,7 +84,42 @@ impl Server {
 
     /// Whether it is decided that the server is heard, or that it is silent.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Free | State::Live) || self.is_silent
+        matches!(self.state, State::Free | State::Live) || self.is_silent || self.is_over
+    }
+
+    /// Whether there is a stream that is not live yet.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Opening | State::Open)
+    }
+
+    /// It has said something.
+    pub(super) fn spoke(&mut self, now: Instant) {
+        if self.is_open() {
+            (self.state, self.since) = (State::Open, now);
+        }
+    }
+
+    /// A list was read that began at `began`. It tells whether a server whose stream broke before
+    /// has ended.
+    pub(super) fn note_list(&mut self, began: Instant, extent: Extent) {
+        self.broke = self.broke.filter(|broke| *broke > began);
+        self.is_over = match extent {
+            Extent::Whole => !self.is_listed,
+            _ => self.is_over && !self.is_listed,
+        };
+        self.is_silent &= !self.is_over;
+    }
+
+    /// Whether it is neither listed nor was it reached for so long that it no longer holds nodes.
+    pub(super) fn is_given_up(&self, now: Instant) -> bool {
+        let patience = if self.is_over { CONFIRM } else { HOLD };
+        !self.is_listed && self.blind.is_some_and(|since| now - since >= patience)
+    }
+
+    /// Frees the slot. Returns since when it was not heard.
+    pub(super) fn free(&mut self) -> Option<Instant> {
+        (self.state, self.is_silent) = (State::Free, false);
+        self.blind.take()
     }
 
     /// It is not heard. It is tried again at once, unless a pause follows.
@@ -85,7 +129,11 @@ impl Server {
             true => 0,
             false => self.failures.saturating_add(1),
         };
-        self.is_silent |= self.state == State::Open;
+        if self.state == State::Live {
+            self.broke = Some(now);
+        }
+        let may_be_over = self.broke.is_some_and(|broke| now - broke < QUIET);
+        self.is_silent |= self.is_open() && !may_be_over && !self.is_over;
         self.blind.get_or_insert(blind_since);
         (self.state, self.since) = (State::Due(now), now);
         self.forget_at = None;
@@ -94,18 +142,19 @@ impl Server {
     /// It has said all that it lists. Returns since when it was not heard.
     pub(super) fn catch_up(&mut self, now: Instant) -> Option<Instant> {
         (self.state, self.since, self.is_silent) = (State::Live, now, false);
+        (self.broke, self.is_over) = (None, false);
         let blind = self.blind.take();
         self.forget_at = blind.map(|_| now + CONFIRM);
         blind
     }
 
-    /// When the next thing happens to it without an event.
-    pub(super) fn timeout(&self) -> Option<Instant> {
+    /// When the next thing happens to it without an event. `may_open`: a stream may be opened.
+    pub(super) fn timeout(&self, may_open: bool) -> Option<Instant> {
         let quiet = (!self.is_settled()).then_some(self.since + QUIET);
         let due = match self.state {
             State::Free => None,
-            State::Due(due) => Some(due),
-            State::Open => Some(self.since + LONGEST_PAUSE),
+            State::Due(due) => may_open.then_some(due),
+            State::Opening | State::Open => Some(self.since + LONGEST_PAUSE),
             State::Live => self.forget_at,
         };
         due.into_iter().chain(quiet).min()
@@ -128,6 +177,8 @@ pub(super) struct Entry {
     pub(super) how: Presence,
     /// The filter selects it.
     pub(super) is_meant: bool,
+    /// The slot of the server that placed it here.
+    pub(super) by: u8,
 }
 
 impl Keyed for Entry {

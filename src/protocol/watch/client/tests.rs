@@ -1,7 +1,7 @@
 use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
-use crate::protocol::Name;
+use crate::protocol::{Addrs, Name};
 
 mod doubts;
 
@@ -9,6 +9,10 @@ mod doubts;
 struct World {
     watch: Box<Watch<8>>,
     now: u64,
+    /// The servers that were listed last.
+    listed: Vec<u8>,
+    /// The same are listed whenever they are to be.
+    answers: bool,
 }
 
 fn at(millis: u64) -> Instant {
@@ -30,7 +34,12 @@ impl World {
     fn new() -> Self {
         let mut watch = Box::new(Watch::new());
         watch.start(at(0), 7, Presence::Lost);
-        let mut world = Self { watch, now: 0 };
+        let mut world = Self {
+            watch,
+            now: 0,
+            listed: Vec::new(),
+            answers: false,
+        };
         assert_eq!(world.steps(), [WatchStep::List]);
         world
     }
@@ -38,7 +47,7 @@ impl World {
     /// The same, with two servers that have caught up.
     fn live() -> Self {
         let mut world = Self::new();
-        world.list(&[A, B], true);
+        world.list(&[A, B], Extent::Known);
         assert_eq!(world.opened(), [A, B]);
         world.caught_up(A);
         world.caught_up(B);
@@ -46,16 +55,22 @@ impl World {
         world
     }
 
-    fn list(&mut self, servers: &[u8], are_all: bool) {
+    fn list(&mut self, servers: &[u8], extent: Extent) {
+        self.listed = servers.to_vec();
         let none = Addrs::new();
         let servers = servers.iter().map(|&n| (peer(n), &none));
-        self.watch.listed(at(self.now), servers, are_all);
+        self.watch.listed(at(self.now), servers, extent);
     }
 
     fn steps(&mut self) -> Vec<WatchStep> {
         let mut steps = Vec::new();
         while let Some(step) = self.watch.poll(at(self.now)) {
-            steps.push(step);
+            match step {
+                WatchStep::List if self.answers => {
+                    self.list(&self.listed.clone(), Extent::Known);
+                }
+                step => steps.push(step),
+            }
             assert!(steps.len() < 1000, "poll does not come to an end");
         }
         if let Some(next) = self.watch.timeout() {
@@ -116,9 +131,18 @@ impl World {
 
     /// Waits until the stream to this server, and no other, is opened again.
     fn reopens(&mut self, server: u8) {
-        let due = self.watch.timeout().unwrap();
-        self.now = due.as_millis();
-        assert_eq!(self.opened(), [server]);
+        let mut opened = Vec::new();
+        while opened.is_empty() {
+            self.now = self.watch.timeout().unwrap().as_millis();
+            for step in self.steps() {
+                match step {
+                    WatchStep::List => self.list(&self.listed.clone(), Extent::Known),
+                    WatchStep::Open { server, .. } => opened.push(server.as_bytes()[0]),
+                    step => panic!("{step:?}"),
+                }
+            }
+        }
+        assert_eq!(opened, [server]);
     }
 
     /// A stream to this server, which was live, is opened now.
@@ -133,7 +157,7 @@ impl World {
         loop {
             for step in self.steps() {
                 match step {
-                    WatchStep::List => self.list(servers, true),
+                    WatchStep::List => self.list(servers, Extent::Known),
                     WatchStep::Open { server, .. } => self.watch.ended(at(self.now), &server),
                     step => told.push(step),
                 }
@@ -143,6 +167,17 @@ impl World {
                 return told;
             }
             self.now = next.max(self.now).min(end);
+        }
+    }
+
+    /// Opens streams to the servers 1 to 64. All but the last eight of them have caught up.
+    fn opens_all(&mut self) {
+        for first in (1..=64).step_by(MAX_OPENING) {
+            let these: Vec<u8> = (first..first + MAX_OPENING as u8).collect();
+            assert_eq!(self.opened(), these);
+            if these[MAX_OPENING - 1] < 64 {
+                these.into_iter().for_each(|n| self.caught_up(n));
+            }
         }
     }
 
@@ -216,6 +251,7 @@ fn a_node_that_moves_from_one_server_to_another_is_not_gone() {
 #[test]
 fn after_a_break_nothing_is_said_twice_and_who_is_missing_is_lost() {
     let mut world = World::live();
+    world.answers = true;
     for n in 1..=3 {
         assert_eq!(world.sees(A, n, 5, 1), Some(Said::Present));
     }
@@ -246,6 +282,7 @@ fn after_a_break_nothing_is_said_twice_and_who_is_missing_is_lost() {
 #[test]
 fn a_change_that_happened_while_it_was_blind_is_said_once() {
     let mut world = World::live();
+    world.answers = true;
     world.sees(A, 1, 5, 1);
     world.breaks(A);
     world.reopens(A);
@@ -259,7 +296,7 @@ fn a_change_that_happened_while_it_was_blind_is_said_once() {
 #[test]
 fn all_have_caught_up_when_each_has_or_has_failed() {
     let mut world = World::new();
-    world.list(&[A, B], true);
+    world.list(&[A, B], Extent::Known);
     assert_eq!(world.opened(), [A, B]);
     world.caught_up(A);
     assert_eq!(world.steps(), []);
@@ -278,6 +315,7 @@ fn all_have_caught_up_when_each_has_or_has_failed() {
 #[test]
 fn a_server_that_stays_away_is_said_to_be_silent_once() {
     let mut world = World::live();
+    world.answers = true;
     world.now = 1_000;
     world.breaks(B);
     assert_eq!(world.steps(), [], "it may be back in a moment");
@@ -298,14 +336,14 @@ fn a_list_that_is_not_whole_drops_nobody_and_is_read_again_soon() {
     let mut world = World::live();
     world.now = 30_000;
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A], false);
+    world.list(&[A], Extent::Part);
     world.breaks(B);
     let mut lists = 0;
     while world.now < 41_000 {
         for step in world.steps() {
             match step {
                 WatchStep::List => {
-                    world.list(&[A], false);
+                    world.list(&[A], Extent::Part);
                     lists += 1;
                 }
                 WatchStep::Open { .. } => world.breaks(B),
@@ -325,7 +363,7 @@ fn servers_are_listed_every_thirty_seconds_and_a_new_one_is_watched() {
     assert_eq!(world.steps(), []);
     world.now = 30_000;
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A, B, 203], true);
+    world.list(&[A, B, 203], Extent::Known);
     assert_eq!(world.opened(), [203]);
     assert_eq!(world.sees(203, 1, 1, 1), Some(Said::Present));
     world.caught_up(203);
@@ -342,7 +380,7 @@ fn pauses_grow_to_ten_seconds_and_no_further() {
         loop {
             let steps = world.steps();
             if steps.contains(&WatchStep::List) {
-                world.list(&[A, B], true);
+                world.list(&[A, B], Extent::Known);
             }
             if steps.iter().any(|s| matches!(s, WatchStep::Open { .. })) {
                 break;
@@ -358,11 +396,11 @@ fn pauses_grow_to_ten_seconds_and_no_further() {
 fn sixty_four_servers_are_watched_and_the_next_is_counted() {
     let mut world = World::new();
     let servers: Vec<u8> = (1..=65).collect();
-    world.list(&servers[..64], true);
+    world.list(&servers[..64], Extent::Known);
     assert_eq!(world.watch.unwatched(), 0);
-    world.list(&servers, true);
+    world.list(&servers, Extent::Known);
     assert_eq!((world.watch.servers(), world.watch.unwatched()), (64, 1));
-    assert_eq!(world.opened().len(), 64);
+    world.opens_all();
     assert_eq!(world.sees(64, 1, 1, 1), Some(Said::Present), "the last bit");
     world.loses(64, 1, Presence::Left);
     world.now += LINGER.as_millis() as u64;
@@ -412,4 +450,56 @@ fn it_begins_anew_without_a_memory_of_what_was() {
     assert_eq!(world.watch.servers(), 0);
     assert_eq!(world.steps(), vec![WatchStep::List]);
     assert_eq!(world.watch, fresh.watch);
+}
+
+#[test]
+fn eight_streams_are_opened_at_once_and_one_that_fails_frees_a_place() {
+    let mut world = World::new();
+    world.list(&(1..=10).collect::<Vec<u8>>(), Extent::Known);
+    assert_eq!(world.opened(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    world.breaks(3);
+    assert_eq!(world.opened(), [9]);
+    world.sees(1, 99, 1, 1);
+    assert_eq!(world.opened(), [10]);
+}
+
+#[test]
+fn no_server_fills_the_table_for_the_others() {
+    let mut world = World::live();
+    for n in 1..=8 {
+        world.sees(A, n, 1, 1);
+    }
+    assert_eq!(world.steps(), [], "there is room for these");
+    for n in 11..=15 {
+        assert_eq!(world.sees(B, n, 1, 1), Some(Said::Present));
+    }
+    let TableStats {
+        used,
+        refused,
+        evicted,
+        ..
+    } = world.watch.stats();
+    assert_eq!((used, refused, evicted), (8, 1, 4), "B has half of it");
+    assert_eq!(world.steps(), [told_up(0)], "this is told");
+    assert_eq!(world.watch.untracked(), 5);
+    world.sees(A, 16, 1, 1);
+    world.now += 100;
+    assert_eq!(world.steps(), [], "once");
+    world.loses(B, 11, Presence::Left);
+    world.now += millis(LINGER);
+    assert_eq!(world.steps(), [gone(11, Presence::Left)]);
+}
+
+#[test]
+fn a_node_that_others_hold_too_does_not_give_way() {
+    let mut world = World::live();
+    for n in 1..=8 {
+        world.sees(A, n, 1, 1);
+        world.sees(B, n, 1, 1);
+    }
+    world.sees(B, 11, 1, 1);
+    let TableStats {
+        refused, evicted, ..
+    } = world.watch.stats();
+    assert_eq!((refused, evicted), (1, 0));
 }

@@ -49,6 +49,17 @@ pub enum Said {
     Excluded,
 }
 
+/// How far a list of servers goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Servers may be missing. None is dropped, and they are listed again soon.
+    Part,
+    /// All servers that the natives list which have answered.
+    Known,
+    /// All servers. Each native has answered.
+    Whole,
+}
+
 /// What the host must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchStep {

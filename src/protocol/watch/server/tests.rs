@@ -81,13 +81,19 @@ impl World {
     fn join(&mut self, id: u64, filter: Filter) -> bool {
         let changes = self.indexer.changes();
         let peer = Some(peer(id as u8));
-        self.watchers.join(WatcherId(id), peer, filter, changes)
+        self.watchers
+            .join(at(self.now), WatcherId(id), peer, filter, changes)
     }
 
     fn join_of(&mut self, id: u64, peer: Option<PeerId>) -> bool {
         let changes = self.indexer.changes();
-        self.watchers
-            .join(WatcherId(id), peer, Filter::default(), changes)
+        self.watchers.join(
+            at(self.now),
+            WatcherId(id),
+            peer,
+            Filter::default(),
+            changes,
+        )
     }
 
     /// All steps now. Batches are not read.
@@ -331,8 +337,15 @@ fn four_places_are_kept_for_readers_of_this_process_and_there_is_no_fifth() {
 fn a_peer_has_four_watchers_at_most() {
     let mut watchers = Watchers::<9>::new();
     let changes = Changes::new();
-    let mut joins =
-        |id, n| watchers.join(WatcherId(id), Some(peer(n)), Filter::default(), &changes);
+    let mut joins = |id, n| {
+        watchers.join(
+            at(0),
+            WatcherId(id),
+            Some(peer(n)),
+            Filter::default(),
+            &changes,
+        )
+    };
     (1..=4).for_each(|id| assert!(joins(id, 1)));
     assert!(!joins(5, 1));
     assert!(joins(6, 2));
@@ -401,7 +414,7 @@ fn one_watcher_in_each_turn_looks_at_a_long_list_in_vain_and_all_have_their_turn
     let mut watchers = Watchers::<7>::new();
     let none = Filter::default().with_tag("tag", "none").unwrap();
     for (id, filter) in [(1, none.clone()), (2, none), (3, Filter::default())] {
-        assert!(watchers.join(WatcherId(id), None, filter, indexer.changes()));
+        assert!(watchers.join(at(0), WatcherId(id), None, filter, indexer.changes()));
     }
     let steps = [(); 5].map(|()| {
         assert_eq!(watchers.timeout(), Some(Instant::default()));
@@ -447,7 +460,13 @@ fn a_watcher_of_a_native_looks_for_servers_when_it_joins_and_when_there_is_a_new
     };
     let look = |n| Read::Gone(n, Presence::Left);
     is_new(&mut native, 1, 1);
-    watchers.join(WatcherId(1), None, Filter::default(), native.changes());
+    watchers.join(
+        at(0),
+        WatcherId(1),
+        None,
+        Filter::default(),
+        native.changes(),
+    );
     let first = told(&mut watchers, &native);
     assert_eq!(first, Some(vec![look(1), Read::CaughtUp]));
     is_new(&mut native, 1, 2);
@@ -456,4 +475,39 @@ fn a_watcher_of_a_native_looks_for_servers_when_it_joins_and_when_there_is_a_new
     is_new(&mut native, 3, 1);
     assert_eq!(told(&mut watchers, &native), Some(vec![look(3)]));
     assert_eq!(told(&mut watchers, &native), None);
+}
+
+#[test]
+fn sixty_four_may_join_at_once_and_then_thirty_two_a_second() {
+    let mut world = World::new();
+    let joins = |world: &mut World, id| {
+        let is_served = world.join(id, Filter::default());
+        world.watchers.leave(WatcherId(id));
+        is_served
+    };
+    for id in 0..64 {
+        assert!(joins(&mut world, id));
+    }
+    assert!(!joins(&mut world, 64));
+    assert!(world.join_of(65, None), "a reader of this process");
+    world.now = 31;
+    assert!(!joins(&mut world, 66));
+    world.now = 32;
+    assert!(joins(&mut world, 67));
+    assert!(!joins(&mut world, 68));
+    assert_eq!(world.watchers.stats().refused, 3);
+}
+
+#[test]
+fn who_joins_is_told_of_those_that_went_in_the_last_five_minutes() {
+    let mut world = World::with([3]);
+    world.leave(3);
+    world.now = TELLS_GONE.as_millis() as u64;
+    world.join(1, Filter::default());
+    let gone = Read::Gone(3, Presence::Left);
+    assert_eq!(world.told(1), [gone, Read::CaughtUp]);
+    world.watchers.leave(WatcherId(1));
+    world.now += 1;
+    world.join(1, Filter::default());
+    assert_eq!(world.told(1), [Read::CaughtUp]);
 }

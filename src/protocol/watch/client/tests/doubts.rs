@@ -8,7 +8,7 @@ fn a_server_that_is_not_listed_holds_its_nodes_for_a_lease_while_it_is_not_reach
     world.sees(B, 1, 5, 1);
     world.now = 30_000;
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A], true);
+    world.list(&[A], Extent::Known);
     world.opens_anew(B);
     world.breaks(B);
     let end = 30_000 + millis(HOLD);
@@ -32,7 +32,7 @@ fn a_node_that_was_handed_over_is_not_gone_before_the_new_server_was_heard() {
     assert_eq!(world.steps(), [WatchStep::List], "it is with a new server");
     world.now += millis(LINGER);
     assert_eq!(world.steps(), []);
-    world.list(&[A, B, 203], true);
+    world.list(&[A, B, 203], Extent::Known);
     assert_eq!(world.opened(), [203]);
     world.now += 500;
     assert_eq!(world.steps(), []);
@@ -72,14 +72,14 @@ fn the_servers_are_listed_at_once_when_one_says_that_there_is_a_new_one() {
     assert_eq!(world.steps(), [WatchStep::List]);
     // It is not known whether this one is in the list that is being made.
     world.loses(B, 204, Presence::Alive);
-    world.list(&[A, B, 203], true);
+    world.list(&[A, B, 203], Extent::Known);
     assert_eq!(world.opened(), [203]);
     world.caught_up(203);
     world.now += millis(RELIST_SOONEST) - 1;
     assert_eq!(world.steps(), []);
     world.now += 1;
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A, B, 203, 204], true);
+    world.list(&[A, B, 203, 204], Extent::Known);
     assert_eq!(world.opened(), [204]);
     world.caught_up(204);
     world.now += millis(RELIST) - 1;
@@ -92,7 +92,7 @@ fn the_servers_are_listed_at_once_when_this_process_knows_others() {
     world.now = 10_000;
     world.watch.knows_servers(5);
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A, B], true);
+    world.list(&[A, B], Extent::Known);
     world.now += millis(RELIST_SOONEST);
     world.watch.knows_servers(5);
     assert_eq!(world.steps(), [], "they are the same");
@@ -104,23 +104,80 @@ fn the_servers_are_listed_at_once_when_this_process_knows_others() {
 fn servers_for_which_there_is_no_place_are_not_looked_for() {
     let mut world = World::new();
     let servers: Vec<u8> = (1..=65).collect();
-    world.list(&servers, true);
-    world.steps();
-    for n in 1..=64 {
-        world.caught_up(n);
-    }
-    world.steps();
+    world.list(&servers, Extent::Known);
+    world.opens_all();
+    (57..=64).for_each(|n| world.caught_up(n));
+    assert_eq!(world.steps(), [told_up(0)]);
     world.now = 10_000;
     world.loses(1, 203, Presence::Alive);
     world.watch.knows_servers(5);
     assert_eq!(world.steps(), []);
     world.now = millis(RELIST);
     assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&servers[..64], Extent::Known);
+    assert_eq!(world.steps(), [told_up(0)], "all have a place now");
+}
+
+#[test]
+fn a_server_that_has_ended_in_order_is_not_silent_and_its_nodes_have_ten_seconds() {
+    let mut world = World::live();
+    world.sees(B, 1, 5, 1);
+    world.now = 10_000;
+    world.breaks(B);
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.reopens(B);
+    world.breaks(B);
+    assert_eq!(
+        world.steps(),
+        [],
+        "it is not known yet whether it has ended"
+    );
+    world.list(&[A], Extent::Whole);
+    let end = 10_000 + millis(CONFIRM);
+    assert_eq!(world.fails_until(end - 1, &[A]), []);
+    assert_eq!(world.watch.servers(), 2);
+    assert_eq!(world.fails_until(end, &[A]), []);
+    assert_eq!(world.watch.servers(), 1);
+    let told = world.fails_until(end + millis(LINGER), &[A]);
+    assert_eq!(told, [gone(1, Presence::Lost)]);
+}
+
+#[test]
+fn a_server_that_is_still_listed_or_may_be_is_silent_when_it_is_not_reached() {
+    for (servers, extent) in [(&[A, B][..], Extent::Whole), (&[A], Extent::Known)] {
+        let mut world = World::live();
+        world.now = 10_000;
+        world.breaks(B);
+        assert_eq!(world.steps(), [WatchStep::List]);
+        world.list(servers, extent);
+        assert_eq!(world.silent(), []);
+        world.reopens(B);
+        world.breaks(B);
+        assert_eq!(world.silent(), [B]);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_reached_is_silent_after_three_seconds_without_a_list() {
+    let mut world = World::live();
+    world.now = 10_000;
+    world.breaks(B);
+    assert_eq!(world.steps(), [WatchStep::List]);
+    while world.silent().is_empty() {
+        world.now = world.watch.timeout().unwrap().as_millis();
+        for step in world.steps() {
+            if let WatchStep::Open { .. } = step {
+                world.breaks(B);
+            }
+        }
+    }
+    assert!((13_000..17_000).contains(&world.now), "{}", world.now);
 }
 
 #[test]
 fn nodes_of_a_server_that_restarts_are_not_lost_if_they_beat_in_time() {
     let mut world = World::live();
+    world.answers = true;
     world.sees(A, 1, 5, 1);
     world.breaks(A);
     world.reopens(A);
@@ -140,7 +197,8 @@ fn with_a_filter_a_node_that_is_missing_after_a_break_has_left() {
     let mut world = World::new();
     world.watch.start(at(0), 7, Presence::Left);
     assert_eq!(world.steps(), [WatchStep::List]);
-    world.list(&[A], true);
+    world.list(&[A], Extent::Known);
+    world.answers = true;
     assert_eq!(world.opened(), [A]);
     world.sees(A, 1, 5, 1);
     world.caught_up(A);
@@ -157,7 +215,7 @@ fn with_a_filter_a_node_that_is_missing_after_a_break_has_left() {
 #[test]
 fn a_server_that_says_nothing_for_three_seconds_keeps_nobody_waiting() {
     let mut world = World::new();
-    world.list(&[A, B], true);
+    world.list(&[A, B], Extent::Known);
     assert_eq!(world.opened(), [A, B]);
     world.caught_up(A);
     world.now = 1_000;
@@ -172,7 +230,7 @@ fn a_server_that_says_nothing_for_three_seconds_keeps_nobody_waiting() {
 #[test]
 fn a_stream_that_says_nothing_for_ten_seconds_is_opened_anew() {
     let mut world = World::new();
-    world.list(&[A], true);
+    world.list(&[A], Extent::Known);
     assert_eq!(world.opened(), [A]);
     world.now = millis(LONGEST_PAUSE) - 1;
     assert_eq!(world.steps().len(), 1, "it is silent");
@@ -198,13 +256,13 @@ fn after_an_oversleep_all_streams_are_opened_anew_and_the_time_was_blind() {
 #[test]
 fn a_live_server_that_is_listed_no_longer_is_opened_anew_once() {
     let mut world = World::live();
-    world.list(&[A], false);
+    world.list(&[A], Extent::Part);
     assert_eq!(world.steps(), [], "this list is not whole");
-    world.list(&[A], true);
+    world.list(&[A], Extent::Known);
     world.opens_anew(B);
     world.caught_up(B);
     world.steps();
-    world.list(&[A], true);
+    world.list(&[A], Extent::Known);
     assert_eq!(world.steps(), []);
 }
 
@@ -215,7 +273,7 @@ fn longest_pause_of_a_stream_that_lives(for_ms: u64) -> u64 {
     for _ in 0..40 {
         world.now += for_ms;
         if world.steps().contains(&WatchStep::List) {
-            world.list(&[A, B], true);
+            world.list(&[A, B], Extent::Known);
         }
         let begin = world.now;
         world.breaks(B);
