@@ -2,9 +2,9 @@
 //!
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
-use super::{clock, driver::Driver, report::text};
+use super::{clock, driver::Driver, life::short};
 use crate::protocol::{
-    Ack, Action, IndexersAnswer, Input, Instant, Want,
+    Ack, Action, IndexersAnswer, Input, Instant, Role, Want,
     codec::{directory::Response, record::Kind},
 };
 
@@ -19,19 +19,22 @@ impl Driver<'_> {
             } => {
                 let record = self.record.envelope().filter(|_| beat.with_record);
                 if beat.fresh {
-                    self.servers.late(&server);
+                    let called = self.env.server(&server);
+                    self.servers.late(&server, &called);
                 }
                 let known = self.env.machine.beat_known();
                 self.env.net.beat(server, &addrs, &beat, record, known);
                 self.env.reserve_slot(server);
             }
             Action::Drop { server } => {
-                self.servers.dropped(server);
+                let called = self.env.server(&server);
+                self.servers.dropped(server, &called);
                 self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
                 self.farewells.sent(server);
-                self.servers.given_up(&server);
+                let called = self.env.server(&server);
+                self.servers.given_up(&server, &called);
                 let role = self.env.machine.role();
                 self.env.net.give_up(server, role);
                 self.env.reserve_slot(server);
@@ -41,7 +44,14 @@ impl Driver<'_> {
                 // Done at once, so that the next beats carry the record.
                 self.sign_if_due(self.env.now());
             }
-            Action::Close { peer, stream } => {
+            Action::Close {
+                peer,
+                stream,
+                ended,
+            } => {
+                if let Some(end) = ended {
+                    self.log_end(&peer, &end);
+                }
                 self.held_beats.retain(|frame| frame.stream != stream);
                 self.env.net.close(peer, stream);
                 if !self.env.reserve_slot(peer) {
@@ -54,7 +64,11 @@ impl Driver<'_> {
                 left,
                 offer,
             } => {
-                log::info!("releases {} to an indexer", text(&peer));
+                let node = self.env.called(Role::Node, &peer);
+                match &offer {
+                    Some(offer) => log::info!("releases {node} to indexer {}", short(&offer.peer)),
+                    None => log::info!("releases {node}: it is to ask for an indexer"),
+                }
                 let ack = Ack::released(left, offer.as_slice());
                 self.env.net.tell(peer, stream, &ack);
             }
@@ -75,7 +89,7 @@ impl Driver<'_> {
                 }
             }
             Action::Refreshed { peer } => {
-                log::info!("native: refreshed indexer from DHT: {}", text(&peer))
+                log::info!("native: refreshed indexer from DHT: {}", short(&peer))
             }
             Action::Answer { request, takes_in } => {
                 let offers = self.env.machine.answer_offers();
@@ -88,29 +102,32 @@ impl Driver<'_> {
                 want,
             } => {
                 if want == Want::OffersFailed {
-                    self.servers.offers_failed(&native);
+                    self.servers.offers_failed(&self.env.server(&native));
                 }
                 self.lookups.ask_native(&mut self.env, native, &addrs, want);
             }
             Action::Retry => {
                 log::info!("the network has changed: tries again at once what did not answer")
             }
-            Action::Denied { server, reason } => self.servers.denied(server, &reason),
+            Action::Denied { server, reason } => {
+                let called = self.env.server(&server);
+                self.servers.denied(server, &called, &reason);
+            }
             Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),
             Action::Contested(contested) => log::warn!(
                 "two devices use the identity {}: keeps the one at {}, refuses the one at {}; on the one that is the \
                  copy, remove the file `identity` in its data directory and start it again",
-                text(&contested.peer),
+                short(&contested.peer),
                 contested.kept,
                 contested.refused
             ),
             Action::Uncontested { peer, evicted } => match evicted {
-                false => log::info!("one device alone uses the identity {} again", text(&peer)),
+                false => log::info!("one device alone uses the identity {} again", short(&peer)),
                 true => log::warn!(
                     "too many identities go from host to host: two devices that use {} are not told apart until \
                      they have replaced each other again",
-                    text(&peer)
+                    short(&peer)
                 ),
             },
         }

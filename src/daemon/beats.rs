@@ -4,14 +4,14 @@
 //! Invariant: a beat reaches the core only decoded, in order, and with a verified record
 //! ([`Net::read_beat`](crate::net::Net::read_beat)).
 
-use super::{driver::Driver, environment::Environment, report::text};
+use super::{driver::Driver, environment::Environment};
 use crate::{
     net::{BeatFrame, each::each},
     protocol::{
-        Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, Role, SignedRecord,
-        StreamId,
+        Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, SignedRecord, StreamId,
         codec::{heartbeat::WallReading, record::Kind},
         rivals::FirstBeat,
+        time::MAX_LEASE,
     },
 };
 
@@ -61,40 +61,23 @@ impl Driver<'_> {
         let BeatOutcome {
             ack,
             publish,
-            stranded,
+            arrival,
         } = machine.beat(now, &from, frame.stream, beat);
         let code = ack.code;
         let denied = matches!(code, AckCode::Full | AckCode::Refused);
         let leaves = !denied && ack.ends_stream();
+        let reason = denied.then(|| ack.reason.to_owned());
         net.ack(frame, &ack, clock);
-        if denied {
-            log::debug!("gives {} no lease: {}", text(&from), ack.reason);
+        if let Some(reason) = reason {
+            let from = self.env.called(beat.role, &from);
+            each!(info, "gives {from} no lease: {reason}");
         } else if leaves {
             self.env.reserve_slot(from);
             self.env.net.forget(&from);
         } else if beat.sequence == 0 && code == AckCode::Accepted {
             self.env.reserve_slot(from);
-            match (self.env.machine.role(), beat.role) {
-                (Role::Native, Role::Node) => {
-                    let why = match stranded {
-                        true => "every indexer that it was offered failed at it",
-                        false => "no indexer is reachable",
-                    };
-                    each!(info, "takes node {} in: {why}", text(&from));
-                }
-                (Role::Native, Role::Native) if !self.env.machine.is_native(&from) => {
-                    each!(
-                        info,
-                        "guest {} beats: a native not configured here",
-                        text(&from)
-                    );
-                }
-                (Role::Native, _) => {
-                    each!(info, "{} {} beats", beat.role, text(&from))
-                }
-                _ => log::debug!("grants node {} a lease", text(&from)),
-            }
         }
+        self.log_arrival(&from, beat.role, arrival);
         if publish && let Some(record) = &beat.record {
             let (kind, own_ms) = (Kind::of(beat.role), self.env.own_ms());
             let envelope = record.envelope.to_vec();
@@ -111,7 +94,6 @@ impl Driver<'_> {
         ack: &Ack<'_>,
         clock: Option<WallReading>,
     ) {
-        let is_native = self.env.machine.is_native(&server);
         if let Some(theirs) = clock {
             let Environment { wall, machine, .. } = &mut self.env;
             wall.heard(now, &**machine, &server, asked, theirs);
@@ -121,12 +103,11 @@ impl Driver<'_> {
             return self.handle(now, Input::Notified { server, ack });
         }
         self.handle(now, Input::Acked { server, ack });
-        if ack.code == AckCode::Accepted {
-            let kind = match is_native {
-                true => "native",
-                false => "indexer",
-            };
-            self.servers.granted(*server, kind, ack.lease);
+        // A lease of 0 ms is not a lease.
+        if ack.code == AckCode::Accepted && !ack.lease.is_zero() {
+            let called = || self.env.server(server);
+            let lease = ack.lease.min(MAX_LEASE);
+            self.servers.granted(*server, called, lease);
         }
     }
 }

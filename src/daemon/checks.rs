@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     config::{Check, Config, Probe},
-    net::{executor, netlink::Host},
+    net::{executor, netlink::Host, tcp::plain},
     protocol::{
         Instant,
         codec::service::{MAX_SERVICES, Service},
@@ -280,13 +280,6 @@ async fn connect(hosts: &[IpAddr], port: u16) -> Result<Async<TcpStream>, Failur
         }
     }
     Err(first.unwrap_or_else(late))
-}
-
-/// The system's sentence for the error, without its number.
-fn plain(why: &io::Error) -> String {
-    let text = why.to_string();
-    let bare = text.split(" (os error").next().unwrap_or_default();
-    bare.to_lowercase()
 }
 
 async fn status_of(hosts: &[IpAddr], port: u16, path: &str) -> Result<u16, Failure> {

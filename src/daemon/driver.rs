@@ -365,7 +365,8 @@ impl<'m> Driver<'m> {
                 self.on_ack(now, server, asked, &ack.as_ack(), clock)
             }
             NetEvent::LeaseClosed { server, why } => {
-                self.servers.closed(server, why.as_deref());
+                let called = self.env.server(&server);
+                self.servers.closed(server, &called, why.as_deref());
                 self.handle(now, Input::LeaseClosed { server: &server });
             }
             NetEvent::GaveUp { server } => self.farewells.ended(&server),
@@ -412,16 +413,14 @@ impl<'m> Driver<'m> {
         let answer = match response {
             Ok(Response::Indexers(answer)) => Some(answer),
             Ok(Response::Error(why)) => {
-                each!(warn, "{} answers: {}", text(&server), why.escape_debug());
+                let server = self.env.server(&server);
+                each!(warn, "{server} answers: {}", why.escape_debug());
                 None
             }
             Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => None,
             Err(why) => {
-                each!(
-                    warn,
-                    "{} could not be asked for indexers: {why}",
-                    text(&server)
-                );
+                let server = self.env.server(&server);
+                each!(warn, "{server} could not be asked for indexers: {why}");
                 None
             }
         };

@@ -12,9 +12,9 @@ use std::{collections::HashMap, mem};
 use self::answers::{add_granting, answer_of};
 use super::{
     environment::Environment,
+    life::short,
     machines::{MAX_LOOKUPS, ProgramLookups},
     nodes::{ListingId, Listings, MAX_LISTINGS},
-    report::text,
     request::{CallAnswer, Reply},
 };
 use crate::{
@@ -286,7 +286,7 @@ impl<'m> Lookups<'m> {
                         self.core.responded(now, query, None, &Libp2p);
                         continue;
                     }
-                    log::debug!("lookup {} asks {}", lookup.0, text(&server));
+                    log::debug!("lookup {} asks {}", lookup.0, short(&server));
                     let id = self.name(Requester::Lookup(query));
                     env.net.request(server, &addrs, id, &ask.into());
                 }

@@ -37,6 +37,7 @@ mod entropy;
 mod environment;
 mod housekeeping;
 mod invitation;
+mod life;
 mod link;
 mod listen;
 #[cfg(feature = "program")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{
     environment::Environment,
+    life::short,
     lookup::{Lookups, Requester},
     machines::boxed,
     report::{self, text},
@@ -133,7 +134,7 @@ impl Lookups<'_> {
                     ask,
                 }) => match self.name_if_there_is_room(Requester::Listing(*id, query)) {
                     Some(request) => {
-                        log::debug!("a listing asks {}", text(&server));
+                        log::debug!("a listing asks {}", short(&server));
                         env.net
                             .request(server, &addrs, request, &listing.request(ask));
                     }

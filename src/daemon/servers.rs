@@ -29,18 +29,18 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Logs that a server granted a lease; `kind` is its role.
-    pub(super) fn granted(&mut self, server: PeerId, kind: &str, lease: Duration) {
+    /// Logs that a server granted a lease of the clamped duration.
+    pub(super) fn granted(&mut self, server: PeerId, called: impl Fn() -> String, lease: Duration) {
         if self.granted.insert(server) {
             self.stranded = false;
             self.troubles.retain(|(known, _)| *known != server);
             let seconds = lease.as_secs();
-            log::info!("holds a lease of {seconds} s with {kind} {}", text(&server));
+            log::info!("holds a lease of {seconds} s with {}", called());
         }
     }
 
     /// Logs that no offered indexer has granted a lease, so that the native is asked to take us in.
-    pub(super) fn offers_failed(&mut self, native: &PeerId) {
+    pub(super) fn offers_failed(&mut self, native: &str) {
         let is_news = !std::mem::replace(&mut self.stranded, true);
         let level = if is_news {
             log::Level::Warn
@@ -49,50 +49,47 @@ impl Servers {
         };
         log::log!(
             level,
-            "holds no lease, and no offered indexer has granted one: asks {} to take this node in, and keeps trying",
-            text(native)
+            "holds no lease, and no offered indexer has granted one: asks {native} to take this node in, and keeps trying"
         );
     }
 
     /// Logs that the server's ack is late.
-    pub(super) fn late(&mut self, server: &PeerId) {
+    pub(super) fn late(&mut self, server: &PeerId, called: &str) {
         if self.granted.remove(server) {
-            log::info!(
-                "{} does not answer: opens a new connection beside the silent one",
-                text(server)
-            );
+            log::info!("{called} does not answer: opens a new connection beside the silent one");
         }
     }
 
     /// Logs that the server gives no lease.
-    pub(super) fn denied(&mut self, server: PeerId, reason: &str) {
+    pub(super) fn denied(&mut self, server: PeerId, called: &str, reason: &str) {
         self.granted.remove(&server);
         self.denied = Some(server);
-        self.trouble(server, format!("gives no lease: {}", reason.escape_debug()));
+        let what = format!("gives no lease: {}", reason.escape_debug());
+        self.trouble(server, called, what);
     }
 
     /// Our stream to the server is dropped, because it gives no lease or does not answer.
-    pub(super) fn dropped(&mut self, server: PeerId) {
+    pub(super) fn dropped(&mut self, server: PeerId, called: &str) {
         self.granted.remove(&server);
         if self.denied.take() != Some(server) {
-            self.trouble(server, "does not answer".into());
+            self.trouble(server, called, "does not answer".into());
         }
     }
 
     /// Our stream to the server has ended, or could not be opened, and `why`.
-    pub(super) fn closed(&mut self, server: PeerId, why: Option<&str>) {
+    pub(super) fn closed(&mut self, server: PeerId, called: &str, why: Option<&str>) {
         let held = self.granted.remove(&server);
         if let Some(why) = why {
-            self.trouble(server, format!("accepts no beats: {why}"));
+            self.trouble(server, called, format!("accepts no beats: {why}"));
         } else if held {
-            log::info!("the heartbeat stream with {} has ended", text(&server));
+            log::info!("the heartbeat stream with {called} has ended");
         }
     }
 
     /// Logs that we give up the lease with the server.
-    pub(super) fn given_up(&mut self, server: &PeerId) {
+    pub(super) fn given_up(&mut self, server: &PeerId, called: &str) {
         if self.granted.remove(server) {
-            log::info!("gives up the lease with {}", text(server));
+            log::info!("gives up the lease with {called}");
         }
     }
 
@@ -107,10 +104,10 @@ impl Servers {
             .collect()
     }
 
-    fn trouble(&mut self, server: PeerId, what: String) {
+    fn trouble(&mut self, server: PeerId, called: &str, what: String) {
         match self.is_new(server, &what) {
-            true => log::warn!("{} {what}", text(&server)),
-            false => log::debug!("{} still {what}", text(&server)),
+            true => log::warn!("{called} {what}"),
+            false => log::debug!("{called} still {what}"),
         }
     }
 
@@ -144,7 +141,7 @@ mod tests {
         assert!(servers.is_new(peer(2), "is away"), "it is another");
         assert!(servers.is_new(peer(1), "is full"));
         assert!(servers.is_new(peer(1), "is away"), "it changed in between");
-        servers.granted(peer(1), "native", Duration::from_secs(1));
+        servers.granted(peer(1), || "native".into(), Duration::from_secs(1));
         assert!(servers.is_new(peer(1), "is away"));
     }
 
@@ -162,13 +159,13 @@ mod tests {
     #[test]
     fn a_drop_after_a_denial_is_no_silence() {
         let mut servers = Servers::default();
-        servers.denied(peer(1), "no room");
-        servers.dropped(peer(1));
+        servers.denied(peer(1), "native", "no room");
+        servers.dropped(peer(1), "native");
         assert_eq!(
             servers.troubles,
             [(peer(1), "gives no lease: no room".into())]
         );
-        servers.dropped(peer(1));
+        servers.dropped(peer(1), "native");
         assert_eq!(servers.troubles, [(peer(1), "does not answer".into())]);
     }
 }

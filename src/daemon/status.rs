@@ -17,9 +17,9 @@ use crate::config::{Role, is_host_name};
 pub(crate) use nodes::{ListTally, NodeQuery};
 pub use nodes::{NodeRow, NodeState};
 #[cfg(feature = "program")]
-pub(crate) use text::Plain;
-#[cfg(feature = "program")]
 pub(super) use text::table;
+#[cfg(feature = "program")]
+pub(crate) use text::{Plain, Span};
 pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 
 /// The answer to `status`: everything that a process knows.

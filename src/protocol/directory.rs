@@ -155,7 +155,9 @@ impl<const N: usize> Directory<N> {
                 self.short.count_refusal();
                 return false;
             }
-            None => self.back(&info.peer),
+            None => {
+                self.back(now, &info.peer);
+            }
             Some(_) => {}
         }
         let change = match self.find(&info.peer) {
@@ -194,7 +196,9 @@ impl<const N: usize> Directory<N> {
             self.changes.happened(peer, Change::Gone);
         }
         match name {
-            _ if now_is == Presence::Alive => self.back(peer),
+            _ if now_is == Presence::Alive => {
+                self.back(now, peer);
+            }
             Some(name) => self.lose(now, peer, name, Role::Node, now_is),
             None => {}
         }
@@ -225,9 +229,10 @@ impl<const N: usize> Directory<N> {
         self.lost.add(now, lost);
     }
 
-    /// The peer holds a lease here again.
-    pub(crate) fn back(&mut self, peer: &PeerId) {
-        self.lost.back(peer);
+    /// The peer holds a lease here again. Returns how long it was gone, if it left or was lost
+    /// within a day.
+    pub(crate) fn back(&mut self, now: Instant, peer: &PeerId) -> Option<Duration> {
+        self.lost.back(now, peer)
     }
 
     /// The nodes that left or were lost.

@@ -16,14 +16,15 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Ack, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer, IndexersPage,
-    Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher, Report, RequestId,
-    Rng, Role, SignedRecord, StreamId, Terms, Want,
+    Ack, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
+    IndexersPage, Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher,
+    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
     announcing::Announcing,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
+    life::EndCause,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
     rivals::FirstBeat,
@@ -128,26 +129,26 @@ impl<const N: usize> Indexer<N> {
     ) -> BeatOutcome<'static> {
         if beat.role != Role::Node {
             // A peer has one role at a time, so it is no longer a node.
-            self.end_of_lease(now, sender.peer, Presence::Alive);
+            self.end_of_lease(now, sender.peer, Presence::Alive, EndCause::NewRole);
             return Ack::refused(
                 "an indexer grants leases to nodes only: indexers and natives go to a native",
             )
             .into();
         }
         if beat.lease.is_zero() {
-            self.end_of_lease(now, sender.peer, Presence::Left);
+            self.end_of_lease(now, sender.peer, Presence::Left, EndCause::Left);
             return Ack::accepted(Duration::ZERO).into();
         }
         if beat.publisher == Publisher::Another && self.yields(sender) {
-            self.stream_records.turn_away(sender.peer);
+            self.stream_records.turn_away(now, sender.peer);
             self.directory.unlist(now, sender.peer, Presence::Alive);
             return Ack::full("places are short here, and you hold a lease elsewhere").into();
         }
         self.node_beat(now, sender, beat)
     }
 
-    fn end_of_lease(&mut self, now: Instant, peer: &PeerId, now_is: Presence) {
-        self.stream_records.remove(peer);
+    fn end_of_lease(&mut self, now: Instant, peer: &PeerId, now_is: Presence, how: EndCause) {
+        self.stream_records.remove(now, peer, how);
         self.directory.unlist(now, peer, now_is);
     }
 
@@ -171,9 +172,9 @@ impl<const N: usize> Indexer<N> {
         if sender.moved {
             self.directory.unlist(now, sender.peer, Presence::Alive);
         }
-        self.stream_records.renew(now, sender, Role::Node, lease);
-        if sender.is_newcomer() {
-            self.directory.back(sender.peer);
+        let mut arrival = self.stream_records.renew(now, sender, Role::Node, lease);
+        if let Arrival::Joined(joined) = &mut arrival {
+            joined.gone_for = self.directory.back(now, sender.peer);
         }
         let is_news = beat
             .record
@@ -189,6 +190,7 @@ impl<const N: usize> Indexer<N> {
         }
         BeatOutcome {
             publish: is_news && beat.publisher == Publisher::Receiver,
+            arrival,
             ..Ack::accepted(lease).into()
         }
     }
@@ -256,8 +258,12 @@ impl<const N: usize> Machine for Indexer<N> {
             });
             self.directory.lost_mut().expire(now);
         }
-        if let Some((peer, stream)) = self.stream_records.pop_closed() {
-            return Some(Action::Close { peer, stream });
+        if let Some((peer, stream, ended)) = self.stream_records.pop_closed() {
+            return Some(Action::Close {
+                peer,
+                stream,
+                ended,
+            });
         }
         if let Some(action) = self.stream_records.rivals.poll(now) {
             return Some(action);

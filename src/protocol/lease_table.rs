@@ -22,6 +22,7 @@ use heapless::Deque;
 use super::{
     Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
     address::Endpoint,
+    life::{Arrival, EndCause, Joined, LeaseEnd},
     reader::Reader,
     rivals::{FirstBeat, Holder, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
@@ -39,6 +40,8 @@ pub struct StreamRecord {
     pub stream: StreamId,
     /// Whether that stream is open.
     pub connected: bool,
+    /// When the lease was first granted.
+    pub since: Instant,
     /// Receipt of the last valid beat.
     pub last_seen: Instant,
     /// Receipt of the last renewing beat, plus the lease granted.
@@ -47,6 +50,12 @@ pub struct StreamRecord {
     pub source: Option<Endpoint>,
     /// The addresses that the holder can use, as far as is known.
     pub reader: Reader,
+}
+
+impl StreamRecord {
+    fn end(&self, now: Instant, how: EndCause) -> LeaseEnd {
+        LeaseEnd::new(now, how, self.role, self.since, self.last_seen)
+    }
 }
 
 impl Keyed for StreamRecord {
@@ -130,7 +139,7 @@ impl<const S: usize> LeaseTable<S> {
         };
         let (first_beat, waits_no_more) = self.rivals.newcomer(now, peer, holder, stream, source);
         if let Some((peer, stream)) = waits_no_more {
-            self.closed.push(peer, stream);
+            self.closed.push(peer, stream, None);
         }
         first_beat
     }
@@ -208,26 +217,45 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Counts a beat: the lease runs for `lease` from `now`. A newer stream of the peer replaces
     /// its older one.
-    pub(crate) fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
+    pub(crate) fn renew(
+        &mut self,
+        now: Instant,
+        sender: &Sender<'_>,
+        role: Role,
+        lease: Duration,
+    ) -> Arrival {
+        let source = |record: &StreamRecord| record.source.filter(|_| sender.moved);
+        let from = self.find_at(sender).and_then(source);
         if let Some(record) = self.touch(now, sender) {
             record.role = role;
             record.expiry = now + lease;
-            return;
+            let moved = from.zip(record.source);
+            return moved.map_or(Arrival::Known, |(from, to)| Arrival::Moved { from, to });
         }
         let Sender { peer, stream, .. } = *sender;
+        let source = self.rivals.source(peer, stream);
         let record = StreamRecord {
             peer: *peer,
             role,
             stream,
             connected: true,
+            since: now,
             last_seen: now,
             expiry: now + lease,
-            source: self.rivals.source(peer, stream),
+            source,
             reader: sender.reader,
         };
         // There is no room only if the caller did not ask `no_room_for`. Then the beat makes no
         // lease.
         let _ = self.records.insert(record);
+        Arrival::Joined(Joined {
+            source,
+            ..Joined::default()
+        })
+    }
+
+    fn find_at(&self, sender: &Sender<'_>) -> Option<&StreamRecord> {
+        self.records.at(sender.slot?)
     }
 
     /// Counts a beat that does not renew the lease, and returns its record.
@@ -238,7 +266,7 @@ impl<const S: usize> LeaseTable<S> {
     fn touch(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&mut StreamRecord> {
         let record = self.records.at_mut(sender.slot?, sender.peer)?;
         if record.stream != sender.stream {
-            self.closed.push(*sender.peer, record.stream);
+            self.closed.push(*sender.peer, record.stream, None);
             record.stream = sender.stream;
             record.source = None;
         }
@@ -275,17 +303,23 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Ends the peer's lease and closes its stream.
-    pub(crate) fn remove(&mut self, peer: &PeerId) -> Option<StreamRecord> {
+    pub(crate) fn remove(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        how: EndCause,
+    ) -> Option<StreamRecord> {
         let record = self.records.remove(peer)?;
-        self.closed.push(record.peer, record.stream);
+        let end = record.end(now, how);
+        self.closed.push(record.peer, record.stream, Some(end));
         self.rivals.forget(peer);
         Some(record)
     }
 
     /// Ends or denies a lease because other peers need its place. It is counted as a refusal for
     /// lack of room.
-    pub(crate) fn turn_away(&mut self, peer: &PeerId) {
-        self.remove(peer);
+    pub(crate) fn turn_away(&mut self, now: Instant, peer: &PeerId) {
+        self.remove(now, peer, EndCause::Yielded);
         self.records.count_refusal();
     }
 
@@ -293,6 +327,7 @@ impl<const S: usize> LeaseTable<S> {
     /// diagram's stream GC.
     pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&StreamRecord)) {
         self.remove_all(
+            now,
             |record| is_stale(now, record.last_seen, record.expiry),
             gone,
         );
@@ -309,6 +344,7 @@ impl<const S: usize> LeaseTable<S> {
         gone: impl FnMut(&StreamRecord),
     ) {
         self.remove_all(
+            now,
             |record| now > record.expiry && record.peer != *newcomer,
             gone,
         );
@@ -316,13 +352,15 @@ impl<const S: usize> LeaseTable<S> {
 
     fn remove_all(
         &mut self,
+        now: Instant,
         is_over: impl Fn(&StreamRecord) -> bool,
         mut gone: impl FnMut(&StreamRecord),
     ) {
         self.records.retain(|record| {
             let is_over = is_over(record);
             if is_over {
-                self.closed.push(record.peer, record.stream);
+                let end = record.end(now, EndCause::Lost);
+                self.closed.push(record.peer, record.stream, Some(end));
                 self.rivals.forget(&record.peer);
                 gone(record);
             }
@@ -366,9 +404,14 @@ impl<const S: usize> LeaseTable<S> {
         self.records.is_full()
     }
 
-    /// The next stream to close, and its peer.
-    pub(crate) fn pop_closed(&mut self) -> Option<(PeerId, StreamId)> {
-        self.closed.0.pop_front()
+    /// The next stream to close, its peer, and the end of the lease if that is why.
+    pub(crate) fn pop_closed(&mut self) -> Option<Closed> {
+        let closed = self.closed.0.pop_front();
+        if self.closed.0.is_empty() {
+            // It begins at its first place again, so that few of its pages are ever used.
+            self.closed.0.clear();
+        }
+        closed
     }
 
     /// The unused memory of the table. Its content has no meaning.
@@ -383,15 +426,18 @@ impl<const S: usize> LeaseTable<S> {
 }
 
 #[derive(Clone, Debug, Default)]
-struct ClosedStreams<const S: usize>(Deque<(PeerId, StreamId), S>);
+struct ClosedStreams<const S: usize>(Deque<Closed, S>);
+
+/// A stream to close, its peer, and the end of its lease if that is why.
+pub(crate) type Closed = (PeerId, StreamId, Option<LeaseEnd>);
 
 impl<const S: usize> ClosedStreams<S> {
-    fn push(&mut self, peer: PeerId, stream: StreamId) {
+    fn push(&mut self, peer: PeerId, stream: StreamId, end: Option<LeaseEnd>) {
         if self.0.is_full() {
             self.0.pop_front();
         }
         // There is room after the removal.
-        let _ = self.0.push_back((peer, stream));
+        let _ = self.0.push_back((peer, stream, end));
     }
 }
 

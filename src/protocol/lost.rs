@@ -89,9 +89,9 @@ impl Lost {
         let _ = self.0.insert(lost);
     }
 
-    /// The peer is back.
-    pub fn back(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
+    /// The peer is back. Returns how long it was gone, if it was here before.
+    pub fn back(&mut self, now: Instant, peer: &PeerId) -> Option<Duration> {
+        self.0.remove(peer).map(|entry| entry.age(now))
     }
 
     /// Removes those that have been gone for more than a day.

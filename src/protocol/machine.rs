@@ -24,6 +24,7 @@ use super::{
     directory::{Claimants, Found},
     lease::Lease,
     lease_table::StreamRecord,
+    life::LeaseEnd,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
     native::{LiveIndexer, Responsible},
@@ -64,6 +65,8 @@ pub enum Action {
         peer: PeerId,
         /// The stream.
         stream: StreamId,
+        /// For the log: the lease that has ended.
+        ended: Option<LeaseEnd>,
     },
     /// Send `released` on the peer's heartbeat stream, unsolicited.
     Release {

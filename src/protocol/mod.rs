@@ -26,8 +26,8 @@
 //!
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
 //! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
-//! rule), `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held
-//! elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (the peers that left or
+//! rule), `life.rs` (how they begin and end, for the log), `rivals.rs` (two devices with one
+//! identity), `lease.rs` and `leases.rs` (leases held elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (the peers that left or
 //! were lost), `announcing.rs` (what is announced in the DHT, and when), `address.rs` and
 //! `reader.rs` (which addresses are of use to the peer that reads them).
 
@@ -45,6 +45,7 @@ pub(crate) mod input;
 pub(crate) mod lease;
 pub(crate) mod lease_table;
 pub(crate) mod leases;
+pub(crate) mod life;
 pub mod link;
 pub mod listing;
 pub mod lookup;
@@ -69,6 +70,7 @@ pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::{Lease, Terms};
 pub use lease_table::StreamRecord;
+pub use life::{Arrival, EndCause, Joined, LeaseEnd, Shortage};
 pub use lost::{Lost, LostPeer};
 pub use machine::{Action, Machine, Report};
 pub use native::{LiveIndexer, Native, NativeConfig, Responsible, Source};

@@ -10,6 +10,8 @@ use core::{cmp::Ordering, fmt, time::Duration};
 
 use heapless::{String, Vec};
 
+use super::life::Arrival;
+
 pub use ack::{Ack, AckBuf, AckCode};
 pub use listing::{
     Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, Presence, Subject, TooManyTags,
@@ -320,8 +322,8 @@ pub struct BeatOutcome<'a> {
     pub ack: Ack<'a>,
     /// The beat brought a record that the DHT does not have yet: PUT it once.
     pub publish: bool,
-    /// The node was taken in because every indexer that it was offered failed at it.
-    pub stranded: bool,
+    /// What it has changed for the sender.
+    pub arrival: Arrival,
 }
 
 impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
@@ -329,7 +331,7 @@ impl<'a> From<Ack<'a>> for BeatOutcome<'a> {
         Self {
             ack,
             publish: false,
-            stranded: false,
+            arrival: Arrival::Known,
         }
     }
 }

@@ -440,6 +440,16 @@ impl Peer {
         self.until(name, SLACK, |status| status.runs(name) >= first + more);
     }
 
+    /// The end of its id, as people read it in logs and tables.
+    pub(crate) fn short_id(&self) -> &str {
+        &self.id[self.id.len() - 8..]
+    }
+
+    /// Waits until its log has this text.
+    pub(crate) fn logs(&self, text: &str) {
+        eventually(text, SLACK, || self.log().contains(text).then_some(()));
+    }
+
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()

@@ -17,6 +17,7 @@ mod harness;
 mod hosts;
 mod leases;
 mod liars;
+mod life;
 mod listing;
 mod memory;
 mod natives;

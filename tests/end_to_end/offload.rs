@@ -58,7 +58,11 @@ fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
     assert!(took <= MOVE, "{took:?}");
     for node in &nodes {
         node.until("that lease alone", SLACK, |s| s.leases.len() == 1);
-        assert!(native.log().contains(&format!("releases {}", node.id)));
+        assert!(
+            native
+                .log()
+                .contains(&format!("(…{}) to indexer", node.short_id()))
+        );
     }
     // They gave up the native's lease once they had another.
     native.until("no node's stream", SLACK, |s| {

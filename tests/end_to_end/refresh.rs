@@ -24,7 +24,10 @@ fn known_indexers_without_an_entry_are_found_in_the_dht_and_fresh_ones_are_not_s
         assert_eq!(entry.source, Source::Dht);
         assert_eq!(entry.addrs, indexer.status().listen);
         assert!(far.status().knows(indexer));
-        let line = format!("native: refreshed indexer from DHT: {}", indexer.id);
+        let line = format!(
+            "native: refreshed indexer from DHT: …{}",
+            indexer.short_id()
+        );
         far.until("the line logged", SLACK, |_| far.log().contains(&line));
     }
     near.until_runs("refresh", 6);

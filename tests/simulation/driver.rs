@@ -197,7 +197,7 @@ impl World {
                 self.devices[no].signing.want();
                 self.sign_if_due(no)?;
             }
-            Action::Close { peer, stream } => return self.close_stream(no, &peer, stream),
+            Action::Close { peer, stream, .. } => return self.close_stream(no, &peer, stream),
             Action::Release {
                 peer,
                 stream,

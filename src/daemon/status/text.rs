@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use super::{CheckState, Found, IndexerList, Protocol, Service, Source, Status};
 use crate::config::Role;
@@ -311,7 +312,13 @@ impl fmt::Display for Plain<'_> {
 }
 
 /// Milliseconds in a readable form.
-struct Span(u64);
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) fn of(time: Duration) -> Self {
+        Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+}
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,7 +22,7 @@ use super::{
     handler::{Command, Handler, Happened},
 };
 use crate::{
-    net::transport,
+    net::{tcp::CANNOT_CONNECT, transport},
     protocol::{PeerId, Verdict},
 };
 
@@ -98,11 +98,15 @@ fn sentence(error: &DialError) -> String {
         return error.to_string();
     };
     let each = failed.iter().map(|(addr, why)| {
+        let why = transport::sentence(why);
+        if why.starts_with(CANNOT_CONNECT) {
+            return why;
+        }
         let addr: Multiaddr = addr
             .iter()
             .filter(|part| !matches!(part, Protocol::P2p(_)))
             .collect();
-        format!("{addr}: {}", transport::sentence(why))
+        format!("{addr}: {why}")
     });
     each.collect::<Vec<_>>().join("; ")
 }

@@ -197,7 +197,7 @@ fn who_left_or_was_lost_is_in_the_list_only_if_asked_for_and_leaves_it_when_back
     let tagged = Filter::default().with_tag("floor", "2").unwrap();
     assert_eq!(page(&directory, (&tagged, from, true), 9).0, []);
     directory.list(at(700), &info(2, "pump-2", 2), b"x");
-    directory.back(&peer(3));
+    directory.back(at(0), &peer(3));
     assert_eq!(directory.lost().stats().used, 0);
 }
 

@@ -1,6 +1,7 @@
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
+use crate::protocol::LeaseEnd;
 use crate::protocol::input::tests::Events;
 use crate::protocol::{
     AckCode, Action, Name, RecordInfo, Verdict, capacities::MAX_NATIVES, signing::Urgency,
@@ -60,6 +61,16 @@ fn join(indexer: &mut Indexer<2>, now: u64, n: u8) -> Ack<'_> {
     node_beat(indexer, now, n, u64::from(n), LEASE, None).ack
 }
 
+/// The end of a node's lease that was held, and not heard of, for this long.
+fn ended(how: EndCause, seconds: u32) -> LeaseEnd {
+    LeaseEnd {
+        how,
+        role: Role::Node,
+        held_s: seconds,
+        silent_s: seconds,
+    }
+}
+
 fn drain<const N: usize>(indexer: &mut Indexer<N>, now: u64) -> Vec<Action> {
     let mut out = Vec::new();
     while let Some(action) = indexer.poll(at(now), now) {
@@ -115,6 +126,7 @@ fn giving_up_ends_lease_and_listing_at_once_and_closes_the_stream() {
     let close = Action::Close {
         peer: peer(1),
         stream: StreamId(7),
+        ended: Some(ended(EndCause::Left, 0)),
     };
     assert_eq!(drain(&mut indexer, 1), [close]);
 }
@@ -298,6 +310,7 @@ fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
         let close = Action::Close {
             peer: peer(7),
             stream: StreamId(7),
+            ended: Some(ended(EndCause::Yielded, 0)),
         };
         assert_eq!(drain(&mut indexer, 1).contains(&close), turned_away);
     }

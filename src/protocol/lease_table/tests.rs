@@ -5,6 +5,11 @@ const LEASE: Duration = Duration::from_secs(90);
 
 impl<const S: usize> LeaseTable<S> {
     /// A beat without a record that is admitted and renews the lease.
+    /// The next stream to close.
+    pub(crate) fn pop_stream(&mut self) -> Option<(PeerId, StreamId)> {
+        self.pop_closed().map(|(peer, stream, _)| (peer, stream))
+    }
+
     pub(crate) fn grant(
         &mut self,
         now: Instant,
@@ -76,7 +81,7 @@ fn gc_takes_the_stale_and_leaves_the_others_undisturbed() {
     gone.sort();
     assert_eq!(gone, [peer(1), peer(3)]);
     assert_eq!(table.find(&peer(2)).cloned(), before);
-    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_stream()).collect();
     assert_eq!(closed.len(), 2);
     assert!(!closed.contains(&(peer(2), StreamId(2))));
 }
@@ -85,7 +90,7 @@ fn gc_takes_the_stale_and_leaves_the_others_undisturbed() {
 fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
     let mut table = table_with(&[1], at(0));
     table.grant(at(1_000), peer(1), Role::Indexer, StreamId(9), LEASE);
-    assert_eq!(table.pop_closed(), Some((peer(1), StreamId(1))));
+    assert_eq!(table.pop_stream(), Some((peer(1), StreamId(1))));
     assert!(!table.disconnected(&peer(1), StreamId(1)));
     assert!(table.find(&peer(1)).unwrap().connected);
     assert!(table.disconnected(&peer(1), StreamId(9)));
@@ -165,7 +170,7 @@ fn second_beat_on_a_held_stream_is_not_admitted() {
         assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
     }
     // It is not held either if the lease that it would replace is over.
-    table.remove(&peer(1));
+    table.remove(at(402), &peer(1), EndCause::Left);
     assert!(beat_on(&mut table, 402, 4).is_some() && table.find(&peer(1)).is_none());
     assert_eq!(judged(&mut table, 402), Some(4));
     assert_eq!(beat_on(&mut table, 402, 4), None, "it is decided");
@@ -236,7 +241,7 @@ fn a_contest_ends_with_the_lease() {
     type End = fn(&mut LeaseTable<4>);
     let ends: [End; 3] = [
         |table| {
-            table.remove(&peer(1));
+            table.remove(at(402), &peer(1), EndCause::Left);
         },
         |table| table.collect(at(60_301), |_| ()),
         |table| table.expire(at(90_301), &peer(2), |_| ()),
@@ -268,7 +273,7 @@ fn of_two_newcomers_that_wait_the_earlier_is_closed() {
     let mut table = contested();
     while table.pop_closed().is_some() {}
     assert_eq!(beat_from(&mut table, 450, 5, 2), None);
-    assert_eq!(table.pop_closed(), Some((peer(1), StreamId(4))));
+    assert_eq!(table.pop_stream(), Some((peer(1), StreamId(4))));
     assert_eq!(table.find(&peer(1)).unwrap().stream, StreamId(3));
 }
 
@@ -327,7 +332,7 @@ fn a_late_beat_into_a_full_table_keeps_its_lease_and_its_stream() {
     gone.sort();
     assert_eq!(gone, [peer(2), peer(3), peer(4)]);
     table.grant(at(90_001), peer(1), Role::Indexer, StreamId(1), LEASE);
-    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_closed()).collect();
+    let closed: std::vec::Vec<_> = std::iter::from_fn(|| table.pop_stream()).collect();
     assert!(!closed.contains(&(peer(1), StreamId(1))));
     assert_eq!(table.find(&peer(1)).unwrap().expiry, at(180_001));
 }
@@ -349,4 +354,29 @@ fn who_was_heard_while_catching_up_moves_on_by_no_more_than_its_silence() {
     table.shift(at(3_600_010), Duration::from_secs(3600));
     assert_eq!(table.find(&peer(1)).unwrap().expiry, at(3_690_010));
     assert_eq!(table.find(&peer(2)).unwrap().expiry, at(3_690_000));
+}
+
+/// What is said of the leases that have ended.
+fn ends(table: &mut LeaseTable<4>) -> std::vec::Vec<(PeerId, LeaseEnd)> {
+    let closed = std::iter::from_fn(|| table.pop_closed());
+    closed
+        .filter_map(|(peer, _, end)| Some((peer, end?)))
+        .collect()
+}
+
+#[test]
+fn the_end_of_a_lease_says_how_it_ended_and_how_long_it_was() {
+    let mut table = table_with(&[1, 2], at(1_000));
+    table.grant(at(31_000), peer(1), Role::Indexer, StreamId(9), LEASE);
+    assert_eq!(ends(&mut table), [], "a newer stream ends no lease");
+    table.remove(at(40_000), &peer(1), EndCause::Left);
+    let end = |how, held, silent| LeaseEnd {
+        how,
+        role: Role::Indexer,
+        held_s: held,
+        silent_s: silent,
+    };
+    assert_eq!(ends(&mut table), [(peer(1), end(EndCause::Left, 39, 9))]);
+    table.collect(at(91_001), |_| ());
+    assert_eq!(ends(&mut table), [(peer(2), end(EndCause::Lost, 90, 90))]);
 }

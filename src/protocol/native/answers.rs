@@ -109,18 +109,37 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         let indexers = self.offered.iter().map(|offer| &offer.peer);
         self.offered_indexers.offered(now, &request.node, indexers);
-        let is_stranded = self.offered.is_empty() || request.want == Want::OffersFailed;
-        if is_stranded {
+        let shortage = match request.want {
+            Want::OffersFailed => Some(Shortage::OffersFailed),
+            _ if self.offered.is_empty() => Some(self.shortage(now, since)),
+            _ => None,
+        };
+        if shortage.is_some() {
             self.make_room_for_node(now, &request.node);
         }
-        let takes_in = is_stranded && self.delegation.has_room(now, &request.node);
-        if takes_in {
-            let stranded = request.want == Want::OffersFailed;
-            self.delegation.give_ticket(now, &request.node, stranded);
-        } else if is_stranded {
-            self.delegation.count_refusal();
+        let has_room = self.delegation.has_room(now, &request.node);
+        match shortage {
+            Some(shortage) if has_room => {
+                self.delegation.give_ticket(now, &request.node, shortage);
+            }
+            Some(_) => self.delegation.count_refusal(),
+            None => {}
         }
+        let takes_in = shortage.is_some() && has_room;
         self.answer_of_offered(takes_in)
+    }
+
+    /// Why no indexer can be offered, by the verdicts after `since`.
+    pub(super) fn shortage(&self, now: Instant, since: Instant) -> Shortage {
+        let live = self.live_indexers.iter(now).count();
+        let is_reachable = |e: &LiveIndexer| e.verdict(since) == Some(Verdict::Reachable);
+        let answers = self.live_indexers.iter(now).any(is_reachable);
+        let count = u16::try_from(live).unwrap_or(u16::MAX);
+        match (live, answers) {
+            (0, _) => Shortage::NoneLive,
+            (_, false) => Shortage::Silent(count),
+            (_, true) => Shortage::Unsuitable(count),
+        }
     }
 
     /// Fills `offered` for a node that wants a lease: reachable indexers that have room and that it

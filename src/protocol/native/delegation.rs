@@ -15,7 +15,7 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use crate::protocol::{
-    Addrs, Instant, PeerId, Reader,
+    Addrs, Instant, PeerId, Reader, Shortage,
     table::{Keyed, Table, TableStats},
 };
 
@@ -36,8 +36,7 @@ struct Ticket {
     until: Instant,
     /// Until when a place is reserved for it.
     kept_until: Instant,
-    /// The holder reported that every offer failed.
-    stranded: bool,
+    shortage: Shortage,
 }
 
 impl Ticket {
@@ -57,9 +56,8 @@ pub struct Responsible {
     pub peer: PeerId,
     /// When it was taken in.
     pub since: Instant,
-    /// Why it was taken in: true if it reported that every offer failed, false if no indexer was
-    /// reachable.
-    pub stranded: bool,
+    /// Why it was taken in.
+    pub shortage: Shortage,
     /// The addresses that it can use, as far as is known.
     pub reader: Reader,
 }
@@ -69,7 +67,7 @@ impl Responsible {
     /// failed with addresses that it may be able to dial, so it is sent only to addresses that
     /// surely fit it.
     pub(crate) fn may_go_to(&self, addrs: &Addrs) -> bool {
-        match self.stranded {
+        match self.is_stranded() {
             true => self.reader.fits(addrs),
             false => self.reader.may_use_one_of(addrs),
         }
@@ -78,7 +76,12 @@ impl Responsible {
     /// Whether the node may be released: after every offer failed it is kept for 10 s, because it
     /// does not retry those indexers before (ARCHITECTURE.md, "Offload").
     pub(crate) fn may_go(&self, now: Instant) -> bool {
-        !self.stranded || now - self.since >= REST
+        !self.is_stranded() || now - self.since >= REST
+    }
+
+    /// Whether it reported that every offer failed.
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.shortage == Shortage::OffersFailed
     }
 }
 
@@ -114,11 +117,6 @@ impl<const R: usize> Delegation<R> {
         self.responsible.contains(peer)
     }
 
-    /// The node's entry.
-    pub(super) fn find(&self, peer: &PeerId) -> Option<&Responsible> {
-        self.responsible.find(peer)
-    }
-
     /// Whether there is no node to hand over.
     pub(super) fn is_empty(&self) -> bool {
         self.responsible.is_empty()
@@ -141,21 +139,21 @@ impl<const R: usize> Delegation<R> {
         self.responsible.count_refusal();
     }
 
-    /// Takes the node in; its ticket is used up.
-    pub(super) fn take_in(&mut self, now: Instant, peer: &PeerId) {
-        let stranded = self.ticket(peer);
-        let stranded = stranded.is_some_and(|ticket| ticket.stranded && ticket.is_good(now));
+    /// Takes in a node that is not in, for the reason of its ticket, which is used up, or for
+    /// `shortage` if it has none. Returns the reason.
+    pub(super) fn take_in(&mut self, now: Instant, peer: &PeerId, shortage: Shortage) -> Shortage {
+        let ticket = self.ticket(peer).filter(|ticket| ticket.is_good(now));
+        let shortage = ticket.map_or(shortage, |ticket| ticket.shortage);
         self.tickets.retain(|ticket| ticket.holder != *peer);
         self.releases.retain(|(released, _)| released != peer);
-        if !self.contains(peer) {
-            // The caller asked `has_room`.
-            let _ = self.responsible.insert(Responsible {
-                peer: *peer,
-                since: now,
-                stranded,
-                reader: Reader::default(),
-            });
-        }
+        // The caller asked `has_room`.
+        let _ = self.responsible.insert(Responsible {
+            peer: *peer,
+            since: now,
+            shortage,
+            reader: Reader::default(),
+        });
+        shortage
     }
 
     /// Adds knowledge of the addresses that the node can use, if it was taken in.
@@ -166,9 +164,8 @@ impl<const R: usize> Delegation<R> {
     }
 
     /// Gives the node a ticket, because it was promised that it will be taken in. The caller has
-    /// asked [`Delegation::has_room`]. `stranded`: the node reported that every offer failed, so it
-    /// holds no lease.
-    pub(super) fn give_ticket(&mut self, now: Instant, peer: &PeerId, stranded: bool) {
+    /// asked [`Delegation::has_room`]. A node that reported that every offer failed holds no lease.
+    pub(super) fn give_ticket(&mut self, now: Instant, peer: &PeerId, shortage: Shortage) {
         if self.contains(peer) {
             return;
         }
@@ -176,7 +173,7 @@ impl<const R: usize> Delegation<R> {
             .retain(|ticket| now <= ticket.until + UNCLAIMED_TTL);
         let until = now + TICKET_TTL;
         let kept_until = match self.ticket(peer) {
-            Some(unclaimed) if !stranded => unclaimed.kept_until,
+            Some(unclaimed) if shortage != Shortage::OffersFailed => unclaimed.kept_until,
             _ => until,
         };
         self.tickets.retain(|ticket| ticket.holder != *peer);
@@ -190,7 +187,7 @@ impl<const R: usize> Delegation<R> {
             holder: *peer,
             until,
             kept_until,
-            stranded,
+            shortage,
         });
     }
 
@@ -222,7 +219,7 @@ impl<const R: usize> Delegation<R> {
     pub(super) fn kinds(&self) -> Vec<&Responsible, { 2 * Reader::KINDS }> {
         let mut kinds: Vec<&Responsible, { 2 * Reader::KINDS }> = Vec::new();
         for node in self.responsible.iter() {
-            let kind = |other: &Responsible| (other.reader, other.stranded);
+            let kind = |other: &Responsible| (other.reader, other.is_stranded());
             if !kinds.iter().any(|other| kind(other) == kind(node)) {
                 // The list has room for each kind.
                 let _ = kinds.push(node);
@@ -274,14 +271,21 @@ mod tests {
         PeerId::from_bytes([n; 32])
     }
 
+    fn why(stranded: bool) -> Shortage {
+        match stranded {
+            true => Shortage::OffersFailed,
+            false => Shortage::NoneLive,
+        }
+    }
+
     #[test]
     fn a_ticket_is_good_for_ten_seconds_and_for_one_entry() {
         let mut delegation = Delegation::<2>::new();
-        delegation.give_ticket(at(0), &peer(1), false);
+        delegation.give_ticket(at(0), &peer(1), Shortage::NoneLive);
         assert!(delegation.has_ticket(at(10_000), &peer(1)));
         assert!(!delegation.has_ticket(at(10_001), &peer(1)));
         assert!(!delegation.has_ticket(at(0), &peer(2)));
-        delegation.take_in(at(5), &peer(1));
+        delegation.take_in(at(5), &peer(1), Shortage::NoneLive);
         assert!(!delegation.has_ticket(at(6), &peer(1)));
     }
 
@@ -289,7 +293,7 @@ mod tests {
     fn nodes_without_a_place_stay_with_the_time_they_came() {
         let mut delegation = Delegation::<4>::new();
         for n in 1..=3 {
-            delegation.take_in(at(u64::from(n)), &peer(n));
+            delegation.take_in(at(u64::from(n)), &peer(n), Shortage::NoneLive);
         }
         delegation.hand_over(|node| (node.peer != peer(2)).then_some(peer(9)));
         let left: std::vec::Vec<_> = delegation.iter().cloned().collect();
@@ -298,7 +302,7 @@ mod tests {
             [Responsible {
                 peer: peer(2),
                 since: at(2),
-                stranded: false,
+                shortage: Shortage::NoneLive,
                 reader: Reader::default(),
             }]
         );
@@ -313,37 +317,37 @@ mod tests {
             [(true, 9_999, false), (true, 10_000, true), (false, 0, true)]
         {
             let mut delegation = Delegation::<2>::new();
-            delegation.give_ticket(at(0), &peer(1), stranded);
-            delegation.take_in(at(0), &peer(1));
-            assert_eq!(delegation.find(&peer(1)).unwrap().may_go(at(now)), may_go);
+            delegation.give_ticket(at(0), &peer(1), why(stranded));
+            delegation.take_in(at(0), &peer(1), Shortage::NoneLive);
+            let node = delegation.iter().next().unwrap();
+            assert_eq!(node.may_go(at(now)), may_go);
         }
     }
 
     #[test]
     fn capacity_is_the_bound_and_an_entry_counts_once() {
         let mut delegation = Delegation::<1>::new();
-        delegation.take_in(at(0), &peer(1));
+        delegation.take_in(at(0), &peer(1), Shortage::NoneLive);
         assert!(delegation.has_room(at(0), &peer(1)));
         assert!(!delegation.has_room(at(0), &peer(2)));
-        delegation.take_in(at(9), &peer(1));
         assert_eq!(delegation.iter().next().unwrap().since, at(0));
     }
 
     #[test]
     fn a_ticket_reserves_its_place_for_as_long_as_it_is_good() {
         let mut delegation = Delegation::<2>::new();
-        delegation.take_in(at(0), &peer(1));
-        delegation.give_ticket(at(0), &peer(2), false);
+        delegation.take_in(at(0), &peer(1), Shortage::NoneLive);
+        delegation.give_ticket(at(0), &peer(2), Shortage::NoneLive);
         assert!(delegation.has_room(at(0), &peer(2)), "it is its own");
         assert!(!delegation.has_room(at(10_000), &peer(3)));
         assert!(delegation.has_room(at(10_001), &peer(3)));
-        delegation.give_ticket(at(5_000), &peer(2), false);
+        delegation.give_ticket(at(5_000), &peer(2), Shortage::NoneLive);
         assert!(delegation.has_ticket(at(15_000), &peer(2)), "renewed");
         assert!(
             delegation.has_room(at(10_001), &peer(3)),
             "but a place is kept once"
         );
-        delegation.take_in(at(6_000), &peer(2));
+        delegation.take_in(at(6_000), &peer(2), Shortage::NoneLive);
         assert!(!delegation.has_room(at(6_000), &peer(3)), "taken in");
         delegation.forget(&peer(2));
         assert!(delegation.has_room(at(6_000), &peer(3)));
@@ -360,7 +364,7 @@ mod tests {
         let told = (0..1000).take_while(|n| {
             let has_room = delegation.has_room(at(0), &id(*n));
             if has_room {
-                delegation.give_ticket(at(0), &id(*n), false);
+                delegation.give_ticket(at(0), &id(*n), Shortage::NoneLive);
             }
             has_room
         });
@@ -378,10 +382,10 @@ mod tests {
             (130_001, false, true),
         ] {
             let mut delegation = Delegation::<1>::new();
-            delegation.give_ticket(at(0), &peer(1), false);
+            delegation.give_ticket(at(0), &peer(1), Shortage::NoneLive);
             // A ticket for another node, so that expired ones are removed.
-            delegation.give_ticket(at(again), &peer(9), false);
-            delegation.give_ticket(at(again), &peer(1), stranded);
+            delegation.give_ticket(at(again), &peer(9), Shortage::NoneLive);
+            delegation.give_ticket(at(again), &peer(1), why(stranded));
             delegation.tickets.retain(|ticket| ticket.holder != peer(9));
             assert!(delegation.has_ticket(at(again), &peer(1)));
             let kept = !delegation.has_room(at(again + 9_000), &peer(2));

@@ -68,7 +68,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if is_new_guest && self.guests().count() >= Self::MAX_GUESTS {
             self.guests_refused += 1;
             // A node or an indexer that wants to be a guest has given its former role up.
-            self.stream_records.remove(from);
+            self.stream_records.remove(now, from, EndCause::NewRole);
             return Ack::full(
                 "no room for a guest: start this native with yours as --native to make it a fellow",
             )
@@ -78,7 +78,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
-        self.renew(now, sender, Role::Native, lease);
+        let arrival = self.renew(now, sender, Role::Native, lease);
         for peer in beat.known.iter().filter(|peer| **peer != self.own) {
             if is_fellow {
                 self.known_peer_ids.heard_of(now, peer);
@@ -88,11 +88,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
         self.named = self.window(now, from);
         let known = &self.named;
-        Ack {
+        let ack = Ack {
             known,
             ..Ack::accepted(lease)
+        };
+        BeatOutcome {
+            arrival,
+            ..ack.into()
         }
-        .into()
     }
 
     /// Takes the ids that a fellow native reports in an ack.

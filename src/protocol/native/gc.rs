@@ -80,7 +80,7 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::protocol::{Addrs, RecordInfo, StreamId};
+    use crate::protocol::{Addrs, RecordInfo, Shortage, StreamId};
 
     const LEASE: Duration = Duration::from_secs(90);
 
@@ -111,7 +111,7 @@ mod tests {
         let mut live = LiveIndexers::<8>::new();
         for (n, seen) in [(1, 0), (2, 20_000)] {
             streams.grant(at(seen), peer(n), Role::Node, StreamId(u64::from(n)), LEASE);
-            delegation.take_in(at(seen), &peer(n));
+            delegation.take_in(at(seen), &peer(n), Shortage::NoneLive);
             directory.list(at(seen), &record(n), b"signed");
             live.beat(at(seen), &peer(n), LEASE, None, Some(&record(n)))
                 .unwrap();
@@ -140,7 +140,7 @@ mod tests {
         assert!(streams.find(&peer(1)).is_none());
         assert!(!delegation.contains(&peer(1)));
         assert!(directory.find(&peer(1)).is_none());
-        assert_eq!(streams.pop_closed(), Some((peer(1), StreamId(1))));
+        assert_eq!(streams.pop_stream(), Some((peer(1), StreamId(1))));
         assert!(
             live.find(at(60_001), &peer(1)).is_some(),
             "left to run out by itself"
@@ -148,7 +148,7 @@ mod tests {
 
         assert!(streams.find(&peer(2)).is_some() && delegation.contains(&peer(2)));
         assert!(directory.find(&peer(2)).is_some());
-        assert_eq!(streams.pop_closed(), None);
+        assert_eq!(streams.pop_stream(), None);
 
         gc(
             at(90_000),

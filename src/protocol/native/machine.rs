@@ -77,8 +77,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn poll(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
         self.run_loops(now);
-        if let Some((peer, stream)) = self.stream_records.pop_closed() {
-            return Some(Action::Close { peer, stream });
+        if let Some((peer, stream, ended)) = self.stream_records.pop_closed() {
+            return Some(Action::Close {
+                peer,
+                stream,
+                ended,
+            });
         }
         if let Some(action) = self.stream_records.rivals.poll(now) {
             return Some(action);

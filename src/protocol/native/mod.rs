@@ -33,10 +33,10 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
-    IndexersPage, Input, Instant, MAX_LIST, Machine, Name, Offer, Offers, OutBeat, PeerId,
-    PeerList, Presence, Publisher, Reader, Report, RequestId, Rng, Role, SignedRecord, StreamId,
-    Terms, Verdict, Want,
+    Ack, AckCode, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, EndCause, Entry, Filter,
+    IndexersAnswer, IndexersPage, Input, Instant, Joined, MAX_LIST, Machine, Name, Offer, Offers,
+    OutBeat, PeerId, PeerList, Presence, Publisher, Reader, Report, RequestId, Rng, Role, Shortage,
+    SignedRecord, StreamId, Terms, Verdict, Want,
     announcing::Announcing,
     capacities::MAX_NATIVES,
     directory::{Claimants, Directory, Found},
@@ -279,11 +279,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             self.note_departure(now, from);
         }
         // A node that was handed over has left for its indexer.
-        let now_is = match self.delegation.contains(from) {
-            true => Presence::Left,
-            false => Presence::Alive,
+        let (now_is, how) = match self.delegation.contains(from) {
+            false if role == Role::Node => (Presence::Alive, EndCause::HandedOver),
+            false => (Presence::Alive, EndCause::Left),
+            true => (Presence::Left, EndCause::Left),
         };
-        self.stream_records.remove(from);
+        self.stream_records.remove(now, from, how);
         self.delegation.forget(from);
         self.directory.unlist(now, from, now_is);
         if role == Role::Indexer && sender.role == Some(role) {
@@ -318,11 +319,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
-    fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) {
-        self.stream_records.renew(now, sender, role, lease);
-        if sender.is_newcomer() {
-            self.directory.back(sender.peer);
+    fn renew(&mut self, now: Instant, sender: &Sender<'_>, role: Role, lease: Duration) -> Arrival {
+        let mut arrival = self.stream_records.renew(now, sender, role, lease);
+        if let Arrival::Joined(joined) = &mut arrival {
+            joined.gone_for = self.directory.back(now, sender.peer);
         }
+        arrival
     }
 
     fn indexer_beat(
@@ -349,13 +351,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         };
-        self.renew(now, sender, Role::Indexer, lease);
+        let arrival = self.renew(now, sender, Role::Indexer, lease);
         self.known_peer_ids.heard_by_beat(now, from);
         if !was_here && self.is_registered(now, from) {
             self.offload.indexer_registered();
         }
         BeatOutcome {
             publish,
+            arrival,
             ..Ack::accepted(lease).into()
         }
     }
@@ -414,8 +417,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if sender.moved {
             self.directory.unlist(now, from, Presence::Alive);
         }
-        self.renew(now, sender, Role::Node, lease);
-        self.delegation.take_in(now, from);
+        let arrival = self.renew(now, sender, Role::Node, lease);
+        let taken_in = match self.delegation.contains(from) {
+            true => None,
+            false => {
+                let shortage = self.shortage(now, now);
+                Some(self.delegation.take_in(now, from, shortage))
+            }
+        };
         self.delegation.note_reader(from, sender.reader);
         if let Some(record) = &beat.record
             && self.directory.list(now, &record.info, record.envelope)
@@ -427,11 +436,24 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             } = self;
             announcing.record_listed(now, record, |key| directory.has(key));
         }
-        let entry = self.delegation.find(from);
         BeatOutcome {
-            stranded: entry.is_some_and(|entry| entry.stranded),
+            arrival: self.taken_in(from, arrival, taken_in),
             ..Ack::accepted(lease).into()
         }
+    }
+
+    /// Adds why the node was taken in. It may still hold the lease from which it was released.
+    fn taken_in(&self, node: &PeerId, arrival: Arrival, shortage: Option<Shortage>) -> Arrival {
+        let joined = match arrival {
+            Arrival::Joined(joined) => joined,
+            _ if shortage.is_none() => return arrival,
+            _ => Joined {
+                source: self.stream_records.find(node).and_then(|r| r.source),
+                gone_for: None,
+                shortage: None,
+            },
+        };
+        Arrival::Joined(Joined { shortage, ..joined })
     }
 
     fn pop_release(&mut self, now: Instant) -> Option<Action> {

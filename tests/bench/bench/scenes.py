@@ -58,8 +58,8 @@ def start_node(start, native, *options):
 
 def heard(native, indexer):
     """Waits until the native has heard a beat of the indexer."""
-    peer = indexer.peer.rsplit("/", 1)[1]
-    until(30, lambda: any(f"indexer {peer} beats" in line for _, line in list(native.lines)), "a native to hear an indexer")
+    peer = indexer.peer[-8:]
+    until(30, lambda: any(f"indexer …{peer} at" in line for _, line in list(native.lines)), "a native to hear an indexer")
 
 
 def holding(devices, role, since, limit_s):

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::*;
+use crate::protocol::Shortage;
 use crate::protocol::{Addr, Load, Name, Reader, RecordInfo, address::Families};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
@@ -33,7 +34,7 @@ fn beat(live: &mut LiveIndexers<4>, now: u64, n: u8, load: Option<(u32, u32)>) {
 fn taken_in(nodes: u8) -> Delegation<8> {
     let mut delegation = Delegation::new();
     for n in 0..nodes {
-        delegation.take_in(at(0), &peer(100 + n));
+        delegation.take_in(at(0), &peer(100 + n), Shortage::NoneLive);
     }
     delegation
 }
@@ -219,7 +220,7 @@ fn a_registration_begins_a_run_at_once_and_the_next_a_second_later() {
     beat(&mut live, 5_000, 1, Some((0, 9)));
     offload.indexer_registered();
     assert_eq!(advance(&mut offload, 5_000, &mut delegation, &mut live), 1);
-    delegation.take_in(at(5_100), &peer(100));
+    delegation.take_in(at(5_100), &peer(100), Shortage::NoneLive);
     offload.indexer_registered();
     assert_eq!(offload.timeout(), Some(at(6_000)));
     assert_eq!(advance(&mut offload, 5_999, &mut delegation, &mut live), 0);

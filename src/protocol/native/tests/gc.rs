@@ -139,6 +139,7 @@ fn input_that_piled_up_while_stopped_may_replace_more_streams_than_can_be_closed
     let newest = Action::Close {
         peer: peer(1),
         stream: StreamId(198),
+        ended: None,
     };
     assert_eq!(out.last(), Some(&newest));
 }

@@ -369,9 +369,14 @@ fn why_a_node_was_taken_in_is_what_decided() {
     let mut rig = Rig::new();
     rig.ask(100, Want::Lease);
     rig.ask(102, Want::OffersFailed);
-    for (n, stranded) in [(100, false), (101, false), (102, true)] {
+    let none = Shortage::NoneLive;
+    for (n, shortage) in [(100, none), (101, none), (102, Shortage::OffersFailed)] {
         let outcome = rig.beat(Role::Node, n, u64::from(n), None);
         assert_eq!(outcome.ack, Ack::accepted(LEASE));
-        assert_eq!(outcome.stranded, stranded, "{n}");
+        let joined = Joined {
+            shortage: Some(shortage),
+            ..Joined::default()
+        };
+        assert_eq!(outcome.arrival, Arrival::Joined(joined), "{n}");
     }
 }

@@ -75,7 +75,8 @@ fn an_indexer_for_its_own_host_alone_is_none_for_a_node_elsewhere() {
     let answer = rig.far_ask(100, Want::Lease);
     assert!(answer.offers.is_empty() && answer.takes_in);
     assert_eq!(rig.far_node(100, &[V4]), Ack::accepted(LEASE));
-    assert!(!rig.native.delegation.find(&peer(100)).unwrap().stranded);
+    let taken_in = rig.native.delegation.iter().next().unwrap();
+    assert_eq!(taken_in.shortage, Shortage::Unsuitable(1));
     rig.native.seen(&peer(101), Reader::near());
     let answer = rig.ask(101, Want::Lease).unwrap();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Indexers register, beat and leave.
 
 use super::*;
+use crate::protocol::LeaseEnd;
 use crate::protocol::rivals::FirstBeat;
 
 #[test]
@@ -90,6 +91,12 @@ fn giving_up_leaves_every_table_at_once() {
     let close = Action::Close {
         peer: peer(1),
         stream: StreamId(1),
+        ended: Some(LeaseEnd {
+            how: EndCause::Left,
+            role: Role::Indexer,
+            held_s: 0,
+            silent_s: 0,
+        }),
     };
     assert_eq!(rig.drain(), [close]);
 }

@@ -1,0 +1,189 @@
+//! What the log tells of peers that hold leases here: who came, from where and why, and how each
+//! lease ended. The reasons are the core's ([`crate::protocol::LeaseEnd`]).
+//!
+//! Invariant: people read the name first, then the last eight characters of the id, then the
+//! address. Lines that a peer can repeat are bounded ([`each`]).
+
+use std::time::Duration;
+
+use super::{driver::Driver, environment::Environment, report::text, status::Span};
+use crate::{
+    net::each::each,
+    protocol::{
+        Arrival, EndCause, Endpoint, Joined, LeaseEnd, PeerId, Role, Shortage, Subject,
+        codec::record::{Kind, contents},
+    },
+};
+
+/// Characters of an id that people read: its last ones, because the first are the same for all.
+const SHORT: usize = 8;
+
+/// A peer id for people.
+pub(super) fn short(peer: &PeerId) -> String {
+    let whole = text(peer);
+    let from = whole.len().saturating_sub(SHORT);
+    format!("…{}", whole.get(from..).unwrap_or(&whole))
+}
+
+impl Environment<'_> {
+    /// A peer for people: `node pump (…6SudFq1x)`, or without a name `indexer …6SudFq1x`.
+    pub(super) fn called(&self, role: Role, peer: &PeerId) -> String {
+        match self.name_of(peer) {
+            Some(name) => format!("{role} {name} ({})", short(peer)),
+            None => format!("{role} {}", short(peer)),
+        }
+    }
+
+    /// A server for people: its role, its short id, and where it listens.
+    pub(super) fn server(&self, peer: &PeerId) -> String {
+        let role = match self.machine.is_native(peer) {
+            true => Role::Native,
+            false => Role::Indexer,
+        };
+        let addrs = self.machine.addrs_of(peer);
+        let at = addrs.and_then(|addrs| addrs.iter().next());
+        match at.map(|addr| Endpoint::of(addr)) {
+            Some(Endpoint { host, port }) => format!("{role} {} at {host}:{port}", short(peer)),
+            None => format!("{role} {}", short(peer)),
+        }
+    }
+
+    /// The name in the peer's record, or the one that it had when it was gone.
+    fn name_of(&self, peer: &PeerId) -> Option<String> {
+        let entry = self.machine.entry(self.now(), peer)?;
+        let name = match entry.subject {
+            Subject::Named { name, .. } => name,
+            Subject::Signed(envelope) => contents(Kind::Node, envelope)?.name,
+        };
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+impl Driver<'_> {
+    /// Logs what a beat has changed for its sender.
+    pub(super) fn log_arrival(&self, peer: &PeerId, role: Role, arrival: Arrival) {
+        match arrival {
+            Arrival::Known => {}
+            Arrival::Moved { from, to } => {
+                let called = self.env.called(role, peer);
+                each!(info, "{called} has moved from {} to {}", from.host, to.host);
+            }
+            Arrival::Joined(joined) => {
+                let called = self.env.called(role, peer);
+                let is_guest = role == Role::Native && !self.env.machine.is_native(peer);
+                each!(info, "{}", beginning(&called, &joined, is_guest));
+            }
+        }
+    }
+
+    /// Logs the end of a lease.
+    pub(super) fn log_end(&self, peer: &PeerId, end: &LeaseEnd) {
+        let called = self.env.called(end.role, peer);
+        each!(info, "{}", ending(&called, end));
+    }
+}
+
+/// The beginning of a lease as a sentence.
+fn beginning(called: &str, joined: &Joined, is_guest: bool) -> String {
+    let source = joined.source.map(|source| format!(" at {}", source.host));
+    let peer = format!("{called}{}", source.unwrap_or_default());
+    if let Some(shortage) = joined.shortage {
+        return format!("takes {peer} in: {}", reason(shortage));
+    }
+    let verb = match joined.gone_for {
+        Some(gone) => format!("is back after {}", Span::of(gone)),
+        None => "joins".to_owned(),
+    };
+    let guest = match is_guest {
+        true => " as a guest: this native is not configured with it",
+        false => "",
+    };
+    format!("{peer} {verb}{guest}")
+}
+
+/// Why a native takes a node in.
+fn reason(shortage: Shortage) -> String {
+    match shortage {
+        Shortage::NoneLive => "no indexer is live".to_owned(),
+        Shortage::Silent(1) => "the only live indexer does not answer".to_owned(),
+        Shortage::Silent(live) => format!("none of {live} live indexers answers"),
+        Shortage::Unsuitable(1) => {
+            "the only live indexer has no place, or no address that the node can use".to_owned()
+        }
+        Shortage::Unsuitable(live) => {
+            format!("none of {live} live indexers has a place and an address that the node can use")
+        }
+        Shortage::OffersFailed => "each indexer that it was offered failed".to_owned(),
+    }
+}
+
+/// The end of a lease as a sentence.
+fn ending(called: &str, end: &LeaseEnd) -> String {
+    let held = span(end.held_s);
+    match end.how {
+        EndCause::Left => format!("{called} has left, after {held}"),
+        EndCause::HandedOver => format!("{called} is with its indexer now, after {held} here"),
+        EndCause::Lost => format!(
+            "{called} is lost: no heartbeat for {}, after {held}",
+            span(end.silent_s)
+        ),
+        EndCause::Yielded => format!(
+            "{called} has to go, after {held}: places are short, and it holds a lease elsewhere"
+        ),
+        EndCause::NewRole => format!("{called} has another role now, after {held}"),
+    }
+}
+
+/// Whole seconds, in a readable form.
+fn span(seconds: u32) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        _ => Span::of(Duration::from_secs(seconds.into())).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_native_says_why_it_takes_a_node_in() {
+        let with = |shortage| Joined {
+            source: Some(Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80])),
+            gone_for: None,
+            shortage: Some(shortage),
+        };
+        for (shortage, why) in [
+            (Shortage::NoneLive, "no indexer is live"),
+            (Shortage::Silent(2), "none of 2 live indexers answers"),
+            (
+                Shortage::OffersFailed,
+                "each indexer that it was offered failed",
+            ),
+        ] {
+            assert_eq!(
+                beginning("node pump (…1234)", &with(shortage), false),
+                format!("takes node pump (…1234) at 192.0.2.7 in: {why}")
+            );
+        }
+    }
+
+    #[test]
+    fn a_lease_that_ends_says_how_long_it_was_and_how_it_ended() {
+        let end = |how| LeaseEnd {
+            how,
+            role: Role::Node,
+            held_s: 3_700,
+            silent_s: 121,
+        };
+        for (how, said) in [
+            (EndCause::Left, "n has left, after 1 h 1 min"),
+            (
+                EndCause::Lost,
+                "n is lost: no heartbeat for 2 min 1 s, after 1 h 1 min",
+            ),
+        ] {
+            assert_eq!(ending("n", &end(how)), said);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a server says of the leases that it grants: how each began, and how it ended.
+//!
+//! The reasons are those by which the core decided, so that a log can name them without a guess.
+//!
+//! Invariant: for each lease there is one beginning and one end. The end comes with
+//! [`Action::Close`](super::Action::Close), the beginning with the outcome of the beat.
+
+use core::time::Duration;
+
+use super::{Instant, Role, address::Endpoint};
+
+/// What an accepted beat has changed for its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing: its lease was renewed, or it has none.
+    #[default]
+    Known,
+    /// It holds a lease now.
+    Joined(Joined),
+    /// It beats from another host than before.
+    Moved {
+        /// Where it was.
+        from: Endpoint,
+        /// Where it is.
+        to: Endpoint,
+    },
+}
+
+/// The beginning of a lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Where the peer's heartbeat stream comes from, if the driver reported it.
+    pub source: Option<Endpoint>,
+    /// How long it was gone, if it left or was lost within a day.
+    pub gone_for: Option<Duration>,
+    /// Why a native took the node in; `None` for every other lease.
+    pub shortage: Option<Shortage>,
+}
+
+/// Why a node has no indexer to go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shortage {
+    /// `live_indexers` is empty.
+    #[default]
+    NoneLive,
+    /// Of this many live indexers none answers a ping.
+    Silent(u16),
+    /// Of this many live indexers none that answers has a place and an address that the node can
+    /// use.
+    Unsuitable(u16),
+    /// The node reported that each indexer that it was offered failed.
+    OffersFailed,
+}
+
+/// The end of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseEnd {
+    /// How it ended.
+    pub how: EndCause,
+    /// The role of its holder.
+    pub role: Role,
+    /// How long the peer had held it, in whole seconds.
+    pub held_s: u32,
+    /// Time since the holder's last beat, in whole seconds.
+    pub silent_s: u32,
+}
+
+/// How a lease has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// The holder gave it up.
+    Left,
+    /// The holder was released, and gave it up.
+    HandedOver,
+    /// No beat came in time.
+    Lost,
+    /// Peers without any lease need its place, and the holder has another lease.
+    Yielded,
+    /// The holder has another role now.
+    NewRole,
+}
+
+impl LeaseEnd {
+    /// The end at `now` of a lease held since then.
+    pub(super) fn new(
+        now: Instant,
+        how: EndCause,
+        role: Role,
+        since: Instant,
+        last_seen: Instant,
+    ) -> Self {
+        Self {
+            how,
+            role,
+            held_s: seconds(now - since),
+            silent_s: seconds(now - last_seen),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
