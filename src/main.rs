@@ -5,6 +5,11 @@
 
 use std::process::ExitCode;
 
+use oc_discovery::program::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     oc_discovery::program::main()
 }

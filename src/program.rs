@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Command, Exit, Find};
 use crate::config::{Config, Flags, Role};
+pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
 use crate::daemon::status::{Found, IndexerList, Status};

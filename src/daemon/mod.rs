@@ -65,6 +65,8 @@ mod summary;
 #[cfg(test)]
 pub(crate) mod testdir;
 mod trim;
+#[cfg(feature = "program")]
+mod untouched;
 mod watch;
 
 use std::{fmt, path::Path, time::Duration};
@@ -88,6 +90,8 @@ use crate::{
 
 #[cfg(feature = "program")]
 pub(crate) use self::process::run;
+#[cfg(feature = "program")]
+pub use self::untouched::Allocator;
 
 /// After an oversleep: how long there must be quiet until all that waited counts as read, and how
 /// long that may take.

@@ -24,7 +24,7 @@ use super::{
     run_until_the_end,
     signals::Signals,
     storage::DataDir,
-    wait_for_random_numbers,
+    untouched, wait_for_random_numbers,
 };
 use crate::{
     config::{Config, Role},
@@ -63,7 +63,7 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     let places = machines::of_the_program(config.role)
         .ok_or_else(|| Error::new("this process runs a daemon already"))?;
     let peer = load(&dir, config.role)?;
-    let mut driver = Driver::new(&config, peer, psk, division.net, places)?;
+    let mut driver = untouched::keeping(|| Driver::new(&config, peer, psk, division.net, places))?;
     listen::listen(&mut driver, &config)?;
     let control = Control::bind_if_possible(&dir, division.control_clients)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
