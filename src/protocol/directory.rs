@@ -21,7 +21,7 @@ use super::{
     codec::record::{Kind, contents},
     lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
-    watch::{Change, Changes, fingerprint_of},
+    watch::{Change, Changes, Ring, fingerprint_of},
 };
 
 /// Envelopes of at most this many bytes are short: enough for a name of 40 bytes and three
@@ -129,7 +129,7 @@ pub struct Claimants<'a> {
 pub(crate) struct Directory<const N: usize> {
     short: Table<Listed<SHORT>, N>,
     long: Table<Listed<MAX_ENVELOPE_LEN>, N>,
-    changes: Changes,
+    changes: Changes<Ring>,
     lost: Lost,
 }
 

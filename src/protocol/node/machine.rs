@@ -188,8 +188,7 @@ impl Machine for Node {
 
     /// A node lists no other.
     fn changes(&self) -> &Changes {
-        static NONE: Changes = Changes::new();
-        &NONE
+        Changes::NONE
     }
 
     /// A node loses no other.

@@ -27,20 +27,28 @@ pub enum Change {
     Gone,
 }
 
-/// The last changes of a directory.
+/// The last changes of a directory, as they are read; a directory has them in a [`Ring`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Changes {
-    ring: [(PeerId, Change); MAX_HELD],
+pub struct Changes<R: ?Sized = [(PeerId, Change)]> {
     /// The number of the next change.
     next: u64,
+    ring: R,
 }
 
-impl Changes {
+/// Room for all that are held.
+pub type Ring = [(PeerId, Change); MAX_HELD];
+
+impl Changes<[(PeerId, Change); 0]> {
+    /// The changes where there is no directory.
+    pub const NONE: &'static Changes = &Changes { next: 0, ring: [] };
+}
+
+impl Changes<Ring> {
     /// No change. All zeroes.
     pub const fn new() -> Self {
         Self {
-            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_HELD],
             next: 0,
+            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_HELD],
         }
     }
 
@@ -51,7 +59,9 @@ impl Changes {
         }
         self.next += 1;
     }
+}
 
+impl<R: AsRef<[(PeerId, Change)]> + ?Sized> Changes<R> {
     /// The number of the next change.
     pub fn next(&self) -> u64 {
         self.next
@@ -60,7 +70,8 @@ impl Changes {
     /// The change with this number. `None` if it has not happened yet, or is forgotten.
     pub fn at(&self, number: u64) -> Option<&(PeerId, Change)> {
         let is_held = number < self.next && !self.has_lost(number);
-        self.ring.get(place_of(number)).filter(|_| is_held)
+        let ring = self.ring.as_ref();
+        ring.get(place_of(number)).filter(|_| is_held)
     }
 
     /// Whether the change with this number is forgotten.
@@ -86,7 +97,7 @@ impl Changes {
     }
 }
 
-impl Default for Changes {
+impl Default for Changes<Ring> {
     fn default() -> Self {
         Self::new()
     }

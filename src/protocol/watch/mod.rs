@@ -21,7 +21,7 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{Change, Changes, MAX_CHANGES, fingerprint, fingerprint_of};
+pub use changes::{Change, Changes, MAX_CHANGES, Ring, fingerprint, fingerprint_of};
 
 /// Names one stream on which a server tells this process of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
