@@ -72,7 +72,10 @@ pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
 
 /// A node's tags for `status`.
 pub(super) fn tags(about: &About) -> BTreeMap<String, String> {
-    about.tags.iter().cloned().collect()
+    // Collecting them would sort them, and bring a sort for them into the program.
+    let mut tags = BTreeMap::new();
+    tags.extend(about.tags.iter().cloned());
+    tags
 }
 
 /// A node's services for `status`.

@@ -25,6 +25,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::protocol::order::sort_few;
+
 use super::{
     netlink::{Address, Host},
     scope::is_loopback,
@@ -276,7 +278,7 @@ impl Addresses {
 
     fn sort(&self, addrs: &mut [SocketAddr]) {
         let host = self.host.addresses();
-        addrs.sort_by_key(|addr| self.rank(addr.ip(), &host));
+        sort_few(addrs, |addr| self.rank(addr.ip(), &host));
     }
 
     /// The port that others may dial at an address that is not among the listen addresses.

@@ -32,6 +32,7 @@ use smol::lock::Semaphore;
 
 use super::executor::within;
 use super::tcp::socket_addr;
+use crate::protocol::order::sort_few;
 use message::Value;
 use system::Files;
 
@@ -240,7 +241,7 @@ impl Resolver {
             let values = self.lookup(name, rtypes).await?;
             ips.extend(values.iter().filter_map(Value::ip));
         }
-        ips.sort_by_key(IpAddr::is_ipv6);
+        sort_few(&mut ips, IpAddr::is_ipv6);
         Ok(ips)
     }
 

@@ -25,6 +25,8 @@ use std::mem;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::protocol::order::sort_few;
+
 /// An episode is over when no connection gave way for this long.
 const QUIET: Duration = Duration::from_secs(5);
 /// An episode that goes on for this long is logged, and a new one begins.
@@ -331,7 +333,7 @@ impl Episode {
         let is_large =
             |known: &&Counted| known.certain.saturating_mul(COUNTED as u64) >= self.gave_way;
         let mut named: Vec<_> = self.sources.iter().filter(is_large).copied().collect();
-        named.sort_by_key(|known| std::cmp::Reverse(known.certain));
+        sort_few(&mut named, |known| std::cmp::Reverse(known.certain));
         named.truncate(NAMED);
         named
     }

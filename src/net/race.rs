@@ -36,7 +36,10 @@ use libp2p::{
 };
 
 use super::netlink::{Address, Host};
-use crate::protocol::address::{Subnet, distance};
+use crate::protocol::{
+    address::{Subnet, distance},
+    order::sort_few,
+};
 
 /// How long after an attempt the next one starts (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -195,7 +198,7 @@ impl State {
             let ip = addrs.get(*number).and_then(ip);
             ip.is_none_or(|ip| distance(ip, &subnets, None) > 0)
         };
-        self.queue.make_contiguous().sort_by_key(is_far);
+        sort_few(self.queue.make_contiguous(), is_far);
     }
 
     /// Starts the next attempt. Returns the wakers of those that wait, which check again.

@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::{Instant, Machine, PeerId, codec::heartbeat::WallReading};
+use super::{Instant, Machine, PeerId, codec::heartbeat::WallReading, order::sort_few};
 
 /// Clocks of natives, and clocks of other servers, that are stored at most.
 const MAX_SAMPLES: usize = 8;
@@ -177,7 +177,7 @@ fn median(samples: &Samples, now: Instant, counts: impl Fn(&Sample) -> bool) -> 
         .filter(|sample| counts(sample))
         .map(|sample| sample.at_zero_ms)
         .collect();
-    counted.sort_unstable();
+    sort_few(&mut counted, |at_zero_ms| *at_zero_ms);
     let middle = *counted.get(counted.len().checked_sub(1)? / 2)?;
     Some(now.as_millis().saturating_add_signed(middle))
 }

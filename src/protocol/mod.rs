@@ -53,6 +53,7 @@ pub(crate) mod lost;
 pub(crate) mod machine;
 pub(crate) mod native;
 pub(crate) mod node;
+pub(crate) mod order;
 pub(crate) mod reader;
 pub mod restart;
 pub(crate) mod rivals;

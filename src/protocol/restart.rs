@@ -31,6 +31,7 @@ use super::{
     lease::Lease,
     lost::{Lost, LostPeer},
     native::LiveIndexer,
+    order::sort,
 };
 
 /// How often a process looks at what has changed.
@@ -175,7 +176,7 @@ pub fn natives(machine: &dyn Machine, now: Instant) -> Vec<PeerId, MAX_NATIVES> 
             let _ = natives.push(server.peer);
         }
     });
-    natives.sort_unstable();
+    sort(&mut natives, |one, other| one < other);
     natives
 }
 
@@ -186,7 +187,7 @@ pub fn indexers(machine: &dyn Machine, now: Instant) -> Option<Vec<PeerId, MAX_R
     let mut indexers = Indexers(Vec::new());
     machine.report(now, &mut indexers);
     let Indexers(mut indexers) = indexers;
-    indexers.sort_unstable();
+    sort(&mut indexers, |one, other| one < other);
     (!indexers.is_empty()).then_some(indexers)
 }
 

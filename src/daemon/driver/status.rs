@@ -7,7 +7,7 @@ use crate::{
         status::Status,
     },
     net::multiaddrs,
-    protocol::PeerId,
+    protocol::{PeerId, order::sort},
 };
 
 impl Driver<'_> {
@@ -20,7 +20,7 @@ impl Driver<'_> {
             format!("{first}/p2p/{}", text(&native))
         };
         let mut natives: Vec<String> = self.env.natives().into_iter().map(shown).collect();
-        natives.sort_unstable();
+        sort(&mut natives, |one, other| one < other);
         natives
     }
 

@@ -20,6 +20,7 @@ use crate::{
         address::{Subnet, distance},
         lease::Lease,
         lookup::{self, Outcome, Place, Question},
+        order::sort_few,
     },
 };
 
@@ -75,7 +76,7 @@ fn found_record(found: &lookup::FoundRecord, own_ms: u64, near: &[Subnet]) -> Op
         .or_else(|_| open_indexer(found.envelope()))
         .ok()?;
     let mut addresses = record.addrs.clone();
-    addresses.sort_by_cached_key(|addr| match addr.iter().next() {
+    sort_few(&mut addresses, |addr| match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => distance(ip.into(), near, None),
         Some(Protocol::Ip6(ip)) => distance(ip.into(), near, None),
         _ => u8::MAX,

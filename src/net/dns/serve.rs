@@ -17,6 +17,7 @@ use self::message::Record;
 pub(crate) use self::message::{MAX_QUERY, MAX_TCP, PLAIN_UDP, Query, Sections, read, write};
 use crate::protocol::{
     codec::service::{Service, ServiceName, Transport},
+    order::sort_few,
     zone::{Asked, Found, NEGATIVE_TTL, Verdict, Zone, verdict},
 };
 
@@ -293,7 +294,7 @@ fn add(to: &mut Vec<Record>, owner: Option<Vec<u8>>, rtype: Rtype, data: Vec<u8>
 
 fn sorted(host: &Host, distance: &dyn Fn(IpAddr) -> u8) -> Vec<IpAddr> {
     let mut addrs = host.addrs.clone();
-    addrs.sort_by_key(|ip| distance(*ip));
+    sort_few(&mut addrs, |ip| distance(*ip));
     addrs
 }
 

@@ -8,7 +8,7 @@ use core::{cmp::Reverse, time::Duration};
 use heapless::Vec;
 
 use super::Row;
-use crate::protocol::{Name, PeerId, Presence};
+use crate::protocol::{Name, PeerId, Presence, order::sort};
 
 /// Nodes that are kept at most. If there are more, the latest are kept.
 pub const MAX_VANISHED: usize = 1024;
@@ -63,8 +63,8 @@ impl Vanished {
     /// Removes the one that vanished last, and shows it.
     pub(super) fn take_latest<T>(&mut self, show: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
         if !self.is_sorted {
-            self.nodes
-                .sort_unstable_by_key(|gone| (Reverse(gone.age), gone.peer));
+            let key = |gone: &Gone| (Reverse(gone.age), gone.peer);
+            sort(&mut self.nodes, |one, other| key(one) < key(other));
             self.is_sorted = true;
         }
         let gone = self.nodes.pop()?;

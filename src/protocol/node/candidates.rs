@@ -11,7 +11,7 @@ use heapless::Vec;
 
 use super::{MAX_MIN_INDEXERS, failures::Failures};
 use crate::protocol::{
-    Addrs, Instant, Offer, PeerId, Rng, TableStats, address::Endpoint, leases::Leases,
+    Addrs, Instant, Offer, PeerId, Rng, TableStats, address::Endpoint, leases::Leases, order::sort,
 };
 
 /// Indexers that may be tried, at most.
@@ -200,7 +200,7 @@ impl Candidates {
 /// Chooses at random, weighted by free leases.
 fn by_room<'a>(ready: &mut [&'a Candidate], own: &PeerId) -> Option<&'a Candidate> {
     let weight = |candidate: &Candidate| u64::from(candidate.free.unwrap_or(1).min(MOST_FREE));
-    ready.sort_unstable_by_key(|candidate| candidate.peer);
+    sort(ready, |one, other| one.peer < other.peer);
     let total = ready.iter().map(|candidate| weight(candidate)).sum();
     let mut at = Rng::for_peer(own).below(total);
     let chosen = ready.iter().find(|candidate| {
