@@ -117,6 +117,8 @@ mod tests {
             event: WatchEventName::CaughtUp,
             blind_ms,
             silent: Vec::new(),
+            unwatched: 0,
+            untracked: 0,
         }))
     }
 

@@ -57,6 +57,8 @@ fn caught_up() -> Part {
         event: WatchEventName::CaughtUp,
         blind_ms: 0,
         silent: Vec::new(),
+        unwatched: 0,
+        untracked: 0,
     }))
 }
 
