@@ -15,10 +15,14 @@ fn a_server_that_is_not_listed_holds_its_nodes_for_a_lease_while_it_is_not_reach
     let lost = |step: &WatchStep| matches!(step, WatchStep::Gone { .. });
     assert!(!world.fails_until(end - 1, &[A]).iter().any(lost));
     assert_eq!(world.watch.servers(), 2);
-    world.fails_until(end, &[A]);
-    assert_eq!(world.watch.servers(), 1);
+    assert_eq!(world.fails_until(end, &[A]), []);
+    assert_eq!((world.watch.servers(), world.silent()), (1, vec![]));
     let told = world.fails_until(end + millis(LINGER), &[A]);
-    assert_eq!(told[0], gone(1, Presence::Lost));
+    assert_eq!(
+        told,
+        [gone(1, Presence::Lost), told_up(millis(HOLD))],
+        "who is lost comes before the word that all have caught up"
+    );
 }
 
 #[test]
