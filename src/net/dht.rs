@@ -7,6 +7,8 @@
 //! others wait. Kademlia's own jobs (republication, replication, periodic bootstrap, caching) are
 //! off: each newly signed record is PUT once.
 
+mod dials;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
@@ -40,6 +42,8 @@ use crate::{
     },
 };
 
+pub(crate) use self::dials::Dials;
+
 /// Kademlia's protocol name in this system.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/oc/kad/1.0.0");
 /// Addresses of one peer in the routing table.
@@ -51,6 +55,9 @@ const BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 const MAX_PACKET: usize = 8 * 1024;
 /// How long a query may take; the refresh loop ends its searches itself at 5 s.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a query waits for one server to be connected, and then for its answer. Three servers
+/// that are silent then take less than the time of a search for providers.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// PUTs under way at most, so that a burst of new leases does not become a burst of streams to the
 /// other natives.
@@ -104,6 +111,7 @@ pub(crate) fn kademlia(own: PeerId, records: usize, providers: usize) -> Kademli
     let mut config = kad::Config::new(PROTOCOL);
     config
         .set_query_timeout(QUERY_TIMEOUT)
+        .set_substreams_timeout(PATIENCE)
         .set_kbucket_size(BUCKET_SIZE)
         .set_replication_factor(BUCKET_SIZE)
         .set_record_filtering(StoreInserts::FilterBoth)

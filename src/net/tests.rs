@@ -6,5 +6,6 @@ mod heartbeat;
 mod hostile;
 mod providers;
 mod records;
+mod silent;
 mod watching;
 mod world;
