@@ -165,11 +165,8 @@ fn find(args: &Find) -> Result<(), Failure> {
         not_found(sentence, found.shortfall())
     })?;
     if found.more || found.records.len() > 1 {
-        let or_more = if found.more { " or more" } else { "" };
-        let (count, peer) = (found.records.len(), &record.peer_id);
-        note(format_args!(
-            "{count}{or_more} nodes claim {name}: this is {peer}"
-        ));
+        let (claims, peer) = (found.claims(), &record.peer_id);
+        note(format_args!("{claims} {name}: this is {peer}"));
     }
     print(addr)
 }

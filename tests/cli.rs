@@ -152,7 +152,7 @@ const STATUS: &str = concat!(
 /// Two claimants of one name.
 const FOUND: &str = concat!(
     r#"{"schema":1,"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"#,
-    r#""more":false,"records":[{"peer_id":"12D3A","name":"cam","addrs":["/ip4/192.0.2.1/tcp/1"],"#,
+    r#""more":false,"claimants":2,"all_counted":true,"records":[{"peer_id":"12D3A","name":"cam","addrs":["/ip4/192.0.2.1/tcp/1"],"#,
     r#""addresses":["/ip4/192.0.2.1/tcp/1"],"state":"alive","last_beat_ms":9,"tags":{"room":"hall"},"#,
     r#""services":[{"name":"http","protocol":"tcp","port":80},{"name":"dns","protocol":"udp","port":53}],"#,
     r#""version":"0.1.0","expires_in_ms":1000,"source":"indexer"},{"peer_id":"12D3B","name":"cam","addrs":[],"#,
@@ -374,7 +374,7 @@ fn find_prints_every_claimant_or_fails() {
         &home.data_dir("node"),
         concat!(
             r#"{"schema":1,"query":"cam","complete":true,"asked":1,"answered":1,"silent":[],"refused":[],"#,
-            r#""partial":[],"more":false,"records":[]}"#
+            r#""partial":[],"more":false,"claimants":0,"all_counted":true,"records":[]}"#
         ),
     );
     let unknown = home.run(&["find", "cam"]);

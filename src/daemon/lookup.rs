@@ -245,6 +245,7 @@ impl<'m> Lookups<'m> {
                 info,
                 envelope,
                 age: None,
+                claimed: None,
             };
             self.core.found(env.now(), env.own_ms(), *query, copy);
         }

@@ -245,9 +245,13 @@ pub struct Found {
     pub partial: Vec<String>,
     /// More nodes claim the name than `records` holds.
     pub more: bool,
-    /// The signed records found; empty if no server that answered has one. First come the records
-    /// that servers of this daemon vouch for, then the peer that an earlier find has returned. Of
-    /// the records of one server, the oldest claim comes first.
+    /// Different nodes that claim the name, as far as they were counted; 0 for a peer id.
+    pub claimants: u64,
+    /// No node claims the name that was not counted.
+    pub all_counted: bool,
+    /// The signed records found; empty if no server that answered has one. First comes the peer
+    /// that an earlier find has returned, then those that servers of this daemon vouch for, and of
+    /// what one server tells, the oldest claim.
     pub records: Vec<FoundRecord>,
 }
 
@@ -435,6 +439,20 @@ fn addresses_of(multiaddrs: &[String], service: &Service) -> Vec<String> {
 }
 
 impl Found {
+    /// How many nodes claim the name, in words.
+    pub fn claims(&self) -> String {
+        let lacks_servers = self.answered < self.asked || !self.partial.is_empty();
+        let open = match (self.all_counted, lacks_servers) {
+            (true, _) => "",
+            (false, true) => "at least ",
+            (false, false) => "more than ",
+        };
+        match self.claimants {
+            1 => format!("{open}1 node claims"),
+            count => format!("{open}{count} nodes claim"),
+        }
+    }
+
     /// What the answer lacks; `None`: nothing.
     pub fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];

@@ -8,6 +8,7 @@
 //! off: each newly signed record is PUT once.
 
 mod dials;
+pub(super) mod routing;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,21 +17,14 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
-    core::Endpoint,
+    PeerId, StreamProtocol,
     kad::{
         self, BucketInserts, Caching, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult,
         Quorum, Record, RecordKey, StoreInserts, store::RecordStore,
     },
-    swarm::{ConnectionId, NetworkBehaviour},
 };
 
-use super::{
-    each::each,
-    providers::{self, without_peer},
-    scope::is_loopback,
-    store::BoundedStore,
-};
+use super::{each::each, providers, scope::is_loopback, store::BoundedStore};
 use crate::{
     net::{
         convert,
@@ -39,18 +33,20 @@ use crate::{
     protocol::{
         self, Addrs, Key, RecordInfo,
         codec::record::{Kind, RecordError},
+        lookup::MAX_NAMED,
     },
 };
 
-pub(crate) use self::dials::Dials;
+pub(crate) use self::routing::{forget_loopback, route};
+use self::{dials::Dials, routing::reachable_at};
 
 /// Kademlia's protocol name in this system.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/oc/kad/1.0.0");
 /// Addresses of one peer in the routing table.
 pub(crate) const MAX_PEER_ADDRS: usize = 4;
 /// Peers in one bucket, and copies of a record. Natives are few: 8 copies outlive many failures,
-/// and smaller buckets keep an idle native small.
-const BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+/// and smaller buckets keep an idle native small. Kademlia names as many providers in an answer.
+const BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(MAX_NAMED).expect("not zero");
 /// Bytes of one Kademlia message at most: 8 peers with their addresses and a record.
 const MAX_PACKET: usize = 8 * 1024;
 /// How long a query may take; the refresh loop ends its searches itself at 5 s.
@@ -144,6 +140,8 @@ pub(crate) struct Dht {
     puts: HashSet<QueryId>,
     /// Keys of records in the store that wait for their PUT.
     to_put: VecDeque<RecordKey>,
+    /// Dials of the swarm, which searches wait for.
+    pub(super) dials: Dials,
 }
 
 impl Dht {
@@ -250,7 +248,14 @@ impl Dht {
                 }
                 QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders {
                     providers, ..
-                })) => self.named(kademlia, id, &providers, loopback),
+                })) => {
+                    // Our own store has room for all in its answer.
+                    let most = match stats.num_requests() {
+                        0 => providers::MAX_PER_KEY,
+                        _ => MAX_NAMED,
+                    };
+                    self.named(kademlia, id, (&providers, most), loopback)
+                }
                 QueryResult::GetProviders(_) => self.ended(id, stats.num_successes(), step.last),
                 QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
                     key: self.announcements.remove(&id)?,
@@ -324,7 +329,7 @@ impl Dht {
         &self,
         kademlia: &mut Kademlia,
         id: QueryId,
-        providers: &HashSet<PeerId>,
+        (providers, most): (&HashSet<PeerId>, usize),
         loopback: bool,
     ) -> Option<DhtEvent> {
         self.searches.get(&id)?;
@@ -340,7 +345,7 @@ impl Dht {
         Some(DhtEvent::Provided {
             search: SearchId(id),
             servers: servers.collect(),
-            more: providers.len() >= BUCKET_SIZE.get(),
+            more: providers.len() >= most,
         })
     }
 
@@ -384,83 +389,6 @@ pub(crate) fn key(kind: Kind, peer: &protocol::PeerId) -> RecordKey {
     match kind {
         Kind::Indexer => convert::indexer_key(peer),
         Kind::Node => convert::node_key(peer),
-    }
-}
-
-/// A peer announced by identify where it listens and that it is a DHT server. The routing table
-/// takes these addresses. A peer that is new in the table is asked for the peers near us: we learn
-/// of them, it learns of us, and both ends see that Kademlia uses the connection.
-pub(crate) fn route(
-    kademlia: &mut Kademlia,
-    own: PeerId,
-    peer: &PeerId,
-    addrs: impl Iterator<Item = Multiaddr>,
-) {
-    let addrs: Vec<_> = addrs
-        .take(MAX_PEER_ADDRS)
-        .filter_map(|addr| addr.with_p2p(*peer).ok())
-        .collect();
-    if addrs.is_empty() {
-        return;
-    }
-    let known = addresses(kademlia, peer);
-    for old in known.iter().filter(|old| !addrs.contains(old)) {
-        kademlia.remove_address(peer, old);
-    }
-    for new in addrs {
-        kademlia.add_address(peer, new);
-    }
-    if known.is_empty() {
-        kademlia.get_closest_peers(own);
-    }
-}
-
-/// The addresses of the peer in the routing table.
-pub(crate) fn addresses(kademlia: &mut Kademlia, peer: &PeerId) -> Vec<Multiaddr> {
-    kademlia
-        .kbucket(*peer)
-        .iter()
-        .flat_map(|bucket| bucket.iter())
-        .filter(|entry| entry.node.key.preimage() == peer)
-        .flat_map(|entry| entry.node.value.iter().cloned())
-        .collect()
-}
-
-/// Where Kademlia would dial the peer, by its routing table and by the answers to queries under
-/// way; or else what the peer announced here.
-fn reachable_at(kademlia: &mut Kademlia, peer: &protocol::PeerId, loopback: bool) -> Addrs {
-    let mut known = kademlia
-        .handle_pending_outbound_connection(
-            // The answer depends on the peer alone.
-            ConnectionId::new_unchecked(0),
-            Some((*peer).into()),
-            &[],
-            Endpoint::Dialer,
-        )
-        .unwrap_or_default();
-    if known.is_empty() {
-        known = kademlia.store_mut().providers.addrs(peer);
-    }
-    let mut usable = Vec::new();
-    for addr in known.into_iter().map(|addr| without_peer(addr, peer)) {
-        if (loopback || !is_loopback(&addr)) && !usable.contains(&addr) {
-            usable.push(addr);
-        }
-    }
-    convert::to_addrs(&usable)
-}
-
-/// Removes loopback addresses from the routing table, because any peer can ask for it.
-pub(crate) fn forget_loopback(kademlia: &mut Kademlia) {
-    let mut gone = Vec::new();
-    for bucket in kademlia.kbuckets() {
-        for entry in bucket.iter() {
-            let local = entry.node.value.iter().filter(|addr| is_loopback(addr));
-            gone.extend(local.map(|addr| (*entry.node.key.preimage(), addr.clone())));
-        }
-    }
-    for (peer, addr) in gone {
-        kademlia.remove_address(&peer, &addr);
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) enum NetEvent {
 impl Net {
     /// Translates an event of the swarm; `None` if it has no meaning here.
     pub(super) fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<NetEvent> {
-        self.dials.note(&event);
+        self.dht.dials.note(&event);
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.addresses.listening(&address);

@@ -73,7 +73,7 @@ use self::{
     addrs::{Addresses, Announce},
     admission::{Places, with_door},
     changes::Changes,
-    dht::{Dht, Dials, Kademlia, SearchId},
+    dht::{Dht, Kademlia, SearchId},
     frames::encoded,
     limits::{CONNECTIONS, Limits, LimitsConfig},
     netlink::Host,
@@ -151,7 +151,6 @@ pub(crate) struct NetBounds {
 pub(crate) struct Net {
     swarm: Swarm<Behaviour>,
     dht: Dht,
-    dials: Dials,
     addresses: Addresses,
     announced: Vec<Multiaddr>,
     /// The known native, if there is only one. The address that it observes needs no second
@@ -210,7 +209,6 @@ impl Net {
         Ok(Self {
             swarm: Swarm::new(with_door(stack, places), behaviour, own, config),
             dht: Dht::default(),
-            dials: Dials::default(),
             addresses: Addresses::new(host.clone(), announce),
             announced: Vec::new(),
             only_native: None,
@@ -483,7 +481,7 @@ impl Net {
                 return Poll::Ready(NetEvent::Beat { frame, source });
             }
             if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-                let _ = self.dials.poll(kademlia, cx);
+                let _ = self.dht.dials.poll(kademlia, cx);
             }
             let event = ready!(self.swarm.poll_next_unpin(cx));
             if let Some(event) = event.and_then(|event| self.translate(event)) {

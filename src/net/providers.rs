@@ -22,7 +22,7 @@ use libp2p::{
 };
 use slab::Slab;
 
-use crate::protocol::{MAX_ADDR_LEN, PeerId, TableStats};
+use crate::protocol::{MAX_ADDR_LEN, PeerId, TableStats, lookup::MAX_NAMED};
 
 /// Providers of one key at most (PROTOCOL.md).
 pub(crate) const MAX_PER_KEY: usize = 20;
@@ -44,14 +44,11 @@ pub(super) struct Providers {
     peers: Slab<Peer>,
     /// No entry is over before this time.
     soonest: Option<u32>,
-    /// The place at which the next answer begins, so that answers with room for a part of the
-    /// providers have another part each time.
-    turn: Cell<usize>,
     refused: u64,
     evicted: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// How far the key is from our own id, which tells the key.
     distance: KBucketDistance,
@@ -59,6 +56,8 @@ struct Entry {
     over: u32,
     /// Its place in `peers`.
     peer: u16,
+    /// In how many answers about its key some provider was named, when it last was itself.
+    named: Cell<u16>,
 }
 
 struct Peer {
@@ -86,7 +85,6 @@ impl Providers {
             entries: Vec::new(),
             peers: Slab::new(),
             soonest: None,
-            turn: Cell::new(0),
             refused: 0,
             evicted: 0,
         }
@@ -129,6 +127,7 @@ impl Providers {
                     over,
                     // There are no more peers than entries.
                     peer: u16::try_from(owner).ok()?,
+                    named: Cell::new(0),
                 };
                 self.entries.insert(at, entry);
             }
@@ -137,25 +136,39 @@ impl Providers {
         Some(())
     }
 
-    /// The providers of a key, each with its addresses.
+    /// The providers of a key, each with its addresses; first those that were named the longest
+    /// ago. An answer has room for [`MAX_NAMED`], which are named now.
     pub(super) fn of(&self, key: &RecordKey, now: Instant) -> Vec<ProviderRecord> {
         let entries = self.of_key(self.distance(key));
         let entries = self.entries.get(entries).unwrap_or_default();
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let (later, first) = entries.split_at(turn % entries.len().max(1));
-        let valid = first.iter().chain(later);
-        let valid = valid.filter(|entry| now < self.began + entry.life());
-        let peers = valid.filter_map(|entry| self.peers.get(entry.peer.into()));
-        let records = peers.map(|peer| {
-            let provider = peer.id.into();
-            let addresses = match provider == *self.own.preimage() {
-                true => self.own_addrs.clone(),
-                false => unpacked(&peer.addrs),
-            };
-            ProviderRecord::new(key.clone(), provider, addresses)
+        let valid = entries
+            .iter()
+            .filter(|entry| now < self.began + entry.life());
+        let mut found: Vec<_> = valid.filter_map(|entry| self.named(key, entry)).collect();
+        // Kademlia does not name who has no address.
+        found.sort_by_key(|(entry, record)| (record.addresses.is_empty(), entry.named.get()));
+        let last = entries.iter().map(|entry| entry.named.get()).max();
+        let mark = last.unwrap_or(0).checked_add(1).unwrap_or_else(|| {
+            entries.iter().for_each(|entry| entry.named.set(0));
+            1
         });
-        records.collect()
+        let addressed = found
+            .iter()
+            .filter(|(_, record)| !record.addresses.is_empty());
+        addressed
+            .take(MAX_NAMED)
+            .for_each(|(entry, _)| entry.named.set(mark));
+        found.into_iter().map(|(_, record)| record).collect()
+    }
+
+    fn named<'e>(&self, key: &RecordKey, entry: &'e Entry) -> Option<(&'e Entry, ProviderRecord)> {
+        let peer = self.peers.get(entry.peer.into())?;
+        let provider = peer.id.into();
+        let addresses = match provider == *self.own.preimage() {
+            true => self.own_addrs.clone(),
+            false => unpacked(&peer.addrs),
+        };
+        Some((entry, ProviderRecord::new(key.clone(), provider, addresses)))
     }
 
     /// The addresses that the peer announced here.

@@ -405,6 +405,15 @@ pub struct Tally {
     pub answered: u32,
 }
 
+/// How many different nodes claim a name (PROTOCOL.md, section 4, key 5 of a response).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Nodes that were counted.
+    pub nodes: u32,
+    /// Whether there are no others.
+    pub are_all: bool,
+}
+
 /// Names one heartbeat stream of this process; a later stream has a greater number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);

@@ -10,6 +10,7 @@ use oc_discovery::protocol::{
         directory::{Request, Response},
         record::Kind,
     },
+    lookup::MAX_NAMED,
     restart::{self, HOUSEKEEPING},
 };
 
@@ -18,7 +19,6 @@ use crate::{
     dht,
     frames::{Frame, verified},
     network::Input,
-    providers::MAX_NAMED,
     world::World,
 };
 

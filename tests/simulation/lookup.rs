@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    Key, PeerId, Reach, Role,
+    Count, Key, PeerId, Reach, Role,
     codec::{directory::Response, record::Kind},
     lookup::{Ask, LookupAction, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, RecordCopy},
 };
@@ -54,12 +54,27 @@ pub struct Desk {
     is_closed: bool,
     /// The result of the last one: the subjects, and whether it is complete.
     last: (Vec<PeerId>, bool),
+    /// How many claimants the last one has counted.
+    counted: Count,
 }
 
 impl Desk {
     /// The subjects of the records that the last lookup found.
     pub fn found(&self) -> &[PeerId] {
         &self.last.0
+    }
+
+    /// Whether the last lookup is over, has found this one first, and has counted this many
+    /// claimants, which are all.
+    pub fn is_first(&self, peer: PeerId, nodes: u32) -> bool {
+        let are_all = true;
+        let is_first = self.last.0.first() == Some(&peer);
+        self.is_over() && is_first && self.counted == Count { nodes, are_all }
+    }
+
+    /// Whether the last lookup is over.
+    pub fn is_over(&self) -> bool {
+        self.watches.is_empty()
     }
 
     /// Whether the last lookup is over and complete.
@@ -180,7 +195,10 @@ impl World {
             Some(Response::Indexers(_) | Response::Page(_)) => {
                 watch.open.remove(&query);
             }
-            Some(Response::Entries(_) | Response::Error(_)) | None => {}
+            Some(Response::Entries(_)) => {
+                watch.open.remove(&query);
+            }
+            Some(Response::Error(_)) | None => {}
         }
     }
 
@@ -198,6 +216,7 @@ impl World {
             info,
             envelope,
             age: None,
+            claimed: None,
         };
         device.lookups.found(now, own_ms, query, copy);
         Ok(())
@@ -280,6 +299,7 @@ impl World {
             return Ok(());
         }
         let (is_complete, more) = (outcome.is_complete, outcome.more);
+        let counted = outcome.claimants;
         let found: Vec<_> = outcome.records.iter().map(|r| *r.peer()).collect();
         self.desk.ended[0] += 1;
         self.desk.ended[1] += u64::from(is_complete);
@@ -300,6 +320,7 @@ impl World {
             "a lookup has lost what a server told",
         )?;
         self.desk.last = (found, is_complete);
+        self.desk.counted = counted;
         Ok(())
     }
 

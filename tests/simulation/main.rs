@@ -24,6 +24,7 @@
 //! | `OC_DISCOVERY_SEED`, `OC_DISCOVERY_LOOKUP_SEED` | one scenario, with each event on stderr |
 //! | `OC_DISCOVERY_WALK`, `OC_DISCOVERY_HOSTILE` | one walk, with each event on stderr |
 
+mod claimants;
 mod device;
 mod dht;
 mod directory;

@@ -6,11 +6,15 @@
 //! servers nearest to the key that run, and takes longer if others near it do not.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use oc_discovery::protocol::{Addrs, Key, PeerId, Role};
+use oc_discovery::protocol::{
+    Addrs, Key, PeerId, Role,
+    lookup::{MAX_HOLDERS, MAX_NAMED},
+};
 
 use crate::{
     device::{DeviceNo, For, State},
@@ -20,8 +24,6 @@ use crate::{
 
 /// Servers that keep an announcement, and that a search asks.
 const COPIES: usize = 8;
-/// Providers in one answer at most.
-pub const MAX_NAMED: usize = 8;
 /// How long an announcement is kept, ms.
 const KEPT: u64 = 30 * 60_000;
 /// How much longer a search takes for each server near the key that does not answer, ms.
@@ -33,6 +35,8 @@ struct Provided {
     from: u64,
     until: u64,
     addrs: Addrs,
+    /// When it was last named.
+    named: Cell<u64>,
 }
 
 /// What one process of a server keeps, by key and provider.
@@ -58,7 +62,14 @@ impl World {
             let addrs = addrs.clone();
             let process = (server, self.devices[server].life);
             let kept = self.providers.0.entry(process).or_default();
-            kept.insert((key.clone(), no), Provided { from, until, addrs });
+            let named = Cell::new(0);
+            let announcement = Provided {
+                from,
+                until,
+                addrs,
+                named,
+            };
+            kept.insert((key.clone(), no), announcement);
         }
         let end = self.now + self.rng.below(3_000);
         let to = (no, self.devices[no].life);
@@ -107,8 +118,8 @@ impl World {
         };
         let knows_well = |server: &DeviceNo| {
             let kept: BTreeSet<_> = self.kept(*server, key).map(|(no, _)| no).collect();
-            // If there are more, an answer says that it is not complete.
-            self.answers(*server) && kept.is_superset(&listing) && kept.len() < MAX_NAMED
+            // No more are asked.
+            self.answers(*server) && kept.is_superset(&listing) && kept.len() <= MAX_HOLDERS
         };
         nearest.iter().all(knows_well)
             && nearest
@@ -127,13 +138,17 @@ impl World {
         of_key.map(|((_, provider), kept)| (*provider, kept))
     }
 
-    /// The providers that a server names to a device.
+    /// The providers that a server names to a device: first those that it named the longest ago.
     fn named(&self, server: DeviceNo, to: DeviceNo, key: &Key) -> Vec<(PeerId, Addrs)> {
-        self.kept(server, key)
-            .filter(|(provider, _)| *provider != to)
-            .map(|(provider, kept)| (self.devices[provider].peer, kept.addrs.clone()))
-            .take(MAX_NAMED)
-            .collect()
+        let kept = self.kept(server, key);
+        let mut kept: Vec<_> = kept.filter(|(provider, _)| *provider != to).collect();
+        kept.sort_by_key(|(_, kept)| kept.named.get());
+        let last = kept.last().map_or(0, |(_, kept)| kept.named.get());
+        let name = |(provider, kept): (DeviceNo, &Provided)| {
+            kept.named.set(last + 1);
+            (self.devices[provider].peer, kept.addrs.clone())
+        };
+        kept.into_iter().take(MAX_NAMED).map(name).collect()
     }
 
     /// The servers nearest to the key, whether they answer or not: as many as are needed for

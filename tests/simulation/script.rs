@@ -112,6 +112,9 @@ pub enum Seen<'a> {
     FoundInPart(&'a [&'a str]),
     /// One of these two.
     Told(&'a [&'a str]),
+    /// The last lookup is over. The first that it found is this one, and it has counted this many
+    /// claimants, which are all.
+    FirstOf(&'a str, u32),
     /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
     /// Its process runs, although it may have been told to end.
@@ -409,7 +412,10 @@ impl Stage {
                 })
             }),
             Seen::Found(names) => world.desk.is_complete() && found(names),
-            Seen::Told(names) => (world.desk.is_complete() || world.desk.is_cut()) && found(names),
+            Seen::Told(names) => world.desk.is_over() && found(names),
+            Seen::FirstOf(name, nodes) => {
+                every(name, &|device| world.desk.is_first(device.peer, nodes))
+            }
             Seen::FoundInPart(names) => world.desk.is_cut() && found(names),
             Seen::Contested(server, peer) => every(peer, &|peer| {
                 any(server, &|server| {

@@ -67,6 +67,8 @@ pub(super) fn answer_of(outcome: &Outcome<'_>, own_ms: u64) -> CallAnswer {
         refused,
         partial,
         more: outcome.more,
+        claimants: outcome.claimants.nodes.into(),
+        all_counted: outcome.claimants.are_all,
         records,
     })
 }

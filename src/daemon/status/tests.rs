@@ -269,6 +269,8 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
     let found = Found {
         schema: 1,
         more: true,
+        claimants: 50,
+        all_counted: true,
         query: "cam".into(),
         complete: true,
         asked: 2,
@@ -291,8 +293,20 @@ fn every_claimant_is_shown_and_cannot_drive_the_terminal() {
     assert!(shown.contains(r"room=\u{1b}[2Jhall"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "{shown}");
     assert!(shown.contains("\n  last beat 3.0 s ago\n"), "{shown}");
-    let more = "\nmore than these 2 nodes claim the name\n";
+    let more = "\n50 nodes claim this name; 2 are shown, oldest claim first\n";
     assert!(shown.ends_with(more), "{shown}");
+    let claims = |claimants, all_counted, answered| {
+        let found = Found {
+            claimants,
+            all_counted,
+            answered,
+            ..found.clone()
+        };
+        found.claims()
+    };
+    assert_eq!(claims(1, true, 2), "1 node claims");
+    assert_eq!(claims(256, false, 2), "more than 256 nodes claim");
+    assert_eq!(claims(3, false, 1), "at least 3 nodes claim");
     let text = json::to_string(&found);
     assert_eq!(json::from_str::<Found>(&text).unwrap(), found);
 }

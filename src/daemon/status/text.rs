@@ -221,8 +221,11 @@ impl fmt::Display for Found {
             )?;
         }
         if self.more {
-            let shown = self.records.len();
-            writeln!(f, "more than these {shown} nodes claim the name")?;
+            let (claims, shown) = (self.claims(), self.records.len());
+            writeln!(
+                f,
+                "{claims} this name; {shown} are shown, oldest claim first"
+            )?;
         }
         say_shortfall(f, self.shortfall())
     }

@@ -32,7 +32,7 @@ pub(crate) struct Dials {
 
 impl Dials {
     /// Takes note of the beginning and of the end of a dial.
-    pub(crate) fn note<E>(&mut self, event: &SwarmEvent<E>) {
+    pub(in crate::net) fn note<E>(&mut self, event: &SwarmEvent<E>) {
         match event {
             SwarmEvent::Dialing {
                 peer_id: Some(peer),
@@ -50,7 +50,11 @@ impl Dials {
     }
 
     /// Tells Kademlia of the dials that take longer than it should wait.
-    pub(crate) fn poll(&mut self, kademlia: &mut Kademlia, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::net) fn poll(
+        &mut self,
+        kademlia: &mut Kademlia,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         loop {
             if let Some(due) = &mut self.due {
                 ready!(Pin::new(due).poll(cx));

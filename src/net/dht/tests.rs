@@ -1,6 +1,6 @@
-use libp2p::{identity::Keypair, kad::store::RecordStore};
+use libp2p::{Multiaddr, identity::Keypair, kad::store::RecordStore};
 
-use super::*;
+use super::{routing::addresses, *};
 use crate::net::envelope::{About, sign_indexer, sign_node};
 
 const NOW: u64 = 1_700_000_000_000;

@@ -112,18 +112,27 @@ fn twenty_have_a_key_and_the_next_is_refused_unless_it_is_ourselves() {
 }
 
 #[test]
-fn answers_with_room_for_a_part_name_another_part_each_time() {
+fn three_answers_with_room_for_eight_name_all_twenty_whatever_else_is_asked() {
     let (mut store, now) = store(64);
     for peer in 1..=20 {
         store.add(&record(1, peer), now).unwrap();
+        store.add(&record(2, peer), now).unwrap();
     }
-    let mut seen = std::collections::HashSet::new();
-    for _ in 0..20 {
-        let answer = store.of(&key(1), now);
-        assert_eq!(answer.len(), 20);
-        seen.insert(answer[0].provider);
+    // Whoever is named longest ago comes first, also when the count of answers begins again.
+    for _ in 0..2 {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let answer = store.of(&key(1), now);
+            assert_eq!(answer.len(), 20);
+            seen.extend(answer.into_iter().take(8).map(|named| named.provider));
+            store.of(&key(2), now);
+        }
+        assert_eq!(seen.len(), 20);
+        store
+            .entries
+            .iter()
+            .for_each(|entry| entry.named.set(u16::MAX));
     }
-    assert_eq!(seen.len(), 20);
 }
 
 #[test]

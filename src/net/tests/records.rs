@@ -43,7 +43,7 @@ async fn acquainted() -> World {
     world.net(0).probe(peer, &addrs);
     for (at, other) in [(0, 1), (1, 0)] {
         let other = world.id(other).into();
-        while dht::addresses(kademlia(&mut world, at), &other).is_empty() {
+        while dht::routing::addresses(kademlia(&mut world, at), &other).is_empty() {
             world
                 .meanwhile(smol::future::yield_now(), |_, _, _| {})
                 .await;
@@ -228,6 +228,6 @@ fn loopback_addresses_leave_the_routing_table_when_a_far_peer_connects() {
                 .connected(protocol::PeerId::from_bytes([9; 32]), &far, None)
         );
         net.confine();
-        assert!(dht::addresses(kademlia(&mut world, 0), &other).is_empty());
+        assert!(dht::routing::addresses(kademlia(&mut world, 0), &other).is_empty());
     });
 }

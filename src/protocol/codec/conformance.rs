@@ -267,6 +267,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (2, vec![0xf4]),
                 (3, list(2, &uint(7))),
                 (4, list(1, &uint(7))),
+                (5, list(2, &uint(7))),
+                (6, list(1, &uint(7))),
             ],
         ),
         ("response", vec![(0, uint(255)), (1, text(9))]),

@@ -3,19 +3,23 @@
 //! A request is at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at most
 //! [`MAX_RESPONSE`]. Records in a response are opaque here; `record` opens them.
 
+mod found;
+
 use heapless::Vec;
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
+use found::{decode_found, found};
+
 use super::{
     DecodeError, NoRoom,
-    cbor::{CborReader, List, byte_strings, fitting, length, required, write},
+    cbor::{CborReader, List, fitting, length, required, write},
     frame::MAX_RESPONSE,
     listing::{decode_entries, decode_list_request, encode_entries, encode_list},
     peer_to_bytes,
 };
 use crate::protocol::{
-    Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, Instant, MAX_ENVELOPE_LEN,
-    MAX_LIST, MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
+    Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, Instant, MAX_LIST,
+    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
     machine::MAX_MOVED,
 };
 
@@ -65,8 +69,8 @@ const _: () = assert!(size_of::<Request>() <= MAX_MOVED);
 
 /// Signed records in a response.
 pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
-/// The time since the last heartbeat of each record's subject, in ms; [`UNKNOWN_AGE`] where it is
-/// not known. Empty if the server tells none.
+/// The time since the last heartbeat of each record's subject, or since it claimed the name, in ms;
+/// [`UNKNOWN_AGE`] where it is not known. Empty if the server tells none.
 pub type Ages = Vec<u32, MAX_LIST, u8>;
 
 /// The age that means: not known.
@@ -102,7 +106,7 @@ pub enum Response<'a> {
     Page(IndexersPage<'a>),
     /// The answer to a lookup by name or id.
     Records {
-        /// Signed node records, each at most [`MAX_ENVELOPE_LEN`] bytes, not verified.
+        /// Signed node records, each at most [`MAX_ENVELOPE_LEN`](crate::protocol::MAX_ENVELOPE_LEN) bytes, not verified.
         records: Records<'a>,
         /// Whether there are more records than these.
         more: bool,
@@ -110,6 +114,10 @@ pub enum Response<'a> {
         tally: Option<Tally>,
         /// How long ago each record's subject was heard.
         ages: Ages,
+        /// How many nodes claim the name, if its sender reports it.
+        claimants: Option<Count>,
+        /// For how long each record's subject has claimed the name.
+        claims: Ages,
     },
     /// The answer to [`Request::List`].
     Entries(EntriesPage<'a>),
@@ -123,7 +131,7 @@ const _: () = assert!(size_of::<Response<'_>>() <= MAX_MOVED);
 /// depends on it.
 #[derive(Encode, CborLen)]
 #[cbor(map)]
-struct Message<A, B, C, D = u8> {
+struct Message<A, B, C, D = u8, E = u8, F = u8> {
     #[n(0)]
     code: u8,
     #[n(1)]
@@ -134,6 +142,10 @@ struct Message<A, B, C, D = u8> {
     third: Option<C>,
     #[n(4)]
     fourth: Option<D>,
+    #[n(5)]
+    fifth: Option<E>,
+    #[n(6)]
+    sixth: Option<F>,
 }
 
 /// Writes a request to `buffer`.
@@ -157,6 +169,8 @@ pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b
                     second,
                     third,
                     fourth: None::<u8>,
+                    fifth: None::<u8>,
+                    sixth: None::<u8>,
                 },
                 buffer,
             )
@@ -174,6 +188,8 @@ fn lookup<T: ?Sized>(code: u8, what: &T, reach: Reach) -> Message<&T, bool, u8> 
         second: (reach == Reach::Directory).then_some(true),
         third: None,
         fourth: None,
+        fifth: None,
+        sixth: None,
     }
 }
 
@@ -225,6 +241,8 @@ pub fn encode_response<'b>(
                 second: Some(takes_in),
                 third,
                 fourth: None::<u8>,
+                fifth: None::<u8>,
+                sixth: None::<u8>,
             };
             write(&message, buffer)
         }
@@ -236,6 +254,8 @@ pub fn encode_response<'b>(
                 second: Some(false),
                 third,
                 fourth: None::<u8>,
+                fifth: None::<u8>,
+                sixth: None::<u8>,
             };
             write(&message, buffer)
         }
@@ -244,37 +264,23 @@ pub fn encode_response<'b>(
             more,
             tally,
             ages,
+            claimants,
+            claims,
         } => {
-            let message = |records, more, ages| found(records, more, *tally, ages);
+            let told = (*tally, *claimants);
+            let message = |records, more, ages| found(records, more, told, ages);
             // One byte is the head of the empty list, which `fitting` counts.
-            let room = (limit + 1).saturating_sub(length(&message(&[], *more, ages)));
+            let room = (limit + 1).saturating_sub(length(&message(&[], *more, [ages, claims])));
             let count = fitting(
                 room,
                 records.iter().map(|record| <&ByteSlice>::from(*record)),
             );
             let kept = records.get(..count).unwrap_or_default();
-            let ages = ages.get(..count).unwrap_or_default();
+            let ages = [ages, claims].map(|ages| ages.get(..count).unwrap_or_default());
             write(&message(kept, *more || count < records.len(), ages), buffer)
         }
         Response::Entries(page) => encode_entries(page, buffer),
         Response::Error(reason) => write(&lookup(255, reason.as_str(), Reach::Network), buffer),
-    }
-}
-
-/// The map of [`Response::Records`].
-fn found<'m>(
-    records: &'m [&'m [u8]],
-    more: bool,
-    tally: Option<Tally>,
-    ages: &'m [u32],
-) -> Message<impl Encode<()> + CborLen<()> + 'm, bool, (u32, u32), impl Encode<()> + CborLen<()> + 'm>
-{
-    Message {
-        code: 1,
-        first: byte_strings(records),
-        second: Some(more),
-        third: tally.map(|tally| (tally.asked, tally.answered)),
-        fourth: (!ages.is_empty()).then_some(List(ages.iter())),
     }
 }
 
@@ -304,35 +310,7 @@ pub fn decode_response<'a: 'r, 'r>(
                 None => Response::Indexers(IndexersAnswer { offers, takes_in }),
             })
         }
-        1 => {
-            let (mut records, mut tally, mut ages) = (Records::new(), None, Ages::new());
-            let mut more = None;
-            decode_list(
-                bytes,
-                "signed records",
-                &mut records,
-                |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
-                |r, key| {
-                    match key {
-                        2 => more = Some(r.boolean("response's more flag")?),
-                        3 => tally = Some(read_tally(r)?),
-                        4 => ages = r.list("ages of records", |r| r.count("age of a record"))?,
-                        _ => r.skip("response")?,
-                    }
-                    Ok(())
-                },
-            )?;
-            if ages.len() != records.len() {
-                // It is not known which age belongs to which record.
-                ages.clear();
-            }
-            Ok(Response::Records {
-                records,
-                more: more.unwrap_or(false),
-                tally,
-                ages,
-            })
-        }
+        1 => decode_found(bytes),
         3 => decode_entries(bytes, &mut room.entries).map(Response::Entries),
         255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
             .map(Response::Error),
@@ -419,18 +397,6 @@ fn decode_lookup<'b, T>(
         Reach::Network
     };
     Ok((required(what, FIELD, 1)?, reach))
-}
-
-fn read_tally(r: &mut CborReader<'_>) -> Result<Tally, DecodeError> {
-    const FIELD: &str = "servers asked";
-    let counts = r.list::<u32, 2>(FIELD, |r| r.count(FIELD))?;
-    match counts.as_slice() {
-        &[asked, answered] => Ok(Tally { asked, answered }),
-        _ => Err(DecodeError::OutOfBounds {
-            field: FIELD,
-            bound: "two counts",
-        }),
-    }
 }
 
 /// Reads the list at key 1 into `list`, and the keys after it by `others`.

@@ -21,9 +21,9 @@ use super::{
     service::{Service, Transport, to_service_name},
 };
 use crate::protocol::{
-    AckBuf, AckCode, Addr, Cursor, EntriesPage, Entry, Filter, IndexersAnswer, IndexersPage, Load,
-    MAX_ENVELOPE_LEN, Name, Offer, OutBeat, PeerId, PeerList, Presence, Publisher, Reach, Reason,
-    Role, Subject, Tally, Want,
+    AckBuf, AckCode, Addr, Count, Cursor, EntriesPage, Entry, Filter, IndexersAnswer, IndexersPage,
+    Load, MAX_ENVELOPE_LEN, Name, Offer, OutBeat, PeerId, PeerList, Presence, Publisher, Reach,
+    Reason, Role, Subject, Tally, Want,
 };
 
 /// The bytes that an encoder writes.
@@ -241,6 +241,11 @@ fn any_tally() -> impl Strategy<Value = Tally> {
     (any::<u32>(), any::<u32>()).prop_map(|(asked, answered)| Tally { asked, answered })
 }
 
+fn any_count() -> impl Strategy<Value = Count> {
+    // No count is open that has no greater number.
+    (0..u32::MAX, any::<bool>()).prop_map(|(nodes, are_all)| Count { nodes, are_all })
+}
+
 pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
     static BYTES: [u8; 400] = [7; 400];
     let record = (0..200usize, 0..200usize).prop_map(|(at, length)| &BYTES[at..at + length]);
@@ -254,14 +259,20 @@ pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
             let next = Some(next);
             Response::Page(IndexersPage { offers, next })
         }),
-        (vec(record, 0..=16), any::<bool>(), option::of(any_tally())).prop_map(
-            |(records, more, tally)| Response::Records {
+        (
+            vec(record, 0..=16),
+            any::<bool>(),
+            option::of(any_tally()),
+            option::of(any_count())
+        )
+            .prop_map(|(records, more, tally, claimants)| Response::Records {
                 ages: (0..records.len() as u32).collect(),
+                claims: (7..7 + records.len() as u32).collect(),
                 records: records.into_iter().collect(),
                 more,
-                tally
-            }
-        ),
+                tally,
+                claimants,
+            }),
         (vec(any_entry(), 0..=32), option::of(any_peer())).prop_map(|(entries, next)| {
             let entries = entries.leak();
             Response::Entries(EntriesPage { entries, next })

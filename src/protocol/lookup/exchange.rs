@@ -9,8 +9,8 @@ use heapless::Vec;
 
 use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
 use crate::protocol::{
-    Cursor, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
-    Presence, Reach, Reason, RequestId, SignedRecord, Subject, Tally, Want,
+    Count, Cursor, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name,
+    PeerId, Presence, Reach, Reason, RequestId, SignedRecord, Subject, Tally, Want,
     codec::{
         directory::{Request, Response, UNKNOWN_AGE, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
@@ -87,11 +87,11 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
     ) {
-        let mut opened: Vec<(SignedRecord<'_>, Option<Duration>), MAX_ENTRIES> = Vec::new();
+        let mut opened: Vec<Opened<'_>, MAX_ENTRIES> = Vec::new();
         let copies: Vec<RecordCopy<'_>, MAX_ENTRIES>;
-        let verified = |envelope, age| {
+        let verified = |envelope, ages| {
             let record = SignedRecord::open(verifier, Kind::Node, envelope).ok()?;
-            Some((record, age))
+            Some((record, ages))
         };
         let answer = match response {
             Some(Response::Records {
@@ -99,18 +99,17 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 more,
                 tally,
                 ages,
+                claimants,
+                claims,
             }) => {
-                let told = ages
-                    .iter()
-                    .map(|&age| age_of(age))
-                    .chain(iter::repeat(None));
-                let told = records.iter().zip(told);
-                opened.extend(told.filter_map(|(envelope, age)| verified(envelope, age)));
+                let told = records.iter().zip(told(ages).zip(told(claims)));
+                opened.extend(told.filter_map(|(envelope, ages)| verified(envelope, ages)));
                 copies = opened.iter().map(copy_of).collect();
                 Answer::Records {
                     records: &copies,
                     more: *more,
                     tally: *tally,
+                    claimants: *claimants,
                 }
             }
             Some(Response::Indexers(answer)) => Answer::Indexers {
@@ -124,7 +123,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             Some(Response::Entries(page)) => {
                 let alive = page.entries.iter().filter_map(|entry| match entry.subject {
                     Subject::Signed(envelope) if entry.presence == Presence::Alive => {
-                        verified(envelope, Some(entry.age))
+                        verified(envelope, (Some(entry.age), None))
                     }
                     _ => None,
                 });
@@ -132,7 +131,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 copies = opened.iter().map(copy_of).collect();
                 Answer::Listed {
                     records: &copies,
-                    more: page.next.is_some(),
+                    next: page.next,
                 }
             }
             Some(Response::Error(_)) => Answer::Error,
@@ -142,12 +141,22 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
     }
 }
 
-fn copy_of<'a>((record, age): &'a (SignedRecord<'_>, Option<Duration>)) -> RecordCopy<'a> {
+/// A record, the age of its subject's last heartbeat and that of its claim.
+type Opened<'a> = (SignedRecord<'a>, (Option<Duration>, Option<Duration>));
+
+fn copy_of<'a>((record, (age, claimed)): &'a Opened<'_>) -> RecordCopy<'a> {
     RecordCopy {
         info: &record.info,
         envelope: record.envelope,
         age: *age,
+        claimed: *claimed,
     }
+}
+
+/// Ages as they are told, each `None` if it is not.
+fn told(ages: &[u32]) -> impl Iterator<Item = Option<Duration>> {
+    let told = ages.iter().map(|&age| age_of(age));
+    told.chain(iter::repeat(None))
 }
 
 /// The age that a server tells in ms.
@@ -164,9 +173,14 @@ impl From<Ask> for Request {
                 from: Some(cursor),
             },
             Ask::Name { name, reach } => Self::FindName { name, reach },
-            Ask::Service(service) => Self::List {
+            Ask::Service { service, from } => Self::List {
                 filter: Filter::new(Some(service), Name::default()),
-                from: Cursor::Start,
+                from,
+                gone: false,
+            },
+            Ask::Claimants { name, from } => Self::List {
+                filter: Filter::new(None, name),
+                from,
                 gone: false,
             },
             Ask::Peer { peer, reach } => Self::FindPeer { peer, reach },
@@ -185,6 +199,9 @@ impl<'a> Outcome<'a> {
             age.and_then(|age| u32::try_from(age).ok())
                 .unwrap_or(UNKNOWN_AGE)
         });
+        let is_name = matches!(self.question, Question::Name(_));
+        let claims = records.clone().filter(|_| is_name);
+        let claims = claims.map(|record| u32::try_from(record.claimed().as_millis()));
         let more = self.more || self.records.len() > MAX_LIST;
         let mut tally = self.tally;
         let shows = more || tally.answered < tally.asked;
@@ -194,6 +211,8 @@ impl<'a> Outcome<'a> {
             more,
             tally: Some(tally),
             ages: ages.collect(),
+            claimants: is_name.then_some(self.claimants),
+            claims: claims.map(|age| age.unwrap_or(UNKNOWN_AGE)).collect(),
         }
     }
 }
@@ -220,7 +239,7 @@ fn listed_here<'a, M: Machine + ?Sized>(
     question: &Question,
     reach: Reach,
 ) -> Response<'a> {
-    let Claimants { nodes, more, .. } = match question {
+    let Claimants { nodes, more, count } = match question {
         Question::Name(name) => machine.claimants(name),
         Question::Peer(peer) => Claimants {
             nodes: machine.listed(peer).into_iter().collect(),
@@ -229,6 +248,12 @@ fn listed_here<'a, M: Machine + ?Sized>(
         Question::Indexers | Question::Service(_) => Claimants::default(),
     };
     let ages = nodes.iter().map(|found| found.last_seen());
+    let is_name = matches!(question, Question::Name(_));
+    let since = nodes.iter().filter(|_| is_name).map(|found| found.since());
+    let claimants = is_name.then_some(Count {
+        nodes: u32::try_from(count).unwrap_or(u32::MAX),
+        are_all: true,
+    });
     // If no other server had to be asked, none is counted.
     let tally = (reach == Reach::Network).then(Tally::default);
     Response::Records {
@@ -236,5 +261,7 @@ fn listed_here<'a, M: Machine + ?Sized>(
         more,
         tally,
         ages: ages.map(|seen| age_ms(now, seen)).collect(),
+        claimants,
+        claims: since.map(|since| age_ms(now, Some(since))).collect(),
     }
 }

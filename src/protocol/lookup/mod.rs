@@ -22,8 +22,16 @@
 //! travels one hop. What a lookup costs does not depend on the number of indexers. The last step is
 //! for small networks with indexers of version 1.0, which announce nothing.
 //!
-//! No request for a service travels: servers are asked for the nodes of their own directory that
-//! offer it, and one page of each counts. A node takes no part in the DHT, so it asks all indexers
+//! A server of the DHT names [`MAX_NAMED`] providers in an answer, others in the next. Where it may
+//! know of more, the search is repeated until each server has named all, or [`MAX_HOLDERS`] are
+//! exceeded.
+//!
+//! A holder tells [`MAX_LIST`] claimants of a name, the oldest first. Where it has more, the list of
+//! its nodes is read, so that all are counted. A node is told the count. If the peer that it found
+//! before is not among those that it is told, it asks for that peer's record.
+//!
+//! No request for a service travels: servers are asked for the list of the nodes of their own
+//! directory that offer it. A node takes no part in the DHT, so it asks all indexers
 //! that its natives list. Others ask the providers of the service and their natives, and the
 //! indexers that a native lists if that may not be all, or if nothing is found.
 //!
@@ -41,32 +49,36 @@
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], and at most
 //!   [`MAX_HOLDERS`] that the DHT names. At most [`MAX_OPEN`] are waited for at a time: a server
 //!   that has not answered in its patience gives its turn away.
+//! - A lookup for a name reads [`MAX_READ_ON`] × [`MAX_HOLDERS`] pages of lists and counts
+//!   [`MAX_COUNTED`] claimants at most. A count is said to be open if there may be more.
 //! - An outcome is complete only if every server asked has answered and reported that all servers
 //!   it asked have answered, a search of the DHT has reached a server if there is any, and nothing
 //!   was left out for lack of room.
 
+mod claims;
 mod exchange;
 mod here;
+mod outcome;
 mod records;
 mod remembered;
 mod run;
 pub(super) mod servers;
 mod slots;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
 
-use super::{
-    Addrs, Cursor, Instant, Key, MAX_LIST, Name, Offer, PeerId, Reach, RecordInfo, Role,
-    TableStats, Tally, capacities::MAX_NATIVES, codec::service::ServiceName, machine::MAX_MOVED,
-};
+use super::{Addrs, Instant, MAX_LIST, PeerId, Reach, Role, TableStats, capacities::MAX_NATIVES};
 pub use exchange::{FULL, Served};
 pub use here::{Here, Home, KnownServer};
+pub use outcome::Outcome;
 pub use records::{FoundRecord, Place};
 use remembered::Remembered;
-use servers::Server;
 use slots::Slots;
+use step::{Answer, Begun};
+pub use step::{Ask, LookupAction, LookupId, QueryId, Question, RecordCopy};
 
 /// Servers that one lookup of the operator asks at most.
 pub const MAX_SERVERS: usize = 512;
@@ -77,6 +89,17 @@ pub const MAX_HOLDERS: usize = 16;
 /// many as Kademlia asks at once, because one more costs three requests. A search that is ended
 /// because of its time is complete if so many have answered.
 pub const ENOUGH: u8 = 3;
+/// Providers that an answer of a server of the DHT names at most. One that knows of more names
+/// others when it is asked again (PROTOCOL.md, section 7).
+pub const MAX_NAMED: usize = 8;
+/// How often one lookup searches for providers at most: often enough for a server to name more than
+/// it keeps of one key (PROTOCOL.md, section 7).
+pub const MAX_ROUNDS: u8 = 3;
+/// Pages of lists that one lookup reads besides each server's first answer at most, for each of
+/// [`MAX_HOLDERS`] (claimants of a name) or of the servers that it may ask (a service).
+pub const MAX_READ_ON: usize = 2;
+/// Different claimants of a name that one lookup counts at most.
+pub const MAX_COUNTED: usize = 256;
 /// Indexers that a native may list for each of them to be asked, if nothing is found otherwise.
 pub const MAX_LISTED: usize = MAX_LIST;
 /// Queries of one lookup that wait for an answer at a time (PROTOCOL.md, section 4).
@@ -105,213 +128,6 @@ pub const PEER_PATIENCE: Duration = Duration::from_millis(750);
 
 /// Servers that wait for their turn in one lookup: enough for some pages of indexers.
 const MAX_QUEUE: usize = 4 * MAX_LIST;
-
-/// The subject of a lookup.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Question {
-    /// The indexers.
-    #[default]
-    Indexers,
-    /// All nodes that claim a name.
-    Name(Name),
-    /// All nodes that offer a service.
-    Service(ServiceName),
-    /// A peer.
-    Peer(PeerId),
-}
-
-impl Question {
-    /// The key under which holders of the answer announce themselves in the DHT.
-    fn key(&self) -> Option<Key> {
-        match self {
-            Self::Name(name) => Some(Key::Name(name.clone())),
-            Self::Service(service) => Some(Key::Service(service.clone())),
-            Self::Indexers | Self::Peer(_) => None,
-        }
-    }
-}
-
-/// Names a lookup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LookupId(pub u64);
-
-/// Names one query of a lookup, to a server or to the DHT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub u64);
-
-/// A query to one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// A page of indexers.
-    Indexers(Cursor),
-    /// The nodes that claim a name.
-    Name {
-        /// The name.
-        name: Name,
-        /// How far the server goes.
-        reach: Reach,
-    },
-    /// The first page of the nodes that offer a service, from the server's own directory.
-    Service(ServiceName),
-    /// The record of a node.
-    Peer {
-        /// The node.
-        peer: PeerId,
-        /// How far the server goes.
-        reach: Reach,
-    },
-}
-
-/// What the host must do.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a step is done at once, and four addresses fit in 512 bytes"
-)]
-pub enum LookupAction {
-    /// Ask a server, and dial if needed; then call [`Lookups::responded`] once.
-    Ask {
-        /// The lookup that asks.
-        lookup: LookupId,
-        /// Names the query.
-        query: QueryId,
-        /// The server.
-        server: PeerId,
-        /// Where it listens; empty if this is not known.
-        addrs: Addrs,
-        /// The query.
-        ask: Ask,
-    },
-    /// Search the DHT for the providers of a key. Call [`Lookups::provided`] for each server that
-    /// answers, then [`Lookups::searched`].
-    Providers {
-        /// Names the search.
-        query: QueryId,
-        /// The key.
-        key: Key,
-    },
-    /// Search the DHT. Call [`Lookups::found`] for each record, then [`Lookups::searched`].
-    Search {
-        /// Names the search.
-        query: QueryId,
-        /// The kind of record: that of a node or that of an indexer.
-        role: Role,
-        /// The record's subject.
-        peer: PeerId,
-    },
-    /// End a search of the DHT. Its further results are ignored.
-    EndSearch {
-        /// The search.
-        query: QueryId,
-    },
-    /// The lookup is over: [`Lookups::outcome`] can be read until the next poll.
-    Done {
-        /// The lookup.
-        lookup: LookupId,
-    },
-}
-
-const _: () = assert!(size_of::<LookupAction>() <= MAX_MOVED);
-
-/// A verified copy of a signed record.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordCopy<'a> {
-    /// The content of the record.
-    pub info: &'a RecordInfo,
-    /// The signed envelope, opaque here. If it has more than
-    /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes, it is ignored.
-    pub envelope: &'a [u8],
-    /// Time since the last heartbeat of its subject, if it is told.
-    pub age: Option<Duration>,
-}
-
-/// The answer of a server to a query.
-#[derive(Clone, Copy, Debug)]
-enum Answer<'a> {
-    /// Verified records.
-    Records {
-        /// The records.
-        records: &'a [RecordCopy<'a>],
-        /// The server has more than these.
-        more: bool,
-        /// The servers that it asked, if it reports them.
-        tally: Option<Tally>,
-    },
-    /// Verified records of a page of its own directory.
-    Listed {
-        /// The records.
-        records: &'a [RecordCopy<'a>],
-        /// There is another page.
-        more: bool,
-    },
-    /// A page of indexers.
-    Indexers {
-        /// The indexers.
-        offers: &'a [Offer],
-        /// The next page begins after this id; `None` if this is the last one.
-        next: Option<PeerId>,
-    },
-    /// It answered with an error.
-    Error,
-    /// No connection, or no answer in time.
-    Failed,
-}
-
-/// How a lookup of another peer begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begun {
-    /// No other server is asked. The answer is the own directory, and is ready.
-    Here,
-    /// The answer comes with [`LookupAction::Done`].
-    Lookup(LookupId),
-    /// No slot is free. The peer should try again later.
-    Full,
-}
-
-/// The outcome of a lookup.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
-    /// The question of the lookup.
-    pub question: &'a Question,
-    /// The records found, one for each peer, best first.
-    pub records: &'a [FoundRecord],
-    /// For [`Question::Indexers`]: the indexers. For [`Question::Peer`]: the peer as natives list
-    /// it.
-    pub indexers: &'a [Offer],
-    /// Whether there are more records or indexers than these.
-    pub more: bool,
-    /// Servers that this lookup asked, and those that answered, each once. Each server asked has
-    /// answered, is silent or has refused.
-    pub tally: Tally,
-    /// Whether nothing is missing: all servers asked have answered, and nothing was left out.
-    pub is_complete: bool,
-    servers: &'a [Server],
-}
-
-impl<'a> Outcome<'a> {
-    /// The servers that were asked and have not answered.
-    pub fn silent(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_silent)
-    }
-
-    /// The servers that answered with an error, or with something that is not an answer.
-    pub fn refused(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_refused)
-    }
-
-    /// The servers that answered, but not for all servers that they asked themselves.
-    pub fn partial(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_partial)
-    }
-
-    fn servers_that(
-        &self,
-        are_meant: fn(&Server) -> bool,
-    ) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        let servers = self.servers.iter().filter(move |server| are_meant(server));
-        servers.map(|server| &server.peer)
-    }
-}
 
 /// All lookups under way: at most `F` finds and `L` lists of the operator, `P` lookups of peers,
 /// and `D` of programs that ask by DNS.

@@ -3,16 +3,15 @@
 //! Invariant: at most `N` records, one for each peer; if there are more, the worst is dropped, and
 //! this is noted.
 
-use core::{cmp::Ordering, time::Duration};
+use core::{
+    cmp::{Ordering, Reverse},
+    time::Duration,
+};
 
 use heapless::Vec;
 
 use super::RecordCopy;
-use crate::protocol::{
-    Entry, Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, Subject,
-    codec::record::{Kind, contents},
-    directory::Found,
-};
+use crate::protocol::{Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
 
 /// Where a record was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +29,19 @@ pub enum Place {
 /// The party that vouches for a claim to a name: the first is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tier {
-    /// This process, a server that it holds a lease with, or a configured native.
-    Own,
     /// An earlier find of this name, which returned the same peer.
     Remembered,
+    /// This process, a server that it holds a lease with, or a configured native.
+    Own,
     /// Another server.
     Other,
     /// No server: its record is only in the DHT.
     Nobody,
 }
 
-/// The standing of a claim: the party that vouches for it, and how many older claims the same
-/// server tells of. Servers tell of the oldest claim first.
-pub(super) type Standing = (Tier, u16);
+/// The standing of a claim: the party that vouches for it, for how long it has been made there, and how many
+/// older claims the same server tells of. Servers tell of the oldest claim first.
+pub(super) type Standing = (Tier, Reverse<Duration>, u16);
 
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,30 +69,15 @@ impl FoundRecord {
     }
 
     /// Makes it from an entry of the own directory.
-    pub(super) fn here(now: Instant, position: u16, found: &Found<'_>) -> Option<Self> {
+    pub(super) fn here(now: Instant, standing: Standing, found: &Found<'_>) -> Option<Self> {
         Some(Self {
             peer: *found.peer(),
             rank: found.rank(),
-            standing: (Tier::Own, position),
+            standing,
             place: Place::Here,
             age: found.last_seen().map(|seen| now - seen),
             envelope: Vec::from_slice(found.envelope()).ok()?,
         })
-    }
-
-    /// Makes it from an entry of the own directory that a filter has selected.
-    pub(super) fn entry(entry: &Entry<'_>) -> Option<Self> {
-        let Subject::Signed(envelope) = entry.subject else {
-            return None;
-        };
-        let info = &contents(Kind::Node, envelope)?.info();
-        let age = Some(entry.age);
-        let copy = RecordCopy {
-            info,
-            envelope,
-            age,
-        };
-        Self::new(copy, Place::Here, (Tier::Own, 0))
     }
 
     /// Its subject.
@@ -110,6 +94,12 @@ impl FoundRecord {
     /// if it did not tell.
     pub fn age(&self) -> Option<Duration> {
         self.age
+    }
+
+    /// For how long it has claimed the name, when the server that has it answered; zero if it did
+    /// not tell.
+    pub(super) fn claimed(&self) -> Duration {
+        self.standing.1.0
     }
 
     /// The signed record, as it was received.
@@ -173,6 +163,11 @@ impl<const N: usize> Records<N> {
         let _ = self.best_first.insert(at, record);
     }
 
+    /// Whether a record of the peer is among them.
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.best_first.iter().any(|record| record.peer == *peer)
+    }
+
     /// Takes note that a server has more records than it sent.
     pub(super) fn there_are_more(&mut self) {
         self.more = true;
@@ -208,9 +203,10 @@ mod tests {
                 info: &info,
                 envelope,
                 age: None,
+                claimed: None,
             },
             place,
-            (Tier::Other, 0),
+            (Tier::Other, Reverse(Duration::ZERO), 0),
         )
         .unwrap()
     }
@@ -235,14 +231,16 @@ mod tests {
         use Tier::{Nobody, Other, Own, Remembered};
         let mut records = Records::<8>::new();
         let claims = [
-            (1, (Other, 0)),
-            (2, (Own, 1)),
-            (3, (Nobody, 0)),
-            (4, (Own, 0)),
-            (5, (Remembered, 9)),
-            (1, (Other, 3)),
+            (1, (Other, 0, 0)),
+            (2, (Own, 0, 1)),
+            (3, (Nobody, 0, 0)),
+            (4, (Own, 0, 0)),
+            (5, (Remembered, 0, 9)),
+            (6, (Own, 7, 8)),
+            (1, (Other, 0, 3)),
         ];
-        for (at, (n, standing)) in (1..).zip(claims) {
+        for (at, (n, (tier, claimed, position))) in (1..).zip(claims) {
+            let standing = (tier, Reverse(Duration::from_secs(claimed)), position);
             let age = Some(Duration::from_secs(at));
             let record = record(n, 10 * at, 1, Place::Indexer);
             records.add(FoundRecord {
@@ -252,13 +250,13 @@ mod tests {
             });
         }
         let order: std::vec::Vec<_> = seen(&records).iter().map(|(n, _)| *n).collect();
-        assert_eq!(order, [4, 2, 5, 1, 3]);
-        let twice = &records.as_slice()[3];
+        assert_eq!(order, [5, 6, 4, 2, 1, 3]);
+        let twice = &records.as_slice()[4];
         assert_eq!(
             (twice.age, twice.rank.sequence),
             (Some(Duration::from_secs(1)), 1)
         );
-        assert_eq!(twice.rank, record(1, 60, 1, Place::Indexer).rank);
+        assert_eq!(twice.rank, record(1, 70, 1, Place::Indexer).rank);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! each server is asked in turn and in bounds ([`super`]); a free slot is not written to.
 
 mod answers;
+mod begin;
 mod holders;
 mod stages;
+mod steps;
 mod turns;
 
 use core::time::Duration;
@@ -13,20 +15,23 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Answer, FoundRecord, Here, LookupAction, LookupId, MAX_HOLDERS, MAX_OPEN, OPERATOR_LIMIT,
-    OPERATOR_PATIENCE, Outcome, PEER_LIMIT, PEER_PATIENCE, Place, QueryId, Question, RecordCopy,
+    Here, LookupAction, LookupId, MAX_HOLDERS, MAX_LIST, MAX_NAMED, MAX_OPEN, MAX_ROUNDS, Outcome,
+    Place, QueryId, Question, RecordCopy,
+    claims::Claims,
     records::{Records, Tier},
     servers::{Server, Servers},
 };
-use crate::protocol::{
-    Addrs, Cursor, Filter, Instant, Name, Offer, PeerId, Reach, Role, capacities::MAX_NATIVES,
-    directory::Claimants, leases::MAX_HELD,
-};
+use crate::protocol::{Cursor, Instant, Offer, PeerId, capacities::MAX_NATIVES, leases::MAX_HELD};
+use steps::{Errand, Open, Pages, Progress, Search, Target, Waiting, What};
 
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.
 const MAX_SEARCHES: usize = 2;
 /// Queries of one lookup that have no answer yet: also those that are no longer waited for.
 const MAX_QUERIES: usize = MAX_HOLDERS + MAX_OPEN + MAX_SEARCHES;
+/// Providers that one server names in all rounds.
+const MAX_TOLD: usize = MAX_NAMED * MAX_ROUNDS as usize;
+/// The place of a claim that is not among the oldest at its server, which tells it only in a list.
+const BEHIND: u16 = MAX_LIST as u16;
 
 /// A lookup that asks at most `S` servers, of which `Q` may wait for their turn, and that keeps at
 /// most `R` records and `O` indexers.
@@ -71,6 +76,9 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     is_unreached: bool,
     /// A peer that an earlier find of the name has returned.
     remembered: Vec<PeerId, 1>,
+    /// Pages of lists that were read besides the servers' first answers.
+    read_on: usize,
+    claims: Claims,
     records: Records<R>,
     indexers: Vec<Offer, O>,
     /// Something was left out.
@@ -94,74 +102,6 @@ enum Stage {
     Natives,
     /// It asks for a page of indexers, and then those.
     Pages,
-}
-
-/// How far a search for providers is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    /// Servers of the DHT that have answered.
-    reached: u16,
-    /// Providers that were asked because of it.
-    holders: u8,
-    /// Servers that named providers, since the last new one was named.
-    agreed: u8,
-    /// There are more providers than were named or asked.
-    more: bool,
-}
-
-/// A native, and the progress in its pages of indexers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pages {
-    native: PeerId,
-    from: Cursor,
-    count: usize,
-    is_open: bool,
-}
-
-/// A server that waits for its turn.
-#[derive(Clone, Debug, PartialEq)]
-struct Waiting {
-    server: PeerId,
-    addrs: Addrs,
-    errand: Errand,
-}
-
-/// A query that waits for its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Open {
-    query: QueryId,
-    target: Target,
-    since: Instant,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
-    Server(PeerId, Errand),
-    Dht(Search),
-}
-
-/// A search of the DHT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Search {
-    /// For the providers of the name or service.
-    Providers,
-    /// For the peer's record in this role.
-    Record(Role),
-}
-
-/// The purpose of a query to a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Errand {
-    /// An indexer that grants a lease to this process: it also asks others.
-    OwnIndexer,
-    /// An indexer, or a provider that the DHT has named: its own directory.
-    Indexer,
-    /// A native of this process: it also asks others.
-    Native,
-    /// A native, or a fellow of this native: its own directory.
-    Fellow,
-    /// A native: a page of indexers.
-    Page,
 }
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -190,12 +130,17 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             open: Vec::new(),
             progress: Progress {
                 reached: 0,
+                rounds: 0,
                 holders: 0,
                 agreed: 0,
+                is_full: false,
                 more: false,
+                named: Vec::new(),
             },
             is_unreached: false,
             remembered: Vec::new(),
+            read_on: 0,
+            claims: Claims::new(),
             records: Records::new(),
             indexers: Vec::new(),
             is_cut: false,
@@ -224,6 +169,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.progress = Progress::default();
         self.is_unreached = false;
         self.remembered.clear();
+        self.read_on = 0;
+        self.claims.clear();
         self.records.clear();
         self.indexers.clear();
         self.is_cut = false;
@@ -234,130 +181,11 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.remembered.extend(peer);
     }
 
-    /// Begins a lookup of the operator.
-    pub(super) fn begin_for_operator<H: Here + ?Sized>(
-        &mut self,
-        now: Instant,
-        own: PeerId,
-        question: Question,
-        here: &H,
-    ) {
-        (self.is_for_peer, self.patience) = (false, OPERATOR_PATIENCE);
-        self.deadline = now + OPERATOR_LIMIT;
-        self.begin(now, own, question, here);
-        let (role, lists) = (here.role(), self.question == Question::Indexers);
-        // A node asks another server to ask around, unless it has to ask all itself.
-        let asks_all = matches!(self.question, Question::Service(_));
-        self.has_asked_around = role != Role::Node || asks_all;
-        here.servers(now, &mut |server| match (role, server.role) {
-            (Role::Native, Role::Native) if lists => {}
-            (Role::Native, Role::Native) => self.ask(server.peer, Errand::Fellow),
-            (_, Role::Native) if lists => self.read_pages(server.peer),
-            (Role::Node, Role::Native) if asks_all => {
-                self.ask(server.peer, Errand::Fellow);
-                self.read_pages(server.peer);
-            }
-            (_, Role::Native) => self.is_cut |= self.natives.push(server.peer).is_err(),
-            (Role::Node, Role::Indexer) if server.is_held && asks_all => {
-                self.ask(server.peer, Errand::Indexer);
-            }
-            (Role::Node, Role::Indexer) if server.is_held && !lists => {
-                self.is_cut |= self.own_indexers.push(server.peer).is_err();
-            }
-            _ => {}
-        });
-        match role {
-            // There is room, because the slot is new.
-            Role::Native if lists => _ = self.own_page.push(Cursor::Start),
-            Role::Native => {}
-            // An answer is not complete while known servers are left out.
-            Role::Indexer | Role::Node => self.is_cut |= self.knows_none(),
-        }
-        if role != Role::Node {
-            self.search([Search::Record(Role::Indexer), Search::Record(Role::Node)]);
-        }
-    }
-
-    /// Begins a lookup of a peer that this process cannot answer without other holders
-    /// (PROTOCOL.md, section 4).
-    pub(super) fn begin_for_peer<H: Here + ?Sized>(
-        &mut self,
-        now: Instant,
-        own: PeerId,
-        question: Question,
-        here: &H,
-    ) {
-        (self.is_for_peer, self.patience) = (true, PEER_PATIENCE);
-        self.deadline = now + PEER_LIMIT;
-        self.begin(now, own, question, here);
-        self.has_asked_around = true;
-        let role = here.role();
-        here.servers(now, &mut |server| match (role, server.role) {
-            (Role::Native, Role::Native) if server.is_held => self.ask(server.peer, Errand::Fellow),
-            // It does not answer heartbeats, so the lookup does not wait for it.
-            (Role::Native, Role::Native) => self.count_as_silent(server.peer),
-            (Role::Indexer, Role::Native) if server.is_held => {
-                self.is_cut |= self.natives.push(server.peer).is_err();
-            }
-            _ => {}
-        });
-        // Only node records can be passed to another peer.
-        self.search([Search::Record(Role::Node)]);
-    }
-
     /// Ends the time of the lookup, because its outcome is no longer awaited.
     pub(super) fn give_up(&mut self, now: Instant, id: LookupId) {
         if self.id == id {
             self.deadline = now;
         }
-    }
-
-    /// Takes a server's answer. Returns whether the query is an open one of this lookup.
-    pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
-        let is_it = |open: &Open| open.query == query && !open.is_search();
-        let Some(at) = self.position(is_it) else {
-            return false;
-        };
-        if now > self.deadline {
-            return true;
-        }
-        let Target::Server(server, errand) = self.open.swap_remove(at).target else {
-            return true;
-        };
-        match (errand, self.own_kind_of(answer)) {
-            (Errand::Page, Answer::Indexers { offers, next }) => {
-                self.servers.answered(&server);
-                self.take_page(&server, offers, next);
-            }
-            (
-                Errand::OwnIndexer | Errand::Indexer | Errand::Native | Errand::Fellow,
-                Answer::Records {
-                    records,
-                    more,
-                    tally,
-                },
-            ) => {
-                self.servers.answered(&server);
-                let tier = self.tier(&server, errand);
-                for (position, copy) in (0..).zip(records) {
-                    self.add(*copy, errand.place(), (tier, position));
-                }
-                if more {
-                    self.records.there_are_more();
-                }
-                let is_whole = tally.is_none_or(|tally| tally.answered >= tally.asked);
-                self.heard_of(&server, errand, is_whole);
-            }
-            (_, answer) => {
-                if !matches!(answer, Answer::Failed) {
-                    self.servers.refused(&server);
-                }
-                if errand == Errand::Page {
-                    self.pages.retain(|pages| pages.native != server);
-                }
-            }
-        }
-        true
     }
 
     /// Takes a record from the DHT. Returns whether the search is one of this lookup.
@@ -424,73 +252,19 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if self.phase != Phase::Done || self.id != id {
             return None;
         }
+        let is_whole = self.is_whole();
+        let claimants = self.claims.count(is_whole);
         let more = self.records.more();
         Some(Outcome {
             question: &self.question,
             records: self.records.as_slice(),
             indexers: &self.indexers,
             more,
+            claimants,
             tally: self.servers.tally(),
-            is_complete: self.is_whole() && !more,
+            is_complete: is_whole && !more,
             servers: self.servers.as_slice(),
         })
-    }
-
-    fn begin<H: Here + ?Sized>(&mut self, now: Instant, own: PeerId, question: Question, here: &H) {
-        (self.own, self.question) = (own, question);
-        here.servers(now, &mut |server| {
-            if server.is_held || server.role == Role::Native {
-                // There is room for all of these.
-                let _ = self.vouchers.push(server.peer);
-            }
-        });
-        match &self.question {
-            Question::Indexers => {}
-            Question::Service(service) => {
-                let filter = Filter::new(Some(service.clone()), Name::default());
-                let mut from = Some(Cursor::Start);
-                while let Some(page) = from
-                    && !self.records.more()
-                {
-                    let next = here.entries(now, (&filter, page, false), &mut |entry| {
-                        let record = FoundRecord::entry(&entry);
-                        record
-                            .into_iter()
-                            .for_each(|record| self.records.add(record));
-                        !self.records.more()
-                    });
-                    from = next.map(Cursor::After);
-                }
-            }
-            Question::Name(name) => {
-                let Claimants { nodes, more, .. } = here.claimants(name);
-                for (position, found) in (0..).zip(&nodes) {
-                    let record = FoundRecord::here(now, position, found);
-                    record
-                        .into_iter()
-                        .for_each(|record| self.records.add(record));
-                }
-                if more {
-                    self.records.there_are_more();
-                }
-            }
-            Question::Peer(peer) => {
-                // The server searches the DHT for a record, which may take its whole time.
-                self.patience = OPERATOR_LIMIT;
-                let listed = here.listed(peer);
-                if let Some(record) = listed.and_then(|found| FoundRecord::here(now, 0, &found)) {
-                    self.records.add(record);
-                }
-            }
-        }
-    }
-
-    /// Whether no server is known that can be asked.
-    fn knows_none(&self) -> bool {
-        self.queue.is_empty()
-            && self.pages.is_empty()
-            && self.own_indexers.is_empty()
-            && self.natives.is_empty()
     }
 
     /// Whether something is found that can be told.
@@ -520,28 +294,6 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         match self.phase {
             Phase::Running => self.open.iter().position(is_it),
             Phase::Free | Phase::Done => None,
-        }
-    }
-}
-
-impl Open {
-    fn is_search(&self) -> bool {
-        matches!(self.target, Target::Dht(_))
-    }
-}
-
-impl Errand {
-    fn reach(self) -> Reach {
-        match self {
-            Self::OwnIndexer | Self::Native => Reach::Network,
-            Self::Indexer | Self::Fellow | Self::Page => Reach::Directory,
-        }
-    }
-
-    fn place(self) -> Place {
-        match self {
-            Self::OwnIndexer | Self::Indexer => Place::Indexer,
-            Self::Native | Self::Fellow | Self::Page => Place::Native,
         }
     }
 }

@@ -3,9 +3,12 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Entry, Filter, IndexersPage, MAX_ENVELOPE_LEN, Machine,
+    Addrs, Count, Cursor, Entry, Filter, IndexersPage, Key, MAX_ENVELOPE_LEN, Machine, Name, Offer,
+    RecordInfo, Tally,
     directory::{Claimants, Directory, Found},
 };
+
+mod claimants;
 
 mod exchange;
 mod limits;
@@ -122,6 +125,8 @@ struct Desk {
     wanted: Vec<(Key, QueryId)>,
     ended: Vec<QueryId>,
     done: Option<LookupId>,
+    /// The page of the list of nodes that is asked for next.
+    page: Cursor,
 }
 
 impl Desk {
@@ -142,6 +147,7 @@ impl Desk {
             wanted: Vec::new(),
             ended: Vec::new(),
             done: None,
+            page: Cursor::Start,
         }
     }
 
@@ -250,6 +256,7 @@ impl Desk {
                 info,
                 envelope,
                 age: None,
+                claimed: None,
             })
             .collect();
         let records = &records;
@@ -257,6 +264,7 @@ impl Desk {
             records,
             more,
             tally,
+            claimants: None,
         };
         assert!(self.lookups.answered(at(now), query, answer));
         self.poll(now);
@@ -300,6 +308,7 @@ impl Desk {
             info: found,
             envelope: &[9],
             age: None,
+            claimed: None,
         };
         self.lookups.found(at(now), own_ms, query, copy)
     }

@@ -3,7 +3,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::codec::fixtures::*;
+use crate::protocol::{MAX_ENVELOPE_LEN, codec::fixtures::*};
 
 fn encode_request(request: &Request) -> Vec<u8> {
     encoded(|buffer| super::encode_request(request, buffer))
@@ -174,6 +174,8 @@ fn more_records_than_fit_are_told_as_more() {
         more: false,
         tally: Some(Tally::default()),
         ages: Ages::new(),
+        claimants: None,
+        claims: Ages::new(),
     };
     let read_back = |bytes: &[u8]| match decode_response(bytes) {
         Ok(Response::Records { records, more, .. }) => (records.len(), more),

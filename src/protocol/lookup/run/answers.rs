@@ -3,26 +3,165 @@
 //!
 //! Invariant: a record counts only if it answers the question, because servers may send any record.
 
-use super::{Errand, Lookup, Target, Tier};
+use core::cmp::Reverse;
+
+use super::{BEHIND, Errand, Lookup, Open, Target, Tier, Waiting, What};
 use crate::protocol::{
-    Cursor, Offer, PeerId,
+    Count, Cursor, Instant, Offer, PeerId, Reach, Tally,
     codec::record::{Kind, contents},
-    lookup::{Answer, FoundRecord, MAX_PAGES, Place, Question, RecordCopy, records::Standing},
+    directory::Found,
+    lookup::{
+        Answer, FoundRecord, MAX_HOLDERS, MAX_PAGES, MAX_READ_ON, Place, QueryId, Question,
+        RecordCopy,
+    },
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
-    /// The answer, with the records of a list as records, if it fits this kind of question.
-    pub(super) fn own_kind_of<'a>(&self, answer: Answer<'a>) -> Answer<'a> {
-        match (&self.question, answer) {
-            (Question::Service(_), Answer::Listed { records, more }) => Answer::Records {
-                records,
-                more,
-                tally: None,
-            },
-            (Question::Service(_), Answer::Records { .. }) | (_, Answer::Listed { .. }) => {
-                Answer::Error
+    /// Takes a server's answer. Returns whether the query is an open one of this lookup.
+    pub(in crate::protocol::lookup) fn answered(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        answer: Answer<'_>,
+    ) -> bool {
+        let is_it = |open: &Open| open.query == query && !open.is_search();
+        let Some(at) = self.position(is_it) else {
+            return false;
+        };
+        if now > self.deadline {
+            return true;
+        }
+        let Target::Server(server, errand, what) = self.open.swap_remove(at).target else {
+            return true;
+        };
+        match (errand, what, answer) {
+            (Errand::Page, _, Answer::Indexers { offers, next }) => {
+                self.servers.answered(&server);
+                self.take_page(&server, offers, next);
             }
-            (_, answer) => answer,
+            (Errand::Page, ..)
+            | (_, _, Answer::Indexers { .. } | Answer::Error | Answer::Failed) => {
+                self.fail(&server, errand, &answer);
+            }
+            (_, What::Rest(from), Answer::Listed { records, next }) => {
+                self.take_list(server, errand, from, (records, next));
+            }
+            (
+                _,
+                What::Question,
+                Answer::Records {
+                    records,
+                    more,
+                    tally,
+                    claimants,
+                },
+            ) => self.take_records(server, errand, (records, more), (tally, claimants)),
+            (_, What::Remembered, Answer::Records { records, .. }) => {
+                self.servers.answered(&server);
+                self.add_all(&server, errand, 0, records);
+            }
+            (_, What::Rest(_), Answer::Records { .. })
+            | (_, What::Question | What::Remembered, Answer::Listed { .. }) => {
+                self.fail(&server, errand, &answer);
+            }
+        }
+        true
+    }
+
+    /// A server has answered with an error, with something that is not an answer, or not at all.
+    fn fail(&mut self, server: &PeerId, errand: Errand, answer: &Answer<'_>) {
+        if !matches!(answer, Answer::Failed) {
+            self.servers.refused(server);
+        }
+        if errand == Errand::Page {
+            self.pages.retain(|pages| pages.native != *server);
+        }
+    }
+
+    fn take_records(
+        &mut self,
+        server: PeerId,
+        errand: Errand,
+        (records, more): (&[RecordCopy<'_>], bool),
+        (tally, claimants): (Option<Tally>, Option<Count>),
+    ) {
+        self.servers.answered(&server);
+        self.add_all(&server, errand, 0, records);
+        let is_whole = tally.is_none_or(|tally| tally.answered >= tally.asked);
+        self.heard_of(&server, errand, is_whole);
+        let is_name = matches!(self.question, Question::Name(_));
+        let asks_others = errand.reach() == Reach::Network;
+        if is_name && asks_others {
+            self.claims.told(claimants, more);
+            self.ask_for_remembered(server, errand, more);
+        }
+        if more && is_name && !asks_others {
+            self.read_on(server, errand, Cursor::Start);
+        } else if more {
+            self.records.there_are_more();
+        }
+    }
+
+    /// Takes a page of the list of all nodes that a server has.
+    fn take_list(
+        &mut self,
+        server: PeerId,
+        errand: Errand,
+        from: Cursor,
+        (records, next): (&[RecordCopy<'_>], Option<PeerId>),
+    ) {
+        self.servers.answered(&server);
+        let is_name = matches!(self.question, Question::Name(_));
+        let first = if is_name { BEHIND } else { 0 };
+        self.add_all(&server, errand, first, records);
+        self.heard_of(&server, errand, true);
+        let goes_on = |next: &PeerId| match from {
+            Cursor::Start => true,
+            Cursor::After(before) => *next > before,
+        };
+        match next {
+            // The ids must grow, so that the pages come to an end.
+            Some(next) if goes_on(&next) => self.read_on(server, errand, Cursor::After(next)),
+            Some(_) => self.leave_rest(),
+            None => {}
+        }
+    }
+
+    /// Queues a query for a page of the server's list, before others wait for their turn.
+    fn read_on(&mut self, server: PeerId, errand: Errand, from: Cursor) {
+        let most = match self.question {
+            Question::Name(_) => MAX_READ_ON * MAX_HOLDERS,
+            _ => MAX_READ_ON * S,
+        };
+        let waiting = Waiting::new(server, errand, What::Rest(from));
+        if self.wants_more() && self.read_on < most && self.queue.insert(0, waiting).is_ok() {
+            self.read_on += 1;
+        } else {
+            self.leave_rest();
+        }
+    }
+
+    /// Whether it matters who else is listed: as long as they can be counted, or kept.
+    pub(super) fn wants_more(&self) -> bool {
+        match self.question {
+            Question::Name(_) => !self.claims.is_full(),
+            _ => !self.records.more(),
+        }
+    }
+
+    /// A list is not read to its end.
+    pub(super) fn leave_rest(&mut self) {
+        self.claims.cut();
+        self.records.there_are_more();
+    }
+
+    /// Queues a query for the peer that an earlier find has returned, if it may be among those that
+    /// the server did not name.
+    fn ask_for_remembered(&mut self, server: PeerId, errand: Errand, more: bool) {
+        let is_found = |peer: &PeerId| self.records.has(peer);
+        if more && self.remembered.first().is_some_and(|peer| !is_found(peer)) {
+            let waiting = Waiting::new(server, errand, What::Remembered);
+            self.is_cut |= self.queue.insert(0, waiting).is_err();
         }
     }
 
@@ -53,7 +192,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     fn take_back(&mut self) {
         let servers = &mut self.servers;
         self.open.retain(|open| match open.target {
-            Target::Server(server, Errand::OwnIndexer | Errand::Native) => {
+            Target::Server(server, ..) if open.asks_around() => {
                 servers.taken_back(&server);
                 false
             }
@@ -144,8 +283,21 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
+    /// Adds records of a server, the first at this place.
+    fn add_all(&mut self, server: &PeerId, errand: Errand, first: u16, records: &[RecordCopy<'_>]) {
+        let tier = self.tier(server, errand);
+        for (position, copy) in (first..).zip(records) {
+            self.add(*copy, errand.place(), (tier, position));
+        }
+    }
+
     /// Adds a record if it answers the question, because servers may send any record.
-    pub(super) fn add(&mut self, copy: RecordCopy<'_>, place: Place, (tier, position): Standing) {
+    pub(super) fn add(
+        &mut self,
+        copy: RecordCopy<'_>,
+        place: Place,
+        (tier, position): (Tier, u16),
+    ) {
         let answers = match &self.question {
             Question::Indexers => false,
             Question::Name(name) => copy.info.name == *name,
@@ -153,14 +305,32 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 .is_some_and(|record| record.services.iter().any(|it| it.name == *service)),
             Question::Peer(peer) => copy.info.peer == *peer,
         };
-        let tier = match self.remembered.contains(&copy.info.peer) {
-            true => tier.min(Tier::Remembered),
+        let tier = self.tier_of(&copy.info.peer, tier);
+        let standing = (tier, Reverse(copy.claimed.unwrap_or_default()), position);
+        let record = FoundRecord::new(copy, place, standing);
+        self.keep(record.filter(|_| answers));
+    }
+
+    /// Adds an entry of the own directory, before which so many older claims are.
+    pub(super) fn add_here(&mut self, now: Instant, position: u16, found: &Found<'_>) {
+        let tier = self.tier_of(found.peer(), Tier::Own);
+        let standing = (tier, Reverse(now - found.since()), position);
+        self.keep(FoundRecord::here(now, standing, found));
+    }
+
+    fn tier_of(&self, peer: &PeerId, tier: Tier) -> Tier {
+        match self.remembered.contains(peer) {
+            true => Tier::Remembered,
             false => tier,
-        };
-        let standing = (tier, position);
-        if answers && let Some(record) = FoundRecord::new(copy, place, standing) {
-            self.records.add(record);
         }
+    }
+
+    fn keep(&mut self, record: Option<FoundRecord>) {
+        let Some(record) = record else { return };
+        if matches!(self.question, Question::Name(_)) {
+            self.claims.note(record.peer());
+        }
+        self.records.add(record);
     }
 }
 

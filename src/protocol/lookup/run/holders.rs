@@ -6,7 +6,10 @@
 use super::{Errand, Lookup, MAX_SEARCHES, Open, Search, Target};
 use crate::protocol::{
     Addrs, Instant, PeerId,
-    lookup::{ENOUGH, LookupAction, MAX_HOLDERS, PROVIDERS_LIMIT, QueryId, Question},
+    lookup::{
+        ENOUGH, LookupAction, MAX_HOLDERS, MAX_NAMED, MAX_ROUNDS, PROVIDERS_LIMIT, QueryId,
+        Question,
+    },
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -50,10 +53,13 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return true;
         }
         self.progress.reached = self.progress.reached.saturating_add(1);
-        self.progress.more |= more;
+        self.progress.is_full |= more;
         let mut is_new = false;
         for (peer, addrs) in providers {
             is_new |= self.ask_holder(*peer, addrs);
+            if !self.progress.named.contains(peer) {
+                self.progress.more |= self.progress.named.push(*peer).is_err();
+            }
         }
         self.progress.agreed = match (is_new, providers.is_empty()) {
             (true, _) => 1,
@@ -75,8 +81,11 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return false;
         };
         if now <= self.deadline {
-            self.open.swap_remove(at);
+            let search = self.open.swap_remove(at).target;
             self.count_reached(reached);
+            if search == Target::Dht(Search::Providers) {
+                self.end_round(true);
+            }
         }
         true
     }
@@ -96,7 +105,25 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let query = self.open.swap_remove(at).query;
         self.is_cut |= !has_enough && self.progress.reached < u16::from(ENOUGH);
         self.count_reached(self.progress.reached);
+        self.end_round(has_enough);
         Some(LookupAction::EndSearch { query })
+    }
+
+    /// Searches again if a server may know of more providers than it has named. In each round it
+    /// names others, with us among them where it knows us.
+    fn end_round(&mut self, has_time: bool) {
+        let progress = &mut self.progress;
+        progress.rounds += 1;
+        let most = usize::from(progress.rounds) * MAX_NAMED;
+        if !progress.is_full || progress.named.len() + 1 < most {
+            return;
+        }
+        if has_time && !progress.more && progress.rounds < MAX_ROUNDS {
+            (progress.reached, progress.agreed) = (0, 0);
+            self.searches.extend([Search::Providers]);
+        } else {
+            progress.more = true;
+        }
     }
 
     /// When a search for providers that does not end by itself is ended.

@@ -1,6 +1,6 @@
 //! What a lookup does next when all that it has asked has answered, or is late.
 
-use super::{Errand, Lookup, Open, Phase, Search, Stage, Target};
+use super::{Errand, Lookup, Open, Phase, Search, Stage, Target, What};
 use crate::protocol::{Cursor, Instant, Role, lookup::Question};
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -20,7 +20,16 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Whether a server has not answered in its patience. Searches of the DHT have limits of their
     /// own.
     pub(super) fn is_late(&self, open: &Open, now: Instant) -> bool {
-        !open.is_search() && now >= open.since + self.patience
+        !open.is_search() && now >= self.late_at(open)
+    }
+
+    /// The end of the patience with a server. It may search the DHT for the peer that was found
+    /// before, which may take its whole time.
+    fn late_at(&self, open: &Open) -> Instant {
+        match open.target {
+            Target::Server(_, _, What::Remembered) => self.deadline,
+            _ => open.since + self.patience,
+        }
     }
 
     /// Begins the next stage. Returns whether there is one.
@@ -44,7 +53,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return None;
         }
         let late = self.open.iter().map(|open| match open.target {
-            Target::Server(..) => open.since + self.patience,
+            Target::Server(..) => self.late_at(open),
             Target::Dht(Search::Providers) => self.end_of(open),
             Target::Dht(Search::Record(_)) => self.deadline,
         });

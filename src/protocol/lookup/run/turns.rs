@@ -3,7 +3,7 @@
 //! Invariants: at most [`MAX_OPEN`] servers are waited for at a time; pages are requested only
 //! while the queue has room for their indexers.
 
-use super::{Errand, Lookup, Open, Pages, Target, Waiting};
+use super::{Errand, Lookup, Open, Pages, Target, Waiting, What};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_LIST, PeerId,
     lookup::{
@@ -22,9 +22,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return;
         }
         let waiting = Waiting {
-            server,
             addrs,
-            errand,
+            ..Waiting::new(server, errand, What::Question)
         };
         match self.servers.insert(server) {
             Insert::Known => {}
@@ -88,7 +87,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             && let Some(pages) = self.pages.iter_mut().find(|pages| !pages.is_open)
         {
             pages.is_open = true;
-            return Some(Waiting::new(pages.native, Errand::Page));
+            return Some(Waiting::new(pages.native, Errand::Page, What::Question));
         }
         let turn = self.next_to_ask_around(now);
         turn.or_else(|| (!self.queue.is_empty()).then(|| self.queue.remove(0)))
@@ -97,23 +96,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// The next server that is asked to ask others, too: the indexers of this process, and after
     /// them its natives.
     fn next_to_ask_around(&mut self, now: Instant) -> Option<Waiting> {
-        let is_one = |open: &Open| {
-            matches!(
-                open.target,
-                Target::Server(_, Errand::OwnIndexer | Errand::Native)
-            )
-        };
-        let waits = now < self.next_at && self.open.iter().any(is_one);
+        let waits = now < self.next_at && self.open.iter().any(Open::asks_around);
         if self.has_asked_around || waits {
             return None;
         }
-        let turn = if !self.own_indexers.is_empty() {
-            Waiting::new(self.own_indexers.remove(0), Errand::OwnIndexer)
+        let (server, errand) = if !self.own_indexers.is_empty() {
+            (self.own_indexers.remove(0), Errand::OwnIndexer)
         } else if !self.natives.is_empty() {
-            Waiting::new(self.natives.remove(0), Errand::Native)
+            (self.natives.remove(0), Errand::Native)
         } else {
             return None;
         };
+        let turn = Waiting::new(server, errand, What::Question);
         self.is_cut |= self.servers.insert(turn.server) == Insert::NoRoom;
         self.next_at = now + NEXT_PATIENCE;
         Some(turn)
@@ -130,23 +124,34 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             server,
             addrs,
             errand,
+            mut what,
         } = turn;
+        let reach = errand.reach();
         let ask = match (&self.question, errand) {
             (Question::Indexers, _) | (_, Errand::Page) => Ask::Indexers(self.page_of(&server)),
-            (Question::Name(name), _) => Ask::Name {
-                name: name.clone(),
-                reach: errand.reach(),
-            },
-            (Question::Service(service), _) => Ask::Service(service.clone()),
-            (Question::Peer(peer), _) => Ask::Peer {
-                peer: *peer,
-                reach: errand.reach(),
-            },
+            (Question::Name(name), _) => {
+                let name = name.clone();
+                match (what, self.remembered.first()) {
+                    (What::Rest(from), _) => Ask::Claimants { name, from },
+                    (What::Remembered, Some(&peer)) => Ask::Peer { peer, reach },
+                    _ => Ask::Name { name, reach },
+                }
+            }
+            (Question::Service(service), _) => {
+                let service = service.clone();
+                let from = match what {
+                    What::Rest(from) => from,
+                    What::Question | What::Remembered => Cursor::Start,
+                };
+                what = What::Rest(from);
+                Ask::Service { service, from }
+            }
+            (Question::Peer(peer), _) => Ask::Peer { peer: *peer, reach },
         };
         self.servers.asked(&server);
         LookupAction::Ask {
             lookup: self.id,
-            query: self.open(now, Target::Server(server, errand), next),
+            query: self.open(now, Target::Server(server, errand, what), next),
             server,
             addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
             ask,
@@ -169,16 +174,5 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             since,
         });
         query
-    }
-}
-
-impl Waiting {
-    /// A query to a server, at the addresses that the host knows.
-    fn new(server: PeerId, errand: Errand) -> Self {
-        Self {
-            server,
-            addrs: Addrs::new(),
-            errand,
-        }
     }
 }

@@ -139,6 +139,8 @@ fn record_that_does_not_verify_is_none() {
         more: false,
         tally: None,
         ages: Default::default(),
+        claimants: None,
+        claims: Default::default(),
     };
     desk.lookups
         .responded(at(10), query, Some(&response), &Named);

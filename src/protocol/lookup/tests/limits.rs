@@ -102,6 +102,7 @@ fn second_answer_to_one_question_changes_nothing() {
         records: &[],
         more: false,
         tally: None,
+        claimants: None,
     };
     assert!(!desk.lookups.answered(at(10), query, records));
     desk.poll(10);
@@ -270,6 +271,7 @@ fn what_was_asked_is_what_answered_was_silent_and_refused() {
                     records: &[],
                     more: false,
                     tally,
+                    claimants: None,
                 };
                 let answer = match (rng.below(6), matches!(ask, Ask::Indexers(_))) {
                     (0, _) => Answer::Failed,

@@ -263,22 +263,26 @@ fn records_that_answer_another_question_are_left_out() {
             info: &fan,
             envelope: &[6],
             age: None,
+            claimed: None,
         },
         RecordCopy {
             info: &pump,
             envelope: &[7],
             age: None,
+            claimed: None,
         },
         RecordCopy {
             info: &long,
             envelope: &[8; MAX_ENVELOPE_LEN + 1],
             age: None,
+            claimed: None,
         },
     ];
     let answer = Answer::Records {
         records: &records,
         more: false,
         tally: None,
+        claimants: None,
     };
     assert!(desk.lookups.answered(at(10), query, answer));
     desk.poll(10);

@@ -103,18 +103,67 @@ fn search_for_providers_is_ended_after_1500_ms_and_after_750_if_something_is_fou
 #[test]
 fn sixteen_holders_are_asked_and_what_others_may_have_makes_the_answer_incomplete() {
     let ids: Vec<u8> = (1..=17).collect();
-    for (named, more, complete) in [(16, false, true), (17, false, false), (16, true, false)] {
+    for (named, complete) in [(16, true), (17, false)] {
         let mut desk = Desk::new(Role::Indexer);
         desk.begin_for_peer(pump(), Reach::Network);
-        desk.names(10, &ids[..named], more);
+        desk.names(10, &ids[..named], false);
         while let Some(&n) = desk.waiting().first() {
             desk.answers(20, n, &[7]);
         }
         desk.search_ends(30, 1);
         assert_eq!(desk.tally(), (16, 16));
-        assert_eq!(desk.outcome().is_complete, complete, "{named} {more}");
+        assert_eq!(desk.outcome().is_complete, complete, "{named}");
         assert_eq!(is_said_to_be_complete(&desk), complete);
     }
+}
+
+/// An answer names eight, and others when it is asked for again. We may be one of them ourselves.
+#[test]
+fn search_is_repeated_until_a_server_can_have_named_all_that_it_knows() {
+    let ids: Vec<u8> = (1..=17).collect();
+    for (known, rounds, complete) in [
+        (7, 1, true),
+        (8, 2, true),
+        (14, 2, true),
+        (15, 3, true),
+        (16, 3, true),
+        (17, 3, false),
+    ] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(pump(), Reach::Network);
+        let mut searches = 0;
+        while !desk.wanted.is_empty() {
+            searches += 1;
+            let last = ids[..known].chunks(8).cycle().nth(searches - 1).unwrap();
+            // The last page begins again with the first ones.
+            let page = last.iter().chain(&ids).take(8.min(known));
+            desk.names(10, &page.copied().collect::<Vec<_>>(), known >= 8);
+            desk.search_ends(10, 4);
+            while let Some(&n) = desk.waiting().first() {
+                desk.answers(20, n, &[7]);
+            }
+        }
+        assert_eq!((searches, desk.tally().0), (rounds, known.min(16) as u32));
+        assert_eq!(desk.outcome().is_complete, complete, "{known}");
+    }
+}
+
+#[test]
+fn search_that_is_ended_because_of_its_time_is_not_repeated() {
+    let mut desk = Desk::new(Role::Indexer);
+    desk.begin_for_peer(pump(), Reach::Network);
+    let ids: Vec<u8> = (1..=8).collect();
+    for _ in 0..ENOUGH {
+        desk.names(10, &ids, true);
+    }
+    assert_eq!((desk.ended.len(), desk.wanted.len()), (1, 1), "the second");
+    desk.names(20, &ids, true);
+    while let Some(&n) = desk.waiting().first() {
+        desk.answers(20, n, &[7]);
+    }
+    desk.poll(760);
+    assert_eq!((desk.ended.len(), desk.wanted.len()), (2, 0));
+    assert!(!desk.outcome().is_complete);
 }
 
 #[test]

@@ -47,14 +47,16 @@ impl Verifier for Unsigned {
 }
 
 impl Desk {
-    /// The server's first page has these envelopes; `next`: there are more behind that id.
+    /// The page that the server is asked for has these envelopes; `next`: there are more behind
+    /// that id.
     fn lists_nodes(&mut self, now: u64, n: u8, nodes: &[(Vec<u8>, Presence)], next: Option<u8>) {
         let (ask, query) = self.question(n, false).expect("it was asked");
         let Request::List { filter, from, gone } = ask.into() else {
             panic!("it is asked for a list");
         };
         assert_eq!((filter.service.as_deref(), gone), (Some("http"), false));
-        assert_eq!((from, filter.prefix.as_str()), (Cursor::Start, ""));
+        assert_eq!((from, filter.prefix.as_str()), (self.page, ""));
+        self.page = next.map_or(Cursor::Start, |next| Cursor::After(peer(next)));
         let entries = nodes.iter().map(|(envelope, presence)| Entry {
             subject: Subject::Signed(envelope),
             age: Duration::from_millis(u64::from(n)),
@@ -127,14 +129,19 @@ fn indexer_asks_the_providers_and_all_indexers_if_there_may_be_other_providers()
         let mut desk = Desk::new(Role::Indexer).native(NATIVE).has_here(5, "http");
         desk = desk.has_here(6, "sip");
         desk.begin(http());
-        desk.names(10, &[3], more);
+        let named: Vec<u8> = (20..37).chain([3]).collect();
+        desk.names(10, &named[if more { 0 } else { 17 }..], false);
         desk.search_ends(10, 1);
-        desk.lists_those(20, 3, &[7]);
+        while let Some(&n) = desk.waiting().first() {
+            desk.lists_those(20, n, &[7]);
+            if n == NATIVE {
+                break;
+            }
+        }
         assert_eq!(desk.done.is_some(), !more);
         if more {
-            desk.lists_those(30, NATIVE, &[8]);
-            desk.lists_indexers(30, NATIVE, &[3, 4], None);
-            desk.lists_those(30, 4, &[9]);
+            desk.lists_indexers(30, NATIVE, &[20, 4], None);
+            desk.lists_those(30, 4, &[8, 9]);
         }
         let found: &[u8] = if more { &[5, 7, 8, 9] } else { &[5, 7] };
         assert_eq!(desk.found_in_order_of_ids(), found);
@@ -154,20 +161,37 @@ fn indexer_that_finds_nothing_asks_all_that_a_native_lists() {
 }
 
 #[test]
-fn whole_page_of_32_counts_and_another_page_makes_the_answer_incomplete() {
+fn list_of_a_server_is_read_to_its_end_and_one_node_more_than_32_is_one_too_many() {
     assert_eq!((MAX_ENTRIES, MAX_FOUND), (32, 32));
-    let page: Vec<_> = (10..42)
-        .map(|n| (offers(n, "http"), Presence::Alive))
-        .collect();
-    for next in [None, Some(42)] {
+    let page = |ids: core::ops::RangeInclusive<u8>| -> Vec<_> {
+        ids.map(|n| (offers(n, "http"), Presence::Alive)).collect()
+    };
+    for (last, complete) in [(47, true), (48, false)] {
         let mut desk = Desk::new(Role::Node).indexer(1);
         desk.begin(http());
-        desk.lists_nodes(10, 1, &page, next);
-        assert_eq!(desk.found().len(), 32);
-        let Outcome {
-            more, is_complete, ..
-        } = desk.outcome();
-        assert_eq!((more, is_complete), (next.is_some(), next.is_none()));
+        desk.lists_nodes(10, 1, &page(10..=20), Some(20));
+        // Of the nodes that the server has looked at for this one, none offers the service.
+        desk.lists_nodes(20, 1, &[], Some(26));
+        assert_eq!((desk.done, desk.waiting()), (None, vec![1]));
+        desk.lists_nodes(30, 1, &page(27..=last), None);
+        assert_eq!((desk.found().len(), desk.tally()), (32, (1, 1)));
+        assert_eq!(desk.outcome().more, !complete);
+        assert_eq!(desk.outcome().is_complete, complete);
+    }
+}
+
+#[test]
+fn list_is_not_read_on_if_there_are_more_nodes_than_are_kept_or_its_ids_do_not_grow() {
+    for (first, next) in [(33, 60), (1, 20)] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(http());
+        let nodes: Vec<_> = (20..20 + first)
+            .map(|n| (offers(n, "http"), Presence::Alive))
+            .collect();
+        desk.lists_nodes(10, 1, &nodes[..1], Some(20));
+        desk.lists_nodes(20, 1, &nodes[1..], Some(next));
+        assert!(desk.waiting().is_empty());
+        assert!(desk.outcome().more && !desk.outcome().is_complete);
     }
 }
 
@@ -208,6 +232,8 @@ fn list_is_no_answer_to_a_name_and_records_are_none_to_a_service() {
         more: false,
         tally: None,
         ages: Default::default(),
+        claimants: None,
+        claims: Default::default(),
     };
     for (question, response, is_answer) in [
         (http(), &list, true),

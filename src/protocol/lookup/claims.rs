@@ -1,0 +1,115 @@
+//! How many different nodes claim a name, as far as one lookup has counted.
+//!
+//! Invariant: each node is counted once, however many servers tell of it, and at most
+//! [`MAX_COUNTED`] are.
+
+use heapless::Vec;
+
+use super::MAX_COUNTED;
+use crate::protocol::{Count, PeerId};
+
+/// The nodes counted here, and what servers have counted that asked others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Claims {
+    /// The first bytes of their ids, sorted.
+    counted: Vec<u64, MAX_COUNTED>,
+    told: u32,
+    is_cut: bool,
+}
+
+impl Claims {
+    pub(super) const fn new() -> Self {
+        Self {
+            counted: Vec::new(),
+            told: 0,
+            is_cut: false,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.counted.clear();
+        (self.told, self.is_cut) = (0, false);
+    }
+
+    /// Counts a node that claims the name.
+    pub(super) fn note(&mut self, peer: &PeerId) {
+        let bytes = peer.as_bytes().first_chunk().copied();
+        let mark = u64::from_be_bytes(bytes.unwrap_or_default());
+        if let Err(at) = self.counted.binary_search(&mark) {
+            self.is_cut |= self.counted.insert(at, mark).is_err();
+        }
+    }
+
+    /// A server that asked others has counted so many, or does not say how many; `more`: more than
+    /// it has named.
+    pub(super) fn told(&mut self, count: Option<Count>, more: bool) {
+        match count {
+            Some(count) => {
+                self.told = self.told.max(count.nodes);
+                self.is_cut |= !count.are_all;
+            }
+            None => self.is_cut |= more,
+        }
+    }
+
+    /// Some may not have been counted.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// Whether no other can be counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.counted.is_full()
+    }
+
+    /// The number. `is_whole`: all servers have answered.
+    pub(super) fn count(&self, is_whole: bool) -> Count {
+        let counted = u32::try_from(self.counted.len()).unwrap_or(u32::MAX);
+        Count {
+            nodes: counted.max(self.told),
+            are_all: is_whole && !self.is_cut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: usize) -> PeerId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        PeerId::from_bytes(id)
+    }
+
+    fn count(nodes: u32, are_all: bool) -> Count {
+        Count { nodes, are_all }
+    }
+
+    #[test]
+    fn node_is_counted_once_and_one_more_than_fit_makes_the_count_open() {
+        let mut claims = Claims::new();
+        for n in (0..MAX_COUNTED).rev().chain([0, 7]) {
+            claims.note(&peer(n));
+        }
+        assert_eq!(claims.count(true), count(256, true));
+        assert!(!claims.count(false).are_all, "a server is silent");
+        claims.note(&peer(MAX_COUNTED));
+        assert_eq!(claims.count(true), count(256, false));
+    }
+
+    #[test]
+    fn server_that_has_counted_more_is_believed_and_one_that_does_not_count_leaves_it_open() {
+        let mut claims = Claims::new();
+        claims.note(&peer(1));
+        claims.told(None, false);
+        claims.told(Some(count(50, true)), true);
+        claims.told(Some(count(20, true)), true);
+        assert_eq!(claims.count(true), count(50, true));
+        for (told, more) in [(None, true), (Some(count(5, false)), false)] {
+            let mut claims = claims.clone();
+            claims.told(told, more);
+            assert_eq!(claims.count(true), count(50, false));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Names that many nodes claim: all are counted, and those come first that somebody vouches for.
+
+use super::*;
+
+fn claim(n: u8) -> RecordInfo {
+    info(n, "pump", 1)
+}
+
+fn count(nodes: u32, are_all: bool) -> Count {
+    Count { nodes, are_all }
+}
+
+impl Desk {
+    /// The server answers with the records of the first sixteen, and has others.
+    fn answers_in_part(&mut self, now: u64, n: u8, found: &[u8], claimants: Option<Count>) {
+        let (_, query) = self.question(n, false).expect("it was asked");
+        let infos: Vec<_> = found.iter().map(|n| claim(*n)).collect();
+        let answer = Answer::Records {
+            records: &copies(&infos),
+            more: true,
+            tally: None,
+            claimants,
+        };
+        assert!(self.lookups.answered(at(now), query, answer));
+        self.poll(now);
+    }
+
+    /// The server is asked for the page from there, and lists these.
+    fn lists_claimants(&mut self, now: u64, n: u8, from: Cursor, page: &[u8], next: Option<u8>) {
+        let (ask, query) = self.question(n, false).expect("it was asked");
+        let name = name("pump");
+        assert_eq!(ask, Ask::Claimants { name, from });
+        // The prefix admits others, too.
+        let infos = page.iter().map(|n| claim(*n));
+        let infos: Vec<_> = infos.chain([info(99, "pump2", 1)]).collect();
+        let answer = Answer::Listed {
+            records: &copies(&infos),
+            next: next.map(peer),
+        };
+        assert!(self.lookups.answered(at(now), query, answer));
+        self.poll(now);
+    }
+
+    fn claimants(&self) -> Count {
+        self.outcome().claimants
+    }
+}
+
+fn copies(infos: &[RecordInfo]) -> Vec<RecordCopy<'_>> {
+    let copy = |info| RecordCopy {
+        info,
+        envelope: &[1],
+        age: None,
+        claimed: None,
+    };
+    infos.iter().map(copy).collect()
+}
+
+fn ids(ids: core::ops::RangeInclusive<u8>) -> Vec<u8> {
+    ids.collect()
+}
+
+#[test]
+fn of_fifty_claimants_all_are_counted_and_the_oldest_come_first() {
+    let mut desk = Desk::new(Role::Native).native(NATIVE);
+    desk.begin(pump());
+    desk.names(10, &[101, 102], false);
+    desk.search_ends(10, 4);
+    desk.answers(20, NATIVE, &[]);
+    // The oldest claim at one server is that of the node with the greatest id.
+    let oldest: Vec<u8> = (35..=50).rev().collect();
+    desk.answers_in_part(20, 101, &oldest, None);
+    desk.answers(20, 102, &[50, 3]);
+    desk.lists_claimants(30, 101, Cursor::Start, &ids(1..=32), Some(32));
+    desk.lists_claimants(40, 101, Cursor::After(peer(32)), &ids(33..=50), None);
+    assert_eq!(desk.claimants(), count(50, true));
+    assert_eq!(
+        desk.found()[..3],
+        [50, 3, 49],
+        "of two that are equal, the newer record"
+    );
+    assert_eq!(desk.found().len(), MAX_FOUND);
+    assert!(desk.outcome().more && !desk.outcome().is_complete);
+    assert_eq!(desk.tally(), (3, 3));
+}
+
+#[test]
+fn seventeen_claimants_of_one_holder_are_a_complete_answer_for_the_operator() {
+    let mut desk = Desk::new(Role::Native).native(NATIVE);
+    desk.begin(pump());
+    desk.search_ends(10, 4);
+    desk.answers_in_part(20, NATIVE, &ids(2..=17), None);
+    desk.lists_claimants(30, NATIVE, Cursor::Start, &ids(1..=17), None);
+    assert_eq!((desk.found()[0], desk.found().len()), (2, 17));
+    assert_eq!(desk.found()[16], 1, "its claim is the youngest");
+    assert!(desk.outcome().is_complete);
+}
+
+#[test]
+fn count_is_open_if_a_list_is_not_read_to_its_end() {
+    for (next, silent) in [(Some(20), true), (Some(10), false)] {
+        let mut desk = Desk::new(Role::Native).native(NATIVE);
+        desk.begin(pump());
+        desk.search_ends(10, 4);
+        desk.answers_in_part(20, NATIVE, &ids(1..=16), None);
+        desk.lists_claimants(30, NATIVE, Cursor::Start, &ids(1..=20), Some(20));
+        match silent {
+            true => desk.fails(40, NATIVE, false),
+            // The ids do not grow.
+            false => desk.lists_claimants(40, NATIVE, Cursor::After(peer(20)), &[], next),
+        }
+        assert_eq!(desk.claimants(), count(20, false));
+        assert!(!desk.outcome().is_complete);
+    }
+}
+
+#[test]
+fn thirty_two_pages_are_read_in_one_lookup_and_256_claimants_are_counted() {
+    assert_eq!((MAX_READ_ON * MAX_HOLDERS, MAX_COUNTED), (32, 256));
+    for (each, pages, counted) in [(1, 32, 48), (16, 15, 256)] {
+        let mut desk = Desk::new(Role::Native).native(NATIVE);
+        desk.begin(pump());
+        desk.search_ends(10, 4);
+        desk.answers_in_part(20, NATIVE, &ids(1..=16), None);
+        let (mut read, mut next) = (0, 0u16);
+        while let Some((Ask::Claimants { .. }, query)) = desk.question(NATIVE, false) {
+            read += 1;
+            let many = |n: u16| {
+                let mut id = [0; 32];
+                id[..2].copy_from_slice(&(n + 1000).to_be_bytes());
+                PeerId::from_bytes(id)
+            };
+            let infos = (next..next + each).map(|n| RecordInfo {
+                peer: many(n),
+                ..claim(1)
+            });
+            let infos: Vec<_> = infos.collect();
+            next += each;
+            let answer = Answer::Listed {
+                records: &copies(&infos),
+                next: Some(many(next)),
+            };
+            assert!(desk.lookups.answered(at(30), query, answer));
+            desk.poll(30);
+        }
+        assert_eq!(read, pages);
+        assert_eq!(desk.claimants(), count(counted, false));
+    }
+}
+
+#[test]
+fn own_directory_is_counted_as_a_whole() {
+    let mut desk = Desk::new(Role::Native);
+    for n in 1..=20 {
+        let text = if n == 20 { "pump2" } else { "pump" };
+        let record = unsigned_claim(n, text);
+        desk.here
+            .directory
+            .list(at(u64::from(n)), &info(n, text, 1), &record);
+    }
+    desk.begin(pump());
+    desk.search_ends(10, 4);
+    assert_eq!(
+        (desk.claimants(), desk.found().len()),
+        (count(19, true), 19)
+    );
+    assert_eq!(desk.found()[..16], ids(1..=16)[..]);
+}
+
+fn unsigned_claim(n: u8, claims: &str) -> Vec<u8> {
+    use crate::protocol::codec::{
+        fixtures::unsigned,
+        record::{Record, Tags},
+    };
+    unsigned(&Record {
+        peer: peer(n),
+        sequence: 1,
+        issued_at_ms: 1,
+        ttl: Duration::from_secs(60),
+        addrs: [&[4][..]].into_iter().collect(),
+        name: claims,
+        tags: Tags::new(),
+        services: Default::default(),
+        version: "",
+    })
+}
+
+#[test]
+fn node_is_told_how_many_there_are_by_the_indexer_that_has_counted() {
+    for (told, counted) in [
+        (Some(count(50, true)), count(50, true)),
+        (Some(count(256, false)), count(256, false)),
+        (None, count(16, false)),
+    ] {
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(pump());
+        desk.answers_in_part(10, 1, &ids(1..=16), told);
+        assert_eq!(desk.claimants(), counted, "{told:?}");
+        let response = desk.outcome().response();
+        let crate::protocol::codec::directory::Response::Records { claimants, .. } = response
+        else {
+            panic!("{response:?}");
+        };
+        assert_eq!(claimants, Some(counted), "and tells it to others");
+    }
+}
+
+#[test]
+fn who_was_found_before_is_asked_for_if_it_is_not_among_the_first_and_comes_first_then() {
+    let mut desk = Desk::new(Role::Node).indexer(1);
+    desk.begin(pump());
+    desk.answers(10, 1, &[200]);
+    assert_eq!(desk.found(), [200]);
+    desk.poll(10);
+    for (found, asks) in [(ids(1..=16), true), (ids(185..=200), false)] {
+        desk.begin(pump());
+        desk.answers_in_part(20, 1, &found, Some(count(50, true)));
+        assert_eq!(desk.done.is_none(), asks);
+        if asks {
+            let (ask, query) = desk.question(1, false).unwrap();
+            let reach = Reach::Network;
+            assert_eq!(
+                ask,
+                Ask::Peer {
+                    peer: peer(200),
+                    reach
+                }
+            );
+            let before = [claim(200)];
+            let answer = Answer::Records {
+                records: &copies(&before),
+                more: false,
+                tally: None,
+                claimants: None,
+            };
+            assert!(desk.lookups.answered(at(30), query, answer));
+            desk.poll(30);
+        }
+        assert_eq!(desk.found()[0], 200);
+        assert_eq!(desk.claimants(), count(50, true));
+        desk.poll(30);
+    }
+}
