@@ -17,6 +17,7 @@ use super::{
     control::Control,
     descriptors::{self, Division},
     driver::Driver,
+    life::short,
     listen, load, logging, machines,
     notify::Notifier,
     outlet, read_psk,
@@ -64,6 +65,7 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         .ok_or_else(|| Error::new("this process runs a daemon already"))?;
     let peer = load(&dir, config.role)?;
     let mut driver = untouched::keeping(|| Driver::new(&config, peer, psk, division.net, places))?;
+    log::info!("{}", beginning(&driver, &config, division.net.connections));
     listen::listen(&mut driver, &config)?;
     let control = Control::bind_if_possible(&dir, division.control_clients)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
@@ -195,6 +197,31 @@ impl Host for Process {
 
 fn no_signals(error: io::Error) -> Error {
     Error(format!("cannot wait for signals: {error}"))
+}
+
+/// The first line of the log: what starts here, and with which limits.
+fn beginning(driver: &Driver<'_>, config: &Config, connections: usize) -> String {
+    let name = driver
+        .record
+        .about()
+        .map(|about| format!(" {}", about.name));
+    let network = match config.psk {
+        Some(_) => "in the network of the key file",
+        None => "in an open network",
+    };
+    let natives = match config.natives.len() {
+        0 => "no native configured".to_owned(),
+        1 => "1 native configured".to_owned(),
+        more => format!("{more} natives configured"),
+    };
+    format!(
+        "{role}{} ({}) of version {} starts {network}: {natives}, leases of {} s, {connections} connections at most",
+        name.unwrap_or_default(),
+        short(&driver.env.own),
+        env!("CARGO_PKG_VERSION"),
+        config.lease.as_secs(),
+        role = config.role,
+    )
 }
 
 /// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon

@@ -19,6 +19,8 @@ fn an_indexer_tells_who_joins_leaves_is_lost_and_is_back() {
     ));
     let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
     let name = called(&pump, "pump");
+    pump.logs(&format!("{name} of version "));
+    pump.logs(" starts in an open network: 1 native configured, leases of 3 s, ");
     indexer.logs(&format!("{name} at 127.0.0.1 joins"));
     pump.end(Signal::TERM);
     indexer.logs(&format!("{name} has left, after "));
