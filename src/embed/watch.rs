@@ -32,6 +32,10 @@ pub enum Event {
         blind: Duration,
         /// The peer ids of the servers that are not heard.
         silent: Vec<String>,
+        /// Servers for which there was no place: their nodes are not told of.
+        unwatched: u16,
+        /// How often there was no room for a node, of which it is then not told that it is gone.
+        untracked: u64,
     },
 }
 
@@ -86,6 +90,8 @@ fn event_of(part: Part) -> Option<Event> {
         Part::CaughtUp(word) => Some(Event::CaughtUp {
             blind: Duration::from_millis(word.blind_ms),
             silent: word.silent,
+            unwatched: word.unwatched,
+            untracked: word.untracked,
         }),
         Part::Row(_) | Part::Tally(_) => None,
     }
@@ -117,8 +123,8 @@ mod tests {
             event: WatchEventName::CaughtUp,
             blind_ms,
             silent: Vec::new(),
-            unwatched: 0,
-            untracked: 0,
+            unwatched: 2,
+            untracked: 3,
         }))
     }
 
@@ -137,6 +143,8 @@ mod tests {
         let blind = |ms| Event::CaughtUp {
             blind: Duration::from_millis(ms),
             silent: Vec::new(),
+            unwatched: 2,
+            untracked: 3,
         };
         for ms in 0..MAX_PARTS as u64 / 2 {
             assert!(asked.is_empty(), "{ms}");
