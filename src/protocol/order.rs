@@ -1,5 +1,6 @@
 //! Sorting in little code. Each use of a sort of the standard library makes a copy of its 4 to 6 KB
-//! for that type and order, which pays for thousands of entries; here there are fewer.
+//! for that type and order. That pays where a loop sorts all indexers at each run, as the native's
+//! do; everything else is sorted here.
 
 /// Sorts a few: the steps grow with the square of their number. Equal ones stay in their order.
 pub(crate) fn sort_few<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {

@@ -41,7 +41,7 @@ use core::{cmp::Reverse, time::Duration};
 
 use heapless::Vec;
 
-use crate::protocol::{Instant, PeerId, Rng, Verdict, order::sort, time::Ticker};
+use crate::protocol::{Instant, PeerId, Rng, Verdict, time::Ticker};
 
 use super::{
     delegation::{Delegation, Responsible},
@@ -234,9 +234,8 @@ impl<const I: usize> Offload<I> {
         self.candidates
             .extend(live.iter(now).map(|entry| entry.peer));
         let last_beat = |peer: &PeerId| live.find(now, peer).and_then(LiveIndexer::last_beat);
-        sort(&mut self.candidates, |one, other| {
-            (last_beat(one), one) > (last_beat(other), other)
-        });
+        self.candidates
+            .sort_unstable_by_key(|peer| Reverse((last_beat(peer), *peer)));
     }
 
     fn decide<const R: usize>(

@@ -27,7 +27,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use crate::protocol::{Instant, PeerId, RecordInfo, Rng, order::sort, time::Ticker};
+use crate::protocol::{Instant, PeerId, RecordInfo, Rng, time::Ticker};
 
 use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
 
@@ -116,7 +116,7 @@ impl<const K: usize> Refresh<K> {
         self.waiting.clear();
         // The list has room for all ids that `known` can hold.
         self.waiting.extend(known.take_turns(is_due));
-        sort(&mut self.waiting, |one, other| one > other);
+        self.waiting.sort_unstable_by(|one, other| other.cmp(one));
         let with_entry = self.waiting.iter().filter(|due| !due.has_no_entry);
         self.with_entry = with_entry.count();
     }
