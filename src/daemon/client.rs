@@ -5,6 +5,8 @@
 //! `{"error":"sentence"}`. If it states that too many others ask, the request is repeated. Nothing
 //! here waits longer than the given time, and no line is read past [`ANSWER_MAX`].
 
+mod error;
+
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -27,6 +29,9 @@ use super::status::{NodeQuery, Refusal};
 use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
 use crate::protocol::{self, MAX_NAME_LEN, codec::to_name};
+use error::explain;
+
+pub(crate) use error::Error;
 
 /// Longest line that is read, in bytes.
 pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -75,40 +80,6 @@ pub(crate) struct Answer<T> {
     pub value: T,
     /// The line of JSON, without its end.
     pub json: String,
-}
-
-/// Why there is no answer. Its text is one sentence.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// The argument of `find` is neither a name nor a peer id.
-    Query(String),
-    /// This is the peer id of a key that no peer of this system has.
-    OtherKey(String),
-    /// No daemon runs on this data directory.
-    NotRunning(PathBuf),
-    /// No daemon runs on any of the default data directories.
-    NoneRunning,
-    /// Daemons run in several of them, or several have an identity: the directories.
-    Several(Vec<PathBuf>),
-    /// The daemon of this directory belongs to another user.
-    NotOurs(PathBuf),
-    /// The daemon of this directory did not answer within this time.
-    Deaf(PathBuf, Duration),
-    /// The connection to the daemon of this directory failed.
-    Io(PathBuf, io::Error),
-    /// The daemon of this directory answered something else.
-    Nonsense(PathBuf),
-    /// The daemon of this directory has this version, and its answer lacks fields that this command
-    /// needs.
-    OtherVersion(PathBuf, String),
-    /// The daemon ended before its answer did.
-    CutShort,
-    /// The daemon's own error message.
-    Refused(String),
-    /// The same, because too many others ask. The request may be repeated in a moment.
-    Busy(String),
-    /// No daemon runs, and the identity in the directory cannot be read.
-    Identity(storage::StorageError),
 }
 
 impl NameOrPeerId {
@@ -242,15 +213,6 @@ fn text_of(dir: &Path, line: Vec<u8>) -> Result<String, Error> {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal.again {
-            Some(true) => Error::Busy(refusal.error),
-            _ => Error::Refused(refusal.error),
-        }
-    }
-}
-
 fn ask_once<T: Deserialize>(
     dir: &Path,
     request: &OperatorRequest,
@@ -363,86 +325,6 @@ pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
     Ok(name.into_bytes())
 }
 
-impl Error {
-    /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Error::Query(_) | Error::OtherKey(_) | Error::Several(_) => 2,
-            _ => 1,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::OtherKey(peer) => write!(
-                f,
-                "{peer} is not the peer id of an Ed25519 key (12D3…): no peer here has another one"
-            ),
-            Error::Query(query) => write!(
-                f,
-                "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \
-                 a peer id; give one of the two",
-                MAX_NAME_LEN
-            ),
-            Error::NotRunning(dir) => write!(
-                f,
-                "no daemon runs on {}; start one with `oc-discovery native`, `indexer` or `node` \
-                 and this --data-dir",
-                dir.display()
-            ),
-            Error::NoneRunning => write!(
-                f,
-                "no daemon runs on a default data directory; start one with `oc-discovery \
-                 native`, `indexer` or `node`, name its directory with --data-dir, or ask as root \
-                 if it is a service of the system"
-            ),
-            Error::Several(dirs) => {
-                write!(f, "there are several daemons; choose one with --data-dir:")?;
-                dirs.iter().enumerate().try_for_each(|(index, dir)| {
-                    let comma = if index == 0 { "" } else { "," };
-                    write!(f, "{comma} {}", dir.display())
-                })
-            }
-            Error::NotOurs(dir) => write!(
-                f,
-                "the daemon on {} belongs to another user; ask as that user",
-                dir.display()
-            ),
-            Error::Deaf(dir, patience) => write!(
-                f,
-                "the daemon on {} did not answer within {patience:?}; it may be stopped or \
-                 overloaded",
-                dir.display()
-            ),
-            Error::Io(dir, error) => {
-                write!(f, "asking the daemon on {} failed: {error}", dir.display())
-            }
-            Error::Nonsense(dir) => write!(
-                f,
-                "the answer of the daemon on {} makes no sense; it may be of another version",
-                dir.display()
-            ),
-            Error::OtherVersion(dir, version) => write!(
-                f,
-                "the daemon on {} is another oc-discovery (version {}, and this program has {}): its \
-                 answer lacks what this one shows; restart the daemon with this program",
-                dir.display(),
-                version.escape_debug(),
-                env!("CARGO_PKG_VERSION")
-            ),
-            Error::CutShort => f.write_str(
-                "the daemon closed before the end of its answer: it has ended, or its answer was not read",
-            ),
-            Error::Refused(sentence) | Error::Busy(sentence) => f.write_str(sentence),
-            Error::Identity(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
 fn only(mut dirs: Vec<PathBuf>) -> Result<PathBuf, Error> {
     match (dirs.pop(), dirs.is_empty()) {
         (None, _) => Err(Error::NoneRunning),
@@ -541,18 +423,6 @@ fn read_line(
         if line.len() > ANSWER_MAX {
             return Err(io::Error::other("its answer is longer than 4 MiB"));
         }
-    }
-}
-
-fn explain(dir: &Path, patience: Duration, error: io::Error) -> Error {
-    use io::ErrorKind::{
-        ConnectionRefused, NotADirectory, NotFound, PermissionDenied, TimedOut, WouldBlock,
-    };
-    match error.kind() {
-        NotFound | ConnectionRefused | NotADirectory => Error::NotRunning(dir.into()),
-        PermissionDenied => Error::NotOurs(dir.into()),
-        TimedOut | WouldBlock => Error::Deaf(dir.into(), patience),
-        _ => Error::Io(dir.into(), error),
     }
 }
 

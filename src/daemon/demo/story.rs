@@ -1,15 +1,19 @@
-//! The steps of the demo: they show the diagram of the native's three loops.
+//! What the steps of the demo do and look for: they show the diagram of the native's three loops.
 //!
 //! Every poll asks the processes themselves, over the same control socket as `oc-discovery status`.
+
+mod steps;
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::stage::Stage;
-use super::{Sight, Step, Tempo};
+use super::{Sight, Tempo};
 use crate::config::Role;
 use crate::daemon::client::{self, NameOrPeerId, OperatorRequest};
 use crate::daemon::status::{Found, LiveIndexer, Source, Status};
+
+pub(super) use steps::STORY;
 
 /// The native's process.
 pub(super) const NATIVE: &str = "native";
@@ -22,88 +26,6 @@ const SLACK: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long one poll waits for a lookup.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(6);
-
-/// The steps in the order of the diagram.
-pub(super) const STORY: &[Step] = &[
-    Step {
-        name: "native up",
-        waits_for: "a native that listens and answers `status`",
-        within: |_| SLACK,
-        begin: |play| play.start_native(),
-        look: |play| play.native_up(),
-    },
-    Step {
-        name: "nodes taken in",
-        waits_for: "three nodes in `responsible_peers`, since there is no indexer yet",
-        within: |tempo| tempo.connect + SLACK,
-        begin: |play| play.start_all(Role::Node, &NODES),
-        look: |play| play.nodes_taken_in(),
-    },
-    Step {
-        name: "indexers arrive",
-        waits_for: "two indexers in `live_indexers`",
-        within: |tempo| tempo.beat + SLACK,
-        begin: |play| play.start_all(Role::Indexer, &INDEXERS),
-        look: |play| play.indexers_live(),
-    },
-    Step {
-        name: "offload",
-        waits_for: "`responsible_peers` empty, and every node under an indexer's lease",
-        within: |tempo| 2 * tempo.loops + 2 * tempo.connect + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.nodes_offloaded(),
-    },
-    Step {
-        name: "indexer silenced",
-        waits_for: "the indexer with the most nodes to stop: no beats, its connections open",
-        within: |_| SLACK,
-        begin: |play| play.silence(),
-        look: |play| play.silent(),
-    },
-    Step {
-        name: "stream collected",
-        waits_for: "the stream GC to drop its stream record, its `live_indexers` entry untouched",
-        within: |tempo| tempo.lease + 2 * tempo.loops + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.stream_collected(),
-    },
-    Step {
-        name: "entry refreshed",
-        waits_for: "the refresh loop to renew its entry from the DHT: its record lives longer",
-        within: |tempo| tempo.lease + 2 * tempo.loops + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.entry_refreshed(),
-    },
-    Step {
-        name: "entry run out",
-        waits_for: "its signed record, and so its entry, to run out: three leases after signing",
-        within: |tempo| 3 * tempo.lease + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.entry_run_out(),
-    },
-    Step {
-        name: "nodes back under a lease",
-        waits_for: "every node under a lease that is not the silent indexer's",
-        within: |tempo| tempo.lease + 2 * tempo.connect + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.nodes_elsewhere(),
-    },
-    Step {
-        name: "found by name",
-        waits_for: "one node to find another by its name, and where its service is",
-        within: |tempo| 2 * tempo.beat + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.found(),
-    },
-    #[cfg(feature = "dns")]
-    Step {
-        name: "answered by DNS",
-        waits_for: "the same node to tell the address to a program that only knows DNS",
-        within: |tempo| 2 * tempo.beat + SLACK,
-        begin: |_| Ok(()),
-        look: |play| play.resolved(),
-    },
-];
 
 /// What the earlier steps have found out.
 pub(super) struct Play<'a> {

@@ -8,6 +8,7 @@ use miniserde::json;
 
 use super::*;
 use crate::daemon::demo::Speed;
+use crate::daemon::demo::Step;
 use crate::daemon::demo::tests::Theatre;
 use crate::daemon::status::{Lease, ResponsiblePeer, StreamRecord};
 

@@ -2,144 +2,22 @@
 //!
 //! Every error gives one sentence on stderr and the right exit code.
 
+mod home;
+
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use miniserde::{Deserialize, json};
 use oc_discovery::protocol::capacities::CAPACITIES;
 use rustix::process::{Pid, Signal, kill_process};
 
+use home::{Ended, Home, answering};
+
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-/// The time limit of every command here.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A home directory of its own for the program, which is removed at the end of the test.
-struct Home(PathBuf);
-
-impl Home {
-    fn new() -> Home {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("oc-discovery-cli-{}-{count}", std::process::id());
-        let home = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&home);
-        fs::create_dir_all(home.join("tmp")).unwrap();
-        Home(home)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oc-discovery"));
-        command
-            .args(args)
-            .env_clear()
-            .env("HOME", &self.0)
-            .env("TMPDIR", self.0.join("tmp"))
-            .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        Ended::wait(self.command(args).spawn().unwrap())
-    }
-
-    /// The default data directory of a role.
-    fn data_dir(&self, role: &str) -> PathBuf {
-        let dir = self.0.join(".local/state/oc-discovery").join(role);
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// How a command ended.
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    #[track_caller]
-    fn wait(child: Child) -> Ended {
-        let pid = Pid::from_child(&child);
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
-        let output: Output = receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-            kill_process(pid, Signal::KILL).unwrap();
-            panic!("the command has not ended within {DEADLINE:?}");
-        });
-        Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Asserts that it failed with this code and one sentence that contains all of these words.
-    #[track_caller]
-    fn failed(&self, code: i32, words: &[&str]) {
-        let stderr = &self.stderr;
-        assert_eq!(self.code, Some(code), "{stderr}");
-        assert!(stderr.starts_with("oc-discovery: "), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        for word in words {
-            assert!(stderr.contains(word), "{word:?} is not in {stderr}");
-        }
-        for word in ["panicked", "backtrace", "Error {", "Err(", "\u{1b}"] {
-            assert!(!stderr.contains(word), "{stderr}");
-        }
-        assert!(!self.stdout.contains("ready"), "{}", self.stdout);
-    }
-
-    #[track_caller]
-    fn usage(&self, words: &[&str]) {
-        self.failed(2, words);
-        assert_eq!(self.stdout, "");
-    }
-
-    #[track_caller]
-    fn done(&self) -> &str {
-        assert_eq!(self.code, Some(0), "{}", self.stderr);
-        assert_eq!(self.stderr, "");
-        &self.stdout
-    }
-}
-
-/// A control socket that gives the same answer to every question.
-fn answering(dir: &Path, answer: &'static str) {
-    let listener = UnixListener::bind(dir.join("control.sock")).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut question = String::new();
-            // A client that only checks whether a daemon is there asks nothing and closes the
-            // connection.
-            let _ = BufReader::new(&stream).read_line(&mut question);
-            let _ = writeln!(stream, "{answer}");
-        }
-    });
-}
 
 const STATUS: &str = concat!(
     r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
