@@ -40,16 +40,27 @@ pub(crate) fn wall() -> u64 {
 /// systemd-timesyncd runs and has not reached a server since the start. Otherwise it is trusted,
 /// because other time daemons leave no sign that can be read.
 pub(crate) fn synchronised() -> bool {
-    let timesync = Path::new("/run/systemd/timesync");
-    let mark = timesync
-        .is_dir()
-        .then(|| timesync.join("synchronized").exists());
-    believed(wall(), mark)
+    let dir = Path::new("/run/systemd/timesync");
+    let timesyncd = match dir.is_dir() {
+        true if !dir.join("synchronized").exists() => Timesyncd::Waits,
+        true => Timesyncd::Synchronised,
+        false => Timesyncd::Absent,
+    };
+    believed(wall(), timesyncd)
 }
 
-/// `timesyncd`: whether it has synchronised the clock, if it runs.
-fn believed(wall_ms: u64, timesyncd: Option<bool>) -> bool {
-    wall_ms >= BUILD_MS && timesyncd.unwrap_or(true)
+/// What systemd-timesyncd says of the clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Timesyncd {
+    /// It does not run.
+    Absent,
+    /// It has not reached a server since the start.
+    Waits,
+    Synchronised,
+}
+
+fn believed(wall_ms: u64, timesyncd: Timesyncd) -> bool {
+    wall_ms >= BUILD_MS && timesyncd != Timesyncd::Waits
 }
 
 /// A decimal number at compile time; anything else ends the build.
@@ -66,15 +77,15 @@ mod tests {
 
     #[test]
     fn clock_behind_the_build_is_not_believed() {
-        assert!(!believed(BUILD_MS - 1, None));
-        assert!(!believed(BUILD_MS - 1, Some(true)));
-        assert!(believed(BUILD_MS, None));
+        assert!(!believed(BUILD_MS - 1, Timesyncd::Absent));
+        assert!(!believed(BUILD_MS - 1, Timesyncd::Synchronised));
+        assert!(believed(BUILD_MS, Timesyncd::Absent));
     }
 
     #[test]
     fn time_daemon_that_waits_for_its_server_is_heeded() {
-        assert!(!believed(BUILD_MS, Some(false)));
-        assert!(believed(BUILD_MS, Some(true)));
+        assert!(!believed(BUILD_MS, Timesyncd::Waits));
+        assert!(believed(BUILD_MS, Timesyncd::Synchronised));
     }
 
     #[test]

@@ -165,29 +165,24 @@ impl Logger {
 }
 
 impl Shared {
-    /// Whether this line may be logged at `now` (ms), and which lines were suppressed before it.
-    fn admit(&mut self, record: &Record<'_>, now: u64) -> (bool, Vec<LeftOut>) {
+    /// Whether this line may be logged at `now` (ms). What was suppressed until then is added to
+    /// `ended`.
+    fn admit(&mut self, record: &Record<'_>, now: u64, ended: &mut Vec<LeftOut>) -> bool {
         if record.level() > Level::Info {
-            return (true, Vec::new());
+            return true;
         }
-        let mut ended = Vec::new();
+        let sample = || sample(record);
         if record.target() == EACH {
-            let key = hash((place(record), record.args().to_string()));
-            let (said, over) = self.lines.admit(key, 1, now, || sample(record));
-            if !said {
-                return (false, over);
+            let line = hash((place(record), record.args().to_string()));
+            if !self.lines.admit(line, 1, now, sample, ended) {
+                return false;
             }
-            ended = over;
         }
         let most = match is_ours(record.target()) {
             true => OURS_MAX,
             false => THEIRS_MAX,
         };
-        let (said, over) = self
-            .places
-            .admit(place(record), most, now, || sample(record));
-        ended.extend(over);
-        (said, ended)
+        self.places.admit(place(record), most, now, sample, ended)
     }
 
     fn waits(&self) -> bool {
@@ -211,9 +206,10 @@ impl Log for Logger {
         let mut text = String::new();
         let _ = line(&mut text, self.format, clock::wall() / 1000, record);
         let mut shared = self.lock();
-        let (said, ended) = shared.admit(record, clock::boottime());
+        let mut ended = Vec::new();
+        let is_admitted = shared.admit(record, clock::boottime(), &mut ended);
         self.say_left_out(&mut shared, &ended);
-        if said {
+        if is_admitted {
             shared.out.line(&text, |lost| self.lost_line(lost));
         }
         let attending = match shared.waits() {
@@ -437,7 +433,7 @@ mod tests {
                 .level(level)
                 .args(args)
                 .build();
-            said += usize::from(shared.admit(&record, 0).0);
+            said += usize::from(shared.admit(&record, 0, &mut Vec::new()));
         }
         said
     }

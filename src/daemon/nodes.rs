@@ -118,13 +118,15 @@ impl Lookups<'_> {
             match listing.poll(now, &mut *env.machine, parts) {
                 None => return true,
                 Some(ListingAction::Done) => {
-                    parts.send(tally(listing, true));
+                    let done = true;
+                    let tally = tally(listing);
+                    parts.send(Part::Tally(Box::new(ListTally { done, ..tally })));
                     return false;
                 }
                 Some(ListingAction::Progress) => {
                     // The room of the last part is kept for it.
                     if Rows::room(parts) > 0 {
-                        parts.send(tally(listing, false));
+                        parts.send(Part::Tally(Box::new(tally(listing))));
                     }
                 }
                 Some(ListingAction::Ask {
@@ -199,18 +201,19 @@ fn node_row(row: &Row<'_>) -> NodeRow {
     }
 }
 
-fn tally(listing: &Listing<Vec<u64>>, done: bool) -> Part {
+/// How far the listing is, before its end.
+fn tally(listing: &Listing<Vec<u64>>) -> ListTally {
     let texts = |servers: &mut dyn Iterator<Item = &PeerId>| servers.map(text).collect();
     let tally = listing.tally();
-    Part::Tally(Box::new(ListTally {
-        done,
+    ListTally {
+        done: false,
         complete: listing.is_complete(),
         asked: tally.asked.into(),
         answered: tally.answered.into(),
         silent: texts(&mut listing.silent()),
         refused: texts(&mut listing.refused()),
         partial: texts(&mut listing.partial()),
-    }))
+    }
 }
 
 /// Milliseconds for a reader.

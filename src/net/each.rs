@@ -11,7 +11,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Instant;
 
-use super::joiner::Joiner;
+use super::joiner::{Joiner, LeftOut};
 
 /// Lines a minute of one place in the sources.
 const PLACE_MAX: u32 = 256;
@@ -20,6 +20,9 @@ thread_local! {
     /// The bound of the node on this thread; `None` in the program.
     static BOUND: RefCell<Option<Bound>> = const { RefCell::new(None) };
 }
+
+/// A file of the sources, and the line in it.
+type Place<'a> = (&'a str, u32);
 
 struct Bound {
     since: Instant,
@@ -36,21 +39,14 @@ impl Bound {
         }
     }
 
-    /// Whether this line of the place may be logged at `now` (ms), after what was suppressed until
-    /// then.
-    fn admits(&mut self, place: (&str, u32), text: &str, now: u64) -> (bool, Vec<String>) {
-        let line = hash((place, text));
-        let (is_new, mut ended) = self.lines.admit(line, 1, now, || text.to_owned());
-        let mut is_admitted = is_new;
-        if is_new {
-            let (is_within, others) = self
+    /// Whether this line of the place may be logged at `now` (ms). What was suppressed until then
+    /// is added to `ended`.
+    fn admits(&mut self, place: Place<'_>, text: &str, now: u64, ended: &mut Vec<LeftOut>) -> bool {
+        let (line, sample) = (hash((place, text)), || text.to_owned());
+        self.lines.admit(line, 1, now, sample, ended)
+            && self
                 .places
-                .admit(hash(place), PLACE_MAX, now, || text.to_owned());
-            is_admitted = is_within;
-            ended.extend(others);
-        }
-        let ended = ended.into_iter().map(|lines| lines.to_string());
-        (is_admitted, ended.collect())
+                .admit(hash(place), PLACE_MAX, now, sample, ended)
     }
 }
 
@@ -67,13 +63,15 @@ pub(crate) fn bound_lines() {
 
 /// Whether this line may be logged. Logs what was suppressed until then.
 pub(crate) fn admits(file: &str, line: u32, text: fmt::Arguments<'_>) -> bool {
-    let admitted = BOUND.with_borrow_mut(|bound| {
-        let bound = bound.as_mut()?;
+    let mut suppressed = Vec::new();
+    let is_admitted = BOUND.with_borrow_mut(|bound| {
+        let Some(bound) = bound.as_mut() else {
+            return true;
+        };
         let now = u64::try_from(bound.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Some(bound.admits((file, line), &text.to_string(), now))
+        bound.admits((file, line), &text.to_string(), now, &mut suppressed)
     });
     // The log of the embedding program is called after the borrow.
-    let (is_admitted, suppressed) = admitted.unwrap_or((true, Vec::new()));
     for lines in suppressed {
         log::warn!("{lines}");
     }
@@ -94,17 +92,24 @@ pub(crate) use each;
 mod tests {
     use super::*;
 
-    const PLACE: (&str, u32) = ("beats.rs", 1);
+    const PLACE: Place<'_> = ("beats.rs", 1);
+
+    /// Whether a line of this place is logged at `now`, and what before it.
+    fn logs(bound: &mut Bound, text: &str, now: u64) -> (bool, Vec<String>) {
+        let mut ended = Vec::new();
+        let is_admitted = bound.admits(PLACE, text, now, &mut ended);
+        (is_admitted, ended.iter().map(ToString::to_string).collect())
+    }
 
     #[test]
     fn the_same_line_is_logged_once_a_minute_and_the_others_are_counted() {
         let mut bound = Bound::new();
-        assert_eq!(bound.admits(PLACE, "peer 1", 0), (true, vec![]));
+        assert_eq!(logs(&mut bound, "peer 1", 0), (true, vec![]));
         for now in [1, 59_999] {
-            assert_eq!(bound.admits(PLACE, "peer 1", now), (false, vec![]));
+            assert_eq!(logs(&mut bound, "peer 1", now), (false, vec![]));
         }
-        assert_eq!(bound.admits(PLACE, "peer 2", 59_999), (true, vec![]));
-        let (is_admitted, said) = bound.admits(PLACE, "peer 1", 60_000);
+        assert_eq!(logs(&mut bound, "peer 2", 59_999), (true, vec![]));
+        let (is_admitted, said) = logs(&mut bound, "peer 1", 60_000);
         assert!(is_admitted);
         assert_eq!(said, ["suppressed 2 lines like: peer 1"]);
     }
@@ -112,9 +117,9 @@ mod tests {
     #[test]
     fn lines_of_one_place_are_bounded_whatever_they_name() {
         let mut bound = Bound::new();
-        let logs = |bound: &mut Bound, n: u32| bound.admits(PLACE, &format!("peer {n}"), 0).0;
-        let logged = (0..1000).filter(|n| logs(&mut bound, *n)).count();
-        assert_eq!(logged, PLACE_MAX as usize);
-        assert!(bound.admits(("beats.rs", 2), "peer 1000", 0).0, "another");
+        let is_logged = |n: &u32| logs(&mut bound, &format!("peer {n}"), 0).0;
+        assert_eq!((0..1000).filter(is_logged).count(), PLACE_MAX as usize);
+        let other = ("beats.rs", 2);
+        assert!(bound.admits(other, "peer 1000", 0, &mut Vec::new()));
     }
 }

@@ -39,26 +39,28 @@ pub(crate) struct LeftOut {
 
 impl Joiner {
     /// Whether the line of a place may be logged at `now` (ms), where `most` are allowed in a
-    /// minute; and the windows that ended before it. `sample` makes the example.
+    /// minute. What is to be logged before it, of windows that have ended, is added to `ended`.
+    /// `sample` makes the example.
     pub(crate) fn admit(
         &mut self,
         place: u64,
         most: u32,
         now: u64,
         sample: impl FnOnce() -> String,
-    ) -> (bool, Vec<LeftOut>) {
-        let mut ended = self.ended(now);
+        ended: &mut Vec<LeftOut>,
+    ) -> bool {
+        ended.extend(self.ended(now));
         let known = self.windows.iter_mut().find(|window| window.place == place);
         if let Some(window) = known {
             if window.said < most {
                 window.said += 1;
-                return (true, ended);
+                return true;
             }
             if window.left_out == 0 {
                 window.sample = sample();
             }
             window.left_out = window.left_out.saturating_add(1);
-            return (false, ended);
+            return false;
         }
         if self.windows.len() >= PLACES {
             // The windows are in the order in which they began.
@@ -71,7 +73,7 @@ impl Joiner {
             left_out: 0,
             sample: String::new(),
         });
-        (true, ended)
+        true
     }
 
     /// Ends the windows that are over at `now` (ms). Returns the lines that were suppressed in
@@ -113,6 +115,13 @@ mod tests {
         "such a one".to_owned()
     }
 
+    /// Whether the line is logged, and what before it.
+    fn admit(joiner: &mut Joiner, place: u64, most: u32, now: u64) -> (bool, Vec<LeftOut>) {
+        let mut ended = Vec::new();
+        let may_log = joiner.admit(place, most, now, sample, &mut ended);
+        (may_log, ended)
+    }
+
     fn left_out(lines: u64) -> LeftOut {
         let sample = sample();
         LeftOut { lines, sample }
@@ -122,14 +131,12 @@ mod tests {
     fn a_place_says_as_many_lines_a_minute_as_it_may_and_the_others_are_counted() {
         let mut joiner = Joiner::default();
         for time in [5, 6, 7] {
-            assert_eq!(joiner.admit(1, 3, time, sample), (true, vec![]));
+            assert_eq!(admit(&mut joiner, 1, 3, time), (true, vec![]));
         }
         assert!(!joiner.waits());
         for _ in 0..40 {
-            assert_eq!(
-                joiner.admit(1, 3, 5 + WINDOW_MS - 1, sample),
-                (false, vec![])
-            );
+            let last = 5 + WINDOW_MS - 1;
+            assert_eq!(admit(&mut joiner, 1, 3, last), (false, vec![]));
         }
         assert!(joiner.waits());
         assert_eq!(joiner.ended(5 + WINDOW_MS - 1), []);
@@ -141,9 +148,9 @@ mod tests {
     #[test]
     fn line_after_the_window_says_first_what_was_left_out_in_it() {
         let mut joiner = Joiner::default();
-        joiner.admit(1, 1, 0, sample);
-        joiner.admit(1, 1, 1, sample);
-        let (said, ended) = joiner.admit(1, 1, WINDOW_MS, sample);
+        admit(&mut joiner, 1, 1, 0);
+        admit(&mut joiner, 1, 1, 1);
+        let (said, ended) = admit(&mut joiner, 1, 1, WINDOW_MS);
         assert_eq!((said, ended), (true, vec![left_out(1)]));
     }
 
@@ -151,19 +158,19 @@ mod tests {
     fn one_place_does_not_silence_another() {
         let mut joiner = Joiner::default();
         for _ in 0..1000 {
-            joiner.admit(1, 1, 0, sample);
+            admit(&mut joiner, 1, 1, 0);
         }
-        assert!(joiner.admit(2, 1, 0, sample).0);
+        assert!(admit(&mut joiner, 2, 1, 0).0);
     }
 
     #[test]
     fn of_too_many_places_the_oldest_gives_way_and_its_count_is_said() {
         let mut joiner = Joiner::default();
         for place in 0..PLACES as u64 {
-            joiner.admit(place, 1, place, sample);
+            admit(&mut joiner, place, 1, place);
         }
-        joiner.admit(0, 1, 100, sample);
-        let (said, ended) = joiner.admit(1000, 1, 100, sample);
+        admit(&mut joiner, 0, 1, 100);
+        let (said, ended) = admit(&mut joiner, 1000, 1, 100);
         assert_eq!((said, ended), (true, vec![left_out(1)]));
         assert_eq!(joiner.windows.len(), PLACES);
     }

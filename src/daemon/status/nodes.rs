@@ -83,7 +83,7 @@ impl NodeRow {
 }
 
 /// How far a listing is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ListTally {
     /// The listing is over, and no row follows.
     pub done: bool,

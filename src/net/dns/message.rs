@@ -85,20 +85,27 @@ pub(super) fn parse_name(name: &str) -> Option<QueryName> {
     name.parse().ok()
 }
 
-/// The message that asks a recursive server for `name`. With `edns`, it announces that answers of
-/// [`MAX_UDP`] bytes are accepted.
+/// Whether a query says that answers of [`MAX_UDP`] bytes are accepted, by EDNS (RFC 6891).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edns {
+    With,
+    /// For servers that do not understand it.
+    Without,
+}
+
+/// The message that asks a recursive server for `name`.
 pub(super) fn query(
     name: &QueryName,
     rtype: Rtype,
     id: u16,
-    edns: bool,
+    edns: Edns,
 ) -> Result<Buffer, PushError> {
     let mut message = MessageBuilder::from_target(Buffer::new())?.question();
     message.header_mut().set_id(id);
     message.header_mut().set_rd(true);
     message.push((name, rtype))?;
     let mut message = message.additional();
-    if edns {
+    if edns == Edns::With {
         message.opt(|opt| {
             opt.set_udp_payload_size(MAX_UDP);
             Ok(())
@@ -184,7 +191,7 @@ mod tests {
     const ID: u16 = 0x1234;
 
     fn asked(rtype: Rtype) -> Buffer {
-        query(&parse_name("one.test").unwrap(), rtype, ID, true).unwrap()
+        query(&parse_name("one.test").unwrap(), rtype, ID, Edns::With).unwrap()
     }
 
     /// An answer with `aliases`, and one record of each of `data`, which belong to `owner`.
@@ -221,7 +228,10 @@ mod tests {
         assert_eq!(asked(Rtype::TXT).as_ref(), all);
         let longest = vec!["a".repeat(63); 3].join(".") + "." + &"a".repeat(61);
         let longest = parse_name(&longest).unwrap();
-        assert_eq!(query(&longest, Rtype::A, ID, true).unwrap().len(), 282);
+        assert_eq!(
+            query(&longest, Rtype::A, ID, Edns::With).unwrap().len(),
+            282
+        );
         for wrong in [
             "",
             "..",

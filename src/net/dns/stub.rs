@@ -13,7 +13,7 @@ use domain::base::Rtype;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 use super::Problem;
-use super::message::{self, MAX_UDP, QueryName, Value, Verdict, judge};
+use super::message::{self, Edns, MAX_UDP, QueryName, Value, Verdict, judge};
 use super::system::System;
 use crate::net::executor::within;
 
@@ -42,7 +42,11 @@ pub(super) async fn ask(
                 let mut id = [0; 2];
                 getrandom::fill(&mut id).map_err(io::Error::other)?;
                 // A server or firewall that is too old for EDNS0 gets a second query without it.
-                let query = message::query(name, rtype, u16::from_ne_bytes(id), round == 0)
+                let edns = match round {
+                    0 => Edns::With,
+                    _ => Edns::Without,
+                };
+                let query = message::query(name, rtype, u16::from_ne_bytes(id), edns)
                     .map_err(io::Error::other)?;
                 exchange(server, query.as_ref(), system.tcp_only).await
             };

@@ -11,16 +11,26 @@ use crate::net::executor::{block_on, spawn};
 
 const NODES: &[u8] = b"nodes {\"service\":\"http\"}\n";
 
-fn part(done: bool, asked: u64) -> Part {
-    Part::Tally(Box::new(ListTally {
-        done,
-        complete: done,
+/// A tally with this count, before the end of the answer.
+fn part(asked: u64) -> Part {
+    tally(ListTally {
         asked,
-        answered: 0,
-        silent: Vec::new(),
-        refused: Vec::new(),
-        partial: Vec::new(),
-    }))
+        ..ListTally::default()
+    })
+}
+
+/// The last one.
+fn last_part(asked: u64) -> Part {
+    tally(ListTally {
+        done: true,
+        complete: true,
+        asked,
+        ..ListTally::default()
+    })
+}
+
+fn tally(tally: ListTally) -> Part {
+    Part::Tally(Box::new(tally))
 }
 
 fn line_of(part: &Part) -> String {
@@ -49,16 +59,16 @@ fn each_part_comes_as_a_line_while_the_rest_is_still_made() {
             ..NodeQuery::default()
         };
         assert_eq!(query, PartsCall::Nodes(wanted));
-        let first = line_of(&part(false, 1));
-        assert!(parts.send(part(false, 1)));
+        let first = line_of(&part(1));
+        assert!(parts.send(part(1)));
         let mut read = vec![0; first.len()];
         client.read_exact(&mut read).await.unwrap();
         assert_eq!(String::from_utf8(read).unwrap(), first);
-        assert!(parts.send(part(true, 2)));
+        assert!(parts.send(last_part(2)));
         // The last part ends the answer, although the loop has not dropped its end.
         let mut rest = String::new();
         client.read_to_string(&mut rest).await.unwrap();
-        assert_eq!(rest, line_of(&part(true, 2)));
+        assert_eq!(rest, line_of(&last_part(2)));
     });
 }
 
@@ -70,12 +80,12 @@ fn answer_without_its_last_part_ends_with_an_error() {
     block_on(async {
         let mut client = asking(dir.path(), NODES).await;
         let (_, parts) = asked(&control).await;
-        parts.send(part(false, 1));
+        parts.send(part(1));
         drop(parts);
         let mut all = String::new();
         client.read_to_string(&mut all).await.unwrap();
         let (first, last) = all.split_once('\n').unwrap();
-        assert_eq!(first, part(false, 1).to_json());
+        assert_eq!(first, part(1).to_json());
         assert!(last.contains("is ending"), "{last}");
     });
 }
@@ -115,7 +125,7 @@ fn reader_that_does_not_read_loses_its_place() {
         spawn(async move {
             // More than the system buffers.
             while !parts.is_abandoned() {
-                parts.send(part(false, u64::MAX));
+                parts.send(part(u64::MAX));
                 let _ = events.try_recv();
                 future::yield_now().await;
             }
@@ -132,9 +142,9 @@ fn source_that_had_no_room_is_called_when_its_reader_reads() {
     let (desk, events) = desk(MAX_CLIENTS);
     let (parts, read) = Parts::new();
     for _ in 0..MAX_PARTS {
-        assert!(parts.send(part(false, 1)));
+        assert!(parts.send(part(1)));
     }
-    assert_eq!((parts.room(), parts.send(part(false, 1))), (0, false));
+    assert_eq!((parts.room(), parts.send(part(1))), (0, false));
     block_on(async {
         spawn(async move {
             desk.pass_on(&read, &near, TAKING).await;
@@ -146,6 +156,6 @@ fn source_that_had_no_room_is_called_when_its_reader_reads() {
         let called = within(TAKING, events.recv()).await.unwrap().unwrap();
         assert!(matches!(called, CallEvent::Room), "{called:?}");
         assert!(parts.room() >= MAX_PARTS / 2);
-        assert!(parts.send(part(true, 1)));
+        assert!(parts.send(last_part(1)));
     });
 }

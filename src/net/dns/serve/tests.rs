@@ -8,7 +8,7 @@ use domain::dep::octseq::Array;
 use proptest::prelude::*;
 
 use super::{
-    super::message::{parse_name, query},
+    super::message::{Edns, parse_name, query},
     *,
 };
 
@@ -56,7 +56,7 @@ fn no_hosts(is_complete: bool) -> Hosts {
 }
 
 fn asks(name: &str, rtype: Rtype) -> Vec<u8> {
-    query(&parse_name(name).unwrap(), rtype, ID, true)
+    query(&parse_name(name).unwrap(), rtype, ID, Edns::With)
         .unwrap()
         .as_ref()
         .to_vec()
