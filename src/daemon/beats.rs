@@ -9,7 +9,10 @@ use crate::{
     net::{BeatFrame, each::each},
     protocol::{
         Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, SignedRecord, StreamId,
-        codec::{heartbeat::WallReading, record::Kind},
+        codec::{
+            heartbeat::{AckCause, WallReading},
+            record::Kind,
+        },
         rivals::FirstBeat,
         time::MAX_LEASE,
     },
@@ -90,16 +93,16 @@ impl Driver<'_> {
         &mut self,
         now: Instant,
         server: PeerId,
-        asked: bool,
+        cause: AckCause,
         ack: &Ack<'_>,
         clock: Option<WallReading>,
     ) {
         if let Some(theirs) = clock {
             let Environment { wall, machine, .. } = &mut self.env;
-            wall.heard(now, &**machine, &server, asked, theirs);
+            wall.heard(now, &**machine, &server, cause, theirs);
         }
         let server = &server;
-        if !asked {
+        if cause == AckCause::Unsolicited {
             return self.handle(now, Input::Notified { server, ack });
         }
         self.handle(now, Input::Acked { server, ack });

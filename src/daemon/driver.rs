@@ -354,7 +354,7 @@ impl<'m> Driver<'m> {
             NetEvent::Ack {
                 server,
                 over,
-                asked,
+                cause,
                 ack,
                 clock,
             } => {
@@ -362,7 +362,7 @@ impl<'m> Driver<'m> {
                     let server = &server;
                     self.handle(now, Input::Carried { server, over });
                 }
-                self.on_ack(now, server, asked, &ack.as_ack(), clock)
+                self.on_ack(now, server, cause, &ack.as_ack(), clock)
             }
             NetEvent::LeaseClosed { server, why } => {
                 let called = self.env.server(&server);

@@ -20,7 +20,7 @@ use crate::protocol::{
     codec::{
         DecodeError,
         directory::{Request, Response, decode_request},
-        heartbeat::{WallReading, WireAck, decode_ack, decode_beat},
+        heartbeat::{AckCause, LastBeat, WallReading, WireAck, decode_ack, decode_beat},
     },
 };
 
@@ -44,12 +44,12 @@ pub(crate) enum NetEvent {
         peer: protocol::PeerId,
         stream: StreamId,
     },
-    /// A server answered the last beat of this peer (`asked`), or sent an unsolicited `released`.
+    /// A server answered the last beat of this peer, or sent an unsolicited `released`.
     Ack {
         server: protocol::PeerId,
         /// The endpoint of the connection, as it was dialled.
         over: Option<Endpoint>,
-        asked: bool,
+        cause: AckCause,
         ack: Box<AckBuf>,
         clock: Option<WallReading>,
     },
@@ -186,12 +186,11 @@ impl Net {
                 server,
                 connection,
                 lease,
-                sequence,
-                awaited,
+                last,
                 body,
-            } => match read_ack(&body, sequence, awaited) {
-                Ok(ReadAck { asked, ack }) => {
-                    if asked {
+            } => match read_ack(&body, last) {
+                Ok((cause, ack)) => {
+                    if cause == AckCause::Beat {
                         self.streams().answered(&server, lease);
                     }
                     if ack.ack.code == protocol::AckCode::Accepted {
@@ -201,7 +200,7 @@ impl Net {
                     NetEvent::Ack {
                         server,
                         over: self.sources.get(&connection).copied(),
-                        asked,
+                        cause,
                         ack: Box::new(ack.ack),
                         clock: ack.clock,
                     }
@@ -293,16 +292,8 @@ fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
     beat.open(&Libp2p).map_err(|why| why.to_string())
 }
 
-/// A decoded ack.
-struct ReadAck {
-    /// It answers our last beat.
-    asked: bool,
-    ack: WireAck,
-}
-
-/// Decodes an ack, which must answer our last beat or say `released`.
-fn read_ack(body: &[u8], last_sent: u64, awaited: bool) -> Result<ReadAck, DecodeError> {
+/// Decodes an ack, which must answer the last beat or say `released`.
+fn read_ack(body: &[u8], last: LastBeat) -> Result<(AckCause, WireAck), DecodeError> {
     let ack = decode_ack(body)?;
-    let asked = ack.answers(last_sent, awaited)?;
-    Ok(ReadAck { asked, ack })
+    Ok((ack.cause(last)?, ack))
 }

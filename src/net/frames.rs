@@ -9,7 +9,7 @@ use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::protocol::codec::{
     NoRoom,
-    frame::{FrameError, MAX_HEADER, MAX_RESPONSE, header, write_header},
+    frame::{FrameError, Header, MAX_HEADER, MAX_RESPONSE, header, write_header},
 };
 
 impl From<FrameError> for io::Error {
@@ -55,7 +55,7 @@ pub(crate) async fn read_frame(
         let mut byte = [0];
         io.read_exact(&mut byte).await?;
         head.extend_from_slice(&byte);
-        if let Some((_, length)) = header(&head, limit)? {
+        if let Some(Header { body: length, .. }) = header(&head, limit)? {
             let mut body = vec![0; length];
             io.read_exact(&mut body).await?;
             return Ok(body);

@@ -154,7 +154,8 @@ impl<const N: usize> Announcing<N> {
             let due = self.waiting().min_by_key(|announced| announced.due)?;
             let (key, is_under_way) = (due.key.clone(), due.is_under_way);
             if is_under_way {
-                self.announced(now, &key, false);
+                let ok = false;
+                self.announced(now, &key, ok);
                 continue;
             }
             self.begun.take(now);

@@ -16,8 +16,8 @@ use core::{
 use heapless::Vec;
 
 use super::{
-    Cursor, Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence,
-    RecordInfo, RecordRank, Role, Subject,
+    Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
+    RecordRank, Role, Selection, Subject,
     codec::record::{Kind, contents},
     lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
@@ -284,7 +284,7 @@ impl<const N: usize> Directory<N> {
     pub(crate) fn entries<'s>(
         &'s self,
         now: Instant,
-        (filter, from, gone): (&Filter, Cursor, bool),
+        Selection { filter, from, gone }: Selection<'_>,
         last_seen: impl Fn(&PeerId) -> Option<Instant>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {

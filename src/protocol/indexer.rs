@@ -16,9 +16,9 @@ mod tests;
 use core::time::Duration;
 
 use super::{
-    Ack, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer,
-    IndexersPage, Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher,
-    Report, RequestId, Rng, Role, SignedRecord, StreamId, Terms, Want,
+    Ack, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage,
+    Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher, Report, RequestId,
+    Rng, Role, Selection, SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
     announcing::Announcing,
     directory::{Claimants, Directory, Found},
@@ -371,7 +371,7 @@ impl<const N: usize> Machine for Indexer<N> {
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);

@@ -18,8 +18,8 @@
 use core::time::Duration;
 
 use super::{
-    Addrs, Beat, BeatOutcome, Cursor, Entry, Filter, IndexersAnswer, IndexersPage, Input, Instant,
-    Key, Offer, OutBeat, PeerId, Reason, RequestId, Role, SignedRecord, StreamId, Want,
+    Addrs, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage, Input, Instant, Key,
+    Offer, OutBeat, PeerId, Reason, RequestId, Role, Selection, SignedRecord, StreamId, Want,
     address::Endpoint,
     directory::{Claimants, Found},
     lease::Lease,
@@ -290,14 +290,14 @@ pub trait Machine {
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
 
     /// Gives the nodes that the filter selects to `visit`, in the order of their ids from the
-    /// cursor on, and those that left or were lost too if the third value is true. `visit` returns
+    /// cursor on, and those that left or were lost too if `which` says so. `visit` returns
     /// false for a node that it has no room for, but takes the first one. Returns the id after
     /// which to go on; `None`: there are no more. Some 512 nodes are looked at, so less than a page
     /// may come with an id to go on after.
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId>;
 

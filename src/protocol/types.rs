@@ -14,7 +14,7 @@ use super::life::Arrival;
 
 pub use ack::{Ack, AckBuf, AckCode};
 pub use listing::{
-    Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, Presence, Subject, TooManyTags,
+    Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, Presence, Selection, Subject, TooManyTags,
 };
 
 /// Addresses an offer carries at most (PROTOCOL.md).

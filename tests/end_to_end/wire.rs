@@ -8,7 +8,9 @@ use std::time::Duration;
 use libp2p::core::SignedEnvelope;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use oc_discovery::protocol::codec::frame::{MAX_HEADER, MAX_RESPONSE, header, write_header};
+use oc_discovery::protocol::codec::frame::{
+    Header, MAX_HEADER, MAX_RESPONSE, header, write_header,
+};
 use oc_discovery::protocol::codec::record::{Kind, Record, SignError, Signer, sign};
 use oc_discovery::protocol::codec::{NoRoom, peer_from_bytes};
 use oc_discovery::protocol::{self, MAX_ENVELOPE_LEN};
@@ -35,7 +37,7 @@ pub(crate) async fn read_frame(
         let mut byte = [0];
         io.read_exact(&mut byte).await?;
         head.extend(byte);
-        if let Some((_, length)) = header(&head, limit).map_err(io::Error::other)? {
+        if let Some(Header { body: length, .. }) = header(&head, limit).map_err(io::Error::other)? {
             let mut body = vec![0; length];
             io.read_exact(&mut body).await?;
             return Ok(body);

@@ -21,7 +21,7 @@ use crate::{
     frames::Frame,
     lookup::{NO_LOOKUPS, Slots},
     network::{Input, StreamKey},
-    scenario::{Plan, Size},
+    scenario::{Loss, Plan, Size},
     view::{Seen, View},
 };
 
@@ -35,11 +35,8 @@ pub enum State {
     Running,
     /// Its process is stopped (SIGSTOP). Arriving messages wait.
     Stopped(Vec<Input>),
-    /// It has no process. `silent`: the machine is off, so connections are not refused.
-    Down {
-        /// Whether connections get no answer instead of being refused.
-        silent: bool,
-    },
+    /// It has no process.
+    Down(Loss),
 }
 
 /// The purpose of a request or a search.
@@ -135,7 +132,7 @@ impl Device {
         Self {
             peer,
             role,
-            state: State::Down { silent: false },
+            state: State::Down(Loss::Noticed),
             life: 0,
             machine: Box::new(Node::new()),
             lookups: Box::new(NO_LOOKUPS),
@@ -174,7 +171,7 @@ impl Device {
 
     /// Whether a process runs, stopped or not.
     pub fn is_up(&self) -> bool {
-        !matches!(self.state, State::Down { .. })
+        !matches!(self.state, State::Down(_))
     }
 
     /// When the process must be polled.
@@ -346,7 +343,8 @@ impl Device {
         seed: u64,
         plan: &Plan,
     ) -> Box<dyn Machine> {
-        let mut native = Native::<I, K, R, S>::new();
+        // Made at compile time, because it is large for the stack of a test.
+        let mut native = Box::new(const { Native::<I, K, R, S>::new() });
         let config = NativeConfig {
             terms: plan.terms,
             offload_interval: plan.interval(),
@@ -357,16 +355,16 @@ impl Device {
         for (indexer, _) in &self.flash.state().state {
             native.remember(at, indexer);
         }
-        Box::new(native)
+        native
     }
 
     fn indexer<const N: usize>(&self, at: Instant, seed: u64, plan: &Plan) -> Box<dyn Machine> {
-        let mut indexer = Indexer::<N>::new();
+        let mut indexer = Box::new(const { Indexer::<N>::new() });
         let config = IndexerConfig {
             terms: plan.terms,
             gc_interval: plan.interval(),
         };
         indexer.start(at, self.peer, seed, config);
-        Box::new(indexer)
+        indexer
     }
 }

@@ -4,8 +4,8 @@ use oc_discovery::protocol::{self, Addrs, Role};
 
 use crate::{
     device::{DeviceNo, State},
-    network::{ConnectionKey, Input},
-    scenario::Fault,
+    network::{ConnectionKey, End, Input},
+    scenario::{Fault, Loss},
     world::World,
 };
 
@@ -15,13 +15,13 @@ impl World {
         match fault {
             Fault::Crash {
                 device,
-                silent,
+                loss,
                 forgetful,
             } => {
                 if forgetful && self.devices[device].is_up() {
                     self.devices[device].flash.preset_indexers(Vec::new());
                 }
-                self.crash(device, silent);
+                self.crash(device, loss);
             }
             Fault::Leave { device } => return self.leave(device),
             Fault::Restart { device } => return self.restart(device),
@@ -33,7 +33,7 @@ impl World {
             }
             Fault::Resume { device } => return self.resume(device),
             Fault::Cut { from, to, until } => self.network.cut(self.now, (from, to), until),
-            Fault::Break { device, told } => self.break_connections(device, told),
+            Fault::Break { device, loss } => self.break_connections(device, loss),
             Fault::StepClock {
                 device,
                 ahead,
@@ -101,7 +101,7 @@ impl World {
                 self.step(no, Vec::new())
             }
             // A stopped process does not notice it.
-            State::Stopped(_) | State::Down { .. } => Ok(()),
+            State::Stopped(_) | State::Down(_) => Ok(()),
         }
     }
 
@@ -119,23 +119,24 @@ impl World {
         }
     }
 
-    fn crash(&mut self, no: DeviceNo, silent: bool) {
+    fn crash(&mut self, no: DeviceNo, loss: Loss) {
         if !self.devices[no].is_up() {
             return;
         }
-        if silent {
+        if loss == Loss::Silent {
             self.network.silence_all(self.now, no, &mut self.rng);
         }
         let device = &mut self.devices[no];
-        device.state = State::Down { silent };
+        device.state = State::Down(loss);
         let opened: Vec<_> = device.out.values().copied().collect();
         let accepted: Vec<_> = device.inbound.keys().copied().collect();
         device.lose_memory();
         self.ledger.forget(no);
-        let opened = opened.into_iter().map(|stream| (stream, true));
-        let accepted = accepted.into_iter().map(|stream| (stream, false));
-        for (stream, from_client) in opened.chain(accepted) {
-            self.end_stream(stream, from_client);
+        for stream in opened {
+            self.end_stream(stream, End::Client);
+        }
+        for stream in accepted {
+            self.end_stream(stream, End::Server);
         }
     }
 
@@ -157,7 +158,7 @@ impl World {
     pub fn end(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &mut self.devices[no];
         device.flash.flush(device.instant(self.now));
-        self.crash(no, false);
+        self.crash(no, Loss::Noticed);
         Ok(())
     }
 
@@ -188,18 +189,18 @@ impl World {
         self.step(no, Vec::new())
     }
 
-    fn break_connections(&mut self, no: DeviceNo, told: bool) {
+    fn break_connections(&mut self, no: DeviceNo, loss: Loss) {
         let device = &self.devices[no];
         let opened: Vec<_> = device.out.values().copied().collect();
         let accepted: Vec<_> = device.inbound.keys().copied().collect();
-        if told {
+        if loss == Loss::Noticed {
             for stream in opened.into_iter().chain(accepted) {
-                self.end_stream(stream, true);
-                self.end_stream(stream, false);
+                self.end_stream(stream, End::Client);
+                self.end_stream(stream, End::Server);
             }
         }
         self.network.silence_all(self.now, no, &mut self.rng);
-        if told {
+        if loss == Loss::Noticed {
             self.network.restarted(no);
         }
     }

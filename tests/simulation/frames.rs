@@ -91,7 +91,8 @@ impl Frame {
     fn body(&self) -> Result<&[u8], String> {
         let found = header(&self.bytes, self.content.limit()).map_err(unreadable)?;
         found
-            .and_then(|(start, length)| self.bytes.get(start..).filter(|body| body.len() == length))
+            .filter(|header| self.bytes.len() == header.frame())
+            .and_then(|header| self.bytes.get(header.length..))
             .ok_or_else(|| unreadable("the header announces another length"))
     }
 

@@ -4,13 +4,16 @@ use oc_discovery::protocol::{
     self, AckBuf, Addrs, Endpoint, Families, FirstBeat, Load, OutBeat, PeerId, Reader, Role,
     StreamId,
     clock::MAX_TRIP,
-    codec::{heartbeat::WallReading, record::Kind},
+    codec::{
+        heartbeat::{AckCause, LastBeat, WallReading},
+        record::Kind,
+    },
 };
 
 use crate::{
     device::DeviceNo,
     frames::{Frame, Seals},
-    network::{Input, Stream, StreamKey},
+    network::{End, Input, Stream, StreamKey},
     world::World,
 };
 
@@ -107,7 +110,7 @@ impl World {
         self.send_ack(no, stream, frame);
         if ends {
             self.devices[no].inbound.remove(&stream);
-            self.end_stream(stream, false);
+            self.end_stream(stream, End::Server);
         }
         Ok(())
     }
@@ -135,17 +138,22 @@ impl World {
         }
         let ack = frame.read_ack()?;
         let stream = &mut self.network.streams[key];
-        let answers = ack.answers(stream.sent - 1, stream.awaited);
-        let answers = answers.map_err(|why| format!("device {no}: {why}"))?;
-        stream.awaited &= !answers;
+        let last = LastBeat {
+            sequence: stream.sent - 1,
+            is_awaited: stream.is_awaited,
+        };
+        let cause = ack.cause(last);
+        let cause = cause.map_err(|why| format!("device {no}: {why}"))?;
+        stream.is_awaited &= cause != AckCause::Beat;
         let over = Endpoint::of(&self.devices[server_no].addr());
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         if let Some(theirs) = ack.clock {
             let is_native = device.machine.is_native(&server);
-            let asked = device.machine.asked_at(&server).filter(|_| answers);
+            let asked = device.machine.asked_at(&server);
+            let asked = asked.filter(|_| cause == AckCause::Beat);
             let machine = &*device.machine;
-            device.clock.heard(now, machine, &server, answers, theirs);
+            device.clock.heard(now, machine, &server, cause, theirs);
             if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
                 device.natives_clocks.insert(server);
             }
@@ -153,9 +161,9 @@ impl World {
         let (server, said) = (&server, &ack.ack.as_ack());
         let carried = protocol::Input::Carried { server, over };
         device.machine.handle(now, carried);
-        let said = match answers {
-            true => protocol::Input::Acked { server, ack: said },
-            false => protocol::Input::Notified { server, ack: said },
+        let said = match cause {
+            AckCause::Beat => protocol::Input::Acked { server, ack: said },
+            AckCause::Unsolicited => protocol::Input::Notified { server, ack: said },
         };
         device.machine.handle(now, said);
         self.note_offers(no, ack.ack.offers.iter());
@@ -220,8 +228,11 @@ impl World {
         let to = ends.server;
         let frame = Frame::beat(ends.sent, &beat, record, known)?;
         ends.sent += 1;
-        ends.awaited = true;
-        if let Some(at) = self.network.pass_on(self.now, stream, true, &mut self.rng) {
+        ends.is_awaited = true;
+        if let Some(at) = self
+            .network
+            .pass_on(self.now, stream, End::Server, &mut self.rng)
+        {
             self.send(at, to, Input::Beat { stream, frame });
         }
         Ok(())
@@ -238,14 +249,17 @@ impl World {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
         let server_end = self.dialled(addrs, to);
-        let connection = self.network.connection(no, to, fresh);
+        let connection = match fresh {
+            true => self.network.new_connection(no, to),
+            false => self.network.connection(no, to),
+        };
         self.network.connections[connection].streams.push(key);
         self.network.streams.push(Stream {
             client: (no, self.devices[no].life),
             server: server_end,
             id: None,
             sent: 0,
-            awaited: false,
+            is_awaited: false,
             received: 0,
             connection,
             last: [0; 2],
@@ -268,7 +282,7 @@ impl World {
     /// Drops the own stream with the server.
     pub fn drop_stream(&mut self, no: DeviceNo, server: &PeerId) {
         if let Some(stream) = self.devices[no].out.remove(server) {
-            self.end_stream(stream, true);
+            self.end_stream(stream, End::Client);
         }
     }
 
@@ -298,7 +312,7 @@ impl World {
         self.devices[no].held.retain(|(held, ..)| *held != id);
         if let Some(key) = key {
             self.devices[no].inbound.remove(&key);
-            self.end_stream(key, false);
+            self.end_stream(key, End::Server);
         }
         Ok(())
     }
@@ -307,7 +321,10 @@ impl World {
     pub fn send_ack(&mut self, no: DeviceNo, stream: StreamKey, frame: Frame) {
         debug_assert_eq!(self.network.streams[stream].server.0, no);
         let client = self.network.streams[stream].client;
-        if let Some(at) = self.network.pass_on(self.now, stream, false, &mut self.rng) {
+        if let Some(at) = self
+            .network
+            .pass_on(self.now, stream, End::Client, &mut self.rng)
+        {
             self.send(at, client, Input::Ack { stream, frame });
         }
     }

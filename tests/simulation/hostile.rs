@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, time::Duration};
 use oc_discovery::protocol::{
     Ack, Action, Addr, Addrs, Endpoint, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
     NodeConfig, Offer, Offers, OutBeat, PeerId, Rng, Terms,
-    codec::directory::{Response, Room},
+    codec::{
+        directory::{Response, Room},
+        heartbeat::{AckCause, LastBeat},
+    },
     signing::Urgency,
 };
 
@@ -64,8 +67,8 @@ struct Walk {
     manners: (Manner, Manner),
     population: u64,
     ttl: u64,
-    /// The streams: the beats sent, and whether the last one waits for its answer.
-    open: BTreeMap<PeerId, (u64, bool)>,
+    /// The streams, with the last beat of each; `None` before the first.
+    open: BTreeMap<PeerId, Option<LastBeat>>,
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
     offered: BTreeMap<PeerId, u64>,
@@ -269,17 +272,15 @@ impl Walk {
 
     /// Processes a frame of a server on the node's stream.
     fn heard(&mut self, now: Instant, server: &PeerId, frame: &Frame) -> Result<(), String> {
-        let Some((sent, awaited)) = self.open.get_mut(server) else {
+        let Some(Some(last)) = self.open.get_mut(server) else {
             return Ok(());
         };
         let ack = frame.read_ack()?;
-        let answers = ack
-            .answers(*sent - 1, *awaited)
-            .map_err(|why| why.to_string())?;
-        *awaited &= !answers;
+        let cause = ack.cause(*last).map_err(|why| why.to_string())?;
+        last.is_awaited &= cause != AckCause::Beat;
         self.note_offers(ack.ack.offers.iter());
         let ack = &ack.ack.as_ack();
-        if !answers {
+        if cause == AckCause::Unsolicited {
             self.node.handle(now, Input::Notified { server, ack });
             return Ok(());
         }
@@ -337,7 +338,7 @@ impl Walk {
                 if beat.fresh || !is_open {
                     // Messages under way on the old stream are lost with it.
                     self.forget(&server);
-                    self.open.insert(server, (0, false));
+                    self.open.insert(server, None);
                 }
                 match is_reached {
                     true => self.beaten(server, &beat)?,
@@ -432,9 +433,12 @@ impl Walk {
     }
 
     fn beaten(&mut self, server: PeerId, beat: &OutBeat) -> Result<(), String> {
-        let (sent, awaited) = self.open.entry(server).or_default();
-        let sequence = *sent;
-        (*sent, *awaited) = (sequence + 1, true);
+        let open = self.open.entry(server).or_default();
+        let sequence = open.map_or(0, |last| last.sequence + 1);
+        *open = Some(LastBeat {
+            sequence,
+            is_awaited: true,
+        });
         let lease = Frame::beat(sequence, beat, None, &[])?.read_beat()?.lease;
         let said =
             |ack: Ack<'_>| Ok::<_, String>(Event::Said(server, Frame::ack(sequence, &ack, None)?));

@@ -67,6 +67,15 @@ impl Input {
     }
 }
 
+/// One end of a heartbeat stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The device that opened it.
+    Client,
+    /// The other one.
+    Server,
+}
+
 /// One heartbeat stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -79,7 +88,7 @@ pub struct Stream {
     /// Beats sent.
     pub sent: u64,
     /// Whether the last of them was not answered yet.
-    pub awaited: bool,
+    pub is_awaited: bool,
     /// Beats received.
     pub received: u64,
     /// Its connection.
@@ -176,18 +185,20 @@ impl Network {
         1 + rng.below(longest)
     }
 
-    /// The present connection of the two, or a new one if there is none or if `fresh`.
-    pub fn connection(&mut self, a: DeviceNo, b: DeviceNo, fresh: bool) -> ConnectionKey {
-        let pair = (a.min(b), a.max(b));
-        match self.present.get(&pair) {
-            Some(&there) if !fresh => there,
-            _ => {
-                let key = self.connections.len();
-                self.connections.push(Connection::default());
-                self.present.insert(pair, key);
-                key
-            }
+    /// The present connection of the two, or a new one if there is none.
+    pub fn connection(&mut self, a: DeviceNo, b: DeviceNo) -> ConnectionKey {
+        match self.present.get(&(a.min(b), a.max(b))) {
+            Some(&there) => there,
+            None => self.new_connection(a, b),
         }
+    }
+
+    /// A new connection of the two, which is the present one from now on.
+    pub fn new_connection(&mut self, a: DeviceNo, b: DeviceNo) -> ConnectionKey {
+        let key = self.connections.len();
+        self.connections.push(Connection::default());
+        self.present.insert((a.min(b), a.max(b)), key);
+        key
     }
 
     /// Makes the connection silent. The system notices this after 15 to 30 s (`TCP_USER_TIMEOUT`).
@@ -245,36 +256,30 @@ impl Network {
             Some(free) => free - now + rng.below(free - now + 1),
             None => 0,
         };
-        let connection = self.connection(from, to, false);
+        let connection = self.connection(from, to);
         let silent = self.connections[connection].silent;
         (!lost && cut < PATIENCE && !silent).then(|| now + cut + self.delay(rng))
     }
 
     /// When a message on a stream arrives; `None` if it never does. A link that is cut for a short
     /// time delays it, because TCP sends it again.
-    pub fn pass_on(
-        &mut self,
-        now: u64,
-        key: StreamKey,
-        to_server: bool,
-        rng: &mut Rng,
-    ) -> Option<u64> {
+    pub fn pass_on(&mut self, now: u64, key: StreamKey, to: End, rng: &mut Rng) -> Option<u64> {
         let delay = self.delay(rng);
         let breaks = self.faulty && rng.below(200) == 0;
         let stream = self.streams.get(key)?;
         let connection = stream.connection;
-        let (from, to) = match to_server {
-            true => (stream.client.0, stream.server.0),
-            false => (stream.server.0, stream.client.0),
+        let (from, to_device) = match to {
+            End::Server => (stream.client.0, stream.server.0),
+            End::Client => (stream.server.0, stream.client.0),
         };
-        let free = self.cut_until(now, from, to).unwrap_or(now);
+        let free = self.cut_until(now, from, to_device).unwrap_or(now);
         if breaks || free > now + NOTICED {
             self.silence(now, connection, rng);
         }
         if self.connections[connection].silent {
             return None;
         }
-        let last = &mut self.streams.get_mut(key)?.last[usize::from(to_server)];
+        let last = &mut self.streams.get_mut(key)?.last[usize::from(to == End::Server)];
         *last = (*last + 1).max(free + delay);
         Some(*last)
     }

@@ -57,14 +57,32 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
 }
 
+/// What the peers of a device notice when it loses its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Its system ends them, and refuses new ones.
+    Noticed,
+    /// Nothing: nothing answers any more.
+    Silent,
+}
+
+impl Loss {
+    /// One of them, at random.
+    pub fn any(rng: &mut Rng) -> Self {
+        match rng.below(2) {
+            0 => Self::Silent,
+            _ => Self::Noticed,
+        }
+    }
+}
+
 /// A fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A process crashes. `silent`: its peers are not notified. `forgetful`: the content of its
-    /// flash is lost too.
+    /// A process crashes. `forgetful`: the content of its flash is lost too.
     Crash {
         device: DeviceNo,
-        silent: bool,
+        loss: Loss,
         forgetful: bool,
     },
     /// A process is ended by SIGTERM.
@@ -81,8 +99,8 @@ pub enum Fault {
         to: DeviceNo,
         until: u64,
     },
-    /// The device's connections end with a notice, or become silent.
-    Break { device: DeviceNo, told: bool },
+    /// The device loses its connections.
+    Break { device: DeviceNo, loss: Loss },
     /// The device's system clock is set.
     StepClock {
         device: DeviceNo,
@@ -261,7 +279,7 @@ impl Plan {
         let fault = match kind {
             0 | 1 => Fault::Crash {
                 device,
-                silent: rng.below(2) == 0,
+                loss: Loss::any(rng),
                 forgetful: rng.below(2) == 0,
             },
             2 => Fault::Leave { device },
@@ -281,9 +299,13 @@ impl Plan {
     pub fn any_break(&self, device: DeviceNo, rng: &mut Rng) -> Fault {
         match rng.below(3) {
             0 => Fault::Move { device },
-            told => Fault::Break {
+            1 => Fault::Break {
                 device,
-                told: told == 1,
+                loss: Loss::Noticed,
+            },
+            _ => Fault::Break {
+                device,
+                loss: Loss::Silent,
             },
         }
     }

@@ -16,7 +16,7 @@ use oc_discovery::protocol::{Rng, Role, StreamRecord, Terms, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
-    scenario::{Fault, Plan, Size},
+    scenario::{Fault, Loss, Plan, Size},
     trace::Trace,
     world::{REAL, World},
 };
@@ -239,8 +239,8 @@ impl Stage {
                 self.cut(other, one, seconds)
             }
             Op::CutOneWay(from, to, seconds) => self.cut(from, to, seconds),
-            Op::PowerOff(name) => self.crash(name, true),
-            Op::Kill(name) => self.crash(name, false),
+            Op::PowerOff(name) => self.crash(name, Loss::Silent),
+            Op::Kill(name) => self.crash(name, Loss::Noticed),
             Op::End(name) => self.fault(name, |device| Fault::Leave { device }),
             Op::Restart(name) => self.fault(name, |device| Fault::Restart { device }),
             Op::Stop(name) => self.fault(name, |device| Fault::Stop { device }),
@@ -253,7 +253,7 @@ impl Stage {
             }),
             Op::Silence(name) => self.fault(name, |device| Fault::Break {
                 device,
-                told: false,
+                loss: Loss::Silent,
             }),
             Op::Plug(name) => {
                 let no = self.number(name);
@@ -309,10 +309,10 @@ impl Stage {
         self.world.step(no, Vec::new())
     }
 
-    fn crash(&mut self, name: &str, silent: bool) -> Result<(), String> {
+    fn crash(&mut self, name: &str, loss: Loss) -> Result<(), String> {
         self.fault(name, |device| Fault::Crash {
             device,
-            silent,
+            loss,
             forgetful: false,
         })
     }

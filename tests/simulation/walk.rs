@@ -7,7 +7,7 @@ use crate::{
     device::State,
     network::Input,
     runner::Run,
-    scenario::{Fault, Plan},
+    scenario::{Fault, Loss, Plan},
     trace::Trace,
     world::{Event, World},
 };
@@ -129,11 +129,11 @@ impl World {
         let all = self.devices.len() as u64;
         let device = self.rng.below(all) as usize;
         match (&self.devices[device].state, self.rng.below(12)) {
-            (State::Down { .. }, _) => Fault::Restart { device },
+            (State::Down(_), _) => Fault::Restart { device },
             (State::Stopped(_), _) => Fault::Resume { device },
             (State::Running, 0) => Fault::Crash {
                 device,
-                silent: self.rng.below(2) == 0,
+                loss: Loss::any(&mut self.rng),
                 forgetful: self.rng.below(2) == 0,
             },
             (State::Running, 1) => Fault::Leave { device },

@@ -11,9 +11,9 @@ use crate::{
     dht::Dht,
     ledger::Ledger,
     lookup::Desk,
-    network::{ConnectionKey, Input, Network, StreamKey},
+    network::{ConnectionKey, End, Input, Network, StreamKey},
     providers::Providers,
-    scenario::{FAULTS_END, Fault, Plan, Size},
+    scenario::{FAULTS_END, Fault, Loss, Plan, Size},
     trace::Trace,
     view::View,
 };
@@ -259,18 +259,15 @@ impl World {
         Ok(())
     }
 
-    /// Tells the other side of a stream that this side is gone, unless the connection is dead.
-    pub fn end_stream(&mut self, stream: StreamKey, from_client: bool) {
-        let (client, server) = {
-            let stream = &self.network.streams[stream];
-            (stream.client, stream.server)
+    /// Tells the other end of a stream that this one is gone, unless the connection is dead.
+    pub fn end_stream(&mut self, stream: StreamKey, gone: End) {
+        let ends = &self.network.streams[stream];
+        let (end, other) = match gone {
+            End::Client => (End::Server, ends.server),
+            End::Server => (End::Client, ends.client),
         };
-        if let Some(at) = self
-            .network
-            .pass_on(self.now, stream, from_client, &mut self.rng)
-        {
-            let to = if from_client { server } else { client };
-            self.send(at, to, Input::End { stream });
+        if let Some(at) = self.network.pass_on(self.now, stream, end, &mut self.rng) {
+            self.send(at, other, Input::End { stream });
         }
     }
 
@@ -312,7 +309,7 @@ impl World {
                 pending.push(input);
                 Ok(())
             }
-            State::Down { silent: true } => Ok(()),
+            State::Down(Loss::Silent) => Ok(()),
             _ => {
                 self.bounce(to, input);
                 Ok(())

@@ -23,10 +23,10 @@ use crate::{
 /// The bodies of whole frames.
 pub(super) fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let (head, length) = header(frames, MAX_FRAME).ok()??;
-        let (frame, rest) = frames.split_at_checked(head + length)?;
+        let header = header(frames, MAX_FRAME).ok()??;
+        let (frame, rest) = frames.split_at_checked(header.frame())?;
         frames = rest;
-        frame.get(head..)
+        frame.get(header.length..)
     })
 }
 

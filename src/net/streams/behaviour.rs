@@ -189,15 +189,14 @@ impl NetworkBehaviour for Streams {
             }
             Happened::Ack { lease, body } => {
                 let outbound = self.outbound.get(&peer);
-                let Some(answers) = outbound.and_then(|outbound| outbound.answers(lease)) else {
+                let Some(last) = outbound.and_then(|outbound| outbound.last_beat(lease)) else {
                     return;
                 };
                 Event::Ack {
                     server: peer,
                     connection,
                     lease,
-                    sequence: answers.sequence,
-                    awaited: answers.awaited,
+                    last,
                     body,
                 }
             }

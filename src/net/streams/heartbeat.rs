@@ -144,12 +144,10 @@ impl Frames {
 
 /// The body of the frame at the start of `bytes`, and the frame's length, if the frame is complete.
 fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
-    Ok(
-        frame::header(bytes, frame::MAX_FRAME)?.and_then(|(header, body)| {
-            let end = header + body;
-            Some((bytes.get(header..end)?.to_vec(), end))
-        }),
-    )
+    Ok(frame::header(bytes, frame::MAX_FRAME)?.and_then(|header| {
+        let end = header.frame();
+        Some((bytes.get(header.length..end)?.to_vec(), end))
+    }))
 }
 
 /// The end that grants the lease: one beat, one ack, then the next beat.

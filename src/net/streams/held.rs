@@ -9,7 +9,7 @@
 use libp2p::{Multiaddr, swarm::ConnectionId};
 
 use super::{BeatPlace, Command, Event, Streams, contact::Health};
-use crate::protocol::PeerId;
+use crate::protocol::{PeerId, codec::heartbeat::LastBeat};
 
 /// Our heartbeat stream to one server.
 pub(super) struct HeldLease {
@@ -30,14 +30,6 @@ struct Older {
     lease: u64,
     connection: ConnectionId,
     next: u64,
-}
-
-/// Which beat an ack on one of our streams answers.
-pub(super) struct Answers {
-    /// The last beat of the stream.
-    pub(super) sequence: u64,
-    /// That beat was not answered before.
-    pub(super) awaited: bool,
 }
 
 impl HeldLease {
@@ -65,16 +57,16 @@ impl HeldLease {
         self.lease == lease
     }
 
-    /// Which beat an ack of this lease answers, if the lease is one of ours.
-    pub(super) fn answers(&self, lease: u64) -> Option<Answers> {
-        let (next, awaited) = match &self.older {
+    /// The last beat of this lease, if the lease is one of ours.
+    pub(super) fn last_beat(&self, lease: u64) -> Option<LastBeat> {
+        let (next, is_awaited) = match &self.older {
             _ if self.lease == lease => (self.next, self.awaited),
             Some(older) if older.lease == lease => (older.next, true),
             _ => return None,
         };
-        Some(Answers {
+        Some(LastBeat {
             sequence: next.saturating_sub(1),
-            awaited,
+            is_awaited,
         })
     }
 }

@@ -51,7 +51,7 @@ pub(crate) use self::{
     mailbox::{AckKind, BeatFrame},
     watch::WatchEvent,
 };
-use crate::protocol::{PeerId, RequestId, StreamId, Verdict};
+use crate::protocol::{PeerId, RequestId, StreamId, Verdict, codec::heartbeat::LastBeat};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
@@ -64,15 +64,13 @@ const MAX_DIALS: usize = 3;
 pub(crate) enum Event {
     /// The peer's heartbeat stream is over.
     StreamClosed { peer: PeerId, stream: StreamId },
-    /// The server sent an ack on our heartbeat stream. `sequence` is that of the last beat sent;
-    /// `awaited` is true if that beat was not answered before.
+    /// The server sent an ack on our heartbeat stream.
     Ack {
         server: PeerId,
         connection: ConnectionId,
         /// Names the lease for [`Streams::answered`].
         lease: u64,
-        sequence: u64,
-        awaited: bool,
+        last: LastBeat,
         body: Vec<u8>,
     },
     /// Our heartbeat stream is over, or could not be opened, and `why`.

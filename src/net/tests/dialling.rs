@@ -20,7 +20,7 @@ use crate::{
         executor::{block_on, spawn},
         tcp::{close_connections_from, multiaddr, socket_addr},
     },
-    protocol::{Ack, Addrs, OutBeat, Role, Verdict},
+    protocol::{Ack, Addrs, OutBeat, Role, Verdict, codec::heartbeat::AckCause},
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -143,7 +143,10 @@ async fn acked(world: &mut World, addrs: &Addrs, beat: &OutBeat) {
         .until(|world, at, event| {
             world.answer(at, &event, &Ack::accepted(LEASE));
             match event {
-                NetEvent::Ack { asked: true, .. } if at == 1 => Some(()),
+                NetEvent::Ack {
+                    cause: AckCause::Beat,
+                    ..
+                } if at == 1 => Some(()),
                 NetEvent::LeaseClosed { why, .. } => panic!("{why:?}"),
                 _ => None,
             }

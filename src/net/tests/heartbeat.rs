@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{NetEvent, convert, executor::block_on},
-    protocol::{Ack, AckCode, Addrs, Offer, Offers, Role, Verdict, farewell::ANSWER_LIMIT},
+    protocol::{
+        Ack, AckCode, Addrs, Offer, Offers, Role, Verdict, codec::heartbeat::AckCause,
+        farewell::ANSWER_LIMIT,
+    },
 };
 
 const PAIR: [Role; 2] = [Role::Indexer, Role::Node];
@@ -47,13 +50,13 @@ fn released_is_pushed_unasked_and_the_lease_goes_on() {
             .unwrap();
         let released = Ack::released(LEASE, &offers);
         world.net(0).tell(node, stream, &released);
-        let (asked, ack) = world
+        let (cause, ack) = world
             .until(|_, at, event| match event {
-                NetEvent::Ack { asked, ack, .. } if at == 1 => Some((asked, ack)),
+                NetEvent::Ack { cause, ack, .. } if at == 1 => Some((cause, ack)),
                 _ => None,
             })
             .await;
-        assert!(!asked);
+        assert_eq!(cause, AckCause::Unsolicited);
         assert_eq!(
             ack.as_ack(),
             released,
@@ -322,8 +325,8 @@ fn a_server_that_sends_more_than_4_acks_for_a_beat_loses_the_stream() {
         let mut told = 0;
         world
             .until(|_, at, event| match event {
-                NetEvent::Ack { asked, .. } => {
-                    assert_eq!((at, asked), (1, false));
+                NetEvent::Ack { cause, .. } => {
+                    assert_eq!((at, cause), (1, AckCause::Unsolicited));
                     told += 1;
                     (told == 3).then_some(())
                 }

@@ -32,7 +32,8 @@ use crate::{
         transport,
     },
     protocol::{
-        self, Ack, Addrs, OutBeat, Publisher, Role, StreamId, codec::heartbeat::WallReading,
+        self, Ack, Addrs, OutBeat, Publisher, Role, StreamId,
+        codec::heartbeat::{AckCause, WallReading},
     },
 };
 
@@ -212,8 +213,8 @@ impl World {
             })
             .await;
         self.until(|_, at, event| match event {
-            NetEvent::Ack { asked, .. } if at == from => {
-                assert!(asked);
+            NetEvent::Ack { cause, .. } if at == from => {
+                assert_eq!(cause, AckCause::Beat);
                 Some(())
             }
             _ => None,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::protocol::{
     Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, Instant, MAX_LIST,
-    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Tally, Want,
+    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Selection, Tally, Want,
     machine::MAX_MOVED,
 };
 
@@ -177,7 +177,10 @@ pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b
         }
         Request::FindName { name, reach } => write(&lookup(1, name.as_str(), *reach), buffer),
         Request::FindPeer { peer, reach } => write(&lookup(2, peer, *reach), buffer),
-        Request::List { filter, from, gone } => encode_list(filter, *from, *gone, buffer),
+        Request::List { filter, from, gone } => {
+            let (from, gone) = (*from, *gone);
+            encode_list(Selection { filter, from, gone }, buffer)
+        }
     }
 }
 

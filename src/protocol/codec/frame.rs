@@ -40,12 +40,28 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// The length of the header at the start of `bytes`, and of the body that it announces. `None` if
-/// more bytes are needed, which is never the case with [`MAX_HEADER`] bytes.
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its own length in bytes.
+    pub length: usize,
+    /// The length of the body that follows it, in bytes.
+    pub body: usize,
+}
+
+impl Header {
+    /// The length of the frame, in bytes.
+    pub fn frame(&self) -> usize {
+        self.length + self.body
+    }
+}
+
+/// The header at the start of `bytes`. `None` if more bytes are needed, which is never the case with
+/// [`MAX_HEADER`] bytes.
 ///
 /// # Errors
 /// The body is longer than `limit` (at most [`MAX_RESPONSE`]), or the varint is not minimal.
-pub fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, usize)>, FrameError> {
+pub fn header(bytes: &[u8], limit: usize) -> Result<Option<Header>, FrameError> {
     debug_assert!(limit <= MAX_RESPONSE);
     let mut body = 0;
     for (index, &byte) in bytes.iter().take(MAX_HEADER).enumerate() {
@@ -57,7 +73,8 @@ pub fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Fram
             if byte == 0 && index > 0 {
                 return Err(FrameError::NotMinimal);
             }
-            return Ok(Some((index + 1, body)));
+            let length = index + 1;
+            return Ok(Some(Header { length, body }));
         }
     }
     if bytes.len() < MAX_HEADER {
@@ -88,12 +105,16 @@ mod tests {
 
     use super::*;
 
+    fn announcing(length: usize, body: usize) -> Header {
+        Header { length, body }
+    }
+
     #[test]
     fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
         for limit in [MAX_FRAME, MAX_RESPONSE] {
             let mut buffer = [0; MAX_HEADER];
             let at = write_header(limit, &mut buffer);
-            assert_eq!(header(at, limit), Ok(Some((at.len(), limit))));
+            assert_eq!(header(at, limit), Ok(Some(announcing(at.len(), limit))));
             let over = header(at, limit - 1);
             assert_eq!(over, Err(FrameError::TooLong { limit: limit - 1 }));
         }
@@ -122,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_length_has_one_form() {
-        assert_eq!(header(&[0x00], MAX_FRAME), Ok(Some((1, 0))));
+        assert_eq!(header(&[0x00], MAX_FRAME), Ok(Some(announcing(1, 0))));
         for padded in [[0x80, 0x00].as_slice(), &[0x81, 0x00], &[0x81, 0x80, 0x00]] {
             assert_eq!(header(padded, MAX_FRAME), Err(FrameError::NotMinimal));
         }
@@ -133,7 +154,7 @@ mod tests {
         fn headers_are_read_back(body in 0..=MAX_RESPONSE) {
             let mut buffer = [0; MAX_HEADER];
             let bytes = write_header(body, &mut buffer);
-            prop_assert_eq!(header(bytes, MAX_RESPONSE), Ok(Some((bytes.len(), body))));
+            prop_assert_eq!(header(bytes, MAX_RESPONSE), Ok(Some(announcing(bytes.len(), body))));
         }
 
         #[test]

@@ -26,6 +26,24 @@ pub struct WallReading {
     pub synchronised: bool,
 }
 
+/// The last beat that was sent on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastBeat {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Whether it was not answered yet.
+    pub is_awaited: bool,
+}
+
+/// Why an ack was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckCause {
+    /// It answers the last beat.
+    Beat,
+    /// The server releases the lease without having been asked.
+    Unsolicited,
+}
+
 /// An acknowledgement as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireAck {
@@ -38,23 +56,23 @@ pub struct WireAck {
 }
 
 impl WireAck {
-    /// Whether it answers the last beat of this process, which had the sequence `sent`. If that is
-    /// no longer `awaited`, or with an earlier sequence, an ack can only be an unsolicited
-    /// `released`.
+    /// Why it was sent on a stream with this last beat. If that is no longer awaited, or with an
+    /// earlier sequence, an ack can only be an unsolicited `released`.
     ///
     /// # Errors
     /// It is neither; its stream must be dropped.
-    pub fn answers(&self, sent: u64, awaited: bool) -> Result<bool, DecodeError> {
-        let is_answer = awaited && self.sequence == sent;
-        let is_unsolicited = self.ack.code == AckCode::Released && self.sequence <= sent;
-        match is_answer || is_unsolicited {
-            true => Ok(is_answer),
-            false => Err(DecodeError::OutOfOrder {
-                field: "acknowledgement",
-                sequence: self.sequence,
-                due: sent,
-            }),
+    pub fn cause(&self, last: LastBeat) -> Result<AckCause, DecodeError> {
+        if last.is_awaited && self.sequence == last.sequence {
+            return Ok(AckCause::Beat);
         }
+        if self.ack.code == AckCode::Released && self.sequence <= last.sequence {
+            return Ok(AckCause::Unsolicited);
+        }
+        Err(DecodeError::OutOfOrder {
+            field: "acknowledgement",
+            sequence: self.sequence,
+            due: last.sequence,
+        })
     }
 }
 

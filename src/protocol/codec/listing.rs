@@ -16,7 +16,7 @@ use super::{
 };
 use crate::protocol::{
     Cursor, Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, MAX_ENVELOPE_LEN, MAX_NAME_LEN, Name,
-    PeerId, Presence, Subject,
+    PeerId, Presence, Selection, Subject,
 };
 
 /// The code of the request and of its response.
@@ -41,11 +41,10 @@ struct ListMap<'a> {
 
 /// Writes the request.
 pub(super) fn encode_list<'b>(
-    filter: &Filter,
-    from: Cursor,
-    gone: bool,
+    which: Selection<'_>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
+    let Selection { filter, from, gone } = which;
     let tags = filter.tags();
     let id = match from {
         Cursor::After(peer) => Some(peer_to_bytes(&peer)),

@@ -1,9 +1,12 @@
 use core::time::Duration;
 
 use super::*;
-use crate::protocol::codec::{
-    record::{Record, encode_record},
-    service::{Service, Transport, to_service_name},
+use crate::protocol::{
+    Cursor, Filter,
+    codec::{
+        record::{Record, encode_record},
+        service::{Service, Transport, to_service_name},
+    },
 };
 
 fn at(millis: u64) -> Instant {
@@ -111,10 +114,15 @@ fn of_fifty_claimants_the_sixteen_oldest_are_found_and_all_are_counted() {
     assert!(oldest.eq((0..16).map(peer)));
 }
 
+fn with_gone(filter: &Filter, from: Cursor) -> Selection<'_> {
+    let gone = true;
+    Selection { filter, from, gone }
+}
+
 /// The ids of a page, the id to go on after, and how many nodes a page has room for.
 fn page<'d, const N: usize>(
     directory: &'d Directory<N>,
-    which: (&Filter, Cursor, bool),
+    which: Selection<'_>,
     room: usize,
 ) -> (std::vec::Vec<Entry<'d>>, Option<PeerId>) {
     let mut entries = std::vec::Vec::new();
@@ -144,7 +152,7 @@ fn pages_have_every_node_once_in_the_order_of_ids_whatever_the_length_of_their_r
     let mut seen = std::vec::Vec::new();
     let mut pages = 0;
     loop {
-        let (entries, next) = page(&directory, (&filter, from, true), 2);
+        let (entries, next) = page(&directory, with_gone(&filter, from), 2);
         pages += 1;
         for entry in entries {
             assert_eq!(entry.age, Duration::from_millis(100));
@@ -161,7 +169,10 @@ fn pages_have_every_node_once_in_the_order_of_ids_whatever_the_length_of_their_r
     }
     assert_eq!((seen.as_slice(), pages), (&[1, 2, 3, 4, 5][..], 3));
     // A page that the last node fills is the last one.
-    assert_eq!(page(&directory, (&filter, Cursor::Start, false), 5).1, None);
+    assert_eq!(
+        page(&directory, Selection::alive(&filter, Cursor::Start), 5).1,
+        None
+    );
 }
 
 #[test]
@@ -174,8 +185,11 @@ fn who_left_or_was_lost_is_in_the_list_only_if_asked_for_and_leaves_it_when_back
     directory.unlist(at(500), &peer(3), Presence::Lost);
     directory.unlist(at(600), &peer(4), Presence::Alive);
     let (filter, from) = all();
-    assert_eq!(page(&directory, (&filter, from, false), 9).0.len(), 1);
-    let (entries, next) = page(&directory, (&filter, from, true), 9);
+    assert_eq!(
+        page(&directory, Selection::alive(&filter, from), 9).0.len(),
+        1
+    );
+    let (entries, next) = page(&directory, with_gone(&filter, from), 9);
     let named = |n, name, age, presence| Entry {
         subject: Subject::Named {
             peer: peer(n),
@@ -193,9 +207,9 @@ fn who_left_or_was_lost_is_in_the_list_only_if_asked_for_and_leaves_it_when_back
         ]
     );
     let pumps = Filter::new(None, Name::try_from("pump").unwrap());
-    assert_eq!(page(&directory, (&pumps, from, true), 9).0.len(), 2);
+    assert_eq!(page(&directory, with_gone(&pumps, from), 9).0.len(), 2);
     let tagged = Filter::default().with_tag("floor", "2").unwrap();
-    assert_eq!(page(&directory, (&tagged, from, true), 9).0, []);
+    assert_eq!(page(&directory, with_gone(&tagged, from), 9).0, []);
     directory.list(at(700), &info(2, "pump-2", 2), b"x");
     directory.back(at(0), &peer(3));
     assert_eq!(directory.lost().stats().used, 0);
@@ -228,14 +242,18 @@ fn a_request_that_selects_few_looks_at_512_nodes_and_says_where_to_go_on() {
             ..info(0, "pump", 1)
         };
         if n == 512 {
-            let (entries, next) = page(&directory, (&fans, Cursor::Start, false), 9);
+            let (entries, next) = page(&directory, Selection::alive(&fans, Cursor::Start), 9);
             assert_eq!((entries.len(), next), (0, None), "512 are looked at");
         }
         directory.list(at(0), &info, b"x");
     }
-    let (entries, next) = page(&directory, (&fans, Cursor::Start, false), 9);
+    let (entries, next) = page(&directory, Selection::alive(&fans, Cursor::Start), 9);
     assert_eq!(entries, []);
-    let rest = page(&directory, (&fans, Cursor::After(next.unwrap()), false), 9);
+    let rest = page(
+        &directory,
+        Selection::alive(&fans, Cursor::After(next.unwrap())),
+        9,
+    );
     assert_eq!((rest.0.len(), rest.1), (0, None));
 }
 
@@ -295,7 +313,11 @@ fn services_and_tags_are_those_of_the_stored_record() {
         directory.list(at(0), &info(n, "pump", 1), &envelope);
     }
     let offers = |service| Filter::new(to_service_name(service), Name::new());
-    let count = |filter: Filter| page(&directory, (&filter, Cursor::Start, false), 9).0.len();
+    let count = |filter: Filter| {
+        page(&directory, Selection::alive(&filter, Cursor::Start), 9)
+            .0
+            .len()
+    };
     assert_eq!(count(offers("http")), 1);
     assert_eq!(count(offers("ssh")), 0);
     assert_eq!(count(Filter::default().with_tag("floor", "2").unwrap()), 2);

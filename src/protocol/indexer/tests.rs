@@ -4,7 +4,9 @@ use super::*;
 use crate::protocol::LeaseEnd;
 use crate::protocol::input::tests::Events;
 use crate::protocol::{
-    AckCode, Action, Name, RecordInfo, Verdict, capacities::MAX_NATIVES, signing::Urgency,
+    AckCode, Action, Name, RecordInfo, Verdict,
+    capacities::MAX_NATIVES,
+    signing::{Urgency, record_ttl},
 };
 
 const LEASE: Duration = Duration::from_secs(90);
@@ -29,7 +31,7 @@ fn record(n: u8, sequence: u64, name: &str) -> RecordInfo {
         peer: peer(n),
         sequence,
         issued_at_ms: sequence,
-        ttl: 3 * LEASE,
+        ttl: record_ttl(LEASE),
         addrs: Addrs::new(),
         name: Name::try_from(name).unwrap(),
     }

@@ -5,7 +5,7 @@
 
 use super::{Home, Listing, Row, Rows};
 use crate::protocol::{
-    Cursor, Entries, Entry, Instant, MAX_ENTRIES, Name, PeerId, Presence, Subject,
+    Cursor, Entries, Entry, Instant, MAX_ENTRIES, Name, PeerId, Presence, Selection, Subject,
     codec::record::{Kind, Record, Verifier, contents, open},
 };
 
@@ -22,7 +22,11 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             && rows.room() >= self.turns.rows_to_come() + MAX_ENTRIES
         {
             let mut entries = Entries::new();
-            let which = (&self.filter, from, self.states.has_vanished());
+            let which = Selection {
+                filter: &self.filter,
+                from,
+                gone: self.states.has_vanished(),
+            };
             let next = home.entries(now, which, &mut |entry| entries.push(entry).is_ok());
             self.own_nodes = next.map(Cursor::After);
             for entry in &entries {

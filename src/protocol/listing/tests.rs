@@ -3,7 +3,7 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    EntriesPage, Entry, IndexersAnswer, IndexersPage, Offer, Reason, Subject,
+    EntriesPage, Entry, IndexersAnswer, IndexersPage, Offer, Reason, Selection, Subject,
     codec::{
         fixtures::{encoded, unsigned},
         record::{Kind, RecordError, Tags, contents, encode_record},
@@ -119,7 +119,7 @@ impl Home for Process {
     fn entries<'s>(
         &'s self,
         _: Instant,
-        (_, from, _): (&Filter, Cursor, bool),
+        Selection { from, .. }: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let mut last = None;

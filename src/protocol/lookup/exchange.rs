@@ -9,8 +9,8 @@ use heapless::Vec;
 
 use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
 use crate::protocol::{
-    Count, Cursor, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name,
-    PeerId, Presence, Reach, Reason, RequestId, SignedRecord, Subject, Tally, Want,
+    Count, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
+    Presence, Reach, Reason, RequestId, Selection, SignedRecord, Subject, Tally, Want,
     codec::{
         directory::{Request, Response, UNKNOWN_AGE, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
@@ -67,7 +67,16 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             Request::FindName { name, reach } => (Question::Name(name), reach),
             Request::FindPeer { peer, reach } => (Question::Peer(peer), reach),
             Request::List { filter, from, gone } => {
-                let next = fill(entries, machine, now, (&filter, from, gone));
+                let next = fill(
+                    entries,
+                    machine,
+                    now,
+                    Selection {
+                        filter: &filter,
+                        from,
+                        gone,
+                    },
+                );
                 return Served::Now(Response::Entries(EntriesPage { entries, next }));
             }
         };
@@ -222,7 +231,7 @@ fn fill<'a, M: Machine + ?Sized>(
     entries: &mut Entries<'a>,
     machine: &'a M,
     now: Instant,
-    which: (&Filter, Cursor, bool),
+    which: Selection<'_>,
 ) -> Option<PeerId> {
     let mut room = MAX_PAGE_BYTES;
     machine.entries(now, which, &mut |entry| {

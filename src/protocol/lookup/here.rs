@@ -1,7 +1,7 @@
 //! What lookups and listings need to know of the process that they run in.
 
 use crate::protocol::{
-    Addrs, Cursor, Entry, Filter, IndexersPage, Instant, Machine, PeerId, Role,
+    Addrs, Cursor, Entry, IndexersPage, Instant, Machine, PeerId, Role, Selection,
     directory::{Claimants, Found},
 };
 
@@ -20,7 +20,7 @@ pub trait Home {
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId>;
 }
@@ -64,7 +64,7 @@ impl<M: Machine + ?Sized> Home for M {
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         Machine::entries(self, now, which, visit)

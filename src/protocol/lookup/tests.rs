@@ -3,8 +3,8 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Addrs, Count, Cursor, Entry, Filter, IndexersPage, Key, MAX_ENVELOPE_LEN, Machine, Name, Offer,
-    RecordInfo, Tally,
+    Addrs, Count, Cursor, Entry, IndexersPage, Key, MAX_ENVELOPE_LEN, Machine, Name, Offer,
+    RecordInfo, Selection, Tally,
     directory::{Claimants, Directory, Found},
 };
 
@@ -93,7 +93,7 @@ impl Home for Process {
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         self.directory.entries(now, which, |_| Some(at(0)), visit)

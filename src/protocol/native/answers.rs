@@ -51,7 +51,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             // No node is taken in while an indexer may be reachable. If the node gets no offer, it
             // asks again.
             self.choose_offers(now, now, request.most, &request.reader);
-            return Some(self.answer_of_offered(false));
+            return Some(self.answer_of_offered());
         }
         // There is room: this was checked above.
         let _ = self.pending_requests.push(request);
@@ -87,10 +87,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         })
     }
 
-    /// The offers that were chosen last, as an answer.
-    fn answer_of_offered(&self, takes_in: bool) -> IndexersAnswer<'_> {
-        let offers = &self.offered;
-        IndexersAnswer { offers, takes_in }
+    /// The offers that were chosen last, as the answer to a node that is not taken in.
+    fn answer_of_offered(&self) -> IndexersAnswer<'_> {
+        IndexersAnswer {
+            offers: &self.offered,
+            takes_in: false,
+        }
     }
 
     fn answer(
@@ -101,7 +103,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     ) -> IndexersAnswer<'_> {
         if request.want == Want::Nothing {
             self.show_next(now, request.most, &request.reader);
-            return self.answer_of_offered(false);
+            return self.answer_of_offered();
         }
         self.choose_offers(now, since, request.most, &request.reader);
         if !self.offered.is_empty() {
@@ -126,7 +128,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             None => {}
         }
         let takes_in = shortage.is_some() && has_room;
-        self.answer_of_offered(takes_in)
+        IndexersAnswer {
+            takes_in,
+            ..self.answer_of_offered()
+        }
     }
 
     /// Why no indexer can be offered, by the verdicts after `since`.

@@ -80,7 +80,7 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::protocol::{Addrs, RecordInfo, Shortage, StreamId};
+    use crate::protocol::{Addrs, RecordInfo, Shortage, StreamId, signing::record_ttl};
 
     const LEASE: Duration = Duration::from_secs(90);
 
@@ -97,7 +97,7 @@ mod tests {
             peer: peer(n),
             sequence: 1,
             issued_at_ms: 0,
-            ttl: LEASE * 3,
+            ttl: record_ttl(LEASE),
             addrs: Addrs::new(),
             name: Name::try_from("pump").unwrap(),
         }

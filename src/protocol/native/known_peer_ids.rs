@@ -67,6 +67,15 @@ pub(super) struct KnownPeerIds<const K: usize> {
     departures_lost: u64,
 }
 
+/// How a search in the DHT has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SearchEnd {
+    /// With a valid record.
+    Found,
+    /// Without.
+    Failed,
+}
+
 impl<const K: usize> KnownPeerIds<K> {
     /// No indexer is known.
     pub(super) const fn new() -> Self {
@@ -146,14 +155,14 @@ impl<const K: usize> KnownPeerIds<K> {
         })
     }
 
-    /// Takes note that a search for the id has ended, with a valid record or without.
-    pub(super) fn searched(&mut self, now: Instant, peer: &PeerId, found: bool, rng: &mut Rng) {
+    /// Takes note that a search for the id has ended.
+    pub(super) fn searched(&mut self, now: Instant, peer: &PeerId, end: SearchEnd, rng: &mut Rng) {
         let Some(known) = self.ids.find_mut(peer) else {
             return;
         };
         known.searched = now;
         known.skip = 0;
-        if found {
+        if end == SearchEnd::Found {
             known.last_heard = now;
             known.failures = 0;
         } else {
@@ -302,7 +311,7 @@ mod tests {
         while gaps.len() < searches {
             gap += 1;
             if takes_turn(&mut known) {
-                known.searched(at(0), &peer(1), false, &mut rng);
+                known.searched(at(0), &peer(1), SearchEnd::Failed, &mut rng);
                 gaps.push(gap);
                 gap = 0;
             }
@@ -328,7 +337,7 @@ mod tests {
         let (mut known, mut rng) = (KnownPeerIds::<2>::new(), Rng::new(3));
         known.heard_of(at(0), &peer(1));
         while takes_turn(&mut known) {
-            known.searched(at(0), &peer(1), false, &mut rng);
+            known.searched(at(0), &peer(1), SearchEnd::Failed, &mut rng);
         }
         (known, rng)
     }
@@ -341,7 +350,7 @@ mod tests {
             assert!(takes_turn(&mut known));
         }
         let (mut known, mut rng) = backed_off();
-        known.searched(at(1), &peer(1), true, &mut rng);
+        known.searched(at(1), &peer(1), SearchEnd::Found, &mut rng);
         assert!(takes_turn(&mut known));
         let before = backed_off().0;
         let mut known = before.clone();
@@ -357,11 +366,11 @@ mod tests {
             |known| known.heard_of_by_guest(at(5), &peer(9), &peer(1)),
             |known| {
                 known.heard_of(at(0), &peer(1));
-                known.searched(at(5), &peer(1), true, &mut Rng::new(1));
+                known.searched(at(5), &peer(1), SearchEnd::Found, &mut Rng::new(1));
             },
             |known| {
                 known.heard_of(at(5), &peer(1));
-                known.searched(at(2_000_000), &peer(1), false, &mut Rng::new(1));
+                known.searched(at(2_000_000), &peer(1), SearchEnd::Failed, &mut Rng::new(1));
             },
         ];
         for hear in hear {

@@ -232,7 +232,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     fn entries<'s>(
         &'s self,
         now: Instant,
-        which: (&Filter, Cursor, bool),
+        which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);

@@ -33,10 +33,10 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Ack, AckCode, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, EndCause, Entry, Filter,
+    Ack, AckCode, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, EndCause, Entry,
     IndexersAnswer, IndexersPage, Input, Instant, Joined, MAX_LIST, Machine, Name, Offer, Offers,
-    OutBeat, PeerId, PeerList, Presence, Publisher, Reader, Report, RequestId, Rng, Role, Shortage,
-    SignedRecord, StreamId, Terms, Verdict, Want,
+    OutBeat, PeerId, PeerList, Presence, Publisher, Reader, Report, RequestId, Rng, Role,
+    Selection, Shortage, SignedRecord, StreamId, Terms, Verdict, Want,
     announcing::Announcing,
     capacities::MAX_NATIVES,
     directory::{Claimants, Directory, Found},

@@ -29,7 +29,10 @@ use heapless::Vec;
 
 use crate::protocol::{Instant, PeerId, RecordInfo, Rng, time::Ticker};
 
-use super::{known_peer_ids::KnownPeerIds, live_indexers::LiveIndexers};
+use super::{
+    known_peer_ids::{KnownPeerIds, SearchEnd},
+    live_indexers::LiveIndexers,
+};
 
 /// Searches in flight at most (ARCHITECTURE.md, "Refresh").
 pub(super) const MAX_SEARCHES: usize = 8;
@@ -213,7 +216,11 @@ impl<const K: usize> Refresh<K> {
         };
         let Search { best, stored, .. } = self.searches.swap_remove(at);
         let best = best.filter(|best| best.is_valid_copy(own_ms));
-        known.searched(now, peer, best.is_some(), rng);
+        let end = match best {
+            Some(_) => SearchEnd::Found,
+            None => SearchEnd::Failed,
+        };
+        known.searched(now, peer, end, rng);
         // An indexer that gave its lease up during the search is no longer known, so its record is
         // not stored.
         let stored_now =

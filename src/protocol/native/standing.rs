@@ -165,12 +165,14 @@ impl OfferedIndexers {
         node: &PeerId,
         indexers: impl Iterator<Item = &'a PeerId>,
     ) {
-        self.note(now + TOLD_TTL, node, false, indexers);
+        let (until, sent) = (now + TOLD_TTL, false);
+        self.note(node, until, sent, indexers);
     }
 
     /// Remembers that the node was sent to this indexer.
     pub(super) fn sent(&mut self, now: Instant, node: &PeerId, indexer: &PeerId) {
-        self.note(now + SENT_TTL, node, true, core::iter::once(indexer));
+        let (until, sent) = (now + SENT_TTL, true);
+        self.note(node, until, sent, core::iter::once(indexer));
     }
 
     /// Returns a test for the indexer that the node was sent to recently. The entry stays.
@@ -204,8 +206,8 @@ impl OfferedIndexers {
 
     fn note<'a>(
         &mut self,
-        until: Instant,
         node: &PeerId,
+        until: Instant,
         sent: bool,
         indexers: impl Iterator<Item = &'a PeerId>,
     ) {

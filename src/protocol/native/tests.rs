@@ -13,7 +13,9 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::input::tests::Events;
-use crate::protocol::{Addr, Key, Load, Name, RecordInfo, lease::Lease, rivals::Contested};
+use crate::protocol::{
+    Addr, Filter, Key, Load, Name, RecordInfo, Selection, lease::Lease, rivals::Contested,
+};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
 const LEASE: Duration = Duration::from_secs(90);
@@ -36,7 +38,7 @@ fn record(n: u8, sequence: u64) -> RecordInfo {
         peer: peer(n),
         sequence,
         issued_at_ms: sequence,
-        ttl: 3 * LEASE,
+        ttl: record_ttl(LEASE),
         addrs: addrs(n),
         name: Name::new(),
     }

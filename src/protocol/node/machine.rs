@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::{
-    Beat, BeatOutcome, Cursor, Endpoint, Entry, Filter, IndexersPage, Publisher, RequestId,
+    Beat, BeatOutcome, Cursor, Endpoint, Entry, IndexersPage, Publisher, RequestId, Selection,
     SignedRecord, StreamId,
     directory::{Claimants, Found},
     leases::Manner,
@@ -175,7 +175,7 @@ impl Machine for Node {
     fn entries<'s>(
         &'s self,
         _: Instant,
-        _: (&Filter, Cursor, bool),
+        _: Selection<'_>,
         _: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         None

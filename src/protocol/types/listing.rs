@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use heapless::{String, Vec};
 
-use super::{Name, PeerId};
+use super::{Cursor, Name, PeerId};
 use crate::protocol::codec::{
     record::{MAX_TAG_BYTES, MAX_TAGS, Record, Tags},
     service::ServiceName,
@@ -46,6 +46,25 @@ pub struct Filter {
     /// Those with a name that begins so. It may be any text, even one that begins no valid name.
     pub prefix: Name,
     tags: TagBuf,
+}
+
+/// A part of a list of nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// Which nodes are meant.
+    pub filter: &'a Filter,
+    /// Where the part begins.
+    pub from: Cursor,
+    /// Those that left or were lost, too.
+    pub gone: bool,
+}
+
+impl<'a> Selection<'a> {
+    /// Nodes that hold a lease, and no others.
+    pub fn alive(filter: &'a Filter, from: Cursor) -> Self {
+        let gone = false;
+        Self { filter, from, gone }
+    }
 }
 
 /// Tags: their keys and values one after another, and where each of those ends.

@@ -25,8 +25,8 @@ use heapless::Vec;
 
 use super::{Change, Changes, MAX_CHANGES, WatcherId};
 use crate::protocol::{
-    Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, Machine, PeerId, Presence, Subject,
-    TableStats,
+    Cursor, Entry, Filter, Instant, MAX_ENVELOPE_LEN, Machine, PeerId, Presence, Selection,
+    Subject, TableStats,
     codec::{
         frame::{MAX_FRAME, MAX_HEADER, write_header},
         record::{Kind, contents},
@@ -244,7 +244,12 @@ impl Watcher {
         if room(batch) < MAX_ENTRY_FRAME + CAUGHT_UP_FRAME {
             return;
         }
-        let after = machine.entries(now, (&self.filter, cursor, true), &mut |entry| {
+        let which = Selection {
+            filter: &self.filter,
+            from: cursor,
+            gone: true,
+        };
+        let after = machine.entries(now, which, &mut |entry| {
             let is_gone = entry.presence != Presence::Alive;
             if is_gone && entry.age > TELLS_GONE {
                 return true;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::protocol::{
     Addrs, Beat, Cursor, Filter, Indexer, Instant, Machine, Name, PeerId, Presence, Rng, Role,
-    SignedRecord, StreamId, Subject,
+    Selection, SignedRecord, StreamId, Subject,
     codec::{
         frame::{MAX_FRAME, header},
         watch::{Notice, decode_notice},
@@ -215,9 +215,12 @@ impl World {
             return;
         };
         let mut rest = &frames[..];
-        while let Some((head, length)) = header(rest, MAX_FRAME).unwrap() {
-            let (frame, after) = rest.split_at(head + length);
-            self.told(server, &decode_notice(&frame[head..]).unwrap().unwrap());
+        while let Some(header) = header(rest, MAX_FRAME).unwrap() {
+            let (frame, after) = rest.split_at(header.frame());
+            self.told(
+                server,
+                &decode_notice(&frame[header.length..]).unwrap().unwrap(),
+            );
             rest = after;
         }
         if let Some(stream) = self.servers[server].stream {
@@ -285,7 +288,8 @@ impl World {
     fn listed(&self) -> BTreeSet<PeerId> {
         let mut listed = BTreeSet::new();
         for server in &self.servers {
-            let which = (&Filter::default(), Cursor::Start, false);
+            let filter = Filter::default();
+            let which = Selection::alive(&filter, Cursor::Start);
             server.indexer.entries(self.at(), which, &mut |entry| {
                 if let Subject::Signed(envelope) = entry.subject {
                     listed.insert(read_record(envelope).peer);

@@ -23,6 +23,7 @@ use libp2p::{PeerId, noise, yamux};
 use oc_discovery::protocol::codec::frame::MAX_FRAME;
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
 use oc_discovery::protocol::codec::record::Kind;
+use oc_discovery::protocol::signing::record_ttl;
 use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
@@ -158,7 +159,13 @@ impl Liar {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = u64::try_from(now.as_millis()).unwrap();
         let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        signed(&self.key, (Kind::Indexer, ""), (1, now, 3 * lease), &addr).unwrap()
+        signed(
+            &self.key,
+            (Kind::Indexer, ""),
+            (1, now, record_ttl(lease)),
+            &addr,
+        )
+        .unwrap()
     }
 
     fn listen(self, listener: Async<TcpListener>) {

@@ -6,6 +6,7 @@ use core::time::Duration;
 use oc_discovery::protocol::{
     Addr, Addrs, Offer, PeerId, Terms,
     codec::record::{Kind, Record, RecordError, SignError, Signer, Verifier},
+    signing::record_ttl,
 };
 
 pub const NODE: PeerId = PeerId::from_bytes([1; 32]);
@@ -37,7 +38,7 @@ pub fn own_record() -> Record<'static> {
         peer: NODE,
         sequence: 1,
         issued_at_ms: 1,
-        ttl: 3 * TERMS.lease,
+        ttl: record_ttl(TERMS.lease),
         addrs: [&ADDR[..]].into_iter().collect(),
         name: "pump-3",
         tags: Default::default(),

@@ -190,5 +190,5 @@ fn framed(body: &[u8]) -> Option<&[u8]> {
     let mut buffer = [0; MAX_HEADER];
     let bytes = write_header(body.len(), &mut buffer);
     let announced = header(bytes, MAX_FRAME).ok()??;
-    (announced == (bytes.len(), body.len())).then_some(body)
+    (announced.frame() == bytes.len() + body.len()).then_some(body)
 }

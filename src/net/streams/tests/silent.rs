@@ -50,8 +50,11 @@ fn an_ack_of_the_silent_connection_keeps_it_and_gives_the_fresh_beat_up() {
     let [
         Event::Ack {
             lease: 1,
-            sequence: 1,
-            awaited: true,
+            last:
+                LastBeat {
+                    sequence: 1,
+                    is_awaited: true,
+                },
             ..
         },
     ] = acks[..]

@@ -322,21 +322,26 @@ fn beat_is_in_order_if_its_sequence_is_the_one_that_is_due() {
 fn ack_answers_the_beat_that_waits_and_only_released_comes_unasked() {
     const SENT: u64 = 5;
     let lease = Duration::from_secs(90);
-    for (sequence, awaited, accepted, released) in [
-        (4, true, None, Some(false)),
-        (5, true, Some(true), Some(true)),
+    let (beat, unsolicited) = (Some(AckCause::Beat), Some(AckCause::Unsolicited));
+    for (sequence, is_awaited, accepted, released) in [
+        (4, true, None, unsolicited),
+        (5, true, beat, beat),
         (6, true, None, None),
-        (4, false, None, Some(false)),
-        (5, false, None, Some(false)),
+        (4, false, None, unsolicited),
+        (5, false, None, unsolicited),
         (6, false, None, None),
     ] {
-        let answers = |ack: &Ack<'_>| {
-            let ack = decode_ack(&encode_ack(sequence, ack, None)).unwrap();
-            ack.answers(SENT, awaited).ok()
+        let last = LastBeat {
+            sequence: SENT,
+            is_awaited,
         };
-        let case = format!("{sequence}, awaited: {awaited}");
-        assert_eq!(answers(&Ack::accepted(lease)), accepted, "{case}");
-        assert_eq!(answers(&Ack::full("no room")), accepted, "{case}");
-        assert_eq!(answers(&Ack::released(lease, &[])), released, "{case}");
+        let cause = |ack: &Ack<'_>| {
+            let ack = decode_ack(&encode_ack(sequence, ack, None)).unwrap();
+            ack.cause(last).ok()
+        };
+        let case = format!("{sequence}, awaited: {is_awaited}");
+        assert_eq!(cause(&Ack::accepted(lease)), accepted, "{case}");
+        assert_eq!(cause(&Ack::full("no room")), accepted, "{case}");
+        assert_eq!(cause(&Ack::released(lease, &[])), released, "{case}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BEHIND, Errand, Lookup, Search, Tier};
 use crate::protocol::{
-    Cursor, Filter, Instant, Name, PeerId, Role, Subject,
+    Cursor, Filter, Instant, Name, PeerId, Role, Selection, Subject,
     codec::record::{Kind, contents},
     directory::Claimants,
     lookup::{
@@ -122,7 +122,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         while let Some(page) = from
             && self.wants_more()
         {
-            let next = here.entries(now, (filter, page, false), &mut |entry| {
+            let next = here.entries(now, Selection::alive(filter, page), &mut |entry| {
                 let Subject::Signed(envelope) = entry.subject else {
                     return true;
                 };

@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use super::*;
 use crate::protocol::Shortage;
-use crate::protocol::{Addr, Load, Name, Reader, RecordInfo, address::Families};
+use crate::protocol::{
+    Addr, Load, Name, Reader, RecordInfo, address::Families, signing::record_ttl,
+};
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
 const LEASE: Duration = Duration::from_secs(90);
@@ -22,7 +24,7 @@ fn beat(live: &mut LiveIndexers<4>, now: u64, n: u8, load: Option<(u32, u32)>) {
         peer: peer(n),
         sequence: 1,
         issued_at_ms: 0,
-        ttl: LEASE * 3,
+        ttl: record_ttl(LEASE),
         addrs: [Addr::from_iter([n])].into_iter().collect(),
         name: Name::new(),
     };
@@ -273,7 +275,7 @@ fn beat_at(live: &mut LiveIndexers<4>, now: u64, n: u8, ip: [u8; 4]) {
         peer: peer(n),
         sequence: 1,
         issued_at_ms: 0,
-        ttl: LEASE * 3,
+        ttl: record_ttl(LEASE),
         addrs: [addr].into_iter().collect(),
         name: Name::new(),
     };

@@ -216,7 +216,11 @@ fn an_indexer_that_left_or_was_lost_is_kept_with_its_role_and_in_no_list_of_node
     let kept = |n| lost.find(&peer(n)).map(|lost| (lost.role, lost.presence));
     assert_eq!(kept(1), Some((Role::Indexer, Presence::Lost)));
     assert_eq!(kept(2), Some((Role::Indexer, Presence::Left)));
-    let which = (&Filter::default(), Cursor::Start, true);
+    let which = Selection {
+        filter: &Filter::default(),
+        from: Cursor::Start,
+        gone: true,
+    };
     let next = rig.native.entries(at(run), which, &mut |entry| {
         panic!("{entry:?}");
     });

@@ -9,6 +9,7 @@ use crate::protocol::{
         record::{Record, Tags, encode_record},
         watch::decode_notice,
     },
+    signing::record_ttl,
 };
 
 pub(in crate::protocol::watch) const LEASE: Duration = Duration::from_secs(90);
@@ -155,7 +156,7 @@ fn signed_by(peer: PeerId, name: &str, sequence: u64, tag: &str) -> (RecordInfo,
         peer,
         sequence,
         issued_at_ms: sequence,
-        ttl: 3 * LEASE,
+        ttl: record_ttl(LEASE),
         addrs: Addrs::new(),
         name: name.clone(),
     };
@@ -164,7 +165,7 @@ fn signed_by(peer: PeerId, name: &str, sequence: u64, tag: &str) -> (RecordInfo,
         peer,
         sequence,
         issued_at_ms: sequence,
-        ttl: 3 * LEASE,
+        ttl: record_ttl(LEASE),
         addrs: [&[4, 127, 0, 0, 1, 6, 0, 80][..]].into_iter().collect(),
         name: &name,
         tags,
@@ -194,18 +195,20 @@ fn envelope(record: &Record<'_>) -> Vec<u8> {
 
 fn read(batch: &[u8]) -> Vec<Read> {
     let (mut rest, mut all) = (batch, Vec::new());
-    while let Some((head, length)) = header(rest, MAX_FRAME).unwrap() {
-        let (frame, after) = rest.split_at(head + length);
+    while let Some(header) = header(rest, MAX_FRAME).unwrap() {
+        let (frame, after) = rest.split_at(header.frame());
         let of = |entry: Entry<'_>| match entry.subject {
             Subject::Signed(envelope) => read_record(envelope).peer.as_bytes()[0],
             Subject::Named { peer, .. } => peer.as_bytes()[0],
         };
-        all.push(match decode_notice(&frame[head..]).unwrap().unwrap() {
-            Notice::Present(entry) => Read::Present(of(entry)),
-            Notice::Changed(entry) => Read::Changed(of(entry)),
-            Notice::Gone(entry) => Read::Gone(of(entry), entry.presence),
-            Notice::CaughtUp => Read::CaughtUp,
-        });
+        all.push(
+            match decode_notice(&frame[header.length..]).unwrap().unwrap() {
+                Notice::Present(entry) => Read::Present(of(entry)),
+                Notice::Changed(entry) => Read::Changed(of(entry)),
+                Notice::Gone(entry) => Read::Gone(of(entry), entry.presence),
+                Notice::CaughtUp => Read::CaughtUp,
+            },
+        );
         rest = after;
     }
     assert!(rest.is_empty());

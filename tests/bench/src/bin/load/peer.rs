@@ -13,7 +13,7 @@ use oc_discovery::{
         heartbeat::{decode_ack, encode_beat},
         record,
     },
-    protocol::{AckCode, OutBeat, Publisher, Role},
+    protocol::{AckCode, OutBeat, Publisher, Role, signing::record_ttl},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -193,7 +193,7 @@ fn sign(number: u32, key: &Keypair) -> io::Result<Vec<u8>> {
         .map_err(io::Error::other)?;
     let now = u64::try_from(now.as_millis()).map_err(io::Error::other)?;
     let node = (record::Kind::Node, &*format!("bench-{number}"));
-    signed(key, node, (1, now, 3 * LEASE), &address(number))
+    signed(key, node, (1, now, record_ttl(LEASE)), &address(number))
         .map_err(|error| io::Error::other(error.to_string()))
 }
 

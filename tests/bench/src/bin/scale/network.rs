@@ -100,6 +100,15 @@ impl PartialEq for Event {
 
 impl Eq for Event {}
 
+/// One end of a stream.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    /// The peer that opened it.
+    Client,
+    /// The other one.
+    Server,
+}
+
 /// A heartbeat stream.
 pub struct Stream {
     /// The peer that opened it.
@@ -151,9 +160,15 @@ impl Network {
         });
     }
 
-    /// Sends a message outside of streams. If it `dials`, it needs a connection of its own.
-    pub fn send(&mut self, now: u64, to: PeerNo, input: Input, dials: bool) {
-        let at = now + self.latency() * if dials { DIAL } else { 1 };
+    /// Sends a message over a connection that is open.
+    pub fn send(&mut self, now: u64, to: PeerNo, input: Input) {
+        let at = now + self.latency();
+        self.at(at, to, input);
+    }
+
+    /// Sends a message over a connection of its own, which is dialled for it.
+    pub fn dial(&mut self, now: u64, to: PeerNo, input: Input) {
+        let at = now + self.latency() * DIAL;
         self.at(at, to, input);
     }
 
@@ -186,14 +201,13 @@ impl Network {
             .collect()
     }
 
-    /// Sends a message on a stream.
-    pub fn pass(&mut self, now: u64, stream: StreamNo, to_server: bool, input: Input) {
+    /// Sends a message on a stream, to this end of it.
+    pub fn pass(&mut self, now: u64, stream: StreamNo, to: End, input: Input) {
         let latency = self.latency();
         let there = &mut self.streams[stream];
-        let (to, last) = if to_server {
-            (there.server, &mut there.last[0])
-        } else {
-            (there.client, &mut there.last[1])
+        let (to, last) = match to {
+            End::Server => (there.server, &mut there.last[0]),
+            End::Client => (there.client, &mut there.last[1]),
         };
         *last = (*last).max(now + latency);
         let at = *last;

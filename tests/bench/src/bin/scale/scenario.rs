@@ -7,7 +7,7 @@ use oc_discovery::protocol::{Rng, Role};
 use crate::{
     ledger::Holding,
     lookups::{self, Tally},
-    world::{MakeIndexer, Size, World, indexer},
+    world::{Loss, MakeIndexer, Size, World, indexer},
 };
 
 /// How often the nodes under a lease are counted, ms: in the first 20 s, and later.
@@ -31,8 +31,8 @@ enum Event {
     Start,
     /// One of the natives ends, and its connections with it.
     NativeDies,
-    /// Every other indexer ends. With `told` their connections end; otherwise they become silent.
-    IndexersDie { told: bool },
+    /// Every other indexer ends.
+    IndexersDie(Loss),
     /// All indexers start, after the natives have taken all nodes in.
     IndexersCome,
 }
@@ -170,14 +170,14 @@ pub fn all(size: Size) -> Vec<Scenario> {
         scenario(
             "half of the indexers die, told",
             10_000,
-            Event::IndexersDie { told: true },
+            Event::IndexersDie(Loss::Noticed),
             60_000,
         ),
         with_goal(
             scenario(
                 "half of the indexers die, silent",
                 10_000,
-                Event::IndexersDie { told: false },
+                Event::IndexersDie(Loss::Silent),
                 100_000,
             ),
             Goal::Within(45_000),
@@ -255,8 +255,8 @@ impl Scenario {
         let start = world.now();
         match self.event {
             Event::Start => world.start(world.all(Role::Node), self.within),
-            Event::NativeDies => world.kill(0..1, true),
-            Event::IndexersDie { told } => world.kill(world.all(Role::Indexer).step_by(2), told),
+            Event::NativeDies => world.kill(0..1, Loss::Noticed),
+            Event::IndexersDie(loss) => world.kill(world.all(Role::Indexer).step_by(2), loss),
             Event::IndexersCome => world.start(world.all(Role::Indexer), 0),
         }
         let belongs = match self.event {
