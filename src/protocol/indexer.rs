@@ -27,6 +27,7 @@ use super::{
     life::EndCause,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
+    native::NewestIndexer,
     rivals::FirstBeat,
     signing::Urgency,
     table::Vacant,
@@ -395,6 +396,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn changes(&self) -> &Changes {
         self.directory.changes()
+    }
+
+    fn newest_indexer(&self) -> Option<NewestIndexer> {
+        None
     }
 
     fn spare(&mut self) -> [Vacant<'_>; 3] {

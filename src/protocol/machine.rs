@@ -27,7 +27,7 @@ use super::{
     life::LeaseEnd,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
-    native::{LiveIndexer, Responsible},
+    native::{LiveIndexer, NewestIndexer, Responsible},
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
     watch::Changes,
@@ -307,11 +307,9 @@ pub trait Machine {
     /// The nodes of the directory that have changed lately.
     fn changes(&self) -> &Changes;
 
-    /// How many indexers have become known to this native, and the last of them: it is an indexer
-    /// that watchers may not know.
-    fn newest_indexer(&self) -> (u64, PeerId) {
-        (0, PeerId::from_bytes([0; 32]))
-    }
+    /// The indexer that became known to this native last, which watchers may not know; `None` if
+    /// there is none, and for the other roles.
+    fn newest_indexer(&self) -> Option<NewestIndexer>;
 
     /// The peers that left or were lost; `None` for a node, which grants no leases.
     fn lost(&self) -> Option<&Lost>;

@@ -74,7 +74,7 @@ pub use lease_table::StreamRecord;
 pub use life::{Arrival, EndCause, Joined, LeaseEnd, Shortage};
 pub use lost::{Lost, LostPeer};
 pub use machine::{Action, Machine, Report};
-pub use native::{LiveIndexer, Native, NativeConfig, Responsible, Source};
+pub use native::{LiveIndexer, Native, NativeConfig, NewestIndexer, Responsible, Source};
 pub use node::{MAX_MIN_INDEXERS, Node, NodeConfig};
 pub use reader::Reader;
 pub use rivals::{Contested, FirstBeat};

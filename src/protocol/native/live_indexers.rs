@@ -188,14 +188,34 @@ fn prefix_of(addrs: &Addrs) -> Prefix {
     Endpoint::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
 }
 
-/// The live indexers, at most `I`; how many have come since the start, and the last of them.
+/// The indexer that became known last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewestIndexer {
+    /// How many have become known since the start.
+    pub count: u64,
+    /// The last of them.
+    pub peer: PeerId,
+}
+
+impl NewestIndexer {
+    fn add(&mut self, peer: PeerId) {
+        self.count += 1;
+        self.peer = peer;
+    }
+}
+
+/// The live indexers, at most `I`, and the last newcomer; before the first one its count is zero.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>, (u64, PeerId));
+pub(super) struct LiveIndexers<const I: usize>(Table<LiveIndexer, I>, NewestIndexer);
 
 impl<const I: usize> LiveIndexers<I> {
     /// No indexer is live.
     pub(super) const fn new() -> Self {
-        Self(Table::new(), (0, PeerId::from_bytes([0; 32])))
+        let none = NewestIndexer {
+            count: 0,
+            peer: PeerId::from_bytes([0; 32]),
+        };
+        Self(Table::new(), none)
     }
 
     /// A beat of `peer`; its lease now runs `lease`. Without a record, only an existing entry is
@@ -212,7 +232,7 @@ impl<const I: usize> LiveIndexers<I> {
         if let Some(entry) = self.0.find_mut(peer) {
             if entry.expires < now {
                 entry.standing = Standing::new(now);
-                self.1 = (self.1.0 + 1, *peer);
+                self.1.add(*peer);
             }
             entry.source = Source::Heartbeat;
             entry.expires = now + lease;
@@ -247,13 +267,13 @@ impl<const I: usize> LiveIndexers<I> {
     fn insert(&mut self, entry: LiveIndexer) -> Result<(), Full> {
         let peer = entry.peer;
         self.0.insert(entry).map_err(|_| Full)?;
-        self.1 = (self.1.0 + 1, peer);
+        self.1.add(peer);
         Ok(())
     }
 
-    /// How many have come since the start, and the last of them.
-    pub(super) fn newest(&self) -> (u64, PeerId) {
-        self.1
+    /// The last newcomer; `None` before the first one.
+    pub(super) fn newest(&self) -> Option<NewestIndexer> {
+        (self.1.count > 0).then_some(self.1)
     }
 
     /// Makes the next record of the peer count, whatever its rank, because it may come from another
@@ -278,7 +298,7 @@ impl<const I: usize> LiveIndexers<I> {
             entry.take_record(record);
             if expires > entry.expires {
                 if entry.expires < now {
-                    self.1 = (self.1.0 + 1, record.peer);
+                    self.1.add(record.peer);
                 }
                 entry.expires = expires;
                 entry.source = Source::Dht;

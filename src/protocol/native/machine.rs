@@ -258,7 +258,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.directory.changes()
     }
 
-    fn newest_indexer(&self) -> (u64, PeerId) {
+    fn newest_indexer(&self) -> Option<NewestIndexer> {
         self.live_indexers.newest()
     }
 

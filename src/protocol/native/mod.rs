@@ -57,7 +57,7 @@ use refresh::{MAX_SEARCHES, Refresh, SearchOutcome};
 use standing::OfferedIndexers;
 
 pub use delegation::Responsible;
-pub use live_indexers::{LiveIndexer, Source};
+pub use live_indexers::{LiveIndexer, NewestIndexer, Source};
 
 /// The configuration of a native.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

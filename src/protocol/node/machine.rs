@@ -8,6 +8,7 @@ use crate::protocol::{
     leases::Manner,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
+    native::NewestIndexer,
     rivals::FirstBeat,
     table::Vacant,
     watch::Changes,
@@ -189,6 +190,10 @@ impl Machine for Node {
     /// A node lists no other.
     fn changes(&self) -> &Changes {
         Changes::NONE
+    }
+
+    fn newest_indexer(&self) -> Option<NewestIndexer> {
+        None
     }
 
     /// A node loses no other.

@@ -32,6 +32,7 @@ use crate::protocol::{
         record::{Kind, contents},
         watch::{Notice, encode_notice},
     },
+    native::NewestIndexer,
     time::Bucket,
 };
 
@@ -220,9 +221,10 @@ impl Watcher {
     /// Adds frames to the batch, until it is full or there is nothing to send.
     fn fill<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M, batch: &mut Batch) {
         let changes = machine.changes();
-        let (indexers, newest) = machine.newest_indexer();
-        if core::mem::replace(&mut self.indexers, indexers) != indexers {
-            push(batch, &Notice::Gone(elsewhere(&newest)));
+        if let Some(NewestIndexer { count, peer }) = machine.newest_indexer()
+            && core::mem::replace(&mut self.indexers, count) != count
+        {
+            push(batch, &Notice::Gone(elsewhere(&peer)));
         }
         while let Some((peer, change)) = changes.at(self.next) {
             if room(batch) < MAX_ENTRY_FRAME {

@@ -47,19 +47,23 @@ fn who_is_new_here_is_counted_and_who_was_away_is_new() {
         let record = record(n, 0, 1);
         live.beat(at(now), &peer(n), LEASE, None, Some(&record))
     };
-    assert_eq!(live.newest().0, 0);
+    let newest = |count, n| {
+        let peer = peer(n);
+        Some(NewestIndexer { count, peer })
+    };
+    assert_eq!(live.newest(), None);
     beat(&mut live, 0, 1).unwrap();
-    assert_eq!(live.newest(), (1, peer(1)));
+    assert_eq!(live.newest(), newest(1, 1));
     beat(&mut live, 90_000, 1).unwrap();
-    assert_eq!(live.newest(), (1, peer(1)), "its entry is live");
+    assert_eq!(live.newest(), newest(1, 1), "its entry is live");
     beat(&mut live, 180_001, 1).unwrap();
-    assert_eq!(live.newest(), (2, peer(1)), "it had run out");
+    assert_eq!(live.newest(), newest(2, 1), "it had run out");
     assert!(live.found_in_dht(at(180_001), 0, &record(2, 0, 9_000)));
-    assert_eq!(live.newest(), (3, peer(2)));
+    assert_eq!(live.newest(), newest(3, 2));
     assert!(live.found_in_dht(at(189_001), 0, &record(2, 1, 18_000)));
-    assert_eq!(live.newest(), (3, peer(2)));
+    assert_eq!(live.newest(), newest(3, 2));
     assert!(live.found_in_dht(at(207_003), 0, &record(2, 2, 90_000)));
-    assert_eq!(live.newest(), (4, peer(2)));
+    assert_eq!(live.newest(), newest(4, 2));
 }
 
 #[test]
