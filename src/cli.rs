@@ -341,6 +341,12 @@ daemon! {
         #[argh(switch)]
         allow_exec: bool,
 
+        /// list what devices of the local links announce of this service by multicast DNS, for
+        /// example ipp; may be given up to 8 times (default: none)
+        #[cfg(feature = "mdns")]
+        #[argh(option, arg_name = "service")]
+        from_dns_sd: Vec<String>,
+
         /// leases to hold on different indexers, 1 to 8, fewer if fewer exist (default: 2)
         #[argh(option, arg_name = "number")]
         min_indexers: Option<String>,
@@ -357,6 +363,8 @@ impl Node {
             check_interval: self.check_interval.clone(),
             allow_exec: self.allow_exec,
             min_indexers: self.min_indexers.clone(),
+            #[cfg(feature = "mdns")]
+            from_dns_sd: self.from_dns_sd.clone(),
         }
     }
 }

@@ -161,6 +161,9 @@ pub(crate) struct Config {
     /// Services of the network that the local links are told of.
     #[cfg(feature = "mdns")]
     pub dns_sd: Vec<ServiceName>,
+    /// Services that a node lists as the devices of its links announce them.
+    #[cfg(feature = "mdns")]
+    pub from_dns_sd: Vec<ServiceName>,
     /// Leases on different indexers that a node holds, 1 to
     /// [`MAX_MIN_INDEXERS`](crate::protocol::node::MAX_MIN_INDEXERS).
     pub min_indexers: u8,
@@ -214,6 +217,8 @@ pub(crate) struct NodeFlags {
     pub check_interval: Option<String>,
     pub allow_exec: bool,
     pub min_indexers: Option<String>,
+    #[cfg(feature = "mdns")]
+    pub from_dns_sd: Vec<String>,
 }
 
 impl NodeFlags {
@@ -226,6 +231,8 @@ impl NodeFlags {
             ("--check", self.check.first()),
             ("--check-interval", self.check_interval.as_ref()),
             ("--min-indexers", self.min_indexers.as_ref()),
+            #[cfg(feature = "mdns")]
+            ("--from-dns-sd", self.from_dns_sd.first()),
         ];
         for (option, value) in given {
             if let Some(value) = value.filter(|_| role != Role::Node) {
@@ -359,6 +366,8 @@ impl Config {
             dns_zone: dns_zone(flags.dns_zone.as_deref(), flags.dns.is_some())?,
             #[cfg(feature = "mdns")]
             dns_sd: services::bridged("--dns-sd", &flags.dns_sd, flags.mdns)?,
+            #[cfg(feature = "mdns")]
+            from_dns_sd: services::bridged("--from-dns-sd", &flags.node.from_dns_sd, flags.mdns)?,
             name: flags.node.name.as_deref().map(name).transpose()?,
             tags: tags(&flags.node.tag)?,
             checks: services::checks(&flags.node.check, &services, flags.node.allow_exec)?,
@@ -371,6 +380,14 @@ impl Config {
                 .map_or(Ok(2), min_indexers)?,
             connections: flags.connections.map_or(Ok(MAX_CONNECTIONS), connections)?,
         })
+    }
+}
+
+#[cfg(feature = "mdns")]
+impl Config {
+    /// Whether services pass between the network and the local links.
+    pub(crate) fn has_bridge(&self) -> bool {
+        !(self.dns_sd.is_empty() && self.from_dns_sd.is_empty())
     }
 }
 

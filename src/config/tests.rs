@@ -72,6 +72,8 @@ fn defaults_need_no_flag_in_any_role() {
                 dns_zone: Zone::new("oc.internal").unwrap(),
                 #[cfg(feature = "mdns")]
                 dns_sd: vec![],
+                #[cfg(feature = "mdns")]
+                from_dns_sd: vec![],
                 min_indexers: 2,
                 connections: MAX_CONNECTIONS,
             }

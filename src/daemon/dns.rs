@@ -50,7 +50,7 @@ use crate::{
         address::{self, distance},
         codec::service::Transport,
         lookup::{self, Outcome, Question},
-        zone::{FAILURE_TTL, MAX_TTL, Zone, lifetime, rest_of_lease},
+        zone::{FAILURE_TTL, MAX_TTL, Zone, lifetime, name_of_address, rest_of_lease},
     },
 };
 
@@ -166,7 +166,7 @@ pub(super) fn known(outcome: &Outcome<'_>, now: Instant, own_ms: u64) -> Known {
         Some(host)
     });
     let hosts = Hosts {
-        hosts: hosts.collect(),
+        hosts: hosts.flatten().collect(),
         is_complete: outcome.is_complete,
     };
     Known {
@@ -175,8 +175,8 @@ pub(super) fn known(outcome: &Outcome<'_>, now: Instant, own_ms: u64) -> Known {
     }
 }
 
-/// The node, and the rest of its lease; `None` if that is over.
-fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
+/// The node and the devices that it lists, and the rest of its lease; `None` if that is over.
+fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Vec<Host>, Duration)> {
     let record = open_node(found.envelope()).ok()?;
     let addrs = record.addrs.iter().filter_map(|addr| {
         // A link-local address would need the name of an interface.
@@ -186,16 +186,28 @@ fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Host, Duration)> {
             _ => None,
         }
     });
-    let host = Host {
+    let mut hosts = vec![Host {
         name: record.info.name.as_str().into(),
         addrs: addrs.collect(),
+        device: None,
         services: record.about.services,
         tags: record.about.tags,
-    };
+    }];
+    for listed in record.about.link_services {
+        if let Some(first) = listed.addrs.first() {
+            hosts.push(Host {
+                name: record.info.name.as_str().into(),
+                device: Some(name_of_address(*first).as_str().into()),
+                addrs: vec![*first],
+                services: vec![listed.service],
+                tags: Vec::new(),
+            });
+        }
+    }
     let expires_in = record.info.expires_at_ms().saturating_sub(own_ms);
     let expires_in = Duration::from_millis(expires_in);
     let rest = rest_of_lease(record.info.ttl, expires_in, found.age())?;
-    Some((host, rest))
+    Some((hosts, rest))
 }
 
 /// What all queries share.

@@ -1,5 +1,6 @@
 //! A bridge to the local links' own discovery: services that are found in the network are told
-//! there by multicast DNS. When and under which names is decided by
+//! there by multicast DNS, and what devices announce there is listed in the own record
+//! ([`browse`]). When and under which names is decided by
 //! [`protocol::dns_sd`](crate::protocol::dns_sd).
 //!
 //! ```text
@@ -12,12 +13,10 @@
 //! link is told of a service only with addresses that its devices can reach; what is told is
 //! withdrawn when the node is gone, and when the process ends.
 
-use std::{
-    cell::RefCell,
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-    time::Duration,
-};
+mod browse;
+mod desk;
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
 
 use async_io::Timer;
 use smol::{
@@ -25,38 +24,25 @@ use smol::{
     future::or,
 };
 
+use self::{browse::Browse, desk::Desk};
 use super::{
     clock,
     request::{CallEvent, Part, Parts, PartsCall, has_room_again},
-    status::{NodeQuery, NodeState, Protocol, Refusal, WatchEventName, WatchRow},
+    status::Refusal,
 };
 use crate::{
     net::{
         executor,
-        mdns::{
-            links::{Links, PORT},
-            service::{
-                Data, Gone, Instance, Meaning, Packet, Question, Record, Told as Heard, answers,
-                probe, read, same, text, unicast,
-            },
-        },
+        mdns::{links::Links, service::read},
         netlink::Host,
     },
-    protocol::{
-        Instant, TableStats,
-        codec::service::{ServiceName, Transport},
-        dns_sd::{Asked, Asker, MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
-    },
+    protocol::{Instant, TableStats, codec::service::ServiceName},
 };
 
 /// Packets that were heard and not looked at yet; more are dropped.
 const MAX_PACKETS: usize = 16;
 /// The pause before the watch is begun again, if it was refused or has ended.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
-/// Letters of the peer id in the name of a host.
-const ID_LETTERS: usize = 8;
-/// Bytes of the numbers in an SRV record, before the name.
-const SRV_NUMBERS: usize = 6;
 
 /// A packet, its sender, and the links that it may be from.
 type Received = (Vec<u8>, SocketAddr, u16);
@@ -70,15 +56,16 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Tells the links of these services from now on, if the loop takes its calls.
-    pub(super) fn start(services: &[ServiceName]) -> Self {
+    /// Tells the links of the services `to` them from now on, and lists those `from` them, if the
+    /// loop takes its calls.
+    pub(super) fn start(to: &[ServiceName], from: &[ServiceName]) -> Self {
         let (heard, packets) = bounded::<Received>(MAX_PACKETS);
         let links = Links::new(Rc::new(move |packet, from, links| {
             let _ = heard.try_send((packet.to_vec(), from, links));
         }));
         let (call, calls) = bounded(2);
         let (changed, changes) = bounded(1);
-        let desk = Rc::new(RefCell::new(Desk::new(services, links)));
+        let desk = Rc::new(RefCell::new(Desk::new(now(), to, from, links)));
         executor::spawn(run(desk.clone(), packets, changes, call));
         Self {
             desk,
@@ -107,12 +94,15 @@ impl Bridge {
 
     /// Tells the links that all services are gone.
     pub(super) fn leave(&self) {
-        self.desk.borrow_mut().withdraw(|_| true);
+        self.desk.borrow_mut().leave();
     }
 
     /// The statistics for `status`.
-    pub(super) fn stats(&self) -> [TableStats; 1] {
-        [self.desk.borrow().offers.stats()]
+    pub(super) fn stats(&self) -> Vec<TableStats> {
+        let desk = self.desk.borrow();
+        let told = (!desk.services.is_empty()).then(|| desk.offers.stats());
+        let heard = desk.browse.as_ref().map(Browse::stats);
+        told.into_iter().chain(heard).collect()
     }
 }
 
@@ -132,8 +122,9 @@ async fn run(
 ) {
     let mut parts: Option<Receiver<Result<Part, Refusal>>> = None;
     let mut watch_at = now();
+    let watches = !desk.borrow().services.is_empty();
     loop {
-        if parts.is_none() && now() >= watch_at {
+        if watches && parts.is_none() && now() >= watch_at {
             let (way_back, new) = Parts::new();
             let query = desk.borrow_mut().watch();
             let watch = PartsCall::Watch(query);
@@ -147,7 +138,15 @@ async fn run(
             parts = Some(new);
         }
         let mut due = desk.borrow_mut().speak(now());
-        if parts.is_none() {
+        let news = desk
+            .borrow_mut()
+            .browse
+            .as_mut()
+            .and_then(|it| it.news(now()));
+        if let Some(news) = news {
+            let _ = call.send(CallEvent::Devices(news)).await;
+        }
+        if watches && parts.is_none() {
             due = Some(due.map_or(watch_at, |due| due.min(watch_at)));
         }
         let timer = async {
@@ -194,397 +193,6 @@ async fn recv<T>(from: &Receiver<T>, event: impl FnOnce(T) -> Event) -> Event {
     }
 }
 
-/// A service that links are told of.
-struct Told {
-    peer: String,
-    /// The name that is asked for.
-    base: String,
-    instance: Instance,
-    addrs: Vec<IpAddr>,
-    /// The present watch has named it.
-    is_confirmed: bool,
-}
-
-struct Desk {
-    services: Vec<ServiceName>,
-    links: Links,
-    offers: Box<Offers>,
-    /// By slots of `offers`.
-    told: Vec<Option<Told>>,
-}
-
-impl Desk {
-    fn new(services: &[ServiceName], links: Links) -> Self {
-        let seed = getrandom::u64().unwrap_or_default();
-        Self {
-            services: services.to_vec(),
-            links,
-            offers: Box::new(Offers::new(seed)),
-            told: (0..MAX_TOLD).map(|_| None).collect(),
-        }
-    }
-
-    /// The host's links are others.
-    fn join(&mut self, now: Instant) {
-        self.links.join();
-        self.offers.restart(now);
-    }
-
-    /// Begins to watch: what is told must be named again. Returns what to watch.
-    fn watch(&mut self) -> NodeQuery {
-        for told in self.told.iter_mut().flatten() {
-            told.is_confirmed = false;
-        }
-        let service = match self.services.as_slice() {
-            [only] => Some(only.as_str().to_owned()),
-            _ => None,
-        };
-        NodeQuery {
-            service,
-            ..NodeQuery::default()
-        }
-    }
-
-    /// Takes a part of what the watch says.
-    fn take(&mut self, now: Instant, part: Part) {
-        match part {
-            Part::Change(row) => self.on_row(now, &row),
-            Part::CaughtUp(_) => self.withdraw(|told| !told.is_confirmed),
-            Part::Row(_) | Part::Tally(_) => {}
-        }
-    }
-
-    fn on_row(&mut self, now: Instant, row: &WatchRow) {
-        let mut wanted = self.wanted(row);
-        for slot in 0..self.told.len() {
-            let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) else {
-                continue;
-            };
-            if told.peer != row.peer_id {
-                continue;
-            }
-            let is_it = |new: &Told| new.base == told.base && new.kind() == told.kind();
-            match wanted.iter().position(is_it) {
-                Some(at) => {
-                    let mut new = wanted.swap_remove(at);
-                    // Its name may have a number.
-                    new.instance.label.clone_from(&told.instance.label);
-                    let is_changed = new.instance != told.instance || new.addrs != told.addrs;
-                    *told = new;
-                    if is_changed {
-                        self.offers.changed(now, slot);
-                    }
-                }
-                None => self.withdraw_slot(slot),
-            }
-        }
-        for mut new in wanted {
-            let (service, transport) = new.kind();
-            if let Some(slot) = self.offers.offer(now, &new.base, service, transport)
-                && let Some(place) = self.told.get_mut(slot)
-            {
-                let label = self.offers.label(slot).unwrap_or_default();
-                new.instance.label = label.as_str().into();
-                *place = Some(new);
-            }
-        }
-    }
-
-    /// What the links are to be told of a node.
-    fn wanted(&self, row: &WatchRow) -> Vec<Told> {
-        if row.state != NodeState::Alive || row.event == WatchEventName::Left {
-            return Vec::new();
-        }
-        let addrs: Vec<_> = row
-            .addresses
-            .iter()
-            .filter_map(|addr| ip_of(addr))
-            .collect();
-        let tags = || row.tags.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        let services = row.services.iter().filter_map(|service| {
-            let name = self
-                .services
-                .iter()
-                .find(|name| **name == service.name.as_str())?;
-            let instance = Instance {
-                label: row.name.clone(),
-                service: name.clone(),
-                transport: match service.protocol {
-                    Protocol::Tcp => Transport::Tcp,
-                    Protocol::Udp => Transport::Udp,
-                },
-                port: service.port,
-                host: host_label(&row.name, &row.peer_id),
-                text: text(tags()),
-            };
-            Some(Told {
-                peer: row.peer_id.clone(),
-                base: row.name.clone(),
-                instance,
-                addrs: addrs.clone(),
-                is_confirmed: true,
-            })
-        });
-        services.collect()
-    }
-
-    /// Withdraws those that are meant, and tells the links of it.
-    fn withdraw(&mut self, is_meant: impl Fn(&Told) -> bool) {
-        for slot in 0..self.told.len() {
-            let told = self.told.get(slot).and_then(Option::as_ref);
-            if told.is_some_and(&is_meant) {
-                self.withdraw_slot(slot);
-            }
-        }
-    }
-
-    fn withdraw_slot(&mut self, slot: usize) {
-        let Some(told) = self.told.get_mut(slot).and_then(Option::take) else {
-            return;
-        };
-        if !self.offers.withdraw(slot) {
-            return;
-        }
-        let others = || self.told.iter().flatten();
-        let gone = Gone {
-            kind: !others().any(|other| other.kind() == told.kind()),
-            host: !others().any(|other| other.instance.host == told.instance.host),
-        };
-        self.tell(u16::MAX, |desk, bit| {
-            let addrs = desk.addrs_on(&told, bit);
-            vec![told.instance.goodbye(&addrs, gone)]
-        });
-    }
-
-    /// Says what is due. Returns when to come again.
-    fn speak(&mut self, now: Instant) -> Option<Instant> {
-        let mut due = Vec::new();
-        while let Some((slot, telling)) = self.offers.poll(now) {
-            match telling {
-                Telling::Records(links) => due.push((slot, links)),
-                Telling::Probe => {
-                    let told = self.told.get(slot).and_then(Option::as_ref);
-                    if let Some(message) = told.and_then(|told| probe(&told.instance)) {
-                        self.links.send(u16::MAX, message.as_ref());
-                    }
-                }
-            }
-        }
-        let links = due.iter().fold(0, |all, (_, links)| all | links);
-        self.tell(links, |desk, bit| {
-            let slots = due.iter().filter(|(_, links)| links & bit != 0);
-            slots.map(|(slot, _)| desk.records(*slot, bit)).collect()
-        });
-        self.offers.timeout()
-    }
-
-    /// Multicasts records on each of these links.
-    fn tell(&self, links: u16, records: impl Fn(&Self, u16) -> Vec<Vec<Record>>) {
-        for bit in (0..self.links.subnets().len()).map(|at| 1 << at) {
-            if links & bit != 0 {
-                for message in answers(&records(self, bit)) {
-                    self.links.send(bit, message.as_ref());
-                }
-            }
-        }
-    }
-
-    /// The records of an offer on a link: none without an address.
-    fn records(&self, slot: usize, bit: u16) -> Vec<Record> {
-        let told = self.told.get(slot).and_then(Option::as_ref);
-        let records = told.and_then(|told| {
-            let addrs = self.addrs_on(told, bit);
-            (!addrs.is_empty()).then(|| told.instance.records(&addrs))
-        });
-        records.unwrap_or_default()
-    }
-
-    /// The addresses that devices of the first of these links can reach.
-    fn addrs_on(&self, told: &Told, links: u16) -> Vec<IpAddr> {
-        let subnets = self.links.subnets();
-        let on_link = subnets.get(links.trailing_zeros() as usize);
-        let on_link = on_link.map(Vec::as_slice).unwrap_or_default();
-        reachable(&told.addrs, on_link, &self.links.bridges).collect()
-    }
-
-    /// Takes a packet.
-    fn hear(&mut self, now: Instant, packet: &Packet, from: SocketAddr, links: u16) {
-        if packet.is_answer {
-            if from.port() == PORT {
-                self.hear_records(now, packet);
-            }
-            return;
-        }
-        self.hear_claims(now, packet);
-        for question in &packet.questions {
-            let asker = Asker {
-                ip: from.ip(),
-                links,
-                wants_unicast: question.wants_unicast,
-            };
-            let id = (from.port() != PORT).then_some(packet.id);
-            let records = self.asked(now, packet, question, (&asker, id.is_some()));
-            if !records.is_empty()
-                && let Some(message) = unicast(question, records, id)
-            {
-                self.links.reply(from, message.as_ref());
-            }
-        }
-        if packet.questions.is_empty() {
-            self.hear_known(packet, from, links);
-        }
-    }
-
-    /// Takes a question. Returns the records to answer by unicast.
-    fn asked(
-        &mut self,
-        now: Instant,
-        packet: &Packet,
-        question: &Question,
-        (asker, is_legacy): (&Asker, bool),
-    ) -> Vec<Record> {
-        let mut kinds = Vec::new();
-        let mut records = Vec::new();
-        for slot in 0..self.told.len() {
-            let Some(told) = self.told.get(slot).and_then(Option::as_ref) else {
-                continue;
-            };
-            let instance = &told.instance;
-            let Some(meaning) = question
-                .meaning(instance)
-                .filter(|_| self.offers.is_told(slot))
-            else {
-                continue;
-            };
-            // One of each kind says that there is this kind.
-            let is_said = meaning == Meaning::Kinds && kinds.contains(&instance.kind());
-            let is_known = |record: &Heard| record.is_known(meaning, instance);
-            if is_said || packet.records.iter().any(is_known) {
-                continue;
-            }
-            kinds.push(instance.kind());
-            let is_probe = || {
-                packet
-                    .claims
-                    .iter()
-                    .any(|it| same(&it.owner, &instance.name()))
-            };
-            let how = match meaning {
-                Meaning::Name if is_probe() => Asked::Probe,
-                Meaning::Name => Asked::ByName,
-                Meaning::Kind | Meaning::Kinds => Asked::ByKind {
-                    more: packet.has_more,
-                },
-            };
-            if is_legacy || self.offers.asked(now, slot, how, asker) {
-                records.extend(self.records(slot, asker.links));
-            }
-        }
-        records
-    }
-
-    /// Takes what an asker knows beside what it said before.
-    fn hear_known(&mut self, packet: &Packet, from: SocketAddr, links: u16) {
-        let asker = Asker {
-            ip: from.ip(),
-            links,
-            wants_unicast: false,
-        };
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(Told { instance, .. }) = told else {
-                continue;
-            };
-            let is_known = |record: &Heard| record.is_known(Meaning::Kind, instance);
-            if packet.records.iter().any(is_known) {
-                self.offers.known(slot, &asker);
-            }
-        }
-    }
-
-    /// Takes what another would tell if it had a name: the later data wins.
-    fn hear_claims(&mut self, now: Instant, packet: &Packet) {
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(Told { instance, .. }) = told else {
-                continue;
-            };
-            let wins = |claim: &Heard| match &claim.data {
-                Data::Service(data) => *data > instance.srv(),
-                Data::Pointer(_) => false,
-            };
-            let mut claims = packet.claims.iter();
-            if claims.any(|claim| same(&claim.owner, &instance.name()) && wins(claim)) {
-                self.offers.lost_tie(now, slot);
-            }
-        }
-    }
-
-    /// Takes what another tells of a name that is told here, too.
-    fn hear_records(&mut self, now: Instant, packet: &Packet) {
-        for record in &packet.records {
-            let Data::Service(data) = &record.data else {
-                continue;
-            };
-            for slot in 0..self.told.len() {
-                let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) else {
-                    continue;
-                };
-                let instance = &mut told.instance;
-                if !same(&record.owner, &instance.name()) {
-                    continue;
-                }
-                match (is_same_service(data, &instance.srv()), record.ttl) {
-                    // Another bridge knows the node, too, and tells that it is gone.
-                    (true, 0) => self.offers.changed(now, slot),
-                    (true, _) | (false, 0) => {}
-                    (false, _) => {
-                        self.offers.conflict(now, slot);
-                        let label = self.offers.label(slot).unwrap_or_default();
-                        instance.label = label.as_str().into();
-                        log::debug!("its name is taken on the link: {label:?} is tried");
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Told {
-    fn kind(&self) -> (&ServiceName, Transport) {
-        (&self.instance.service, self.instance.transport)
-    }
-}
-
-/// Whether these are the data of the same SRV record: the name in it may have letters of another
-/// case.
-fn is_same_service(one: &[u8], other: &[u8]) -> bool {
-    one.get(..SRV_NUMBERS) == other.get(..SRV_NUMBERS) && same(one, other)
-}
-
-/// The name of a node's host before `.local`. It has letters of the peer id, so that no two nodes
-/// share one, and is the same whatever bridge tells of it.
-fn host_label(name: &str, peer: &str) -> String {
-    let letters = peer
-        .get(peer.len().saturating_sub(ID_LETTERS)..)
-        .unwrap_or(peer);
-    let room = MAX_LABEL_LEN - 1 - ID_LETTERS;
-    let name = name.get(..name.len().min(room)).unwrap_or(name);
-    format!("{name}-{letters}")
-        .replace('.', "-")
-        .to_ascii_lowercase()
-}
-
-/// The IP address of a multiaddress.
-fn ip_of(addr: &str) -> Option<IpAddr> {
-    let mut parts = addr.split('/').skip(1);
-    match (parts.next()?, parts.next()?) {
-        ("ip4" | "ip6", ip) => ip.parse().ok(),
-        _ => None,
-    }
-}
-
 fn now() -> Instant {
     Instant::from_millis(clock::boottime())
 }
-
-#[cfg(test)]
-mod tests;

@@ -314,6 +314,11 @@ impl<'m> Driver<'m> {
             }
             #[cfg(feature = "dns")]
             CallEvent::Resolve(lookup) => return self.lookups.resolve(&mut self.env, lookup),
+            #[cfg(feature = "mdns")]
+            CallEvent::Devices(services) => {
+                self.record.list_devices(services);
+                return self.signing.changed();
+            }
             CallEvent::Left => return self.lookups.give_up(&self.env),
             // The work that waited for it goes on when everything is pumped.
             CallEvent::Room => return,

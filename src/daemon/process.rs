@@ -75,7 +75,9 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         .map(|at| Dns::start(at, &config.dns_zone))
         .transpose()?;
     #[cfg(feature = "mdns")]
-    let bridge = (!config.dns_sd.is_empty()).then(|| Bridge::start(&config.dns_sd));
+    let bridge = config
+        .has_bridge()
+        .then(|| Bridge::start(&config.dns_sd, &config.from_dns_sd));
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
     #[cfg(feature = "dns")]
@@ -126,7 +128,7 @@ fn for_dns(config: &Config) -> usize {
 /// Descriptors for multicast DNS, and for each check one connection.
 fn for_link_and_checks(config: &Config) -> usize {
     #[cfg(feature = "mdns")]
-    let sockets = 2 * usize::from(config.mdns) + 2 * usize::from(!config.dns_sd.is_empty());
+    let sockets = 2 * usize::from(config.mdns) + 2 * usize::from(config.has_bridge());
     #[cfg(not(feature = "mdns"))]
     let sockets = 0;
     sockets + config.checks.len()

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, identity::Keypair};
 
+#[cfg(feature = "mdns")]
+use crate::net::envelope::DeviceService;
 use crate::{
     config::{Config, Role, name_of_host},
     net::envelope::{About, sign_indexer, sign_node},
@@ -29,6 +31,7 @@ impl OwnRecord {
             name: config.name.clone().unwrap_or_else(host_name),
             tags: to_list(&config.tags),
             services: config.services.clone(),
+            link_services: Vec::new(),
         });
         Self {
             key,
@@ -41,6 +44,14 @@ impl OwnRecord {
     /// What a node announces about itself.
     pub(super) fn about(&self) -> Option<&About> {
         self.about.as_ref()
+    }
+
+    /// Has a node list these services of devices of its link when it signs next.
+    #[cfg(feature = "mdns")]
+    pub(super) fn list_devices(&mut self, services: Vec<DeviceService>) {
+        if let Some(about) = &mut self.about {
+            about.link_services = services;
+        }
     }
 
     /// The signed envelope.

@@ -5,7 +5,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    net::{envelope::About, multiaddrs, netlink::Change},
+    net::{
+        envelope::{About, DeviceService},
+        multiaddrs,
+        netlink::Change,
+    },
     protocol::{
         Addrs, Instant, PeerId, Report, TableStats,
         codec::service::{Service as Offered, Transport},
@@ -78,14 +82,23 @@ pub(super) fn tags(about: &About) -> BTreeMap<String, String> {
     tags
 }
 
-/// A node's services for `status`.
+/// A node's services for `status`, and those of devices that it lists.
 pub(super) fn services(about: &About) -> Vec<Service> {
     let seen = |service: &Offered| Service {
         name: service.name.as_str().into(),
         protocol: protocol(service.transport),
         port: service.port,
+        device: None,
+        addresses: None,
     };
-    about.services.iter().map(seen).collect()
+    let of_device = |it: &DeviceService| Service {
+        device: Some(it.device.clone()),
+        addresses: Some(it.addrs.iter().map(ToString::to_string).collect()),
+        ..seen(&it.service)
+    };
+    let own = about.services.iter().map(seen);
+    own.chain(about.link_services.iter().map(of_device))
+        .collect()
 }
 
 /// The transport protocol of a service for `status`.

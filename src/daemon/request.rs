@@ -45,6 +45,9 @@ pub(crate) enum CallEvent {
     /// A program asks by DNS.
     #[cfg(feature = "dns")]
     Resolve(super::dns::Resolve),
+    /// These services are what the devices of the link announce now.
+    #[cfg(feature = "mdns")]
+    Devices(Vec<crate::net::envelope::DeviceService>),
     /// A client has left before its answer, or its last part: [`Reply::is_abandoned`] or
     /// [`Parts::is_abandoned`] is true.
     Left,

@@ -9,9 +9,18 @@ mod nodes;
 mod text;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
-use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
+use miniserde::{
+    Deserialize, Serialize,
+    de::Visitor,
+    make_place,
+    ser::{self, Fragment},
+};
 
 use crate::config::{Role, is_host_name};
 pub(crate) use nodes::{ListTally, NodeQuery};
@@ -273,7 +282,7 @@ pub struct FoundRecord {
     pub last_beat_ms: Option<u64>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// Its services, each at all of its addresses.
+    /// Its services, each at all of its addresses, and those of devices that it lists.
     pub services: Vec<Service>,
     /// The version of its program; empty if the record does not have it.
     pub version: String,
@@ -283,8 +292,8 @@ pub struct FoundRecord {
     pub source: String,
 }
 
-/// A service that a node offers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A service that a node offers, or a device of its link.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Service {
     /// Its name (RFC 6335), in lower case.
@@ -293,6 +302,35 @@ pub struct Service {
     pub protocol: Protocol,
     /// Its port, never 0.
     pub port: u16,
+    /// The name of the device that offers it; `None`: the node itself. It may be any text.
+    pub device: Option<String>,
+    /// The IP addresses of that device; `None`: those of the node.
+    pub addresses: Option<Vec<String>>,
+}
+
+/// The last two fields are left out where there is no device.
+impl Serialize for Service {
+    fn begin(&self) -> Fragment<'_> {
+        Fragment::Map(Box::new(ServiceFields(self, 0)))
+    }
+}
+
+struct ServiceFields<'a>(&'a Service, usize);
+
+impl ser::Map for ServiceFields<'_> {
+    fn next(&mut self) -> Option<(Cow<'_, str>, &dyn Serialize)> {
+        let Self(service, at) = self;
+        *at += 1;
+        let (name, value): (_, &dyn Serialize) = match *at {
+            1 => ("name", &service.name),
+            2 => ("protocol", &service.protocol),
+            3 => ("port", &service.port),
+            4 => ("device", service.device.as_ref()?),
+            5 => ("addresses", service.addresses.as_ref()?),
+            _ => return None,
+        };
+        Some((Cow::Borrowed(name), value))
+    }
 }
 
 /// The transport protocol of a service.
@@ -418,6 +456,11 @@ impl FoundRecord {
 }
 
 fn addresses_of(multiaddrs: &[String], service: &Service) -> Vec<String> {
+    if let Some(of_device) = &service.addresses {
+        let ips = of_device.iter().filter_map(|ip| ip.parse().ok());
+        let at = ips.map(|ip: IpAddr| SocketAddr::new(ip, service.port).to_string());
+        return at.collect();
+    }
     let mut addresses: Vec<String> = Vec::new();
     for addr in multiaddrs {
         let mut parts = addr.split('/').skip(1);

@@ -1,7 +1,7 @@
 //! Signed envelopes (RFC 0002 of libp2p) with the keys of libp2p: the core's [`Verifier`] and
 //! [`Signer`].
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use libp2p::{
     Multiaddr,
@@ -12,6 +12,7 @@ use libp2p::{
 use super::convert::{to_addr, to_multiaddr};
 use crate::protocol::{
     MAX_ENVELOPE_LEN, PeerId, RecordInfo,
+    codec::link_service::{LinkService, LinkServices, MAX_LINK_ADDRS},
     codec::record::{
         Kind, MAX_RECORD_ADDRS, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign,
     },
@@ -27,6 +28,19 @@ pub(crate) struct About {
     pub tags: Vec<(String, String)>,
     /// Its services.
     pub services: Vec<Service>,
+    /// Services of devices of its link, which it lists.
+    pub link_services: Vec<DeviceService>,
+}
+
+/// A service of a device of a node's link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceService {
+    /// The name under which the device announces it. It may be any text.
+    pub(crate) device: String,
+    /// The service.
+    pub(crate) service: Service,
+    /// Where the device is.
+    pub(crate) addrs: Vec<IpAddr>,
 }
 
 /// A record with verified signature and bounds.
@@ -165,6 +179,13 @@ fn sign_record(
         kept.push(tag)
             .map_err(|_| SignError::TooManyTags(about.tags.len()))?;
     }
+    let devices = about.link_services.iter().map(|it| LinkService {
+        device: &it.device,
+        service: it.service.clone(),
+        addrs: it.addrs.iter().copied().take(MAX_LINK_ADDRS).collect(),
+    });
+    let devices: Vec<_> = devices.collect();
+    let mut room = [0; MAX_ENVELOPE_LEN];
     let usable = addrs.iter().filter(|addr| to_addr(addr).is_ok());
     let record = Record {
         peer: signer.peer(),
@@ -176,6 +197,7 @@ fn sign_record(
         tags: kept,
         services: about.services.iter().take(MAX_SERVICES).cloned().collect(),
         version: env!("CARGO_PKG_VERSION"),
+        link_services: LinkServices::new(devices.iter(), &mut room),
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }
@@ -193,8 +215,17 @@ pub(crate) fn opened(record: &Record<'_>) -> OpenRecord {
                 .map(|&(key, value)| (key.into(), value.into()))
                 .collect(),
             services: record.services.to_vec(),
+            link_services: record.link_services.iter().map(listed).collect(),
         },
         version: record.version.into(),
+    }
+}
+
+fn listed(it: LinkService<'_>) -> DeviceService {
+    DeviceService {
+        device: it.device.into(),
+        service: it.service,
+        addrs: it.addrs.to_vec(),
     }
 }
 

@@ -152,9 +152,14 @@ pub(super) fn width_of_stdout() -> Option<usize> {
 }
 
 fn cells(row: &NodeRow) -> [String; COLUMNS] {
-    let services = row.services.iter().map(|service| match service.protocol {
-        Protocol::Tcp => format!("{}:{}", service.name, service.port),
-        Protocol::Udp => format!("{}:udp:{}", service.name, service.port),
+    let services = row.services.iter().map(|service| {
+        // That of a device is not at the address of the row.
+        let at = service.addresses.iter().flatten().next();
+        let at = at.map_or_else(String::new, |ip| format!("@{ip}"));
+        match service.protocol {
+            Protocol::Tcp => format!("{}:{}{at}", service.name, service.port),
+            Protocol::Udp => format!("{}:udp:{}{at}", service.name, service.port),
+        }
     });
     let tags = row.tags.iter().map(|(key, value)| format!("{key}={value}"));
     let id = row.peer_id.len().saturating_sub(SHORTEST);
@@ -220,6 +225,8 @@ mod tests {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
                 port: 8080,
+                device: None,
+                addresses: None,
             }],
             tags: tags.collect::<BTreeMap<_, _>>(),
             version: "0.1.0".into(),

@@ -115,8 +115,10 @@ impl<const N: usize> Announcing<N> {
         record: &SignedRecord<'_>,
         is_listed: impl Fn(&Key) -> bool,
     ) {
-        let services = contents(Kind::Node, record.envelope).map(|record| record.services);
-        let services = services.into_iter().flatten();
+        let listed = contents(Kind::Node, record.envelope);
+        let own = listed.iter().flat_map(|record| record.services.clone());
+        let of_link = listed.iter().flat_map(|record| record.link_services.iter());
+        let services = own.chain(of_link.map(|it| it.service));
         let services = services.map(|service| Key::Service(service.name));
         for key in services.chain([Key::Name(record.info.name.clone())]) {
             self.listed(now, key, &is_listed);

@@ -266,7 +266,7 @@ impl<const N: usize> Directory<N> {
             Key::Name(name) => found.name == name,
             Key::Service(service) => {
                 let record = contents(Kind::Node, found.envelope);
-                record.is_some_and(|record| record.services.iter().any(|s| s.name == *service))
+                record.is_some_and(|record| record.offers(service))
             }
         })
     }

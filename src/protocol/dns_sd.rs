@@ -28,6 +28,8 @@ use super::{
     time::{Instant, Rng},
 };
 
+pub mod browsing;
+
 /// Offers at most.
 pub const MAX_TOLD: usize = 64;
 /// Links at most, each a bit of [`LinkSet`].
@@ -377,25 +379,27 @@ impl Offers {
 /// The addresses of a service that a device of a link can reach, as far as this can be known, best
 /// first: if some are in a network of the link (`on_link`), these alone; otherwise all of the link's
 /// families that are not of the virtual bridges of this host (`bridges`), which many hosts have
-/// with the same addresses.
+/// with the same addresses. A service of a device of another link (`is_of_device`) has none where
+/// one of its addresses is on the link: the link knows it already, or has another device there.
 pub fn reachable<'a>(
     addrs: &'a [IpAddr],
     on_link: &'a [Subnet],
     bridges: &'a [Subnet],
+    is_of_device: bool,
 ) -> impl Iterator<Item = IpAddr> + 'a {
     let is_in = |subnets: &[Subnet], ip: IpAddr| subnets.iter().any(|net| net.contains(ip));
     let is_near = addrs.iter().any(|ip| is_in(on_link, *ip));
     addrs.iter().copied().filter(move |ip| {
         let is_family = |net: &Subnet| net.ip.is_ipv4() == ip.is_ipv4();
         match is_near {
-            true => is_in(on_link, *ip),
+            true => !is_of_device && is_in(on_link, *ip),
             false => is_of_network(*ip) && on_link.iter().any(is_family) && !is_in(bridges, *ip),
         }
     })
 }
 
 /// Whether other hosts than those of one link can have a use for the address.
-fn is_of_network(ip: IpAddr) -> bool {
+pub fn is_of_network(ip: IpAddr) -> bool {
     let is_link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

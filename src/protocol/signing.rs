@@ -48,6 +48,8 @@ pub struct Signing {
     /// The services to be in the record, one bit each, and those that are in the signed one.
     offered: u8,
     signed_offer: u8,
+    /// Something else that is in the record has changed since it was signed.
+    has_changed: bool,
 }
 
 impl Signing {
@@ -59,6 +61,7 @@ impl Signing {
             signed: Vec::new(),
             offered: u8::MAX,
             signed_offer: u8::MAX,
+            has_changed: false,
         }
     }
 
@@ -71,6 +74,11 @@ impl Signing {
     /// ([`Health::offered`](super::health::Health::offered)); at the start all are.
     pub fn offer(&mut self, services: u8) {
         self.offered = services;
+    }
+
+    /// Takes note that what the record says of devices of the link has changed.
+    pub fn changed(&mut self) {
+        self.has_changed = true;
     }
 
     /// The own services to be in the record, one bit each.
@@ -105,7 +113,7 @@ impl Signing {
             true => Urgency::NextBeat,
             false => Urgency::AtOnce,
         };
-        self.is_wanted = false;
+        (self.is_wanted, self.has_changed) = (false, false);
         self.signed_offer = self.offered;
         self.signed.clear();
         let addrs = usable(addrs).filter_map(|addr| Addr::from_slice(addr).ok());
@@ -116,7 +124,8 @@ impl Signing {
 
     fn was_signed<'a>(&self, addrs: impl Iterator<Item = &'a [u8]>) -> bool {
         let last = self.signed.first();
-        self.offered == self.signed_offer
+        !self.has_changed
+            && self.offered == self.signed_offer
             && last.is_some_and(|last| usable(addrs).eq(last.iter().map(Vec::as_slice)))
     }
 }
@@ -203,6 +212,18 @@ mod tests {
             assert_eq!(sign(&mut signing, &[b"a"]), Urgency::AtOnce);
             assert!(!is_due(&signing, &[b"a"]));
         }
+    }
+
+    #[test]
+    fn devices_that_came_or_went_are_signed_unasked_and_at_once() {
+        let mut signing = signing();
+        signing.changed();
+        assert!(!is_due(&signing, &[b"a"]), "nothing was signed yet");
+        sign(&mut signing, &[b"a"]);
+        signing.changed();
+        assert!(is_due(&signing, &[b"a"]));
+        assert_eq!(sign(&mut signing, &[b"a"]), Urgency::AtOnce);
+        assert!(!is_due(&signing, &[b"a"]));
     }
 
     #[test]

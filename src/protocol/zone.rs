@@ -4,6 +4,7 @@
 //!  pump.oc.internal                    the nodes of this name
 //!  _http._tcp.oc.internal              the nodes that offer this service
 //!  pump._http._tcp.oc.internal         this service of the nodes of this name (RFC 6763, 4)
+//!  ip4-192-168-1-50.oc.internal        this address: where a device is that a node lists
 //!  _tcp.oc.internal                    a parent: it exists, and has no records itself
 //!  oc.internal                         the apex: the server itself
 //! ```
@@ -12,7 +13,7 @@
 //! node or service is answered without a lookup: it does not exist; no answer is valid for longer
 //! than the lease that it is about, as far as this is known, nor than [`MAX_TTL`].
 
-use core::time::Duration;
+use core::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use heapless::String;
 
@@ -51,6 +52,8 @@ pub enum Asked {
     Apex,
     /// The nodes of this name.
     Name(Name),
+    /// An address, which the name has in it ([`name_of_address`]).
+    Address(IpAddr),
     /// The nodes that offer a service.
     Service(ServiceName, Transport),
     /// A service of the nodes of this name.
@@ -117,10 +120,66 @@ impl Zone {
         match inside {
             [] => Asked::Apex,
             [before @ .., last] => match transport(last) {
-                None => name(inside).map_or(Asked::Nothing, Asked::Name),
+                None => named(inside),
                 Some(transport) => under(before, transport),
             },
         }
+    }
+}
+
+/// The name before the zone's of a host that has none itself: of a device that a node lists.
+pub fn name_of_address(ip: IpAddr) -> Name {
+    let mut name = Name::new();
+    // A name has room for the longest.
+    let _ = match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            write!(name, "ip4-{a}-{b}-{c}-{d}")
+        }
+        IpAddr::V6(ip) => name.write_str("ip6").and_then(|()| {
+            let mut groups = ip.segments().into_iter();
+            groups.try_for_each(|group| write!(name, "-{group:x}"))
+        }),
+    };
+    name
+}
+
+/// The address that a name has in it.
+fn address(name: &str) -> Option<IpAddr> {
+    let of = |text: &str, radix| {
+        let mut groups = [0u16; 8];
+        let mut count = 0;
+        for part in text.split('-') {
+            *groups.get_mut(count)? = u16::from_str_radix(part, radix).ok()?;
+            count += 1;
+        }
+        Some((groups, count))
+    };
+    let ip = match name.split_at_checked(4)? {
+        ("ip4-", text) => match of(text, 10)? {
+            ([a, b, c, d, ..], 4) => {
+                let octet = |group: u16| u8::try_from(group).ok();
+                IpAddr::from([octet(a)?, octet(b)?, octet(c)?, octet(d)?])
+            }
+            _ => return None,
+        },
+        ("ip6-", text) => match of(text, 16)? {
+            (groups, 8) => IpAddr::from(groups),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    // There is one way to write it.
+    (name_of_address(ip) == name).then_some(ip)
+}
+
+fn named(labels: &[&[u8]]) -> Asked {
+    match name(labels) {
+        None => Asked::Nothing,
+        Some(name) => match address(&name) {
+            Some(ip) => Asked::Address(ip),
+            None => Asked::Name(name),
+        },
     }
 }
 
@@ -313,6 +372,35 @@ mod tests {
         }
         assert_eq!(zone().asked(&[]), Asked::Outside);
         assert_eq!(zone().asked(&[b"\xff", b"oc", b"internal"]), Asked::Nothing);
+    }
+
+    #[test]
+    fn address_in_a_name_is_that_address_if_it_is_written_as_this_server_writes_it() {
+        for ip in ["192.168.1.50", "0.0.0.0", "fd77::3", "2001:db8:1:2:3:4:5:6"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let name = name_of_address(ip);
+            assert_eq!(
+                asked(&std::format!("{name} oc internal")),
+                Asked::Address(ip),
+                "{name}"
+            );
+            assert_eq!(Asked::Address(ip).question(), None);
+        }
+        for other in [
+            "ip4-192-168-1",
+            "ip4-192-168-1-256",
+            "ip4-192-168-1-050",
+            "ip4-192-168-1-50-1",
+            "ip4-192-168-1--50",
+            "ip6-fd77-0-0-0-0-0-3",
+            "ip6-fd77-0-0-0-0-0-0-03",
+            "ip5-1-2-3-4",
+        ] {
+            assert!(
+                matches!(asked(&std::format!("{other} oc internal")), Asked::Name(_)),
+                "{other}"
+            );
+        }
     }
 
     #[test]

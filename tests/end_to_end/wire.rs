@@ -70,6 +70,7 @@ pub(crate) fn signed(
         tags: Default::default(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }

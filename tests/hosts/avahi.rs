@@ -6,9 +6,10 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::harness::{Look as _, Peer, SLACK, ended, eventually};
-use crate::network::{Host, Network, Running};
+use crate::network::{Host, Network, Running, Switch};
 
-const TOOLS: [&str; 4] = [
+const TOOLS: [&str; 5] = [
+    "dig",
     "avahi-daemon",
     "avahi-browse",
     "avahi-publish",
@@ -86,6 +87,7 @@ impl<'a> Phone<'a> {
 /// other are a bridge and a phone.
 struct Sites<'a> {
     hosts: [Host<'a>; 4],
+    roof: Switch<'a>,
     native: Peer,
     option: String,
 }
@@ -108,6 +110,7 @@ fn sites(network: &Network) -> Sites<'_> {
     let option = format!("/ip4/192.168.88.1/tcp/4820/p2p/{}", native.id);
     Sites {
         hosts,
+        roof,
         native,
         option,
     }
@@ -248,4 +251,74 @@ fn name_that_a_device_of_the_link_has_is_told_with_a_number() {
     };
     assert_eq!(port("pump").as_deref(), Some("80"), "{ports:?}");
     assert_eq!(port(second).as_deref(), Some("8080"), "{ports:?}");
+}
+
+#[test]
+fn service_of_a_device_is_found_at_another_site_and_told_there_but_not_on_its_own_link() {
+    let Some(network) = Network::with_tools(&TOOLS) else {
+        return;
+    };
+    let sites = sites(&network);
+    let [_, pump_host, bridge_host, phone_host] = sites.hosts;
+    let phone = Phone::start(&network, phone_host, "phone");
+    let own = ["--name", "bridge", "--native", &sites.option];
+    let more = ["--from-dns-sd", "ipp", "--dns-sd", "ipp"];
+    let bridge = bridge_host.start("node", "bridge", &[&own[..], &more].concat());
+    let pump = sites.pump("pump", &["--dns-sd", "ipp", "--dns", "127.0.0.1:5320"]);
+    let printer = ["-s", "Printer 7", "_ipp._tcp", "631", "rp=ipp/print"];
+    let printer = Running::start(phone.command("avahi-publish", &printer));
+    let ask = |command: &str, args: &[&str]| {
+        let answer = network.world().ask(&pump, command, args);
+        answer.stdout
+    };
+    eventually("the printer from the other site", SLACK, || {
+        let at = ask("find", &["--addr", "bridge", "ipp"]);
+        (at == "192.168.88.9:631\n").then_some(())
+    });
+    let found = ask("find", &["bridge"]);
+    let line = "ipp at 192.168.88.9:631 (device Printer 7)";
+    assert!(found.contains(line), "{found}");
+    let rows = ask("nodes", &["--service", "ipp", "--json"]);
+    let service = r#"{"name":"ipp","protocol":"tcp","port":631,"device":"Printer 7","addresses":["192.168.88.9"]}"#;
+    assert!(rows.contains(service), "{rows}");
+    let dig = |name: &str, rtype: &str| {
+        let words = ["+short", "-p", "5320", "@127.0.0.1", rtype, name];
+        let output = ended(pump_host.command("dig").args(words));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let host = "ip4-192-168-88-9.oc.internal";
+    eventually("the printer by DNS", SLACK, || {
+        let srv = dig("_ipp._tcp.oc.internal", "SRV");
+        (srv == format!("0 0 631 {host}.\n")).then_some(())
+    });
+    assert_eq!(dig(host, "A"), "192.168.88.9\n");
+    // The link of the other site is told of it, at its own address.
+    let tablet = network.host("tablet");
+    sites.roof.plug(&tablet, "eth0", &["192.168.77.9/24"]);
+    let tablet = Phone::start(&network, tablet, "tablet");
+    let seen = eventually("the printer on the other link", SLACK, || {
+        let seen = tablet.sees("_ipp._tcp");
+        (!seen.is_empty()).then_some(seen)
+    });
+    let [line] = seen.as_slice() else {
+        panic!("{seen:?}");
+    };
+    assert!(line.starts_with("IPv4;Printer\\0327;"), "{line}");
+    assert!(line.ends_with(";192.168.88.9;631;\"oc=bridge\""), "{line}");
+    // Its own link has it once, although a bridge there tells of printers, too.
+    bridge.until("the printer, told or not", SLACK, |status| {
+        let mut tables = status.tables.iter();
+        tables.any(|table| table.name == "told_services" && table.used == 1)
+    });
+    let own = phone.sees("_ipp._tcp").into_iter();
+    let own: Vec<_> = own.filter(|line| line.starts_with("IPv4;")).collect();
+    assert!(
+        own.len() == 1 && own[0].contains(";phone.local;"),
+        "{own:?}"
+    );
+    drop(printer);
+    eventually("that it is gone", SLACK, || {
+        let is_gone = !ask("nodes", &["--service", "ipp", "--json"]).contains("Printer");
+        (is_gone && tablet.sees("_ipp._tcp").is_empty()).then_some(())
+    });
 }

@@ -4,7 +4,7 @@
 //! expected state. It uses the harness of the tests over loopback.
 
 mod addresses;
-#[cfg(feature = "mdns")]
+#[cfg(all(feature = "dns", feature = "mdns"))]
 mod avahi;
 mod copies;
 #[cfg(feature = "dns")]

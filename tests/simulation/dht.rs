@@ -107,6 +107,7 @@ pub fn record(
         tags: Tags::new(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     };
     signed(kind, record).map(Into::into)
 }

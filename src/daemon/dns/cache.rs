@@ -149,6 +149,7 @@ mod tests {
 
     fn known(until: u64, text: &str) -> Rc<Known> {
         let host = Host {
+            device: None,
             name: text.to_owned(),
             ..Host::default()
         };

@@ -36,6 +36,7 @@ fn query(number: usize) -> Vec<u8> {
 
 fn known(ip: [u8; 4], lifetime: Duration) -> Known {
     let host = Host {
+        device: None,
         name: "n".into(),
         addrs: vec![ip.into()],
         ..Host::default()

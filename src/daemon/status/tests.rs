@@ -159,6 +159,8 @@ fn service(name: &str, protocol: Protocol, port: u16) -> Service {
         name: name.into(),
         protocol,
         port,
+        device: None,
+        addresses: None,
     }
 }
 

@@ -18,7 +18,8 @@ impl fmt::Display for Status {
             writeln!(f, "name: {}", Plain(name))?;
             list(f, "tags", "none", &pairs(&self.tags))?;
             let services = self.services.iter();
-            let services = services.map(|s| format!("{} at port {}", named(s), s.port));
+            let services =
+                services.map(|s| format!("{} at port {}{}", named(s), s.port, of_device(s)));
             list(f, "services", "none", &services.collect::<Vec<_>>())?;
             self.checks(f)?;
         }
@@ -207,8 +208,10 @@ impl fmt::Display for Found {
             list(f, "  addresses", "none", &record.addresses)?;
             list(f, "  tags", "none", &pairs(&record.tags))?;
             let services = record.services.iter();
-            let services =
-                services.map(|s| format!("{} at {}", named(s), record.addresses_of(s).join(" ")));
+            let services = services.map(|s| {
+                let at = record.addresses_of(s).join(" ");
+                format!("{} at {at}{}", named(s), of_device(s))
+            });
             list(f, "  services", "none", &services.collect::<Vec<_>>())?;
             if let Some(age) = record.last_beat_ms {
                 writeln!(f, "  last beat {} ago", Span(age))?;
@@ -249,6 +252,12 @@ fn named(service: &Service) -> String {
         Protocol::Tcp => service.name.clone(),
         Protocol::Udp => format!("{} (UDP)", service.name),
     }
+}
+
+/// The device of the link that offers the service, if one does.
+fn of_device(service: &Service) -> String {
+    let device = service.device.as_deref();
+    device.map_or_else(String::new, |device| format!(" (device {device})"))
 }
 
 /// A titled list: on the line of the title if it has at most one item, otherwise with one item on

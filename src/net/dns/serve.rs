@@ -31,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// Its addresses, best first.
     pub(crate) addrs: Vec<IpAddr>,
+    /// It is a device that the node of this name lists: the name of its own host in the zone.
+    pub(crate) device: Option<String>,
     /// Its services.
     pub(crate) services: Vec<Service>,
     /// Its tags.
@@ -90,7 +92,13 @@ impl Server {
             Asked::Apex => records.apex(rtype),
             Asked::Parent => Verdict::NoData,
             Asked::Outside | Asked::Services | Asked::Nothing => Verdict::NoName,
+            Asked::Address(ip) if type_of(*ip) == rtype => {
+                add(&mut records.answer, None, rtype, data_of(*ip));
+                Verdict::Records
+            }
+            Asked::Address(_) => Verdict::NoData,
             Asked::Name(_) => {
+                let hosts = hosts.filter(|host| host.device.is_none());
                 let exists = hosts.clone().count() > 0;
                 hosts.for_each(|host| records.node(host, rtype));
                 records.verdict(exists, found)
@@ -157,7 +165,8 @@ impl Server {
     }
 
     fn host_name(&self, host: &Host) -> Vec<u8> {
-        self.name(&host.name.split('.').collect::<Vec<_>>())
+        let name = host.device.as_ref().unwrap_or(&host.name);
+        self.name(&name.split('.').collect::<Vec<_>>())
     }
 
     /// The name of the node's service. The node's name is one label of it, whatever dots it has

@@ -43,6 +43,7 @@ fn about(name: &str, tags: &[(String, String)]) -> About {
         name: name.into(),
         tags: tags.to_vec(),
         services: vec![],
+        link_services: vec![],
     }
 }
 
@@ -81,6 +82,7 @@ fn record(subject: u8, ttl: Duration, addrs: &[Multiaddr]) -> Record<'_> {
         tags: Tags::new(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     }
 }
 
@@ -210,6 +212,30 @@ fn a_signer_drops_its_last_addresses_until_the_record_fits() {
     assert_eq!(read, about, "only addresses are left out");
     assert!(kept.len() < 8 && kept.len() > 3, "{}", kept.len());
     assert_eq!(kept, addrs[..kept.len()]);
+}
+
+#[test]
+fn services_of_the_link_come_back_and_the_last_give_way_before_any_address() {
+    let device = |n: u8| DeviceService {
+        device: format!("{n:04} Drucker im B\u{fc}ro"),
+        service: service("ipp", 631),
+        addrs: vec![[192, 0, 2, n].into()],
+    };
+    let mut about = about("office", &[]);
+    about.link_services = (1..=3).map(device).collect();
+    let addrs: Vec<_> = (0..8).map(|i| long_addr(64 - i)).collect();
+    let sign = |about: &About| {
+        let bytes = sign_node(&key(1), 1, 1, MAX_TTL, &addrs, about).unwrap();
+        assert!(bytes.len() <= MAX_ENVELOPE_LEN);
+        open_node(&bytes).unwrap()
+    };
+    assert_eq!(sign(&about).about, about);
+    about.link_services = (1..=64).map(device).collect();
+    let read = sign(&about);
+    let kept = read.about.link_services.len();
+    assert!((4..16).contains(&kept), "{kept}");
+    assert_eq!(read.about.link_services, about.link_services[..kept]);
+    assert_eq!(read.addrs, addrs);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use domain::{
         Message, MessageBuilder, Name, ParsedName, ParsedRecord, Rtype, iana::Class,
         message_builder::PushError,
     },
-    rdata::{Ptr, Srv},
+    rdata::{A, Aaaa, Ptr, Srv, Txt},
 };
 
 use super::message::{Buffer, MAX_MESSAGE, ONLY_ONE, string};
@@ -254,6 +254,45 @@ pub(crate) fn probe(instance: &Instance) -> Option<Buffer> {
     Some(message)
 }
 
+/// The question for all of a kind, of which these names are known for so many seconds.
+pub(crate) fn ask_for_kind<'a>(
+    kind: &[u8],
+    known: impl Iterator<Item = (&'a [u8], u32)>,
+) -> Option<Buffer> {
+    let mut message = MessageBuilder::from_target(Buffer::new()).ok()?.question();
+    message.push((to_name(kind), Rtype::PTR)).ok()?;
+    let mut message = message.answer();
+    for (name, ttl) in known {
+        // What does not fit is told again, and no harm is done.
+        if push(&mut message, kind, (Rtype::PTR, Class::IN, ttl), name).is_err() {
+            break;
+        }
+    }
+    Some(message.finish())
+}
+
+/// The question for all that is to be known of an instance, and of its host if that has a name.
+pub(crate) fn ask_for_instance(name: &[u8], host: &[u8]) -> Option<Buffer> {
+    let mut message = MessageBuilder::from_target(Buffer::new()).ok()?.question();
+    for rtype in [Rtype::SRV, Rtype::TXT] {
+        message.push((to_name(name), rtype)).ok()?;
+    }
+    for rtype in [Rtype::A, Rtype::AAAA] {
+        if !host.is_empty() {
+            message.push((to_name(host), rtype)).ok()?;
+        }
+    }
+    Some(message.answer().finish())
+}
+
+/// The port and the host in the data of an SRV record.
+pub(crate) fn split_service(data: &[u8]) -> (u16, &[u8]) {
+    match data {
+        [_, _, _, _, high, low, host @ ..] => (u16::from_be_bytes([*high, *low]), host),
+        _ => (0, &[]),
+    }
+}
+
 fn to_name(wire: &[u8]) -> &Name<[u8]> {
     Name::from_slice(wire).unwrap_or(Name::root_slice())
 }
@@ -342,6 +381,13 @@ pub(crate) enum Data {
     Pointer(Vec<u8>),
     /// The whole data of an SRV record.
     Service(Vec<u8>),
+    /// A text.
+    Text {
+        /// It says that a bridge tells of the service.
+        is_bridged: bool,
+    },
+    /// An address.
+    Address(IpAddr),
 }
 
 /// What a question asks of an instance.
@@ -435,6 +481,19 @@ fn told(record: &ParsedRecord<'_, [u8]>) -> Option<Told> {
             let mut data: Vec<_> = numbers.into_iter().flat_map(u16::to_be_bytes).collect();
             data.extend(wire(service.target()));
             Data::Service(data)
+        }
+        Rtype::TXT => {
+            let text = record.to_record::<Txt<&[u8]>>().ok()??;
+            let is_bridged = text.data().iter().any(|string| string == BRIDGE);
+            Data::Text { is_bridged }
+        }
+        Rtype::A => {
+            let address = record.to_record::<A>().ok()??;
+            Data::Address(address.data().addr().into())
+        }
+        Rtype::AAAA => {
+            let address = record.to_record::<Aaaa>().ok()??;
+            Data::Address(address.data().addr().into())
         }
         _ => return None,
     };

@@ -294,6 +294,7 @@ fn envelope(name: &str, services: &[&str]) -> Vec<u8> {
         tags: Default::default(),
         services: services.collect(),
         version: "",
+        link_services: Default::default(),
     };
     let mut buffer = [0; 127];
     let payload = encode_record(&record, &mut buffer).unwrap();

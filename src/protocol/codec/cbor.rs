@@ -38,6 +38,16 @@ impl<'b> CborReader<'b> {
         }
     }
 
+    /// Reads what is in front of `bytes`.
+    pub(super) fn new(bytes: &'b [u8]) -> Self {
+        Self(Decoder::new(bytes))
+    }
+
+    /// How many bytes were read.
+    pub(super) fn position(&self) -> usize {
+        self.0.position()
+    }
+
     /// Reads a map: calls `entry` at each value with its key. `entry` must consume the value, by
     /// [`CborReader::skip`] if it does not know the key.
     pub(super) fn map(
@@ -114,6 +124,21 @@ impl<'b> CborReader<'b> {
             push(items, item(self)?, field)?;
         }
         Ok(())
+    }
+
+    /// Reads a list of at most `limit` items that stay bytes: all items, and how many they are.
+    pub(super) fn raw_list(
+        &mut self,
+        field: &'static str,
+        limit: usize,
+        mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>,
+    ) -> Result<(&'b [u8], usize), DecodeError> {
+        let count = definite(self.0.array(), field)?;
+        check_count(field, count, limit)?;
+        let begin = self.position();
+        (0..count).try_for_each(|_| item(self))?;
+        let items = self.0.input().get(begin..self.position());
+        Ok((items.unwrap_or_default(), count as usize))
     }
 
     /// Begins a list of exactly three items.

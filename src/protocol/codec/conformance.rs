@@ -12,6 +12,7 @@ use super::{
     directory::{Room, decode_request, decode_response, encode_request, encode_response},
     fixtures::*,
     heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+    link_service::{LinkService, LinkServices},
     record::{Kind, Record, decode_record, encode_record},
     watch::{Notice, decode_ask, decode_notice, encode_ask, encode_notice},
 };
@@ -116,6 +117,15 @@ fn service(port: u64) -> Vec<u8> {
     written(|w| w.array(3)?.str("http")?.u8(0)?.u64(port)?.ok())
 }
 
+/// A service of a device: bytes of its name, and of its addresses.
+fn link_service(name: usize, addrs: &[usize]) -> Vec<u8> {
+    let mut list = written(|w| w.array(3)?.str(&"\u{e9}".repeat(name / 2))?.ok());
+    list.extend(service(631));
+    list.extend(written(|w| w.array(addrs.len() as u64)?.ok()));
+    addrs.iter().for_each(|length| list.extend(bytes(*length)));
+    list
+}
+
 type Entry = (u64, Vec<u8>);
 
 fn map(entries: &[Entry]) -> Vec<u8> {
@@ -163,6 +173,12 @@ fn samples() -> Vec<Vec<u8>> {
                 item(long_offer(1)),
                 service(65_535),
                 service(65_536),
+                link_service(62, &[4]),
+                link_service(64, &[4]),
+                link_service(0, &[4]),
+                link_service(2, &[]),
+                link_service(2, &[16, 4, 4]),
+                link_service(2, &[5]),
             ];
             items.map(|item| list(count, &item))
         });
@@ -202,6 +218,7 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
     let node = [
         record(),
         vec![(5, text(3)), (6, tags(2)), (7, list(2, &service(80)))],
+        vec![(10, list(2, &link_service(6, &[4, 16])))],
     ]
     .concat();
     vec![
@@ -371,6 +388,13 @@ proptest! {
         response in any_response(), filter in any_filter(), entry in any_entry(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
         services in prop::collection::vec(any_service(), 0..=8), version in "[ -~]{0,16}")
     {
+        let devices = services.iter().map(|service| LinkService {
+            device: &version,
+            service: service.clone(),
+            addrs: [[192, 0, 2, 1].into(), [7; 16].into()].into_iter().collect(),
+        });
+        let devices: Vec<_> = devices.collect();
+        let mut room = [0; 1024];
         let node = Record {
             peer: PeerId::from_bytes([1; 32]),
             sequence,
@@ -379,13 +403,15 @@ proptest! {
             addrs: addrs.iter().map(|addr| addr.as_slice()).collect(),
             name: &name,
             tags: [("room", "12")].into_iter().collect(),
-            services: services.into_iter().collect(),
+            services: services.iter().cloned().collect(),
             version: &version,
+            link_services: LinkServices::new(devices.iter(), &mut room),
         };
         let indexer = Record {
             name: "",
             tags: Default::default(),
             services: Default::default(),
+            link_services: Default::default(),
             ..node.clone()
         };
         let written = [

@@ -26,6 +26,7 @@ mod cbor;
 pub mod directory;
 pub mod frame;
 pub mod heartbeat;
+pub mod link_service;
 pub mod listing;
 pub mod record;
 pub mod service;

@@ -20,7 +20,8 @@ pub use contents::contents;
 use super::{
     DecodeError, NoRoom,
     cbor::{CborReader, List, TextMap, byte_strings, millis, required, write},
-    service::{Services, read_services},
+    link_service::LinkServices,
+    service::{ServiceName, Services, read_services},
     to_name,
 };
 use crate::protocol::{
@@ -96,6 +97,8 @@ pub struct Record<'a> {
     /// The version of the program that signed it; empty if the record has none. It may be any text,
     /// so it must be escaped before it reaches a terminal.
     pub version: &'a str,
+    /// Services of devices of the local link, which a node lists; none for an indexer.
+    pub link_services: LinkServices<'a>,
 }
 
 /// The addresses of a record, each of 1 to 64 bytes.
@@ -104,6 +107,12 @@ pub type RecordAddrs<'a> = Vec<&'a [u8], MAX_RECORD_ADDRS, u8>;
 pub type Tags<'a> = Vec<(&'a str, &'a str), MAX_TAGS, u8>;
 
 impl Record<'_> {
+    /// Whether the node offers this service, or lists a device that does.
+    pub fn offers(&self, service: &ServiceName) -> bool {
+        let mut own = self.services.iter();
+        own.any(|offered| offered.name == *service) || self.link_services.offer(service)
+    }
+
     /// The parts that the rules need, with the first [`MAX_ADDRS`](crate::protocol::MAX_ADDRS)
     /// addresses.
     pub fn info(&self) -> RecordInfo {
@@ -293,8 +302,9 @@ impl<'a> SignedRecord<'a> {
     }
 }
 
-/// Signs a record of the signer itself. Returns the envelope, at the front of `buffer`. The
-/// last addresses are dropped until it has at most [`MAX_ENVELOPE_LEN`] bytes.
+/// Signs a record of the signer itself. Returns the envelope, at the front of `buffer`. The last
+/// services of the link and then the last addresses are dropped until it has at most
+/// [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
 /// See [`SignError`].
@@ -319,7 +329,10 @@ pub fn sign<'b>(
         {
             return Ok(buffer.get(..length).unwrap_or_default());
         }
-        record.addrs.pop();
+        match record.link_services.is_empty() {
+            true => drop(record.addrs.pop()),
+            false => record.link_services.pop(),
+        }
     }
     Err(SignError::NoAddress)
 }
@@ -340,7 +353,7 @@ fn check_tags(tags: &[(&str, &str)]) -> Result<(), SignError> {
 
 #[derive(Encode)]
 #[cbor(map)]
-struct RecordMap<'a, A, T, S> {
+struct RecordMap<'a, A, T, S, L> {
     #[n(0)]
     peer: &'a PeerId,
     #[n(1)]
@@ -359,6 +372,8 @@ struct RecordMap<'a, A, T, S> {
     services: Option<S>,
     #[n(9)]
     version: Option<&'a str>,
+    #[n(10)]
+    link_services: Option<L>,
 }
 
 /// Writes the payload of a record to `buffer`.
@@ -376,6 +391,7 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
         tags: (!record.tags.is_empty()).then_some(TextMap(&record.tags)),
         services: (!record.services.is_empty()).then_some(List(record.services.iter())),
         version: (!record.version.is_empty()).then_some(record.version),
+        link_services: (!record.link_services.is_empty()).then_some(record.link_services),
     };
     write(&map, buffer)
 }
@@ -391,6 +407,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
     let (mut addrs, mut name) = (None, None);
     let (mut tags, mut services, mut version) = (Tags::new(), Services::new(), "");
+    let mut link_services = LinkServices::default();
     CborReader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -403,6 +420,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
                 6 if node => tags = r.text_map("tags", MAX_TAG_BYTES)?,
                 7 if node => services = read_services(r)?,
                 9 => version = r.text("program's version", MAX_VERSION_LEN)?,
+                10 if node => link_services = LinkServices::read(r)?,
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -421,6 +439,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
         tags,
         services,
         version,
+        link_services,
     })
 }
 

@@ -61,7 +61,7 @@ pub(super) fn read_services(r: &mut CborReader<'_>) -> Result<Services, DecodeEr
     Ok(services)
 }
 
-fn read_service(r: &mut CborReader<'_>) -> Result<Service, DecodeError> {
+pub(super) fn read_service(r: &mut CborReader<'_>) -> Result<Service, DecodeError> {
     const NAME: &str = "service's name";
     const PORT: &str = "service's port";
     let wrong = |field, bound| DecodeError::OutOfBounds { field, bound };

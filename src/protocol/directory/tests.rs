@@ -302,6 +302,7 @@ fn services_and_tags_are_those_of_the_stored_record() {
             .into_iter()
             .collect(),
             version: "1.2.3",
+            link_services: Default::default(),
         };
         let envelope = envelope_of(&record);
         assert_eq!(contents(Kind::Node, &envelope), Some(record));

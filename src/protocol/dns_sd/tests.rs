@@ -265,7 +265,7 @@ fn addresses_are_those_on_the_link_or_else_those_that_may_be_routed() {
     let link = [net("192.168.1.1", 24)];
     let bridges = [net("172.17.0.1", 16)];
     let on = |addrs: &[&str], link: &[Subnet]| -> std::vec::Vec<IpAddr> {
-        reachable(&ips(addrs), link, &bridges).collect()
+        reachable(&ips(addrs), link, &bridges, false).collect()
     };
     let far = [
         "10.0.0.7",
@@ -285,4 +285,11 @@ fn addresses_are_those_on_the_link_or_else_those_that_may_be_routed() {
         ips(&["192.168.1.9"])
     );
     assert!(on(&far, &[]).is_empty());
+    let of_device = |addrs: &[&str]| reachable(&ips(addrs), &link, &bridges, true).count();
+    assert_eq!(of_device(&["10.0.0.7"]), 1);
+    assert_eq!(
+        of_device(&["10.0.0.7", "192.168.1.9"]),
+        0,
+        "the link has it"
+    );
 }

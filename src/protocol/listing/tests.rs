@@ -61,6 +61,7 @@ fn envelope(n: u16) -> Vec<u8> {
         .into_iter()
         .collect(),
         version: "",
+        link_services: Default::default(),
     };
     unsigned(&record)
 }

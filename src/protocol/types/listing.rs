@@ -130,12 +130,7 @@ impl Filter {
 
     /// Whether the node with this record is selected.
     pub fn admits(&self, record: &Record<'_>) -> bool {
-        let offers = |service: &ServiceName| {
-            record
-                .services
-                .iter()
-                .any(|offered| offered.name == *service)
-        };
+        let offers = |service: &ServiceName| record.offers(service);
         self.admits_name(record.name)
             && self.service.as_ref().is_none_or(offers)
             && self.tags().iter().all(|tag| record.tags.contains(tag))
@@ -201,6 +196,7 @@ mod tests {
             .into_iter()
             .collect(),
             version: "",
+            link_services: Default::default(),
         }
     }
 

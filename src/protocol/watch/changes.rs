@@ -114,6 +114,7 @@ pub fn fingerprint(record: &Record<'_>) -> u64 {
         let [high, low] = service.port.to_be_bytes();
         hashed(hash, &[service.transport as u8, high, low])
     });
+    let services = hashed(services, record.link_services.bytes());
     record
         .addrs
         .iter()

@@ -44,6 +44,7 @@ pub fn own_record() -> Record<'static> {
         tags: Default::default(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     }
 }
 

@@ -29,6 +29,7 @@ fn host(name: &str, addrs: &[&str], services: &[(&str, u16)], tags: &[(&str, &st
         port: *port,
     };
     Host {
+        device: None,
         name: name.into(),
         addrs: addrs.iter().map(|ip| ip.parse().unwrap()).collect(),
         services: services.iter().map(service).collect(),
@@ -488,4 +489,33 @@ fn longest_outcome_fits_in_one_answer_over_tcp() {
         .unwrap()
         .question();
     assert!(write(plain.as_slice(), &Sections::bare(OptRcode::FORMERR), 512).is_some());
+}
+
+#[test]
+fn service_of_a_device_is_at_a_name_that_has_its_address_and_not_at_its_nodes() {
+    let mut found = pump();
+    found.hosts[0].services.clear();
+    let mut printer = host("pump", &["192.0.2.50"], &[("ipp", 631)], &[]);
+    printer.device = Some("ip4-192-0-2-50".into());
+    found.hosts.push(printer);
+    let server = server();
+    let answer = |asked: &Asked, rtype| {
+        let sections = server.answer((asked, rtype), &found, 30, &|_| 0);
+        (sections.answer.len(), sections)
+    };
+    let ipp = Asked::Service("ipp".try_into().unwrap(), Transport::Tcp);
+    let (count, sections) = answer(&ipp, Rtype::SRV);
+    assert_eq!(count, 1);
+    let target = b"\x0eip4-192-0-2-50\x02oc\x08internal\0";
+    assert!(sections.answer[0].data.ends_with(target));
+    assert_eq!(sections.additional[0].data, [192, 0, 2, 50]);
+    let name = Asked::Name("pump".try_into().unwrap());
+    assert_eq!(answer(&name, Rtype::A).0, 2, "those of the node alone");
+    let (count, sections) = answer(&Asked::Address("192.0.2.50".parse().unwrap()), Rtype::A);
+    assert_eq!(
+        (count, sections.answer[0].data.as_slice()),
+        (1, &[192, 0, 2, 50][..])
+    );
+    let (count, sections) = answer(&Asked::Address("192.0.2.50".parse().unwrap()), Rtype::AAAA);
+    assert_eq!((count, sections.rcode), (0, OptRcode::NOERROR));
 }

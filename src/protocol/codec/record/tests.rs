@@ -21,6 +21,7 @@ fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) ->
         tags: tags.iter().copied().collect(),
         services: Services::new(),
         version: "",
+        link_services: Default::default(),
     }
 }
 
@@ -256,6 +257,7 @@ proptest! {
             tags: tags.collect(),
             services: services.into_iter().collect(),
             version: &version,
+            link_services: Default::default(),
         };
         let bytes = payload(&record);
         prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));

@@ -301,8 +301,9 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let answers = match &self.question {
             Question::Indexers => false,
             Question::Name(name) => copy.info.name == *name,
-            Question::Service(service) => contents(Kind::Node, copy.envelope)
-                .is_some_and(|record| record.services.iter().any(|it| it.name == *service)),
+            Question::Service(service) => {
+                contents(Kind::Node, copy.envelope).is_some_and(|record| record.offers(service))
+            }
             Question::Peer(peer) => copy.info.peer == *peer,
         };
         let tier = self.tier_of(&copy.info.peer, tier);

@@ -182,6 +182,7 @@ fn unsigned_claim(n: u8, claims: &str) -> Vec<u8> {
         tags: Tags::new(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     })
 }
 

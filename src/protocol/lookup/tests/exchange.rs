@@ -122,6 +122,7 @@ fn envelope(signer: u8, subject: u8) -> Vec<u8> {
         tags: Tags::new(),
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     };
     let payload = encoded(|buffer| encode_record(&record, buffer));
     [&[signer], &payload[..]].concat()

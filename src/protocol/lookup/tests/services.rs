@@ -32,6 +32,7 @@ fn offers(n: u8, service: &str) -> Vec<u8> {
         tags: Tags::new(),
         services: [service].into_iter().collect(),
         version: "",
+        link_services: Default::default(),
     })
 }
 

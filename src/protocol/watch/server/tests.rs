@@ -171,6 +171,7 @@ fn signed_by(peer: PeerId, name: &str, sequence: u64, tag: &str) -> (RecordInfo,
         tags,
         services: Default::default(),
         version: "",
+        link_services: Default::default(),
     };
     (info, envelope(&record))
 }

@@ -318,5 +318,6 @@ fn enveloped(info: &RecordInfo) -> Vec<u8> {
         tags: Default::default(),
         services: Default::default(),
         version: Default::default(),
+        link_services: Default::default(),
     })
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::daemon::status::{CaughtUp, Service};
+use crate::{
+    daemon::status::{CaughtUp, Service},
+    net::mdns::service::read,
+};
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 const OTHER: &str = "12D3KooWR1TEMhjjjtec2R7Y3EirMTVG3oXm2PYutz5sT84ppfRY";
@@ -15,8 +18,10 @@ fn at(millis: u64) -> Instant {
 fn desk(services: &[&str]) -> Desk {
     let services = services.iter().map(|name| (*name).try_into().unwrap());
     Desk::new(
+        at(0),
         &services.collect::<Vec<_>>(),
-        Links::new(Rc::new(|_, _, _| {})),
+        &[],
+        Links::new(std::rc::Rc::new(|_, _, _| {})),
     )
 }
 
@@ -25,6 +30,8 @@ fn row(peer: &str, name: &str, services: &[(&str, u16)]) -> Part {
         name: name.into(),
         protocol: Protocol::Tcp,
         port,
+        device: None,
+        addresses: None,
     };
     Part::Change(Box::new(WatchRow {
         event: WatchEventName::Present,
@@ -228,4 +235,45 @@ fn probe_of_another_with_later_data_wins_and_its_own_does_not() {
 fn host_has_a_name_that_is_one_label_of_the_dns() {
     assert_eq!(host_label("pump.roof", ID), "pump-roof-vnc6idep");
     assert_eq!(host_label(&"a".repeat(63), ID).len(), 63);
+}
+
+/// A node that lists a printer at this address.
+fn lister(address: &str) -> Part {
+    match row(ID, "office", &[("ipp", 631)]) {
+        Part::Change(mut row) => {
+            let service = &mut row.services[0];
+            service.device = Some("Printer 7".into());
+            service.addresses = Some(vec![address.into()]);
+            Part::Change(row)
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn device_that_a_node_lists_is_told_under_its_own_name_at_its_own_address() {
+    let mut desk = desk(&["ipp"]);
+    desk.take(at(0), lister("198.51.100.7"));
+    assert_eq!(told(&desk), [("Printer 7".into(), 631)]);
+    let first = desk.told[0].as_ref().unwrap();
+    assert_eq!(first.addrs, ["198.51.100.7".parse::<IpAddr>().unwrap()]);
+    assert_eq!(first.instance.text, b"\x09oc=bridge");
+    assert!(first.instance.host.starts_with("printer-7-"));
+    desk.take(at(0), row(ID, "office", &[]));
+    assert!(told(&desk).is_empty());
+}
+
+#[test]
+fn names_of_devices_are_labels_of_the_dns_and_differ() {
+    let one = device_label("B\u{fc}ro: Drucker & Kopierer", ID);
+    let other = device_label("B\u{fc}ro: Drucker & Kopierer 2", ID);
+    assert_ne!(one, other);
+    for label in [one, other, device_label("\u{fc}", ID)] {
+        assert!(label.len() <= 63 && !label.starts_with('-'), "{label}");
+        assert!(
+            label
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
+        );
+    }
 }
