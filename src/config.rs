@@ -174,7 +174,6 @@ pub(crate) struct Config {
 
 /// The options of a daemon as they were written. An absent option has its default value.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each field is the option of the same name")]
 pub(crate) struct Flags {
     #[cfg(feature = "program")]
     pub data_dir: Option<String>,
@@ -208,7 +207,6 @@ pub(crate) struct Flags {
 
 /// The options that only a node has, as they were written.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each field is the option of the same name")]
 pub(crate) struct NodeFlags {
     pub name: Option<String>,
     pub tag: Vec<String>,

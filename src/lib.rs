@@ -112,6 +112,18 @@ change as it happens.
 // library; their comments say why.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
+// Nothing from outside may end the process: see CONTRIBUTING.md.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(test)]
 extern crate std;

@@ -75,7 +75,7 @@ pub(super) fn trim<'w>(
 
 /// Gives the whole pages within `spare` back. They read as zeroes from now on. If the call fails
 /// they stay, which does no harm.
-#[allow(
+#[expect(
     unsafe_code,
     reason = "the tables are static: no allocator could give their memory back"
 )]
@@ -99,7 +99,7 @@ fn give_back(spare: Vacant<'_>) {
 }
 
 #[cfg(target_env = "gnu")]
-#[allow(
+#[expect(
     unsafe_code,
     reason = "no safe interface exists, and nothing else gives the memory back: see the figures above"
 )]
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(
+    #[expect(
         unsafe_code,
         reason = "to see what is in memory that is uninitialised for the compiler"
     )]

@@ -41,7 +41,7 @@ pub struct Allocator;
 // SAFETY: blocks of the place are given out once each, have the size and the alignment that were
 // asked for, and are never freed. Everything else is passed on to the allocator of the system,
 // which gave out every other block.
-#[allow(
+#[expect(
     unsafe_code,
     reason = "no allocator of the system leaves the pages of a block untouched"
 )]
@@ -110,7 +110,7 @@ mod tests {
 
     /// The only test that takes from the place, so that it can know what is left.
     #[test]
-    #[allow(unsafe_code, reason = "an allocator cannot be called without")]
+    #[expect(unsafe_code, reason = "an allocator cannot be called without")]
     fn large_blocks_are_kept_while_there_is_room_and_meanwhile_only() {
         let large = Layout::from_size_align(LARGE, ALIGN).unwrap();
         let small = Layout::from_size_align(LARGE - 1, 1).unwrap();

@@ -106,6 +106,10 @@ const KEY_PREFIX: &[u8] = ED25519_PREFIX.split_at(2).1;
 const SHA2_256: [u8; 2] = [0x12, 0x20];
 
 impl From<PeerId> for libp2p::PeerId {
+    #[expect(
+        clippy::expect_used,
+        reason = "libp2p accepts every identity multihash of 36 bytes"
+    )]
     fn from(peer: PeerId) -> Self {
         Self::from_bytes(&peer_to_bytes(&peer))
             .expect("an identity multihash of 36 bytes is a peer id")

@@ -5,10 +5,9 @@
 //! and debug information: 180 KB. Here a backtrace is empty, so the compiler leaves all of that
 //! out, and `libgcc_s.so` is not loaded. The message of a panic is as before.
 
-#![allow(
+#![expect(
     unsafe_code,
-    non_snake_case,
-    reason = "the names are those of the C++ ABI for exceptions; no other symbol has them, for the library is not linked"
+    reason = "its symbols have the names of the C++ ABI for exceptions; no other symbol has them, for the library is not linked"
 )]
 
 use std::ffi::{c_int, c_void};

@@ -15,7 +15,7 @@ use crate::net::executor::{Left, ReadySet, Way};
 /// The user at the other end of a UNIX socket. Its process may be in another pid namespace, for
 /// example if the daemon runs in a container. Then the system returns 0 as its pid, which `rustix`
 /// 1.1 treats as an error.
-#[allow(
+#[expect(
     unsafe_code,
     reason = "neither the standard library nor rustix has a call for it that knows a pid of 0"
 )]

@@ -79,7 +79,7 @@ fn loses_and_says_so<F: AsFd>(mut outlet: Outlet<F>, reader: OwnedFd) {
 }
 
 /// The two ends of a terminal: the side of the screen, and the side to which a program writes.
-#[allow(unsafe_code, reason = "the standard library makes no terminals")]
+#[expect(unsafe_code, reason = "the standard library makes no terminals")]
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut screen, mut line) = (-1, -1);
     // SAFETY: the call writes only the two numbers, and they are new descriptors afterwards.
@@ -97,7 +97,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 }
 
 /// Does what ^S and ^Q do.
-#[allow(unsafe_code, reason = "as above")]
+#[expect(unsafe_code, reason = "as above")]
 fn flow(line: &OwnedFd, action: libc::c_int) {
     // SAFETY: the descriptor is open.
     assert_eq!(unsafe { libc::tcflow(line.as_raw_fd(), action) }, 0);
