@@ -26,9 +26,10 @@ use crate::config::{Role, is_host_name};
 pub(crate) use nodes::{ListTally, NodeQuery};
 pub use nodes::{NodeRow, NodeState};
 #[cfg(feature = "program")]
-pub(super) use text::table;
+pub(crate) use text::Plain;
+pub(crate) use text::Span;
 #[cfg(feature = "program")]
-pub(crate) use text::{Plain, Span};
+pub(super) use text::table;
 pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 
 /// The answer to `status`: everything that a process knows.

@@ -33,7 +33,7 @@ use smol::lock::Semaphore;
 use super::executor::within;
 use super::tcp::socket_addr;
 use crate::protocol::order::sort_few;
-use message::{Edns, Value};
+use message::Value;
 use system::Files;
 
 pub(crate) use transport::DnsTransport;
@@ -294,7 +294,8 @@ impl Resolver {
 #[cfg(feature = "dns")]
 pub(crate) fn ask_at(at: SocketAddr, name: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     let name = message::parse_name(name).ok_or(io::ErrorKind::InvalidInput)?;
-    let query = message::query(&name, Rtype::A, 1, Edns::With).map_err(io::Error::other)?;
+    let edns = message::Edns::With;
+    let query = message::query(&name, Rtype::A, 1, edns).map_err(io::Error::other)?;
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(limit))?;
     socket.send_to(query.as_ref(), at)?;
