@@ -2,7 +2,7 @@
 //!
 //! The content of a beat or an ack is not checked here. The layers above check whether role 2 and
 //! the known ids count, and whether the record is the sender's. They know which sequence is due
-//! ([`Beat::in_order`], [`WireAck::answers`]).
+//! ([`Beat::in_order`], [`WireAck::cause`]).
 
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 

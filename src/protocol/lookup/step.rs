@@ -135,7 +135,7 @@ pub struct RecordCopy<'a> {
     /// The content of the record.
     pub info: &'a RecordInfo,
     /// The signed envelope, opaque here. If it has more than
-    /// [`MAX_ENVELOPE_LEN`](super::MAX_ENVELOPE_LEN) bytes, it is ignored.
+    /// [`MAX_ENVELOPE_LEN`](crate::protocol::MAX_ENVELOPE_LEN) bytes, it is ignored.
     pub envelope: &'a [u8],
     /// Time since the last heartbeat of its subject, if it is told.
     pub age: Option<Duration>,
