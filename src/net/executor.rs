@@ -5,6 +5,8 @@
 //! [`block_on`] runs.
 
 mod ready;
+#[cfg(test)]
+pub(crate) mod waits;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -115,16 +117,7 @@ mod tests {
         let done = Rc::new(Cell::new(false));
         let flag = done.clone();
         spawn(async move { flag.set(true) });
-        let seen = async {
-            while !done.get() {
-                yield_now().await;
-            }
-        };
-        assert_eq!(
-            block_on(within(Duration::from_secs(60), seen)),
-            Some(()),
-            "the task did not run"
-        );
+        block_on(waits::eventually("the task runs", || done.get()));
     }
 
     #[test]

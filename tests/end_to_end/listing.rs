@@ -197,6 +197,7 @@ fn list_without_a_frozen_server_is_incomplete_and_holds_up_nothing() {
     west.freeze();
     let ask = || {
         let mut client = UnixStream::connect(town.native.dir().join("control.sock")).unwrap();
+        client.set_read_timeout(Some(SLACK)).unwrap();
         client.write_all(b"nodes {}\n").unwrap();
         BufReader::new(client)
     };
@@ -249,6 +250,7 @@ fn reader_that_has_left_ends_the_command_quietly() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
+    eventually("the command ended", SLACK, || child.try_wait().unwrap());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

@@ -3,13 +3,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use miniserde::{Deserialize, json};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::{Peer, SLACK, World, lines_of};
+use super::harness::{Peer, SLACK, World, eventually, lines_of};
 
 /// How long after a server knows of a change its line may come (PROTOCOL.md, section 5).
 const IN_TIME: Duration = Duration::from_secs(1);
@@ -82,6 +83,12 @@ impl Watch {
     fn is_quiet(&self, during: Duration) {
         let line = self.lines.recv_timeout(during);
         assert!(line.is_err(), "{line:?}");
+    }
+
+    /// Waits until it ends by itself. Returns its exit code.
+    fn ends(&mut self) -> Option<i32> {
+        let status = eventually("the watch ended", SLACK, || self.child.try_wait().unwrap());
+        status.code()
     }
 }
 
@@ -241,7 +248,7 @@ fn ctrl_c_ends_a_watch_with_exit_code_0() {
     let mut watch = Watch::new(&world, &native, &[]);
     assert_eq!(watch.catches_up(), Vec::<String>::new());
     kill_process(Pid::from_child(&watch.child), Signal::INT).unwrap();
-    assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+    assert_eq!(watch.ends(), Some(0));
 }
 
 #[test]
@@ -250,19 +257,18 @@ fn a_watch_whose_output_is_no_longer_read_ends_though_nothing_happens() {
     let native = world.start("native", "n", &[]);
     let mut command = world.asking(&native, "watch", &["--json"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
     let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert!(line.contains("caught_up"), "{line}");
-    let deadline = Instant::now() + SLACK;
-    let code = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status.code(),
-            None if Instant::now() > deadline => break child.kill().map(|()| None).unwrap(),
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    assert_eq!(code, Some(0));
+    let (send, lines) = channel();
+    // Closes the output after its first line.
+    thread::spawn(move || {
+        let mut output = BufReader::new(stdout).lines();
+        let line = output.next().unwrap().unwrap();
+        drop(output);
+        send.send((Instant::now(), line))
+    });
+    let mut watch = Watch { child, lines };
+    assert_eq!(watch.next().1.event, "caught_up");
+    assert_eq!(watch.ends(), Some(0));
 }
 
 #[test]
@@ -272,7 +278,7 @@ fn a_daemon_that_ends_ends_its_watch_with_exit_code_1() {
     let mut watch = Watch::new(&world, &native, &[]);
     watch.catches_up();
     native.end(Signal::TERM);
-    assert_eq!(watch.child.wait().unwrap().code(), Some(1));
+    assert_eq!(watch.ends(), Some(1));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::net::executor::waits::{block_on, eventually};
 
 fn checked(probe: Probe, port: u16) -> Result<(), String> {
     made(probe, &hosts(&[]), port)
@@ -15,7 +16,7 @@ fn checked(probe: Probe, port: u16) -> Result<(), String> {
 fn made(probe: Probe, hosts: &[IpAddr], port: u16) -> Result<(), String> {
     let ended = Rc::new(RefCell::new(Vec::new()));
     let tell = |what| ended.borrow_mut().push(what);
-    executor::block_on(async {
+    block_on(async {
         match probe {
             Probe::Exec(command) => execute(&command, &Groups::default(), tell).await,
             Probe::Tcp => tell(What::Result(connects(hosts, port).await)),
@@ -82,12 +83,10 @@ fn lack_of_descriptors_is_no_failure_of_the_service() {
 fn commands_that_run_are_killed_when_the_loop_ends() {
     let groups = Groups::default();
     let ended = RefCell::new(Vec::new());
-    executor::block_on(async {
+    block_on(async {
         let run = execute("sleep 600", &groups, |what| ended.borrow_mut().push(what));
         let stop = async {
-            while groups.borrow().is_empty() {
-                smol::future::yield_now().await;
-            }
+            eventually("the command runs", || !groups.borrow().is_empty()).await;
             groups.borrow_mut().drain(..).for_each(kill);
             std::future::pending().await
         };
@@ -151,9 +150,5 @@ fn command_that_does_not_end_is_killed_with_what_it_has_started() {
         .unwrap();
     let stat = format!("/proc/{child}/stat");
     let is_over = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !is_over() {
-        assert!(std::time::Instant::now() < deadline, "{child} still runs");
-        thread::yield_now();
-    }
+    block_on(eventually("what it started is over", is_over));
 }

@@ -1,4 +1,5 @@
 use std::net::Shutdown;
+use std::pin::pin;
 
 use rustix::process::Uid;
 
@@ -6,7 +7,7 @@ use super::*;
 use crate::daemon::client;
 use crate::daemon::request::{CallAnswer, CallEvent, PendingCall};
 use crate::daemon::testdir::TestDir;
-use crate::net::executor::block_on;
+use crate::net::executor::waits::{block_on, eventually};
 
 /// The time for events that must not happen.
 pub(super) const BRIEF: Duration = Duration::from_millis(30);
@@ -144,9 +145,7 @@ fn request_that_nobody_took_is_answered_at_the_end() {
     let control = Control::bind(&data, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
-        while control.events.is_empty() {
-            future::yield_now().await;
-        }
+        eventually("the request", || !control.events.is_empty()).await;
         drop(control);
         assert!(error_in(&line_from(client).await).contains("is ending"));
     });
@@ -179,17 +178,15 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
 
 #[test]
 fn line_may_come_in_pieces() {
-    let (mut near, far) = Async::<UnixStream>::pair().unwrap();
+    let (mut near, mut far) = Async::<UnixStream>::pair().unwrap();
     block_on(async {
-        let mut far = far;
-        spawn(async move {
-            for piece in [&b"sta"[..], b"tus", b"\nmore"] {
-                far.write_all(piece).await.unwrap();
-                future::yield_now().await;
-            }
-        });
-        let line = receive(&mut near).await;
-        assert_eq!(line.as_deref(), Ok(&b"status"[..]));
+        let mut line = pin!(receive(&mut near));
+        for piece in [&b"sta"[..], b"tus"] {
+            far.write_all(piece).await.unwrap();
+            assert!(future::poll_once(&mut line).await.is_none());
+        }
+        far.write_all(b"\nmore").await.unwrap();
+        assert_eq!(line.await.as_deref(), Ok(&b"status"[..]));
     });
 }
 
@@ -243,8 +240,9 @@ fn one_slow_reader_more_than(most: usize, places: usize) {
     block_on(async {
         for number in 0..=most {
             // A client is listed only once the desk waits for it.
-            let waited = desk.taking.clients().len();
-            assert_eq!((waited, desk.evicted.get()), (number.min(most), 0));
+            let waiting = || desk.taking.clients().len();
+            eventually("they are listed", || waiting() == number.min(most)).await;
+            assert_eq!(desk.evicted.get(), 0);
             let (mut near, end) = Async::<UnixStream>::pair().unwrap();
             far.push(end);
             let (desk, read) = (Rc::clone(&desk), Rc::clone(&read));
@@ -253,16 +251,8 @@ fn one_slow_reader_more_than(most: usize, places: usize) {
                 desk.send(&mut near, &long, TAKING).await;
                 read.borrow_mut().push(number);
             });
-            for _ in 0..4 {
-                future::yield_now().await;
-            }
         }
-        let gone = async {
-            while read.borrow().is_empty() {
-                future::yield_now().await;
-            }
-        };
-        within(TAKING / 2, gone).await.expect("no client gave way");
+        eventually("a client gives way", || !read.borrow().is_empty()).await;
         assert_eq!(*read.borrow(), [0]);
         assert_eq!((desk.refused.get(), desk.evicted.get()), (0, 1));
         // The last client reads on and gets the whole answer.

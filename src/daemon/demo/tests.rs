@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::daemon::testdir::TestDir;
+use crate::net::executor::waits::eventually;
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
@@ -135,9 +136,7 @@ fn demo_that_is_interrupted_leaves_nothing() {
         })
         .collect();
     let running = async {
-        while theatre.pid().is_none() {
-            Timer::after(Duration::from_millis(5)).await;
-        }
+        eventually("it runs", || theatre.pid().is_some()).await;
         Err(Error::Interrupted)
     };
     let played = play(&theatre.program, &stage, tempo, &steps, &mut out);
@@ -154,15 +153,9 @@ fn frozen_process_is_seen_and_still_ends() {
     let stage = theatre.stage();
     stage.start("x", &theatre.program, ["x"]).unwrap();
     assert!(!stage.is_frozen("x"));
-    while theatre.pid().is_none() {
-        std::thread::yield_now();
-    }
+    block_on(eventually("it runs", || theatre.pid().is_some()));
     stage.freeze("x").unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !stage.is_frozen("x") {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    block_on(eventually("it is frozen", || stage.is_frozen("x")));
     assert!(stage.freeze("y").is_err());
     drop(stage);
     theatre.assert_nothing_left();

@@ -2,13 +2,10 @@
 
 use std::net::TcpStream;
 
-use smol::{
-    future::yield_now,
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-};
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::net::executor::block_on;
+use crate::net::executor::waits::{block_on, eventually};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -107,9 +104,7 @@ fn lookups_wait_for_slots_and_one_query_more_than_there_are_places_is_refused() 
     let (desk, lookups) = desk();
     block_on(async {
         let answers: Vec<_> = (0..MAX_QUERIES).map(|number| ask(&desk, number)).collect();
-        while desk.queries.get() < MAX_QUERIES {
-            yield_now().await;
-        }
+        eventually("all have places", || desk.queries.get() == MAX_QUERIES).await;
         let refused = ask(&desk, MAX_QUERIES);
         assert_eq!(soon(refused.recv()).await, Ok((2, 0)));
         assert_eq!((desk.stats()[0].used, desk.stats()[0].refused), (64, 1));
@@ -117,14 +112,13 @@ fn lookups_wait_for_slots_and_one_query_more_than_there_are_places_is_refused() 
         for _ in 0..MAX_PROGRAM_LOOKUPS {
             made.push(soon(lookups.recv()).await.unwrap());
         }
-        yield_now().await;
-        assert!(lookups.is_empty(), "no more than there are slots");
         for number in 0..MAX_QUERIES {
             let lookup: Resolve = made.remove(0);
             lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
             if number + MAX_PROGRAM_LOOKUPS < MAX_QUERIES {
                 made.push(soon(lookups.recv()).await.unwrap());
             }
+            assert!(lookups.is_empty(), "no more than there are slots");
         }
         for answer in answers {
             assert_eq!(soon(answer.recv()).await, Ok((0, 1)));
@@ -149,16 +143,13 @@ fn lookup_keeps_its_slot_until_it_ends_and_its_late_outcome_is_kept() {
         }
         let late = ask(&desk, MAX_PROGRAM_LOOKUPS);
         assert_eq!(soon(late.recv()).await, Ok((2, 0)));
-        while desk.pending.borrow().len() > MAX_PROGRAM_LOOKUPS {
-            yield_now().await;
-        }
+        let pending = || desk.pending.borrow().len();
+        eventually("it is given up", || pending() == MAX_PROGRAM_LOOKUPS).await;
         assert!(lookups.is_empty(), "it has no slot");
         for lookup in made {
             lookup.reply.try_send(known([192, 0, 2, 1], LONG)).unwrap();
         }
-        while !desk.pending.borrow().is_empty() {
-            yield_now().await;
-        }
+        eventually("all have ended", || pending() == 0).await;
         for number in 0..MAX_PROGRAM_LOOKUPS {
             assert_eq!(soon(ask(&desk, number).recv()).await, Ok((0, 1)));
         }
@@ -183,9 +174,7 @@ fn new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longest() {
         let mut streams = Vec::new();
         for number in 0..MAX_CONNECTIONS {
             streams.push(Async::<TcpStream>::connect(at).await.unwrap());
-            while used() <= number {
-                yield_now().await;
-            }
+            eventually("it is accepted", || used() > number).await;
         }
         // A connection that waits for an answer is not idle.
         let mut busy = vec![streams.remove(0)];
@@ -197,9 +186,7 @@ fn new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longest() {
             assert_eq!(soon(longest.read(&mut room)).await.unwrap(), 0);
             ask(&mut new, 0).await;
             busy.push(new);
-            while desk.queries.get() < busy.len() {
-                yield_now().await;
-            }
+            eventually("it asks", || desk.queries.get() == busy.len()).await;
             assert_eq!(used(), MAX_CONNECTIONS);
         }
         let mut refused = Async::<TcpStream>::connect(at).await.unwrap();

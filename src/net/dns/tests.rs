@@ -13,7 +13,7 @@ use libp2p::core::transport::{DialOpts, PortUse, Transport as _};
 
 use super::transport::DnsError;
 use super::*;
-use crate::net::executor::block_on;
+use crate::net::executor::waits::block_on;
 use crate::net::tcp::TcpTransport;
 use server::{Host, Zone};
 

@@ -337,7 +337,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::net::executor::{block_on, within};
+    use crate::net::executor::{waits::block_on, within};
 
     fn pair(set: &ReadySet) -> (Watched<UnixStream>, UnixStream) {
         let (watched, other) = UnixStream::pair().unwrap();

@@ -13,7 +13,7 @@ use std::task::Waker;
 use super::*;
 use crate::net::admission::{Slot, with_door};
 use crate::net::dns::Resolver;
-use crate::net::executor::{block_on, spawn};
+use crate::net::executor::{spawn, waits::block_on, within};
 use crate::net::handshakes::Entered;
 use crate::net::transport;
 
@@ -293,10 +293,15 @@ fn client(addr: &Multiaddr) -> Sender<()> {
     stay
 }
 
-async fn until(swarm: &mut Swarm<Limits>, reached: impl Fn(&Limits) -> bool) {
-    while !reached(swarm.behaviour()) {
-        swarm.next().await;
-    }
+/// Runs the swarm until this is so.
+async fn eventually(swarm: &mut Swarm<Limits>, what: &str, is_so: impl Fn(&Limits) -> bool) {
+    let running = async {
+        while !is_so(swarm.behaviour()) {
+            swarm.next().await;
+        }
+    };
+    let seen = within(Duration::from_secs(20), running).await;
+    assert!(seen.is_some(), "not seen within 20 s: {what}");
 }
 
 #[test]
@@ -309,14 +314,26 @@ fn swarm_refuses_past_the_maximum_and_takes_the_next_when_one_leaves() {
             panic!("no address");
         };
         let first = client(&address);
-        until(&mut server, |limits| limits.used() == 1).await;
+        eventually(&mut server, "the first is connected", |limits| {
+            limits.used() == 1
+        })
+        .await;
         let _second = client(&address);
-        until(&mut server, |limits| limits.refused() == 1).await;
+        eventually(&mut server, "the second is refused", |limits| {
+            limits.refused() == 1
+        })
+        .await;
 
         drop(first);
-        until(&mut server, |limits| limits.used() == 0).await;
+        eventually(&mut server, "the first has left", |limits| {
+            limits.used() == 0
+        })
+        .await;
         let _third = client(&address);
-        until(&mut server, |limits| limits.used() == 1).await;
+        eventually(&mut server, "the third is connected", |limits| {
+            limits.used() == 1
+        })
+        .await;
         let limits = server.behaviour();
         assert_eq!(limits.handshakes().used, 0);
         assert_eq!((limits.per_peer.len(), limits.refused()), (1, 1));

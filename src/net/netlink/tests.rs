@@ -27,7 +27,7 @@ fn lost_messages_lead_to_another_dump() {
     link.again();
     assert!(link.due.is_some());
     link.due = Some(Delay::new(Duration::ZERO));
-    crate::net::executor::block_on(std::future::poll_fn(|cx| {
+    crate::net::executor::waits::block_on(std::future::poll_fn(|cx| {
         link.poll(cx, &mut state);
         match link.due.is_none() && link.dump.is_none() {
             true => Poll::Ready(()),
@@ -55,7 +55,7 @@ fn news_of_routes_are_passed_on_at_once_and_then_gathered() {
         assert!(!news.are_due(&mut cx));
     }
     news.pause = Some(Delay::new(Duration::ZERO));
-    crate::net::executor::block_on(std::future::poll_fn(|cx| match news.are_due(cx) {
+    crate::net::executor::waits::block_on(std::future::poll_fn(|cx| match news.are_due(cx) {
         true => Poll::Ready(()),
         false => Poll::Pending,
     }));

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, future::pending, rc::Rc};
 
 use super::*;
-use crate::net::executor::{block_on, within};
+use crate::net::executor::{waits::block_on, within};
 
 /// The deadline of each test.
 const DEADLINE: Duration = Duration::from_secs(20);

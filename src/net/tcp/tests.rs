@@ -9,7 +9,7 @@ use libp2p::core::transport::PortUse;
 
 use super::listener::{ACCEPT_PAUSE, bound};
 use super::*;
-use crate::net::executor::{block_on, within};
+use crate::net::executor::{waits::block_on, within};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 const OPTS: DialOpts = DialOpts {

@@ -17,7 +17,7 @@ use super::world::{LEASE, World, out_beat};
 use crate::{
     net::{
         NetEvent, convert,
-        executor::{block_on, spawn},
+        executor::{spawn, waits::block_on},
         tcp::{close_connections_from, multiaddr, socket_addr},
     },
     protocol::{Ack, Addrs, OutBeat, Role, Verdict, codec::heartbeat::AckCause},

@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::{
-    net::{NetEvent, OwnRequestId, executor::block_on},
+    net::{NetEvent, OwnRequestId, executor::waits::block_on},
     protocol::{
         IndexersAnswer, Reason, Role, Verdict, Want,
         codec::directory::{Request, Response, Room, decode_response},

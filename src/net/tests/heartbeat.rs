@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::world::{LEASE, World, out_beat};
 use crate::{
-    net::{NetEvent, convert, executor::block_on},
+    net::{NetEvent, convert, executor::waits::block_on},
     protocol::{
         Ack, AckCode, Addrs, Offer, Offers, Role, Verdict, codec::heartbeat::AckCause,
         farewell::ANSWER_LIMIT,

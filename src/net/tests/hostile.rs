@@ -8,7 +8,7 @@ use super::world::{LEASE, Raw, World, ends, out_beat, send};
 use crate::{
     net::{
         NetEvent,
-        executor::block_on,
+        executor::waits::block_on,
         frames::{encoded, frame, read_frame},
     },
     protocol::{

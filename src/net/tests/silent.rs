@@ -12,7 +12,7 @@ use crate::{
     net::{
         NetEvent, convert,
         dht::{self, DhtEvent},
-        executor::block_on,
+        executor::waits::block_on,
     },
     protocol::{Key, PeerId, Role},
 };

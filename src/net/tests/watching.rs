@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::{
-    net::{NetEvent, WatchEvent, executor::block_on},
+    net::{NetEvent, WatchEvent, executor::waits::block_on},
     protocol::{
         Filter, Name, Role,
         codec::{frame::MAX_FRAME, watch::decode_ask},

@@ -7,7 +7,7 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportEvent};
 
 use super::*;
-use crate::net::executor::{block_on, spawn, within};
+use crate::net::executor::{spawn, waits::block_on, within};
 
 type Stack = Boxed<(PeerId, StreamMuxerBox)>;
 

@@ -7,7 +7,7 @@ use crate::daemon::request::MAX_PARTS;
 use crate::daemon::status::{ListTally, NodeQuery};
 use crate::daemon::storage::DataDir;
 use crate::daemon::testdir::TestDir;
-use crate::net::executor::{block_on, spawn};
+use crate::net::executor::{spawn, waits::block_on};
 
 const NODES: &[u8] = b"nodes {\"service\":\"http\"}\n";
 

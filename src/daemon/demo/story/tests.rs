@@ -11,6 +11,7 @@ use crate::daemon::demo::Speed;
 use crate::daemon::demo::Step;
 use crate::daemon::demo::tests::Theatre;
 use crate::daemon::status::{Lease, ResponsiblePeer, StreamRecord};
+use crate::net::executor::waits::{block_on, eventually};
 
 /// The processes of the demo, with answers that a test sets. Their peer ids are their names.
 #[derive(Clone)]
@@ -270,11 +271,7 @@ fn nothing_is_silenced_when_no_node_is_with_an_indexer() {
 }
 
 fn wait_for_greeting(play: &Play<'_>, process: &'static str) {
-    let deadline = std::time::Instant::now() + SLACK;
-    while play.greeting(process).is_err() {
-        assert!(std::time::Instant::now() < deadline);
-        thread::yield_now();
-    }
+    block_on(eventually(process, || play.greeting(process).is_ok()));
 }
 
 fn taken_in(node: &str) -> ResponsiblePeer {
