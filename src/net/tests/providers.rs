@@ -10,7 +10,7 @@ use crate::{
     net::{
         NetEvent,
         dht::{DhtEvent, SearchId},
-        executor::{self, block_on},
+        executor::{self, waits::block_on},
     },
     protocol::{Addrs, Key, PeerId, Role},
 };

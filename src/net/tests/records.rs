@@ -14,7 +14,7 @@ use crate::{
         NetEvent,
         dht::{self, DhtEvent, Kademlia},
         envelope::{open_indexer, sign_indexer},
-        executor::block_on,
+        executor::waits::block_on,
     },
     protocol::{self, Role, codec::record::Kind},
 };
