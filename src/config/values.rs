@@ -27,6 +27,7 @@ use crate::protocol::{
         record::{MAX_RECORD_ADDRS, MAX_TAG_BYTES, MAX_TAGS},
         to_name,
     },
+    dns_sd::MAX_LABEL_LEN,
     node::MAX_MIN_INDEXERS,
 };
 
@@ -208,9 +209,6 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
 
 /// Checks that a name in the address can be looked up: it has letters, digits, `-` and `_` between
 /// dots, and is not an IP address.
-/// Bytes of a part of a host name (RFC 1035).
-const LABEL_MAX: usize = 63;
-
 fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
     let name = match addr.iter().next() {
         Some(
@@ -236,8 +234,8 @@ fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(),
     }
     if !is_host_name(bare) {
         return wrong(format!(
-            "{bare:?} is not a host name; use letters, digits, - and _, at most {LABEL_MAX} between \
-             dots, and no - after a dot or at the beginning"
+            "{bare:?} is not a host name; use letters, digits, - and _, at most {MAX_LABEL_LEN} \
+             between dots, and no - after a dot or at the beginning"
         ));
     }
     Ok(())
@@ -248,7 +246,7 @@ fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(),
 pub(crate) fn is_host_name(name: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     name.split('.').all(|label| {
-        (1..=LABEL_MAX).contains(&label.len())
+        (1..=MAX_LABEL_LEN).contains(&label.len())
             && !label.starts_with('-')
             && label.bytes().all(is_letter)
     })

@@ -36,7 +36,7 @@ use crate::{
         mdns::{links::Links, service::read},
         netlink::Host,
     },
-    protocol::{Instant, TableStats, codec::service::ServiceName},
+    protocol::{Instant, TableStats, codec::service::ServiceName, dns_sd::LinkSet},
 };
 
 /// Packets that were heard and not looked at yet; more are dropped.
@@ -45,7 +45,7 @@ const MAX_PACKETS: usize = 16;
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// A packet, its sender, and the links that it may be from.
-type Received = (Vec<u8>, SocketAddr, u16);
+type Received = (Vec<u8>, SocketAddr, LinkSet);
 
 /// The bridge of this process.
 pub(super) struct Bridge {

@@ -243,11 +243,12 @@ impl<'m> Watches<'m> {
         if !may_read_on(&reader.parts) {
             let since = *reader.behind.get_or_insert(now);
             if now - since >= PATIENCE {
-                log::info!("a reader of changes has not read for 10 s, and gets no more");
+                let limit = PATIENCE.as_secs();
+                log::info!("a reader of changes has not read for {limit} s, and gets no more");
                 if let Some(reader) = self.end(env, slot) {
-                    let why =
-                        "this reader was behind for 10 s: read faster, or watch with a filter";
-                    reader.parts.refuse(why);
+                    reader.parts.refuse(&format!(
+                        "this reader was behind for {limit} s: read faster, or watch with a filter"
+                    ));
                 }
             }
             return false;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{config, daemon};
+use crate::{config, daemon, protocol::watch::server::PATIENCE};
 
 /// Why something was not done. Its text is one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum Error {
     NotAName(String),
     /// Too many lookups, lists or watches at once: try again in a moment.
     Busy,
-    /// The changes of a watch were not read for 10 s, so it has ended: watch again, and what is
-    /// there then is told anew.
+    /// The changes of a watch were not read for [`PATIENCE`], so it has ended: watch again, and
+    /// what is there then is told anew.
     Behind,
     /// The process was closed, or is being closed.
     Closed,
@@ -40,8 +40,10 @@ impl fmt::Display for Error {
             Self::Busy => {
                 f.write_str("too many lookups, lists or watches at once: try again in a moment")
             }
-            Self::Behind => f.write_str(
-                "the changes were not read for 10 s: watch again, and read faster or with a filter",
+            Self::Behind => write!(
+                f,
+                "the changes were not read for {} s: watch again, and read faster or with a filter",
+                PATIENCE.as_secs()
             ),
             Self::Closed => f.write_str("the node was closed"),
         }

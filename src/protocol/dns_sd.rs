@@ -33,14 +33,14 @@ pub mod browsing;
 /// Offers at most.
 pub const MAX_TOLD: usize = 64;
 /// Links at most, each a bit of [`LinkSet`].
-pub const MAX_LINKS: usize = 16;
+pub const MAX_LINKS: usize = LinkSet::BITS as usize;
 /// Bytes of a name at most: it is one label of the DNS.
 pub const MAX_LABEL_LEN: usize = 63;
 /// The least time between two multicasts of an offer on a link (RFC 6762, section 6).
 pub const PAUSE: Duration = Duration::from_secs(1);
 /// The same for an answer to a probe.
 pub const DEFENCE_PAUSE: Duration = Duration::from_millis(250);
-/// Before a name is used, it is asked for so often, and so long after one another (section 8.1).
+/// Number of probes before a name is used, and the pause between them (RFC 6762, section 8.1).
 const PROBES: u8 = 3;
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 /// After that it is announced so often (section 8.3).
@@ -122,7 +122,7 @@ struct Offer {
     /// When an answer is due on each link, and when the last multicast there was.
     answers: [Instant; MAX_LINKS],
     said: [Instant; MAX_LINKS],
-    /// The one asker, while there is one alone.
+    /// The asker, as long as there is only one.
     asker: Option<IpAddr>,
 }
 

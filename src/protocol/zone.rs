@@ -23,6 +23,7 @@ use super::{
         service::{MAX_SERVICE_NAME_LEN, ServiceName, Transport, to_service_name},
         to_name,
     },
+    dns_sd::MAX_LABEL_LEN,
     lookup::Question,
     signing::TTL_LEASES,
 };
@@ -96,7 +97,7 @@ impl Zone {
     pub fn new(name: &str) -> Option<Self> {
         let is_label = |label: &str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            (1..=63).contains(&label.len()) && label.bytes().all(allowed)
+            (1..=MAX_LABEL_LEN).contains(&label.len()) && label.bytes().all(allowed)
         };
         let mut text = String::try_from(name).ok()?;
         text.make_ascii_lowercase();
@@ -252,7 +253,7 @@ pub fn verdict(found: Found, is_complete: bool) -> Verdict {
     }
 }
 
-/// The longest possible rest of a lease of which only the record is known. The record lives for
+/// The longest time that a lease can still run if only its record is known. The record lives for
 /// `ttl` and expires in `expires_in`; its subject sent a heartbeat `age` ago, if this is known.
 /// `None`: it is over.
 pub fn rest_of_lease(

@@ -16,7 +16,10 @@ use domain::rdata::{A, Aaaa, Txt};
 
 /// The UDP payload size that EDNS0 announces: such datagrams pass everywhere without fragmentation
 /// (DNS flag day 2020).
-pub(super) const MAX_UDP: u16 = 1232;
+pub(in crate::net) const MAX_UDP: u16 = 1232;
+/// Bytes of an answer over TCP at most. An answer with 16 addresses, or with all records of a
+/// lookup, needs less.
+pub(super) const MAX_TCP: usize = 16 * 1024;
 
 /// A name as it goes into a query.
 pub(super) type QueryName = Name<Array<255>>;

@@ -13,16 +13,13 @@ use domain::base::Rtype;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 use super::Problem;
-use super::message::{self, Edns, MAX_UDP, QueryName, Value, Verdict, judge};
+use super::message::{self, Edns, MAX_TCP, MAX_UDP, QueryName, Value, Verdict, judge};
 use super::system::System;
 use crate::net::executor::within;
 
 /// Datagrams read for one query. If the answer is not among them, they are a flood or guesses of
 /// the id.
 const MAX_FOREIGN: usize = 16;
-
-/// Bytes of an answer over TCP at most. An answer with 16 addresses needs a fraction of it.
-const MAX_MESSAGE: usize = 16 * 1024;
 
 /// The records of `name` that the servers of `system` return; `None` if the name does not exist.
 /// After a server that fails or does not answer, the next one is asked; after the last, the first.
@@ -103,8 +100,8 @@ async fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Verdict> {
     let mut len = [0; 2];
     stream.read_exact(&mut len).await?;
     let len = usize::from(u16::from_be_bytes(len));
-    if len > MAX_MESSAGE {
-        let problem = format!("its answer of {len} bytes is longer than {MAX_MESSAGE}");
+    if len > MAX_TCP {
+        let problem = format!("its answer of {len} bytes is longer than {MAX_TCP}");
         return Err(io::Error::other(problem));
     }
     let mut answer = vec![0; len];

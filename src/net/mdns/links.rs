@@ -28,7 +28,10 @@ use crate::{
         executor,
         netlink::{Address, Host},
     },
-    protocol::address::Subnet,
+    protocol::{
+        address::Subnet,
+        dns_sd::{LinkSet, MAX_LINKS},
+    },
 };
 
 /// Where all speak and listen.
@@ -39,11 +42,9 @@ const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 const MAX_MESSAGE: usize = 9000;
 /// Packets read in a second.
 const MAX_PACKETS: u32 = 50;
-/// Links on which it speaks: as many as a set of them has bits.
-const MAX_LINKS: usize = 16;
 
 /// Takes each packet, with its sender and the links that it may be from, one bit each.
-pub(crate) type Hear = Rc<dyn Fn(&[u8], SocketAddr, u16)>;
+pub(crate) type Hear = Rc<dyn Fn(&[u8], SocketAddr, LinkSet)>;
 
 /// The sockets of this process for the links.
 pub(crate) struct Links {
@@ -129,7 +130,7 @@ impl Links {
 
     /// Multicasts the message on these links. A link that takes nothing now loses it: it is sent
     /// again later anyway.
-    pub(crate) fn send(&self, links: u16, message: &[u8]) {
+    pub(crate) fn send(&self, links: LinkSet, message: &[u8]) {
         let all = self.links.borrow();
         let meant = all.iter().enumerate();
         for (_, link) in meant.filter(|(at, _)| links & 1 << at != 0) {
@@ -278,7 +279,7 @@ async fn listen(socket: &Async<UdpSocket>, links: &RefCell<Vec<Link>>, hear: &He
 
 /// The links from which a packet of this sender may be: those in whose network its address is, or
 /// that have link-local addresses of its family.
-fn links_of(from: SocketAddr, links: &[Link]) -> u16 {
+fn links_of(from: SocketAddr, links: &[Link]) -> LinkSet {
     let is_from = |link: &Link| match from {
         SocketAddr::V4(from) if from.ip().is_link_local() => link.v4.is_some(),
         SocketAddr::V6(from) if from.ip().is_unicast_link_local() => {

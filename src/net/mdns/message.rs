@@ -22,10 +22,10 @@ use domain::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::net::dns::message::push;
+use crate::net::dns::message::{MAX_UDP, push};
 
 /// Bytes of the longest message that is sent.
-pub(super) const MAX_MESSAGE: usize = 1232;
+pub(super) const MAX_MESSAGE: usize = MAX_UDP as usize;
 /// Addresses taken from one message.
 const MAX_ADDRS: usize = 32;
 /// `_p2p._udp.local`, as it is on the wire.

@@ -9,11 +9,8 @@ use super::{Home, ListAsk, Listing, ListingAction, MAX_OPEN, PATIENCE};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_ENTRIES, MAX_LIST, Offer, PeerId,
     capacities::MAX_NATIVES,
-    lookup::{QueryId, servers::Insert},
+    lookup::{MAX_QUEUE, QueryId, servers::Insert},
 };
-
-/// Servers that wait for their turn: enough for some pages of indexers.
-const MAX_QUEUE: usize = 4 * MAX_LIST;
 
 /// A native, and the progress in its pages of indexers.
 #[derive(Clone, Debug)]

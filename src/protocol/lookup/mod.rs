@@ -126,8 +126,8 @@ pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(1);
 /// The same of a lookup for a peer.
 pub const PEER_PATIENCE: Duration = Duration::from_millis(750);
 
-/// Servers that wait for their turn in one lookup: enough for some pages of indexers.
-const MAX_QUEUE: usize = 4 * MAX_LIST;
+/// Servers that wait for their turn in one lookup or listing: enough for some pages of indexers.
+pub(super) const MAX_QUEUE: usize = 4 * MAX_LIST;
 
 /// All lookups under way: at most `F` finds and `L` lists of the operator, `P` lookups of peers,
 /// and `D` of programs that ask by DNS.

@@ -13,16 +13,16 @@ use domain::base::{
 };
 use domain::dep::octseq::{OctetsBuilder, ShortBuf, Truncate};
 
-use super::super::message::push;
+use super::super::message::{self, push};
 
 /// Bytes of a query at most. A name has 255, and options of EDNS0 take little.
-pub(crate) const MAX_QUERY: usize = 1232;
-/// Bytes of an answer in one datagram at most; see `message::MAX_UDP`.
-pub(crate) const MAX_UDP: usize = 1232;
+pub(crate) const MAX_QUERY: usize = MAX_UDP;
+/// Bytes of an answer in one datagram at most.
+pub(crate) const MAX_UDP: usize = message::MAX_UDP as usize;
 /// The same for a client that does not say that it takes more. Every error fits.
 pub(crate) const PLAIN_UDP: usize = 512;
-/// Bytes of an answer over TCP at most: more than all records of a lookup take.
-pub(crate) const MAX_TCP: usize = 16 * 1024;
+/// Bytes of an answer over TCP at most.
+pub(crate) const MAX_TCP: usize = message::MAX_TCP;
 const HEADER_LEN: usize = 12;
 /// Bytes of the record that says what EDNS0 this server has.
 const OPT_LEN: usize = 11;
@@ -185,7 +185,7 @@ fn build(
     if has_edns {
         // The fields of this record have other meanings than their names (RFC 6891, section 6.1.3).
         let (class, ttl) = (
-            Class::from_int(MAX_UDP as u16),
+            Class::from_int(message::MAX_UDP),
             u32::from(all.rcode.ext()) << 24,
         );
         push(&mut message, &[0], (Rtype::OPT, class, ttl), &[])?;
