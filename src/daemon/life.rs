@@ -1,5 +1,5 @@
-//! What the log tells of peers that hold leases here: who came, from where and why, and how each
-//! lease ended. The reasons are the core's ([`crate::protocol::LeaseEnd`]).
+//! What the log tells of peers that hold leases here: which peer came, from where and why, and how
+//! each lease ended. The reasons are the core's ([`crate::protocol::LeaseEnd`]).
 //!
 //! Invariant: people read the name first, then the last eight characters of the id, then the
 //! address. Lines that a peer can repeat are bounded ([`each`]).

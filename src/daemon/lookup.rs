@@ -159,7 +159,7 @@ impl<'m> Lookups<'m> {
         mem::take(&mut self.servers)
     }
 
-    /// Gives up the lookups of operators who have closed the connection before the answer.
+    /// Gives up the lookups of operators that closed the connection before the answer.
     pub(super) fn give_up(&mut self, env: &Environment) {
         let now = env.now();
         for (lookup, asker) in &self.askers {

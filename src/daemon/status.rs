@@ -497,7 +497,8 @@ impl Found {
         }
     }
 
-    /// What the answer lacks; `None`: nothing.
+    /// Names the servers that did not answer, refused, or answered in part. `None` if there are
+    /// none.
     pub fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
         shortfall(self.complete, self.asked, lacks)
@@ -505,7 +506,8 @@ impl Found {
 }
 
 impl IndexerList {
-    /// What the answer lacks; `None`: nothing.
+    /// Names the servers that did not answer, refused, or answered in part. `None` if there are
+    /// none.
     pub fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
         shortfall(self.complete, self.asked, lacks)

@@ -1,9 +1,9 @@
-//! Places for inbound connections during their handshake, and which one gives way when all places
+//! Places for inbound connections during their handshake, and which one is evicted when all places
 //! are taken.
 //!
 //! Opening connections that stay silent is cheap for an attacker. So a newcomer always gets a
-//! place, and the oldest connection of the source that has the most gives way to it. A source is an
-//! IPv4 address, or an IPv6 /64, because one host has a whole /64.
+//! place, and the oldest connection of the source that has the most is evicted for it. A source is
+//! an IPv4 address, or an IPv6 /64, because one host has a whole /64.
 //!
 //! A known peer (a lease holder, a native, a peer with remembered addresses) cannot be
 //! recognised by a connection before its handshake, but its addresses are known. So of each source
@@ -13,11 +13,11 @@
 //! exceeded, it is the sources with the most spared that have fewer: they all get the same number,
 //! which is the highest with which all together stay within half.
 //!
-//! Invariants: at most `max` connections wait, and a newcomer is always one of them; the source
-//! that gives way has at least as many connections that are not spared as any other source; so if
-//! known peers have half of the places, the other half is shared evenly. Connections that gave way
-//! are counted, and logged in one line for each episode. An episode ends when no connection gave
-//! way for [`QUIET`], or after [`LONG`].
+//! Invariants: at most `max` connections wait, and a newcomer is always one of them; the source of
+//! an evicted connection has at least as many that are not spared as any other source; so if known
+//! peers have half of the places, the other half is shared evenly. Evicted connections are counted,
+//! and logged in one line for each episode. An episode ends when no connection was evicted for
+//! [`QUIET`], or after [`LONG`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::order::sort_few;
 
-/// An episode is over when no connection gave way for this long.
+/// An episode is over when no connection was evicted for this long.
 const QUIET: Duration = Duration::from_secs(5);
 /// An episode that goes on for this long is logged, and a new one begins.
 const LONG: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ pub(super) struct Handshakes<H> {
     waiting: VecDeque<Waiting<H>>,
     /// The most that waited at once since [`Handshakes::take_most`].
     most: usize,
-    /// Connections that gave way and have not left yet.
+    /// Evicted connections that are still open.
     ending: usize,
     counts: HashMap<SourceIp, usize>,
     /// The number of known peers at each source.
@@ -116,7 +116,7 @@ impl<H> Handshakes<H> {
         Entered::Displaced(id, weakest.handle)
     }
 
-    /// Frees the place of a connection: its handshake is done or has failed, or it gave way.
+    /// Frees the place of a connection: its handshake is done or has failed, or it was evicted.
     /// Each leaves once.
     pub(super) fn leave(&mut self, id: u64) {
         // Ids grow from the front to the back.
@@ -126,8 +126,8 @@ impl<H> Handshakes<H> {
         }
     }
 
-    /// Whether as many as there are places gave way and have not left yet. Then they have to leave
-    /// before another enters.
+    /// Whether the number of evicted connections that are still open equals the number of places.
+    /// Then they have to leave before another enters.
     pub(super) fn is_behind(&self) -> bool {
         self.ending >= self.max
     }
@@ -172,7 +172,7 @@ impl<H> Handshakes<H> {
         self.max
     }
 
-    /// Connections that gave way since the start.
+    /// Connections that were evicted since the start.
     pub(super) fn gave_way(&self) -> u64 {
         self.gave_way
     }
@@ -198,7 +198,7 @@ impl<H> Handshakes<H> {
         self.remembered.shrink_to_fit();
     }
 
-    /// The connection that gives way: the oldest of the source with the most connections that are
+    /// The connection that is evicted: the oldest of the source with the most connections that are
     /// not spared; of several such sources, the oldest of all.
     fn weakest(&self) -> Option<usize> {
         let spared_at_most = self.spared_at_most();
@@ -260,7 +260,7 @@ fn lower(counts: &mut HashMap<SourceIp, usize>, source: SourceIp) {
     }
 }
 
-/// A period in which connections gave way.
+/// A period in which connections were evicted.
 #[derive(Debug)]
 pub(super) struct Episode {
     began: Instant,
@@ -271,7 +271,7 @@ pub(super) struct Episode {
     sources: Vec<Counted>,
 }
 
-/// How many connections of a source gave way: from `certain` to `certain + inherited`.
+/// How many connections of a source were evicted: from `certain` to `certain + inherited`.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     source: SourceIp,

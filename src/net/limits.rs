@@ -123,7 +123,7 @@ impl Limits {
     }
 
     /// Lets `peer` use the reserved slots: a configured native, or one that holds a lease. Returns
-    /// false if as many peers as there are connections have one already.
+    /// false if every connection slot is reserved.
     pub(crate) fn reserve_slot(&mut self, peer: protocol::PeerId) -> bool {
         if self.slots.contains_key(&peer) {
             return true;

@@ -3,9 +3,9 @@
 //!
 //! Invariants: at most `capacity` entries, and at most [`MAX_PER_KEY`] of one key; each is one that
 //! a peer announced about itself, and is over [`LIFETIME`] after it was last announced. When the
-//! store is full, the entry with the key farthest from the own id gives way, because others keep
-//! it, too; own entries never do. Neither a key nor an address takes more memory than it
-//! needs: 40 bytes an entry, and each peer's addresses once.
+//! store is full, the entry with the key farthest from the own id is evicted, because others keep
+//! it, too; own entries never are. Neither a key nor an address takes more memory than it needs: 40
+//! bytes an entry, and each peer's addresses once.
 
 use std::{
     cell::Cell,

@@ -122,7 +122,7 @@ impl WallClock {
             ClockOf::Native(peer) => (&mut self.natives, peer),
             ClockOf::Other(peer) => (&mut self.others, peer),
         };
-        // An old sample of a server gives way to a new one of another, unless that is worth less.
+        // An old sample is replaced by a new one of another server, unless that is worth less.
         let is_young = |taken| now - taken <= MAX_AGE;
         samples.retain(|sample| {
             let counts_more = sample.synchronised && !synchronised;

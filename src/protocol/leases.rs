@@ -1,11 +1,13 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! There are at most [`MAX_HELD`] leases, one for each server. Each stream that is opened, and each
-//! request of a node, takes tokens from one bucket, whatever the peers send. A node has 16 at once
-//! and then two a second; an indexer or native, which holds a lease with each of its natives, has
-//! 64 and then eight a second. A stream or request that gets no token waits in its order. The own
-//! record is signed again when it is older than one lease. Every server then gets it with the next
-//! beat, and on a new stream with the first.
+//! Invariants: there are at most [`MAX_HELD`] leases, and one at most with each server; each stream
+//! that is opened, and each request of a node, takes tokens from one bucket, whatever the peers
+//! send.
+//!
+//! A node has 16 at once and then two a second; an indexer or native, which holds a lease with each
+//! of its natives, has 64 and then eight a second. A stream or request that gets no token waits in
+//! its order. The own record is signed again when it is older than one lease. Every server then
+//! gets it with the next beat, and on a new stream with the first.
 
 use core::time::Duration;
 

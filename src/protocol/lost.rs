@@ -1,7 +1,7 @@
 //! The peers that left or were lost here: each is kept for a day after its lease has ended.
 //!
-//! An operator who looks for a device that is gone finds when it was last here. Indexers and
-//! natives keep such a table.
+//! It tells an operator when a device that is gone was last here. Indexers and natives keep such a
+//! table.
 //!
 //! Invariants: a peer that holds a lease here is not in the table; a peer that is known to be
 //! elsewhere is not added. A full table gives up the entry of the peer that has been gone for the

@@ -12,6 +12,9 @@
 //! until there is no action left; and it polls when [`Machine::next_timeout`] has come. It decides
 //! nothing itself.
 //!
+//! Invariant: a role does nothing by itself. What it wants done is an action of `poll`, or the
+//! answer that a call returns.
+//!
 //! Each role states what it does not do: the only default implementation, [`Machine::is_native`],
 //! follows from what the role answers.
 

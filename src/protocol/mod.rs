@@ -21,15 +21,16 @@
 //! | [`farewell`] | waits for its servers before it ends, for a limited time |
 //! | [`clock`] | keeps the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
-//! | [`dns_sd`] | tells the local link of services that were found elsewhere: when, and under which names |
+//! | [`dns_sd`] | tells the local link of services found elsewhere: when, and by which names |
 //! | [`capacities`] | sizes its tables |
 //!
 //! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
 //! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
 //! rule), `life.rs` (how they begin and end, for the log), `rivals.rs` (two devices with one
-//! identity), `lease.rs` and `leases.rs` (leases held elsewhere), `directory.rs` (the nodes that can be found here), `lost.rs` (the peers that left or
-//! were lost), `announcing.rs` (what is announced in the DHT, and when), `address.rs` and
-//! `reader.rs` (which addresses are of use to the peer that reads them).
+//! identity), `lease.rs` and `leases.rs` (leases held elsewhere), `directory.rs` (the nodes that
+//! can be found here), `lost.rs` (the peers that left or were lost), `announcing.rs` (what is
+//! announced in the DHT, and when), `address.rs` and `reader.rs` (which addresses are of use to
+//! the peer that reads them).
 
 pub(crate) mod address;
 pub(crate) mod announcing;

@@ -1,7 +1,7 @@
 //! What a process keeps for its next start, and when it is written.
 //!
-//! Flash wears out, so a change is written at most once in [`WRITE_INTERVAL`]. These rules hold
-//! even after a crash:
+//! Flash wears out, so a change is written at most once in [`WRITE_INTERVAL`]. These invariants
+//! hold even after a crash:
 //!
 //! - *No sequence is used twice.* A record's sequence is max(last + 1, now in ms), so it grows with
 //!   time, and writing each one would mean a write for each record. Instead each write reserves an

@@ -1,8 +1,8 @@
 //! Time, random numbers, and the timers of the loops.
 //!
-//! The core never reads a clock: every input carries `now`. Durations are clamped to the protocol's
-//! bounds when they are received, and all arithmetic saturates, so no peer can cause an overflow of
-//! a time.
+//! Invariants: the core never reads a clock, because every input carries `now`; the same seed gives
+//! the same random numbers; all arithmetic with points in time saturates, so no peer can cause an
+//! overflow of a time.
 
 use core::{
     ops::{Add, Sub},

@@ -1,7 +1,7 @@
 //! The types of the protocol: peers, addresses, offers, beats, acknowledgements, requests.
 //!
-//! All types are bounded; `codec` converts them from and to bytes. Records are verified before they
-//! reach the core, which keeps their envelopes as opaque bytes.
+//! Invariants: all types are bounded; records are verified before they reach the core, which keeps
+//! their envelopes as opaque bytes. `codec` converts the types from and to bytes.
 
 mod ack;
 mod listing;

@@ -1,4 +1,5 @@
-//! The log of a server tells the life of each lease: who came, from where, why, and how it ended.
+//! The log of a server tells the life of each lease: which peer came, from where, why, and how it
+//! ended.
 
 use rustix::process::Signal;
 

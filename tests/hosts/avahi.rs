@@ -71,7 +71,8 @@ impl<'a> Phone<'a> {
         command
     }
 
-    /// The lines of resolved services of this kind, without the interface: `IPv4;NAME;…;HOST;ADDRESS;PORT;TEXT`.
+    /// The lines of resolved services of this kind, without the interface:
+    /// `IPv4;NAME;…;HOST;ADDRESS;PORT;TEXT`.
     fn sees(&self, kind: &str) -> Vec<String> {
         let args = ["--resolve", "--terminate", "--parsable", kind];
         let output = ended(&mut self.command("avahi-browse", &args));

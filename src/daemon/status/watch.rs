@@ -85,6 +85,6 @@ pub(crate) struct CaughtUp {
     pub silent: Vec<String>,
     /// Servers for which there was no place: their nodes are not told of.
     pub unwatched: u16,
-    /// How often there was no room for a node, of which it is then not told that it is gone.
+    /// Number of nodes that found no room. The watch does not report when such a node leaves.
     pub untracked: u64,
 }

@@ -1,4 +1,7 @@
 //! The behaviour's side towards the swarm: connections, dials, and events of the handlers.
+//!
+//! Invariant: what depended on a connection ends with it, and each part of it is reported: leases
+//! granted and held, farewells, watches, and answers that were awaited.
 
 use std::{
     io,

@@ -1,9 +1,10 @@
 //! CBOR in the form that the protocol uses: definite lengths, maps keyed by small integers, bounded
 //! lists.
 //!
-//! A thin layer over minicbor that adds checks to its decoding of maps and lists: duplicate keys,
-//! indefinite lengths and trailing bytes are refused, every length is checked against the field's
-//! bound before anything is stored, and unknown values are skipped without recursion.
+//! A thin layer over minicbor that adds checks to its decoding of maps and lists. Invariants:
+//! duplicate keys, indefinite lengths and trailing bytes are refused; every length is checked
+//! against the field's bound before anything is stored; unknown values are skipped without
+//! recursion.
 
 mod encode;
 

@@ -1,7 +1,7 @@
 //! `/oc/directory/1.0.0`: one request and one response a stream (PROTOCOL.md).
 //!
-//! A request is at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at most
-//! [`MAX_RESPONSE`]. Records in a response are opaque here; `record` opens them.
+//! Invariants: a request has at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at
+//! most [`MAX_RESPONSE`]; records in a response are opaque here, and `record` opens them.
 
 mod found;
 

@@ -1,7 +1,8 @@
 //! `/oc/heartbeat/1.0.0`: beats and their acknowledgements (PROTOCOL.md).
 //!
-//! The content of a beat or an ack is not checked here. The layers above check whether role 2 and
-//! the known ids count, and whether the record is the sender's. They know which sequence is due
+//! Invariant: a decoded beat or ack has the form that PROTOCOL.md states, with every list, text and
+//! record within its bound. Its meaning is not checked here. The layers above check whether role 2
+//! and the known ids count, and whether the record is the sender's. They know which sequence is due
 //! ([`Beat::in_order`], [`WireAck::cause`]).
 
 use minicbor::{CborLen, Encode, bytes::ByteSlice};

@@ -4,8 +4,8 @@
 //! The host provides the envelope and its cryptography: a [`Verifier`] opens envelopes, and a
 //! [`Signer`] makes them.
 //!
-//! A record that opens here is authentic: its signature verifies for its kind's domain and type,
-//! and its subject is the signer. The caller must check whether the record is still valid
+//! Invariant: a record that opens here is authentic. Its signature verifies for its kind's domain
+//! and type, and its subject is the signer. The caller must check whether the record is still valid
 //! ([`RecordInfo::is_valid_copy`]), and whether it is the expected peer's ([`RecordInfo::peer`]).
 
 mod contents;

@@ -2,7 +2,7 @@
 //! many claimants still leads to the same peer.
 //!
 //! Invariants: at most [`MAX_REMEMBERED`] names, each with the peer that came first; the one that
-//! was found least recently gives way. A name that is remembered keeps its peer as long as a find
+//! was found least recently is evicted. A name that is remembered keeps its peer as long as a find
 //! returns it.
 
 use heapless::Vec;

@@ -1,4 +1,7 @@
-//! The slots of one class of lookups. A lookup is made in its slot and is never moved.
+//! The slots of one class of lookups.
+//!
+//! Invariants: a lookup is made in its slot and is never moved; there are at most `N` at a time,
+//! and each one that found no free slot is counted as refused.
 
 use super::{Answer, Here, LookupAction, LookupId, Outcome, QueryId, RecordCopy, run::Lookup};
 use crate::protocol::{Addrs, Instant, PeerId, TableStats};

@@ -1,4 +1,7 @@
-//! The pings in flight (`PeerIsAlive`): at most 8 at a time, 2 s each.
+//! The pings in flight (`PeerIsAlive`).
+//!
+//! Invariants: there are at most [`MAX_PROBES`] at a time, and one at most to each peer; each
+//! counts once, as ended or as overdue after [`PROBE_TIMEOUT`].
 
 use core::time::Duration;
 

@@ -1,4 +1,7 @@
 //! The node's interface to its driver: where each event goes, and in which order actions come out.
+//!
+//! Invariants: a node grants no lease and hands out no indexers, so it refuses each beat, and has
+//! no indexer to name; a request to a native that is due comes out before any step of a lease.
 
 use super::*;
 use crate::protocol::{

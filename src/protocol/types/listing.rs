@@ -1,4 +1,7 @@
 //! Lists of nodes: which nodes a request selects, and what an entry says of each.
+//!
+//! Invariants: a filter has at most [`MAX_TAGS`] tags with [`MAX_TAG_BYTES`] bytes in all; a node
+//! whose name it does not admit is not selected, whatever its record says.
 
 use core::time::Duration;
 
@@ -142,7 +145,7 @@ impl Filter {
 pub enum Subject<'a> {
     /// The subject of this signed node record, which is not verified here.
     Signed(&'a [u8]),
-    /// This peer. The server has its record no longer, so this is the server's word alone.
+    /// A peer without a stored record. Only the server vouches for it.
     Named {
         /// The peer.
         peer: PeerId,

@@ -31,9 +31,10 @@
 //! it cannot be reached, or if nothing comes for [`QUIET`], so that no server delays the report of
 //! the others.
 //!
-//! Bounds: [`MAX_SERVERS`] servers, `K` nodes. A node for which there is no room is still reported
-//! as `present`, perhaps more than once, and not otherwise; and so is one that a server with more
-//! than its share of the places had placed, when others need them ([`Watch::untracked`]).
+//! Invariants: at most [`MAX_SERVERS`] servers are watched, and at most `K` nodes are known, each
+//! of them once. A node for which there is no room is still reported as `present`, perhaps more
+//! than once, and not otherwise; and so is one that a server with more than its share of the places
+//! had placed, when others need them ([`Watch::untracked`]).
 
 use core::time::Duration;
 

@@ -15,9 +15,9 @@
 //! last ones are written, so a watcher that does not read costs one batch of frames here, and
 //! what its stream holds.
 //!
-//! Bounds (PROTOCOL.md, section 5): `W` watchers, of which [`MAX_OF_PEER`] places are kept for this
-//! process, and no peer has more than [`MAX_OF_PEER`]. One that has not read what it was sent
-//! for [`PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
+//! Invariants (PROTOCOL.md, section 5): there are at most `W` watchers; [`MAX_OF_PEER`] places are
+//! kept for this process, and no peer has more than [`MAX_OF_PEER`]. One that has not read what it
+//! was sent for [`PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The nodes that are known: who gets a place in their table, and what is said of them.
+//! The nodes that are known: which of them get a place in their table, and what is said of them.
 
 use super::{NEVER, Said, Sighting, Watch, slots::Entry};
 use crate::protocol::Presence;
