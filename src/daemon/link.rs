@@ -255,8 +255,7 @@ impl Driver<'_> {
 
     /// A ping has ended, perhaps that of a native that was found.
     pub(super) fn link_probed(&mut self, peer: &PeerId, verdict: Verdict) {
-        let answered = verdict == Verdict::Reachable;
-        if let Some((addrs, origin)) = self.link.candidates.probed(peer, answered) {
+        if let Some((addrs, origin)) = self.link.candidates.probed(peer, verdict) {
             log_use(peer, &addrs, origin);
             self.on_learned((*peer, addrs));
         }

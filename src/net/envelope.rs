@@ -70,8 +70,12 @@ pub(crate) fn sign_indexer(
     ttl: Duration,
     addrs: &[Multiaddr],
 ) -> Result<Vec<u8>, SignError> {
-    let signed = (sequence, issued_at_ms, ttl);
-    sign_record(Kind::Indexer, key, signed, addrs, &About::default())
+    let stamp = Stamp {
+        sequence,
+        issued_at_ms,
+        ttl,
+    };
+    sign_record(Kind::Indexer, key, stamp, addrs, &About::default())
 }
 
 /// Signs a node's record, as [`sign_indexer`] does an indexer's.
@@ -86,8 +90,12 @@ pub(crate) fn sign_node(
     addrs: &[Multiaddr],
     about: &About,
 ) -> Result<Vec<u8>, SignError> {
-    let signed = (sequence, issued_at_ms, ttl);
-    sign_record(Kind::Node, key, signed, addrs, about)
+    let stamp = Stamp {
+        sequence,
+        issued_at_ms,
+        ttl,
+    };
+    sign_record(Kind::Node, key, stamp, addrs, about)
 }
 
 /// Opens an indexer's record.
@@ -165,10 +173,17 @@ impl Signer for Keys<'_> {
     }
 }
 
+/// When a record was signed, and for how long it counts.
+struct Stamp {
+    sequence: u64,
+    issued_at_ms: u64,
+    ttl: Duration,
+}
+
 fn sign_record(
     kind: Kind,
     key: &Keypair,
-    (sequence, issued_at_ms, ttl): (u64, u64, Duration),
+    stamp: Stamp,
     addrs: &[Multiaddr],
     about: &About,
 ) -> Result<Vec<u8>, SignError> {
@@ -189,9 +204,9 @@ fn sign_record(
     let usable = addrs.iter().filter(|addr| to_addr(addr).is_ok());
     let record = Record {
         peer: signer.peer(),
-        sequence,
-        issued_at_ms,
-        ttl,
+        sequence: stamp.sequence,
+        issued_at_ms: stamp.issued_at_ms,
+        ttl: stamp.ttl,
         addrs: usable.map(AsRef::as_ref).take(MAX_RECORD_ADDRS).collect(),
         name: &about.name,
         tags: kept,

@@ -12,7 +12,7 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Addrs, PeerId, TableStats,
+    Addrs, PeerId, TableStats, Verdict,
     time::{Instant, Rng},
 };
 
@@ -192,11 +192,12 @@ impl Candidates {
 
     /// A ping has ended. Returns the addresses of the native, and how it was found, if it was probed
     /// here and answered.
-    pub fn probed(&mut self, peer: &PeerId, has_answered: bool) -> Option<(Addrs, Origin)> {
+    pub fn probed(&mut self, peer: &PeerId, verdict: Verdict) -> Option<(Addrs, Origin)> {
         let mut waiting = self.waiting.iter();
         let at = waiting.position(|one| one.is_probed && one.peer == *peer)?;
         let candidate = self.waiting.remove(at);
-        has_answered.then_some((candidate.addrs, candidate.origin))
+        let is_there = verdict == Verdict::Reachable;
+        is_there.then_some((candidate.addrs, candidate.origin))
     }
 
     /// The statistics for `status`.
@@ -359,7 +360,11 @@ mod tests {
         for n in 0..8 {
             assert_eq!(candidates.poll(now).unwrap().0, peer(n));
             assert_eq!(candidates.poll(now + Duration::from_millis(499)), None);
-            let used = candidates.probed(&peer(n), n == 7);
+            let verdict = match n {
+                7 => Verdict::Reachable,
+                _ => Verdict::Silent,
+            };
+            let used = candidates.probed(&peer(n), verdict);
             assert_eq!(used, (n == 7).then_some((Addrs::new(), ORIGIN)));
             now = now + Duration::from_millis(500);
         }
@@ -367,7 +372,7 @@ mod tests {
         assert_eq!(candidates.stats().used, 0);
         candidates.heard(peer(30), &Addrs::new(), ORIGIN);
         assert_eq!(
-            candidates.probed(&peer(30), true),
+            candidates.probed(&peer(30), Verdict::Reachable),
             None,
             "it was not pinged here"
         );
