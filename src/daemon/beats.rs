@@ -73,7 +73,7 @@ impl Driver<'_> {
         net.ack(frame, &ack, clock);
         if let Some(reason) = reason {
             let from = self.env.called(beat.role, &from);
-            each!(info, "gives {from} no lease: {reason}");
+            each!(info, "gives {from} no lease, and answers: {reason}");
         } else if leaves {
             self.env.reserve_slot(from);
             self.env.net.forget(&from);

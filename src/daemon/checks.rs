@@ -72,7 +72,7 @@ type Groups = Rc<RefCell<Vec<Pid>>>;
 
 /// The checks of this process.
 pub(super) struct Checks {
-    health: Health,
+    pub(super) health: Health,
     checks: Vec<Checked>,
     ended: (Sender<Ended>, Receiver<Ended>),
     groups: Groups,
@@ -192,13 +192,13 @@ impl Driver<'_> {
                 "service {name} fails its check ({}): it is not in the record until it passes",
                 checked.error.as_deref().unwrap_or_default()
             ),
-            Some(Change::Offered) => match since {
-                None => log::info!("service {name} passes its check: it is in the record"),
-                Some(since) => log::info!(
-                    "service {name} passes its check again after {} s: it is in the record again",
-                    (now - since).as_secs()
-                ),
-            },
+            Some(Change::Offered) => {
+                log::info!("service {name} passes its check: it is in the record");
+            }
+            Some(Change::OfferedAgain) => log::info!(
+                "service {name} passes its check again after {} s: it is in the record again",
+                since.map_or(0, |since| (now - since).as_secs())
+            ),
             None => {}
         }
         self.signing.offer(self.checks.health.offered());

@@ -142,6 +142,10 @@ impl<'m> Driver<'m> {
         for lost in state.state().state.lost.iter() {
             machine.remember_lost(now, lost.restored(now, own_ms));
         }
+        let checks = Checks::new(config, now, seed);
+        let mut signing = Signing::new(config.role);
+        // The first record too has no service whose check has not passed yet.
+        signing.offer(checks.health.offered());
         Ok(Self {
             env: Environment {
                 net,
@@ -156,9 +160,9 @@ impl<'m> Driver<'m> {
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
             farewells: Farewells::default(),
-            signing: Signing::new(config.role),
+            signing,
             link: OnLink::new(config, own, now, seed),
-            checks: Checks::new(config, now, seed),
+            checks,
             servers: Servers::default(),
             addresses: AddressLog::default(),
             invitation: Invitation::default(),

@@ -36,9 +36,10 @@ impl Environment<'_> {
 
     /// A server for people: its role, its short id, and where it listens.
     pub(super) fn server(&self, peer: &PeerId) -> String {
-        let role = match self.machine.is_native(peer) {
-            true => Role::Native,
-            false => Role::Indexer,
+        // Indexers and natives hold leases with natives alone.
+        let role = match self.machine.role() {
+            Role::Node if !self.machine.is_native(peer) => Role::Indexer,
+            _ => Role::Native,
         };
         let addrs = self.machine.addrs_of(peer);
         let at = addrs.and_then(|addrs| addrs.iter().next());
@@ -121,16 +122,16 @@ fn reason(shortage: Shortage) -> String {
 fn ending(called: &str, end: &LeaseEnd) -> String {
     let held = span(end.held_s);
     match end.how {
-        EndCause::Left => format!("{called} has left, after {held}"),
-        EndCause::HandedOver => format!("{called} is with its indexer now, after {held} here"),
+        EndCause::Left => format!("{called} has left: it was here for {held}"),
+        EndCause::HandedOver => format!("{called} is with its indexer now: it was here for {held}"),
         EndCause::Lost => format!(
-            "{called} is lost: no heartbeat for {}, after {held}",
+            "{called} is lost: no heartbeat for {}; it was here for {held}",
             span(end.silent_s)
         ),
         EndCause::Yielded => format!(
-            "{called} has to go, after {held}: places are short, and it holds a lease elsewhere"
+            "{called} has to go: places are short, and it holds a lease elsewhere; it was here for {held}"
         ),
-        EndCause::NewRole => format!("{called} has another role now, after {held}"),
+        EndCause::NewRole => format!("{called} has another role now: it was here for {held}"),
     }
 }
 
@@ -177,10 +178,10 @@ mod tests {
             silent_s: 121,
         };
         for (how, said) in [
-            (EndCause::Left, "n has left, after 1 h 1 min"),
+            (EndCause::Left, "n has left: it was here for 1 h 1 min"),
             (
                 EndCause::Lost,
-                "n is lost: no heartbeat for 2 min 1 s, after 1 h 1 min",
+                "n is lost: no heartbeat for 2 min 1 s; it was here for 1 h 1 min",
             ),
         ] {
             assert_eq!(ending("n", &end(how)), said);

@@ -38,6 +38,7 @@ pub struct Checked {
     pub failures: u8,
     /// Since when the service is offered, or failing; `None` before the first run has ended.
     pub since: Option<Instant>,
+    was_offered: bool,
     next: Instant,
     is_running: bool,
 }
@@ -67,8 +68,10 @@ pub enum Ending {
 pub enum Change {
     /// The service is left out of the record from now on, or was not in it yet and has failed.
     Withdrawn,
-    /// The service is in the record from now on.
+    /// The service is in the record from now on, for the first time.
     Offered,
+    /// The same, after it had failed.
+    OfferedAgain,
 }
 
 /// The checks of the own services.
@@ -93,6 +96,7 @@ impl Health {
             service,
             failures: CHECK_FAILURES,
             since: None,
+            was_offered: false,
             next: now + interval / 10 * at / all.max(1),
             is_running: false,
         };
@@ -134,10 +138,12 @@ impl Health {
         let is_first = check.since.is_none();
         let change = match (was_failing, check.is_failing()) {
             (false, true) => Some(Change::Withdrawn),
+            (true, false) if check.was_offered => Some(Change::OfferedAgain),
             (true, false) => Some(Change::Offered),
             (true, true) if is_first => Some(Change::Withdrawn),
             _ => None,
         };
+        check.was_offered |= change == Some(Change::Offered);
         if change.is_some() {
             check.since = Some(now);
         }
@@ -208,7 +214,7 @@ mod tests {
         assert_eq!(run(&mut health, false).0, None, "it is withdrawn once");
         assert_eq!(health.of(0).unwrap().since, Some(failed));
         let (change, passed) = run(&mut health, true);
-        assert_eq!(change, Some(Change::Offered));
+        assert_eq!(change, Some(Change::OfferedAgain));
         assert_eq!(health.offered(), u8::MAX);
         assert_eq!(health.of(0).unwrap().since, Some(passed));
     }
@@ -268,7 +274,7 @@ mod tests {
         assert_eq!(health.poll(at(600_000)), Some(0));
         assert_eq!(
             health.ended(at(600_001), 0, Ending::Passed),
-            Some(Change::Offered)
+            Some(Change::OfferedAgain)
         );
     }
 

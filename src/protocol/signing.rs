@@ -71,7 +71,7 @@ impl Signing {
     }
 
     /// Sets which of the own services are offered, one bit each
-    /// ([`Health::offered`](super::health::Health::offered)); at the start all are.
+    /// ([`Health::offered`](super::health::Health::offered)). Unless the host sets it, all are.
     pub fn offer(&mut self, services: u8) {
         self.offered = services;
     }

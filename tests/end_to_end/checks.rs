@@ -80,3 +80,28 @@ fn service_that_fails_its_check_is_found_again_when_it_passes() {
     assert_eq!(log.matches("it is in the record again").count(), 2, "{log}");
     drop((indexer, native));
 }
+
+#[test]
+fn service_is_not_in_the_record_before_its_check_has_passed_once() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let _indexer = world.indexer("indexer", &[&native], &[]);
+    // The first run does not end while this test runs.
+    let cam = [
+        "--name",
+        "cam",
+        "--service",
+        "http=80",
+        "--service",
+        "log=udp:514",
+        "--check",
+        "http=exec:sleep 60",
+        "--allow-exec",
+    ];
+    let cam = world.node("cam", &[&native], &cam);
+    cam.until("a lease", SLACK, |status| !status.leases.is_empty());
+    eventually("it", SLACK, || {
+        let services = found(&world, &cam);
+        (!services.is_empty()).then(|| assert_eq!(services, ["log"]))
+    });
+}

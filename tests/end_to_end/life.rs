@@ -24,7 +24,7 @@ fn an_indexer_tells_who_joins_leaves_is_lost_and_is_back() {
     pump.logs(" starts in an open network: 1 native configured, leases of 3 s, ");
     indexer.logs(&format!("{name} at 127.0.0.1 joins"));
     pump.end(Signal::TERM);
-    indexer.logs(&format!("{name} has left, after "));
+    indexer.logs(&format!("{name} has left: it was here for "));
     let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
     indexer.logs(&format!("{name} at 127.0.0.1 is back after "));
     pump.kill();
@@ -41,7 +41,7 @@ fn a_native_tells_why_it_takes_a_node_in_and_where_it_goes() {
     let indexer = world.indexer("indexer", &[&native], &[]);
     let id = indexer.short_id();
     native.logs(&format!("releases {name} to indexer …{id}"));
-    native.logs(" is with its indexer now, after ");
+    native.logs(" is with its indexer now: it was here for ");
     pump.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
     pump.logs(&format!("s with indexer …{id} at 127.0.0.1:"));
 }

@@ -21,6 +21,7 @@ impl<const K: usize> Watch<K> {
                     how: Presence::Alive,
                     is_meant: true,
                     by: at as u8,
+                    told_by: at as u8,
                 });
                 // If there is no room, the node is reported all the same, and the table counts it.
                 if let (Ok(()), Some(placed)) = (is_placed, self.placed.get_mut(at)) {
@@ -31,10 +32,13 @@ impl<const K: usize> Watch<K> {
         };
         entry.holders |= bit;
         entry.confirmed |= bit;
-        if seen.sequence <= entry.sequence {
+        // A server takes a record back where it finds out that a copy of the identity signed it.
+        // Then what it tells now counts, although it was signed earlier.
+        let is_taken_back = usize::from(entry.told_by) == at && seen.contents != entry.contents;
+        if seen.sequence <= entry.sequence && !is_taken_back {
             return None;
         }
-        entry.sequence = seen.sequence;
+        (entry.sequence, entry.told_by) = (seen.sequence, at as u8);
         let is_changed = core::mem::replace(&mut entry.contents, seen.contents) != seen.contents;
         if is_changed {
             entry.name = seen.name.clone();

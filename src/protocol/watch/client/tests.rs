@@ -503,3 +503,15 @@ fn a_node_that_others_hold_too_does_not_give_way() {
     } = world.watch.stats();
     assert_eq!((refused, evicted), (1, 0));
 }
+
+#[test]
+fn record_that_its_server_takes_back_is_told_again_and_an_old_one_of_another_is_not() {
+    let mut world = World::live();
+    assert_eq!(world.sees(A, 1, 5, 50), Some(Said::Present));
+    // A copy of the identity signs a later record, and is refused a moment later.
+    assert_eq!(world.sees(A, 1, 9, 90), Some(Said::Changed));
+    assert_eq!(world.sees(B, 1, 5, 50), None, "B has not heard of it yet");
+    assert_eq!(world.sees(A, 1, 5, 50), Some(Said::Changed));
+    assert_eq!(world.sees(A, 1, 5, 50), None, "it is told once");
+    assert_eq!(world.sees(B, 1, 6, 60), Some(Said::Changed));
+}
