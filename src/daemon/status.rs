@@ -528,7 +528,7 @@ pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) ->
     match (complete, asked, lacks.is_empty()) {
         (true, ..) => None,
         (false, 0, _) => Some("no server could be asked".into()),
-        (false, _, true) => Some("there is more than one answer holds".into()),
+        (false, _, true) => Some("one answer has no room for all of them".into()),
         (false, _, false) => Some(lacks.join(", ")),
     }
 }

@@ -147,7 +147,7 @@ fn answer_says_how_far_it_goes() {
         ),
         (
             list(false, 2, [0; 3]),
-            "incomplete: there is more than one answer holds\n",
+            "incomplete: one answer has no room for all of them\n",
         ),
     ] {
         assert_eq!(seen, format!("{none}{said}"));
