@@ -135,7 +135,9 @@ fn find(args: &Find) -> Result<(), Failure> {
         return Err(Failure::new(USAGE, "give --addr or --json, not both"));
     }
     if let Some(service) = args.service.as_ref().filter(|_| !args.addr) {
-        let sentence = format!("find looks for one name; a service after it, here {service}, goes with --addr: find --addr NAME SERVICE");
+        let sentence = format!(
+            "find looks for one name; a service after it, here {service}, goes with --addr: find --addr NAME SERVICE"
+        );
         return Err(Failure::new(USAGE, sentence));
     }
     let query = NameOrPeerId::parse(&args.query)?;
