@@ -5,6 +5,8 @@
 
 mod found;
 
+use core::time::Duration;
+
 use heapless::Vec;
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
@@ -18,7 +20,7 @@ use super::{
     peer_to_bytes,
 };
 use crate::protocol::{
-    Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, Instant, MAX_LIST,
+    Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_LIST,
     MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Selection, Tally, Want,
     machine::MAX_MOVED,
 };
@@ -76,10 +78,11 @@ pub type Ages = Vec<u32, MAX_LIST, u8>;
 /// The age that means: not known.
 pub const UNKNOWN_AGE: u32 = u32::MAX;
 
-/// The age of a subject that was last heard at this time, as a response tells it.
-pub fn age_ms(now: Instant, last_seen: Option<Instant>) -> u32 {
-    last_seen.map_or(UNKNOWN_AGE, |seen| {
-        let age = u32::try_from((now - seen).as_millis());
+/// An age as a response tells it: one that is known is never told as [`UNKNOWN_AGE`], however long
+/// it is.
+pub fn age_ms(age: Option<Duration>) -> u32 {
+    age.map_or(UNKNOWN_AGE, |age| {
+        let age = u32::try_from(age.as_millis());
         age.unwrap_or(UNKNOWN_AGE).min(UNKNOWN_AGE - 1)
     })
 }

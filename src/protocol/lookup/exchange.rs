@@ -203,14 +203,10 @@ impl<'a> Outcome<'a> {
     /// one more server that has not answered. So the peer does not take the answer for complete.
     pub fn response(&self) -> Response<'a> {
         let records = self.records.iter().take(MAX_LIST);
-        let ages = records.clone().map(|record| {
-            let age = record.age().map(|age| age.as_millis());
-            age.and_then(|age| u32::try_from(age).ok())
-                .unwrap_or(UNKNOWN_AGE)
-        });
+        let ages = records.clone().map(|record| age_ms(record.age()));
         let is_name = matches!(self.question, Question::Name(_));
         let claims = records.clone().filter(|_| is_name);
-        let claims = claims.map(|record| u32::try_from(record.claimed().as_millis()));
+        let claims = claims.map(|record| age_ms(record.claimed()));
         let more = self.more || self.records.len() > MAX_LIST;
         let mut tally = self.tally;
         let shows = more || tally.answered < tally.asked;
@@ -221,7 +217,7 @@ impl<'a> Outcome<'a> {
             tally: Some(tally),
             ages: ages.collect(),
             claimants: is_name.then_some(self.claimants),
-            claims: claims.map(|age| age.unwrap_or(UNKNOWN_AGE)).collect(),
+            claims: claims.collect(),
         }
     }
 }
@@ -256,9 +252,11 @@ fn listed_here<'a, M: Machine + ?Sized>(
         },
         Question::Indexers | Question::Service(_) => Claimants::default(),
     };
-    let ages = nodes.iter().map(|found| found.last_seen());
+    let age_of = |at: Option<Instant>| age_ms(at.map(|at| now - at));
+    let ages = nodes.iter().map(|found| age_of(found.last_seen()));
     let is_name = matches!(question, Question::Name(_));
-    let since = nodes.iter().filter(|_| is_name).map(|found| found.since());
+    let claims = nodes.iter().filter(|_| is_name);
+    let claims = claims.map(|found| age_of(Some(found.since())));
     let claimants = is_name.then_some(Count {
         nodes: u32::try_from(count).unwrap_or(u32::MAX),
         are_all: true,
@@ -269,8 +267,8 @@ fn listed_here<'a, M: Machine + ?Sized>(
         records: nodes.iter().map(|found| found.envelope()).collect(),
         more,
         tally,
-        ages: ages.map(|seen| age_ms(now, seen)).collect(),
+        ages: ages.collect(),
         claimants,
-        claims: since.map(|since| age_ms(now, Some(since))).collect(),
+        claims: claims.collect(),
     }
 }

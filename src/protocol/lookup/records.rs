@@ -39,9 +39,10 @@ pub(super) enum Tier {
     Nobody,
 }
 
-/// The standing of a claim: the party that vouches for it, for how long it has been made there, and how many
-/// older claims the same server tells of. Servers tell of the oldest claim first.
-pub(super) type Standing = (Tier, Reverse<Duration>, u16);
+/// The standing of a claim: the party that vouches for it, for how long it has been made there, and
+/// how many older claims the same server tells of. Servers tell of the oldest claim first. A claim
+/// whose age is not told comes after the youngest, because nothing speaks for it.
+pub(super) type Standing = (Tier, Reverse<Option<Duration>>, u16);
 
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +97,9 @@ impl FoundRecord {
         self.age
     }
 
-    /// For how long it has claimed the name, when the server that has it answered; zero if it did
+    /// For how long it has claimed the name, when the server that has it answered; `None` if it did
     /// not tell.
-    pub(super) fn claimed(&self) -> Duration {
+    pub(super) fn claimed(&self) -> Option<Duration> {
         self.standing.1.0
     }
 
@@ -206,7 +207,7 @@ mod tests {
                 claimed: None,
             },
             place,
-            (Tier::Other, Reverse(Duration::ZERO), 0),
+            (Tier::Other, Reverse(None), 0),
         )
         .unwrap()
     }
@@ -231,16 +232,17 @@ mod tests {
         use Tier::{Nobody, Other, Own, Remembered};
         let mut records = Records::<8>::new();
         let claims = [
-            (1, (Other, 0, 0)),
-            (2, (Own, 0, 1)),
-            (3, (Nobody, 0, 0)),
-            (4, (Own, 0, 0)),
-            (5, (Remembered, 0, 9)),
-            (6, (Own, 7, 8)),
-            (1, (Other, 0, 3)),
+            (1, (Other, Some(0), 0)),
+            (2, (Own, Some(0), 1)),
+            (3, (Nobody, None, 0)),
+            (4, (Own, Some(0), 0)),
+            (5, (Remembered, None, 9)),
+            (6, (Own, Some(7), 8)),
+            (1, (Other, None, 3)),
+            (7, (Own, None, 0)),
         ];
         for (at, (n, (tier, claimed, position))) in (1..).zip(claims) {
-            let standing = (tier, Reverse(Duration::from_secs(claimed)), position);
+            let standing = (tier, Reverse(claimed.map(Duration::from_secs)), position);
             let age = Some(Duration::from_secs(at));
             let record = record(n, 10 * at, 1, Place::Indexer);
             records.add(FoundRecord {
@@ -250,8 +252,8 @@ mod tests {
             });
         }
         let order: std::vec::Vec<_> = seen(&records).iter().map(|(n, _)| *n).collect();
-        assert_eq!(order, [5, 6, 4, 2, 1, 3]);
-        let twice = &records.as_slice()[4];
+        assert_eq!(order, [5, 6, 4, 2, 7, 1, 3]);
+        let twice = &records.as_slice()[5];
         assert_eq!(
             (twice.age, twice.rank.sequence),
             (Some(Duration::from_secs(1)), 1)

@@ -307,7 +307,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             Question::Peer(peer) => copy.info.peer == *peer,
         };
         let tier = self.tier_of(&copy.info.peer, tier);
-        let standing = (tier, Reverse(copy.claimed.unwrap_or_default()), position);
+        let standing = (tier, Reverse(copy.claimed), position);
         let record = FoundRecord::new(copy, place, standing);
         self.keep(record.filter(|_| answers));
     }
@@ -315,7 +315,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Adds an entry of the own directory, before which so many older claims are.
     pub(super) fn add_here(&mut self, now: Instant, position: u16, found: &Found<'_>) {
         let tier = self.tier_of(found.peer(), Tier::Own);
-        let standing = (tier, Reverse(now - found.since()), position);
+        let standing = (tier, Reverse(Some(now - found.since())), position);
         self.keep(FoundRecord::here(now, standing, found));
     }
 

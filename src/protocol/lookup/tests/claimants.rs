@@ -1,6 +1,7 @@
 //! Names that many nodes claim: all are counted, and those come first that somebody vouches for.
 
 use super::*;
+use crate::protocol::codec::directory::{Response, UNKNOWN_AGE};
 
 fn claim(n: u8) -> RecordInfo {
     info(n, "pump", 1)
@@ -148,6 +149,46 @@ fn thirty_two_pages_are_read_in_one_lookup_and_256_claimants_are_counted() {
     }
 }
 
+/// The ages that a lookup tells to a peer, by name: of the heartbeats and of the claims.
+#[test]
+fn oldest_claim_is_told_as_the_oldest_and_one_of_unknown_age_as_such() {
+    let most = u64::from(u32::MAX);
+    for (claimed, told) in [
+        (Some(0), 0),
+        (Some(most - 1), u32::MAX - 1),
+        (Some(most), u32::MAX - 1),
+        (Some(most + 1), u32::MAX - 1),
+        (None, UNKNOWN_AGE),
+    ] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(pump(), Reach::Network);
+        desk.names(10, &[1], false);
+        desk.search_ends(10, 4);
+        let (_, query) = desk.question(1, false).expect("it was asked");
+        let age = claimed.map(Duration::from_millis);
+        let infos = [claim(7)];
+        let records = copies(&infos).into_iter().map(|copy| RecordCopy {
+            age,
+            claimed: age,
+            ..copy
+        });
+        let records: Vec<_> = records.collect();
+        let answer = Answer::Records {
+            records: &records,
+            more: false,
+            tally: None,
+            claimants: None,
+        };
+        assert!(desk.lookups.answered(at(20), query, answer));
+        desk.poll(20);
+        let response = desk.outcome().response();
+        let Response::Records { ages, claims, .. } = response else {
+            panic!("{response:?}");
+        };
+        assert_eq!((&ages[..], &claims[..]), (&[told][..], &[told][..]));
+    }
+}
+
 #[test]
 fn own_directory_is_counted_as_a_whole() {
     let mut desk = Desk::new(Role::Native);
@@ -198,8 +239,7 @@ fn node_is_told_how_many_there_are_by_the_indexer_that_has_counted() {
         desk.answers_in_part(10, 1, &ids(1..=16), told);
         assert_eq!(desk.claimants(), counted, "{told:?}");
         let response = desk.outcome().response();
-        let crate::protocol::codec::directory::Response::Records { claimants, .. } = response
-        else {
+        let Response::Records { claimants, .. } = response else {
             panic!("{response:?}");
         };
         assert_eq!(claimants, Some(counted), "and tells it to others");

@@ -98,8 +98,8 @@ fn an_answer_of_the_own_directory_says_when_each_node_was_heard() {
 #[test]
 fn an_age_that_is_not_known_is_none_that_can_be() {
     let never = u64::from(u32::MAX);
-    for (now, age) in [(7, 7), (never - 1, u32::MAX - 1), (never, u32::MAX - 1)] {
-        assert_eq!(age_ms(at(now), Some(at(0))), age);
+    for (told, age) in [(7, 7), (never - 1, u32::MAX - 1), (never, u32::MAX - 1)] {
+        assert_eq!(age_ms(Some(Duration::from_millis(told))), age);
     }
-    assert_eq!(age_ms(at(7), None), UNKNOWN_AGE);
+    assert_eq!(age_ms(None), UNKNOWN_AGE);
 }
