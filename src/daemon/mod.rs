@@ -97,6 +97,8 @@ pub use self::untouched::Allocator;
 /// long that may take.
 const QUIET: Duration = Duration::from_millis(50);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(600);
+/// A loop that wakes up later than this did not run: no work of it takes as long.
+const STALL: Duration = Duration::from_secs(5);
 
 /// Why the daemon could not start or had to end: one sentence.
 #[derive(Debug)]
@@ -192,13 +194,17 @@ async fn main_loop(
     let link = driver.link.events();
     let mut timer = Timer::never();
     let mut armed = None;
+    let mut wakes_at = driver.env.now();
     loop {
-        if driver.overslept() > Duration::ZERO {
-            catch_up(driver).await;
+        let gap = not_running(driver.overslept(), driver.env.now() - wakes_at);
+        if !gap.is_zero() {
+            catch_up(driver, gap).await;
         }
         driver.pump();
         let due = host.turned(driver);
         let due = due.into_iter().fold(driver.timeout(), Ord::min);
+        // What is due at once may be so since the start.
+        wakes_at = due.max(driver.env.now());
         if armed != Some(due) {
             timer.set_after(due - driver.env.now());
             armed = Some(due);
@@ -248,13 +254,22 @@ enum Wake {
     Call(Call),
 }
 
+/// For how long the process did not run; zero if it did. `overslept`: a loop of the machine is late
+/// by so much. `late`: so long ago this loop was to wake up. A busy moment is shorter than
+/// [`STALL`].
+fn not_running(overslept: Duration, late: Duration) -> Duration {
+    match late > STALL {
+        true => overslept.max(late),
+        false => overslept,
+    }
+}
+
 /// The process slept, or was stopped: what peers said in the meantime is read first, then their
 /// leases move on by the gap.
-async fn catch_up(driver: &mut Driver<'_>) {
-    let gap = driver.overslept();
+async fn catch_up(driver: &mut Driver<'_>, gap: Duration) {
     log::warn!(
-        "was not running for {} s: leases granted move on by as much",
-        gap.as_secs_f32()
+        "did not run for {} s (it was stopped, or the machine slept): extends the leases that it granted by this time",
+        gap.as_secs()
     );
     let all = async {
         while let Some(event) = executor::within(QUIET, driver.env.net.next_event()).await {
@@ -276,5 +291,19 @@ async fn farewell(driver: &mut Driver<'_>) {
     }
     if !driver.farewells.is_answered() {
         log::warn!("a server did not take a last beat: our leases with it run out by themselves");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loop_that_wakes_up_more_than_five_seconds_late_did_not_run() {
+        let ms = Duration::from_millis;
+        assert_eq!(not_running(ms(0), ms(5_000)), ms(0), "it was busy");
+        assert_eq!(not_running(ms(0), ms(5_001)), ms(5_001));
+        assert_eq!(not_running(ms(40_000), ms(60_000)), ms(60_000));
+        assert_eq!(not_running(ms(700), ms(600)), ms(700));
     }
 }
