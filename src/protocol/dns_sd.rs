@@ -15,7 +15,7 @@
 //!
 //! Invariants: an offer is multicast at most once a second on each link ([`PAUSE`]; in answer to a
 //! probe, after [`DEFENCE_PAUSE`]); no two offers of one kind of service have the same name,
-//! whatever case its letters have; at most [`MAX_TOLD`] offers.
+//! whatever case its letters have; at most [`MAX_TOLD`] offers; at most 20 unicast replies a second.
 
 use core::{fmt::Write as _, net::IpAddr, time::Duration};
 
@@ -25,7 +25,7 @@ use super::{
     TableStats,
     address::Subnet,
     codec::service::{ServiceName, Transport},
-    time::{Instant, Rng},
+    time::{Bucket, Instant, Rng},
 };
 
 pub mod browsing;
@@ -59,6 +59,9 @@ const RECENT: Duration = Duration::from_secs(30);
 const MAX_CONFLICTS: u8 = 15;
 const CONFLICT_TIME: Duration = Duration::from_secs(10);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
+/// Unicast replies a second at most. The address of who asks may be forged, and a reply is longer
+/// than a question.
+const MAX_REPLIES: u32 = 20;
 
 /// A time that does not come.
 const NEVER: Instant = Instant::from_millis(u64::MAX);
@@ -163,6 +166,7 @@ pub struct Offers {
     refused: u64,
     conflicts: u8,
     conflicts_from: Instant,
+    replies: Bucket<MAX_REPLIES, MAX_REPLIES>,
 }
 
 impl Offers {
@@ -174,6 +178,7 @@ impl Offers {
             refused: 0,
             conflicts: 0,
             conflicts_from: Instant::default(),
+            replies: Bucket::new(),
         }
     }
 
@@ -265,6 +270,16 @@ impl Offers {
             }
         }
         false
+    }
+
+    /// Whether a unicast reply may be sent now.
+    pub fn can_reply(&self, now: Instant) -> bool {
+        self.replies.next(1) <= now
+    }
+
+    /// A unicast reply is to be sent. Returns whether it may be.
+    pub fn reply(&mut self, now: Instant) -> bool {
+        self.replies.take(now)
     }
 
     /// An asker knows the offer already: it is not answered, if no other device has asked.

@@ -1,7 +1,7 @@
 //! The desk of the bridge: rows of a watch become offers, packets become answers, and what is due
 //! becomes messages.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::browse::Browse;
 use crate::{
@@ -10,23 +10,20 @@ use crate::{
         status::{NodeQuery, NodeState, Protocol, WatchEventName, WatchRow},
     },
     net::mdns::{
-        links::{Links, PORT},
-        service::{
-            Data, Gone, Instance, Meaning, Packet, Question, Record, Told as Heard, answers, probe,
-            same, text, unicast,
-        },
+        links::Links,
+        service::{Gone, Instance, Names, Record, answers, probe, text},
     },
     protocol::{
         Instant,
         codec::service::{ServiceName, Transport},
-        dns_sd::{Asked, Asker, MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
+        dns_sd::{MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
     },
 };
 
+mod hear;
+
 /// Letters of the peer id in the name of a host.
 const ID_LETTERS: usize = 8;
-/// Bytes of the numbers in an SRV record, before the name.
-const SRV_NUMBERS: usize = 6;
 
 /// A service that links are told of.
 struct Told {
@@ -36,6 +33,8 @@ struct Told {
     /// A device of another link offers it.
     is_of_device: bool,
     instance: Instance,
+    /// Those of the instance: each packet is compared with them.
+    names: Names,
     addrs: Vec<IpAddr>,
     /// The present watch has named it.
     is_confirmed: bool,
@@ -123,7 +122,7 @@ impl Desk {
                 Some(at) => {
                     let mut new = wanted.swap_remove(at);
                     // Its name may have a number.
-                    new.instance.label.clone_from(&told.instance.label);
+                    new.rename(&told.instance.label);
                     let is_changed = new.instance != told.instance || new.addrs != told.addrs;
                     *told = new;
                     if is_changed {
@@ -139,7 +138,7 @@ impl Desk {
                 && let Some(place) = self.told.get_mut(slot)
             {
                 let label = self.offers.label(slot).unwrap_or_default();
-                new.instance.label = label.as_str().into();
+                new.rename(&label);
                 *place = Some(new);
             }
         }
@@ -196,6 +195,7 @@ impl Desk {
                 peer: row.peer_id.clone(),
                 base,
                 is_of_device: service.device.is_some(),
+                names: instance.names(),
                 instance,
                 addrs,
                 is_confirmed: true,
@@ -263,7 +263,7 @@ impl Desk {
 
     /// Multicasts records on each of these links.
     fn tell(&self, links: u16, records: impl Fn(&Self, u16) -> Vec<Vec<Record>>) {
-        for bit in (0..self.links.subnets().len()).map(|at| 1 << at) {
+        for bit in (0..self.links.count()).map(|at| 1 << at) {
             if links & bit != 0 {
                 for message in answers(&records(self, bit)) {
                     self.links.send(bit, message.as_ref());
@@ -284,153 +284,14 @@ impl Desk {
 
     /// The addresses that devices of the first of these links can reach.
     fn addrs_on(&self, told: &Told, links: u16) -> Vec<IpAddr> {
-        let subnets = self.links.subnets();
-        let on_link = subnets.get(links.trailing_zeros() as usize);
-        let on_link = on_link.map(Vec::as_slice).unwrap_or_default();
-        reachable(&told.addrs, on_link, &self.links.bridges, told.is_of_device).collect()
-    }
-
-    /// Takes a packet.
-    pub(super) fn hear(&mut self, now: Instant, packet: &Packet, from: SocketAddr, links: u16) {
-        if packet.is_answer {
-            if from.port() == PORT {
-                self.hear_records(now, packet);
-                self.browse
-                    .iter_mut()
-                    .for_each(|browse| browse.hear(now, packet));
-            }
-            return;
-        }
-        self.hear_claims(now, packet);
-        for question in &packet.questions {
-            let asker = Asker {
-                ip: from.ip(),
-                links,
-                wants_unicast: question.wants_unicast,
-            };
-            let id = (from.port() != PORT).then_some(packet.id);
-            let records = self.asked(now, packet, question, (&asker, id.is_some()));
-            if !records.is_empty()
-                && let Some(message) = unicast(question, records, id)
-            {
-                self.links.reply(from, message.as_ref());
-            }
-        }
-        if packet.questions.is_empty() {
-            self.hear_known(packet, from, links);
-        }
-    }
-
-    /// Takes a question. Returns the records to answer by unicast.
-    fn asked(
-        &mut self,
-        now: Instant,
-        packet: &Packet,
-        question: &Question,
-        (asker, is_legacy): (&Asker, bool),
-    ) -> Vec<Record> {
-        let mut kinds = Vec::new();
-        let mut records = Vec::new();
-        for slot in 0..self.told.len() {
-            let Some(told) = self.told.get(slot).and_then(Option::as_ref) else {
-                continue;
-            };
-            let instance = &told.instance;
-            let Some(meaning) = question
-                .meaning(instance)
-                .filter(|_| self.offers.is_told(slot))
-            else {
-                continue;
-            };
-            // One of each kind says that there is this kind.
-            let is_said = meaning == Meaning::Kinds && kinds.contains(&instance.kind());
-            let is_known = |record: &Heard| record.is_known(meaning, instance);
-            if is_said || packet.records.iter().any(is_known) {
-                continue;
-            }
-            kinds.push(instance.kind());
-            let is_probe = || {
-                packet
-                    .claims
-                    .iter()
-                    .any(|it| same(&it.owner, &instance.name()))
-            };
-            let how = match meaning {
-                Meaning::Name if is_probe() => Asked::Probe,
-                Meaning::Name => Asked::ByName,
-                Meaning::Kind | Meaning::Kinds => Asked::ByKind {
-                    more: packet.has_more,
-                },
-            };
-            if is_legacy || self.offers.asked(now, slot, how, asker) {
-                records.extend(self.records(slot, asker.links));
-            }
-        }
-        records
-    }
-
-    /// Takes what an asker knows beside what it said before.
-    fn hear_known(&mut self, packet: &Packet, from: SocketAddr, links: u16) {
-        let asker = Asker {
-            ip: from.ip(),
-            links,
-            wants_unicast: false,
-        };
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(Told { instance, .. }) = told else {
-                continue;
-            };
-            let is_known = |record: &Heard| record.is_known(Meaning::Kind, instance);
-            if packet.records.iter().any(is_known) {
-                self.offers.known(slot, &asker);
-            }
-        }
-    }
-
-    /// Takes what another would tell if it had a name: the later data wins.
-    fn hear_claims(&mut self, now: Instant, packet: &Packet) {
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(Told { instance, .. }) = told else {
-                continue;
-            };
-            let wins = |claim: &Heard| match &claim.data {
-                Data::Service(data) => *data > instance.srv(),
-                _ => false,
-            };
-            let mut claims = packet.claims.iter();
-            if claims.any(|claim| same(&claim.owner, &instance.name()) && wins(claim)) {
-                self.offers.lost_tie(now, slot);
-            }
-        }
-    }
-
-    /// Takes what another tells of a name that is told here, too.
-    fn hear_records(&mut self, now: Instant, packet: &Packet) {
-        for record in &packet.records {
-            let Data::Service(data) = &record.data else {
-                continue;
-            };
-            for slot in 0..self.told.len() {
-                let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) else {
-                    continue;
-                };
-                let instance = &mut told.instance;
-                if !same(&record.owner, &instance.name()) {
-                    continue;
-                }
-                match (is_same_service(data, &instance.srv()), record.ttl) {
-                    // Another bridge knows the node, too, and tells that it is gone.
-                    (true, 0) => self.offers.changed(now, slot),
-                    (true, _) | (false, 0) => {}
-                    (false, _) => {
-                        self.offers.conflict(now, slot);
-                        let label = self.offers.label(slot).unwrap_or_default();
-                        instance.label = label.as_str().into();
-                        log::debug!("its name is taken on the link: {label:?} is tried");
-                    }
-                }
-            }
-        }
+        let on_link = self.links.subnets(links.trailing_zeros() as usize);
+        reachable(
+            &told.addrs,
+            &on_link,
+            &self.links.bridges,
+            told.is_of_device,
+        )
+        .collect()
     }
 }
 
@@ -438,12 +299,11 @@ impl Told {
     fn kind(&self) -> (&ServiceName, Transport) {
         (&self.instance.service, self.instance.transport)
     }
-}
 
-/// Whether these are the data of the same SRV record: the name in it may have letters of another
-/// case.
-fn is_same_service(one: &[u8], other: &[u8]) -> bool {
-    one.get(..SRV_NUMBERS) == other.get(..SRV_NUMBERS) && same(one, other)
+    fn rename(&mut self, label: &str) {
+        self.instance.label = label.into();
+        self.names = self.instance.names();
+    }
 }
 
 /// The name of a node's host before `.local`. It has letters of the peer id, so that no two nodes

@@ -56,6 +56,9 @@ pub(crate) struct Links {
     hear: Hear,
     /// Sockets that could not be opened, as far as this was logged.
     has_failed: bool,
+    /// What was sent: to which links, or to one peer (0).
+    #[cfg(test)]
+    pub(crate) sent: RefCell<Vec<(LinkSet, Vec<u8>)>>,
 }
 
 /// A socket, and what ends the task that listens to it.
@@ -89,7 +92,17 @@ impl Links {
             bridges: Vec::new(),
             hear,
             has_failed: false,
+            #[cfg(test)]
+            sent: RefCell::default(),
         }
+    }
+
+    /// On these links, with their kinds, and without sockets.
+    #[cfg(test)]
+    pub(crate) fn on(of: &[(&str, &str)]) -> Self {
+        let new = Self::new(Rc::new(|_, _, _| {}));
+        *new.links.borrow_mut() = links(&Host::with_links(of).addresses());
+        new
     }
 
     /// Joins the group on all links that the host has now. To be called again after a change.
@@ -122,15 +135,23 @@ impl Links {
         self.links.borrow_mut().clear();
     }
 
-    /// The networks of each link, in the order of their bits.
-    pub(crate) fn subnets(&self) -> Vec<Vec<Subnet>> {
+    /// How many links there are: the first one has the lowest bit.
+    pub(crate) fn count(&self) -> usize {
+        self.links.borrow().len()
+    }
+
+    /// The networks of the link with this number.
+    pub(crate) fn subnets(&self, at: usize) -> Vec<Subnet> {
         let links = self.links.borrow();
-        links.iter().map(|link| link.subnets.clone()).collect()
+        let link = links.get(at);
+        link.map(|link| link.subnets.clone()).unwrap_or_default()
     }
 
     /// Multicasts the message on these links. A link that takes nothing now loses it: it is sent
     /// again later anyway.
     pub(crate) fn send(&self, links: LinkSet, message: &[u8]) {
+        #[cfg(test)]
+        self.sent.borrow_mut().push((links, message.into()));
         let all = self.links.borrow();
         let meant = all.iter().enumerate();
         for (_, link) in meant.filter(|(at, _)| links & 1 << at != 0) {
@@ -152,6 +173,8 @@ impl Links {
 
     /// Sends the message to one peer on the link.
     pub(crate) fn reply(&self, to: SocketAddr, message: &[u8]) {
+        #[cfg(test)]
+        self.sent.borrow_mut().push((0, message.into()));
         let open = match to {
             SocketAddr::V4(_) => &self.v4,
             SocketAddr::V6(_) => &self.v6,

@@ -14,19 +14,16 @@
 
 use std::net::IpAddr;
 
-use domain::{
-    base::{
-        Message, MessageBuilder, Name, ParsedName, ParsedRecord, Rtype, iana::Class,
-        message_builder::PushError,
-    },
-    rdata::{A, Aaaa, Ptr, Srv, Txt},
-};
+use domain::base::{MessageBuilder, Name, Rtype, iana::Class, message_builder::PushError};
 
+pub(crate) use self::heard::{Data, Meaning, Packet, Question, Told, read};
 use super::message::{Buffer, MAX_MESSAGE, ONLY_ONE, string};
 use crate::{
     net::dns::message::push,
     protocol::codec::service::{ServiceName, Transport},
 };
+
+mod heard;
 
 /// Time to live of records that have the name of a host in them, s (RFC 6762, section 10).
 const HOST_TTL: u32 = 120;
@@ -41,8 +38,6 @@ const FIXED_LEN: usize = 10;
 const MAX_ADDRS: usize = 4;
 /// Bytes of a TXT record at most, for the same reason.
 const MAX_TEXT: usize = 300;
-/// Questions and records that are read of one message at most.
-const MAX_READ: usize = 512;
 /// The name whose PTR records are the kinds of services (RFC 6763, section 9).
 const KINDS: &[u8] = b"\x09_services\x07_dns-sd\x04_udp\x05local\0";
 /// The string of services that a bridge tells of: another one does not take them for its own.
@@ -65,6 +60,17 @@ pub(crate) struct Instance {
     pub(crate) text: Vec<u8>,
 }
 
+/// The names of an instance's records, in the form that they have on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// That of its kind.
+    pub(crate) kind: Vec<u8>,
+    /// Its own.
+    pub(crate) name: Vec<u8>,
+    /// That of its host.
+    pub(crate) host: Vec<u8>,
+}
+
 /// Which records of an instance are gone with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone {
@@ -84,13 +90,20 @@ pub(crate) struct Record {
 }
 
 impl Instance {
-    /// Its name.
-    pub(crate) fn name(&self) -> Vec<u8> {
+    /// The names of its records.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            kind: self.kind(),
+            name: self.name(),
+            host: self.host(),
+        }
+    }
+
+    fn name(&self) -> Vec<u8> {
         name(&[self.label.as_bytes()], &self.kind())
     }
 
-    /// The name of its kind.
-    pub(crate) fn kind(&self) -> Vec<u8> {
+    fn kind(&self) -> Vec<u8> {
         kind(&self.service, self.transport)
     }
 
@@ -222,10 +235,10 @@ pub(crate) fn answers(of: &[Vec<Record>]) -> Vec<Buffer> {
     messages
 }
 
-/// The answer to one peer alone. `id`: the number of its question, if it knows nothing of multicast
-/// DNS.
+/// The answer to one peer alone, as far as it fits. `id`: the number of its message, if it knows
+/// nothing of multicast DNS.
 pub(crate) fn unicast(
-    question: &Question,
+    questions: &[Question],
     mut records: Vec<Record>,
     id: Option<u16>,
 ) -> Option<Buffer> {
@@ -234,10 +247,10 @@ pub(crate) fn unicast(
             record.ttl = record.ttl.min(LEGACY_TTL);
         }
     }
-    let (asked, others): (Vec<_>, Vec<_>) =
-        records.iter().partition(|record| record.answers(question));
+    let is_asked = |record: &&Record| questions.iter().any(|it| record.answers(it));
+    let (asked, others): (Vec<_>, Vec<_>) = records.iter().partition(is_asked);
     let all: Vec<_> = asked.iter().chain(&others).copied().collect();
-    write(id.map(|id| (id, question)), &all, asked.len()).ok()
+    write(id.map(|id| (id, questions)), &all, asked.len()).ok()
 }
 
 /// The question whether the name of this instance is taken, with what it would be.
@@ -299,16 +312,18 @@ fn to_name(wire: &[u8]) -> &Name<[u8]> {
 
 /// The first `count` records are the answer, the others additional.
 fn write(
-    legacy: Option<(u16, &Question)>,
+    legacy: Option<(u16, &[Question])>,
     records: &[&Record],
     count: usize,
 ) -> Result<Buffer, PushError> {
     let mut message = MessageBuilder::from_target(Buffer::new())?.question();
     message.header_mut().set_qr(true);
     message.header_mut().set_aa(true);
-    if let Some((id, question)) = legacy {
+    if let Some((id, questions)) = legacy {
         message.header_mut().set_id(id);
-        message.push((to_name(&question.name), question.rtype))?;
+        for question in questions {
+            message.push((to_name(&question.name), question.rtype))?;
+        }
     }
     let mut message = message.answer();
     let mut written = 0;
@@ -334,183 +349,6 @@ fn set_counts(message: &mut Buffer, counts: [usize; 3]) {
     for (place, count) in places.zip(counts) {
         place.copy_from_slice(&(count as u16).to_be_bytes());
     }
-}
-
-/// What was heard.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packet {
-    /// The number of the message, for a resolver that knows nothing of multicast DNS.
-    pub(crate) id: u16,
-    /// It tells, and does not ask.
-    pub(crate) is_answer: bool,
-    /// What the asker knows is continued in another packet.
-    pub(crate) has_more: bool,
-    /// What is asked.
-    pub(crate) questions: Vec<Question>,
-    /// What is told; in a question, what the asker knows.
-    pub(crate) records: Vec<Told>,
-    /// In a question: what the asker would tell, if the name is free.
-    pub(crate) claims: Vec<Told>,
-}
-
-/// A question.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Question {
-    /// The name asked for.
-    pub(crate) name: Vec<u8>,
-    rtype: Rtype,
-    /// A unicast answer is enough.
-    pub(crate) wants_unicast: bool,
-}
-
-/// A record that was heard.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// Its name.
-    pub(crate) owner: Vec<u8>,
-    /// Its time to live, s.
-    pub(crate) ttl: u32,
-    /// What it says.
-    pub(crate) data: Data,
-}
-
-/// What a record says.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Data {
-    /// A name.
-    Pointer(Vec<u8>),
-    /// The whole data of an SRV record.
-    Service(Vec<u8>),
-    /// A text.
-    Text {
-        /// It says that a bridge tells of the service.
-        is_bridged: bool,
-    },
-    /// An address.
-    Address(IpAddr),
-}
-
-/// What a question asks of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meaning {
-    /// For the kinds that there are.
-    Kinds,
-    /// For all of its kind.
-    Kind,
-    /// For what has its name, or that of its host.
-    Name,
-}
-
-impl Question {
-    /// What it asks of this instance, if anything.
-    pub(crate) fn meaning(&self, instance: &Instance) -> Option<Meaning> {
-        let is = |types: &[Rtype]| self.rtype == Rtype::ANY || types.contains(&self.rtype);
-        let pointers = is(&[Rtype::PTR]);
-        if pointers && same(&self.name, KINDS) {
-            Some(Meaning::Kinds)
-        } else if pointers && same(&self.name, &instance.kind()) {
-            Some(Meaning::Kind)
-        } else {
-            let by_name = is(&[Rtype::SRV, Rtype::TXT]) && same(&self.name, &instance.name());
-            let by_host = is(&[Rtype::A, Rtype::AAAA]) && same(&self.name, &instance.host());
-            (by_name || by_host).then_some(Meaning::Name)
-        }
-    }
-}
-
-impl Told {
-    /// Whether it is the pointer that answers such a question about the instance, with half of its
-    /// time to live at least (RFC 6762, section 7.1).
-    pub(crate) fn is_known(&self, meaning: Meaning, instance: &Instance) -> bool {
-        let (owner, to) = match meaning {
-            Meaning::Kinds => (KINDS.to_vec(), instance.kind()),
-            Meaning::Kind => (instance.kind(), instance.name()),
-            Meaning::Name => return false,
-        };
-        let is_it = |data: &Data| matches!(data, Data::Pointer(name) if same(name, &to));
-        same(&self.owner, &owner) && is_it(&self.data) && self.ttl >= OTHER_TTL / 2
-    }
-}
-
-/// Reads a packet; `None` if it is none.
-pub(crate) fn read(bytes: &[u8]) -> Option<Packet> {
-    let message = Message::from_slice(bytes).ok()?;
-    let header = message.header();
-    let (questions, answer, authority, additional) = message.sections().ok()?;
-    let mut packet = Packet {
-        id: header.id(),
-        is_answer: header.qr(),
-        has_more: header.tc(),
-        ..Packet::default()
-    };
-    for question in questions.take(MAX_READ) {
-        let question = question.ok()?;
-        packet.questions.push(Question {
-            name: wire(question.qname()),
-            rtype: question.qtype(),
-            wants_unicast: question.qclass().to_int() & ONLY_ONE != 0,
-        });
-    }
-    // What follows a broken record cannot be read.
-    for record in answer
-        .chain(additional)
-        .map_while(Result::ok)
-        .take(MAX_READ)
-    {
-        packet.records.extend(told(&record));
-    }
-    for record in authority.map_while(Result::ok).take(MAX_READ) {
-        packet.claims.extend(told(&record));
-    }
-    Some(packet)
-}
-
-fn told(record: &ParsedRecord<'_, [u8]>) -> Option<Told> {
-    if record.class().to_int() & !ONLY_ONE != Class::IN.to_int() {
-        return None;
-    }
-    let data = match record.rtype() {
-        Rtype::PTR => {
-            let pointer = record.to_record::<Ptr<ParsedName<&[u8]>>>().ok()??;
-            Data::Pointer(wire(pointer.data().ptrdname()))
-        }
-        Rtype::SRV => {
-            let service = record.to_record::<Srv<ParsedName<&[u8]>>>().ok()??;
-            let service = service.data();
-            let numbers = [service.priority(), service.weight(), service.port()];
-            let mut data: Vec<_> = numbers.into_iter().flat_map(u16::to_be_bytes).collect();
-            data.extend(wire(service.target()));
-            Data::Service(data)
-        }
-        Rtype::TXT => {
-            let text = record.to_record::<Txt<&[u8]>>().ok()??;
-            let is_bridged = text.data().iter().any(|string| string == BRIDGE);
-            Data::Text { is_bridged }
-        }
-        Rtype::A => {
-            let address = record.to_record::<A>().ok()??;
-            Data::Address(address.data().addr().into())
-        }
-        Rtype::AAAA => {
-            let address = record.to_record::<Aaaa>().ok()??;
-            Data::Address(address.data().addr().into())
-        }
-        _ => return None,
-    };
-    Some(Told {
-        owner: wire(&record.owner()),
-        ttl: record.ttl().as_secs(),
-        data,
-    })
-}
-
-/// The name, uncompressed.
-fn wire(name: &ParsedName<&[u8]>) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(64);
-    for label in name.iter() {
-        string(&mut wire, label.as_slice());
-    }
-    wire
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Rows of a watch become offers, and packets what is said of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::*;
 use crate::{
     daemon::status::{CaughtUp, Service},
-    net::mdns::service::read,
+    net::mdns::service::{Packet, read},
 };
 
 const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
@@ -21,7 +21,7 @@ fn desk(services: &[&str]) -> Desk {
         at(0),
         &services.collect::<Vec<_>>(),
         &[],
-        Links::new(std::rc::Rc::new(|_, _, _| {})),
+        Links::on(&[("192.0.2.1", "")]),
     )
 }
 
@@ -276,4 +276,65 @@ fn names_of_devices_are_labels_of_the_dns_and_differ() {
                 .all(|it| it.is_ascii_alphanumeric() || it == b'-')
         );
     }
+}
+
+/// A packet that asks these questions for the kind, the name and the host of the first offer.
+fn questions(desk: &Desk, of: &[u16], wants_unicast: bool) -> Packet {
+    let Names { kind, name, host } = desk.told[0].as_ref().unwrap().names.clone();
+    let class = [u8::from(wants_unicast) << 7, 1];
+    let mut message = vec![0; 12];
+    message[5] = of.len() as u8;
+    for rtype in of {
+        let asked = match rtype {
+            12 => &kind,
+            33 => &name,
+            _ => &host,
+        };
+        message.extend(asked);
+        message.extend(rtype.to_be_bytes());
+        message.extend(class);
+    }
+    read(&message).unwrap()
+}
+
+/// How many messages were sent to one peer, and to links, since the last time.
+fn sent(desk: &Desk) -> (usize, usize) {
+    let sent = desk.links.sent.take();
+    let alone = sent.iter().filter(|(links, _)| *links == 0).count();
+    (alone, sent.len() - alone)
+}
+
+#[test]
+fn packet_with_many_questions_gets_one_unicast_message() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let now = settle(&mut desk);
+    sent(&desk);
+    let packet = questions(&desk, &[12, 33, 1, 33, 12], true);
+    desk.hear(now, &packet, from(5353), 1);
+    assert_eq!(sent(&desk), (1, 0));
+    desk.hear(now, &packet, from(5354), 1);
+    assert_eq!(sent(&desk), (1, 0));
+}
+
+#[test]
+fn unicast_replies_are_20_a_second_and_beyond_them_links_hear_the_answer() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let now = settle(&mut desk);
+    sent(&desk);
+    let packet = questions(&desk, &[33], true);
+    for _ in 0..20 {
+        desk.hear(now, &packet, from(5354), 1);
+    }
+    assert_eq!(sent(&desk), (20, 0));
+    let later = |millis| now + std::time::Duration::from_millis(millis);
+    for source in [5353, 5354] {
+        desk.hear(later(49), &packet, from(source), 1);
+    }
+    assert_eq!(sent(&desk), (0, 0));
+    desk.hear(later(50), &packet, from(5354), 1);
+    assert_eq!(sent(&desk), (1, 0));
+    desk.speak(later(1_000));
+    assert_eq!(sent(&desk), (0, 1));
 }

@@ -1,5 +1,6 @@
 //! What is sent and read.
 
+use domain::base::Message;
 use proptest::prelude::*;
 
 use super::*;
@@ -34,7 +35,7 @@ fn question(name: &[u8], rtype: Rtype, known: &[Record]) -> Packet {
 }
 
 fn meaning(name: &[u8], rtype: Rtype) -> Option<Meaning> {
-    question(name, rtype, &[]).questions[0].meaning(&pump())
+    question(name, rtype, &[]).questions[0].meaning(&pump().names())
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn pointer_that_the_asker_knows_for_half_of_its_time_is_known() {
         packet
             .records
             .iter()
-            .any(|it| it.is_known(meaning, &pump()))
+            .any(|it| it.is_known(meaning, &pump().names()))
     };
     for meaning in [Meaning::Kind, Meaning::Kinds] {
         assert!(is_known(meaning, 2250));
@@ -183,7 +184,8 @@ fn pointer_that_the_asker_knows_for_half_of_its_time_is_known() {
 fn probe_asks_for_the_name_and_claims_its_service() {
     let packet = read(probe(&pump()).unwrap().as_ref()).unwrap();
     assert!(!packet.is_answer && packet.records.is_empty());
-    assert_eq!(packet.questions[0].meaning(&pump()), Some(Meaning::Name));
+    let question = &packet.questions[0];
+    assert_eq!(question.meaning(&pump().names()), Some(Meaning::Name));
     let [claim] = packet.claims.as_slice() else {
         panic!("{packet:?}");
     };
@@ -195,7 +197,7 @@ fn probe_asks_for_the_name_and_claims_its_service() {
 fn plain_resolver_gets_its_question_back_and_short_lived_records_that_match_first() {
     let packet = question(&pump().name(), Rtype::SRV, &[]);
     let records = pump().records(&ips());
-    let message = unicast(&packet.questions[0], records.clone(), Some(7)).unwrap();
+    let message = unicast(&packet.questions, records.clone(), Some(7)).unwrap();
     let message = Message::from_slice(message.as_ref()).unwrap();
     let counts = message.header_counts();
     assert_eq!(message.header().id(), 7);
@@ -207,11 +209,32 @@ fn plain_resolver_gets_its_question_back_and_short_lived_records_that_match_firs
         assert_eq!(record.class(), Class::IN);
         assert!(record.ttl().as_secs() <= 10);
     }
-    let message = unicast(&packet.questions[0], records, None).unwrap();
+    let message = unicast(&packet.questions, records, None).unwrap();
     let message = Message::from_slice(message.as_ref()).unwrap();
     assert_eq!(message.header_counts().qdcount(), 0);
     let first = message.answer().unwrap().next().unwrap().unwrap();
     assert_eq!((first.rtype(), first.ttl().as_secs()), (Rtype::SRV, 120));
+}
+
+#[test]
+fn packet_that_asks_is_read_up_to_16_questions_and_64_records() {
+    let read_of = |questions: u16, records: u16, is_answer: bool| {
+        let mut message = vec![0, 0, u8::from(is_answer) << 7, 0];
+        for count in [questions, records, 0, 0] {
+            message.extend(count.to_be_bytes());
+        }
+        for _ in 0..questions {
+            message.extend([0, 0, 12, 0, 1]);
+        }
+        for _ in 0..records {
+            message.extend([0, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
+        }
+        let packet = read(&message).unwrap();
+        (packet.questions.len(), packet.records.len())
+    };
+    assert_eq!(read_of(16, 64, false), (16, 64));
+    assert_eq!(read_of(17, 65, false), (16, 64));
+    assert_eq!(read_of(0, 513, true), (0, 512));
 }
 
 proptest! {

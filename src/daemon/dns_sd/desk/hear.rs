@@ -1,0 +1,209 @@
+//! What is heard on the links of what the desk tells them: questions, what askers know, and what
+//! others say of the same names.
+//!
+//! Invariants: a packet is compared with what is told without an allocation for each pair; it is
+//! answered by one unicast message at most.
+
+use std::net::SocketAddr;
+
+use super::{Desk, Names, Record, Told};
+use crate::{
+    net::mdns::{
+        links::PORT,
+        service::{Data, Meaning, Packet, Told as Heard, same, unicast},
+    },
+    protocol::{
+        Instant,
+        dns_sd::{Asked, Asker, LinkSet},
+    },
+};
+
+/// Bytes of the numbers in an SRV record, before the name.
+const SRV_NUMBERS: usize = 6;
+
+impl Desk {
+    /// Takes a packet.
+    pub(in super::super) fn hear(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        from: SocketAddr,
+        links: LinkSet,
+    ) {
+        if packet.is_answer {
+            if from.port() == PORT {
+                self.hear_records(now, packet);
+                self.browse
+                    .iter_mut()
+                    .for_each(|browse| browse.hear(now, packet));
+            }
+            return;
+        }
+        self.hear_claims(now, packet);
+        if packet.questions.is_empty() {
+            self.hear_known(packet, from, links);
+        } else if let Some(message) = self.answer(now, packet, from, links) {
+            self.links.reply(from, message.as_ref());
+        }
+    }
+
+    /// Takes questions. Returns what to answer by unicast.
+    fn answer(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        from: SocketAddr,
+        links: LinkSet,
+    ) -> Option<impl AsRef<[u8]> + use<>> {
+        let legacy_id = (from.port() != PORT).then_some(packet.id);
+        // A resolver that knows nothing of multicast DNS asks one question at a time.
+        let count = match legacy_id {
+            Some(_) => 1,
+            None => packet.questions.len(),
+        };
+        let questions = packet.questions.get(..count)?;
+        let can_reply = self.offers.can_reply(now);
+        let mut kinds = Vec::new();
+        let mut slots = Vec::new();
+        for (slot, told) in self.told.iter().enumerate() {
+            let Some(Told { names, .. }) = told.as_ref().filter(|_| self.offers.is_told(slot))
+            else {
+                continue;
+            };
+            let knowledge = Knowledge::of(packet, names);
+            let mut is_wanted = false;
+            for question in questions {
+                let Some(meaning) = question.meaning(names) else {
+                    continue;
+                };
+                // One of each kind says that there is this kind.
+                let is_said = meaning == Meaning::Kinds && kinds.contains(&&names.kind);
+                let Some(how) = knowledge.asks(meaning).filter(|_| !is_said) else {
+                    continue;
+                };
+                kinds.push(&names.kind);
+                let asker = Asker {
+                    ip: from.ip(),
+                    links,
+                    wants_unicast: question.wants_unicast && can_reply,
+                };
+                is_wanted |= legacy_id.is_some() || self.offers.asked(now, slot, how, &asker);
+            }
+            if is_wanted {
+                slots.push(slot);
+            }
+        }
+        if slots.is_empty() || !self.offers.reply(now) {
+            return None;
+        }
+        let records = slots.iter().flat_map(|slot| self.records(*slot, links));
+        let records: Vec<Record> = records.collect();
+        let message = (!records.is_empty()).then(|| unicast(questions, records, legacy_id));
+        message.flatten()
+    }
+
+    /// Takes what an asker knows beside what it said before.
+    fn hear_known(&mut self, packet: &Packet, from: SocketAddr, links: LinkSet) {
+        let asker = Asker {
+            ip: from.ip(),
+            links,
+            wants_unicast: false,
+        };
+        for (slot, told) in self.told.iter().enumerate() {
+            let known = told.as_ref().map(|told| Knowledge::of(packet, &told.names));
+            if known.is_some_and(|known| known.kind) {
+                self.offers.known(slot, &asker);
+            }
+        }
+    }
+
+    /// Takes what another would tell if it had a name: the later data wins.
+    fn hear_claims(&mut self, now: Instant, packet: &Packet) {
+        for (slot, told) in self.told.iter().enumerate() {
+            let Some(told) = told else { continue };
+            let wins = |claim: &Heard| match &claim.data {
+                Data::Service(data) => *data > told.instance.srv(),
+                _ => false,
+            };
+            let mut claims = packet.claims.iter();
+            if claims.any(|claim| same(&claim.owner, &told.names.name) && wins(claim)) {
+                self.offers.lost_tie(now, slot);
+            }
+        }
+    }
+
+    /// Takes what another tells of a name that is told here, too.
+    fn hear_records(&mut self, now: Instant, packet: &Packet) {
+        for (slot, told) in self.told.iter_mut().enumerate() {
+            let Some(told) = told else { continue };
+            let own = told.instance.srv();
+            let services = packet
+                .records
+                .iter()
+                .filter_map(|record| match &record.data {
+                    Data::Service(data) if same(&record.owner, &told.names.name) => {
+                        Some((is_same_service(data, &own), record.ttl))
+                    }
+                    _ => None,
+                });
+            let (mut is_taken, mut is_gone) = (false, false);
+            for (is_same, ttl) in services {
+                is_taken |= !is_same && ttl > 0;
+                // Another bridge knows the node, too, and tells that it is gone.
+                is_gone |= is_same && ttl == 0;
+            }
+            if is_taken {
+                self.offers.conflict(now, slot);
+                let label = self.offers.label(slot).unwrap_or_default();
+                told.rename(&label);
+                log::debug!("its name is taken on the link: {label:?} is tried");
+            } else if is_gone {
+                self.offers.changed(now, slot);
+            }
+        }
+    }
+}
+
+/// What a packet that asks says of an offer.
+struct Knowledge {
+    /// The asker knows its kind.
+    kinds: bool,
+    /// The asker knows it as one of its kind.
+    kind: bool,
+    /// The asker wants its name.
+    is_claimed: bool,
+    /// The asker says more in another packet.
+    has_more: bool,
+}
+
+impl Knowledge {
+    fn of(packet: &Packet, names: &Names) -> Self {
+        let knows = |meaning| packet.records.iter().any(|it| it.is_known(meaning, names));
+        let mut claims = packet.claims.iter();
+        Self {
+            kinds: knows(Meaning::Kinds),
+            kind: knows(Meaning::Kind),
+            is_claimed: claims.any(|it| same(&it.owner, &names.name)),
+            has_more: packet.has_more,
+        }
+    }
+
+    /// How a question of this meaning asks for it; `None` if the asker knows the answer.
+    fn asks(&self, meaning: Meaning) -> Option<Asked> {
+        match meaning {
+            Meaning::Kinds if self.kinds => None,
+            Meaning::Kind if self.kind => None,
+            Meaning::Name if self.is_claimed => Some(Asked::Probe),
+            Meaning::Name => Some(Asked::ByName),
+            Meaning::Kind | Meaning::Kinds => Some(Asked::ByKind {
+                more: self.has_more,
+            }),
+        }
+    }
+}
+
+/// Whether these are the data of the same SRV record: the name in it may have letters of another
+/// case.
+fn is_same_service(one: &[u8], other: &[u8]) -> bool {
+    one.get(..SRV_NUMBERS) == other.get(..SRV_NUMBERS) && same(one, other)
+}
