@@ -74,7 +74,7 @@ pub type Label = String<MAX_LABEL_LEN, u8>;
 /// What a link is told of one offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
-    /// Is the name taken? To all links.
+    /// Is the name taken? To the links that are told of the offer.
     Probe,
     /// All its records, to these links.
     Records(LinkSet),

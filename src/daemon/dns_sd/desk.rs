@@ -16,7 +16,7 @@ use crate::{
     protocol::{
         Instant,
         codec::service::{ServiceName, Transport},
-        dns_sd::{MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
+        dns_sd::{LinkSet, MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
     },
 };
 
@@ -231,7 +231,7 @@ impl Desk {
             kind: !others().any(|other| other.kind() == told.kind()),
             host: !others().any(|other| other.instance.host == told.instance.host),
         };
-        self.tell(u16::MAX, |desk, bit| {
+        self.tell(self.links_of(&told), |desk, bit| {
             let addrs = desk.addrs_on(&told, bit);
             vec![told.instance.goodbye(&addrs, gone)]
         });
@@ -245,8 +245,10 @@ impl Desk {
                 Telling::Records(links) => due.push((slot, links)),
                 Telling::Probe => {
                     let told = self.told.get(slot).and_then(Option::as_ref);
-                    if let Some(message) = told.and_then(|told| probe(&told.instance)) {
-                        self.links.send(u16::MAX, message.as_ref());
+                    if let Some((told, message)) =
+                        told.and_then(|it| Some((it, probe(&it.instance)?)))
+                    {
+                        self.links.send(self.links_of(told), message.as_ref());
                     }
                 }
             }
@@ -259,6 +261,13 @@ impl Desk {
         let browse = self.browse.as_mut();
         let ask = browse.and_then(|browse| browse.speak(now, &self.links));
         self.offers.timeout().into_iter().chain(ask).min()
+    }
+
+    /// The links that are told of it.
+    fn links_of(&self, told: &Told) -> LinkSet {
+        let bits = (0..self.links.count()).map(|at| 1 << at);
+        let meant = bits.filter(|bit| !self.addrs_on(told, *bit).is_empty());
+        meant.fold(0, |all, bit| all | bit)
     }
 
     /// Multicasts records on each of these links.

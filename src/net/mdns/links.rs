@@ -56,7 +56,7 @@ pub(crate) struct Links {
     hear: Hear,
     /// Sockets that could not be opened, as far as this was logged.
     has_failed: bool,
-    /// What was sent: to which links, or to one peer (0).
+    /// What was sent: to which link, or to one peer (0).
     #[cfg(test)]
     pub(crate) sent: RefCell<Vec<(LinkSet, Vec<u8>)>>,
 }
@@ -150,11 +150,11 @@ impl Links {
     /// Multicasts the message on these links. A link that takes nothing now loses it: it is sent
     /// again later anyway.
     pub(crate) fn send(&self, links: LinkSet, message: &[u8]) {
-        #[cfg(test)]
-        self.sent.borrow_mut().push((links, message.into()));
         let all = self.links.borrow();
         let meant = all.iter().enumerate();
-        for (_, link) in meant.filter(|(at, _)| links & 1 << at != 0) {
+        for (_at, link) in meant.filter(|(at, _)| links & 1 << at != 0) {
+            #[cfg(test)]
+            self.sent.borrow_mut().push((1 << _at, message.into()));
             if let (Some(open), Some(ip)) = (&self.v4, &link.v4) {
                 let socket = open.socket.get_ref();
                 let to = SocketAddr::from((GROUP_V4, PORT));

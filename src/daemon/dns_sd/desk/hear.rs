@@ -10,7 +10,7 @@ use super::{Desk, Names, Record, Told};
 use crate::{
     net::mdns::{
         links::PORT,
-        service::{Data, Meaning, Packet, Told as Heard, same, unicast},
+        service::{Data, Meaning, Packet, Told as Heard, same, split_service, unicast},
     },
     protocol::{
         Instant,
@@ -32,14 +32,14 @@ impl Desk {
     ) {
         if packet.is_answer {
             if from.port() == PORT {
-                self.hear_records(now, packet);
+                self.hear_records(now, packet, links);
                 self.browse
                     .iter_mut()
                     .for_each(|browse| browse.hear(now, packet));
             }
             return;
         }
-        self.hear_claims(now, packet);
+        self.hear_claims(now, packet, links);
         if packet.questions.is_empty() {
             self.hear_known(packet, from, links);
         } else if let Some(message) = self.answer(now, packet, from, links) {
@@ -118,7 +118,7 @@ impl Desk {
     }
 
     /// Takes what another would tell if it had a name: the later data wins.
-    fn hear_claims(&mut self, now: Instant, packet: &Packet) {
+    fn hear_claims(&mut self, now: Instant, packet: &Packet, links: LinkSet) {
         for (slot, told) in self.told.iter().enumerate() {
             let Some(told) = told else { continue };
             let wins = |claim: &Heard| match &claim.data {
@@ -126,39 +126,47 @@ impl Desk {
                 _ => false,
             };
             let mut claims = packet.claims.iter();
-            if claims.any(|claim| same(&claim.owner, &told.names.name) && wins(claim)) {
+            if claims.any(|claim| same(&claim.owner, &told.names.name) && wins(claim))
+                && self.links_of(told) & links != 0
+            {
                 self.offers.lost_tie(now, slot);
             }
         }
     }
 
     /// Takes what another tells of a name that is told here, too.
-    fn hear_records(&mut self, now: Instant, packet: &Packet) {
-        for (slot, told) in self.told.iter_mut().enumerate() {
-            let Some(told) = told else { continue };
+    fn hear_records(&mut self, now: Instant, packet: &Packet, links: LinkSet) {
+        for slot in 0..self.told.len() {
+            let Some(told) = self.told.get(slot).and_then(Option::as_ref) else {
+                continue;
+            };
             let own = told.instance.srv();
-            let services = packet
-                .records
-                .iter()
-                .filter_map(|record| match &record.data {
-                    Data::Service(data) if same(&record.owner, &told.names.name) => {
-                        Some((is_same_service(data, &own), record.ttl))
-                    }
-                    _ => None,
-                });
             let (mut is_taken, mut is_gone) = (false, false);
-            for (is_same, ttl) in services {
-                is_taken |= !is_same && ttl > 0;
+            for record in &packet.records {
+                let Data::Service(data) = &record.data else {
+                    continue;
+                };
+                if !same(&record.owner, &told.names.name) {
+                    continue;
+                }
+                // Another bridge may not know yet that the node has another port.
+                let is_same_host = same(split_service(data).1, &told.names.host);
+                is_taken |= !is_same_host && record.ttl > 0;
                 // Another bridge knows the node, too, and tells that it is gone.
-                is_gone |= is_same && ttl == 0;
+                is_gone |= is_same_service(data, &own) && record.ttl == 0;
             }
-            if is_taken {
-                self.offers.conflict(now, slot);
-                let label = self.offers.label(slot).unwrap_or_default();
-                told.rename(&label);
-                log::debug!("its name is taken on the link: {label:?} is tried");
-            } else if is_gone {
+            if !(is_taken || is_gone) || self.links_of(told) & links == 0 {
+                continue;
+            }
+            if is_gone && !is_taken {
                 self.offers.changed(now, slot);
+                continue;
+            }
+            self.offers.conflict(now, slot);
+            let label = self.offers.label(slot).unwrap_or_default();
+            log::debug!("its name is taken on the link: {label:?} is tried");
+            if let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) {
+                told.rename(&label);
             }
         }
     }

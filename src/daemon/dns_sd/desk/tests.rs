@@ -104,6 +104,13 @@ fn packet(instance: &Instance, port: Option<u16>, is_goodbye: bool) -> Packet {
     read(answers(&[records])[0].as_ref()).unwrap()
 }
 
+fn at_another_host(instance: &Instance) -> Instance {
+    Instance {
+        host: "another".into(),
+        ..instance.clone()
+    }
+}
+
 fn from(port: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 9], port))
 }
@@ -184,7 +191,7 @@ fn name_that_another_has_on_the_link_is_left_to_it_also_later() {
     // Its own words come back, and another bridge says the same.
     desk.hear(at(0), &packet(&first, None, false), from(5353), 1);
     assert_eq!(told(&desk), [("pump".into(), 80)]);
-    let other = packet(&first, Some(8080), false);
+    let other = packet(&at_another_host(&first), None, false);
     desk.hear(at(0), &other, from(5354), 1);
     assert_eq!(told(&desk)[0].0, "pump", "not from port 5353");
     desk.hear(at(0), &other, from(5353), 1);
@@ -193,10 +200,20 @@ fn name_that_another_has_on_the_link_is_left_to_it_also_later() {
     settle(&mut desk);
     let second = desk.told[0].as_ref().unwrap().instance.clone();
     let now = at(60_000);
-    desk.hear(now, &packet(&second, Some(9), false), from(5353), 1);
+    desk.hear(
+        now,
+        &packet(&at_another_host(&second), None, false),
+        from(5353),
+        1,
+    );
     assert!(!desk.offers.is_told(0));
     assert_eq!(told(&desk)[0].0, "pump (2)", "it is probed for first");
-    desk.hear(now, &packet(&second, Some(9), false), from(5353), 1);
+    desk.hear(
+        now,
+        &packet(&at_another_host(&second), None, false),
+        from(5353),
+        1,
+    );
     assert_eq!(told(&desk)[0].0, "pump (3)");
 }
 
@@ -337,4 +354,44 @@ fn unicast_replies_are_20_a_second_and_beyond_them_links_hear_the_answer() {
     assert_eq!(sent(&desk), (1, 0));
     desk.speak(later(1_000));
     assert_eq!(sent(&desk), (0, 1));
+}
+
+#[test]
+fn another_port_at_the_same_host_is_no_conflict() {
+    let mut desk = desk(&["http"]);
+    desk.take(at(0), row(ID, "pump", &[("http", 80)]));
+    let now = settle(&mut desk);
+    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    desk.hear(now, &packet(&instance, Some(81), false), from(5353), 1);
+    assert!(desk.offers.is_told(0));
+    let other = packet(&at_another_host(&instance), None, false);
+    desk.hear(now, &other, from(5353), 1);
+    assert!(!desk.offers.is_told(0));
+}
+
+#[test]
+fn only_links_that_are_told_of_a_service_hear_probe_and_goodbye_and_can_have_its_name() {
+    let mut desk = desk(&["http"]);
+    // The second link has the device itself, in its own network.
+    desk.links = Links::on(&[("192.0.2.1", ""), ("198.51.100.1", "")]);
+    desk.services = vec!["ipp".try_into().unwrap()];
+    desk.take(at(0), lister("198.51.100.7"));
+    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let claim = at_another_host(&instance);
+    let claim = Instance {
+        port: 9999,
+        ..claim
+    };
+    let claim = read(probe(&claim).unwrap().as_ref()).unwrap();
+    let due = desk.offers.timeout();
+    desk.hear(at(0), &claim, from(5353), 0b10);
+    assert_eq!(desk.offers.timeout(), due);
+    let now = settle(&mut desk);
+    let other = packet(&at_another_host(&instance), None, false);
+    desk.hear(now, &other, from(5353), 0b10);
+    assert!(desk.offers.is_told(0));
+    desk.leave();
+    let links: Vec<_> = desk.links.sent.take().iter().map(|(to, _)| *to).collect();
+    // Three probes, two announcements and the goodbye.
+    assert_eq!(links, [1; 6]);
 }
