@@ -120,6 +120,9 @@ struct Offer {
     service: ServiceName,
     transport: Transport,
     state: State,
+    /// Links were told of it under this name: they have its records also while it is probed for
+    /// again.
+    was_told: bool,
     /// When the next probe or announcement is due.
     due: Instant,
     /// When an answer is due on each link, and when the last multicast there was.
@@ -203,6 +206,7 @@ impl Offers {
             service: service.clone(),
             transport,
             state: State::Told,
+            was_told: false,
             due: NEVER,
             answers: [NEVER; MAX_LINKS],
             said: [Instant::default(); MAX_LINKS],
@@ -237,11 +241,8 @@ impl Offers {
     /// The service is gone. Returns whether links were told of it: then they must be told now that
     /// it is gone.
     pub fn withdraw(&mut self, slot: usize) -> bool {
-        let was_told = self.is_told(slot);
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = None;
-        }
-        was_told
+        let offer = self.slots.get_mut(slot).and_then(Option::take);
+        offer.is_some_and(|offer| offer.was_told)
     }
 
     /// A device asks for an offer. Returns whether to answer by unicast, now.
@@ -310,6 +311,8 @@ impl Offers {
             _ => offer.number,
         };
         if let Some(offer) = self.get_mut(slot) {
+            // Under its old name, the records are the other's.
+            offer.was_told &= number == offer.number;
             offer.number = number;
             offer.probe_from(now + delay);
         }
@@ -430,7 +433,9 @@ fn poll(offer: &mut Offer, now: Instant) -> Option<Telling> {
                 offer.due = now + PROBE_PAUSE;
                 return Some(Telling::Probe);
             }
-            State::Probing { .. } => offer.state = State::Announcing { sent: 0 },
+            State::Probing { .. } => {
+                (offer.state, offer.was_told) = (State::Announcing { sent: 0 }, true);
+            }
             State::Announcing { .. } | State::Told => {}
         }
         if let State::Announcing { sent } = offer.state {

@@ -222,6 +222,20 @@ fn offer_that_is_still_probed_for_is_not_answered_and_needs_no_goodbye() {
 }
 
 #[test]
+fn offer_that_is_probed_for_again_needs_a_goodbye_until_its_name_is_another() {
+    let (mut restarted, last) = told();
+    restarted.restart(last);
+    assert!(!restarted.is_told(0));
+    assert!(restarted.withdraw(0));
+    let (mut offers, last) = told();
+    offers.conflict(last, 0);
+    assert!(offers.clone().withdraw(0));
+    offers.conflict(last, 0);
+    assert_eq!(offers.label(0).unwrap(), "pump (2)");
+    assert!(!offers.withdraw(0));
+}
+
+#[test]
 fn change_is_announced_twice_but_not_within_a_second_of_the_last_word() {
     let (mut offers, last) = told();
     offers.changed(last, 0);
