@@ -22,6 +22,7 @@ use crate::{
             service::{Service, ServiceName, Transport},
         },
         dns_sd::{
+            LinkSet,
             browsing::{Browsing, MAX_HEARD, Part, Question, Step},
             is_of_network,
         },
@@ -50,7 +51,8 @@ struct Instance {
     host: Vec<u8>,
     /// A bridge tells of it.
     is_bridged: bool,
-    addrs: Vec<IpAddr>,
+    /// With the links on which they were heard.
+    addrs: Vec<(IpAddr, LinkSet)>,
 }
 
 /// What was heard of the kinds that are asked for.
@@ -94,8 +96,8 @@ impl Browse {
         self.core.stats()
     }
 
-    /// Takes what was told.
-    pub(super) fn hear(&mut self, now: Instant, packet: &Packet) {
+    /// Takes what was told on one of these links.
+    pub(super) fn hear(&mut self, now: Instant, packet: &Packet, links: LinkSet) {
         for record in &packet.records {
             if let Data::Pointer(to) = &record.data {
                 self.hear_pointer(now, &record.owner, to, record.ttl);
@@ -103,7 +105,7 @@ impl Browse {
         }
         for (slot, instance) in self.heard.iter_mut().enumerate() {
             if let Some(instance) = instance {
-                instance.hear(packet, &mut |part, ttl| {
+                instance.hear(packet, links, &mut |part, ttl| {
                     self.core
                         .heard(now, slot, part, Duration::from_secs(ttl.into()));
                 });
@@ -194,8 +196,8 @@ impl Browse {
         let found = known.filter_map(|(_, heard)| {
             let heard = heard.as_ref().filter(|heard| !heard.is_bridged)?;
             let kind = self.kinds.get(heard.kind)?;
-            let mut addrs = heard.addrs.clone();
-            addrs.retain(|ip| is_of_network(*ip));
+            let addrs = heard.addrs.iter().map(|(ip, _)| *ip);
+            let addrs: Vec<_> = addrs.filter(|ip| is_of_network(*ip)).collect();
             let mut device = String::from_utf8_lossy(label(&heard.name)).into_owned();
             while device.len() > MAX_DEVICE_LEN {
                 device.pop();
@@ -219,7 +221,7 @@ impl Browse {
 
 impl Instance {
     /// Takes what a packet tells of it.
-    fn hear(&mut self, packet: &Packet, heard: &mut dyn FnMut(Part, u32)) {
+    fn hear(&mut self, packet: &Packet, links: LinkSet, heard: &mut dyn FnMut(Part, u32)) {
         for record in packet.records.iter() {
             if !same(&record.owner, &self.name) {
                 continue;
@@ -240,6 +242,7 @@ impl Instance {
                 Data::Pointer(_) | Data::Address(_) => {}
             }
         }
+        self.flush(packet, links);
         for record in packet.records.iter() {
             let Data::Address(ip) = record.data else {
                 continue;
@@ -247,9 +250,9 @@ impl Instance {
             if !same(&record.owner, &self.host) {
                 continue;
             }
-            self.addrs.retain(|known| *known != ip);
+            self.addrs.retain(|(known, _)| *known != ip);
             if record.ttl > 0 {
-                self.addrs.insert(0, ip);
+                self.addrs.insert(0, (ip, links));
                 self.addrs.truncate(MAX_ADDRS);
                 sort(&mut self.addrs, |one, other| one < other);
             }
@@ -257,6 +260,23 @@ impl Instance {
                 heard(Part::Address, record.ttl);
             }
         }
+    }
+
+    /// Forgets the addresses that its host does not have any more: those of this link and of a
+    /// family of which the packet tells all.
+    fn flush(&mut self, packet: &Packet, links: LinkSet) {
+        let told = || {
+            let of_host = packet.records.iter();
+            let of_host = of_host.filter(|it| it.ttl > 0 && same(&it.owner, &self.host));
+            of_host.filter_map(|record| match record.data {
+                Data::Address(ip) => Some((ip, record.flushes)),
+                _ => None,
+            })
+        };
+        self.addrs.retain(|(known, of)| {
+            let is_all = |(ip, flushes): (IpAddr, bool)| flushes && ip.is_ipv4() == known.is_ipv4();
+            of & links == 0 || !told().any(is_all) || told().any(|(ip, _)| ip == *known)
+        });
     }
 }
 

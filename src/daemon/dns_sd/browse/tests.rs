@@ -57,13 +57,13 @@ fn links() -> Links {
 fn device_is_found_with_the_addresses_that_others_can_use() {
     let mut browse = browse();
     let addrs = ["192.0.2.50", "fe80::1", "169.254.1.1"];
-    browse.hear(at(0), &told(&printer("Printer 7", 631), &addrs));
+    browse.hear(at(0), &told(&printer("Printer 7", 631), &addrs), 1);
     let expected = [("Printer 7".into(), 631, ips(&["192.0.2.50"]))];
     assert_eq!(found(&browse), expected);
     // Other kinds of services are not asked for.
     let mut other = printer("Web", 80);
     other.service = "http".try_into().unwrap();
-    browse.hear(at(0), &told(&other, &["192.0.2.51"]));
+    browse.hear(at(0), &told(&other, &["192.0.2.51"]), 1);
     assert_eq!(found(&browse), expected);
     assert_eq!(browse.stats().used, 1);
 }
@@ -73,7 +73,7 @@ fn what_a_bridge_tells_is_not_listed() {
     let mut browse = browse();
     let mut bridged = printer("Printer 7", 631);
     bridged.text = text([].into_iter());
-    browse.hear(at(0), &told(&bridged, &["192.0.2.50"]));
+    browse.hear(at(0), &told(&bridged, &["192.0.2.50"]), 1);
     assert!(found(&browse).is_empty());
 }
 
@@ -81,8 +81,8 @@ fn what_a_bridge_tells_is_not_listed() {
 fn device_that_says_goodbye_is_gone_after_a_second() {
     let mut browse = browse();
     let printer = printer("Printer 7", 631);
-    browse.hear(at(0), &told(&printer, &["192.0.2.50"]));
-    browse.hear(at(5_000), &gone(&printer));
+    browse.hear(at(0), &told(&printer, &["192.0.2.50"]), 1);
+    browse.hear(at(5_000), &gone(&printer), 1);
     browse.speak(at(5_999), &links());
     assert_eq!(found(&browse).len(), 1);
     browse.speak(at(6_000), &links());
@@ -119,12 +119,12 @@ fn pointer_that_leads_elsewhere_than_to_its_kind_is_nothing() {
 fn loop_is_told_of_changes_three_seconds_apart_and_of_nothing_else() {
     let mut browse = browse();
     assert_eq!(browse.news(at(0)), None);
-    browse.hear(at(0), &told(&printer("A", 631), &["192.0.2.50"]));
+    browse.hear(at(0), &told(&printer("A", 631), &["192.0.2.50"]), 1);
     assert_eq!(browse.news(at(0)).map(|news| news.len()), Some(1));
     assert_eq!(browse.news(at(60_000)), None);
-    browse.hear(at(60_000), &told(&printer("B", 631), &["192.0.2.51"]));
+    browse.hear(at(60_000), &told(&printer("B", 631), &["192.0.2.51"]), 1);
     assert_eq!(browse.news(at(60_000)).map(|news| news.len()), Some(2));
-    browse.hear(at(60_001), &told(&printer("B", 632), &["192.0.2.51"]));
+    browse.hear(at(60_001), &told(&printer("B", 632), &["192.0.2.51"]), 1);
     assert_eq!(browse.news(at(62_999)), None);
     assert!(
         browse
@@ -132,4 +132,24 @@ fn loop_is_told_of_changes_three_seconds_apart_and_of_nothing_else() {
             .is_some_and(|due| due <= at(63_000))
     );
     assert_eq!(browse.news(at(63_000)).map(|news| news.len()), Some(2));
+}
+
+#[test]
+fn packet_with_all_addresses_of_a_host_drops_the_others_of_its_family_and_link() {
+    let mut browse = browse();
+    let printer = printer("A", 631);
+    let addrs = |browse: &Browse| found(browse)[0].2.clone();
+    browse.hear(at(0), &told(&printer, &["192.0.2.50", "2001:db8::1"]), 1);
+    browse.hear(at(0), &told(&printer, &["198.51.100.50"]), 2);
+    let mut packet = told(&printer, &["192.0.2.51", "192.0.2.52"]);
+    packet.records.iter_mut().for_each(|it| it.flushes = false);
+    browse.hear(at(0), &packet, 1);
+    assert_eq!(addrs(&browse).len(), 5, "not all are told");
+    browse.hear(at(0), &told(&printer, &["192.0.2.51", "192.0.2.53"]), 1);
+    let left = ["192.0.2.51", "192.0.2.53", "198.51.100.50", "2001:db8::1"];
+    assert_eq!(addrs(&browse), ips(&left));
+    let mut goodbye = told(&printer, &["192.0.2.53"]);
+    goodbye.records.iter_mut().for_each(|it| it.ttl = 0);
+    browse.hear(at(0), &goodbye, 1);
+    assert_eq!(addrs(&browse).len(), 3, "that one alone is gone");
 }

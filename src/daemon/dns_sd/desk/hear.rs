@@ -35,7 +35,7 @@ impl Desk {
                 self.hear_records(now, packet, links);
                 self.browse
                     .iter_mut()
-                    .for_each(|browse| browse.hear(now, packet));
+                    .for_each(|browse| browse.hear(now, packet, links));
             }
             return;
         }

@@ -56,6 +56,9 @@ pub(crate) struct Told {
     pub(crate) owner: Vec<u8>,
     /// Its time to live, s.
     pub(crate) ttl: u32,
+    /// What was heard before of its name and type, and is not in this packet, is to be forgotten
+    /// (RFC 6762, section 10.2).
+    pub(crate) flushes: bool,
     /// What it says.
     pub(crate) data: Data,
 }
@@ -186,6 +189,7 @@ fn told(record: &ParsedRecord<'_, [u8]>) -> Option<Told> {
     Some(Told {
         owner: wire(&record.owner()),
         ttl: record.ttl().as_secs(),
+        flushes: record.class().to_int() & ONLY_ONE != 0,
         data,
     })
 }
