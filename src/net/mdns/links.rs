@@ -11,7 +11,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_io::{Async, Timer};
@@ -42,6 +42,7 @@ const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 const MAX_MESSAGE: usize = 9000;
 /// Packets read in a second.
 const MAX_PACKETS: u32 = 50;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Takes each packet, with its sender and the links that it may be from, one bit each.
 pub(crate) type Hear = Rc<dyn Fn(&[u8], SocketAddr, LinkSet)>;
@@ -282,20 +283,44 @@ fn index_of(link: &str) -> Option<u32> {
 
 async fn listen(socket: &Async<UdpSocket>, links: &RefCell<Vec<Link>>, hear: &Hear) {
     let mut buffer = vec![0; MAX_MESSAGE];
-    let mut read = 0;
+    let mut pace = Pace {
+        from: Instant::now(),
+        read: 0,
+    };
     loop {
         let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
             // The socket reports the error of a packet that was sent; the next one may succeed.
-            Timer::after(Duration::from_secs(1)).await;
+            Timer::after(SECOND).await;
             continue;
         };
-        read += 1;
-        if read % MAX_PACKETS == 0 {
-            Timer::after(Duration::from_secs(1)).await;
-        }
         let links = links_of(from, &links.borrow());
         if links != 0 {
             hear(buffer.get(..len).unwrap_or_default(), from, links);
+        }
+        let pause = pace.count(Instant::now());
+        if !pause.is_zero() {
+            Timer::after(pause).await;
+        }
+    }
+}
+
+/// How many packets were read in the second that began then.
+struct Pace {
+    from: Instant,
+    read: u32,
+}
+
+impl Pace {
+    /// A packet was read. Returns how long to wait before the next one is: what is left of the
+    /// second, if this was the last one for it.
+    fn count(&mut self, now: Instant) -> Duration {
+        if now.duration_since(self.from) >= SECOND {
+            (self.from, self.read) = (now, 0);
+        }
+        self.read += 1;
+        match self.read < MAX_PACKETS {
+            true => Duration::ZERO,
+            false => SECOND - now.duration_since(self.from),
         }
     }
 }
@@ -317,6 +342,23 @@ fn links_of(from: SocketAddr, links: &[Link]) -> LinkSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_50_packets_only_the_rest_of_their_second_is_waited_for() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace {
+            from: start,
+            read: 0,
+        };
+        let of_quiet_link = (1..=200).map(|count| pace.count(at(100 * count)));
+        assert_eq!(of_quiet_link.max(), Some(Duration::ZERO));
+        let from = 30_000;
+        let pauses: Vec<_> = (0..50).map(|count| pace.count(at(from + count))).collect();
+        assert_eq!(pauses[48], Duration::ZERO);
+        assert_eq!(pauses[49], Duration::from_millis(951));
+        assert_eq!(pace.count(at(from + 1_000)), Duration::ZERO);
+    }
 
     #[test]
     fn it_speaks_on_real_links_and_on_bridges_only_where_there_is_nothing_else() {
