@@ -41,7 +41,8 @@ use crate::{
 
 /// Packets that were heard and not looked at yet; more are dropped.
 const MAX_PACKETS: usize = 16;
-/// The pause before the watch is begun again, if it was refused or has ended.
+/// The pause before the watch is begun again, if it was refused or has ended, or if there is room for
+/// more services.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// A packet, its sender, and the links that it may be from.
@@ -174,10 +175,13 @@ async fn run(
             }
             Event::Links => desk.borrow_mut().join(now()),
             Event::Part(Some(Ok(part))) => {
-                desk.borrow_mut().take(now(), part);
+                let is_stale = desk.borrow_mut().take(now(), part);
                 let left = parts.as_ref().map_or(0, Receiver::len);
                 if has_room_again(left + 1, left) {
                     let _ = call.send(CallEvent::Room).await;
+                }
+                if is_stale {
+                    (parts, watch_at) = (None, now() + WATCH_PAUSE);
                 }
             }
             Event::Part(_) => (parts, watch_at) = (None, now() + WATCH_PAUSE),

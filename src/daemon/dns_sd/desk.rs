@@ -49,6 +49,8 @@ pub(super) struct Desk {
     pub(super) offers: Box<Offers>,
     /// By slots of `offers`.
     told: Vec<Option<Told>>,
+    /// The present watch has named a service for which there was no room.
+    was_refused: bool,
     /// What is heard there, if anything is listed.
     pub(super) browse: Option<Browse>,
 }
@@ -67,6 +69,7 @@ impl Desk {
             links,
             offers: Box::new(Offers::new(seed)),
             told: (0..MAX_TOLD).map(|_| None).collect(),
+            was_refused: false,
             browse: Browse::new(now, from),
         }
     }
@@ -85,6 +88,7 @@ impl Desk {
         for told in self.told.iter_mut().flatten() {
             told.is_confirmed = false;
         }
+        self.was_refused = false;
         let service = match self.services.as_slice() {
             [only] => Some(only.as_str().to_owned()),
             _ => None,
@@ -95,13 +99,15 @@ impl Desk {
         }
     }
 
-    /// Takes a part of what the watch says.
-    pub(super) fn take(&mut self, now: Instant, part: Part) {
+    /// Takes a part of what the watch says. Returns whether to begin it again: there is room for
+    /// what was refused, and a watch names again only what has changed.
+    pub(super) fn take(&mut self, now: Instant, part: Part) -> bool {
         match part {
             Part::Change(row) => self.on_row(now, &row),
             Part::CaughtUp(_) => self.withdraw(|told| !told.is_confirmed),
             Part::Row(_) | Part::Tally(_) => {}
         }
+        self.was_refused && self.told.iter().any(Option::is_none)
     }
 
     fn on_row(&mut self, now: Instant, row: &WatchRow) {
@@ -134,9 +140,11 @@ impl Desk {
         }
         for mut new in wanted {
             let (service, transport) = new.kind();
-            if let Some(slot) = self.offers.offer(now, &new.base, service, transport)
-                && let Some(place) = self.told.get_mut(slot)
-            {
+            let Some(slot) = self.offers.offer(now, &new.base, service, transport) else {
+                self.was_refused = true;
+                continue;
+            };
+            if let Some(place) = self.told.get_mut(slot) {
                 let label = self.offers.label(slot).unwrap_or_default();
                 new.rename(&label);
                 *place = Some(new);

@@ -395,3 +395,19 @@ fn only_links_that_are_told_of_a_service_hear_probe_and_goodbye_and_can_have_its
     // Three probes, two announcements and the goodbye.
     assert_eq!(links, [1; 6]);
 }
+
+#[test]
+fn watch_begins_again_when_there_is_room_for_a_service_that_was_refused() {
+    let mut desk = desk(&["http"]);
+    let take = |desk: &mut Desk, number: usize| {
+        let peer = format!("peer-{number}");
+        desk.take(at(0), row(&peer, &peer, &[("http", 80)]))
+    };
+    assert!((0..64).all(|count| !take(&mut desk, count)));
+    assert!(!desk.take(at(0), gone("peer-0")), "none was refused");
+    assert!(!take(&mut desk, 0) && !take(&mut desk, 64));
+    assert!(desk.take(at(0), gone("peer-1")));
+    desk.watch();
+    assert!(!take(&mut desk, 64));
+    assert_eq!(told(&desk).len(), 64);
+}
