@@ -296,7 +296,6 @@ impl<const K: usize> Watch<K> {
                 server.blind.get_or_insert(server.since);
                 self.reconsider(now);
             }
-            let may_open = self.may_open();
             let server = self.servers.get_mut(at)?;
             match server.state {
                 State::Due(_) if server.is_given_up(now) => {
@@ -304,13 +303,6 @@ impl<const K: usize> Watch<K> {
                     let blind = server.free().filter(|_| !is_over);
                     self.saw_again(now, blind);
                     self.forget(now, 1 << at, self.unconfirmed_are, |_| true);
-                }
-                State::Due(due) if due <= now && may_open => {
-                    (server.state, server.since) = (State::Opening, now);
-                    return Some(WatchStep::Open {
-                        server: server.peer,
-                        addrs: server.addrs.clone(),
-                    });
                 }
                 State::Live if server.forget_at.is_some_and(|at| at <= now) => {
                     server.forget_at = None;
@@ -320,13 +312,25 @@ impl<const K: usize> Watch<K> {
                 _ => {}
             }
         }
-        None
+        let (_, at) = self.next_due().filter(|(due, _)| *due <= now)?;
+        let server = self.servers.get_mut(at)?;
+        (server.state, server.since) = (State::Opening, now);
+        Some(WatchStep::Open {
+            server: server.peer,
+            addrs: server.addrs.clone(),
+        })
     }
 
-    /// Whether another stream may be opened.
-    fn may_open(&self) -> bool {
+    /// When the next stream may be opened, and the slot: the one that has waited longest, so that
+    /// servers that cannot be reached do not keep others waiting.
+    fn next_due(&self) -> Option<(Instant, usize)> {
         let opening = self.servers.iter().filter(|s| s.state == State::Opening);
-        opening.count() < MAX_OPENING
+        let due = |(at, server): (usize, &Server)| match server.state {
+            State::Due(due) => Some((due, at)),
+            _ => None,
+        };
+        let due = self.servers.iter().enumerate().filter_map(due);
+        due.min().filter(|_| opening.count() < MAX_OPENING)
     }
 
     fn pop_gone(&mut self, now: Instant) -> Option<WatchStep> {
@@ -409,11 +413,12 @@ impl<const K: usize> Watch<K> {
     /// When [`Watch::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let list = (!self.lists).then_some(self.list_at);
-        let may_open = self.may_open();
-        let servers = self.servers.iter().filter_map(|s| s.timeout(may_open));
+        let servers = self.servers.iter().filter_map(Server::timeout);
+        let due = self.next_due().map(|(due, _)| due);
         let news = self.is_news().then_some(self.tell_from);
         let gone = Some(self.gone_from).filter(|at| *at != NEVER);
-        servers.chain(list).chain(news).chain(gone).min()
+        let times = servers.chain(due).chain(list);
+        times.chain(news).chain(gone).min()
     }
 
     /// How many servers are heard or tried.

@@ -148,16 +148,15 @@ impl Server {
         blind
     }
 
-    /// When the next thing happens to it without an event. `may_open`: a stream may be opened.
-    pub(super) fn timeout(&self, may_open: bool) -> Option<Instant> {
+    /// When the next thing happens to it without an event, but that a stream is opened.
+    pub(super) fn timeout(&self) -> Option<Instant> {
         let quiet = (!self.is_settled()).then_some(self.since + QUIET);
-        let due = match self.state {
-            State::Free => None,
-            State::Due(due) => may_open.then_some(due),
+        let next = match self.state {
+            State::Free | State::Due(_) => None,
             State::Opening | State::Open => Some(self.since + LONGEST_PAUSE),
             State::Live => self.forget_at,
         };
-        due.into_iter().chain(quiet).min()
+        next.into_iter().chain(quiet).min()
     }
 }
 

@@ -300,3 +300,23 @@ fn pauses_are_short_again_when_a_stream_was_live_for_thirty_seconds() {
     assert!(longest_pause_of_a_stream_that_lives(steady - 1) > 5_000);
     assert!(longest_pause_of_a_stream_that_lives(steady) <= 500);
 }
+
+#[test]
+fn the_server_that_has_waited_longest_is_opened_first() {
+    let mut world = World::new();
+    // All but the last two cannot be reached. They were listed first, and are tried again soon.
+    let servers: Vec<u8> = (1..=26).collect();
+    world.list(&servers, Extent::Known);
+    let (mut opened, all_tried) = (Vec::new(), 3 * millis(LONGEST_PAUSE));
+    while world.now <= all_tried {
+        for step in world.steps() {
+            match step {
+                WatchStep::List => world.list(&servers, Extent::Known),
+                WatchStep::Open { server, .. } => opened.push(server.as_bytes()[0]),
+                _ => {}
+            }
+        }
+        world.now = world.watch.timeout().unwrap().as_millis();
+    }
+    assert_eq!(opened[..26], servers);
+}
