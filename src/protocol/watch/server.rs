@@ -21,7 +21,7 @@
 
 use core::time::Duration;
 
-use heapless::Vec;
+use heapless::{HistoryBuf, Vec};
 
 use super::{Change, Changes, MAX_CHANGES, WatcherId};
 use crate::protocol::{
@@ -45,6 +45,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many join: so many a second, so many at once. Each may look at 512 nodes in vain.
 type Joins = Bucket<32, 64>;
+/// The latest joins that count against a peer: as many as are let in within [`A_SECOND`]. Of these,
+/// [`MAX_OF_PEER`] within that time are of one peer, so that it leaves the others their share.
+const LATEST: usize = 32;
+const A_SECOND: Duration = Duration::from_secs(1);
 /// For how long a watcher that joins is told of a node that is gone: it may have known it before.
 pub const TELLS_GONE: Duration = Duration::from_secs(300);
 
@@ -73,6 +77,7 @@ pub struct Watchers<const W: usize> {
     watchers: Vec<Watcher, W, u8>,
     /// Joins of other peers.
     joins: Joins,
+    latest: HistoryBuf<(PeerId, Instant), LATEST>,
     refused: u64,
     closed: u64,
 }
@@ -100,14 +105,15 @@ impl<const W: usize> Watchers<W> {
         Self {
             watchers: Vec::new(),
             joins: Joins::new(),
+            latest: HistoryBuf::new(),
             refused: 0,
             closed: 0,
         }
     }
 
     /// A peer watches what the filter selects; without a peer, a reader of this process does.
-    /// Returns false, and counts a refusal, if there are too many watchers: its stream must be
-    /// ended.
+    /// Returns false, and counts a refusal, if there are too many watchers, or too many join: its
+    /// stream must be ended.
     pub fn join(
         &mut self,
         now: Instant,
@@ -131,10 +137,20 @@ impl<const W: usize> Watchers<W> {
         let has_place = count(&|other| other.peer == peer) < MAX_OF_PEER
             && (peer.is_none()
                 || count(&|other| other.peer.is_some()) < W.saturating_sub(MAX_OF_PEER));
-        let is_in_time = has_place && (peer.is_none() || self.joins.take(now));
+        let is_in_time = has_place && peer.is_none_or(|peer| self.is_let_in(now, peer));
         let is_served = is_in_time && self.watchers.push(watcher).is_ok();
         self.refused += u64::from(!is_served);
         is_served
+    }
+
+    fn is_let_in(&mut self, now: Instant, peer: PeerId) -> bool {
+        let latest = self.latest.as_slice().iter();
+        let own = latest.filter(|(of, at)| *of == peer && now - *at < A_SECOND);
+        let is_let_in = own.count() < MAX_OF_PEER && self.joins.take(now);
+        if is_let_in {
+            self.latest.write((peer, now));
+        }
+        is_let_in
     }
 
     /// The stream is over.

@@ -503,6 +503,27 @@ fn sixty_four_may_join_at_once_and_then_thirty_two_a_second() {
 }
 
 #[test]
+fn a_peer_that_joins_again_and_again_joins_four_times_a_second_and_leaves_others_their_share() {
+    let mut world = World::new();
+    let joins = |world: &mut World, n| {
+        let is_served = world.join_of(n, Some(peer(n as u8)));
+        world.watchers.leave(WatcherId(n));
+        is_served
+    };
+    for _ in 0..MAX_OF_PEER {
+        assert!(joins(&mut world, 1));
+    }
+    for now in 0..1_000 {
+        world.now = now;
+        assert!(!joins(&mut world, 1), "at {now} ms");
+    }
+    assert!(joins(&mut world, 2), "another one");
+    world.now = 1_000;
+    assert!(joins(&mut world, 1));
+    assert_eq!(world.watchers.stats().refused, 1_000);
+}
+
+#[test]
 fn who_joins_is_told_of_those_that_went_in_the_last_five_minutes() {
     let mut world = World::with([3]);
     world.leave(3);
