@@ -33,8 +33,8 @@
 //!
 //! Invariants: at most [`MAX_SERVERS`] servers are watched, and at most `K` nodes are known, each
 //! of them once. A node for which there is no room is still reported as `present`, perhaps more
-//! than once, and not otherwise; and so is one that a server with more than its share of the places
-//! had placed, when others need them ([`Watch::untracked`]).
+//! than once, and not otherwise; and so is one that only servers with more than their share of the
+//! places hold, when others need them ([`Watch::untracked`]).
 
 use core::time::Duration;
 
@@ -78,8 +78,8 @@ pub struct Watch<const K: usize> {
     /// Slots that are never moved: a server's slot is its bit.
     servers: Vec<Server, MAX_SERVERS, u8>,
     known: Table<Entry, K>,
-    /// How many of them the server in each slot has placed there.
-    placed: [u16; MAX_SERVERS],
+    /// How many of their places count against the server in each slot.
+    charged: [u16; MAX_SERVERS],
     /// No node is gone before this.
     gone_from: Instant,
     /// How nodes that a server no longer confirms are reported as gone.
@@ -121,7 +121,7 @@ impl<const K: usize> Watch<K> {
             rng: Rng::new(0),
             servers: Vec::new(),
             known: Table::new(),
-            placed: [0; MAX_SERVERS],
+            charged: [0; MAX_SERVERS],
             gone_from: Instant::from_millis(0),
             unconfirmed_are: Presence::Alive,
             list_at: Instant::from_millis(0),
@@ -157,7 +157,7 @@ impl<const K: usize> Watch<K> {
         (self.has_others, self.own_servers) = (false, 0);
         (self.tell_from, self.blind) = (now, Duration::ZERO);
         (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
-        (self.told_missing, self.placed) = ((0, false), [0; MAX_SERVERS]);
+        (self.told_missing, self.charged) = ((0, false), [0; MAX_SERVERS]);
     }
 
     /// Servers were listed, or one is settled: nodes that were handed over may be gone now.
@@ -189,14 +189,14 @@ impl<const K: usize> Watch<K> {
     /// Takes a word of a server. Returns what is to be said of its node, with the record at hand.
     pub fn told(&mut self, now: Instant, server: &PeerId, word: Word<'_>) -> Option<Said> {
         let at = self.servers.iter().position(|s| s.is(server))?;
-        let bit = 1 << at;
         self.servers.get_mut(at)?.spoke(now);
         match word {
             Word::Here(sighting) => self.seen(at, &sighting),
             Word::Gone { peer, how } => {
                 let entry = self.known.find_mut(peer);
                 let is_known = entry.is_some();
-                let is_unheld = entry.is_some_and(|entry| entry.let_go(now, bit, how));
+                let charged = &mut self.charged;
+                let is_unheld = entry.is_some_and(|entry| entry.let_go(now, at, how, charged));
                 if is_unheld {
                     self.gone_from = self.gone_from.min(now + LINGER);
                 }
@@ -238,11 +238,12 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// The server of this bit does not hold the nodes for which `is_meant` is true.
-    fn forget(&mut self, now: Instant, bit: u64, how: Presence, is_meant: impl Fn(&Entry) -> bool) {
+    /// The server in this slot does not hold the nodes for which `is_meant` is true.
+    fn forget(&mut self, now: Instant, at: usize, is_meant: impl Fn(&Entry) -> bool) {
+        let how = self.unconfirmed_are;
         for entry in self.known.iter_mut() {
-            let is_held = entry.holders & bit != 0;
-            if is_held && is_meant(entry) && entry.let_go(now, bit, how) {
+            let is_held = entry.holders & (1 << at) != 0;
+            if is_held && is_meant(entry) && entry.let_go(now, at, how, &mut self.charged) {
                 self.gone_from = self.gone_from.min(now + LINGER);
                 // They are reported before the step that says that all servers have caught up.
                 self.tell_from = self.tell_from.max(now + LINGER);
@@ -302,12 +303,11 @@ impl<const K: usize> Watch<K> {
                     let is_over = server.is_over;
                     let blind = server.free().filter(|_| !is_over);
                     self.saw_again(now, blind);
-                    self.forget(now, 1 << at, self.unconfirmed_are, |_| true);
+                    self.forget(now, at, |_| true);
                 }
                 State::Live if server.forget_at.is_some_and(|at| at <= now) => {
                     server.forget_at = None;
-                    let (bit, how) = (1 << at, self.unconfirmed_are);
-                    self.forget(now, bit, how, |entry| entry.confirmed & bit == 0);
+                    self.forget(now, at, |entry| entry.confirmed & (1 << at) == 0);
                 }
                 _ => {}
             }
@@ -344,8 +344,8 @@ impl<const K: usize> Watch<K> {
                 self.gone_from = next.unwrap_or(NEVER);
                 break;
             };
-            let entry = self.known.remove(&peer)?;
-            self.left_table(entry.by.into());
+            let mut entry = self.known.remove(&peer)?;
+            entry.charge(0, &mut self.charged);
             if entry.is_meant {
                 return Some(WatchStep::Gone {
                     peer,

@@ -6,32 +6,30 @@ use crate::protocol::Presence;
 impl<const K: usize> Watch<K> {
     /// The server in this slot lists a node. Returns what is to be said of it.
     pub(super) fn seen(&mut self, at: usize, seen: &Sighting<'_>) -> Option<Said> {
-        let bit = 1 << at;
         let Some(entry) = self.known.find_mut(seen.peer) else {
             if seen.is_meant {
                 self.make_room(at);
-                let is_placed = self.known.insert(Entry {
+                let placed = self.known.insert(Entry {
                     peer: *seen.peer,
                     name: seen.name.clone(),
-                    holders: bit,
-                    confirmed: bit,
+                    holders: 0,
+                    confirmed: 0,
                     sequence: seen.sequence,
                     contents: seen.contents,
                     unheld: NEVER,
                     how: Presence::Alive,
                     is_meant: true,
-                    by: at as u8,
                     told_by: at as u8,
+                    charged: 0,
                 });
                 // If there is no room, the node is reported all the same, and the table counts it.
-                if let (Ok(()), Some(placed)) = (is_placed, self.placed.get_mut(at)) {
-                    *placed += 1;
+                if let (Ok(()), Some(entry)) = (placed, self.known.find_mut(seen.peer)) {
+                    entry.take_hold(at, &mut self.charged);
                 }
             }
             return seen.is_meant.then_some(Said::Present);
         };
-        entry.holders |= bit;
-        entry.confirmed |= bit;
+        entry.take_hold(at, &mut self.charged);
         // A server takes a record back where it finds out that a copy of the identity signed it.
         // Then what it tells now counts, although it was signed earlier.
         let is_taken_back = usize::from(entry.told_by) == at && seen.contents != entry.contents;
@@ -54,33 +52,28 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// In a full table, a server that has placed less than its share there gets the place of a node
-    /// that only the server holds that has placed most. So no server fills the table for the
-    /// others.
+    /// In a full table, a server with less than its share of the places gets that of a node which
+    /// the server with most of them holds, and none holds that has not more than its share. So
+    /// neither one server nor several fill the table for the others.
     fn make_room(&mut self, at: usize) {
         let share = K / self.servers().max(1);
-        let most = self.placed.iter().enumerate().max_by_key(|(_, n)| **n);
-        let Some((richest, most)) = most.map(|(richest, n)| (richest, usize::from(*n))) else {
-            return;
-        };
-        let has_share = |n: &u16| usize::from(*n) >= share;
-        if !self.known.is_full() || most <= share || self.placed.get(at).is_none_or(has_share) {
+        let has_share = |count: &u16| usize::from(*count) >= share;
+        if !self.known.is_full() || self.charged.get(at).is_none_or(has_share) {
             return;
         }
-        let is_theirs = |entry: &&Entry| {
-            usize::from(entry.by) == richest && entry.holders & !(1 << richest) == 0
-        };
-        let given_up = self.known.iter().find(is_theirs).map(|entry| entry.peer);
+        let slots = self.charged.iter().map(|n| usize::from(*n)).enumerate();
+        let rich = slots.clone().filter(|(_, n)| *n > share);
+        let rich = rich.fold(0, |all, (at, _)| all | 1u64 << at);
+        let richest = slots.max_by_key(|(_, n)| *n).map_or(0, |(at, _)| 1 << at) & rich;
+        if richest == 0 {
+            return;
+        }
+        let gives_way = |entry: &&Entry| entry.charged & richest != 0 && entry.charged & !rich == 0;
+        let given_up = self.known.iter().find(gives_way).map(|entry| entry.peer);
         if let Some(peer) = given_up {
+            let entry = self.known.find_mut(&peer).into_iter();
+            entry.for_each(|entry| entry.charge(0, &mut self.charged));
             self.known.evict(&peer);
-            self.left_table(richest);
-        }
-    }
-
-    /// A node that the server in this slot had placed has given its place up.
-    pub(super) fn left_table(&mut self, by: usize) {
-        if let Some(placed) = self.placed.get_mut(by) {
-            *placed = placed.saturating_sub(1);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Extent, LINGER, LONGEST_PAUSE, MOVES};
+use super::{Extent, LINGER, LONGEST_PAUSE, MAX_SERVERS, MOVES};
 use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
 
 /// How long a server that is heard again may take to confirm what it held: as long as a node
@@ -178,8 +178,8 @@ pub(super) struct Entry {
     pub(super) how: Presence,
     /// The filter selects it.
     pub(super) is_meant: bool,
-    /// The slot of the server that placed it here.
-    pub(super) by: u8,
+    /// The servers against which its place counts: its holders, or else the last one.
+    pub(super) charged: u64,
 }
 
 impl Keyed for Entry {
@@ -189,17 +189,47 @@ impl Keyed for Entry {
 }
 
 impl Entry {
-    /// Takes note that the servers of these bits do not hold it. Returns whether no server holds it
+    /// Takes note that the server in this slot holds it.
+    pub(super) fn take_hold(&mut self, at: usize, charged: &mut [u16; MAX_SERVERS]) {
+        self.holders |= 1 << at;
+        self.confirmed |= 1 << at;
+        self.charge(self.holders, charged);
+    }
+
+    /// Takes note that the server in this slot does not hold it. Returns whether no server holds it
     /// now.
-    pub(super) fn let_go(&mut self, now: Instant, bits: u64, how: Presence) -> bool {
+    pub(super) fn let_go(
+        &mut self,
+        now: Instant,
+        at: usize,
+        how: Presence,
+        charged: &mut [u16; MAX_SERVERS],
+    ) -> bool {
         let was_held = self.holders != 0;
-        self.holders &= !bits;
-        self.confirmed &= !bits;
+        self.holders &= !(1 << at);
+        self.confirmed &= !(1 << at);
         let is_unheld = was_held && self.holders == 0;
         if is_unheld {
             (self.unheld, self.how) = (now, how);
+        } else if was_held {
+            self.charge(self.holders, charged);
         }
         is_unheld
+    }
+
+    /// Its place counts against the servers of these bits, and no other.
+    pub(super) fn charge(&mut self, servers: u64, charged: &mut [u16; MAX_SERVERS]) {
+        let before = core::mem::replace(&mut self.charged, servers);
+        if before == servers {
+            return;
+        }
+        for (at, count) in charged.iter_mut().enumerate() {
+            match (before >> at & 1, servers >> at & 1) {
+                (0, 1) => *count = count.saturating_add(1),
+                (1, 0) => *count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
     }
 
     /// When it is gone, if no server holds it until then. All servers that were listed at
