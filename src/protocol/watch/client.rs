@@ -18,7 +18,7 @@
 //! - A node that was handed over may be with a server that is not watched yet. So the servers are
 //!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
 //! - The servers are also listed at once when a native says that there is a new one, and when this
-//!   process knows others than before.
+//!   process knows others than before; more and more rarely, while no new one is listed.
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
 //!   again, the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns
 //!   of its nodes by their next beats.
@@ -65,7 +65,9 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub const LINGER: Duration = Duration::from_millis(300);
 /// The same of a node that was handed over, until new servers were listed and heard.
 pub const MOVES: Duration = Duration::from_secs(3);
-/// How often the servers are listed at most because there may be others.
+/// How often the servers are listed at most because there may be others. Each such list that brings
+/// no new server doubles the pause before the next one, up to [`RELIST`]; while a node has no
+/// holder, up to half of [`MOVES`].
 pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
 /// Streams that are opened at once, and on which nothing was heard yet: one that is not connected
 /// may take the place of a lease among the dials that wait.
@@ -89,8 +91,11 @@ pub struct Watch<const K: usize> {
     list_at: Instant,
     lists: bool,
     was_listed: bool,
-    /// There may be other servers than those that are listed, or were.
+    /// There may be other servers than those that are listed, or were; the servers are being listed
+    /// because of that; and how many such lists in turn have brought no new server.
     has_others: bool,
+    seeks_others: bool,
+    vain_lists: u8,
     /// The servers that this process knows, as a number.
     own_servers: u64,
     /// When the latest listing of servers began, and when the latest one began that listed all of
@@ -128,6 +133,8 @@ impl<const K: usize> Watch<K> {
             lists: false,
             was_listed: false,
             has_others: false,
+            seeks_others: false,
+            vain_lists: 0,
             own_servers: 0,
             list_began: Instant::from_millis(0),
             all_listed: None,
@@ -154,7 +161,8 @@ impl<const K: usize> Watch<K> {
         (self.list_began, self.all_listed) = (now, None);
         (self.list_at, self.lists, self.was_listed) = (now, false, false);
         (self.list_failures, self.unwatched) = (0, 0);
-        (self.has_others, self.own_servers) = (false, 0);
+        (self.has_others, self.seeks_others, self.vain_lists) = (false, false, 0);
+        self.own_servers = 0;
         (self.tell_from, self.blind) = (now, Duration::ZERO);
         (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
         (self.told_missing, self.charged) = ((0, false), [0; MAX_SERVERS]);
@@ -278,7 +286,8 @@ impl<const K: usize> Watch<K> {
     /// The next step at `now`, if there is one.
     pub fn poll(&mut self, now: Instant) -> Option<WatchStep> {
         if !self.lists && now >= self.list_at {
-            (self.lists, self.has_others, self.list_began) = (true, false, now);
+            (self.lists, self.list_began) = (true, now);
+            self.seeks_others = core::mem::take(&mut self.has_others);
             return Some(WatchStep::List);
         }
         self.pop_server(now)

@@ -1,7 +1,7 @@
 //! The list of servers: when it is read, and what it says.
 
 use super::{
-    Extent, LONGEST_PAUSE, RELIST, RELIST_SOONEST, Watch,
+    Extent, LONGEST_PAUSE, MOVES, NEVER, RELIST, RELIST_SOONEST, Watch,
     slots::{Server, State},
 };
 use crate::protocol::{Addrs, Instant, PeerId, time::backoff};
@@ -23,10 +23,16 @@ impl<const K: usize> Watch<K> {
             let servers = self.servers.iter_mut();
             servers.for_each(|s| (s.was_listed, s.is_listed) = (s.is_listed, false));
         }
+        let servers_before = self.servers();
         for (peer, addrs) in servers {
             let is_placed = self.place(now, peer, addrs);
             self.unwatched = self.unwatched.saturating_add(u16::from(!is_placed));
         }
+        let is_vain = self.seeks_others && self.servers() == servers_before;
+        self.vain_lists = match is_vain {
+            true => self.vain_lists.saturating_add(1),
+            false => 0,
+        };
         for at in 0..self.servers.len() {
             let Some(server) = self.servers.get_mut(at) else {
                 break;
@@ -56,7 +62,10 @@ impl<const K: usize> Watch<K> {
     pub(super) fn list_soon(&mut self) {
         self.has_others = true;
         if self.unwatched == 0 {
-            self.list_at = self.list_at.min(self.list_began + RELIST_SOONEST);
+            let moves = self.gone_from != NEVER;
+            let longest = if moves { MOVES / 2 } else { RELIST };
+            let pause = RELIST_SOONEST.saturating_mul(1 << self.vain_lists.min(16));
+            self.list_at = self.list_at.min(self.list_began + pause.min(longest));
         }
     }
 

@@ -97,10 +97,79 @@ fn the_servers_are_listed_at_once_when_this_process_knows_others() {
     world.watch.knows_servers(5);
     assert_eq!(world.steps(), [WatchStep::List]);
     world.list(&[A, B], Extent::Known);
-    world.now += millis(RELIST_SOONEST);
+    world.now += 2 * millis(RELIST_SOONEST);
     world.watch.knows_servers(5);
     assert_eq!(world.steps(), [], "they are the same");
     world.watch.knows_servers(6);
+    assert_eq!(world.steps(), [WatchStep::List]);
+}
+
+/// A server says that there is a new one, whenever the servers were listed. Returns the times of
+/// the lists until then.
+fn lists_until(world: &mut World, end: u64) -> Vec<u64> {
+    let (begin, mut times) = (world.now, Vec::new());
+    while world.now < end {
+        for step in world.steps() {
+            assert_eq!(step, WatchStep::List);
+            times.push(world.now - begin);
+            world.list(&world.listed.clone(), Extent::Known);
+        }
+        world.loses(A, 203, Presence::Alive);
+        world.now = world.watch.timeout().unwrap().as_millis();
+    }
+    times
+}
+
+#[test]
+fn the_pause_between_lists_doubles_while_they_bring_no_new_server() {
+    let mut world = World::live();
+    world.now = 10_000;
+    world.loses(A, 203, Presence::Alive);
+    let doubled = [0, 1_000, 3_000, 7_000, 15_000, 31_000, 61_000, 91_000];
+    assert_eq!(lists_until(&mut world, 120_000), doubled);
+
+    world.listed.push(203);
+    world.now = world.watch.timeout().unwrap().as_millis();
+    assert_eq!(world.steps(), [WatchStep::List]);
+    world.list(&world.listed.clone(), Extent::Known);
+    assert_eq!(world.opened(), [203]);
+    world.caught_up(203);
+    world.loses(A, 204, Presence::Alive);
+    world.now += millis(RELIST_SOONEST) - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
+    assert_eq!(world.steps(), [WatchStep::List], "there was a new one");
+}
+
+#[test]
+fn after_thirty_seconds_without_a_word_of_others_the_pause_is_short_again() {
+    let mut world = World::live();
+    world.now = 10_000;
+    world.loses(A, 203, Presence::Alive);
+    assert_eq!(lists_until(&mut world, 18_000).len(), 4);
+    // The last word of others is not followed by another one.
+    for now in [25_000, 55_000] {
+        world.now = now;
+        assert_eq!(world.steps(), [WatchStep::List]);
+        world.list(&[A, B], Extent::Known);
+    }
+    world.loses(A, 203, Presence::Alive);
+    world.now += millis(RELIST_SOONEST);
+    assert_eq!(world.steps(), [WatchStep::List]);
+}
+
+#[test]
+fn a_node_that_was_handed_over_does_not_wait_for_a_doubled_pause() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.now = 10_000;
+    world.loses(A, 203, Presence::Alive);
+    assert_eq!(lists_until(&mut world, 40_000).last(), Some(&15_000));
+    world.now = 25_100;
+    world.loses(A, 1, Presence::Alive);
+    world.now = 25_000 + millis(MOVES) / 2 - 1;
+    assert_eq!(world.steps(), []);
+    world.now += 1;
     assert_eq!(world.steps(), [WatchStep::List]);
 }
 
