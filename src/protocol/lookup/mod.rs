@@ -23,8 +23,8 @@
 //! for small networks with indexers of version 1.0, which announce nothing.
 //!
 //! A server of the DHT names [`MAX_NAMED`] providers in an answer, others in the next. Where it may
-//! know of more, the search is repeated until each server has named all, or [`MAX_HOLDERS`] are
-//! exceeded.
+//! know of more, there are [`MAX_ROUNDS`] searches, unless [`MAX_HOLDERS`] are exceeded before. The
+//! outcome is not complete if the last one still names a new provider.
 //!
 //! A holder tells [`MAX_LIST`] claimants of a name, the oldest first. Where it has more, the list of
 //! its nodes is read, so that all are counted. A node is told the count. If the peer that it found

@@ -15,8 +15,8 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    Here, LookupAction, LookupId, MAX_HOLDERS, MAX_LIST, MAX_NAMED, MAX_OPEN, MAX_ROUNDS, Outcome,
-    Place, QueryId, Question, RecordCopy,
+    Here, LookupAction, LookupId, MAX_HOLDERS, MAX_LIST, MAX_OPEN, Outcome, Place, QueryId,
+    Question, RecordCopy,
     claims::Claims,
     records::{Records, Tier},
     servers::{Server, Servers},
@@ -28,8 +28,6 @@ use steps::{Errand, Open, Pages, Progress, Search, Target, Waiting, What};
 const MAX_SEARCHES: usize = 2;
 /// Queries of one lookup that have no answer yet: also those that are no longer waited for.
 const MAX_QUERIES: usize = MAX_HOLDERS + MAX_OPEN + MAX_SEARCHES;
-/// Providers that one server names in all rounds.
-const MAX_TOLD: usize = MAX_NAMED * MAX_ROUNDS as usize;
 /// The place of a claim that is not among the oldest at its server, which tells it only in a list.
 const BEHIND: u16 = MAX_LIST as u16;
 
@@ -133,9 +131,9 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 rounds: 0,
                 holders: 0,
                 agreed: 0,
+                is_new: false,
                 is_full: false,
                 more: false,
-                named: Vec::new(),
             },
             is_unreached: false,
             remembered: Vec::new(),

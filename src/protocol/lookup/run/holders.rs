@@ -6,10 +6,7 @@
 use super::{Errand, Lookup, MAX_SEARCHES, Open, Search, Target};
 use crate::protocol::{
     Addrs, Instant, PeerId,
-    lookup::{
-        ENOUGH, LookupAction, MAX_HOLDERS, MAX_NAMED, MAX_ROUNDS, PROVIDERS_LIMIT, QueryId,
-        Question,
-    },
+    lookup::{ENOUGH, LookupAction, MAX_HOLDERS, MAX_ROUNDS, PROVIDERS_LIMIT, QueryId, Question},
 };
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -57,10 +54,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let mut is_new = false;
         for (peer, addrs) in providers {
             is_new |= self.ask_holder(*peer, addrs);
-            if !self.progress.named.contains(peer) {
-                self.progress.more |= self.progress.named.push(*peer).is_err();
-            }
         }
+        self.progress.is_new |= is_new;
         self.progress.agreed = match (is_new, providers.is_empty()) {
             (true, _) => 1,
             (false, true) => self.progress.agreed,
@@ -109,20 +104,21 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         Some(LookupAction::EndSearch { query })
     }
 
-    /// Searches again if a server may know of more providers than it has named. In each round it
-    /// names others, with us among them where it knows us.
+    /// Searches again if a server may know of more providers than it has named. It names others by
+    /// turns, but another lookup may have had a turn in between. So these are all only if the last
+    /// round has named no new one.
     fn end_round(&mut self, has_time: bool) {
         let progress = &mut self.progress;
         progress.rounds += 1;
-        let most = usize::from(progress.rounds) * MAX_NAMED;
-        if !progress.is_full || progress.named.len() + 1 < most {
+        let is_new = core::mem::take(&mut progress.is_new);
+        if !progress.is_full {
             return;
         }
         if has_time && !progress.more && progress.rounds < MAX_ROUNDS {
             (progress.reached, progress.agreed) = (0, 0);
             self.searches.extend([Search::Providers]);
         } else {
-            progress.more = true;
+            progress.more |= is_new || !has_time;
         }
     }
 

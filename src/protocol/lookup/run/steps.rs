@@ -1,12 +1,10 @@
 //! What a lookup has to do and has under way: searches of the DHT, servers that wait for their turn,
 //! queries that wait for their answers.
 
-use super::MAX_TOLD;
 use crate::protocol::{
     Addrs, Cursor, Instant, PeerId, Reach, Role,
     lookup::{Place, QueryId},
 };
-use heapless::Vec;
 
 /// How far the searches for providers are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,12 +17,12 @@ pub(super) struct Progress {
     pub(super) holders: u8,
     /// Servers that named providers, since the last new one was named.
     pub(super) agreed: u8,
-    /// A server has named as many as it may.
+    /// A provider was named in this round that was not asked before.
+    pub(super) is_new: bool,
+    /// A server has named as many as it may, in one of the rounds.
     pub(super) is_full: bool,
-    /// There are more providers than were named or asked.
+    /// There may be more providers than were named or asked.
     pub(super) more: bool,
-    /// The providers that were named.
-    pub(super) named: Vec<PeerId, MAX_TOLD>,
 }
 
 /// A native, and the progress in its pages of indexers.
