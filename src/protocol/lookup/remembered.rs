@@ -2,8 +2,8 @@
 //! many claimants still leads to the same peer.
 //!
 //! Invariants: at most [`MAX_REMEMBERED`] names, each with the peer that came first; the one that
-//! was found least recently is evicted. A name that is remembered keeps its peer as long as a find
-//! returns it.
+//! was found least recently is evicted. A name that is remembered keeps its peer until a complete find
+//! does not return it.
 
 use heapless::Vec;
 
@@ -39,7 +39,8 @@ impl Remembered {
         };
         let known = self.of(outcome.question);
         let is_back = |peer: &PeerId| outcome.records.iter().any(|found| found.peer() == peer);
-        let peer = known.filter(is_back).unwrap_or(*first.peer());
+        let stays = |peer: &PeerId| is_back(peer) || !outcome.is_complete;
+        let peer = known.filter(stays).unwrap_or(*first.peer());
         self.0.retain(|(known, _)| known != name);
         if self.0.is_full() {
             self.0.remove(0);

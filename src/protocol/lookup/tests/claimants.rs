@@ -282,3 +282,30 @@ fn who_was_found_before_is_asked_for_if_it_is_not_among_the_first_and_comes_firs
         desk.poll(30);
     }
 }
+
+#[test]
+fn peer_that_was_found_before_is_replaced_only_by_a_complete_find() {
+    let mut desk = Desk::new(Role::Node).indexer(1).native(NATIVE);
+    desk.begin(pump());
+    desk.answers(10, 1, &[200]);
+    desk.poll(10);
+    // One that is given up has not heard of it.
+    let lookup = desk.begin(pump());
+    let tally = Some(Tally {
+        asked: 2,
+        answered: 1,
+    });
+    desk.answers_with(20, 1, &[claim(7)], false, tally);
+    assert_eq!(desk.done, None);
+    desk.lookups.give_up(at(30), lookup);
+    desk.poll(30);
+    assert_eq!(desk.found(), [7]);
+    desk.poll(30);
+    for (claimants, first) in [(&[7, 200][..], 200), (&[7], 7), (&[7, 200], 7)] {
+        desk.begin(pump());
+        desk.answers(40, 1, claimants);
+        assert!(desk.outcome().is_complete);
+        assert_eq!(desk.found()[0], first, "{claimants:?}");
+        desk.poll(40);
+    }
+}
