@@ -140,7 +140,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             });
             from = next.map(Cursor::After);
         }
-        if from.is_some() {
+        // The page may have been left at its first entry, after which no id is known to go on.
+        if from.is_some() || !self.wants_more() {
             self.leave_rest();
         }
     }

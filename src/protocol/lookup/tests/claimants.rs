@@ -1,7 +1,10 @@
 //! Names that many nodes claim: all are counted, and those come first that somebody vouches for.
 
 use super::*;
-use crate::protocol::codec::directory::{Response, UNKNOWN_AGE};
+use crate::protocol::{
+    Presence, Subject,
+    codec::directory::{Response, UNKNOWN_AGE},
+};
 
 fn claim(n: u8) -> RecordInfo {
     info(n, "pump", 1)
@@ -308,4 +311,77 @@ fn peer_that_was_found_before_is_replaced_only_by_a_complete_find() {
         assert_eq!(desk.found()[0], first, "{claimants:?}");
         desk.poll(40);
     }
+}
+
+/// A process that lists 257 claimants, 255 of them on the first page.
+struct Crowd(Vec<Vec<u8>>);
+
+impl Home for Crowd {
+    fn role(&self) -> Role {
+        Role::Native
+    }
+
+    fn page(&mut self, _: Instant, _: Cursor, _: usize) -> IndexersPage<'_> {
+        IndexersPage::default()
+    }
+
+    fn addrs_of(&self, _: &PeerId) -> Option<&Addrs> {
+        None
+    }
+
+    fn servers(&self, _: Instant, _: &mut dyn FnMut(KnownServer)) {}
+
+    fn entries<'s>(
+        &'s self,
+        _: Instant,
+        which: Selection<'_>,
+        visit: &mut dyn FnMut(Entry<'s>) -> bool,
+    ) -> Option<PeerId> {
+        let (first, rest) = self.0.split_at(255);
+        let (page, next) = match which.from {
+            Cursor::Start => (first, Some(peer(254))),
+            Cursor::After(_) => (rest, None),
+        };
+        let entry = |envelope: &'s Vec<u8>| Entry {
+            subject: Subject::Signed(envelope),
+            age: Duration::ZERO,
+            presence: Presence::Alive,
+        };
+        // As the directory, which names no id if the first one is refused.
+        let _ = page.iter().map(entry).all(visit);
+        next
+    }
+}
+
+impl Here for Crowd {
+    fn claimants(&self, _: &str) -> Claimants<'_> {
+        Claimants {
+            more: true,
+            ..Claimants::default()
+        }
+    }
+
+    fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
+        None
+    }
+}
+
+#[test]
+fn own_list_that_is_left_at_the_first_node_of_a_page_is_not_read_to_its_end() {
+    let mut crowd = Crowd(
+        (0..=255)
+            .chain([255])
+            .map(|n| unsigned_claim(n, "pump"))
+            .collect(),
+    );
+    let mut lookups = Box::new(EMPTY);
+    let id = lookups.begin(at(0), pump(), &crowd).unwrap();
+    while let Some(step) = lookups.poll(at(0), &mut crowd) {
+        match step {
+            LookupAction::Providers { query, .. } => _ = lookups.searched(at(0), query, 4),
+            LookupAction::Done { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(lookups.outcome(id).unwrap().claimants, count(256, false));
 }
