@@ -45,7 +45,8 @@
 //!   another.
 //! - A lookup ends [`OPERATOR_LIMIT`], [`PEER_LIMIT`] or [`PROGRAM_LIMIT`] after it began, whatever
 //!   servers do, and at once when its operator leaves. Later answers have no effect. If it has
-//!   found something, it waits for each server [`OPERATOR_PATIENCE`] or [`PEER_PATIENCE`] at most.
+//!   found something, it waits for each server [`OPERATOR_PATIENCE`] or [`PEER_PATIENCE`] at most,
+//!   for all pages of its list together.
 //! - A lookup asks at most [`MAX_SERVERS`] servers, for a peer [`MAX_HOLDERS`], and at most
 //!   [`MAX_HOLDERS`] that the DHT names. At most [`MAX_OPEN`] are waited for at a time: a server
 //!   that has not answered in its patience gives its turn away.
@@ -96,8 +97,9 @@ pub const MAX_NAMED: usize = 8;
 /// it keeps of one key (PROTOCOL.md, section 7).
 pub const MAX_ROUNDS: u8 = 3;
 /// Pages of lists that one lookup reads besides each server's first answer at most, for each of
-/// [`MAX_HOLDERS`] (claimants of a name) or of the servers that it may ask (a service).
-pub const MAX_READ_ON: usize = 2;
+/// [`MAX_HOLDERS`] (claimants of a name) or of the servers that it may ask (a service). One server
+/// is read further only as far as each other server keeps as many.
+pub const MAX_READ_ON: u8 = 2;
 /// Different claimants of a name that one lookup counts at most.
 pub const MAX_COUNTED: usize = 256;
 /// Indexers that a native may list for each of them to be asked, if nothing is found otherwise.

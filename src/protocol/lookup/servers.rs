@@ -14,6 +14,8 @@ pub(crate) struct Server {
     asked: u16,
     /// Queries that it has answered, or answered with an error.
     replied: u16,
+    /// Pages of its list that are read besides its first answer.
+    read_on: u8,
     /// It answered with an error, or with another kind of answer.
     is_refused: bool,
     /// Some of the servers that it asked have not answered it.
@@ -72,6 +74,7 @@ impl<const N: usize> Servers<N> {
             peer,
             asked: 0,
             replied: 0,
+            read_on: 0,
             is_refused: false,
             is_partial: false,
         };
@@ -113,6 +116,20 @@ impl<const N: usize> Servers<N> {
             server.replied = server.replied.saturating_add(1);
             server.is_refused = true;
         }
+    }
+
+    /// Whether one more page of the server's list may be read, of `left` in all; takes note of it.
+    /// What exceeds its share of `share` pages must leave the other servers theirs.
+    pub(super) fn reads_on(&mut self, peer: &PeerId, share: u8, left: usize) -> bool {
+        let others = self.0.iter().filter(|server| server.peer != *peer);
+        let unused = others.map(|server| usize::from(share.saturating_sub(server.read_on)));
+        let reserved: usize = unused.sum();
+        let Some(server) = self.find_mut(peer) else {
+            return false;
+        };
+        let may = left > 0 && (server.read_on < share || left > reserved);
+        server.read_on = server.read_on.saturating_add(may.into());
+        may
     }
 
     /// Takes note that some of the servers that this server asked have not answered.

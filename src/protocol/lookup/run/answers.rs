@@ -16,6 +16,9 @@ use crate::protocol::{
     },
 };
 
+/// A server that has answered, what it was asked for, and when it was first asked for it.
+type Asked = (PeerId, Errand, Instant);
+
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
     /// Takes a server's answer. Returns whether the query is an open one of this lookup.
     pub(in crate::protocol::lookup) fn answered(
@@ -31,7 +34,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if now > self.deadline {
             return true;
         }
-        let Target::Server(server, errand, what) = self.open.swap_remove(at).target else {
+        let Open { target, since, .. } = self.open.swap_remove(at);
+        let Target::Server(server, errand, what) = target else {
             return true;
         };
         match (errand, what, answer) {
@@ -44,7 +48,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 self.fail(&server, errand, &answer);
             }
             (_, What::Rest(from), Answer::Listed { records, next }) => {
-                self.take_list(server, errand, from, (records, next));
+                self.take_list((server, errand, since), from, (records, next));
             }
             (
                 _,
@@ -55,7 +59,10 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                     tally,
                     claimants,
                 },
-            ) => self.take_records(server, errand, (records, more), (tally, claimants)),
+            ) => {
+                let asked = (server, errand, since);
+                self.take_records(asked, (records, more), (tally, claimants));
+            }
             (_, What::Remembered, Answer::Records { records, .. }) => {
                 self.servers.answered(&server);
                 self.add_all(&server, errand, 0, records);
@@ -80,8 +87,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     fn take_records(
         &mut self,
-        server: PeerId,
-        errand: Errand,
+        (server, errand, since): Asked,
         (records, more): (&[RecordCopy<'_>], bool),
         (tally, claimants): (Option<Tally>, Option<Count>),
     ) {
@@ -96,7 +102,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             self.ask_for_remembered(server, errand, more);
         }
         if more && is_name && !asks_others {
-            self.read_on(server, errand, Cursor::Start);
+            self.read_on((server, errand, since), Cursor::Start);
         } else if more {
             self.records.there_are_more();
         }
@@ -105,8 +111,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Takes a page of the list of all nodes that a server has.
     fn take_list(
         &mut self,
-        server: PeerId,
-        errand: Errand,
+        (server, errand, since): Asked,
         from: Cursor,
         (records, next): (&[RecordCopy<'_>], Option<PeerId>),
     ) {
@@ -121,20 +126,30 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         };
         match next {
             // The ids must grow, so that the pages come to an end.
-            Some(next) if goes_on(&next) => self.read_on(server, errand, Cursor::After(next)),
+            Some(next) if goes_on(&next) => {
+                self.read_on((server, errand, since), Cursor::After(next));
+            }
             Some(_) => self.leave_rest(),
             None => {}
         }
     }
 
-    /// Queues a query for a page of the server's list, before others wait for their turn.
-    fn read_on(&mut self, server: PeerId, errand: Errand, from: Cursor) {
+    /// Queues a query for a page of the server's list, before others wait for their turn. All its
+    /// pages must come in the patience with its first answer.
+    fn read_on(&mut self, (server, errand, since): Asked, from: Cursor) {
         let most = match self.question {
-            Question::Name(_) => MAX_READ_ON * MAX_HOLDERS,
-            _ => MAX_READ_ON * S,
+            Question::Name(_) => usize::from(MAX_READ_ON) * MAX_HOLDERS,
+            _ => usize::from(MAX_READ_ON) * S,
         };
-        let waiting = Waiting::new(server, errand, What::Rest(from));
-        if self.wants_more() && self.read_on < most && self.queue.insert(0, waiting).is_ok() {
+        let left = most.saturating_sub(self.read_on);
+        let waiting = Waiting {
+            since: Some(since),
+            ..Waiting::new(server, errand, What::Rest(from))
+        };
+        if self.wants_more()
+            && self.servers.reads_on(&server, MAX_READ_ON, left)
+            && self.queue.insert(0, waiting).is_ok()
+        {
             self.read_on += 1;
         } else {
             self.leave_rest();

@@ -41,6 +41,8 @@ pub(super) struct Waiting {
     pub(super) addrs: Addrs,
     pub(super) errand: Errand,
     pub(super) what: What,
+    /// When the server was first asked, if this goes on with its answer.
+    pub(super) since: Option<Instant>,
 }
 
 /// A query that waits for its answer.
@@ -48,6 +50,7 @@ pub(super) struct Waiting {
 pub(super) struct Open {
     pub(super) query: QueryId,
     pub(super) target: Target,
+    /// When it began; of a page that goes on with a list, when the server was first asked for it.
     pub(super) since: Instant,
 }
 
@@ -114,6 +117,7 @@ impl Waiting {
             addrs: Addrs::new(),
             errand,
             what,
+            since: None,
         }
     }
 }

@@ -125,6 +125,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             addrs,
             errand,
             mut what,
+            since,
         } = turn;
         let reach = errand.reach();
         let ask = match (&self.question, errand) {
@@ -151,7 +152,11 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.servers.asked(&server);
         LookupAction::Ask {
             lookup: self.id,
-            query: self.open(now, Target::Server(server, errand, what), next),
+            query: self.open(
+                since.unwrap_or(now),
+                Target::Server(server, errand, what),
+                next,
+            ),
             server,
             addrs: here.addrs_of(&server).cloned().unwrap_or(addrs),
             ask,

@@ -120,7 +120,10 @@ fn count_is_open_if_a_list_is_not_read_to_its_end() {
 
 #[test]
 fn thirty_two_pages_are_read_in_one_lookup_and_256_claimants_are_counted() {
-    assert_eq!((MAX_READ_ON * MAX_HOLDERS, MAX_COUNTED), (32, 256));
+    assert_eq!(
+        (usize::from(MAX_READ_ON) * MAX_HOLDERS, MAX_COUNTED),
+        (32, 256)
+    );
     for (each, pages, counted) in [(1, 32, 48), (16, 15, 256)] {
         let mut desk = Desk::new(Role::Native).native(NATIVE);
         desk.begin(pump());
@@ -310,6 +313,50 @@ fn peer_that_was_found_before_is_replaced_only_by_a_complete_find() {
         assert!(desk.outcome().is_complete);
         assert_eq!(desk.found()[0], first, "{claimants:?}");
         desk.poll(40);
+    }
+}
+
+#[test]
+fn all_pages_of_a_server_must_come_in_its_patience() {
+    let mut desk = Desk::new(Role::Indexer);
+    desk.begin_for_peer(pump(), Reach::Network);
+    desk.names(10, &[1, 2], false);
+    desk.search_ends(10, 4);
+    desk.answers(20, 1, &[7]);
+    desk.answers_in_part(700, 2, &[], None);
+    desk.lists_claimants(750, 2, Cursor::Start, &[], Some(1));
+    assert_eq!(desk.waiting(), [2]);
+    desk.poll(759);
+    assert_eq!(desk.done, None);
+    desk.poll(760);
+    assert_eq!((desk.found(), desk.silent()), (vec![7], vec![2]));
+    assert!(!desk.outcome().is_complete);
+}
+
+/// One server's list has no end, and it answers before the others.
+#[test]
+fn server_leaves_the_others_their_share_of_the_pages() {
+    for others in [0, 1, 14, 15] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(pump(), Reach::Network);
+        let servers: Vec<u8> = (1..=others + 1).collect();
+        desk.names(10, &servers, false);
+        desk.search_ends(10, 4);
+        let mut read = 0;
+        desk.answers_in_part(20, 1, &[], None);
+        let mut from = Cursor::Start;
+        while desk.waiting().contains(&1) {
+            read += 1;
+            desk.lists_claimants(20, 1, from, &[], Some(read));
+            from = Cursor::After(peer(read));
+        }
+        assert_eq!(read, 32 - 2 * others, "{others}");
+        for n in 2..=others + 1 {
+            desk.answers_in_part(30, n, &[n], None);
+            desk.lists_claimants(30, n, Cursor::Start, &[100 + n], Some(100 + n));
+            desk.lists_claimants(30, n, Cursor::After(peer(100 + n)), &[200 + n], None);
+        }
+        assert_eq!(desk.claimants(), count(3 * u32::from(others), false));
     }
 }
 
