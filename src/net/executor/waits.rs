@@ -12,9 +12,15 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// As [`super::block_on`], for a test that is done within [`LONGEST`].
 #[track_caller]
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
-    match super::block_on(within(LONGEST, test)) {
+    block_on_for(LONGEST, test)
+}
+
+/// As [`super::block_on`], for a test that is done within `limit`.
+#[track_caller]
+pub(crate) fn block_on_for<T>(limit: Duration, test: impl Future<Output = T>) -> T {
+    match super::block_on(within(limit, test)) {
         Some(done) => done,
-        None => panic!("the test is not done within {LONGEST:?}"),
+        None => panic!("the test is not done within {limit:?}"),
     }
 }
 

@@ -1,25 +1,23 @@
 //! The providers of a name: one server of the DHT announces it, and all servers find it.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use super::world::World;
 use crate::{
     net::{
         NetEvent,
         dht::{DhtEvent, SearchId},
-        executor::{self, waits::block_on},
+        executor::{self, waits::block_on_for},
     },
     protocol::{Addrs, Key, PeerId, Role},
 };
 
-/// More than twice as many as keep an announcement. All pairs connect, which takes the time.
+/// More than twice as many as keep an announcement.
 const SERVERS: usize = 20;
 /// Servers that keep an announcement.
 const COPIES: usize = 8;
-const DEADLINE: Duration = Duration::from_secs(60);
+/// All pairs connect, which takes 10 s of CPU: minutes on a slow or busy machine.
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn name() -> Key {
     Key::Name("pump-3".try_into().unwrap())
@@ -56,11 +54,9 @@ fn is_alone(world: &mut World, at: usize) -> bool {
 /// Kademlia does not wait for these.
 async fn announce(world: &mut World, from: usize, key: &Key) {
     let copies = kept(world) + world.0.len().min(1 + COPIES);
-    let began = Instant::now();
     // Again, because a query ends after 5 s and leaves out servers that take longer than 1 s, which
     // is not enough on a busy machine.
     while kept(world) < copies {
-        assert!(began.elapsed() < DEADLINE, "it takes too long");
         try_announce(world, from, key).await;
         let arrives = executor::within(Duration::from_millis(300), std::future::pending::<()>());
         world.meanwhile(arrives, |_, _, _| {}).await;
@@ -91,9 +87,7 @@ fn kept(world: &mut World) -> usize {
 
 /// Runs the peers until this holds.
 async fn eventually(world: &mut World, mut holds: impl FnMut(&mut World) -> bool) {
-    let began = Instant::now();
     while !holds(world) {
-        assert!(began.elapsed() < DEADLINE, "it takes too long");
         world
             .meanwhile(smol::future::yield_now(), |_, _, _| {})
             .await;
@@ -142,7 +136,6 @@ async fn searches(world: &mut World, key: &Key) -> Vec<Found> {
 async fn must_find(world: &mut World, announcer: PeerId) {
     let peer = world.0.iter().find(|peer| peer.id == announcer);
     let named = HashMap::from([(announcer, peer.unwrap().addrs.clone())]);
-    let began = Instant::now();
     loop {
         let found = searches(world, &name()).await;
         let mut missing = Vec::new();
@@ -157,13 +150,13 @@ async fn must_find(world: &mut World, announcer: PeerId) {
         if missing.is_empty() {
             return;
         }
-        assert!(began.elapsed() < DEADLINE, "not found by {missing:?}");
+        println!("not found by {missing:?}");
     }
 }
 
 #[test]
 fn what_one_server_announced_is_found_from_all_and_with_half_of_them_gone() {
-    block_on(async {
+    block_on_for(LIMIT, async {
         let mut world = servers(SERVERS).await;
         let announcer = world.id(17);
         announce(&mut world, 17, &name()).await;
@@ -180,7 +173,7 @@ fn what_one_server_announced_is_found_from_all_and_with_half_of_them_gone() {
 
 #[test]
 fn a_name_that_nobody_announced_is_answered_by_servers_that_name_none() {
-    block_on(async {
+    block_on_for(LIMIT, async {
         let mut world = servers(12).await;
         let found = searches(&mut world, &name()).await;
         assert!(found.iter().all(|found| found.servers.is_empty()));
@@ -190,7 +183,7 @@ fn a_name_that_nobody_announced_is_answered_by_servers_that_name_none() {
 
 #[test]
 fn where_no_server_is_known_nothing_is_announced_and_nobody_reached() {
-    block_on(async {
+    block_on_for(LIMIT, async {
         let mut world = servers(1).await;
         assert!(world.net(0).provide(&name()));
         let ok = world
@@ -206,16 +199,14 @@ fn where_no_server_is_known_nothing_is_announced_and_nobody_reached() {
 
 #[test]
 fn of_nine_providers_an_answer_names_eight_and_says_that_there_may_be_more() {
-    block_on(async {
+    block_on_for(LIMIT, async {
         let mut world = servers(10).await;
         for at in 1..10 {
             announce(&mut world, at, &name()).await;
         }
-        let began = Instant::now();
         let mut named = HashMap::new();
         // Each server names the ninth when it is asked again.
         while named.len() < 9 {
-            assert!(began.elapsed() < DEADLINE, "one is never named");
             let mut found = searches(&mut world, &name()).await;
             named.extend(found.swap_remove(0).servers);
             assert!(found.iter().any(|found| found.more));
@@ -225,7 +216,7 @@ fn of_nine_providers_an_answer_names_eight_and_says_that_there_may_be_more() {
 
 #[test]
 fn a_node_and_a_server_without_an_address_announce_nothing() {
-    block_on(async {
+    block_on_for(LIMIT, async {
         let mut world = World::new(&[Role::Node, Role::Native]).await;
         assert!(!world.net(0).provide(&name()));
         assert!(world.net(0).providers(&name()).is_none());
