@@ -432,3 +432,6 @@ fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> BTreeMap<
     }
     servers
 }
+
+#[cfg(test)]
+mod tests;

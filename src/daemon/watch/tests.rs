@@ -13,11 +13,12 @@ use crate::{
 fn a_record_of_the_own_directory_is_not_verified_again_and_that_of_a_server_is() {
     let ttl = Duration::from_secs(90);
     let key = Keypair::generate_ed25519();
+    let addr = "/ip4/192.0.2.1/tcp/4820".parse().unwrap();
     let about = About {
         name: "pump".into(),
         ..About::default()
     };
-    let mut envelope = sign_node(&key, 1, 1, ttl, &[], &about).unwrap();
+    let mut envelope = sign_node(&key, 1, 1, ttl, &[addr], &about).unwrap();
     let filter = Filter::default();
     assert!(opened(&filter, &envelope, false).is_ok());
     // The signature comes last.
