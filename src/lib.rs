@@ -108,8 +108,7 @@ change as it happens.
 
 #![cfg_attr(not(any(feature = "embed", test)), no_std)]
 // Denied, not forbidden: `daemon::trim` calls malloc_trim(3) and madvise(2), `daemon::control`
-// getsockopt(2), `daemon::untouched` is an allocator, `program::unwinding` takes the place of a
-// library; their comments say why.
+// getsockopt(2), `daemon::untouched` is an allocator; their comments say why.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 // Nothing from outside may end the process: see CONTRIBUTING.md.

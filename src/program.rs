@@ -5,12 +5,6 @@
 
 mod columns;
 mod nodes;
-#[cfg(all(
-    panic = "abort",
-    target_os = "linux",
-    not(target_feature = "crt-static")
-))]
-mod unwinding;
 mod watch;
 
 use std::ffi::OsString;

@@ -4,6 +4,9 @@
 //! The standard library would still ask it for a backtrace, and bring with it what reads symbols
 //! and debug information: 180 KB. Here a backtrace is empty, so the compiler leaves all of that
 //! out, and `libgcc_s.so` is not loaded. The message of a panic is as before.
+//!
+//! It is part of the binary and not of the library: a program that depends on the library keeps its
+//! own way to unwind.
 
 #![expect(
     unsafe_code,
