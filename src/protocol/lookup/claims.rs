@@ -78,7 +78,8 @@ mod tests {
 
     fn peer(n: usize) -> PeerId {
         let mut id = [0; 32];
-        id[..8].copy_from_slice(&n.to_be_bytes());
+        // The test runs where `usize` has 32 bits too.
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
         PeerId::from_bytes(id)
     }
 

@@ -241,7 +241,7 @@ def given_as_native(world, start, role):
             wait_for(
                 f"a warning that {peer.id} does not speak a protocol of ours",
                 daemon.log,
-                holds=lambda log: any("WARN" in line and f"{peer.id} " in line and "does not speak /oc/" in line for line in log),
+                holds=lambda log: any("WARN" in line and f"…{peer.id[-8:]} " in line and "does not speak /oc/" in line for line in log),
             )
             wait_for("our connection at the peer", lambda: peer.connections(daemon.id))
             if role != "node":
