@@ -145,7 +145,7 @@ impl Providers {
             .iter()
             .filter(|entry| now < self.began + entry.life());
         let mut found: Vec<_> = valid.filter_map(|entry| self.named(key, entry)).collect();
-        // Kademlia does not name who has no address.
+        // Kademlia does not name a provider without an address.
         found.sort_by_key(|(entry, record)| (record.addresses.is_empty(), entry.named.get()));
         let last = entries.iter().map(|entry| entry.named.get()).max();
         let mark = last.unwrap_or(0).checked_add(1).unwrap_or_else(|| {

@@ -59,7 +59,7 @@ const RECENT: Duration = Duration::from_secs(30);
 const MAX_CONFLICTS: u8 = 15;
 const CONFLICT_TIME: Duration = Duration::from_secs(10);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
-/// Unicast replies a second at most. The address of who asks may be forged, and a reply is longer
+/// Unicast replies a second at most. The address of the asker may be forged, and a reply is longer
 /// than a question.
 const MAX_REPLIES: u32 = 20;
 

@@ -13,7 +13,7 @@ fn of_fifty_claimants_the_oldest_is_shown_first_and_who_was_found_before_even_if
         Node("PUMP", &["N"]),
         Node("PANEL", &["N"]),
         Within(10, Leased("P*")),
-        // Until those who can name it have announced that.
+        // Until the holders have announced that they can name it.
         Wait(20),
         LookUpName("PANEL", "PUMP"),
         Within(3, FirstOf("PUMP", 1)),

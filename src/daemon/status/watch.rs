@@ -88,3 +88,17 @@ pub(crate) struct CaughtUp {
     /// Number of nodes that found no room. The watch does not report when such a node leaves.
     pub untracked: u64,
 }
+
+#[cfg(test)]
+impl CaughtUp {
+    /// All servers are heard, and nothing is left out.
+    pub(crate) fn whole() -> Self {
+        Self {
+            event: WatchEventName::CaughtUp,
+            blind_ms: 0,
+            silent: Vec::new(),
+            unwatched: 0,
+            untracked: 0,
+        }
+    }
+}

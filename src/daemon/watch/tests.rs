@@ -4,7 +4,7 @@ use super::{reader::may_read_on, rows::opened, *};
 use crate::{
     daemon::{
         request::{Part, has_room_again},
-        status::{CaughtUp, WatchEventName},
+        status::CaughtUp,
     },
     net::envelope::{About, sign_node},
 };
@@ -30,15 +30,7 @@ fn a_record_of_the_own_directory_is_not_verified_again_and_that_of_a_server_is()
 #[test]
 fn frames_are_read_on_as_soon_as_the_loop_is_told_of_room() {
     let (parts, taken) = Parts::new();
-    let caught_up = || {
-        Part::CaughtUp(Box::new(CaughtUp {
-            event: WatchEventName::CaughtUp,
-            blind_ms: 0,
-            silent: Vec::new(),
-            unwatched: 0,
-            untracked: 0,
-        }))
-    };
+    let caught_up = || Part::CaughtUp(Box::new(CaughtUp::whole()));
     while may_read_on(&parts) {
         assert!(parts.send(caught_up()));
     }

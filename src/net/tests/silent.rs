@@ -37,7 +37,7 @@ fn route(world: &mut World, peer: PeerId, addr: Multiaddr) {
     dht::route(kademlia, own, &peer.into(), [addr].into_iter());
 }
 
-/// All but the first know who has the name. Does a search of the first find it?
+/// All servers but the first know the providers of the name. Does a search of the first find it?
 async fn is_found(world: &mut World) -> bool {
     let holder = id_of(&key(99));
     let addrs = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];

@@ -60,13 +60,7 @@ fn gone(peer: &str) -> Part {
 }
 
 fn caught_up() -> Part {
-    Part::CaughtUp(Box::new(CaughtUp {
-        event: WatchEventName::CaughtUp,
-        blind_ms: 0,
-        silent: Vec::new(),
-        unwatched: 0,
-        untracked: 0,
-    }))
+    Part::CaughtUp(Box::new(CaughtUp::whole()))
 }
 
 /// The labels and ports that are told, in order.

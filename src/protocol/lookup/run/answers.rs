@@ -156,7 +156,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    /// Whether it matters who else is listed: as long as they can be counted, or kept.
+    /// Whether it matters which other nodes are listed: as long as they can be counted, or kept.
     pub(super) fn wants_more(&self) -> bool {
         match self.question {
             Question::Name(_) => !self.claims.is_full(),

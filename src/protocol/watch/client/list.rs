@@ -89,7 +89,13 @@ impl<const K: usize> Watch<K> {
                     return false;
                 };
                 match slot.state {
-                    State::Free => *slot = newcomer,
+                    State::Free => {
+                        *slot = newcomer;
+                        // What the slot's former server told is not the newcomer's word.
+                        let told = self.known.iter_mut();
+                        told.filter(|entry| entry.told_by == Some(at as u8))
+                            .for_each(|entry| entry.told_by = None);
+                    }
                     _ => {
                         slot.is_listed = true;
                         slot.addrs = newcomer.addrs;

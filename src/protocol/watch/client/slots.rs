@@ -171,8 +171,8 @@ pub(super) struct Entry {
     pub(super) confirmed: u64,
     pub(super) sequence: u64,
     pub(super) contents: u64,
-    /// The slot of the server that told this record.
-    pub(super) told_by: u8,
+    /// The slot of the server that told this record, as long as that server has it.
+    pub(super) told_by: Option<u8>,
     /// If no server holds it: since when, and whether it left or was lost.
     pub(super) unheld: Instant,
     pub(super) how: Presence,

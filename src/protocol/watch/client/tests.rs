@@ -30,6 +30,7 @@ fn name(n: u8) -> Name {
 
 const A: u8 = 201;
 const B: u8 = 202;
+const C: u8 = 203;
 
 impl World {
     fn new() -> Self {
@@ -464,4 +465,18 @@ fn record_that_its_server_takes_back_is_told_again_and_an_old_one_of_another_is_
     assert_eq!(world.sees(A, 1, 5, 50), Some(Said::Changed));
     assert_eq!(world.sees(A, 1, 5, 50), None, "it is told once");
     assert_eq!(world.sees(B, 1, 6, 60), Some(Said::Changed));
+}
+
+#[test]
+fn server_in_the_place_of_one_that_is_gone_does_not_take_back_what_that_one_told() {
+    let mut world = World::live();
+    assert_eq!(world.sees(A, 1, 9, 90), Some(Said::Present));
+    world.sees(B, 1, 9, 90);
+    // A ends in order and leaves the list; C is given its slot.
+    world.watch.ended(at(world.now), &peer(A));
+    world.list(&[B], Extent::Known);
+    world.now += millis(HOLD);
+    world.steps();
+    world.list(&[B, C], Extent::Known);
+    assert_eq!(world.sees(C, 1, 5, 50), None, "C knows an older record");
 }

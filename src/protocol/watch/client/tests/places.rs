@@ -55,7 +55,6 @@ fn a_node_that_others_hold_too_does_not_give_way() {
 
 #[test]
 fn a_node_gives_way_only_if_each_server_that_holds_it_has_more_than_its_share() {
-    const C: u8 = 203;
     // The shares are 2 of 8 places. B holds so many of what A holds.
     for (of_b, given_up) in [(0, 2), (2, 2), (3, 2), (8, 2)] {
         let mut world = World::live();
