@@ -28,7 +28,7 @@ impl Driver<'_> {
             }
             Action::Drop { server } => {
                 let called = self.env.server(&server);
-                self.servers.dropped(server, &called);
+                self.servers.dropped(self.env.now(), server, &called);
                 self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
@@ -111,25 +111,23 @@ impl Driver<'_> {
             }
             Action::Denied { server, reason } => {
                 let called = self.env.server(&server);
-                self.servers.denied(server, &called, &reason);
+                self.note_denial(&called, &reason);
+                self.servers
+                    .denied(self.env.now(), server, &called, &reason);
             }
             Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),
-            Action::Contested(contested) => log::warn!(
-                "two devices use the identity {}: keeps the one at {}, refuses the one at {}; on the one that is the \
-                 copy, remove the file `identity` in its data directory and start it again",
-                short(&contested.peer),
-                contested.kept,
-                contested.refused
-            ),
-            Action::Uncontested { peer, evicted } => match evicted {
-                false => log::info!("one device alone uses the identity {} again", short(&peer)),
-                true => log::warn!(
-                    "too many identities go from host to host: two devices that use {} are not told apart until \
-                     they have replaced each other again",
-                    short(&peer)
-                ),
-            },
+            Action::Contested(_) => self.look_for_mistakes(self.env.now()),
+            Action::Uncontested { peer, evicted } => {
+                if evicted {
+                    log::warn!(
+                        "too many identities go from host to host: two devices that use {} are not told apart until \
+                         they have replaced each other again",
+                        short(&peer)
+                    );
+                }
+                self.look_for_mistakes(self.env.now());
+            }
         }
     }
 

@@ -111,6 +111,7 @@ impl Driver<'_> {
             let called = || self.env.server(server);
             let lease = ack.lease.min(MAX_LEASE);
             self.servers.granted(*server, called, lease);
+            self.note_lease(now);
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     lookup::Lookups,
     machines::Places,
     natives::{self, Learned},
+    problems::Problems,
     record::OwnRecord,
     report::{AddressLog, table, text},
     request::{Call, CallAnswer, CallEvent, PartsCall, PendingCall},
@@ -93,6 +94,8 @@ pub(super) struct Driver<'m> {
     pub(super) checks: Checks,
     /// What was logged about the servers that grant leases to this process.
     pub(super) servers: Servers,
+    /// What is wrong.
+    pub(super) problems: Problems,
     /// What is to be logged about the addresses of this host.
     pub(super) addresses: AddressLog,
     /// What was logged about the address at which others reach this native.
@@ -164,6 +167,7 @@ impl<'m> Driver<'m> {
             link: OnLink::new(config, own, now, seed),
             checks,
             servers: Servers::default(),
+            problems: Problems::default(),
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
             synchronised: clock::synchronised(),
@@ -266,6 +270,7 @@ impl<'m> Driver<'m> {
             }
             self.remember();
             self.state.save_if_due(now);
+            self.look_for_mistakes(now);
         }
     }
 
@@ -375,7 +380,7 @@ impl<'m> Driver<'m> {
             }
             NetEvent::LeaseClosed { server, why } => {
                 let called = self.env.server(&server);
-                self.servers.closed(server, &called, why.as_deref());
+                self.servers.closed(now, server, &called, why.as_deref());
                 self.handle(now, Input::LeaseClosed { server: &server });
             }
             NetEvent::GaveUp { server } => self.farewells.ended(&server),
@@ -419,6 +424,7 @@ impl<'m> Driver<'m> {
         let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
             return;
         };
+        self.servers.answered(now, server, response.as_ref().err());
         let answer = match response {
             Ok(Response::Indexers(answer)) => Some(answer),
             Ok(Response::Error(why)) => {

@@ -44,12 +44,14 @@ mod listen;
 pub(crate) mod logging;
 mod lookup;
 pub(crate) mod machines;
+mod mistakes;
 mod natives;
 mod nodes;
 #[cfg(feature = "program")]
 mod notify;
 #[cfg(feature = "program")]
 mod outlet;
+mod problems;
 #[cfg(feature = "program")]
 mod process;
 mod record;

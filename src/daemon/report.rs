@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use libp2p::{Multiaddr, multiaddr::Protocol as Part};
+
 use crate::{
     net::{
         envelope::{About, DeviceService},
@@ -21,8 +23,8 @@ use crate::{
 };
 
 use super::status::{
-    Contested, Lease, LiveIndexer, LoopStatus, Protocol, ResponsiblePeer, Service, Source, Status,
-    StreamRecord, Table,
+    Contested, Lease, LiveIndexer, LoopStatus, Protocol, ResponsiblePeer, Server, ServerState,
+    Service, Source, Status, StreamRecord, Table,
 };
 
 /// Fills a [`Status`] at `now`.
@@ -72,6 +74,29 @@ impl AddressLog {
 /// The addresses as text.
 pub(super) fn addr_texts(addrs: &Addrs) -> Vec<String> {
     multiaddrs(addrs).iter().map(ToString::to_string).collect()
+}
+
+/// The first of the addresses as `HOST:PORT`.
+pub(super) fn first_endpoint(addrs: &Addrs) -> Option<String> {
+    let first = multiaddrs(addrs).into_iter().next()?;
+    Some(host_and_port(&first))
+}
+
+/// A multiaddress as `HOST:PORT`, as far as it names them.
+pub(super) fn host_and_port(addr: &Multiaddr) -> String {
+    let (mut host, mut port) = (String::new(), String::new());
+    for part in addr {
+        match part {
+            Part::Ip4(ip) => host = ip.to_string(),
+            Part::Ip6(ip) => host = format!("[{ip}]"),
+            Part::Dns(name) | Part::Dns4(name) | Part::Dns6(name) => {
+                host = name.into_owned();
+            }
+            Part::Tcp(number) => port = format!(":{number}"),
+            _ => {}
+        }
+    }
+    host + &port
 }
 
 /// A node's tags for `status`.
@@ -168,7 +193,25 @@ impl Report for StatusReport {
     }
 
     fn lease(&mut self, lease: &HeldLease) {
-        let Some(expiry) = lease.expiry(self.now) else {
+        let expiry = lease.expiry(self.now);
+        let next = lease.is_resting().then(|| self.until(lease.timeout()));
+        let server = Server {
+            peer_id: text(lease.server()),
+            role: lease.role(),
+            addr: first_endpoint(lease.addrs()),
+            state: match expiry {
+                Some(_) if lease.is_secure(self.now) => ServerState::Granted,
+                Some(_) => ServerState::Silent,
+                None if lease.is_resting() => ServerState::Waiting,
+                None => ServerState::Trying,
+            },
+            expires_in_ms: expiry.map(|expiry| self.until(expiry)),
+            last_error: None,
+            failing_ms: None,
+            next_try_ms: next,
+        };
+        self.status.servers.push(server);
+        let Some(expiry) = expiry else {
             return;
         };
         let seen = Lease {

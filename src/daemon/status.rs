@@ -6,6 +6,7 @@
 //! empty. Text from other peers is printed without its control characters.
 
 mod nodes;
+mod problem;
 mod text;
 mod watch;
 
@@ -25,6 +26,7 @@ use miniserde::{
 use crate::config::{Role, is_host_name};
 pub(crate) use nodes::{ListTally, NodeQuery};
 pub use nodes::{NodeRow, NodeState};
+pub(crate) use problem::{Problem, Server, ServerState, Severity};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 pub(crate) use text::Span;
@@ -80,6 +82,10 @@ pub struct Status {
     pub contested: Vec<Contested>,
     /// Servers that grant no lease to this process, and why.
     pub troubles: Vec<Trouble>,
+    /// What is wrong, the oldest problem first.
+    pub problems: Vec<Problem>,
+    /// The servers of this process, in the order of their ids.
+    pub servers: Vec<Server>,
 }
 
 /// An indexer that a native can hand out.

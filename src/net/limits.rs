@@ -32,7 +32,7 @@ use super::tcp::socket_addr;
 use crate::protocol::{self, TableStats};
 
 /// Name of the table of connections.
-pub(super) const CONNECTIONS: &str = "connections";
+pub(crate) const CONNECTIONS: &str = "connections";
 /// Name of the table of inbound connections during their handshake.
 const HANDSHAKES: &str = "handshakes";
 

@@ -51,6 +51,9 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// After this time without the other device, its return is logged again: 10 min.
 const EPISODE: Duration = Duration::from_secs(10 * 60);
 
+/// Is in the reason for which a server refuses one of two devices with one identity.
+pub(crate) const SAME_IDENTITY: &str = "has your identity";
+
 /// What the driver must do with the first beat of a heartbeat stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBeat {
@@ -486,7 +489,7 @@ fn refusal(kept: Host) -> Ack<'static> {
     // There is room for the longest address.
     let _ = write!(
         reason,
-        "a device at {kept} has your identity: on the copy, remove `identity` in its data directory"
+        "a device at {kept} {SAME_IDENTITY}: on the copy, remove `identity` in its data directory"
     );
     ack.reason = reason;
     ack

@@ -4,10 +4,10 @@ use super::Driver;
 use crate::{
     daemon::{
         report::{self, StatusReport, table, text},
-        status::Status,
+        status::{Server, ServerState, Status},
     },
     net::multiaddrs,
-    protocol::{PeerId, order::sort},
+    protocol::{Instant, PeerId, Role, order::sort},
 };
 
 impl Driver<'_> {
@@ -22,6 +22,37 @@ impl Driver<'_> {
         let mut natives: Vec<String> = self.env.natives().into_iter().map(shown).collect();
         sort(&mut natives, |one, other| one < other);
         natives
+    }
+
+    /// Adds the natives with which no lease is sought, and the failures of all.
+    fn complete_servers(&self, now: Instant, servers: &mut Vec<Server>) {
+        for native in self.env.natives() {
+            let peer_id = text(&native);
+            if servers.iter().all(|server| server.peer_id != peer_id) {
+                let addrs = self.env.machine.addrs_of(&native);
+                let addr = addrs.and_then(report::first_endpoint);
+                servers.push(Server {
+                    peer_id,
+                    role: Role::Native,
+                    addr,
+                    state: ServerState::Idle,
+                    expires_in_ms: None,
+                    last_error: None,
+                    failing_ms: None,
+                    next_try_ms: None,
+                });
+            }
+        }
+        for (server, failure) in servers.iter_mut().filter_map(|server| {
+            let peer = server.peer_id.parse::<libp2p::PeerId>().ok()?;
+            let peer = PeerId::try_from(peer).ok()?;
+            Some((server, self.servers.failure_of(&peer)?))
+        }) {
+            server.last_error = Some(failure.what.clone());
+            let since = now - failure.since;
+            server.failing_ms = u64::try_from(since.as_millis()).ok();
+        }
+        sort(servers, |one, other| one.peer_id < other.peer_id);
     }
 
     pub(super) fn status(&mut self) -> Status {
@@ -57,16 +88,20 @@ impl Driver<'_> {
                 tables: Vec::new(),
                 contested: Vec::new(),
                 troubles: self.servers.troubles(),
+                problems: self.problems.report(now),
+                servers: Vec::new(),
             },
         };
         self.env.machine.report(now, &mut report);
         let mut status = report.status;
+        self.complete_servers(now, &mut status.servers);
         status
             .tables
             .extend(self.env.net.tables().into_iter().map(table));
         status.tables.extend(self.lookups.stats().map(table));
         status.tables.extend(self.watches.stats().map(table));
         status.tables.push(table(self.link.stats()));
+        status.tables.push(table(self.problems.stats()));
         status
     }
 }

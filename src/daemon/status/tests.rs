@@ -22,7 +22,11 @@ const EXAMPLE: &str = concat!(
     r#""loops":{"gc":{"runs":0,"last_ms":0},"offload":{"runs":3,"last_ms":4}},"#,
     r#""tables":[{"name":"live_indexers","used":2,"capacity":256,"refused":0,"evicted":0}],"#,
     r#""contested":[{"peer_id":"12D3D","kept":"192.0.2.1","refused":"192.0.2.2","last_ms":5}],"#,
-    r#""troubles":[{"peer_id":"12D3E","what":"does not answer"}]}"#
+    r#""troubles":[{"peer_id":"12D3E","what":"does not answer"}],"#,
+    r#""problems":[{"code":"handshake-refused","severity":"warning","what":"refused","#,
+    r#""hint":"compare the keys","since_ms":9,"count":3}],"#,
+    r#""servers":[{"peer_id":"12D3E","role":"native","addr":"192.0.2.9:4820","state":"waiting","#,
+    r#""expires_in_ms":null,"last_error":"does not answer","failing_ms":9,"next_try_ms":1}]}"#
 );
 
 fn example() -> Status {

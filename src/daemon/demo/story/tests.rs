@@ -89,6 +89,8 @@ fn blank(process: &str, role: Role) -> Status {
         tables: vec![],
         contested: vec![],
         troubles: vec![],
+        problems: vec![],
+        servers: vec![],
         native_option: None,
     }
 }

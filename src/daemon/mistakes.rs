@@ -1,0 +1,289 @@
+//! Looks for what is wrong: states that last until they are mended. What happens once is told where
+//! it happens.
+//!
+//! Invariant: a look changes nothing but the list of problems.
+
+use super::{
+    clock,
+    driver::Driver,
+    life::short,
+    problems::{Mistake, Problems},
+    report::text,
+    status::Severity,
+};
+use crate::{
+    net::limits::CONNECTIONS,
+    protocol::{
+        Instant, Machine, PeerId, Report, Role, TableStats,
+        lease::Lease,
+        lease_table::StreamRecord,
+        rivals::{Contested, SAME_IDENTITY},
+    },
+};
+
+/// Tables that refuse or forget a peer when they are full. Others are caches, or bound a rate.
+const TOLD: [&str; 7] = [
+    "live_indexers",
+    "stream_records",
+    "directory",
+    "known_peer_ids",
+    "dht_records",
+    "dht_providers",
+    CONNECTIONS,
+];
+/// A table is nearly full from this share of its places on, in percent, until it is below the
+/// second one.
+const NEARLY_FULL: usize = 90;
+const ROOMY: usize = 80;
+
+const TWO_DEVICES: &str = "same-identity";
+/// What such a problem is about if the other device has the identity of this one.
+const OWN: &str = "own";
+
+impl Driver<'_> {
+    /// Looks for what is wrong at `now`.
+    pub(super) fn look_for_mistakes(&mut self, now: Instant) {
+        let mut found = Findings::new(now, self.env.machine, &self.problems);
+        self.env.machine.report(now, &mut found);
+        self.env
+            .net
+            .tables()
+            .into_iter()
+            .for_each(|stats| found.table(stats));
+        let Findings {
+            mut all, leases, ..
+        } = found;
+        all.extend(no_native(
+            self.env.machine.role(),
+            leases,
+            self.env.natives().into_iter().next().is_some(),
+        ));
+        all.extend(early_clock(clock::wall()));
+        self.problems.found(now, all);
+    }
+}
+
+impl Driver<'_> {
+    /// A server granted a lease: this device is the one that is kept.
+    pub(super) fn note_lease(&mut self, now: Instant) {
+        if self.problems.has(TWO_DEVICES, OWN) {
+            self.problems.over(now, TWO_DEVICES, OWN);
+        }
+    }
+
+    /// A server gave no lease for this reason.
+    pub(super) fn note_denial(&mut self, called: &str, reason: &str) {
+        let now = self.env.now();
+        if reason.contains(SAME_IDENTITY) {
+            self.problems.happened(now, own_identity_elsewhere(called));
+        }
+    }
+}
+
+/// Collects the states that the machine reports.
+struct Findings<'a> {
+    now: Instant,
+    machine: &'a dyn Machine,
+    before: &'a Problems,
+    /// Leases held.
+    leases: usize,
+    all: Vec<Mistake>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(now: Instant, machine: &'a dyn Machine, before: &'a Problems) -> Self {
+        Self {
+            now,
+            machine,
+            before,
+            leases: 0,
+            all: Vec::new(),
+        }
+    }
+}
+
+impl Report for Findings<'_> {
+    fn lease(&mut self, lease: &Lease) {
+        self.leases += usize::from(lease.expiry(self.now).is_some());
+    }
+
+    fn stream_record(&mut self, record: &StreamRecord) {
+        if record.role == Role::Native && !self.machine.is_native(&record.peer) {
+            self.all.push(guest(&record.peer));
+        }
+    }
+
+    fn contested(&mut self, contested: &Contested) {
+        self.all.push(same_identity(contested));
+    }
+
+    fn table(&mut self, stats: TableStats) {
+        let was = self.before.has(TABLE_NEARLY_FULL, stats.name);
+        self.all.extend(nearly_full(&stats, was));
+    }
+}
+
+/// Two devices have one identity.
+fn same_identity(contested: &Contested) -> Mistake {
+    let Contested {
+        peer,
+        kept,
+        refused,
+        ..
+    } = contested;
+    Mistake {
+        code: TWO_DEVICES,
+        severity: Severity::Warning,
+        about: text(peer),
+        what: format!(
+            "two devices use the identity {}: keeps the one at {kept}, refuses the one at {refused}",
+            short(peer)
+        ),
+        hint: "on the one that is the copy, remove the file `identity` in its data directory and \
+               start it again"
+            .into(),
+    }
+}
+
+/// A server keeps another device that has the identity of this one.
+fn own_identity_elsewhere(called: &str) -> Mistake {
+    Mistake {
+        code: TWO_DEVICES,
+        severity: Severity::Critical,
+        about: OWN.into(),
+        what: format!("another device uses the identity of this one, and {called} keeps that one"),
+        hint: "if this device is the copy, stop it, remove the file `identity` in its data \
+               directory, and start it again"
+            .into(),
+    }
+}
+
+/// A native holds a lease here that this one is not configured with.
+fn guest(peer: &PeerId) -> Mistake {
+    let short = short(peer);
+    Mistake {
+        code: "guest-native",
+        severity: Severity::Warning,
+        about: text(peer),
+        what: format!(
+            "native {short} is connected as a guest: this native is not configured with it, and \
+             does not learn from it which indexers are alive"
+        ),
+        hint: format!(
+            "if it is one of yours, give this native its address with --native …/p2p/{peer}",
+            peer = text(peer)
+        ),
+    }
+}
+
+const TABLE_NEARLY_FULL: &str = "table-nearly-full";
+
+/// `was`: it is a problem already.
+fn nearly_full(stats: &TableStats, was: bool) -> Option<Mistake> {
+    let TableStats {
+        name,
+        used,
+        capacity,
+        ..
+    } = *stats;
+    let from = if was { ROOMY } else { NEARLY_FULL };
+    let is_one = TOLD.contains(&name)
+        && capacity > 0
+        && used.saturating_mul(100) >= capacity.saturating_mul(from);
+    is_one.then(|| Mistake {
+        code: TABLE_NEARLY_FULL,
+        severity: if used < capacity {
+            Severity::Warning
+        } else {
+            Severity::Critical
+        },
+        about: name.into(),
+        what: format!("the table {name} is nearly full: {used} of {capacity} places are taken"),
+        hint: match name {
+            CONNECTIONS => "raise the limit of open files (LimitNOFILE=), or add indexers".into(),
+            _ => "add indexers, or build with larger tables (`oc-discovery capacity` lists them)"
+                .into(),
+        },
+    })
+}
+
+/// Without a native there is no way into the network.
+fn no_native(role: Role, leases: usize, knows_one: bool) -> Option<Mistake> {
+    (role != Role::Native && !knows_one).then(|| Mistake {
+        code: "no-native-known",
+        severity: match leases {
+            0 => Severity::Critical,
+            _ => Severity::Warning,
+        },
+        about: String::new(),
+        what: "no native is known, and none has been found on the network".into(),
+        hint: "give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID; `oc-discovery status` on the \
+               native shows it"
+            .into(),
+    })
+}
+
+/// The system clock is wrong for certain.
+pub(super) fn early_clock(wall_ms: u64) -> Option<Mistake> {
+    (wall_ms < clock::BUILD_MS).then(|| Mistake {
+        code: "clock-before-build",
+        severity: Severity::Warning,
+        about: String::new(),
+        what: "the system clock is before the build date of this program, so it is wrong: the \
+               time of servers that grant a lease is used"
+            .into(),
+        hint: "set it with `date -s`, and let an NTP service keep it: `timedatectl set-ntp true`"
+            .into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(name: &'static str, used: usize) -> TableStats {
+        TableStats {
+            name,
+            used,
+            capacity: 200,
+            refused: 0,
+            evicted: 0,
+        }
+    }
+
+    #[test]
+    fn table_is_nearly_full_from_ninety_percent_until_below_eighty() {
+        let severity = |used, was| {
+            let found = nearly_full(&stats("directory", used), was);
+            found.map(|mistake| mistake.severity)
+        };
+        assert_eq!(severity(179, false), None);
+        assert_eq!(severity(180, false), Some(Severity::Warning));
+        assert_eq!(severity(160, true), Some(Severity::Warning));
+        assert_eq!(severity(159, true), None);
+        assert_eq!(severity(199, false), Some(Severity::Warning));
+        assert_eq!(severity(200, false), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn cache_may_be_full() {
+        assert_eq!(nearly_full(&stats("dns_cache", 200), false), None);
+    }
+
+    #[test]
+    fn only_a_native_needs_no_native() {
+        let severity = |role, leases, knows_one| {
+            no_native(role, leases, knows_one).map(|mistake| mistake.severity)
+        };
+        assert_eq!(severity(Role::Native, 0, false), None);
+        assert_eq!(severity(Role::Node, 0, true), None);
+        assert_eq!(severity(Role::Node, 1, false), Some(Severity::Warning));
+        assert_eq!(severity(Role::Indexer, 0, false), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn clock_is_wrong_until_the_build_date() {
+        assert!(early_clock(clock::BUILD_MS - 1).is_some());
+        assert!(early_clock(clock::BUILD_MS).is_none());
+    }
+}
