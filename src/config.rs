@@ -5,9 +5,6 @@
 //! names the option, the value, the bound and what to do.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "program")]
-use std::ffi::OsString;
-use std::fmt;
 #[cfg(feature = "dns")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,9 +26,21 @@ use crate::protocol::{
     time::{MAX_LEASE, MIN_LEASE},
 };
 
+#[cfg(feature = "program")]
+mod dirs;
+mod error;
+mod flags;
 mod services;
 mod values;
 
+#[cfg(feature = "program")]
+use dirs::data_dir;
+#[cfg(feature = "program")]
+pub(crate) use dirs::{EnvVars, default_data_dirs};
+pub(crate) use error::Error;
+pub(crate) use flags::Flags;
+#[cfg(feature = "program")]
+pub(crate) use flags::NodeFlags;
 pub(crate) use services::service_name;
 #[cfg(feature = "program")]
 use values::level;
@@ -55,16 +64,6 @@ pub(crate) const NATIVE_PORT: u16 = 4820;
 /// TCP port that an indexer takes at its first start, if the port is free and no other one is
 /// given.
 pub(crate) const INDEXER_PORT: u16 = 4821;
-
-/// The directory in which services that the system starts keep their data. It has a directory for
-/// each role, which the packages set up.
-#[cfg(feature = "program")]
-const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
-
-/// Looks up an environment variable. It is a parameter, so that tests need not change the
-/// environment of their own process.
-#[cfg(feature = "program")]
-pub(crate) type EnvVars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where a native can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,134 +171,6 @@ pub(crate) struct Config {
     pub connections: usize,
 }
 
-/// The options of a daemon as they were written. An absent option has its default value.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Flags {
-    #[cfg(feature = "program")]
-    pub data_dir: Option<String>,
-    pub listen: Vec<String>,
-    pub announce: Vec<String>,
-    pub announce_only: bool,
-    pub native: Vec<String>,
-    pub psk: Option<String>,
-    /// Multicast DNS is used, which the command line turns on unless it is told otherwise.
-    #[cfg(feature = "mdns")]
-    pub mdns: bool,
-    pub trust_lan: bool,
-    #[cfg(feature = "program")]
-    pub log: Option<String>,
-    pub lease: Option<String>,
-    pub beat_interval: Option<String>,
-    pub offload_interval: Option<String>,
-    pub refresh_interval: Option<String>,
-    pub gc_interval: Option<String>,
-    pub connect_interval: Option<String>,
-    pub connections: Option<usize>,
-    #[cfg(feature = "dns")]
-    pub dns: Option<String>,
-    #[cfg(feature = "dns")]
-    pub dns_zone: Option<String>,
-    #[cfg(feature = "mdns")]
-    pub dns_sd: Vec<String>,
-    /// The options that only a node has.
-    pub node: NodeFlags,
-}
-
-/// The options that only a node has, as they were written.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NodeFlags {
-    pub name: Option<String>,
-    pub tag: Vec<String>,
-    pub service: Vec<String>,
-    pub check: Vec<String>,
-    pub check_interval: Option<String>,
-    pub allow_exec: bool,
-    pub min_indexers: Option<String>,
-    #[cfg(feature = "mdns")]
-    pub from_dns_sd: Vec<String>,
-}
-
-impl NodeFlags {
-    /// The command line does not have them for other roles, but a program can give them.
-    fn check(&self, role: Role) -> Result<(), Error> {
-        let given = [
-            ("--name", self.name.as_ref()),
-            ("--tag", self.tag.first()),
-            ("--service", self.service.first()),
-            ("--check", self.check.first()),
-            ("--check-interval", self.check_interval.as_ref()),
-            ("--min-indexers", self.min_indexers.as_ref()),
-            #[cfg(feature = "mdns")]
-            ("--from-dns-sd", self.from_dns_sd.first()),
-        ];
-        for (option, value) in given {
-            if let Some(value) = value.filter(|_| role != Role::Node) {
-                return Err(Error::new(option, value, "only a node has this option"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An option with a value that cannot be used. The text of the error is one sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
-    option: &'static str,
-    value: Option<String>,
-    problem: String,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.option)?;
-        if let Some(value) = &self.value {
-            write!(f, " {value:?}")?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl Error {
-    /// The option with this value.
-    pub(crate) fn option(&self) -> &'static str {
-        self.option
-    }
-
-    /// The sentence, with another name for the option.
-    pub(crate) fn with_name(&self, option: &'static str) -> String {
-        let (value, problem) = (self.value.clone(), self.problem.clone());
-        let named = Self {
-            option,
-            value,
-            problem,
-        };
-        named.to_string()
-    }
-
-    fn new(option: &'static str, value: &str, problem: impl Into<String>) -> Self {
-        const SHOWN: usize = 120;
-        let mut shown: String = value.chars().take(SHOWN).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
-        Error {
-            option,
-            value: Some(shown),
-            problem: problem.into(),
-        }
-    }
-
-    fn bare(option: &'static str, problem: impl Into<String>) -> Self {
-        Error {
-            option,
-            value: None,
-            problem: problem.into(),
-        }
-    }
-}
-
 impl Config {
     /// Parses the options of a daemon of this role, which always has a data directory.
     ///
@@ -404,22 +275,6 @@ fn trust_lan(role: Role, flags: &Flags) -> Result<bool, Error> {
     }
 }
 
-/// The default data directories of the daemons of each role: the places where a client looks for a
-/// daemon. `$STATE_DIRECTORY` comes first if it is set, those of the services that the packages
-/// install come last.
-#[cfg(feature = "program")]
-pub(crate) fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
-    let homes = Role::ALL
-        .iter()
-        .filter_map(|role| home_data_dir(*role, env));
-    let services = Role::ALL.map(|role| PathBuf::from(SYSTEM_STATE).join(role.name()));
-    state_directory(env)
-        .into_iter()
-        .chain(homes)
-        .chain(services)
-        .collect()
-}
-
 /// The default name of a node: [`folded_name`] of its host's name, or `node` if nothing is left of
 /// that.
 pub(crate) fn name_of_host(host: &str) -> String {
@@ -446,45 +301,6 @@ pub(crate) fn folded_name(text: &str) -> Option<String> {
         .unwrap_or(begin)
         .trim_end_matches(ends);
     (!name.is_empty()).then(|| name.to_owned())
-}
-
-#[cfg(feature = "program")]
-fn data_dir(role: Role, value: Option<&str>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
-    match value {
-        Some(dir) => Ok(PathBuf::from(dir)),
-        None => state_directory(env)
-            .or_else(|| home_data_dir(role, env))
-            .ok_or_else(|| {
-                Error::bare(
-                    "--data-dir",
-                    "give a directory, since none of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME \
-                     names an absolute path",
-                )
-            }),
-    }
-}
-
-/// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is that of
-/// this process.
-#[cfg(feature = "program")]
-fn state_directory(env: EnvVars<'_>) -> Option<PathBuf> {
-    let value = env("STATE_DIRECTORY")?;
-    std::env::split_paths(&value)
-        .next()
-        .filter(|dir| dir.is_absolute())
-}
-
-/// The XDG Base Directory Specification requires that a relative path is ignored.
-#[cfg(feature = "program")]
-fn home_data_dir(role: Role, env: EnvVars<'_>) -> Option<PathBuf> {
-    let absolute = |variable| {
-        env(variable)
-            .map(PathBuf::from)
-            .filter(|dir| dir.is_absolute())
-    };
-    let state =
-        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("oc-discovery").join(role.name()))
 }
 
 #[cfg(all(test, feature = "program"))]

@@ -1,3 +1,5 @@
+use std::ffi::OsString;
+
 use super::*;
 use crate::protocol::codec::service::Transport;
 #[cfg(feature = "dns")]
