@@ -235,6 +235,11 @@ impl<const N: usize> Machine for Indexer<N> {
                     self.leases.add_native(now, *native, addrs);
                 }
             }
+            Input::NativeForgotten { native } => self.leases.give_up(native),
+            Input::Paced(pace) => {
+                self.leases.set_beat_interval(now, pace.beat);
+                self.gc.set_interval(now, pace.gc);
+            }
             Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => self.stream_records.shift(now, gap),

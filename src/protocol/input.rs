@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::{
     Ack, Addrs, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint, machine::MAX_MOVED, signing::Urgency,
+    address::Endpoint, machine::MAX_MOVED, signing::Urgency, time::Pace,
 };
 
 /// An event.
@@ -122,6 +122,13 @@ pub enum Input<'a> {
         /// Where it listens.
         addrs: &'a Addrs,
     },
+    /// A native is no longer configured: its lease is given up.
+    NativeForgotten {
+        /// The native.
+        native: &'a PeerId,
+    },
+    /// The operator has changed intervals. What waits for a longer one waits for the new one.
+    Paced(Pace),
     /// A link, a route or an address of this host was added. Attempts that wait for a retry start
     /// at once.
     NetworkChanged,

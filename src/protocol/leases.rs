@@ -115,6 +115,16 @@ impl Leases {
         self.terms = terms;
     }
 
+    /// Sets the longest time between beats. A beat that is due later than that at `now` comes
+    /// with the next answer at the latest, so a shorter one begins with a beat to every server.
+    pub(crate) fn set_beat_interval(&mut self, now: Instant, interval: Duration) {
+        let is_shorter = interval < self.terms.beat_interval;
+        self.terms.beat_interval = interval;
+        if is_shorter {
+            self.held.iter_mut().for_each(|lease| lease.hurry(now));
+        }
+    }
+
     /// The own record is to be signed, first at `now`. Without this, there is none.
     pub(crate) fn start_signing(&mut self, now: Instant) {
         self.sign_at = Some(now);

@@ -16,6 +16,21 @@ pub(crate) const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Longest lease (PROTOCOL.md): 20 min.
 pub(crate) const MAX_LEASE: Duration = Duration::from_secs(20 * 60);
 
+/// The times between the regular actions of all roles; each role uses its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// The longest time between beats, at most a third of the lease.
+    pub beat: Duration,
+    /// Time between runs of a native's offload loop.
+    pub offload: Duration,
+    /// Time between runs of a native's refresh loop.
+    pub refresh: Duration,
+    /// Time between runs of the stream GC.
+    pub gc: Duration,
+    /// Time between rounds of a node's connect-to-natives.
+    pub connect: Duration,
+}
+
 /// A point in time, in milliseconds of a clock that also counts suspend (`CLOCK_BOOTTIME`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
@@ -141,6 +156,12 @@ impl Ticker {
     pub(crate) fn start(&mut self, now: Instant, interval: Duration, phase: u32) {
         self.interval = interval;
         self.next = now + interval * phase / 3;
+    }
+
+    /// Sets another interval. The next tick is not later than one interval from `now`.
+    pub(crate) fn set_interval(&mut self, now: Instant, interval: Duration) {
+        self.interval = interval;
+        self.next = self.next.min(now + interval);
     }
 
     /// If the tick is due at `now`, schedules the next one and returns how late this one is.

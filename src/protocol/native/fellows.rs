@@ -120,6 +120,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         }
     }
 
+    /// The native is not configured here any more: its lease is given up, and what it reports
+    /// counts as that of a guest.
+    pub(super) fn forget_fellow(&mut self, native: &PeerId) {
+        self.fellows.retain(|fellow| fellow != native);
+        self.leases.give_up(native);
+    }
+
     /// The leases of guests.
     pub(super) fn guests(&self) -> impl Iterator<Item = &StreamRecord> {
         self.stream_records

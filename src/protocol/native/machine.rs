@@ -54,6 +54,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                 self.leases.closed(now, server, &mut self.rng);
             }
             Input::NativeLearned { native, addrs } => self.learn_fellow(now, native, addrs),
+            Input::NativeForgotten { native } => self.forget_fellow(native),
+            Input::Paced(pace) => {
+                self.leases.set_beat_interval(now, pace.beat);
+                self.offload.ticker.set_interval(now, pace.offload);
+                self.refresh.ticker.set_interval(now, pace.refresh);
+                self.gc.set_interval(now, pace.gc);
+            }
             Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
             Input::NetworkChanged => {
                 self.leases.network_changed(now);

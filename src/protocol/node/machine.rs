@@ -37,6 +37,22 @@ impl Machine for Node {
                 self.leases.signed(now, urgency);
             }
             Input::NativeLearned { native, addrs } => self.learn_native(now, native, addrs),
+            Input::NativeForgotten { native } => {
+                self.wake = Some(now);
+                self.rounds.forget(native);
+                // That of an indexer with the same id is not meant.
+                let lease = self.leases.find(native);
+                if lease.is_some_and(|lease| lease.role() == Role::Native) {
+                    self.leases.give_up(native);
+                    self.rounds.hurry(now);
+                }
+            }
+            Input::Paced(pace) => {
+                self.wake = Some(now);
+                self.config.connect_interval = pace.connect;
+                self.rounds.hurry(now + pace.connect);
+                self.leases.set_beat_interval(now, pace.beat);
+            }
             Input::NetworkChanged => self.network_changed(now),
             Input::ShutDown => {
                 self.stopped = true;

@@ -102,6 +102,17 @@ impl Rounds {
         }
     }
 
+    /// Removes a native. An answer of it is no longer waited for.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.natives.retain(|(native, _)| native != peer);
+        self.first.retain(|native| native != peer);
+        if let Some(round) = self.round.first_mut()
+            && round.asked.last() == Some(peer)
+        {
+            round.waiting = None;
+        }
+    }
+
     /// Where the native listens, if it is one.
     pub(super) fn addrs_of(&self, peer: &PeerId) -> Option<&Addrs> {
         let found = self.natives.iter().find(|(native, _)| native == peer);
