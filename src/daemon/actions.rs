@@ -4,7 +4,7 @@
 
 use super::{clock, driver::Driver, life::short};
 use crate::protocol::{
-    Ack, Action, IndexersAnswer, Input, Instant, Role, Want,
+    Ack, Action, AnnounceEnd, IndexersAnswer, Input, Instant, Role, Want,
     codec::{directory::Response, record::Kind},
 };
 
@@ -17,7 +17,7 @@ impl Driver<'_> {
                 addrs,
                 beat,
             } => {
-                let record = self.record.envelope().filter(|_| beat.with_record);
+                let record = self.record.envelope();
                 if beat.fresh {
                     let called = self.env.server(&server);
                     self.servers.late(&server, &called);
@@ -85,7 +85,13 @@ impl Driver<'_> {
             }
             Action::Announce { ref key } => {
                 if !self.env.net.provide(key) {
-                    self.handle(self.env.now(), Input::Announced { key, ok: false });
+                    self.handle(
+                        self.env.now(),
+                        Input::Announced {
+                            key,
+                            end: AnnounceEnd::Failed,
+                        },
+                    );
                 }
             }
             Action::Refreshed { peer } => {
@@ -135,8 +141,7 @@ impl Driver<'_> {
     pub(super) fn sign_if_due(&mut self, now: Instant) {
         let addrs = self.env.net.record_addrs();
         let bytes = || addrs.iter().map(|addr| -> &[u8] { addr.as_ref() });
-        let has_time = self.env.wall.is_trusted(clock::wall());
-        if !self.signing.is_due(bytes(), has_time) {
+        if !self.signing.is_due(bytes(), &self.env.wall, clock::wall()) {
             return;
         }
         let own_ms = self.env.own_ms();

@@ -36,7 +36,7 @@ use crate::{
     protocol::{
         Instant,
         codec::service::{MAX_SERVICES, Service},
-        health::{CHECK_TIMEOUT, Change, Ending, Health},
+        health::{CHECK_TIMEOUT, Ending, Health, OfferChange},
     },
 };
 
@@ -188,14 +188,14 @@ impl Driver<'_> {
         checked.error = error;
         let name = &checked.of.name;
         match change {
-            Some(Change::Withdrawn) => log::warn!(
+            Some(OfferChange::Withdrawn) => log::warn!(
                 "service {name} fails its check ({}): it is not in the record until it passes",
                 checked.error.as_deref().unwrap_or_default()
             ),
-            Some(Change::Offered) => {
+            Some(OfferChange::Offered) => {
                 log::info!("service {name} passes its check: it is in the record");
             }
-            Some(Change::OfferedAgain) => log::info!(
+            Some(OfferChange::OfferedAgain) => log::info!(
                 "service {name} passes its check again after {} s: it is in the record again",
                 since.map_or(0, |since| (now - since).as_secs())
             ),

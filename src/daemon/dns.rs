@@ -46,7 +46,7 @@ use crate::{
         own_subnets,
     },
     protocol::{
-        Instant, TableStats,
+        Coverage, Instant, TableStats,
         address::{self, distance},
         codec::service::Transport,
         lookup::{self, Outcome, Question},
@@ -167,10 +167,13 @@ pub(super) fn known(outcome: &Outcome<'_>, now: Instant, own_ms: u64) -> Known {
     });
     let hosts = Hosts {
         hosts: hosts.flatten().collect(),
-        is_complete: outcome.is_complete,
+        coverage: match outcome.is_complete {
+            true => Coverage::Complete,
+            false => Coverage::Partial,
+        },
     };
     Known {
-        until: now + lifetime(shortest, hosts.is_complete),
+        until: now + lifetime(shortest, hosts.coverage),
         hosts,
     }
 }
@@ -272,7 +275,7 @@ impl Desk {
             None => Rc::new(Known {
                 hosts: Hosts {
                     hosts: Vec::new(),
-                    is_complete: true,
+                    coverage: Coverage::Complete,
                 },
                 until: now + MAX_TTL,
             }),

@@ -101,9 +101,9 @@ impl Bridge {
     /// The statistics for `status`.
     pub(super) fn stats(&self) -> Vec<TableStats> {
         let desk = self.desk.borrow();
-        let told = (!desk.services.is_empty()).then(|| desk.offers.stats());
+        let advertised = (!desk.services.is_empty()).then(|| desk.adverts.stats());
         let heard = desk.browse.as_ref().map(Browse::stats);
-        told.into_iter().chain(heard).collect()
+        advertised.into_iter().chain(heard).collect()
     }
 }
 

@@ -467,9 +467,9 @@ impl<'m> Driver<'m> {
             DhtEvent::Provided {
                 search,
                 servers,
-                more,
-            } => self.lookups.provided(&self.env, search, &servers, more),
-            DhtEvent::Announced { ref key, ok } => self.handle(now, Input::Announced { key, ok }),
+                coverage,
+            } => self.lookups.provided(&self.env, search, &servers, coverage),
+            DhtEvent::Announced { ref key, end } => self.handle(now, Input::Announced { key, end }),
             DhtEvent::Ended { search, reached } => match self.refreshing.remove(&search) {
                 Some(ref peer) => self.handle(now, Input::SearchEnded { peer, own_ms }),
                 None => self.lookups.search_ended(&self.env, search, reached),

@@ -19,7 +19,7 @@ use crate::{
     net::{dns::Resolver, each::each, executor, is_for_this_host, multiaddrs},
     protocol::{
         Addrs, Instant, MAX_ADDRS, PeerId, TableStats, Verdict,
-        link::{Asking, Candidates, Grounds, Origin, Trust, Via, trust},
+        link::{Asking, FoundNatives, Grounds, Need, Origin, Trust, Via, trust},
     },
 };
 #[cfg(feature = "mdns")]
@@ -48,7 +48,7 @@ pub(super) struct OnLink {
     /// `None`: multicast DNS is off.
     #[cfg(feature = "mdns")]
     mdns: Option<Mdns>,
-    candidates: Candidates,
+    candidates: FoundNatives,
     found: Vec<Found>,
     by_domain: (Sender<Vec<Multiaddr>>, Receiver<Vec<Multiaddr>>),
     has_key: bool,
@@ -129,7 +129,7 @@ impl OnLink {
             part,
             #[cfg(feature = "mdns")]
             mdns: config.mdns.then(|| Mdns::new(own)),
-            candidates: Candidates::default(),
+            candidates: FoundNatives::default(),
             found: Vec::new(),
             by_domain: bounded(MAX_ROUNDS),
             has_key: config.psk.is_some(),
@@ -164,10 +164,7 @@ impl Driver<'_> {
         match &self.link.part {
             Part::None => None,
             Part::Asks(asking, _) => {
-                let timeouts = [
-                    asking.timeout(!self.holds_a_lease()),
-                    self.link.candidates.timeout(),
-                ];
+                let timeouts = [asking.timeout(self.need()), self.link.candidates.timeout()];
                 timeouts.into_iter().flatten().min()
             }
             #[cfg(feature = "mdns")]
@@ -183,7 +180,7 @@ impl Driver<'_> {
         while let Some((peer, addrs)) = self.link.candidates.poll(now) {
             self.env.net.probe(peer, &addrs);
         }
-        let is_needed = !self.holds_a_lease();
+        let need = self.need();
         let mut addrs = announced(self.env.net.record_addrs()).peekable();
         let OnLink {
             part,
@@ -196,10 +193,10 @@ impl Driver<'_> {
             Part::None => {}
             Part::Asks(asking, questions) => {
                 #[cfg(feature = "mdns")]
-                if let (false, Some(mdns)) = (is_needed, &mut *mdns) {
+                if let (Need::Nothing, Some(mdns)) = (need, &mut *mdns) {
                     mdns.close();
                 }
-                if !asking.poll(now, is_needed) || addrs.peek().is_none() {
+                if !asking.poll(now, need) || addrs.peek().is_none() {
                     return;
                 }
                 #[cfg(feature = "mdns")]
@@ -227,6 +224,13 @@ impl Driver<'_> {
         }
     }
 
+    fn need(&self) -> Need {
+        match self.holds_a_lease() {
+            true => Need::Nothing,
+            false => Need::Natives,
+        }
+    }
+
     /// The host's links may have changed.
     pub(super) fn link_changed(&mut self, now: Instant) {
         match &mut self.link.part {
@@ -245,7 +249,7 @@ impl Driver<'_> {
         let is_reachable = announced(self.env.net.record_addrs()).next().is_some();
         let is_needed = match self.link.part {
             Part::None => false,
-            Part::Asks(..) => !self.holds_a_lease(),
+            Part::Asks(..) => self.need() == Need::Natives,
             Part::Answers { .. } => true,
         };
         if let (true, true, Some(mdns)) = (is_reachable, is_needed, &mut self.link.mdns) {

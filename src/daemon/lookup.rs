@@ -24,7 +24,8 @@ use crate::{
         envelope::{Libp2p, OpenRecord},
     },
     protocol::{
-        Addrs, Entries, Instant, MAX_LIST, Name, PeerId, RequestId, Role, TableStats, Want,
+        Addrs, Coverage, Entries, Instant, MAX_LIST, Name, PeerId, RequestId, Role, TableStats,
+        Want,
         codec::{
             directory::{Request, Response},
             record::Kind,
@@ -181,7 +182,7 @@ impl<'m> Lookups<'m> {
         let machine = &mut *env.machine;
         match self
             .core
-            .serve(now, (from, id), request, machine, &mut entries)
+            .serve(now, from, id, request, machine, &mut entries)
         {
             Served::Now(response) => env.net.respond(id, &response),
             Served::Lookup(lookup) => {
@@ -257,10 +258,10 @@ impl<'m> Lookups<'m> {
         env: &Environment,
         search: SearchId,
         providers: &[(PeerId, Addrs)],
-        more: bool,
+        coverage: Coverage,
     ) {
         if let Some(query) = self.searches.get(&search) {
-            self.core.provided(env.now(), *query, providers, more);
+            self.core.provided(env.now(), *query, providers, coverage);
         }
     }
 

@@ -84,8 +84,8 @@ impl Listings {
 impl Lookups<'_> {
     /// Begins a listing of these nodes. Its rows go to `parts`.
     pub(super) fn nodes(&mut self, env: &Environment, query: &NodeQuery, parts: Parts) {
-        let which = match filter_of(query) {
-            Ok(filter) => (filter, states(query)),
+        let filter = match filter_of(query) {
+            Ok(filter) => filter,
             Err(why) => return parts.refuse(&why),
         };
         if self.listings.running.len() >= MAX_LISTINGS {
@@ -93,11 +93,14 @@ impl Lookups<'_> {
             return parts.refuse_for_now("too many listings at once: try again in a moment");
         }
         self.listings.next += 1;
-        let own = (env.own, getrandom::u64().unwrap_or_default());
-        let now = env.now();
+        let (now, seed) = (env.now(), getrandom::u64().unwrap_or_default());
+        let states = states(query);
         let running = Running {
             id: ListingId(self.listings.next),
-            listing: boxed(|| Listing::begin(now, own, which, &*env.machine, vec![0; SEEN_WORDS])),
+            listing: boxed(|| {
+                let buffer = vec![0; SEEN_WORDS];
+                Listing::begin(now, env.own, seed, filter, states, &*env.machine, buffer)
+            }),
             parts,
         };
         self.listings.running.push(running);

@@ -6,7 +6,7 @@
 //! follows changes.
 //!
 //! Invariants: the loop never waits for a reader or a watcher. A reader that is behind leaves the
-//! frames of its servers unread, and loses its watch after [`PATIENCE`]; a watcher that is behind
+//! frames of its servers unread, and loses its watch after [`READER_PATIENCE`]; a watcher that is behind
 //! is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
 
 mod reader;
@@ -37,8 +37,8 @@ use crate::{
         table::Vacant,
         watch::{
             WatchId, WatcherId,
-            client::{Extent, MAX_SERVERS, WatchStep},
-            server::{PATIENCE, ServeStep},
+            client::{Extent, MAX_WATCHED_SERVERS, WatchStep},
+            server::{READER_PATIENCE, ServeStep},
         },
     },
 };
@@ -242,8 +242,8 @@ impl<'m> Watches<'m> {
         }
         if !may_read_on(&reader.parts) {
             let since = *reader.behind.get_or_insert(now);
-            if now - since >= PATIENCE {
-                let limit = PATIENCE.as_secs();
+            if now - since >= READER_PATIENCE {
+                let limit = READER_PATIENCE.as_secs();
                 log::info!("a reader of changes has not read for {limit} s, and gets no more");
                 if let Some(reader) = self.end(env, slot) {
                     reader.parts.refuse(&format!(
@@ -377,7 +377,7 @@ impl<'m> Watches<'m> {
         let due = readers.filter_map(|(reader, watch)| {
             let reader = reader.as_ref()?;
             match reader.behind {
-                Some(since) => Some(since + PATIENCE),
+                Some(since) => Some(since + READER_PATIENCE),
                 None if reader.has_own() => Some(Instant::default()),
                 None => watch.timeout(),
             }
@@ -402,7 +402,7 @@ impl<'m> Watches<'m> {
         let streams = TableStats {
             name: "watch_streams",
             used: self.streams.len(),
-            capacity: MAX_WATCHES * MAX_SERVERS,
+            capacity: MAX_WATCHES * MAX_WATCHED_SERVERS,
             refused: 0,
             evicted: 0,
         };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{config, daemon, protocol::watch::server::PATIENCE};
+use crate::{config, daemon, protocol::watch::server::READER_PATIENCE};
 
 /// Why something was not done. Its text is one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Error {
     NotAName(String),
     /// Too many lookups, lists or watches at once: try again in a moment.
     Busy,
-    /// The changes of a watch were not read for [`PATIENCE`], so it has ended: watch again, and
+    /// The changes of a watch were not read for [`READER_PATIENCE`], so it has ended: watch again, and
     /// what is there then is told anew.
     Behind,
     /// The process was closed, or is being closed.
@@ -43,7 +43,7 @@ impl fmt::Display for Error {
             Self::Behind => write!(
                 f,
                 "the changes were not read for {} s: watch again, and read faster or with a filter",
-                PATIENCE.as_secs()
+                READER_PATIENCE.as_secs()
             ),
             Self::Closed => f.write_str("the node was closed"),
         }

@@ -31,7 +31,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        self, Addrs, Key, RecordInfo,
+        self, Addrs, AnnounceEnd, Coverage, Key, RecordInfo,
         codec::record::{Kind, RecordError},
         lookup::MAX_NAMED,
     },
@@ -83,8 +83,8 @@ pub(crate) enum DhtEvent {
         search: SearchId,
         /// Each with the addresses at which it can be reached; none if they are not known.
         servers: Vec<(protocol::PeerId, Addrs)>,
-        /// It named as many as one answer has room for, so it may know of more.
-        more: bool,
+        /// It may know of more if it named as many as one answer has room for.
+        coverage: Coverage,
     },
     /// A search has ended.
     Ended {
@@ -92,8 +92,10 @@ pub(crate) enum DhtEvent {
         /// Servers of the DHT that answered.
         reached: u16,
     },
-    /// An announcement has ended. `ok`: some server of the DHT was reached.
-    Announced { key: Key, ok: bool },
+    Announced {
+        key: Key,
+        end: AnnounceEnd,
+    },
     /// Another peer asks this one to store a record. It is verified, but its expiry is not checked.
     Offered {
         record: Box<OpenRecord>,
@@ -260,7 +262,10 @@ impl Dht {
                 QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
                     key: self.announcements.remove(&id)?,
                     // Kademlia reports a success even if it knew no server to send it to.
-                    ok: result.is_ok() && stats.num_successes() > 0,
+                    end: match result.is_ok() && stats.num_successes() > 0 {
+                        true => AnnounceEnd::Taken,
+                        false => AnnounceEnd::Failed,
+                    },
                 }),
                 _ => {
                     if step.last && self.puts.remove(&id) {
@@ -345,7 +350,10 @@ impl Dht {
         Some(DhtEvent::Provided {
             search: SearchId(id),
             servers: servers.collect(),
-            more: providers.len() >= most,
+            coverage: match providers.len() < most {
+                true => Coverage::Complete,
+                false => Coverage::Partial,
+            },
         })
     }
 

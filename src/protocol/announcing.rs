@@ -34,7 +34,16 @@ const SETTLES: Duration = Duration::from_secs(2);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An announcement has failed if no end was reported by then.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How an announcement has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnounceEnd {
+    /// A server of the DHT took it.
+    Taken,
+    /// None did.
+    Failed,
+}
 
 /// What can be looked for in the DHT: its servers name the peers that announced it, and those know
 /// which node has it.
@@ -156,8 +165,7 @@ impl<const N: usize> Announcing<N> {
             let due = self.waiting().min_by_key(|announced| announced.due)?;
             let (key, is_under_way) = (due.key.clone(), due.is_under_way);
             if is_under_way {
-                let ok = false;
-                self.announced(now, &key, ok);
+                self.announced(now, &key, AnnounceEnd::Failed);
                 continue;
             }
             self.begun.take(now);
@@ -167,7 +175,7 @@ impl<const N: usize> Announcing<N> {
             if is_listed {
                 let due = keys.get_mut(place)?;
                 due.is_under_way = true;
-                due.due = now + PATIENCE;
+                due.due = now + ANNOUNCE_TIMEOUT;
                 self.under_way += 1;
             } else {
                 keys.remove(place);
@@ -181,7 +189,7 @@ impl<const N: usize> Announcing<N> {
     }
 
     /// The announcement of the key has ended.
-    pub(crate) fn announced(&mut self, now: Instant, key: &Key, ok: bool) {
+    pub(crate) fn announced(&mut self, now: Instant, key: &Key, end: AnnounceEnd) {
         let (mut rng, outdated) = (self.rng.clone(), self.outdated);
         let keys = self.of_its_kind(key);
         let found = position(keys, key)
@@ -190,14 +198,14 @@ impl<const N: usize> Announcing<N> {
         let Some(announced) = found.filter(|announced| announced.is_under_way) else {
             return;
         };
-        let pause = match ok {
-            true if announced.due <= outdated => SETTLES,
-            true => AGAIN + rng.up_to(AGAIN / 2),
-            false => backoff(&mut rng, announced.failures, LONGEST_PAUSE),
+        let pause = match end {
+            AnnounceEnd::Taken if announced.due <= outdated => SETTLES,
+            AnnounceEnd::Taken => AGAIN + rng.up_to(AGAIN / 2),
+            AnnounceEnd::Failed => backoff(&mut rng, announced.failures, LONGEST_PAUSE),
         };
-        announced.failures = match ok {
-            true => 0,
-            false => announced.failures.saturating_add(1),
+        announced.failures = match end {
+            AnnounceEnd::Taken => 0,
+            AnnounceEnd::Failed => announced.failures.saturating_add(1),
         };
         announced.due = now + pause;
         announced.is_under_way = false;
@@ -208,7 +216,7 @@ impl<const N: usize> Announcing<N> {
 
     /// The own addresses have changed, and what was announced names the old ones.
     pub(crate) fn addrs_changed(&mut self, now: Instant) {
-        self.outdated = now + PATIENCE;
+        self.outdated = now + ANNOUNCE_TIMEOUT;
         let all = self.names.iter_mut().chain(&mut self.services);
         for announced in all.filter(|announced| !announced.is_under_way) {
             announced.due = announced.due.min(now + SETTLES);

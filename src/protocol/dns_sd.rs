@@ -1,21 +1,22 @@
-//! Telling the local link, by multicast DNS (RFC 6762, 6763), of services that were found
-//! elsewhere: when something is said of each, on which links, and under which name.
+//! Announces services that were found elsewhere on the local link, by multicast DNS (RFC 6762,
+//! 6763): what is sent of each, when, on which links, and under which name.
 //!
 //! ```text
-//!            offer                      3 probes           2 announcements
+//!          advertise                   3 probes           2 announcements
 //!              │   no conflict, 250 ms apart          1 s apart
 //!              ▼                          │               │
-//!           Probing ──────────────────────┴──▶ Announcing ┴──▶ Told ── asked ──▶ an answer
+//!           Probing ──────────────────────┴──▶ Announcing ┴──▶ Announced ── query ──▶ an answer
 //!            ▲   │ the name is another's: the next one, ` (2)`   │
 //!            │   └──────┐                                        │ the name is another's
 //!            └──────────┴────────────────────────────────────────┘
 //! ```
 //!
-//! All records of an offer are said together, so that the rate is bounded for the whole.
+//! All records of an advert are sent together, so that the rate is bounded for the whole.
 //!
-//! Invariants: an offer is multicast at most once a second on each link ([`PAUSE`]; in answer to a
-//! probe, after [`DEFENCE_PAUSE`]); no two offers of one kind of service have the same name,
-//! whatever case its letters have; at most [`MAX_TOLD`] offers; at most 20 unicast replies a second.
+//! Invariants: an advert is multicast at most once a second on each link ([`PAUSE`]; in answer to a
+//! probe, after [`DEFENCE_PAUSE`]); no two adverts of one kind of service have the same name,
+//! whatever case its letters have; at most [`MAX_ADVERTS`] adverts; at most 20 unicast replies a
+//! second.
 
 use core::{fmt::Write as _, net::IpAddr, time::Duration};
 
@@ -30,13 +31,13 @@ use super::{
 
 pub mod browsing;
 
-/// Offers at most.
-pub const MAX_TOLD: usize = 64;
+/// Adverts at most.
+pub const MAX_ADVERTS: usize = 64;
 /// Links at most, each a bit of [`LinkSet`].
 pub const MAX_LINKS: usize = LinkSet::BITS as usize;
 /// Bytes of a name at most: it is one label of the DNS.
 pub const MAX_LABEL_LEN: usize = 63;
-/// The least time between two multicasts of an offer on a link (RFC 6762, section 6).
+/// The least time between two multicasts of an advert on a link (RFC 6762, section 6).
 pub const PAUSE: Duration = Duration::from_secs(1);
 /// The same for an answer to a probe.
 pub const DEFENCE_PAUSE: Duration = Duration::from_millis(250);
@@ -68,27 +69,27 @@ const NEVER: Instant = Instant::from_millis(u64::MAX);
 
 /// Links, one bit each.
 pub type LinkSet = u16;
-/// The name of an offer.
+/// The name of an advert.
 pub type Label = String<MAX_LABEL_LEN, u8>;
 
-/// What a link is told of one offer.
+/// What is sent of one advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    /// Is the name taken? To the links that are told of the offer.
+pub enum Transmission {
+    /// Is the name taken? On the links of the advert.
     Probe,
     /// All its records, to these links.
     Records(LinkSet),
 }
 
-/// How an offer was asked for.
+/// Which question asked for an advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// By a name that only this offer has.
-    ByName,
+pub enum QuestionKind {
+    /// By a name that only this advert has.
+    Unique,
     /// By what others may have, too: the kind of service.
-    ByKind {
+    Shared {
         /// The asker says in a further packet what else it knows.
-        more: bool,
+        truncated: bool,
     },
     /// By another that wants the name.
     Probe,
@@ -109,20 +110,19 @@ pub struct Asker {
 enum State {
     Probing { sent: u8 },
     Announcing { sent: u8 },
-    Told,
+    Announced,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Offer {
+struct Advert {
     base: Label,
     /// 1: the base alone.
     number: u16,
     service: ServiceName,
     transport: Transport,
     state: State,
-    /// Links were told of it under this name: they have its records also while it is probed for
-    /// again.
-    was_told: bool,
+    /// It was announced under this name: links have its records also while it is probed for again.
+    was_announced: bool,
     /// When the next probe or announcement is due.
     due: Instant,
     /// When an answer is due on each link, and when the last multicast there was.
@@ -132,7 +132,7 @@ struct Offer {
     asker: Option<IpAddr>,
 }
 
-impl Offer {
+impl Advert {
     fn label(&self) -> Label {
         label(&self.base, self.number)
     }
@@ -160,11 +160,11 @@ impl Offer {
     }
 }
 
-/// The offers of which links are told.
+/// The adverts of this process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Offers {
+pub struct Adverts {
     /// Slots that are never moved.
-    slots: Vec<Option<Offer>, MAX_TOLD>,
+    slots: Vec<Option<Advert>, MAX_ADVERTS>,
     rng: Rng,
     refused: u64,
     conflicts: u8,
@@ -172,11 +172,11 @@ pub struct Offers {
     replies: Bucket<MAX_REPLIES, MAX_REPLIES>,
 }
 
-impl Offers {
+impl Adverts {
     /// None yet. `seed` determines the delays.
     pub fn new(seed: u64) -> Self {
         Self {
-            slots: (0..MAX_TOLD).map(|_| None).collect(),
+            slots: (0..MAX_ADVERTS).map(|_| None).collect(),
             rng: Rng::new(seed),
             refused: 0,
             conflicts: 0,
@@ -185,9 +185,9 @@ impl Offers {
         }
     }
 
-    /// A service is to be told of, under the name `base` or one that is made of it. Returns its
-    /// slot, below [`MAX_TOLD`]; `None` if all are taken.
-    pub fn offer(
+    /// Advertises a service, under the name `base` or one that is made of it. Returns its
+    /// slot, below [`MAX_ADVERTS`]; `None` if all are taken.
+    pub fn advertise(
         &mut self,
         now: Instant,
         base: &str,
@@ -200,73 +200,72 @@ impl Offers {
         };
         let base = cut(base, MAX_LABEL_LEN);
         let number = self.free_number(&base, 1, service, transport);
-        let mut offer = Offer {
+        let mut advert = Advert {
             base,
             number,
             service: service.clone(),
             transport,
-            state: State::Told,
-            was_told: false,
+            state: State::Announced,
+            was_announced: false,
             due: NEVER,
             answers: [NEVER; MAX_LINKS],
             said: [Instant::default(); MAX_LINKS],
             asker: None,
         };
-        offer.probe_from(now + self.rng.up_to(PROBE_PAUSE));
-        *self.slots.get_mut(slot)? = Some(offer);
+        advert.probe_from(now + self.rng.up_to(PROBE_PAUSE));
+        *self.slots.get_mut(slot)? = Some(advert);
         Some(slot)
     }
 
-    /// The name of an offer.
+    /// The name of an advert.
     pub fn label(&self, slot: usize) -> Option<Label> {
-        self.get(slot).map(Offer::label)
+        self.get(slot).map(Advert::label)
     }
 
-    /// Whether links were told of the offer.
-    pub fn is_told(&self, slot: usize) -> bool {
-        let probing = |offer: &Offer| matches!(offer.state, State::Probing { .. });
-        self.get(slot).is_some_and(|offer| !probing(offer))
+    /// Whether the advert was announced.
+    pub fn is_announced(&self, slot: usize) -> bool {
+        let probing = |advert: &Advert| matches!(advert.state, State::Probing { .. });
+        self.get(slot).is_some_and(|advert| !probing(advert))
     }
 
-    /// The records of an offer are others, or another bridge has said that they are gone: they are
+    /// The records of an advert are others, or another bridge has said that they are gone: they are
     /// announced.
     pub fn changed(&mut self, now: Instant, slot: usize) {
-        if let Some(offer) = self.told(slot) {
-            let last = offer.said.iter().copied().max().unwrap_or_default();
-            offer.state = State::Announcing { sent: 0 };
-            offer.due = now.max(last + PAUSE);
+        if let Some(advert) = self.announced(slot) {
+            let last = advert.said.iter().copied().max().unwrap_or_default();
+            advert.state = State::Announcing { sent: 0 };
+            advert.due = now.max(last + PAUSE);
         }
     }
 
-    /// The service is gone. Returns whether links were told of it: then they must be told now that
-    /// it is gone.
+    /// The service is gone. Returns whether it was announced: then a goodbye must be sent now.
     pub fn withdraw(&mut self, slot: usize) -> bool {
-        let offer = self.slots.get_mut(slot).and_then(Option::take);
-        offer.is_some_and(|offer| offer.was_told)
+        let advert = self.slots.get_mut(slot).and_then(Option::take);
+        advert.is_some_and(|advert| advert.was_announced)
     }
 
-    /// A device asks for an offer. Returns whether to answer by unicast, now.
-    pub fn asked(&mut self, now: Instant, slot: usize, how: Asked, asker: &Asker) -> bool {
+    /// A device asks for an advert. Returns whether to answer by unicast, now.
+    pub fn asked(&mut self, now: Instant, slot: usize, how: QuestionKind, asker: &Asker) -> bool {
         let delay = match how {
-            Asked::ByName | Asked::Probe => Duration::ZERO,
-            Asked::ByKind { more: false } => between(&mut self.rng, SHARED_DELAY),
-            Asked::ByKind { more: true } => between(&mut self.rng, MORE_DELAY),
+            QuestionKind::Unique | QuestionKind::Probe => Duration::ZERO,
+            QuestionKind::Shared { truncated: false } => between(&mut self.rng, SHARED_DELAY),
+            QuestionKind::Shared { truncated: true } => between(&mut self.rng, MORE_DELAY),
         };
         let pause = match how {
-            Asked::Probe => DEFENCE_PAUSE,
+            QuestionKind::Probe => DEFENCE_PAUSE,
             _ => PAUSE,
         };
-        let Some(offer) = self.told(slot) else {
+        let Some(advert) = self.announced(slot) else {
             return false;
         };
-        let is_recent = |at: usize| offer.said.get(at).is_some_and(|said| now - *said < RECENT);
+        let is_recent = |at: usize| advert.said.get(at).is_some_and(|said| now - *said < RECENT);
         if asker.wants_unicast && bits(asker.links).any(is_recent) {
             return true;
         }
-        let is_only = offer.answer_at() == NEVER;
-        offer.asker = Some(asker.ip).filter(|_| is_only || offer.asker == Some(asker.ip));
+        let is_only = advert.answer_at() == NEVER;
+        advert.asker = Some(asker.ip).filter(|_| is_only || advert.asker == Some(asker.ip));
         for at in bits(asker.links) {
-            if let (Some(answer), Some(said)) = (offer.answers.get_mut(at), offer.said.get(at)) {
+            if let (Some(answer), Some(said)) = (advert.answers.get_mut(at), advert.said.get(at)) {
                 *answer = (*answer).min((now + delay).max(*said + pause));
             }
         }
@@ -283,15 +282,15 @@ impl Offers {
         self.replies.take(now)
     }
 
-    /// An asker knows the offer already: it is not answered, if no other device has asked.
+    /// An asker knows the advert already: it is not answered, if no other device has asked.
     pub fn known(&mut self, slot: usize, asker: &Asker) {
-        let offer = self.told(slot);
-        if let Some(offer) = offer.filter(|offer| offer.asker == Some(asker.ip)) {
-            offer.answers = [NEVER; MAX_LINKS];
+        let advert = self.announced(slot);
+        if let Some(advert) = advert.filter(|advert| advert.asker == Some(asker.ip)) {
+            advert.answers = [NEVER; MAX_LINKS];
         }
     }
 
-    /// Another responder says that the name of the offer is its own.
+    /// Another responder says that the name of the advert is its own.
     pub fn conflict(&mut self, now: Instant, slot: usize) {
         if now - self.conflicts_from > CONFLICT_TIME {
             (self.conflicts, self.conflicts_from) = (0, now);
@@ -301,80 +300,81 @@ impl Offers {
             true => self.rng.up_to(PROBE_PAUSE),
             false => CONFLICT_PAUSE,
         };
-        let Some(offer) = self.get(slot) else { return };
-        let number = match offer.state {
+        let Some(advert) = self.get(slot) else { return };
+        let number = match advert.state {
             State::Probing { .. } => {
-                let next = offer.number.saturating_add(1);
-                self.free_number(&offer.base, next, &offer.service, offer.transport)
+                let next = advert.number.saturating_add(1);
+                self.free_number(&advert.base, next, &advert.service, advert.transport)
             }
             // The name was its own; probing again finds out which of the two keeps it (section 9).
-            _ => offer.number,
+            _ => advert.number,
         };
-        if let Some(offer) = self.get_mut(slot) {
+        if let Some(advert) = self.get_mut(slot) {
             // Under its old name, the records are the other's.
-            offer.was_told &= number == offer.number;
-            offer.number = number;
-            offer.probe_from(now + delay);
+            advert.was_announced &= number == advert.number;
+            advert.number = number;
+            advert.probe_from(now + delay);
         }
     }
 
-    /// Another responder probes for the name of the offer, and its records come later in the order
+    /// Another responder probes for the name of the advert, and its records come later in the order
     /// of the DNS: it keeps the name (section 8.2).
     pub fn lost_tie(&mut self, now: Instant, slot: usize) {
-        let offer = self.get_mut(slot);
-        if let Some(offer) = offer.filter(|offer| matches!(offer.state, State::Probing { .. })) {
-            offer.probe_from(now + TIE_PAUSE);
+        let advert = self.get_mut(slot);
+        if let Some(advert) = advert.filter(|advert| matches!(advert.state, State::Probing { .. }))
+        {
+            advert.probe_from(now + TIE_PAUSE);
         }
     }
 
     /// There are other links than before: all names are probed for again.
     pub fn restart(&mut self, now: Instant) {
-        for offer in self.slots.iter_mut().flatten() {
-            offer.probe_from(now + self.rng.up_to(PROBE_PAUSE));
-            offer.said = [Instant::default(); MAX_LINKS];
+        for advert in self.slots.iter_mut().flatten() {
+            advert.probe_from(now + self.rng.up_to(PROBE_PAUSE));
+            advert.said = [Instant::default(); MAX_LINKS];
         }
     }
 
-    /// What is to be said now, and of which offer.
-    pub fn poll(&mut self, now: Instant) -> Option<(usize, Telling)> {
-        let mut offers = self.slots.iter_mut().enumerate();
-        offers.find_map(|(slot, offer)| Some((slot, poll(offer.as_mut()?, now)?)))
+    /// What is to be sent now, and of which advert.
+    pub fn poll(&mut self, now: Instant) -> Option<(usize, Transmission)> {
+        let mut adverts = self.slots.iter_mut().enumerate();
+        adverts.find_map(|(slot, advert)| Some((slot, poll(advert.as_mut()?, now)?)))
     }
 
-    /// When [`Offers::poll`] has something to say without an event.
+    /// When [`Adverts::poll`] has something to send without an event.
     pub fn timeout(&self) -> Option<Instant> {
-        let offers = self.slots.iter().flatten();
-        let due = offers.map(|offer| offer.due.min(offer.answer_at()));
+        let adverts = self.slots.iter().flatten();
+        let due = adverts.map(|advert| advert.due.min(advert.answer_at()));
         due.min().filter(|due| *due != NEVER)
     }
 
     /// The statistics for `status`.
     pub fn stats(&self) -> TableStats {
         TableStats {
-            name: "told_services",
+            name: "advertised_services",
             used: self.slots.iter().flatten().count(),
-            capacity: MAX_TOLD,
+            capacity: MAX_ADVERTS,
             refused: self.refused,
             evicted: 0,
         }
     }
 
-    fn get(&self, slot: usize) -> Option<&Offer> {
+    fn get(&self, slot: usize) -> Option<&Advert> {
         self.slots.get(slot)?.as_ref()
     }
 
-    fn get_mut(&mut self, slot: usize) -> Option<&mut Offer> {
+    fn get_mut(&mut self, slot: usize) -> Option<&mut Advert> {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    fn told(&mut self, slot: usize) -> Option<&mut Offer> {
-        match self.is_told(slot) {
+    fn announced(&mut self, slot: usize) -> Option<&mut Advert> {
+        match self.is_announced(slot) {
             true => self.get_mut(slot),
             false => None,
         }
     }
 
-    /// The first number from `from` that gives a name which no offer of this kind has.
+    /// The first number from `from` that gives a name which no advert of this kind has.
     fn free_number(
         &self,
         base: &str,
@@ -382,14 +382,14 @@ impl Offers {
         service: &ServiceName,
         transport: Transport,
     ) -> u16 {
-        let same = |offer: &&Offer| offer.is_of(service, transport);
+        let same = |advert: &&Advert| advert.is_of(service, transport);
         let is_free = |number: &u16| {
             let wanted = label(base, *number);
             let mut taken = self.slots.iter().flatten().filter(same);
-            !taken.any(|offer| offer.label().eq_ignore_ascii_case(&wanted))
+            !taken.any(|advert| advert.label().eq_ignore_ascii_case(&wanted))
         };
         // Of one more number than there are slots, one is free.
-        let mut numbers = (from..=u16::MAX).take(MAX_TOLD + 1);
+        let mut numbers = (from..=u16::MAX).take(MAX_ADVERTS + 1);
         numbers.find(is_free).unwrap_or(u16::MAX)
     }
 }
@@ -425,33 +425,33 @@ pub fn is_of_network(ip: IpAddr) -> bool {
     !(is_link_local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
-fn poll(offer: &mut Offer, now: Instant) -> Option<Telling> {
-    if offer.due <= now {
-        match offer.state {
+fn poll(advert: &mut Advert, now: Instant) -> Option<Transmission> {
+    if advert.due <= now {
+        match advert.state {
             State::Probing { sent } if sent < PROBES => {
-                offer.state = State::Probing { sent: sent + 1 };
-                offer.due = now + PROBE_PAUSE;
-                return Some(Telling::Probe);
+                advert.state = State::Probing { sent: sent + 1 };
+                advert.due = now + PROBE_PAUSE;
+                return Some(Transmission::Probe);
             }
             State::Probing { .. } => {
-                (offer.state, offer.was_told) = (State::Announcing { sent: 0 }, true);
+                (advert.state, advert.was_announced) = (State::Announcing { sent: 0 }, true);
             }
-            State::Announcing { .. } | State::Told => {}
+            State::Announcing { .. } | State::Announced => {}
         }
-        if let State::Announcing { sent } = offer.state {
-            (offer.state, offer.due) = match sent + 1 < ANNOUNCEMENTS {
+        if let State::Announcing { sent } = advert.state {
+            (advert.state, advert.due) = match sent + 1 < ANNOUNCEMENTS {
                 true => (State::Announcing { sent: sent + 1 }, now + PAUSE),
-                false => (State::Told, NEVER),
+                false => (State::Announced, NEVER),
             };
-            offer.say(now, LinkSet::MAX);
-            return Some(Telling::Records(LinkSet::MAX));
+            advert.say(now, LinkSet::MAX);
+            return Some(Transmission::Records(LinkSet::MAX));
         }
     }
-    let answers = offer.answers.iter().enumerate();
+    let answers = advert.answers.iter().enumerate();
     let due = answers.filter(|(_, due)| **due <= now);
     let links = due.fold(0, |links, (at, _)| links | 1 << at);
-    offer.say(now, links);
-    (links != 0).then_some(Telling::Records(links))
+    advert.say(now, links);
+    (links != 0).then_some(Transmission::Records(links))
 }
 
 /// The name `base`, or with a number that is not 1 `base (number)`, cut so that it fits.

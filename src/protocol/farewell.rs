@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::{Instant, PeerId, leases::MAX_HELD};
+use super::{Instant, PeerId, leases::MAX_LEASES};
 
 /// How long a server may take to answer a last beat.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(1000);
@@ -21,7 +21,7 @@ const _: () = assert!(ANSWER_LIMIT.as_millis() < FAREWELL_LIMIT.as_millis());
 /// The last beats that are not answered yet, and the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Farewells {
-    unanswered: Vec<PeerId, MAX_HELD>,
+    unanswered: Vec<PeerId, MAX_LEASES>,
     /// When the process ends at the latest.
     end: Option<Instant>,
 }
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn more_last_beats_than_leases_are_not_waited_for() {
         let mut farewells = Farewells::default();
-        for n in 0..=MAX_HELD as u8 {
+        for n in 0..=MAX_LEASES as u8 {
             farewells.sent(peer(n));
         }
-        for n in 0..MAX_HELD as u8 {
+        for n in 0..MAX_LEASES as u8 {
             farewells.ended(&peer(n));
         }
         assert!(farewells.is_answered());

@@ -65,7 +65,7 @@ pub enum Ending {
 
 /// What the end of a run has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum OfferChange {
     /// The service is left out of the record from now on, or was not in it yet and has failed.
     Withdrawn,
     /// The service is in the record from now on, for the first time.
@@ -123,7 +123,7 @@ impl Health {
     }
 
     /// Takes note that a run has ended. A run that was not begun is ignored.
-    pub fn ended(&mut self, now: Instant, service: u8, ending: Ending) -> Option<Change> {
+    pub fn ended(&mut self, now: Instant, service: u8, ending: Ending) -> Option<OfferChange> {
         let mut running = self.checks.iter_mut().filter(|check| check.is_running);
         let check = running.find(|check| check.service == service)?;
         check.is_running = ending == Ending::Stuck;
@@ -137,13 +137,13 @@ impl Health {
         };
         let is_first = check.since.is_none();
         let change = match (was_failing, check.is_failing()) {
-            (false, true) => Some(Change::Withdrawn),
-            (true, false) if check.was_offered => Some(Change::OfferedAgain),
-            (true, false) => Some(Change::Offered),
-            (true, true) if is_first => Some(Change::Withdrawn),
+            (false, true) => Some(OfferChange::Withdrawn),
+            (true, false) if check.was_offered => Some(OfferChange::OfferedAgain),
+            (true, false) => Some(OfferChange::Offered),
+            (true, true) if is_first => Some(OfferChange::Withdrawn),
             _ => None,
         };
-        check.was_offered |= change == Some(Change::Offered);
+        check.was_offered |= change == Some(OfferChange::Offered);
         if change.is_some() {
             check.since = Some(now);
         }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     /// Runs the check of service 0 at its next time. Returns the change, and when that was.
-    fn run(health: &mut Health, has_passed: bool) -> (Option<Change>, Instant) {
+    fn run(health: &mut Health, has_passed: bool) -> (Option<OfferChange>, Instant) {
         let now = health.timeout().unwrap();
         assert_eq!(health.poll(now), Some(0));
         (health.ended(now, 0, ending(has_passed)), now)
@@ -203,18 +203,18 @@ mod tests {
     #[test]
     fn third_failure_in_a_row_withdraws_a_service_and_one_success_restores_it() {
         let mut health = health(&[0]);
-        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(run(&mut health, true).0, Some(OfferChange::Offered));
         for has_passed in [true, false, false, true, false, false] {
             assert_eq!(run(&mut health, has_passed).0, None);
             assert_eq!(health.offered(), u8::MAX);
         }
         let (change, failed) = run(&mut health, false);
-        assert_eq!(change, Some(Change::Withdrawn));
+        assert_eq!(change, Some(OfferChange::Withdrawn));
         assert_eq!(health.offered(), u8::MAX - 1);
         assert_eq!(run(&mut health, false).0, None, "it is withdrawn once");
         assert_eq!(health.of(0).unwrap().since, Some(failed));
         let (change, passed) = run(&mut health, true);
-        assert_eq!(change, Some(Change::OfferedAgain));
+        assert_eq!(change, Some(OfferChange::OfferedAgain));
         assert_eq!(health.offered(), u8::MAX);
         assert_eq!(health.of(0).unwrap().since, Some(passed));
     }
@@ -254,27 +254,27 @@ mod tests {
     fn service_is_not_offered_before_its_first_success() {
         let mut health = health(&[0]);
         assert_eq!(health.offered(), u8::MAX - 1);
-        assert_eq!(run(&mut health, false).0, Some(Change::Withdrawn));
+        assert_eq!(run(&mut health, false).0, Some(OfferChange::Withdrawn));
         assert_eq!(run(&mut health, false).0, None, "it was told once");
-        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(run(&mut health, true).0, Some(OfferChange::Offered));
         assert_eq!(health.offered(), u8::MAX);
     }
 
     #[test]
     fn stuck_run_withdraws_at_once_and_none_follows_before_it_is_over() {
         let mut health = health(&[0]);
-        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(run(&mut health, true).0, Some(OfferChange::Offered));
         assert_eq!(health.poll(at(20_000)), Some(0));
         assert_eq!(
             health.ended(at(25_000), 0, Ending::Stuck),
-            Some(Change::Withdrawn)
+            Some(OfferChange::Withdrawn)
         );
         assert_eq!(health.poll(at(600_000)), None);
         health.over(0);
         assert_eq!(health.poll(at(600_000)), Some(0));
         assert_eq!(
             health.ended(at(600_001), 0, Ending::Passed),
-            Some(Change::OfferedAgain)
+            Some(OfferChange::OfferedAgain)
         );
     }
 
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(health.poll(now), Some(0));
             assert_eq!(health.ended(now, 0, Ending::NotMade), None);
         }
-        assert_eq!(run(&mut health, true).0, Some(Change::Offered));
+        assert_eq!(run(&mut health, true).0, Some(OfferChange::Offered));
         for _ in 0..5 {
             let now = health.timeout().unwrap();
             assert_eq!(health.poll(now), Some(0));

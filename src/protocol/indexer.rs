@@ -240,7 +240,7 @@ impl<const N: usize> Machine for Indexer<N> {
                 self.leases.set_beat_interval(now, pace.beat);
                 self.gc.set_interval(now, pace.gc);
             }
-            Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
+            Input::Announced { key, end } => self.announcing.announced(now, key, end),
             Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
@@ -422,8 +422,7 @@ impl<const N: usize> Machine for Indexer<N> {
             .filter(|record| now <= record.expiry)
             .for_each(|record| to.stream_record(record));
         self.leases.iter().for_each(|lease| to.lease(lease));
-        let (runs, last) = self.gc.stats();
-        to.background_loop("gc", runs, last);
+        to.background_loop("gc", self.gc.runs(), self.gc.last());
         self.stream_records
             .rivals
             .contested()

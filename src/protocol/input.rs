@@ -12,7 +12,7 @@
 use core::time::Duration;
 
 use super::{
-    Ack, Addrs, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
+    Ack, Addrs, AnnounceEnd, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
     address::Endpoint, machine::MAX_MOVED, signing::Urgency, time::Pace,
 };
 
@@ -72,7 +72,7 @@ pub enum Input<'a> {
         /// What was announced.
         key: &'a Key,
         /// Whether a server of the DHT took it.
-        ok: bool,
+        end: AnnounceEnd,
     },
     /// The next ack of the server comes over a connection that was dialled to this endpoint. Given
     /// before each [`Input::Acked`]; without it, no address of the server counts as one that

@@ -24,7 +24,7 @@ use super::{
     address::Endpoint,
     life::{Arrival, EndCause, Joined, LeaseEnd},
     reader::Reader,
-    rivals::{FirstBeat, Holder, Rivals},
+    rivals::{Displaced, FirstBeat, Holder, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
@@ -137,8 +137,8 @@ impl<const S: usize> LeaseTable<S> {
         let Some(holder) = holder else {
             return FirstBeat::Now;
         };
-        let (first_beat, waits_no_more) = self.rivals.newcomer(now, peer, holder, stream, source);
-        if let Some((peer, stream)) = waits_no_more {
+        let (first_beat, displaced) = self.rivals.newcomer(now, peer, holder, stream, source);
+        if let Some(Displaced { peer, stream }) = displaced {
             self.closed.push(peer, stream, None);
         }
         first_beat

@@ -1,6 +1,6 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! Invariants: there are at most [`MAX_HELD`] leases, and one at most with each server; each stream
+//! Invariants: there are at most [`MAX_LEASES`] leases, and one at most with each server; each stream
 //! that is opened, and each request of a node, takes tokens from one bucket, whatever the peers
 //! send.
 //!
@@ -25,10 +25,10 @@ use super::{
 };
 
 /// Leases held at most: 8 wanted, and some that begin or end.
-pub(crate) const MAX_HELD: usize = 16;
+pub(crate) const MAX_LEASES: usize = 16;
 
 // An indexer and a native hold a lease with each native that they know.
-const _: () = assert!(MAX_NATIVES <= MAX_HELD, "a native would get no lease");
+const _: () = assert!(MAX_NATIVES <= MAX_LEASES, "a native would get no lease");
 
 /// The tokens that one stream or request of a node takes.
 pub(crate) const NODE_DIAL: u32 = 4;
@@ -74,9 +74,9 @@ impl LeaseStep {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Leases {
     terms: Terms,
-    held: Vec<Lease, MAX_HELD>,
+    held: Vec<Lease, MAX_LEASES>,
     /// Servers to which streams must end, and how.
-    leaving: Vec<(PeerId, Farewell), MAX_HELD>,
+    leaving: Vec<(PeerId, Farewell), MAX_LEASES>,
     // A list of one element, because `None` would not be all zeroes and would move the whole
     // machine from `.bss` into the binary.
     denied: Vec<(PeerId, Reason), 1>,

@@ -4,7 +4,7 @@
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
 //! multicasts its answer at most once a second, however many hosts ask and however often (RFC 6762,
 //! section 6); what is heard on the link is trusted only if [`trust`] says so, and a native
-//! that was found is known only once it has answered ([`Candidates`]): names alone cannot fill the
+//! that was found is known only once it has answered ([`FoundNatives`]): names alone cannot fill the
 //! table of natives.
 
 use core::time::Duration;
@@ -27,6 +27,15 @@ const DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// Unsolicited answers at the start and after a change (RFC 6762, section 8.3).
 const ANNOUNCEMENTS: u8 = 2;
 
+/// What a process needs of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It holds no lease, and looks for natives.
+    Natives,
+    /// It holds a lease.
+    Nothing,
+}
+
 /// When the link is asked for natives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asking {
@@ -46,18 +55,18 @@ impl Asking {
         }
     }
 
-    /// Whether to ask now. `is_needed`: no lease is held.
-    pub fn poll(&mut self, now: Instant, is_needed: bool) -> bool {
+    /// Whether to ask now.
+    pub fn poll(&mut self, now: Instant, need: Need) -> bool {
         if now < self.next {
             return false;
         }
-        if !is_needed {
+        if need == Need::Nothing {
             // Ready to ask within moments of the loss of the last lease.
             self.pause = FIRST_PAUSE;
         }
         self.next = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        is_needed
+        need == Need::Natives
     }
 
     /// The host has another network: it asks again soon.
@@ -66,9 +75,9 @@ impl Asking {
         self.pause = FIRST_PAUSE;
     }
 
-    /// When [`Asking::poll`] may return true without an event. `is_needed` is as there.
-    pub fn timeout(&self, is_needed: bool) -> Option<Instant> {
-        is_needed.then_some(self.next)
+    /// When [`Asking::poll`] may return true without an event.
+    pub fn timeout(&self, need: Need) -> Option<Instant> {
+        (need == Need::Natives).then_some(self.next)
     }
 }
 
@@ -134,27 +143,27 @@ fn delay(rng: &mut Rng) -> Duration {
 }
 
 /// Natives that are not known to be there yet, at most.
-const MAX_CANDIDATES: usize = 8;
+const MAX_FOUND_NATIVES: usize = 8;
 /// The least time between two probes of candidates: any host on the link can name addresses.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Trusted natives that were found, and must answer before they count as known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Candidates {
-    waiting: Vec<Candidate, MAX_CANDIDATES>,
+pub struct FoundNatives {
+    waiting: Vec<FoundNative, MAX_FOUND_NATIVES>,
     next: Instant,
     refused: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Candidate {
+struct FoundNative {
     peer: PeerId,
     addrs: Addrs,
     origin: Origin,
     is_probed: bool,
 }
 
-impl Candidates {
+impl FoundNatives {
     /// A native says that it is at these addresses. While all places are taken, it must say so
     /// again later.
     pub fn heard(&mut self, peer: PeerId, addrs: &Addrs, origin: Origin) {
@@ -165,7 +174,7 @@ impl Candidates {
                 known.origin = origin;
                 Ok(())
             }
-            None => self.waiting.push(Candidate {
+            None => self.waiting.push(FoundNative {
                 peer,
                 addrs: addrs.clone(),
                 origin,
@@ -175,7 +184,7 @@ impl Candidates {
         self.refused += u64::from(added.is_err());
     }
 
-    /// A native to ping now. [`Candidates::probed`] must be told of the result.
+    /// A native to ping now. [`FoundNatives::probed`] must be told of the result.
     pub fn poll(&mut self, now: Instant) -> Option<(PeerId, Addrs)> {
         let mut waiting = self.waiting.iter_mut();
         let first = waiting.find(|candidate| now >= self.next && !candidate.is_probed)?;
@@ -184,7 +193,7 @@ impl Candidates {
         Some((first.peer, first.addrs.clone()))
     }
 
-    /// When [`Candidates::poll`] has a native without an event.
+    /// When [`FoundNatives::poll`] has a native without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let mut waiting = self.waiting.iter();
         waiting.any(|one| !one.is_probed).then_some(self.next)
@@ -205,7 +214,7 @@ impl Candidates {
         TableStats {
             name: "found_natives",
             used: self.waiting.len(),
-            capacity: MAX_CANDIDATES,
+            capacity: MAX_FOUND_NATIVES,
             refused: self.refused,
             evicted: 0,
         }
@@ -274,12 +283,15 @@ mod tests {
     #[test]
     fn link_is_asked_after_a_moment_and_then_after_1_2_4_and_at_most_60_seconds() {
         let mut asking = Asking::new(at(0), 7);
-        let mut now = asking.timeout(true).unwrap();
+        let mut now = asking.timeout(Need::Natives).unwrap();
         assert!(now >= at(20) && now <= at(120), "{now:?}");
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert!(!asking.poll(at(now.as_millis() - 1), true));
-            assert!(asking.poll(now, true));
-            assert_eq!(asking.timeout(true), Some(now + Duration::from_secs(pause)));
+            assert!(!asking.poll(at(now.as_millis() - 1), Need::Natives));
+            assert!(asking.poll(now, Need::Natives));
+            assert_eq!(
+                asking.timeout(Need::Natives),
+                Some(now + Duration::from_secs(pause))
+            );
             now = now + Duration::from_secs(pause);
         }
     }
@@ -288,26 +300,26 @@ mod tests {
     fn with_a_lease_the_link_is_not_asked_and_without_it_within_a_second() {
         let mut asking = Asking::new(at(0), 7);
         for _ in 0..5 {
-            assert!(asking.poll(asking.timeout(true).unwrap(), true));
+            assert!(asking.poll(asking.timeout(Need::Natives).unwrap(), Need::Natives));
         }
-        let now = asking.timeout(true).unwrap();
-        assert_eq!(asking.timeout(false), None);
-        assert!(!asking.poll(now, false));
-        assert!(!asking.poll(now + Duration::from_millis(999), true));
-        assert!(asking.poll(now + Duration::from_secs(1), true));
+        let now = asking.timeout(Need::Natives).unwrap();
+        assert_eq!(asking.timeout(Need::Nothing), None);
+        assert!(!asking.poll(now, Need::Nothing));
+        assert!(!asking.poll(now + Duration::from_millis(999), Need::Natives));
+        assert!(asking.poll(now + Duration::from_secs(1), Need::Natives));
     }
 
     #[test]
     fn another_network_is_asked_at_once() {
         let mut asking = Asking::new(at(0), 7);
-        while asking.poll(asking.timeout(true).unwrap(), true) {
+        while asking.poll(asking.timeout(Need::Natives).unwrap(), Need::Natives) {
             if asking.pause == LONGEST_PAUSE {
                 break;
             }
         }
-        let now = asking.timeout(true).unwrap() + Duration::from_millis(1);
+        let now = asking.timeout(Need::Natives).unwrap() + Duration::from_millis(1);
         asking.restart(now);
-        assert!(asking.timeout(true).unwrap() <= now + DELAY.1);
+        assert!(asking.timeout(Need::Natives).unwrap() <= now + DELAY.1);
     }
 
     #[test]
@@ -351,7 +363,7 @@ mod tests {
 
     #[test]
     fn named_natives_are_pinged_half_a_second_apart_and_known_only_if_they_answer() {
-        let mut candidates = Candidates::default();
+        let mut candidates = FoundNatives::default();
         for n in 0..20 {
             candidates.heard(peer(n), &Addrs::new(), ORIGIN);
         }

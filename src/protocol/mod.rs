@@ -66,7 +66,7 @@ pub mod watch;
 pub mod zone;
 
 pub use address::{Endpoint, Families, Host, Subnet, distance};
-pub use announcing::Key;
+pub use announcing::{AnnounceEnd, Key};
 pub use directory::{Claimants, Found};
 pub use indexer::{Indexer, IndexerConfig};
 pub use input::Input;

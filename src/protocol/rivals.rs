@@ -96,11 +96,11 @@ struct Opened {
 
 /// Whether the device that holds the stream is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+enum Liveness {
     /// It must be pinged.
-    Unasked,
+    Unprobed,
     /// It has been pinged since this time.
-    Asked,
+    Probed,
     Answered,
     Silent,
 }
@@ -118,7 +118,7 @@ enum Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Check {
     holder: Holder,
-    presence: Presence,
+    liveness: Liveness,
     since: Instant,
     newcomer: StreamId,
     source: Endpoint,
@@ -134,6 +134,20 @@ struct Rival {
     last: Instant,
     check: Option<Check>,
     verdict: Option<Contested>,
+}
+
+/// How many identities last came from a prefix, and how many of them from one host in it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Crowd {
+    of_prefix: usize,
+    of_host: usize,
+}
+
+/// A stream whose first beat no longer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Displaced {
+    pub(super) peer: PeerId,
+    pub(super) stream: StreamId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +215,7 @@ impl Rivals {
         holder: Holder,
         stream: StreamId,
         source: Endpoint,
-    ) -> (FirstBeat, Option<(PeerId, StreamId)>) {
+    ) -> (FirstBeat, Option<Displaced>) {
         let evicted = self.make_room(peer);
         let Some(rival) = self.rival(now, peer, source.host) else {
             return (FirstBeat::Now, evicted);
@@ -213,14 +227,17 @@ impl Rivals {
             return (FirstBeat::Now, evicted);
         }
         let earlier = rival.check.take();
-        let instead_of = earlier.as_ref().map(|check| (*peer, check.newcomer));
-        let (presence, since) = match earlier.filter(|check| check.holder == holder) {
-            Some(check) => (check.presence, check.since),
-            None => (Presence::Unasked, now),
+        let instead_of = earlier.as_ref().map(|check| Displaced {
+            peer: *peer,
+            stream: check.newcomer,
+        });
+        let (liveness, since) = match earlier.filter(|check| check.holder == holder) {
+            Some(check) => (check.liveness, check.since),
+            None => (Liveness::Unprobed, now),
         };
         rival.check = Some(Check {
             holder,
-            presence,
+            liveness,
             since,
             newcomer: stream,
             source,
@@ -245,16 +262,16 @@ impl Rivals {
 
     /// Takes note that a ping over this stream's connection has ended.
     pub(super) fn probed(&mut self, peer: &PeerId, stream: StreamId, verdict: Verdict) {
-        let presence = match verdict {
-            Verdict::Reachable => Presence::Answered,
-            Verdict::Silent => Presence::Silent,
+        let liveness = match verdict {
+            Verdict::Reachable => Liveness::Answered,
+            Verdict::Silent => Liveness::Silent,
         };
-        self.settle(peer, presence, |holder| holder.stream == stream);
+        self.settle(peer, liveness, |holder| holder.stream == stream);
     }
 
     /// Takes note that the peer has beaten from this host.
     pub(super) fn beat_from(&mut self, peer: &PeerId, host: Host) {
-        self.settle(peer, Presence::Answered, |holder| holder.host == host);
+        self.settle(peer, Liveness::Answered, |holder| holder.host == host);
     }
 
     /// The reason for the newcomer that is judged now, if it is refused.
@@ -285,7 +302,7 @@ impl Rivals {
                 self.tell(Transition::Ends(*peer));
             }
         }
-        self.settle(peer, Presence::Silent, |_| true);
+        self.settle(peer, Liveness::Silent, |_| true);
     }
 
     /// The next action at `now`, if there is one.
@@ -305,8 +322,8 @@ impl Rivals {
             });
         }
         let mut all = self.all.iter_mut();
-        if let Some((peer, check)) = all.find_map(|rival| rival.unasked()) {
-            check.presence = Presence::Asked;
+        if let Some((peer, check)) = all.find_map(|rival| rival.unprobed()) {
+            check.liveness = Liveness::Probed;
             let stream = check.holder.stream;
             return Some(Action::ProbeStream { peer, stream });
         }
@@ -319,7 +336,7 @@ impl Rivals {
     /// When [`Rivals::poll`] has an action.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let next = |rival: &Rival| match &rival.check {
-            Some(check) if check.presence == Presence::Asked => Some(check.since + PROBE_TIMEOUT),
+            Some(check) if check.liveness == Liveness::Probed => Some(check.since + PROBE_TIMEOUT),
             Some(_) => Some(Instant::default()),
             None => rival.verdict.as_ref().map(|_| rival.last + EPISODE),
         };
@@ -387,13 +404,13 @@ impl Rivals {
         }
     }
 
-    fn settle(&mut self, peer: &PeerId, presence: Presence, is_meant: impl Fn(&Holder) -> bool) {
+    fn settle(&mut self, peer: &PeerId, liveness: Liveness, is_meant: impl Fn(&Holder) -> bool) {
         let checked = self.find_mut(peer);
         if let Some(check) = checked.and_then(|rival| rival.check.as_mut())
-            && matches!(check.presence, Presence::Unasked | Presence::Asked)
+            && matches!(check.liveness, Liveness::Unprobed | Liveness::Probed)
             && is_meant(&check.holder)
         {
-            check.presence = presence;
+            check.liveness = liveness;
         }
     }
 
@@ -425,7 +442,7 @@ impl Rivals {
 
     /// Makes room for the identity, if needed. Returns the newcomer that waited in its place, if
     /// there was one.
-    fn make_room(&mut self, peer: &PeerId) -> Option<(PeerId, StreamId)> {
+    fn make_room(&mut self, peer: &PeerId) -> Option<Displaced> {
         if !self.all.is_full() || self.all.iter().any(|rival| rival.peer == *peer) {
             return None;
         }
@@ -439,17 +456,19 @@ impl Rivals {
         if gone.verdict.is_some() {
             self.tell(Transition::Evicted(gone.peer));
         }
-        Some((gone.peer, gone.check?.newcomer))
+        Some(Displaced {
+            peer: gone.peer,
+            stream: gone.check?.newcomer,
+        })
     }
 
-    /// How many identities last came from the same prefix, and how many from the same host.
-    fn crowd(&self, host: Host) -> (usize, usize) {
+    fn crowd(&self, host: Host) -> Crowd {
         let from = self.all.iter().map(|rival| rival.from);
         let near = from.filter(|from| from.prefix() == host.prefix());
-        (
-            near.clone().count(),
-            near.filter(|from| *from == host).count(),
-        )
+        Crowd {
+            of_prefix: near.clone().count(),
+            of_host: near.filter(|from| *from == host).count(),
+        }
     }
 }
 
@@ -464,19 +483,19 @@ impl Rival {
             }
     }
 
-    fn unasked(&mut self) -> Option<(PeerId, &mut Check)> {
+    fn unprobed(&mut self) -> Option<(PeerId, &mut Check)> {
         let check = self.check.as_mut()?;
-        (check.presence == Presence::Unasked).then_some((self.peer, check))
+        (check.liveness == Liveness::Unprobed).then_some((self.peer, check))
     }
 }
 
 impl Check {
     /// What the newcomer is; `None` while this is not known.
     fn finding(&self, now: Instant) -> Option<Finding> {
-        match self.presence {
-            Presence::Answered => Some(Finding::Rival),
-            Presence::Silent => Some(Finding::Successor),
-            Presence::Unasked | Presence::Asked => {
+        match self.liveness {
+            Liveness::Answered => Some(Finding::Rival),
+            Liveness::Silent => Some(Finding::Successor),
+            Liveness::Unprobed | Liveness::Probed => {
                 (now >= self.since + PROBE_TIMEOUT).then_some(Finding::Successor)
             }
         }

@@ -14,6 +14,7 @@ use heapless::Vec;
 
 use super::{
     Addr, MAX_ADDR_LEN, Role,
+    clock::WallClock,
     codec::record::{MAX_RECORD_ADDRS, MAX_TTL},
 };
 
@@ -93,16 +94,16 @@ impl Signing {
     }
 
     /// Whether the record must be signed now. `addrs`: the addresses that this process announces,
-    /// best first. `has_time`: there is a time to sign with
-    /// ([`WallClock::is_trusted`](super::clock::WallClock::is_trusted)).
+    /// best first. It is never signed without a time to sign with.
     pub fn is_due<'a>(
         &self,
         addrs: impl Iterator<Item = &'a [u8]> + Clone,
-        has_time: bool,
+        clock: &WallClock,
+        system_ms: u64,
     ) -> bool {
         let mut announced = usable(addrs.clone()).peekable();
         self.may_sign
-            && has_time
+            && clock.is_trusted(system_ms)
             && announced.peek().is_some()
             && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed(addrs)))
     }
@@ -145,8 +146,10 @@ mod tests {
         Signing::new(Role::Node)
     }
 
+    const BUILT: u64 = 1_000;
+
     fn is_due(signing: &Signing, addrs: &[&[u8]]) -> bool {
-        signing.is_due(addrs.iter().copied(), true)
+        signing.is_due(addrs.iter().copied(), &WallClock::new(BUILT), BUILT)
     }
 
     fn sign(signing: &mut Signing, addrs: &[&[u8]]) -> Urgency {
@@ -173,7 +176,8 @@ mod tests {
         assert!(!is_due(&signing, &[b"a"]), "it was not asked for");
         signing.want();
         assert!(!is_due(&signing, &[]));
-        assert!(!signing.is_due([&b"a"[..]].into_iter(), false));
+        let clock = WallClock::new(BUILT);
+        assert!(!signing.is_due([&b"a"[..]].into_iter(), &clock, BUILT - 1));
         assert!(is_due(&signing, &[b"a"]));
         sign(&mut signing, &[b"a"]);
         assert!(!is_due(&signing, &[b"a"]));

@@ -376,6 +376,17 @@ pub enum Cursor {
     After(PeerId),
 }
 
+impl Cursor {
+    /// Whether a page that begins after `next` follows the one that begins here. The ids must grow,
+    /// so that the pages of a server come to an end.
+    pub(crate) fn is_before(&self, next: &PeerId) -> bool {
+        match self {
+            Self::Start => true,
+            Self::After(before) => next > before,
+        }
+    }
+}
+
 /// One page of the live indexers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexersPage<'a> {
@@ -403,6 +414,16 @@ pub struct Tally {
     pub asked: u32,
     /// Servers that answered.
     pub answered: u32,
+}
+
+/// Whether a list or an answer has everything that there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// Nothing is missing.
+    Complete,
+    /// There may be more.
+    #[default]
+    Partial,
 }
 
 /// How many different nodes claim a name (PROTOCOL.md, section 4, key 5 of a response).

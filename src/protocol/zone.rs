@@ -18,7 +18,7 @@ use core::{fmt::Write as _, net::IpAddr, time::Duration};
 use heapless::String;
 
 use super::{
-    MAX_NAME_LEN, Name,
+    Coverage, MAX_NAME_LEN, Name,
     codec::{
         service::{MAX_SERVICE_NAME_LEN, ServiceName, Transport, to_service_name},
         to_name,
@@ -44,9 +44,9 @@ pub const MAX_LABELS: usize = 127;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(String<MAX_ZONE_LEN, u8>);
 
-/// What a question asks.
+/// What the name in a question stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum QueryName {
     /// Something that is not in the zone.
     Outside,
     /// The zone itself.
@@ -69,7 +69,7 @@ pub enum Asked {
 
 /// What was found for a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Matched {
     /// Records of the name and of the type.
     Records,
     /// The name, which has no record of the type.
@@ -80,7 +80,7 @@ pub enum Found {
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Reply {
     /// Records.
     Records,
     /// The name exists, but has no such record (NODATA).
@@ -110,16 +110,16 @@ impl Zone {
     }
 
     /// The question that a name of these labels asks. The label of the root is not among them.
-    pub fn asked(&self, labels: &[&[u8]]) -> Asked {
+    pub fn query_name(&self, labels: &[&[u8]]) -> QueryName {
         let mut inside = labels;
         for own in self.0.rsplit('.') {
             match inside.split_last() {
                 Some((last, rest)) if last.eq_ignore_ascii_case(own.as_bytes()) => inside = rest,
-                _ => return Asked::Outside,
+                _ => return QueryName::Outside,
             }
         }
         match inside {
-            [] => Asked::Apex,
+            [] => QueryName::Apex,
             [before @ .., last] => match transport(last) {
                 None => named(inside),
                 Some(transport) => under(before, transport),
@@ -174,26 +174,26 @@ fn address(name: &str) -> Option<IpAddr> {
     (name_of_address(ip) == name).then_some(ip)
 }
 
-fn named(labels: &[&[u8]]) -> Asked {
+fn named(labels: &[&[u8]]) -> QueryName {
     match name(labels) {
-        None => Asked::Nothing,
+        None => QueryName::Nothing,
         Some(name) => match address(&name) {
-            Some(ip) => Asked::Address(ip),
-            None => Asked::Name(name),
+            Some(ip) => QueryName::Address(ip),
+            None => QueryName::Name(name),
         },
     }
 }
 
 /// What stands before `_tcp` or `_udp`.
-fn under(labels: &[&[u8]], transport: Transport) -> Asked {
+fn under(labels: &[&[u8]], transport: Transport) -> QueryName {
     let Some((service, before)) = labels.split_last() else {
-        return Asked::Parent;
+        return QueryName::Parent;
     };
     if service.eq_ignore_ascii_case(b"_dns-sd") && transport == Transport::Udp {
         return match before {
-            [] => Asked::Parent,
-            [all] if all.eq_ignore_ascii_case(b"_services") => Asked::Services,
-            _ => Asked::Nothing,
+            [] => QueryName::Parent,
+            [all] if all.eq_ignore_ascii_case(b"_services") => QueryName::Services,
+            _ => QueryName::Nothing,
         };
     }
     let service = service.strip_prefix(b"_").and_then(|service| {
@@ -201,10 +201,10 @@ fn under(labels: &[&[u8]], transport: Transport) -> Asked {
         to_service_name(&service)
     });
     match (service, before) {
-        (None, _) => Asked::Nothing,
-        (Some(service), []) => Asked::Service(service, transport),
-        (Some(service), before) => name(before).map_or(Asked::Nothing, |name| {
-            Asked::Instance(name, service, transport)
+        (None, _) => QueryName::Nothing,
+        (Some(service), []) => QueryName::Service(service, transport),
+        (Some(service), before) => name(before).map_or(QueryName::Nothing, |name| {
+            QueryName::Instance(name, service, transport)
         }),
     }
 }
@@ -232,7 +232,7 @@ fn lower_case<const N: usize>(labels: &[&[u8]]) -> Option<String<N>> {
     Some(text)
 }
 
-impl Asked {
+impl QueryName {
     /// The lookup that it needs; `None`: none.
     pub fn question(&self) -> Option<Question> {
         match self {
@@ -243,13 +243,13 @@ impl Asked {
     }
 }
 
-/// What the answer says. `is_complete`: no other server can have a record of the name.
-pub fn verdict(found: Found, is_complete: bool) -> Verdict {
-    match found {
-        Found::Records => Verdict::Records,
-        Found::Name => Verdict::NoData,
-        Found::Nothing if is_complete => Verdict::NoName,
-        Found::Nothing => Verdict::Failed,
+/// What the answer says. `coverage`: whether another server can have a record of the name.
+pub fn reply(matched: Matched, coverage: Coverage) -> Reply {
+    match (matched, coverage) {
+        (Matched::Records, _) => Reply::Records,
+        (Matched::Name, _) => Reply::NoData,
+        (Matched::Nothing, Coverage::Complete) => Reply::NoName,
+        (Matched::Nothing, Coverage::Partial) => Reply::Failed,
     }
 }
 
@@ -268,12 +268,12 @@ pub fn rest_of_lease(
 
 /// How long the outcome of a lookup is valid: for the shortest `rest` of the leases of those that
 /// were found, if there is any.
-pub fn lifetime(rest: Option<Duration>, is_complete: bool) -> Duration {
-    match (rest, is_complete) {
-        (Some(rest), true) => rest.min(MAX_TTL),
-        (Some(rest), false) => rest.min(NEGATIVE_TTL),
-        (None, true) => NEGATIVE_TTL,
-        (None, false) => FAILURE_TTL,
+pub fn lifetime(rest: Option<Duration>, coverage: Coverage) -> Duration {
+    match (rest, coverage) {
+        (Some(rest), Coverage::Complete) => rest.min(MAX_TTL),
+        (Some(rest), Coverage::Partial) => rest.min(NEGATIVE_TTL),
+        (None, Coverage::Complete) => NEGATIVE_TTL,
+        (None, Coverage::Partial) => FAILURE_TTL,
     }
 }
 
@@ -287,13 +287,13 @@ mod tests {
         Zone::new("OC.internal").unwrap()
     }
 
-    fn asked(name: &str) -> Asked {
+    fn asked(name: &str) -> QueryName {
         let labels: Vec<&[u8]> = name.split(' ').map(str::as_bytes).collect();
-        zone().asked(&labels)
+        zone().query_name(&labels)
     }
 
-    fn a_name(name: &str) -> Asked {
-        Asked::Name(name.try_into().unwrap())
+    fn a_name(name: &str) -> QueryName {
+        QueryName::Name(name.try_into().unwrap())
     }
 
     #[test]
@@ -327,20 +327,20 @@ mod tests {
         let (http, tcp, udp) = ("http".try_into().unwrap(), Transport::Tcp, Transport::Udp);
         let pump = || "pump".try_into().unwrap();
         for (name, expected) in [
-            ("oc internal", Asked::Apex),
+            ("oc internal", QueryName::Apex),
             ("pump oc internal", a_name("pump")),
             ("PUMP Oc InternaL", a_name("pump")),
             ("pump roof oc internal", a_name("pump.roof")),
-            ("_tcp oc internal", Asked::Parent),
-            ("_UDP oc internal", Asked::Parent),
-            ("_HTTP _tcp oc internal", Asked::Service(http, tcp)),
+            ("_tcp oc internal", QueryName::Parent),
+            ("_UDP oc internal", QueryName::Parent),
+            ("_HTTP _tcp oc internal", QueryName::Service(http, tcp)),
             (
                 "pump _http _udp oc internal",
-                Asked::Instance(pump(), "http".try_into().unwrap(), udp),
+                QueryName::Instance(pump(), "http".try_into().unwrap(), udp),
             ),
             (
                 "pump.Roof _http _tcp oc internal",
-                Asked::Instance(
+                QueryName::Instance(
                     "pump.roof".try_into().unwrap(),
                     "http".try_into().unwrap(),
                     tcp,
@@ -348,31 +348,34 @@ mod tests {
             ),
             (
                 "pump roof _http _tcp oc internal",
-                Asked::Instance(
+                QueryName::Instance(
                     "pump.roof".try_into().unwrap(),
                     "http".try_into().unwrap(),
                     tcp,
                 ),
             ),
-            ("_dns-sd _udp oc internal", Asked::Parent),
-            ("_services _dns-sd _udp oc internal", Asked::Services),
-            ("b _dns-sd _udp oc internal", Asked::Nothing),
-            ("_x _http _tcp oc internal", Asked::Nothing),
-            ("http _tcp oc internal", Asked::Nothing),
-            ("_80 _tcp oc internal", Asked::Nothing),
-            ("_abcdefghijklmnop _tcp oc internal", Asked::Nothing),
-            ("pu_mp oc internal", Asked::Nothing),
-            ("p\u{fc}mp oc internal", Asked::Nothing),
-            ("internal", Asked::Outside),
-            ("example com", Asked::Outside),
-            ("oc.internal", Asked::Outside),
-            ("pump xoc internal", Asked::Outside),
-            ("oc internal com", Asked::Outside),
+            ("_dns-sd _udp oc internal", QueryName::Parent),
+            ("_services _dns-sd _udp oc internal", QueryName::Services),
+            ("b _dns-sd _udp oc internal", QueryName::Nothing),
+            ("_x _http _tcp oc internal", QueryName::Nothing),
+            ("http _tcp oc internal", QueryName::Nothing),
+            ("_80 _tcp oc internal", QueryName::Nothing),
+            ("_abcdefghijklmnop _tcp oc internal", QueryName::Nothing),
+            ("pu_mp oc internal", QueryName::Nothing),
+            ("p\u{fc}mp oc internal", QueryName::Nothing),
+            ("internal", QueryName::Outside),
+            ("example com", QueryName::Outside),
+            ("oc.internal", QueryName::Outside),
+            ("pump xoc internal", QueryName::Outside),
+            ("oc internal com", QueryName::Outside),
         ] {
             assert_eq!(asked(name), expected, "{name}");
         }
-        assert_eq!(zone().asked(&[]), Asked::Outside);
-        assert_eq!(zone().asked(&[b"\xff", b"oc", b"internal"]), Asked::Nothing);
+        assert_eq!(zone().query_name(&[]), QueryName::Outside);
+        assert_eq!(
+            zone().query_name(&[b"\xff", b"oc", b"internal"]),
+            QueryName::Nothing
+        );
     }
 
     #[test]
@@ -382,10 +385,10 @@ mod tests {
             let name = name_of_address(ip);
             assert_eq!(
                 asked(&std::format!("{name} oc internal")),
-                Asked::Address(ip),
+                QueryName::Address(ip),
                 "{name}"
             );
-            assert_eq!(Asked::Address(ip).question(), None);
+            assert_eq!(QueryName::Address(ip).question(), None);
         }
         for other in [
             "ip4-192-168-1",
@@ -398,7 +401,10 @@ mod tests {
             "ip5-1-2-3-4",
         ] {
             assert!(
-                matches!(asked(&std::format!("{other} oc internal")), Asked::Name(_)),
+                matches!(
+                    asked(&std::format!("{other} oc internal")),
+                    QueryName::Name(_)
+                ),
                 "{other}"
             );
         }
@@ -410,8 +416,8 @@ mod tests {
             let text: String = [label, dotted, "oc", "internal"].join(" ");
             asked(&text)
         };
-        assert!(matches!(inside(&"a".repeat(60), "bc"), Asked::Name(name) if name.len() == 63));
-        assert_eq!(inside(&"a".repeat(60), "bcd"), Asked::Nothing);
+        assert!(matches!(inside(&"a".repeat(60), "bc"), QueryName::Name(name) if name.len() == 63));
+        assert_eq!(inside(&"a".repeat(60), "bcd"), QueryName::Nothing);
     }
 
     #[test]
@@ -431,13 +437,13 @@ mod tests {
 
     #[test]
     fn nothing_is_denied_that_could_not_be_asked() {
-        use Verdict::{Failed, NoData, NoName, Records};
-        for is_complete in [true, false] {
-            assert_eq!(verdict(Found::Records, is_complete), Records);
-            assert_eq!(verdict(Found::Name, is_complete), NoData);
+        use Reply::{Failed, NoData, NoName, Records};
+        for coverage in [Coverage::Complete, Coverage::Partial] {
+            assert_eq!(reply(Matched::Records, coverage), Records);
+            assert_eq!(reply(Matched::Name, coverage), NoData);
         }
-        assert_eq!(verdict(Found::Nothing, true), NoName);
-        assert_eq!(verdict(Found::Nothing, false), Failed);
+        assert_eq!(reply(Matched::Nothing, Coverage::Complete), NoName);
+        assert_eq!(reply(Matched::Nothing, Coverage::Partial), Failed);
     }
 
     #[test]
@@ -452,11 +458,11 @@ mod tests {
             assert_eq!(rest_of_lease(s(270), s(200), Some(s(over))), None);
         }
         assert_eq!(rest_of_lease(s(270), s(0), None), None);
-        assert_eq!(lifetime(Some(s(29)), true), s(29));
-        assert_eq!(lifetime(Some(s(31)), true), s(30));
-        assert_eq!(lifetime(Some(s(4)), false), s(4));
-        assert_eq!(lifetime(Some(s(6)), false), s(5));
-        assert_eq!(lifetime(None, true), s(5));
-        assert_eq!(lifetime(None, false), s(1));
+        assert_eq!(lifetime(Some(s(29)), Coverage::Complete), s(29));
+        assert_eq!(lifetime(Some(s(31)), Coverage::Complete), s(30));
+        assert_eq!(lifetime(Some(s(4)), Coverage::Partial), s(4));
+        assert_eq!(lifetime(Some(s(6)), Coverage::Partial), s(5));
+        assert_eq!(lifetime(None, Coverage::Complete), s(5));
+        assert_eq!(lifetime(None, Coverage::Partial), s(1));
     }
 }

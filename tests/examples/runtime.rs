@@ -106,7 +106,6 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                 Action::Beat { server, beat, .. } => {
                     let mut envelope = [0; 1024];
                     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope).ok();
-                    let record = record.filter(|_| beat.with_record);
                     // There is one server here. With several, each has a sequence of its own.
                     let beat = encode_beat(beats, &beat, record, &[], &mut message);
                     let beat = beat.unwrap_or_default();

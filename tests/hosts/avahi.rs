@@ -183,7 +183,9 @@ fn service_of_another_site_is_seen_on_the_link_until_it_is_gone() {
     let mut second = sites.hosts[2].start("node", "second", &own);
     eventually("both services at the second", SLACK, || {
         let tables = second.status().tables;
-        let mut told = tables.iter().filter(|table| table.name == "told_services");
+        let mut told = tables
+            .iter()
+            .filter(|table| table.name == "advertised_services");
         told.any(|table| table.used == 2).then_some(())
     });
     bridge.end(Signal::TERM);
@@ -309,7 +311,7 @@ fn service_of_a_device_is_found_at_another_site_and_told_there_but_not_on_its_ow
     // Its own link has it once, although a bridge there tells of printers, too.
     bridge.until("the printer, told or not", SLACK, |status| {
         let mut tables = status.tables.iter();
-        tables.any(|table| table.name == "told_services" && table.used == 1)
+        tables.any(|table| table.name == "advertised_services" && table.used == 1)
     });
     let own = phone.sees("_ipp._tcp").into_iter();
     let own: Vec<_> = own.filter(|line| line.starts_with("IPv4;")).collect();

@@ -65,7 +65,7 @@ impl World {
             let mut entries = Entries::new();
             let served = device
                 .lookups
-                .serve(now, (&from, id), request, machine, &mut entries);
+                .serve(now, &from, id, request, machine, &mut entries);
             match served {
                 Served::Now(response) => Frame::response(&response)?,
                 Served::Lookup(lookup) => {

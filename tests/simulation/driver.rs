@@ -4,8 +4,8 @@
 //! It has the part of `src/daemon` for the simulated network, and makes no decisions either.
 
 use oc_discovery::protocol::{
-    self, Ack, Action, Addrs, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList, StreamId,
-    Verdict,
+    self, Ack, Action, Addrs, Coverage, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
+    StreamId, Verdict,
     codec::{
         directory::{Request, Response},
         record::Kind,
@@ -137,12 +137,15 @@ impl World {
             Input::Provided { search, providers } => {
                 let device = &mut self.devices[no];
                 if let Some(&For::Lookup(query)) = device.searches.get(&search) {
-                    let more = providers.len() == MAX_NAMED;
-                    device.lookups.provided(now, query, &providers, more);
+                    let coverage = match providers.len() < MAX_NAMED {
+                        true => Coverage::Complete,
+                        false => Coverage::Partial,
+                    };
+                    device.lookups.provided(now, query, &providers, coverage);
                 }
             }
-            Input::Announced { ref key, ok } => {
-                let ended = protocol::Input::Announced { key, ok };
+            Input::Announced { ref key, end } => {
+                let ended = protocol::Input::Announced { key, end };
                 self.devices[no].machine.handle(now, ended);
             }
             Input::SearchEnd { search, reached } => {
@@ -338,8 +341,8 @@ impl World {
         let device = &mut self.devices[no];
         let addr = device.addr();
         let announced = || [addr.as_slice()].into_iter();
-        let has_time = device.clock.is_trusted(device.system_ms(self.now));
-        if !device.signing.is_due(announced(), has_time) {
+        let system_ms = device.system_ms(self.now);
+        if !device.signing.is_due(announced(), &device.clock, system_ms) {
             return Ok(false);
         }
         let urgency = device.signing.signed(announced());

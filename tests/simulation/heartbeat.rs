@@ -223,7 +223,6 @@ impl World {
             None => self.open_stream(no, server, addrs, beat.fresh),
         };
         let record = self.devices[no].record.as_deref();
-        let record = record.filter(|_| beat.with_record);
         let ends = &mut self.network.streams[stream];
         let to = ends.server;
         let frame = Frame::beat(ends.sent, &beat, record, known)?;

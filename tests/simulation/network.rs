@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use oc_discovery::protocol::{Addrs, Key, PeerId, Rng, StreamId, Verdict};
+use oc_discovery::protocol::{Addrs, AnnounceEnd, Key, PeerId, Rng, StreamId, Verdict};
 
 use crate::{device::DeviceNo, dht::Envelope, frames::Frame};
 
@@ -52,7 +52,7 @@ pub enum Input {
     /// The end of a search, in which so many servers have answered.
     SearchEnd { search: u64, reached: u16 },
     /// The end of an announcement.
-    Announced { key: Key, ok: bool },
+    Announced { key: Key, end: AnnounceEnd },
 }
 
 impl Input {

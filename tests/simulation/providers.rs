@@ -12,7 +12,7 @@ use std::{
 };
 
 use oc_discovery::protocol::{
-    Addrs, Key, PeerId, Role,
+    Addrs, AnnounceEnd, Key, PeerId, Role,
     lookup::{MAX_HOLDERS, MAX_NAMED},
 };
 
@@ -73,8 +73,11 @@ impl World {
         }
         let end = self.now + self.rng.below(3_000);
         let to = (no, self.devices[no].life);
-        let ok = reached > 0;
-        self.send(end, to, Input::Announced { key, ok });
+        let taken_by = match reached {
+            0 => AnnounceEnd::Failed,
+            _ => AnnounceEnd::Taken,
+        };
+        self.send(end, to, Input::Announced { key, end: taken_by });
     }
 
     /// Searches for the providers of a key.

@@ -156,7 +156,7 @@ mod tests {
         Rc::new(Known {
             hosts: Hosts {
                 hosts: vec![host],
-                is_complete: true,
+                coverage: crate::protocol::Coverage::Complete,
             },
             until: at(until),
         })

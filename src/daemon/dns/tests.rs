@@ -41,7 +41,7 @@ fn known(ip: [u8; 4], lifetime: Duration) -> Known {
     Known {
         hosts: Hosts {
             hosts: vec![host],
-            is_complete: true,
+            coverage: Coverage::Complete,
         },
         until: now() + lifetime,
     }

@@ -16,7 +16,7 @@ use crate::{
     protocol::{
         Instant,
         codec::service::{ServiceName, Transport},
-        dns_sd::{LinkSet, MAX_LABEL_LEN, MAX_TOLD, Offers, Telling, reachable},
+        dns_sd::{Adverts, LinkSet, MAX_ADVERTS, MAX_LABEL_LEN, Transmission, reachable},
     },
 };
 
@@ -25,8 +25,8 @@ mod hear;
 /// Letters of the peer id in the name of a host.
 const ID_LETTERS: usize = 8;
 
-/// A service that links are told of.
-struct Told {
+/// A service that is announced on links.
+struct Advertised {
     peer: String,
     /// The name that is asked for.
     base: String,
@@ -40,15 +40,15 @@ struct Told {
     is_confirmed: bool,
 }
 
-/// What links are told, and what they tell.
+/// What is announced on links, and what is heard there.
 pub(super) struct Desk {
-    /// The services that links are told of.
+    /// The services that are announced on links.
     pub(super) services: Vec<ServiceName>,
     links: Links,
-    /// When and under which names they are told.
-    pub(super) offers: Box<Offers>,
+    /// When and under which names they are announced.
+    pub(super) adverts: Box<Adverts>,
     /// By slots of `offers`.
-    told: Vec<Option<Told>>,
+    advertised: Vec<Option<Advertised>>,
     /// The present watch has named a service for which there was no room.
     was_refused: bool,
     /// What is heard there, if anything is listed.
@@ -56,7 +56,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Links are told of the services `to` them, and those `from` them are listed.
+    /// Announces the services `to` links, and lists those `from` them.
     pub(super) fn new(
         now: Instant,
         to: &[ServiceName],
@@ -67,8 +67,8 @@ impl Desk {
         Self {
             services: to.to_vec(),
             links,
-            offers: Box::new(Offers::new(seed)),
-            told: (0..MAX_TOLD).map(|_| None).collect(),
+            adverts: Box::new(Adverts::new(seed)),
+            advertised: (0..MAX_ADVERTS).map(|_| None).collect(),
             was_refused: false,
             browse: Browse::new(now, from),
         }
@@ -77,16 +77,16 @@ impl Desk {
     /// The host's links are others.
     pub(super) fn join(&mut self, now: Instant) {
         self.links.join();
-        self.offers.restart(now);
+        self.adverts.restart(now);
         self.browse
             .iter_mut()
             .for_each(|browse| browse.restart(now));
     }
 
-    /// Begins to watch: what is told must be named again. Returns what to watch.
+    /// Begins to watch: what is announced must be named again. Returns what to watch.
     pub(super) fn watch(&mut self) -> NodeQuery {
-        for told in self.told.iter_mut().flatten() {
-            told.is_confirmed = false;
+        for advertised in self.advertised.iter_mut().flatten() {
+            advertised.is_confirmed = false;
         }
         self.was_refused = false;
         let service = match self.services.as_slice() {
@@ -104,35 +104,36 @@ impl Desk {
     pub(super) fn take(&mut self, now: Instant, part: Part) -> bool {
         match part {
             Part::Change(row) => self.on_row(now, &row),
-            Part::CaughtUp(_) => self.withdraw(|told| !told.is_confirmed),
+            Part::CaughtUp(_) => self.withdraw(|advertised| !advertised.is_confirmed),
             Part::Row(_) | Part::Tally(_) => {}
         }
-        self.was_refused && self.told.iter().any(Option::is_none)
+        self.was_refused && self.advertised.iter().any(Option::is_none)
     }
 
     fn on_row(&mut self, now: Instant, row: &WatchRow) {
         let mut wanted = self.wanted(row);
-        for slot in 0..self.told.len() {
-            let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) else {
+        for slot in 0..self.advertised.len() {
+            let Some(advertised) = self.advertised.get_mut(slot).and_then(Option::as_mut) else {
                 continue;
             };
-            if told.peer != row.peer_id {
+            if advertised.peer != row.peer_id {
                 continue;
             }
-            let is_it = |new: &Told| {
-                new.base == told.base
-                    && new.is_of_device == told.is_of_device
-                    && new.kind() == told.kind()
+            let is_it = |new: &Advertised| {
+                new.base == advertised.base
+                    && new.is_of_device == advertised.is_of_device
+                    && new.kind() == advertised.kind()
             };
             match wanted.iter().position(is_it) {
                 Some(at) => {
                     let mut new = wanted.swap_remove(at);
                     // Its name may have a number.
-                    new.rename(&told.instance.label);
-                    let is_changed = new.instance != told.instance || new.addrs != told.addrs;
-                    *told = new;
+                    new.rename(&advertised.instance.label);
+                    let is_changed =
+                        new.instance != advertised.instance || new.addrs != advertised.addrs;
+                    *advertised = new;
                     if is_changed {
-                        self.offers.changed(now, slot);
+                        self.adverts.changed(now, slot);
                     }
                 }
                 None => self.withdraw_slot(slot),
@@ -140,20 +141,20 @@ impl Desk {
         }
         for mut new in wanted {
             let (service, transport) = new.kind();
-            let Some(slot) = self.offers.offer(now, &new.base, service, transport) else {
+            let Some(slot) = self.adverts.advertise(now, &new.base, service, transport) else {
                 self.was_refused = true;
                 continue;
             };
-            if let Some(place) = self.told.get_mut(slot) {
-                let label = self.offers.label(slot).unwrap_or_default();
+            if let Some(place) = self.advertised.get_mut(slot) {
+                let label = self.adverts.label(slot).unwrap_or_default();
                 new.rename(&label);
                 *place = Some(new);
             }
         }
     }
 
-    /// What the links are to be told of a node.
-    fn wanted(&self, row: &WatchRow) -> Vec<Told> {
+    /// What is to be announced of a node.
+    fn wanted(&self, row: &WatchRow) -> Vec<Advertised> {
         if row.state != NodeState::Alive || row.event == WatchEventName::Left {
             return Vec::new();
         }
@@ -199,7 +200,7 @@ impl Desk {
                 host,
                 text,
             };
-            Some(Told {
+            Some(Advertised {
                 peer: row.peer_id.clone(),
                 base,
                 is_of_device: service.device.is_some(),
@@ -212,74 +213,74 @@ impl Desk {
         services.collect()
     }
 
-    /// Tells the links that all services are gone.
+    /// Sends a goodbye for all services.
     pub(super) fn leave(&mut self) {
         self.withdraw(|_| true);
     }
 
-    /// Withdraws those that are meant, and tells the links of it.
-    fn withdraw(&mut self, is_meant: impl Fn(&Told) -> bool) {
-        for slot in 0..self.told.len() {
-            let told = self.told.get(slot).and_then(Option::as_ref);
-            if told.is_some_and(&is_meant) {
+    /// Withdraws those that are meant, and sends a goodbye for each.
+    fn withdraw(&mut self, is_meant: impl Fn(&Advertised) -> bool) {
+        for slot in 0..self.advertised.len() {
+            let advertised = self.advertised.get(slot).and_then(Option::as_ref);
+            if advertised.is_some_and(&is_meant) {
                 self.withdraw_slot(slot);
             }
         }
     }
 
     fn withdraw_slot(&mut self, slot: usize) {
-        let Some(told) = self.told.get_mut(slot).and_then(Option::take) else {
+        let Some(advertised) = self.advertised.get_mut(slot).and_then(Option::take) else {
             return;
         };
-        if !self.offers.withdraw(slot) {
+        if !self.adverts.withdraw(slot) {
             return;
         }
-        let others = || self.told.iter().flatten();
+        let others = || self.advertised.iter().flatten();
         let gone = Gone {
-            kind: !others().any(|other| other.kind() == told.kind()),
-            host: !others().any(|other| other.instance.host == told.instance.host),
+            kind: !others().any(|other| other.kind() == advertised.kind()),
+            host: !others().any(|other| other.instance.host == advertised.instance.host),
         };
-        self.tell(self.links_of(&told), |desk, bit| {
-            let addrs = desk.addrs_on(&told, bit);
-            vec![told.instance.goodbye(&addrs, gone)]
+        self.multicast(self.links_of(&advertised), |desk, bit| {
+            let addrs = desk.addrs_on(&advertised, bit);
+            vec![advertised.instance.goodbye(&addrs, gone)]
         });
     }
 
     /// Says what is due. Returns when to come again.
     pub(super) fn speak(&mut self, now: Instant) -> Option<Instant> {
         let mut due = Vec::new();
-        while let Some((slot, telling)) = self.offers.poll(now) {
-            match telling {
-                Telling::Records(links) => due.push((slot, links)),
-                Telling::Probe => {
-                    let told = self.told.get(slot).and_then(Option::as_ref);
-                    if let Some((told, message)) =
-                        told.and_then(|it| Some((it, probe(&it.instance)?)))
+        while let Some((slot, transmission)) = self.adverts.poll(now) {
+            match transmission {
+                Transmission::Records(links) => due.push((slot, links)),
+                Transmission::Probe => {
+                    let advertised = self.advertised.get(slot).and_then(Option::as_ref);
+                    if let Some((advertised, message)) =
+                        advertised.and_then(|it| Some((it, probe(&it.instance)?)))
                     {
-                        self.links.send(self.links_of(told), message.as_ref());
+                        self.links.send(self.links_of(advertised), message.as_ref());
                     }
                 }
             }
         }
         let links = due.iter().fold(0, |all, (_, links)| all | links);
-        self.tell(links, |desk, bit| {
+        self.multicast(links, |desk, bit| {
             let slots = due.iter().filter(|(_, links)| links & bit != 0);
             slots.map(|(slot, _)| desk.records(*slot, bit)).collect()
         });
         let browse = self.browse.as_mut();
         let ask = browse.and_then(|browse| browse.speak(now, &self.links));
-        self.offers.timeout().into_iter().chain(ask).min()
+        self.adverts.timeout().into_iter().chain(ask).min()
     }
 
-    /// The links that are told of it.
-    fn links_of(&self, told: &Told) -> LinkSet {
+    /// The links on which it is announced.
+    fn links_of(&self, advertised: &Advertised) -> LinkSet {
         let bits = (0..self.links.count()).map(|at| 1 << at);
-        let meant = bits.filter(|bit| !self.addrs_on(told, *bit).is_empty());
+        let meant = bits.filter(|bit| !self.addrs_on(advertised, *bit).is_empty());
         meant.fold(0, |all, bit| all | bit)
     }
 
     /// Multicasts records on each of these links.
-    fn tell(&self, links: u16, records: impl Fn(&Self, u16) -> Vec<Vec<Record>>) {
+    fn multicast(&self, links: u16, records: impl Fn(&Self, u16) -> Vec<Vec<Record>>) {
         for bit in (0..self.links.count()).map(|at| 1 << at) {
             if links & bit != 0 {
                 for message in answers(&records(self, bit)) {
@@ -291,28 +292,28 @@ impl Desk {
 
     /// The records of an offer on a link: none without an address.
     fn records(&self, slot: usize, bit: u16) -> Vec<Record> {
-        let told = self.told.get(slot).and_then(Option::as_ref);
-        let records = told.and_then(|told| {
-            let addrs = self.addrs_on(told, bit);
-            (!addrs.is_empty()).then(|| told.instance.records(&addrs))
+        let advertised = self.advertised.get(slot).and_then(Option::as_ref);
+        let records = advertised.and_then(|advertised| {
+            let addrs = self.addrs_on(advertised, bit);
+            (!addrs.is_empty()).then(|| advertised.instance.records(&addrs))
         });
         records.unwrap_or_default()
     }
 
     /// The addresses that devices of the first of these links can reach.
-    fn addrs_on(&self, told: &Told, links: u16) -> Vec<IpAddr> {
+    fn addrs_on(&self, advertised: &Advertised, links: u16) -> Vec<IpAddr> {
         let on_link = self.links.subnets(links.trailing_zeros() as usize);
         reachable(
-            &told.addrs,
+            &advertised.addrs,
             &on_link,
             &self.links.bridges,
-            told.is_of_device,
+            advertised.is_of_device,
         )
         .collect()
     }
 }
 
-impl Told {
+impl Advertised {
     fn kind(&self) -> (&ServiceName, Transport) {
         (&self.instance.service, self.instance.transport)
     }
@@ -324,7 +325,7 @@ impl Told {
 }
 
 /// The name of a node's host before `.local`. It has letters of the peer id, so that no two nodes
-/// share one, and is the same whatever bridge tells of it.
+/// share one, and is the same whatever bridge announces it.
 fn host_label(name: &str, peer: &str) -> String {
     let letters = peer
         .get(peer.len().saturating_sub(ID_LETTERS)..)

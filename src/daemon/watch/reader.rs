@@ -16,7 +16,7 @@ use crate::{
         codec::watch::{Notice, decode_notice},
         watch::{
             WatchId, WatcherId,
-            client::{Sighting, Word},
+            client::{Sighting, Statement},
         },
     },
 };
@@ -56,7 +56,7 @@ impl Reader {
         let notice = decode_notice(body).map_err(|why| why.to_string())?;
         match notice {
             Some(Notice::CaughtUp) => {
-                watch.told(now, server, Word::CaughtUp);
+                watch.hear(now, server, Statement::CaughtUp);
             }
             Some(Notice::Gone(entry)) => {
                 let (peer, how) = match entry.subject {
@@ -69,7 +69,7 @@ impl Reader {
                         (peer, entry.presence)
                     }
                 };
-                watch.told(now, server, Word::Gone { peer: &peer, how });
+                watch.hear(now, server, Statement::Gone { peer: &peer, how });
             }
             Some(Notice::Present(entry) | Notice::Changed(entry)) => {
                 let Subject::Signed(envelope) = entry.subject else {
@@ -87,7 +87,7 @@ impl Reader {
                     contents,
                     is_meant,
                 };
-                let said = watch.told(now, server, Word::Here(sighting));
+                let said = watch.hear(now, server, Statement::Here(sighting));
                 if let Some(said) = said {
                     self.say(row_of(said, &record, &entry));
                 }

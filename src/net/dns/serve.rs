@@ -16,9 +16,10 @@ use domain::base::{Rtype, iana::OptRcode};
 use self::message::Record;
 pub(crate) use self::message::{MAX_QUERY, MAX_TCP, PLAIN_UDP, Query, Sections, read, write};
 use crate::protocol::{
+    Coverage,
     codec::service::{Service, ServiceName, Transport},
     order::sort_few,
-    zone::{Asked, Found, NEGATIVE_TTL, Verdict, Zone, verdict},
+    zone::{Matched, NEGATIVE_TTL, QueryName, Reply, Zone, reply},
 };
 
 /// Bytes of one string of a TXT record at most.
@@ -45,7 +46,7 @@ pub(crate) struct Hosts {
     /// The nodes, best first.
     pub(crate) hosts: Vec<Host>,
     /// There are no others.
-    pub(crate) is_complete: bool,
+    pub(crate) coverage: Coverage,
 }
 
 /// A server and its zone.
@@ -62,12 +63,12 @@ impl Server {
     ///
     /// # Errors
     /// The code of the answer, if the query can only be answered with an error.
-    pub(crate) fn asked(&self, query: &Query<'_>) -> Result<Asked, OptRcode> {
+    pub(crate) fn asked(&self, query: &Query<'_>) -> Result<QueryName, OptRcode> {
         if matches!(query.rtype, Rtype::ANY | Rtype::AXFR | Rtype::IXFR) {
             return Err(OptRcode::REFUSED);
         }
-        match self.zone.asked(&query.labels) {
-            Asked::Outside | Asked::Services => Err(OptRcode::REFUSED),
+        match self.zone.query_name(&query.labels) {
+            QueryName::Outside | QueryName::Services => Err(OptRcode::REFUSED),
             asked => Ok(asked),
         }
     }
@@ -76,7 +77,7 @@ impl Server {
     /// address with a lower `distance` comes first.
     pub(crate) fn answer(
         &self,
-        (asked, rtype): (&Asked, Rtype),
+        (asked, rtype): (&QueryName, Rtype),
         found: &Hosts,
         ttl: u32,
         distance: &dyn Fn(IpAddr) -> u8,
@@ -88,42 +89,42 @@ impl Server {
             additional: Vec::new(),
         };
         let hosts = found.hosts.iter().filter(|host| is_host(&host.name));
-        let verdict = match asked {
-            Asked::Apex => records.apex(rtype),
-            Asked::Parent => Verdict::NoData,
-            Asked::Outside | Asked::Services | Asked::Nothing => Verdict::NoName,
-            Asked::Address(ip) if type_of(*ip) == rtype => {
+        let reply = match asked {
+            QueryName::Apex => records.apex(rtype),
+            QueryName::Parent => Reply::NoData,
+            QueryName::Outside | QueryName::Services | QueryName::Nothing => Reply::NoName,
+            QueryName::Address(ip) if type_of(*ip) == rtype => {
                 add(&mut records.answer, None, rtype, data_of(*ip));
-                Verdict::Records
+                Reply::Records
             }
-            Asked::Address(_) => Verdict::NoData,
-            Asked::Name(_) => {
+            QueryName::Address(_) => Reply::NoData,
+            QueryName::Name(_) => {
                 let hosts = hosts.filter(|host| host.device.is_none());
                 let exists = hosts.clone().count() > 0;
                 hosts.for_each(|host| records.node(host, rtype));
-                records.verdict(exists, found)
+                records.reply(exists, found)
             }
-            Asked::Service(name, transport) => {
+            QueryName::Service(name, transport) => {
                 let offered = offers(hosts, name, *transport);
                 let exists = offered.clone().count() > 0;
                 offered.for_each(|(host, service)| records.service(host, service, rtype));
-                records.verdict(exists, found)
+                records.reply(exists, found)
             }
-            Asked::Instance(_, name, transport) => {
+            QueryName::Instance(_, name, transport) => {
                 let offered = offers(hosts, name, *transport);
                 let exists = offered.clone().count() > 0;
                 offered.for_each(|(host, service)| records.instance(host, service, rtype));
-                records.verdict(exists, found)
+                records.reply(exists, found)
             }
         };
         let Records {
             answer, additional, ..
         } = records;
-        let (rcode, ttl, authority) = match verdict {
-            Verdict::Records => (OptRcode::NOERROR, ttl, Vec::new()),
-            Verdict::NoData => (OptRcode::NOERROR, negative(ttl), vec![self.soa()]),
-            Verdict::NoName => (OptRcode::NXDOMAIN, negative(ttl), vec![self.soa()]),
-            Verdict::Failed => (OptRcode::SERVFAIL, 0, Vec::new()),
+        let (rcode, ttl, authority) = match reply {
+            Reply::Records => (OptRcode::NOERROR, ttl, Vec::new()),
+            Reply::NoData => (OptRcode::NOERROR, negative(ttl), vec![self.soa()]),
+            Reply::NoName => (OptRcode::NXDOMAIN, negative(ttl), vec![self.soa()]),
+            Reply::Failed => (OptRcode::SERVFAIL, 0, Vec::new()),
         };
         Sections {
             rcode,
@@ -211,24 +212,24 @@ struct Records<'a> {
 }
 
 impl Records<'_> {
-    fn verdict(&self, exists: bool, found: &Hosts) -> Verdict {
+    fn reply(&self, exists: bool, found: &Hosts) -> Reply {
         let matching = match exists {
-            _ if !self.answer.is_empty() => Found::Records,
-            true => Found::Name,
-            false => Found::Nothing,
+            _ if !self.answer.is_empty() => Matched::Records,
+            true => Matched::Name,
+            false => Matched::Nothing,
         };
-        verdict(matching, found.is_complete)
+        reply(matching, found.coverage)
     }
 
-    fn apex(&mut self, rtype: Rtype) -> Verdict {
+    fn apex(&mut self, rtype: Rtype) -> Reply {
         let ip = self.server.ip;
         match rtype {
             Rtype::SOA => self.answer.push(self.server.soa()),
             Rtype::NS => add(&mut self.answer, None, rtype, self.server.name(&[])),
             _ if rtype == type_of(ip) => add(&mut self.answer, None, rtype, data_of(ip)),
-            _ => return Verdict::NoData,
+            _ => return Reply::NoData,
         }
-        Verdict::Records
+        Reply::Records
     }
 
     /// The records of a node's name.

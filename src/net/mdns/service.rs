@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use domain::base::{MessageBuilder, Name, Rtype, iana::Class, message_builder::PushError};
 
-pub(crate) use self::heard::{Data, Meaning, Packet, Question, Told, read};
+pub(crate) use self::heard::{Data, HeardRecord, Meaning, Packet, Question, read};
 use super::message::{Buffer, MAX_MESSAGE, ONLY_ONE, string};
 use crate::{
     net::dns::message::push,

@@ -9,7 +9,7 @@ use crate::{
         dht::{DhtEvent, SearchId},
         executor::{self, waits::block_on_for},
     },
-    protocol::{Addrs, Key, PeerId, Role},
+    protocol::{Addrs, AnnounceEnd, Coverage, Key, PeerId, Role},
 };
 
 /// More than twice as many as keep an announcement.
@@ -67,9 +67,9 @@ async fn try_announce(world: &mut World, from: usize, key: &Key) -> bool {
     assert!(world.net(from).provide(key));
     world
         .until(|_, index, event| match event {
-            NetEvent::Dht(DhtEvent::Announced { key: of, ok }) if index == from => {
+            NetEvent::Dht(DhtEvent::Announced { key: of, end }) if index == from => {
                 assert_eq!(of, *key);
-                Some(ok)
+                Some(end == AnnounceEnd::Taken)
             }
             _ => None,
         })
@@ -115,11 +115,11 @@ async fn searches(world: &mut World, key: &Key) -> Vec<Found> {
                 NetEvent::Dht(DhtEvent::Provided {
                     search,
                     servers,
-                    more,
+                    coverage,
                 }) => {
                     assert_eq!(search, searches[index]);
                     found[index].servers.extend(servers);
-                    found[index].more |= more;
+                    found[index].more |= coverage == Coverage::Partial;
                 }
                 NetEvent::Dht(DhtEvent::Ended { search, reached }) if search == searches[index] => {
                     found[index].reached = Some(reached);
@@ -186,13 +186,13 @@ fn where_no_server_is_known_nothing_is_announced_and_nobody_reached() {
     block_on_for(LIMIT, async {
         let mut world = servers(1).await;
         assert!(world.net(0).provide(&name()));
-        let ok = world
+        let end = world
             .until(|_, _, event| match event {
-                NetEvent::Dht(DhtEvent::Announced { ok, .. }) => Some(ok),
+                NetEvent::Dht(DhtEvent::Announced { end, .. }) => Some(end),
                 _ => None,
             })
             .await;
-        assert!(!ok);
+        assert_eq!(end, AnnounceEnd::Failed);
         assert_eq!(searches(&mut world, &name()).await[0].reached, Some(0));
     });
 }

@@ -67,7 +67,7 @@ fn all_are_announced_again_ten_to_fifteen_minutes_later_at_random() {
     let mut now = 0;
     for _ in 0..200 {
         assert_eq!(begun(&mut announcing, now), [name(1)]);
-        announcing.announced(at(now), &name(1), true);
+        announcing.announced(at(now), &name(1), AnnounceEnd::Taken);
         let next = announcing.timeout().unwrap().as_millis();
         assert_eq!(begun(&mut announcing, next - 1), []);
         times.push(next - now);
@@ -84,7 +84,7 @@ fn eight_are_under_way_and_the_ninth_waits_for_one_to_end() {
     let first = begun(&mut announcing, 0);
     assert_eq!(first.len(), MAX_UNDER_WAY);
     assert_eq!(begun(&mut announcing, 1_000), []);
-    announcing.announced(at(1_000), &first[0], true);
+    announcing.announced(at(1_000), &first[0], AnnounceEnd::Taken);
     assert_eq!(begun(&mut announcing, 1_000), [name(8)]);
 }
 
@@ -94,7 +94,7 @@ fn fifty_begin_in_a_second() {
     let mut count = 0;
     for now in 0..1_000 {
         for key in begun(&mut announcing, now) {
-            announcing.announced(at(now), &key, true);
+            announcing.announced(at(now), &key, AnnounceEnd::Taken);
             count += 1;
         }
     }
@@ -110,17 +110,17 @@ fn a_failed_one_is_tried_again_within_a_pause_that_doubles_up_to_a_minute() {
         let mut now = 0;
         for longest in &mut longest {
             assert_eq!(begun(&mut announcing, now), [name(1)]);
-            announcing.announced(at(now), &name(1), false);
+            announcing.announced(at(now), &name(1), AnnounceEnd::Failed);
             let next = announcing.timeout().unwrap().as_millis();
             assert!(next > now, "not at the instant at which it failed");
             *longest = next.wrapping_sub(now).max(*longest);
             now = next;
         }
         announcing.poll(at(now), all);
-        announcing.announced(at(now), &name(1), true);
+        announcing.announced(at(now), &name(1), AnnounceEnd::Taken);
         let then = announcing.timeout().unwrap();
         announcing.poll(then, all);
-        announcing.announced(then, &name(1), false);
+        announcing.announced(then, &name(1), AnnounceEnd::Failed);
         let pause = announcing.next - then;
         assert!(pause <= Duration::from_millis(500), "a success ends it");
     }
@@ -139,7 +139,7 @@ fn a_failed_one_is_tried_again_within_a_pause_that_doubles_up_to_a_minute() {
 fn all_are_announced_again_2_s_after_the_own_addresses_have_changed() {
     let mut announcing = announcing::<4>([name(1), service(1)]);
     for key in begun(&mut announcing, 0) {
-        announcing.announced(at(0), &key, true);
+        announcing.announced(at(0), &key, AnnounceEnd::Taken);
     }
     announcing.addrs_changed(at(MINUTE));
     assert_eq!(announcing.timeout(), Some(at(MINUTE + 2_000)));
@@ -149,7 +149,7 @@ fn all_are_announced_again_2_s_after_the_own_addresses_have_changed() {
     let keys = begun(&mut announcing, MINUTE + 2_000);
     assert_eq!(keys, [name(1), service(1)]);
     for key in keys {
-        announcing.announced(at(MINUTE + 2_000), &key, true);
+        announcing.announced(at(MINUTE + 2_000), &key, AnnounceEnd::Taken);
     }
     let next = announcing.timeout().unwrap();
     assert!(next >= at(11 * MINUTE + 2_000), "once a change: {next:?}");
@@ -168,7 +168,7 @@ fn one_under_way_when_the_own_addresses_change_is_announced_again_and_one_begun_
         if !begins_first {
             assert_eq!(begun(&mut announcing, 1_000), [name(1)]);
         }
-        announcing.announced(at(4_000), &name(1), true);
+        announcing.announced(at(4_000), &name(1), AnnounceEnd::Taken);
         let again = announcing.timeout() == Some(at(6_000));
         assert_eq!(again, is_again, "changed at {changed}");
     }
@@ -179,7 +179,7 @@ fn those_due_again_at_once_keep_to_the_limits() {
     let mut announcing = announcing::<512>((0..200).map(name));
     for now in (0..10_000).step_by(20) {
         for key in begun(&mut announcing, now) {
-            announcing.announced(at(now), &key, true);
+            announcing.announced(at(now), &key, AnnounceEnd::Taken);
         }
     }
     announcing.addrs_changed(at(MINUTE));
@@ -188,11 +188,11 @@ fn those_due_again_at_once_keep_to_the_limits() {
     assert_eq!(begun(&mut announcing, MINUTE + 3_000), []);
     let mut count = 0;
     for key in first {
-        announcing.announced(at(MINUTE + 3_000), &key, true);
+        announcing.announced(at(MINUTE + 3_000), &key, AnnounceEnd::Taken);
     }
     for now in MINUTE + 3_000..MINUTE + 4_000 {
         for key in begun(&mut announcing, now) {
-            announcing.announced(at(now), &key, true);
+            announcing.announced(at(now), &key, AnnounceEnd::Taken);
             count += 1;
         }
     }
@@ -209,7 +209,7 @@ fn an_announcement_whose_end_is_not_told_has_failed_after_half_a_minute() {
     let again = announcing.timeout().unwrap();
     assert!(again > at(30_000) && again <= at(30_500));
     assert_eq!(announcing.poll(again, all), Some(name(1)));
-    announcing.announced(at(40_000), &name(2), true);
+    announcing.announced(at(40_000), &name(2), AnnounceEnd::Taken);
     assert_eq!(announcing.under_way, 1, "the end of another is none of its");
 }
 
@@ -217,7 +217,7 @@ fn an_announcement_whose_end_is_not_told_has_failed_after_half_a_minute() {
 fn one_that_is_no_longer_listed_is_not_announced_again() {
     let mut announcing = announcing::<4>([name(1), service(1)]);
     for key in begun(&mut announcing, 0) {
-        announcing.announced(at(0), &key, true);
+        announcing.announced(at(0), &key, AnnounceEnd::Taken);
     }
     while let Some(then) = announcing.timeout() {
         assert_eq!(announcing.poll(then, none), None);
@@ -243,7 +243,7 @@ fn a_full_table_gives_up_what_is_no_longer_listed_or_refuses_and_counts() {
     );
 
     for key in begun(&mut announcing, 10_000) {
-        announcing.announced(at(10_000), &key, true);
+        announcing.announced(at(10_000), &key, AnnounceEnd::Taken);
     }
     announcing.listed(at(10_000), name(8), |key| *key != name(3));
     assert_eq!(begun(&mut announcing, 11_000), [name(8)]);
@@ -373,7 +373,13 @@ fn an_indexer_announces_what_it_lists_until_it_lists_it_no_more() {
         Key::Service("http".try_into().unwrap()),
     ];
     for key in &keys {
-        indexer.handle(at(10), Input::Announced { key, ok: true });
+        indexer.handle(
+            at(10),
+            Input::Announced {
+                key,
+                end: AnnounceEnd::Taken,
+            },
+        );
     }
     beat = Beat {
         sequence: 1,
@@ -386,7 +392,13 @@ fn an_indexer_announces_what_it_lists_until_it_lists_it_no_more() {
     for (later, urgency, count) in signed {
         let now = 15 * MINUTE + later;
         for key in &keys {
-            indexer.handle(at(now), Input::Announced { key, ok: true });
+            indexer.handle(
+                at(now),
+                Input::Announced {
+                    key,
+                    end: AnnounceEnd::Taken,
+                },
+            );
         }
         indexer.handle(at(now), Input::RecordSigned { urgency });
         let again = announced(&mut indexer, now + 2_000);

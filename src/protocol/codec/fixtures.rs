@@ -120,7 +120,7 @@ pub(super) fn any_out_beat() -> impl Strategy<Value = OutBeat> {
     (role, any_millis(), load, publisher).prop_map(|(role, lease, load, publisher)| OutBeat {
         role,
         lease,
-        with_record: false,
+        with_record: true,
         fresh: false,
         publisher,
         load: load.map(|(held, possible)| Load { held, possible }),

@@ -96,9 +96,8 @@ struct BeatMap<'a, K> {
     publish: Option<bool>,
 }
 
-/// Writes a beat with these `known` ids to `buffer`. The `record` is included even if
-/// `beat.with_record` is false, so the caller must follow that field. The record has at most
-/// [`MAX_ENVELOPE_LEN`] bytes.
+/// Writes a beat with these `known` ids to `buffer`. The own `record`, which has at most
+/// [`MAX_ENVELOPE_LEN`] bytes, is in it only if `beat.with_record` says so.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -109,6 +108,7 @@ pub fn encode_beat<'b>(
     known: &[PeerId],
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
+    let record = record.filter(|_| beat.with_record);
     debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
     let map = BeatMap {
         sequence,

@@ -1,4 +1,4 @@
-//! What is told of an offer, and when.
+//! What is sent of an advert, and when.
 
 use super::*;
 
@@ -10,27 +10,29 @@ fn http() -> ServiceName {
     ServiceName::try_from("http").unwrap()
 }
 
-fn offer(offers: &mut Offers, base: &str) -> usize {
-    offers.offer(at(0), base, &http(), Transport::Tcp).unwrap()
+fn advertise(adverts: &mut Adverts, base: &str) -> usize {
+    adverts
+        .advertise(at(0), base, &http(), Transport::Tcp)
+        .unwrap()
 }
 
-/// Everything that is said from the next due time on, until `end`.
-fn said(offers: &mut Offers, end: Instant) -> std::vec::Vec<(Instant, Telling)> {
+/// Everything that is sent from the next due time on, until `end`.
+fn said(adverts: &mut Adverts, end: Instant) -> std::vec::Vec<(Instant, Transmission)> {
     let mut said = std::vec::Vec::new();
-    while let Some(due) = offers.timeout().filter(|due| *due <= end) {
-        while let Some((_, telling)) = offers.poll(due) {
-            said.push((due, telling));
+    while let Some(due) = adverts.timeout().filter(|due| *due <= end) {
+        while let Some((_, transmission)) = adverts.poll(due) {
+            said.push((due, transmission));
         }
     }
     said
 }
 
-/// One offer, which links were told of, and the time of its last announcement.
-fn told() -> (Offers, Instant) {
-    let mut offers = Offers::new(1);
-    offer(&mut offers, "pump");
-    let last = said(&mut offers, at(10_000)).last().unwrap().0;
-    (offers, last)
+/// One advert that was announced, and the time of its last announcement.
+fn announced() -> (Adverts, Instant) {
+    let mut adverts = Adverts::new(1);
+    advertise(&mut adverts, "pump");
+    let last = said(&mut adverts, at(10_000)).last().unwrap().0;
+    (adverts, last)
 }
 
 fn asker(last: u8, links: LinkSet) -> Asker {
@@ -41,56 +43,59 @@ fn asker(last: u8, links: LinkSet) -> Asker {
     }
 }
 
-const KIND: Asked = Asked::ByKind { more: false };
+const KIND: QuestionKind = QuestionKind::Shared { truncated: false };
 
 #[test]
 fn name_is_probed_three_times_and_announced_twice_a_second_apart() {
-    let mut offers = Offers::new(1);
-    let slot = offer(&mut offers, "pump");
-    let first = offers.timeout().unwrap();
+    let mut adverts = Adverts::new(1);
+    let slot = advertise(&mut adverts, "pump");
+    let first = adverts.timeout().unwrap();
     assert!(first <= at(250));
     for probe in 0..3 {
         let due = first + PROBE_PAUSE * probe;
-        assert_eq!(offers.poll(Instant::from_millis(due.as_millis() - 1)), None);
-        assert_eq!(offers.poll(due), Some((slot, Telling::Probe)));
-        assert!(!offers.is_told(slot));
+        assert_eq!(
+            adverts.poll(Instant::from_millis(due.as_millis() - 1)),
+            None
+        );
+        assert_eq!(adverts.poll(due), Some((slot, Transmission::Probe)));
+        assert!(!adverts.is_announced(slot));
     }
     let announced = first + PROBE_PAUSE * 3;
-    assert_eq!(offers.timeout(), Some(announced));
-    let all = Some((slot, Telling::Records(LinkSet::MAX)));
-    assert_eq!(offers.poll(announced), all);
-    assert!(offers.is_told(slot));
-    assert_eq!(offers.poll(announced + Duration::from_millis(999)), None);
-    assert_eq!(offers.poll(announced + PAUSE), all);
-    assert_eq!(offers.timeout(), None);
+    assert_eq!(adverts.timeout(), Some(announced));
+    let all = Some((slot, Transmission::Records(LinkSet::MAX)));
+    assert_eq!(adverts.poll(announced), all);
+    assert!(adverts.is_announced(slot));
+    assert_eq!(adverts.poll(announced + Duration::from_millis(999)), None);
+    assert_eq!(adverts.poll(announced + PAUSE), all);
+    assert_eq!(adverts.timeout(), None);
 }
 
 #[test]
 fn offers_of_one_kind_have_names_of_their_own_and_others_may_share_one() {
-    let mut offers = Offers::new(1);
+    let mut adverts = Adverts::new(1);
     for expected in ["pump", "pump (2)", "pump (3)"] {
-        let slot = offer(&mut offers, "pump");
-        assert_eq!(offers.label(slot).unwrap(), expected);
+        let slot = advertise(&mut adverts, "pump");
+        assert_eq!(adverts.label(slot).unwrap(), expected);
     }
-    let slot = offer(&mut offers, "PUMP");
-    assert_eq!(offers.label(slot).unwrap(), "PUMP (4)");
-    let slot = offers
-        .offer(at(0), "pump", &http(), Transport::Udp)
+    let slot = advertise(&mut adverts, "PUMP");
+    assert_eq!(adverts.label(slot).unwrap(), "PUMP (4)");
+    let slot = adverts
+        .advertise(at(0), "pump", &http(), Transport::Udp)
         .unwrap();
-    assert_eq!(offers.label(slot).unwrap(), "pump");
-    offers.withdraw(1);
-    let slot = offer(&mut offers, "pump");
-    assert_eq!(offers.label(slot).unwrap(), "pump (2)");
+    assert_eq!(adverts.label(slot).unwrap(), "pump");
+    adverts.withdraw(1);
+    let slot = advertise(&mut adverts, "pump");
+    assert_eq!(adverts.label(slot).unwrap(), "pump (2)");
 }
 
 #[test]
 fn long_name_is_cut_between_letters_so_that_its_number_fits() {
     let long: std::string::String = "\u{e9}".repeat(32);
-    let mut offers = Offers::new(1);
-    let slot = offer(&mut offers, &long);
-    assert_eq!(offers.label(slot).unwrap().len(), 62);
-    let slot = offer(&mut offers, &long);
-    let label = offers.label(slot).unwrap();
+    let mut adverts = Adverts::new(1);
+    let slot = advertise(&mut adverts, &long);
+    assert_eq!(adverts.label(slot).unwrap().len(), 62);
+    let slot = advertise(&mut adverts, &long);
+    let label = adverts.label(slot).unwrap();
     assert!(
         label.len() <= 63 && label.ends_with("\u{e9} (2)"),
         "{label}"
@@ -99,72 +104,75 @@ fn long_name_is_cut_between_letters_so_that_its_number_fits() {
 
 #[test]
 fn conflict_while_probing_takes_the_next_name_and_later_probes_for_the_same_first() {
-    let (mut offers, last) = told();
+    let (mut adverts, last) = announced();
     let now = last + Duration::from_secs(60);
-    offers.conflict(now, 0);
-    assert_eq!(offers.label(0).unwrap(), "pump");
-    assert!(!offers.is_told(0));
-    offers.conflict(now, 0);
-    assert_eq!(offers.label(0).unwrap(), "pump (2)");
-    let said = said(&mut offers, now + Duration::from_secs(10));
-    let probes = said.iter().filter(|(_, it)| *it == Telling::Probe).count();
+    adverts.conflict(now, 0);
+    assert_eq!(adverts.label(0).unwrap(), "pump");
+    assert!(!adverts.is_announced(0));
+    adverts.conflict(now, 0);
+    assert_eq!(adverts.label(0).unwrap(), "pump (2)");
+    let said = said(&mut adverts, now + Duration::from_secs(10));
+    let probes = said
+        .iter()
+        .filter(|(_, it)| *it == Transmission::Probe)
+        .count();
     assert_eq!((probes, said.len()), (3, 5));
 }
 
 #[test]
 fn fifteenth_conflict_in_ten_seconds_makes_the_next_probe_wait_five() {
-    let mut offers = Offers::new(1);
-    offer(&mut offers, "pump");
+    let mut adverts = Adverts::new(1);
+    advertise(&mut adverts, "pump");
     for _ in 0..14 {
-        offers.conflict(at(0), 0);
-        assert!(offers.timeout().unwrap() <= at(250));
+        adverts.conflict(at(0), 0);
+        assert!(adverts.timeout().unwrap() <= at(250));
     }
-    offers.conflict(at(10_000), 0);
-    assert_eq!(offers.timeout(), Some(at(15_000)));
-    offers.conflict(at(10_001), 0);
-    assert!(offers.timeout().unwrap() <= at(10_251));
+    adverts.conflict(at(10_000), 0);
+    assert_eq!(adverts.timeout(), Some(at(15_000)));
+    adverts.conflict(at(10_001), 0);
+    assert!(adverts.timeout().unwrap() <= at(10_251));
 }
 
 #[test]
 fn loser_of_a_tie_probes_again_after_a_second_under_the_same_name() {
-    let mut offers = Offers::new(1);
-    offer(&mut offers, "pump");
-    let first = offers.timeout().unwrap();
-    offers.poll(first);
-    offers.lost_tie(first, 0);
-    assert_eq!(offers.timeout(), Some(first + TIE_PAUSE));
-    assert_eq!(offers.label(0).unwrap(), "pump");
-    let (mut told, last) = told();
-    told.lost_tie(last, 0);
-    assert!(told.is_told(0), "it has the name");
+    let mut adverts = Adverts::new(1);
+    advertise(&mut adverts, "pump");
+    let first = adverts.timeout().unwrap();
+    adverts.poll(first);
+    adverts.lost_tie(first, 0);
+    assert_eq!(adverts.timeout(), Some(first + TIE_PAUSE));
+    assert_eq!(adverts.label(0).unwrap(), "pump");
+    let (mut adverts, last) = announced();
+    adverts.lost_tie(last, 0);
+    assert!(adverts.is_announced(0), "it has the name");
 }
 
 #[test]
 fn question_for_all_is_answered_after_a_moment_and_one_by_name_at_once_on_its_link_alone() {
-    let (mut offers, last) = told();
+    let (mut adverts, last) = announced();
     let now = last + PAUSE;
-    assert!(!offers.asked(now, 0, KIND, &asker(1, 0b100)));
-    let due = offers.timeout().unwrap();
+    assert!(!adverts.asked(now, 0, KIND, &asker(1, 0b100)));
+    let due = adverts.timeout().unwrap();
     assert!(due >= now + SHARED_DELAY.0 && due <= now + SHARED_DELAY.1);
-    assert_eq!(offers.poll(due), Some((0, Telling::Records(0b100))));
-    assert_eq!(offers.timeout(), None);
-    offers.asked(due, 0, Asked::ByName, &asker(1, 0b1));
-    assert_eq!(offers.poll(due), Some((0, Telling::Records(0b1))));
+    assert_eq!(adverts.poll(due), Some((0, Transmission::Records(0b100))));
+    assert_eq!(adverts.timeout(), None);
+    adverts.asked(due, 0, QuestionKind::Unique, &asker(1, 0b1));
+    assert_eq!(adverts.poll(due), Some((0, Transmission::Records(0b1))));
 }
 
 #[test]
 fn link_hears_an_offer_once_a_second_and_a_probe_is_answered_after_a_quarter() {
-    let (mut offers, last) = told();
-    offers.asked(last, 0, Asked::ByName, &asker(1, 1));
-    assert_eq!(offers.timeout(), Some(last + PAUSE));
-    offers.asked(last, 0, Asked::Probe, &asker(1, 1));
-    assert_eq!(offers.timeout(), Some(last + DEFENCE_PAUSE));
-    let (mut offers, last) = told();
+    let (mut adverts, last) = announced();
+    adverts.asked(last, 0, QuestionKind::Unique, &asker(1, 1));
+    assert_eq!(adverts.timeout(), Some(last + PAUSE));
+    adverts.asked(last, 0, QuestionKind::Probe, &asker(1, 1));
+    assert_eq!(adverts.timeout(), Some(last + DEFENCE_PAUSE));
+    let (mut adverts, last) = announced();
     let mut answers = std::vec::Vec::new();
     for passed in 0..10_000 {
         let now = last + Duration::from_millis(passed);
-        offers.asked(now, 0, KIND, &asker(1, 1));
-        if offers.poll(now).is_some() {
+        adverts.asked(now, 0, KIND, &asker(1, 1));
+        if adverts.poll(now).is_some() {
             answers.push(passed);
         }
     }
@@ -174,96 +182,104 @@ fn link_hears_an_offer_once_a_second_and_a_probe_is_answered_after_a_quarter() {
 
 #[test]
 fn what_the_one_asker_knows_is_not_answered_and_what_a_second_wants_is() {
-    let (mut offers, last) = told();
+    let (mut adverts, last) = announced();
     let now = last + PAUSE;
-    offers.asked(now, 0, Asked::ByKind { more: true }, &asker(1, 1));
-    let due = offers.timeout().unwrap();
+    adverts.asked(
+        now,
+        0,
+        QuestionKind::Shared { truncated: true },
+        &asker(1, 1),
+    );
+    let due = adverts.timeout().unwrap();
     assert!(due >= now + MORE_DELAY.0 && due <= now + MORE_DELAY.1);
-    offers.known(0, &asker(2, 1));
-    assert_eq!(offers.timeout(), Some(due), "another device knows it");
-    offers.known(0, &asker(1, 1));
-    assert_eq!(offers.timeout(), None);
+    adverts.known(0, &asker(2, 1));
+    assert_eq!(adverts.timeout(), Some(due), "another device knows it");
+    adverts.known(0, &asker(1, 1));
+    assert_eq!(adverts.timeout(), None);
     for who in [1, 2] {
-        offers.asked(now, 0, KIND, &asker(who, 1));
+        adverts.asked(now, 0, KIND, &asker(who, 1));
     }
     for who in [1, 2] {
-        offers.known(0, &asker(who, 1));
+        adverts.known(0, &asker(who, 1));
     }
-    assert!(offers.timeout().is_some());
+    assert!(adverts.timeout().is_some());
 }
 
 #[test]
 fn unicast_is_enough_only_while_the_link_heard_the_offer_within_half_a_minute() {
-    let (mut offers, last) = told();
+    let (mut adverts, last) = announced();
     let wants = Asker {
         wants_unicast: true,
         ..asker(1, 1)
     };
     let before = last + (RECENT - Duration::from_millis(1));
-    assert!(offers.asked(before, 0, KIND, &wants));
-    assert_eq!(offers.timeout(), None);
-    assert!(!offers.asked(last + RECENT, 0, KIND, &wants));
-    assert!(offers.timeout().is_some());
+    assert!(adverts.asked(before, 0, KIND, &wants));
+    assert_eq!(adverts.timeout(), None);
+    assert!(!adverts.asked(last + RECENT, 0, KIND, &wants));
+    assert!(adverts.timeout().is_some());
 }
 
 #[test]
 fn offer_that_is_still_probed_for_is_not_answered_and_needs_no_goodbye() {
-    let mut offers = Offers::new(1);
-    let slot = offer(&mut offers, "pump");
-    let due = offers.timeout();
-    assert!(!offers.asked(at(0), slot, Asked::ByName, &asker(1, 1)));
-    offers.changed(at(0), slot);
-    assert_eq!(offers.timeout(), due);
-    assert!(!offers.withdraw(slot));
-    let (mut told, _) = told();
-    assert!(told.withdraw(0));
-    assert!(!told.withdraw(0));
-    assert_eq!(told.stats().used, 0);
+    let mut adverts = Adverts::new(1);
+    let slot = advertise(&mut adverts, "pump");
+    let due = adverts.timeout();
+    assert!(!adverts.asked(at(0), slot, QuestionKind::Unique, &asker(1, 1)));
+    adverts.changed(at(0), slot);
+    assert_eq!(adverts.timeout(), due);
+    assert!(!adverts.withdraw(slot));
+    let (mut adverts, _) = announced();
+    assert!(adverts.withdraw(0));
+    assert!(!adverts.withdraw(0));
+    assert_eq!(adverts.stats().used, 0);
 }
 
 #[test]
 fn offer_that_is_probed_for_again_needs_a_goodbye_until_its_name_is_another() {
-    let (mut restarted, last) = told();
+    let (mut restarted, last) = announced();
     restarted.restart(last);
-    assert!(!restarted.is_told(0));
+    assert!(!restarted.is_announced(0));
     assert!(restarted.withdraw(0));
-    let (mut offers, last) = told();
-    offers.conflict(last, 0);
-    assert!(offers.clone().withdraw(0));
-    offers.conflict(last, 0);
-    assert_eq!(offers.label(0).unwrap(), "pump (2)");
-    assert!(!offers.withdraw(0));
+    let (mut adverts, last) = announced();
+    adverts.conflict(last, 0);
+    assert!(adverts.clone().withdraw(0));
+    adverts.conflict(last, 0);
+    assert_eq!(adverts.label(0).unwrap(), "pump (2)");
+    assert!(!adverts.withdraw(0));
 }
 
 #[test]
 fn change_is_announced_twice_but_not_within_a_second_of_the_last_word() {
-    let (mut offers, last) = told();
-    offers.changed(last, 0);
-    assert_eq!(offers.timeout(), Some(last + PAUSE));
-    assert_eq!(said(&mut offers, last + PAUSE * 10).len(), 2);
+    let (mut adverts, last) = announced();
+    adverts.changed(last, 0);
+    assert_eq!(adverts.timeout(), Some(last + PAUSE));
+    assert_eq!(said(&mut adverts, last + PAUSE * 10).len(), 2);
     let later = last + PAUSE * 20;
-    offers.changed(later, 0);
-    assert_eq!(offers.timeout(), Some(later));
+    adverts.changed(later, 0);
+    assert_eq!(adverts.timeout(), Some(later));
 }
 
 #[test]
 fn other_links_have_all_names_probed_for_again() {
-    let (mut offers, last) = told();
-    offers.restart(last);
-    let said = said(&mut offers, last + PAUSE * 10);
+    let (mut adverts, last) = announced();
+    adverts.restart(last);
+    let said = said(&mut adverts, last + PAUSE * 10);
     assert_eq!(said.len(), 5);
-    assert_eq!(said[0].1, Telling::Probe);
+    assert_eq!(said[0].1, Transmission::Probe);
 }
 
 #[test]
 fn there_are_64_places_and_what_finds_none_is_counted() {
-    let mut offers = Offers::new(1);
+    let mut adverts = Adverts::new(1);
     for _ in 0..64 {
-        offer(&mut offers, "pump");
+        advertise(&mut adverts, "pump");
     }
-    assert_eq!(offers.label(63).unwrap(), "pump (64)");
-    assert_eq!(offers.offer(at(0), "fan", &http(), Transport::Tcp), None);
-    let stats = offers.stats();
+    assert_eq!(adverts.label(63).unwrap(), "pump (64)");
+    assert_eq!(
+        adverts.advertise(at(0), "fan", &http(), Transport::Tcp),
+        None
+    );
+    let stats = adverts.stats();
     assert_eq!((stats.used, stats.capacity, stats.refused), (64, 64, 1));
 }
 

@@ -77,7 +77,7 @@ fn a_server_has_one_lease_however_often_it_is_added() {
     assert!(leases.add(at(5), peer(1), Role::Native, &addrs));
     assert_eq!(leases.iter().count(), 1);
     assert_eq!(leases.find(&peer(1)).unwrap().addrs(), &addrs);
-    for n in 2..=MAX_HELD as u8 {
+    for n in 2..=MAX_LEASES as u8 {
         assert!(leases.add(at(5), peer(n), Role::Native, &addrs));
     }
     assert!(!leases.add(at(5), peer(200), Role::Native, &addrs));

@@ -16,7 +16,7 @@
 //!   say.
 //! - A server is asked only if the reader has room for all rows of its answer.
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
-//!   answered within [`PATIENCE`] counts as silent and gives its turn to the next. The listing ends
+//!   answered within [`LIST_PATIENCE`] counts as silent and gives its turn to the next. The listing ends
 //!   [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
 //! - It is complete only if every server asked has answered with all its pages, and nothing was
 //!   left out for lack of room or said twice.
@@ -38,7 +38,7 @@ use super::{
     },
     lookup::{
         Ask, Home, KnownServer, MAX_SERVERS, QueryId,
-        servers::{Server, Servers},
+        servers::{AskedServer, Servers},
     },
     machine::MAX_MOVED,
 };
@@ -54,7 +54,7 @@ pub const MAX_OPEN: usize = 8;
 /// How long a listing asks servers at most.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// How long it waits for one answer.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const LIST_PATIENCE: Duration = Duration::from_secs(3);
 /// When the reader is first told how far the listing is, and how often from then on.
 pub const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -172,8 +172,10 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
     /// colliding fingerprints.
     pub fn begin<H: Home + ?Sized>(
         now: Instant,
-        (own, seed): (PeerId, u64),
-        (filter, states): (Filter, States),
+        own: PeerId,
+        seed: u64,
+        filter: Filter,
+        states: States,
         home: &H,
         buffer: B,
     ) -> Self {
@@ -311,27 +313,27 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
     /// Whether the listing is over and nothing is missing.
     pub fn is_complete(&self) -> bool {
         let Tally { asked, answered } = self.tally();
-        let is_partial = self.servers.as_slice().iter().any(Server::is_partial);
+        let is_partial = self.servers.as_slice().iter().any(AskedServer::is_partial);
         let is_whole = !self.is_cut && !self.seen.is_full() && !is_partial;
         self.is_over && asked == answered && is_whole
     }
 
     /// The servers that were asked and have not answered.
     pub fn silent(&self) -> impl Iterator<Item = &PeerId> {
-        self.servers_that(Server::is_silent)
+        self.servers_that(AskedServer::is_silent)
     }
 
     /// The servers that answered with an error, or with something that is not an answer.
     pub fn refused(&self) -> impl Iterator<Item = &PeerId> {
-        self.servers_that(Server::is_refused)
+        self.servers_that(AskedServer::is_refused)
     }
 
     /// The servers with pages that do not come to an end.
     pub fn partial(&self) -> impl Iterator<Item = &PeerId> {
-        self.servers_that(Server::is_partial)
+        self.servers_that(AskedServer::is_partial)
     }
 
-    fn servers_that(&self, are_meant: fn(&Server) -> bool) -> impl Iterator<Item = &PeerId> {
+    fn servers_that(&self, are_meant: fn(&AskedServer) -> bool) -> impl Iterator<Item = &PeerId> {
         let servers = self.servers.as_slice().iter();
         let servers = servers.filter(move |server| are_meant(server));
         servers.map(|server| &server.peer)

@@ -209,8 +209,8 @@ impl Desk {
     }
 
     fn begin_with(mut self, filter: Filter, states: States) -> Self {
-        let (own, buffer) = ((peer(0), 5), vec![0; 4096]);
-        let listing = Listing::begin(at(0), own, (filter, states), &self.home, buffer);
+        let buffer = vec![0; 4096];
+        let listing = Listing::begin(at(0), peer(0), 5, filter, states, &self.home, buffer);
         self.listing = Some(Box::new(listing));
         self.poll(0);
         self
@@ -401,7 +401,7 @@ fn pages_whose_ids_do_not_grow_are_not_read_for_ever() {
 #[test]
 fn silent_server_gives_its_turn_away_after_its_time() {
     let mut desk = Desk::new(Role::Node).indexers(1..=9).begin();
-    let patience = after(PATIENCE);
+    let patience = after(LIST_PATIENCE);
     desk.poll(patience - 1);
     assert_eq!(desk.waiting(), (1..=8).collect::<Vec<_>>());
     desk.poll(patience);

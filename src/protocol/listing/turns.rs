@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::{Home, ListAsk, Listing, ListingAction, MAX_OPEN, PATIENCE};
+use super::{Home, LIST_PATIENCE, ListAsk, Listing, ListingAction, MAX_OPEN};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_ENTRIES, MAX_LIST, Offer, PeerId,
     capacities::MAX_NATIVES,
@@ -99,7 +99,7 @@ impl Turns {
             query,
             server,
             ask,
-            until: now + PATIENCE,
+            until: now + LIST_PATIENCE,
         });
         query
     }
@@ -134,7 +134,7 @@ impl Turns {
         from: Cursor,
         next: Option<PeerId>,
     ) -> bool {
-        let grows = next.is_none_or(|next| is_after(next, from));
+        let grows = next.is_none_or(|next| from.is_before(&next));
         match next.filter(|_| grows) {
             Some(next) => {
                 let mut natives = self.natives.iter_mut();
@@ -150,7 +150,7 @@ impl Turns {
     /// The same for a server's pages of nodes.
     pub(super) fn go_on(&mut self, server: PeerId, from: Cursor, next: Option<PeerId>) -> bool {
         match next {
-            Some(next) if is_after(next, from) => {
+            Some(next) if from.is_before(&next) => {
                 // There is room: each of them was an open query before.
                 self.going_on.push((server, Cursor::After(next))).is_ok()
             }
@@ -179,14 +179,6 @@ impl Turns {
     /// When the next open query has waited for too long.
     pub(super) fn timeout(&self) -> Option<Instant> {
         self.open.iter().map(|open| open.until).min()
-    }
-}
-
-/// Whether another page follows that begins behind `from`.
-fn is_after(next: PeerId, from: Cursor) -> bool {
-    match from {
-        Cursor::Start => true,
-        Cursor::After(before) => next > before,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::protocol::{Count, PeerId};
 pub(super) struct Claims {
     /// The first bytes of their ids, sorted.
     counted: Vec<u64, MAX_COUNTED>,
-    told: u32,
+    reported: u32,
     is_cut: bool,
 }
 
@@ -21,14 +21,14 @@ impl Claims {
     pub(super) const fn new() -> Self {
         Self {
             counted: Vec::new(),
-            told: 0,
+            reported: 0,
             is_cut: false,
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.counted.clear();
-        (self.told, self.is_cut) = (0, false);
+        (self.reported, self.is_cut) = (0, false);
     }
 
     /// Counts a node that claims the name.
@@ -40,16 +40,10 @@ impl Claims {
         }
     }
 
-    /// A server that asked others has counted so many, or does not say how many; `more`: more than
-    /// it has named.
-    pub(super) fn told(&mut self, count: Option<Count>, more: bool) {
-        match count {
-            Some(count) => {
-                self.told = self.told.max(count.nodes);
-                self.is_cut |= !count.are_all;
-            }
-            None => self.is_cut |= more,
-        }
+    /// A server that asked others has counted so many.
+    pub(super) fn reported(&mut self, count: Count) {
+        self.reported = self.reported.max(count.nodes);
+        self.is_cut |= !count.are_all;
     }
 
     /// Some may not have been counted.
@@ -62,12 +56,12 @@ impl Claims {
         self.counted.is_full()
     }
 
-    /// The number. `is_whole`: all servers have answered.
-    pub(super) fn count(&self, is_whole: bool) -> Count {
+    /// The number, if all servers have answered.
+    pub(super) fn count(&self) -> Count {
         let counted = u32::try_from(self.counted.len()).unwrap_or(u32::MAX);
         Count {
-            nodes: counted.max(self.told),
-            are_all: is_whole && !self.is_cut,
+            nodes: counted.max(self.reported),
+            are_all: !self.is_cut,
         }
     }
 }
@@ -93,24 +87,19 @@ mod tests {
         for n in (0..MAX_COUNTED).rev().chain([0, 7]) {
             claims.note(&peer(n));
         }
-        assert_eq!(claims.count(true), count(256, true));
-        assert!(!claims.count(false).are_all, "a server is silent");
+        assert_eq!(claims.count(), count(256, true));
         claims.note(&peer(MAX_COUNTED));
-        assert_eq!(claims.count(true), count(256, false));
+        assert_eq!(claims.count(), count(256, false));
     }
 
     #[test]
-    fn server_that_has_counted_more_is_believed_and_one_that_does_not_count_leaves_it_open() {
+    fn server_that_has_counted_more_is_believed_and_one_that_counts_no_further_leaves_it_open() {
         let mut claims = Claims::new();
         claims.note(&peer(1));
-        claims.told(None, false);
-        claims.told(Some(count(50, true)), true);
-        claims.told(Some(count(20, true)), true);
-        assert_eq!(claims.count(true), count(50, true));
-        for (told, more) in [(None, true), (Some(count(5, false)), false)] {
-            let mut claims = claims.clone();
-            claims.told(told, more);
-            assert_eq!(claims.count(true), count(50, false));
-        }
+        claims.reported(count(50, true));
+        claims.reported(count(20, true));
+        assert_eq!(claims.count(), count(50, true));
+        claims.reported(count(5, false));
+        assert_eq!(claims.count(), count(50, false));
     }
 }

@@ -7,7 +7,9 @@ use core::{iter, time::Duration};
 
 use heapless::Vec;
 
-use super::{Answer, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy};
+use super::{
+    Answer, AnswerRecords, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy,
+};
 use crate::protocol::{
     Count, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
     Presence, Reach, Reason, RequestId, Selection, SignedRecord, Subject, Tally, Want,
@@ -43,7 +45,8 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
     pub fn serve<'a: 'r, 'r, M: Machine + ?Sized>(
         &mut self,
         now: Instant,
-        (from, id): (&PeerId, RequestId),
+        from: &PeerId,
+        id: RequestId,
         request: Request,
         machine: &'a mut M,
         entries: &'r mut Entries<'a>,
@@ -114,12 +117,12 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 let told = records.iter().zip(told(ages).zip(told(claims)));
                 opened.extend(told.filter_map(|(envelope, ages)| verified(envelope, ages)));
                 copies = opened.iter().map(copy_of).collect();
-                Answer::Records {
+                Answer::Records(AnswerRecords {
                     records: &copies,
                     more: *more,
                     tally: *tally,
                     claimants: *claimants,
-                }
+                })
             }
             Some(Response::Indexers(answer)) => Answer::Indexers {
                 offers: answer.offers,

@@ -71,14 +71,16 @@ mod tests;
 
 use core::time::Duration;
 
-use super::{Addrs, Instant, MAX_LIST, PeerId, Reach, Role, TableStats, capacities::MAX_NATIVES};
+use super::{
+    Addrs, Coverage, Instant, MAX_LIST, PeerId, Reach, Role, TableStats, capacities::MAX_NATIVES,
+};
 pub use exchange::{FULL, Served};
 pub use here::{Here, Home, KnownServer};
 pub use outcome::Outcome;
 pub use records::{FoundRecord, Place};
 use remembered::Remembered;
 use slots::Slots;
-use step::{Answer, Begun};
+use step::{Answer, AnswerRecords, Begun};
 pub use step::{Ask, LookupAction, LookupId, QueryId, Question, RecordCopy};
 
 /// Servers that one lookup of the operator asks at most.
@@ -253,18 +255,18 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             || self.programs.found(now, own_ms, query, copy)
     }
 
-    /// Takes the providers that one server of the DHT names, and where they listen. `more`: it may
-    /// know of more than these. Returns whether the search is one of these lookups.
+    /// Takes the providers that one server of the DHT names, and where they listen. `coverage`:
+    /// whether it may know of others. Returns whether the search is one of these lookups.
     pub fn provided(
         &mut self,
         now: Instant,
         query: QueryId,
         providers: &[(PeerId, Addrs)],
-        more: bool,
+        coverage: Coverage,
     ) -> bool {
-        self.finds.provided(now, query, providers, more)
-            || self.peers.provided(now, query, providers, more)
-            || self.programs.provided(now, query, providers, more)
+        self.finds.provided(now, query, providers, coverage)
+            || self.peers.provided(now, query, providers, coverage)
+            || self.programs.provided(now, query, providers, coverage)
     }
 
     /// Takes note that a search of the DHT has ended, in which so many servers have answered.

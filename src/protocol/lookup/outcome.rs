@@ -1,6 +1,6 @@
 //! What a lookup has found, and how far it went.
 
-use super::{FoundRecord, Question, servers::Server};
+use super::{FoundRecord, Question, servers::AskedServer};
 use crate::protocol::{Count, Offer, PeerId, Tally};
 
 /// The outcome of a lookup.
@@ -22,28 +22,28 @@ pub struct Outcome<'a> {
     pub tally: Tally,
     /// Whether nothing is missing: all servers asked have answered, and nothing was left out.
     pub is_complete: bool,
-    pub(super) servers: &'a [Server],
+    pub(super) servers: &'a [AskedServer],
 }
 
 impl<'a> Outcome<'a> {
     /// The servers that were asked and have not answered.
     pub fn silent(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_silent)
+        self.servers_that(AskedServer::is_silent)
     }
 
     /// The servers that answered with an error, or with something that is not an answer.
     pub fn refused(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_refused)
+        self.servers_that(AskedServer::is_refused)
     }
 
     /// The servers that answered, but not for all servers that they asked themselves.
     pub fn partial(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
-        self.servers_that(Server::is_partial)
+        self.servers_that(AskedServer::is_partial)
     }
 
     fn servers_that(
         &self,
-        are_meant: fn(&Server) -> bool,
+        are_meant: fn(&AskedServer) -> bool,
     ) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         let servers = self.servers.iter().filter(move |server| are_meant(server));
         servers.map(|server| &server.peer)

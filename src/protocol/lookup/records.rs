@@ -39,17 +39,24 @@ pub(super) enum Tier {
     Nobody,
 }
 
-/// The standing of a claim: the party that vouches for it, for how long it has been made there, and
-/// how many older claims the same server tells of. Servers tell of the oldest claim first. A claim
-/// whose age is not told comes after the youngest, because nothing speaks for it.
-pub(super) type Standing = (Tier, Reverse<Option<Duration>>, u16);
+/// The rank of a claim: the least is the best, and an earlier field counts more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClaimRank {
+    /// The party that vouches for it.
+    pub(super) tier: Tier,
+    /// For how long it has been made there. A claim whose age is not told comes after the youngest,
+    /// because nothing speaks for it.
+    pub(super) claimed: Reverse<Option<Duration>>,
+    /// How many older claims the same server tells of. Servers tell of the oldest claim first.
+    pub(super) position: u16,
+}
 
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRecord {
     peer: PeerId,
     rank: RecordRank,
-    standing: Standing,
+    claim: ClaimRank,
     place: Place,
     /// Time since the last heartbeat, when the server told it.
     age: Option<Duration>,
@@ -58,11 +65,11 @@ pub struct FoundRecord {
 
 impl FoundRecord {
     /// Makes it from a copy; `None` if that has more bytes than a record may have.
-    pub(super) fn new(copy: RecordCopy<'_>, place: Place, standing: Standing) -> Option<Self> {
+    pub(super) fn new(copy: RecordCopy<'_>, place: Place, claim: ClaimRank) -> Option<Self> {
         Some(Self {
             peer: copy.info.peer,
             rank: copy.info.rank(),
-            standing,
+            claim,
             place,
             age: copy.age,
             envelope: Vec::from_slice(copy.envelope).ok()?,
@@ -70,11 +77,11 @@ impl FoundRecord {
     }
 
     /// Makes it from an entry of the own directory.
-    pub(super) fn here(now: Instant, standing: Standing, found: &Found<'_>) -> Option<Self> {
+    pub(super) fn here(now: Instant, claim: ClaimRank, found: &Found<'_>) -> Option<Self> {
         Some(Self {
             peer: *found.peer(),
             rank: found.rank(),
-            standing,
+            claim,
             place: Place::Here,
             age: found.last_seen().map(|seen| now - seen),
             envelope: Vec::from_slice(found.envelope()).ok()?,
@@ -100,7 +107,7 @@ impl FoundRecord {
     /// For how long it has claimed the name, when the server that has it answered; `None` if it did
     /// not tell.
     pub(super) fn claimed(&self) -> Option<Duration> {
-        self.standing.1.0
+        self.claim.claimed.0
     }
 
     /// The signed record, as it was received.
@@ -108,12 +115,12 @@ impl FoundRecord {
         &self.envelope
     }
 
-    /// The claim with the better standing comes first. Of two that are equal, it is the better
+    /// The claim of the better rank comes first. Of two that are equal, it is the better
     /// record: the latest ExpiresAt, then the higher sequence (PROTOCOL.md, section 6), then the
     /// greater id.
     fn order(&self, other: &Self) -> Ordering {
         let record = (other.rank, other.peer).cmp(&(self.rank, self.peer));
-        self.standing.cmp(&other.standing).then(record)
+        self.claim.cmp(&other.claim).then(record)
     }
 }
 
@@ -137,18 +144,18 @@ impl<const N: usize> Records<N> {
         self.more = false;
     }
 
-    /// Adds a record. Of two of the same peer the better one stays, with the better standing and
+    /// Adds a record. Of two of the same peer the better one stays, with the better claim and
     /// the shorter age of both. If there are too many, the worst is dropped.
     pub(super) fn add(&mut self, mut record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {
             let mut known = self.best_first.remove(at);
-            let standing = known.standing.min(record.standing);
+            let claim = known.claim.min(record.claim);
             let age = known.age.into_iter().chain(record.age).min();
             if known.rank >= record.rank {
                 core::mem::swap(&mut known, &mut record);
             }
-            (record.standing, record.age) = (standing, age);
+            (record.claim, record.age) = (claim, age);
         }
         let at = self
             .best_first
@@ -207,7 +214,11 @@ mod tests {
                 claimed: None,
             },
             place,
-            (Tier::Other, Reverse(None), 0),
+            ClaimRank {
+                tier: Tier::Other,
+                claimed: Reverse(None),
+                position: 0,
+            },
         )
         .unwrap()
     }
@@ -228,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn claim_with_the_better_standing_comes_first_and_a_peer_has_the_best_of_its_own() {
+    fn claim_of_the_better_rank_comes_first_and_a_peer_has_the_best_of_its_own() {
         use Tier::{Nobody, Other, Own, Remembered};
         let mut records = Records::<8>::new();
         let claims = [
@@ -242,11 +253,15 @@ mod tests {
             (7, (Own, None, 0)),
         ];
         for (at, (n, (tier, claimed, position))) in (1..).zip(claims) {
-            let standing = (tier, Reverse(claimed.map(Duration::from_secs)), position);
+            let claim = ClaimRank {
+                tier,
+                claimed: Reverse(claimed.map(Duration::from_secs)),
+                position,
+            };
             let age = Some(Duration::from_secs(at));
             let record = record(n, 10 * at, 1, Place::Indexer);
             records.add(FoundRecord {
-                standing,
+                claim,
                 age,
                 ..record
             });

@@ -18,11 +18,13 @@ use super::{
     Here, LookupAction, LookupId, MAX_HOLDERS, MAX_LIST, MAX_OPEN, Outcome, Place, QueryId,
     Question, RecordCopy,
     claims::Claims,
-    records::{Records, Tier},
-    servers::{Server, Servers},
+    records::{ClaimRank, Records, Tier},
+    servers::{AskedServer, Servers},
 };
-use crate::protocol::{Cursor, Instant, Offer, PeerId, capacities::MAX_NATIVES, leases::MAX_HELD};
-use steps::{Errand, Open, Pages, Progress, Search, Target, Waiting, What};
+use crate::protocol::{
+    Cursor, Instant, Offer, PeerId, capacities::MAX_NATIVES, leases::MAX_LEASES,
+};
+use steps::{DhtSearch, Errand, Open, Pages, Progress, Target, Waiting, What};
 
 /// Searches of the DHT in one lookup: for a node's record and for an indexer's.
 const MAX_SEARCHES: usize = 2;
@@ -48,9 +50,9 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     own: PeerId,
     servers: Servers<S>,
     /// Servers that this process holds leases with, and configured natives.
-    vouchers: Vec<PeerId, { MAX_HELD + MAX_NATIVES }>,
+    vouchers: Vec<PeerId, { MAX_LEASES + MAX_NATIVES }>,
     /// Indexers that grant leases to this process and were not asked yet.
-    own_indexers: Vec<PeerId, MAX_HELD>,
+    own_indexers: Vec<PeerId, MAX_LEASES>,
     /// Natives that were not asked yet.
     natives: Vec<PeerId, MAX_NATIVES>,
     /// No server has to ask others for this process: one has done so, or this process does it
@@ -67,7 +69,7 @@ pub(super) struct Lookup<const S: usize, const Q: usize, const R: usize, const O
     own_page: Vec<Cursor, 1>,
     queue: Vec<Waiting, Q>,
     /// Searches of the DHT that must begin.
-    searches: Vec<Search, MAX_SEARCHES>,
+    searches: Vec<DhtSearch, MAX_SEARCHES>,
     open: Vec<Open, MAX_QUERIES>,
     progress: Progress,
     /// A search of the DHT has reached no server, although there is one.
@@ -196,7 +198,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     ) -> bool {
         let is_ours = self.open_search(query).is_some();
         if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
-            self.add(copy, Place::Dht, (Tier::Nobody, 0));
+            self.add(copy, Place::Dht, Tier::Nobody, 0);
         }
         is_ours
     }
@@ -251,7 +253,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return None;
         }
         let is_whole = self.is_whole();
-        let claimants = self.claims.count(is_whole);
+        let mut claimants = self.claims.count();
+        claimants.are_all &= is_whole;
         let more = self.records.more();
         Some(Outcome {
             question: &self.question,
@@ -273,7 +276,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Whether all servers that were asked have answered for all that they have to ask.
     fn is_whole(&self) -> bool {
         let tally = self.servers.tally();
-        let is_partial = self.servers.as_slice().iter().any(Server::is_partial);
+        let is_partial = self.servers.as_slice().iter().any(AskedServer::is_partial);
         !self.is_cut && !is_partial && tally.answered == tally.asked
     }
 

@@ -8,7 +8,7 @@ use crate::protocol::{PeerId, Tally};
 
 /// A server, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
+pub(crate) struct AskedServer {
     pub(crate) peer: PeerId,
     /// Queries that were sent to it.
     asked: u16,
@@ -22,7 +22,7 @@ pub(crate) struct Server {
     is_partial: bool,
 }
 
-impl Server {
+impl AskedServer {
     /// Whether it was asked and has not answered.
     pub(crate) fn is_silent(&self) -> bool {
         self.replied < self.asked
@@ -54,7 +54,7 @@ pub(crate) enum Insert {
 
 /// A list of at most `N` servers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Servers<const N: usize>(Vec<Server, N>);
+pub(crate) struct Servers<const N: usize>(Vec<AskedServer, N>);
 
 impl<const N: usize> Servers<N> {
     pub(crate) const fn new() -> Self {
@@ -70,7 +70,7 @@ impl<const N: usize> Servers<N> {
         if self.has(&peer) {
             return Insert::Known;
         }
-        let server = Server {
+        let server = AskedServer {
             peer,
             asked: 0,
             replied: 0,
@@ -141,21 +141,21 @@ impl<const N: usize> Servers<N> {
 
     /// How many were asked, and how many of them have answered everything.
     pub(crate) fn tally(&self) -> Tally {
-        let count = |is_meant: fn(&Server) -> bool| {
+        let count = |is_meant: fn(&AskedServer) -> bool| {
             let servers = self.0.iter().filter(|server| is_meant(server)).count();
             u32::try_from(servers).unwrap_or(u32::MAX)
         };
         Tally {
             asked: count(|server| server.asked > 0),
-            answered: count(Server::has_answered),
+            answered: count(AskedServer::has_answered),
         }
     }
 
-    pub(crate) fn as_slice(&self) -> &[Server] {
+    pub(crate) fn as_slice(&self) -> &[AskedServer] {
         &self.0
     }
 
-    fn find_mut(&mut self, peer: &PeerId) -> Option<&mut Server> {
+    fn find_mut(&mut self, peer: &PeerId) -> Option<&mut AskedServer> {
         self.0.iter_mut().find(|server| server.peer == *peer)
     }
 }

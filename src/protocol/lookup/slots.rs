@@ -4,7 +4,7 @@
 //! and each one that found no free slot is counted as refused.
 
 use super::{Answer, Here, LookupAction, LookupId, Outcome, QueryId, RecordCopy, run::Lookup};
-use crate::protocol::{Addrs, Instant, PeerId, TableStats};
+use crate::protocol::{Addrs, Coverage, Instant, PeerId, TableStats};
 
 /// `N` slots.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +68,10 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         now: Instant,
         query: QueryId,
         providers: &[(PeerId, Addrs)],
-        more: bool,
+        coverage: Coverage,
     ) -> bool {
         let mut slots = self.slots.iter_mut();
-        slots.any(|slot| slot.provided(now, query, providers, more))
+        slots.any(|slot| slot.provided(now, query, providers, coverage))
     }
 
     pub(super) fn searched(&mut self, now: Instant, query: QueryId, reached: u16) -> bool {

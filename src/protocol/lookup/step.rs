@@ -143,20 +143,23 @@ pub struct RecordCopy<'a> {
     pub claimed: Option<Duration>,
 }
 
+/// Verified records that a server has answered with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerRecords<'a> {
+    pub(super) records: &'a [RecordCopy<'a>],
+    /// The server has more than these.
+    pub(super) more: bool,
+    /// The servers that it asked, if it reports them.
+    pub(super) tally: Option<Tally>,
+    /// How many nodes claim the name, if it reports that.
+    pub(super) claimants: Option<Count>,
+}
+
 /// The answer of a server to a query.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer<'a> {
     /// Verified records.
-    Records {
-        /// The records.
-        records: &'a [RecordCopy<'a>],
-        /// The server has more than these.
-        more: bool,
-        /// The servers that it asked, if it reports them.
-        tally: Option<Tally>,
-        /// How many nodes claim the name, if it reports that.
-        claimants: Option<Count>,
-    },
+    Records(AnswerRecords<'a>),
     /// Verified records of a page of its own directory.
     Listed {
         /// The records.

@@ -260,12 +260,12 @@ impl Desk {
             })
             .collect();
         let records = &records;
-        let answer = Answer::Records {
+        let answer = Answer::Records(AnswerRecords {
             records,
             more,
             tally,
             claimants: None,
-        };
+        });
         assert!(self.lookups.answered(at(now), query, answer));
         self.poll(now);
     }
@@ -282,11 +282,11 @@ impl Desk {
         self.poll(now);
     }
 
-    /// A server of the DHT names these providers; `more`: there may be others.
-    fn names(&mut self, now: u64, providers: &[u8], more: bool) {
+    /// A server of the DHT names these providers.
+    fn names(&mut self, now: u64, providers: &[u8], coverage: Coverage) {
         let (_, query) = *self.wanted.last().expect("it is searched");
         let named: Vec<_> = providers.iter().map(|n| (peer(*n), Addrs::new())).collect();
-        assert!(self.lookups.provided(at(now), query, &named, more));
+        assert!(self.lookups.provided(at(now), query, &named, coverage));
         self.poll(now);
     }
 

@@ -18,7 +18,7 @@ use core::cmp::Reverse;
 
 use super::*;
 use crate::protocol::table::keep_best;
-use pending_requests::Candidates;
+use pending_requests::Shortlist;
 use standing::KEPT_SHARE;
 
 /// For this long after an answer to a node, all other indexers that beat here and have no verdict
@@ -276,15 +276,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     /// The indexers to probe for an answer: those with reserved places if nodes failed recently,
     /// then those that fit the node, then those that may fit. In each group the reachable ones come
     /// first, then those without a verdict, in random order.
-    fn candidates(&mut self, now: Instant, want: Want, reader: &Reader) -> Candidates {
+    fn candidates(&mut self, now: Instant, want: Want, reader: &Reader) -> Shortlist {
         if want == Want::Nothing {
-            return Candidates::new();
+            return Shortlist::new();
         }
         let may_be_offered = |entry: &&LiveIndexer| {
             entry.verdict(now) != Some(Verdict::Silent) && entry.may_be_offered_to(reader)
         };
         let mut kept: Vec<_, { MAX_LIST / KEPT_SHARE }, u8> = Vec::new();
-        let mut best: Vec<ProbeCandidate, { pending_requests::MAX_CANDIDATES }, u8> = Vec::new();
+        let mut best: Vec<ProbeCandidate, { pending_requests::MAX_SHORTLIST }, u8> = Vec::new();
         for entry in self.live_indexers.iter(now).filter(may_be_offered) {
             let candidate = ProbeCandidate {
                 fits: reader.fits(&entry.addrs),
@@ -295,7 +295,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             keep_best(&mut best, candidate);
             keep_best(&mut kept, (entry.standing.seniority(), entry.peer));
         }
-        let mut candidates = Candidates::new();
+        let mut candidates = Shortlist::new();
         let mut entries = self.live_indexers.iter(now);
         if entries.any(|entry| entry.failures(now) > 0) {
             candidates.extend(kept.iter().map(|(_, peer)| *peer));

@@ -13,7 +13,7 @@ use super::*;
 
 /// Natives with a turn that is remembered: those that this native beats to, and those that beat to
 /// it.
-const MAX_NOTIFIED: usize = 2 * MAX_HELD;
+const MAX_NOTIFIED: usize = 2 * MAX_LEASES;
 
 /// For each native, the last id that was reported to it. The native with the least recent report is
 /// first.

@@ -33,7 +33,7 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The source of an id, the lowest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Word {
+enum Source {
     /// A guest reported it. The number stands for that guest.
     Guest(u32),
     /// A fellow native reported it, or an earlier run of this native knew it.
@@ -46,7 +46,7 @@ enum Word {
 struct Known {
     peer: PeerId,
     last_heard: Instant,
-    word: Word,
+    source: Source,
     failures: u8,
     skip: u8,
     /// When its last search ended; zero if it was never searched for.
@@ -89,13 +89,13 @@ impl<const K: usize> KnownPeerIds<K> {
     /// Takes note of a beat of the indexer itself.
     pub(super) fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
         self.departed.retain(|(gone, _)| gone != peer);
-        self.hear(now, peer, Word::Own);
+        self.hear(now, peer, Source::Own);
     }
 
     /// Takes note that a fellow native, or an earlier run of this native, knows the indexer.
     pub(super) fn heard_of(&mut self, now: Instant, peer: &PeerId) {
         if !self.has_departed(now, peer) {
-            self.hear(now, peer, Word::Fellow);
+            self.hear(now, peer, Source::Fellow);
         }
     }
 
@@ -105,14 +105,14 @@ impl<const K: usize> KnownPeerIds<K> {
         if self.has_departed(now, peer) {
             return;
         }
-        let word = Word::Guest(Rng::for_peer(guest).bits() as u32);
-        if !self.contains(peer) && self.of_word(word).count() >= MAX_OF_GUEST {
-            let oldest = self.of_word(word).min_by_key(|known| known.last_heard);
+        let source = Source::Guest(Rng::for_peer(guest).bits() as u32);
+        if !self.contains(peer) && self.of_source(source).count() >= MAX_OF_GUEST {
+            let oldest = self.of_source(source).min_by_key(|known| known.last_heard);
             if let Some(oldest) = oldest.map(|known| known.peer) {
                 self.ids.evict(&oldest);
             }
         }
-        self.hear(now, peer, word);
+        self.hear(now, peer, source);
     }
 
     /// Removes an indexer that gave its lease up, or is no longer an indexer. Copies of its record
@@ -205,18 +205,18 @@ impl<const K: usize> KnownPeerIds<K> {
             .any(|(gone, until)| gone == peer && now <= *until)
     }
 
-    fn of_word(&self, word: Word) -> impl Iterator<Item = &Known> {
-        self.ids.iter().filter(move |known| known.word == word)
+    fn of_source(&self, source: Source) -> impl Iterator<Item = &Known> {
+        self.ids.iter().filter(move |known| known.source == source)
     }
 
-    fn hear(&mut self, now: Instant, peer: &PeerId, word: Word) {
-        let by_guest = matches!(word, Word::Guest(_));
+    fn hear(&mut self, now: Instant, peer: &PeerId, source: Source) {
+        let by_guest = matches!(source, Source::Guest(_));
         if let Some(known) = self.ids.find_mut(peer) {
-            if by_guest && !matches!(known.word, Word::Guest(_)) {
+            if by_guest && !matches!(known.source, Source::Guest(_)) {
                 return;
             }
             known.last_heard = now;
-            known.word = known.word.max(word);
+            known.source = known.source.max(source);
             if !by_guest {
                 known.failures = 0;
                 known.skip = 0;
@@ -224,30 +224,30 @@ impl<const K: usize> KnownPeerIds<K> {
             return;
         }
         if self.ids.is_full() {
-            self.displace(word);
+            self.displace(source);
         }
         // A table full of ids of higher rank refuses the id, and counts the refusal.
         let _ = self.ids.insert(Known {
             peer: *peer,
             last_heard: now,
-            word,
+            source,
             failures: 0,
             skip: 0,
             searched: Instant::default(),
         });
     }
 
-    fn displace(&mut self, word: Word) {
-        let rank = |word| match word {
-            Word::Guest(_) => 0,
-            Word::Fellow => 1,
-            Word::Own => 2,
+    fn displace(&mut self, source: Source) {
+        let rank = |source| match source {
+            Source::Guest(_) => 0,
+            Source::Fellow => 1,
+            Source::Own => 2,
         };
         let first_to_go = self
             .ids
             .iter()
-            .filter(|known| rank(known.word) <= rank(word))
-            .min_by_key(|known| (rank(known.word) > 0, known.last_heard))
+            .filter(|known| rank(known.source) <= rank(source))
+            .min_by_key(|known| (rank(known.source) > 0, known.last_heard))
             .map(|known| known.peer);
         if let Some(peer) = first_to_go {
             self.ids.evict(&peer);

@@ -61,7 +61,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                 self.refresh.ticker.set_interval(now, pace.refresh);
                 self.gc.set_interval(now, pace.gc);
             }
-            Input::Announced { key, ok } => self.announcing.announced(now, key, ok),
+            Input::Announced { key, end } => self.announcing.announced(now, key, end),
             Input::NetworkChanged => {
                 self.leases.network_changed(now);
                 // A native has no own record: only this event says that its addresses changed.
@@ -308,8 +308,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             ("refresh", &self.refresh.ticker),
             ("gc", &self.gc),
         ] {
-            let (runs, last) = ticker.stats();
-            to.background_loop(name, runs, last);
+            to.background_loop(name, ticker.runs(), ticker.last());
         }
         for stats in [
             self.live_indexers.stats(now),

@@ -41,7 +41,7 @@ use super::{
     capacities::MAX_NATIVES,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
-    leases::{LeaseStep, Leases, MAX_HELD, SERVER_DIAL},
+    leases::{LeaseStep, Leases, MAX_LEASES, SERVER_DIAL},
     signing::record_ttl,
     table::TableStats,
     time::{Ticker, clamp_lease},

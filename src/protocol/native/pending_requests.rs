@@ -14,12 +14,12 @@ use super::probe::PROBE_TIMEOUT;
 /// all ask at once when an indexer dies. A further request is answered from what is known.
 pub(super) const MAX_PENDING_REQUESTS: usize = 256;
 /// Candidates that one answer probes at most (PROTOCOL.md).
-pub(super) const MAX_CANDIDATES: usize = 8;
+pub(super) const MAX_SHORTLIST: usize = 8;
 /// Time for all of them together (PROTOCOL.md).
-const ASK_TIMEOUT: Duration = PROBE_TIMEOUT;
+const SHORTLIST_TIMEOUT: Duration = PROBE_TIMEOUT;
 
 /// Indexers that may be offered, best first.
-pub(super) type Candidates = Vec<PeerId, MAX_CANDIDATES>;
+pub(super) type Shortlist = Vec<PeerId, MAX_SHORTLIST>;
 
 /// One request that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub(super) struct PendingRequest {
     pub most: usize,
     /// The indexers that the answer may offer, and when they were chosen; `None` if they are not
     /// chosen yet.
-    pub candidates: Option<(Instant, Candidates)>,
+    pub candidates: Option<(Instant, Shortlist)>,
 }
 
 impl PendingRequest {
     /// The latest time of the answer. It is due at once if its candidates are not chosen yet.
     pub(super) fn deadline(&self) -> Instant {
         match &self.candidates {
-            Some((since, _)) => *since + ASK_TIMEOUT,
+            Some((since, _)) => *since + SHORTLIST_TIMEOUT,
             None => Instant::default(),
         }
     }

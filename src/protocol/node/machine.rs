@@ -295,10 +295,13 @@ impl Node {
 
     fn answered(&mut self, now: Instant, native: &PeerId, answer: Option<IndexersAnswer<'_>>) {
         self.wake = Some(now);
-        let Some(want) = self.rounds.answered(native, answer.is_some()) else {
+        let Some(answer) = answer else {
+            self.rounds.failed(native);
             return;
         };
-        let Some(answer) = answer else { return };
+        let Some(want) = self.rounds.answered(native) else {
+            return;
+        };
         for offer in answer.offers {
             self.leases.learn_addrs(now, &offer.peer, &offer.addrs);
         }

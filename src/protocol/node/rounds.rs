@@ -20,7 +20,7 @@ use crate::protocol::{Addrs, Instant, PeerId, Rng, Want, capacities::MAX_NATIVES
 
 /// How long a native has for its answer, which includes dialling and 2 s for probing its
 /// candidates.
-const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The lease that a round is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,21 +197,26 @@ impl Rounds {
         let native = self.next_native()?;
         self.last_rank = self.rank(&native);
         let round = self.round.first_mut()?;
-        round.waiting = Some(now + ASK_TIMEOUT);
+        round.waiting = Some(now + ROUND_TIMEOUT);
         // The list has room for all natives.
         let _ = round.asked.push(native);
         Some((native, round.want))
     }
 
-    /// Takes note that an answer `came` or failed. Returns what was requested, if the round waited
-    /// for it.
-    pub(super) fn answered(&mut self, native: &PeerId, came: bool) -> Option<Want> {
+    /// Takes note of an answer. Returns what was requested, if the round waited for it.
+    pub(super) fn answered(&mut self, native: &PeerId) -> Option<Want> {
+        let want = self.failed(native)?;
+        self.round.first_mut()?.answered = true;
+        Some(want)
+    }
+
+    /// The same where no answer came.
+    pub(super) fn failed(&mut self, native: &PeerId) -> Option<Want> {
         let round = self.round.first_mut()?;
         if round.waiting.is_none() || round.asked.last() != Some(native) {
             return None;
         }
         round.waiting = None;
-        round.answered |= came;
         Some(round.want)
     }
 

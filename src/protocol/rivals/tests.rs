@@ -228,7 +228,16 @@ fn a_third_device_waits_in_place_of_the_second() {
     let newcomer = scene
         .rivals
         .newcomer(at(500), &PEER, holder, StreamId(9), source(3));
-    assert_eq!(newcomer, (FirstBeat::Held, Some((PEER, second))));
+    assert_eq!(
+        newcomer,
+        (
+            FirstBeat::Held,
+            Some(Displaced {
+                peer: PEER,
+                stream: second
+            })
+        )
+    );
     assert_eq!(
         scene.polled(1_999),
         (Vec::new(), None),
@@ -444,7 +453,10 @@ fn a_newcomer_whose_place_is_taken_is_closed_and_any_other_is_judged() {
         }
     }
     let newcomer = rivals.newcomer(at(100), &other(77), holder, StreamId(9), source(2));
-    let closed = Some((other(0), StreamId(3)));
+    let closed = Some(Displaced {
+        peer: other(0),
+        stream: StreamId(3),
+    });
     assert_eq!(newcomer, (FirstBeat::Now, closed));
     assert_eq!(rivals.stats().evicted, 1);
     let mut judged = 0;

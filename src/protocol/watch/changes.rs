@@ -1,6 +1,6 @@
 //! The nodes of a directory that have changed lately.
 //!
-//! Invariant: the ring holds the last [`MAX_HELD`] changes, each with its number. A reader that
+//! Invariant: the ring holds the last [`MAX_KEPT_CHANGES`] changes, each with its number. A reader that
 //! knows the number of the last change it was notified of knows whether it has missed one.
 
 use crate::protocol::{
@@ -13,7 +13,7 @@ use crate::protocol::{
 pub const MAX_CHANGES: usize = 64;
 /// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut
 /// off: a watcher that has read everything before is notified of each.
-const MAX_HELD: usize = 512;
+const MAX_KEPT_CHANGES: usize = 512;
 
 /// What happened to a node in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Changes<R: ?Sized = [(PeerId, Change)]> {
 }
 
 /// Room for all that are held.
-pub type Ring = [(PeerId, Change); MAX_HELD];
+pub type Ring = [(PeerId, Change); MAX_KEPT_CHANGES];
 
 impl Changes<[(PeerId, Change); 0]> {
     /// The changes where there is no directory.
@@ -48,7 +48,7 @@ impl Changes<Ring> {
     pub const fn new() -> Self {
         Self {
             next: 0,
-            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_HELD],
+            ring: [(PeerId::from_bytes([0; 32]), Change::Present); MAX_KEPT_CHANGES],
         }
     }
 
@@ -76,7 +76,7 @@ impl<R: AsRef<[(PeerId, Change)]> + ?Sized> Changes<R> {
 
     /// Whether the change with this number is forgotten.
     pub fn has_lost(&self, number: u64) -> bool {
-        self.next.saturating_sub(number) > MAX_HELD as u64
+        self.next.saturating_sub(number) > MAX_KEPT_CHANGES as u64
     }
 
     /// Whether a later change of the same peer makes this one outdated.
@@ -88,7 +88,7 @@ impl<R: AsRef<[(PeerId, Change)]> + ?Sized> Changes<R> {
     /// Whether an earlier change of the same peer is held.
     pub fn is_repeated(&self, number: u64) -> bool {
         let peer = self.peer_of(number);
-        let first = self.next.saturating_sub(MAX_HELD as u64);
+        let first = self.next.saturating_sub(MAX_KEPT_CHANGES as u64);
         (first..number).any(|earlier| self.peer_of(earlier) == peer)
     }
 
@@ -139,7 +139,7 @@ fn hashed(hash: u64, bytes: &[u8]) -> u64 {
 }
 
 fn place_of(number: u64) -> usize {
-    (number % MAX_HELD as u64) as usize
+    (number % MAX_KEPT_CHANGES as u64) as usize
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! all of them tell.
 //!
 //! ```text
-//!  the list of servers, each 30 s                 words of the servers
+//!  the list of servers, each 30 s                 statements of the servers
 //!         │                                              │
 //!         ▼               broken: pause, full jitter     ▼
 //!   Due ─▶ Opening ─▶ Open ─▶ Live                  present · changed · gone
@@ -31,7 +31,7 @@
 //! it cannot be reached, or if nothing comes for [`QUIET`], so that no server delays the report of
 //! the others.
 //!
-//! Invariants: at most [`MAX_SERVERS`] servers are watched, and at most `K` nodes are known, each
+//! Invariants: at most [`MAX_WATCHED_SERVERS`] servers are watched, and at most `K` nodes are known, each
 //! of them once. A node for which there is no room is still reported as `present`, perhaps more
 //! than once, and not otherwise; and so is one that only servers with more than their share of the
 //! places hold, when others need them ([`Watch::untracked`]).
@@ -46,16 +46,16 @@ use crate::protocol::{
     time::backoff,
 };
 pub use slots::{CONFIRM, HEARD_FOR, HOLD, QUIET};
-use slots::{Entry, Server, State};
-pub use words::{Extent, Said, Sighting, WatchStep, Word};
+use slots::{Entry, State, WatchedServer};
+pub use statements::{Extent, Said, Sighting, Statement, WatchStep};
 
 mod list;
 mod places;
 mod slots;
-mod words;
+mod statements;
 
 /// Servers that are watched at most: as many as an entry has bits.
-pub const MAX_SERVERS: usize = 64;
+pub const MAX_WATCHED_SERVERS: usize = 64;
 /// How often the list of the servers is read.
 pub const RELIST: Duration = Duration::from_secs(30);
 /// The longest pause before a stream or the list of servers is tried again.
@@ -78,10 +78,10 @@ pub const MAX_OPENING: usize = 8;
 pub struct Watch<const K: usize> {
     rng: Rng,
     /// Slots that are never moved: a server's slot is its bit.
-    servers: Vec<Server, MAX_SERVERS, u8>,
+    servers: Vec<WatchedServer, MAX_WATCHED_SERVERS, u8>,
     known: Table<Entry, K>,
     /// How many of their places count against the server in each slot.
-    charged: [u16; MAX_SERVERS],
+    charged: [u16; MAX_WATCHED_SERVERS],
     /// No node is gone before this.
     gone_from: Instant,
     /// How nodes that a server no longer confirms are reported as gone.
@@ -105,14 +105,28 @@ pub struct Watch<const K: usize> {
     list_failures: u8,
     /// Servers that were listed and found no place.
     unwatched: u16,
-    /// The end of silence that must be reported, not before `tell_from`.
-    tell_from: Instant,
+    /// The end of silence that must be reported, not before `report_from`.
+    report_from: Instant,
     blind: Duration,
     was_blind: bool,
-    told_once: bool,
-    told_silent: u64,
-    /// The servers without a place, and whether there are nodes without one, as told last.
-    told_missing: (u16, bool),
+    /// What was reported last, if anything was.
+    reported_once: bool,
+    reported_silent: u64,
+    reported_missing: Missing,
+}
+
+/// What a watch has no place for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Missing {
+    servers: u16,
+    has_nodes: bool,
+}
+
+impl Missing {
+    const NONE: Self = Self {
+        servers: 0,
+        has_nodes: false,
+    };
 }
 
 /// A time that does not come.
@@ -126,7 +140,7 @@ impl<const K: usize> Watch<K> {
             rng: Rng::new(0),
             servers: Vec::new(),
             known: Table::new(),
-            charged: [0; MAX_SERVERS],
+            charged: [0; MAX_WATCHED_SERVERS],
             gone_from: Instant::from_millis(0),
             unconfirmed_are: Presence::Alive,
             list_at: Instant::from_millis(0),
@@ -140,12 +154,12 @@ impl<const K: usize> Watch<K> {
             all_listed: None,
             list_failures: 0,
             unwatched: 0,
-            tell_from: Instant::from_millis(0),
+            report_from: Instant::from_millis(0),
             blind: Duration::ZERO,
             was_blind: false,
-            told_once: false,
-            told_silent: 0,
-            told_missing: (0, false),
+            reported_once: false,
+            reported_silent: 0,
+            reported_missing: Missing::NONE,
         }
     }
 
@@ -163,9 +177,9 @@ impl<const K: usize> Watch<K> {
         (self.list_failures, self.unwatched) = (0, 0);
         (self.has_others, self.seeks_others, self.vain_lists) = (false, false, 0);
         self.own_servers = 0;
-        (self.tell_from, self.blind) = (now, Duration::ZERO);
-        (self.was_blind, self.told_once, self.told_silent) = (false, false, 0);
-        (self.told_missing, self.charged) = ((0, false), [0; MAX_SERVERS]);
+        (self.report_from, self.blind) = (now, Duration::ZERO);
+        (self.was_blind, self.reported_once, self.reported_silent) = (false, false, 0);
+        (self.reported_missing, self.charged) = (Missing::NONE, [0; MAX_WATCHED_SERVERS]);
     }
 
     /// Servers were listed, or one is settled: nodes that were handed over may be gone now.
@@ -194,13 +208,18 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// Takes a word of a server. Returns what is to be said of its node, with the record at hand.
-    pub fn told(&mut self, now: Instant, server: &PeerId, word: Word<'_>) -> Option<Said> {
+    /// Takes a statement of a server. Returns what is to be said of its node, with the record at hand.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        server: &PeerId,
+        statement: Statement<'_>,
+    ) -> Option<Said> {
         let at = self.servers.iter().position(|s| s.is(server))?;
         self.servers.get_mut(at)?.spoke(now);
-        match word {
-            Word::Here(sighting) => self.seen(at, &sighting),
-            Word::Gone { peer, how } => {
+        match statement {
+            Statement::Here(sighting) => self.seen(at, &sighting),
+            Statement::Gone { peer, how } => {
                 let entry = self.known.find_mut(peer);
                 let is_known = entry.is_some();
                 let charged = &mut self.charged;
@@ -213,7 +232,7 @@ impl<const K: usize> Watch<K> {
                 }
                 None
             }
-            Word::CaughtUp => {
+            Statement::CaughtUp => {
                 self.caught_up(now, at);
                 None
             }
@@ -234,7 +253,7 @@ impl<const K: usize> Watch<K> {
         let mut held = self.known.iter().filter(|entry| entry.holders == bit);
         if blind.is_some() && held.any(|entry| entry.confirmed == 0) {
             // Lost nodes are reported before the step that says that all servers have caught up.
-            self.tell_from = self.tell_from.max(now + CONFIRM + LINGER);
+            self.report_from = self.report_from.max(now + CONFIRM + LINGER);
         }
     }
 
@@ -254,7 +273,7 @@ impl<const K: usize> Watch<K> {
             if is_held && is_meant(entry) && entry.let_go(now, at, how, &mut self.charged) {
                 self.gone_from = self.gone_from.min(now + LINGER);
                 // They are reported before the step that says that all servers have caught up.
-                self.tell_from = self.tell_from.max(now + LINGER);
+                self.report_from = self.report_from.max(now + LINGER);
             }
         }
     }
@@ -334,7 +353,7 @@ impl<const K: usize> Watch<K> {
     /// servers that cannot be reached do not keep others waiting.
     fn next_due(&self) -> Option<(Instant, usize)> {
         let opening = self.servers.iter().filter(|s| s.state == State::Opening);
-        let due = |(at, server): (usize, &Server)| match server.state {
+        let due = |(at, server): (usize, &WatchedServer)| match server.state {
             State::Due(due) => Some((due, at)),
             _ => None,
         };
@@ -343,7 +362,7 @@ impl<const K: usize> Watch<K> {
     }
 
     fn pop_gone(&mut self, now: Instant) -> Option<WatchStep> {
-        let are_heard = self.servers.iter().all(Server::is_settled);
+        let are_heard = self.servers.iter().all(WatchedServer::is_settled);
         let known_from = self.all_listed.filter(|_| are_heard);
         while self.gone_from <= now {
             let unheld = || self.known.iter().filter(|entry| entry.holders == 0);
@@ -368,30 +387,37 @@ impl<const K: usize> Watch<K> {
     }
 
     fn pop_caught_up(&mut self, now: Instant) -> Option<WatchStep> {
-        if now < self.tell_from || !self.is_news() {
+        if now < self.report_from || !self.is_news() {
             return None;
         }
         let silent = self.servers.iter().filter(|server| server.is_silent);
         let since = silent.filter_map(|server| server.blind).min();
         let blind = since.map_or(Duration::ZERO, |since| now - since);
         let blind = self.blind.max(blind);
-        (self.blind, self.was_blind, self.told_once) = (Duration::ZERO, false, true);
-        self.told_silent = self.silent_bits();
-        self.told_missing = (self.unwatched, self.untracked() > 0);
+        (self.blind, self.was_blind, self.reported_once) = (Duration::ZERO, false, true);
+        self.reported_silent = self.silent_bits();
+        self.reported_missing = self.missing();
         Some(WatchStep::CaughtUp { blind })
     }
 
     /// Whether there is news about which servers have caught up.
     fn is_news(&self) -> bool {
-        let is_news = !self.told_once
+        let is_news = !self.reported_once
             || self.was_blind
-            || self.silent_bits() != self.told_silent
-            || (self.unwatched, self.untracked() > 0) != self.told_missing;
+            || self.silent_bits() != self.reported_silent
+            || self.missing() != self.reported_missing;
         let mut used = self.servers.iter().filter(|s| s.state != State::Free);
         is_news
             && self.was_listed
-            && (self.told_once || used.next().is_some())
-            && self.servers.iter().all(Server::is_settled)
+            && (self.reported_once || used.next().is_some())
+            && self.servers.iter().all(WatchedServer::is_settled)
+    }
+
+    fn missing(&self) -> Missing {
+        Missing {
+            servers: self.unwatched,
+            has_nodes: self.untracked() > 0,
+        }
     }
 
     fn silent_bits(&self) -> u64 {
@@ -422,9 +448,9 @@ impl<const K: usize> Watch<K> {
     /// When [`Watch::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let list = (!self.lists).then_some(self.list_at);
-        let servers = self.servers.iter().filter_map(Server::timeout);
+        let servers = self.servers.iter().filter_map(WatchedServer::timeout);
         let due = self.next_due().map(|(due, _)| due);
-        let news = self.is_news().then_some(self.tell_from);
+        let news = self.is_news().then_some(self.report_from);
         let gone = Some(self.gone_from).filter(|at| *at != NEVER);
         let times = servers.chain(due).chain(list);
         times.chain(news).chain(gone).min()

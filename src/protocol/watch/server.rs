@@ -17,7 +17,7 @@
 //!
 //! Invariants (PROTOCOL.md, section 5): there are at most `W` watchers; [`MAX_OF_PEER`] places are
 //! kept for this process, and no peer has more than [`MAX_OF_PEER`]. One that has not read what it
-//! was sent for [`PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
+//! was sent for [`READER_PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
 
 use core::time::Duration;
 
@@ -41,7 +41,7 @@ pub const MAX_WATCHERS: usize = 32;
 /// Watchers of one peer at most, and places that are kept for readers of this process.
 pub const MAX_OF_PEER: usize = 4;
 /// How long a watcher may leave what it was sent unread.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const READER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many join: so many a second, so many at once. Each may look at 512 nodes in vain.
 type Joins = Bucket<32, 64>;
@@ -205,7 +205,7 @@ impl<const W: usize> Watchers<W> {
     /// When [`Watchers::poll`] has a step without an event.
     pub fn timeout(&self) -> Option<Instant> {
         let due = |watcher: &Watcher| match (watcher.unread, watcher.listed) {
-            (Some((since, _)), _) => Some(since + PATIENCE),
+            (Some((since, _)), _) => Some(since + READER_PATIENCE),
             // It was notified of no node: there may be more behind these.
             (None, Some(_)) => Some(Instant::default()),
             (None, None) => None,
@@ -229,7 +229,8 @@ impl<const W: usize> Watchers<W> {
 impl Watcher {
     fn is_late(&self, now: Instant, changes: &Changes) -> bool {
         let is_slow = self.unread.is_some_and(|(since, next)| {
-            now - since >= PATIENCE || changes.next().saturating_sub(next) > MAX_CHANGES as u64
+            now - since >= READER_PATIENCE
+                || changes.next().saturating_sub(next) > MAX_CHANGES as u64
         });
         is_slow || changes.has_lost(self.next)
     }

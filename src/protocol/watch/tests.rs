@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     WatcherId,
-    client::{Extent, Said, Sighting, Watch, WatchStep, Word},
+    client::{Extent, Said, Sighting, Statement, Watch, WatchStep},
     fingerprint_of,
     server::{Batch, ServeStep, Watchers, tests::*},
 };
@@ -47,7 +47,7 @@ struct World {
     /// What was said of each node that is there.
     said: BTreeMap<PeerId, u64>,
     /// How often anything was said.
-    words: usize,
+    statements: usize,
 }
 
 fn id(server: usize) -> PeerId {
@@ -77,7 +77,7 @@ impl World {
             next: 0,
             nodes: BTreeMap::new(),
             said: BTreeMap::new(),
-            words: 0,
+            statements: 0,
         }
     }
 
@@ -184,7 +184,7 @@ impl World {
             }
             WatchStep::Gone { peer, .. } => {
                 assert!(self.said.remove(&peer).is_some(), "gone twice");
-                self.words += 1;
+                self.statements += 1;
             }
             WatchStep::CaughtUp { .. } => {}
         }
@@ -232,7 +232,7 @@ impl World {
         let (now, server) = (self.at(), id(server));
         let entry = match notice {
             Notice::CaughtUp => {
-                self.watch.told(now, &server, Word::CaughtUp);
+                self.watch.hear(now, &server, Statement::CaughtUp);
                 return;
             }
             Notice::Present(entry) | Notice::Changed(entry) | Notice::Gone(entry) => entry,
@@ -240,22 +240,22 @@ impl World {
         match entry.subject {
             Subject::Named { peer, .. } => {
                 let how = entry.presence;
-                let word = Word::Gone { peer: &peer, how };
-                assert_eq!(self.watch.told(now, &server, word), None);
+                let statement = Statement::Gone { peer: &peer, how };
+                assert_eq!(self.watch.hear(now, &server, statement), None);
             }
             Subject::Signed(envelope) => {
                 let record = read_record(envelope);
                 let name = Name::try_from(record.name).unwrap();
                 let contents = fingerprint_of(envelope).unwrap();
-                let word = Word::Here(Sighting {
+                let statement = Statement::Here(Sighting {
                     peer: &record.peer,
                     name: &name,
                     sequence: record.sequence,
                     contents,
                     is_meant: true,
                 });
-                let said = self.watch.told(now, &server, word);
-                self.words += usize::from(said.is_some());
+                let said = self.watch.hear(now, &server, statement);
+                self.statements += usize::from(said.is_some());
                 match said {
                     None => {}
                     Some(Said::Present) => {
@@ -303,7 +303,7 @@ impl World {
 
 #[test]
 fn after_any_trouble_a_watch_knows_who_is_listed_and_has_said_nothing_twice() {
-    let mut words = 0;
+    let mut statements = 0;
     for seed in 0..20 {
         let mut world = World::new(seed);
         for _ in 0..3 {
@@ -316,7 +316,7 @@ fn after_any_trouble_a_watch_knows_who_is_listed_and_has_said_nothing_twice() {
             let said: BTreeSet<_> = world.said.keys().copied().collect();
             assert_eq!(said, world.listed(), "seed {seed}");
         }
-        words += world.words;
+        statements += world.statements;
     }
-    assert!(words > 3_000, "{words}: nothing happened");
+    assert!(statements > 3_000, "{statements}: nothing happened");
 }

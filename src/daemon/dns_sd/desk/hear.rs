@@ -1,20 +1,20 @@
-//! What is heard on the links of what the desk tells them: questions, what askers know, and what
-//! others say of the same names.
+//! What is heard on the links of what the desk announces: questions, known answers of askers, and
+//! records of others with the same names.
 //!
-//! Invariants: a packet is compared with what is told without an allocation for each pair; it is
+//! Invariants: a packet is compared with all adverts without an allocation for each pair; it is
 //! answered by one unicast message at most.
 
 use std::net::SocketAddr;
 
-use super::{Desk, Names, Record, Told};
+use super::{Advertised, Desk, Names, Record};
 use crate::{
     net::mdns::{
         links::PORT,
-        service::{Data, Meaning, Packet, Told as Heard, same, split_service, unicast},
+        service::{Data, HeardRecord, Meaning, Packet, same, split_service, unicast},
     },
     protocol::{
         Instant,
-        dns_sd::{Asked, Asker, LinkSet},
+        dns_sd::{Asker, LinkSet, QuestionKind},
     },
 };
 
@@ -62,11 +62,13 @@ impl Desk {
             None => packet.questions.len(),
         };
         let questions = packet.questions.get(..count)?;
-        let can_reply = self.offers.can_reply(now);
+        let can_reply = self.adverts.can_reply(now);
         let mut kinds = Vec::new();
         let mut slots = Vec::new();
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(Told { names, .. }) = told.as_ref().filter(|_| self.offers.is_told(slot))
+        for (slot, advertised) in self.advertised.iter().enumerate() {
+            let Some(Advertised { names, .. }) = advertised
+                .as_ref()
+                .filter(|_| self.adverts.is_announced(slot))
             else {
                 continue;
             };
@@ -87,13 +89,13 @@ impl Desk {
                     links,
                     wants_unicast: question.wants_unicast && can_reply,
                 };
-                is_wanted |= legacy_id.is_some() || self.offers.asked(now, slot, how, &asker);
+                is_wanted |= legacy_id.is_some() || self.adverts.asked(now, slot, how, &asker);
             }
             if is_wanted {
                 slots.push(slot);
             }
         }
-        if slots.is_empty() || !self.offers.reply(now) {
+        if slots.is_empty() || !self.adverts.reply(now) {
             return None;
         }
         let records = slots.iter().flat_map(|slot| self.records(*slot, links));
@@ -109,64 +111,68 @@ impl Desk {
             links,
             wants_unicast: false,
         };
-        for (slot, told) in self.told.iter().enumerate() {
-            let known = told.as_ref().map(|told| Knowledge::of(packet, &told.names));
+        for (slot, advertised) in self.advertised.iter().enumerate() {
+            let known = advertised
+                .as_ref()
+                .map(|advertised| Knowledge::of(packet, &advertised.names));
             if known.is_some_and(|known| known.kind) {
-                self.offers.known(slot, &asker);
+                self.adverts.known(slot, &asker);
             }
         }
     }
 
-    /// Takes what another would tell if it had a name: the later data wins.
+    /// Takes what another would announce if it had a name: the later data wins.
     fn hear_claims(&mut self, now: Instant, packet: &Packet, links: LinkSet) {
-        for (slot, told) in self.told.iter().enumerate() {
-            let Some(told) = told else { continue };
-            let wins = |claim: &Heard| match &claim.data {
-                Data::Service(data) => *data > told.instance.srv(),
+        for (slot, advertised) in self.advertised.iter().enumerate() {
+            let Some(advertised) = advertised else {
+                continue;
+            };
+            let wins = |claim: &HeardRecord| match &claim.data {
+                Data::Service(data) => *data > advertised.instance.srv(),
                 _ => false,
             };
             let mut claims = packet.claims.iter();
-            if claims.any(|claim| same(&claim.owner, &told.names.name) && wins(claim))
-                && self.links_of(told) & links != 0
+            if claims.any(|claim| same(&claim.owner, &advertised.names.name) && wins(claim))
+                && self.links_of(advertised) & links != 0
             {
-                self.offers.lost_tie(now, slot);
+                self.adverts.lost_tie(now, slot);
             }
         }
     }
 
-    /// Takes what another tells of a name that is told here, too.
+    /// Takes what another announces of a name that is announced here, too.
     fn hear_records(&mut self, now: Instant, packet: &Packet, links: LinkSet) {
-        for slot in 0..self.told.len() {
-            let Some(told) = self.told.get(slot).and_then(Option::as_ref) else {
+        for slot in 0..self.advertised.len() {
+            let Some(advertised) = self.advertised.get(slot).and_then(Option::as_ref) else {
                 continue;
             };
-            let own = told.instance.srv();
+            let own = advertised.instance.srv();
             let (mut is_taken, mut is_gone) = (false, false);
             for record in &packet.records {
                 let Data::Service(data) = &record.data else {
                     continue;
                 };
-                if !same(&record.owner, &told.names.name) {
+                if !same(&record.owner, &advertised.names.name) {
                     continue;
                 }
                 // Another bridge may not know yet that the node has another port.
-                let is_same_host = same(split_service(data).1, &told.names.host);
+                let is_same_host = same(split_service(data).1, &advertised.names.host);
                 is_taken |= !is_same_host && record.ttl > 0;
-                // Another bridge knows the node, too, and tells that it is gone.
+                // Another bridge knows the node, too, and says that it is gone.
                 is_gone |= is_same_service(data, &own) && record.ttl == 0;
             }
-            if !(is_taken || is_gone) || self.links_of(told) & links == 0 {
+            if !(is_taken || is_gone) || self.links_of(advertised) & links == 0 {
                 continue;
             }
             if is_gone && !is_taken {
-                self.offers.changed(now, slot);
+                self.adverts.changed(now, slot);
                 continue;
             }
-            self.offers.conflict(now, slot);
-            let label = self.offers.label(slot).unwrap_or_default();
+            self.adverts.conflict(now, slot);
+            let label = self.adverts.label(slot).unwrap_or_default();
             log::debug!("its name is taken on the link: {label:?} is tried");
-            if let Some(told) = self.told.get_mut(slot).and_then(Option::as_mut) {
-                told.rename(&label);
+            if let Some(advertised) = self.advertised.get_mut(slot).and_then(Option::as_mut) {
+                advertised.rename(&label);
             }
         }
     }
@@ -197,14 +203,14 @@ impl Knowledge {
     }
 
     /// How a question of this meaning asks for it; `None` if the asker knows the answer.
-    fn asks(&self, meaning: Meaning) -> Option<Asked> {
+    fn asks(&self, meaning: Meaning) -> Option<QuestionKind> {
         match meaning {
             Meaning::Kinds if self.kinds => None,
             Meaning::Kind if self.kind => None,
-            Meaning::Name if self.is_claimed => Some(Asked::Probe),
-            Meaning::Name => Some(Asked::ByName),
-            Meaning::Kind | Meaning::Kinds => Some(Asked::ByKind {
-                more: self.has_more,
+            Meaning::Name if self.is_claimed => Some(QuestionKind::Probe),
+            Meaning::Name => Some(QuestionKind::Unique),
+            Meaning::Kind | Meaning::Kinds => Some(QuestionKind::Shared {
+                truncated: self.has_more,
             }),
         }
     }

@@ -63,16 +63,17 @@ fn caught_up() -> Part {
     Part::CaughtUp(Box::new(CaughtUp::whole()))
 }
 
-/// The labels and ports that are told, in order.
-fn told(desk: &Desk) -> Vec<(String, u16)> {
-    let told = desk.told.iter().flatten();
-    let told = told.map(|told| (told.instance.label.clone(), told.instance.port));
-    let mut told: Vec<_> = told.collect();
-    told.sort();
-    told
+/// The labels and ports that are announced, in order.
+fn advertised(desk: &Desk) -> Vec<(String, u16)> {
+    let advertised = desk.advertised.iter().flatten();
+    let advertised =
+        advertised.map(|advertised| (advertised.instance.label.clone(), advertised.instance.port));
+    let mut advertised: Vec<_> = advertised.collect();
+    advertised.sort();
+    advertised
 }
 
-/// Says all that is due, so that all offers are told.
+/// Sends all that is due, so that all adverts are announced.
 fn settle(desk: &mut Desk) -> Instant {
     let mut now = at(0);
     while let Some(due) = desk.speak(now) {
@@ -81,7 +82,7 @@ fn settle(desk: &mut Desk) -> Instant {
     now
 }
 
-/// A packet that tells of this instance, with another port if there is one.
+/// A packet that announces this instance, with another port if there is one.
 fn packet(instance: &Instance, port: Option<u16>, is_goodbye: bool) -> Packet {
     let mut other = instance.clone();
     other.port = port.unwrap_or(other.port);
@@ -114,8 +115,11 @@ fn only_services_that_are_asked_for_are_told_with_the_addresses_of_their_node() 
     let mut desk = desk(&["http", "ssh"]);
     let services = [("http", 80), ("ipp", 631), ("ssh", 22)];
     desk.take(at(0), row(ID, "pump", &services));
-    assert_eq!(told(&desk), [("pump".into(), 22), ("pump".into(), 80)]);
-    let first = desk.told[0].as_ref().unwrap();
+    assert_eq!(
+        advertised(&desk),
+        [("pump".into(), 22), ("pump".into(), 80)]
+    );
+    let first = desk.advertised[0].as_ref().unwrap();
     assert_eq!(first.addrs, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
     assert_eq!(first.instance.host, "pump-vnc6idep");
     assert_eq!(first.instance.text, b"\x09oc=bridge\x09site=roof");
@@ -132,12 +136,22 @@ fn two_nodes_of_one_name_have_two_names_on_the_link_and_two_hosts() {
     let mut desk = desk(&["http"]);
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
     desk.take(at(0), row(OTHER, "pump", &[("http", 81)]));
-    assert_eq!(told(&desk), [("pump".into(), 80), ("pump (2)".into(), 81)]);
-    let mut hosts = desk.told.iter().flatten().map(|told| &told.instance.host);
+    assert_eq!(
+        advertised(&desk),
+        [("pump".into(), 80), ("pump (2)".into(), 81)]
+    );
+    let mut hosts = desk
+        .advertised
+        .iter()
+        .flatten()
+        .map(|advertised| &advertised.instance.host);
     assert_ne!(hosts.next(), hosts.next());
     // The name stays the same when its node says the same again, or another port.
     desk.take(at(0), row(OTHER, "pump", &[("http", 82)]));
-    assert_eq!(told(&desk), [("pump".into(), 80), ("pump (2)".into(), 82)]);
+    assert_eq!(
+        advertised(&desk),
+        [("pump".into(), 80), ("pump (2)".into(), 82)]
+    );
 }
 
 #[test]
@@ -149,7 +163,7 @@ fn change_is_announced_and_the_same_again_is_not() {
     assert_eq!(desk.speak(now), None);
     desk.take(now, row(ID, "pump", &[("http", 81)]));
     assert!(desk.speak(now).is_some());
-    assert_eq!(told(&desk), [("pump".into(), 81)]);
+    assert_eq!(advertised(&desk), [("pump".into(), 81)]);
 }
 
 #[test]
@@ -158,9 +172,9 @@ fn node_that_is_gone_or_offers_it_no_longer_is_withdrawn() {
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
     desk.take(at(0), row(OTHER, "fan", &[("http", 80)]));
     desk.take(at(0), row(OTHER, "fan", &[]));
-    assert_eq!(told(&desk), [("pump".into(), 80)]);
+    assert_eq!(advertised(&desk), [("pump".into(), 80)]);
     desk.take(at(0), gone(ID));
-    assert!(told(&desk).is_empty());
+    assert!(advertised(&desk).is_empty());
 }
 
 #[test]
@@ -169,30 +183,30 @@ fn node_that_a_new_watch_does_not_name_is_withdrawn_when_all_have_caught_up() {
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
     desk.take(at(0), row(OTHER, "fan", &[("http", 80)]));
     desk.take(at(0), caught_up());
-    assert_eq!(told(&desk).len(), 2);
+    assert_eq!(advertised(&desk).len(), 2);
     desk.watch();
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
-    assert_eq!(told(&desk).len(), 2);
+    assert_eq!(advertised(&desk).len(), 2);
     desk.take(at(0), caught_up());
-    assert_eq!(told(&desk), [("pump".into(), 80)]);
+    assert_eq!(advertised(&desk), [("pump".into(), 80)]);
 }
 
 #[test]
 fn name_that_another_has_on_the_link_is_left_to_it_also_later() {
     let mut desk = desk(&["http"]);
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
-    let first = desk.told[0].as_ref().unwrap().instance.clone();
+    let first = desk.advertised[0].as_ref().unwrap().instance.clone();
     // Its own words come back, and another bridge says the same.
     desk.hear(at(0), &packet(&first, None, false), from(5353), 1);
-    assert_eq!(told(&desk), [("pump".into(), 80)]);
+    assert_eq!(advertised(&desk), [("pump".into(), 80)]);
     let other = packet(&at_another_host(&first), None, false);
     desk.hear(at(0), &other, from(5354), 1);
-    assert_eq!(told(&desk)[0].0, "pump", "not from port 5353");
+    assert_eq!(advertised(&desk)[0].0, "pump", "not from port 5353");
     desk.hear(at(0), &other, from(5353), 1);
     desk.hear(at(0), &other, from(5353), 1);
-    assert_eq!(told(&desk)[0].0, "pump (2)");
+    assert_eq!(advertised(&desk)[0].0, "pump (2)");
     settle(&mut desk);
-    let second = desk.told[0].as_ref().unwrap().instance.clone();
+    let second = desk.advertised[0].as_ref().unwrap().instance.clone();
     let now = at(60_000);
     desk.hear(
         now,
@@ -200,15 +214,15 @@ fn name_that_another_has_on_the_link_is_left_to_it_also_later() {
         from(5353),
         1,
     );
-    assert!(!desk.offers.is_told(0));
-    assert_eq!(told(&desk)[0].0, "pump (2)", "it is probed for first");
+    assert!(!desk.adverts.is_announced(0));
+    assert_eq!(advertised(&desk)[0].0, "pump (2)", "it is probed for first");
     desk.hear(
         now,
         &packet(&at_another_host(&second), None, false),
         from(5353),
         1,
     );
-    assert_eq!(told(&desk)[0].0, "pump (3)");
+    assert_eq!(advertised(&desk)[0].0, "pump (3)");
 }
 
 #[test]
@@ -216,7 +230,7 @@ fn goodbye_of_another_bridge_for_a_node_that_is_known_here_is_answered_by_an_ann
     let mut desk = desk(&["http"]);
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
     settle(&mut desk);
-    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let instance = desk.advertised[0].as_ref().unwrap().instance.clone();
     let now = at(60_000);
     desk.hear(now, &packet(&instance, Some(9), true), from(5353), 1);
     assert_eq!(desk.speak(now), None, "another's service");
@@ -228,7 +242,7 @@ fn goodbye_of_another_bridge_for_a_node_that_is_known_here_is_answered_by_an_ann
 fn probe_of_another_with_later_data_wins_and_its_own_does_not() {
     let mut desk = desk(&["http"]);
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
-    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let instance = desk.advertised[0].as_ref().unwrap().instance.clone();
     let due = desk.speak(at(0)).unwrap();
     for (port, wins) in [(80, false), (79, false), (81, true)] {
         let other = Instance {
@@ -239,7 +253,7 @@ fn probe_of_another_with_later_data_wins_and_its_own_does_not() {
         desk.hear(at(0), &packet, from(5353), 1);
         assert_eq!(desk.speak(at(0)) != Some(due), wins, "{port}");
     }
-    assert_eq!(told(&desk)[0].0, "pump");
+    assert_eq!(advertised(&desk)[0].0, "pump");
 }
 
 #[test]
@@ -262,16 +276,16 @@ fn lister(address: &str) -> Part {
 }
 
 #[test]
-fn device_that_a_node_lists_is_told_under_its_own_name_at_its_own_address() {
+fn device_that_a_node_lists_is_announced_under_its_own_name_at_its_own_address() {
     let mut desk = desk(&["ipp"]);
     desk.take(at(0), lister("198.51.100.7"));
-    assert_eq!(told(&desk), [("Printer 7".into(), 631)]);
-    let first = desk.told[0].as_ref().unwrap();
+    assert_eq!(advertised(&desk), [("Printer 7".into(), 631)]);
+    let first = desk.advertised[0].as_ref().unwrap();
     assert_eq!(first.addrs, ["198.51.100.7".parse::<IpAddr>().unwrap()]);
     assert_eq!(first.instance.text, b"\x09oc=bridge");
     assert!(first.instance.host.starts_with("printer-7-"));
     desk.take(at(0), row(ID, "office", &[]));
-    assert!(told(&desk).is_empty());
+    assert!(advertised(&desk).is_empty());
 }
 
 #[test]
@@ -291,7 +305,7 @@ fn names_of_devices_are_labels_of_the_dns_and_differ() {
 
 /// A packet that asks these questions for the kind, the name and the host of the first offer.
 fn questions(desk: &Desk, of: &[u16], wants_unicast: bool) -> Packet {
-    let Names { kind, name, host } = desk.told[0].as_ref().unwrap().names.clone();
+    let Names { kind, name, host } = desk.advertised[0].as_ref().unwrap().names.clone();
     let class = [u8::from(wants_unicast) << 7, 1];
     let mut message = vec![0; 12];
     message[5] = of.len() as u8;
@@ -355,12 +369,12 @@ fn another_port_at_the_same_host_is_no_conflict() {
     let mut desk = desk(&["http"]);
     desk.take(at(0), row(ID, "pump", &[("http", 80)]));
     let now = settle(&mut desk);
-    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let instance = desk.advertised[0].as_ref().unwrap().instance.clone();
     desk.hear(now, &packet(&instance, Some(81), false), from(5353), 1);
-    assert!(desk.offers.is_told(0));
+    assert!(desk.adverts.is_announced(0));
     let other = packet(&at_another_host(&instance), None, false);
     desk.hear(now, &other, from(5353), 1);
-    assert!(!desk.offers.is_told(0));
+    assert!(!desk.adverts.is_announced(0));
 }
 
 #[test]
@@ -370,20 +384,20 @@ fn only_links_that_are_told_of_a_service_hear_probe_and_goodbye_and_can_have_its
     desk.links = Links::on(&[("192.0.2.1", ""), ("198.51.100.1", "")]);
     desk.services = vec!["ipp".try_into().unwrap()];
     desk.take(at(0), lister("198.51.100.7"));
-    let instance = desk.told[0].as_ref().unwrap().instance.clone();
+    let instance = desk.advertised[0].as_ref().unwrap().instance.clone();
     let claim = at_another_host(&instance);
     let claim = Instance {
         port: 9999,
         ..claim
     };
     let claim = read(probe(&claim).unwrap().as_ref()).unwrap();
-    let due = desk.offers.timeout();
+    let due = desk.adverts.timeout();
     desk.hear(at(0), &claim, from(5353), 0b10);
-    assert_eq!(desk.offers.timeout(), due);
+    assert_eq!(desk.adverts.timeout(), due);
     let now = settle(&mut desk);
     let other = packet(&at_another_host(&instance), None, false);
     desk.hear(now, &other, from(5353), 0b10);
-    assert!(desk.offers.is_told(0));
+    assert!(desk.adverts.is_announced(0));
     desk.leave();
     let links: Vec<_> = desk.links.sent.take().iter().map(|(to, _)| *to).collect();
     // Three probes, two announcements and the goodbye.
@@ -403,5 +417,5 @@ fn watch_begins_again_when_there_is_room_for_a_service_that_was_refused() {
     assert!(desk.take(at(0), gone("peer-1")));
     desk.watch();
     assert!(!take(&mut desk, 64));
-    assert_eq!(told(&desk).len(), 64);
+    assert_eq!(advertised(&desk).len(), 64);
 }

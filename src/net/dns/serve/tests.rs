@@ -45,14 +45,14 @@ fn pump() -> Hosts {
     let tags = [("site", "roof"), ("v", "2")];
     Hosts {
         hosts: vec![host("pump", &addrs, &[("http", 8080)], &tags)],
-        is_complete: true,
+        coverage: Coverage::Complete,
     }
 }
 
-fn no_hosts(is_complete: bool) -> Hosts {
+fn no_hosts(coverage: Coverage) -> Hosts {
     Hosts {
         hosts: Vec::new(),
-        is_complete,
+        coverage,
     }
 }
 
@@ -175,7 +175,7 @@ fn service_leads_to_its_instances_ports_and_addresses() {
     // RFC 6763, section 6.1: an instance has a TXT record, even if it is empty.
     let untagged = Hosts {
         hosts: vec![host("pump", &[], &[("http", 80)], &[])],
-        is_complete: true,
+        coverage: Coverage::Complete,
     };
     let (_, [answer, ..]) = asked(instance, Rtype::TXT, &untagged);
     assert_eq!(answer, [format!("{instance} 20 TXT \0")]);
@@ -185,7 +185,7 @@ fn service_leads_to_its_instances_ports_and_addresses() {
 fn name_with_dots_is_one_label_of_its_instance() {
     let found = Hosts {
         hosts: vec![host("pump.roof", &["192.0.2.7"], &[("http", 80)], &[])],
-        is_complete: true,
+        coverage: Coverage::Complete,
     };
     let bytes = answered(&asks("_http._tcp.oc.internal", Rtype::PTR), &found, UDP);
     assert!(
@@ -198,7 +198,7 @@ fn name_with_dots_is_one_label_of_its_instance() {
     for bad in ["a..b", ".a", "a."] {
         let found = Hosts {
             hosts: vec![host(bad, &["192.0.2.7"], &[("http", 80)], &[])],
-            is_complete: true,
+            coverage: Coverage::Complete,
         };
         let (code, _) = asked("_http._tcp.oc.internal", Rtype::PTR, &found);
         assert_eq!(code, Rcode::NXDOMAIN, "{bad}");
@@ -221,18 +221,18 @@ fn other_transport_or_service_is_not_there() {
 
 #[test]
 fn what_could_not_be_found_out_is_a_failure_and_no_denial() {
-    let of = |complete| asked("pump.oc.internal", Rtype::A, &no_hosts(complete));
-    let (code, [_, authority, _]) = of(true);
+    let of = |coverage| asked("pump.oc.internal", Rtype::A, &no_hosts(coverage));
+    let (code, [_, authority, _]) = of(Coverage::Complete);
     assert_eq!(code, Rcode::NXDOMAIN);
     assert_eq!(authority, [SOA]);
-    let (code, [answer, authority, additional]) = of(false);
+    let (code, [answer, authority, additional]) = of(Coverage::Partial);
     assert_eq!(code, Rcode::SERVFAIL);
     assert!(answer.is_empty() && authority.is_empty() && additional.is_empty());
 }
 
 #[test]
 fn zone_itself_is_there_and_what_is_outside_is_refused() {
-    let of = |name, rtype| asked(name, rtype, &no_hosts(true));
+    let of = |name, rtype| asked(name, rtype, &no_hosts(Coverage::Complete));
     let (_, [answer, ..]) = of("oc.internal", Rtype::SOA);
     assert_eq!(answer, ["oc.internal 20 SOA oc.internal"]);
     let (_, [answer, ..]) = of("oc.internal", Rtype::NS);
@@ -266,7 +266,7 @@ fn addresses_of_a_node_are_sorted_for_the_asker_and_nodes_keep_their_order() {
     ];
     let found = Hosts {
         hosts,
-        is_complete: false,
+        coverage: Coverage::Partial,
     };
     let bytes = asks("pump.oc.internal", Rtype::A);
     let near = |ip: IpAddr| u8::from(!ip.to_string().starts_with("10."));
@@ -438,7 +438,7 @@ proptest! {
     ) {
         let tags: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let hosts = vec![host(&name, &["192.0.2.1"; 8], &[("http", 80)], &tags); count];
-        let found = Hosts { hosts, is_complete: true };
+        let found = Hosts { hosts, coverage: Coverage::Complete };
         for (at, rtype) in [("_http._tcp", Rtype::PTR), ("_http._tcp", Rtype::SRV), ("x", Rtype::TXT)] {
             let bytes = asks(&format!("{at}.oc.internal"), rtype);
             let answer = answered(&bytes, &found, MAX_TCP);
@@ -466,7 +466,7 @@ fn longest_outcome_fits_in_one_answer_over_tcp() {
     });
     let mut found = Hosts {
         hosts: hosts.collect(),
-        is_complete: true,
+        coverage: Coverage::Complete,
     };
     for (n, host) in found.hosts.iter_mut().enumerate() {
         host.tags[0].0 = format!("{n}");
@@ -499,23 +499,26 @@ fn service_of_a_device_is_at_a_name_that_has_its_address_and_not_at_its_nodes() 
     printer.device = Some("ip4-192-0-2-50".into());
     found.hosts.push(printer);
     let server = server();
-    let answer = |asked: &Asked, rtype| {
+    let answer = |asked: &QueryName, rtype| {
         let sections = server.answer((asked, rtype), &found, 30, &|_| 0);
         (sections.answer.len(), sections)
     };
-    let ipp = Asked::Service("ipp".try_into().unwrap(), Transport::Tcp);
+    let ipp = QueryName::Service("ipp".try_into().unwrap(), Transport::Tcp);
     let (count, sections) = answer(&ipp, Rtype::SRV);
     assert_eq!(count, 1);
     let target = b"\x0eip4-192-0-2-50\x02oc\x08internal\0";
     assert!(sections.answer[0].data.ends_with(target));
     assert_eq!(sections.additional[0].data, [192, 0, 2, 50]);
-    let name = Asked::Name("pump".try_into().unwrap());
+    let name = QueryName::Name("pump".try_into().unwrap());
     assert_eq!(answer(&name, Rtype::A).0, 2, "those of the node alone");
-    let (count, sections) = answer(&Asked::Address("192.0.2.50".parse().unwrap()), Rtype::A);
+    let (count, sections) = answer(&QueryName::Address("192.0.2.50".parse().unwrap()), Rtype::A);
     assert_eq!(
         (count, sections.answer[0].data.as_slice()),
         (1, &[192, 0, 2, 50][..])
     );
-    let (count, sections) = answer(&Asked::Address("192.0.2.50".parse().unwrap()), Rtype::AAAA);
+    let (count, sections) = answer(
+        &QueryName::Address("192.0.2.50".parse().unwrap()),
+        Rtype::AAAA,
+    );
     assert_eq!((count, sections.rcode), (0, OptRcode::NOERROR));
 }

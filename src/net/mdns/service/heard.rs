@@ -20,7 +20,7 @@ const MAX_QUESTIONS: usize = 16;
 /// many of its claims.
 const MAX_ASKED_RECORDS: usize = 64;
 /// Records that are read of an answer at most.
-const MAX_TOLD_RECORDS: usize = 512;
+const MAX_HEARD_RECORDS: usize = 512;
 
 /// What was heard.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub(crate) struct Packet {
     /// What is asked.
     pub(crate) questions: Vec<Question>,
     /// What is told; in a question, what the asker knows.
-    pub(crate) records: Vec<Told>,
+    pub(crate) records: Vec<HeardRecord>,
     /// In a question: what the asker would tell, if the name is free.
-    pub(crate) claims: Vec<Told>,
+    pub(crate) claims: Vec<HeardRecord>,
 }
 
 /// A question.
@@ -51,7 +51,7 @@ pub(crate) struct Question {
 
 /// A record that was heard.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct HeardRecord {
     /// Its name.
     pub(crate) owner: Vec<u8>,
     /// Its time to live, s.
@@ -107,7 +107,7 @@ impl Question {
     }
 }
 
-impl Told {
+impl HeardRecord {
     /// Whether it is the pointer that answers such a question about the instance, with half of its
     /// time to live at least (RFC 6762, section 7.1).
     pub(crate) fn is_known(&self, meaning: Meaning, names: &Names) -> bool {
@@ -133,7 +133,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Packet> {
         ..Packet::default()
     };
     let most = match packet.is_answer {
-        true => MAX_TOLD_RECORDS,
+        true => MAX_HEARD_RECORDS,
         false => MAX_ASKED_RECORDS,
     };
     for question in questions.take(MAX_QUESTIONS) {
@@ -146,15 +146,15 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Packet> {
     }
     // What follows a broken record cannot be read.
     for record in answer.chain(additional).map_while(Result::ok).take(most) {
-        packet.records.extend(told(&record));
+        packet.records.extend(heard_record(&record));
     }
     for record in authority.map_while(Result::ok).take(most) {
-        packet.claims.extend(told(&record));
+        packet.claims.extend(heard_record(&record));
     }
     Some(packet)
 }
 
-fn told(record: &ParsedRecord<'_, [u8]>) -> Option<Told> {
+fn heard_record(record: &ParsedRecord<'_, [u8]>) -> Option<HeardRecord> {
     if record.class().to_int() & !ONLY_ONE != Class::IN.to_int() {
         return None;
     }
@@ -186,7 +186,7 @@ fn told(record: &ParsedRecord<'_, [u8]>) -> Option<Told> {
         }
         _ => return None,
     };
-    Some(Told {
+    Some(HeardRecord {
         owner: wire(&record.owner()),
         ttl: record.ttl().as_secs(),
         flushes: record.class().to_int() & ONLY_ONE != 0,

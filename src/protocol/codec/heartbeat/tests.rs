@@ -6,6 +6,11 @@ use super::*;
 use crate::protocol::{MAX_LIST, Offers, PeerId, codec::fixtures::*};
 
 fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>, known: &[PeerId]) -> Vec<u8> {
+    let with_record = record.is_some();
+    let beat = &OutBeat {
+        with_record,
+        ..beat.clone()
+    };
     encoded(|buffer| super::encode_beat(sequence, beat, record, known, buffer))
 }
 
@@ -38,6 +43,16 @@ fn a_beat_has_the_bytes_of_the_protocol() {
         0xa5, 0, 0, 1, 1, 2, 0x1a, 0x00, 0x01, 0x5f, 0x90, 3, 0x41, 0xab, 4, 0x82, 1, 0x18, 24,
     ];
     assert_eq!(bytes, expected);
+}
+
+#[test]
+fn a_beat_without_its_record_leaves_the_record_out() {
+    let mut beat = plain_beat();
+    for (with_record, expected) in [(false, None), (true, Some(&[0xab][..]))] {
+        beat.with_record = with_record;
+        let bytes = encoded(|buffer| super::encode_beat(0, &beat, Some(&[0xab]), &[], buffer));
+        assert_eq!(decode_beat(&bytes).unwrap().record, expected);
+    }
 }
 
 #[test]

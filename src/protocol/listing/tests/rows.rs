@@ -108,8 +108,8 @@ fn nodes_that_may_be_shown_twice_make_the_listing_incomplete() {
     let mut desk = Desk::new(Role::Node).indexers([1]);
     // Seven fit the smaller set.
     let buffer = vec![0; 8];
-    let which = (Filter::default(), States::ALL);
-    let listing = Listing::begin(at(0), (peer(0), 5), which, &desk.home, buffer);
+    let (filter, states) = (Filter::default(), States::ALL);
+    let listing = Listing::begin(at(0), peer(0), 5, filter, states, &desk.home, buffer);
     desk.listing = Some(Box::new(listing));
     desk.poll(0);
     let all: Vec<_> = (10..18).map(alive).collect();

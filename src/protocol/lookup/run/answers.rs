@@ -5,19 +5,25 @@
 
 use core::cmp::Reverse;
 
-use super::{BEHIND, Errand, Lookup, Open, Target, Tier, Waiting, What};
+use super::{BEHIND, ClaimRank, Errand, Lookup, Open, Target, Tier, Waiting, What};
 use crate::protocol::{
-    Count, Cursor, Instant, Offer, PeerId, Reach, Tally,
+    Coverage, Cursor, Instant, Offer, PeerId, Reach,
     codec::record::{Kind, contents},
     directory::Found,
     lookup::{
-        Answer, FoundRecord, MAX_HOLDERS, MAX_PAGES, MAX_READ_ON, Place, QueryId, Question,
-        RecordCopy,
+        Answer, AnswerRecords, FoundRecord, MAX_HOLDERS, MAX_PAGES, MAX_READ_ON, Place, QueryId,
+        Question, RecordCopy,
     },
 };
 
-/// A server that has answered, what it was asked for, and when it was first asked for it.
-type Asked = (PeerId, Errand, Instant);
+/// A server that has answered.
+#[derive(Clone, Copy)]
+struct Responder {
+    peer: PeerId,
+    /// What it was asked for, and when it was first asked for it.
+    errand: Errand,
+    since: Instant,
+}
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
     /// Takes a server's answer. Returns whether the query is an open one of this lookup.
@@ -38,6 +44,11 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let Target::Server(server, errand, what) = target else {
             return true;
         };
+        let responder = Responder {
+            peer: server,
+            errand,
+            since,
+        };
         match (errand, what, answer) {
             (Errand::Page, _, Answer::Indexers { offers, next }) => {
                 self.servers.answered(&server);
@@ -48,26 +59,14 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 self.fail(&server, errand, &answer);
             }
             (_, What::Rest(from), Answer::Listed { records, next }) => {
-                self.take_list((server, errand, since), from, (records, next));
+                self.take_list(responder, from, records, next);
             }
-            (
-                _,
-                What::Question,
-                Answer::Records {
-                    records,
-                    more,
-                    tally,
-                    claimants,
-                },
-            ) => {
-                let asked = (server, errand, since);
-                self.take_records(asked, (records, more), (tally, claimants));
-            }
-            (_, What::Remembered, Answer::Records { records, .. }) => {
+            (_, What::Question, Answer::Records(answer)) => self.take_records(responder, answer),
+            (_, What::Remembered, Answer::Records(answer)) => {
                 self.servers.answered(&server);
-                self.add_all(&server, errand, 0, records);
+                self.add_all(responder, 0, answer.records);
             }
-            (_, What::Rest(_), Answer::Records { .. })
+            (_, What::Rest(_), Answer::Records(_))
             | (_, What::Question | What::Remembered, Answer::Listed { .. }) => {
                 self.fail(&server, errand, &answer);
             }
@@ -85,24 +84,35 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
-    fn take_records(
-        &mut self,
-        (server, errand, since): Asked,
-        (records, more): (&[RecordCopy<'_>], bool),
-        (tally, claimants): (Option<Tally>, Option<Count>),
-    ) {
-        self.servers.answered(&server);
-        self.add_all(&server, errand, 0, records);
-        let is_whole = tally.is_none_or(|tally| tally.answered >= tally.asked);
-        self.heard_of(&server, errand, is_whole);
+    fn take_records(&mut self, from: Responder, answer: AnswerRecords<'_>) {
+        let AnswerRecords {
+            records,
+            more,
+            tally,
+            claimants,
+        } = answer;
+        let Responder { peer, errand, .. } = from;
+        self.servers.answered(&peer);
+        self.add_all(from, 0, records);
+        let coverage = match tally {
+            Some(tally) if tally.answered < tally.asked => Coverage::Partial,
+            _ => Coverage::Complete,
+        };
+        self.heard_of(&peer, errand, coverage);
         let is_name = matches!(self.question, Question::Name(_));
         let asks_others = errand.reach() == Reach::Network;
         if is_name && asks_others {
-            self.claims.told(claimants, more);
-            self.ask_for_remembered(server, errand, more);
+            match claimants {
+                Some(count) => self.claims.reported(count),
+                None if more => self.claims.cut(),
+                None => {}
+            }
+            if more {
+                self.ask_for_remembered(peer, errand);
+            }
         }
         if more && is_name && !asks_others {
-            self.read_on((server, errand, since), Cursor::Start);
+            self.read_on(from, Cursor::Start);
         } else if more {
             self.records.there_are_more();
         }
@@ -111,24 +121,19 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Takes a page of the list of all nodes that a server has.
     fn take_list(
         &mut self,
-        (server, errand, since): Asked,
-        from: Cursor,
-        (records, next): (&[RecordCopy<'_>], Option<PeerId>),
+        from: Responder,
+        page: Cursor,
+        records: &[RecordCopy<'_>],
+        next: Option<PeerId>,
     ) {
-        self.servers.answered(&server);
+        self.servers.answered(&from.peer);
         let is_name = matches!(self.question, Question::Name(_));
         let first = if is_name { BEHIND } else { 0 };
-        self.add_all(&server, errand, first, records);
-        self.heard_of(&server, errand, true);
-        let goes_on = |next: &PeerId| match from {
-            Cursor::Start => true,
-            Cursor::After(before) => *next > before,
-        };
+        self.add_all(from, first, records);
+        self.heard_of(&from.peer, from.errand, Coverage::Complete);
         match next {
             // The ids must grow, so that the pages come to an end.
-            Some(next) if goes_on(&next) => {
-                self.read_on((server, errand, since), Cursor::After(next));
-            }
+            Some(next) if page.is_before(&next) => self.read_on(from, Cursor::After(next)),
             Some(_) => self.leave_rest(),
             None => {}
         }
@@ -136,18 +141,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// Queues a query for a page of the server's list, before others wait for their turn. All its
     /// pages must come in the patience with its first answer.
-    fn read_on(&mut self, (server, errand, since): Asked, from: Cursor) {
+    fn read_on(&mut self, from: Responder, page: Cursor) {
         let most = match self.question {
             Question::Name(_) => usize::from(MAX_READ_ON) * MAX_HOLDERS,
             _ => usize::from(MAX_READ_ON) * S,
         };
         let left = most.saturating_sub(self.read_on);
         let waiting = Waiting {
-            since: Some(since),
-            ..Waiting::new(server, errand, What::Rest(from))
+            since: Some(from.since),
+            ..Waiting::new(from.peer, from.errand, What::Rest(page))
         };
         if self.wants_more()
-            && self.servers.reads_on(&server, MAX_READ_ON, left)
+            && self.servers.reads_on(&from.peer, MAX_READ_ON, left)
             && self.queue.insert(0, waiting).is_ok()
         {
             self.read_on += 1;
@@ -171,17 +176,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// Queues a query for the peer that an earlier find has returned, if it may be among those that
-    /// the server did not name.
-    fn ask_for_remembered(&mut self, server: PeerId, errand: Errand, more: bool) {
+    /// the claimants that the server did not name.
+    fn ask_for_remembered(&mut self, server: PeerId, errand: Errand) {
         let is_found = |peer: &PeerId| self.records.has(peer);
-        if more && self.remembered.first().is_some_and(|peer| !is_found(peer)) {
+        if self.remembered.first().is_some_and(|peer| !is_found(peer)) {
             let waiting = Waiting::new(server, errand, What::Remembered);
             self.is_cut |= self.queue.insert(0, waiting).is_err();
         }
     }
 
     /// A server has answered, for all servers that it had to ask or for some of them.
-    pub(super) fn heard_of(&mut self, server: &PeerId, errand: Errand, is_whole: bool) {
+    pub(super) fn heard_of(&mut self, server: &PeerId, errand: Errand, coverage: Coverage) {
+        let is_whole = coverage == Coverage::Complete;
         if !is_whole {
             self.servers.lacks(server);
         }
@@ -218,7 +224,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     /// Takes a page of a native's indexers.
     pub(super) fn take_page(&mut self, native: &PeerId, offers: &[Offer], next: Option<PeerId>) {
         let from = self.page_of(native);
-        self.learn(offers, from == Cursor::Start && next.is_none());
+        self.learn(offers, coverage_of_page(from, next));
         let next = self.next_page(next);
         self.turn_page(native, next);
     }
@@ -244,11 +250,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         };
         if let Some(pages) = self.pages.get_mut(at) {
             pages.count += 1;
-            let goes_on = match pages.from {
-                Cursor::Start => true,
-                Cursor::After(before) => next > before,
-            };
-            if goes_on && pages.count < MAX_PAGES {
+            if pages.from.is_before(&next) && pages.count < MAX_PAGES {
                 (pages.from, pages.is_open) = (Cursor::After(next), false);
                 return;
             }
@@ -257,8 +259,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         self.is_cut = true;
     }
 
-    /// Takes the indexers of a page. `are_all`: the native lists no others.
-    pub(super) fn learn(&mut self, offers: &[Offer], are_all: bool) {
+    /// Takes the indexers of a page. `coverage`: whether the native lists others.
+    pub(super) fn learn(&mut self, offers: &[Offer], coverage: Coverage) {
         for offer in offers {
             let asks = match &self.question {
                 Question::Indexers => {
@@ -269,7 +271,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                     self.list(offer);
                     true
                 }
-                Question::Name(_) | Question::Peer(_) => are_all,
+                Question::Name(_) | Question::Peer(_) => coverage == Coverage::Complete,
                 Question::Service(_) => true,
             };
             if asks {
@@ -299,20 +301,15 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// Adds records of a server, the first at this place.
-    fn add_all(&mut self, server: &PeerId, errand: Errand, first: u16, records: &[RecordCopy<'_>]) {
-        let tier = self.tier(server, errand);
+    fn add_all(&mut self, from: Responder, first: u16, records: &[RecordCopy<'_>]) {
+        let tier = self.tier(&from.peer, from.errand);
         for (position, copy) in (first..).zip(records) {
-            self.add(*copy, errand.place(), (tier, position));
+            self.add(*copy, from.errand.place(), tier, position);
         }
     }
 
     /// Adds a record if it answers the question, because servers may send any record.
-    pub(super) fn add(
-        &mut self,
-        copy: RecordCopy<'_>,
-        place: Place,
-        (tier, position): (Tier, u16),
-    ) {
+    pub(super) fn add(&mut self, copy: RecordCopy<'_>, place: Place, tier: Tier, position: u16) {
         let answers = match &self.question {
             Question::Indexers => false,
             Question::Name(name) => copy.info.name == *name,
@@ -322,16 +319,24 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             Question::Peer(peer) => copy.info.peer == *peer,
         };
         let tier = self.tier_of(&copy.info.peer, tier);
-        let standing = (tier, Reverse(copy.claimed), position);
-        let record = FoundRecord::new(copy, place, standing);
+        let rank = ClaimRank {
+            tier,
+            claimed: Reverse(copy.claimed),
+            position,
+        };
+        let record = FoundRecord::new(copy, place, rank);
         self.keep(record.filter(|_| answers));
     }
 
     /// Adds an entry of the own directory, before which so many older claims are.
     pub(super) fn add_here(&mut self, now: Instant, position: u16, found: &Found<'_>) {
         let tier = self.tier_of(found.peer(), Tier::Own);
-        let standing = (tier, Reverse(Some(now - found.since())), position);
-        self.keep(FoundRecord::here(now, standing, found));
+        let rank = ClaimRank {
+            tier,
+            claimed: Reverse(Some(now - found.since())),
+            position,
+        };
+        self.keep(FoundRecord::here(now, rank, found));
     }
 
     fn tier_of(&self, peer: &PeerId, tier: Tier) -> Tier {
@@ -347,6 +352,14 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             self.claims.note(record.peer());
         }
         self.records.add(record);
+    }
+}
+
+/// Whether a page of a native's indexers has all of them.
+pub(super) fn coverage_of_page(from: Cursor, next: Option<PeerId>) -> Coverage {
+    match (from, next) {
+        (Cursor::Start, None) => Coverage::Complete,
+        _ => Coverage::Partial,
     }
 }
 

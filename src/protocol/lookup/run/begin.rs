@@ -1,6 +1,6 @@
 //! How a lookup begins: what is known here, and the servers to ask first.
 
-use super::{BEHIND, Errand, Lookup, Search, Tier};
+use super::{BEHIND, DhtSearch, Errand, Lookup, Tier};
 use crate::protocol::{
     Cursor, Filter, Instant, Name, PeerId, Role, Selection, Subject,
     codec::record::{Kind, contents},
@@ -52,7 +52,10 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             Role::Indexer | Role::Node => self.is_cut |= self.knows_none(),
         }
         if role != Role::Node {
-            self.search([Search::Record(Role::Indexer), Search::Record(Role::Node)]);
+            self.search([
+                DhtSearch::Record(Role::Indexer),
+                DhtSearch::Record(Role::Node),
+            ]);
         }
     }
 
@@ -80,7 +83,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             _ => {}
         });
         // Only node records can be passed to another peer.
-        self.search([Search::Record(Role::Node)]);
+        self.search([DhtSearch::Record(Role::Node)]);
     }
 
     fn begin<H: Here + ?Sized>(&mut self, now: Instant, own: PeerId, question: Question, here: &H) {
@@ -133,7 +136,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                         age: Some(entry.age),
                         claimed: None,
                     };
-                    self.add(copy, Place::Here, (Tier::Own, position));
+                    self.add(copy, Place::Here, Tier::Own, position);
                     position = position.saturating_add(1);
                 }
                 self.wants_more()

@@ -3,18 +3,29 @@
 //! Invariants: at most [`MAX_HOLDERS`] providers are asked, each once; a search for providers ends
 //! when [`ENOUGH`] servers named no new one, or after [`PROVIDERS_LIMIT`].
 
-use super::{Errand, Lookup, MAX_SEARCHES, Open, Search, Target};
+use super::{DhtSearch, Errand, Lookup, MAX_SEARCHES, Open, Target};
 use crate::protocol::{
-    Addrs, Instant, PeerId,
+    Addrs, Coverage, Instant, PeerId,
     lookup::{ENOUGH, LookupAction, MAX_HOLDERS, MAX_ROUNDS, PROVIDERS_LIMIT, QueryId, Question},
 };
 
+/// How a search for providers ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoundEnd {
+    /// It has found enough, or all there is.
+    InTime,
+    /// Its time was over before.
+    OutOfTime,
+}
+
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
     /// Plans the search that the question needs; `records`: those for a peer.
-    pub(super) fn search<const N: usize>(&mut self, records: [Search; N]) {
+    pub(super) fn search<const N: usize>(&mut self, records: [DhtSearch; N]) {
         match self.question {
             Question::Indexers => {}
-            Question::Name(_) | Question::Service(_) => self.searches.extend([Search::Providers]),
+            Question::Name(_) | Question::Service(_) => {
+                self.searches.extend([DhtSearch::Providers])
+            }
             Question::Peer(_) => self.searches.extend(records),
         }
     }
@@ -23,7 +34,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let search = self.searches.pop()?;
         let query = self.open(now, Target::Dht(search), next);
         match (search, &self.question) {
-            (Search::Record(role), Question::Peer(peer)) => {
+            (DhtSearch::Record(role), Question::Peer(peer)) => {
                 let (role, peer) = (role, *peer);
                 Some(LookupAction::Search { query, role, peer })
             }
@@ -41,7 +52,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         now: Instant,
         query: QueryId,
         providers: &[(PeerId, Addrs)],
-        more: bool,
+        coverage: Coverage,
     ) -> bool {
         if self.open_search(query).is_none() {
             return false;
@@ -50,7 +61,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             return true;
         }
         self.progress.reached = self.progress.reached.saturating_add(1);
-        self.progress.is_full |= more;
+        self.progress.is_full |= coverage == Coverage::Partial;
         let mut is_new = false;
         for (peer, addrs) in providers {
             is_new |= self.ask_holder(*peer, addrs);
@@ -78,8 +89,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if now <= self.deadline {
             let search = self.open.swap_remove(at).target;
             self.count_reached(reached);
-            if search == Target::Dht(Search::Providers) {
-                self.end_round(true);
+            if search == Target::Dht(DhtSearch::Providers) {
+                self.end_round(RoundEnd::InTime);
             }
         }
         true
@@ -87,7 +98,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
 
     /// Ends a search for providers that has found enough, or has run out of time.
     pub(super) fn next_end(&mut self, now: Instant) -> Option<LookupAction> {
-        let is_it = |open: &Open| open.target == Target::Dht(Search::Providers);
+        let is_it = |open: &Open| open.target == Target::Dht(DhtSearch::Providers);
         let at = self.position(is_it)?;
         let has_enough = self.progress.agreed >= ENOUGH;
         let is_late = self
@@ -100,14 +111,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         let query = self.open.swap_remove(at).query;
         self.is_cut |= !has_enough && self.progress.reached < u16::from(ENOUGH);
         self.count_reached(self.progress.reached);
-        self.end_round(has_enough);
+        self.end_round(match has_enough {
+            true => RoundEnd::InTime,
+            false => RoundEnd::OutOfTime,
+        });
         Some(LookupAction::EndSearch { query })
     }
 
     /// Searches again if a server may know of more providers than it has named. It names others by
     /// turns, but another lookup may have had a turn in between. So these are all only if the last
     /// round has named no new one.
-    fn end_round(&mut self, has_time: bool) {
+    fn end_round(&mut self, end: RoundEnd) {
+        let has_time = end == RoundEnd::InTime;
         let progress = &mut self.progress;
         progress.rounds += 1;
         let is_new = core::mem::take(&mut progress.is_new);
@@ -116,7 +131,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
         if has_time && !progress.more && progress.rounds < MAX_ROUNDS {
             (progress.reached, progress.agreed) = (0, 0);
-            self.searches.extend([Search::Providers]);
+            self.searches.extend([DhtSearch::Providers]);
         } else {
             progress.more |= is_new || !has_time;
         }

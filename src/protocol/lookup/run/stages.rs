@@ -1,6 +1,6 @@
 //! What a lookup does next when all that it has asked has answered, or is late.
 
-use super::{Errand, Lookup, Open, Phase, Search, Stage, Target, What};
+use super::{DhtSearch, Errand, Lookup, Open, Phase, Stage, Target, What};
 use crate::protocol::{Cursor, Instant, Role, lookup::Question};
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -54,8 +54,8 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
         let late = self.open.iter().map(|open| match open.target {
             Target::Server(..) => self.late_at(open),
-            Target::Dht(Search::Providers) => self.end_of(open),
-            Target::Dht(Search::Record(_)) => self.deadline,
+            Target::Dht(DhtSearch::Providers) => self.end_of(open),
+            Target::Dht(DhtSearch::Record(_)) => self.deadline,
         });
         // What was due at the latest poll has been done.
         let is_ahead = |at: &Instant| *at > self.polled;

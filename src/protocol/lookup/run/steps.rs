@@ -57,12 +57,12 @@ pub(super) struct Open {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Server(PeerId, Errand, What),
-    Dht(Search),
+    Dht(DhtSearch),
 }
 
 /// A search of the DHT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Search {
+pub(super) enum DhtSearch {
     /// For the providers of the name or service.
     Providers,
     /// For the peer's record in this role.

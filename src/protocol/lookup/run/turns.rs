@@ -3,7 +3,7 @@
 //! Invariants: at most [`MAX_OPEN`] servers are waited for at a time; pages are requested only
 //! while the queue has room for their indexers.
 
-use super::{Errand, Lookup, Open, Pages, Target, Waiting, What};
+use super::{Errand, Lookup, Open, Pages, Target, Waiting, What, answers::coverage_of_page};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_LIST, PeerId,
     lookup::{
@@ -58,7 +58,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             && let Some(from) = self.own_page.pop()
         {
             let page = here.page(now, from, MAX_LIST);
-            self.learn(page.offers, from == Cursor::Start && page.next.is_none());
+            self.learn(page.offers, coverage_of_page(from, page.next));
             if let Some(next) = self.next_page(page.next) {
                 // There is room, because the list was emptied above.
                 let _ = self.own_page.push(Cursor::After(next));

@@ -19,12 +19,12 @@ impl Desk {
     fn answers_in_part(&mut self, now: u64, n: u8, found: &[u8], claimants: Option<Count>) {
         let (_, query) = self.question(n, false).expect("it was asked");
         let infos: Vec<_> = found.iter().map(|n| claim(*n)).collect();
-        let answer = Answer::Records {
+        let answer = Answer::Records(AnswerRecords {
             records: &copies(&infos),
             more: true,
             tally: None,
             claimants,
-        };
+        });
         assert!(self.lookups.answered(at(now), query, answer));
         self.poll(now);
     }
@@ -68,7 +68,7 @@ fn ids(ids: core::ops::RangeInclusive<u8>) -> Vec<u8> {
 fn of_fifty_claimants_all_are_counted_and_the_oldest_come_first() {
     let mut desk = Desk::new(Role::Native).native(NATIVE);
     desk.begin(pump());
-    desk.names(10, &[101, 102], false);
+    desk.names(10, &[101, 102], Coverage::Complete);
     desk.search_ends(10, 4);
     desk.answers(20, NATIVE, &[]);
     // The oldest claim at one server is that of the node with the greatest id.
@@ -168,7 +168,7 @@ fn oldest_claim_is_told_as_the_oldest_and_one_of_unknown_age_as_such() {
     ] {
         let mut desk = Desk::new(Role::Indexer);
         desk.begin_for_peer(pump(), Reach::Network);
-        desk.names(10, &[1], false);
+        desk.names(10, &[1], Coverage::Complete);
         desk.search_ends(10, 4);
         let (_, query) = desk.question(1, false).expect("it was asked");
         let age = claimed.map(Duration::from_millis);
@@ -179,12 +179,12 @@ fn oldest_claim_is_told_as_the_oldest_and_one_of_unknown_age_as_such() {
             ..copy
         });
         let records: Vec<_> = records.collect();
-        let answer = Answer::Records {
+        let answer = Answer::Records(AnswerRecords {
             records: &records,
             more: false,
             tally: None,
             claimants: None,
-        };
+        });
         assert!(desk.lookups.answered(at(20), query, answer));
         desk.poll(20);
         let response = desk.outcome().response();
@@ -274,12 +274,12 @@ fn who_was_found_before_is_asked_for_if_it_is_not_among_the_first_and_comes_firs
                 }
             );
             let before = [claim(200)];
-            let answer = Answer::Records {
+            let answer = Answer::Records(AnswerRecords {
                 records: &copies(&before),
                 more: false,
                 tally: None,
                 claimants: None,
-            };
+            });
             assert!(desk.lookups.answered(at(30), query, answer));
             desk.poll(30);
         }
@@ -320,7 +320,7 @@ fn peer_that_was_found_before_is_replaced_only_by_a_complete_find() {
 fn all_pages_of_a_server_must_come_in_its_patience() {
     let mut desk = Desk::new(Role::Indexer);
     desk.begin_for_peer(pump(), Reach::Network);
-    desk.names(10, &[1, 2], false);
+    desk.names(10, &[1, 2], Coverage::Complete);
     desk.search_ends(10, 4);
     desk.answers(20, 1, &[7]);
     desk.answers_in_part(700, 2, &[], None);
@@ -340,7 +340,7 @@ fn server_leaves_the_others_their_share_of_the_pages() {
         let mut desk = Desk::new(Role::Indexer);
         desk.begin_for_peer(pump(), Reach::Network);
         let servers: Vec<u8> = (1..=others + 1).collect();
-        desk.names(10, &servers, false);
+        desk.names(10, &servers, Coverage::Complete);
         desk.search_ends(10, 4);
         let mut read = 0;
         desk.answers_in_part(20, 1, &[], None);

@@ -50,7 +50,7 @@ fn indexers(want: Want, from: Option<Cursor>) -> Request {
 /// The place for the entries is leaked, because a served list borrows from it.
 fn serve<'a, M: Machine>(lookups: &mut Slots, request: Request, machine: &'a mut M) -> Served<'a> {
     let entries = Box::leak(Box::default());
-    lookups.serve(at(0), (&peer(9), RequestId(1)), request, machine, entries)
+    lookups.serve(at(0), &peer(9), RequestId(1), request, machine, entries)
 }
 
 #[test]

@@ -98,12 +98,12 @@ fn second_answer_to_one_question_changes_nothing() {
     desk.begin(pump());
     let (_, query) = desk.question(1, false).unwrap();
     assert!(desk.lookups.answered(at(10), query, Answer::Failed));
-    let records = Answer::Records {
+    let records = Answer::Records(AnswerRecords {
         records: &[],
         more: false,
         tally: None,
         claimants: None,
-    };
+    });
     assert!(!desk.lookups.answered(at(10), query, records));
     desk.poll(10);
     desk.answers(10, 2, &[]);
@@ -247,7 +247,7 @@ fn what_was_asked_is_what_answered_was_silent_and_refused() {
             }
             if !desk.wanted.is_empty() && rng.below(3) == 0 {
                 let named: Vec<_> = (0..rng.below(4) as u8).map(|n| n + 90).collect();
-                desk.names(now, &named, false);
+                desk.names(now, &named, Coverage::Complete);
             }
             if !desk.wanted.is_empty() && rng.below(3) == 0 {
                 desk.search_ends(now, 1);
@@ -267,12 +267,12 @@ fn what_was_asked_is_what_answered_was_silent_and_refused() {
                     offers: &offers,
                     next: None,
                 };
-                let records = Answer::Records {
+                let records = Answer::Records(AnswerRecords {
                     records: &[],
                     more: false,
                     tally,
                     claimants: None,
-                };
+                });
                 let answer = match (rng.below(6), matches!(ask, Ask::Indexers(_))) {
                     (0, _) => Answer::Failed,
                     (1, _) => Answer::Error,

@@ -51,8 +51,8 @@ fn pages(indexer: &mut Indexer<40>) -> Vec<usize> {
             gone: false,
         };
         let mut entries = Entries::new();
-        let asker = (&peer(99), RequestId(1));
-        let served = lookups.serve(at(100), asker, request, &mut *indexer, &mut entries);
+        let (asker, id) = (peer(99), RequestId(1));
+        let served = lookups.serve(at(100), &asker, id, request, &mut *indexer, &mut entries);
         let Served::Now(Response::Entries(page)) = served else {
             panic!("{served:?}");
         };
@@ -87,8 +87,8 @@ fn an_answer_of_the_own_directory_says_when_each_node_was_heard() {
     };
     for (request, expected) in [(by_name, &[97, 96][..]), (by_id, &[96])] {
         let mut entries = Entries::new();
-        let asker = (&peer(99), RequestId(1));
-        match lookups.serve(at(100), asker, request, &mut *indexer, &mut entries) {
+        let (asker, id) = (peer(99), RequestId(1));
+        match lookups.serve(at(100), &asker, id, request, &mut *indexer, &mut entries) {
             Served::Now(Response::Records { ages, .. }) => assert_eq!(ages, expected),
             other => panic!("{other:?}"),
         }

@@ -23,14 +23,14 @@ fn asked_of_an_indexer(servers: usize, holders: &[u8]) -> (Vec<u8>, usize) {
     let (before, nearest) = requests(servers);
     let mut messages = 2 * before;
     for _ in 0..before {
-        desk.names(10, &[], false);
+        desk.names(10, &[], Coverage::Complete);
     }
     for _ in 0..nearest {
         if desk.wanted.is_empty() {
             break;
         }
         messages += 2;
-        desk.names(20, holders, false);
+        desk.names(20, holders, Coverage::Complete);
     }
     if !desk.wanted.is_empty() {
         desk.search_ends(30, nearest as u16);

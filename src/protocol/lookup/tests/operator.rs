@@ -278,12 +278,12 @@ fn records_that_answer_another_question_are_left_out() {
             claimed: None,
         },
     ];
-    let answer = Answer::Records {
+    let answer = Answer::Records(AnswerRecords {
         records: &records,
         more: false,
         tally: None,
         claimants: None,
-    };
+    });
     assert!(desk.lookups.answered(at(10), query, answer));
     desk.poll(10);
     assert_eq!(desk.found(), [7]);

@@ -26,7 +26,7 @@ fn name_is_answered_by_the_providers_that_the_dht_names_and_by_the_fellows_of_a_
         assert!(matches!(begun, Begun::Lookup(_)));
         assert_eq!(desk.wanted[0].0, Key::Name(name("pump")));
         assert_eq!(desk.reach(NATIVE), asks.then_some(Reach::Directory));
-        desk.names(10, &[1], false);
+        desk.names(10, &[1], Coverage::Complete);
         assert_eq!(desk.reach(1), Some(Reach::Directory));
         if asks {
             desk.answers(20, NATIVE, &[]);
@@ -62,7 +62,7 @@ fn indexer_that_reaches_nobody_in_the_dht_asks_its_natives_and_says_that_it_is_i
 fn holder_that_denies_is_left_out_and_has_answered() {
     let mut desk = Desk::new(Role::Indexer);
     desk.begin_for_peer(pump(), Reach::Network);
-    desk.names(10, &[1, 2], false);
+    desk.names(10, &[1, 2], Coverage::Complete);
     desk.answers(20, 1, &[]);
     desk.answers(20, 2, &[7]);
     desk.search_ends(30, 1);
@@ -76,10 +76,10 @@ fn search_is_ended_when_three_servers_have_named_providers_and_no_new_one() {
     desk.begin_for_peer(pump(), Reach::Network);
     let query = desk.wanted[0].1;
     for named in [&[1][..], &[], &[1], &[2], &[1, 2]] {
-        desk.names(10, named, false);
+        desk.names(10, named, Coverage::Complete);
         assert!(desk.ended.is_empty(), "{named:?}");
     }
-    desk.names(20, &[2, 1], false);
+    desk.names(20, &[2, 1], Coverage::Complete);
     assert_eq!(desk.ended, [query]);
     desk.answers(30, 1, &[7]);
     desk.answers(30, 2, &[7]);
@@ -106,7 +106,7 @@ fn sixteen_holders_are_asked_and_what_others_may_have_makes_the_answer_incomplet
     for (named, complete) in [(16, true), (17, false)] {
         let mut desk = Desk::new(Role::Indexer);
         desk.begin_for_peer(pump(), Reach::Network);
-        desk.names(10, &ids[..named], false);
+        desk.names(10, &ids[..named], Coverage::Complete);
         while let Some(&n) = desk.waiting().first() {
             desk.answers(20, n, &[7]);
         }
@@ -136,7 +136,11 @@ fn search_is_repeated_if_a_server_may_know_of_more_until_the_last_one_names_no_n
         while !desk.wanted.is_empty() {
             let named = rounds[searches];
             searches += 1;
-            desk.names(10, named, named.len() == MAX_NAMED);
+            let coverage = match named.len() < MAX_NAMED {
+                true => Coverage::Complete,
+                false => Coverage::Partial,
+            };
+            desk.names(10, named, coverage);
             desk.search_ends(10, 4);
             while let Some(&n) = desk.waiting().first() {
                 desk.answers(20, n, &[7]);
@@ -154,10 +158,10 @@ fn search_that_is_ended_because_of_its_time_is_not_repeated() {
     desk.begin_for_peer(pump(), Reach::Network);
     let ids: Vec<u8> = (1..=8).collect();
     for _ in 0..ENOUGH {
-        desk.names(10, &ids, true);
+        desk.names(10, &ids, Coverage::Partial);
     }
     assert_eq!((desk.ended.len(), desk.wanted.len()), (1, 1), "the second");
-    desk.names(20, &ids, true);
+    desk.names(20, &ids, Coverage::Partial);
     while let Some(&n) = desk.waiting().first() {
         desk.answers(20, n, &[7]);
     }
@@ -171,7 +175,7 @@ fn silent_holder_gives_its_turn_away_and_is_not_waited_for_if_something_is_found
     for found in [&[7][..], &[]] {
         let mut desk = Desk::new(Role::Indexer);
         desk.begin_for_peer(pump(), Reach::Network);
-        desk.names(10, &[1, 2, 3, 4, 5, 6, 7, 8, 9], false);
+        desk.names(10, &[1, 2, 3, 4, 5, 6, 7, 8, 9], Coverage::Complete);
         desk.search_ends(10, 1);
         desk.poll(759);
         assert_eq!(desk.waiting().len(), MAX_OPEN);
@@ -277,6 +281,6 @@ fn is_said_to_be_complete(desk: &Desk) -> bool {
 fn own_id_among_the_providers_is_not_asked() {
     let mut desk = Desk::new(Role::Native);
     desk.begin(pump());
-    desk.names(10, &[0, 1], false);
+    desk.names(10, &[0, 1], Coverage::Complete);
     assert_eq!(desk.waiting(), [1]);
 }

@@ -131,7 +131,7 @@ fn indexer_asks_the_providers_and_all_indexers_if_there_may_be_other_providers()
         desk = desk.has_here(6, "sip");
         desk.begin(http());
         let named: Vec<u8> = (20..37).chain([3]).collect();
-        desk.names(10, &named[if more { 0 } else { 17 }..], false);
+        desk.names(10, &named[if more { 0 } else { 17 }..], Coverage::Complete);
         desk.search_ends(10, 1);
         while let Some(&n) = desk.waiting().first() {
             desk.lists_those(20, n, &[7]);

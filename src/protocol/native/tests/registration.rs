@@ -1,8 +1,8 @@
 //! Indexers register, beat and leave.
 
 use super::*;
-use crate::protocol::LeaseEnd;
 use crate::protocol::rivals::FirstBeat;
+use crate::protocol::{AnnounceEnd, LeaseEnd};
 
 #[test]
 fn a_beat_with_a_record_registers_the_indexer_in_every_table_and_publishes_the_record() {
@@ -217,7 +217,7 @@ fn what_it_has_announced_is_announced_again_when_the_network_has_changed() {
         at(10),
         Input::Announced {
             key: &key,
-            ok: true,
+            end: AnnounceEnd::Taken,
         },
     );
     rig.now = 5_000;

@@ -2,7 +2,7 @@
 
 use super::{
     Extent, LONGEST_PAUSE, MOVES, NEVER, RELIST, RELIST_SOONEST, Watch,
-    slots::{Server, State},
+    slots::{State, WatchedServer},
 };
 use crate::protocol::{Addrs, Instant, PeerId, time::backoff};
 
@@ -81,7 +81,7 @@ impl<const K: usize> Watch<K> {
     fn place(&mut self, now: Instant, peer: PeerId, addrs: &Addrs) -> bool {
         let known = self.servers.iter().position(|s| s.is(&peer));
         let free = || self.servers.iter().position(|s| s.state == State::Free);
-        let newcomer = Server::new(now, peer, addrs);
+        let newcomer = WatchedServer::new(now, peer, addrs);
         match known.or_else(free) {
             None => self.servers.push(newcomer).is_ok(),
             Some(at) => {
@@ -93,8 +93,8 @@ impl<const K: usize> Watch<K> {
                         *slot = newcomer;
                         // What the slot's former server told is not the newcomer's word.
                         let told = self.known.iter_mut();
-                        told.filter(|entry| entry.told_by == Some(at as u8))
-                            .for_each(|entry| entry.told_by = None);
+                        told.filter(|entry| entry.listed_by == Some(at as u8))
+                            .for_each(|entry| entry.listed_by = None);
                     }
                     _ => {
                         slot.is_listed = true;

@@ -19,7 +19,7 @@ impl<const K: usize> Watch<K> {
                     unheld: NEVER,
                     how: Presence::Alive,
                     is_meant: true,
-                    told_by: Some(at as u8),
+                    listed_by: Some(at as u8),
                     charged: 0,
                 });
                 // If there is no room, the node is reported all the same, and the table counts it.
@@ -32,11 +32,11 @@ impl<const K: usize> Watch<K> {
         entry.take_hold(at, &mut self.charged);
         // A server takes a record back where it finds out that a copy of the identity signed it.
         // Then what it tells now counts, although it was signed earlier.
-        let is_taken_back = entry.told_by == Some(at as u8) && seen.contents != entry.contents;
+        let is_taken_back = entry.listed_by == Some(at as u8) && seen.contents != entry.contents;
         if seen.sequence <= entry.sequence && !is_taken_back {
             return None;
         }
-        (entry.sequence, entry.told_by) = (seen.sequence, Some(at as u8));
+        (entry.sequence, entry.listed_by) = (seen.sequence, Some(at as u8));
         let is_changed = core::mem::replace(&mut entry.contents, seen.contents) != seen.contents;
         if is_changed {
             entry.name = seen.name.clone();

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Extent, LINGER, LONGEST_PAUSE, MAX_SERVERS, MOVES};
+use super::{Extent, LINGER, LONGEST_PAUSE, MAX_WATCHED_SERVERS, MOVES};
 use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
 
 /// How long a server that is heard again may take to confirm what it held: as long as a node
@@ -22,7 +22,7 @@ pub const HEARD_FOR: Duration = Duration::from_secs(30);
 
 /// A server, in its slot.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Server {
+pub(super) struct WatchedServer {
     pub(super) peer: PeerId,
     pub(super) addrs: Addrs,
     pub(super) state: State,
@@ -59,7 +59,7 @@ pub(super) enum State {
     Live,
 }
 
-impl Server {
+impl WatchedServer {
     /// A server that is listed, to which a stream is to be opened.
     pub(super) fn new(now: Instant, peer: PeerId, addrs: &Addrs) -> Self {
         Self {
@@ -172,7 +172,7 @@ pub(super) struct Entry {
     pub(super) sequence: u64,
     pub(super) contents: u64,
     /// The slot of the server that told this record, as long as that server has it.
-    pub(super) told_by: Option<u8>,
+    pub(super) listed_by: Option<u8>,
     /// If no server holds it: since when, and whether it left or was lost.
     pub(super) unheld: Instant,
     pub(super) how: Presence,
@@ -190,7 +190,7 @@ impl Keyed for Entry {
 
 impl Entry {
     /// Takes note that the server in this slot holds it.
-    pub(super) fn take_hold(&mut self, at: usize, charged: &mut [u16; MAX_SERVERS]) {
+    pub(super) fn take_hold(&mut self, at: usize, charged: &mut [u16; MAX_WATCHED_SERVERS]) {
         self.holders |= 1 << at;
         self.confirmed |= 1 << at;
         self.charge(self.holders, charged);
@@ -203,7 +203,7 @@ impl Entry {
         now: Instant,
         at: usize,
         how: Presence,
-        charged: &mut [u16; MAX_SERVERS],
+        charged: &mut [u16; MAX_WATCHED_SERVERS],
     ) -> bool {
         let was_held = self.holders != 0;
         self.holders &= !(1 << at);
@@ -218,7 +218,7 @@ impl Entry {
     }
 
     /// Its place counts against the servers of these bits, and no other.
-    pub(super) fn charge(&mut self, servers: u64, charged: &mut [u16; MAX_SERVERS]) {
+    pub(super) fn charge(&mut self, servers: u64, charged: &mut [u16; MAX_WATCHED_SERVERS]) {
         let before = core::mem::replace(&mut self.charged, servers);
         if before == servers {
             return;

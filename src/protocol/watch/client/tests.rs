@@ -110,20 +110,25 @@ impl World {
             is_meant,
         };
         self.watch
-            .told(at(self.now), &peer(server), Word::Here(sighting))
+            .hear(at(self.now), &peer(server), Statement::Here(sighting))
     }
 
     fn loses(&mut self, server: u8, node: u8, how: Presence) {
         let peer_of_node = peer(node);
-        let word = Word::Gone {
+        let statement = Statement::Gone {
             peer: &peer_of_node,
             how,
         };
-        assert_eq!(self.watch.told(at(self.now), &peer(server), word), None);
+        assert_eq!(
+            self.watch.hear(at(self.now), &peer(server), statement),
+            None
+        );
     }
 
     fn caught_up(&mut self, server: u8) {
-        let said = self.watch.told(at(self.now), &peer(server), Word::CaughtUp);
+        let said = self
+            .watch
+            .hear(at(self.now), &peer(server), Statement::CaughtUp);
         assert_eq!(said, None);
     }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use oc_discovery::protocol::{
-    Addrs, Instant, Key, MAX_ENVELOPE_LEN, PeerId, RequestId, Rng, Role,
+    Addrs, Coverage, Instant, Key, MAX_ENVELOPE_LEN, PeerId, RequestId, Rng, Role,
     codec::{
         directory::{
             Request, Response, Room, decode_request, decode_response, encode_request,
@@ -311,7 +311,7 @@ impl<'w> Lookup<'w> {
         let body = {
             let mut entries = Default::default();
             let slots = &mut process.slots;
-            match slots.serve(now, (&asking, id), request, machine, &mut entries) {
+            match slots.serve(now, &asking, id, request, machine, &mut entries) {
                 Served::Now(answer) => response(&answer),
                 Served::Lookup(lookup) => {
                     process.askers.insert(lookup, (from, query));
@@ -343,7 +343,11 @@ impl<'w> Lookup<'w> {
             .map(|provider| (self.world.id(*provider), addrs(*provider)))
             .collect();
         let slots = &mut process.slots;
-        slots.provided(now, query, &named, named.len() == MAX_NAMED);
+        let coverage = match named.len() < MAX_NAMED {
+            true => Coverage::Complete,
+            false => Coverage::Partial,
+        };
+        slots.provided(now, query, &named, coverage);
         // The lookup may end it before.
         self.push(0, no, Input::Walk(query));
     }

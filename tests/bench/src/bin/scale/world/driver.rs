@@ -70,8 +70,8 @@ impl World {
                 self.peers[to].machine.handle(now, ended);
             }
             Input::Announced(key) => {
-                let (key, ok) = (&*key, true);
-                let ended = protocol::Input::Announced { key, ok };
+                let (key, end) = (&*key, protocol::AnnounceEnd::Taken);
+                let ended = protocol::Input::Announced { key, end };
                 self.peers[to].machine.handle(now, ended);
             }
             Input::Start | Input::Wake => {}

@@ -23,7 +23,7 @@ pub struct Sighting<'a> {
 
 /// What a server says.
 #[derive(Clone, Copy, Debug)]
-pub enum Word<'a> {
+pub enum Statement<'a> {
     /// It lists this node.
     Here(Sighting<'a>),
     /// It lists this node no longer.
@@ -65,8 +65,8 @@ pub enum Extent {
 pub enum WatchStep {
     /// Find the servers that may list nodes, then call [`Watch::listed`].
     List,
-    /// Open a stream to this server, and end the one that may be open; then call [`Watch::told`]
-    /// for each word, and [`Watch::ended`].
+    /// Open a stream to this server, and end the one that may be open; then call [`Watch::hear`]
+    /// for each statement, and [`Watch::ended`].
     Open {
         /// The server.
         server: PeerId,
