@@ -102,6 +102,8 @@ pub(super) struct Driver<'m> {
     pub(super) invitation: Invitation,
     /// Whether the system clock was synchronised at the last housekeeping.
     pub(super) synchronised: bool,
+    /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
+    pub(super) key: Option<String>,
     started: Instant,
     housekeeping: Instant,
     /// When a record of the DHT store may have run out, and when expired records were last removed.
@@ -133,6 +135,7 @@ impl<'m> Driver<'m> {
             first: config.announce.clone(),
             only: config.announce_only,
         };
+        let key_of_network = psk.map(|psk| psk.fingerprint().to_string());
         let net = Net::new(&key, config.role, psk, bounds, announce).map_err(Error::new)?;
         let seed = getrandom::u64().map_err(Error::new)?;
         let now = Instant::from_millis(clock::boottime());
@@ -171,6 +174,7 @@ impl<'m> Driver<'m> {
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
             synchronised: clock::synchronised(),
+            key: key_of_network,
             started: now,
             housekeeping: now + HOUSEKEEPING,
             records: None,
@@ -360,6 +364,7 @@ impl<'m> Driver<'m> {
             NetEvent::ListenerError(why) => {
                 each!(warn, "a listener could not take a connection: {why}")
             }
+            NetEvent::Refused(refusal) => self.note_refusal(now, &refusal),
             NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
             NetEvent::StreamClosed { ref peer, stream } => {
                 self.held_beats.retain(|frame| frame.stream != stream);
@@ -373,6 +378,7 @@ impl<'m> Driver<'m> {
                 clock,
             } => {
                 if let Some(over) = over {
+                    self.note_handshake(now, over);
                     let server = &server;
                     self.handle(now, Input::Carried { server, over });
                 }

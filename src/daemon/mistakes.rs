@@ -3,6 +3,8 @@
 //!
 //! Invariant: a look changes nothing but the list of problems.
 
+mod handshakes;
+
 use super::{
     clock,
     driver::Driver,

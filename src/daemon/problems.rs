@@ -84,6 +84,11 @@ impl Problems {
         });
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Whether the problem is listed.
     pub(super) fn has(&self, code: &str, about: &str) -> bool {
         let mut all = self.all.iter().map(|problem| &problem.mistake);

@@ -10,6 +10,7 @@ use super::{
     dht::{self, DhtEvent},
     envelope::Libp2p,
     netlink::Change,
+    refusals::Refusal,
     scope::is_loopback,
     streams::{self, BeatFrame, OwnRequestId, WatchEvent},
     tcp::socket_addr,
@@ -33,6 +34,8 @@ pub(crate) enum NetEvent {
     Host(Change),
     /// A listener has ended or could not accept a connection.
     ListenerError(String),
+    /// A handshake failed for a reason that only the operator can mend.
+    Refused(Refusal),
     /// A beat of a peer, which [`Net::read_beat`] reads.
     Beat {
         frame: BeatFrame,

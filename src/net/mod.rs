@@ -7,6 +7,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `tcp`, `dns`, `race`, `transport`, `muxer`, `goaway` | connections |
+//! | `greeting`, `refusals` | what is wrong with a handshake |
 //! | `limits`, `admission`, `handshakes` | how many of them, and which give way |
 //! | `streams` | heartbeat, directory and ping streams |
 //! | `on_demand` | handlers only where they are used |
@@ -33,6 +34,7 @@ pub(crate) mod executor;
 pub(crate) mod file;
 pub(crate) mod frames;
 mod goaway;
+mod greeting;
 mod handshakes;
 pub(crate) mod joiner;
 pub(crate) mod limits;
@@ -43,6 +45,7 @@ pub(crate) mod netlink;
 mod on_demand;
 mod providers;
 mod race;
+mod refusals;
 mod scope;
 pub(crate) mod store;
 mod streams;
@@ -68,6 +71,7 @@ use libp2p::{
 };
 
 pub(crate) use self::race::own_subnets;
+pub(crate) use self::refusals::{Refusal, Why};
 pub(crate) use self::scope::is_for_this_host;
 use self::{
     addrs::{Addresses, Announce},
@@ -78,6 +82,7 @@ use self::{
     limits::{CONNECTIONS, Limits, LimitsConfig},
     netlink::Host,
     on_demand::OnDemand,
+    refusals::Refusals,
     scope::Scope,
     streams::Streams,
 };
@@ -160,6 +165,8 @@ pub(crate) struct Net {
     /// Where each connection leads or comes from.
     sources: HashMap<ConnectionId, Endpoint>,
     changes: Changes,
+    /// Handshakes that failed, not reported yet.
+    refusals: Refusals,
 }
 
 impl Net {
@@ -185,7 +192,9 @@ impl Net {
         let limits =
             LimitsConfig::new(connections, connections / RESERVED_SHARE, bounds.handshakes);
         let places = Places::new(limits.max_pending);
-        let stack = transport::build(key, psk, dns::Resolver::of_this_thread())?;
+        let refusals = Refusals::default();
+        let resolver = dns::Resolver::of_this_thread();
+        let stack = transport::build(key, psk, resolver, refusals.clone())?;
         let behaviour = Behaviour {
             limits: Limits::new(limits, places.clone()),
             streams: Streams::new(&key.public(), serves, dht::PROTOCOL, bounds.first_beat),
@@ -215,6 +224,7 @@ impl Net {
             scope: Scope::default(),
             sources: HashMap::new(),
             changes: Changes::new(host),
+            refusals,
         })
     }
 
@@ -475,6 +485,9 @@ impl Net {
             return Poll::Ready(NetEvent::Host(change));
         }
         loop {
+            if let Some(refusal) = self.refusals.take() {
+                return Poll::Ready(NetEvent::Refused(refusal));
+            }
             if let Poll::Ready(frame) = self.streams().poll_beat(cx) {
                 let source = self.sources.get(&frame.connection).copied();
                 let source = source.filter(|_| frame.sequence == 0);

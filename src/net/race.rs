@@ -35,7 +35,10 @@ use libp2p::{
     multiaddr::Protocol,
 };
 
-use super::netlink::{Address, Host};
+use super::{
+    netlink::{Address, Host},
+    refusals::{Refusal, Refusals, Why},
+};
 use crate::protocol::{
     address::{Subnet, distance},
     order::sort_few,
@@ -254,16 +257,18 @@ where
 pub(crate) struct Racing<T> {
     inner: T,
     subnets: Subnets,
+    refusals: Refusals,
     /// The race that the swarm is entering addresses into: it dials all addresses of a peer in a
     /// row.
     latest: Option<(PeerId, Race)>,
 }
 
 impl<T> Racing<T> {
-    pub(crate) fn new(inner: T, subnets: Subnets) -> Self {
+    pub(super) fn new(inner: T, subnets: Subnets, refusals: Refusals) -> Self {
         Self {
             inner,
             subnets,
+            refusals,
             latest: None,
         }
     }
@@ -316,10 +321,19 @@ where
             Some(Protocol::P2p(peer)) => peer,
             _ => return Ok(Box::pin(dial)),
         };
+        let (refusals, dialled) = (self.refusals.clone(), addr.clone());
         let attempt = async move {
             match dial.await? {
                 (peer, muxer) if peer == meant => Ok((peer, muxer)),
-                (peer, _) => Err(io::Error::other(format!("another peer answers: {peer}"))),
+                (found, _) => {
+                    let why = Why::OtherPeer { meant, found };
+                    refusals.put(Refusal {
+                        addr: dialled,
+                        is_dialled: true,
+                        why,
+                    });
+                    Err(io::Error::other(why.to_string()))
+                }
             }
         };
         Ok(match self.enter(meant, &addr) {

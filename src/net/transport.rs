@@ -15,14 +15,16 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, Transport, TransportError};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::pnet::{PnetConfig, PreSharedKey};
+use libp2p::pnet::{PnetConfig, PnetError, PreSharedKey};
 use libp2p::{PeerId, noise, yamux};
 
 use super::dns::{DnsTransport, Resolver};
 use super::file;
 use super::goaway;
+use super::greeting::{Ends, Greeted, Layer};
 use super::muxer::OnceATurn;
 use super::race::{Racing, own_subnets};
+use super::refusals::Refusals;
 use super::tcp::TcpTransport;
 
 /// The time from the first byte, or from the name lookup, to the multiplexed connection.
@@ -44,8 +46,9 @@ pub(crate) fn build(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
     resolver: Resolver,
+    refusals: Refusals,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    build_within(LIMIT, keypair, psk, resolver)
+    build_within(LIMIT, keypair, psk, resolver, refusals)
 }
 
 fn build_within(
@@ -53,18 +56,32 @@ fn build_within(
     keypair: &Keypair,
     psk: Option<PreSharedKey>,
     resolver: Resolver,
+    refusals: Refusals,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let transport = DnsTransport::new(TcpTransport::new()?, resolver);
+    let reports = refusals.clone();
     let built = match psk {
         Some(psk) => {
             let private =
-                transport.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
+                transport.and_then(move |socket, point| {
+                    let ends = Ends::new(point, reports);
+                    let socket = Greeted::new(socket, Layer::Sealed, ends.clone());
+                    let sealed = PnetConfig::new(psk).handshake(socket);
+                    async move {
+                        Ok::<_, PnetError>(Greeted::new(sealed.await?, Layer::Deciphered, ends))
+                    }
+                });
             upgraded(limit, keypair, private)
         }
-        None => upgraded(limit, keypair, transport),
+        None => {
+            let open = transport.map(move |socket, point| {
+                Greeted::new(socket, Layer::Open, Ends::new(point, reports))
+            });
+            upgraded(limit, keypair, open)
+        }
     };
     let built = built.map_err(io::Error::other)?;
-    Ok(Racing::new(built, own_subnets).boxed())
+    Ok(Racing::new(built, own_subnets, refusals).boxed())
 }
 
 fn upgraded<T>(

@@ -267,7 +267,13 @@ fn reserved_slots_are_bounded() {
 
 fn swarm(config: LimitsConfig) -> Swarm<Limits> {
     let keypair = Keypair::generate_ed25519();
-    let stack = transport::build(&keypair, None, Resolver::of_this_thread()).unwrap();
+    let stack = transport::build(
+        &keypair,
+        None,
+        Resolver::of_this_thread(),
+        Default::default(),
+    )
+    .unwrap();
     let places = Places::new(config.max_pending);
     let transport = with_door(stack, places.clone());
     let config_of_swarm =

@@ -187,7 +187,7 @@ fn a_race_that_has_begun_takes_no_more_and_no_address_twice() {
 
 #[test]
 fn a_second_dial_to_a_peer_goes_on_when_the_first_has_ended() {
-    let mut racing = Racing::new((), nowhere);
+    let mut racing = Racing::new((), nowhere, Refusals::default());
     let peer = PeerId::random();
     let mut enter = |n| racing.enter(peer, &addr(n)).unwrap();
     // One dial has more addresses than may be under way, and starts as many as may.

@@ -247,7 +247,13 @@ struct Muxer {
 impl Raw {
     /// Connects with the key of this seed.
     pub(super) async fn connect(seed: u8, to: Multiaddr) -> Self {
-        let mut transport = transport::build(&key(seed), None, Resolver::of_this_thread()).unwrap();
+        let mut transport = transport::build(
+            &key(seed),
+            None,
+            Resolver::of_this_thread(),
+            Default::default(),
+        )
+        .unwrap();
         let opts = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,

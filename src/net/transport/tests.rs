@@ -8,6 +8,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportEvent};
 
 use super::*;
 use crate::net::executor::{spawn, waits::block_on, within};
+use crate::net::refusals::Why;
 
 type Stack = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -16,12 +17,24 @@ const OPTS: DialOpts = DialOpts {
     port_use: PortUse::New,
 };
 
+/// What is seen at once is seen long before the time limit of a handshake.
+const SOON: Duration = Duration::from_secs(5);
 /// The time limit of handshakes in these tests.
 const SHORT: Duration = Duration::from_millis(500);
 
 fn stack(keypair: &Keypair, psk: Option<[u8; 32]>, limit: Duration) -> Stack {
     let psk = psk.map(PreSharedKey::new);
-    build_within(limit, keypair, psk, Resolver::of_this_thread()).unwrap()
+    stack_of(limit, keypair, psk, &Refusals::default())
+}
+
+fn stack_of(
+    limit: Duration,
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    refusals: &Refusals,
+) -> Stack {
+    let resolver = Resolver::of_this_thread();
+    build_within(limit, keypair, psk, resolver, refusals.clone()).unwrap()
 }
 
 async fn next_event(
@@ -93,6 +106,33 @@ fn peers_with_different_keys_do_not_connect() {
     ] {
         let (_, result) = connect(ours, theirs, SHORT);
         assert!(result.is_err(), "{ours:?} {theirs:?}");
+    }
+}
+
+#[test]
+fn both_ends_say_at_once_which_key_is_missing_or_another() {
+    let (one, other) = (Some([7; 32]), Some([8; 32]));
+    for (server, client, seen_by_server, seen_by_client) in [
+        (one, other, Why::OtherKey, Why::OtherKey),
+        (one, None, Why::NoKey, Why::HasKey),
+        (None, one, Why::HasKey, Why::NoKey),
+    ] {
+        let [at_server, at_client] = [(); 2].map(|()| Refusals::default());
+        let (key, psk) = (Keypair::generate_ed25519(), PreSharedKey::new);
+        block_on(async {
+            let mut listener = stack_of(LIMIT, &key, server.map(psk), &at_server);
+            let addr = listen(&mut listener).await;
+            spawn(serve(listener));
+            let mut stack = stack_of(LIMIT, &key, client.map(psk), &at_client);
+            let dial = stack.dial(addr.clone(), OPTS).unwrap();
+            assert!(within(SOON, dial).await.is_some_and(|done| done.is_err()));
+            let refusal = at_client.take().unwrap();
+            assert_eq!((refusal.addr, refusal.is_dialled), (addr, true));
+            assert_eq!(refusal.why, seen_by_client, "{server:?} {client:?}");
+        });
+        let refusal = at_server.take().unwrap();
+        assert_eq!((refusal.why, refusal.is_dialled), (seen_by_server, false));
+        assert_eq!((at_server.take(), at_client.take()), (None, None));
     }
 }
 

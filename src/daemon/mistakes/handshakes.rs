@@ -1,0 +1,203 @@
+//! Handshakes that failed for a reason that only the operator can mend: another key, another peer.
+//!
+//! Invariant: what anyone can cause names the host alone, so that one host is one problem, however
+//! often it comes and from which port.
+
+use std::net::{IpAddr, SocketAddr};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use super::super::{
+    driver::Driver, life::short, problems::Mistake, report::host_and_port, status::Severity,
+};
+use crate::{
+    net::{Refusal, Why, multiaddrs},
+    protocol::{Endpoint, Instant, PeerId, address::Host},
+};
+
+const HANDSHAKE_REFUSED: &str = "handshake-refused";
+const WRONG_PEER: &str = "wrong-peer-id";
+
+impl Driver<'_> {
+    /// A handshake failed.
+    pub(in crate::daemon) fn note_refusal(&mut self, now: Instant, refusal: &Refusal) {
+        let addr = without_peer(&refusal.addr);
+        let mistake = match (refusal.why, refusal.is_dialled) {
+            (Why::OtherPeer { meant, found }, _) => {
+                let is_own = PeerId::try_from(found) == Ok(self.env.own);
+                other_peer(&host_and_port(&addr), &meant, &found, is_own)
+            }
+            // A browser or a scanner came to this port: it is no mistake of the operator.
+            (Why::OtherProtocol, false) => {
+                log::debug!("{} speaks another protocol", host_and_port(&addr));
+                return;
+            }
+            (Why::OtherProtocol, true) => {
+                other_protocol(&self.called_at(&addr), &host_and_port(&addr))
+            }
+            (why, true) => {
+                let at = host_and_port(&addr);
+                other_key(why, &self.called_at(&addr), at, self.key.as_deref())
+            }
+            (why, false) => {
+                let host = Endpoint::of(addr.as_ref()).host.to_string();
+                let called = format!("a peer at {host}");
+                other_key(why, &called, host, self.key.as_deref())
+            }
+        };
+        self.problems.happened(now, mistake);
+    }
+
+    /// A server answered over a connection to this endpoint.
+    pub(in crate::daemon) fn note_handshake(&mut self, now: Instant, over: Endpoint) {
+        let ip: IpAddr = match over.host {
+            Host::V4(ip) => ip.into(),
+            Host::V6(ip) => ip.into(),
+            Host::Name(_) => return,
+        };
+        if self.problems.is_empty() {
+            return;
+        }
+        let about = SocketAddr::new(ip, over.port).to_string();
+        for code in [HANDSHAKE_REFUSED, WRONG_PEER] {
+            self.problems.over(now, code, &about);
+        }
+    }
+
+    /// The server that is known at this address, for people; or the address.
+    fn called_at(&self, addr: &Multiaddr) -> String {
+        let machine = &*self.env.machine;
+        let mut found = None;
+        machine.servers(self.env.now(), &mut |server| {
+            let addrs = machine.addrs_of(&server.peer).map(multiaddrs);
+            if addrs.is_some_and(|addrs| addrs.contains(addr)) {
+                found = Some((server.role, server.peer));
+            }
+        });
+        let at = host_and_port(addr);
+        match found {
+            Some((role, peer)) => format!("{role} {} at {at}", short(&peer)),
+            None => format!("the peer at {at}"),
+        }
+    }
+}
+
+/// The address without the peer id at its end.
+fn without_peer(addr: &Multiaddr) -> Multiaddr {
+    addr.iter()
+        .filter(|part| !matches!(part, Protocol::P2p(_)))
+        .collect()
+}
+
+/// The two ends have different keys. `own` is the fingerprint of the key of this process.
+fn other_key(why: Why, called: &str, about: String, own: Option<&str>) -> Mistake {
+    let what = match why {
+        Why::NoKey => format!("{called} has no pre-shared key, and this process has one"),
+        Why::HasKey => format!("{called} has a pre-shared key, and this process has none"),
+        _ => format!("{called} has another pre-shared key than this process"),
+    };
+    let hint = match own {
+        Some(own) => format!(
+            "`oc-discovery doctor` shows the fingerprint of the key on each device, here it is {own}; give all devices \
+             the same file with --psk"
+        ),
+        None => "this process has no key: give it the key file of the network with --psk".into(),
+    };
+    Mistake {
+        code: HANDSHAKE_REFUSED,
+        severity: Severity::Warning,
+        about,
+        what: format!("handshake refused: is the key the same? {what}"),
+        hint,
+    }
+}
+
+/// What listens at the dialled address is something else.
+fn other_protocol(called: &str, at: &str) -> Mistake {
+    Mistake {
+        code: HANDSHAKE_REFUSED,
+        severity: Severity::Warning,
+        about: at.into(),
+        what: format!("{called} speaks another protocol: it is no oc-discovery"),
+        hint: "is the port right? a native prints its address when it starts".into(),
+    }
+}
+
+/// Another peer than the dialled one answers at the address.
+fn other_peer(at: &str, meant: &libp2p::PeerId, found: &libp2p::PeerId, is_own: bool) -> Mistake {
+    let (what, hint) = match is_own {
+        true => (
+            format!(
+                "{at} leads to this process itself, and not to the peer {}",
+                last(meant)
+            ),
+            "remove that address, or write the address of the other device".to_owned(),
+        ),
+        false => (
+            format!(
+                "at {at} answers the peer {}, and not {}",
+                last(found),
+                last(meant)
+            ),
+            format!(
+                "if it has a new identity, write /p2p/{found} in --native; else another device has its address"
+            ),
+        ),
+    };
+    Mistake {
+        code: WRONG_PEER,
+        severity: Severity::Warning,
+        about: at.into(),
+        what,
+        hint,
+    }
+}
+
+/// The last characters of an id.
+fn last(peer: &libp2p::PeerId) -> String {
+    PeerId::try_from(*peer).map_or_else(|_| peer.to_string(), |peer| short(&peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_difference_of_keys_says_which_end_has_one() {
+        for (why, own, said, hinted) in [
+            (
+                Why::OtherKey,
+                Some("abcd"),
+                "has another pre-shared key",
+                "here it is abcd",
+            ),
+            (
+                Why::NoKey,
+                Some("abcd"),
+                "has no pre-shared key, and this process has one",
+                "abcd",
+            ),
+            (
+                Why::HasKey,
+                None,
+                "has a pre-shared key, and this process has none",
+                "--psk",
+            ),
+        ] {
+            let mistake = other_key(why, "a peer at 192.0.2.1", "192.0.2.1".into(), own);
+            let head =
+                format!("handshake refused: is the key the same? a peer at 192.0.2.1 {said}");
+            assert!(mistake.what.starts_with(&head), "{mistake:?}");
+            assert!(mistake.hint.contains(hinted), "{mistake:?}");
+        }
+    }
+
+    #[test]
+    fn own_address_is_told_from_that_of_another_device() {
+        let id = |n| libp2p::PeerId::from(PeerId::from_bytes([n; 32]));
+        let own = other_peer("192.0.2.1:1", &id(1), &id(2), true);
+        assert!(own.what.contains("leads to this process itself"), "{own:?}");
+        let other = other_peer("192.0.2.1:1", &id(1), &id(2), false);
+        assert!(other.hint.contains(&format!("/p2p/{}", id(2))), "{other:?}");
+    }
+}
