@@ -5,7 +5,7 @@
 //! names the option, the value, the bound and what to do.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "dns")]
+#[cfg(any(feature = "dns", feature = "http"))]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +49,8 @@ use values::{
 };
 #[cfg(feature = "dns")]
 use values::{dns, dns_zone};
+#[cfg(feature = "http")]
+use values::{http, http_token};
 pub(crate) use values::{is_host_name, name, tags};
 
 /// Shortest interval of a loop or of the beats.
@@ -157,6 +159,12 @@ pub(crate) struct Config {
     /// The zone that they ask in.
     #[cfg(feature = "dns")]
     pub dns_zone: Zone,
+    /// The address at which HTTP is answered; its port may be 0. `None`: nowhere.
+    #[cfg(feature = "http")]
+    pub http: Option<SocketAddr>,
+    /// File with the token that clients must show. `None` only on a loopback address.
+    #[cfg(feature = "http")]
+    pub http_token: Option<PathBuf>,
     /// Services of the network that the local links are told of.
     #[cfg(feature = "mdns")]
     pub dns_sd: Vec<ServiceName>,
@@ -233,6 +241,10 @@ impl Config {
             dns: flags.dns.as_deref().map(dns).transpose()?,
             #[cfg(feature = "dns")]
             dns_zone: dns_zone(flags.dns_zone.as_deref(), flags.dns.is_some())?,
+            #[cfg(feature = "http")]
+            http: flags.http.as_deref().map(http).transpose()?,
+            #[cfg(feature = "http")]
+            http_token: http_token(flags.http.as_deref(), flags.http_token.as_deref())?,
             #[cfg(feature = "mdns")]
             dns_sd: services::bridged("--dns-sd", &flags.dns_sd, flags.mdns)?,
             #[cfg(feature = "mdns")]

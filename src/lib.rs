@@ -78,6 +78,7 @@ change as it happens.
 //! | `embed` | the module `embed`: a node in your program, on libp2p |
 //! | `program` (default) | what only the binary needs; see below |
 //! | `dns` (default) | the program answers other programs by DNS (`--dns`); includes `program` |
+//! | `http` (default) | the program answers monitoring and browsers by HTTP (`--http`); includes `program` |
 //! | `mdns` (default) | the program finds and answers by multicast DNS; includes `program` |
 //!
 //! `program` has the command line, logs, signals and the control socket. For the whole tree of

@@ -93,6 +93,18 @@ macro_rules! daemon {
             #[argh(option, arg_name = "zone")]
             dns_zone: Option<String>,
 
+            /// answer monitoring, browsers and scripts by HTTP here: ADDRESS:PORT, for example
+            /// 127.0.0.1:7480 (default: nowhere)
+            #[cfg(feature = "http")]
+            #[argh(option, arg_name = "address")]
+            http: Option<String>,
+
+            /// with --http: file with the token that clients must show, needed on any other
+            /// address than loopback (default: none is needed)
+            #[cfg(feature = "http")]
+            #[argh(option, arg_name = "file")]
+            http_token: Option<String>,
+
             /// tell the local links by multicast DNS of this service of the network, for example
             /// http; may be given up to 8 times (default: none)
             #[cfg(feature = "mdns")]
@@ -128,6 +140,10 @@ macro_rules! daemon {
                     dns: self.dns,
                     #[cfg(feature = "dns")]
                     dns_zone: self.dns_zone,
+                    #[cfg(feature = "http")]
+                    http: self.http,
+                    #[cfg(feature = "http")]
+                    http_token: self.http_token,
                     #[cfg(feature = "mdns")]
                     dns_sd: self.dns_sd,
                     node,

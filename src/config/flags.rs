@@ -29,6 +29,10 @@ pub(crate) struct Flags {
     pub dns: Option<String>,
     #[cfg(feature = "dns")]
     pub dns_zone: Option<String>,
+    #[cfg(feature = "http")]
+    pub http: Option<String>,
+    #[cfg(feature = "http")]
+    pub http_token: Option<String>,
     #[cfg(feature = "mdns")]
     pub dns_sd: Vec<String>,
     /// The options that only a node has.

@@ -72,6 +72,10 @@ fn defaults_need_no_flag_in_any_role() {
                 dns: None,
                 #[cfg(feature = "dns")]
                 dns_zone: Zone::new("oc.internal").unwrap(),
+                #[cfg(feature = "http")]
+                http: None,
+                #[cfg(feature = "http")]
+                http_token: None,
                 #[cfg(feature = "mdns")]
                 dns_sd: vec![],
                 #[cfg(feature = "mdns")]
@@ -113,6 +117,58 @@ fn dns_is_answered_at_one_address_for_a_zone_that_leaves_room() {
     }
     let error = given(None, Some("lan")).unwrap_err();
     assert!(error.contains("without --dns"), "{error}");
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn http_is_answered_without_a_token_only_where_other_hosts_cannot_ask() {
+    let given = |at: Option<&str>, token: Option<&str>| {
+        parse(Role::Native, |flags| {
+            flags.http = at.map(Into::into);
+            flags.http_token = token.map(Into::into);
+        })
+    };
+    for loopback in [
+        "127.0.0.1:7480",
+        "127.8.9.1:0",
+        "[::1]:7480",
+        "[::ffff:127.0.0.1]:1",
+    ] {
+        let config = given(Some(loopback), None).unwrap();
+        assert_eq!(config.http, Some(loopback.parse().unwrap()));
+        assert_eq!(config.http_token, None);
+    }
+    for reachable in ["0.0.0.0:7480", "[::]:7480", "192.0.2.1:7480", "128.0.0.1:1"] {
+        let error = given(Some(reachable), None).unwrap_err();
+        assert!(
+            error.starts_with("--http-token: other hosts can reach"),
+            "{error}"
+        );
+        let config = given(Some(reachable), Some("/run/token")).unwrap();
+        assert_eq!(config.http_token, Some("/run/token".into()));
+    }
+    for bad in ["", "7480", "localhost:7480", "127.0.0.1:65536"] {
+        let error = given(Some(bad), None).unwrap_err();
+        assert!(
+            error.starts_with("--http \"") && error.contains("ADDRESS:PORT"),
+            "{error}"
+        );
+    }
+    assert!(
+        given(Some("[ff02::1]:80"), Some("x"))
+            .unwrap_err()
+            .contains("multicast")
+    );
+    assert!(
+        given(None, Some("x"))
+            .unwrap_err()
+            .contains("there is no --http")
+    );
+    assert!(
+        given(Some("127.0.0.1:0"), Some(""))
+            .unwrap_err()
+            .contains("give the file")
+    );
 }
 
 #[cfg(feature = "mdns")]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-#[cfg(feature = "dns")]
+#[cfg(any(feature = "dns", feature = "http"))]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -310,6 +310,43 @@ pub(super) fn dns(value: &str) -> Result<SocketAddr, Error> {
             "give an address of this host, which is not multicast",
         )),
         _ => Ok(at),
+    }
+}
+
+#[cfg(feature = "http")]
+pub(super) fn http(value: &str) -> Result<SocketAddr, Error> {
+    const OPTION: &str = "--http";
+    const FORM: &str = "write it as ADDRESS:PORT, like 127.0.0.1:7480 or [::1]:7480";
+    let wrong = |problem: &str| Error::new(OPTION, value, problem);
+    let at: SocketAddr = value.parse().map_err(|_| wrong(FORM))?;
+    match at.ip().is_multicast() {
+        true => Err(wrong(
+            "give an address of this host, which is not multicast",
+        )),
+        false => Ok(at),
+    }
+}
+
+/// The file of the token. Only programs of this host reach a loopback address; at any other one,
+/// clients have to show a token.
+#[cfg(feature = "http")]
+pub(super) fn http_token(at: Option<&str>, file: Option<&str>) -> Result<Option<PathBuf>, Error> {
+    const OPTION: &str = "--http-token";
+    let at = at.map(http).transpose()?;
+    match (file, at) {
+        (None, Some(at)) if !at.ip().to_canonical().is_loopback() => Err(Error::bare(
+            OPTION,
+            format!(
+                "other hosts can reach --http {at}: give a file with a token, made with `openssl rand -hex 32`, \
+                 or listen on a loopback address, like 127.0.0.1:7480"
+            ),
+        )),
+        (Some(file), None) => {
+            let problem = "there is no --http; give one, or leave this out";
+            Err(Error::new(OPTION, file, problem))
+        }
+        (Some(""), Some(_)) => Err(Error::new(OPTION, "", "give the file of the token")),
+        (file, _) => Ok(file.map(PathBuf::from)),
     }
 }
 

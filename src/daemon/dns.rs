@@ -32,12 +32,16 @@ use smol::{
     lock::Semaphore,
 };
 
+pub(super) use self::cache::Known;
 use self::{
     cache::Cache,
-    sockets::{Connections, serve_tcp, serve_udp},
+    sockets::{serve_tcp, serve_udp},
 };
-pub(super) use self::{cache::Known, sockets::MAX_CONNECTIONS};
-use super::{Error, clock, machines::MAX_PROGRAM_LOOKUPS};
+use super::{
+    Error, clock,
+    connections::{Connections, Place, count},
+    machines::MAX_PROGRAM_LOOKUPS,
+};
 use crate::{
     net::{
         dns::serve::{Host, Hosts, MAX_TCP, PLAIN_UDP, Sections, Server, read, write},
@@ -256,7 +260,7 @@ impl Desk {
             lookups,
             queries: Rc::default(),
             refused: Cell::new(0),
-            connections: Connections::default(),
+            connections: Connections::new("dns_connections"),
         }
     }
 
@@ -397,26 +401,4 @@ fn failure() -> Known {
 
 fn now() -> Instant {
     Instant::from_millis(clock::boottime())
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get().saturating_add(1));
-}
-
-/// One of a number of places, until it is dropped.
-struct Place(Rc<Cell<usize>>);
-
-impl Place {
-    fn take(used: &Rc<Cell<usize>>, capacity: usize) -> Option<Self> {
-        (used.get() < capacity).then(|| {
-            used.set(used.get() + 1);
-            Self(used.clone())
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }

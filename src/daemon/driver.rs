@@ -337,6 +337,8 @@ impl<'m> Driver<'m> {
             CallEvent::Room => return,
         };
         match call {
+            #[cfg(feature = "http")]
+            Call::Turn => reply.answer(CallAnswer::Turned),
             Call::Status(tables) => {
                 let mut status = self.status();
                 status.tables.extend(tables.into_iter().map(table));

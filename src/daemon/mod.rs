@@ -22,6 +22,8 @@ mod checks;
 #[cfg(feature = "program")]
 pub(crate) mod client;
 pub(crate) mod clock;
+#[cfg(any(feature = "dns", feature = "http"))]
+mod connections;
 #[cfg(feature = "program")]
 pub(crate) mod control;
 #[cfg(feature = "program")]
@@ -36,6 +38,8 @@ pub(crate) mod embedded;
 mod entropy;
 mod environment;
 mod housekeeping;
+#[cfg(feature = "http")]
+mod http;
 mod invitation;
 mod life;
 mod link;

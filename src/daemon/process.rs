@@ -8,10 +8,10 @@ use std::io;
 
 use smol::future::or;
 
-#[cfg(feature = "dns")]
-use super::dns::{self, Dns};
 #[cfg(feature = "mdns")]
 use super::dns_sd::Bridge;
+#[cfg(feature = "http")]
+use super::http::{self, Http};
 use super::{
     Call, Error, Host,
     control::Control,
@@ -27,6 +27,8 @@ use super::{
     storage::DataDir,
     untouched, wait_for_random_numbers,
 };
+#[cfg(feature = "dns")]
+use super::{connections::MAX_CONNECTIONS, dns::Dns};
 use crate::{
     config::{Config, Role},
     net::{executor, is_for_this_host},
@@ -41,8 +43,9 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log);
-    let division =
-        descriptors::plan(config.listen.len() + for_dns(&config) + for_link_and_checks(&config));
+    let division = descriptors::plan(
+        config.listen.len() + for_dns(&config) + for_http(&config) + for_link_and_checks(&config),
+    );
     executor::block_on(serve(config, division.map_err(Error::new)?))
 }
 
@@ -74,16 +77,24 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         .dns
         .map(|at| Dns::start(at, &config.dns_zone))
         .transpose()?;
+    #[cfg(feature = "http")]
+    let http = config.http.map(|at| Http::start(at, &config)).transpose()?;
     #[cfg(feature = "mdns")]
     let bridge = config
         .has_bridge()
         .then(|| Bridge::start(&config.dns_sd, &config.from_dns_sd));
     let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
-    #[cfg(feature = "dns")]
-    let further = dns.as_ref().map(Dns::line);
-    #[cfg(not(feature = "dns"))]
-    let further = None;
+    let further: [Option<String>; 2] = [
+        #[cfg(feature = "dns")]
+        dns.as_ref().map(Dns::line),
+        #[cfg(not(feature = "dns"))]
+        None,
+        #[cfg(feature = "http")]
+        http.as_ref().map(Http::line),
+        #[cfg(not(feature = "http"))]
+        None,
+    ];
     announce(&mut driver, &config, further);
     notifier.ready(|| driver.summary());
     let mut process = Process {
@@ -92,6 +103,8 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
         notifier,
         #[cfg(feature = "dns")]
         dns,
+        #[cfg(feature = "http")]
+        http,
         #[cfg(feature = "mdns")]
         bridge,
     };
@@ -111,6 +124,8 @@ struct Process {
     notifier: Notifier,
     #[cfg(feature = "dns")]
     dns: Option<Dns>,
+    #[cfg(feature = "http")]
+    http: Option<Http>,
     #[cfg(feature = "mdns")]
     bridge: Option<Bridge>,
 }
@@ -119,7 +134,17 @@ struct Process {
 fn for_dns(config: &Config) -> usize {
     #[cfg(feature = "dns")]
     if config.dns.is_some() {
-        return 2 + dns::MAX_CONNECTIONS;
+        return 2 + MAX_CONNECTIONS;
+    }
+    let _ = config;
+    0
+}
+
+/// Descriptors that `--http` takes.
+fn for_http(config: &Config) -> usize {
+    #[cfg(feature = "http")]
+    if config.http.is_some() {
+        return http::DESCRIPTORS;
     }
     let _ = config;
     0
@@ -137,10 +162,14 @@ fn for_link_and_checks(config: &Config) -> usize {
 impl Process {
     /// What the operator asks, a program by DNS, or the bridge.
     async fn asked(&self) -> CallEvent {
-        let others = or(self.asked_by_dns(), self.asked_by_bridge());
-        #[cfg_attr(not(any(feature = "dns", feature = "mdns")), expect(unused_mut))]
+        let programs = or(self.asked_by_dns(), self.asked_by_http());
+        let others = or(programs, self.asked_by_bridge());
+        #[cfg_attr(
+            not(any(feature = "dns", feature = "http", feature = "mdns")),
+            expect(unused_mut)
+        )]
         let mut event = or(self.control.next(), others).await;
-        #[cfg(any(feature = "dns", feature = "mdns"))]
+        #[cfg(any(feature = "dns", feature = "http", feature = "mdns"))]
         if let CallEvent::Made(super::request::PendingCall {
             call: super::request::Call::Status(tables),
             ..
@@ -148,6 +177,8 @@ impl Process {
         {
             #[cfg(feature = "dns")]
             tables.extend(self.dns.iter().flat_map(Dns::stats));
+            #[cfg(feature = "http")]
+            tables.extend(self.http.iter().flat_map(Http::stats));
             #[cfg(feature = "mdns")]
             tables.extend(self.bridge.iter().flat_map(Bridge::stats));
         }
@@ -158,6 +189,14 @@ impl Process {
         #[cfg(feature = "dns")]
         if let Some(dns) = &self.dns {
             return CallEvent::Resolve(dns.next().await);
+        }
+        std::future::pending().await
+    }
+
+    async fn asked_by_http(&self) -> CallEvent {
+        #[cfg(feature = "http")]
+        if let Some(http) = &self.http {
+            return http.next().await;
         }
         std::future::pending().await
     }
@@ -228,7 +267,7 @@ fn beginning(driver: &Driver<'_>, config: &Config, connections: usize) -> String
 
 /// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon
 /// neither ends nor waits.
-fn announce(driver: &mut Driver, config: &Config, further: Option<String>) {
+fn announce(driver: &mut Driver, config: &Config, further: [Option<String>; 2]) {
     let own = driver.own_id();
     for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
         log::warn!("--announce {addr}: only peers on this host can dial it");
@@ -250,7 +289,7 @@ fn announce(driver: &mut Driver, config: &Config, further: Option<String>) {
             ),
         }
     }
-    lines.extend(further);
+    lines.extend(further.into_iter().flatten());
     lines.push("ready".to_owned());
     if !outlet::all(io::stdout(), &lines) {
         log::warn!("stdout did not take all lines of the start");

@@ -16,6 +16,9 @@ use crate::protocol::TableStats;
 /// The requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
+    /// Whether the loop turns.
+    #[cfg(feature = "http")]
+    Turn,
     /// `status`: the tables of this process. With it come the tables of the part that passes the
     /// call on.
     Status(Vec<TableStats>),
@@ -208,6 +211,8 @@ impl PendingCall {
 /// The answer to each kind of call.
 #[derive(Debug)]
 pub(crate) enum CallAnswer {
+    #[cfg(feature = "http")]
+    Turned,
     Status(Box<Status>),
     Indexers(IndexerList),
     Found(Found),
@@ -218,6 +223,8 @@ impl CallAnswer {
     #[cfg(feature = "program")]
     pub(crate) fn to_json(&self) -> String {
         match self {
+            #[cfg(feature = "http")]
+            Self::Turned => "null".into(),
             Self::Status(status) => miniserde::json::to_string(&**status),
             Self::Indexers(list) => miniserde::json::to_string(list),
             Self::Found(found) => miniserde::json::to_string(found),

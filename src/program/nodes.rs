@@ -14,9 +14,8 @@ use smol::channel::{Receiver, Sender, TryRecvError, bounded};
 use super::columns::Columns;
 use super::{Failure, INCOMPLETE, USAGE, env, note};
 use crate::cli;
-use crate::config;
 use crate::daemon::client::{self, Lines, OperatorRequest};
-use crate::daemon::status::{ListTally, NodeQuery, NodeRow, NodeState};
+use crate::daemon::status::{ListTally, NodeQuery, NodeRow};
 
 /// Lines of the daemon that wait until stdout takes them.
 const MAX_WAITING: usize = 16_384;
@@ -58,21 +57,7 @@ pub(super) fn query(
     name: Option<&str>,
     state: &[String],
 ) -> Result<NodeQuery, Failure> {
-    let usage = |error: config::Error| Failure::new(USAGE, error);
-    let service = service.map(config::service_name);
-    let name = name.map(config::name);
-    let states = state.iter().map(|state| {
-        NodeState::named(state).ok_or_else(|| {
-            let sentence = format!("--state {state:?}: give alive, left or lost");
-            Failure::new(USAGE, sentence)
-        })
-    });
-    Ok(NodeQuery {
-        service: service.transpose().map_err(usage)?,
-        tags: Some(config::tags(tag).map_err(usage)?),
-        name: name.transpose().map_err(usage)?,
-        states: Some(states.collect::<Result<_, _>>()?),
-    })
+    NodeQuery::of(service, tag, name, state).map_err(|why| Failure::new(USAGE, why))
 }
 
 /// Passes the lines on, until the answer is over or no reader takes them.

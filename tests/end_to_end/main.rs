@@ -15,6 +15,8 @@ mod garbage;
 mod gc;
 mod harness;
 mod hosts;
+#[cfg(feature = "http")]
+mod http;
 mod leases;
 mod liars;
 mod life;

@@ -1,13 +1,12 @@
 //! Queries in, answers out: over UDP, and over TCP.
 //!
 //! Invariants: after [`BATCH`] datagrams the loop has its turn, so that a flood of queries cannot
-//! delay a heartbeat; at most [`MAX_CONNECTIONS`] connections, which end when they are idle for
-//! [`IDLE`]; a new one takes the place of the one that has been idle for the longest, so that no
-//! client can hold all places (RFC 7766, section 6.2.3).
+//! delay a heartbeat; connections have bounded places ([`Connections`]), and end when they are idle
+//! for [`IDLE`].
+//!
+//! [`Connections`]: crate::daemon::connections::Connections
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -17,82 +16,26 @@ use std::{
 
 use async_io::{Async, Timer};
 use smol::{
-    channel::{Sender, bounded},
-    future::{or, yield_now},
+    future::yield_now,
     io::{AsyncReadExt as _, AsyncWriteExt as _},
 };
 
-use super::{Desk, MAX_QUERIES, Place, Received, count, failure, now};
+use super::{Desk, MAX_QUERIES, Received, count, failure, now};
 use crate::{
     net::{
         EACH,
         dns::serve::MAX_QUERY,
         executor::{Left, Watched, Way, spawn, within},
     },
-    protocol::{TableStats, codec::service::Transport},
+    protocol::codec::service::Transport,
 };
 
-/// Connections over TCP at most.
-pub(in super::super) const MAX_CONNECTIONS: usize = 16;
 /// How long a connection may be idle, and how long a message may take.
 const IDLE: Duration = Duration::from_secs(10);
 /// Datagrams that are answered in one turn.
 const BATCH: usize = 16;
 /// The pause after a failure of a socket, such as a lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The connections over TCP.
-#[derive(Default)]
-pub(super) struct Connections {
-    used: Rc<Cell<usize>>,
-    /// Those that wait for a query, the one that waits the longest first. Each ends when its
-    /// channel is closed.
-    idle: RefCell<VecDeque<Sender<()>>>,
-    refused: Cell<u64>,
-    evicted: Cell<u64>,
-}
-
-impl Connections {
-    /// A place for one more; `None`: all are taken, and none of them is idle.
-    async fn place(&self) -> Option<Place> {
-        if self.used.get() >= MAX_CONNECTIONS {
-            let longest = self.idle.borrow_mut().pop_front()?;
-            longest.close();
-            count(&self.evicted);
-            // Its task ends in its next turn.
-            while self.used.get() >= MAX_CONNECTIONS {
-                yield_now().await;
-            }
-        }
-        Place::take(&self.used, MAX_CONNECTIONS)
-    }
-
-    /// What the connection receives. It ends with an error if another connection needs its place.
-    async fn while_idle<T>(&self, received: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let (end, ended) = bounded(1);
-        self.idle.borrow_mut().push_back(end.clone());
-        let ended = async {
-            // Nothing is ever sent: it is closed.
-            let _ = ended.recv().await;
-            Err(io::ErrorKind::ConnectionAborted.into())
-        };
-        let received = or(ended, received).await;
-        self.idle
-            .borrow_mut()
-            .retain(|other| !other.same_channel(&end));
-        received
-    }
-
-    pub(super) fn stats(&self) -> TableStats {
-        TableStats {
-            name: "dns_connections",
-            used: self.used.get(),
-            capacity: MAX_CONNECTIONS,
-            refused: self.refused.get(),
-            evicted: self.evicted.get(),
-        }
-    }
-}
 
 /// Answers datagrams, until the process ends.
 pub(super) async fn serve_udp(desk: Rc<Desk>, socket: Rc<Watched<UdpSocket>>) {
@@ -150,8 +93,8 @@ fn on_datagram(desk: &Rc<Desk>, socket: &Rc<Watched<UdpSocket>>, bytes: &[u8], f
 pub(super) async fn serve_tcp(desk: Rc<Desk>, listener: Async<TcpListener>) {
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match desk.connections.place().await {
-                Some(place) => {
+            Ok((stream, from)) => {
+                if let Some(place) = desk.connections.place().await {
                     let desk = desk.clone();
                     spawn(async move {
                         let _place = place;
@@ -159,8 +102,7 @@ pub(super) async fn serve_tcp(desk: Rc<Desk>, listener: Async<TcpListener>) {
                         let _ = converse(&desk, stream, from.ip()).await;
                     });
                 }
-                None => count(&desk.connections.refused),
-            },
+            }
             Err(error) => {
                 log::warn!(target: EACH, "cannot take in a connection of the DNS: {error}");
                 Timer::after(PAUSE).await;

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::daemon::connections::MAX_CONNECTIONS;
 use crate::net::executor::waits::{block_on, eventually};
 
 const LONG: Duration = Duration::from_secs(20);

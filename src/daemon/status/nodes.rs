@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize};
 
 use super::Service;
+#[cfg(feature = "program")]
+use crate::config;
 
 /// Which nodes are asked for. What is absent or empty admits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,35 @@ pub(crate) struct NodeQuery {
     pub name: Option<String>,
     /// Those in one of these states.
     pub states: Option<Vec<NodeState>>,
+}
+
+#[cfg(feature = "program")]
+impl NodeQuery {
+    /// What these options ask for.
+    ///
+    /// # Errors
+    /// A sentence that names the option and its value.
+    pub(crate) fn of(
+        service: Option<&str>,
+        tags: &[String],
+        name: Option<&str>,
+        states: &[String],
+    ) -> Result<Self, String> {
+        let wrong = |error: config::Error| error.to_string();
+        let states = states.iter().map(|state| {
+            NodeState::named(state)
+                .ok_or_else(|| format!("--state {state:?}: give alive, left or lost"))
+        });
+        Ok(Self {
+            service: service
+                .map(config::service_name)
+                .transpose()
+                .map_err(wrong)?,
+            tags: Some(config::tags(tags).map_err(wrong)?),
+            name: name.map(config::name).transpose().map_err(wrong)?,
+            states: Some(states.collect::<Result<_, _>>()?),
+        })
+    }
 }
 
 /// Whether a node is there.

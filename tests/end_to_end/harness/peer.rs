@@ -62,7 +62,7 @@ impl Peer {
                     self.ready = at;
                     return;
                 }
-                (_, line) if line.starts_with("answers DNS for ") => self.greeting.push(line),
+                (_, line) if line.starts_with("answers ") => self.greeting.push(line),
                 (_, line) => {
                     let words = ["announces ", "listening on ", "--native "];
                     let addr = words.iter().find_map(|word| line.strip_prefix(word));

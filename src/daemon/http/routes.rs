@@ -1,0 +1,131 @@
+//! Which path has which answer: those of known length.
+
+use smol::channel::Receiver;
+
+use super::{
+    Desk,
+    answer::{Answer, JSON, TEXT},
+    nodes,
+    request::Request,
+};
+use crate::{
+    config::Role,
+    daemon::{
+        request::{Call, CallAnswer, CallEvent, PendingCall},
+        status::{Refusal, Status},
+    },
+    net::executor::within,
+};
+
+/// How long the loop may take for an answer: it gives one in each turn.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// A loop that has not run for so many of its intervals, and a moment, does not run.
+const LATE: u32 = 2;
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What there is.
+const INDEX: &str = "oc-discovery answers here:
+/healthz       200 while the loop turns
+/readyz        200 while this process can do its work, otherwise 503 and why
+/status.json   what `oc-discovery status --json` prints
+/nodes.json    the nodes of the network; ?service= &tag= &name= &state=
+/http_sd       the same as targets for Prometheus; ?service=
+/events        each change as a server-sent event, after what is there
+";
+
+/// Whether a path is answered without the token: these two tell nothing about peers.
+pub(super) fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+/// What the operator has to know about an answer that does not come.
+pub(super) const NO_ANSWER: &str = "oc-discovery is ending, or is too busy to answer";
+
+impl Desk {
+    /// The answer to a request whose length is known before it is sent.
+    pub(super) async fn short(&self, request: &Request) -> Answer {
+        match request.path.as_str() {
+            "/" => Answer::new(TEXT, INDEX.as_bytes()),
+            "/healthz" => match self.ask(Call::Turn).await {
+                Ok(_) => Answer::new(TEXT, &b"ok\n"[..]),
+                Err(answer) => answer,
+            },
+            "/readyz" => match self.status().await {
+                Ok(status) => ready(&status, &self.intervals),
+                Err(answer) => answer,
+            },
+            "/status.json" => match self.ask(Call::Status(Vec::new())).await {
+                Ok(answer) => Answer::new(JSON, answer.to_json().into_bytes()),
+                Err(answer) => answer,
+            },
+            "/http_sd" => match nodes::targets(self, request).await {
+                Ok(answer) | Err(answer) => answer,
+            },
+            _ => Answer::error(404, "there is nothing here: / lists what there is"),
+        }
+    }
+
+    async fn status(&self) -> Result<Status, Answer> {
+        match self.ask(Call::Status(Vec::new())).await? {
+            CallAnswer::Status(status) => Ok(*status),
+            _ => Err(Answer::again(NO_ANSWER)),
+        }
+    }
+
+    /// Has the loop answer.
+    pub(super) async fn ask(&self, call: Call) -> Result<CallAnswer, Answer> {
+        let (request, answer) = PendingCall::new(call);
+        let asked = async {
+            self.events.send(CallEvent::Made(request)).await.ok()?;
+            received(&answer).await
+        };
+        match within(PATIENCE, asked).await.flatten() {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(refusal)) => Err(refused(&refusal)),
+            None => Err(Answer::again(NO_ANSWER)),
+        }
+    }
+}
+
+async fn received(
+    answer: &Receiver<Result<CallAnswer, Refusal>>,
+) -> Option<Result<CallAnswer, Refusal>> {
+    answer.recv().await.ok()
+}
+
+/// The answer to a request that the loop refuses.
+pub(super) fn refused(refusal: &Refusal) -> Answer {
+    match refusal.again {
+        Some(true) => Answer::again(&refusal.error),
+        _ => Answer::error(400, &refusal.error),
+    }
+}
+
+/// Whether a process of this status can do its work.
+fn ready(status: &Status, intervals: &[(&str, std::time::Duration)]) -> Answer {
+    match obstacle(status, intervals) {
+        None => Answer::new(TEXT, &b"ready\n"[..]),
+        Some(why) => Answer::again(&format!("not ready: {why}")),
+    }
+}
+
+/// What keeps it from its work.
+fn obstacle(status: &Status, intervals: &[(&str, std::time::Duration)]) -> Option<String> {
+    let leases = &status.leases;
+    match status.role {
+        Role::Native => {
+            let late = |(name, interval): &&(&str, std::time::Duration)| {
+                let run = status.loops.get(*name).filter(|run| run.runs > 0);
+                let since = run.map_or(status.uptime_ms, |run| run.last_ms);
+                u128::from(since) > (*interval * LATE + MOMENT).as_millis()
+            };
+            let (name, _) = intervals.iter().find(late)?;
+            Some(format!("the loop {name} does not run"))
+        }
+        Role::Indexer if !leases.iter().any(|lease| lease.role == Role::Native) => {
+            Some("no native grants a lease".into())
+        }
+        Role::Node if leases.is_empty() => Some("no server grants a lease".into()),
+        Role::Indexer | Role::Node => None,
+    }
+}
