@@ -17,24 +17,21 @@ impl Driver<'_> {
                 addrs,
                 beat,
             } => {
-                let record = self.record.envelope();
                 if beat.fresh {
-                    let called = self.env.server(&server);
-                    self.servers.late(&server, &called);
+                    self.note_late(&server);
                 }
+                let record = self.record.envelope();
                 let known = self.env.machine.beat_known();
                 self.env.net.beat(server, &addrs, &beat, record, known);
                 self.env.reserve_slot(server);
             }
             Action::Drop { server } => {
-                let called = self.env.server(&server);
-                self.servers.dropped(self.env.now(), server, &called);
+                self.note_dropped(server);
                 self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
                 self.farewells.sent(server);
-                let called = self.env.server(&server);
-                self.servers.given_up(&server, &called);
+                self.note_given_up(&server);
                 let role = self.env.machine.role();
                 self.env.net.give_up(server, role);
                 self.env.reserve_slot(server);
@@ -108,7 +105,7 @@ impl Driver<'_> {
                 want,
             } => {
                 if want == Want::OffersFailed {
-                    self.servers.offers_failed(&self.env.server(&native));
+                    self.note_offers_failed(&native);
                 }
                 self.lookups.ask_native(&mut self.env, native, &addrs, want);
             }
@@ -118,8 +115,7 @@ impl Driver<'_> {
             Action::Denied { server, reason } => {
                 let called = self.env.server(&server);
                 self.note_denial(&called, &reason);
-                self.servers
-                    .denied(self.env.now(), server, &called, &reason);
+                self.note_denied(server, &reason);
             }
             Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),

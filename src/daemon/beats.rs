@@ -6,7 +6,7 @@
 
 use super::{driver::Driver, environment::Environment};
 use crate::{
-    net::{BeatFrame, each::each},
+    net::{BeatFrame, Frame, each::each},
     protocol::{
         Ack, AckCode, Beat, BeatOutcome, Endpoint, Input, Instant, PeerId, SignedRecord, StreamId,
         codec::{
@@ -14,7 +14,6 @@ use crate::{
             record::Kind,
         },
         rivals::FirstBeat,
-        time::MAX_LEASE,
     },
 };
 
@@ -23,8 +22,12 @@ impl Driver<'_> {
     /// requires it.
     pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Endpoint>) {
         let (peer, stream) = (&frame.peer, frame.stream);
-        let Some(beat) = self.env.net.read_beat(&frame) else {
-            return self.handle(now, Input::StreamClosed { peer, stream });
+        let beat = match self.env.net.read_beat(&frame) {
+            Ok(beat) => beat,
+            Err(why) => {
+                self.log_malformed(peer, Frame::Beat, &why);
+                return self.handle(now, Input::StreamClosed { peer, stream });
+            }
         };
         if let Some(source) = source {
             match self.env.machine.stream_opened(now, peer, stream, source) {
@@ -40,7 +43,7 @@ impl Driver<'_> {
         let held = &mut self.held_beats;
         if let Some(at) = held.iter().position(|frame| frame.stream == stream) {
             let (now, frame) = (self.env.now(), held.swap_remove(at));
-            if let Some(beat) = self.env.net.read_beat(&frame) {
+            if let Ok(beat) = self.env.net.read_beat(&frame) {
                 self.note_reader(now, &frame.peer);
                 self.answer_beat(now, &frame, &beat);
             }
@@ -72,6 +75,10 @@ impl Driver<'_> {
         let reason = denied.then(|| ack.reason.to_owned());
         net.ack(frame, &ack, clock);
         if let Some(reason) = reason {
+            match code {
+                AckCode::Full => self.counters.refusals_full += 1,
+                _ => self.counters.refusals_refused += 1,
+            }
             let from = self.env.called(beat.role, &from);
             each!(info, "gives {from} no lease, and answers: {reason}");
         } else if leaves {
@@ -103,14 +110,16 @@ impl Driver<'_> {
         }
         let server = &server;
         if cause == AckCause::Unsolicited {
+            self.note_released(server, ack);
             return self.handle(now, Input::Notified { server, ack });
         }
         self.handle(now, Input::Acked { server, ack });
+        if ack.code == AckCode::Released {
+            self.note_released(server, ack);
+        }
         // A lease of 0 ms is not a lease.
         if ack.code == AckCode::Accepted && !ack.lease.is_zero() {
-            let called = || self.env.server(server);
-            let lease = ack.lease.min(MAX_LEASE);
-            self.servers.granted(*server, called, lease);
+            self.note_granted(server, ack.lease);
             self.note_lease(now);
         }
     }

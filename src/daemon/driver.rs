@@ -14,6 +14,7 @@ use super::{
     Error,
     checks::Checks,
     clock,
+    counters::Counters,
     environment::Environment,
     invitation::Invitation,
     link::OnLink,
@@ -32,7 +33,8 @@ use super::{
 use crate::{
     config::{Config, Role},
     net::{
-        BeatFrame, FIRST_BEAT_TIMEOUT, Net, NetBounds, NetEvent, OwnRequestId,
+        BeatFrame, FIRST_BEAT_TIMEOUT, Failure, FailureKind, Frame, Net, NetBounds, NetEvent,
+        OwnRequestId,
         addrs::Announce,
         dht::{DhtEvent, SearchId},
         each::each,
@@ -96,6 +98,8 @@ pub(super) struct Driver<'m> {
     pub(super) servers: Servers,
     /// What is wrong.
     pub(super) problems: Problems,
+    /// What has happened since the start, by reason.
+    pub(super) counters: Counters,
     /// What is to be logged about the addresses of this host.
     pub(super) addresses: AddressLog,
     /// What was logged about the address at which others reach this native.
@@ -169,7 +173,8 @@ impl<'m> Driver<'m> {
             signing,
             link: OnLink::new(config, own, now, seed),
             checks,
-            servers: Servers::default(),
+            servers: Servers::new(config),
+            counters: Counters::default(),
             problems: Problems::default(),
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
@@ -252,6 +257,7 @@ impl<'m> Driver<'m> {
         while let Some(action) = self.env.machine.poll(now, own_ms) {
             self.perform(action);
         }
+        self.tell_troubles(now);
         self.check_if_due(now);
         self.speak_if_due(now);
         self.sign_if_due(now);
@@ -368,7 +374,14 @@ impl<'m> Driver<'m> {
             }
             NetEvent::Refused(refusal) => self.note_refusal(now, &refusal),
             NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
-            NetEvent::StreamClosed { ref peer, stream } => {
+            NetEvent::StreamClosed {
+                ref peer,
+                stream,
+                why,
+            } => {
+                if let Some(why) = why {
+                    self.log_malformed(peer, Frame::Beat, &why);
+                }
                 self.held_beats.retain(|frame| frame.stream != stream);
                 self.handle(now, Input::StreamClosed { peer, stream })
             }
@@ -388,8 +401,8 @@ impl<'m> Driver<'m> {
             }
             NetEvent::LeaseClosed { server, why } => {
                 let called = self.env.server(&server);
-                self.servers.closed(now, server, &called, why.as_deref());
                 self.handle(now, Input::LeaseClosed { server: &server });
+                self.note_closed(server, called, why.as_ref());
             }
             NetEvent::GaveUp { server } => self.farewells.ended(&server),
             NetEvent::Request { from, id, request } => {
@@ -397,7 +410,11 @@ impl<'m> Driver<'m> {
                 self.lookups
                     .serve(&mut self.env, now, (&from, id), *request);
             }
-            NetEvent::Response { id, response } => self.on_response(now, id, response),
+            NetEvent::Response {
+                ref server,
+                id,
+                response,
+            } => self.on_response(now, server, id, response),
             NetEvent::Probed { ref peer, verdict } => {
                 self.link_probed(peer, verdict);
                 self.handle(now, Input::Probed { peer, verdict })
@@ -415,15 +432,36 @@ impl<'m> Driver<'m> {
                 },
             ),
             NetEvent::Dht(event) => self.on_dht(now, event),
-            NetEvent::Watch(event) => self.watches.on_event(&mut self.env, event),
+            NetEvent::Watch(event) => {
+                if let Some((peer, why)) = self.watches.on_event(&mut self.env, event) {
+                    self.log_malformed(&peer, Frame::Watch, &why);
+                }
+            }
+            NetEvent::Malformed {
+                ref peer,
+                frame,
+                why,
+            } => self.log_malformed(peer, frame, &why),
         }
     }
 
-    fn on_response(&mut self, now: Instant, id: OwnRequestId, response: Result<Vec<u8>, String>) {
+    fn on_response(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        id: OwnRequestId,
+        response: Result<Vec<u8>, Failure>,
+    ) {
+        if let Err(why) = &response
+            && why.kind == FailureKind::Malformed
+        {
+            self.log_malformed(from, Frame::Response, &why.to_string());
+        }
         let mut room = Room::default();
         let response = match &response {
             // The server has answered, so it is not silent.
             Ok(body) => Ok(decode_response(body, &mut room).unwrap_or_else(|why| {
+                self.log_malformed(from, Frame::Response, &why.to_string());
                 let why = format!("what cannot be read: {why}");
                 Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())
             })),
@@ -432,9 +470,11 @@ impl<'m> Driver<'m> {
         let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
             return;
         };
-        self.servers.answered(now, server, response.as_ref().err());
         let answer = match response {
-            Ok(Response::Indexers(answer)) => Some(answer),
+            Ok(Response::Indexers(answer)) => {
+                self.note_answer(&server);
+                Some(answer)
+            }
             Ok(Response::Error(why)) => {
                 let server = self.env.server(&server);
                 each!(warn, "{server} answers: {}", why.escape_debug());
@@ -442,8 +482,7 @@ impl<'m> Driver<'m> {
             }
             Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => None,
             Err(why) => {
-                let server = self.env.server(&server);
-                each!(warn, "{server} could not be asked for indexers: {why}");
+                self.note_unasked(server, &why);
                 None
             }
         };

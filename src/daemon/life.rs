@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{driver::Driver, environment::Environment, report::text, status::Span};
 use crate::{
-    net::each::each,
+    net::{Frame, each::each},
     protocol::{
         Arrival, EndCause, Endpoint, Joined, LeaseEnd, PeerId, Role, Shortage, Subject,
         codec::record::{Kind, contents},
@@ -36,16 +36,35 @@ impl Environment<'_> {
 
     /// A server for people: its role, its short id, and where it listens.
     pub(super) fn server(&self, peer: &PeerId) -> String {
+        let called = self.server_in_short(peer);
+        let addrs = self.machine.addrs_of(peer);
+        let at = addrs.and_then(|addrs| addrs.iter().next());
+        match at.map(|addr| Endpoint::of(addr)) {
+            Some(Endpoint { host, port }) => format!("{called} at {host}:{port}"),
+            None => called,
+        }
+    }
+
+    /// The same without the address.
+    pub(super) fn server_in_short(&self, peer: &PeerId) -> String {
         // Indexers and natives hold leases with natives alone.
         let role = match self.machine.role() {
             Role::Node if !self.machine.is_native(peer) => Role::Indexer,
             _ => Role::Native,
         };
-        let addrs = self.machine.addrs_of(peer);
-        let at = addrs.and_then(|addrs| addrs.iter().next());
-        match at.map(|addr| Endpoint::of(addr)) {
-            Some(Endpoint { host, port }) => format!("{role} {} at {host}:{port}", short(peer)),
-            None => format!("{role} {}", short(peer)),
+        format!("{role} {}", short(peer))
+    }
+
+    /// A peer whose role is not known, for people: with its name, and the address that it is
+    /// connected from, if there are such.
+    fn anyone(&self, peer: &PeerId) -> String {
+        let called = match self.name_of(peer) {
+            Some(name) => format!("{name} ({})", short(peer)),
+            None => format!("peer {}", short(peer)),
+        };
+        match self.net.source(peer) {
+            Some(source) => format!("{called} at {}", source.host),
+            None => called,
         }
     }
 
@@ -62,7 +81,8 @@ impl Environment<'_> {
 
 impl Driver<'_> {
     /// Logs what a beat has changed for its sender.
-    pub(super) fn log_arrival(&self, peer: &PeerId, role: Role, arrival: Arrival) {
+    pub(super) fn log_arrival(&mut self, peer: &PeerId, role: Role, arrival: Arrival) {
+        self.counters.arrived(&arrival);
         match arrival {
             Arrival::Known => {}
             Arrival::Moved { from, to } => {
@@ -77,8 +97,16 @@ impl Driver<'_> {
         }
     }
 
+    /// Logs that a peer sent what cannot be read. Its stream has ended, or its request.
+    pub(super) fn log_malformed(&mut self, peer: &PeerId, frame: Frame, why: &str) {
+        self.counters.malformed(frame);
+        let (called, name) = (self.env.anyone(peer), frame.name());
+        each!(info, "{called} sends {name} that cannot be read: {why}");
+    }
+
     /// Logs the end of a lease.
-    pub(super) fn log_end(&self, peer: &PeerId, end: &LeaseEnd) {
+    pub(super) fn log_end(&mut self, peer: &PeerId, end: &LeaseEnd) {
+        self.counters.ended(end.how);
         let called = self.env.called(end.role, peer);
         each!(info, "{}", ending(&called, end));
     }
@@ -120,13 +148,13 @@ fn reason(shortage: Shortage) -> String {
 
 /// The end of a lease as a sentence.
 fn ending(called: &str, end: &LeaseEnd) -> String {
-    let held = span(end.held_s);
+    let held = span(seconds(end.held_s));
     match end.how {
         EndCause::Left => format!("{called} has left: it was here for {held}"),
         EndCause::HandedOver => format!("{called} is with its indexer now: it was here for {held}"),
         EndCause::Lost => format!(
             "{called} is lost: no heartbeat for {}; it was here for {held}",
-            span(end.silent_s)
+            span(seconds(end.silent_s))
         ),
         EndCause::Yielded => format!(
             "{called} has to go: places are short, and it holds a lease elsewhere; it was here for {held}"
@@ -135,11 +163,15 @@ fn ending(called: &str, end: &LeaseEnd) -> String {
     }
 }
 
-/// Whole seconds, in a readable form.
-fn span(seconds: u32) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        _ => Span::of(Duration::from_secs(seconds.into())).to_string(),
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
+}
+
+/// A time in whole seconds, in a readable form.
+pub(super) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => Span::of(time).to_string(),
     }
 }
 

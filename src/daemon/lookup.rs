@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     net::{
-        OwnRequestId,
+        Failure, OwnRequestId,
         dht::SearchId,
         envelope::{Libp2p, OpenRecord},
     },
@@ -215,8 +215,8 @@ impl<'m> Lookups<'m> {
         &mut self,
         env: &mut Environment,
         id: OwnRequestId,
-        response: Result<Response<'a>, String>,
-    ) -> Option<(PeerId, Result<Response<'a>, String>)> {
+        response: Result<Response<'a>, Failure>,
+    ) -> Option<(PeerId, Result<Response<'a>, Failure>)> {
         let query = match self.requests.remove(&id)? {
             Requester::Machine(native) => return Some((native, response)),
             Requester::Lookup(query) => query,

@@ -26,6 +26,7 @@ pub(crate) mod clock;
 mod connections;
 #[cfg(feature = "program")]
 pub(crate) mod control;
+mod counters;
 #[cfg(feature = "program")]
 pub(crate) mod demo;
 mod descriptors;

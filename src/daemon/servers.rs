@@ -1,37 +1,34 @@
-//! What is logged about the servers that grant leases to this process: only what is new.
+//! What is logged about the servers that grant leases to this process: only what is new, with how
+//! many leases it holds then.
 //!
-//! A server that is away is tried every few seconds without end. Its failure is logged once, and
-//! again when there is another failure, or after it has granted a lease.
-//!
-//! Invariant: at most [`MOST`] servers are remembered, the most recent ones; the failure of an
-//! earlier one is logged again.
+//! Invariant: a lease has one line when it begins and one when it ends; what fails again and again
+//! is counted ([`troubles`]).
 
-use std::{collections::HashSet, time::Duration};
+mod troubles;
 
-use super::{report::text, status::Trouble};
-use crate::protocol::{Instant, PeerId};
+use std::time::Duration;
 
-/// Servers with failures that are remembered: more than there are leases held or sought.
-const MOST: usize = 64;
-
-/// Why a server grants no lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    server: PeerId,
-    pub(super) what: String,
-    /// When the first failure happened after the last lease was granted.
-    pub(super) since: Instant,
-    /// Only a request of ours failed, so an answer ends it.
-    of_request: bool,
-}
+use self::troubles::{Manner, Over, Troubles, tries};
+use super::{
+    driver::Driver,
+    environment::Environment,
+    life::{short, span},
+    report::text,
+    status::{Span, Trouble},
+};
+use crate::{
+    config::Config,
+    net::{Failure, FailureKind, Frame},
+    protocol::{Ack, Instant, PeerId, Reason, Report, Role, lease::Lease, time::MAX_LEASE},
+};
 
 /// The servers, and what was logged about them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Servers {
-    /// Those that granted a lease on the stream that is open.
-    granted: HashSet<PeerId>,
-    /// The failures of the others, the oldest first.
-    troubles: Vec<Failure>,
+    /// The leases that a node wants; the other roles want one with each native.
+    wanted: u8,
+    held: Vec<Held>,
+    troubles: Troubles,
     /// The server that denied a lease last. The reason for dropping its stream is logged
     /// already.
     denied: Option<PeerId>,
@@ -39,25 +36,179 @@ pub(super) struct Servers {
     stranded: bool,
 }
 
+/// A lease, as it was logged.
+#[derive(Debug)]
+struct Held {
+    server: PeerId,
+    since: Instant,
+    /// An ack is late.
+    is_late: bool,
+    is_released: bool,
+}
+
 impl Servers {
-    /// Logs that a server granted a lease of the clamped duration.
-    pub(super) fn granted(&mut self, server: PeerId, called: impl Fn() -> String, lease: Duration) {
-        if self.granted.insert(server) {
-            self.stranded = false;
-            self.troubles.retain(|known| known.server != server);
-            let seconds = lease.as_secs();
-            log::info!("holds a lease of {seconds} s with {}", called());
+    /// No server grants a lease yet.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            wanted: config.min_indexers,
+            held: Vec::new(),
+            troubles: Troubles::default(),
+            denied: None,
+            stranded: false,
+        }
+    }
+
+    /// Why this server grants no lease or does not answer, if it does not.
+    pub(super) fn failure_of(&self, server: &PeerId) -> Option<&troubles::Trouble> {
+        let mut all = self.troubles.iter();
+        all.find(|trouble| trouble.server == *server)
+    }
+
+    /// The servers that grant us no lease, and why, for `status`.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        let all = self.troubles.iter();
+        let all = all.filter(|trouble| trouble.manner != Manner::Unasked);
+        all.map(|trouble| Trouble {
+            peer_id: text(&trouble.server),
+            what: trouble.what.clone(),
+        })
+        .collect()
+    }
+
+    fn held(&mut self, server: &PeerId) -> Option<&mut Held> {
+        self.held.iter_mut().find(|held| held.server == *server)
+    }
+
+    /// The lease is over. Returns how long it was held, if it was.
+    fn end(&mut self, now: Instant, server: &PeerId) -> Option<Duration> {
+        let at = self.held.iter().position(|held| held.server == *server)?;
+        Some(now - self.held.swap_remove(at).since)
+    }
+
+    /// "1 of 2 leases".
+    fn count(&self, env: &Environment<'_>) -> String {
+        let wanted = match env.machine.role() {
+            Role::Node => self.wanted.into(),
+            Role::Indexer | Role::Native => env.natives().into_iter().count(),
+        };
+        let held = env.lease_with(&env.own).held;
+        let s = if wanted == 1 { "" } else { "s" };
+        format!("{held} of {wanted} lease{s}")
+    }
+}
+
+/// What the core says of the own leases.
+struct Leases<'a> {
+    now: Instant,
+    server: &'a PeerId,
+    /// Leases held whose stream is open as far as is known.
+    held: usize,
+    /// When a stream to the server is opened next, and when the natives are asked next.
+    reopens: Option<Instant>,
+    asks: Option<Instant>,
+}
+
+impl Report for Leases<'_> {
+    fn lease(&mut self, lease: &Lease) {
+        self.held += usize::from(lease.is_secure(self.now));
+        if lease.server() == self.server {
+            self.reopens = lease.is_resting().then(|| lease.timeout());
+        }
+    }
+
+    fn next_round(&mut self, at: Instant) {
+        self.asks = Some(at);
+    }
+}
+
+impl Environment<'_> {
+    fn lease_with<'a>(&self, server: &'a PeerId) -> Leases<'a> {
+        let now = self.now();
+        let mut leases = Leases {
+            now,
+            server,
+            held: 0,
+            reopens: None,
+            asks: None,
+        };
+        self.machine.report(now, &mut leases);
+        leases
+    }
+
+    /// When the core tries this server next; `None` if it has not decided that yet.
+    fn next_try(&self, server: &PeerId) -> Option<Instant> {
+        let leases = self.lease_with(server);
+        leases
+            .reopens
+            .or(leases.asks.filter(|_| self.machine.is_native(server)))
+    }
+}
+
+impl Driver<'_> {
+    /// Logs that a server granted a lease.
+    pub(super) fn note_granted(&mut self, server: &PeerId, lease: Duration) {
+        self.note_over(server, true);
+        let now = self.env.now();
+        match self.servers.held(server) {
+            Some(Held { is_late: false, .. }) => return,
+            Some(held) => held.is_late = false,
+            None => self.servers.held.push(Held {
+                server: *server,
+                since: now,
+                is_late: false,
+                is_released: false,
+            }),
+        }
+        self.counters.leases_granted += 1;
+        self.servers.stranded = false;
+        self.servers.troubles.forget(server);
+        let count = self.servers.count(&self.env);
+        let (length, server) = (length(lease.min(MAX_LEASE)), self.env.server(server));
+        log::info!("holds a lease of {length} with {server}: {count}");
+    }
+
+    /// Logs that a server which did not answer requests does so again.
+    pub(super) fn note_answer(&mut self, server: &PeerId) {
+        self.note_over(server, false);
+    }
+
+    /// The server has answered: a request, or a beat with a lease.
+    fn note_over(&mut self, server: &PeerId, by_lease: bool) {
+        let over = self
+            .servers
+            .troubles
+            .answers(self.env.now(), server, by_lease);
+        if let Some(Over { lasted, tries: n }) = over {
+            let server = self.env.server(server);
+            log::info!(
+                "{server} answers again after {}, {}",
+                Span::of(lasted),
+                tries(n)
+            );
+        }
+    }
+
+    /// Logs that the server released this process, and where it goes.
+    pub(super) fn note_released(&mut self, server: &PeerId, ack: &Ack<'_>) {
+        let Some(held) = self.servers.held(server) else {
+            return;
+        };
+        if !std::mem::replace(&mut held.is_released, true) {
+            let server = self.env.server(server);
+            match ack.offers.first() {
+                Some(to) => log::info!("{server} sends this node to indexer {}", short(&to.peer)),
+                None => log::info!("{server} sends this node to another indexer"),
+            }
         }
     }
 
     /// Logs that no offered indexer has granted a lease, so that the native is asked to take us in.
-    pub(super) fn offers_failed(&mut self, native: &str) {
-        let is_news = !std::mem::replace(&mut self.stranded, true);
-        let level = if is_news {
-            log::Level::Warn
-        } else {
-            log::Level::Debug
+    pub(super) fn note_offers_failed(&mut self, native: &PeerId) {
+        let level = match std::mem::replace(&mut self.servers.stranded, true) {
+            false => log::Level::Warn,
+            true => log::Level::Debug,
         };
+        let native = self.env.server(native);
         log::log!(
             level,
             "holds no lease, and no offered indexer has granted one: asks {native} to take this node in, and keeps trying"
@@ -65,183 +216,124 @@ impl Servers {
     }
 
     /// Logs that the server's ack is late.
-    pub(super) fn late(&mut self, server: &PeerId, called: &str) {
-        if self.granted.remove(server) {
-            log::info!("{called} does not answer: opens a new connection beside the silent one");
+    pub(super) fn note_late(&mut self, server: &PeerId) {
+        if let Some(held) = self.servers.held(server)
+            && !std::mem::replace(&mut held.is_late, true)
+        {
+            let server = self.env.server(server);
+            log::info!("{server} does not answer: opens a new connection beside the silent one");
         }
     }
 
     /// Logs that the server gives no lease.
-    pub(super) fn denied(&mut self, now: Instant, server: PeerId, called: &str, reason: &str) {
-        self.granted.remove(&server);
-        self.denied = Some(server);
+    pub(super) fn note_denied(&mut self, server: PeerId, reason: &Reason) {
+        self.counters.leases_denied += 1;
+        self.servers.denied = Some(server);
+        self.note_end(&server, "it is denied");
         let what = format!("gives no lease: {}", reason.escape_debug());
-        self.trouble(now, server, called, what);
+        self.failed(server, self.env.server(&server), what, Manner::Denied);
     }
 
     /// Our stream to the server is dropped, because it gives no lease or does not answer.
-    pub(super) fn dropped(&mut self, now: Instant, server: PeerId, called: &str) {
-        self.granted.remove(&server);
-        if self.denied.take() != Some(server) {
-            self.trouble(now, server, called, "does not answer".into());
+    pub(super) fn note_dropped(&mut self, server: PeerId) {
+        self.note_end(&server, "it does not answer");
+        if self.servers.denied.take() != Some(server) {
+            let what = "does not answer".to_owned();
+            self.failed(server, self.env.server(&server), what, Manner::Silent);
         }
     }
 
-    /// Our stream to the server has ended, or could not be opened, and `why`.
-    pub(super) fn closed(&mut self, now: Instant, server: PeerId, called: &str, why: Option<&str>) {
-        let held = self.granted.remove(&server);
+    /// Our stream to the server has ended, or could not be opened, and `why`. The core knows it.
+    pub(super) fn note_closed(&mut self, server: PeerId, called: String, why: Option<&Failure>) {
+        self.note_end(&server, "its stream has ended");
         if let Some(why) = why {
-            self.trouble(now, server, called, format!("accepts no beats: {why}"));
-        } else if held {
-            log::info!("the heartbeat stream with {called} has ended");
+            if why.kind == FailureKind::Malformed {
+                self.counters.malformed(Frame::Ack);
+            }
+            self.note_failure(server, called, why, ("accepts no beats", Manner::Silent));
         }
+    }
+
+    /// Logs that a request for indexers failed.
+    pub(super) fn note_unasked(&mut self, server: PeerId, why: &Failure) {
+        let called = self.env.server(&server);
+        let what = "does not say which indexers there are";
+        self.note_failure(server, called, why, (what, Manner::Unasked));
     }
 
     /// Logs that we give up the lease with the server.
-    pub(super) fn given_up(&mut self, server: &PeerId, called: &str) {
-        if self.granted.remove(server) {
-            log::info!("gives up the lease with {called}");
+    pub(super) fn note_given_up(&mut self, server: &PeerId) {
+        if let Some(held) = self.servers.end(self.env.now(), server) {
+            self.counters.leases_given_up += 1;
+            let (server, count) = (self.env.server(server), self.servers.count(&self.env));
+            log::info!(
+                "gives up the lease with {server} after {}: {count}",
+                span(held)
+            );
         }
     }
 
-    /// The servers that grant us no lease, and why, for `status`.
-    pub(super) fn troubles(&self) -> Vec<Trouble> {
-        self.troubles
-            .iter()
-            .filter(|failure| !failure.of_request)
-            .map(|failure| Trouble {
-                peer_id: text(&failure.server),
-                what: failure.what.clone(),
-            })
-            .collect()
-    }
-
-    /// Why this server grants no lease or does not answer requests, if it does not.
-    pub(super) fn failure_of(&self, server: &PeerId) -> Option<&Failure> {
-        let mut all = self.troubles.iter();
-        all.find(|failure| failure.server == *server)
-    }
-
-    /// A request was answered by the server, or failed for this reason.
-    pub(super) fn answered(&mut self, now: Instant, server: PeerId, error: Option<&String>) {
-        match error {
-            None => self
-                .troubles
-                .retain(|known| known.server != server || !known.of_request),
-            Some(why)
-                if self
-                    .failure_of(&server)
-                    .is_none_or(|known| known.of_request) =>
-            {
-                self.is_new(now, server, why, true);
-            }
-            Some(_) => {}
+    /// Logs the failures that are new, once the core has decided when to try again.
+    pub(super) fn tell_troubles(&mut self, now: Instant) {
+        let next_try = |server: &PeerId| self.env.next_try(server);
+        for line in self.servers.troubles.lines(now, next_try) {
+            log::warn!("{line}");
         }
     }
 
-    fn trouble(&mut self, now: Instant, server: PeerId, called: &str, what: String) {
-        match self.is_new(now, server, &what, false) {
-            true => log::warn!("{called} {what}"),
-            false => log::debug!("{called} still {what}"),
+    /// Logs the end of a lease that this process did not want.
+    fn note_end(&mut self, server: &PeerId, why: &str) {
+        if let Some(held) = self.servers.end(self.env.now(), server) {
+            self.counters.leases_lost += 1;
+            let (server, count) = (self.env.server(server), self.servers.count(&self.env));
+            log::info!(
+                "has lost the lease with {server} after {}, because {why}: {count}",
+                span(held)
+            );
         }
     }
 
-    /// Whether the failure differs from the last one of this server. Remembers the present one.
-    fn is_new(&mut self, now: Instant, server: PeerId, what: &str, of_request: bool) -> bool {
-        let mut known = self.troubles.iter();
-        let known = known.position(|known| known.server == server);
-        let before = known.map(|at| self.troubles.remove(at));
-        if self.troubles.len() == MOST {
-            self.troubles.remove(0);
-        }
-        self.troubles.push(Failure {
-            server,
-            what: what.to_owned(),
-            since: before.as_ref().map_or(now, |before| before.since),
-            of_request,
-        });
-        before.is_none_or(|before| before.what != what || before.of_request != of_request)
+    /// A dial, or what was asked on a connection, failed.
+    fn note_failure(
+        &mut self,
+        server: PeerId,
+        called: String,
+        why: &Failure,
+        (otherwise, manner): (&str, Manner),
+    ) {
+        self.counters.failed(why.kind);
+        // The sentence about a dial has the addresses.
+        let called = match why.kind {
+            FailureKind::Stream | FailureKind::Malformed => called,
+            _ => self.env.server_in_short(&server),
+        };
+        self.failed(server, called, why.sentence(otherwise), manner);
+    }
+
+    fn failed(&mut self, server: PeerId, called: String, what: String, manner: Manner) {
+        let now = self.env.now();
+        self.servers
+            .troubles
+            .failed(now, server, called, what, manner);
+    }
+}
+
+/// The length of a lease: whole seconds, or milliseconds if it is shorter than one.
+fn length(lease: Duration) -> String {
+    match lease.as_secs() {
+        0 => format!("{} ms", lease.as_millis()),
+        seconds => format!("{seconds} s"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn peer(n: u8) -> PeerId {
-        PeerId::from_bytes([n; 32])
-    }
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_millis(millis)
-    }
-
     #[test]
-    fn the_same_trouble_is_new_once_until_a_lease_was_granted() {
-        let mut servers = Servers::default();
-        assert!(servers.is_new(at(0), peer(1), "is away", false));
-        assert!(!servers.is_new(at(0), peer(1), "is away", false));
-        assert!(
-            servers.is_new(at(0), peer(2), "is away", false),
-            "it is another"
-        );
-        assert!(servers.is_new(at(0), peer(1), "is full", false));
-        assert!(
-            servers.is_new(at(0), peer(1), "is away", false),
-            "it changed in between"
-        );
-        servers.granted(peer(1), || "native".into(), Duration::from_secs(1));
-        assert!(servers.is_new(at(0), peer(1), "is away", false));
-    }
-
-    #[test]
-    fn the_server_whose_trouble_is_oldest_is_forgotten_first() {
-        let mut servers = Servers::default();
-        for n in 0..=MOST as u8 {
-            assert!(servers.is_new(at(0), peer(n), "is away", false));
+    fn a_lease_shorter_than_a_second_is_not_told_as_none() {
+        for (ms, said) in [(1, "1 ms"), (999, "999 ms"), (1_000, "1 s"), (1_999, "1 s")] {
+            assert_eq!(length(Duration::from_millis(ms)), said);
         }
-        assert_eq!(servers.troubles.len(), MOST);
-        assert!(!servers.is_new(at(0), peer(1), "is away", false));
-        assert!(servers.is_new(at(0), peer(0), "is away", false));
-    }
-
-    #[test]
-    fn a_drop_after_a_denial_is_no_silence() {
-        let mut servers = Servers::default();
-        servers.denied(at(1), peer(1), "native", "no room");
-        servers.dropped(at(2), peer(1), "native");
-        let what = |servers: &Servers| servers.failure_of(&peer(1)).unwrap().what.clone();
-        assert_eq!(what(&servers), "gives no lease: no room");
-        servers.dropped(at(2), peer(1), "native");
-        assert_eq!(what(&servers), "does not answer");
-    }
-
-    #[test]
-    fn a_failure_lasts_from_the_first_one_until_a_lease_is_granted() {
-        let mut servers = Servers::default();
-        servers.denied(at(1), peer(1), "native", "no room");
-        servers.dropped(at(5), peer(1), "native");
-        servers.dropped(at(6), peer(1), "native");
-        assert_eq!(servers.failure_of(&peer(1)).unwrap().since, at(1));
-        servers.granted(peer(1), || "native".into(), Duration::from_secs(1));
-        assert_eq!(servers.failure_of(&peer(1)), None);
-    }
-
-    #[test]
-    fn an_answer_ends_the_failure_of_requests_alone() {
-        let mut servers = Servers::default();
-        let why = "it is away".to_owned();
-        servers.answered(at(1), peer(1), Some(&why));
-        assert_eq!(servers.failure_of(&peer(1)).unwrap().what, why);
-        assert!(servers.troubles().is_empty(), "no lease was asked for");
-        servers.answered(at(2), peer(1), None);
-        assert_eq!(servers.failure_of(&peer(1)), None);
-        servers.denied(at(3), peer(1), "native", "no room");
-        servers.answered(at(4), peer(1), Some(&why));
-        servers.answered(at(5), peer(1), None);
-        let what = &servers.failure_of(&peer(1)).unwrap().what;
-        assert_eq!(what, "gives no lease: no room");
     }
 }

@@ -118,7 +118,13 @@ impl<'m> Watches<'m> {
     }
 
     /// Something happened on a watch stream.
-    pub(super) fn on_event(&mut self, env: &mut Environment, event: WatchEvent) {
+    ///
+    /// Returns the peer that sent what cannot be read, and why.
+    pub(super) fn on_event(
+        &mut self,
+        env: &mut Environment,
+        event: WatchEvent,
+    ) -> Option<(PeerId, String)> {
         let watchers = &mut self.core.watchers;
         match event {
             WatchEvent::Asked {
@@ -126,34 +132,30 @@ impl<'m> Watches<'m> {
                 peer,
                 body,
             } => {
-                let is_served = decode_ask(&body).is_ok_and(|filter| {
-                    watchers.join(
-                        env.now(),
-                        watcher,
-                        Some(peer),
-                        filter,
-                        env.machine.changes(),
-                    )
-                });
-                if !is_served {
+                let (now, changes) = (env.now(), env.machine.changes());
+                let asked = decode_ask(&body)
+                    .map(|filter| watchers.join(now, watcher, Some(peer), filter, changes));
+                if asked != Ok(true) {
                     env.net.dismiss_watcher(watcher);
                 }
+                return asked.err().map(|why| (peer, why.to_string()));
             }
             WatchEvent::Written { watcher } => watchers.written(watcher),
-            WatchEvent::Left { watcher } => watchers.leave(watcher),
+            WatchEvent::Left { watcher, peer, why } => {
+                watchers.leave(watcher);
+                return why.map(|why| (peer, why));
+            }
             WatchEvent::Told { watch, body } => {
                 let Some((slot, server)) = self.streams.get(&watch).copied() else {
-                    return;
+                    return None;
                 };
-                let Some((reader, core)) = self.reader(slot) else {
-                    return;
-                };
+                let (reader, core) = self.reader(slot)?;
                 match reader.take(core, env.now(), (&server, false), &body) {
                     Ok(()) => self.leave_unread(slot, Unread::Server(watch)),
                     Err(why) => {
-                        log::debug!("{} tells what cannot be read: {why}", text(&server));
                         env.net.unwatch(watch);
                         self.ended(env, watch);
+                        return Some((server, why.to_string()));
                     }
                 }
             }
@@ -164,6 +166,7 @@ impl<'m> Watches<'m> {
                 self.ended(env, watch);
             }
         }
+        None
     }
 
     fn ended(&mut self, env: &Environment, watch: WatchId) {

@@ -84,25 +84,37 @@ enum Problem {
     Failed(SocketAddr, io::Error),
 }
 
+impl ResolveError {
+    /// What is wrong, without the name.
+    pub(crate) fn problem(&self) -> String {
+        self.problem.to_string()
+    }
+}
+
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot resolve {}: ", self.name)?;
-        match &self.problem {
-            Problem::Unsupported => f.write_str("expected /dns4/NAME/tcp/PORT or /dnsaddr/NAME"),
-            Problem::BadName => {
+        write!(f, "cannot resolve {}: {}", self.name, self.problem)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported => f.write_str("expected /dns4/NAME/tcp/PORT or /dnsaddr/NAME"),
+            Self::BadName => {
                 f.write_str("a name is ASCII, at most 63 bytes between two dots and 253 in all")
             }
-            Problem::NoServers(file) => write!(f, "{} names no name server", file.display()),
-            Problem::NoName(name) => write!(f, "the name {name} does not exist"),
-            Problem::NotFound => f.write_str("it has no address that can be used"),
-            Problem::TooDeep => {
+            Self::NoServers(file) => write!(f, "{} names no name server", file.display()),
+            Self::NoName(name) => write!(f, "the name {name} does not exist"),
+            Self::NotFound => f.write_str("it has no address that can be used"),
+            Self::TooDeep => {
                 write!(
                     f,
                     "more than {MAX_DEPTH} dnsaddr records lead to one another"
                 )
             }
-            Problem::Timeout => f.write_str("no name server answered in time"),
-            Problem::Failed(server, error) => write!(f, "name server {server}: {error}"),
+            Self::Timeout => f.write_str("no name server answered in time"),
+            Self::Failed(server, error) => write!(f, "name server {server}: {error}"),
         }
     }
 }

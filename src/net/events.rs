@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
-    BehaviourEvent, Net, PeeringEvent, convert,
+    BehaviourEvent, Failure, Net, PeeringEvent, convert,
     dht::{self, DhtEvent},
     envelope::Libp2p,
     netlink::Change,
@@ -25,6 +25,34 @@ use crate::protocol::{
     },
 };
 
+/// What a frame of a peer was to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A beat.
+    Beat,
+    /// An ack of a beat of ours.
+    Ack,
+    /// A directory request.
+    Request,
+    /// The response to a request of ours.
+    Response,
+    /// A frame of a watch stream.
+    Watch,
+}
+
+impl Frame {
+    /// Its name for people, with the article.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Beat => "a beat",
+            Self::Ack => "an ack",
+            Self::Request => "a request",
+            Self::Response => "a response",
+            Self::Watch => "a frame of a watch",
+        }
+    }
+}
+
 /// An event of the network side.
 #[derive(Debug)]
 pub(crate) enum NetEvent {
@@ -42,10 +70,11 @@ pub(crate) enum NetEvent {
         /// Where the stream comes from; only with the first beat of a stream.
         source: Option<Endpoint>,
     },
-    /// A peer's heartbeat stream is over.
+    /// A peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
     StreamClosed {
         peer: protocol::PeerId,
         stream: StreamId,
+        why: Option<String>,
     },
     /// A server answered the last beat of this peer, or sent an unsolicited `released`.
     Ack {
@@ -59,7 +88,7 @@ pub(crate) enum NetEvent {
     /// Our heartbeat stream to a server is over, or could not be opened, and `why`.
     LeaseClosed {
         server: protocol::PeerId,
-        why: Option<String>,
+        why: Option<Failure>,
     },
     /// A lease that we gave up has ended.
     GaveUp { server: protocol::PeerId },
@@ -71,8 +100,9 @@ pub(crate) enum NetEvent {
     },
     /// Our request was answered with these bytes, or failed for this reason.
     Response {
+        server: protocol::PeerId,
         id: OwnRequestId,
-        response: Result<Vec<u8>, String>,
+        response: Result<Vec<u8>, Failure>,
     },
     /// A probe has ended.
     Probed {
@@ -89,6 +119,12 @@ pub(crate) enum NetEvent {
     Dht(DhtEvent),
     /// Something happened on a watch stream.
     Watch(WatchEvent),
+    /// A peer sent what cannot be read, and why.
+    Malformed {
+        peer: protocol::PeerId,
+        frame: Frame,
+        why: String,
+    },
 }
 
 impl Net {
@@ -159,9 +195,14 @@ impl Net {
         }
     }
 
-    /// Reads a beat: decodes it, checks its sequence, verifies its record. If it is not valid, its
-    /// stream is closed, and the result is `None`.
-    pub(crate) fn read_beat<'f>(&mut self, frame: &'f BeatFrame) -> Option<Beat<SignedRecord<'f>>> {
+    /// Reads a beat: decodes it, checks its sequence, verifies its record.
+    ///
+    /// # Errors
+    /// Why it is not valid. Its stream is closed.
+    pub(crate) fn read_beat<'f>(
+        &mut self,
+        frame: &'f BeatFrame,
+    ) -> Result<Beat<SignedRecord<'f>>, String> {
         match read_beat(&frame.body, frame.sequence) {
             Ok(beat) => {
                 // Natives and indexers take part in the DHT, so identify asks for their addresses.
@@ -169,21 +210,19 @@ impl Net {
                     let peering = &mut self.swarm.behaviour_mut().peering;
                     peering.want(frame.peer.into(), frame.connection);
                 }
-                Some(beat)
+                Ok(beat)
             }
             Err(why) => {
-                let id = libp2p::PeerId::from(frame.peer);
-                log::debug!("dropped the heartbeat stream of {id}: {why}");
                 self.close(frame.peer, frame.stream);
-                None
+                Err(why)
             }
         }
     }
 
     fn translate_stream(&mut self, event: streams::Event) -> Option<NetEvent> {
         Some(match event {
-            streams::Event::StreamClosed { peer, stream } => {
-                NetEvent::StreamClosed { peer, stream }
+            streams::Event::StreamClosed { peer, stream, why } => {
+                NetEvent::StreamClosed { peer, stream, why }
             }
             streams::Event::Ack {
                 server,
@@ -209,10 +248,9 @@ impl Net {
                     }
                 }
                 Err(why) => {
-                    let id = libp2p::PeerId::from(server);
-                    log::debug!("dropped our heartbeat stream with {id}: {why}");
                     self.drop_lease(server);
-                    NetEvent::LeaseClosed { server, why: None }
+                    let why = Some(Failure::malformed(why));
+                    NetEvent::LeaseClosed { server, why }
                 }
             },
             streams::Event::LeaseClosed { server, why } => NetEvent::LeaseClosed { server, why },
@@ -224,18 +262,23 @@ impl Net {
                     request: Box::new(request),
                 },
                 Err(why) => {
-                    let why =
-                        protocol::Reason::try_from(why.to_string().as_str()).unwrap_or_default();
-                    self.respond(id, &Response::Error(why));
-                    return None;
+                    let why = why.to_string();
+                    let reason = protocol::Reason::try_from(why.as_str()).unwrap_or_default();
+                    self.respond(id, &Response::Error(reason));
+                    let frame = Frame::Request;
+                    NetEvent::Malformed { peer, frame, why }
                 }
             },
-            streams::Event::Response { id, body } => NetEvent::Response {
+            streams::Event::Response { server, id, body } => NetEvent::Response {
+                server,
                 id,
-                response: body.map_err(|why| why.to_string()),
+                response: body,
             },
             streams::Event::Probed { peer, verdict } => NetEvent::Probed { peer, verdict },
             streams::Event::Watch(event) => NetEvent::Watch(event),
+            streams::Event::Malformed { peer, frame, why } => {
+                NetEvent::Malformed { peer, frame, why }
+            }
             streams::Event::StreamProbed {
                 peer,
                 stream,

@@ -17,6 +17,7 @@
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
+//! | `failure` | why a server was not reached, in words |
 //! | `file` | files that may be pipes |
 //! | `executor` | the one executor, and the sockets that it waits for |
 
@@ -31,6 +32,7 @@ pub(crate) mod each;
 pub(crate) mod envelope;
 mod events;
 pub(crate) mod executor;
+mod failure;
 pub(crate) mod file;
 pub(crate) mod frames;
 mod goaway;
@@ -86,7 +88,11 @@ use self::{
     scope::Scope,
     streams::Streams,
 };
-pub(crate) use self::{events::NetEvent, scope::multiaddrs};
+pub(crate) use self::{
+    events::{Frame, NetEvent},
+    failure::{Failure, FailureKind},
+    scope::multiaddrs,
+};
 use crate::protocol::{
     self, Ack, Addrs, Key, OutBeat, RecordInfo, RequestId, Role, StreamId, TableStats,
     address::Endpoint,
@@ -470,6 +476,12 @@ impl Net {
             tables.push(store.providers.stats());
         }
         tables
+    }
+
+    /// Where the newest connection with this peer leads or comes from.
+    pub(crate) fn source(&self, peer: &protocol::PeerId) -> Option<Endpoint> {
+        let connection = self.swarm.behaviour().streams.connection_with(peer)?;
+        self.sources.get(&connection).copied()
     }
 
     /// The next event. Cancel-safe.

@@ -36,6 +36,7 @@ use libp2p::{
 };
 
 use super::{
+    failure::AnotherPeer,
     netlink::{Address, Host},
     refusals::{Refusal, Refusals, Why},
 };
@@ -332,7 +333,7 @@ where
                         is_dialled: true,
                         why,
                     });
-                    Err(io::Error::other(why.to_string()))
+                    Err(io::Error::other(AnotherPeer(found)))
                 }
             }
         };

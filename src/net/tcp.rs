@@ -93,14 +93,11 @@ impl fmt::Display for TcpError {
             Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Accept { source } => write!(f, "cannot accept a connection: {source}"),
             Self::Connect { addr, source } => {
-                write!(f, "{CANNOT_CONNECT}{addr}: {}", plain(source))
+                write!(f, "cannot connect to {addr}: {}", plain(source))
             }
         }
     }
 }
-
-/// How the sentence begins for a failed connection, before its address.
-pub(crate) const CANNOT_CONNECT: &str = "cannot connect to ";
 
 /// The system's sentence for the error, without its number.
 pub(crate) fn plain(why: &io::Error) -> String {

@@ -183,6 +183,8 @@ pub trait Report {
     fn stream_record(&mut self, _record: &StreamRecord) {}
     /// A lease held elsewhere.
     fn lease(&mut self, _lease: &Lease) {}
+    /// A node asks its natives next at this time.
+    fn next_round(&mut self, _at: Instant) {}
     /// A loop: its name, how often it has run, and when it last ran.
     fn background_loop(&mut self, _name: &'static str, _runs: u64, _last: Option<Instant>) {}
     /// A table.

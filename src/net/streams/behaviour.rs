@@ -11,7 +11,6 @@ use std::{
 use libp2p::{
     Multiaddr,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -25,7 +24,7 @@ use super::{
     handler::{Command, Handler, Happened},
 };
 use crate::{
-    net::{tcp::CANNOT_CONNECT, transport},
+    net::Failure,
     protocol::{PeerId, Verdict},
 };
 
@@ -53,7 +52,8 @@ impl Streams {
                 self.contacts.remove(&peer);
             }
             for stream in lost {
-                self.happened(Event::StreamClosed { peer, stream });
+                let why = None;
+                self.happened(Event::StreamClosed { peer, stream, why });
             }
         }
         let outbound = self.outbound.get_mut(&peer);
@@ -72,7 +72,8 @@ impl Streams {
         self.asked_on.retain(|_, (_, on)| *on != connection);
         while let Some(at) = self.owed.iter().position(|(_, on, _)| *on == connection) {
             let (peer, _, owed) = self.owed.swap_remove(at);
-            self.will_not_come(peer, owed, "the connection was closed");
+            let why = Failure::of_stream("the connection was closed");
+            self.will_not_come(peer, owed, &why);
         }
     }
 
@@ -87,31 +88,11 @@ impl Streams {
         if self.dials.iter().skip(at).any(|later| later.peer == peer) {
             return;
         }
-        let why = sentence(why);
+        let why = Failure::of_dial(why, &self.own);
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
         }
     }
-}
-
-/// Why a dial failed, address by address. libp2p's own text repeats the cause for each layer of the
-/// stack.
-fn sentence(error: &DialError) -> String {
-    let DialError::Transport(failed) = error else {
-        return error.to_string();
-    };
-    let each = failed.iter().map(|(addr, why)| {
-        let why = transport::sentence(why);
-        if why.starts_with(CANNOT_CONNECT) {
-            return why;
-        }
-        let addr: Multiaddr = addr
-            .iter()
-            .filter(|part| !matches!(part, Protocol::P2p(_)))
-            .collect();
-        format!("{addr}: {why}")
-    });
-    each.collect::<Vec<_>>().join("; ")
 }
 
 impl NetworkBehaviour for Streams {
@@ -184,11 +165,11 @@ impl NetworkBehaviour for Streams {
             return;
         };
         let event = match happened {
-            Happened::StreamClosed { stream } => {
+            Happened::StreamClosed { stream, why } => {
                 if let Some(contact) = self.contacts.get_mut(&peer) {
                     contact.forget_lease(stream);
                 }
-                Event::StreamClosed { peer, stream }
+                Event::StreamClosed { peer, stream, why }
             }
             Happened::Ack { lease, body } => {
                 let outbound = self.outbound.get(&peer);
@@ -230,7 +211,18 @@ impl NetworkBehaviour for Streams {
                     }
                     Err(_) => {}
                 }
-                Event::Response { id, body }
+                let body = body.map_err(|why| match why.kind() {
+                    // It is no text for people.
+                    io::ErrorKind::UnexpectedEof => Failure::of_stream("it ended the stream"),
+                    io::ErrorKind::TimedOut => Failure::of_stream("it does not answer"),
+                    io::ErrorKind::InvalidData => Failure::malformed(why),
+                    _ => Failure::of_stream(why),
+                });
+                Event::Response {
+                    server: peer,
+                    id,
+                    body,
+                }
             }
             Happened::Probed { verdict } => {
                 let Some(owed) = self.settle_pong(connection) else {
@@ -250,6 +242,7 @@ impl NetworkBehaviour for Streams {
                 }
             }
             Happened::Response { .. } => return,
+            Happened::Malformed { frame, why } => Event::Malformed { peer, frame, why },
             Happened::Watch(event) => match self.watch_happened(peer, connection, event) {
                 Some(event) => event,
                 None => return,

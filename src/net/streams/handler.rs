@@ -43,7 +43,10 @@ use super::{
     protocols::{HEARTBEAT, Ours, PING, Purpose, WATCH},
     watch::Watches,
 };
-use crate::protocol::{PeerId, RequestId, StreamId, Verdict, watch::WatcherId};
+use crate::{
+    net::{Failure, Frame},
+    protocol::{PeerId, RequestId, StreamId, Verdict, watch::WatcherId},
+};
 
 pub(crate) use messages::{BeatPlace, Command, Happened};
 
@@ -119,7 +122,7 @@ struct State {
     ours: usize,
     to_open: VecDeque<Purpose>,
     closed: Vec<StreamId>,
-    leases_closed: Vec<(u64, Option<String>)>,
+    leases_closed: Vec<(u64, Option<Failure>)>,
     /// `None` unless the connection carries one.
     watches: Option<Box<Watches>>,
 }
@@ -184,7 +187,7 @@ impl State {
     }
 
     /// Ends our heartbeat stream, open or not, and reports this, with `why` it could not be opened.
-    fn end_lease(&mut self, why: Option<String>) {
+    fn end_lease(&mut self, why: Option<Failure>) {
         let open = self.outbound.take().map(|outbound| (outbound.lease, None));
         let opening = self.first_beat.take().map(|(lease, _)| (lease, why));
         self.leases_closed.extend(open.into_iter().chain(opening));
@@ -269,7 +272,7 @@ impl State {
         match purpose {
             Purpose::Lease => {
                 self.opening = false;
-                self.end_lease(Some(error.to_string()));
+                self.end_lease(Some(Failure::of_stream(error)));
             }
             Purpose::Ask(id, ..) => self
                 .tasks
@@ -297,17 +300,18 @@ impl State {
 
     fn poll_heartbeats(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
         if let Some(stream) = self.closed.pop() {
-            return Some(Happened::StreamClosed { stream });
+            return Some(Happened::StreamClosed { stream, why: None });
         }
         if let Some((lease, why)) = self.leases_closed.pop() {
             return Some(Happened::LeaseClosed { lease, why });
         }
         if let Some(inbound) = &mut self.inbound
-            && inbound.poll(cx).is_ready()
+            && let Poll::Ready(error) = inbound.poll(cx)
         {
             let stream = inbound.stream();
             self.inbound = None;
-            return Some(Happened::StreamClosed { stream });
+            let why = is_malformed(&error).then(|| error.to_string());
+            return Some(Happened::StreamClosed { stream, why });
         }
         if let Some(outbound) = &mut self.outbound
             && let Poll::Ready(ack) = outbound.poll(cx)
@@ -317,8 +321,7 @@ impl State {
                 Ok(body) => Happened::Ack { lease, body },
                 Err(error) => {
                     self.outbound = None;
-                    let is_to_blame = error.kind() == io::ErrorKind::InvalidData;
-                    let why = is_to_blame.then(|| error.to_string());
+                    let why = is_malformed(&error).then(|| Failure::malformed(&error));
                     Happened::LeaseClosed { lease, why }
                 }
             });
@@ -357,7 +360,14 @@ impl State {
                 }
                 Ok(Done::Probed(verdict)) => return Some(Happened::Probed { verdict }),
                 // A peer that aborts its own request harms only itself.
-                Ok(Done::Answered) | Err(_) => self.theirs -= 1,
+                Ok(Done::Answered) => self.theirs -= 1,
+                Err(error) => {
+                    self.theirs -= 1;
+                    if is_malformed(&error) {
+                        let (frame, why) = (Frame::Request, error.to_string());
+                        return Some(Happened::Malformed { frame, why });
+                    }
+                }
             }
         }
         for tasks in [&mut self.tasks, &mut self.answering] {
@@ -367,6 +377,11 @@ impl State {
         }
         None
     }
+}
+
+/// Whether the peer sent what is no frame.
+pub(super) fn is_malformed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Streams and requests are numbered in the order in which they come, over all connections.

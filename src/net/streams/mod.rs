@@ -23,7 +23,6 @@ mod watch;
 
 use std::{
     collections::{HashMap, VecDeque},
-    io,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -51,7 +50,10 @@ pub(crate) use self::{
     mailbox::{AckKind, BeatFrame},
     watch::WatchEvent,
 };
-use crate::protocol::{PeerId, RequestId, StreamId, Verdict, codec::heartbeat::LastBeat};
+use crate::{
+    net::{Failure, Frame},
+    protocol::{PeerId, RequestId, StreamId, Verdict, codec::heartbeat::LastBeat},
+};
 
 /// Commands that may wait for connections that are being made.
 const MAX_WAITING: usize = 128;
@@ -62,8 +64,12 @@ const MAX_DIALS: usize = 3;
 /// The other events of our streams.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The peer's heartbeat stream is over.
-    StreamClosed { peer: PeerId, stream: StreamId },
+    /// The peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
+    StreamClosed {
+        peer: PeerId,
+        stream: StreamId,
+        why: Option<String>,
+    },
     /// The server sent an ack on our heartbeat stream.
     Ack {
         server: PeerId,
@@ -74,7 +80,10 @@ pub(crate) enum Event {
         body: Vec<u8>,
     },
     /// Our heartbeat stream is over, or could not be opened, and `why`.
-    LeaseClosed { server: PeerId, why: Option<String> },
+    LeaseClosed {
+        server: PeerId,
+        why: Option<Failure>,
+    },
     /// A lease that we gave up is over, with or without the server's last ack.
     GaveUp { server: PeerId },
     /// The peer sent a directory request.
@@ -85,8 +94,9 @@ pub(crate) enum Event {
     },
     /// Our request was answered, or it failed.
     Response {
+        server: PeerId,
         id: OwnRequestId,
-        body: io::Result<Vec<u8>>,
+        body: Result<Vec<u8>, Failure>,
     },
     /// Our ping was answered, or it failed.
     Probed { peer: PeerId, verdict: Verdict },
@@ -98,6 +108,12 @@ pub(crate) enum Event {
     },
     /// Something happened on a watch stream.
     Watch(WatchEvent),
+    /// The peer sent what cannot be read, and why.
+    Malformed {
+        peer: PeerId,
+        frame: Frame,
+        why: String,
+    },
 }
 
 /// Names a directory request of our own. A request of a peer has a [`RequestId`], which is numbered
@@ -135,6 +151,7 @@ struct Dial {
 
 /// The behaviour.
 pub(crate) struct Streams {
+    own: libp2p::PeerId,
     shared: Shared,
     contacts: HashMap<PeerId, Contact>,
     outbound: HashMap<PeerId, HeldLease>,
@@ -167,6 +184,7 @@ impl Streams {
         let protocols = [PING, IDENTIFY, HEARTBEAT, DIRECTORY, WATCH, kademlia];
         let spoken = if serves { protocols.len() } else { 2 };
         Self {
+            own: key.to_peer_id(),
             shared: Shared {
                 serves,
                 first_beat,
@@ -279,8 +297,16 @@ impl Streams {
                 self.owed.push((peer, connection, owed));
                 self.notify(peer, connection, Command::Probe);
             }
-            None => self.will_not_come(peer, owed, "the stream has ended"),
+            None => {
+                let why = Failure::of_stream("the stream has ended");
+                self.will_not_come(peer, owed, &why);
+            }
         }
+    }
+
+    /// The newest connection with this peer.
+    pub(crate) fn connection_with(&self, peer: &PeerId) -> Option<ConnectionId> {
+        self.contacts.get(peer)?.all().last().copied()
     }
 
     /// A link, a route or an address of this host was added, so the dials under way may be lost.
@@ -301,7 +327,8 @@ impl Streams {
             return self.send(peer, connection, command);
         }
         if self.waiting.len() == MAX_WAITING {
-            return self.failed(peer, command, "too many connections are being made");
+            let why = Failure::of_stream("too many connections are being made");
+            return self.failed(peer, command, &why);
         }
         let is_fresh = matches!(&command, Command::Beat { .. })
             && self.outbound.get(&peer).is_some_and(HeldLease::is_fresh);
@@ -373,27 +400,28 @@ impl Streams {
         });
     }
 
-    fn failed(&mut self, peer: PeerId, command: Command, why: &str) {
+    fn failed(&mut self, peer: PeerId, command: Command, why: &Failure) {
         match command {
             Command::Beat { .. } => {
                 if let Some(lost) = self.outbound.remove(&peer) {
                     self.drop_older(peer, lost);
                 }
-                let why = Some(why.to_owned());
+                let why = Some(why.clone());
                 self.happened(Event::LeaseClosed { server: peer, why });
             }
             Command::Ask { id, .. } => self.will_not_come(peer, Owed::Response(id), why),
             Command::Probe => self.will_not_come(peer, Owed::Pong, why),
-            Command::Watch(watch) => self.watch_failed(watch, why),
+            Command::Watch(watch) => self.watch_failed(watch, &why.to_string()),
             Command::DropLease | Command::Close { .. } | Command::Respond { .. } => {}
         }
     }
 
-    fn will_not_come(&mut self, peer: PeerId, owed: Owed, why: &str) {
+    fn will_not_come(&mut self, peer: PeerId, owed: Owed, why: &Failure) {
         self.happened(match owed {
             Owed::Response(id) => Event::Response {
+                server: peer,
                 id,
-                body: Err(io::Error::other(why.to_owned())),
+                body: Err(why.clone()),
             },
             Owed::Pong => Event::Probed {
                 peer,

@@ -26,7 +26,11 @@ use std::{
 use futures_timer::Delay;
 use libp2p::{Stream, swarm::ConnectionId};
 
-use super::{Event, Streams, handler::Command, heartbeat::Frames};
+use super::{
+    Event, Streams,
+    handler::{Command, is_malformed},
+    heartbeat::Frames,
+};
 use crate::{
     net::frames,
     protocol::{
@@ -66,8 +70,12 @@ pub(crate) enum WatchEvent {
     },
     /// The frames that were given last are written.
     Written { watcher: WatcherId },
-    /// A peer's stream is over.
-    Left { watcher: WatcherId },
+    /// A peer's stream is over. `why` is given if it sent what cannot be read.
+    Left {
+        watcher: WatcherId,
+        peer: PeerId,
+        why: Option<String>,
+    },
     /// A notification of a server: the body of its frame. The next comes after
     /// [`Streams::watch_on`].
     Told { watch: WatchId, body: Vec<u8> },
@@ -107,7 +115,10 @@ impl Served {
                 }))
             }
             // A watcher sends nothing more.
-            (Poll::Ready(_), None) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            (Poll::Ready(_), None) => {
+                let why = "a watcher sends one frame only";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
+            }
             (Poll::Pending, Some(limit)) => Pin::new(limit)
                 .poll(cx)
                 .map(|()| Err(io::ErrorKind::TimedOut.into())),
@@ -234,13 +245,14 @@ impl Watches {
         }
         for at in 0..self.served.len() {
             let served = self.served.get_mut(at)?;
-            let watcher = served.watcher;
+            let (watcher, peer) = (served.watcher, served.peer);
             match served.poll(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(event)) => return Some(event),
-                Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(error)) => {
                     self.served.remove(at);
-                    return Some(WatchEvent::Left { watcher });
+                    let why = is_malformed(&error).then(|| error.to_string());
+                    return Some(WatchEvent::Left { watcher, peer, why });
                 }
             }
         }
@@ -273,7 +285,10 @@ impl Routes {
     /// Removes the streams of a connection that has ended, and returns the ends of them.
     fn lost(&mut self, connection: ConnectionId) -> Vec<WatchEvent> {
         let served = self.served.extract_if(.., |(.., on)| *on == connection);
-        let left = served.map(|(watcher, ..)| WatchEvent::Left { watcher });
+        let left = served.map(|(watcher, peer, _)| {
+            let why = None;
+            WatchEvent::Left { watcher, peer, why }
+        });
         let held = self.held.extract_if(.., |(.., on)| *on == Some(connection));
         let ended = held.map(|(watch, ..)| WatchEvent::Ended {
             watch,
@@ -384,7 +399,7 @@ impl Streams {
                 true
             }
             WatchEvent::Written { watcher } => served.iter().any(|(it, ..)| it == watcher),
-            WatchEvent::Left { watcher } => {
+            WatchEvent::Left { watcher, .. } => {
                 let mut left = served.extract_if(.., |(it, ..)| it == watcher);
                 left.next().is_some()
             }

@@ -234,6 +234,9 @@ impl Machine for Node {
 
     fn report(&self, now: Instant, to: &mut dyn Report) {
         self.leases.iter().for_each(|lease| to.lease(lease));
+        if !self.rounds.is_under_way() {
+            to.next_round(self.rounds.next());
+        }
         to.table(self.candidates.stats());
         for stats in self.failures.stats() {
             to.table(stats);

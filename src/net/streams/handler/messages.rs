@@ -2,9 +2,12 @@
 
 use std::io;
 
-use crate::net::streams::{
-    OwnRequestId,
-    watch::{WatchCommand, WatchEvent},
+use crate::net::{
+    Failure, Frame,
+    streams::{
+        OwnRequestId,
+        watch::{WatchCommand, WatchEvent},
+    },
 };
 use crate::protocol::{RequestId, StreamId, Verdict};
 
@@ -45,13 +48,16 @@ pub(crate) enum Command {
 /// The events of a connection for the behaviour.
 #[derive(Debug)]
 pub(crate) enum Happened {
-    /// The peer's heartbeat stream is over.
-    StreamClosed { stream: StreamId },
+    /// The peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
+    StreamClosed {
+        stream: StreamId,
+        why: Option<String>,
+    },
     /// An ack of our beat.
     Ack { lease: u64, body: Vec<u8> },
     /// Our heartbeat stream is over. `why` is given if it could not be opened, or if the server
     /// sent something invalid.
-    LeaseClosed { lease: u64, why: Option<String> },
+    LeaseClosed { lease: u64, why: Option<Failure> },
     /// The peer sent a directory request.
     Request { id: RequestId, body: Vec<u8> },
     /// The peer answered our request, or the request failed.
@@ -63,4 +69,6 @@ pub(crate) enum Happened {
     Probed { verdict: Verdict },
     /// Something happened on a watch stream.
     Watch(WatchEvent),
+    /// The peer sent what cannot be read, and why.
+    Malformed { frame: Frame, why: String },
 }
