@@ -205,7 +205,8 @@ fn a_dial_that_fails_ends_each_thing_that_waited_once() {
             },
             Event::Response {
                 id: OwnRequestId(1),
-                body: Err(_)
+                body: Err(_),
+                ..
             }
         ]
     ));
@@ -319,7 +320,8 @@ fn the_end_of_an_older_stream_leaves_the_newer_answerable() {
         outbox
     });
     let stream = StreamId(1);
-    world.tells(1, Happened::StreamClosed { stream });
+    let why = None;
+    world.tells(1, Happened::StreamClosed { stream, why });
     world
         .streams
         .ack(&world.peer, StreamId(2), b"2", AckKind::Answer);
@@ -372,7 +374,8 @@ fn who_waits_for_connections_is_bounded() {
         refused[..],
         [Event::Response {
             id: OwnRequestId(128),
-            body: Err(_)
+            body: Err(_),
+            ..
         }]
     ));
 }

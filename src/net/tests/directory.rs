@@ -39,7 +39,7 @@ fn a_request_is_answered_to_who_asked() {
                     world.net(0).respond(id, &Response::Indexers(answer));
                     None
                 }
-                NetEvent::Response { id, response } => {
+                NetEvent::Response { id, response, .. } => {
                     assert_eq!((at, id), (1, OwnRequestId(7)));
                     Some(response)
                 }
@@ -83,7 +83,7 @@ fn many_requests_at_once_wait_for_each_other_and_the_lease_lives_on() {
                         let reason = Reason::try_from("later").unwrap();
                         world.net(at).respond(id, &Response::Error(reason));
                     }
-                    NetEvent::Response { id, response } => {
+                    NetEvent::Response { id, response, .. } => {
                         let body = response.unwrap();
                         assert!(matches!(
                             decode_response(&body, &mut Room::default()),

@@ -262,7 +262,9 @@ fn a_server_that_cannot_be_dialled_closes_the_lease_once() {
                 match event {
                     NetEvent::LeaseClosed { server, why } => {
                         assert_eq!(server, stranger);
-                        assert!(why.is_some_and(|why| why.contains("127.0.0.1:9: ")));
+                        assert!(
+                            why.is_some_and(|why| why.to_string().starts_with("at 127.0.0.1:9: "))
+                        );
                         closed += 1;
                     }
                     NetEvent::Probed { peer, verdict } => {
@@ -292,7 +294,7 @@ fn a_server_that_takes_no_beats_is_named_with_what_it_does_not_speak() {
             })
             .await;
         assert_eq!(
-            why.as_deref(),
+            why.map(|why| why.to_string()).as_deref(),
             Some("it does not speak /oc/heartbeat/1.0.0")
         );
     });
@@ -343,7 +345,7 @@ fn a_server_that_sends_more_than_4_acks_for_a_beat_loses_the_stream() {
             })
             .await;
         assert_eq!(
-            why.as_deref(),
+            why.map(|why| why.to_string()).as_deref(),
             Some("it sent more than 4 acks for one beat")
         );
     });

@@ -82,7 +82,7 @@ fn a_stream_that_one_side_ends_is_over_at_the_other() {
         let second = watched(&mut world, 2).await;
         world.net(1).unwatch(WatchId(2));
         match next(&mut world).await {
-            (0, WatchEvent::Left { watcher }) => assert_eq!(watcher, second),
+            (0, WatchEvent::Left { watcher, .. }) => assert_eq!(watcher, second),
             other => panic!("{other:?}"),
         }
     });

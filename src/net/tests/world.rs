@@ -127,10 +127,10 @@ impl World {
         let next = executor::within(DEADLINE, next).await;
         let (at, mut event) = next.expect("nothing more happens");
         if let NetEvent::Beat { frame, .. } = &event
-            && self.net(at).read_beat(frame).is_none()
+            && let Err(why) = self.net(at).read_beat(frame)
         {
-            let (peer, stream) = (frame.peer, frame.stream);
-            event = NetEvent::StreamClosed { peer, stream };
+            let (peer, stream, why) = (frame.peer, frame.stream, Some(why));
+            event = NetEvent::StreamClosed { peer, stream, why };
         }
         (at, event)
     }

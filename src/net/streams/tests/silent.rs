@@ -166,8 +166,8 @@ fn after_a_pong_that_did_not_come_another_connection_is_made_until_the_peer_is_h
 #[test]
 fn a_response_that_is_late_makes_its_connection_doubtful_and_a_refusal_does_not() {
     for (kind, doubted) in [
-        (io::ErrorKind::TimedOut, true),
-        (io::ErrorKind::ConnectionReset, false),
+        (std::io::ErrorKind::TimedOut, true),
+        (std::io::ErrorKind::ConnectionReset, false),
     ] {
         let mut world = World::new();
         world.connect(1);
