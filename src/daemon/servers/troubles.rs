@@ -280,7 +280,7 @@ mod tests {
         assert!(told(&mut troubles, 59, 1, "is full").is_empty());
         assert_eq!(
             told(&mut troubles, 60, 1, "is full"),
-            ["native 1 is full; 3 tries in 1 min, before for another reason"]
+            ["native 1 is full; 3 tries in 1 min 0 s, before for another reason"]
         );
         assert!(told(&mut troubles, 61, 1, "is full").is_empty());
         assert_eq!(told(&mut troubles, 61, 2, "is full"), ["native 2 is full"]);
