@@ -146,9 +146,7 @@ impl<'m> Watches<'m> {
                 return why.map(|why| (peer, why));
             }
             WatchEvent::Told { watch, body } => {
-                let Some((slot, server)) = self.streams.get(&watch).copied() else {
-                    return None;
-                };
+                let (slot, server) = self.streams.get(&watch).copied()?;
                 let (reader, core) = self.reader(slot)?;
                 match reader.take(core, env.now(), (&server, false), &body) {
                     Ok(()) => self.leave_unread(slot, Unread::Server(watch)),
