@@ -157,7 +157,7 @@ pub(crate) enum Command {
     Demo(Demo),
 }
 
-/// Show what a running daemon knows.
+/// Show whether a running daemon does its work, and what it knows.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Status {
@@ -165,9 +165,26 @@ pub(crate) struct Status {
     #[argh(option, arg_name = "dir")]
     pub(crate) data_dir: Option<String>,
 
+    /// show also all peers, the loops, and how full each table is
+    #[argh(switch)]
+    pub(crate) all: bool,
+
+    /// print one line for Nagios or cron, and exit with 0 (ok), 1 (warning), 2 (critical, or no
+    /// daemon answers) or 3 (unknown)
+    #[argh(switch)]
+    pub(crate) check: bool,
+
     /// print JSON, one object on one line (default: text for a person)
     #[argh(switch)]
     pub(crate) json: bool,
+
+    /// print the JSON Schema of --json; no daemon is asked
+    #[argh(switch)]
+    pub(crate) schema: bool,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Find nodes by name, or one by its peer id.

@@ -5,7 +5,9 @@
 
 mod columns;
 mod nodes;
+mod status;
 mod watch;
+mod width;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,7 +20,7 @@ use crate::config::{Config, Flags, Role};
 pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
-use crate::daemon::status::{Found, IndexerList, Status};
+use crate::daemon::status::{Found, IndexerList};
 use crate::daemon::{self, demo, logging};
 use miniserde::{Deserialize, json};
 
@@ -60,7 +62,15 @@ impl Failure {
         }
     }
 
+    /// A code alone, because a result on stdout says why.
+    fn silent(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
     fn say(&self) {
+        if self.sentence.is_empty() {
+            return;
+        }
         if self.of_daemon {
             logging::last_word(&self.sentence);
         } else {
@@ -88,10 +98,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Native(args) => run(Role::Native, &args.flags()),
         Command::Indexer(args) => run(Role::Indexer, &args.flags()),
         Command::Node(args) => run(Role::Node, &args.flags()),
-        Command::Status(args) => {
-            let answer = ask::<Status>(args.data_dir.as_deref(), &OperatorRequest::Status)?;
-            show(&answer, args.json)
-        }
+        Command::Status(args) => status::run(&args),
         Command::Indexers(args) => {
             let answer = ask::<IndexerList>(args.data_dir.as_deref(), &OperatorRequest::Indexers)?;
             show(&answer, args.json)?;

@@ -108,7 +108,7 @@ pub(super) struct Driver<'m> {
     pub(super) synchronised: bool,
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
-    started: Instant,
+    pub(super) started: Instant,
     housekeeping: Instant,
     /// When a record of the DHT store may have run out, and when expired records were last removed.
     pub(super) records: Option<Instant>,

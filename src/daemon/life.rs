@@ -69,7 +69,7 @@ impl Environment<'_> {
     }
 
     /// The name in the peer's record, or the one that it had when it was gone.
-    fn name_of(&self, peer: &PeerId) -> Option<String> {
+    pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
         let entry = self.machine.entry(self.now(), peer)?;
         let name = match entry.subject {
             Subject::Named { name, .. } => name,

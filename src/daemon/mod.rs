@@ -67,7 +67,6 @@ mod servers;
 pub(crate) mod signals;
 pub(crate) mod status;
 pub(crate) mod storage;
-#[cfg(feature = "program")]
 mod summary;
 #[cfg(test)]
 pub(crate) mod testdir;

@@ -13,7 +13,7 @@ use crate::{
         netlink::Change,
     },
     protocol::{
-        Addrs, Instant, PeerId, Report, TableStats,
+        Addrs, Instant, LoopStats, PeerId, Report, Role, TableStats,
         codec::service::{Service as Offered, Transport},
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
@@ -22,13 +22,17 @@ use crate::{
     },
 };
 
-use super::status::{
-    Contested, Lease, LiveIndexer, LoopStatus, Protocol, ResponsiblePeer, Server, ServerState,
-    Service, Source, Status, StreamRecord, Table,
+use super::{
+    environment::Environment,
+    status::{
+        Contested, Lease, LiveIndexer, LoopStatus, PeerState, Protocol, ResponsiblePeer, Server,
+        ServerState, Service, Source, Status, StreamRecord, Table,
+    },
 };
 
 /// Fills a [`Status`] at `now`.
-pub(super) struct StatusReport {
+pub(super) struct StatusReport<'a, 'm> {
+    pub(super) env: &'a Environment<'m>,
     pub(super) now: Instant,
     pub(super) status: Status,
 }
@@ -145,7 +149,7 @@ pub(super) fn table(stats: TableStats) -> Table {
     }
 }
 
-impl StatusReport {
+impl StatusReport<'_, '_> {
     fn since(&self, then: Instant) -> u64 {
         self.now.as_millis().saturating_sub(then.as_millis())
     }
@@ -155,7 +159,7 @@ impl StatusReport {
     }
 }
 
-impl Report for StatusReport {
+impl Report for StatusReport<'_, '_> {
     fn live_indexer(&mut self, entry: &Live) {
         let seen = LiveIndexer {
             peer_id: text(&entry.peer),
@@ -183,11 +187,16 @@ impl Report for StatusReport {
     }
 
     fn stream_record(&mut self, record: &Granted) {
+        let last_seen_ms = self.since(record.last_seen);
+        let expires_in_ms = self.until(record.expiry);
         let seen = StreamRecord {
             peer_id: text(&record.peer),
             role: record.role,
-            last_seen_ms: self.since(record.last_seen),
-            expires_in_ms: self.until(record.expiry),
+            name: self.env.name_of(&record.peer),
+            host: record.source.map(|source| source.host.to_string()),
+            state: PeerState::of(last_seen_ms, expires_in_ms),
+            last_seen_ms,
+            expires_in_ms,
         };
         self.status.stream_records.push(seen);
     }
@@ -211,6 +220,8 @@ impl Report for StatusReport {
             next_try_ms: next,
         };
         self.status.servers.push(server);
+        let seeks = self.status.role != Role::Node;
+        self.status.wanted_leases += u64::from(seeks);
         let Some(expiry) = expiry else {
             return;
         };
@@ -222,10 +233,15 @@ impl Report for StatusReport {
         self.status.leases.push(seen);
     }
 
-    fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>) {
+    fn wanted_leases(&mut self, wanted: usize) {
+        self.status.wanted_leases = wanted as u64;
+    }
+
+    fn background_loop(&mut self, name: &'static str, stats: LoopStats) {
         let seen = LoopStatus {
-            runs,
-            last_ms: last.map_or(0, |last| self.since(last)),
+            runs: stats.runs,
+            last_ms: stats.last.map(|last| self.since(last)),
+            interval_ms: u64::try_from(stats.interval.as_millis()).unwrap_or(u64::MAX),
         };
         self.status.loops.insert(name.into(), seen);
     }

@@ -1,159 +1,99 @@
-//! One line for the operator, which `systemctl status` shows for a daemon.
+//! The facts for the verdict, collected from the core and from what this process does: for `status`
+//! and for the line that `systemctl status` shows.
 //!
-//! Invariant: the line is made of counts alone, so no text of a peer is in it.
+//! Invariant: nothing is listed that the verdict does not name, because the line is made often.
 
-use std::fmt;
-
-use super::driver::Driver;
+use super::{
+    driver::Driver,
+    life::short,
+    report::first_endpoint,
+    status::{CheckState, Facts, FailingServer, Verdict},
+};
 use crate::protocol::{
-    Instant, Machine, Report, Role,
-    lease::Lease,
-    lease_table::StreamRecord,
-    native::{LiveIndexer, Responsible},
+    Instant, LoopStats, PeerId, Report, Role, lease::Lease, lease_table::StreamRecord,
+    native::LiveIndexer,
 };
 
 impl Driver<'_> {
-    /// One line about the machine.
+    /// One line about this process.
+    #[cfg(feature = "program")]
     pub(super) fn summary(&self) -> String {
-        Summary::of(self.env.machine, self.env.now()).to_string()
+        self.verdict(self.env.now()).to_string()
     }
+
+    /// Whether this process does its work at `now`.
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        let mut counts = Counts {
+            now,
+            started: self.started,
+            facts: Facts::of(self.env.machine.role()),
+        };
+        self.env.machine.report(now, &mut counts);
+        let mut facts = counts.facts;
+        facts.uptime_ms = millis(now, self.started);
+        let failing = self.checks.report(now).into_iter();
+        facts.failing_services = failing
+            .filter(|check| check.state == CheckState::Failing)
+            .map(|check| check.service)
+            .collect();
+        let mut failing = |peer, role| facts.failing_servers.extend(self.failing(now, peer, role));
+        self.env
+            .machine
+            .servers(now, &mut |server| failing(server.peer, server.role));
+        Verdict::of(&facts, &self.problems.report(now))
+    }
+
+    fn failing(&self, now: Instant, peer: PeerId, role: Role) -> Option<FailingServer> {
+        let failure = self.servers.failure_of(&peer)?;
+        let addrs = self.env.machine.addrs_of(&peer);
+        let at = addrs.and_then(first_endpoint);
+        Some(FailingServer {
+            role,
+            at: at.unwrap_or_else(|| short(&peer)),
+            for_ms: millis(now, failure.since),
+            why: failure.what.clone(),
+        })
+    }
+}
+
+fn millis(now: Instant, then: Instant) -> u64 {
+    now.as_millis().saturating_sub(then.as_millis())
 }
 
 /// Counts what a machine reports.
-#[derive(Debug)]
-pub(super) struct Summary {
+struct Counts {
     now: Instant,
-    role: Role,
-    live: usize,
-    taken_in: usize,
-    granted: usize,
-    with_indexers: usize,
-    with_natives: usize,
+    started: Instant,
+    facts: Facts,
 }
 
-impl Summary {
-    /// The numbers of `machine` at `now`.
-    pub(super) fn of(machine: &dyn Machine, now: Instant) -> Self {
-        let mut summary = Self::empty(machine.role(), now);
-        machine.report(now, &mut summary);
-        summary
-    }
-
-    fn empty(role: Role, now: Instant) -> Self {
-        Self {
-            now,
-            role,
-            live: 0,
-            taken_in: 0,
-            granted: 0,
-            with_indexers: 0,
-            with_natives: 0,
-        }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |number: usize, what| Count { number, what };
-        match self.role {
-            Role::Native => {
-                let live = count(self.live, "live indexer");
-                write!(
-                    f,
-                    "native: {live}, {} taken in",
-                    count(self.taken_in, "node")
-                )
-            }
-            Role::Indexer => {
-                let granted = count(self.granted, "lease");
-                let held = count(self.with_natives, "native");
-                write!(f, "indexer: {granted} granted, under {held}")
-            }
-            Role::Node if self.with_indexers > 0 => {
-                write!(f, "node: under {}", count(self.with_indexers, "indexer"))
-            }
-            Role::Node if self.with_natives > 0 => {
-                f.write_str("node: taken in by a native, no indexer is reachable")
-            }
-            Role::Node => f.write_str("node: no lease"),
-        }
-    }
-}
-
-/// A number and its noun.
-struct Count {
-    number: usize,
-    what: &'static str,
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.number == 1 { "" } else { "s" };
-        write!(f, "{} {}{plural}", self.number, self.what)
-    }
-}
-
-impl Report for Summary {
+impl Report for Counts {
     fn live_indexer(&mut self, _: &LiveIndexer) {
-        self.live += 1;
+        self.facts.live_indexers += 1;
     }
 
-    fn responsible_peer(&mut self, _: &Responsible) {
-        self.taken_in += 1;
-    }
-
-    fn stream_record(&mut self, _: &StreamRecord) {
-        self.granted += 1;
+    fn stream_record(&mut self, record: &StreamRecord) {
+        self.facts.nodes += usize::from(record.role == Role::Node);
     }
 
     fn lease(&mut self, lease: &Lease) {
-        if lease.expiry(self.now).is_some() {
-            match lease.role() {
-                Role::Native => self.with_natives += 1,
-                Role::Indexer | Role::Node => self.with_indexers += 1,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(role: Role, fill: impl Fn(&mut Summary)) -> String {
-        let mut summary = Summary::empty(role, Instant::from_millis(0));
-        fill(&mut summary);
-        summary.to_string()
+        let (is_held, of_native) = (
+            lease.expiry(self.now).is_some(),
+            lease.role() == Role::Native,
+        );
+        self.facts.with_natives += usize::from(is_held && of_native);
+        self.facts.with_indexers += usize::from(is_held && !of_native);
+        self.facts.wanted += usize::from(self.facts.role != Role::Node);
     }
 
-    #[test]
-    fn line_says_what_matters_to_each_role() {
-        let native = |s: &mut Summary| (s.live, s.taken_in) = (2, 1);
-        let none = |_: &mut Summary| {};
-        for (got, expected) in [
-            (
-                text(Role::Native, native),
-                "native: 2 live indexers, 1 node taken in",
-            ),
-            (
-                text(Role::Native, none),
-                "native: 0 live indexers, 0 nodes taken in",
-            ),
-            (
-                text(Role::Indexer, |s| (s.granted, s.with_natives) = (1, 3)),
-                "indexer: 1 lease granted, under 3 natives",
-            ),
-            (
-                text(Role::Node, |s| (s.with_indexers, s.with_natives) = (2, 1)),
-                "node: under 2 indexers",
-            ),
-            (
-                text(Role::Node, |s| s.with_natives = 1),
-                "node: taken in by a native, no indexer is reachable",
-            ),
-            (text(Role::Node, none), "node: no lease"),
-        ] {
-            assert_eq!(got, expected);
-        }
+    fn wanted_leases(&mut self, wanted: usize) {
+        self.facts.wanted = wanted;
+    }
+
+    fn background_loop(&mut self, name: &'static str, stats: LoopStats) {
+        let interval = u64::try_from(stats.interval.as_millis()).unwrap_or(u64::MAX);
+        let last = stats.last.unwrap_or(self.started);
+        let age = millis(self.now, last);
+        self.facts.loops.push((name, interval, age));
     }
 }

@@ -68,8 +68,9 @@ pub use crate::{
     config::Role,
     daemon::status::{
         CheckState, Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer,
-        LoopStatus, NodeRow, NodeState, Protocol, ResponsiblePeer, Service, ServiceCheck, Source,
-        Status, StreamRecord, Table, Trouble,
+        LoopStatus, NodeRow, NodeState, PeerState, Problem, Protocol, ResponsiblePeer, Server,
+        ServerState, Service, ServiceCheck, Severity, Source, Status, StreamRecord, Table, Trouble,
+        Verdict, VerdictState,
     },
 };
 use crate::{

@@ -6,10 +6,8 @@
 //! nothing is left out or cut: a longer cell moves the rest of its line. An empty cell is `-`.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
 
-use rustix::termios::tcgetwinsize;
-
+use super::width::{cut, padded, width};
 use crate::daemon::status::{NodeRow, Plain, Protocol};
 
 const COLUMNS: usize = 8;
@@ -34,8 +32,6 @@ const GAP: usize = 2;
 const SHORTEST: usize = 8;
 /// The width to which names are cut while other columns can give way.
 const SHORT_NAME: usize = 20;
-/// The terminal's width if it is not known.
-const USUAL: usize = 80;
 
 /// The widths of the columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,30 +121,13 @@ impl Columns {
             .zip(self.widths)
             .filter(|(_, width)| *width > 0)
         {
-            match cell.char_indices().nth(width.saturating_sub(1)) {
-                Some((end, _)) if self.cuts && self::width(&cell) > width => {
-                    line.push_str(cell.get(..end).unwrap_or_default());
-                    line.push('…');
-                }
-                _ => line.push_str(&format!("{cell:width$}")),
-            }
+            let cell = if self.cuts { cut(&cell, width) } else { cell };
+            line.push_str(&padded(&cell, width));
             line.push_str("  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
-}
-
-/// The width of the terminal at stdout, from the environment or else from the system. `None`:
-/// stdout is no terminal.
-pub(super) fn width_of_stdout() -> Option<usize> {
-    let stdout = io::stdout();
-    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let asked = || match tcgetwinsize(&stdout) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-        _ => USUAL,
-    };
-    stdout.is_terminal().then(|| given().unwrap_or_else(asked))
 }
 
 fn cells(row: &NodeRow) -> [String; COLUMNS] {
@@ -183,10 +162,6 @@ fn cells(row: &NodeRow) -> [String; COLUMNS] {
 fn host(row: &NodeRow) -> String {
     let best = row.addresses.first().map(|addr| addr.split('/').nth(2));
     best.flatten().unwrap_or_default().to_owned()
-}
-
-fn width(text: impl AsRef<str>) -> usize {
-    text.as_ref().chars().count()
 }
 
 /// Milliseconds in at most six letters, below 100 days.

@@ -169,7 +169,7 @@ impl List {
         } else {
             let all = || rows.iter().map(|(row, _)| row);
             let columns = self.columns.get_or_insert_with(|| {
-                let columns = Columns::for_rows(all(), super::columns::width_of_stdout());
+                let columns = Columns::for_rows(all(), super::width::of_stdout());
                 columns.head(&mut text);
                 columns
             });

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use miniserde::json;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::columns::{self, Columns};
+use super::columns::Columns;
 use super::{Failure, env, nodes, note};
 use crate::cli;
 use crate::daemon::client::{self, Lines, OperatorRequest};
@@ -143,7 +143,7 @@ impl Changes {
     fn begin(&mut self) -> io::Result<()> {
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
-            let width = columns::width_of_stdout().map(|width| width.saturating_sub(TIME + EVENT));
+            let width = super::width::of_stdout().map(|width| width.saturating_sub(TIME + EVENT));
             let columns = Columns::for_rows(first.iter().map(|(_, row)| row), width);
             let mut head = format!("{:TIME$}{:EVENT$}", "TIME", "EVENT");
             columns.head(&mut head);

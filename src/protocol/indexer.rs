@@ -422,7 +422,7 @@ impl<const N: usize> Machine for Indexer<N> {
             .filter(|record| now <= record.expiry)
             .for_each(|record| to.stream_record(record));
         self.leases.iter().for_each(|lease| to.lease(lease));
-        to.background_loop("gc", self.gc.runs(), self.gc.last());
+        to.background_loop("gc", self.gc.stats());
         self.stream_records
             .rivals
             .contested()

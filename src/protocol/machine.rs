@@ -33,6 +33,7 @@ use super::{
     native::{LiveIndexer, NewestIndexer, Responsible},
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
+    time::LoopStats,
     watch::Changes,
 };
 
@@ -181,12 +182,14 @@ pub trait Report {
     fn responsible_peer(&mut self, _entry: &Responsible) {}
     /// An entry of `stream_records`.
     fn stream_record(&mut self, _record: &StreamRecord) {}
-    /// A lease held elsewhere.
+    /// A lease held elsewhere, or sought.
     fn lease(&mut self, _lease: &Lease) {}
     /// A node asks its natives next at this time.
     fn next_round(&mut self, _at: Instant) {}
-    /// A loop: its name, how often it has run, and when it last ran.
-    fn background_loop(&mut self, _name: &'static str, _runs: u64, _last: Option<Instant>) {}
+    /// A node: the leases that it wants to hold with indexers.
+    fn wanted_leases(&mut self, _wanted: usize) {}
+    /// A loop, by its name.
+    fn background_loop(&mut self, _name: &'static str, _stats: LoopStats) {}
     /// A table.
     fn table(&mut self, _stats: TableStats) {}
     /// An identity that two devices have used recently.

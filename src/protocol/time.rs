@@ -197,15 +197,25 @@ impl Ticker {
         }
     }
 
-    /// How often the loop has run.
-    pub(crate) fn runs(&self) -> u64 {
-        self.runs
+    /// How the loop runs.
+    pub(crate) fn stats(&self) -> LoopStats {
+        LoopStats {
+            interval: self.interval,
+            runs: self.runs,
+            last: (self.runs > 0).then_some(self.last),
+        }
     }
+}
 
+/// How a loop runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopStats {
+    /// The time from one run to the next, without jitter.
+    pub interval: Duration,
+    /// How often it has run.
+    pub runs: u64,
     /// When it last ran; `None`: never.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        (self.runs > 0).then_some(self.last)
-    }
+    pub last: Option<Instant>,
 }
 
 impl Default for Ticker {
@@ -309,7 +319,8 @@ mod tests {
         ticker.start(at(0), 30 * S, 3);
         assert_eq!(ticker.due(at(29_999), &mut rng), None);
         assert_eq!(ticker.due(at(30_000), &mut rng), Some(Duration::ZERO));
-        assert_eq!((ticker.runs(), ticker.last()), (1, Some(at(30_000))));
+        let stats = ticker.stats();
+        assert_eq!((stats.runs, stats.last), (1, Some(at(30_000))));
     }
 
     #[test]
@@ -320,7 +331,7 @@ mod tests {
         assert_eq!(ticker.due(at(100_000), &mut rng), Some(70 * S));
         assert_eq!(ticker.due(at(100_000), &mut rng), None);
         assert!(ticker.next() >= at(130_000) && ticker.next() <= at(133_000));
-        assert_eq!(ticker.runs(), 1);
+        assert_eq!(ticker.stats().runs, 1);
     }
 
     #[test]

@@ -3,6 +3,11 @@
 //! Every error gives one sentence on stderr and the right exit code.
 
 mod home;
+mod schema;
+mod snapshots;
+mod terminal;
+#[path = "../schema/mod.rs"]
+mod validator;
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
@@ -17,15 +22,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use home::{Ended, Home, answering};
 
-const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-
-const STATUS: &str = concat!(
-    r#"{"role":"node","peer_id":"12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp","#,
-    r#""name":"cam","tags":{},"services":[],"checks":[],"version":"0.1.0","uptime_ms":5,"listen":["/ip4/127.0.0.1/tcp/1"],"#,
-    r#""natives":[],"found_natives":[],"native_option":null,"live_indexers":[],"#,
-    r#""known_peer_ids":[],"responsible_peers":[],"stream_records":[],"leases":[],"loops":{},"#,
-    r#""tables":[],"contested":[],"troubles":[]}"#
-);
+/// Of the status below.
+const ID: &str = "12D3KooW9dwtq5H8YqVXiRsE7Y2zvRUfqr1mVJotFe7zM222ib1y";
+const STATUS: &str = include_str!("answers/node-ok.json");
 
 /// Two claimants of one name.
 const FOUND: &str = concat!(
@@ -191,8 +190,8 @@ fn no_daemon_is_said_with_how_to_start_one() {
 fn several_daemons_are_listed() {
     let home = Home::new();
     let (native, node) = (home.data_dir("native"), home.data_dir("node"));
-    answering(&native, STATUS);
-    answering(&node, STATUS);
+    answering(&native, STATUS.trim_end());
+    answering(&node, STATUS.trim_end());
     let (native, node) = (native.to_str().unwrap(), node.to_str().unwrap());
     for command in [&["status"][..], &["indexers"], &["find", "cam"], &["id"]] {
         home.run(command).usage(&["--data-dir", native, node]);
@@ -203,18 +202,91 @@ fn several_daemons_are_listed() {
 #[test]
 fn only_daemon_is_asked_without_being_named() {
     let home = Home::new();
-    answering(&home.data_dir("node"), STATUS);
+    answering(&home.data_dir("node"), STATUS.trim_end());
     let json = home.run(&["status", "--json"]);
-    assert_eq!(json.done(), format!("{STATUS}\n"));
+    assert_eq!(json.done(), STATUS);
     let text = home.run(&["status"]);
-    assert!(text.done().starts_with(&format!("node {ID}\n")));
+    assert!(text.done().starts_with("OK node: 2 of 2 leases\n"));
     assert_eq!(home.run(&["id"]).done(), format!("{ID}\n"));
+}
+
+#[test]
+fn directory_is_given_once_as_an_option_or_by_itself() {
+    let home = Home::new();
+    let (native, node) = (home.data_dir("native"), home.data_dir("node"));
+    answering(&native, include_str!("answers/native-ok.json").trim_end());
+    answering(&node, STATUS.trim_end());
+    let node = node.to_str().unwrap();
+    let by_itself = home.run(&["status", node]);
+    let option = home.run(&["status", "--data-dir", node]);
+    assert_eq!(by_itself.done(), option.done());
+    home.run(&["status", "--data-dir", node, node])
+        .usage(&["data directory once", node]);
+    home.run(&["status", "--json", "--check", node])
+        .usage(&["--json", "--check"]);
+}
+
+#[test]
+fn check_is_one_line_and_a_code_for_nagios() {
+    for (answer, code, begins) in [
+        (STATUS, 0, "OK node: 2 of 2 leases | leases=2;2:;1:;0;2 "),
+        (
+            include_str!("answers/node-degraded.json"),
+            1,
+            "DEGRADED node: 1 of 2 leases; ",
+        ),
+        (
+            include_str!("answers/indexer-critical.json"),
+            2,
+            "CRITICAL indexer: no native is known | leases=0;",
+        ),
+        (
+            include_str!("answers/native-ok.json"),
+            0,
+            "OK native: 2 indexers alive, 1 node taken in | indexers=2;1:;;0 nodes=1;;;0 leases=1;1:",
+        ),
+    ] {
+        let home = Home::new();
+        answering(&home.data_dir("node"), answer.trim_end());
+        let checked = home.run(&["status", "--check"]);
+        let said = (
+            checked.code,
+            checked.stdout.lines().count(),
+            &*checked.stderr,
+        );
+        assert_eq!(said, (Some(code), 1, ""), "{}", checked.stdout);
+        assert!(checked.stdout.starts_with(begins), "{}", checked.stdout);
+        assert_eq!(checked.stdout.matches('|').count(), 1);
+    }
+}
+
+#[test]
+fn check_of_a_daemon_that_does_not_answer_is_critical_and_of_none_in_particular_unknown() {
+    let home = Home::new();
+    let checked = home.run(&["status", "--check"]);
+    assert_eq!((checked.code, &*checked.stderr), (Some(2), ""));
+    assert!(checked.stdout.starts_with("CRITICAL no daemon runs"));
+    answering(&home.data_dir("native"), STATUS.trim_end());
+    answering(&home.data_dir("node"), STATUS.trim_end());
+    let checked = home.run(&["status", "--check"]);
+    assert_eq!((checked.code, &*checked.stderr), (Some(3), ""));
+    assert!(
+        checked
+            .stdout
+            .starts_with("UNKNOWN there are several daemons")
+    );
+}
+
+#[test]
+fn schema_is_printed_without_a_daemon() {
+    let schema = include_str!("../../src/daemon/status/schema.json");
+    assert_eq!(Home::new().run(&["status", "--schema"]).done(), schema);
 }
 
 #[test]
 fn state_directory_of_a_service_is_looked_at() {
     let home = Home::new();
-    answering(&home.0.join("tmp"), STATUS);
+    answering(&home.0.join("tmp"), STATUS.trim_end());
     let list = format!("{}:/elsewhere", home.path("tmp"));
     let child = home
         .command(&["id"])

@@ -30,5 +30,7 @@ mod restart;
 mod service;
 mod stranger;
 mod stuck_reader;
+#[path = "../schema/mod.rs"]
+mod validator;
 mod watching;
 mod wire;

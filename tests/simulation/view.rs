@@ -116,8 +116,6 @@ impl Report for View {
         self.leases.push(lease.clone());
     }
 
-    fn background_loop(&mut self, _name: &'static str, _runs: u64, _last: Option<Instant>) {}
-
     fn table(&mut self, stats: TableStats) {
         self.tables.push(stats);
     }

@@ -4,7 +4,7 @@ use super::Driver;
 use crate::{
     daemon::{
         report::{self, StatusReport, table, text},
-        status::{Server, ServerState, Status},
+        status::{SCHEMA, Server, ServerState, Status},
     },
     net::multiaddrs,
     protocol::{Instant, PeerId, Role, order::sort},
@@ -57,10 +57,15 @@ impl Driver<'_> {
 
     pub(super) fn status(&mut self) -> Status {
         let now = self.env.now();
+        let announced = self.env.net.record_addrs();
+        let announced = announced.iter().map(ToString::to_string).collect();
         let about = self.record.about();
         let mut report = StatusReport {
             now,
+            env: &self.env,
             status: Status {
+                schema: SCHEMA,
+                verdict: self.verdict(now),
                 role: self.env.machine.role(),
                 peer_id: self.own_id(),
                 name: about.map(|about| about.name.clone()),
@@ -76,6 +81,7 @@ impl Driver<'_> {
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
+                announced,
                 natives: self.natives(),
                 found_natives: self.link.found(now),
                 native_option: self.native_option(),
@@ -84,6 +90,7 @@ impl Driver<'_> {
                 responsible_peers: Vec::new(),
                 stream_records: Vec::new(),
                 leases: Vec::new(),
+                wanted_leases: 0,
                 loops: Default::default(),
                 tables: Vec::new(),
                 contested: Vec::new(),

@@ -115,8 +115,8 @@ fn obstacle(status: &Status, intervals: &[(&str, std::time::Duration)]) -> Optio
     match status.role {
         Role::Native => {
             let late = |(name, interval): &&(&str, std::time::Duration)| {
-                let run = status.loops.get(*name).filter(|run| run.runs > 0);
-                let since = run.map_or(status.uptime_ms, |run| run.last_ms);
+                let last = status.loops.get(*name).and_then(|run| run.last_ms);
+                let since = last.unwrap_or(status.uptime_ms);
                 u128::from(since) > (*interval * LATE + MOMENT).as_millis()
             };
             let (name, _) = intervals.iter().find(late)?;

@@ -109,7 +109,7 @@ pub struct NodeRow {
 impl NodeRow {
     /// The addresses of the service, `HOST:PORT`, as [`super::FoundRecord::addresses_of`] has them.
     pub fn addresses_of(&self, service: &Service) -> Vec<String> {
-        super::addresses_of(&self.addresses, service)
+        super::found::addresses_of(&self.addresses, service)
     }
 }
 

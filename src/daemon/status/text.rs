@@ -8,171 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{CheckState, Found, IndexerList, Protocol, Service, Source, Status};
-use crate::config::Role;
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {}", self.role, Plain(&self.peer_id))?;
-        if let Some(name) = &self.name {
-            writeln!(f, "name: {}", Plain(name))?;
-            list(f, "tags", "none", &pairs(&self.tags))?;
-            let services = self.services.iter();
-            let services =
-                services.map(|s| format!("{} at port {}{}", named(s), s.port, of_device(s)));
-            list(f, "services", "none", &services.collect::<Vec<_>>())?;
-            self.checks(f)?;
-        }
-        writeln!(
-            f,
-            "version {}, up {}",
-            Plain(&self.version),
-            Span(self.uptime_ms)
-        )?;
-        list(f, "listening on", "no address", &self.listen)?;
-        let none = match self.role {
-            Role::Native => "no other is known, and this one needs none",
-            Role::Indexer | Role::Node => "none is known",
-        };
-        list(f, "natives", none, &self.natives)?;
-        if !self.found_natives.is_empty() {
-            list(f, "natives found, not trusted", "none", &self.found_natives)?;
-        }
-        if self.role == Role::Native {
-            let unknown = "not known yet: give --announce, or wait until a peer connects";
-            let option: Vec<_> = self.native_option.iter().cloned().collect();
-            list(f, "others are started with", unknown, &option)?;
-        }
-        self.leases(f)?;
-        if self.role == Role::Native {
-            self.native(f)?;
-        }
-        if self.role != Role::Node {
-            self.stream_records(f)?;
-        }
-        self.troubles(f)?;
-        self.tables(f)
-    }
-}
-
-impl Status {
-    /// Writes the known problems; nothing if there are none.
-    fn troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.contested.iter().map(|two| {
-            let kept = format!("kept at {}", two.kept);
-            let refused = format!("refused at {}", two.refused);
-            [two.peer_id.clone(), kept, refused]
-        });
-        if !self.contested.is_empty() {
-            table(f, "two devices with one identity", "none", rows)?;
-        }
-        let rows = self
-            .troubles
-            .iter()
-            .map(|trouble| [trouble.peer_id.clone(), trouble.what.clone()]);
-        if !self.troubles.is_empty() {
-            table(f, "servers that grant no lease", "none", rows)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the state of each check; nothing if there are none.
-    fn checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.checks.iter().map(|check| {
-            let state = match check.state {
-                CheckState::Starting => "not checked yet",
-                CheckState::Ok => "passes",
-                CheckState::Failing => "fails, not in the record",
-            };
-            let since = check.since_ms.map(|since| format!("for {}", Span(since)));
-            let name = check.service.clone();
-            let error = check.error.clone().unwrap_or_default();
-            [
-                name,
-                check.check.clone(),
-                state.to_owned(),
-                since.unwrap_or_default(),
-                error,
-            ]
-        });
-        match self.checks.is_empty() {
-            true => Ok(()),
-            false => table(f, "checks of services", "none", rows),
-        }
-    }
-
-    fn leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.leases.iter().map(|lease| {
-            let end = format!("ends in {}", Span(lease.expires_in_ms));
-            [lease.peer_id.clone(), lease.role.to_string(), end]
-        });
-        let none = match self.role {
-            Role::Native if self.natives.is_empty() => "none: there is no other native",
-            _ => "none: no server has granted one",
-        };
-        table(f, "leases held", none, rows)
-    }
-
-    fn native(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.live_indexers.iter().map(|entry| {
-            let source = match entry.source {
-                Source::Heartbeat => "by beat",
-                Source::Dht => "from the DHT",
-            };
-            let end = format!("ends in {}", Span(entry.expires_in_ms));
-            let addrs = entry.addrs.join(" ");
-            let failures = match entry.failures {
-                0 => String::new(),
-                n => format!("failed at {n} nodes "),
-            };
-            [
-                entry.peer_id.clone(),
-                end,
-                source.to_owned(),
-                failures + &addrs,
-            ]
-        });
-        table(f, "live indexers", "none", rows)?;
-        list(f, "known indexer ids", "none", &self.known_peer_ids)?;
-        let rows = self
-            .responsible_peers
-            .iter()
-            .map(|peer| [peer.peer_id.clone(), format!("for {}", Span(peer.since_ms))]);
-        table(f, "nodes taken in", "none", rows)?;
-        let rows = self.loops.iter().map(|(name, state)| {
-            let last = match state.runs {
-                0 => "not yet".to_owned(),
-                _ => format!("last {} ago", Span(state.last_ms)),
-            };
-            [name.clone(), format!("{} runs", state.runs), last]
-        });
-        table(f, "loops", "none", rows)
-    }
-
-    fn stream_records(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.stream_records.iter().map(|record| {
-            [
-                record.peer_id.clone(),
-                record.role.to_string(),
-                format!("seen {} ago", Span(record.last_seen_ms)),
-                format!("ends in {}", Span(record.expires_in_ms)),
-            ]
-        });
-        table(f, "heartbeat streams", "none", rows)
-    }
-
-    fn tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.tables.iter().map(|table| {
-            [
-                table.name.clone(),
-                format!("{} of {}", table.used, table.capacity),
-                format!("{} refused", table.refused),
-                format!("{} evicted", table.evicted),
-            ]
-        });
-        table(f, "tables", "none", rows)
-    }
-}
+use super::{Found, IndexerList, Protocol, Service};
 
 impl fmt::Display for IndexerList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -323,10 +159,51 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
+/// The end of a peer id, for people: the first characters are the same for all.
+#[cfg(feature = "program")]
+pub(crate) fn short_id(id: &str) -> String {
+    const SHORT: usize = 8;
+    let from = id.len().saturating_sub(SHORT);
+    format!("…{}", id.get(from..).unwrap_or(id))
+}
+
+/// A multiaddress of an IP address or a name as `HOST:PORT`; any other as it is.
+#[cfg(feature = "program")]
+pub(crate) fn host_and_port(addr: &str) -> String {
+    let mut parts = addr.split('/').skip(1);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("ip6"), Some(ip), Some("tcp"), Some(port)) => format!("[{ip}]:{port}"),
+        (Some("ip4" | "dns" | "dns4" | "dns6"), Some(host), Some("tcp"), Some(port)) => {
+            format!("{host}:{port}")
+        }
+        _ => addr.to_owned(),
+    }
+}
+
+/// Milliseconds in one unit, for a sentence.
+pub(super) struct Coarse(pub(super) u64);
+
+impl fmt::Display for Coarse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000;
+        match seconds {
+            0..60 => write!(f, "{seconds} s"),
+            60..3_600 => write!(f, "{} min", seconds / 60),
+            3_600..86_400 => write!(f, "{} h", seconds / 3_600),
+            _ => write!(f, "{} d", seconds / 86_400),
+        }
+    }
+}
+
 /// Milliseconds in a readable form.
 pub(crate) struct Span(u64);
 
 impl Span {
+    #[cfg(feature = "program")]
+    pub(crate) fn ms(millis: u64) -> Self {
+        Self(millis)
+    }
+
     pub(crate) fn of(time: Duration) -> Self {
         Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }

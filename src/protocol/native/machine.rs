@@ -308,7 +308,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             ("refresh", &self.refresh.ticker),
             ("gc", &self.gc),
         ] {
-            to.background_loop(name, ticker.runs(), ticker.last());
+            to.background_loop(name, ticker.stats());
         }
         for stats in [
             self.live_indexers.stats(now),

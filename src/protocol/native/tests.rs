@@ -14,7 +14,8 @@ use std::{boxed::Box, vec::Vec};
 use super::*;
 use crate::protocol::input::tests::Events;
 use crate::protocol::{
-    Addr, Filter, Key, Load, Name, RecordInfo, Selection, lease::Lease, rivals::Contested,
+    Addr, Filter, Key, Load, LoopStats, Name, RecordInfo, Selection, lease::Lease,
+    rivals::Contested,
 };
 
 const OWN: PeerId = PeerId::from_bytes([0; 32]);
@@ -208,8 +209,8 @@ impl Report for View {
 
     fn lease(&mut self, _lease: &Lease) {}
 
-    fn background_loop(&mut self, name: &'static str, runs: u64, last: Option<Instant>) {
-        self.runs.push((name, runs, last));
+    fn background_loop(&mut self, name: &'static str, stats: LoopStats) {
+        self.runs.push((name, stats.runs, stats.last));
     }
 
     fn table(&mut self, stats: TableStats) {

@@ -237,6 +237,7 @@ impl Machine for Node {
         if !self.rounds.is_under_way() {
             to.next_round(self.rounds.next());
         }
+        to.wanted_leases(self.config.min_indexers);
         to.table(self.candidates.stats());
         for stats in self.failures.stats() {
             to.table(stats);

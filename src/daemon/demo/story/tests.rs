@@ -10,7 +10,9 @@ use super::*;
 use crate::daemon::demo::Speed;
 use crate::daemon::demo::Step;
 use crate::daemon::demo::tests::Theatre;
-use crate::daemon::status::{Lease, ResponsiblePeer, StreamRecord};
+use crate::daemon::status::{
+    Lease, PeerState, ResponsiblePeer, StreamRecord, Verdict, VerdictState,
+};
 use crate::net::executor::waits::{block_on, eventually};
 
 /// The processes of the demo, with answers that a test sets. Their peer ids are their names.
@@ -78,6 +80,13 @@ fn blank(process: &str, role: Role) -> Status {
         version: String::new(),
         uptime_ms: 0,
         listen: vec![],
+        announced: vec![],
+        schema: 1,
+        verdict: Verdict {
+            state: VerdictState::Ok,
+            summary: String::new(),
+        },
+        wanted_leases: 0,
         natives: Vec::new(),
         found_natives: Vec::new(),
         live_indexers: vec![],
@@ -287,6 +296,9 @@ fn stream(indexer: &str) -> StreamRecord {
     StreamRecord {
         peer_id: indexer.into(),
         role: Role::Indexer,
+        name: None,
+        host: None,
+        state: PeerState::Alive,
         last_seen_ms: 0,
         expires_in_ms: 1,
     }

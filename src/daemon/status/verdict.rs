@@ -1,0 +1,282 @@
+//! Whether a process does its work: one word and one sentence, for people, for `status --check` and
+//! for the service manager.
+//!
+//! The verdict follows from [`Facts`] alone, which are numbers and lists of the status. The worst
+//! reason gives the word:
+//!
+//! | role | critical | degraded |
+//! |---|---|---|
+//! | native | a loop has not run for three intervals | no indexer is alive; no lease with one of the other natives |
+//! | indexer | a loop, as above; no lease with any native | no lease with one of its natives |
+//! | node | no lease at all | fewer leases than it wants, or only with a native; a check of a service fails |
+//! | all | a critical problem | a problem that is a warning |
+//!
+//! In its first [`GRACE`] a process that lacks leases, or a native that lacks indexers, is
+//! `starting`: that is not yet a fault.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use miniserde::{Deserialize, Serialize};
+
+use super::{
+    Problem, Severity,
+    text::{Coarse, Plain},
+};
+use crate::config::Role;
+
+/// How long a process that has just started may be without leases, or without indexers, ms: two
+/// beats with the default interval.
+pub(crate) const GRACE_MS: u64 = 60_000;
+/// A loop that has not run for so many intervals does not run.
+const INTERVALS: u64 = 3;
+/// Reasons that a summary tells; it counts the others.
+const MOST_TOLD: usize = 2;
+
+/// Whether a process does its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// The word.
+    pub state: VerdictState,
+    /// The role and the reasons, the worst first, or what it does: one line for people.
+    pub summary: String,
+}
+
+/// Whether a process does its work, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum VerdictState {
+    /// It does, and nothing is wrong.
+    #[serde(rename = "ok")]
+    Ok,
+    /// It has started less than a minute ago, and lacks what it works with.
+    #[serde(rename = "starting")]
+    Starting,
+    /// It does, but lacks what protects it from the next fault.
+    #[serde(rename = "degraded")]
+    Degraded,
+    /// It does not, or soon cannot.
+    #[serde(rename = "critical")]
+    Critical,
+}
+
+/// What a verdict is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct Facts {
+    pub(in crate::daemon) role: Role,
+    pub(in crate::daemon) uptime_ms: u64,
+    /// Native: indexers that it can hand out.
+    pub(in crate::daemon) live_indexers: usize,
+    /// Nodes with a lease here.
+    pub(in crate::daemon) nodes: usize,
+    /// Leases that this process holds with natives.
+    pub(in crate::daemon) with_natives: usize,
+    /// Leases that it holds with indexers.
+    pub(in crate::daemon) with_indexers: usize,
+    /// Leases that it wants: a node with indexers, the others with natives.
+    pub(in crate::daemon) wanted: usize,
+    /// Its loops: the name, the interval, and the time since the last run or the start, ms.
+    pub(in crate::daemon) loops: Vec<(&'static str, u64, u64)>,
+    /// Services with a check that fails.
+    pub(in crate::daemon) failing_services: Vec<String>,
+    /// Its servers that fail.
+    pub(in crate::daemon) failing_servers: Vec<FailingServer>,
+}
+
+/// A server that grants no lease, or does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct FailingServer {
+    pub(in crate::daemon) role: Role,
+    /// `HOST:PORT`, or the end of its id.
+    pub(in crate::daemon) at: String,
+    /// Since when, ms.
+    pub(in crate::daemon) for_ms: u64,
+    /// Why.
+    pub(in crate::daemon) why: String,
+}
+
+impl Verdict {
+    /// The verdict on these facts and problems.
+    pub(in crate::daemon) fn of(facts: &Facts, problems: &[Problem]) -> Self {
+        let mut reasons = Vec::new();
+        reasons.extend(facts.stuck_loops());
+        let lack = facts.lack();
+        if let Some((state, what)) = lack {
+            let in_grace = facts.uptime_ms < GRACE_MS;
+            let state = if in_grace {
+                VerdictState::Starting
+            } else {
+                state
+            };
+            reasons.push((state, what + &facts.failing()));
+        }
+        reasons.extend(problems.iter().map(judged));
+        let failing = facts.failing_services.iter();
+        reasons.extend(failing.map(|service| {
+            let what = format!("service {} fails its check", Plain(service));
+            (VerdictState::Degraded, what)
+        }));
+        let worst = reasons.iter().map(|(state, _)| *state).max();
+        let state = worst.unwrap_or(VerdictState::Ok);
+        Self {
+            state,
+            summary: format!("{}: {}", facts.role, facts.told(state, reasons)),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.state.word(), Plain(&self.summary))
+    }
+}
+
+impl VerdictState {
+    /// The word, as people see it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Starting => "STARTING",
+            Self::Degraded => "DEGRADED",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+type Reason = (VerdictState, String);
+
+fn judged(problem: &Problem) -> Reason {
+    let state = match problem.severity {
+        Severity::Warning => VerdictState::Degraded,
+        Severity::Critical => VerdictState::Critical,
+    };
+    (state, problem.what.clone())
+}
+
+impl Facts {
+    /// A process of this role that has just started.
+    pub(in crate::daemon) fn of(role: Role) -> Self {
+        Self {
+            role,
+            uptime_ms: 0,
+            live_indexers: 0,
+            nodes: 0,
+            with_natives: 0,
+            with_indexers: 0,
+            wanted: 0,
+            loops: Vec::new(),
+            failing_services: Vec::new(),
+            failing_servers: Vec::new(),
+        }
+    }
+
+    fn stuck_loops(&self) -> impl Iterator<Item = Reason> {
+        let stuck =
+            |&&(_, interval, age): &&(_, u64, u64)| age > interval.saturating_mul(INTERVALS);
+        self.loops.iter().filter(stuck).map(|(name, _, age)| {
+            let what = format!("the {name} loop has not run for {}", Coarse(*age));
+            (VerdictState::Critical, what)
+        })
+    }
+
+    /// What the process works with and does not have.
+    fn lack(&self) -> Option<Reason> {
+        use VerdictState::{Critical, Degraded};
+        let Self {
+            with_natives,
+            with_indexers,
+            wanted,
+            ..
+        } = *self;
+        match self.role {
+            Role::Native if self.live_indexers == 0 => {
+                let nodes = count(self.nodes, "node");
+                Some((Degraded, format!("no indexer is alive, {nodes} taken in")))
+            }
+            Role::Native if with_natives < wanted => {
+                let what = format!("{with_natives} of {} with other natives", leases(wanted));
+                Some((Degraded, what))
+            }
+            Role::Indexer if wanted == 0 => Some((Critical, "no native is known".into())),
+            Role::Indexer if with_natives == 0 => {
+                Some((Critical, format!("0 of {}", leases(wanted))))
+            }
+            Role::Indexer if with_natives < wanted => {
+                Some((Degraded, format!("{with_natives} of {}", leases(wanted))))
+            }
+            Role::Node if with_indexers + with_natives == 0 => {
+                Some((Critical, format!("0 of {}", leases(wanted))))
+            }
+            Role::Node if with_indexers == 0 => {
+                let what = "a native has taken it in, because no indexer is reachable";
+                Some((Degraded, what.into()))
+            }
+            Role::Node if with_indexers < wanted => {
+                Some((Degraded, format!("{with_indexers} of {}", leases(wanted))))
+            }
+            Role::Native | Role::Indexer | Role::Node => None,
+        }
+    }
+
+    /// The server that fails for the longest time, after a semicolon: a native, if one does.
+    fn failing(&self) -> String {
+        let rank = |server: &&FailingServer| (server.role == Role::Native, server.for_ms);
+        let Some(server) = self.failing_servers.iter().max_by_key(rank) else {
+            return String::new();
+        };
+        let FailingServer {
+            role,
+            at,
+            for_ms,
+            why,
+        } = server;
+        let more = match self.failing_servers.len() {
+            1 => String::new(),
+            all => format!(", and {} more", all - 1),
+        };
+        let span = Coarse(*for_ms);
+        format!("; {role} {at} fails for {span} ({why}){more}")
+    }
+
+    /// The reasons, the worst first, or what the process does if there are none.
+    fn told(&self, state: VerdictState, reasons: Vec<Reason>) -> String {
+        let (worst, others): (Vec<_>, Vec<_>) =
+            reasons.into_iter().partition(|(of, _)| *of == state);
+        let mut all = worst.into_iter().chain(others).map(|(_, what)| what);
+        let told: Vec<String> = all.by_ref().take(MOST_TOLD).collect();
+        match (told.is_empty(), all.count()) {
+            (true, _) => self.work(),
+            (false, 0) => told.join("; "),
+            (false, more) => format!("{}; and {more} more", told.join("; ")),
+        }
+    }
+
+    /// What it does.
+    fn work(&self) -> String {
+        let nodes = count(self.nodes, "node");
+        match self.role {
+            Role::Native => {
+                let alive = count(self.live_indexers, "indexer");
+                format!("{alive} alive, {nodes} taken in")
+            }
+            Role::Indexer => format!("{} of {}, {nodes}", self.with_natives, leases(self.wanted)),
+            // An indexer that is left is given up after another grants a lease.
+            Role::Node => {
+                let held = self.with_indexers.min(self.wanted);
+                format!("{held} of {}", leases(self.wanted))
+            }
+        }
+    }
+}
+
+fn leases(number: usize) -> String {
+    count(number, "lease")
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}

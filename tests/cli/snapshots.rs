@@ -1,0 +1,156 @@
+//! What each command shows, on terminals of 80 and 120 columns, as files in `snapshots/`.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo test --test cli snapshots` writes them again; look at the difference
+//! before you commit it. The answers of the daemon are files in `answers/`. What varies from
+//! machine to machine is masked.
+
+use std::fs;
+use std::path::Path;
+
+use super::home::{Home, answering};
+use super::terminal;
+use crate::validator::refused;
+
+/// An answer of the daemon, the command that shows it, and the name of the snapshot.
+const SHOWN: [(&str, &[&str], &str); 17] = [
+    ("native-ok", &["status"], "status-native-ok"),
+    ("native-degraded", &["status"], "status-native-degraded"),
+    ("native-critical", &["status"], "status-native-critical"),
+    ("indexer-ok", &["status"], "status-indexer-ok"),
+    ("indexer-degraded", &["status"], "status-indexer-degraded"),
+    ("indexer-critical", &["status"], "status-indexer-critical"),
+    ("node-ok", &["status"], "status-node-ok"),
+    ("node-degraded", &["status"], "status-node-degraded"),
+    ("node-critical", &["status"], "status-node-critical"),
+    ("native-ok", &["status", "--all"], "status-all-native"),
+    ("indexer-ok", &["status", "--all"], "status-all-indexer"),
+    ("node-ok", &["status", "--all"], "status-all-node"),
+    ("node-ok", &["id"], "id"),
+    ("nodes", &["nodes"], "nodes"),
+    ("watch", &["watch"], "watch"),
+    ("find", &["find", "cam"], "find"),
+    ("indexers", &["indexers"], "indexers"),
+];
+
+fn answer(name: &str) -> String {
+    let file = Path::new("tests/cli/answers").join(format!("{name}.json"));
+    let text = fs::read_to_string(&file);
+    text.unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Compares with the file, or writes it. Returns the name if they differ.
+fn differs(name: &str, shown: &str) -> Option<String> {
+    let file = Path::new("tests/cli/snapshots").join(name);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&file, shown).unwrap();
+        return None;
+    }
+    let kept = fs::read_to_string(&file).unwrap_or_default();
+    (kept != shown).then(|| format!("{name} is now:\n{shown}"))
+}
+
+/// Times of the clock are not compared.
+fn masked(shown: &str) -> String {
+    let is_time = |word: &&str| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        (word.len(), digits, word.matches(':').count()) == (8, 6, 2)
+    };
+    let times: Vec<&str> = shown.split_whitespace().filter(is_time).collect();
+    let masked = times.into_iter().fold(shown.to_owned(), |text, time| {
+        text.replace(time, "hh:mm:ss")
+    });
+    masked.replace(env!("CARGO_PKG_VERSION"), "0.0.0")
+}
+
+#[test]
+fn every_answer_is_shown_as_in_its_snapshot() {
+    let mut changed = Vec::new();
+    for (of, args, name) in SHOWN {
+        let home = Home::new();
+        let dir = home.data_dir("node");
+        answering(&dir, answer(of).trim_end().to_owned().leak());
+        for columns in [80, 120] {
+            let mut command = home.command(args);
+            command.env("TERM", "xterm").env("NO_COLOR", "1");
+            let shown = masked(&terminal::shown(command, columns));
+            assert!(!shown.contains('\x1b'), "{shown:?}");
+            changed.extend(differs(&format!("{name}.{columns}.txt"), &shown));
+        }
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+#[test]
+fn help_of_every_command_is_as_in_its_snapshot() {
+    let home = Home::new();
+    let help = home.run(&["--help"]);
+    let commands = help.done().lines().skip_while(|line| *line != "Commands:");
+    let commands = commands.skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(commands.len() >= 11, "{commands:?}");
+    let mut changed: Vec<String> = differs("help.txt", help.done()).into_iter().collect();
+    for command in commands {
+        let help = home.run(&[command, "--help"]);
+        changed.extend(differs(&format!("help-{command}.txt"), help.done()));
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+#[test]
+fn answers_with_a_status_are_as_the_schema_says() {
+    for (of, args, _) in SHOWN.iter().filter(|(_, args, _)| args[0] == "status") {
+        assert_eq!(refused(&answer(of)), None, "{of} {args:?}");
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_except_the_option_to_copy() {
+    for (of, args, name) in SHOWN.iter().filter(|(_, args, _)| args[0] == "status") {
+        let home = Home::new();
+        answering(
+            &home.data_dir("node"),
+            answer(of).trim_end().to_owned().leak(),
+        );
+        for columns in [40, 60, 80, 120] {
+            let mut command = home.command(args);
+            command.env("TERM", "xterm").env("NO_COLOR", "1");
+            let shown = terminal::shown(command, columns);
+            let long = shown.lines().filter(|line| !line.contains("/p2p/"));
+            let wide = long.filter(|line| line.chars().count() > usize::from(columns));
+            // What cannot be cut: six columns of eight letters, and an id.
+            let wide: Vec<&str> = wide.filter(|_| columns >= 80).collect();
+            assert!(wide.is_empty(), "{name} {columns}: {wide:#?}");
+        }
+    }
+}
+
+#[test]
+fn colour_is_for_a_terminal_that_takes_it() {
+    let home = Home::new();
+    let text = answer("node-critical");
+    answering(&home.data_dir("node"), text.trim_end().to_owned().leak());
+    let on = |set: &[(&str, &str)]| {
+        let mut command = home.command(&["status"]);
+        command.envs(set.iter().copied());
+        terminal::shown(command, 80)
+    };
+    let coloured = on(&[("TERM", "xterm")]);
+    assert!(
+        coloured.starts_with("\x1b[1;31mCRITICAL\x1b[0m node:"),
+        "{coloured:?}"
+    );
+    for without in [
+        &[("TERM", "dumb")][..],
+        &[("TERM", "xterm"), ("NO_COLOR", "1")],
+        &[],
+    ] {
+        let plain = on(without);
+        assert!(!plain.contains('\x1b'), "{without:?}: {plain:?}");
+    }
+    let piped = home.run(&["status"]);
+    assert!(!piped.done().contains('\x1b'), "{}", piped.stdout);
+}
