@@ -39,12 +39,22 @@ fn imports_point_downward() {
         let is_of_part = |path: &&PathBuf| path.starts_with(part) || path.starts_with(&file);
         assert!(all.iter().any(|path| is_of_part(&path)), "{part}");
         for path in all.iter().filter(is_of_part) {
-            for import in imports(&read(path)) {
+            for import in imports(path, &read(path)) {
                 let is_upward = never.contains(&import.as_str());
                 assert!(!is_upward, "{} imports {import}", path.display());
             }
         }
     }
+}
+
+#[test]
+fn a_path_is_an_import_from_the_root_and_through_super() {
+    let code = "use crate::{net::{tcp, dns}, config};
+        fn f() { super::super::super::daemon::g(super::super::cli()) }
+        use super::{super::{super::embed::Node as N, *}, super::program};";
+    let found = imports(Path::new("src/protocol/listing/turns.rs"), code);
+    let expected = ["config", "daemon", "embed", "net"];
+    assert_eq!(found, expected.map(String::from).into());
 }
 
 #[test]
@@ -105,18 +115,51 @@ fn names_a_file(word: &str) -> bool {
     is_file || (word.len() > 1 && word.ends_with('/'))
 }
 
-/// The modules that the code imports from this crate: all names of a list, and the first name of a
-/// single path.
-fn imports(code: &str) -> BTreeSet<String> {
-    let paths = ["crate::", "oc_discovery::"].map(|root| code.split(root).skip(1));
-    let words = paths.into_iter().flatten().flat_map(|path| {
-        let list = path.starts_with('{').then(|| path.split(';').next());
-        let is_in_name = |letter: char| letter.is_alphanumeric() || letter == '_';
-        let one = path.split(|letter| !is_in_name(letter)).next();
-        let words = list.unwrap_or(one).unwrap_or_default();
-        words.split(move |letter| !is_in_name(letter))
-    });
-    words.map(str::to_owned).collect()
+/// The top modules of this crate that the code of a file names, from the root or through `super`.
+fn imports(file: &Path, code: &str) -> BTreeSet<String> {
+    let file = file.strip_prefix("src").unwrap().with_extension("");
+    let module: Vec<_> = file.iter().filter(|name| *name != "mod").collect();
+    let mut paths = Vec::new();
+    for root in ["crate", "oc_discovery", "super"] {
+        for (at, _) in code.match_indices(&format!("{root}::")) {
+            if !code[..at].ends_with(is_in_name) && !code[..at].ends_with("::") {
+                expand(&[], &code[at..], &mut paths);
+            }
+        }
+    }
+    let top = |path: Vec<&str>| {
+        let up = path.iter().take_while(|name| **name == "super").count();
+        let is_at_root = up == 0 || up == module.len();
+        is_at_root.then(|| path.get(up.max(1)).copied().unwrap_or_default().to_owned())
+    };
+    paths.into_iter().filter_map(top).collect()
+}
+
+/// Adds the paths that the text begins with: one for each name in lists, which may be nested.
+/// Returns what follows.
+fn expand<'a>(before: &[&'a str], mut text: &'a str, paths: &mut Vec<Vec<&'a str>>) -> &'a str {
+    let mut path = before.to_vec();
+    while !text.starts_with('{') {
+        let end = text.find(|letter| !is_in_name(letter));
+        let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+        path.push(name);
+        let Some(rest) = rest.strip_prefix("::") else {
+            paths.push(path);
+            return rest;
+        };
+        text = rest;
+    }
+    text = &text[1..];
+    while !text.is_empty() && !text.starts_with('}') {
+        text = expand(&path, text.trim_start(), paths);
+        text = text.trim_start_matches(|letter| letter != ',' && letter != '}');
+        text = text.strip_prefix(',').unwrap_or(text).trim_start();
+    }
+    text.strip_prefix('}').unwrap_or(text)
+}
+
+fn is_in_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
 /// All comments of a file as one line.

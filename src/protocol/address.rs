@@ -154,7 +154,7 @@ impl Host {
     /// Whether the address is meaningful only on its own host: loopback, unspecified, and IPv6
     /// link-local addresses, because their zones are names of that host's interfaces. Also true for
     /// multicast, which does not lead to another host.
-    pub fn is_of_its_own_host(self) -> bool {
+    pub(crate) fn is_of_its_own_host(self) -> bool {
         match self {
             Self::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast(),
             Self::V6(ip) => {

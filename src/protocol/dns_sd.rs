@@ -40,7 +40,7 @@ pub const MAX_LABEL_LEN: usize = 63;
 /// The least time between two multicasts of an advert on a link (RFC 6762, section 6).
 pub const PAUSE: Duration = Duration::from_secs(1);
 /// The same for an answer to a probe.
-pub const DEFENCE_PAUSE: Duration = Duration::from_millis(250);
+const DEFENCE_PAUSE: Duration = Duration::from_millis(250);
 /// Number of probes before a name is used, and the pause between them (RFC 6762, section 8.1).
 const PROBES: u8 = 3;
 const PROBE_PAUSE: Duration = Duration::from_millis(250);

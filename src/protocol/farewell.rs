@@ -15,7 +15,7 @@ use super::{Instant, PeerId, leases::MAX_LEASES};
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(1000);
 /// How long a process that ends waits for the answers. Before that, the network side reports a
 /// server that has not answered.
-pub const FAREWELL_LIMIT: Duration = Duration::from_millis(1200);
+const FAREWELL_LIMIT: Duration = Duration::from_millis(1200);
 const _: () = assert!(ANSWER_LIMIT.as_millis() < FAREWELL_LIMIT.as_millis());
 
 /// The last beats that are not answered yet, and the end.

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Failures in a row after which a service is left out of the record.
-pub const CHECK_FAILURES: u8 = 3;
+const CHECK_FAILURES: u8 = 3;
 /// A run of a check that takes longer than this has failed.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 

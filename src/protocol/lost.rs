@@ -110,7 +110,7 @@ impl Lost {
     }
 
     /// The nodes among them, in the order of their ids.
-    pub fn nodes_from(&self, from: Cursor) -> impl Iterator<Item = &LostPeer> {
+    pub(crate) fn nodes_from(&self, from: Cursor) -> impl Iterator<Item = &LostPeer> {
         let all = self.0.iter_from(from);
         all.filter(|entry| entry.role == Role::Node)
     }

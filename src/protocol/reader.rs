@@ -79,7 +79,7 @@ impl Reader {
     }
 
     /// Whether the reader may be able to dial the address.
-    pub fn may_use(&self, addr: &Addr) -> bool {
+    pub(crate) fn may_use(&self, addr: &Addr) -> bool {
         match Endpoint::of(addr).host.is_of_its_own_host() {
             true => !self.far,
             false => !self.lacks(Families::of(addr)),

@@ -37,7 +37,7 @@ use super::{
 /// How often a process looks at what has changed.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(20);
 /// At most one write in this time.
-pub const WRITE_INTERVAL: Duration = Duration::from_secs(60);
+const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// Indexers remembered at most.
 pub const MAX_REMEMBERED: usize = 64;
 

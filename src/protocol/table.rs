@@ -74,6 +74,10 @@ impl<'a> Vacant<'a> {
     }
 
     /// The first address of the memory, and the one after its last byte.
+    ///
+    /// It is a range, and not a `&mut [MaybeUninit<u8>]`, because only unsafe code could make that
+    /// of slots of another type, and the core has none. The caller may write to the range for as
+    /// long as this value lives; what it writes is never read as an entry.
     pub fn bytes(&self) -> Range<*mut u8> {
         self.bytes.clone()
     }

@@ -86,7 +86,7 @@ impl Rng {
     }
 
     /// A generator that depends only on the peer, so it is the same everywhere.
-    pub fn for_peer(peer: &PeerId) -> Self {
+    pub(crate) fn for_peer(peer: &PeerId) -> Self {
         let seed = peer
             .as_bytes()
             .iter()
@@ -112,7 +112,7 @@ impl Rng {
     }
 
     /// A duration from zero to `longest`, both included.
-    pub fn up_to(&mut self, longest: Duration) -> Duration {
+    pub(crate) fn up_to(&mut self, longest: Duration) -> Duration {
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX - 1);
         Duration::from_millis(self.below(millis.saturating_add(1)))
     }

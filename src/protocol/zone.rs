@@ -37,8 +37,6 @@ pub const MAX_TTL: Duration = Duration::from_secs(30);
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long a failed lookup is not repeated (RFC 9520, section 3.2).
 pub const FAILURE_TTL: Duration = Duration::from_secs(1);
-/// Parts of a name at most: those of the longest name of the DNS.
-pub const MAX_LABELS: usize = 127;
 
 /// The zone that is answered for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,11 +76,11 @@ pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 pub type Ages = Vec<u32, MAX_LIST, u8>;
 
 /// The age that means: not known.
-pub const UNKNOWN_AGE: u32 = u32::MAX;
+pub(crate) const UNKNOWN_AGE: u32 = u32::MAX;
 
 /// An age as a response tells it: one that is known is never told as [`UNKNOWN_AGE`], however long
 /// it is.
-pub fn age_ms(age: Option<Duration>) -> u32 {
+pub(crate) fn age_ms(age: Option<Duration>) -> u32 {
     age.map_or(UNKNOWN_AGE, |age| {
         let age = u32::try_from(age.as_millis());
         age.unwrap_or(UNKNOWN_AGE).min(UNKNOWN_AGE - 1)

@@ -164,10 +164,10 @@ struct PageMap<'a, L> {
 
 /// Bytes that the entries of one page may take, so that the page fits a frame: the rest is for the
 /// heads of the map and of the list, the keys, the code and an id.
-pub const MAX_PAGE_BYTES: usize = MAX_RESPONSE - 48;
+pub(crate) const MAX_PAGE_BYTES: usize = MAX_RESPONSE - 48;
 
 /// Bytes that an entry takes in a page.
-pub fn entry_length(entry: &Entry<'_>) -> usize {
+pub(crate) fn entry_length(entry: &Entry<'_>) -> usize {
     length(&entry_map(entry))
 }
 

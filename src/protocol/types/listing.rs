@@ -127,7 +127,7 @@ impl Filter {
     }
 
     /// Whether the name alone decides.
-    pub fn is_of_names(&self) -> bool {
+    pub(crate) fn is_of_names(&self) -> bool {
         self.service.is_none() && self.tags.ends.is_empty()
     }
 

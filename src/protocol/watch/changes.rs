@@ -10,7 +10,7 @@ use crate::protocol::{
 
 /// A watcher that leaves what it was sent unread during more changes begins again (PROTOCOL.md,
 /// section 5).
-pub const MAX_CHANGES: usize = 64;
+pub(crate) const MAX_CHANGES: usize = 64;
 /// Changes that are held. Many nodes may go in one step, as when a GC finds that a site was cut
 /// off: a watcher that has read everything before is notified of each.
 const MAX_KEPT_CHANGES: usize = 512;
@@ -75,18 +75,18 @@ impl<R: AsRef<[(PeerId, Change)]> + ?Sized> Changes<R> {
     }
 
     /// Whether the change with this number is forgotten.
-    pub fn has_lost(&self, number: u64) -> bool {
+    pub(crate) fn has_lost(&self, number: u64) -> bool {
         self.next.saturating_sub(number) > MAX_KEPT_CHANGES as u64
     }
 
     /// Whether a later change of the same peer makes this one outdated.
-    pub fn is_outdated(&self, number: u64) -> bool {
+    pub(crate) fn is_outdated(&self, number: u64) -> bool {
         let peer = self.peer_of(number);
         (number + 1..self.next).any(|later| self.peer_of(later) == peer)
     }
 
     /// Whether an earlier change of the same peer is held.
-    pub fn is_repeated(&self, number: u64) -> bool {
+    pub(crate) fn is_repeated(&self, number: u64) -> bool {
         let peer = self.peer_of(number);
         let first = self.next.saturating_sub(MAX_KEPT_CHANGES as u64);
         (first..number).any(|earlier| self.peer_of(earlier) == peer)
@@ -122,7 +122,7 @@ pub fn fingerprint(record: &Record<'_>) -> u64 {
 }
 
 /// The same of the record in an envelope that was verified before.
-pub fn fingerprint_of(envelope: &[u8]) -> Option<u64> {
+pub(crate) fn fingerprint_of(envelope: &[u8]) -> Option<u64> {
     contents(Kind::Node, envelope).map(|record| fingerprint(&record))
 }
 

@@ -45,8 +45,9 @@ use crate::protocol::{
     table::{Table, Vacant},
     time::backoff,
 };
-pub use slots::{CONFIRM, HEARD_FOR, HOLD, QUIET};
-use slots::{Entry, State, WatchedServer};
+use slots::{CONFIRM, Entry, QUIET, State, WatchedServer};
+#[cfg(any(test, doc))]
+use slots::{HEARD_FOR, HOLD};
 pub use statements::{Extent, Said, Sighting, Statement, WatchStep};
 
 mod list;
@@ -57,21 +58,21 @@ mod statements;
 /// Servers that are watched at most: as many as an entry has bits.
 pub const MAX_WATCHED_SERVERS: usize = 64;
 /// How often the list of the servers is read.
-pub const RELIST: Duration = Duration::from_secs(30);
+const RELIST: Duration = Duration::from_secs(30);
 /// The longest pause before a stream or the list of servers is tried again.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a node that no server holds may be on its way to another one, before it is gone. A
 /// change must be said within a second (PROTOCOL.md, section 5).
 pub const LINGER: Duration = Duration::from_millis(300);
 /// The same of a node that was handed over, until new servers were listed and heard.
-pub const MOVES: Duration = Duration::from_secs(3);
+const MOVES: Duration = Duration::from_secs(3);
 /// How often the servers are listed at most because there may be others. Each such list that brings
 /// no new server doubles the pause before the next one, up to [`RELIST`]; while a node has no
 /// holder, up to half of [`MOVES`].
-pub const RELIST_SOONEST: Duration = Duration::from_millis(500);
+const RELIST_SOONEST: Duration = Duration::from_millis(500);
 /// Streams that are opened at once, and on which nothing was heard yet: one that is not connected
 /// may take the place of a lease among the dials that wait.
-pub const MAX_OPENING: usize = 8;
+const MAX_OPENING: usize = 8;
 
 /// A watch of at most `K` nodes.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,7 +21,8 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{Change, Changes, MAX_CHANGES, Ring, fingerprint, fingerprint_of};
+pub use changes::{Change, Changes, Ring, fingerprint};
+pub(crate) use changes::{MAX_CHANGES, fingerprint_of};
 
 /// Names one stream on which a server tells this process of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -50,7 +50,7 @@ type Joins = Bucket<32, 64>;
 const LATEST: usize = 32;
 const A_SECOND: Duration = Duration::from_secs(1);
 /// For how long a watcher that joins is told of a node that is gone: it may have known it before.
-pub const TELLS_GONE: Duration = Duration::from_secs(300);
+const TELLS_GONE: Duration = Duration::from_secs(300);
 
 /// Bytes of frames that are sent at once: two of the longest.
 pub const BATCH: usize = 2 * (MAX_FRAME + MAX_HEADER);

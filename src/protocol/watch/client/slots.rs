@@ -10,15 +10,15 @@ use crate::protocol::{Addrs, Instant, Name, PeerId, Presence, table::Keyed};
 
 /// How long a server that is heard again may take to confirm what it held: as long as a node
 /// pauses at most before it beats to a server that has restarted.
-pub const CONFIRM: Duration = Duration::from_secs(10);
+pub(crate) const CONFIRM: Duration = Duration::from_secs(10);
 /// How long a server that is not listed holds nodes while it is not reached: a lease. A list may
 /// lack it because a native is not reached, either.
-pub const HOLD: Duration = Duration::from_secs(90);
+pub(crate) const HOLD: Duration = Duration::from_secs(90);
 /// How long a server may say nothing before it has caught up, until it counts as silent. After
 /// [`LONGEST_PAUSE`] its stream is opened anew.
-pub const QUIET: Duration = Duration::from_secs(3);
+pub(crate) const QUIET: Duration = Duration::from_secs(3);
 /// How long a stream must be live to prove that pauses between attempts can be short again.
-pub const HEARD_FOR: Duration = Duration::from_secs(30);
+pub(crate) const HEARD_FOR: Duration = Duration::from_secs(30);
 
 /// A server, in its slot.
 #[derive(Clone, Debug, PartialEq)]
