@@ -19,6 +19,7 @@ use super::{
     Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
     RecordRank, Role, Selection, Subject,
     codec::record::{Kind, contents},
+    lease_table::LeaseTable,
     lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
     watch::{Change, Changes, Ring, fingerprint_of},
@@ -65,7 +66,7 @@ impl<'a> Found<'a> {
 
     /// The same, last heard at this time.
     #[must_use]
-    pub(super) fn seen(self, last_seen: Option<Instant>) -> Self {
+    fn seen(self, last_seen: Option<Instant>) -> Self {
         Self { last_seen, ..self }
     }
 
@@ -275,6 +276,41 @@ impl<const N: usize> Directory<N> {
     pub(crate) fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
         let short = self.short.find(peer).map(Listed::found);
         short.or_else(|| self.long.find(peer).map(Listed::found))
+    }
+
+    /// As [`Directory::claimants`], with when each was last heard under its lease.
+    pub(crate) fn claimants_heard<const S: usize>(
+        &self,
+        name: &str,
+        leases: &LeaseTable<S>,
+    ) -> Claimants<'_> {
+        let mut claimants = self.claimants(name);
+        for node in &mut claimants.nodes {
+            *node = node.seen(leases.last_seen(node.peer));
+        }
+        claimants
+    }
+
+    /// As [`Directory::find`], with when it was last heard under its lease.
+    pub(crate) fn heard<const S: usize>(
+        &self,
+        peer: &PeerId,
+        leases: &LeaseTable<S>,
+    ) -> Option<Found<'_>> {
+        Some(self.find(peer)?.seen(leases.last_seen(peer)))
+    }
+
+    /// The entry of a node in a list at `now`, also if it left or was lost.
+    pub(crate) fn entry<const S: usize>(
+        &self,
+        now: Instant,
+        peer: &PeerId,
+        leases: &LeaseTable<S>,
+    ) -> Option<Entry<'_>> {
+        match self.heard(peer, leases) {
+            Some(found) => Some(found.entry(now)),
+            None => self.lost.find(peer).map(|lost| lost.entry(now)),
+        }
     }
 
     /// Gives the selected nodes to `visit` in the order of their ids, until it has no room for one

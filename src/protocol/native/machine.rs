@@ -224,16 +224,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {
-        let mut claimants = self.directory.claimants(name);
-        for node in &mut claimants.nodes {
-            *node = node.seen(self.stream_records.last_seen(node.peer()));
-        }
-        claimants
+        self.directory.claimants_heard(name, &self.stream_records)
     }
 
     fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        let found = self.directory.find(peer)?;
-        Some(found.seen(self.stream_records.last_seen(peer)))
+        self.directory.heard(peer, &self.stream_records)
     }
 
     fn entries<'s>(
@@ -247,10 +242,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     }
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {
-        match self.listed(peer) {
-            Some(found) => Some(found.entry(now)),
-            None => self.directory.lost().find(peer).map(|lost| lost.entry(now)),
-        }
+        self.directory.entry(now, peer, &self.stream_records)
     }
 
     fn lost(&self) -> Option<&Lost> {
