@@ -114,6 +114,29 @@ pub enum Fault {
 }
 
 impl Plan {
+    /// A world with leases of this length, in which nothing is and nothing fails.
+    pub fn of(lease: Duration) -> Self {
+        Self {
+            natives: 0,
+            indexers: 0,
+            boasters: 0,
+            nodes: 0,
+            dead: 0,
+            min_indexers: 1,
+            terms: Terms {
+                lease,
+                beat_interval: lease / 3,
+            },
+            size: Size::Roomy,
+            sparse: false,
+            long: false,
+            asks: false,
+            build_date: 500_000_000,
+            fruitless: 0,
+            faults: Vec::new(),
+        }
+    }
+
     /// The plan of a seed.
     pub fn new(rng: &mut Rng) -> Self {
         let kind = rng.below(40);
@@ -121,25 +144,15 @@ impl Plan {
         let mut plan = Self {
             natives: 1 + rng.below(3) as usize,
             indexers: rng.below(5) as usize,
-            boasters: 0,
             nodes: 1 + rng.below(6) as usize,
-            dead: 0,
             min_indexers: 1 + rng.below(3) as usize,
-            terms: Terms {
-                lease,
-                beat_interval: lease / 3,
-            },
             size: if rng.below(4) == 0 {
                 Size::Tight
             } else {
                 Size::Roomy
             },
             sparse: rng.below(2) == 0,
-            long: false,
-            asks: false,
-            build_date: 500_000_000,
-            fruitless: 0,
-            faults: Vec::new(),
+            ..Self::of(lease)
         };
         plan.specialise(kind);
         plan.fault(rng);
@@ -152,25 +165,15 @@ impl Plan {
         let mut plan = Self {
             natives: 1 + rng.below(2) as usize,
             indexers: 2 + rng.below(2) as usize,
-            boasters: 0,
             nodes: 2 + rng.below(2) as usize,
-            dead: 0,
             min_indexers: 1 + rng.below(2) as usize,
-            terms: Terms {
-                lease,
-                beat_interval: lease / 3,
-            },
             size: match rng.below(6) {
                 0 | 1 => Size::Tight,
                 2 => Size::Ample,
                 _ => Size::Roomy,
             },
             sparse: rng.below(2) == 0,
-            long: false,
-            asks: false,
-            build_date: 500_000_000,
-            fruitless: 0,
-            faults: Vec::new(),
+            ..Self::of(lease)
         };
         plan.boasters = usize::from(plan.size == Size::Ample);
         plan

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use oc_discovery::protocol::{Rng, Role, StreamRecord, Terms, lookup::Question};
+use oc_discovery::protocol::{Rng, Role, StreamRecord, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
@@ -476,24 +476,14 @@ fn plan(story: &[Op<'_>], [natives, indexers, nodes]: [usize; 3]) -> Plan {
     Plan {
         natives,
         indexers,
-        boasters: 0,
         nodes,
-        dead: 0,
         min_indexers: wants.unwrap_or(1),
-        terms: Terms {
-            lease,
-            beat_interval: lease / 3,
-        },
         size: if indexers > 16 {
             Size::Vast
         } else {
             Size::Roomy
         },
-        sparse: false,
-        long: false,
         asks: true,
-        build_date: 500_000_000,
-        fruitless: 0,
-        faults: Vec::new(),
+        ..Plan::of(lease)
     }
 }
