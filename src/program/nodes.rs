@@ -35,13 +35,7 @@ pub(super) fn run(args: &cli::Nodes) -> Result<(), Failure> {
     let mut list = List::new(args.json);
     match list.show(&read) {
         Ok(tally) => list.end(&tally),
-        // The reader of the list has closed it.
-        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(Stop::Output(error)) => {
-            let sentence = format!("stdout cannot be written: {error}");
-            Err(Failure::new(1, sentence))
-        }
-        Err(Stop::Daemon(error)) => Err(error.into()),
+        Err(stop) => stop.outcome(),
     }
 }
 
@@ -71,10 +65,25 @@ fn forward(mut lines: Lines, to: &Sender<Result<String, client::Error>>) {
     }
 }
 
-/// Why a list ends before its end.
-enum Stop {
+/// Why a list ends before its end, or a watch.
+pub(super) enum Stop {
     Output(io::Error),
     Daemon(client::Error),
+}
+
+impl Stop {
+    /// The outcome of the command.
+    pub(super) fn outcome(self) -> Result<(), Failure> {
+        match self {
+            // The reader of stdout has closed it.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Self::Output(error) => {
+                let sentence = format!("stdout cannot be written: {error}");
+                Err(Failure::new(1, sentence))
+            }
+            Self::Daemon(error) => Err(error.into()),
+        }
+    }
 }
 
 impl From<io::Error> for Stop {

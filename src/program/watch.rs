@@ -13,7 +13,8 @@ use miniserde::json;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::columns::Columns;
-use super::{Failure, env, nodes, note};
+use super::nodes::{self, Stop};
+use super::{Failure, env, note};
 use crate::cli;
 use crate::daemon::client::{self, Lines, OperatorRequest};
 use crate::daemon::signals;
@@ -42,14 +43,7 @@ pub(super) fn run(args: &cli::Watch) -> Result<(), Failure> {
     let lines = Lines::ask(&dir, &OperatorRequest::Watch(query), NO_LIMIT)?;
     let (sender, read) = sync_channel(MAX_WAITING);
     thread::spawn(move || forward(lines, &sender));
-    match Changes::new(args.json).show(&read) {
-        Stop::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Stop::Output(error) => {
-            let sentence = format!("stdout cannot be written: {error}");
-            Err(Failure::new(1, sentence))
-        }
-        Stop::Daemon(error) => Err(error.into()),
-    }
+    Changes::new(args.json).show(&read).outcome()
 }
 
 /// Passes the lines on, until the daemon or the reader ends.
@@ -59,18 +53,6 @@ fn forward(mut lines: Lines, to: &SyncSender<Result<String, client::Error>>) {
         if to.send(line).is_err() || is_over {
             return;
         }
-    }
-}
-
-/// Why a watch ends.
-enum Stop {
-    Output(io::Error),
-    Daemon(client::Error),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
     }
 }
 
