@@ -41,8 +41,8 @@ use crate::{
 
 /// Packets that were heard and not looked at yet; more are dropped.
 const MAX_PACKETS: usize = 16;
-/// The pause before the watch is begun again, if it was refused or has ended, or if there is room for
-/// more services.
+/// The pause before the watch is begun again, if it was refused or has ended, or if there is room
+/// for more services.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// A packet, its sender, and the links that it may be from.

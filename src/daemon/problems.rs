@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A *state* lasts until a look does not find it any more ([`Problems::found`]). An *event*
-//! ([`Problems::happened`]) is over [`LINGER`] after the last time, or when its cause is known to be
-//! ([`Problems::over`]).
+//! ([`Problems::happened`]) is over [`LINGER`] after the last time, or when its cause is known to
+//! be ([`Problems::over`]).
 //!
 //! Invariants: at most [`MOST`] problems, and [`OF_ONE_CODE`] of one code, so that no peer can
 //! displace a problem of another kind, or fill the log with them; what finds no room is counted.

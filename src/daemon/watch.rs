@@ -6,8 +6,9 @@
 //! follows changes.
 //!
 //! Invariants: the loop never waits for a reader or a watcher. A reader that is behind leaves the
-//! frames of its servers unread, and loses its watch after [`READER_PATIENCE`]; a watcher that is behind
-//! is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each server.
+//! frames of its servers unread, and loses its watch after [`READER_PATIENCE`]; a watcher that is
+//! behind is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each
+//! server.
 
 mod reader;
 mod rows;

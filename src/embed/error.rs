@@ -21,8 +21,8 @@ pub enum Error {
     NotAName(String),
     /// Too many lookups, lists or watches at once: try again in a moment.
     Busy,
-    /// The changes of a watch were not read for [`READER_PATIENCE`], so it has ended: watch again, and
-    /// what is there then is told anew.
+    /// The changes of a watch were not read for [`READER_PATIENCE`], so it has ended: watch again,
+    /// and what is there then is told anew.
     Behind,
     /// The process was closed, or is being closed.
     Closed,

@@ -395,10 +395,11 @@ impl Adverts {
 }
 
 /// The addresses of a service that a device of a link can reach, as far as this can be known, best
-/// first: if some are in a network of the link (`on_link`), these alone; otherwise all of the link's
-/// families that are not of the virtual bridges of this host (`bridges`), which many hosts have
-/// with the same addresses. A service of a device of another link (`is_of_device`) has none where
-/// one of its addresses is on the link: the link knows it already, or has another device there.
+/// first: if some are in a network of the link (`on_link`), these alone; otherwise all of the
+/// link's families that are not of the virtual bridges of this host (`bridges`), which many hosts
+/// have with the same addresses. A service of a device of another link (`is_of_device`) has none
+/// where one of its addresses is on the link: the link knows it already, or has another device
+/// there.
 pub fn reachable<'a>(
     addrs: &'a [IpAddr],
     on_link: &'a [Subnet],

@@ -1,8 +1,8 @@
 //! The leases that this process holds elsewhere, and its own record that goes with them.
 //!
-//! Invariants: there are at most [`MAX_LEASES`] leases, and one at most with each server; each stream
-//! that is opened, and each request of a node, takes tokens from one bucket, whatever the peers
-//! send.
+//! Invariants: there are at most [`MAX_LEASES`] leases, and one at most with each server; each
+//! stream that is opened, and each request of a node, takes tokens from one bucket, whatever the
+//! peers send.
 //!
 //! A node has 16 at once and then two a second; an indexer or native, which holds a lease with each
 //! of its natives, has 64 and then eight a second. A stream or request that gets no token waits in

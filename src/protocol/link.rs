@@ -3,8 +3,8 @@
 //!
 //! Invariants: a process asks only while it holds no lease, after 1, 2, 4 … 60 s; a native
 //! multicasts its answer at most once a second, however many hosts ask and however often (RFC 6762,
-//! section 6); what is heard on the link is trusted only if [`trust`] says so, and a native
-//! that was found is known only once it has answered ([`FoundNatives`]): names alone cannot fill the
+//! section 6); what is heard on the link is trusted only if [`trust`] says so, and a native that
+//! was found is known only once it has answered ([`FoundNatives`]): names alone cannot fill the
 //! table of natives.
 
 use core::time::Duration;
@@ -199,8 +199,8 @@ impl FoundNatives {
         waiting.any(|one| !one.is_probed).then_some(self.next)
     }
 
-    /// A ping has ended. Returns the addresses of the native, and how it was found, if it was probed
-    /// here and answered.
+    /// A ping has ended. Returns the addresses of the native, and how it was found, if it was
+    /// probed here and answered.
     pub fn probed(&mut self, peer: &PeerId, verdict: Verdict) -> Option<(Addrs, Origin)> {
         let mut waiting = self.waiting.iter();
         let at = waiting.position(|one| one.is_probed && one.peer == *peer)?;

@@ -109,7 +109,8 @@ pub enum Response<'a> {
     Page(IndexersPage<'a>),
     /// The answer to a lookup by name or id.
     Records {
-        /// Signed node records, each at most [`MAX_ENVELOPE_LEN`](crate::protocol::MAX_ENVELOPE_LEN) bytes, not verified.
+        /// Signed node records, each at most
+        /// [`MAX_ENVELOPE_LEN`](crate::protocol::MAX_ENVELOPE_LEN) bytes, not verified.
         records: Records<'a>,
         /// Whether there are more records than these.
         more: bool,

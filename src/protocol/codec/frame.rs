@@ -56,8 +56,8 @@ impl Header {
     }
 }
 
-/// The header at the start of `bytes`. `None` if more bytes are needed, which is never the case with
-/// [`MAX_HEADER`] bytes.
+/// The header at the start of `bytes`. `None` if more bytes are needed, which is never the case
+/// with [`MAX_HEADER`] bytes.
 ///
 /// # Errors
 /// The body is longer than `limit` (at most [`MAX_RESPONSE`]), or the varint is not minimal.

@@ -16,8 +16,8 @@
 //!   say.
 //! - A server is asked only if the reader has room for all rows of its answer.
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
-//!   answered within [`LIST_PATIENCE`] counts as silent and gives its turn to the next. The listing ends
-//!   [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
+//!   answered within [`LIST_PATIENCE`] counts as silent and gives its turn to the next. The listing
+//!   ends [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
 //! - It is complete only if every server asked has answered with all its pages, and nothing was
 //!   left out for lack of room or said twice.
 

@@ -26,9 +26,9 @@
 //! know of more, there are [`MAX_ROUNDS`] searches, unless [`MAX_HOLDERS`] are exceeded before. The
 //! outcome is not complete if the last one still names a new provider.
 //!
-//! A holder tells [`MAX_LIST`] claimants of a name, the oldest first. Where it has more, the list of
-//! its nodes is read, so that all are counted. A node is told the count. If the peer that it found
-//! before is not among those that it is told, it asks for that peer's record.
+//! A holder tells [`MAX_LIST`] claimants of a name, the oldest first. Where it has more, the list
+//! of its nodes is read, so that all are counted. A node is told the count. If the peer that it
+//! found before is not among those that it is told, it asks for that peer's record.
 //!
 //! No request for a service travels: servers are asked for the list of the nodes of their own
 //! directory that offer it. A node takes no part in the DHT, so it asks all indexers

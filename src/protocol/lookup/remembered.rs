@@ -2,8 +2,8 @@
 //! many claimants still leads to the same peer.
 //!
 //! Invariants: at most [`MAX_REMEMBERED`] names, each with the peer that came first; the one that
-//! was found least recently is evicted. A name that is remembered keeps its peer until a complete find
-//! does not return it.
+//! was found least recently is evicted. A name that is remembered keeps its peer until a complete
+//! find does not return it.
 
 use heapless::Vec;
 

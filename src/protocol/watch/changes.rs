@@ -1,7 +1,7 @@
 //! The nodes of a directory that have changed lately.
 //!
-//! Invariant: the ring holds the last [`MAX_KEPT_CHANGES`] changes, each with its number. A reader that
-//! knows the number of the last change it was notified of knows whether it has missed one.
+//! Invariant: the ring holds the last [`MAX_KEPT_CHANGES`] changes, each with its number. A reader
+//! that knows the number of the last change it was notified of knows whether it has missed one.
 
 use crate::protocol::{
     PeerId,

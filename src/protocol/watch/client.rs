@@ -31,10 +31,10 @@
 //! it cannot be reached, or if nothing comes for [`QUIET`], so that no server delays the report of
 //! the others.
 //!
-//! Invariants: at most [`MAX_WATCHED_SERVERS`] servers are watched, and at most `K` nodes are known, each
-//! of them once. A node for which there is no room is still reported as `present`, perhaps more
-//! than once, and not otherwise; and so is one that only servers with more than their share of the
-//! places hold, when others need them ([`Watch::untracked`]).
+//! Invariants: at most [`MAX_WATCHED_SERVERS`] servers are watched, and at most `K` nodes are
+//! known, each of them once. A node for which there is no room is still reported as `present`,
+//! perhaps more than once, and not otherwise; and so is one that only servers with more than their
+//! share of the places hold, when others need them ([`Watch::untracked`]).
 
 use core::time::Duration;
 
@@ -209,7 +209,8 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// Takes a statement of a server. Returns what is to be said of its node, with the record at hand.
+    /// Takes a statement of a server. Returns what is to be said of its node, with the record at
+    /// hand.
     pub fn hear(
         &mut self,
         now: Instant,

@@ -1,5 +1,5 @@
-//! What a lookup has to do and has under way: searches of the DHT, servers that wait for their turn,
-//! queries that wait for their answers.
+//! What a lookup has to do and has under way: searches of the DHT, servers that wait for their
+//! turn, queries that wait for their answers.
 
 use crate::protocol::{
     Addrs, Cursor, Instant, PeerId, Reach, Role,

@@ -1,4 +1,5 @@
-//! Names that many nodes claim: all are counted, and those come first that a known server vouches for.
+//! Names that many nodes claim: all are counted, and those come first that a known server vouches
+//! for.
 
 use super::*;
 use crate::protocol::{
