@@ -178,6 +178,11 @@ pub(crate) struct Status {
     #[argh(switch)]
     pub(crate) json: bool,
 
+    /// print as text, json or openmetrics, the last for node_exporter's textfile collector
+    /// (default: text)
+    #[argh(option, arg_name = "format")]
+    pub(crate) format: Option<String>,
+
     /// print the JSON Schema of --json; no daemon is asked
     #[argh(switch)]
     pub(crate) schema: bool,

@@ -3,6 +3,8 @@
 //!
 //! Invariant: a counter only grows. What the log suppressed is counted here all the same.
 
+use std::collections::BTreeMap;
+
 use crate::{
     net::{FailureKind, Frame},
     protocol::{Arrival, EndCause, Joined},
@@ -43,6 +45,8 @@ pub(super) struct Counters {
     pub(super) leases_denied: u64,
     /// Leases that this process gave up.
     pub(super) leases_given_up: u64,
+    /// Handshakes that failed because of another key, peer or protocol.
+    pub(super) handshakes_failed: u64,
     /// Dials of this process that failed: a port without a listener.
     pub(super) dials_refused: u64,
     /// No answer in time.
@@ -72,6 +76,50 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// All of them by name, and those of the log.
+    pub(super) fn by_name(&self) -> BTreeMap<String, u64> {
+        let mut counters = BTreeMap::new();
+        let own = [
+            ("joins_new", self.joins_new),
+            ("joins_back", self.joins_back),
+            ("joins_taken_in", self.joins_taken_in),
+            ("moves", self.moves),
+            ("ends_left", self.ends_left),
+            ("ends_handed_over", self.ends_handed_over),
+            ("ends_lost", self.ends_lost),
+            ("ends_yielded", self.ends_yielded),
+            ("ends_new_role", self.ends_new_role),
+            ("refusals_full", self.refusals_full),
+            ("refusals_refused", self.refusals_refused),
+            ("contested_identities", self.contested_identities),
+            ("leases_granted", self.leases_granted),
+            ("leases_lost", self.leases_lost),
+            ("leases_denied", self.leases_denied),
+            ("leases_given_up", self.leases_given_up),
+            ("handshakes_failed", self.handshakes_failed),
+            ("dials_refused", self.dials_refused),
+            ("dials_timed_out", self.dials_timed_out),
+            ("dials_unreachable", self.dials_unreachable),
+            ("dials_handshake", self.dials_handshake),
+            ("dials_other_peer", self.dials_other_peer),
+            ("dials_unresolved", self.dials_unresolved),
+            ("dials_own_identity", self.dials_own_identity),
+            ("dials_other", self.dials_other),
+            ("malformed_beats", self.malformed_beats),
+            ("malformed_acks", self.malformed_acks),
+            ("malformed_requests", self.malformed_requests),
+            ("malformed_responses", self.malformed_responses),
+            ("malformed_watches", self.malformed_watches),
+        ];
+        counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        #[cfg(feature = "program")]
+        if let Some((lost, suppressed)) = super::logging::left_out() {
+            counters.insert("log_lines_lost".to_owned(), lost);
+            counters.insert("log_lines_suppressed".to_owned(), suppressed);
+        }
+        counters
+    }
+
     /// Counts what a beat has changed.
     pub(super) fn arrived(&mut self, arrival: &Arrival) {
         match arrival {

@@ -372,7 +372,10 @@ impl<'m> Driver<'m> {
             NetEvent::ListenerError(why) => {
                 each!(warn, "a listener could not take a connection: {why}")
             }
-            NetEvent::Refused(refusal) => self.note_refusal(now, &refusal),
+            NetEvent::Refused(refusal) => {
+                self.counters.handshakes_failed += 1;
+                self.note_refusal(now, &refusal);
+            }
             NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
             NetEvent::StreamClosed {
                 ref peer,

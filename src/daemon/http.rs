@@ -114,15 +114,9 @@ impl Http {
         let listener = Async::<TcpListener>::bind(at).map_err(failed)?;
         let at = listener.get_ref().local_addr().map_err(failed)?;
         let (sender, calls) = bounded(MAX_EVENTS);
-        let intervals = [
-            ("offload", config.offload_interval),
-            ("refresh", config.refresh_interval),
-            ("gc", config.gc_interval),
-        ];
         let desk = Rc::new(Desk {
             events: sender,
             guard: Guard::new(token, names),
-            intervals,
             connections: Connections::new("http_connections"),
             streams: Rc::default(),
             refused_streams: Cell::new(0),
@@ -163,8 +157,6 @@ impl Http {
 struct Desk {
     events: Sender<CallEvent>,
     guard: Guard,
-    /// The loops of a native by name, and the time between two runs of each.
-    intervals: [(&'static str, Duration); 3],
     connections: Connections,
     /// Answers in parts.
     streams: Rc<Cell<usize>>,

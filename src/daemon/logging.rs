@@ -69,6 +69,13 @@ pub(super) async fn attend() {
     }
 }
 
+/// Lines that were lost because stderr had no room, and lines that were suppressed, since the start;
+/// `None`: this is another program's log.
+pub(super) fn left_out() -> Option<(u64, u64)> {
+    let shared = LOGGER.get()?.lock();
+    Some((shared.out.lost_ever, shared.suppressed))
+}
+
 /// Writes to stderr, as the last line of a daemon, why it ends. Does not wait for a reader.
 pub(crate) fn last_word(sentence: &str) {
     let line = format!("oc-discovery: {sentence}\n");
@@ -90,6 +97,8 @@ struct Shared {
     /// Lines that name a peer.
     lines: Joiner,
     attending: Option<Waker>,
+    /// Lines that were counted and not written, since the start.
+    suppressed: u64,
 }
 
 impl Logger {
@@ -105,6 +114,7 @@ impl Logger {
                 places: Joiner::default(),
                 lines: Joiner::default(),
                 attending: None,
+                suppressed: 0,
             }),
         }
     }
@@ -209,8 +219,9 @@ impl Log for Logger {
         let mut ended = Vec::new();
         let is_admitted = shared.admit(record, clock::boottime(), &mut ended);
         self.say_left_out(&mut shared, &ended);
-        if is_admitted {
-            shared.out.line(&text, |lost| self.lost_line(lost));
+        match is_admitted {
+            true => shared.out.line(&text, |lost| self.lost_line(lost)),
+            false => shared.suppressed = shared.suppressed.saturating_add(1),
         }
         let attending = match shared.waits() {
             true => shared.attending.take(),
@@ -424,6 +435,7 @@ mod tests {
             places: Joiner::default(),
             lines: Joiner::default(),
             attending: None,
+            suppressed: 0,
         };
         let mut said = 0;
         for text in lines {

@@ -49,6 +49,8 @@ mod listen;
 pub(crate) mod logging;
 mod lookup;
 pub(crate) mod machines;
+#[cfg(feature = "program")]
+pub(crate) mod metrics;
 mod mistakes;
 mod natives;
 mod nodes;
@@ -73,6 +75,7 @@ pub(crate) mod testdir;
 mod trim;
 #[cfg(feature = "program")]
 mod untouched;
+mod usage;
 mod watch;
 
 use std::{fmt, path::Path, time::Duration};

@@ -47,6 +47,8 @@ pub(super) struct Outlet<F> {
     /// The rest of a line that was written in part.
     rest: Vec<u8>,
     lost: u64,
+    /// Lines that were lost since the start.
+    pub(super) lost_ever: u64,
     /// There was no room, or no reader, for the last line.
     waits: bool,
 }
@@ -73,6 +75,7 @@ impl<F: AsFd> Outlet<F> {
             way,
             rest: Vec::new(),
             lost: 0,
+            lost_ever: 0,
             waits: false,
         }
     }
@@ -81,8 +84,13 @@ impl<F: AsFd> Outlet<F> {
     /// about the number of lost lines.
     pub(super) fn line(&mut self, line: &str, say: impl FnOnce(u64) -> String) {
         if !(self.settle(say) && self.take(line.as_bytes())) {
-            self.lost = self.lost.saturating_add(1);
+            self.lose();
         }
+    }
+
+    fn lose(&mut self) {
+        self.lost = self.lost.saturating_add(1);
+        self.lost_ever = self.lost_ever.saturating_add(1);
     }
 
     /// Writes what is pending: the rest of a line, and the number of lost lines. Returns false if
@@ -92,7 +100,7 @@ impl<F: AsFd> Outlet<F> {
         if !rest.is_empty() && !self.take(&rest) {
             match self.waits {
                 true => self.rest = rest,
-                false => self.lost = self.lost.saturating_add(1),
+                false => self.lose(),
             }
         }
         if !self.rest.is_empty() {

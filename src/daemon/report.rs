@@ -24,6 +24,7 @@ use crate::{
 
 use super::{
     environment::Environment,
+    nodes::millis,
     status::{
         Contested, Lease, LiveIndexer, LoopStatus, PeerState, Protocol, ResponsiblePeer, Server,
         ServerState, Service, Source, Status, StreamRecord, Table,
@@ -241,7 +242,8 @@ impl Report for StatusReport<'_, '_> {
         let seen = LoopStatus {
             runs: stats.runs,
             last_ms: stats.last.map(|last| self.since(last)),
-            interval_ms: u64::try_from(stats.interval.as_millis()).unwrap_or(u64::MAX),
+            interval_ms: millis(stats.interval),
+            took_ms: millis(stats.took),
         };
         self.status.loops.insert(name.into(), seen);
     }

@@ -101,6 +101,12 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// The servers of this process, in the order of their ids.
     pub servers: Vec<Server>,
+    /// How often each of these has happened since the start: joins, ends, refusals, failures.
+    pub counters: BTreeMap<String, u64>,
+    /// Resident memory of the process, bytes.
+    pub resident_bytes: Option<u64>,
+    /// Processor time that the process has used, ms.
+    pub cpu_ms: u64,
 }
 
 /// An indexer that a native can hand out.
@@ -231,6 +237,8 @@ pub struct LoopStatus {
     pub last_ms: Option<u64>,
     /// Time from one run to the next, ms, without jitter.
     pub interval_ms: u64,
+    /// Time that all runs took together, each from its tick to its decision, ms.
+    pub took_ms: u64,
 }
 
 /// A table of fixed capacity.

@@ -13,6 +13,7 @@ use super::{Failure, USAGE, env, print, width};
 use crate::cli;
 use crate::config::Role;
 use crate::daemon::client::{self, Answer, Error, OperatorRequest};
+use crate::daemon::metrics::{Format, render};
 use crate::daemon::status::{SCHEMA_TEXT, Status, VerdictState};
 use text::Sheet;
 
@@ -23,9 +24,18 @@ const UNKNOWN: u8 = 3;
 
 /// Runs the command.
 pub(super) fn run(args: &cli::Status) -> Result<(), Failure> {
-    let modes = [args.json, args.check, args.all, args.schema];
+    let (json, metrics) = match args.format.as_deref() {
+        None | Some("text") => (args.json, false),
+        Some("json") => (true, false),
+        Some("openmetrics") => (args.json, true),
+        Some(other) => {
+            let sentence = format!("--format {other:?}: give text, json or openmetrics");
+            return Err(Failure::new(USAGE, sentence));
+        }
+    };
+    let modes = [json, args.check, args.all, args.schema, metrics];
     if modes.into_iter().filter(|given| *given).count() > 1 {
-        let sentence = "give one of --json, --check, --all and --schema";
+        let sentence = "give one of --json, --format, --check, --all and --schema";
         return Err(Failure::new(USAGE, sentence));
     }
     if args.schema {
@@ -43,8 +53,11 @@ pub(super) fn run(args: &cli::Status) -> Result<(), Failure> {
         return check(answer);
     }
     let answer = answer?;
-    if args.json {
+    if json {
         return print(answer.json);
+    }
+    if metrics {
+        return print(render(&answer.value, Format::OpenMetrics).trim_end());
     }
     let sheet = Sheet {
         status: &answer.value,

@@ -138,6 +138,7 @@ pub(crate) struct Ticker {
     next: Instant,
     runs: u64,
     last: Instant,
+    took: Duration,
 }
 
 impl Ticker {
@@ -148,6 +149,7 @@ impl Ticker {
             next: Instant(0),
             runs: 0,
             last: Instant(0),
+            took: Duration::ZERO,
         }
     }
 
@@ -197,12 +199,23 @@ impl Ticker {
         }
     }
 
+    /// A run that has begun at this time has decided at `now`.
+    pub(crate) fn decided(&mut self, began: Instant, now: Instant) {
+        self.took = self.took.saturating_add(now - began);
+    }
+
+    /// When it last ran. It has no meaning before the first run.
+    pub(crate) fn last(&self) -> Instant {
+        self.last
+    }
+
     /// How the loop runs.
     pub(crate) fn stats(&self) -> LoopStats {
         LoopStats {
             interval: self.interval,
             runs: self.runs,
             last: (self.runs > 0).then_some(self.last),
+            took: self.took,
         }
     }
 }
@@ -216,6 +229,8 @@ pub struct LoopStats {
     pub runs: u64,
     /// When it last ran; `None`: never.
     pub last: Option<Instant>,
+    /// How long all runs took together, each until it decided.
+    pub took: Duration,
 }
 
 impl Default for Ticker {

@@ -5,6 +5,7 @@ use crate::{
     daemon::{
         report::{self, StatusReport, table, text},
         status::{SCHEMA, Server, ServerState, Status},
+        usage,
     },
     net::multiaddrs,
     protocol::{Instant, PeerId, Role, order::sort},
@@ -97,6 +98,9 @@ impl Driver<'_> {
                 troubles: self.servers.troubles(),
                 problems: self.problems.report(now),
                 servers: Vec::new(),
+                counters: self.counters.by_name(),
+                resident_bytes: usage::resident_bytes(),
+                cpu_ms: usage::cpu_ms(),
             },
         };
         self.env.machine.report(now, &mut report);

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::Role,
     daemon::{
+        metrics::{Format, render},
         request::{Call, CallAnswer, CallEvent, PendingCall},
         status::{Refusal, Status},
     },
@@ -20,13 +21,14 @@ use crate::{
 /// How long the loop may take for an answer: it gives one in each turn.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// A loop that has not run for so many of its intervals, and a moment, does not run.
-const LATE: u32 = 2;
-const MOMENT: std::time::Duration = std::time::Duration::from_secs(5);
+const LATE: u64 = 2;
+const MOMENT_MS: u64 = 5_000;
 
 /// What there is.
 const INDEX: &str = "oc-discovery answers here:
 /healthz       200 while the loop turns
 /readyz        200 while this process can do its work, otherwise 503 and why
+/metrics       OpenMetrics, or the text format of Prometheus
 /status.json   what `oc-discovery status --json` prints
 /nodes.json    the nodes of the network; ?service= &tag= &name= &state=
 /http_sd       the same as targets for Prometheus; ?service=
@@ -51,11 +53,18 @@ impl Desk {
                 Err(answer) => answer,
             },
             "/readyz" => match self.status().await {
-                Ok(status) => ready(&status, &self.intervals),
+                Ok(status) => ready(&status),
                 Err(answer) => answer,
             },
             "/status.json" => match self.ask(Call::Status(Vec::new())).await {
                 Ok(answer) => Answer::new(JSON, answer.to_json().into_bytes()),
+                Err(answer) => answer,
+            },
+            "/metrics" => match self.status().await {
+                Ok(status) => {
+                    let format = Format::accepted(&request.accept);
+                    Answer::new(format.content(), render(&status, format).into_bytes())
+                }
                 Err(answer) => answer,
             },
             "/http_sd" => match nodes::targets(self, request).await {
@@ -102,24 +111,27 @@ pub(super) fn refused(refusal: &Refusal) -> Answer {
 }
 
 /// Whether a process of this status can do its work.
-fn ready(status: &Status, intervals: &[(&str, std::time::Duration)]) -> Answer {
-    match obstacle(status, intervals) {
+fn ready(status: &Status) -> Answer {
+    match obstacle(status) {
         None => Answer::new(TEXT, &b"ready\n"[..]),
         Some(why) => Answer::again(&format!("not ready: {why}")),
     }
 }
 
 /// What keeps it from its work.
-fn obstacle(status: &Status, intervals: &[(&str, std::time::Duration)]) -> Option<String> {
+fn obstacle(status: &Status) -> Option<String> {
     let leases = &status.leases;
     match status.role {
         Role::Native => {
-            let late = |(name, interval): &&(&str, std::time::Duration)| {
-                let last = status.loops.get(*name).and_then(|run| run.last_ms);
-                let since = last.unwrap_or(status.uptime_ms);
-                u128::from(since) > (*interval * LATE + MOMENT).as_millis()
-            };
-            let (name, _) = intervals.iter().find(late)?;
+            let mut loops = status.loops.iter();
+            let (name, _) = loops.find(|(_, run)| {
+                let since = run.last_ms.unwrap_or(status.uptime_ms);
+                since
+                    > run
+                        .interval_ms
+                        .saturating_mul(LATE)
+                        .saturating_add(MOMENT_MS)
+            })?;
             Some(format!("the loop {name} does not run"))
         }
         Role::Indexer if !leases.iter().any(|lease| lease.role == Role::Native) => {

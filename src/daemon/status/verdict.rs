@@ -135,6 +135,10 @@ impl fmt::Display for Verdict {
 }
 
 impl VerdictState {
+    /// All of them.
+    #[cfg(feature = "program")]
+    pub(crate) const ALL: [Self; 4] = [Self::Ok, Self::Starting, Self::Degraded, Self::Critical];
+
     /// The word, as people see it.
     pub fn word(self) -> &'static str {
         match self {

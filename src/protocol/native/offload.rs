@@ -163,6 +163,7 @@ impl<const I: usize> Offload<I> {
         let enough = self.is_enough(now, delegation, live);
         if enough || self.candidates.is_empty() {
             self.phase = Phase::Idle;
+            self.ticker.decided(since, now);
             self.candidates.clear();
             self.reachable.clear();
             let reachable = |entry: &&LiveIndexer| entry.verdict(since) == Some(Verdict::Reachable);

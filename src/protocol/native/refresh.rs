@@ -215,6 +215,9 @@ impl<const K: usize> Refresh<K> {
             return SearchOutcome::Unchanged;
         };
         let Search { best, stored, .. } = self.searches.swap_remove(at);
+        if self.searches.is_empty() && self.waiting.is_empty() {
+            self.ticker.decided(self.ticker.last(), now);
+        }
         let best = best.filter(|best| best.is_valid_copy(own_ms));
         let end = match best {
             Some(_) => SearchEnd::Found,

@@ -100,6 +100,9 @@ fn blank(process: &str, role: Role) -> Status {
         troubles: vec![],
         problems: vec![],
         servers: vec![],
+        counters: Default::default(),
+        resident_bytes: None,
+        cpu_ms: 0,
         native_option: None,
     }
 }
