@@ -14,7 +14,7 @@
 //! All records of an advert are sent together, so that the rate is bounded for the whole.
 //!
 //! Invariants: an advert is multicast at most once a second on each link ([`PAUSE`]; in answer to a
-//! probe, after [`DEFENCE_PAUSE`]); no two adverts of one kind of service have the same name,
+//! probe, after `DEFENCE_PAUSE`); no two adverts of one kind of service have the same name,
 //! whatever case its letters have; at most [`MAX_ADVERTS`] adverts; at most 20 unicast replies a
 //! second.
 

@@ -2,7 +2,7 @@
 //! ([`Action::GiveUp`](super::Action::GiveUp)) and waits a moment for the answers, because a beat
 //! that is not answered may not have left the machine.
 //!
-//! Invariant: the process ends when all last beats are answered, and after [`FAREWELL_LIMIT`] in
+//! Invariant: the process ends when all last beats are answered, and after `FAREWELL_LIMIT` in
 //! any case.
 
 use core::time::Duration;

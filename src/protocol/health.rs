@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants: a service with a check is offered from its first success until it has failed
-//! [`CHECK_FAILURES`] times in a row; a check runs at most once at a time, and again an
+//! `CHECK_FAILURES` times in a row; a check runs at most once at a time, and again an
 //! interval (and up to a tenth more) after it began, but not before it is over, however long the
 //! system takes to end it; a run that this host has no resources for is no failure of the service;
 //! a service without a check is always offered.
@@ -34,7 +34,7 @@ pub struct Checked {
     /// The number of the service that it checks, counted from 0.
     pub service: u8,
     /// Failures since the last success, up to 255. At the start there was none, which counts as
-    /// [`CHECK_FAILURES`].
+    /// `CHECK_FAILURES`.
     pub failures: u8,
     /// Since when the service is offered, or failing; `None` before the first run has ended.
     pub since: Option<Instant>,

@@ -1,6 +1,6 @@
 //! What a process keeps for its next start, and when it is written.
 //!
-//! Flash wears out, so a change is written at most once in [`WRITE_INTERVAL`]. These invariants
+//! Flash wears out, so a change is written at most once in `WRITE_INTERVAL`. These invariants
 //! hold even after a crash:
 //!
 //! - *No sequence is used twice.* A record's sequence is max(last + 1, now in ms), so it grows with
@@ -19,7 +19,7 @@
 //!   entry without a known time begins its day anew. So a wrong clock can keep an entry for
 //!   longer than a day, but ends none early.
 //!
-//! A failed write is tried again after [`WRITE_INTERVAL`].
+//! A failed write is tried again after `WRITE_INTERVAL`.
 
 use core::time::Duration;
 
@@ -97,7 +97,7 @@ impl<T: Clone + Default + PartialEq> Journal<T> {
     }
 
     /// The sequence of a record that is signed at wall-clock time `own_ms`. When this returns it is
-    /// reserved, unless `write` has failed within [`WRITE_INTERVAL`].
+    /// reserved, unless `write` has failed within `WRITE_INTERVAL`.
     pub fn next_sequence(
         &mut self,
         now: Instant,

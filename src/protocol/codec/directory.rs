@@ -72,13 +72,13 @@ const _: () = assert!(size_of::<Request>() <= MAX_MOVED);
 /// Signed records in a response.
 pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 /// The time since the last heartbeat of each record's subject, or since it claimed the name, in ms;
-/// [`UNKNOWN_AGE`] where it is not known. Empty if the server tells none.
+/// `UNKNOWN_AGE` where it is not known. Empty if the server tells none.
 pub type Ages = Vec<u32, MAX_LIST, u8>;
 
 /// The age that means: not known.
 pub(crate) const UNKNOWN_AGE: u32 = u32::MAX;
 
-/// An age as a response tells it: one that is known is never told as [`UNKNOWN_AGE`], however long
+/// An age as a response tells it: one that is known is never told as `UNKNOWN_AGE`, however long
 /// it is.
 pub(crate) fn age_ms(age: Option<Duration>) -> u32 {
     age.map_or(UNKNOWN_AGE, |age| {

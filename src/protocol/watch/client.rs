@@ -16,19 +16,19 @@
 //! - `left` or `lost` is said [`LINGER`] after the last bit has gone, because a node that
 //!   moves is gone from one server before the next one's word of it arrives.
 //! - A node that was handed over may be with a server that is not watched yet. So the servers are
-//!   listed at once, and until the new ones were heard, or for [`MOVES`], it is not gone.
+//!   listed at once, and until the new ones were heard, or for `MOVES`, it is not gone.
 //! - The servers are also listed at once when a native says that there is a new one, and when this
 //!   process knows others than before; more and more rarely, while no new one is listed.
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
-//!   again, the bits go that it does not confirm within [`CONFIRM`]: one that has restarted learns
+//!   again, the bits go that it does not confirm within `CONFIRM`: one that has restarted learns
 //!   of its nodes by their next beats.
-//! - The bits also go when a server is not listed, and was not reached for [`HOLD`]; for
-//!   [`CONFIRM`], if every native has answered and lists it no longer: then it has ended in order,
+//! - The bits also go when a server is not listed, and was not reached for `HOLD`; for
+//!   `CONFIRM`, if every native has answered and lists it no longer: then it has ended in order,
 //!   and is not silent.
 //!
 //! Silence of servers is reported: [`WatchStep::CaughtUp`] comes again whenever the set of silent
 //! servers has changed, with the time during which one of them was not heard. A server is silent if
-//! it cannot be reached, or if nothing comes for [`QUIET`], so that no server delays the report of
+//! it cannot be reached, or if nothing comes for `QUIET`, so that no server delays the report of
 //! the others.
 //!
 //! Invariants: at most [`MAX_WATCHED_SERVERS`] servers are watched, and at most `K` nodes are
@@ -46,7 +46,7 @@ use crate::protocol::{
     time::backoff,
 };
 use slots::{CONFIRM, Entry, QUIET, State, WatchedServer};
-#[cfg(any(test, doc))]
+#[cfg(test)]
 use slots::{HEARD_FOR, HOLD};
 pub use statements::{Extent, Said, Sighting, Statement, WatchStep};
 
@@ -67,8 +67,8 @@ pub const LINGER: Duration = Duration::from_millis(300);
 /// The same of a node that was handed over, until new servers were listed and heard.
 const MOVES: Duration = Duration::from_secs(3);
 /// How often the servers are listed at most because there may be others. Each such list that brings
-/// no new server doubles the pause before the next one, up to [`RELIST`]; while a node has no
-/// holder, up to half of [`MOVES`].
+/// no new server doubles the pause before the next one, up to `RELIST`; while a node has no
+/// holder, up to half of `MOVES`.
 const RELIST_SOONEST: Duration = Duration::from_millis(500);
 /// Streams that are opened at once, and on which nothing was heard yet: one that is not connected
 /// may take the place of a lease among the dials that wait.

@@ -17,7 +17,7 @@
 //!
 //! Invariants (PROTOCOL.md, section 5): there are at most `W` watchers; [`MAX_OF_PEER`] places are
 //! kept for this process, and no peer has more than [`MAX_OF_PEER`]. One that has not read what it
-//! was sent for [`READER_PATIENCE`], or during more than [`MAX_CHANGES`] changes, is closed.
+//! was sent for [`READER_PATIENCE`], or during more than `MAX_CHANGES` changes, is closed.
 
 use core::time::Duration;
 
