@@ -3,12 +3,14 @@
 //! Only the structure is parsed here. Values stay text until [`crate::config`] parses them,
 //! so that all errors about values have one form.
 
+mod identity;
 mod roles;
 
 use std::ffi::OsString;
 
 use argh::{FromArgs, SubCommands};
 
+pub(crate) use identity::{Action as IdentityAction, Export, Identity, Import, Reset};
 pub(crate) use roles::{Indexer, Native, Node};
 
 const PROGRAM: &str = "oc-discovery";
@@ -152,7 +154,9 @@ pub(crate) enum Command {
     Nodes(Nodes),
     Watch(Watch),
     Indexers(Indexers),
+    Drain(Drain),
     Id(Id),
+    Identity(Identity),
     Capacity(Capacity),
     Demo(Demo),
 }
@@ -287,6 +291,23 @@ pub(crate) struct Watch {
     /// only nodes in this state, alive, left or lost; may be given several times (default: all)
     #[argh(option, arg_name = "state")]
     pub(crate) state: Vec<String>,
+}
+
+/// Hand the nodes of an indexer over to other indexers, so that it can be stopped or upgraded.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "drain", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Drain {
+    /// data directory of the indexer (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// take nodes again
+    #[argh(switch)]
+    pub(crate) undo: bool,
+
+    /// print JSON, one object on one line, and do not wait until it is empty
+    #[argh(switch)]
+    pub(crate) json: bool,
 }
 
 /// Print the peer id of a daemon, running or not.

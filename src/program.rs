@@ -4,6 +4,8 @@
 //! 3 not found in an incomplete answer, or an incomplete list.
 
 mod columns;
+mod drain;
+mod identity;
 mod nodes;
 mod status;
 mod watch;
@@ -114,6 +116,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Find(args) => find(&args),
         Command::Nodes(args) => nodes::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Identity(args) => identity::run(&args),
+        Command::Drain(args) => drain::run(&args),
         Command::Id(args) => print(client::peer_id(
             args.data_dir.as_deref().map(Path::new),
             &env,

@@ -25,6 +25,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Uid;
 
 use super::control::uid_of;
+use super::drain::DrainCall;
 use super::status::{NodeQuery, Refusal};
 use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
@@ -60,6 +61,9 @@ pub(crate) enum OperatorRequest {
     /// The nodes with this name, or the one with this peer id. Answered with
     /// [`Found`](super::status::Found).
     Find(NameOrPeerId),
+    /// Hand the nodes of an indexer over, or take nodes again. Answered with
+    /// [`Drained`](super::drain::Drained).
+    Drain(DrainCall),
     /// The nodes of the network. Answered in parts: with a [`NodeRow`](super::status::NodeRow) for
     /// each, and with a [`ListTally`](super::status::ListTally) from time to time and at the end.
     Nodes(NodeQuery),
@@ -116,6 +120,8 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Status => f.write_str("status"),
             OperatorRequest::Indexers => f.write_str("indexers"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
+            OperatorRequest::Drain(DrainCall::Begin) => f.write_str("drain"),
+            OperatorRequest::Drain(DrainCall::Undo) => f.write_str("drain undo"),
             OperatorRequest::Nodes(query) => write!(f, "nodes {}", json::to_string(query)),
             OperatorRequest::Watch(query) => write!(f, "watch {}", json::to_string(query)),
         }

@@ -3,7 +3,7 @@
 //! It is a file in the data directory. If that is not possible (a read-only file system), it has an
 //! abstract name.
 //!
-//! A client writes one line (`status`, `indexers` or `find X`), gets one line of JSON, and the
+//! A client writes one line (`status`, `indexers`, `find X` or `drain`), gets one line of JSON, and the
 //! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
 //! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports
 //! the user at the other end: only the owner of the process and root are answered.
@@ -45,6 +45,7 @@ use smol::{Async, Timer, future};
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
 use super::client::{socket_name, socket_path};
+use super::drain::DrainCall;
 use super::request::{Call, CallEvent, PartsCall, PendingCall};
 use super::status::Refusal;
 use super::storage::{DataDir, takes_nothing};
@@ -400,6 +401,8 @@ impl Desk {
         let call = match text.split_once(' ') {
             None if text == "status" => Call::Status(self.tables().into()),
             None if text == "indexers" => Call::Indexers,
+            None if text == "drain" => Call::Drain(DrainCall::Begin),
+            Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
             Some(("find", what)) if !what.trim().is_empty() => Call::Find(what.trim().to_owned()),
             Some(("nodes", what)) => {
                 return Ok(Asked::InParts(PartsCall::Nodes(filter(what)?)));
@@ -409,7 +412,7 @@ impl Desk {
             }
             _ => {
                 return Err(format!(
-                    "`{text}` is not known: ask `status`, `indexers`, `find X`, `nodes FILTER` or `watch FILTER`"
+                    "`{text}` is not known: ask `status`, `indexers`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
                 ));
             }
         };

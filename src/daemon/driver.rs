@@ -352,6 +352,8 @@ impl<'m> Driver<'m> {
             }
             Call::Indexers => self.lookups.indexers(&mut self.env, reply),
             Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
+            #[cfg(feature = "program")]
+            Call::Drain(call) => self.drain(call, reply),
         }
     }
 

@@ -34,6 +34,8 @@ mod descriptors;
 pub(crate) mod dns;
 #[cfg(feature = "mdns")]
 mod dns_sd;
+#[cfg(feature = "program")]
+pub(crate) mod drain;
 mod driver;
 pub(crate) mod embedded;
 mod entropy;

@@ -26,6 +26,9 @@ pub(crate) enum Call {
     Indexers,
     /// `find X`: the claimants of a name, or the node with a peer id.
     Find(String),
+    /// `drain`: an indexer hands its nodes over.
+    #[cfg(feature = "program")]
+    Drain(super::drain::DrainCall),
 }
 
 /// The requests that are answered in parts.
@@ -216,6 +219,8 @@ pub(crate) enum CallAnswer {
     Status(Box<Status>),
     Indexers(IndexerList),
     Found(Found),
+    #[cfg(feature = "program")]
+    Drained(super::drain::Drained),
 }
 
 impl CallAnswer {
@@ -228,6 +233,7 @@ impl CallAnswer {
             Self::Status(status) => miniserde::json::to_string(&**status),
             Self::Indexers(list) => miniserde::json::to_string(list),
             Self::Found(found) => miniserde::json::to_string(found),
+            Self::Drained(drained) => miniserde::json::to_string(drained),
         }
     }
 }

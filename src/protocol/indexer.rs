@@ -10,10 +10,15 @@
 //! twentieth is free, none is renewed. The two limits differ, so that a lease is not granted and
 //! ended in turn.
 
+mod drain;
 #[cfg(test)]
 mod tests;
 
+pub use drain::Draining;
+
 use core::time::Duration;
+
+use drain::Drain;
 
 use super::{
     Ack, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage,
@@ -62,6 +67,7 @@ pub struct Indexer<const N: usize> {
     announcing: Announcing<N>,
     gc: Ticker,
     leases: Leases,
+    drain: Drain,
 }
 
 impl<const N: usize> Indexer<N> {
@@ -83,6 +89,7 @@ impl<const N: usize> Indexer<N> {
             announcing: Announcing::new(),
             gc: Ticker::new(),
             leases: Leases::new(),
+            drain: Drain::new(),
         }
     }
 
@@ -99,9 +106,14 @@ impl<const N: usize> Indexer<N> {
 
     fn load(&self) -> Load {
         let stats = self.stream_records.stats();
+        // While it is drained it has no free place.
+        let possible = match self.drain.is_on() {
+            true => stats.used,
+            false => stats.capacity,
+        };
         Load {
             held: u32::try_from(stats.used).unwrap_or(u32::MAX),
-            possible: u32::try_from(stats.capacity).unwrap_or(u32::MAX),
+            possible: u32::try_from(possible).unwrap_or(u32::MAX),
         }
     }
 
@@ -137,8 +149,21 @@ impl<const N: usize> Indexer<N> {
             .into();
         }
         if beat.lease.is_zero() {
-            self.end_of_lease(now, sender.peer, Presence::Left, EndCause::Left);
+            let (now_is, how) = match self.drain.has_left(sender.peer) {
+                true => (Presence::Alive, EndCause::HandedOver),
+                false => (Presence::Left, EndCause::Left),
+            };
+            self.end_of_lease(now, sender.peer, now_is, how);
             return Ack::accepted(Duration::ZERO).into();
+        }
+        if self.drain.is_on() && sender.is_newcomer() {
+            self.stream_records.turn_away(now, sender.peer);
+            return Ack::full("this indexer is being drained: go to another one").into();
+        }
+        if self.drain.moves(sender.peer) {
+            let record = self.stream_records.seen(now, sender);
+            let left = record.map_or(Duration::ZERO, |record| record.expiry - now);
+            return Ack::released(left, &[]).into();
         }
         if beat.publisher == Publisher::Another && self.yields(sender) {
             self.stream_records.turn_away(now, sender.peer);
@@ -244,6 +269,19 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::NetworkChanged => self.leases.network_changed(now),
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
+            Input::Drain => {
+                self.drain.begin(now);
+                self.leases.hurry_all(now);
+            }
+            Input::EndDrain => {
+                self.drain.end();
+                self.leases.hurry_all(now);
+            }
+            Input::Answered { native: _, answer } => {
+                if let Some(answer) = answer {
+                    self.drain.answered(now, &self.own, &answer);
+                }
+            }
             // An indexer hands out no addresses and sends no pings or searches. No native releases
             // it or offers it other indexers, and it uses only the configured addresses of its
             // natives.
@@ -252,8 +290,7 @@ impl<const N: usize> Machine for Indexer<N> {
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
-            | Input::Notified { .. }
-            | Input::Answered { .. } => {}
+            | Input::Notified { .. } => {}
         }
     }
 
@@ -272,6 +309,16 @@ impl<const N: usize> Machine for Indexer<N> {
             });
         }
         if let Some(action) = self.stream_records.rivals.poll(now) {
+            return Some(action);
+        }
+        let Self {
+            drain,
+            leases,
+            stream_records,
+            rng,
+            ..
+        } = self;
+        if let Some(action) = drain.poll(now, stream_records, leases, rng) {
             return Some(action);
         }
         let Some(step) = self.leases.poll(now, &mut self.rng) else {
@@ -302,6 +349,7 @@ impl<const N: usize> Machine for Indexer<N> {
         let rivals = self.stream_records.rivals.timeout();
         let others = self.leases.timeout().into_iter().chain(rivals);
         let others = others.chain(self.announcing.timeout());
+        let others = others.chain(self.drain.timeout());
         Some(others.fold(self.gc.next(), Instant::min))
     }
 
@@ -419,6 +467,9 @@ impl<const N: usize> Machine for Indexer<N> {
             .rivals
             .contested()
             .for_each(|contested| to.contested(contested));
+        if let Some(draining) = self.drain.progress(now, self.stream_records.stats().used) {
+            to.draining(draining);
+        }
         to.table(self.stream_records.stats());
         to.table(self.stream_records.rivals.stats());
         to.table(self.directory.stats());

@@ -139,6 +139,11 @@ pub enum Input<'a> {
         /// How long it overslept.
         gap: Duration,
     },
+    /// The operator wants to stop this indexer: its nodes are handed over to others, and it takes
+    /// no new ones.
+    Drain,
+    /// It is not stopped after all: it takes nodes again.
+    EndDrain,
     /// The process ends, so all leases held elsewhere are given up.
     ShutDown,
 }

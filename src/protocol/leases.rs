@@ -364,8 +364,13 @@ impl Leases {
         self.generation += 1;
         self.sign_at = Some(now + self.terms.lease);
         if urgency == Urgency::AtOnce {
-            self.held.iter_mut().for_each(|lease| lease.hurry(now));
+            self.hurry_all(now);
         }
+    }
+
+    /// Makes the next beat to every server due now.
+    pub(crate) fn hurry_all(&mut self, now: Instant) {
+        self.held.iter_mut().for_each(|lease| lease.hurry(now));
     }
 
     /// All leases.

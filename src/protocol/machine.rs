@@ -25,6 +25,7 @@ use super::{
     Offer, OutBeat, PeerId, Reason, RequestId, Role, Selection, SignedRecord, StreamId, Want,
     address::Endpoint,
     directory::{Claimants, Found},
+    indexer::Draining,
     lease::Lease,
     lease_table::StreamRecord,
     life::LeaseEnd,
@@ -194,6 +195,8 @@ pub trait Report {
     fn table(&mut self, _stats: TableStats) {}
     /// An identity that two devices have used recently.
     fn contested(&mut self, _contested: &Contested) {}
+    /// It is being drained.
+    fn draining(&mut self, _draining: Draining) {}
 }
 
 /// One role as a pure state machine.

@@ -68,7 +68,7 @@ pub mod zone;
 pub use address::{Endpoint, Families, Host, Subnet, distance};
 pub use announcing::{AnnounceEnd, Key};
 pub use directory::{Claimants, Found};
-pub use indexer::{Indexer, IndexerConfig};
+pub use indexer::{Draining, Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::{Lease, Terms};
 pub use lease_table::StreamRecord;

@@ -81,6 +81,17 @@ impl<T: Clone + Default + PartialEq> Journal<T> {
         }
     }
 
+    /// Continues from an older file, because the last one is lost. Sequences that were reserved in
+    /// the last one are not used again: it reserved at most one reservation more.
+    pub fn older(mut saved: Saved<T>) -> Self {
+        let sequence = &mut saved.record_sequence;
+        *sequence = sequence.saturating_add(2 * SEQUENCE_RESERVE);
+        Self {
+            saved: None,
+            ..Self::new(Some(saved))
+        }
+    }
+
     /// The present state.
     pub fn present(&self) -> &Saved<T> {
         &self.present

@@ -8,8 +8,38 @@ use std::path::Path;
 /// Replaces `dir/name` with `bytes`, mode 0600. After an error, or a crash at any point, the old
 /// file is unchanged. After success, the new one survives a loss of power.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_after(dir, name, bytes, || Ok(()))
+}
+
+/// As [`replace`]. The file that was there before stays, as `dir/before`.
+pub(super) fn replace_and_keep(
+    dir: &Path,
+    name: &str,
+    before: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let (old, kept) = (dir.join(name), dir.join(before));
+    replace_after(dir, name, bytes, || {
+        remove_if_there(&kept)?;
+        // With a second link there is a file of this name at every moment. Some file systems have
+        // no links: then there is one of the two names.
+        match std::fs::hard_link(&old, &kept).or_else(|_| std::fs::rename(&old, &kept)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Writes the new file, then does `last`, then puts it in the place of the old one.
+fn replace_after(
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    last: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let fresh = dir.join(format!("{name}.new"));
     let done = write_new(&fresh, bytes)
+        .and_then(|()| last())
         .and_then(|()| std::fs::rename(&fresh, dir.join(name)))
         .and_then(|()| File::open(dir)?.sync_all());
     if done.is_err() {
@@ -19,12 +49,17 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     done
 }
 
+/// Removes a file, if there is one.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A file that a crash left behind may have any mode and content.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(path)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -71,6 +106,19 @@ mod tests {
         let inside = scratch.path().join("x/inside");
         assert_eq!(std::fs::read(inside).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn file_before_the_last_replacement_is_kept() {
+        let scratch = TestDir::new();
+        let read = |name: &str| std::fs::read(scratch.path().join(name)).ok();
+        let files = || (read("x"), read("x.old"));
+        let bytes = |text: &str| Some(text.as_bytes().to_vec());
+        for (content, before) in [("1", None), ("2", Some("1")), ("3", Some("2"))] {
+            replace_and_keep(scratch.path(), "x", "x.old", content.as_bytes()).unwrap();
+            assert_eq!(files(), (bytes(content), before.and_then(bytes)));
+        }
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 2);
     }
 
     #[test]

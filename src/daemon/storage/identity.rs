@@ -9,49 +9,61 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+#[cfg(feature = "program")]
+use libp2p::PeerId;
 use libp2p::identity::{KeyType, Keypair};
 
 use super::{StorageError, file};
 use crate::daemon::entropy;
 
 /// Name of the file in the data directory.
-pub(in crate::daemon) const IDENTITY: &str = "identity";
+pub(crate) const IDENTITY: &str = "identity";
 
 /// An encoded Ed25519 key has 68 bytes.
-const MAX_BYTES: u64 = 1024;
+pub(crate) const MAX_BYTES: u64 = 1024;
 
 /// The key in `dir`, if there is one.
 pub(super) fn load(dir: &Path) -> Result<Option<Keypair>, StorageError> {
-    let path = dir.join(IDENTITY);
+    load_file(&dir.join(IDENTITY))
+}
+
+/// The key in a file, if there is that file.
+fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
     let corrupt = |reason: String| StorageError::IdentityCorrupt {
-        path: path.clone(),
+        path: path.to_path_buf(),
         reason,
     };
-    let Some(file) = open(&path)? else {
+    let Some(file) = open(path)? else {
         return Ok(None);
     };
     let metadata = file
         .metadata()
-        .map_err(StorageError::io("look at", &path))?;
+        .map_err(StorageError::io("look at", path))?;
     if !metadata.is_file() {
         return Err(corrupt("not a regular file".to_owned()));
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(StorageError::IdentityOpen { path, mode });
+        return Err(StorageError::IdentityOpen {
+            path: path.to_path_buf(),
+            mode,
+        });
     }
     let bytes = file::read_at_most(&file, MAX_BYTES)
-        .map_err(StorageError::io("read", &path))?
+        .map_err(StorageError::io("read", path))?
         .ok_or_else(|| corrupt(format!("longer than {MAX_BYTES} bytes")))?;
+    keypair_of(&bytes).map(Some).map_err(corrupt)
+}
+
+fn keypair_of(bytes: &[u8]) -> Result<Keypair, String> {
     if bytes.is_empty() {
-        return Err(corrupt("it is empty".to_owned()));
+        return Err("it is empty".to_owned());
     }
-    let keypair =
-        Keypair::from_protobuf_encoding(&bytes).map_err(|error| corrupt(error.to_string()))?;
-    if keypair.key_type() != KeyType::Ed25519 {
-        return Err(corrupt("not an Ed25519 key".to_owned()));
+    let keypair = Keypair::from_protobuf_encoding(bytes).map_err(|error| error.to_string())?;
+    match keypair.key_type() {
+        KeyType::Ed25519 => Ok(keypair),
+        _ => Err("not an Ed25519 key".to_owned()),
     }
-    Ok(Some(keypair))
 }
 
 /// The key in `dir`. It is made if there is none. The caller holds the lock of `dir`.
@@ -59,15 +71,53 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     if let Some(keypair) = load(dir)? {
         return Ok(keypair);
     }
-    let path = dir.join(IDENTITY);
-    let creating = || StorageError::io("create the identity", &path);
-    let keypair = create().map_err(creating())?;
-    let bytes = keypair
-        .to_protobuf_encoding()
-        .map_err(io::Error::other)
-        .map_err(creating())?;
-    file::replace(dir, IDENTITY, &bytes).map_err(creating())?;
-    Ok(keypair)
+    let made = create().and_then(|keypair| save(dir, &keypair).map(|()| keypair));
+    made.map_err(|error| StorageError::io("create the identity", &dir.join(IDENTITY))(error))
+}
+
+/// Where an imported identity comes from.
+#[cfg(feature = "program")]
+pub(crate) enum ImportFrom<'a> {
+    /// A file, which only its owner may read.
+    File(&'a Path),
+    /// The key itself.
+    Bytes(&'a [u8]),
+}
+
+/// Takes the key, if `dir` has no other one. The caller holds the lock of `dir`.
+#[cfg(feature = "program")]
+pub(super) fn import(dir: &Path, from: &ImportFrom<'_>) -> Result<PeerId, StorageError> {
+    let keypair = match from {
+        ImportFrom::File(path) => load_file(path)?.ok_or_else(|| {
+            let missing = io::Error::from(io::ErrorKind::NotFound);
+            StorageError::io("open", path)(missing)
+        })?,
+        ImportFrom::Bytes(bytes) => {
+            keypair_of(bytes).map_err(|reason| StorageError::IdentityCorrupt {
+                path: "what stdin gave".into(),
+                reason,
+            })?
+        }
+    };
+    let peer = keypair.public().to_peer_id();
+    match load(dir)? {
+        Some(has) if has.public() == keypair.public() => {}
+        Some(has) => {
+            return Err(StorageError::OtherIdentity {
+                dir: dir.to_path_buf(),
+                has: has.public().to_peer_id(),
+            });
+        }
+        None => save(dir, &keypair).map_err(|error| {
+            StorageError::io("write the identity", &dir.join(IDENTITY))(error)
+        })?,
+    }
+    Ok(peer)
+}
+
+fn save(dir: &Path, keypair: &Keypair) -> io::Result<()> {
+    let bytes = keypair.to_protobuf_encoding().map_err(io::Error::other)?;
+    file::replace(dir, IDENTITY, &bytes)
 }
 
 /// A new key.

@@ -6,6 +6,7 @@
 //! | `identity` | the private key, in libp2p's protobuf encoding, mode 0600 | once, never again |
 //! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute at
 //!most |
+//! | `state.old` | the `state` before the last write, used if `state` cannot be read | with it |
 //! | `state.corrupt` | a `state` that could not be read, for the operator | when it was found |
 //!
 //! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so
@@ -32,6 +33,8 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+#[cfg(feature = "program")]
+pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_BYTES};
 pub(crate) use self::state::{State, StateFile};
 
 const LOCK: &str = "lock";
@@ -106,6 +109,31 @@ impl DataDir {
         identity::load_or_create(&self.path)
     }
 
+    /// Gives a directory without an identity one that was exported. Returns its peer id. To import
+    /// the identity that it has changes nothing.
+    ///
+    /// # Errors
+    /// There is another identity, or what is imported is no usable key, or not its owner's alone.
+    #[cfg(feature = "program")]
+    pub(crate) fn import(&self, from: &ImportFrom<'_>) -> Result<PeerId, StorageError> {
+        identity::import(&self.path, from)
+    }
+
+    /// Removes the identity and the state of its peer, and at last the lock.
+    ///
+    /// # Errors
+    /// A file cannot be removed. The identity is removed first.
+    #[cfg(feature = "program")]
+    pub(crate) fn reset(self) -> Result<(), StorageError> {
+        let files = [identity::IDENTITY].into_iter().chain(state::FILES);
+        for name in files.chain([LOCK]) {
+            let path = self.path.join(name);
+            file::remove_if_there(&path).map_err(StorageError::io("remove", &path))?;
+        }
+        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
+        synced.map_err(StorageError::io("sync", &self.path))
+    }
+
     /// The state of the last run, or an empty one if there is none. A file that cannot be read or
     /// decoded is moved aside with a warning.
     pub(crate) fn state(&self) -> StateFile {
@@ -135,6 +163,27 @@ pub(crate) fn peer_id_in(dir: &Path) -> Result<PeerId, StorageError> {
     }
 }
 
+/// An identity outside of its data directory.
+#[cfg(feature = "program")]
+pub(crate) struct Exported {
+    /// The private key, as it is in the file `identity`.
+    pub(crate) key: Vec<u8>,
+    /// Its peer id.
+    pub(crate) peer: PeerId,
+}
+
+/// The identity in `dir`, to be written elsewhere. Takes no lock.
+///
+/// # Errors
+/// As [`peer_id_in`].
+#[cfg(feature = "program")]
+pub(crate) fn exported(dir: &Path) -> Result<Exported, StorageError> {
+    let peer = peer_id_in(dir)?;
+    let path = dir.join(identity::IDENTITY);
+    let key = std::fs::read(&path).map_err(StorageError::io("read", &path))?;
+    Ok(Exported { key, peer })
+}
+
 /// Why the data directory cannot be used. Each one is a sentence for people; the exit code is 1.
 #[derive(Debug)]
 pub(crate) enum StorageError {
@@ -157,6 +206,14 @@ pub(crate) enum StorageError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// An identity would be replaced by another one.
+    #[cfg(feature = "program")]
+    OtherIdentity {
+        /// The directory.
+        dir: PathBuf,
+        /// The identity that it has.
+        has: PeerId,
     },
     /// The identity is not a usable private key.
     IdentityCorrupt {
@@ -198,6 +255,13 @@ impl fmt::Display for StorageError {
                 f,
                 "there is no identity in {}: start a daemon on it first, or give another --data-dir",
                 dir.display()
+            ),
+            #[cfg(feature = "program")]
+            Self::OtherIdentity { dir, has } => write!(
+                f,
+                "{dir} has the identity {has} already: save it with `oc-discovery identity export` if it is still \
+                 needed, and remove it with `oc-discovery identity reset {dir}`",
+                dir = dir.display()
             ),
             Self::IdentityOpen { path, mode } => write!(
                 f,

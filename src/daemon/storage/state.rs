@@ -18,7 +18,11 @@ use crate::protocol::{
 };
 
 const STATE: &str = "state";
+const BEFORE: &str = "state.old";
 const CORRUPT: &str = "state.corrupt";
+/// The files in which a peer remembers anything.
+#[cfg(feature = "program")]
+pub(super) const FILES: [&str; 3] = [STATE, BEFORE, CORRUPT];
 
 /// What survives a restart, besides the identity, the last sequence and the highest time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,23 +62,22 @@ struct Disk {
 }
 
 impl StateFile {
-    /// The state of the last run. A file that cannot be read or decoded is moved aside, and the
-    /// state is empty: its content is useful, but the daemon can run without it.
+    /// The state of the last run. A file that cannot be read or decoded is moved aside, and the one
+    /// before it is used. If that cannot be used either, the state is empty: its content is useful,
+    /// but the daemon can run without it.
     pub(super) fn load(dir: &Path) -> Self {
-        let saved = match open(&dir.join(STATE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            opened => {
-                let read = opened.and_then(|file| file::read_at_most(&file, MAX_FILE_BYTES));
-                let decoded = match read {
-                    Ok(Some(bytes)) => decode(&bytes).map_err(|error| error.to_string()),
-                    Ok(None) => Err(format!("longer than {MAX_FILE_BYTES} bytes")),
-                    Err(error) => Err(error.to_string()),
-                };
-                decoded.map_err(|reason| move_aside(dir, &reason)).ok()
+        let journal = match read(&dir.join(STATE)) {
+            Ok(Some(saved)) => Journal::new(Some(saved)),
+            newest => {
+                let before = read(&dir.join(BEFORE)).ok().flatten();
+                if let Err(reason) = newest {
+                    move_aside(dir, &reason, before.is_some());
+                }
+                before.map_or_else(|| Journal::new(None), Journal::older)
             }
         };
         Self {
-            journal: Journal::new(saved),
+            journal,
             disk: Disk {
                 dir: Some(dir.to_path_buf()),
                 failed: None,
@@ -135,6 +138,22 @@ impl StateFile {
     }
 }
 
+/// What is in a file; `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<Saved<State>>, String> {
+    let file = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| error.to_string())?,
+    };
+    match file::read_at_most(&file, MAX_FILE_BYTES) {
+        Ok(Some(bytes)) => match decode(&bytes) {
+            Ok(saved) => Ok(Some(saved)),
+            Err(error) => Err(error.to_string()),
+        },
+        Ok(None) => Err(format!("longer than {MAX_FILE_BYTES} bytes")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Disk {
     /// Writes the file. Returns whether it has succeeded.
     fn write(&mut self, state: &Saved<State>) -> bool {
@@ -143,7 +162,7 @@ impl Disk {
         };
         let written = encode(state)
             .map_err(io::Error::other)
-            .and_then(|bytes| file::replace(dir, STATE, &bytes));
+            .and_then(|bytes| file::replace_and_keep(dir, STATE, BEFORE, &bytes));
         let path = dir.join(STATE);
         let failed = written.as_ref().err().map(io::Error::kind);
         match written {
@@ -160,17 +179,23 @@ impl Disk {
 }
 
 /// Moves a file that cannot be used aside, so that the operator can inspect it.
-fn move_aside(dir: &Path, reason: &str) {
+fn move_aside(dir: &Path, reason: &str, has_older: bool) {
     let (from, to) = (dir.join(STATE), dir.join(CORRUPT));
     let moved = match std::fs::rename(&from, &to) {
         Ok(()) => format!("it is now {}", to.display()),
         Err(error) => format!("cannot be moved aside ({error}): move it away"),
     };
-    log::warn!(
-        "{} cannot be used ({reason}) and {moved}. The last run's port, natives, indexers, lost peers, time and \
-         record sequence are lost: give --native, and see that the clock is right",
-        from.display()
-    );
+    let from = from.display();
+    match has_older {
+        true => log::warn!(
+            "{from} cannot be used ({reason}) and {moved}. The one before it is used instead: {}",
+            dir.join(BEFORE).display()
+        ),
+        false => log::warn!(
+            "{from} cannot be used ({reason}) and {moved}. The last run's port, natives, indexers, lost peers, time \
+             and record sequence are lost: give --native, and see that the clock is right"
+        ),
+    }
 }
 
 #[cfg(test)]

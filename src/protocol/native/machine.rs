@@ -74,8 +74,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             }
             Input::ShutDown => self.leases.give_up_all(),
             // A native is never released, asks for no indexers and has no record of its own. It
-            // uses only the configured addresses of its fellows.
-            Input::Carried { .. }
+            // uses only the configured addresses of its fellows. Only an indexer is drained.
+            Input::Drain
+            | Input::EndDrain
+            | Input::Carried { .. }
             | Input::Notified { .. }
             | Input::Answered { .. }
             | Input::RecordSigned { .. } => {}

@@ -68,7 +68,9 @@ impl Machine for Node {
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
             | Input::Announced { .. }
-            | Input::Overslept { .. } => {}
+            | Input::Overslept { .. }
+            | Input::Drain
+            | Input::EndDrain => {}
         }
     }
 

@@ -168,3 +168,44 @@ fn failed_write_is_tried_again_after_a_minute() {
     assert_eq!(file.journal.due(), None);
     assert_eq!(load(&scratch).state().record_sequence, WALL + 1 + HOUR);
 }
+
+/// A file with this state, and the one before it.
+fn two_generations(scratch: &TestDir) -> StateFile {
+    let mut file = load(scratch);
+    file.state_mut().natives = known(1);
+    file.next_sequence(at(0), WALL);
+    file.state_mut().natives = known(2);
+    file.next_sequence(at(60_000), WALL + 60_000);
+    file
+}
+
+#[test]
+fn file_before_the_damaged_one_is_used() {
+    let scratch = TestDir::new();
+    let last = two_generations(&scratch).state().record_sequence;
+    std::fs::write(scratch.path().join(STATE), "half").unwrap();
+    let mut again = load(&scratch);
+    assert_eq!(again.state().state.natives, known(1));
+    assert!(scratch.path().join(CORRUPT).exists());
+    let next = again.next_sequence(at(0), 0);
+    assert!(next > last + HOUR, "{next} was reserved: after {last}");
+    assert!(inode(&scratch).is_some(), "it is saved again at once");
+}
+
+#[test]
+fn file_before_the_last_one_is_used_if_that_is_gone() {
+    let scratch = TestDir::new();
+    two_generations(&scratch);
+    std::fs::remove_file(scratch.path().join(STATE)).unwrap();
+    assert_eq!(load(&scratch).state().state.natives, known(1));
+}
+
+#[test]
+fn without_a_usable_generation_the_state_is_empty() {
+    let scratch = TestDir::new();
+    two_generations(&scratch);
+    for name in [STATE, BEFORE] {
+        std::fs::write(scratch.path().join(name), "half").unwrap();
+    }
+    assert_eq!(load(&scratch).state(), &Saved::default());
+}

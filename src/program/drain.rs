@@ -1,0 +1,85 @@
+//! `oc-discovery drain`: an indexer hands its nodes over, and the command says how far this is.
+//!
+//! Invariant: the daemon drains by itself. The command only looks, so ending it changes nothing.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Failure, ask, note, print};
+use crate::cli;
+use crate::daemon::client::{self, Answer, OperatorRequest};
+use crate::daemon::drain::{DrainCall, Drained};
+use crate::daemon::status::Plain;
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// After this time without a node that has moved, the command says why and ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the command.
+pub(super) fn run(args: &cli::Drain) -> Result<(), Failure> {
+    let dir = args.data_dir.as_deref();
+    let ask = |call| ask::<Drained>(dir, &OperatorRequest::Drain(call));
+    if args.undo {
+        let answer = ask(DrainCall::Undo)?;
+        return match args.json {
+            true => print(&answer.json),
+            false => print(format_args!(
+                "it takes nodes again; {} are still here",
+                nodes(answer.value.nodes)
+            )),
+        };
+    }
+    let answer = ask(DrainCall::Begin)?;
+    if args.json {
+        return print(&answer.json);
+    }
+    follow(answer.value, || ask(DrainCall::Begin))
+}
+
+/// Shows each node that has moved, until none is left.
+fn follow(
+    mut seen: Drained,
+    look: impl Fn() -> Result<Answer<Drained>, client::Error>,
+) -> Result<(), Failure> {
+    print(format_args!("hands over {}", nodes(seen.nodes)))?;
+    let mut moved_at = Instant::now();
+    while seen.nodes > 0 {
+        thread::sleep(LOOK);
+        let now = look()?.value;
+        let left: BTreeMap<_, _> = now.left.iter().map(|it| (&it.peer_id, ())).collect();
+        // Beyond a thousand, those that are gone from the list may only be further down in it.
+        let is_whole = now.left.len() == now.nodes && seen.left.len() == seen.nodes;
+        let gone = seen.left.iter();
+        for node in gone.filter(|it| is_whole && !left.contains_key(&it.peer_id)) {
+            let name = node.name.as_deref().unwrap_or(&node.peer_id);
+            print(format_args!("  {} has moved", Plain(name)))?;
+        }
+        if now.nodes < seen.nodes {
+            moved_at = Instant::now();
+        }
+        if moved_at.elapsed() > PATIENCE {
+            return Err(stuck(&now));
+        }
+        seen = now;
+    }
+    print("empty: it can be stopped now")
+}
+
+fn stuck(now: &Drained) -> Failure {
+    let why = match now.places {
+        0 => "no other indexer has a free lease for them: start one, or raise its limit",
+        _ => "they do not move to the others: see its log, and whether they reach those",
+    };
+    note("the drain goes on; end it with `oc-discovery drain --undo`");
+    let left = nodes(now.nodes);
+    Failure::new(1, format!("{left} are still here: {why}"))
+}
+
+fn nodes(count: usize) -> String {
+    match count {
+        1 => "1 node".to_owned(),
+        _ => format!("{count} nodes"),
+    }
+}

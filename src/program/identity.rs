@@ -1,0 +1,97 @@
+//! `oc-discovery identity`: saves, restores or removes the private key of a daemon.
+//!
+//! Invariants: a key is written only into a new file of mode 0600, or into a pipe; an identity is
+//! never replaced by another one; import and reset hold the lock of the data directory, so that no
+//! daemon runs on it.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::{Failure, USAGE, print};
+use crate::cli::{Export, Identity, IdentityAction, Import, Reset};
+use crate::daemon::storage::{self, DataDir, IDENTITY_MAX_BYTES, ImportFrom};
+
+/// Runs the command.
+pub(super) fn run(args: &Identity) -> Result<(), Failure> {
+    match &args.what {
+        IdentityAction::Export(args) => export(args),
+        IdentityAction::Import(args) => import(args),
+        IdentityAction::Reset(args) => reset(args),
+    }
+}
+
+fn export(args: &Export) -> Result<(), Failure> {
+    let exported = storage::exported(Path::new(&args.dir)).map_err(failed)?;
+    if args.file == "-" {
+        if io::stdout().is_terminal() {
+            let sentence = "the private key is not shown on a terminal: name a file, or pipe it into a program";
+            return Err(Failure::new(USAGE, sentence));
+        }
+        let written = io::stdout().write_all(&exported.key);
+        return written
+            .map_err(|error| Failure::new(1, format!("stdout cannot be written: {error}")));
+    }
+    let cannot = |error: io::Error| {
+        let why = match error.kind() {
+            io::ErrorKind::AlreadyExists => "it exists already: name a new file".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(1, format!("cannot write the key to {}: {why}", args.file))
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.file)
+        .map_err(cannot)?;
+    file.write_all(&exported.key)
+        .and_then(|()| file.sync_all())
+        .map_err(cannot)?;
+    print(format_args!(
+        "{} has the private key of {}: whoever has it is this peer, so keep it secret",
+        args.file, exported.peer
+    ))
+}
+
+fn import(args: &Import) -> Result<(), Failure> {
+    let mut key = Vec::new();
+    let from = match args.file.as_str() {
+        "-" => {
+            let read = io::stdin().take(IDENTITY_MAX_BYTES + 1).read_to_end(&mut key);
+            read.map_err(|error| Failure::new(1, format!("cannot read stdin: {error}")))?;
+            ImportFrom::Bytes(&key)
+        }
+        file => ImportFrom::File(Path::new(file)),
+    };
+    let dir = DataDir::open(Path::new(&args.dir)).map_err(failed)?;
+    let peer = dir.import(&from).map_err(failed)?;
+    print(format_args!(
+        "{} is {peer} now: let the device that had this identity not run any more",
+        args.dir
+    ))
+}
+
+fn reset(args: &Reset) -> Result<(), Failure> {
+    if args.dirs.is_empty() {
+        let sentence = "name the data directories whose identity is to be removed: `oc-discovery identity reset DIR`";
+        return Err(Failure::new(USAGE, sentence));
+    }
+    for dir in &args.dirs {
+        let path = Path::new(dir);
+        if !path.join(storage::IDENTITY).exists() {
+            print(format_args!("{dir} has no identity: the next start makes one"))?;
+            continue;
+        }
+        DataDir::open(path).and_then(DataDir::reset).map_err(failed)?;
+        print(format_args!(
+            "the identity of {dir} is removed, with what it remembered: the next start makes a new one"
+        ))?;
+    }
+    Ok(())
+}
+
+fn failed(error: storage::StorageError) -> Failure {
+    Failure::new(1, error)
+}
