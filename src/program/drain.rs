@@ -26,7 +26,7 @@ pub(super) fn run(args: &cli::Drain) -> Result<(), Failure> {
         return match args.json {
             true => print(&answer.json),
             false => print(format_args!(
-                "it takes nodes again; {} are still here",
+                "it takes nodes again; still here: {}",
                 nodes(answer.value.nodes)
             )),
         };
@@ -74,7 +74,7 @@ fn stuck(now: &Drained) -> Failure {
     };
     note("the drain goes on; end it with `oc-discovery drain --undo`");
     let left = nodes(now.nodes);
-    Failure::new(1, format!("{left} are still here: {why}"))
+    Failure::new(1, format!("still here: {left}; {why}"))
 }
 
 fn nodes(count: usize) -> String {

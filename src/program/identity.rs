@@ -59,7 +59,9 @@ fn import(args: &Import) -> Result<(), Failure> {
     let mut key = Vec::new();
     let from = match args.file.as_str() {
         "-" => {
-            let read = io::stdin().take(IDENTITY_MAX_BYTES + 1).read_to_end(&mut key);
+            let read = io::stdin()
+                .take(IDENTITY_MAX_BYTES + 1)
+                .read_to_end(&mut key);
             read.map_err(|error| Failure::new(1, format!("cannot read stdin: {error}")))?;
             ImportFrom::Bytes(&key)
         }
@@ -81,10 +83,14 @@ fn reset(args: &Reset) -> Result<(), Failure> {
     for dir in &args.dirs {
         let path = Path::new(dir);
         if !path.join(storage::IDENTITY).exists() {
-            print(format_args!("{dir} has no identity: the next start makes one"))?;
+            print(format_args!(
+                "{dir} has no identity: the next start makes one"
+            ))?;
             continue;
         }
-        DataDir::open(path).and_then(DataDir::reset).map_err(failed)?;
+        DataDir::open(path)
+            .and_then(DataDir::reset)
+            .map_err(failed)?;
         print(format_args!(
             "the identity of {dir} is removed, with what it remembered: the next start makes a new one"
         ))?;

@@ -66,6 +66,7 @@ impl Drop for Home {
 }
 
 /// How a command ended.
+#[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,

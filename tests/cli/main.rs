@@ -3,6 +3,7 @@
 //! Every error gives one sentence on stderr and the right exit code.
 
 mod home;
+mod identity;
 mod schema;
 mod snapshots;
 mod terminal;

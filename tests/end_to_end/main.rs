@@ -10,6 +10,7 @@ mod checks;
 mod commands;
 mod crowd;
 mod dht_server;
+mod draining;
 mod ending;
 mod garbage;
 mod gc;

@@ -20,13 +20,13 @@ pub(super) fn replace_and_keep(
 ) -> io::Result<()> {
     let (old, kept) = (dir.join(name), dir.join(before));
     replace_after(dir, name, bytes, || {
+        if !std::fs::symlink_metadata(&old).is_ok_and(|old| old.is_file()) {
+            return Ok(());
+        }
         remove_if_there(&kept)?;
         // With a second link there is a file of this name at every moment. Some file systems have
         // no links: then there is one of the two names.
-        match std::fs::hard_link(&old, &kept).or_else(|_| std::fs::rename(&old, &kept)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        std::fs::hard_link(&old, &kept).or_else(|_| std::fs::rename(&old, &kept))
     })
 }
 

@@ -36,9 +36,7 @@ fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
     let Some(file) = open(path)? else {
         return Ok(None);
     };
-    let metadata = file
-        .metadata()
-        .map_err(StorageError::io("look at", path))?;
+    let metadata = file.metadata().map_err(StorageError::io("look at", path))?;
     if !metadata.is_file() {
         return Err(corrupt("not a regular file".to_owned()));
     }
@@ -108,9 +106,8 @@ pub(super) fn import(dir: &Path, from: &ImportFrom<'_>) -> Result<PeerId, Storag
                 has: has.public().to_peer_id(),
             });
         }
-        None => save(dir, &keypair).map_err(|error| {
-            StorageError::io("write the identity", &dir.join(IDENTITY))(error)
-        })?,
+        None => save(dir, &keypair)
+            .map_err(|error| StorageError::io("write the identity", &dir.join(IDENTITY))(error))?,
     }
     Ok(peer)
 }

@@ -204,7 +204,9 @@ impl Drain {
         let granted = || natives.iter().filter(|lease| lease.is_secure(now));
         let by_id = |lease: &&Lease| *lease.server();
         let later = granted().filter(|lease| Some(*lease.server()) > self.last_asked);
-        let native = later.min_by_key(by_id).or_else(|| granted().min_by_key(by_id))?;
+        let native = later
+            .min_by_key(by_id)
+            .or_else(|| granted().min_by_key(by_id))?;
         self.last_asked = Some(*native.server());
         Some(Action::Ask {
             native: *native.server(),
@@ -271,9 +273,10 @@ impl Drain {
 
     /// The place with the most free leases at an address that the node can use.
     fn best_place(&self, node: &StreamRecord) -> Option<usize> {
-        let usable = self.offers.iter().enumerate().filter(|(_, place)| {
-            place.free > 0 && node.reader.may_use_one_of(&place.offer.addrs)
-        });
+        let usable =
+            self.offers.iter().enumerate().filter(|(_, place)| {
+                place.free > 0 && node.reader.may_use_one_of(&place.offer.addrs)
+            });
         let best = usable.max_by_key(|(_, place)| place.free);
         best.map(|(at, _)| at)
     }
