@@ -9,6 +9,7 @@ use super::{
     report::first_endpoint,
     status::{CheckState, Facts, FailingServer, Verdict},
 };
+use crate::net::UNREACHABLE;
 use crate::protocol::{
     Instant, LoopStats, PeerId, Report, Role, lease::Lease, lease_table::StreamRecord,
     native::LiveIndexer,
@@ -47,13 +48,26 @@ impl Driver<'_> {
         let failure = self.servers.failure_of(&peer)?;
         let addrs = self.env.machine.addrs_of(&peer);
         let at = addrs.and_then(first_endpoint);
+        let at = at.unwrap_or_else(|| short(&peer));
+        let (how, why) = parted(&failure.what, &at);
         Some(FailingServer {
             role,
-            at: at.unwrap_or_else(|| short(&peer)),
+            how,
+            why: why.to_owned(),
             for_ms: millis(now, failure.since),
-            why: failure.what.clone(),
+            at,
         })
     }
+}
+
+/// How the server `at` fails in one word, and the rest of what is said of it.
+fn parted<'a>(what: &'a str, at: &str) -> (&'static str, &'a str) {
+    let Some(why) = what.strip_prefix(UNREACHABLE) else {
+        return ("fails", what);
+    };
+    let of_this = why.strip_prefix(&format!(" at {at}"));
+    let why = of_this.unwrap_or(why).trim_start_matches([':', ' ']);
+    ("unreachable", why)
 }
 
 fn millis(now: Instant, then: Instant) -> u64 {
@@ -95,5 +109,32 @@ impl Report for Counts {
         let last = stats.last.unwrap_or(self.started);
         let age = millis(self.now, last);
         self.facts.loops.push((name, interval, age));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_is_told_without_the_address_that_stands_before_it() {
+        let at = "203.0.113.7:4820";
+        for (what, parts) in [
+            (
+                "cannot be reached at 203.0.113.7:4820: connection refused",
+                ("unreachable", "connection refused"),
+            ),
+            (
+                "cannot be reached at 10.0.0.1:4820: no route to host",
+                ("unreachable", "at 10.0.0.1:4820: no route to host"),
+            ),
+            (
+                "cannot be reached: no address is known",
+                ("unreachable", "no address is known"),
+            ),
+            ("does not answer", ("fails", "does not answer")),
+        ] {
+            assert_eq!(parted(what, at), parts);
+        }
     }
 }

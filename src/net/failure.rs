@@ -53,6 +53,9 @@ pub(crate) struct Failure {
 /// How the sentence about a handshake begins.
 const REFUSED: &str = "handshake refused";
 
+/// How the sentence about a dial begins.
+pub(crate) const UNREACHABLE: &str = "cannot be reached";
+
 /// Another peer answers than the one that was dialled.
 #[derive(Debug)]
 pub(crate) struct AnotherPeer(pub(crate) PeerId);
@@ -130,7 +133,7 @@ impl Failure {
         match self.kind {
             FailureKind::Stream => format!("{else_}: {}", self.text),
             FailureKind::Malformed => format!("sends what cannot be read: {}", self.text),
-            _ => format!("cannot be reached{}", self.text),
+            _ => format!("{UNREACHABLE}{}", self.text),
         }
     }
 }

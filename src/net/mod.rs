@@ -90,7 +90,7 @@ use self::{
 };
 pub(crate) use self::{
     events::{Frame, NetEvent},
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, UNREACHABLE},
     scope::multiaddrs,
 };
 use crate::protocol::{

@@ -44,13 +44,13 @@ fn service_manager_hears_ready_then_signs_of_life_then_the_end() {
     let manager = Manager::new(&world);
     let env = [manager.env(), ("WATCHDOG_USEC", "200000".into())];
     let mut native = world.start_with("native", "native", &[], &env);
-    let ready = "READY=1\nSTATUS=native: 0 live indexers, 0 nodes taken in";
+    let ready = "READY=1\nSTATUS=STARTING native: no indexer is alive, 0 nodes taken in";
     assert_eq!(manager.hears(), ready);
     for _ in 0..3 {
         assert_eq!(manager.hears(), "WATCHDOG=1");
     }
     let _indexer = world.indexer("indexer", &[&native], &[]);
-    let alive = "WATCHDOG=1\nSTATUS=native: 1 live indexer, 0 nodes taken in";
+    let alive = "WATCHDOG=1\nSTATUS=OK native: 1 indexer alive, 0 nodes taken in";
     while manager.hears() != alive {}
     assert_eq!(native.end(Signal::TERM).0.code(), Some(0));
     let last = "STOPPING=1\nSTATUS=gives up its leases";
@@ -62,7 +62,10 @@ fn without_a_watchdog_only_the_start_and_the_end_are_told() {
     let world = World::new();
     let manager = Manager::new(&world);
     let mut node = world.start_with("node", "node", &[], &[manager.env()]);
-    assert_eq!(manager.hears(), "READY=1\nSTATUS=node: no lease");
+    assert_eq!(
+        manager.hears(),
+        "READY=1\nSTATUS=STARTING node: 0 of 2 leases"
+    );
     node.end(Signal::TERM);
     assert!(manager.hears().starts_with("STOPPING=1\n"));
     manager.socket.set_nonblocking(true).unwrap();

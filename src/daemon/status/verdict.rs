@@ -94,6 +94,8 @@ pub(in crate::daemon) struct FailingServer {
     pub(in crate::daemon) at: String,
     /// Since when, ms.
     pub(in crate::daemon) for_ms: u64,
+    /// How it fails, in one word.
+    pub(in crate::daemon) how: &'static str,
     /// Why.
     pub(in crate::daemon) why: String,
 }
@@ -235,6 +237,7 @@ impl Facts {
             role,
             at,
             for_ms,
+            how,
             why,
         } = server;
         let more = match self.failing_servers.len() {
@@ -242,7 +245,7 @@ impl Facts {
             all => format!(", and {} more", all - 1),
         };
         let span = Coarse(*for_ms);
-        format!("; {role} {at} fails for {span} ({why}){more}")
+        format!("; {role} {at} {how} for {span} ({why}){more}")
     }
 
     /// The reasons, the worst first, or what the process does if there are none.

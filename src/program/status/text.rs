@@ -46,6 +46,8 @@ enum Tone {
 struct Row {
     tone: Tone,
     cells: Vec<String>,
+    /// What does not fit a column: it stands below, indented.
+    note: Option<String>,
 }
 
 impl Row {
@@ -57,6 +59,7 @@ impl Row {
         Self {
             tone,
             cells: cells.collect(),
+            note: None,
         }
     }
 }
@@ -111,16 +114,8 @@ impl Sheet<'_> {
             let tags = tags.map(|(key, value)| format!("{key}={value}"));
             self.field(f, "tags", "none", tags)?;
             let services = status.services.iter();
-            // A service that fails its check is not among those that are announced.
-            let withdrawn = status.checks.iter().filter(|check| {
-                !(status.services.iter()).any(|service| is_checked_by(service, check))
-            });
-            let announced = services.map(|service| self.service(service));
-            let withdrawn = withdrawn.map(|check| {
-                let at = at_port(&check.service, check.protocol, check.port);
-                format!("{at}, not announced: {}", checked(check))
-            });
-            self.field(f, "services", "none", announced.chain(withdrawn))?;
+            let services = services.map(|service| self.service(service));
+            self.field(f, "services", "none", services)?;
         }
         let addresses = |all: &[String]| {
             let mut hosts: Vec<String> = all.iter().map(|addr| host_and_port(addr)).collect();
@@ -130,10 +125,13 @@ impl Sheet<'_> {
         self.field(f, "listens", "at no address", addresses(&status.listen))?;
         self.field(f, "announces", "no address", addresses(&status.announced))?;
         if status.role == Role::Native {
-            let unknown = "not known yet: give --announce, or wait until a peer connects";
-            let option = status.native_option.as_deref().unwrap_or(unknown);
-            let title = "others start with";
-            writeln!(f, "{title} {}", Plain(option))?;
+            match &status.native_option {
+                Some(option) => writeln!(f, "others start with {}", Plain(option))?,
+                None => writeln!(
+                    f,
+                    "give --announce: no address is known to start others with"
+                )?,
+            }
         }
         if !status.found_natives.is_empty() {
             writeln!(f, "natives found on the link, not trusted:")?;
@@ -149,7 +147,13 @@ impl Sheet<'_> {
         let check = checks.find(|check| is_checked_by(service, check));
         match (&service.device, check) {
             (Some(device), _) => format!("{at}, of the device {device}"),
-            (None, Some(check)) => format!("{at}: {}", checked(check)),
+            (None, Some(check)) => {
+                let withdrawn = match check.state {
+                    CheckState::Ok => "",
+                    CheckState::Starting | CheckState::Failing => ", not announced",
+                };
+                format!("{at}{withdrawn}: {}", checked(check))
+            }
             (None, None) => at,
         }
     }
@@ -193,11 +197,14 @@ impl Sheet<'_> {
             };
             let addr = server.addr.clone().unwrap_or_default();
             let (role, id) = (server.role.to_string(), short_id(&server.peer_id));
-            Row::new(tone, [role, addr, id, state_of(server)])
+            Row {
+                note: error_of(server),
+                ..Row::new(tone, [role, addr, id, state_of(server)])
+            }
         });
         let none = match self.status.role {
             Role::Native => "no other native is known, and this one needs none",
-            Role::Indexer | Role::Node => "none: no native is known",
+            Role::Indexer | Role::Node => "no native is known",
         };
         let titles = ["SERVER", "ADDRESS", "ID", "STATE"];
         self.table(f, none, titles, rows.collect())
@@ -218,7 +225,7 @@ impl Sheet<'_> {
         let mut rows: Vec<Row> = served.into_iter().map(|peer| self.served(peer)).collect();
         let from_dht = status.live_indexers.iter();
         let from_dht = from_dht.filter(|entry| entry.source == Source::Dht);
-        rows.extend(from_dht.map(|entry| self.from_dht(entry)));
+        rows.extend(from_dht.map(Self::known_from_dht));
         let all = rows.len();
         if !self.all {
             rows.truncate(MOST_PEERS);
@@ -257,13 +264,13 @@ impl Sheet<'_> {
         Row::new(tone, cells)
     }
 
-    fn from_dht(&self, entry: &LiveIndexer) -> Row {
-        let addr = entry.addrs.first().map(|addr| host_and_port(addr));
+    fn known_from_dht(entry: &LiveIndexer) -> Row {
+        let host = entry.addrs.first().and_then(|addr| addr.split('/').nth(2));
         let cells = [
             String::new(),
             "DHT only".to_owned(),
             Role::Indexer.to_string(),
-            addr.unwrap_or_default(),
+            host.unwrap_or_default().to_owned(),
             Span::ms(entry.expires_in_ms).to_string(),
             short_id(&entry.peer_id),
         ];
@@ -318,8 +325,10 @@ impl Sheet<'_> {
         let mut title = Some(title);
         for item in items {
             let item = Plain(&item).to_string();
-            let item = cut(&item, self.width.saturating_sub(TITLE));
-            writeln!(f, "{:TITLE$}{item}", title.take().unwrap_or_default())?;
+            for line in wrapped(&item, self.width.saturating_sub(TITLE)) {
+                let line = cut(&line, self.width.saturating_sub(TITLE));
+                writeln!(f, "{:TITLE$}{line}", title.take().unwrap_or_default())?;
+            }
         }
         match title {
             Some(title) => writeln!(f, "{title:TITLE$}{none}"),
@@ -355,6 +364,13 @@ impl Sheet<'_> {
         for row in &rows {
             let shown = line(&mut row.cells.iter().map(String::as_str));
             writeln!(f, "{}", self.toned(row.tone, &shown))?;
+            let note = row.note.as_ref().map(|note| Plain(note).to_string());
+            for line in note
+                .iter()
+                .flat_map(|note| wrapped(note, self.width.saturating_sub(4)))
+            {
+                writeln!(f, "    {line}")?;
+            }
         }
         Ok(())
     }
@@ -412,23 +428,21 @@ fn checked(check: &ServiceCheck) -> String {
 /// The state of a server in words.
 fn state_of(server: &Server) -> String {
     let end = server.expires_in_ms.map(Span::ms);
-    let end = end.map_or_else(String::new, |end| format!(", ends in {end}"));
-    let state = match server.state {
-        ServerState::Granted => format!("lease{end}"),
-        ServerState::Silent => format!("silent, lease{end}"),
-        ServerState::Trying => "is tried".to_owned(),
-        ServerState::Waiting => "no lease".to_owned(),
-        ServerState::Idle => "no lease is needed".to_owned(),
-    };
-    let Some(error) = server.last_error.as_ref() else {
-        return state;
-    };
-    let since = server.failing_ms.map(Span::ms);
-    let since = since.map_or_else(String::new, |since| format!(" for {since}"));
+    let end = end.map_or_else(String::new, |end| format!("ends in {end}"));
+    match (server.state, server.failing_ms) {
+        (ServerState::Granted, _) => format!("lease {end}"),
+        (ServerState::Silent, _) => format!("silent, lease {end}"),
+        (_, Some(since)) => format!("fails for {}", Span::ms(since)),
+        (ServerState::Trying, None) => "is tried".to_owned(),
+        (ServerState::Waiting, None) => "is tried again later".to_owned(),
+        (ServerState::Idle, None) => "no lease is needed".to_owned(),
+    }
+}
+
+/// Why a server fails, and when it is tried again.
+fn error_of(server: &Server) -> Option<String> {
+    let error = server.last_error.as_ref()?;
     let next = server.next_try_ms.map(Span::ms);
     let next = next.map_or_else(String::new, |next| format!("; next try in {next}"));
-    match server.state {
-        ServerState::Granted | ServerState::Silent => format!("{state}: {error}"),
-        _ => format!("fails{since}: {error}{next}"),
-    }
+    Some(format!("{error}{next}"))
 }

@@ -30,6 +30,7 @@ fn failing(role: Role, at: &str, for_ms: u64) -> FailingServer {
         role,
         at: at.into(),
         for_ms,
+        how: "unreachable",
         why: "refused".into(),
     }
 }
@@ -131,7 +132,7 @@ fn problems_count_and_the_worst_is_told_first() {
     let warning = problem(Severity::Warning, "the key can be read by others");
     let critical = problem(Severity::Critical, "the data directory has gone");
     let degraded = "DEGRADED node: the key can be read by others";
-    assert_eq!(verdict(&[warning.clone()]), degraded);
+    assert_eq!(verdict(std::slice::from_ref(&warning)), degraded);
     let both = "CRITICAL node: the data directory has gone; the key can be read by others";
     assert_eq!(verdict(&[warning.clone(), critical.clone()]), both);
     let more = [warning.clone(), critical, warning.clone(), warning];
@@ -157,8 +158,9 @@ fn lack_is_explained_by_the_native_that_fails_longest() {
         }))
     };
     let native = failing(Role::Native, "203.0.113.7:4820", 240_000);
-    let one = "DEGRADED node: 1 of 2 leases; native 203.0.113.7:4820 fails for 4 min (refused)";
-    assert_eq!(node(&[native.clone()]), one);
+    let one =
+        "DEGRADED node: 1 of 2 leases; native 203.0.113.7:4820 unreachable for 4 min (refused)";
+    assert_eq!(node(std::slice::from_ref(&native)), one);
     let indexer = failing(Role::Indexer, "192.0.2.1:4821", 900_000);
     let later = failing(Role::Native, "192.0.2.2:4820", 1_000);
     let two_more = format!("{one}, and 2 more");
