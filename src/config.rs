@@ -43,7 +43,7 @@ pub(crate) use flags::Flags;
 pub(crate) use flags::NodeFlags;
 pub(crate) use services::service_name;
 #[cfg(feature = "program")]
-use values::level;
+pub(crate) use values::LogFormat;
 use values::{
     announce, beat_interval, connections, duration_or, interval, listen, min_indexers, natives, psk,
 };
@@ -52,6 +52,8 @@ use values::{dns, dns_zone};
 #[cfg(feature = "http")]
 use values::{http, http_token};
 pub(crate) use values::{is_host_name, name, tags};
+#[cfg(feature = "program")]
+use values::{level, log_format};
 
 /// Shortest interval of a loop or of the beats.
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -128,6 +130,9 @@ pub(crate) struct Config {
     /// The least severe level that is logged.
     #[cfg(feature = "program")]
     pub log: LevelFilter,
+    /// The form of a line of the log.
+    #[cfg(feature = "program")]
+    pub log_format: LogFormat,
     /// Lease that is granted or asked for, [`MIN_LEASE`] to [`MAX_LEASE`].
     pub lease: Duration,
     /// Time between two beats, at most a third of the lease.
@@ -231,6 +236,11 @@ impl Config {
             trust_lan: trust_lan(role, flags)?,
             #[cfg(feature = "program")]
             log: flags.log.as_deref().map_or(Ok(LevelFilter::Info), level)?,
+            #[cfg(feature = "program")]
+            log_format: flags
+                .log_format
+                .as_deref()
+                .map_or(Ok(LogFormat::Text), log_format)?,
             lease,
             beat_interval: beat_interval(flags.beat_interval.as_deref(), lease)?,
             offload_interval: interval("--offload-interval", &flags.offload_interval, 30)?,

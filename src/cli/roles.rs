@@ -58,6 +58,10 @@ macro_rules! daemon {
             #[argh(option, arg_name = "level")]
             log: Option<String>,
 
+            /// form of the log's lines: text or json (default: text)
+            #[argh(option, arg_name = "format")]
+            log_format: Option<String>,
+
             /// lease granted or asked for, 1s to 20m (default: 90s)
             #[argh(option, arg_name = "duration")]
             lease: Option<String>,
@@ -129,6 +133,7 @@ macro_rules! daemon {
                     mdns: !self.no_mdns,
                     trust_lan: self.trust_lan,
                     log: self.log,
+                    log_format: self.log_format,
                     lease: self.lease,
                     beat_interval: self.beat_interval,
                     offload_interval: self.offload_interval,

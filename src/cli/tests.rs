@@ -23,7 +23,7 @@ fn usage(result: Result<Command, Exit>) -> String {
 fn every_option_of_a_daemon_arrives() {
     let common = "--data-dir d --listen l1 --listen l2 --announce a1 --announce a2 \
         --announce-only --native n1 --native n2 --psk p \
-        --log debug --lease 1 --beat-interval 2 --offload-interval 3 --refresh-interval 4 \
+        --log debug --log-format json --lease 1 --beat-interval 2 --offload-interval 3 --refresh-interval 4 \
         --gc-interval 5 --connect-interval 6";
     for role in ["native", "indexer", "node"] {
         let flags = match run(&format!("{role} {common}")).unwrap() {
@@ -39,6 +39,7 @@ fn every_option_of_a_daemon_arrives() {
         assert_eq!(flags.native, ["n1", "n2"]);
         assert_eq!(flags.psk.as_deref(), Some("p"));
         assert_eq!(flags.log.as_deref(), Some("debug"));
+        assert_eq!(flags.log_format.as_deref(), Some("json"));
         let durations = [
             flags.lease,
             flags.beat_interval,

@@ -18,6 +18,8 @@ pub(crate) struct Flags {
     pub trust_lan: bool,
     #[cfg(feature = "program")]
     pub log: Option<String>,
+    #[cfg(feature = "program")]
+    pub log_format: Option<String>,
     pub lease: Option<String>,
     pub beat_interval: Option<String>,
     pub offload_interval: Option<String>,

@@ -57,6 +57,7 @@ fn defaults_need_no_flag_in_any_role() {
                 mdns: false,
                 trust_lan: false,
                 log: LevelFilter::Info,
+                log_format: LogFormat::Text,
                 lease: Duration::from_secs(90),
                 beat_interval: Duration::from_secs(30),
                 offload_interval: Duration::from_secs(30),

@@ -52,6 +52,25 @@ pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
         })
 }
 
+/// The form of a line of the log.
+#[cfg(feature = "program")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people, and for the journal.
+    Text,
+    /// An object of JSON.
+    Json,
+}
+
+#[cfg(feature = "program")]
+pub(super) fn log_format(value: &str) -> Result<LogFormat, Error> {
+    match value {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Error::new("--log-format", value, "give text or json")),
+    }
+}
+
 pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
     const OPTION: &str = "--listen";
     const MULTICAST: &str =

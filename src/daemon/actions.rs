@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
-use super::{clock, driver::Driver, life::short};
+use super::{clock, decisions, driver::Driver, life::short};
 use crate::protocol::{
     Ack, Action, AnnounceEnd, IndexersAnswer, Input, Instant, Role, Want,
     codec::{directory::Response, record::Kind},
@@ -11,6 +11,7 @@ use crate::protocol::{
 impl Driver<'_> {
     /// Carries out one action.
     pub(super) fn perform(&mut self, action: Action) {
+        decisions::decided(&action);
         match action {
             Action::Beat {
                 server,
@@ -91,9 +92,10 @@ impl Driver<'_> {
                     );
                 }
             }
-            Action::Refreshed { peer } => {
-                log::info!("native: refreshed indexer from DHT: {}", short(&peer))
-            }
+            Action::Refreshed { peer } => log::info!(
+                "native: refreshed indexer from DHT: {} (only its record: no heartbeat of it has come here)",
+                short(&peer)
+            ),
             Action::Answer { request, takes_in } => {
                 let offers = self.env.machine.answer_offers();
                 let answer = IndexersAnswer { offers, takes_in };

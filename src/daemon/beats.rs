@@ -4,7 +4,7 @@
 //! Invariant: a beat reaches the core only decoded, in order, and with a verified record
 //! ([`Net::read_beat`](crate::net::Net::read_beat)).
 
-use super::{driver::Driver, environment::Environment};
+use super::{driver::Driver, environment::Environment, life::short};
 use crate::{
     net::{BeatFrame, Frame, each::each},
     protocol::{
@@ -74,6 +74,12 @@ impl Driver<'_> {
         let leaves = !denied && ack.ends_stream();
         let reason = denied.then(|| ack.reason.to_owned());
         net.ack(frame, &ack, clock);
+        log::debug!(
+            "beat {} of {}, for {} ms: {code:?}",
+            beat.sequence,
+            short(&from),
+            beat.lease.as_millis()
+        );
         if let Some(reason) = reason {
             match code {
                 AckCode::Full => self.counters.refusals_full += 1,

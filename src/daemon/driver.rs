@@ -15,6 +15,7 @@ use super::{
     checks::Checks,
     clock,
     counters::Counters,
+    decisions,
     environment::Environment,
     invitation::Invitation,
     link::OnLink,
@@ -308,6 +309,7 @@ impl<'m> Driver<'m> {
 
     /// Gives the machine an event that happened at `now`.
     pub(super) fn handle(&mut self, now: Instant, input: Input<'_>) {
+        decisions::told(&input);
         self.env.machine.handle(now, input);
     }
 
@@ -388,7 +390,8 @@ impl<'m> Driver<'m> {
                     self.log_malformed(peer, Frame::Beat, &why);
                 }
                 self.held_beats.retain(|frame| frame.stream != stream);
-                self.handle(now, Input::StreamClosed { peer, stream })
+                self.handle(now, Input::StreamClosed { peer, stream });
+                self.log_silence(peer);
             }
             NetEvent::Ack {
                 server,

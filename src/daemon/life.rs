@@ -104,11 +104,28 @@ impl Driver<'_> {
         each!(info, "{called} sends {name} that cannot be read: {why}");
     }
 
+    /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease
+    /// runs on, so that it may come back.
+    pub(super) fn log_silence(&self, peer: &PeerId) {
+        let machine = &*self.env.machine;
+        let is_indexer = machine.role() == Role::Native
+            && machine.addrs_of(peer).is_some()
+            && !machine.is_native(peer);
+        if is_indexer && !self.env.net.holds_lease(peer) {
+            let called = self.env.called(Role::Indexer, peer);
+            each!(
+                info,
+                "the connection with {called} has ended: it is lost unless it is back before its lease ends"
+            );
+        }
+    }
+
     /// Logs the end of a lease.
     pub(super) fn log_end(&mut self, peer: &PeerId, end: &LeaseEnd) {
         self.counters.ended(end.how);
         let called = self.env.called(end.role, peer);
-        each!(info, "{}", ending(&called, end));
+        let was_taken_in = end.role == Role::Node && self.env.machine.role() == Role::Native;
+        each!(info, "{}", ending(&called, end, was_taken_in));
     }
 }
 
@@ -147,9 +164,13 @@ fn reason(shortage: Shortage) -> String {
 }
 
 /// The end of a lease as a sentence.
-fn ending(called: &str, end: &LeaseEnd) -> String {
+fn ending(called: &str, end: &LeaseEnd, was_taken_in: bool) -> String {
     let held = span(seconds(end.held_s));
     match end.how {
+        // It has ended, or has found an indexer by itself.
+        EndCause::Left if was_taken_in => {
+            format!("{called} needs this native no more: it was here for {held}")
+        }
         EndCause::Left => format!("{called} has left: it was here for {held}"),
         EndCause::HandedOver => format!("{called} is with its indexer now: it was here for {held}"),
         EndCause::Lost => format!(
@@ -216,7 +237,12 @@ mod tests {
                 "n is lost: no heartbeat for 2 min 1 s; it was here for 1 h 1 min",
             ),
         ] {
-            assert_eq!(ending("n", &end(how)), said);
+            assert_eq!(ending("n", &end(how), false), said);
         }
+        let of_native = ending("n", &end(EndCause::Left), true);
+        assert_eq!(
+            of_native,
+            "n needs this native no more: it was here for 1 h 1 min"
+        );
     }
 }

@@ -27,6 +27,7 @@ mod connections;
 #[cfg(feature = "program")]
 pub(crate) mod control;
 mod counters;
+mod decisions;
 #[cfg(feature = "program")]
 pub(crate) mod demo;
 mod descriptors;

@@ -42,7 +42,7 @@ use crate::{
 /// socket. The error is one sentence.
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     // This fails only if a logger is set already, as in a test. Then that logger is used.
-    let _ = logging::init(config.log);
+    let _ = logging::init(config.log, config.log_format);
     let division = descriptors::plan(
         config.listen.len() + for_dns(&config) + for_http(&config) + for_link_and_checks(&config),
     );

@@ -478,6 +478,11 @@ impl Net {
         tables
     }
 
+    /// Whether a heartbeat stream of this peer is open.
+    pub(crate) fn holds_lease(&self, peer: &protocol::PeerId) -> bool {
+        self.swarm.behaviour().streams.holds_lease(peer)
+    }
+
     /// Where the newest connection with this peer leads or comes from.
     pub(crate) fn source(&self, peer: &protocol::PeerId) -> Option<Endpoint> {
         let connection = self.swarm.behaviour().streams.connection_with(peer)?;

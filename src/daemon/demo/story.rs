@@ -289,10 +289,11 @@ impl<'a> Play<'a> {
                     "{name}'s entry with {} ms to live",
                     entry.expires_in_ms
                 )),
-                None => Ok(format!(
-                    "{} live indexers, {name} not among them",
-                    native.live_indexers.len()
-                )),
+                None => {
+                    let live = native.live_indexers.len();
+                    let s = if live == 1 { "" } else { "s" };
+                    Ok(format!("{live} live indexer{s}, {name} not among them"))
+                }
             }
         })
     }

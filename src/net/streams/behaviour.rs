@@ -22,6 +22,7 @@ use super::{
     Dial, Event, Owed, Streams,
     contact::Health,
     handler::{Command, Handler, Happened},
+    traced,
 };
 use crate::{
     net::Failure,
@@ -38,6 +39,7 @@ impl Streams {
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
+        log::debug!("connected with {}", libp2p::PeerId::from(peer));
         self.contacts.entry(peer).or_default().connected(connection);
         self.dials.retain(|dial| dial.peer != peer);
         for command in self.take_waiting(&peer) {
@@ -46,6 +48,7 @@ impl Streams {
     }
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
+        log::debug!("a connection with {} has ended", libp2p::PeerId::from(peer));
         if let Some(contact) = self.contacts.get_mut(&peer) {
             let lost = contact.take_leases(connection);
             if contact.disconnected(connection) {
@@ -89,6 +92,7 @@ impl Streams {
             return;
         }
         let why = Failure::of_dial(why, &self.own);
+        log::debug!("dial of {} failed: {why}", libp2p::PeerId::from(peer));
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
         }
@@ -176,6 +180,7 @@ impl NetworkBehaviour for Streams {
                 let Some(last) = outbound.and_then(|outbound| outbound.last_beat(lease)) else {
                     return;
                 };
+                traced("got ack", last.sequence, &peer, &body);
                 Event::Ack {
                     server: peer,
                     connection,
@@ -200,12 +205,16 @@ impl NetworkBehaviour for Streams {
                 }
             }
             Happened::Request { id, body } => {
+                traced("got request", id.0, &peer, &body);
                 self.asked_on.insert(id, (peer, connection));
                 Event::Request { peer, id, body }
             }
             Happened::Response { id, body } if self.settle(connection, Owed::Response(id)) => {
                 match &body {
-                    Ok(_) => self.trust(&peer, connection),
+                    Ok(body) => {
+                        traced("got response", id.0, &peer, body);
+                        self.trust(&peer, connection);
+                    }
                     Err(why) if why.kind() == io::ErrorKind::TimedOut => {
                         self.suspect(&peer, connection, Health::Doubtful);
                     }

@@ -8,7 +8,7 @@
 
 use libp2p::{Multiaddr, swarm::ConnectionId};
 
-use super::{BeatPlace, Command, Event, Streams, contact::Health};
+use super::{BeatPlace, Command, Event, Streams, contact::Health, traced};
 use crate::protocol::{PeerId, codec::heartbeat::LastBeat};
 
 /// Our heartbeat stream to one server.
@@ -100,9 +100,11 @@ impl Streams {
         let sequence = outbound.next;
         outbound.next += 1;
         outbound.awaited = true;
+        let body = encode(sequence);
+        traced("sends beat", sequence, &server, &body);
         let command = Command::Beat {
             lease: outbound.lease,
-            body: encode(sequence),
+            body,
             place: match sequence {
                 0 => BeatPlace::First,
                 _ => BeatPlace::Next,
@@ -130,13 +132,15 @@ impl Streams {
         let Some((lease, connection, next)) = open else {
             return self.happened(Event::GaveUp { server });
         };
+        let body = encode(next);
+        traced("sends last beat", next, &server, &body);
         self.leaving.push((server, connection, lease));
         self.notify(
             server,
             connection,
             Command::Beat {
                 lease,
-                body: encode(next),
+                body,
                 place: BeatPlace::Last,
             },
         );

@@ -215,6 +215,7 @@ impl Streams {
     pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<BeatFrame> {
         loop {
             let Arrived { frame, outbox } = ready!(self.shared.arrivals.poll(cx));
+            traced("got beat", frame.sequence, &frame.peer, &frame.body);
             let Some(contact) = self.contacts.get_mut(&frame.peer) else {
                 continue;
             };
@@ -232,6 +233,7 @@ impl Streams {
     /// Answers the last beat of a stream.
     pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], kind: AckKind) {
         if let Some(lease) = self.lease(peer, stream) {
+            traced("sends ack", lease.sequence, peer, body);
             lease.outbox.put(body, kind);
         }
     }
@@ -244,9 +246,9 @@ impl Streams {
         encode: impl FnOnce(u64) -> Vec<u8>,
     ) {
         if let Some(lease) = self.lease(peer, stream) {
-            lease
-                .outbox
-                .put(&encode(lease.sequence), AckKind::Unsolicited);
+            let body = encode(lease.sequence);
+            traced("sends unasked ack", lease.sequence, peer, &body);
+            lease.outbox.put(&body, AckKind::Unsolicited);
         }
     }
 
@@ -273,12 +275,14 @@ impl Streams {
         id: OwnRequestId,
         body: Vec<u8>,
     ) {
+        traced("sends request", id.0, &peer, &body);
         self.reach(peer, addrs, Command::Ask { id, body });
     }
 
     /// Answers a directory request.
     pub(crate) fn respond(&mut self, id: RequestId, body: Vec<u8>) {
         if let Some((peer, connection)) = self.asked_on.remove(&id) {
+            traced("sends response", id.0, &peer, &body);
             self.notify(peer, connection, Command::Respond { id, body });
         }
     }
@@ -302,6 +306,11 @@ impl Streams {
                 self.will_not_come(peer, owed, &why);
             }
         }
+    }
+
+    /// Whether a heartbeat stream of this peer is open.
+    pub(crate) fn holds_lease(&self, peer: &PeerId) -> bool {
+        self.contacts.get(peer).is_some_and(Contact::holds_lease)
     }
 
     /// The newest connection with this peer.
@@ -338,6 +347,7 @@ impl Streams {
         if all == 0 || ((is_fresh || is_lost) && all < MAX_DIALS) {
             // Kademlia may already be dialling the peer at worse addresses. `Always` does not wait
             // for that dial.
+            log::debug!("dials {}: {addresses:?}", libp2p::PeerId::from(peer));
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
@@ -463,6 +473,12 @@ impl Streams {
             waker.wake();
         }
     }
+}
+
+/// Logs a frame, without its content.
+fn traced(what: &str, number: u64, peer_id: &PeerId, body: &[u8]) {
+    let (length, peer) = (body.len(), libp2p::PeerId::from);
+    log::trace!("{what} {number} of {length} bytes, peer {}", peer(*peer_id));
 }
 
 #[cfg(test)]

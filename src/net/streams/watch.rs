@@ -30,6 +30,7 @@ use super::{
     Event, Streams,
     handler::{Command, is_malformed},
     heartbeat::Frames,
+    traced,
 };
 use crate::{
     net::frames,
@@ -313,6 +314,7 @@ impl Streams {
         watch: WatchId,
         body: Vec<u8>,
     ) {
+        traced("sends watch", watch.0, &server, &body);
         self.watches.held.push((watch, server, None));
         let ask = WatchCommand::Ask { watch, body };
         self.reach(server, addrs, Command::Watch(ask));
@@ -342,6 +344,7 @@ impl Streams {
     pub(crate) fn tell_watcher(&mut self, watcher: WatcherId, frames: Vec<u8>) {
         let mut served = self.watches.served.iter();
         if let Some(&(_, peer, on)) = served.find(|(it, ..)| *it == watcher) {
+            traced("sends frames of watch", watcher.0, &peer, &frames);
             let tell = WatchCommand::Tell { watcher, frames };
             self.notify(peer, on, Command::Watch(tell));
         }
@@ -394,7 +397,8 @@ impl Streams {
     ) -> Option<Event> {
         let Routes { served, held } = &mut self.watches;
         let is_known = match &event {
-            WatchEvent::Asked { watcher, .. } => {
+            WatchEvent::Asked { watcher, body, .. } => {
+                traced("got watch", watcher.0, &peer, body);
                 served.push((*watcher, peer, connection));
                 true
             }
@@ -403,7 +407,10 @@ impl Streams {
                 let mut left = served.extract_if(.., |(it, ..)| it == watcher);
                 left.next().is_some()
             }
-            WatchEvent::Told { watch, .. } => held.iter().any(|(it, ..)| it == watch),
+            WatchEvent::Told { watch, body } => {
+                traced("got frame of watch", watch.0, &peer, body);
+                held.iter().any(|(it, ..)| it == watch)
+            }
             WatchEvent::Ended { watch, .. } => {
                 let mut ended = held.extract_if(.., |(it, ..)| it == watch);
                 ended.next().is_some()

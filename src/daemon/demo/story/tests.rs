@@ -243,7 +243,7 @@ fn every_step_is_seen_when_it_happens_and_not_before() {
     story.begin("entry run out");
     story.not_yet("1 ms to live");
     world.native(|status| status.live_indexers.truncate(1));
-    story.seen("1 live indexers, indexer-2 not");
+    story.seen("1 live indexer, indexer-2 not");
 
     story.begin("nodes back under a lease");
     story.not_yet("node-2 still with indexer-2");
