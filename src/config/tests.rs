@@ -486,6 +486,8 @@ fn remaining_values_name_their_bound() {
     for word in ["off", "error", "warn", "info", "debug", "trace"] {
         assert!(parse(Role::Node, |flags| flags.log = Some(word.into())).is_ok());
     }
+    let error = node(|flags| flags.log_format = Some("JSON".into())).unwrap_err();
+    assert!(error.contains("give text or json"));
     assert!(node(|flags| flags.psk = Some(String::new())).is_err());
     assert!(node(|flags| flags.data_dir = Some(String::new())).is_err());
 }

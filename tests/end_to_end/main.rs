@@ -22,6 +22,7 @@ mod leases;
 mod liars;
 mod life;
 mod listing;
+mod logs;
 mod memory;
 mod natives;
 mod network;
