@@ -97,6 +97,24 @@ fn a_run_waits_for_the_last_verdict_and_decides_once() {
 }
 
 #[test]
+fn a_run_takes_the_time_from_its_begin_to_its_decision() {
+    let (mut offload, mut live, mut delegation) =
+        (Offload::<4>::new(), LiveIndexers::new(), taken_in(1));
+    beat(&mut live, 0, 1, None);
+    offload.tick(at(20_000), &delegation, &mut live);
+    offload.advance(at(20_700), &OWN, &mut delegation, &mut live);
+    let took = |offload: &Offload<4>| offload.ticker.stats().took;
+    assert_eq!(took(&offload), Duration::ZERO, "it has not decided");
+    live.judge(at(20_701), &peer(1), Verdict::Silent);
+    offload.advance(at(20_701), &OWN, &mut delegation, &mut live);
+    assert_eq!(took(&offload), Duration::from_millis(701));
+    offload.tick(at(50_000), &delegation, &mut live);
+    live.judge(at(50_100), &peer(1), Verdict::Reachable);
+    offload.advance(at(50_100), &OWN, &mut delegation, &mut live);
+    assert_eq!(took(&offload), Duration::from_millis(801));
+}
+
+#[test]
 fn with_no_reachable_indexer_the_nodes_stay() {
     let (mut offload, mut live, mut delegation) =
         (Offload::<4>::new(), LiveIndexers::new(), taken_in(3));

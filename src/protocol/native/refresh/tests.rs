@@ -82,6 +82,16 @@ fn a_known_id_without_an_entry_is_searched_for() {
 }
 
 #[test]
+fn a_run_takes_the_time_until_its_last_search_ends() {
+    let mut f = Fixture::knowing(1..=2);
+    assert_eq!(f.searches(0).len(), 2);
+    f.conclude(700, 0, 1);
+    assert_eq!(f.refresh.ticker.stats().took, Duration::ZERO);
+    f.conclude(1_900, 0, 2);
+    assert_eq!(f.refresh.ticker.stats().took, Duration::from_millis(1_900));
+}
+
+#[test]
 fn an_entry_that_outlives_the_next_run_is_fresh_and_left_alone() {
     // The next run comes after 33 s at the latest, jitter included.
     for (expires_in, searched) in [(33_001, 0), (33_000, 0), (32_999, 1)] {
