@@ -3,6 +3,7 @@
 //! Only the structure is parsed here. Values stay text until [`crate::config`] parses them,
 //! so that all errors about values have one form.
 
+mod config;
 mod identity;
 mod roles;
 
@@ -10,6 +11,8 @@ use std::ffi::OsString;
 
 use argh::{FromArgs, SubCommands};
 
+use crate::config::nearest;
+pub(crate) use config::{Config, ConfigCheck, ConfigCommand, ConfigShow, Reload};
 pub(crate) use identity::{Action as IdentityAction, Export, Identity, Import, Reset};
 pub(crate) use roles::{Indexer, Native, Node};
 
@@ -88,9 +91,20 @@ fn sentence(output: &str, args: &[&str]) -> String {
     let command = args.first().filter(|first| is_command(first));
     match (command, text.strip_prefix("Unrecognized argument: ")) {
         (None, Some(word)) if !word.starts_with('-') => {
-            format!("unknown command {word:?}; {}", commands())
+            let names = Command::COMMANDS.iter().map(|command| command.name);
+            match nearest(word, names) {
+                Some(meant) => format!("unknown command {word:?}: did you mean {meant}?"),
+                None => format!("unknown command {word:?}; {}", commands()),
+            }
         }
-        (_, Some(word)) => format!("unknown argument {word:?}; {}", advice(command)),
+        (_, Some(word)) => {
+            let known = options(command.copied());
+            let names = known.iter().map(|known| known.trim_start_matches('-'));
+            match nearest(word.trim_start_matches('-'), names) {
+                Some(meant) => format!("unknown argument {word:?}: did you mean --{meant}?"),
+                None => format!("unknown argument {word:?}; {}", advice(command)),
+            }
+        }
         (_, None) => {
             let mut letters = text.chars();
             let first = letters.next().map(|letter| letter.to_ascii_lowercase());
@@ -98,6 +112,20 @@ fn sentence(output: &str, args: &[&str]) -> String {
             format!("{text}; {}", advice(command))
         }
     }
+}
+
+/// The options of a command, as its help has them.
+fn options(command: Option<&str>) -> Vec<String> {
+    let line: Vec<&str> = command.into_iter().chain(["--help"]).collect();
+    let help = match Arguments::from_args(&[PROGRAM], &line) {
+        Ok(_) => return Vec::new(),
+        Err(exit) => exit.output,
+    };
+    let words = help.lines().filter_map(|line| {
+        let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
+        words.find(|word| word.starts_with("--"))
+    });
+    words.map(str::to_owned).collect()
 }
 
 fn is_command(word: &str) -> bool {
@@ -155,6 +183,8 @@ pub(crate) enum Command {
     Watch(Watch),
     Indexers(Indexers),
     Drain(Drain),
+    Config(Config),
+    Reload(Reload),
     Id(Id),
     Identity(Identity),
     Capacity(Capacity),

@@ -5,6 +5,7 @@
 //! names the option, the value, the bound and what to do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 #[cfg(any(feature = "dns", feature = "http"))]
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,8 +30,18 @@ use crate::protocol::{
 #[cfg(feature = "program")]
 mod dirs;
 mod error;
+#[cfg(feature = "program")]
+mod file;
 mod flags;
+#[cfg(feature = "program")]
+mod load;
+#[cfg(feature = "program")]
+mod near;
 mod services;
+#[cfg(feature = "program")]
+mod settings;
+#[cfg(feature = "program")]
+mod shown;
 mod values;
 
 #[cfg(feature = "program")]
@@ -41,7 +52,15 @@ pub(crate) use error::Error;
 pub(crate) use flags::Flags;
 #[cfg(feature = "program")]
 pub(crate) use flags::NodeFlags;
+#[cfg(feature = "program")]
+pub(crate) use load::{Faults, Loaded, check, load};
+#[cfg(feature = "program")]
+pub(crate) use near::nearest;
 pub(crate) use services::service_name;
+#[cfg(feature = "program")]
+pub(crate) use settings::Setting;
+#[cfg(feature = "program")]
+pub(crate) use shown::ConfigReport;
 #[cfg(feature = "program")]
 pub(crate) use values::LogFormat;
 use values::{
@@ -80,6 +99,15 @@ pub(crate) struct NativeAddr {
     pub addr: Multiaddr,
 }
 
+impl fmt::Display for NativeAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "{}/p2p/{peer}", self.addr),
+            None => self.addr.fmt(f),
+        }
+    }
+}
+
 /// What a check of a service does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
@@ -89,6 +117,16 @@ pub(crate) enum Probe {
     Http(String),
     /// It runs this command of the shell, and passes with exit code 0.
     Exec(String),
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Http(path) => write!(f, "http:{path}"),
+            Self::Exec(command) => write!(f, "exec:{command}"),
+        }
+    }
 }
 
 /// A check of one of the own services.
@@ -271,6 +309,29 @@ impl Config {
                 .map_or(Ok(2), min_indexers)?,
             connections: flags.connections.map_or(Ok(MAX_CONNECTIONS), connections)?,
         })
+    }
+}
+
+#[cfg(feature = "program")]
+impl Config {
+    /// The checks as their option has them, each once.
+    fn shown_checks(&self) -> Vec<String> {
+        let mut shown = Vec::new();
+        for check in &self.checks {
+            let service = self.services.get(usize::from(check.service));
+            let name = service.map_or("", |service| service.name.as_str());
+            let line = format!("{name}={}", check.probe);
+            if !shown.contains(&line) {
+                shown.push(line);
+            }
+        }
+        shown
+    }
+
+    /// Whether a check runs a command, which only `--allow-exec` allows.
+    fn runs_commands(&self) -> bool {
+        let runs = |check: &Check| matches!(check.probe, Probe::Exec(_));
+        self.checks.iter().any(runs)
     }
 }
 

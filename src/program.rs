@@ -4,6 +4,7 @@
 //! 3 not found in an incomplete answer, or an incomplete list.
 
 mod columns;
+mod config;
 mod drain;
 mod identity;
 mod nodes;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Command, Exit, Find};
-use crate::config::{Config, Flags, Role};
+use crate::config::{Flags, Role, load};
 pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
 /// Why a command failed.
 struct Failure {
     code: u8,
+    /// Several lines if there are several causes.
     sentence: String,
     /// The failure is that of a daemon, which must end even if its stderr is not read.
     of_daemon: bool,
@@ -70,13 +72,11 @@ impl Failure {
     }
 
     fn say(&self) {
-        if self.sentence.is_empty() {
-            return;
-        }
-        if self.of_daemon {
-            logging::last_word(&self.sentence);
-        } else {
-            note(&self.sentence);
+        for sentence in self.sentence.lines() {
+            match self.of_daemon {
+                true => logging::last_word(sentence),
+                false => note(sentence),
+            }
         }
     }
 }
@@ -118,6 +118,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Watch(args) => watch::run(&args),
         Command::Identity(args) => identity::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Config(args) => config::run(&args.command),
+        Command::Reload(args) => config::reload(&args),
         Command::Id(args) => print(client::peer_id(
             args.data_dir.as_deref().map(Path::new),
             &env,
@@ -183,9 +185,8 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         of_daemon: true,
         ..failure
     };
-    let config =
-        Config::parse(role, flags, &env).map_err(|error| of_daemon(Failure::new(USAGE, error)))?;
-    daemon::run(config).map_err(|error| of_daemon(Failure::new(error.exit_code(), error)))
+    let loaded = load(role, flags, &env).map_err(|faults| of_daemon(faults.into()))?;
+    daemon::run(loaded).map_err(|error| of_daemon(Failure::new(error.exit_code(), error)))
 }
 
 fn ask<T: Deserialize>(

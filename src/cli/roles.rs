@@ -14,6 +14,12 @@ macro_rules! daemon {
         #[derive(Debug, FromArgs)]
         #[argh(subcommand, name = $command, help_triggers("-h", "--help", "help"))]
         pub(crate) struct $type {
+            /// file of further settings, TOML, after which FILE.d/*.toml without FILE's .toml is read;
+            /// options win (default: ROLE.toml in $CONFIGURATION_DIRECTORY or /etc/oc-discovery, if
+            /// it is there)
+            #[argh(option, arg_name = "file")]
+            config: Option<String>,
+
             /// directory of the identity, the saved state and the control socket (default:
             /// $STATE_DIRECTORY, else oc-discovery/ROLE in $XDG_STATE_HOME or ~/.local/state)
             #[argh(option, arg_name = "dir")]
@@ -123,6 +129,7 @@ macro_rules! daemon {
             pub(crate) fn flags(self) -> Flags {
                 let node = self.node_flags();
                 Flags {
+                    config: self.config,
                     data_dir: self.data_dir,
                     listen: self.listen,
                     announce: self.announce,

@@ -137,6 +137,11 @@ fn wrong_lines_become_one_sentence_with_advice() {
             "node --loud",
             "unknown argument \"--loud\"; `oc-discovery node --help`",
         ),
+        ("statsu", "unknown command \"statsu\": did you mean status?"),
+        (
+            "node --beat_interval 5s",
+            "unknown argument \"--beat_interval\": did you mean --beat-interval?",
+        ),
         ("native --name x", "unknown argument \"--name\""),
         ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
         ("node --loud=5s", "unknown argument \"--loud\""),

@@ -28,6 +28,28 @@ impl Error {
         self.option
     }
 
+    /// The value; a long one is cut off and ends in `…`. `None`: it is about all its values.
+    #[cfg(feature = "program")]
+    pub(super) fn value(&self) -> Option<&str> {
+        self.value.as_deref()
+    }
+
+    /// Whether it is about this value.
+    #[cfg(feature = "program")]
+    pub(super) fn is_about(&self, value: &str) -> bool {
+        let shown = self.value.as_deref();
+        shown.is_some_and(|shown| match shown.strip_suffix('…') {
+            Some(begin) => value.starts_with(begin),
+            None => value == shown,
+        })
+    }
+
+    /// What is wrong, and what to do.
+    #[cfg(feature = "program")]
+    pub(super) fn problem(&self) -> &str {
+        &self.problem
+    }
+
     /// The sentence, with another name for the option.
     pub(crate) fn with_name(&self, option: &'static str) -> String {
         let (value, problem) = (self.value.clone(), self.problem.clone());

@@ -5,6 +5,9 @@ use super::{Error, Role};
 /// The options of a daemon as they were written. An absent option has its default value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
+    /// The file with further settings.
+    #[cfg(feature = "program")]
+    pub config: Option<String>,
     #[cfg(feature = "program")]
     pub data_dir: Option<String>,
     pub listen: Vec<String>,

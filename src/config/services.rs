@@ -90,6 +90,16 @@ fn service(value: &str) -> Result<Service, Error> {
     }
 }
 
+/// The service as its option has it.
+#[cfg(feature = "program")]
+pub(super) fn show(service: &Service) -> String {
+    let transport = match service.transport {
+        Transport::Tcp => "",
+        Transport::Udp => "udp:",
+    };
+    format!("{}={transport}{}", service.name, service.port)
+}
+
 /// The checks of these services. A command may run only if that is allowed.
 pub(super) fn checks(
     values: &[String],

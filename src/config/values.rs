@@ -466,7 +466,7 @@ fn parse_duration(value: &str) -> Option<Duration> {
 }
 
 /// A duration, shown in the form that the options accept.
-struct Human(Duration);
+pub(super) struct Human(pub(super) Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@
 
 use std::{
     cell::RefCell,
-    fmt, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
@@ -51,7 +51,7 @@ const KILLED: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 pub(super) struct Ended {
-    service: u8,
+    check: u64,
     what: What,
 }
 
@@ -74,12 +74,17 @@ type Groups = Rc<RefCell<Vec<Pid>>>;
 pub(super) struct Checks {
     pub(super) health: Health,
     checks: Vec<Checked>,
+    /// Checks that there were so far.
+    #[cfg(feature = "program")]
+    made: u64,
     ended: (Sender<Ended>, Receiver<Ended>),
     groups: Groups,
 }
 
 /// A check, and why its last run failed.
 struct Checked {
+    /// Its own number: that of its service changes when services are added and removed.
+    number: u64,
     check: Check,
     of: Service,
     error: Option<String>,
@@ -89,22 +94,37 @@ impl Checks {
     /// The configured checks. All run for the first time at `now`.
     pub(super) fn new(config: &Config, now: Instant, seed: u64) -> Self {
         let of = config.checks.iter().map(|check| check.service);
-        let with_service = |check: &Check| {
-            let of = config.services.get(usize::from(check.service))?.clone();
-            let check = check.clone();
-            Some(Checked {
-                check,
-                of,
-                error: None,
-            })
-        };
+        let checks: Vec<Checked> = checked(config, 0).collect();
         Self {
             health: Health::new(now, seed, config.check_interval, of),
-            checks: config.checks.iter().filter_map(with_service).collect(),
+            #[cfg(feature = "program")]
+            made: checks.len() as u64,
+            checks,
             // One run for each service at a time, with two messages at most: there is always room.
             ended: bounded(2 * MAX_SERVICES),
             groups: Groups::default(),
         }
+    }
+
+    /// Replaces the checks by those of another configuration. A check that is in both goes on.
+    #[cfg(feature = "program")]
+    pub(super) fn replace(&mut self, config: &Config, now: Instant) {
+        let mut fresh: Vec<Checked> = checked(config, self.made).collect();
+        self.made += fresh.len() as u64;
+        let mut numbers = Vec::new();
+        for checked in &mut fresh {
+            let is_same =
+                |old: &&Checked| (&old.of, &old.check.probe) == (&checked.of, &checked.check.probe);
+            let old = self.checks.iter().find(is_same);
+            numbers.push((checked.check.service, old.map(|old| old.check.service)));
+            if let Some(old) = old {
+                checked.number = old.number;
+                checked.error.clone_from(&old.error);
+            }
+        }
+        self.health
+            .replace(now, config.check_interval, numbers.into_iter());
+        self.checks = fresh;
     }
 
     /// Kills the commands that run. The loop begins no other one.
@@ -148,6 +168,18 @@ impl Checks {
     }
 }
 
+/// The checks of a configuration, numbered from `first` on.
+fn checked(config: &Config, first: u64) -> impl Iterator<Item = Checked> {
+    (first..).zip(&config.checks).filter_map(|(number, check)| {
+        Some(Checked {
+            number,
+            check: check.clone(),
+            of: config.services.get(usize::from(check.service))?.clone(),
+            error: None,
+        })
+    })
+}
+
 impl Driver<'_> {
     /// Begins the checks that are due.
     pub(super) fn check_if_due(&mut self, now: Instant) {
@@ -158,10 +190,11 @@ impl Driver<'_> {
             };
             let hosts = hosts(self.env.net.record_addrs());
             let (probe, port) = (checked.check.probe.clone(), checked.of.port);
+            let check = checked.number;
             let (ended, groups) = (self.checks.ended.0.clone(), Rc::clone(&self.checks.groups));
             executor::spawn(async move {
                 // The loop may have ended.
-                let tell = |what| drop(ended.try_send(Ended { service, what }));
+                let tell = |what| drop(ended.try_send(Ended { check, what }));
                 match probe {
                     Probe::Exec(command) => execute(&command, &groups, tell).await,
                     Probe::Tcp => tell(What::Result(connects(&hosts, port).await)),
@@ -172,8 +205,14 @@ impl Driver<'_> {
     }
 
     /// A run of a check has ended.
-    pub(super) fn on_checked(&mut self, Ended { service, what }: Ended) {
+    pub(super) fn on_checked(&mut self, Ended { check, what }: Ended) {
         let now = self.env.now();
+        let mut checks = self.checks.checks.iter_mut();
+        // It may have been removed meanwhile.
+        let Some(checked) = checks.find(|checked| checked.number == check) else {
+            return;
+        };
+        let service = checked.check.service;
         let (ending, error) = match what {
             What::Over => return self.checks.health.over(service),
             What::Result(Ok(())) => (Ending::Passed, None),
@@ -181,10 +220,6 @@ impl Driver<'_> {
         };
         let since = self.checks.health.of(service).and_then(|state| state.since);
         let change = self.checks.health.ended(now, service, ending);
-        let mut checks = self.checks.checks.iter_mut();
-        let Some(checked) = checks.find(|checked| checked.check.service == service) else {
-            return;
-        };
         checked.error = error;
         let name = &checked.of.name;
         match change {
@@ -383,16 +418,6 @@ fn told(ended: io::Result<ExitStatus>) -> Result<(), Failure> {
         (Some(code), _) => Err(failed(format!("the command ended with exit code {code}"))),
         (None, Some(signal)) => Err(failed(format!("the command was ended by signal {signal}"))),
         (None, None) => Err(failed("the command failed".to_owned())),
-    }
-}
-
-impl fmt::Display for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp => f.write_str("tcp"),
-            Self::Http(path) => write!(f, "http:{path}"),
-            Self::Exec(command) => write!(f, "exec:{command}"),
-        }
     }
 }
 

@@ -58,6 +58,11 @@ pub(crate) enum OperatorRequest {
     Status,
     /// The indexers. Answered with an [`IndexerList`](super::status::IndexerList).
     Indexers,
+    /// The settings. Answered with a [`ConfigReport`](config::ConfigReport).
+    Config,
+    /// To take its configuration over anew. Answered with
+    /// [`Reloaded`](super::reload::Reloaded).
+    Reload,
     /// The nodes with this name, or the one with this peer id. Answered with
     /// [`Found`](super::status::Found).
     Find(NameOrPeerId),
@@ -119,6 +124,8 @@ impl fmt::Display for OperatorRequest {
         match self {
             OperatorRequest::Status => f.write_str("status"),
             OperatorRequest::Indexers => f.write_str("indexers"),
+            OperatorRequest::Config => f.write_str("config"),
+            OperatorRequest::Reload => f.write_str("reload"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
             OperatorRequest::Drain(DrainCall::Begin) => f.write_str("drain"),
             OperatorRequest::Drain(DrainCall::Undo) => f.write_str("drain undo"),

@@ -317,6 +317,18 @@ impl<'m> Driver<'m> {
     pub(super) fn on_learned(&mut self, (peer, ref addrs): Learned) {
         let native = &peer;
         self.handle(self.env.now(), Input::NativeLearned { native, addrs });
+        self.natives_changed(peer);
+    }
+
+    /// A native is not configured any more.
+    #[cfg(feature = "program")]
+    pub(super) fn on_forgotten(&mut self, peer: PeerId) {
+        let native = &peer;
+        self.handle(self.env.now(), Input::NativeForgotten { native });
+        self.natives_changed(peer);
+    }
+
+    fn natives_changed(&mut self, peer: PeerId) {
         self.env.reserve_slot(peer);
         let mut natives = self.env.natives().into_iter();
         let only = natives.next().filter(|_| natives.next().is_none());
@@ -356,6 +368,9 @@ impl<'m> Driver<'m> {
             Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
             #[cfg(feature = "program")]
             Call::Drain(call) => self.drain(call, reply),
+            // The process around the loop answers these.
+            #[cfg(feature = "program")]
+            Call::Config | Call::Reload => {}
         }
     }
 

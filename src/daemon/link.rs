@@ -67,6 +67,22 @@ enum Part {
     },
 }
 
+impl Part {
+    fn of(config: &Config, now: Instant, seed: u64) -> Self {
+        match config.role {
+            #[cfg(feature = "mdns")]
+            Role::Native if config.mdns => Self::Answers {
+                when: Answering::new(seed),
+                told: Vec::new(),
+            },
+            Role::Indexer | Role::Node if config.natives.is_empty() => {
+                Self::Asks(Asking::new(now, seed), 0)
+            }
+            _ => Self::None,
+        }
+    }
+}
+
 /// What the link and the search domains say, for the loop.
 pub(super) struct LinkEvents {
     #[cfg(feature = "mdns")]
@@ -112,17 +128,7 @@ struct Found {
 impl OnLink {
     /// The part of a process with this configuration.
     pub(super) fn new(config: &Config, own: PeerId, now: Instant, seed: u64) -> Self {
-        let part = match config.role {
-            #[cfg(feature = "mdns")]
-            Role::Native if config.mdns => Part::Answers {
-                when: Answering::new(seed),
-                told: Vec::new(),
-            },
-            Role::Indexer | Role::Node if config.natives.is_empty() => {
-                Part::Asks(Asking::new(now, seed), 0)
-            }
-            _ => Part::None,
-        };
+        let part = Part::of(config, now, seed);
         #[cfg(not(feature = "mdns"))]
         let _ = own;
         Self {
@@ -220,6 +226,23 @@ impl Driver<'_> {
                 if when.poll(now) && !told.is_empty() {
                     mdns.answer(told);
                 }
+            }
+        }
+    }
+
+    /// Natives were given by a reload, or are no longer given: looks for some only without.
+    #[cfg(feature = "program")]
+    pub(super) fn relink(&mut self, before: &Config, after: &Config) {
+        self.link.trusts_link = after.trust_lan;
+        let has_any = |config: &Config| !config.natives.is_empty();
+        if after.role != Role::Native && has_any(before) != has_any(after) {
+            let now = self.env.now();
+            self.link.part = Part::of(after, now, now.as_millis());
+            self.link.candidates = FoundNatives::default();
+            self.link.found.clear();
+            #[cfg(feature = "mdns")]
+            if let Some(mdns) = &mut self.link.mdns {
+                mdns.close();
             }
         }
     }

@@ -65,6 +65,8 @@ mod problems;
 #[cfg(feature = "program")]
 mod process;
 mod record;
+#[cfg(feature = "program")]
+pub(crate) mod reload;
 mod report;
 pub(crate) mod request;
 mod servers;
@@ -145,6 +147,16 @@ trait Host {
     /// latest.
     fn turned(&mut self, driver: &Driver<'_>) -> Option<Instant>;
 
+    /// Has the driver take over the configuration anew. Returns the natives if they have changed.
+    #[cfg(feature = "program")]
+    fn reload(
+        &mut self,
+        _: &mut Driver<'_>,
+        _: Option<request::Reply>,
+    ) -> Option<Vec<crate::config::NativeAddr>> {
+        None
+    }
+
     /// Takes note that the end has begun.
     fn stopping(&mut self);
 }
@@ -153,6 +165,9 @@ trait Host {
 enum Call {
     Answer(CallEvent),
     End,
+    /// It is to take over its configuration anew, and to answer if there is a caller.
+    #[cfg(feature = "program")]
+    Reload(Option<request::Reply>),
     /// It cannot go on, for this reason.
     #[cfg(feature = "program")]
     Fail(Error),
@@ -189,7 +204,7 @@ async fn run_until_the_end(
 ) -> Result<(), Error> {
     driver.start(config);
     let natives = natives::resolve(&config.natives);
-    main_loop(driver, &natives, host).await?;
+    main_loop(driver, natives, host).await?;
     log::info!("ends: giving leases up");
     host.stopping();
     farewell(driver).await;
@@ -199,7 +214,7 @@ async fn run_until_the_end(
 
 async fn main_loop(
     driver: &mut Driver<'_>,
-    natives: &Receiver<Learned>,
+    #[cfg_attr(not(feature = "program"), expect(unused_mut))] mut natives: Receiver<Learned>,
     host: &mut impl Host,
 ) -> Result<(), Error> {
     let checks = driver.checks.ended();
@@ -250,6 +265,13 @@ async fn main_loop(
             Wake::Link(event) => driver.on_link(event),
             Wake::Call(Call::Answer(event)) => driver.on_asked(event),
             Wake::Call(Call::End) => return Ok(()),
+            #[cfg(feature = "program")]
+            Wake::Call(Call::Reload(reply)) => {
+                if let Some(given) = host.reload(driver, reply) {
+                    // The names that led to natives before are not looked up any more.
+                    natives = natives::resolve(&given);
+                }
+            }
             #[cfg(feature = "program")]
             Wake::Call(Call::Fail(why)) => return Err(why),
         }

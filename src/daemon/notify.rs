@@ -91,6 +91,15 @@ impl Notifier {
         }
     }
 
+    /// Notifies the manager that the configuration is being reloaded; [`Notifier::ready`] says that
+    /// this is done. With the time, `Type=notify-reload` knows which request is answered.
+    pub(super) fn reloading(&mut self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+        let assignment = format!("RELOADING=1\nMONOTONIC_USEC={micros}");
+        self.tell(&assignment, || "reloads its configuration".to_owned());
+    }
+
     /// The loop has made a turn at `now`. Notifies the manager if a quarter of the limit has passed
     /// since the last time.
     pub(super) fn turned(&mut self, now: Instant, status: impl FnOnce() -> String) {

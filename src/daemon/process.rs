@@ -4,7 +4,7 @@
 //! Invariant: results go to stdout, everything else to stderr, and the daemon waits for the reader
 //! of neither.
 
-use std::io;
+use std::{ffi::OsString, io};
 
 use smol::future::or;
 
@@ -20,19 +20,19 @@ use super::{
     life::short,
     listen, load, logging, machines,
     notify::Notifier,
-    outlet, read_psk,
-    request::CallEvent,
+    outlet, read_psk, reload,
+    request::{self, CallAnswer, CallEvent, PendingCall, Reply},
     run_until_the_end,
-    signals::Signals,
+    signals::{Signals, Wish},
     storage::DataDir,
     untouched, wait_for_random_numbers,
 };
 #[cfg(feature = "dns")]
 use super::{connections::MAX_CONNECTIONS, dns::Dns};
 use crate::{
-    config::{Config, Role},
+    config::{Config, Loaded, NativeAddr, Role},
     net::{executor, is_for_this_host},
-    protocol::Instant,
+    protocol::{Instant, codec::service::MAX_SERVICES},
 };
 
 /// Runs one role until a signal ends it. `Ok`: it ended in order.
@@ -40,16 +40,18 @@ use crate::{
 /// # Errors
 /// It could not start because of the data directory, the key file, a listen address or the control
 /// socket. The error is one sentence.
-pub(crate) fn run(config: Config) -> Result<(), Error> {
+pub(crate) fn run(loaded: Loaded) -> Result<(), Error> {
+    let config = &loaded.config;
     // This fails only if a logger is set already, as in a test. Then that logger is used.
     let _ = logging::init(config.log, config.log_format);
     let division = descriptors::plan(
-        config.listen.len() + for_dns(&config) + for_http(&config) + for_link_and_checks(&config),
+        config.listen.len() + for_dns(config) + for_http(config) + for_link_and_checks(config),
     );
-    executor::block_on(serve(config, division.map_err(Error::new)?))
+    executor::block_on(serve(loaded, division.map_err(Error::new)?))
 }
 
-async fn serve(config: Config, division: Division) -> Result<(), Error> {
+async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
+    let config = loaded.config.clone();
     executor::spawn(logging::attend());
     // Done before the signal handlers are installed, so that the first signal ends this wait.
     wait_for_random_numbers()?;
@@ -83,7 +85,6 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     let bridge = config
         .has_bridge()
         .then(|| Bridge::start(&config.dns_sd, &config.from_dns_sd));
-    let env = |variable: &str| std::env::var_os(variable);
     let mut notifier = Notifier::new(&env, std::process::id(), driver.env.now());
     let further: [Option<String>; 2] = [
         #[cfg(feature = "dns")]
@@ -98,6 +99,7 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
     announce(&mut driver, &config, further);
     notifier.ready(|| driver.summary());
     let mut process = Process {
+        loaded,
         control,
         signals,
         notifier,
@@ -119,6 +121,7 @@ async fn serve(config: Config, division: Division) -> Result<(), Error> {
 }
 
 struct Process {
+    loaded: Loaded,
     control: Control,
     signals: Signals,
     notifier: Notifier,
@@ -150,13 +153,18 @@ fn for_http(config: &Config) -> usize {
     0
 }
 
-/// Descriptors for multicast DNS, and for each check one connection.
+/// Descriptors for multicast DNS, and for each possible check one connection.
 fn for_link_and_checks(config: &Config) -> usize {
     #[cfg(feature = "mdns")]
     let sockets = 2 * usize::from(config.mdns) + 2 * usize::from(config.has_bridge());
     #[cfg(not(feature = "mdns"))]
     let sockets = 0;
-    sockets + config.checks.len()
+    // A reload may give a node more checks.
+    let checks = match config.role {
+        Role::Node => MAX_SERVICES,
+        Role::Native | Role::Indexer => 0,
+    };
+    sockets + checks
 }
 
 impl Process {
@@ -170,8 +178,8 @@ impl Process {
         )]
         let mut event = or(self.control.next(), others).await;
         #[cfg(any(feature = "dns", feature = "http", feature = "mdns"))]
-        if let CallEvent::Made(super::request::PendingCall {
-            call: super::request::Call::Status(tables),
+        if let CallEvent::Made(PendingCall {
+            call: request::Call::Status(tables),
             ..
         }) = &mut event
         {
@@ -183,6 +191,23 @@ impl Process {
             tables.extend(self.bridge.iter().flat_map(Bridge::stats));
         }
         event
+    }
+
+    /// The same, or that the process is to reload its configuration. It shows its own settings.
+    async fn asked_of_process(&self) -> Call {
+        loop {
+            match self.asked().await {
+                CallEvent::Made(PendingCall {
+                    call: request::Call::Reload,
+                    reply,
+                }) => return Call::Reload(Some(reply)),
+                CallEvent::Made(PendingCall {
+                    call: request::Call::Config,
+                    reply,
+                }) => reply.answer(CallAnswer::Config(self.loaded.report())),
+                event => return Call::Answer(event),
+            }
+        }
     }
 
     async fn asked_by_dns(&self) -> CallEvent {
@@ -212,10 +237,11 @@ impl Process {
 
 impl Host for Process {
     async fn next(&self) -> Call {
-        let asked = async { Call::Answer(self.asked().await) };
+        let asked = self.asked_of_process();
         let end = async {
-            match self.signals.end_requested().await {
-                Ok(()) => Call::End,
+            match self.signals.next().await {
+                Ok(Wish::End) => Call::End,
+                Ok(Wish::Reload) => Call::Reload(None),
                 Err(error) => Call::Fail(no_signals(error)),
             }
         };
@@ -229,11 +255,28 @@ impl Host for Process {
         self.notifier.timeout()
     }
 
+    fn reload(&mut self, driver: &mut Driver<'_>, reply: Option<Reply>) -> Option<Vec<NativeAddr>> {
+        self.notifier.reloading();
+        let before = self.loaded.config.natives.clone();
+        let fresh = self.loaded.again(&env);
+        let reloaded = reload::reload(driver, &mut self.loaded, fresh);
+        self.notifier.ready(|| driver.summary());
+        if let Some(reply) = reply {
+            reply.answer(CallAnswer::Reloaded(reloaded));
+        }
+        let after = &self.loaded.config.natives;
+        (before != *after).then(|| after.clone())
+    }
+
     fn stopping(&mut self) {
         self.notifier.stopping();
         #[cfg(feature = "mdns")]
         self.bridge.iter().for_each(Bridge::leave);
     }
+}
+
+fn env(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
 }
 
 fn no_signals(error: io::Error) -> Error {

@@ -1,7 +1,7 @@
 //! The own signed record: its content and its latest envelope. The core decides when it is signed.
 //!
-//! Invariant: name, tags and services come from the configuration and do not change while the
-//! process runs; only the addresses and the services offered do.
+//! Invariant: name, tags and services come from the configuration and change only when that is
+//! reloaded; the addresses and the services offered change by themselves.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,6 +44,15 @@ impl OwnRecord {
     /// What a node announces about itself.
     pub(super) fn about(&self) -> Option<&About> {
         self.about.as_ref()
+    }
+
+    /// Has a node announce the tags and services of this configuration when it signs next.
+    #[cfg(feature = "program")]
+    pub(super) fn describe(&mut self, config: &Config) {
+        if let Some(about) = &mut self.about {
+            about.tags = to_list(&config.tags);
+            about.services.clone_from(&config.services);
+        }
     }
 
     /// Has a node list these services of devices of its link when it signs next.

@@ -29,6 +29,12 @@ pub(crate) enum Call {
     /// `drain`: an indexer hands its nodes over.
     #[cfg(feature = "program")]
     Drain(super::drain::DrainCall),
+    /// `config`: the settings and where they come from. Only a process of its own has them.
+    #[cfg(feature = "program")]
+    Config,
+    /// `reload`: the same process takes its configuration over anew.
+    #[cfg(feature = "program")]
+    Reload,
 }
 
 /// The requests that are answered in parts.
@@ -221,6 +227,10 @@ pub(crate) enum CallAnswer {
     Found(Found),
     #[cfg(feature = "program")]
     Drained(super::drain::Drained),
+    #[cfg(feature = "program")]
+    Config(crate::config::ConfigReport),
+    #[cfg(feature = "program")]
+    Reloaded(super::reload::Reloaded),
 }
 
 impl CallAnswer {
@@ -234,6 +244,8 @@ impl CallAnswer {
             Self::Indexers(list) => miniserde::json::to_string(list),
             Self::Found(found) => miniserde::json::to_string(found),
             Self::Drained(drained) => miniserde::json::to_string(drained),
+            Self::Config(report) => miniserde::json::to_string(report),
+            Self::Reloaded(reloaded) => miniserde::json::to_string(reloaded),
         }
     }
 }

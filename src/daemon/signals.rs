@@ -1,12 +1,13 @@
-//! The signals that end the process.
+//! The signals of a daemon.
 //!
-//! - The first SIGTERM, SIGINT or SIGHUP asks the loop to end gracefully:
-//!   [`Signals::end_requested`].
+//! - The first SIGTERM or SIGINT asks the loop to end gracefully.
 //! - The second one ends the process at once, inside the signal handler, so that a loop that is
-//!   stuck cannot prevent it. The exit code is then 128 + the signal's number, as shells count:
-//!   143, 130 or 129.
-//! - SIGHUP means that the terminal is gone; there is no configuration to read again. If it is
-//!   ignored already (`nohup`), it stays so.
+//!   stuck cannot prevent it. The exit code is then 128 + the signal's number, as shells count: 143
+//!   or 130.
+//! - SIGHUP asks for the configuration to be reloaded, also where it was ignored (`nohup`), and
+//!   where the terminal has gone: a daemon outlives its terminal.
+//! - SIGUSR1 does nothing, because what sends it to a daemon that has no use for it does not want
+//!   it to end.
 //! - Rust's runtime ignores SIGPIPE before `main`. So when a reader goes away, there is a write
 //!   error, and the process does not die.
 
@@ -14,51 +15,78 @@ use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 
 use rustix::net::{RecvFlags, recv};
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// To end gracefully.
+    End,
+    /// To reload the configuration.
+    Reload,
+}
 
 /// The handlers, for the life of the process. It must be created once, before anything that a
 /// signal should end gracefully.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    asked: Watched<UnixStream>,
+    /// A byte for each signal; which one it was is in the flags.
+    came: Watched<UnixStream>,
+    ending: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Installs the handlers. Fails if the system has no file descriptors left.
     pub(crate) fn new() -> io::Result<Self> {
-        let (asked, write) = UnixStream::pair()?;
-        let ending = Arc::new(AtomicBool::new(false));
-        let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
-        for signal in [SIGTERM, SIGINT].into_iter().chain(hangup) {
+        let (came, write) = UnixStream::pair()?;
+        let (ending, reload) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        for signal in [SIGTERM, SIGINT] {
             // Handlers run in this order, so that the first signal finds the flag unset and sets
             // it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ending))?;
             flag::register(signal, Arc::clone(&ending))?;
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        asked.set_nonblocking(true)?;
+        flag::register(SIGHUP, Arc::clone(&reload))?;
+        low_level::pipe::register(SIGHUP, write)?;
+        flag::register(SIGUSR1, Arc::default())?;
+        came.set_nonblocking(true)?;
         Ok(Self {
-            asked: ReadySet::of_this_thread()?.watch(asked)?,
+            came: ReadySet::of_this_thread()?.watch(came)?,
+            ending,
+            reload,
         })
     }
 
-    /// Waits until a signal has asked the process to end. From then on it returns at once.
+    /// Waits for a signal. Once one has asked the process to end, it returns that at once; several
+    /// wishes for a reload that were not taken yet are one.
     ///
     /// For one task at a time. Cancel-safe. Fails only if the system cannot read the descriptor;
     /// the process should end then too.
-    pub(crate) async fn end_requested(&self) -> io::Result<()> {
-        // The byte is left unread, so that the next call finds it.
-        let peek =
-            |asked: &UnixStream| Ok((recv(asked, &mut [0; 1], RecvFlags::PEEK)?, Left::Maybe));
-        poll_fn(|cx| self.asked.poll(Way::Read, cx, peek))
-            .await
-            .map(drop)
+    pub(crate) async fn next(&self) -> io::Result<Wish> {
+        let read =
+            |came: &UnixStream| Ok((recv(came, &mut [0; 16], RecvFlags::empty())?, Left::Maybe));
+        poll_fn(|cx| {
+            loop {
+                // The flags are set before the byte is written, so none is overlooked.
+                if self.ending.load(Ordering::SeqCst) {
+                    return Poll::Ready(Ok(Wish::End));
+                }
+                if self.reload.swap(false, Ordering::SeqCst) {
+                    return Poll::Ready(Ok(Wish::Reload));
+                }
+                ready!(self.came.poll(Way::Read, cx, read))?;
+            }
+        })
+        .await
     }
 }
 
@@ -69,20 +97,6 @@ pub(crate) fn end_in_peace() -> io::Result<()> {
         flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
     }
     Ok(())
-}
-
-/// Whether this process was started with SIGHUP ignored, as `nohup` does.
-fn hangup_is_ignored() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
-}
-
-/// `status`: the text of `/proc/PID/status` (proc(5)); bit 0 of `SigIgn` is signal 1, SIGHUP.
-fn ignores_hangup(status: &str) -> bool {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
@@ -107,8 +121,10 @@ mod tests {
         };
         let signals = Signals::new().unwrap();
         println!("handlers stand");
-        block_on(signals.end_requested()).unwrap();
-        block_on(signals.end_requested()).unwrap();
+        while block_on(signals.next()).unwrap() == Wish::Reload {
+            println!("asked to reload");
+        }
+        assert_eq!(block_on(signals.next()).unwrap(), Wish::End);
         println!("asked to end");
         if role == "stuck" {
             // It ends after all, so that no test waits for it without end.
@@ -165,14 +181,25 @@ mod tests {
 
     #[test]
     fn first_signal_asks_for_a_graceful_end() {
-        // The tests themselves may have been started by `nohup`.
-        let hangup = (!hangup_is_ignored()).then_some(Signal::HUP);
-        for signal in [Signal::TERM, Signal::INT].into_iter().chain(hangup) {
+        for signal in [Signal::TERM, Signal::INT] {
             let mut process = Process::start("graceful");
             process.signal(signal);
             process.wait_for("asked to end");
             assert_eq!(process.child.wait().unwrap().code(), Some(42), "{signal:?}");
         }
+    }
+
+    #[test]
+    fn hangup_asks_for_a_reload_each_time_and_usr1_for_nothing() {
+        let mut process = Process::start("graceful");
+        for _ in 0..3 {
+            process.signal(Signal::USR1);
+            process.signal(Signal::HUP);
+            process.wait_for("asked to reload");
+        }
+        process.signal(Signal::TERM);
+        process.wait_for("asked to end");
+        assert_eq!(process.child.wait().unwrap().code(), Some(42));
     }
 
     #[test]
@@ -185,16 +212,5 @@ mod tests {
             let status = process.child.wait().unwrap();
             assert_eq!((status.code(), status.signal()), (Some(code), None));
         }
-    }
-
-    #[test]
-    fn hangup_is_left_ignored_where_it_was() {
-        assert!(ignores_hangup(
-            "Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"
-        ));
-        assert!(!ignores_hangup(
-            "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t1\n"
-        ));
-        assert!(!ignores_hangup(""));
     }
 }

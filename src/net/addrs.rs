@@ -103,6 +103,12 @@ impl Observed {
 }
 
 impl Addresses {
+    /// The operator announces these from now on.
+    #[cfg(feature = "program")]
+    pub(super) fn set_announce(&mut self, announce: Announce) {
+        self.announce = announce;
+    }
+
     /// Knows only the addresses that the operator announces.
     pub(crate) fn new(host: Host, announce: Announce) -> Self {
         Self {

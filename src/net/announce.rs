@@ -33,6 +33,13 @@ impl Net {
         self.scope.reader(peer)
     }
 
+    /// The operator announces these addresses from now on.
+    #[cfg(feature = "program")]
+    pub(crate) fn set_announce(&mut self, announce: super::addrs::Announce) {
+        self.addresses.set_announce(announce);
+        self.announce();
+    }
+
     /// Gives libp2p the addresses of the record for identify to announce. Returns whether they
     /// changed.
     pub(super) fn announce(&mut self) -> bool {

@@ -107,6 +107,30 @@ impl Health {
         }
     }
 
+    /// Checks other services at `now`. Each is given with its number, and with the number that it
+    /// had so far if its check is the same one: that goes on, with its result.
+    pub fn replace(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        services: impl Iterator<Item = (u8, Option<u8>)> + Clone,
+    ) {
+        let numbers = services.clone().map(|(service, _)| service);
+        let mut fresh = Self::new(now, self.rng.bits(), interval, numbers);
+        for (service, before) in services {
+            let old = before.and_then(|before| self.of(before));
+            let mut of_it = fresh.checks.iter_mut();
+            if let (Some(old), Some(check)) = (old, of_it.find(|check| check.service == service)) {
+                *check = Checked {
+                    service,
+                    next: old.next.min(now + interval),
+                    ..old.clone()
+                };
+            }
+        }
+        *self = fresh;
+    }
+
     /// The service to check now. [`Health::ended`] must be told of the end of the run.
     pub fn poll(&mut self, now: Instant) -> Option<u8> {
         let mut due = self.checks.iter_mut();
@@ -314,5 +338,27 @@ mod tests {
         }
         assert_eq!(health.offered(), 0b0111_1111);
         assert_eq!(health.of(0), None);
+    }
+
+    #[test]
+    fn check_that_is_in_both_configurations_goes_on_under_its_new_number() {
+        let mut health = health(&[0, 1]);
+        assert_eq!(run(&mut health, true).0, Some(OfferChange::Offered));
+        let before = health.of(0).cloned().unwrap();
+        // Service 0 is number 1 now, service 1 is gone, and number 0 is new.
+        let now = at(5_000);
+        health.replace(now, INTERVAL, [(0, None), (1, Some(0))].into_iter());
+        let after = health.of(1).unwrap();
+        let told = |check: &Checked| (check.failures, check.since, check.next);
+        assert_eq!(told(after), told(&before));
+        assert_eq!(
+            health.offered(),
+            0b1111_1110,
+            "the new one has not passed yet"
+        );
+        assert_eq!(health.poll(now), Some(0), "and runs at once");
+        // A shorter interval counts at once.
+        health.replace(now, INTERVAL / 10, [(0, Some(1))].into_iter());
+        assert_eq!(health.timeout(), Some(at(6_000)));
     }
 }

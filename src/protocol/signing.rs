@@ -2,7 +2,7 @@
 //!
 //! It is signed when the leases ask for it ([`Action::Sign`](super::Action::Sign): at the start,
 //! and when it is older than one lease), and when its addresses or the services that it offers
-//! differ from the signed ones. Name and tags do not change while a process runs.
+//! differ from the signed ones; and when its host says that something else in it has changed.
 //!
 //! Invariants: nothing is signed without an address that can be in a record, without a time to sign
 //! with, by a native, or after the end; a record that was requested meanwhile is signed as soon as
@@ -77,7 +77,7 @@ impl Signing {
         self.offered = services;
     }
 
-    /// Takes note that what the record says of devices of the link has changed.
+    /// Takes note that what the record says has changed: tags, services, or devices of the link.
     pub fn changed(&mut self) {
         self.has_changed = true;
     }

@@ -2,6 +2,7 @@
 //!
 //! Every error gives one sentence on stderr and the right exit code.
 
+mod config;
 mod home;
 mod identity;
 mod schema;

@@ -28,6 +28,7 @@ mod natives;
 mod network;
 mod offload;
 mod refresh;
+mod reload;
 mod restart;
 mod service;
 mod stranger;

@@ -72,6 +72,22 @@ fn without_a_watchdog_only_the_start_and_the_end_are_told() {
     assert!(manager.socket.recv(&mut [0; 8]).is_err());
 }
 
+#[test]
+fn service_manager_hears_when_a_reload_begins_and_when_it_is_done() {
+    let world = World::new();
+    let manager = Manager::new(&world);
+    let node = world.start_with("node", "node", &[], &[manager.env()]);
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=node: no lease");
+    node.signal(Signal::HUP);
+    let begins = manager.hears();
+    let time = begins.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    let (time, status) = time.split_once('\n').unwrap();
+    // The machine has been up for longer than a second.
+    assert!(time.parse::<u64>().unwrap() > 1_000_000, "{time}");
+    assert_eq!(status, "STATUS=reloads its configuration");
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=node: no lease");
+}
+
 /// Runs a process with a clock that began at zero an hour ago. `cc` is installed, because building
 /// the cryptography needs it.
 fn in_1970(world: &World) -> [(&'static str, OsString); 1] {

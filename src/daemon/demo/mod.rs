@@ -127,7 +127,7 @@ pub(crate) fn run(speed: Speed) -> Result<(), Error> {
         .map_err(|error| Error::Stage(format!("no private directory could be made: {error}")))?;
     stage.clear_on_panic();
     let interrupted = async {
-        let _ = signals.end_requested().await;
+        let _ = signals.next().await;
         Err(Error::Interrupted)
     };
     let tempo = Tempo::at(speed);

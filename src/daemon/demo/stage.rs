@@ -62,6 +62,8 @@ impl Stage {
         let mut processes = self.processes();
         let child = Command::new(executable)
             .args(args)
+            // The files of this system are not for the demo.
+            .env("CONFIGURATION_DIRECTORY", &self.dir)
             .stdin(Stdio::null())
             .stdout(File::create(self.stdout_file(process))?)
             .stderr(File::create(self.log_file(process))?)

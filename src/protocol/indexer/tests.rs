@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::LeaseEnd;
 use crate::protocol::input::tests::Events;
 use crate::protocol::{
-    AckCode, Action, Name, RecordInfo, Verdict,
+    AckCode, Action, Name, Pace, RecordInfo, Verdict,
     capacities::MAX_NATIVES,
     signing::{Urgency, record_ttl},
 };
@@ -487,4 +487,39 @@ fn an_answer_says_when_the_node_was_last_heard() {
     let node = claimants.nodes.first().unwrap();
     assert_eq!((node.since(), node.last_seen()), (at(5), Some(at(9))));
     assert_eq!(indexer.listed(&peer(1)).unwrap().last_seen(), Some(at(9)));
+}
+
+#[test]
+fn lease_with_a_native_that_is_no_longer_configured_is_given_up() {
+    let mut indexer = indexer();
+    indexer.learn_native(at(0), peer(9), Addrs::new());
+    drain(&mut indexer, 0);
+    let native = &peer(9);
+    indexer.handle(at(10), Input::NativeForgotten { native });
+    assert!(!indexer.is_native(&peer(9)) && !indexer.reserves_slot(&peer(9)));
+    let ends = |action: &Action| matches!(action, Action::Drop { .. } | Action::GiveUp { .. });
+    assert!(drain(&mut indexer, 10).iter().any(ends));
+    // It can come back.
+    indexer.learn_native(at(20), peer(9), Addrs::new());
+    assert!(indexer.is_native(&peer(9)));
+}
+
+#[test]
+fn shorter_interval_of_the_gc_counts_from_the_moment_at_which_it_is_set() {
+    let mut indexer = indexer();
+    drain(&mut indexer, 10_000);
+    let next = indexer.gc.next();
+    let pace = |gc| Pace {
+        beat: CONFIG.terms.beat_interval,
+        gc: Duration::from_millis(gc),
+        ..Pace::default()
+    };
+    indexer.handle(at(10_000), Input::Paced(pace(60_000)));
+    assert_eq!(
+        indexer.gc.next(),
+        next,
+        "the longer one begins with the next run"
+    );
+    indexer.handle(at(10_000), Input::Paced(pace(500)));
+    assert_eq!(indexer.gc.next(), at(10_500));
 }

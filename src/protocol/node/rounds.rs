@@ -106,10 +106,12 @@ impl Rounds {
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.natives.retain(|(native, _)| native != peer);
         self.first.retain(|native| native != peer);
-        if let Some(round) = self.round.first_mut()
-            && round.asked.last() == Some(peer)
-        {
-            round.waiting = None;
+        if let Some(round) = self.round.first_mut() {
+            if round.asked.last() == Some(peer) {
+                round.waiting = None;
+            }
+            // It may come back in the same round.
+            round.asked.retain(|native| native != peer);
         }
     }
 

@@ -257,3 +257,16 @@ fn shutting_down_gives_the_leases_with_other_natives_up() {
     rig.native.shut_down();
     assert_eq!(rig.drain(), [Action::GiveUp { server: peer(9) }]);
 }
+
+#[test]
+fn fellow_that_is_no_longer_configured_is_a_guest_and_its_lease_is_given_up() {
+    let mut rig = Rig::new();
+    rig.native.learn_native(at(0), peer(9), addrs(9));
+    rig.drain();
+    assert!(rig.native.is_native(&peer(9)));
+    let native = &peer(9);
+    rig.native.handle(at(0), Input::NativeForgotten { native });
+    assert!(!rig.native.is_fellow(&peer(9)) && !rig.native.is_native(&peer(9)));
+    let ends = |action: &Action| matches!(action, Action::Drop { .. } | Action::GiveUp { .. });
+    assert!(rig.drain().iter().any(ends));
+}

@@ -437,3 +437,34 @@ fn a_missing_lease_does_not_shorten_the_pause_after_a_round() {
         assert_eq!(rounds.is_asking(at(now)), asks, "{now} of {pause} ms");
     }
 }
+
+#[test]
+fn native_that_is_no_longer_configured_is_not_asked_and_not_waited_for() {
+    let mut rig = Rig::new(1, [1, 2]);
+    assert_eq!(rig.drain(), [Asked(1, Want::Lease)]);
+    let native = &peer(1);
+    rig.node.handle(at(0), Input::NativeForgotten { native });
+    assert_eq!(rig.drain(), [Asked(2, Want::Lease)], "at once");
+    assert!(!rig.node.is_native(&peer(1)) && !rig.node.reserves_slot(&peer(1)));
+    assert_eq!(rig.answer(1, &offering([10])), [], "its answer is late");
+    // In the same round it can be asked again if it is configured again.
+    rig.node.learn_native(at(0), peer(1), addrs(1));
+    assert_eq!(rig.no_answer(2), [Asked(1, Want::Lease)]);
+}
+
+#[test]
+fn lease_with_a_native_that_is_no_longer_configured_is_given_up() {
+    let mut rig = taken_in([1, 2]);
+    assert_eq!(rig.held(), [1]);
+    let native = &peer(1);
+    rig.node
+        .handle(at(rig.now), Input::NativeForgotten { native });
+    assert!(rig.drain().contains(&GaveUp(1)));
+    assert!(!rig.node.reserves_slot(&peer(1)));
+    let until = rig.now + 10_000;
+    let asked = rig.run(until);
+    assert!(
+        asked.iter().any(|(_, did)| *did == Asked(2, Want::Lease)),
+        "{asked:?}"
+    );
+}

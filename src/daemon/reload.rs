@@ -1,0 +1,222 @@
+//! Takes over a changed configuration while the daemon runs: at SIGHUP, and at the command
+//! `reload`.
+//!
+//! Invariants: a configuration with an error changes nothing; what cannot change without a restart
+//! stays as it is and is said; what has not changed is not touched, so that no lease, no check and
+//! no record suffers from a reload that changes nothing.
+
+use std::fmt;
+
+use miniserde::{Deserialize, Serialize};
+
+use super::{driver::Driver, logging, natives};
+use crate::{
+    config::{Config, Faults, Loaded, Setting},
+    net::addrs::Announce,
+    protocol::{Input, Pace, PeerId, Role},
+};
+
+/// What a reload has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// What the process has taken over.
+    pub(crate) changed: Vec<Change>,
+    /// What needs a restart: the process still has the values before.
+    pub(crate) needs_restart: Vec<Change>,
+    /// What is wrong with the configuration. If it is not empty, nothing has changed.
+    pub(crate) errors: Vec<String>,
+}
+
+/// A setting that has other values than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    /// Its key.
+    pub(crate) key: String,
+    /// The values that the process had.
+    pub(crate) before: Vec<String>,
+    /// The values that are configured now.
+    pub(crate) after: Vec<String>,
+}
+
+impl From<Faults> for Reloaded {
+    fn from(faults: Faults) -> Self {
+        Self {
+            changed: Vec::new(),
+            needs_restart: Vec::new(),
+            errors: faults.sentences,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |values: &[String]| match values.is_empty() {
+            true => "nothing".to_owned(),
+            false => values.join(", "),
+        };
+        let Self { key, before, after } = self;
+        write!(f, "{key}: {} -> {}", all(before), all(after))
+    }
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changed {
+            writeln!(f, "{change}")?;
+        }
+        for change in &self.needs_restart {
+            writeln!(f, "{change}: needs a restart, unchanged until then")?;
+        }
+        match self.changed.is_empty() && self.needs_restart.is_empty() {
+            true => writeln!(f, "nothing has changed"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Has the driver take over what it can of `fresh`. Logs it, and says what was done.
+pub(super) fn reload(
+    driver: &mut Driver<'_>,
+    running: &mut Loaded,
+    fresh: Result<Loaded, Faults>,
+) -> Reloaded {
+    let fresh = match fresh {
+        Ok(fresh) => fresh,
+        Err(faults) => {
+            for sentence in &faults.sentences {
+                log::error!("the configuration is wrong, nothing has changed: {sentence}");
+            }
+            return faults.into();
+        }
+    };
+    let (before, after) = (running.config.clone(), &fresh.config);
+    let is_kept = |setting: &&'static Setting| match setting.name {
+        // The new lease begins with the next start.
+        "beat-interval" => after.beat_interval > before.lease / 3,
+        _ => !setting.reloads,
+    };
+    let different = running.differences(&fresh);
+    let (kept, taken): (Vec<_>, Vec<_>) = different.into_iter().partition(is_kept);
+    let change = |setting: &&'static Setting| Change {
+        key: setting.name.to_owned(),
+        before: running.values(setting),
+        after: fresh.values(setting),
+    };
+    let reloaded = Reloaded {
+        changed: taken.iter().map(change).collect(),
+        needs_restart: kept.iter().map(change).collect(),
+        errors: Vec::new(),
+    };
+    let now = taken_over(&before, after);
+    driver.reconfigure(&before, &now);
+    // The more verbose of the two levels is that of the lines about the reload.
+    logging::set_level(before.log.max(now.log));
+    reloaded.log();
+    logging::set_level(now.log);
+    running.replace(fresh, now, &kept);
+    reloaded
+}
+
+/// What the process has from now on: what can change is that of `after`.
+fn taken_over(before: &Config, after: &Config) -> Config {
+    let beat_interval = match after.beat_interval > before.lease / 3 {
+        true => before.beat_interval,
+        false => after.beat_interval,
+    };
+    Config {
+        natives: after.natives.clone(),
+        announce: after.announce.clone(),
+        announce_only: after.announce_only,
+        trust_lan: after.trust_lan,
+        log: after.log,
+        beat_interval,
+        offload_interval: after.offload_interval,
+        refresh_interval: after.refresh_interval,
+        gc_interval: after.gc_interval,
+        connect_interval: after.connect_interval,
+        tags: after.tags.clone(),
+        services: after.services.clone(),
+        checks: after.checks.clone(),
+        check_interval: after.check_interval,
+        ..before.clone()
+    }
+}
+
+impl Reloaded {
+    fn log(&self) {
+        let keys = |all: &[Change]| -> Vec<String> { all.iter().map(|c| c.key.clone()).collect() };
+        match keys(&self.changed).join(", ") {
+            none if none.is_empty() => log::info!("reloaded the configuration: nothing to apply"),
+            changed => log::info!("reloaded the configuration: applied {changed}"),
+        }
+        for key in keys(&self.needs_restart) {
+            log::warn!("{key} has changed in the configuration: it needs a restart");
+        }
+    }
+}
+
+impl Driver<'_> {
+    /// Takes over what differs between the two.
+    fn reconfigure(&mut self, before: &Config, after: &Config) {
+        let now = self.env.now();
+        if pace(before) != pace(after) {
+            self.handle(now, Input::Paced(pace(after)));
+        }
+        let announced = |config: &Config| Announce {
+            first: config.announce.clone(),
+            only: config.announce_only,
+        };
+        if announced(before) != announced(after) {
+            self.env.net.set_announce(announced(after));
+            self.invite_if_changed(now);
+        }
+        let described = |c: &Config| (c.tags.clone(), c.services.clone());
+        let has_other_checks =
+            (&before.checks, before.check_interval) != (&after.checks, after.check_interval);
+        let is_described_anew = described(before) != described(after);
+        if is_described_anew || has_other_checks {
+            self.checks.replace(after, now);
+            self.signing.offer(self.checks.health.offered());
+        }
+        if is_described_anew {
+            self.record.describe(after);
+            self.signing.changed();
+        }
+        if before.natives != after.natives || before.trust_lan != after.trust_lan {
+            self.change_natives(before, after);
+        }
+    }
+
+    /// The natives that are given from now on. With none, those that are known stay, as after a
+    /// start without natives.
+    fn change_natives(&mut self, before: &Config, after: &Config) {
+        self.relink(before, after);
+        let given = natives::given(&after.natives);
+        let was_given = natives::given(&before.natives);
+        let by_name = |config: &Config| config.natives.iter().any(|n| n.peer.is_none());
+        let is_in = |list: &[natives::Learned], peer: &PeerId| list.iter().any(|n| n.0 == *peer);
+        // It is not known which name has led to a native.
+        let keeps_named = by_name(before) && by_name(after);
+        let keeps_all = after.natives.is_empty() && after.role != Role::Native;
+        for peer in self.env.natives() {
+            let stays = is_in(&given, &peer) || (keeps_named && !is_in(&was_given, &peer));
+            if !keeps_all && !stays {
+                self.on_forgotten(peer);
+            }
+        }
+        let is_new = |native: &natives::Learned| !was_given.contains(native);
+        for native in given.into_iter().filter(is_new) {
+            self.on_learned(native);
+        }
+    }
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        beat: config.beat_interval,
+        offload: config.offload_interval,
+        refresh: config.refresh_interval,
+        gc: config.gc_interval,
+        connect: config.connect_interval,
+    }
+}

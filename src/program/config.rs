@@ -1,0 +1,123 @@
+//! The commands `config check`, `config show` and `reload`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use miniserde::json;
+
+use super::{Failure, USAGE, ask, env, print, show};
+use crate::cli::{self, Command, ConfigCheck, ConfigCommand, ConfigShow, Exit, Reload};
+use crate::config::{self, ConfigReport, Faults, Flags, Role};
+use crate::daemon::client::{Answer, OperatorRequest};
+use crate::daemon::reload::Reloaded;
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        let code = match faults.is_unread {
+            true => 1,
+            false => USAGE,
+        };
+        Failure::new(code, faults.sentences.join("\n"))
+    }
+}
+
+pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Check(args) => check(args),
+        ConfigCommand::Show(args) => show_settings(args),
+    }
+}
+
+fn check(args: &ConfigCheck) -> Result<(), Failure> {
+    let role = match &args.role {
+        Some(given) => role_named(given).ok_or_else(|| {
+            let sentence = format!("--role {given:?}: give native, indexer or node");
+            Failure::new(USAGE, sentence)
+        })?,
+        None => role_of(Path::new(&args.file)).ok_or_else(|| {
+            let file = &args.file;
+            let sentence = format!("{file}: its name is not that of a role: give --role too");
+            Failure::new(USAGE, sentence)
+        })?,
+    };
+    config::check(Path::new(&args.file), role)?;
+    print(format_args!("{}: in order, for the role {role}", args.file))
+}
+
+/// The role that a file is for by its name: `node.toml`, or a file in `node.d`.
+fn role_of(file: &Path) -> Option<Role> {
+    let of_dir = || {
+        let dir = file.parent()?;
+        let name = dir.extension().filter(|end| *end == "d");
+        name.and_then(|_| dir.file_stem())
+    };
+    let names = file.file_stem().into_iter().chain(of_dir());
+    names.filter_map(|name| role_named(name.to_str()?)).next()
+}
+
+fn role_named(name: &str) -> Option<Role> {
+    Role::ALL.into_iter().find(|role| role.name() == name)
+}
+
+fn show_settings(args: &ConfigShow) -> Result<(), Failure> {
+    let answer = match (args.line.is_empty(), &args.data_dir) {
+        (true, dir) => ask::<ConfigReport>(dir.as_deref(), &OperatorRequest::Config)?,
+        (false, Some(_)) => {
+            let sentence = "give --data-dir for a daemon that runs, or a role and its options";
+            return Err(Failure::new(USAGE, sentence));
+        }
+        (false, None) => {
+            let (role, flags) = daemon_of(&args.line)?;
+            let value = config::load(role, &flags, &env)?.report();
+            let json = json::to_string(&value);
+            Answer { value, json }
+        }
+    };
+    show(&answer, args.json)
+}
+
+/// The role and the options of a command line that would start a daemon.
+fn daemon_of(line: &[String]) -> Result<(Role, Flags), Failure> {
+    let words = std::iter::once("oc-discovery").chain(line.iter().map(String::as_str));
+    match cli::parse(words.map(OsString::from)) {
+        Ok(Command::Native(args)) => Ok((Role::Native, args.flags())),
+        Ok(Command::Indexer(args)) => Ok((Role::Indexer, args.flags())),
+        Ok(Command::Node(args)) => Ok((Role::Node, args.flags())),
+        Err(Exit::Usage(sentence)) => Err(Failure::new(USAGE, sentence)),
+        Ok(_) | Err(Exit::Tell(_)) => {
+            let sentence = "give a role, native, indexer or node, and its options";
+            Err(Failure::new(USAGE, sentence))
+        }
+    }
+}
+
+/// Has a daemon reload its configuration.
+pub(super) fn reload(args: &Reload) -> Result<(), Failure> {
+    let dir = args.dir.as_deref().or(args.data_dir.as_deref());
+    let answer = ask::<Reloaded>(dir, &OperatorRequest::Reload)?;
+    match answer.value.errors.is_empty() {
+        true => show(&answer, args.json),
+        false => Err(Failure::new(USAGE, answer.value.errors.join("\n"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn role_of_a_file_follows_from_its_name_or_that_of_its_directory() {
+        for (file, role) in [
+            ("/etc/oc-discovery/node.toml", Some(Role::Node)),
+            ("native.toml", Some(Role::Native)),
+            (
+                "/etc/oc-discovery/indexer.d/10-site.toml",
+                Some(Role::Indexer),
+            ),
+            ("/etc/oc-discovery/indexer/10-site.toml", None),
+            ("site.toml", None),
+        ] {
+            assert_eq!(role_of(Path::new(file)), role, "{file}");
+        }
+    }
+}

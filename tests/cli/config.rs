@@ -1,0 +1,390 @@
+//! Files of settings as an operator has them: what is wrong in one is said with file, line, column,
+//! key, value and what is allowed; what is shown says where it comes from.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use miniserde::{Deserialize, json};
+
+use crate::home::{Ended, Home};
+
+const ID: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+/// A file for a node, and all that is said of it; `FILE` stands for its path.
+const WRONG: &[(&str, &[&str])] = &[
+    (
+        "leese = \"90s\"",
+        &["FILE:1:1: unknown key \"leese\": did you mean \"lease\"?"],
+    ),
+    (
+        "beat_interval = \"9s\"",
+        &["FILE:1:1: unknown key \"beat_interval\": did you mean \"beat-interval\"?"],
+    ),
+    (
+        "lease = 90",
+        &[
+            "FILE:1:9: lease = 90: it is an integer; give a duration in quotes, 1s to 20m, such as \"90s\"",
+        ],
+    ),
+    (
+        "lease = \"21m\"",
+        &[
+            "FILE:1:9: lease = \"21m\": give a duration from 1s to 20m: one whole number and its unit, \
+           like 500ms, 90s (not 1m30s), 5m or 1h",
+        ],
+    ),
+    (
+        "\n# a comment\nlease = \"9s\"\nbeat-interval = \"4s\"",
+        &[
+            "FILE:4:17: beat-interval = \"4s\": it is at most a third of the lease, which is 9s; beat \
+           more often or give a longer lease",
+        ],
+    ),
+    (
+        "min-indexers = 9",
+        &["FILE:1:16: min-indexers = \"9\": give a number from 1 to 8"],
+    ),
+    (
+        "min-indexers = \"2\"",
+        &["FILE:1:16: min-indexers = \"2\": it is a string; give a number from 1 to 8"],
+    ),
+    (
+        "trust-lan = \"yes\"",
+        &["FILE:1:13: trust-lan = \"yes\": it is a string; give true or false"],
+    ),
+    (
+        "log = \"loud\"",
+        &["FILE:1:7: log = \"loud\": give one of off, error, warn, info, debug, trace"],
+    ),
+    (
+        "native = [\"/dnsaddr/a.example\", 7, \"x\"]",
+        &[
+            "FILE:1:33: native = 7: it is an integer; give a list of texts in quotes, 8 at most",
+            "FILE:1:36: native = \"x\": it is not a multiaddress; write it like \
+             /ip4/192.0.2.1/tcp/4820/p2p/ID",
+        ],
+    ),
+    (
+        "announce-only = true",
+        &[
+            "FILE:1:1: announce-only: nothing would be announced; give at least one address to announce \
+           with it",
+        ],
+    ),
+    (
+        "tag = [\"a=b\"]",
+        &[
+            "FILE:1:7: tag = [\"a=b\"]: it is an array; write it as a table: [tag], then KEY = \"VALUE\"",
+        ],
+    ),
+    (
+        "[tag]\nroom = 7\n\"a=b\" = \"c\"",
+        &[
+            "FILE:2:8: room = 7: it is an integer; give a text in quotes",
+            "FILE:3:1: tag \"a=b\": a key has no =",
+        ],
+    ),
+    (
+        "[service]\nname = \"http\"",
+        &[
+            "FILE:1:1: service = [service]: it is a table; write [[service]], then name = \"http\" and \
+           port = 80",
+        ],
+    ),
+    (
+        "[[service]]\nname = \"http\"\nprot = \"tcp\"",
+        &[
+            "FILE:1:1: service: it has no port, and needs one",
+            "FILE:3:1: unknown key \"prot\" of a service: did you mean \"proto\"?",
+        ],
+    ),
+    (
+        "[[service]]\nname = \"http\"\nport = 0\ncheck = \"tcp\"",
+        &["FILE:2:8: service = \"http=0\": give a port from 1 to 65535"],
+    ),
+    (
+        "[[service]]\nname = \"http\"\nport = 80\ncheck = \"exec:true\"",
+        &[
+            "FILE:4:9: check = \"http=exec:true\": a command runs only with allow-exec; give that too, \
+           or use tcp or http",
+        ],
+    ),
+    (
+        "check = \"tcp\"",
+        &[
+            "FILE:1:9: check = \"tcp\": it is a string; write it into the [[service]] that it is for",
+        ],
+    ),
+    (
+        "name = \"cam\"\nname = \"lamp\"",
+        &["FILE:2:1: this is not TOML: duplicate key"],
+    ),
+    // All of a file is listed, not only the first.
+    (
+        "lease = \"5\"\nlog = \"x\"\ngc-interval = \"2h\"\nname = \"A\"\n[[service]]\nname = \"http\"\n\
+         port = 1\n[[service]]\nname = \"http\"\nport = 2",
+        &[
+            "FILE:1:9: lease = \"5\": give a duration from 1s to 20m: one whole number and its unit, \
+             like 500ms, 90s (not 1m30s), 5m or 1h",
+            "FILE:9:8: service = \"http=2\": this service is given twice; a service has one port",
+            "FILE:2:7: log = \"x\": give one of off, error, warn, info, debug, trace",
+            "FILE:3:15: gc-interval = \"2h\": give a duration from 100ms to 1h: one whole number and \
+             its unit, like 500ms, 90s (not 1m30s), 5m or 1h",
+            "FILE:4:8: name = \"A\": a name is 1 to 63 of a-z 0-9 - . in lower case",
+        ],
+    ),
+];
+
+#[test]
+fn what_is_wrong_in_a_file_is_said_with_its_place_and_what_is_allowed() {
+    let home = Home::new();
+    let file = home.path("node.toml");
+    for (text, sentences) in WRONG {
+        fs::write(&file, text).unwrap();
+        let said: String = sentences
+            .iter()
+            .map(|sentence| format!("oc-discovery: {}\n", sentence.replace("FILE", &file)))
+            .collect();
+        let checked = home.run(&["config", "check", &file]);
+        assert_eq!(
+            (checked.code, &*checked.stderr),
+            (Some(2), &*said),
+            "{text}"
+        );
+        assert_eq!(checked.stdout, "");
+        // A daemon refuses it with the same words.
+        let started = home.run(&["node", "--config", &file, "--data-dir", &home.path("data")]);
+        assert_eq!(
+            (started.code, &*started.stderr),
+            (Some(2), &*said),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn unknown_key_without_a_likely_one_is_answered_with_all_that_there_are() {
+    let home = Home::new();
+    let file = home.path("native.toml");
+    fs::write(&file, "frobnicate = 1\nmin-indexers = 2\n").unwrap();
+    let checked = home.run(&["config", "check", &file]);
+    let lines: Vec<_> = checked.stderr.lines().collect();
+    assert!(lines[0].contains(":1:1: unknown key \"frobnicate\": give one of native, listen, "));
+    assert!(!lines[0].contains("min-indexers"), "{}", lines[0]);
+    assert!(lines[1].ends_with(":2:1: min-indexers: only a node has this key; leave it out"));
+    assert_eq!((lines.len(), checked.code), (2, Some(2)));
+}
+
+#[test]
+fn file_that_cannot_be_read_is_a_failure_and_not_a_wrong_file() {
+    let home = Home::new();
+    let missing = home.path("node.toml");
+    let check = |file: &str| home.run(&["config", "check", "--role", "node", file]);
+    check(&missing).failed(1, &[&missing, "No such file"]);
+    check("/dev/null").failed(1, &["/dev/null", "no regular file"]);
+    check(&home.path("tmp")).failed(1, &["no regular file"]);
+    fs::write(&missing, "#".repeat(64 * 1024 + 1)).unwrap();
+    check(&missing).failed(1, &["more than 64 KiB"]);
+    fs::write(&missing, "#".repeat(64 * 1024)).unwrap();
+    check(&missing).done();
+    fs::write(&missing, b"name = \"a\"\n# \xff\n").unwrap();
+    check(&missing).failed(2, &[":2: this line is not UTF-8"]);
+    let pipe = home.path("pipe.toml");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &*pipe,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    check(&pipe).failed(1, &["no regular file"]);
+    home.run(&["node", "--config", &home.path("none.toml")])
+        .failed(1, &["none.toml"]);
+}
+
+#[test]
+fn role_of_a_file_is_that_of_its_name_or_is_asked_for() {
+    let home = Home::new();
+    let file = home.path("site.toml");
+    fs::write(&file, "min-indexers = 2\n").unwrap();
+    home.run(&["config", "check", &file]).usage(&["--role"]);
+    home.run(&["config", "check", "--role", "lamp", &file])
+        .usage(&["lamp", "native, indexer or node"]);
+    let checked = home.run(&["config", "check", "--role", "node", &file]);
+    assert_eq!(
+        checked.done(),
+        format!("{file}: in order, for the role node\n")
+    );
+    home.run(&["config", "check", "--role", "native", &file])
+        .usage(&["only a node"]);
+    symlink(&file, home.path("node.toml")).unwrap();
+    home.run(&["config", "check", &home.path("node.toml")])
+        .done();
+}
+
+/// What `config show --json` tells, as far as it is checked here.
+#[derive(Deserialize)]
+struct Report {
+    schema: u32,
+    role: String,
+    files: Vec<String>,
+    settings: Vec<Shown>,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    key: String,
+    values: Vec<String>,
+    from: String,
+    reloads: bool,
+    help: String,
+}
+
+impl Report {
+    fn of(home: &Home, line: &[&str]) -> Self {
+        let args = [&["config", "show", "--json"], line].concat();
+        let mut command = home.command(&args);
+        command.env("CONFIGURATION_DIRECTORY", home.path("etc"));
+        let shown = Ended::wait(command.spawn().unwrap());
+        json::from_str(shown.done()).unwrap()
+    }
+
+    fn values(&self, key: &str) -> (Vec<&str>, &str) {
+        let mut settings = self.settings.iter();
+        let shown = settings.find(|shown| shown.key == key).unwrap();
+        (
+            shown.values.iter().map(String::as_str).collect(),
+            &shown.from,
+        )
+    }
+}
+
+#[test]
+fn options_win_then_later_files_then_earlier_ones_then_defaults() {
+    let home = Home::new();
+    let (file, first, second) = (
+        home.path("etc/node.toml"),
+        home.path("etc/node.d/10-a.toml"),
+        home.path("etc/node.d/20-b.toml"),
+    );
+    fs::create_dir_all(home.path("etc/node.d")).unwrap();
+    let text = format!(
+        "lease = \"60s\"\nlog = \"warn\"\nname = \"cam\"\ngc-interval = \"1s\"\n\
+         native = [\"/dnsaddr/a.example\", \"/ip4/192.0.2.1/tcp/1/p2p/{ID}\"]\ntrust-lan = false\n\
+         [tag]\nroom = \"hall\"\n[[service]]\nname = \"http\"\nport = 80\ncheck = \"http:/healthz\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    fs::write(
+        &first,
+        "log = \"info\"\ngc-interval = \"2s\"\n[tag]\nsite = \"roof\"\n",
+    )
+    .unwrap();
+    fs::write(&second, "\ngc-interval = \"3s\"\n").unwrap();
+    fs::write(home.path("etc/node.d/30-c.toml.dpkg-old"), "nonsense").unwrap();
+    let report = Report::of(&home, &["node", "--log", "debug", "--lease=70s"]);
+    assert_eq!((report.schema, &*report.role), (1, "node"));
+    assert_eq!(report.files, [&*file, &first, &second]);
+    let of = |file: &str, line: u32| format!("{file}:{line}");
+    for (key, values, from) in [
+        ("log", &["debug"][..], "--log".to_owned()),
+        ("lease", &["70s"], "--lease".to_owned()),
+        ("gc-interval", &["3s"], of(&second, 2)),
+        ("name", &["cam"], of(&file, 3)),
+        ("tag", &["site=roof"], of(&first, 3)),
+        ("service", &["http=80"], of(&file, 9)),
+        ("check", &["http=http:/healthz"], of(&file, 9)),
+        ("refresh-interval", &["30s"], "default".to_owned()),
+        ("beat-interval", &["23333ms"], "default".to_owned()),
+    ] {
+        assert_eq!(report.values(key), (values.to_vec(), &*from), "{key}");
+    }
+    // Services of the command line come without the checks of the file.
+    let report = Report::of(&home, &["node", "--service", "ssh=22"]);
+    assert_eq!(report.values("service"), (vec!["ssh=22"], "--service"));
+    assert_eq!(report.values("check"), (vec![], "default"));
+    // Another file has a directory of its own.
+    fs::write(home.path("other.toml"), "log = \"error\"").unwrap();
+    let report = Report::of(&home, &["node", "--config", &home.path("other.toml")]);
+    assert_eq!(report.files, [home.path("other.toml")]);
+    assert_eq!(report.values("name"), (vec![], "default"));
+    // Another role has files of its own.
+    let report = Report::of(&home, &["indexer"]);
+    assert_eq!(report.files, [""; 0]);
+    assert!(report.settings.iter().all(|shown| shown.key != "name"));
+}
+
+#[test]
+fn every_option_of_a_role_is_a_key_of_its_file_and_no_other_is() {
+    let home = Home::new();
+    for role in ["native", "indexer", "node"] {
+        let help = home.run(&[role, "--help"]);
+        let lines = help.done().lines().map(str::trim_start);
+        let options = lines.filter_map(|line| line.strip_prefix("--")?.split(' ').next());
+        let mut options: Vec<_> = options.map(str::to_owned).collect();
+        options.retain(|option| option != "config" && option != "help");
+        let report = Report::of(&home, &[role]);
+        let mut keys: Vec<_> = report.settings.into_iter().map(|shown| shown.key).collect();
+        keys.sort();
+        options.sort();
+        assert_eq!(keys, options, "{role}");
+    }
+}
+
+#[test]
+fn readme_and_manual_have_each_key_with_its_help() {
+    let home = Home::new();
+    let readme = include_str!("../../README.md");
+    let manual = include_str!("../../targets/deb/oc-discovery.toml.5");
+    let report = Report::of(&home, &["node"]);
+    for Shown {
+        key, help, reloads, ..
+    } in &report.settings
+    {
+        let live = if *reloads { "yes" } else { "restart" };
+        let row = format!("| `{key}` | {help} | {live} |");
+        assert!(readme.contains(&row), "README.md lacks {row}");
+        let item = format!(".It Cm {key}\n");
+        let text = manual
+            .split(&item)
+            .nth(1)
+            .unwrap_or_else(|| panic!("the manual lacks {key}"));
+        let text = text.split(".It").next().unwrap().replace('\n', " ");
+        assert!(text.contains(help), "the manual says of {key}: {text}");
+        assert_eq!(text.contains("Needs a restart."), !reloads, "{key}");
+    }
+    let rows = readme
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.ends_with("yes |"));
+    assert_eq!(
+        rows.count(),
+        report.settings.iter().filter(|s| s.reloads).count()
+    );
+}
+
+#[test]
+fn files_of_the_packages_are_in_order_and_say_nothing_until_they_are_edited() {
+    let home = Home::new();
+    for role in ["native", "indexer", "node"] {
+        let file = format!("{}/targets/deb/{role}.toml", env!("CARGO_MANIFEST_DIR"));
+        home.run(&["config", "check", &file]).done();
+        let text = fs::read_to_string(&file).unwrap();
+        let examples: String = text
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|line| !line.starts_with(' '))
+                    .unwrap_or("")
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let edited = home.path(&format!("{role}.toml"));
+        fs::write(&edited, examples).unwrap();
+        home.run(&["config", "check", &edited]).done();
+        assert!(
+            text.lines()
+                .all(|line| line.is_empty() || line.starts_with('#')),
+            "{role}"
+        );
+    }
+}
