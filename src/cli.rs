@@ -187,6 +187,7 @@ pub(crate) enum Command {
     Reload(Reload),
     Id(Id),
     Identity(Identity),
+    Doctor(Doctor),
     Capacity(Capacity),
     Demo(Demo),
 }
@@ -347,6 +348,23 @@ pub(crate) struct Id {
     /// data directory of the daemon (default: that of the only daemon that runs)
     #[argh(option, arg_name = "dir")]
     pub(crate) data_dir: Option<String>,
+}
+
+/// Say what is wrong with a daemon and its host, and what to type: exit code 1 if something is.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "doctor", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Doctor {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Show what this build can hold and what each role needs when it is full: read it before flashing.

@@ -24,7 +24,7 @@ pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
 use crate::daemon::status::{Found, IndexerList};
-use crate::daemon::{self, demo, logging};
+use crate::daemon::{self, demo, doctor, logging};
 use miniserde::{Deserialize, json};
 
 /// The command line is wrong.
@@ -124,6 +124,18 @@ fn execute(command: Command) -> Result<(), Failure> {
             args.data_dir.as_deref().map(Path::new),
             &env,
         )?),
+        Command::Doctor(args) => {
+            let dir = args.data_dir.or(args.dir);
+            let report = doctor::examine(dir.as_deref().map(Path::new), &env)?;
+            match args.json {
+                true => print(report.to_json())?,
+                false => print(&report)?,
+            }
+            match report.is_ok() {
+                true => Ok(()),
+                false => Err(Failure::silent(1)),
+            }
+        }
         Command::Capacity(args) => {
             let value = CapacityReport::of_this_build();
             let json = json::to_string(&value);

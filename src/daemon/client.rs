@@ -56,6 +56,8 @@ const PATH_MAX: usize = 100;
 pub(crate) enum OperatorRequest {
     /// The status. Answered with a [`Status`](super::status::Status).
     Status,
+    /// The same, after a new look at what is wrong.
+    Doctor,
     /// The indexers. Answered with an [`IndexerList`](super::status::IndexerList).
     Indexers,
     /// The settings. Answered with a [`ConfigReport`](config::ConfigReport).
@@ -123,6 +125,7 @@ impl fmt::Display for OperatorRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperatorRequest::Status => f.write_str("status"),
+            OperatorRequest::Doctor => f.write_str("doctor"),
             OperatorRequest::Indexers => f.write_str("indexers"),
             OperatorRequest::Config => f.write_str("config"),
             OperatorRequest::Reload => f.write_str("reload"),

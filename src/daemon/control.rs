@@ -3,7 +3,7 @@
 //! It is a file in the data directory. If that is not possible (a read-only file system), it has an
 //! abstract name.
 //!
-//! A client writes one line (`status`, `indexers`, `config`, `reload`, `find X` or `drain`), gets one line of JSON, and the
+//! A client writes one line (`status`, `doctor`, `indexers`, `config`, `reload`, `find X` or `drain`), gets one line of JSON, and the
 //! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
 //! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports
 //! the user at the other end: only the owner of the process and root are answered.
@@ -400,6 +400,7 @@ impl Desk {
         };
         let call = match text.split_once(' ') {
             None if text == "status" => Call::Status(self.tables().into()),
+            None if text == "doctor" => Call::Doctor,
             None if text == "indexers" => Call::Indexers,
             None if text == "drain" => Call::Drain(DrainCall::Begin),
             Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
@@ -414,7 +415,7 @@ impl Desk {
             }
             _ => {
                 return Err(format!(
-                    "`{text}` is not known: ask `status`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
+                    "`{text}` is not known: ask `status`, `doctor`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
                 ));
             }
         };

@@ -21,6 +21,7 @@ use super::{
     link::OnLink,
     lookup::Lookups,
     machines::Places,
+    mistakes::Files,
     natives::{self, Learned},
     problems::Problems,
     record::OwnRecord,
@@ -107,6 +108,10 @@ pub(super) struct Driver<'m> {
     pub(super) invitation: Invitation,
     /// Whether the system clock was synchronised at the last housekeeping.
     pub(super) synchronised: bool,
+    /// The files whose permissions and presence are watched.
+    pub(super) files: Files,
+    /// This process is configured with itself as a native.
+    pub(super) has_itself_as_native: bool,
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
     pub(super) started: Instant,
@@ -180,6 +185,10 @@ impl<'m> Driver<'m> {
             addresses: AddressLog::default(),
             invitation: Invitation::default(),
             synchronised: clock::synchronised(),
+            files: Files::new(config.data_dir.as_deref(), config.psk.as_deref()),
+            has_itself_as_native: natives::given(&config.natives)
+                .iter()
+                .any(|(native, _)| *native == own),
             key: key_of_network,
             started: now,
             housekeeping: now + HOUSEKEEPING,
@@ -192,11 +201,6 @@ impl<'m> Driver<'m> {
 
     /// Gives the machine its natives: the configured ones, or else those of an earlier run.
     pub(super) fn start(&mut self, config: &Config) {
-        if clock::wall() < clock::BUILD_MS {
-            log::warn!(
-                "the system clock is before the build date: takes the time from whoever grants a lease"
-            );
-        }
         let mut known = natives::given(&config.natives);
         if config.natives.is_empty() && self.env.machine.role() != Role::Native {
             known.clone_from(&self.state.state().state.natives);
@@ -210,6 +214,7 @@ impl<'m> Driver<'m> {
         }
         known.into_iter().for_each(|native| self.on_learned(native));
         self.remember_addrs();
+        self.begin_to_look(self.env.now());
     }
 
     /// The own peer id as text.
@@ -364,6 +369,13 @@ impl<'m> Driver<'m> {
                 status.tables.extend(tables.into_iter().map(table));
                 reply.answer(CallAnswer::Status(Box::new(status)));
             }
+            #[cfg(feature = "program")]
+            Call::Doctor => {
+                let now = self.env.now();
+                self.look_for_mistakes(now);
+                let status = self.status();
+                reply.answer(CallAnswer::Status(Box::new(status)));
+            }
             Call::Indexers => self.lookups.indexers(&mut self.env, reply),
             Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
             #[cfg(feature = "program")]
@@ -493,6 +505,12 @@ impl<'m> Driver<'m> {
         let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
             return;
         };
+        let error = match &response {
+            Err(why) => Some(why.to_string()),
+            Ok(Response::Error(why)) => Some(why.escape_debug().to_string()),
+            Ok(_) => None,
+        };
+        self.note_what_answers(now, &server, error.as_deref());
         let answer = match response {
             Ok(Response::Indexers(answer)) => {
                 self.note_answer(&server);

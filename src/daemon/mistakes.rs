@@ -3,7 +3,12 @@
 //!
 //! Invariant: a look changes nothing but the list of problems.
 
+mod files;
 mod handshakes;
+
+pub(super) use files::Files;
+#[cfg(feature = "program")]
+pub(super) use files::open_dir;
 
 use super::{
     clock,
@@ -14,11 +19,13 @@ use super::{
     status::Severity,
 };
 use crate::{
-    net::limits::CONNECTIONS,
+    net::{is_for_this_host, limits::CONNECTIONS},
     protocol::{
         Instant, Machine, PeerId, Report, Role, TableStats,
+        indexer::NODES_ONLY,
         lease::Lease,
         lease_table::StreamRecord,
+        lookup::NO_NATIVE,
         rivals::{Contested, SAME_IDENTITY},
     },
 };
@@ -43,6 +50,15 @@ const TWO_DEVICES: &str = "same-identity";
 const OWN: &str = "own";
 
 impl Driver<'_> {
+    /// Looks for what is wrong already at the start. What may come in a moment is left to the first
+    /// housekeeping.
+    pub(super) fn begin_to_look(&mut self, now: Instant) {
+        let mut found: Vec<_> = self.files.mistakes().collect();
+        found.extend(early_clock(clock::wall()));
+        found.extend(self.has_itself_as_native.then(itself_as_native));
+        self.problems.found(now, found);
+    }
+
     /// Looks for what is wrong at `now`.
     pub(super) fn look_for_mistakes(&mut self, now: Instant) {
         let mut found = Findings::new(now, self.env.machine, &self.problems);
@@ -60,7 +76,15 @@ impl Driver<'_> {
             leases,
             self.env.natives().into_iter().next().is_some(),
         ));
+        let addrs = self.env.net.record_addrs();
+        all.extend(no_address(
+            self.env.machine.role(),
+            !addrs.is_empty(),
+            addrs.iter().all(is_for_this_host) && self.env.net.has_far_peers(),
+        ));
+        all.extend(self.files.mistakes());
         all.extend(early_clock(clock::wall()));
+        all.extend(self.has_itself_as_native.then(itself_as_native));
         self.problems.found(now, all);
     }
 }
@@ -73,11 +97,28 @@ impl Driver<'_> {
         }
     }
 
+    /// A native answered a request, or did not for this reason.
+    pub(super) fn note_what_answers(&mut self, now: Instant, native: &PeerId, error: Option<&str>) {
+        let about = text(native);
+        match error {
+            Some(why) if tells_of_no_native(why) => {
+                let called = self.env.server(native);
+                self.problems.happened(now, no_native_there(&called, about));
+            }
+            Some(_) => {}
+            None => self.problems.over(now, NO_NATIVE_THERE, &about),
+        }
+    }
+
     /// A server gave no lease for this reason.
     pub(super) fn note_denial(&mut self, called: &str, reason: &str) {
         let now = self.env.now();
         if reason.contains(SAME_IDENTITY) {
             self.problems.happened(now, own_identity_elsewhere(called));
+        }
+        if tells_of_no_native(reason) {
+            let about = called.to_owned();
+            self.problems.happened(now, no_native_there(called, about));
         }
     }
 }
@@ -209,6 +250,60 @@ fn nearly_full(stats: &TableStats, was: bool) -> Option<Mistake> {
     })
 }
 
+const NO_NATIVE_THERE: &str = "native-is-none";
+
+/// Whether a server says so that it is no native.
+fn tells_of_no_native(why: &str) -> bool {
+    // A node speaks none of the protocols of a server.
+    why.contains(NO_NATIVE) || why.contains(NODES_ONLY) || why.contains("does not speak /oc/")
+}
+
+/// A peer that is configured as a native is an indexer or a node.
+fn no_native_there(called: &str, about: String) -> Mistake {
+    Mistake {
+        code: NO_NATIVE_THERE,
+        severity: Severity::Warning,
+        about,
+        what: format!("{called} is configured as a native, and is an indexer or a node"),
+        hint: "give the address of a native with --native: the native prints it when it starts"
+            .into(),
+    }
+}
+
+/// The address of this process is in its own list of natives.
+fn itself_as_native() -> Mistake {
+    Mistake {
+        code: "itself-as-native",
+        severity: Severity::Warning,
+        about: String::new(),
+        what: "this process is configured with itself as a native".into(),
+        hint: "remove its own address from --native; the first native of a network needs none"
+            .into(),
+    }
+}
+
+/// Nobody can use the addresses that are announced. `only_here`: peers of other hosts are connected,
+/// and the addresses lead to this host alone.
+fn no_address(role: Role, has_some: bool, only_here: bool) -> Option<Mistake> {
+    let what = match (has_some, only_here) {
+        (false, _) => "no address is announced: this host has none that others could use",
+        (true, true) => "the only addresses that are announced lead to this host alone",
+        (true, false) => return None,
+    };
+    Some(Mistake {
+        code: "no-usable-address",
+        severity: match role {
+            Role::Node => Severity::Warning,
+            Role::Indexer | Role::Native => Severity::Critical,
+        },
+        about: String::new(),
+        what: what.into(),
+        hint: "listen on another address than a loopback one, or announce one with --announce \
+               /ip4/ADDRESS/tcp/PORT"
+            .into(),
+    })
+}
+
 /// Without a native there is no way into the network.
 fn no_native(role: Role, leases: usize, knows_one: bool) -> Option<Mistake> {
     (role != Role::Native && !knows_one).then(|| Mistake {
@@ -281,6 +376,24 @@ mod tests {
         assert_eq!(severity(Role::Node, 0, true), None);
         assert_eq!(severity(Role::Node, 1, false), Some(Severity::Warning));
         assert_eq!(severity(Role::Indexer, 0, false), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn address_that_leads_to_this_host_alone_is_none_for_peers_of_others() {
+        let severity = |role, has_some, only_here| {
+            no_address(role, has_some, only_here).map(|mistake| mistake.severity)
+        };
+        assert_eq!(severity(Role::Native, true, false), None);
+        assert_eq!(severity(Role::Native, true, true), Some(Severity::Critical));
+        assert_eq!(severity(Role::Node, false, true), Some(Severity::Warning));
+        assert_eq!(severity(Role::Node, false, false), Some(Severity::Warning));
+    }
+
+    #[test]
+    fn words_of_an_indexer_and_silence_of_a_node_tell_that_it_is_no_native() {
+        assert!(tells_of_no_native(&format!("it answers: {NO_NATIVE}")));
+        assert!(tells_of_no_native("it does not speak /oc/directory/1.0.0"));
+        assert!(!tells_of_no_native("it does not answer"));
     }
 
     #[test]

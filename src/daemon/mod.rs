@@ -36,6 +36,8 @@ pub(crate) mod dns;
 #[cfg(feature = "mdns")]
 mod dns_sd;
 #[cfg(feature = "program")]
+pub(crate) mod doctor;
+#[cfg(feature = "program")]
 pub(crate) mod drain;
 mod driver;
 pub(crate) mod embedded;

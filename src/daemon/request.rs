@@ -22,6 +22,9 @@ pub(crate) enum Call {
     /// `status`: the tables of this process. With it come the tables of the part that passes the
     /// call on.
     Status(Vec<TableStats>),
+    /// `doctor`: the same without those tables, after a new look at what is wrong.
+    #[cfg(feature = "program")]
+    Doctor,
     /// `indexers`: the indexers that it, or one of its natives, knows.
     Indexers,
     /// `find X`: the claimants of a name, or the node with a peer id.

@@ -107,6 +107,8 @@ pub struct Status {
     pub resident_bytes: Option<u64>,
     /// Processor time that the process has used, ms.
     pub cpu_ms: u64,
+    /// The fingerprint of the pre-shared key, which is no secret; `None`: the network is open.
+    pub key: Option<String>,
 }
 
 /// An indexer that a native can hand out.

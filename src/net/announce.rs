@@ -74,6 +74,11 @@ impl Net {
                 && (self.scope.is_near(server) || !addrs.iter().all(elsewhere))
     }
 
+    /// Whether a peer of another host is connected.
+    pub(crate) fn has_far_peers(&self) -> bool {
+        !self.scope.is_local()
+    }
+
     /// Whether loopback addresses may be announced to every known peer, because all of them are on
     /// this host.
     pub(super) fn is_local(&self) -> bool {

@@ -40,6 +40,10 @@ use super::{
     watch::Changes,
 };
 
+/// The reason for which an indexer refuses indexers and natives.
+pub(crate) const NODES_ONLY: &str =
+    "an indexer grants leases to nodes only: indexers and natives go to a native";
+
 /// The configuration of an indexer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexerConfig {
@@ -143,10 +147,7 @@ impl<const N: usize> Indexer<N> {
         if beat.role != Role::Node {
             // A peer has one role at a time, so it is no longer a node.
             self.end_of_lease(now, sender.peer, Presence::Alive, EndCause::NewRole);
-            return Ack::refused(
-                "an indexer grants leases to nodes only: indexers and natives go to a native",
-            )
-            .into();
+            return Ack::refused(NODES_ONLY).into();
         }
         if beat.lease.is_zero() {
             let (now_is, how) = match self.drain.has_left(sender.peer) {

@@ -24,6 +24,7 @@ mod life;
 mod listing;
 mod logs;
 mod memory;
+mod mistakes;
 mod natives;
 mod network;
 mod offload;

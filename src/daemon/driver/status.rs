@@ -101,6 +101,7 @@ impl Driver<'_> {
                 counters: self.counters.by_name(),
                 resident_bytes: usage::resident_bytes(),
                 cpu_ms: usage::cpu_ms(),
+                key: self.key.clone(),
             },
         };
         self.env.machine.report(now, &mut report);

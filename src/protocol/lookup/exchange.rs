@@ -12,7 +12,7 @@ use super::{
 };
 use crate::protocol::{
     Count, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
-    Presence, Reach, Reason, RequestId, Selection, SignedRecord, Subject, Tally, Want,
+    Presence, Reach, Reason, RequestId, Role, Selection, SignedRecord, Subject, Tally, Want,
     codec::{
         directory::{Request, Response, UNKNOWN_AGE, age_ms},
         listing::{MAX_PAGE_BYTES, entry_length},
@@ -23,6 +23,9 @@ use crate::protocol::{
 
 /// The error for a peer or the operator if no slot is free.
 pub const FULL: &str = "too many lookups at once: try again in a moment";
+
+/// The error for a node that asks another peer than a native for a lease.
+pub(crate) const NO_NATIVE: &str = "this is no native: give the address of one with --native";
 
 /// How a request is answered.
 #[derive(Debug)]
@@ -59,6 +62,13 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             } => {
                 let page = machine.page(now, Some(from), cursor, usize::from(most));
                 return Served::Now(Response::Page(page));
+            }
+            Request::Indexers {
+                want: Want::Lease | Want::OffersFailed,
+                ..
+            } if machine.role() != Role::Native => {
+                let reason = Reason::try_from(NO_NATIVE).unwrap_or_default();
+                return Served::Now(Response::Error(reason));
             }
             Request::Indexers { most, want, .. } => {
                 let most = usize::from(most).min(MAX_LIST);

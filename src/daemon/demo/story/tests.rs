@@ -103,6 +103,7 @@ fn blank(process: &str, role: Role) -> Status {
         counters: Default::default(),
         resident_bytes: None,
         cpu_ms: 0,
+        key: None,
         native_option: None,
     }
 }

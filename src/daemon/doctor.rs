@@ -1,0 +1,392 @@
+//! What is right and what is wrong with a daemon and its host, each wrong thing with what to type.
+//!
+//! The daemon is asked for what it knows, and the system is looked at from outside: files, clock,
+//! sockets, names. If no daemon runs, what can be looked at without one is.
+
+use std::{
+    fmt,
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use miniserde::{Serialize, json};
+
+use super::{
+    client::{self, OperatorRequest},
+    clock,
+    mistakes::{early_clock, open_dir},
+    problems::Mistake,
+    report::host_and_port,
+    status::{CheckState, Plain, ServerState, Severity, Span, Status},
+    storage,
+};
+use crate::config::{EnvVars, Role, default_data_dirs};
+
+/// How long a connection to an own address may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What was looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// The version of this form: 1.
+    schema: u64,
+    /// Nothing is wrong.
+    ok: bool,
+    /// The data directory of the daemon, if there is one.
+    data_dir: Option<String>,
+    findings: Vec<Finding>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// What it is about, one word; for a problem of the daemon, its code.
+    about: String,
+    /// `ok`, `note`, `warning` or `critical`.
+    state: &'static str,
+    what: String,
+    /// What to do or to type; `None` if nothing is wrong.
+    hint: Option<String>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.ok
+    }
+
+    /// The report as one JSON object.
+    pub(crate) fn to_json(&self) -> String {
+        json::to_string(self)
+    }
+
+    fn say(&mut self, about: &str, state: &'static str, what: impl Into<String>) {
+        self.findings.push(Finding {
+            about: about.into(),
+            state,
+            what: what.into(),
+            hint: None,
+        });
+    }
+
+    fn good(&mut self, about: &str, what: impl Into<String>) {
+        self.say(about, "ok", what);
+    }
+
+    fn wrong(&mut self, about: &str, severity: Severity, what: impl Into<String>, hint: &str) {
+        self.ok = false;
+        self.findings.push(Finding {
+            about: about.into(),
+            state: match severity {
+                Severity::Warning => "warning",
+                Severity::Critical => "critical",
+            },
+            what: what.into(),
+            hint: Some(hint.into()),
+        });
+    }
+
+    /// A mistake, or that there is none.
+    fn either(&mut self, about: &str, mistake: Option<Mistake>, right: impl Into<String>) {
+        match mistake {
+            Some(it) => self.wrong(it.code, it.severity, it.what, &it.hint),
+            None => self.good(about, right),
+        }
+    }
+}
+
+/// Looks at the daemon of the given data directory, or of the only default one on which a daemon
+/// runs, and at its host.
+///
+/// # Errors
+/// There are several daemons, so that one must be chosen.
+pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, client::Error> {
+    let mut report = Report {
+        schema: 1,
+        ok: true,
+        data_dir: None,
+        findings: Vec::new(),
+    };
+    let (dir, status) = match client::locate(given, env) {
+        Err(error @ client::Error::Several(_)) => return Err(error),
+        Err(error) => {
+            no_daemon(&mut report, &error);
+            (known_dir(env), None)
+        }
+        Ok(dir) => {
+            let ask = |what| client::ask::<Status>(&dir, what, client::PATIENCE);
+            let asked = match ask(&OperatorRequest::Doctor) {
+                // A daemon of an earlier version does not know the question.
+                Err(client::Error::Refused(_)) => ask(&OperatorRequest::Status),
+                asked => asked,
+            };
+            let status = asked.map_err(|error| no_daemon(&mut report, &error)).ok();
+            (Some(dir), status.map(|answer| answer.value))
+        }
+    };
+    if let Some(dir) = &dir {
+        report.data_dir = Some(dir.display().to_string());
+        look_at_files(&mut report, dir);
+    }
+    look_at_clock(&mut report);
+    if let Some(status) = &status {
+        look_at_daemon(&mut report, status);
+    }
+    Ok(report)
+}
+
+fn no_daemon(report: &mut Report, error: &client::Error) {
+    let hint = "start it, for example `systemctl start oc-discovery@node`, and ask again; as root if it is a service \
+                of the system";
+    report.wrong("daemon", Severity::Critical, error.to_string(), hint);
+}
+
+/// The default data directory in which a daemon has run, if there is only one.
+fn known_dir(env: EnvVars<'_>) -> Option<PathBuf> {
+    let mut dirs = default_data_dirs(env).into_iter();
+    dirs.find(|dir| dir.join(storage::identity::IDENTITY).exists())
+}
+
+fn look_at_files(report: &mut Report, dir: &Path) {
+    let shown = dir.display();
+    if !dir.is_dir() {
+        let what = format!("there is no data directory {shown}");
+        let hint = "the daemon makes it when it starts; is --data-dir right?";
+        return report.wrong("data-dir", Severity::Warning, what, hint);
+    }
+    let right = format!("{shown} is for its owner alone");
+    report.either("data-dir", open_dir(dir), right);
+    match storage::peer_id_in(dir) {
+        Ok(peer) => report.good("identity", peer.to_base58()),
+        Err(error) => {
+            let hint = "look at the file `identity` in the data directory, as the user of the daemon or as root";
+            report.wrong("identity", Severity::Critical, error.to_string(), hint);
+        }
+    }
+}
+
+fn look_at_clock(report: &mut Report) {
+    match early_clock(clock::wall()) {
+        Some(it) => report.wrong(it.code, it.severity, it.what, &it.hint),
+        None if clock::synchronised() => report.good("clock", "the system clock can be right"),
+        None => report.wrong(
+            "clock",
+            Severity::Warning,
+            "the system clock has not been synchronised since the start",
+            "timedatectl timesync-status",
+        ),
+    }
+}
+
+fn look_at_daemon(report: &mut Report, status: &Status) {
+    let name = status.name.as_deref().unwrap_or_default();
+    let up = Span::of(Duration::from_millis(status.uptime_ms));
+    let (role, version) = (status.role, &status.version);
+    report.good(
+        "daemon",
+        format!("{role} {name}, version {version}, up {up}").replace(" ,", ","),
+    );
+    match &status.key {
+        Some(key) => report.good(
+            "key",
+            format!("the fingerprint of the pre-shared key is {key}"),
+        ),
+        None => report.say(
+            "key",
+            "note",
+            "there is no pre-shared key: the network is open",
+        ),
+    }
+    look_at_sockets(report, status);
+    look_at_servers(report, status);
+    for check in &status.checks {
+        if check.state == CheckState::Failing {
+            let error = check.error.as_deref().unwrap_or("it never passed");
+            let what = format!("the service {} fails its check: {error}", check.service);
+            let hint = format!("start the service, or correct --check {}", check.check);
+            report.wrong("check", Severity::Warning, what, &hint);
+        }
+    }
+    for problem in &status.problems {
+        let since = Span::of(Duration::from_millis(problem.since_ms));
+        let what = format!("{} (for {since}, {} times)", problem.what, problem.count);
+        report.wrong(&problem.code, problem.severity, what, &problem.hint);
+    }
+}
+
+/// Whether the daemon accepts connections where it says that it listens.
+fn look_at_sockets(report: &mut Report, status: &Status) {
+    let mut fails = None;
+    for addr in &status.listen {
+        let socket = addr
+            .parse::<Multiaddr>()
+            .ok()
+            .map(|addr| host_and_port(&addr));
+        let socket = socket.and_then(|socket| socket.parse::<SocketAddr>().ok());
+        if let Some(Err(error)) = socket.map(|at| TcpStream::connect_timeout(&at, CONNECT)) {
+            fails = Some(format!(
+                "{addr} takes no connection from this host: {error}"
+            ));
+        }
+    }
+    match (fails, status.listen.len()) {
+        (_, 0) => report.wrong(
+            "listen",
+            Severity::Critical,
+            "it listens on no address",
+            "ip address: has this host an address yet?",
+        ),
+        (Some(what), _) => report.wrong(
+            "listen",
+            Severity::Warning,
+            what,
+            "nft list ruleset: does a firewall of this host drop it?",
+        ),
+        (None, addresses) => report.good(
+            "listen",
+            format!("it takes connections on {addresses} addresses"),
+        ),
+    }
+}
+
+fn look_at_servers(report: &mut Report, status: &Status) {
+    for native in &status.natives {
+        let Ok(addr) = native.parse::<Multiaddr>() else {
+            continue;
+        };
+        let is_name = |part: &Protocol<'_>| {
+            matches!(
+                part,
+                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
+            )
+        };
+        let at = host_and_port(&addr);
+        if addr.iter().next().is_some_and(|part| is_name(&part))
+            && let Err(error) = at.to_socket_addrs()
+        {
+            let what = format!("the name of the native {at} is not resolved: {error}");
+            report.wrong(
+                "native",
+                Severity::Warning,
+                what,
+                "getent ahosts NAME, and /etc/resolv.conf",
+            );
+        }
+    }
+    for server in &status.servers {
+        let at = server.addr.as_deref().unwrap_or("no known address");
+        let what = format!("{} at {at}", server.role);
+        match (server.state, &server.last_error) {
+            (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
+            (_, Some(why)) => report.wrong(
+                "server",
+                Severity::Warning,
+                format!("{what}: {}", Plain(why)),
+                "is it running, and is the way to it open? `oc-discovery doctor` there says more",
+            ),
+            (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
+            (_, None) => report.say("server", "note", format!("{what} is being tried")),
+        }
+    }
+    match (status.role, status.leases.len()) {
+        (Role::Native, _) => {}
+        (_, 0) => report.wrong(
+            "lease",
+            Severity::Critical,
+            "no server grants a lease, so that nobody finds this process",
+            "see the servers above",
+        ),
+        (_, leases) => report.good("lease", format!("{leases} held")),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            let Finding {
+                about, state, what, ..
+            } = finding;
+            writeln!(f, "{state:8}  {about}: {}", Plain(what))?;
+            if let Some(hint) = &finding.hint {
+                writeln!(f, "{:8}  → {}", "", Plain(hint))?;
+            }
+        }
+        match self
+            .findings
+            .iter()
+            .filter(|one| one.hint.is_some())
+            .count()
+        {
+            0 => f.write_str("nothing is wrong"),
+            1 => f.write_str("1 thing is wrong"),
+            more => write!(f, "{more} things are wrong"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Report {
+        Report {
+            schema: 1,
+            ok: true,
+            data_dir: None,
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_wrong_thing_has_what_to_type_and_is_counted() {
+        let mut report = empty();
+        report.good("key", "its fingerprint is 00ff");
+        assert!(report.is_ok());
+        assert!(report.to_string().ends_with("nothing is wrong"));
+        report.wrong(
+            "data-dir-open",
+            Severity::Warning,
+            "it is\nopen",
+            "chmod 700 DIR",
+        );
+        assert!(!report.is_ok());
+        assert_eq!(
+            report.to_string(),
+            "ok        key: its fingerprint is 00ff\n\
+             warning   data-dir-open: it is\\nopen\n          → chmod 700 DIR\n\
+             1 thing is wrong"
+        );
+    }
+
+    #[test]
+    fn report_keeps_every_field_of_the_interface() {
+        let mut report = empty();
+        report.wrong("daemon", Severity::Critical, "away", "start it");
+        report.say("key", "note", "none");
+        assert_eq!(
+            report.to_json(),
+            concat!(
+                r#"{"schema":1,"ok":false,"data_dir":null,"findings":["#,
+                r#"{"about":"daemon","state":"critical","what":"away","hint":"start it"},"#,
+                r#"{"about":"key","state":"note","what":"none","hint":null}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn without_a_daemon_the_directory_is_looked_at_and_that_none_runs_is_wrong() {
+        let scratch = crate::daemon::testdir::TestDir::new();
+        let report = examine(Some(scratch.path()), &|_| None).unwrap();
+        assert!(!report.is_ok());
+        let text = report.to_string();
+        for part in [
+            "critical  daemon: no daemon runs on",
+            "identity: there is no identity",
+            "clock",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}
