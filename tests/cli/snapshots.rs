@@ -12,7 +12,7 @@ use super::terminal;
 use crate::validator::refused;
 
 /// An answer of the daemon, the command that shows it, and the name of the snapshot.
-const SHOWN: [(&str, &[&str], &str); 17] = [
+const SHOWN: [(&str, &[&str], &str); 19] = [
     ("native-ok", &["status"], "status-native-ok"),
     ("native-degraded", &["status"], "status-native-degraded"),
     ("native-critical", &["status"], "status-native-critical"),
@@ -30,6 +30,8 @@ const SHOWN: [(&str, &[&str], &str); 17] = [
     ("watch", &["watch"], "watch"),
     ("find", &["find", "cam"], "find"),
     ("indexers", &["indexers"], "indexers"),
+    ("config", &["config", "show"], "config-show"),
+    ("reload", &["reload"], "reload"),
 ];
 
 fn answer(name: &str) -> String {

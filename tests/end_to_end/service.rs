@@ -77,7 +77,7 @@ fn service_manager_hears_when_a_reload_begins_and_when_it_is_done() {
     let world = World::new();
     let manager = Manager::new(&world);
     let node = world.start_with("node", "node", &[], &[manager.env()]);
-    assert_eq!(manager.hears(), "READY=1\nSTATUS=node: no lease");
+    assert!(manager.hears().starts_with("READY=1\nSTATUS="));
     node.signal(Signal::HUP);
     let begins = manager.hears();
     let time = begins.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
@@ -85,7 +85,7 @@ fn service_manager_hears_when_a_reload_begins_and_when_it_is_done() {
     // The machine has been up for longer than a second.
     assert!(time.parse::<u64>().unwrap() > 1_000_000, "{time}");
     assert_eq!(status, "STATUS=reloads its configuration");
-    assert_eq!(manager.hears(), "READY=1\nSTATUS=node: no lease");
+    assert!(manager.hears().starts_with("READY=1\nSTATUS="));
 }
 
 /// Runs a process with a clock that began at zero an hour ago. `cc` is installed, because building
