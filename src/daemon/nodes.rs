@@ -201,6 +201,7 @@ fn node_row(row: &Row<'_>) -> NodeRow {
             .map(|record| report::tags(&record.about))
             .unwrap_or_default(),
         version: record.map(|record| record.version).unwrap_or_default(),
+        server: row.server.as_ref().map(text),
     }
 }
 

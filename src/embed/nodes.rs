@@ -155,6 +155,7 @@ mod tests {
             services: Vec::new(),
             tags: BTreeMap::new(),
             version: String::new(),
+            server: None,
         }))
     }
 

@@ -205,6 +205,7 @@ mod tests {
             }],
             tags: tags.collect::<BTreeMap<_, _>>(),
             version: "0.1.0".into(),
+            server: None,
         }
     }
 

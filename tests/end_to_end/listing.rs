@@ -94,11 +94,16 @@ fn every_role_lists_each_node_once_with_all_that_is_known_of_it() {
         );
         let addrs = town.pump.status().listen;
         let rest = format!(
-            r#","addresses":["{}"],"services":[{{"name":"http","protocol":"tcp","port":80}}],"tags":{{"room":"hall"}},"version":"{}"}}"#,
+            r#","addresses":["{}"],"services":[{{"name":"http","protocol":"tcp","port":80}}],"tags":{{"room":"hall"}},"version":"{}","server":"#,
             addrs[0],
             env!("CARGO_PKG_VERSION"),
         );
-        assert!(pump.ends_with(&rest), "{pump}");
+        assert!(pump.contains(&rest), "{pump}");
+        let holders = town.indexers.each_ref().map(|indexer| {
+            let end = format!(r#""server":"{}"}}"#, indexer.id);
+            pump.ends_with(&end)
+        });
+        assert!(holders.contains(&true), "{pump}");
         let table = town.nodes(asked, &[]).stdout;
         let id = &town.pump.id[town.pump.id.len() - 8..];
         let pump = table
@@ -172,7 +177,7 @@ fn killed_node_becomes_lost_and_a_stopped_one_has_left_and_both_come_last() {
             all.then_some(answer)
         });
         let lost = list.stdout.lines().nth(1).unwrap();
-        let nothing = r#","addresses":[],"services":[],"tags":{},"version":""}"#;
+        let nothing = r#","addresses":[],"services":[],"tags":{},"version":"","server":null}"#;
         assert!(lost.ends_with(nothing), "{lost}");
         assert!(
             list.stderr.contains(": 3 nodes: 1 alive, 1 left, 1 lost; "),

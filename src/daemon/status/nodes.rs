@@ -104,6 +104,9 @@ pub struct NodeRow {
     pub tags: BTreeMap<String, String>,
     /// The version of its program; empty if the record does not have it.
     pub version: String,
+    /// The peer id of the server with which it holds a lease: of several, the one that told of it
+    /// first. `None` if it is not there, or if a watch tells of it.
+    pub server: Option<String>,
 }
 
 impl NodeRow {

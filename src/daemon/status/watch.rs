@@ -68,6 +68,7 @@ impl WatchRow {
             services: self.services,
             tags: self.tags,
             version: self.version,
+            server: None,
         };
         (self.event, row)
     }

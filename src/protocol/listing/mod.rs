@@ -100,6 +100,8 @@ pub struct Row<'a> {
     pub age: Duration,
     /// Its verified record, if a server still has it.
     pub record: Option<&'a Record<'a>>,
+    /// The server with which it holds a lease: of several, the one that told of it first.
+    pub server: Option<PeerId>,
 }
 
 /// Where the rows of a listing go.
@@ -248,7 +250,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             (ListAsk::Nodes(from), Some(Response::Entries(page))) => {
                 self.servers.answered(&server);
                 for entry in page.entries {
-                    self.take(entry, verifier, rows);
+                    self.take((entry, server), verifier, rows);
                 }
                 if !self.turns.go_on(server, from, page.next) {
                     self.servers.lacks(&server);

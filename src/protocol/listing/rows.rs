@@ -33,7 +33,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
                 if let Subject::Signed(envelope) = entry.subject {
                     // It was verified when it was listed.
                     if let Some(record) = contents(Kind::Node, envelope) {
-                        self.show(entry, &record, rows);
+                        self.show((entry, self.own), &record, rows);
                     }
                 } else {
                     self.note_vanished(entry);
@@ -46,7 +46,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
     /// ignored.
     pub(super) fn take(
         &mut self,
-        entry: &Entry<'_>,
+        (entry, server): (&Entry<'_>, PeerId),
         verifier: &impl Verifier,
         rows: &mut dyn Rows,
     ) {
@@ -59,7 +59,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             return;
         }
         let _ = open(verifier, Kind::Node, envelope, |record| {
-            self.show(entry, record, rows);
+            self.show((entry, server), record, rows);
         });
     }
 
@@ -80,7 +80,12 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         false
     }
 
-    fn show(&mut self, entry: &Entry<'_>, record: &Record<'_>, rows: &mut dyn Rows) {
+    fn show(
+        &mut self,
+        (entry, server): (&Entry<'_>, PeerId),
+        record: &Record<'_>,
+        rows: &mut dyn Rows,
+    ) {
         if !self.filter.admits(record) {
             return;
         }
@@ -94,6 +99,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
                 presence: Presence::Alive,
                 age: entry.age,
                 record: Some(record),
+                server: Some(server),
             });
         }
     }

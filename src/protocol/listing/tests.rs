@@ -146,6 +146,7 @@ impl Home for Process {
 struct Shown {
     room: usize,
     rows: Vec<Said>,
+    servers: Vec<Option<u16>>,
 }
 
 impl Rows for Shown {
@@ -157,6 +158,7 @@ impl Rows for Shown {
         self.room = self.room.checked_sub(1).expect("there is room for the row");
         let age = row.age.as_millis() as u64;
         self.rows.push((number(&row.peer), row.presence, age));
+        self.servers.push(row.server.as_ref().map(number));
     }
 }
 
@@ -184,6 +186,7 @@ impl Desk {
             shown: Shown {
                 room: 10_000,
                 rows: Vec::new(),
+                servers: Vec::new(),
             },
             progress: Vec::new(),
             is_done: false,

@@ -74,6 +74,7 @@ impl Vanished {
             presence: gone.presence,
             age: gone.age,
             record: None,
+            server: None,
         }))
     }
 }

@@ -21,6 +21,15 @@ fn who_is_alive_anywhere_is_not_shown_as_lost() {
 }
 
 #[test]
+fn row_names_the_server_that_told_of_the_node_first() {
+    let mut desk = Desk::new(Role::Native).indexers([1, 2]).begin();
+    desk.lists(2, 2, &[alive(10)], None);
+    desk.lists(1, 1, &[alive(10), alive(11), (12, Presence::Lost, 1)], None);
+    assert_eq!(desk.rows(), [10, 11, 12]);
+    assert_eq!(desk.shown.servers, [Some(2), Some(1), None]);
+}
+
+#[test]
 fn vanished_come_last_the_latest_first_and_wait_for_room() {
     let mut desk = Desk::new(Role::Node).indexers([1, 2]).begin();
     let lost = |n, age| (n, Presence::Lost, age);
