@@ -16,6 +16,7 @@ mod answer;
 mod events;
 mod guard;
 mod nodes;
+mod page;
 mod query;
 mod request;
 mod routes;
@@ -247,6 +248,8 @@ impl Desk {
             false => After::Close,
         };
         let answer = match self.guard.check(request, routes::is_open(&request.path)) {
+            // The page is the same everywhere. It asks for the token itself.
+            _ if request.path == "/" => page::answer(request),
             Err(refused) => refused,
             Ok(()) => match request.path.as_str() {
                 "/nodes.json" => return self.nodes(client, request, after).await,

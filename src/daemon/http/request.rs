@@ -40,6 +40,7 @@ pub(super) struct Request {
     pub(super) host: Option<String>,
     pub(super) authorization: Option<String>,
     pub(super) accept: String,
+    pub(super) accept_encoding: String,
     /// The client may send another request on this connection.
     pub(super) keeps: bool,
 }
@@ -96,6 +97,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, Answer> {
         host,
         authorization: fields.only("Authorization")?,
         accept: fields.list("Accept"),
+        accept_encoding: fields.list("Accept-Encoding"),
         keeps: version == Version::Http11 && !fields.list("Connection").contains("close"),
     };
     Ok(Some((request, length)))
@@ -203,6 +205,7 @@ mod tests {
             host: Some("a:1".into()),
             authorization: None,
             accept: "a,b,".into(),
+            accept_encoding: String::new(),
             keeps: true,
         };
         assert_eq!(got, expected);

@@ -24,17 +24,6 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 const LATE: u64 = 2;
 const MOMENT_MS: u64 = 5_000;
 
-/// What there is.
-const INDEX: &str = "oc-discovery answers here:
-/healthz       200 while the loop turns
-/readyz        200 while this process can do its work, otherwise 503 and why
-/metrics       OpenMetrics, or the text format of Prometheus
-/status.json   what `oc-discovery status --json` prints
-/nodes.json    the nodes of the network; ?service= &tag= &name= &state=
-/http_sd       the same as targets for Prometheus; ?service=
-/events        each change as a server-sent event, after what is there
-";
-
 /// Whether a path is answered without the token: these two tell nothing about peers.
 pub(super) fn is_open(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
@@ -47,7 +36,6 @@ impl Desk {
     /// The answer to a request whose length is known before it is sent.
     pub(super) async fn short(&self, request: &Request) -> Answer {
         match request.path.as_str() {
-            "/" => Answer::new(TEXT, INDEX.as_bytes()),
             "/healthz" => match self.ask(Call::Turn).await {
                 Ok(_) => Answer::new(TEXT, &b"ok\n"[..]),
                 Err(answer) => answer,
