@@ -2,9 +2,9 @@
 //!
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
-use super::{clock, decisions, driver::Driver, life::short};
+use super::{decisions, driver::Driver, life::short};
 use crate::protocol::{
-    Ack, Action, AnnounceEnd, IndexersAnswer, Input, Instant, Role, Want,
+    Ack, Action, AnnounceEnd, IndexersAnswer, Input, Role, Want,
     codec::{directory::Response, record::Kind},
 };
 
@@ -22,26 +22,19 @@ impl Driver<'_> {
                     self.note_late(&server);
                 }
                 let record = self.record.envelope();
-                let known = self.env.machine.beat_known();
+                let known = self.env.endpoint.machine().beat_known();
                 self.env.net.beat(server, &addrs, &beat, record, known);
-                self.env.reserve_slot(server);
             }
             Action::Drop { server } => {
                 self.note_dropped(server);
                 self.env.net.drop_lease(server);
             }
             Action::GiveUp { server } => {
-                self.farewells.sent(server);
                 self.note_given_up(&server);
-                let role = self.env.machine.role();
+                let role = self.env.machine().role();
                 self.env.net.give_up(server, role);
-                self.env.reserve_slot(server);
             }
-            Action::Sign => {
-                self.signing.want();
-                // Done at once, so that the next beats carry the record.
-                self.sign_if_due(self.env.now());
-            }
+            Action::Sign => self.sign(),
             Action::Close {
                 peer,
                 stream,
@@ -52,8 +45,20 @@ impl Driver<'_> {
                 }
                 self.held_beats.retain(|frame| frame.stream != stream);
                 self.env.net.close(peer, stream);
-                if !self.env.reserve_slot(peer) {
+            }
+            Action::Slot { peer, is_reserved } => {
+                self.env.net.set_slot(peer, is_reserved);
+                if !is_reserved {
                     self.env.net.unprotect(&peer);
+                }
+            }
+            Action::KeepHouse => self.keep_house(),
+            Action::End { answered } => {
+                self.is_over = true;
+                if !answered {
+                    log::warn!(
+                        "a server did not take a last beat: our leases with it run out by themselves"
+                    );
                 }
             }
             Action::Release {
@@ -97,7 +102,7 @@ impl Driver<'_> {
                 short(&peer)
             ),
             Action::Answer { request, takes_in } => {
-                let offers = self.env.machine.answer_offers();
+                let offers = self.env.endpoint.machine().answer_offers();
                 let answer = IndexersAnswer { offers, takes_in };
                 self.env.net.respond(request, &Response::Indexers(answer));
             }
@@ -135,23 +140,17 @@ impl Driver<'_> {
         }
     }
 
-    /// Signs the own record, if the core requires it.
-    pub(super) fn sign_if_due(&mut self, now: Instant) {
-        let addrs = self.env.net.record_addrs();
-        let bytes = || addrs.iter().map(|addr| -> &[u8] { addr.as_ref() });
-        if !self.signing.is_due(bytes(), &self.env.wall, clock::wall()) {
-            return;
-        }
-        let own_ms = self.env.own_ms();
+    /// Signs the own record.
+    fn sign(&mut self) {
+        let (now, own_ms) = (self.env.now(), self.env.own_ms());
+        let (addrs, offered) = (self.env.net.record_addrs(), self.env.endpoint.offered());
         let sequence = self.state.next_sequence(now, own_ms);
-        let offered = self.signing.offered();
         match self.record.sign(sequence, own_ms, addrs, offered) {
             Ok(()) => {
-                let urgency = self.signing.signed(bytes());
                 if let Some(settled) = self.env.settled_ms() {
                     self.state.note_time(settled);
                 }
-                self.handle(now, Input::RecordSigned { urgency });
+                self.env.endpoint.record_signed(now);
             }
             Err(why) => log::warn!("cannot sign the own record: {why}"),
         }

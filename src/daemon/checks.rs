@@ -236,7 +236,7 @@ impl Driver<'_> {
             ),
             None => {}
         }
-        self.signing.offer(self.checks.health.offered());
+        self.env.endpoint.offer(self.checks.health.offered());
     }
 }
 

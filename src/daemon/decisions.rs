@@ -6,7 +6,9 @@
 use std::fmt::{self, Formatter};
 
 use super::life::short;
-use crate::protocol::{Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want};
+use crate::protocol::{
+    Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want, codec::heartbeat::AckCause,
+};
 
 /// An action of the core.
 struct Decided<'a>(&'a Action);
@@ -16,8 +18,8 @@ struct Told<'a>(&'a Input<'a>);
 
 /// Logs what the core is told.
 pub(super) fn told(input: &Input<'_>) {
-    // These come with each beat or request, and decide nothing alone.
-    if !matches!(input, Input::Seen { .. } | Input::Carried { .. }) {
+    // It comes with each request, and decides nothing alone.
+    if !matches!(input, Input::Seen { .. }) {
         log::debug!("{}", Told(input));
     }
 }
@@ -88,6 +90,12 @@ impl fmt::Display for Decided<'_> {
             }
             Action::Judge { peer, .. } => ("reads the held beat of", Some(peer), String::new()),
             Action::Sign => ("signs the own record", None, String::new()),
+            Action::Slot { peer, is_reserved } => {
+                let what = if *is_reserved { "reserves" } else { "releases" };
+                (what, Some(peer), ": the slot of its connection".to_owned())
+            }
+            Action::KeepHouse => ("keeps house", None, String::new()),
+            Action::End { .. } => ("ends", None, String::new()),
             _ => ("something else", None, String::new()),
         };
         write(f, "decides:", what, peer, &more)
@@ -114,8 +122,16 @@ impl fmt::Display for Told<'_> {
                 ("the search has ended for", Some(*peer), String::new())
             }
             Input::Announced { key, end } => ("announced", None, format!(" {key}: {end:?}")),
-            Input::Acked { server, ack } => ("ack of", Some(*server), verdict(ack)),
-            Input::Notified { server, ack } => ("unasked ack of", Some(*server), verdict(ack)),
+            Input::Acked {
+                server, cause, ack, ..
+            } => {
+                let what = match cause {
+                    AckCause::Beat => "ack of",
+                    AckCause::Unsolicited => "unasked ack of",
+                };
+                (what, Some(*server), verdict(ack))
+            }
+            Input::GaveUp { server } => ("has given up", Some(*server), String::new()),
             Input::LeaseClosed { server } => ("no stream to", Some(*server), String::new()),
             Input::Answered { native, answer } => {
                 let answer = match answer {

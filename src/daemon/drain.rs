@@ -56,7 +56,7 @@ pub(crate) struct DrainedNode {
 impl Driver<'_> {
     /// Begins or ends the drain of this indexer.
     pub(super) fn drain(&mut self, call: DrainCall, reply: Reply) {
-        let role = self.env.machine.role();
+        let role = self.env.machine().role();
         if role != Role::Indexer {
             let why = format!("only an indexer can be drained, and this is a {role}");
             return reply.refuse(&why);
@@ -84,7 +84,7 @@ impl Driver<'_> {
 
     fn drained(&self) -> Drained {
         let mut seen = Seen::default();
-        self.env.machine.report(self.env.now(), &mut seen);
+        self.env.machine().report(self.env.now(), &mut seen);
         let progress = seen.draining;
         let left = seen.nodes.iter().map(|peer| DrainedNode {
             name: self.env.name_of(peer),

@@ -47,9 +47,7 @@ use crate::{
         capacities::{MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
         codec::directory::{Response, Room, decode_response},
-        farewell::Farewells,
-        restart::HOUSEKEEPING,
-        signing::Signing,
+        endpoint::Endpoint,
     },
 };
 
@@ -88,10 +86,8 @@ pub(super) struct Driver<'m> {
     /// First beats that the core wants to be kept: one for each identity that it checks, 16 at
     /// most.
     pub(super) held_beats: Vec<BeatFrame>,
-    /// Last beats that wait for their acks.
-    pub(super) farewells: Farewells,
-    /// When the record is signed.
-    pub(super) signing: Signing,
+    /// Whether it has given up its leases and ends now.
+    pub(super) is_over: bool,
     /// What it does on the link to find natives or to be found.
     pub(super) link: OnLink,
     /// The checks of the own services.
@@ -115,7 +111,6 @@ pub(super) struct Driver<'m> {
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
     pub(super) started: Instant,
-    housekeeping: Instant,
     /// When a record of the DHT store may have run out, and when expired records were last removed.
     pub(super) records: Option<Instant>,
     pub(super) expired: Instant,
@@ -159,24 +154,18 @@ impl<'m> Driver<'m> {
             machine.remember_lost(now, lost.restored(now, own_ms));
         }
         let checks = Checks::new(config, now, seed);
-        let mut signing = Signing::new(config.role);
+        let mut endpoint = Endpoint::new(now, machine, wall);
         // The first record too has no service whose check has not passed yet.
-        signing.offer(checks.health.offered());
+        endpoint.offer(checks.health.offered());
         Ok(Self {
-            env: Environment {
-                net,
-                machine,
-                own,
-                wall,
-            },
+            env: Environment { net, endpoint, own },
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::new(lookups),
             watches: Watches::new(watches),
             refreshing: HashMap::new(),
             held_beats: Vec::new(),
-            farewells: Farewells::default(),
-            signing,
+            is_over: false,
             link: OnLink::new(config, own, now, seed),
             checks,
             servers: Servers::new(config),
@@ -191,7 +180,6 @@ impl<'m> Driver<'m> {
                 .any(|(native, _)| *native == own),
             key: key_of_network,
             started: now,
-            housekeeping: now + HOUSEKEEPING,
             records: None,
             expired: now,
             peaks: Peaks::default(),
@@ -202,7 +190,7 @@ impl<'m> Driver<'m> {
     /// Gives the machine its natives: the configured ones, or else those of an earlier run.
     pub(super) fn start(&mut self, config: &Config) {
         let mut known = natives::given(&config.natives);
-        if config.natives.is_empty() && self.env.machine.role() != Role::Native {
+        if config.natives.is_empty() && self.env.machine().role() != Role::Native {
             known.clone_from(&self.state.state().state.natives);
             match known.len() {
                 0 => log::warn!(
@@ -232,12 +220,11 @@ impl<'m> Driver<'m> {
     /// When [`Driver::pump`] has work without an event.
     pub(super) fn timeout(&self) -> Instant {
         [
-            self.env.machine.next_timeout(),
+            self.env.endpoint.next_timeout(),
             self.lookups.timeout(),
             self.watches.timeout(),
             self.checks.timeout(),
             self.link_timeout(),
-            Some(self.housekeeping),
             self.records,
         ]
         .into_iter()
@@ -246,9 +233,9 @@ impl<'m> Driver<'m> {
         .unwrap_or_default()
     }
 
-    /// How long a loop overslept; see [`Machine::overslept`].
+    /// How long a loop overslept; see [`Endpoint::overslept`].
     pub(super) fn overslept(&self) -> Duration {
-        self.env.machine.overslept(self.env.now())
+        self.env.endpoint.overslept(self.env.now())
     }
 
     /// Extends the leases granted, and lets watches ask for what they have missed.
@@ -259,52 +246,26 @@ impl<'m> Driver<'m> {
 
     /// Carries out everything that is due now.
     pub(super) fn pump(&mut self) {
-        let (now, own_ms) = (self.env.now(), self.env.own_ms());
-        while let Some(action) = self.env.machine.poll(now, own_ms) {
+        let now = self.env.now();
+        while let Some(action) = self.env.poll(now) {
             self.perform(action);
         }
         self.tell_troubles(now);
         self.check_if_due(now);
         self.speak_if_due(now);
-        self.sign_if_due(now);
         self.lookups.pump(&mut self.env);
         self.watches.pump(&mut self.env, &mut self.lookups);
         self.lookups.pump_listings(&mut self.env);
         self.expire_records_if_due(now);
-        if now >= self.housekeeping {
-            self.housekeeping = now + HOUSEKEEPING;
-            self.trim_if_due();
-            self.invite_if_changed(now);
-            // A lease that was never granted needs no last beat.
-            let machine = &*self.env.machine;
-            self.env
-                .net
-                .reserve_slots_only_for(|peer| machine.reserves_slot(peer));
-            self.synchronised = clock::synchronised();
-            if let Some(line) = self.addresses.counted() {
-                log::info!("{line}");
-            }
-            self.remember();
-            self.state.save_if_due(now);
-            self.look_for_mistakes(now);
-        }
     }
 
     /// Gives up all leases.
     pub(super) fn shut_down(&mut self) {
         self.remember();
-        self.signing.end();
         self.leave_link();
         self.checks.stop();
         self.handle(self.env.now(), Input::ShutDown);
         self.pump();
-        self.farewells.begin_end(self.env.now());
-    }
-
-    /// How long the process that ends still waits for its last acks; `None`: no longer.
-    pub(super) fn farewell_left(&self) -> Option<Duration> {
-        let left = self.farewells.timeout().unwrap_or_default() - self.env.now();
-        (!left.is_zero()).then_some(left)
     }
 
     /// Saves the state. Nothing is signed after it.
@@ -315,7 +276,7 @@ impl<'m> Driver<'m> {
     /// Gives the machine an event that happened at `now`.
     pub(super) fn handle(&mut self, now: Instant, input: Input<'_>) {
         decisions::told(&input);
-        self.env.machine.handle(now, input);
+        self.env.handle(now, input);
     }
 
     /// A native has become known.
@@ -334,7 +295,7 @@ impl<'m> Driver<'m> {
     }
 
     fn natives_changed(&mut self, peer: PeerId) {
-        self.env.reserve_slot(peer);
+        self.env.set_slot(peer);
         let mut natives = self.env.natives().into_iter();
         let only = natives.next().filter(|_| natives.next().is_none());
         self.env.net.set_only_native(only);
@@ -355,7 +316,7 @@ impl<'m> Driver<'m> {
             #[cfg(feature = "mdns")]
             CallEvent::Devices(services) => {
                 self.record.list_devices(services);
-                return self.signing.changed();
+                return self.env.endpoint.record_changed();
             }
             CallEvent::Left => return self.lookups.give_up(&self.env),
             // The work that waited for it goes on when everything is pumped.
@@ -429,19 +390,27 @@ impl<'m> Driver<'m> {
             } => {
                 if let Some(over) = over {
                     self.note_handshake(now, over);
-                    let server = &server;
-                    self.handle(now, Input::Carried { server, over });
                 }
-                self.on_ack(now, server, cause, &ack.as_ack(), clock)
+                let (server, ack) = (&server, &ack.as_ack());
+                let input = Input::Acked {
+                    server,
+                    over,
+                    cause,
+                    ack,
+                    clock,
+                };
+                self.handle(now, input);
+                self.log_ack(now, server, cause, ack);
             }
             NetEvent::LeaseClosed { server, why } => {
                 let called = self.env.server(&server);
                 self.handle(now, Input::LeaseClosed { server: &server });
                 self.note_closed(server, called, why.as_ref());
             }
-            NetEvent::GaveUp { server } => self.farewells.ended(&server),
+            NetEvent::GaveUp { ref server } => self.handle(now, Input::GaveUp { server }),
             NetEvent::Request { from, id, request } => {
-                self.note_reader(now, &from);
+                let (peer, reader) = (&from, self.env.net.reader(&from));
+                self.handle(now, Input::Seen { peer, reader });
                 self.lookups
                     .serve(&mut self.env, now, (&from, id), *request);
             }

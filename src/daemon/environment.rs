@@ -3,18 +3,34 @@
 use super::clock;
 use crate::{
     net::Net,
-    protocol::{Instant, Machine, PeerId, clock::WallClock, restart},
+    protocol::{Action, Input, Instant, Machine, PeerId, endpoint::Endpoint, restart},
 };
 
 /// The network side, the core and the time.
 pub(super) struct Environment<'m> {
     pub(super) net: Net,
-    pub(super) machine: &'m mut dyn Machine,
+    pub(super) endpoint: Endpoint<&'m mut dyn Machine>,
     pub(super) own: PeerId,
-    pub(super) wall: WallClock,
 }
 
-impl Environment<'_> {
+impl<'m> Environment<'m> {
+    /// The core's machine, for queries.
+    pub(super) fn machine(&self) -> &(dyn Machine + 'm) {
+        self.endpoint.machine()
+    }
+
+    /// Gives the core what happened at `now`.
+    pub(super) fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.endpoint.handle(now, input);
+    }
+
+    /// The next action of the core at `now`.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Action> {
+        let addrs = self.net.record_addrs().iter();
+        self.endpoint.announce(addrs.map(AsRef::as_ref));
+        self.endpoint.poll(now, clock::wall())
+    }
+
     /// The time of all leases and timers.
     pub(super) fn now(&self) -> Instant {
         Instant::from_millis(clock::boottime())
@@ -22,24 +38,22 @@ impl Environment<'_> {
 
     /// The time to sign and judge records with, ms since the Unix epoch.
     pub(super) fn own_ms(&self) -> u64 {
-        self.wall.own_ms(self.now(), clock::wall())
+        self.endpoint.own_ms(self.now(), clock::wall())
     }
 
-    /// The same time, if it may be persisted; see [`WallClock::settled_ms`].
+    /// The same time, if it may be persisted; see [`Endpoint::settled_ms`].
     pub(super) fn settled_ms(&self) -> Option<u64> {
-        self.wall.settled_ms(self.now(), clock::wall())
+        self.endpoint.settled_ms(self.now(), clock::wall())
     }
 
     /// The natives that this process is configured with.
     pub(super) fn natives(&self) -> impl IntoIterator<Item = PeerId> + use<> {
-        restart::natives(self.machine, self.now())
+        restart::natives(self.machine(), self.now())
     }
 
     /// Reserves a slot for the peer's connection if the core wants one, and releases it otherwise.
-    /// Returns whether it is reserved.
-    pub(super) fn reserve_slot(&mut self, peer: PeerId) -> bool {
-        let is_kept = self.machine.reserves_slot(&peer);
-        self.net.set_slot(peer, is_kept);
-        is_kept
+    pub(super) fn set_slot(&mut self, peer: PeerId) {
+        self.net
+            .set_slot(peer, self.endpoint.machine().reserves_slot(&peer));
     }
 }

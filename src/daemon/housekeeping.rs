@@ -6,13 +6,32 @@
 
 use std::time::Duration;
 
-use super::{driver::Driver, trim};
+use super::{clock, driver::Driver, trim};
 use crate::protocol::{Instant, PeerId, Report, TableStats, restart};
 
 /// Expired records are removed from the DHT store together, at most this often.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver<'_> {
+    /// Looks at what has changed since the last time.
+    pub(super) fn keep_house(&mut self) {
+        let now = self.env.now();
+        self.trim_if_due();
+        self.invite_if_changed(now);
+        // A lease that was never granted needs no last beat.
+        let machine = self.env.endpoint.machine();
+        self.env
+            .net
+            .reserve_slots_only_for(|peer| machine.reserves_slot(peer));
+        self.synchronised = clock::synchronised();
+        if let Some(line) = self.addresses.counted() {
+            log::info!("{line}");
+        }
+        self.remember();
+        self.state.save_if_due(now);
+        self.look_for_mistakes(now);
+    }
+
     /// Removes records of the DHT store that have expired at `now`.
     pub(super) fn expire_records_if_due(&mut self, now: Instant) {
         let left = self.env.net.record_expires_in();
@@ -25,9 +44,9 @@ impl Driver<'_> {
     }
 
     /// Gives memory back if much of it is unused.
-    pub(super) fn trim_if_due(&mut self) {
+    fn trim_if_due(&mut self) {
         let mut used = Used(Vec::new());
-        self.env.machine.report(self.env.now(), &mut used);
+        self.env.machine().report(self.env.now(), &mut used);
         let others = self.env.net.tables().into_iter();
         others
             .chain(self.lookups.stats())
@@ -39,13 +58,17 @@ impl Driver<'_> {
         }
         if self.peaks.look(&used.0) {
             self.env.net.shrink();
-            trim::trim(&mut *self.env.machine, self.watches.spare(), self.heap);
+            trim::trim(
+                self.env.endpoint.machine_mut(),
+                self.watches.spare(),
+                self.heap,
+            );
         }
     }
 
     /// Notes which peers are worth trying after a restart, and the time.
     pub(super) fn remember(&mut self) {
-        let (now, machine) = (self.env.now(), &*self.env.machine);
+        let (now, machine) = (self.env.now(), self.env.machine());
         let known = |peer: &PeerId| Some((*peer, machine.addrs_of(peer)?.clone()));
         let state = self.state.state_mut();
         let natives = restart::natives(machine, now);

@@ -63,7 +63,7 @@ impl Driver<'_> {
 
     /// The option, and the address in it.
     pub(super) fn invitation_to(&self) -> Option<(String, Multiaddr)> {
-        if self.env.machine.role() != Role::Native {
+        if self.env.machine().role() != Role::Native {
             return None;
         }
         let addr = self.env.net.best_addr()?;

@@ -37,7 +37,7 @@ impl Environment<'_> {
     /// A server for people: its role, its short id, and where it listens.
     pub(super) fn server(&self, peer: &PeerId) -> String {
         let called = self.server_in_short(peer);
-        let addrs = self.machine.addrs_of(peer);
+        let addrs = self.machine().addrs_of(peer);
         let at = addrs.and_then(|addrs| addrs.iter().next());
         match at.map(|addr| Endpoint::of(addr)) {
             Some(Endpoint { host, port }) => format!("{called} at {host}:{port}"),
@@ -47,12 +47,7 @@ impl Environment<'_> {
 
     /// The same without the address.
     pub(super) fn server_in_short(&self, peer: &PeerId) -> String {
-        // Indexers and natives hold leases with natives alone.
-        let role = match self.machine.role() {
-            Role::Node if !self.machine.is_native(peer) => Role::Indexer,
-            _ => Role::Native,
-        };
-        format!("{role} {}", short(peer))
+        format!("{} {}", self.endpoint.role_of(peer), short(peer))
     }
 
     /// A peer whose role is not known, for people: with its name, and the address that it is
@@ -70,7 +65,7 @@ impl Environment<'_> {
 
     /// The name in the peer's record, or the one that it had when it was gone.
     pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
-        let entry = self.machine.entry(self.now(), peer)?;
+        let entry = self.machine().entry(self.now(), peer)?;
         let name = match entry.subject {
             Subject::Named { name, .. } => name,
             Subject::Signed(envelope) => contents(Kind::Node, envelope)?.name,
@@ -91,7 +86,7 @@ impl Driver<'_> {
             }
             Arrival::Joined(joined) => {
                 let called = self.env.called(role, peer);
-                let is_guest = role == Role::Native && !self.env.machine.is_native(peer);
+                let is_guest = role == Role::Native && !self.env.machine().is_native(peer);
                 each!(info, "{}", beginning(&called, &joined, is_guest));
             }
         }
@@ -107,7 +102,7 @@ impl Driver<'_> {
     /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease
     /// runs on, so that it may come back.
     pub(super) fn log_silence(&self, peer: &PeerId) {
-        let machine = &*self.env.machine;
+        let machine = self.env.endpoint.machine();
         let is_indexer = machine.role() == Role::Native
             && machine.addrs_of(peer).is_some()
             && !machine.is_native(peer);
@@ -124,7 +119,7 @@ impl Driver<'_> {
     pub(super) fn log_end(&mut self, peer: &PeerId, end: &LeaseEnd) {
         self.counters.ended(end.how);
         let called = self.env.called(end.role, peer);
-        let was_taken_in = end.role == Role::Node && self.env.machine.role() == Role::Native;
+        let was_taken_in = end.role == Role::Node && self.env.machine().role() == Role::Native;
         each!(info, "{}", ending(&called, end, was_taken_in));
     }
 }

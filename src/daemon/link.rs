@@ -321,7 +321,7 @@ impl Driver<'_> {
                 continue;
             };
             let origin = Origin { via, trust };
-            match self.env.machine.addrs_of(&peer) {
+            match self.env.machine().addrs_of(&peer) {
                 None => self.link.candidates.heard(peer, &addrs, origin),
                 Some(known) => {
                     let joined = joined(known, &addrs);
@@ -372,7 +372,7 @@ impl Driver<'_> {
     fn holds_a_lease(&self) -> bool {
         let mut holds = false;
         self.env
-            .machine
+            .machine()
             .servers(self.env.now(), &mut |server| holds |= server.is_held);
         holds
     }

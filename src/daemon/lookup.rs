@@ -129,7 +129,7 @@ impl<'m> Lookups<'m> {
         }
         let begun = self
             .core
-            .begin_for_program(env.now(), question, &*env.machine);
+            .begin_for_program(env.now(), question, env.machine());
         if let Some(lookup) = begun {
             self.askers.insert(lookup, Asker::Program(reply));
         }
@@ -148,7 +148,7 @@ impl<'m> Lookups<'m> {
         let lookup = match self.has_room() {
             true => self
                 .core
-                .begin(env.now(), Question::Indexers, &*env.machine),
+                .begin(env.now(), Question::Indexers, env.machine()),
             false => None,
         };
         let asker = Asker::Watches(mem::take(&mut self.watches));
@@ -179,7 +179,7 @@ impl<'m> Lookups<'m> {
         request: Request,
     ) {
         let mut entries = Entries::new();
-        let machine = &mut *env.machine;
+        let machine = env.endpoint.machine_mut();
         match self
             .core
             .serve(now, from, id, request, machine, &mut entries)
@@ -275,7 +275,7 @@ impl<'m> Lookups<'m> {
     /// Carries out the steps of the core's lookups.
     pub(super) fn pump(&mut self, env: &mut Environment) {
         let now = env.now();
-        while let Some(step) = self.core.poll(now, &mut *env.machine) {
+        while let Some(step) = self.core.poll(now, env.endpoint.machine_mut()) {
             match step {
                 LookupAction::Ask {
                     lookup,
@@ -363,7 +363,7 @@ impl<'m> Lookups<'m> {
         if !self.has_room() {
             return reply.refuse_for_now(FULL);
         }
-        match self.core.begin(env.now(), question, &*env.machine) {
+        match self.core.begin(env.now(), question, env.machine()) {
             Some(lookup) => {
                 self.askers.insert(lookup, Asker::Operator(reply));
             }
@@ -391,7 +391,7 @@ impl<'m> Lookups<'m> {
                 let indexers = indexers.map(|offer| (offer.peer, offer.addrs.clone()));
                 let indexers: Vec<_> = indexers.collect();
                 // A native knows all of them, and those that cannot be asked are silent anyway.
-                let is_known = outcome.tally.answered > 0 || env.machine.role() == Role::Native;
+                let is_known = outcome.tally.answered > 0 || env.machine().role() == Role::Native;
                 let extent = match is_known && !outcome.more {
                     false => Extent::Part,
                     true if outcome.is_complete => Extent::Whole,

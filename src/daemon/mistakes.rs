@@ -61,8 +61,8 @@ impl Driver<'_> {
 
     /// Looks for what is wrong at `now`.
     pub(super) fn look_for_mistakes(&mut self, now: Instant) {
-        let mut found = Findings::new(now, self.env.machine, &self.problems);
-        self.env.machine.report(now, &mut found);
+        let mut found = Findings::new(now, self.env.endpoint.machine(), &self.problems);
+        self.env.endpoint.machine().report(now, &mut found);
         self.env
             .net
             .tables()
@@ -72,13 +72,13 @@ impl Driver<'_> {
             mut all, leases, ..
         } = found;
         all.extend(no_native(
-            self.env.machine.role(),
+            self.env.machine().role(),
             leases,
             self.env.natives().into_iter().next().is_some(),
         ));
         let addrs = self.env.net.record_addrs();
         all.extend(no_address(
-            self.env.machine.role(),
+            self.env.machine().role(),
             !addrs.is_empty(),
             addrs.iter().all(is_for_this_host) && self.env.net.has_far_peers(),
         ));

@@ -319,14 +319,12 @@ async fn catch_up(driver: &mut Driver<'_>, gap: Duration) {
 
 async fn farewell(driver: &mut Driver<'_>) {
     driver.shut_down();
-    while let Some(left) = driver.farewell_left() {
+    while !driver.is_over {
+        let left = driver.timeout() - driver.env.now();
         if let Some(event) = executor::within(left, driver.env.net.next_event()).await {
             driver.on_net(event);
-            driver.pump();
         }
-    }
-    if !driver.farewells.is_answered() {
-        log::warn!("a server did not take a last beat: our leases with it run out by themselves");
+        driver.pump();
     }
 }
 

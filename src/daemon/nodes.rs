@@ -99,7 +99,7 @@ impl Lookups<'_> {
             id: ListingId(self.listings.next),
             listing: boxed(|| {
                 let buffer = vec![0; SEEN_WORDS];
-                Listing::begin(now, env.own, seed, filter, states, &*env.machine, buffer)
+                Listing::begin(now, env.own, seed, filter, states, env.machine(), buffer)
             }),
             parts,
         };
@@ -118,7 +118,7 @@ impl Lookups<'_> {
         let Running { id, listing, parts } = running;
         let now = env.now();
         while !parts.is_abandoned() {
-            match listing.poll(now, &mut *env.machine, parts) {
+            match listing.poll(now, env.endpoint.machine_mut(), parts) {
                 None => return true,
                 Some(ListingAction::Done) => {
                     let done = true;

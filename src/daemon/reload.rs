@@ -176,11 +176,11 @@ impl Driver<'_> {
         let is_described_anew = described(before) != described(after);
         if is_described_anew || has_other_checks {
             self.checks.replace(after, now);
-            self.signing.offer(self.checks.health.offered());
+            self.env.endpoint.offer(self.checks.health.offered());
         }
         if is_described_anew {
             self.record.describe(after);
-            self.signing.changed();
+            self.env.endpoint.record_changed();
         }
         if before.natives != after.natives || before.trust_lan != after.trust_lan {
             self.change_natives(before, after);

@@ -87,7 +87,7 @@ impl Servers {
 
     /// "1 of 2 leases".
     fn count(&self, env: &Environment<'_>) -> String {
-        let wanted = match env.machine.role() {
+        let wanted = match env.machine().role() {
             Role::Node => self.wanted.into(),
             Role::Indexer | Role::Native => env.natives().into_iter().count(),
         };
@@ -131,7 +131,7 @@ impl Environment<'_> {
             reopens: None,
             asks: None,
         };
-        self.machine.report(now, &mut leases);
+        self.machine().report(now, &mut leases);
         leases
     }
 
@@ -140,7 +140,7 @@ impl Environment<'_> {
         let leases = self.lease_with(server);
         leases
             .reopens
-            .or(leases.asks.filter(|_| self.machine.is_native(server)))
+            .or(leases.asks.filter(|_| self.machine().is_native(server)))
     }
 }
 

@@ -27,9 +27,9 @@ impl Driver<'_> {
         let mut counts = Counts {
             now,
             started: self.started,
-            facts: Facts::of(self.env.machine.role()),
+            facts: Facts::of(self.env.machine().role()),
         };
-        self.env.machine.report(now, &mut counts);
+        self.env.machine().report(now, &mut counts);
         let mut facts = counts.facts;
         facts.uptime_ms = millis(now, self.started);
         let failing = self.checks.report(now).into_iter();
@@ -39,14 +39,14 @@ impl Driver<'_> {
             .collect();
         let mut failing = |peer, role| facts.failing_servers.extend(self.failing(now, peer, role));
         self.env
-            .machine
+            .machine()
             .servers(now, &mut |server| failing(server.peer, server.role));
         Verdict::of(&facts, &self.problems.report(now))
     }
 
     fn failing(&self, now: Instant, peer: PeerId, role: Role) -> Option<FailingServer> {
         let failure = self.servers.failure_of(&peer)?;
-        let addrs = self.env.machine.addrs_of(&peer);
+        let addrs = self.env.machine().addrs_of(&peer);
         let at = addrs.and_then(first_endpoint);
         let at = at.unwrap_or_else(|| short(&peer));
         let (how, why) = parted(&failure.what, &at);

@@ -133,7 +133,7 @@ impl<'m> Watches<'m> {
                 peer,
                 body,
             } => {
-                let (now, changes) = (env.now(), env.machine.changes());
+                let (now, changes) = (env.now(), env.machine().changes());
                 let asked = decode_ask(&body)
                     .map(|filter| watchers.join(now, watcher, Some(peer), filter, changes));
                 if asked != Ok(true) {
@@ -206,7 +206,7 @@ impl<'m> Watches<'m> {
             return;
         }
         let mut number = 0;
-        env.machine.servers(env.now(), &mut |server| {
+        env.machine().servers(env.now(), &mut |server| {
             let [a, b, c, d, e, f, g, h, ..] = *server.peer.as_bytes();
             number ^= u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         });
@@ -302,7 +302,7 @@ impl<'m> Watches<'m> {
         let filter = reader.filter.clone();
         if server == env.own {
             self.core.watchers.leave(own_id(slot));
-            let (id, changes) = (own_id(slot), env.machine.changes());
+            let (id, changes) = (own_id(slot), env.machine().changes());
             if !self
                 .core
                 .watchers
@@ -326,7 +326,7 @@ impl<'m> Watches<'m> {
             let WatchTables {
                 watchers, batch, ..
             } = &mut *self.core;
-            let Some(step) = watchers.poll(now, &*env.machine, batch) else {
+            let Some(step) = watchers.poll(now, env.machine(), batch) else {
                 return;
             };
             let (ServeStep::Tell(id) | ServeStep::Close(id)) = step;
@@ -425,11 +425,11 @@ fn own_id(slot: usize) -> WatcherId {
 /// found; each once.
 fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> BTreeMap<PeerId, Addrs> {
     let mut servers: BTreeMap<_, _> = indexers.into_iter().collect();
-    env.machine.servers(env.now(), &mut |server| {
-        let addrs = env.machine.addrs_of(&server.peer);
+    env.machine().servers(env.now(), &mut |server| {
+        let addrs = env.machine().addrs_of(&server.peer);
         servers.insert(server.peer, addrs.cloned().unwrap_or_default());
     });
-    if env.machine.role() != Role::Node {
+    if env.machine().role() != Role::Node {
         servers.insert(env.own, Addrs::new());
     }
     servers

@@ -82,10 +82,10 @@ impl WallClock {
 
     /// Takes the wall clock that the server's ack carried at `now`, before the machine gets that
     /// ack. The clock of an unsolicited ack is ignored, because its age is unknown.
-    pub fn heard(
+    pub fn heard<M: Machine + ?Sized>(
         &mut self,
         now: Instant,
-        machine: &dyn Machine,
+        machine: &M,
         server: &PeerId,
         cause: AckCause,
         theirs: WallReading,

@@ -26,6 +26,7 @@ use super::{
     Rng, Role, Selection, SignedRecord, StreamId, Terms, Want,
     address::Endpoint,
     announcing::Announcing,
+    codec::heartbeat::AckCause,
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender},
     leases::{Leases, SERVER_DIAL},
@@ -244,7 +245,12 @@ impl<const N: usize> Machine for Indexer<N> {
                 stream,
                 verdict,
             } => self.stream_records.rivals.probed(peer, stream, verdict),
-            Input::Acked { server, ack } => {
+            Input::Acked {
+                server,
+                cause: AckCause::Beat,
+                ack,
+                ..
+            } => {
                 self.leases.acked(now, server, ack, &mut self.rng);
             }
             Input::LeaseClosed { server } => {
@@ -287,11 +293,11 @@ impl<const N: usize> Machine for Indexer<N> {
             // it or offers it other indexers, and it uses only the configured addresses of its
             // natives.
             Input::Seen { .. }
-            | Input::Carried { .. }
             | Input::Probed { .. }
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
-            | Input::Notified { .. } => {}
+            | Input::Acked { .. }
+            | Input::GaveUp { .. } => {}
         }
     }
 

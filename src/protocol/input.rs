@@ -13,7 +13,11 @@ use core::time::Duration;
 
 use super::{
     Ack, Addrs, AnnounceEnd, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint, machine::MAX_MOVED, signing::Urgency, time::Pace,
+    address::Endpoint,
+    codec::heartbeat::{AckCause, WallReading},
+    machine::MAX_MOVED,
+    signing::Urgency,
+    time::Pace,
 };
 
 /// An event.
@@ -74,29 +78,25 @@ pub enum Input<'a> {
         /// Whether a server of the DHT took it.
         end: AnnounceEnd,
     },
-    /// The next ack of the server comes over a connection that was dialled to this endpoint. Given
-    /// before each [`Input::Acked`]; without it, no address of the server counts as one that
-    /// carried the lease.
-    Carried {
-        /// The server.
-        server: &'a PeerId,
-        /// The endpoint of its connection.
-        over: Endpoint,
-    },
-    /// A server answered the last beat of this process: the ack has the sequence of that beat.
+    /// A server's ack has arrived: it answers the last beat of this process, or says `released`
+    /// unsolicited. If that crosses a beat of this process, its sequence is an earlier one.
     Acked {
         /// The server.
         server: &'a PeerId,
-        /// Its answer.
+        /// The endpoint of its connection, if it was dialled: an address that carried the lease.
+        over: Option<Endpoint>,
+        /// Why it was sent.
+        cause: AckCause,
+        /// The answer.
         ack: &'a Ack<'a>,
+        /// The server's clock, if it told it.
+        clock: Option<WallReading>,
     },
-    /// A server sent `released` unsolicited. If it crosses a beat of this process, its sequence is
-    /// an earlier one.
-    Notified {
+    /// A lease that was given up ([`Action::GiveUp`](super::Action::GiveUp)) has ended: the server
+    /// has answered the last beat, or will not answer it any more.
+    GaveUp {
         /// The server.
         server: &'a PeerId,
-        /// Its ack.
-        ack: &'a Ack<'a>,
     },
     /// The own heartbeat stream to a server has ended or could not be opened.
     LeaseClosed {
@@ -110,7 +110,8 @@ pub enum Input<'a> {
         /// Its answer; `None` if there was none.
         answer: Option<IndexersAnswer<'a>>,
     },
-    /// The own record was signed again.
+    /// The own record was signed again. An endpoint gives it for the host
+    /// ([`Endpoint::record_signed`](super::endpoint::Endpoint::record_signed)).
     RecordSigned {
         /// Whether the record is sent before the next regular beat.
         urgency: Urgency,

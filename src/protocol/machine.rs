@@ -57,12 +57,15 @@ pub enum Action {
         /// The server that granted the lease.
         server: PeerId,
     },
-    /// Send a last beat that requests 0 ms, then close the stream.
+    /// Send a last beat that requests 0 ms ([`OutBeat::last`]) if a stream is open, then close the
+    /// stream. Give [`Input::GaveUp`] when that is answered or will not be, within
+    /// [`ANSWER_LIMIT`](super::farewell::ANSWER_LIMIT).
     GiveUp {
         /// The server that granted the lease.
         server: PeerId,
     },
-    /// Sign the own record again, then give [`Input::RecordSigned`].
+    /// Sign the own record again, then give [`Input::RecordSigned`]; with an endpoint, call
+    /// [`Endpoint::record_signed`](super::endpoint::Endpoint::record_signed).
     Sign,
     /// Close a heartbeat stream of a peer, because its lease is over or it has a newer stream.
     Close {
@@ -162,6 +165,21 @@ pub enum Action {
         peer: PeerId,
         /// It was evicted for others, so nothing is known of it any more.
         evicted: bool,
+    },
+    /// Of an endpoint only: reserve a slot for the peer's connection, or release it.
+    Slot {
+        /// The peer.
+        peer: PeerId,
+        /// Whether one is reserved ([`Machine::reserves_slot`]).
+        is_reserved: bool,
+    },
+    /// Of an endpoint only: look at what is kept for a restart
+    /// ([`restart`](super::restart)), and at memory that is unused.
+    KeepHouse,
+    /// Of an endpoint only: the process has given up its leases and ends now.
+    End {
+        /// Whether each server has answered its last beat.
+        answered: bool,
     },
 }
 

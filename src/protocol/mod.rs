@@ -1,30 +1,31 @@
 //! The protocol core: it makes all decisions of the system.
 //!
 //! It has no I/O, no clock and no randomness of its own: `now` and seeds are arguments, events are
-//! given as [`Input`], and actions are returned by [`Machine::poll`]. It does not allocate: all
+//! given as [`Input`], and actions are returned by a poll. It does not allocate: all
 //! tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the whole
 //! system runs in virtual time in `tests/simulation`.
 //!
-//! A host gives [`Input`]s to a [`Node`], an [`Indexer`] or a [`Native`] by the trait [`Machine`],
-//! and carries out each [`Action`]. It has these modules beside the machine:
+//! A host gives [`Input`]s to an [`endpoint`], and carries out each [`Action`]. In it is a [`Node`],
+//! an [`Indexer`] or a [`Native`], each a [`Machine`], which can also be driven alone. These modules
+//! are of use to a host:
 //!
 //! | module | what a host does with it |
 //! |---|---|
+//! | [`endpoint`] | drives one process by it: one loop, one match |
 //! | [`codec`] | reads and writes the frames |
 //! | [`lookup`] | looks up what is not here: which servers are asked, what their answers come to |
 //! | [`listing`] | lists all nodes of the network: which servers are asked, and the rows of it |
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
-//! | [`signing`] | learns when its own record must be signed again |
 //! | [`link`] | looks for natives on the local link, and knows which natives to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
-//! | [`farewell`] | waits for its servers before it ends, for a limited time |
-//! | [`clock`] | keeps the time where clocks disagree |
+//! | [`clock`] | gives an endpoint the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`dns_sd`] | tells the local link of services found elsewhere: when, and by which names |
 //! | [`capacities`] | sizes its tables |
 //!
-//! Rules without a page of their own are in `native/` (`offload`, `refresh` and `gc`, one file
+//! Rules without a page of their own are in [`signing`] (when the own record is signed),
+//! [`farewell`] (how long a process that ends waits for its servers), `native/` (`offload`, `refresh` and `gc`, one file
 //! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
 //! rule), `life.rs` (how they begin and end, for the log), `rivals.rs` (two devices with one
 //! identity), `lease.rs` and `leases.rs` (leases held elsewhere), `directory.rs` (the nodes that
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod codec;
 pub(crate) mod directory;
 pub mod dns_sd;
+pub mod endpoint;
 pub mod farewell;
 pub mod health;
 pub(crate) mod indexer;

@@ -51,7 +51,7 @@ impl Reader {
     }
 
     /// A peer on another host that connects in these families.
-    pub fn far(seen: Families) -> Self {
+    pub const fn far(seen: Families) -> Self {
         Self {
             far: true,
             seen,

@@ -44,8 +44,11 @@ pub enum Urgency {
 pub struct Signing {
     may_sign: bool,
     is_wanted: bool,
-    /// A list of one element, which is empty if nothing was signed yet.
-    signed: Vec<RecordAddrs, 1>,
+    /// The host is signing, or has failed to.
+    is_begun: bool,
+    announced: RecordAddrs,
+    /// Empty if nothing was signed yet: a record has an address.
+    signed: RecordAddrs,
     /// The services to be in the record, one bit each, and those that are in the signed one.
     offered: u8,
     signed_offer: u8,
@@ -59,6 +62,8 @@ impl Signing {
         Self {
             may_sign: !matches!(role, Role::Native),
             is_wanted: false,
+            is_begun: false,
+            announced: Vec::new(),
             signed: Vec::new(),
             offered: u8::MAX,
             signed_offer: u8::MAX,
@@ -93,46 +98,54 @@ impl Signing {
         self.may_sign = false;
     }
 
-    /// Whether the record must be signed now. `addrs`: the addresses that this process announces,
-    /// best first. It is never signed without a time to sign with.
-    pub fn is_due<'a>(
-        &self,
-        addrs: impl Iterator<Item = &'a [u8]> + Clone,
-        clock: &WallClock,
-        system_ms: u64,
-    ) -> bool {
-        let mut announced = usable(addrs.clone()).peekable();
-        self.may_sign
-            && clock.is_trusted(system_ms)
-            && announced.peek().is_some()
-            && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed(addrs)))
+    /// Sets the addresses that this process announces, best first. Those that cannot be in a record
+    /// are left out.
+    pub fn announce<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) {
+        let usable = usable(addrs);
+        if !usable.clone().eq(self.announced.iter().map(Vec::as_slice)) {
+            let usable = usable.filter_map(|addr| Addr::from_slice(addr).ok());
+            self.announced = usable.collect();
+        }
     }
 
-    /// Takes note that the record was signed with these addresses and the services offered.
-    pub fn signed<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) -> Urgency {
-        let urgency = match self.was_signed(addrs.clone()) {
+    /// Whether the host must sign the record now. If so, it is not told again before
+    /// [`Signing::signed`] or [`Signing::retry`]. It is never signed without a time to sign with.
+    pub fn begin(&mut self, clock: &WallClock, system_ms: u64) -> bool {
+        let is_due = self.may_sign
+            && !self.is_begun
+            && clock.is_trusted(system_ms)
+            && !self.announced.is_empty()
+            && (self.is_wanted || (!self.signed.is_empty() && !self.was_signed()));
+        self.is_begun |= is_due;
+        is_due
+    }
+
+    /// Takes note that a record that could not be signed may be tried again.
+    pub fn retry(&mut self) {
+        self.is_begun = false;
+    }
+
+    /// Takes note that the record was signed with the addresses announced and the services offered.
+    pub fn signed(&mut self) -> Urgency {
+        let urgency = match self.was_signed() {
             true => Urgency::NextBeat,
             false => Urgency::AtOnce,
         };
-        (self.is_wanted, self.has_changed) = (false, false);
+        (self.is_wanted, self.is_begun, self.has_changed) = (false, false, false);
         self.signed_offer = self.offered;
-        self.signed.clear();
-        let addrs = usable(addrs).filter_map(|addr| Addr::from_slice(addr).ok());
-        // The list is empty here.
-        let _ = self.signed.push(addrs.collect());
+        self.signed.clone_from(&self.announced);
         urgency
     }
 
-    fn was_signed<'a>(&self, addrs: impl Iterator<Item = &'a [u8]>) -> bool {
-        let last = self.signed.first();
-        !self.has_changed
-            && self.offered == self.signed_offer
-            && last.is_some_and(|last| usable(addrs).eq(last.iter().map(Vec::as_slice)))
+    fn was_signed(&self) -> bool {
+        !self.has_changed && self.offered == self.signed_offer && self.announced == self.signed
     }
 }
 
 /// The addresses that can be in a record.
-fn usable<'a>(addrs: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+fn usable<'a>(
+    addrs: impl Iterator<Item = &'a [u8]> + Clone,
+) -> impl Iterator<Item = &'a [u8]> + Clone {
     addrs
         .filter(|addr| (1..=MAX_ADDR_LEN).contains(&addr.len()))
         .take(MAX_RECORD_ADDRS)
@@ -149,11 +162,29 @@ mod tests {
     const BUILT: u64 = 1_000;
 
     fn is_due(signing: &Signing, addrs: &[&[u8]]) -> bool {
-        signing.is_due(addrs.iter().copied(), &WallClock::new(BUILT), BUILT)
+        let mut signing = signing.clone();
+        signing.announce(addrs.iter().copied());
+        signing.begin(&WallClock::new(BUILT), BUILT)
     }
 
     fn sign(signing: &mut Signing, addrs: &[&[u8]]) -> Urgency {
-        signing.signed(addrs.iter().copied())
+        signing.announce(addrs.iter().copied());
+        signing.signed()
+    }
+
+    #[test]
+    fn record_that_cannot_be_signed_is_tried_again_at_the_next_housekeeping() {
+        let mut signing = signing();
+        signing.want();
+        signing.announce([&b"a"[..]].into_iter());
+        let clock = WallClock::new(BUILT);
+        assert!(signing.begin(&clock, BUILT));
+        assert!(
+            !signing.begin(&clock, BUILT),
+            "it has failed, or is under way"
+        );
+        signing.retry();
+        assert!(signing.begin(&clock, BUILT));
     }
 
     #[test]
@@ -176,8 +207,8 @@ mod tests {
         assert!(!is_due(&signing, &[b"a"]), "it was not asked for");
         signing.want();
         assert!(!is_due(&signing, &[]));
-        let clock = WallClock::new(BUILT);
-        assert!(!signing.is_due([&b"a"[..]].into_iter(), &clock, BUILT - 1));
+        signing.announce([&b"a"[..]].into_iter());
+        assert!(!signing.begin(&WallClock::new(BUILT), BUILT - 1));
         assert!(is_due(&signing, &[b"a"]));
         sign(&mut signing, &[b"a"]);
         assert!(!is_due(&signing, &[b"a"]));

@@ -19,7 +19,7 @@ use oc_discovery::protocol::{
             encode_response,
         },
         frame::MAX_FRAME,
-        heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+        heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
     signing::Urgency,
@@ -114,8 +114,14 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                     let server = &server;
                     match ack.map(decode_ack) {
                         Some(Ok(ack)) => {
-                            let ack = &ack.ack.as_ack();
-                            node.handle(now, Input::Acked { server, ack });
+                            let acked = Input::Acked {
+                                server,
+                                over: None,
+                                cause: AckCause::Beat,
+                                ack: &ack.ack.as_ack(),
+                                clock: ack.clock,
+                            };
+                            node.handle(now, acked);
                             beats += 1;
                         }
                         _ => node.handle(now, Input::LeaseClosed { server }),

@@ -9,10 +9,8 @@ use oc_discovery::protocol::{
     self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
     NodeConfig, PeerId, RequestId, Role, StreamId,
     clock::WallClock,
-    farewell::Farewells,
+    endpoint::Endpoint,
     lookup::{LookupId, QueryId},
-    restart::HOUSEKEEPING,
-    signing::Signing,
 };
 
 use crate::{
@@ -48,6 +46,12 @@ pub enum For {
     Lookup(QueryId),
 }
 
+/// Before the first process.
+fn no_process() -> Endpoint<Box<dyn Machine>> {
+    let machine = Box::new(Node::new());
+    Endpoint::new(Instant::default(), machine, WallClock::new(0))
+}
+
 /// One device.
 pub struct Device {
     /// Its identity.
@@ -59,7 +63,7 @@ pub struct Device {
     /// How many processes it has had. Messages for an earlier process do not reach a later one.
     pub life: u64,
     /// The process.
-    pub machine: Box<dyn Machine>,
+    pub endpoint: Endpoint<Box<dyn Machine>>,
     /// Its lookups.
     pub lookups: Box<Slots>,
     /// Lookups for other processes, and the requests they answer.
@@ -72,21 +76,15 @@ pub struct Device {
     pub wall_ahead: i64,
     /// Whether its wall clock is synchronised.
     pub synchronised: bool,
-    /// Its check of the wall clock.
-    pub clock: WallClock,
     /// What survives its processes.
     pub flash: Flash,
     /// The own record.
     pub record: Option<Envelope>,
-    /// When it is signed.
-    pub signing: Signing,
     /// Its host: mostly one of its own.
     pub host: DeviceNo,
     /// Its port. Natives always have the same one, others a new one in each process and after each
     /// change of address.
     pub port: u16,
-    /// When its next housekeeping is due, on its monotonic clock.
-    pub housekeeping: Instant,
     /// When it last started, or continued after being stopped, in the world's time.
     pub resumed_at: u64,
     /// Whether its wall clock was ever stepped.
@@ -96,15 +94,11 @@ pub struct Device {
     pub floor: u64,
     /// The natives that gave this process their clock, in answers that came in time.
     pub natives_clocks: BTreeSet<PeerId>,
-    /// Whether the process is about to end, so that nothing is signed any more.
-    pub ending: bool,
     /// The state at the last check.
     pub seen: Seen,
     /// Heartbeat streams that this process opened.
     pub out: BTreeMap<PeerId, StreamKey>,
-    /// Last beats that wait for their acks.
-    pub farewells: Farewells,
-    /// The streams of these, on which nothing else is sent.
+    /// Streams with last beats that wait for their acks, on which nothing else is sent.
     pub left: BTreeMap<StreamKey, PeerId>,
     /// Heartbeat streams that others opened here.
     pub inbound: BTreeMap<StreamKey, StreamId>,
@@ -134,28 +128,23 @@ impl Device {
             role,
             state: State::Down(Loss::Noticed),
             life: 0,
-            machine: Box::new(Node::new()),
+            endpoint: no_process(),
             lookups: Box::new(NO_LOOKUPS),
             askers: BTreeMap::new(),
             wake_at: u64::MAX,
             skew: 0,
             wall_ahead: 0,
             synchronised: true,
-            clock: WallClock::new(0),
             flash: Flash::default(),
             record: None,
-            signing: Signing::new(role),
             host: 0,
             port: 0,
-            housekeeping: Instant::default(),
             resumed_at: 0,
             stepped: false,
             floor: 0,
             natives_clocks: BTreeSet::new(),
-            ending: false,
             seen: Seen::default(),
             out: BTreeMap::new(),
-            farewells: Farewells::default(),
             left: BTreeMap::new(),
             inbound: BTreeMap::new(),
             next: 0,
@@ -176,12 +165,18 @@ impl Device {
 
     /// When the process must be polled.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let machine = self.machine.next_timeout();
-        let others = [self.lookups.timeout(), self.farewells.timeout()];
-        machine
-            .into_iter()
-            .chain(others.into_iter().flatten())
-            .min()
+        let timeouts = [self.endpoint.next_timeout(), self.lookups.timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Its machine, for queries.
+    pub fn machine(&self) -> &dyn Machine {
+        self.endpoint.machine()
+    }
+
+    /// Gives the process what has happened at this time of the world.
+    pub fn handle(&mut self, now: u64, input: protocol::Input<'_>) {
+        self.endpoint.handle(self.instant(now), input);
     }
 
     /// The name that it claims, which several nodes share; an indexer and a native have none.
@@ -196,9 +191,9 @@ impl Device {
     }
 
     /// Takes note that the stream with a last beat has ended, or that the beat is answered.
-    pub fn left(&mut self, stream: StreamKey) {
-        if let Some(server) = self.left.remove(&stream) {
-            self.farewells.ended(&server);
+    pub fn left(&mut self, now: u64, stream: StreamKey) {
+        if let Some(ref server) = self.left.remove(&stream) {
+            self.handle(now, protocol::Input::GaveUp { server });
         }
     }
 
@@ -214,14 +209,14 @@ impl Device {
 
     /// The time to sign and judge with.
     pub fn own_ms(&self, now: u64) -> u64 {
-        self.clock.own_ms(self.instant(now), self.system_ms(now))
+        let system_ms = self.system_ms(now);
+        self.endpoint.own_ms(self.instant(now), system_ms)
     }
 
     /// Takes note of the time, if it may be persisted.
     pub fn note_time(&mut self, now: u64) {
-        let settled = self
-            .clock
-            .settled_ms(self.instant(now), self.system_ms(now));
+        let system_ms = self.system_ms(now);
+        let settled = self.endpoint.settled_ms(self.instant(now), system_ms);
         if let Some(settled) = settled {
             self.flash.note_time(settled);
         }
@@ -244,7 +239,7 @@ impl Device {
     /// The state that `status` shows.
     pub fn view(&self, now: u64) -> View {
         let mut view = View::default();
-        self.machine.report(self.instant(now), &mut view);
+        self.machine().report(self.instant(now), &mut view);
         view
     }
 
@@ -258,7 +253,6 @@ impl Device {
     /// Clears everything that a process has in memory.
     pub fn lose_memory(&mut self) {
         self.out.clear();
-        self.farewells = Farewells::default();
         self.left.clear();
         self.inbound.clear();
         self.asked.clear();
@@ -270,8 +264,6 @@ impl Device {
         self.lookups.start(self.peer);
         self.askers.clear();
         self.record = None;
-        self.signing = Signing::new(self.role);
-        self.ending = false;
         self.natives_clocks.clear();
         self.seen = Seen::default();
         self.wake_at = u64::MAX;
@@ -284,20 +276,19 @@ impl Device {
         self.move_port();
         self.skew = seed % 1_000_000;
         self.flash.reload();
-        self.housekeeping = self.instant(now) + HOUSEKEEPING;
         self.resumed_at = now;
         self.floor = plan.build_date.max(self.flash.state().highest_time_ms);
-        self.clock = WallClock::new(plan.build_date);
-        self.clock.remember(self.flash.state().highest_time_ms);
+        let mut clock = WallClock::new(plan.build_date);
+        clock.remember(self.flash.state().highest_time_ms);
         self.state = State::Running;
-        self.machine = self.machine(now, seed, plan);
-        let at = self.instant(now);
+        let machine = self.start(now, seed, plan);
+        self.endpoint = Endpoint::new(self.instant(now), machine, clock);
         for (peer, addrs) in natives {
             let learned = protocol::Input::NativeLearned {
                 native: peer,
                 addrs,
             };
-            self.machine.handle(at, learned);
+            self.handle(now, learned);
         }
     }
 
@@ -308,7 +299,7 @@ impl Device {
         }
     }
 
-    fn machine(&self, now: u64, seed: u64, plan: &Plan) -> Box<dyn Machine> {
+    fn start(&self, now: u64, seed: u64, plan: &Plan) -> Box<dyn Machine> {
         let at = self.instant(now);
         match (self.role, plan.size) {
             (Role::Native, Size::Roomy | Size::Ample) => {

@@ -9,7 +9,7 @@ use oc_discovery::protocol::{
 use crate::{
     device::{DeviceNo, For},
     frames::{Frame, Seals},
-    heartbeat::seen,
+    heartbeat::READER,
     network::{Input, PATIENCE},
     world::World,
 };
@@ -53,14 +53,15 @@ impl World {
         let now = device.instant(self.now);
         let id = RequestId(device.number());
         device.requests.insert(id, asker);
-        device.machine.handle(now, seen(&from));
+        let (peer, reader) = (&from, READER);
+        device.handle(self.now, protocol::Input::Seen { peer, reader });
         if let Request::Indexers {
             want, from: None, ..
         } = request
         {
             self.ledger.waiting.insert((no, id.0), (known, want));
         }
-        let machine = &mut *device.machine;
+        let machine = device.endpoint.machine_mut();
         let frame = {
             let mut entries = Entries::new();
             let served = device
@@ -126,7 +127,7 @@ impl World {
             Some(For::Machine(ref native)) => {
                 let answer = response.and_then(offers_of);
                 let answered = protocol::Input::Answered { native, answer };
-                device.machine.handle(now, answered);
+                device.handle(self.now, answered);
                 let offers = answer.iter().flat_map(|answer| answer.offers);
                 self.note_offers(no, offers);
             }

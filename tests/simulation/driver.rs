@@ -11,7 +11,7 @@ use oc_discovery::protocol::{
         record::Kind,
     },
     lookup::MAX_NAMED,
-    restart::{self, HOUSEKEEPING},
+    restart,
 };
 
 use crate::{
@@ -29,7 +29,7 @@ impl World {
     /// One turn of a process's loop: what has arrived, then everything that follows.
     pub fn step(&mut self, no: DeviceNo, inputs: Vec<Input>) -> Result<(), String> {
         let now = self.devices[no].instant(self.now);
-        let gap = self.devices[no].machine.overslept(now);
+        let gap = self.devices[no].endpoint.overslept(now);
         self.catching_up = !gap.is_zero();
         let holders = match self.catching_up {
             true => self.holders(no),
@@ -43,32 +43,25 @@ impl World {
         }
         if !gap.is_zero() {
             let overslept = protocol::Input::Overslept { gap };
-            self.devices[no].machine.handle(now, overslept);
+            self.devices[no].handle(self.now, overslept);
             self.check_caught_up(no, &holders)?;
         }
         self.drain(no)?;
-        if self.keep_house(no) {
-            self.ask_around(no)?;
-            self.drain_lookups(no)?;
+        if !self.devices[no].is_up() {
+            return Ok(());
         }
         self.ledger.polled(self.now, no);
         self.check(no)?;
-        let end = self.devices[no].farewells.timeout();
-        match end.is_some_and(|end| end <= now) {
-            true => self.end(no),
-            false => self.set_timer(no),
-        }
+        self.set_timer(no)
     }
 
     /// Polls until there is no action left.
     pub fn drain(&mut self, no: DeviceNo) -> Result<(), String> {
         for _ in 0..MOST_ACTIONS {
             let device = &mut self.devices[no];
-            let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
-            let Some(action) = device.machine.poll(now, own_ms) else {
-                if self.sign_if_due(no)? {
-                    continue;
-                }
+            let (now, system_ms) = (device.instant(self.now), device.system_ms(self.now));
+            device.endpoint.announce([&*device.addr()].into_iter());
+            let Some(action) = device.endpoint.poll(now, system_ms) else {
                 return self.drain_lookups(no);
             };
             self.trace.note(self.now, &(no, &action));
@@ -102,7 +95,7 @@ impl World {
                 match device.pings.remove(&number) {
                     Some((ref peer, None)) => {
                         let ended = protocol::Input::Probed { peer, verdict };
-                        device.machine.handle(now, ended);
+                        device.handle(self.now, ended);
                         let indexer = self.number_of(peer);
                         let alive = verdict == Verdict::Reachable;
                         self.ledger.probe_ended(self.now, no, indexer, alive);
@@ -113,24 +106,24 @@ impl World {
                             stream,
                             verdict,
                         };
-                        device.machine.handle(now, ended);
+                        device.handle(self.now, ended);
                     }
                     None => {}
                 }
             }
             Input::Value { search, envelope } => {
                 let device = &mut self.devices[no];
-                match device.searches.get(&search) {
-                    Some(For::Machine(peer)) => {
+                match device.searches.get(&search).copied() {
+                    Some(For::Machine(ref peer)) => {
                         let record = &verified(Kind::Indexer, &envelope)?;
                         let found = protocol::Input::SearchValue {
                             peer,
                             record,
                             own_ms,
                         };
-                        device.machine.handle(now, found);
+                        device.handle(self.now, found);
                     }
-                    Some(&For::Lookup(query)) => return self.take_copy(no, query, &envelope),
+                    Some(For::Lookup(query)) => return self.take_copy(no, query, &envelope),
                     None => {}
                 }
             }
@@ -146,14 +139,14 @@ impl World {
             }
             Input::Announced { ref key, end } => {
                 let ended = protocol::Input::Announced { key, end };
-                self.devices[no].machine.handle(now, ended);
+                self.devices[no].handle(self.now, ended);
             }
             Input::SearchEnd { search, reached } => {
                 let device = &mut self.devices[no];
                 match device.searches.remove(&search) {
                     Some(For::Machine(ref peer)) => {
                         let ended = protocol::Input::SearchEnded { peer, own_ms };
-                        device.machine.handle(now, ended);
+                        device.handle(self.now, ended);
                     }
                     Some(For::Lookup(query)) => {
                         device.lookups.searched(now, query, reached);
@@ -183,23 +176,30 @@ impl World {
                 beat,
             } => {
                 let known =
-                    PeerList::from_iter(self.devices[no].machine.beat_known().iter().copied());
+                    PeerList::from_iter(self.devices[no].machine().beat_known().iter().copied());
                 self.check_beat(no, &server, &beat, &known)?;
                 self.send_beat(no, server, &addrs, beat, &known)?;
             }
             Action::Drop { server } => self.drop_stream(no, &server),
-            Action::GiveUp { server } => {
-                if self.devices[no].out.contains_key(&server) {
+            Action::GiveUp { server } => match self.devices[no].out.get(&server).copied() {
+                Some(stream) => {
                     let last = OutBeat::last(self.devices[no].role);
                     // The stream is open.
                     self.send_beat(no, server, &Addrs::new(), last, &[])?;
-                    self.leave_stream(no, &server);
+                    self.devices[no].left.insert(stream, server);
+                    self.drop_stream(no, &server);
                 }
+                None => {
+                    let server = &server;
+                    self.devices[no].handle(self.now, protocol::Input::GaveUp { server });
+                }
+            },
+            Action::Sign => self.sign(no)?,
+            Action::KeepHouse => {
+                self.keep_house(no);
+                self.ask_around(no)?;
             }
-            Action::Sign => {
-                self.devices[no].signing.want();
-                self.sign_if_due(no)?;
-            }
+            Action::End { .. } => self.end(no),
             Action::Close { peer, stream, .. } => return self.close_stream(no, &peer, stream),
             Action::Release {
                 peer,
@@ -221,7 +221,7 @@ impl World {
             Action::Search { peer } => self.search(no, For::Machine(peer), (Kind::Indexer, &peer)),
             Action::EndSearch { peer } => self.end_search(no, For::Machine(peer)),
             Action::Answer { request, takes_in } => {
-                let offers = self.devices[no].machine.answer_offers();
+                let offers = self.devices[no].machine().answer_offers();
                 let offers = &offers.to_vec();
                 let answer = IndexersAnswer { offers, takes_in };
                 self.check_offer(no, request, &answer)?;
@@ -249,6 +249,7 @@ impl World {
             Action::Announce { key } => self.announce(no, key),
             Action::Refreshed { .. }
             | Action::Retry
+            | Action::Slot { .. }
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}
@@ -315,16 +316,11 @@ impl World {
         searches.retain(|_, of| *of != sought);
     }
 
-    /// The housekeeping of the daemon: notes the time and the peers to try after a restart. Returns
-    /// whether it was due.
-    fn keep_house(&mut self, no: DeviceNo) -> bool {
+    /// The housekeeping of the daemon: notes the time and the peers to try after a restart.
+    fn keep_house(&mut self, no: DeviceNo) {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        if now < device.housekeeping {
-            return false;
-        }
-        device.housekeeping = now + HOUSEKEEPING;
-        let machine = &*device.machine;
+        let machine = device.endpoint.machine();
         let known = |peer: &PeerId| Some((*peer, machine.addrs_of(peer)?.clone()));
         if let Some(indexers) = restart::indexers(machine, now) {
             let indexers = indexers.iter().filter_map(known);
@@ -332,32 +328,22 @@ impl World {
         }
         device.note_time(self.now);
         device.flash.save_if_due(now);
-        true
     }
 
-    /// Signs the own record, if the core requires it. Returns whether it did.
-    fn sign_if_due(&mut self, no: DeviceNo) -> Result<bool, String> {
+    /// Signs the own record.
+    fn sign(&mut self, no: DeviceNo) -> Result<(), String> {
         let lease = self.plan.terms.lease;
         let device = &mut self.devices[no];
-        let addr = device.addr();
-        let announced = || [addr.as_slice()].into_iter();
-        let system_ms = device.system_ms(self.now);
-        if !device.signing.is_due(announced(), &device.clock, system_ms) {
-            return Ok(false);
-        }
-        let urgency = device.signing.signed(announced());
-        let now = device.instant(self.now);
-        let own_ms = device.own_ms(self.now);
+        let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
         let sequence = device.flash.next_sequence(now, own_ms);
-        let (kind, name) = (Kind::of(device.role), device.name(no));
+        let (kind, name, addr) = (Kind::of(device.role), device.name(no), device.addr());
         let signed = (sequence, own_ms);
         let record = dht::record(kind, device.peer, signed, lease, &addr, &name)?;
         let expires = verified(kind, &record)?.expires_at_ms();
         device.note_time(self.now);
         self.ledger.signed.insert((no, sequence), expires);
         device.record = Some(record);
-        let signed = protocol::Input::RecordSigned { urgency };
-        device.machine.handle(now, signed);
-        Ok(true)
+        device.endpoint.record_signed(now);
+        Ok(())
     }
 }

@@ -96,8 +96,7 @@ impl World {
         let device = &mut self.devices[no];
         match device.state {
             State::Running => {
-                let now = device.instant(self.now);
-                device.machine.handle(now, protocol::Input::NetworkChanged);
+                device.handle(self.now, protocol::Input::NetworkChanged);
                 self.step(no, Vec::new())
             }
             // A stopped process does not notice it.
@@ -142,31 +141,25 @@ impl World {
 
     fn leave(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &mut self.devices[no];
-        if device.state != State::Running || device.ending {
+        if device.state != State::Running || device.endpoint.is_ending() {
             return Ok(());
         }
-        device.ending = true;
-        device.signing.end();
-        let now = device.instant(self.now);
-        device.machine.handle(now, protocol::Input::ShutDown);
-        self.drain(no)?;
-        self.devices[no].farewells.begin_end(now);
+        device.handle(self.now, protocol::Input::ShutDown);
         self.step(no, Vec::new())
     }
 
     /// The process that was told to end has waited for its last acks.
-    pub fn end(&mut self, no: DeviceNo) -> Result<(), String> {
+    pub fn end(&mut self, no: DeviceNo) {
         let device = &mut self.devices[no];
         device.flash.flush(device.instant(self.now));
         self.crash(no, Loss::Noticed);
-        Ok(())
     }
 
     fn restart(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
-        if device.ending && device.state == State::Running {
+        if device.endpoint.is_ending() && device.state == State::Running {
             // The one before has to end first.
-            self.end(no)?;
+            self.end(no);
         }
         if self.devices[no].is_up() {
             return Ok(());

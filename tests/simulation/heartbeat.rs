@@ -1,13 +1,13 @@
 //! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, Addrs, Endpoint, Families, FirstBeat, Load, OutBeat, PeerId, Reader, Role,
-    StreamId,
+    self, AckBuf, Addrs, Endpoint, Families, Load, OutBeat, PeerId, Reader, Role, StreamId,
     clock::MAX_TRIP,
     codec::{
         heartbeat::{AckCause, LastBeat, WallReading},
         record::Kind,
     },
+    endpoint::Place,
 };
 
 use crate::{
@@ -32,45 +32,35 @@ impl World {
         frame: &Frame,
     ) -> Result<(), String> {
         let client = self.network.streams[stream].client;
-        let from = self.devices[client.0].peer;
         let Some(id) = self.server_stream(no, stream) else {
             return Ok(());
         };
-        if self.network.streams[stream].received == 0 {
-            let source = Endpoint::of(&self.devices[client.0].addr());
-            let device = &mut self.devices[no];
-            let now = device.instant(self.now);
-            // The frame is checked before the machine gets the beat.
-            frame.read_beat()?;
-            match device.machine.stream_opened(now, &from, id, source) {
-                FirstBeat::Now => device.machine.handle(now, seen(&from)),
-                FirstBeat::Held => {
-                    device.held.push((id, stream, frame.clone()));
-                    return Ok(());
-                }
-            }
-        }
-        self.judge_beat(no, (stream, id), frame)
+        let place = match self.network.streams[stream].received {
+            0 => Place::First {
+                source: Endpoint::of(&self.devices[client.0].addr()),
+                reader: READER,
+            },
+            _ => Place::Next,
+        };
+        self.judge_beat(no, (stream, id), place, frame)
     }
 
     /// Gives the machine a held first beat. If there is none, its stream has ended.
     pub fn judge(&mut self, no: DeviceNo, id: StreamId) -> Result<(), String> {
-        let device = &mut self.devices[no];
-        let Some(at) = device.held.iter().position(|(held, ..)| *held == id) else {
+        let held = &mut self.devices[no].held;
+        let Some(at) = held.iter().position(|(held, ..)| *held == id) else {
             return Ok(());
         };
-        let (id, stream, frame) = device.held.swap_remove(at);
-        let from = self.network.streams[stream].client.0;
-        let now = self.devices[no].instant(self.now);
-        let from = self.devices[from].peer;
-        self.devices[no].machine.handle(now, seen(&from));
-        self.judge_beat(no, (stream, id), &frame)
+        let (id, stream, frame) = held.swap_remove(at);
+        let reader = READER;
+        self.judge_beat(no, (stream, id), Place::Held { reader }, &frame)
     }
 
     fn judge_beat(
         &mut self,
         no: DeviceNo,
         (stream, id): (StreamKey, StreamId),
+        place: Place,
         frame: &Frame,
     ) -> Result<(), String> {
         let client = self.network.streams[stream].client;
@@ -82,7 +72,6 @@ impl World {
         let sequence = self.network.streams[stream].received;
         let received = received.in_order(sequence);
         let received = received.map_err(|why| format!("device {no}: {why}"))?;
-        self.network.streams[stream].received += 1;
         let beat = received.open(&Seals).map_err(|why| why.to_string())?;
         let before = self.before_beat(no, client.0, &beat);
         let device = &mut self.devices[no];
@@ -91,7 +80,11 @@ impl World {
             ms: device.own_ms(self.now),
             synchronised: device.synchronised,
         };
-        let outcome = device.machine.beat(now, &from, id, &beat);
+        let Some(outcome) = device.endpoint.beat(now, (&from, id), place, &beat) else {
+            device.held.push((id, stream, frame.clone()));
+            return Ok(());
+        };
+        self.network.streams[stream].received += 1;
         let publish = outcome.publish;
         let frame = Frame::ack(sequence, &outcome.ack, Some(clock))?;
         let ack = AckBuf::from(outcome.ack);
@@ -133,7 +126,7 @@ impl World {
         let server = self.devices[server_no].peer;
         if self.devices[no].out.get(&server) != Some(&key) {
             // After the last beat, any ack ends the stream.
-            self.devices[no].left(key);
+            self.devices[no].left(self.now, key);
             return Ok(());
         }
         let ack = frame.read_ack()?;
@@ -148,24 +141,20 @@ impl World {
         let over = Endpoint::of(&self.devices[server_no].addr());
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        if let Some(theirs) = ack.clock {
-            let is_native = device.machine.is_native(&server);
-            let asked = device.machine.asked_at(&server);
-            let asked = asked.filter(|_| cause == AckCause::Beat);
-            let machine = &*device.machine;
-            device.clock.heard(now, machine, &server, cause, theirs);
-            if is_native && asked.is_some_and(|asked| now - asked <= MAX_TRIP) {
-                device.natives_clocks.insert(server);
-            }
+        let asked = device.machine().asked_at(&server);
+        let is_timely = asked.is_some_and(|asked| now - asked <= MAX_TRIP);
+        if ack.clock.is_some() && cause == AckCause::Beat && is_timely {
+            let is_native = device.machine().is_native(&server);
+            device.natives_clocks.extend(is_native.then_some(server));
         }
-        let (server, said) = (&server, &ack.ack.as_ack());
-        let carried = protocol::Input::Carried { server, over };
-        device.machine.handle(now, carried);
-        let said = match cause {
-            AckCause::Beat => protocol::Input::Acked { server, ack: said },
-            AckCause::Unsolicited => protocol::Input::Notified { server, ack: said },
+        let said = protocol::Input::Acked {
+            server: &server,
+            over: Some(over),
+            cause,
+            ack: &ack.ack.as_ack(),
+            clock: ack.clock,
         };
-        device.machine.handle(now, said);
+        device.handle(self.now, said);
         self.note_offers(no, ack.ack.offers.iter());
         self.check_lease(no, server_no)
     }
@@ -173,24 +162,23 @@ impl World {
     /// Processes the end of a stream.
     pub fn take_end(&mut self, no: DeviceNo, key: StreamKey) {
         let stream = &self.network.streams[key];
-        let now = self.devices[no].instant(self.now);
         let (client, server) = (
             self.devices[stream.client.0].peer,
             self.devices[stream.server.0].peer,
         );
         let device = &mut self.devices[no];
-        device.left(key);
+        device.left(self.now, key);
         if device.out.get(&server) == Some(&key) {
             device.out.remove(&server);
             let closed = protocol::Input::LeaseClosed { server: &server };
-            device.machine.handle(now, closed);
+            device.handle(self.now, closed);
         } else if let Some(id) = device.inbound.remove(&key) {
             device.held.retain(|(held, ..)| *held != id);
             let closed = protocol::Input::StreamClosed {
                 peer: &client,
                 stream: id,
             };
-            device.machine.handle(now, closed);
+            device.handle(self.now, closed);
             let client = stream.client.0;
             self.ledger.stream_ended(no, client, key);
         }
@@ -285,17 +273,6 @@ impl World {
         }
     }
 
-    /// Sends nothing more on the own stream with the server after its last beat, and waits for the
-    /// answer.
-    pub fn leave_stream(&mut self, no: DeviceNo, server: &PeerId) {
-        let device = &mut self.devices[no];
-        if let Some(&stream) = device.out.get(server) {
-            device.left.insert(stream, *server);
-            device.farewells.sent(*server);
-        }
-        self.drop_stream(no, server);
-    }
-
     /// Closes a stream that another opened here.
     pub fn close_stream(
         &mut self,
@@ -330,7 +307,4 @@ impl World {
 }
 
 /// What a connection shows of its peer. Here each device is a host of its own with IPv4.
-pub fn seen(peer: &PeerId) -> protocol::Input<'_> {
-    let reader = Reader::far(Families::V4);
-    protocol::Input::Seen { peer, reader }
-}
+pub const READER: Reader = Reader::far(Families::V4);

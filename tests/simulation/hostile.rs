@@ -280,19 +280,19 @@ impl Walk {
         last.is_awaited &= cause != AckCause::Beat;
         self.note_offers(ack.ack.offers.iter());
         let ack = &ack.ack.as_ack();
-        if cause == AckCause::Unsolicited {
-            self.node.handle(now, Input::Notified { server, ack });
-            return Ok(());
-        }
-        if !ack.lease.is_zero() {
+        if cause == AckCause::Beat && !ack.lease.is_zero() {
             let until = self.now + ack.lease.as_millis() as u64;
             self.held.insert(*server, until);
         }
-        if let Some(host) = self.hosts.get(server) {
-            let over = Endpoint::of(host);
-            self.node.handle(now, Input::Carried { server, over });
-        }
-        self.node.handle(now, Input::Acked { server, ack });
+        let (over, clock) = (self.hosts.get(server).map(|host| Endpoint::of(host)), None);
+        let input = Input::Acked {
+            server,
+            over,
+            cause,
+            ack,
+            clock,
+        };
+        self.node.handle(now, input);
         Ok(())
     }
 

@@ -33,7 +33,7 @@ impl World {
         let mut view = std::mem::take(&mut self.scratch);
         view.clear();
         let device = &self.devices[no];
-        device.machine.report(device.instant(self.now), &mut view);
+        device.machine().report(device.instant(self.now), &mut view);
         let checked = self.check_view(no, &view);
         self.scratch = view;
         checked
@@ -85,8 +85,8 @@ impl World {
         let mut nodes = self.devices.iter().filter(|other| other.role == Role::Node);
         ensure(
             nodes.all(|other| {
-                device.machine.listed(&other.peer).is_none()
-                    || device.machine.reserves_slot(&other.peer)
+                device.machine().listed(&other.peer).is_none()
+                    || device.machine().reserves_slot(&other.peer)
             }),
             no,
             "a node is listed that holds no lease",
@@ -111,7 +111,7 @@ impl World {
 
     /// A peer that holds a lease here is not among those that left or were lost.
     fn holders_are_not_lost(&self, no: DeviceNo, view: &View) -> Result<(), String> {
-        let lost = self.devices[no].machine.lost();
+        let lost = self.devices[no].machine().lost();
         let mut lost = lost.into_iter().flat_map(|lost| lost.iter());
         ensure(
             lost.all(|lost| !view.has_record(&lost.peer)),
@@ -134,8 +134,8 @@ impl World {
             let peer = &self.devices[*client].peer;
             let is_there = view.has_record(peer)
                 || view.responsible.contains(peer)
-                || device.machine.listed(peer).is_some()
-                || (heard.role != Role::Native && device.machine.reserves_slot(peer));
+                || device.machine().listed(peer).is_some()
+                || (heard.role != Role::Native && device.machine().reserves_slot(peer));
             ensure(!is_there, no, "a stale peer is still in a table")?;
             gone.push(*client);
         }
@@ -333,7 +333,7 @@ impl World {
         let now = self.devices[no].instant(self.now);
         let holds = view.leases.iter().any(|lease| lease.expiry(now).is_some());
         let has_places = self.plan.size != crate::scenario::Size::Tight;
-        if holds || !has_places || self.devices[no].ending {
+        if holds || !has_places || self.devices[no].endpoint.is_ending() {
             self.ledger.bare.remove(&no);
             return Ok(());
         }

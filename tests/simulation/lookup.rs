@@ -114,7 +114,9 @@ impl World {
         self.desk.last = Default::default();
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        let begun = device.lookups.begin(now, question, &*device.machine);
+        let begun = device
+            .lookups
+            .begin(now, question, device.endpoint.machine());
         // A process that was stopped may not have ended the lookup before.
         let Some(lookup) = begun else {
             return ensure(device.resumed_at + 6_000 > self.now, no, IN_TIME);
@@ -134,7 +136,7 @@ impl World {
         loop {
             let device = &mut self.devices[no];
             let now = device.instant(self.now);
-            let Some(step) = device.lookups.poll(now, &mut *device.machine) else {
+            let Some(step) = device.lookups.poll(now, device.endpoint.machine_mut()) else {
                 return self.check_watches(no);
             };
             self.trace.note(self.now, &(no, &step));
@@ -284,7 +286,7 @@ impl World {
         let live = pages.flat_map(|native| self.devices[native].view(self.now).live);
         let live: Vec<_> = live.map(|entry| self.number_of(&entry.peer)).collect();
         let mut servers = natives.chain(live).chain([no]);
-        servers.any(|server| self.devices[server].machine.listed(peer).is_some())
+        servers.any(|server| self.devices[server].machine().listed(peer).is_some())
     }
 
     fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {

@@ -113,7 +113,7 @@ impl World {
         let nearest = self.nearest(key);
         let lists = |no: &DeviceNo| {
             let device = &self.devices[*no];
-            device.is_up() && !device.machine.claimants(name).nodes.is_empty()
+            device.is_up() && !device.machine().claimants(name).nodes.is_empty()
         };
         let listing = (0..self.devices.len()).filter(lists).collect();
         let is_reachable = |(no, kept): (DeviceNo, &Provided)| {

@@ -439,7 +439,7 @@ impl Stage {
 fn lists(server: &Device, peer: &Device, now: u64) -> bool {
     match (server.role, peer.role) {
         (Role::Native, Role::Indexer) => server.view(now).is_live(&peer.peer),
-        _ => server.machine.listed(&peer.peer).is_some(),
+        _ => server.machine().listed(&peer.peer).is_some(),
     }
 }
 

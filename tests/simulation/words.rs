@@ -178,7 +178,7 @@ impl World {
     pub fn holders(&self, no: DeviceNo) -> Vec<DeviceNo> {
         let heard = self.ledger.heard.range((no, 0)..=(no, usize::MAX));
         let clients = heard.map(|((_, client), _)| *client);
-        let machine = &self.devices[no].machine;
+        let machine = &self.devices[no].machine();
         clients
             .filter(|client| machine.reserves_slot(&self.devices[*client].peer))
             .collect()

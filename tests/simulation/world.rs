@@ -248,7 +248,6 @@ impl World {
         }
         let at = timeout
             .as_millis()
-            .min(device.housekeeping.as_millis())
             .saturating_sub(device.skew)
             .saturating_add(late);
         if at < device.wake_at && at < u64::MAX / 2 {
@@ -349,16 +348,10 @@ impl World {
         }
         device.wake_at = u64::MAX;
         match device.state {
-            State::Running
-                if device
-                    .next_timeout()
-                    .into_iter()
-                    .fold(device.housekeeping, Instant::min)
-                    > device.instant(self.now) =>
-            {
-                self.set_timer(no)
-            }
-            State::Running => self.step(no, Vec::new()),
+            State::Running => match device.next_timeout() {
+                Some(at) if at <= device.instant(self.now) => self.step(no, Vec::new()),
+                _ => self.set_timer(no),
+            },
             _ => Ok(()),
         }
     }

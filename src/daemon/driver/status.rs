@@ -15,7 +15,7 @@ impl Driver<'_> {
     /// The natives that are known, each with its first address as `--native` takes it.
     fn natives(&self) -> Vec<String> {
         let shown = |native: PeerId| {
-            let addrs = self.env.machine.addrs_of(&native).map(multiaddrs);
+            let addrs = self.env.machine().addrs_of(&native).map(multiaddrs);
             let first = addrs.and_then(|addrs| addrs.into_iter().next());
             let first = first.map(|addr| addr.to_string()).unwrap_or_default();
             format!("{first}/p2p/{}", text(&native))
@@ -30,7 +30,7 @@ impl Driver<'_> {
         for native in self.env.natives() {
             let peer_id = text(&native);
             if servers.iter().all(|server| server.peer_id != peer_id) {
-                let addrs = self.env.machine.addrs_of(&native);
+                let addrs = self.env.machine().addrs_of(&native);
                 let addr = addrs.and_then(report::first_endpoint);
                 servers.push(Server {
                     peer_id,
@@ -67,7 +67,7 @@ impl Driver<'_> {
             status: Status {
                 schema: SCHEMA,
                 verdict: self.verdict(now),
-                role: self.env.machine.role(),
+                role: self.env.machine().role(),
                 peer_id: self.own_id(),
                 name: about.map(|about| about.name.clone()),
                 tags: about.map_or_else(Default::default, report::tags),
@@ -104,7 +104,7 @@ impl Driver<'_> {
                 key: self.key.clone(),
             },
         };
-        self.env.machine.report(now, &mut report);
+        self.env.machine().report(now, &mut report);
         let mut status = report.status;
         self.complete_servers(now, &mut status.servers);
         status

@@ -136,7 +136,7 @@ fn known_indexer(offer: &Offer) -> KnownIndexer {
 pub(super) fn add_granting(env: &Environment, list: &mut IndexerList) {
     let now = env.now();
     let mut granting = Granting(now, Vec::new());
-    env.machine.report(now, &mut granting);
+    env.machine().report(now, &mut granting);
     for indexer in granting.1 {
         if list
             .indexers

@@ -66,7 +66,7 @@ impl Driver<'_> {
 
     /// The server that is known at this address, for people; or the address.
     fn called_at(&self, addr: &Multiaddr) -> String {
-        let machine = &*self.env.machine;
+        let machine = self.env.endpoint.machine();
         let mut found = None;
         machine.servers(self.env.now(), &mut |server| {
             let addrs = machine.addrs_of(&server.peer).map(multiaddrs);

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Input;
 use crate::protocol::{
     Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint, signing::Urgency,
+    address::Endpoint, codec::heartbeat::AckCause, signing::Urgency,
 };
 
 /// The inputs that tests give a machine.
@@ -50,16 +50,35 @@ pub(crate) trait Events: Machine {
         self.handle(now, Input::SearchEnded { peer, own_ms });
     }
 
-    fn carried(&mut self, now: Instant, server: &PeerId, over: Endpoint) {
-        self.handle(now, Input::Carried { server, over });
+    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
+        self.ack(now, server, ack, (AckCause::Beat, None));
     }
 
-    fn acked(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
-        self.handle(now, Input::Acked { server, ack });
+    /// An ack that came over a connection that was dialled to this endpoint.
+    fn carried(&mut self, now: Instant, server: &PeerId, over: Endpoint, ack: &Ack<'_>) {
+        self.ack(now, server, ack, (AckCause::Beat, Some(over)));
     }
 
     fn notified(&mut self, now: Instant, server: &PeerId, ack: &Ack<'_>) {
-        self.handle(now, Input::Notified { server, ack });
+        self.ack(now, server, ack, (AckCause::Unsolicited, None));
+    }
+
+    fn ack(
+        &mut self,
+        now: Instant,
+        server: &PeerId,
+        ack: &Ack<'_>,
+        (cause, over): (AckCause, Option<Endpoint>),
+    ) {
+        let clock = None;
+        let input = Input::Acked {
+            server,
+            over,
+            cause,
+            ack,
+            clock,
+        };
+        self.handle(now, input);
     }
 
     fn lease_closed(&mut self, now: Instant, server: &PeerId) {

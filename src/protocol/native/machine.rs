@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::*;
 use crate::protocol::{
     address::Endpoint,
+    codec::heartbeat::AckCause,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
     rivals::FirstBeat,
@@ -46,7 +47,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
                 .refresh
                 .value(now, own_ms, peer, record, &self.live_indexers),
             Input::SearchEnded { peer, own_ms } => self.conclude(now, own_ms, peer),
-            Input::Acked { server, ack } => {
+            Input::Acked {
+                server,
+                cause: AckCause::Beat,
+                ack,
+                ..
+            } => {
                 self.heed_fellow(now, server, ack);
                 self.leases.acked(now, server, ack, &mut self.rng);
             }
@@ -77,8 +83,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             // uses only the configured addresses of its fellows. Only an indexer is drained.
             Input::Drain
             | Input::EndDrain
-            | Input::Carried { .. }
-            | Input::Notified { .. }
+            | Input::Acked { .. }
+            | Input::GaveUp { .. }
             | Input::Answered { .. }
             | Input::RecordSigned { .. } => {}
         }

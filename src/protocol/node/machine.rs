@@ -7,6 +7,7 @@ use super::*;
 use crate::protocol::{
     Beat, BeatOutcome, Cursor, Endpoint, Entry, IndexersPage, Publisher, RequestId, Selection,
     SignedRecord, StreamId,
+    codec::heartbeat::AckCause,
     directory::{Claimants, Found},
     leases::Manner,
     lookup::KnownServer,
@@ -24,9 +25,21 @@ impl Machine for Node {
 
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Carried { server, over } => self.leases.carried(server, over),
-            Input::Acked { server, ack } => self.acked(now, server, ack),
-            Input::Notified { server, ack } => self.notified(now, server, ack),
+            Input::Acked {
+                server,
+                over,
+                cause,
+                ack,
+                ..
+            } => {
+                if let Some(over) = over {
+                    self.leases.carried(server, over);
+                }
+                match cause {
+                    AckCause::Beat => self.acked(now, server, ack),
+                    AckCause::Unsolicited => self.notified(now, server, ack),
+                }
+            }
             Input::LeaseClosed { server } => {
                 self.wake = Some(now);
                 self.leases.closed(now, server, &mut self.rng);
@@ -68,6 +81,7 @@ impl Machine for Node {
             | Input::SearchValue { .. }
             | Input::SearchEnded { .. }
             | Input::Announced { .. }
+            | Input::GaveUp { .. }
             | Input::Overslept { .. }
             | Input::Drain
             | Input::EndDrain => {}

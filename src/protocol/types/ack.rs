@@ -18,6 +18,22 @@ pub enum AckCode {
     Refused,
 }
 
+/// What an answered beat means for its sender's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// There is none. The reason is in the ack.
+    Denied,
+    /// It begins: the host reserves a slot for the connection ([`Machine::reserves_slot`]).
+    ///
+    /// [`Machine::reserves_slot`]: crate::protocol::Machine::reserves_slot
+    Begun,
+    /// It goes on.
+    Renewed,
+    /// Its holder has given it up: the host releases the slot if none is to be reserved any more,
+    /// and keeps none of the peer's records.
+    Ended,
+}
+
 /// The answer to a beat, or an unsolicited ack. Its lists are borrowed from the machine or from the
 /// receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +88,16 @@ impl<'a> Ack<'a> {
             AckCode::Accepted => self.lease.is_zero(),
             AckCode::Released => false,
             AckCode::Full | AckCode::Refused => true,
+        }
+    }
+
+    /// What this answer to the beat with this sequence means for the sender's lease.
+    pub fn grant(&self, sequence: u64) -> Grant {
+        match self.code {
+            AckCode::Full | AckCode::Refused => Grant::Denied,
+            AckCode::Accepted if self.lease.is_zero() => Grant::Ended,
+            AckCode::Accepted if sequence == 0 => Grant::Begun,
+            AckCode::Accepted | AckCode::Released => Grant::Renewed,
         }
     }
 

@@ -23,7 +23,7 @@ use oc_discovery::protocol::{
             encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
-        heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
+        heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
     signing::Urgency,
@@ -141,8 +141,14 @@ fn serve(
     if answer.sequence != 0 || answer.ack.lease != TERMS.lease {
         return Err(c"the ack grants the lease that was asked for");
     }
-    let (server, ack) = (&INDEXER, &answer.ack.as_ack());
-    node.handle(now, Input::Acked { server, ack });
+    let acked = Input::Acked {
+        server: &INDEXER,
+        over: None,
+        cause: AckCause::Beat,
+        ack: &answer.ack.as_ack(),
+        clock: answer.clock,
+    };
+    node.handle(now, acked);
     let is_held = node.reserves_slot(&INDEXER) && indexer.reserves_slot(&NODE);
     is_held.then_some(()).ok_or(c"both sides hold the lease")
 }

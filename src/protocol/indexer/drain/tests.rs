@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::{
     Ack, AckCode, Addr, Addrs, Beat, Input, Machine, Report, SignedRecord, StreamId, Terms,
     indexer::{Indexer, IndexerConfig},
+    input::tests::Events,
     lease_table::StreamRecord,
     life::EndCause,
 };
@@ -41,7 +42,7 @@ impl Run {
         let mut run = Self(indexer);
         run.actions(0);
         let ack = &Ack::accepted(LEASE);
-        run.0.handle(at(0), Input::Acked { server, ack });
+        run.0.acked(at(0), server, ack);
         for n in 1..=nodes {
             assert_eq!(run.beat(0, n, LEASE), (AckCode::Accepted, LEASE));
         }

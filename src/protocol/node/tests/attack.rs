@@ -93,8 +93,8 @@ impl Attack {
                 match word {
                     Word::Ack(ack) => {
                         self.accepted += usize::from(ack.code == AckCode::Accepted);
-                        self.node.carried(now, &peer, self.carriers[&peer]);
-                        self.node.acked(now, &peer, &ack.as_ack());
+                        let over = self.carriers[&peer];
+                        self.node.carried(now, &peer, over, &ack.as_ack());
                     }
                     Word::Notified(ack) => self.node.notified(now, &peer, &ack.as_ack()),
                     Word::Closed => {
@@ -326,8 +326,9 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
         }
         assert_eq!(beats(&mut rig), core::slice::from_ref(dialled), "{now}");
         for _ in 0..2 {
-            rig.node.carried(at(now), &peer(10), Endpoint::of(&own[0]));
-            rig.node.acked(at(now), &peer(10), &Ack::accepted(LEASE));
+            let over = Endpoint::of(&own[0]);
+            rig.node
+                .carried(at(now), &peer(10), over, &Ack::accepted(LEASE));
             rig.node.record_signed(at(now), Urgency::AtOnce);
             assert_eq!(
                 beats(&mut rig).len(),

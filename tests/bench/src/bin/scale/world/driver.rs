@@ -119,15 +119,12 @@ impl World {
         if !peer.out.contains(&(server, stream)) {
             return;
         }
-        let said = match cause {
-            AckCause::Beat => {
-                let over = Endpoint::of(&addrs(server)[0]);
-                let server = &id;
-                let carried = protocol::Input::Carried { server, over };
-                peer.machine.handle(now, carried);
-                protocol::Input::Acked { server, ack }
-            }
-            AckCause::Unsolicited => protocol::Input::Notified { server: &id, ack },
+        let said = protocol::Input::Acked {
+            server: &id,
+            over: Some(Endpoint::of(&addrs(server)[0])),
+            cause,
+            ack,
+            clock: None,
         };
         peer.machine.handle(now, said);
         match ack.code {
@@ -260,7 +257,11 @@ impl World {
             | Action::ProbeStream { .. }
             | Action::Judge { .. }
             | Action::Contested(_)
-            | Action::Uncontested { .. } => {}
+            | Action::Uncontested { .. }
+            // The machine is driven without an endpoint.
+            | Action::Slot { .. }
+            | Action::KeepHouse
+            | Action::End { .. } => {}
         }
     }
 

@@ -1,0 +1,183 @@
+use core::time::Duration;
+use std::{boxed::Box, vec, vec::Vec};
+
+use super::*;
+use crate::protocol::{
+    Ack, Addr, Addrs, Grant, Indexer, IndexerConfig, Terms, codec::heartbeat::AckCause,
+    input::tests::Events,
+};
+
+const ADDR: &[u8] = &[4, 192, 0, 2, 1, 6, 0x12, 0xd4];
+/// What the system clock shows.
+const TODAY: u64 = 1_000_000;
+const NATIVE: PeerId = PeerId::from_bytes([9; 32]);
+
+type Process = Endpoint<Box<Indexer<4>>>;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+/// An indexer that has started at 0, announces an address, and knows a native.
+fn process() -> Process {
+    let mut indexer = Box::new(Indexer::new());
+    let secs = Duration::from_secs;
+    let config = IndexerConfig {
+        terms: Terms {
+            lease: secs(90),
+            beat_interval: secs(30),
+        },
+        gc_interval: secs(60),
+    };
+    indexer.start(at(0), PeerId::from_bytes([1; 32]), 7, config);
+    let addrs: Addrs = Addr::from_slice(ADDR).into_iter().collect();
+    indexer.learn_native(at(0), NATIVE, addrs);
+    let mut process = Endpoint::new(at(0), indexer, WallClock::new(TODAY));
+    process.announce([ADDR].into_iter());
+    process
+}
+
+/// What a host carries out at `now`, without the addresses and the content of beats.
+fn poll(process: &mut Process, now: u64, system_ms: u64) -> Vec<&'static str> {
+    let mut done = vec![];
+    while let Some(action) = process.poll(at(now), system_ms) {
+        done.push(match action {
+            Action::Sign => "sign",
+            Action::Beat { .. } => "beat",
+            Action::GiveUp { .. } => "give up",
+            Action::KeepHouse => "keep house",
+            Action::End { answered: true } => "end",
+            Action::End { answered: false } => "end without an answer",
+            Action::Slot {
+                is_reserved: true, ..
+            } => "reserve",
+            Action::Slot { .. } => "release",
+            other => panic!("{other:?}"),
+        });
+    }
+    done
+}
+
+/// The native has granted the lease.
+fn leased() -> Process {
+    let mut process = process();
+    while let Some(action) = process.poll(at(0), TODAY) {
+        if action == Action::Sign {
+            process.record_signed(at(0));
+        }
+    }
+    let input = Input::Acked {
+        server: &NATIVE,
+        over: None,
+        cause: AckCause::Beat,
+        ack: &Ack::accepted(Duration::from_secs(90)),
+        clock: None,
+    };
+    process.handle(at(0), input);
+    assert!(poll(&mut process, 0, TODAY).is_empty());
+    process
+}
+
+#[test]
+fn record_is_signed_before_the_beat_that_carries_it_and_once() {
+    let mut process = process();
+    assert_eq!(process.poll(at(0), TODAY), Some(Action::Sign));
+    assert_eq!(process.record_signed(at(0)), Urgency::AtOnce);
+    assert_eq!(poll(&mut process, 0, TODAY), ["beat", "reserve"]);
+}
+
+#[test]
+fn nothing_is_signed_before_the_clock_is_right_or_without_an_address() {
+    let mut process = process();
+    assert_eq!(poll(&mut process, 0, TODAY - 1), ["beat", "reserve"]);
+    process.announce([].into_iter());
+    assert!(poll(&mut process, 0, TODAY).is_empty());
+    process.announce([ADDR].into_iter());
+    assert_eq!(poll(&mut process, 0, TODAY), ["sign"]);
+}
+
+#[test]
+fn new_address_is_signed_and_sent_without_a_further_event() {
+    let mut process = leased();
+    process.announce([ADDR, &ADDR[..7]].into_iter());
+    assert_eq!(process.poll(at(10), TODAY), Some(Action::Sign));
+    process.record_signed(at(10));
+    assert_eq!(poll(&mut process, 10, TODAY), ["beat", "reserve"]);
+}
+
+#[test]
+fn signature_that_fails_is_tried_again_at_the_next_housekeeping() {
+    let mut process = leased();
+    let house = HOUSEKEEPING.as_millis() as u64;
+    process.offer(0);
+    assert_eq!(poll(&mut process, 10, TODAY), ["sign"]);
+    assert!(poll(&mut process, house - 1, TODAY).is_empty());
+    assert_eq!(poll(&mut process, house, TODAY), ["keep house", "sign"]);
+    assert!(poll(&mut process, house, TODAY).is_empty());
+}
+
+#[test]
+fn host_is_woken_for_its_housekeeping() {
+    let mut process = leased();
+    let woken = loop {
+        let now = process.next_timeout().unwrap();
+        if poll(&mut process, now.as_millis(), TODAY).contains(&"keep house") {
+            break now;
+        }
+    };
+    assert_eq!(woken, at(0) + HOUSEKEEPING);
+}
+
+#[test]
+fn process_that_ends_gives_its_leases_up_and_waits_for_the_answers() {
+    let mut process = leased();
+    process.handle(at(5_000), Input::ShutDown);
+    assert!(process.is_ending());
+    assert_eq!(poll(&mut process, 5_000, TODAY), ["give up", "release"]);
+    process.offer(0);
+    assert!(
+        poll(&mut process, 5_000, TODAY).is_empty(),
+        "it signs no more"
+    );
+    let server = &NATIVE;
+    process.handle(at(5_010), Input::GaveUp { server });
+    assert_eq!(process.next_timeout(), Some(Instant::default()));
+    assert_eq!(poll(&mut process, 5_010, TODAY), ["end"]);
+    assert!(poll(&mut process, 5_010, TODAY).is_empty(), "it ends once");
+    assert_eq!(process.next_timeout(), None);
+}
+
+#[test]
+fn process_ends_1200_ms_after_its_last_beats_if_they_are_not_answered() {
+    let mut process = leased();
+    process.handle(at(5_000), Input::ShutDown);
+    poll(&mut process, 5_000, TODAY);
+    let end = at(6_200);
+    assert_eq!(process.next_timeout(), Some(end));
+    let end = end.as_millis();
+    assert!(poll(&mut process, end - 1, TODAY).is_empty());
+    let said = poll(&mut process, end, TODAY);
+    assert_eq!(said, ["end without an answer"]);
+}
+
+#[test]
+fn answer_says_what_becomes_of_the_senders_lease() {
+    let lease = Duration::from_millis;
+    for (ack, sequence, grant) in [
+        (Ack::accepted(lease(1)), 0, Grant::Begun),
+        (Ack::accepted(lease(1)), 1, Grant::Renewed),
+        (Ack::accepted(lease(0)), 0, Grant::Ended),
+        (Ack::released(lease(0), &[]), 0, Grant::Renewed),
+        (Ack::full("no room"), 0, Grant::Denied),
+        (Ack::refused("no"), 1, Grant::Denied),
+    ] {
+        assert_eq!(ack.grant(sequence), grant, "{ack:?}");
+        let ends = matches!(grant, Grant::Ended | Grant::Denied);
+        assert_eq!(ack.ends_stream(), ends, "{ack:?}");
+    }
+}
+
+#[test]
+fn servers_of_an_indexer_are_natives() {
+    assert_eq!(process().role_of(&NATIVE), Role::Native);
+}
