@@ -31,7 +31,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,7 @@ pub(crate) struct Control {
     path: Option<PathBuf>,
     /// What a long path leads through.
     _through: Option<OwnedFd>,
+    desk: Weak<Desk>,
 }
 
 impl Control {
@@ -99,13 +100,16 @@ impl Control {
                     log::warn!("there is no control socket, neither in the data directory ({error}) nor by name ({why})");
                 });
                 let (sender, events) = bounded(MAX_EVENTS);
+                let desk = Desk::new(sender, places);
+                let seen = Rc::downgrade(&desk);
                 if let Ok(listener) = listener {
-                    spawn(serve(listener, sender, places));
+                    spawn(serve(listener, desk));
                 }
                 Ok(Self {
                     events,
                     path: None,
                     _through: None,
+                    desk: seen,
                 })
             }
             bound => bound,
@@ -123,14 +127,24 @@ impl Control {
         remove_stale(&path)?;
         let listener = Async::<UnixListener>::bind(&path)?;
         let (sender, events) = bounded(MAX_EVENTS);
+        let desk = Desk::new(sender, places);
         let control = Self {
             events,
             path: Some(path.clone()),
             _through: through,
+            desk: Rc::downgrade(&desk),
         };
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        spawn(serve(listener, sender, places));
+        spawn(serve(listener, desk));
         Ok(control)
+    }
+
+    /// The statistics for a `status` that no client of the socket asks for.
+    #[cfg(feature = "http")]
+    pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
+        let shares = self.desk.strong_count();
+        let desk = self.desk.upgrade();
+        desk.into_iter().flat_map(move |desk| desk.tables(shares))
     }
 
     /// The next event. Cancel-safe.
@@ -174,9 +188,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Takes clients in, until the process ends.
-async fn serve(listener: Async<UnixListener>, events: Sender<CallEvent>, capacity: usize) {
-    let places = Arc::new(Semaphore::new(capacity));
-    let desk = Desk::new(events, capacity);
+async fn serve(listener: Async<UnixListener>, desk: Rc<Desk>) {
+    let places = Arc::new(Semaphore::new(desk.capacity));
     let (leaves, left) = bounded(1);
     loop {
         match listener.accept().await {
@@ -399,7 +412,7 @@ impl Desk {
             json::from_str(filter).map_err(|_| format!("`{filter}` is not a filter of nodes"))
         };
         let call = match text.split_once(' ') {
-            None if text == "status" => Call::Status(self.tables().into()),
+            None if text == "status" => Call::Status(self.tables(Rc::strong_count(self)).into()),
             None if text == "doctor" => Call::Doctor,
             None if text == "indexers" => Call::Indexers,
             None if text == "drain" => Call::Drain(DrainCall::Begin),
@@ -422,11 +435,11 @@ impl Desk {
         Ok(Asked::Once(call))
     }
 
-    fn tables(self: &Rc<Self>) -> [TableStats; 2] {
+    /// `shares`: each client has one in the desk, and so has the task that accepts them.
+    fn tables(&self, shares: usize) -> [TableStats; 2] {
         let clients = TableStats {
             name: "control_clients",
-            // Each client has a share in the desk, and so has the task that accepts them.
-            used: Rc::strong_count(self).saturating_sub(1),
+            used: shares.saturating_sub(1),
             capacity: self.capacity,
             refused: self.refused.get(),
             evicted: self.evicted.get(),

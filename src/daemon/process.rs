@@ -183,6 +183,10 @@ impl Process {
             ..
         }) = &mut event
         {
+            #[cfg(feature = "http")]
+            if tables.is_empty() {
+                tables.extend(self.control.stats());
+            }
             #[cfg(feature = "dns")]
             tables.extend(self.dns.iter().flat_map(Dns::stats));
             #[cfg(feature = "http")]

@@ -113,6 +113,7 @@ fn each_path_answers_and_readiness_depends_on_the_role() {
         let status: Status = json::from_str(&get(at, "/status.json").body).unwrap();
         assert_eq!(status.peer_id, peer.id);
         assert_eq!(status.table("http_connections").used, 1);
+        assert_eq!(status.table("control_clients").used, 0);
     }
     for (query, count) in [
         ("", 1),

@@ -462,7 +462,7 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
     assert!(bind_name(dir.path()).is_err(), "another has it");
     let (sender, events) = bounded(1);
     block_on(async {
-        spawn(serve(listener, sender, MAX_CLIENTS));
+        spawn(serve(listener, Desk::new(sender, MAX_CLIENTS)));
         let path = dir.path().to_path_buf();
         let asking = smol::unblock(move || {
             let patience = Duration::from_secs(10);
