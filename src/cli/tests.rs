@@ -145,7 +145,7 @@ fn wrong_lines_become_one_sentence_with_advice() {
         ("native --name x", "unknown argument \"--name\""),
         ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
         ("node --loud=5s", "unknown argument \"--loud\""),
-        ("status --json=yes", "unknown argument \"yes\""),
+        ("indexers --json=yes", "unknown argument \"yes\""),
         ("id --=x", "unknown argument \"--=x\""),
         (
             "node --lease=5s --lease 6s",
