@@ -49,9 +49,9 @@ export class Tab {
     return this.page.locator(selector).innerText();
   }
 
-  says(selector, pattern) {
+  says(selector, pattern, limit = DEADLINE_MS) {
     let seen = "";
-    return until(() => `saw ${selector} say ${JSON.stringify(seen)}, expected ${pattern}`, async () => pattern.test((seen = await this.text(selector))));
+    return until(() => `saw ${selector} say ${JSON.stringify(seen)}, expected ${pattern}`, async () => pattern.test((seen = await this.text(selector))), limit);
   }
 
   // Violations of WCAG 2.2 A and AA that axe-core finds, and horizontal overflow.

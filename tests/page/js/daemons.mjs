@@ -7,7 +7,7 @@ import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { Tab, must, until } from "./browser.mjs";
+import { DEADLINE_MS, Tab, must, until } from "./browser.mjs";
 
 const PROGRAM = process.env.PROGRAM;
 const FAST = ["--offload-interval", "1s", "--refresh-interval", "1s", "--gc-interval", "1s", "--lease", "6s"];
@@ -80,7 +80,8 @@ async function life(browser, world) {
     await shot("offloaded");
     indexer.kill("SIGKILL");
     await all(async (tab) => {
-      await tab.says("#event-list", /indexer .* is gone/);
+      // Its record in the DHT may keep it known for longer than its lease.
+      await tab.says("#event-list", /indexer .* is gone/, 3 * DEADLINE_MS);
       // A native that has just started lacks indexers in the first minute: that is no fault yet.
       await tab.says("#level", /STARTING|DEGRADED|CRITICAL/);
       await tab.says("#sentence", /no indexer is alive/);
