@@ -39,6 +39,8 @@ export const checks = VIEWS.map(({ scheme, width, nodes }) => [
       await tab.says("#list .more", /12D3KooW/);
       must((await tab.page.locator("#problems li").first().innerText()).startsWith("critical"), "the critical problem is first");
     }
+    const [table, name] = await tab.page.evaluate(() => [document.querySelector("#list").offsetWidth, document.querySelector("#list th").offsetWidth]);
+    must(!table || name > table / 5, `the names have ${name} of ${table} px`);
     await tab.page.waitForTimeout(800);
     await tab.mustBeAccessible("the page");
     await shot(tab, `${nodes}-${width}-${scheme}`);

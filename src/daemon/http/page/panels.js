@@ -152,10 +152,11 @@ function updateRow(tr, peer) {
 }
 
 function makeMore() {
-  return h("tr", { class: "more" }, h("td", { colspan: 5 }, h("dl")));
+  return h("tr", { class: "more" }, h("td", {}, h("dl")));
 }
 
 function updateMore(tr, peer) {
+  attr(tr.firstChild, "colspan", $("list").tHead.rows[0].lastChild.offsetWidth ? 5 : 3);
   const facts = [
     ["Peer id", peer.id],
     ["Addresses", peer.addresses.join("\n") || "not known"],

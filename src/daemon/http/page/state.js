@@ -132,7 +132,7 @@ function takeStatus(status) {
   S.status = status;
   S.at = now();
   if (!before || before.peer_id !== status.peer_id) return;
-  if (status.uptime_ms < before.uptime_ms + age - 1500) say("~", "the daemon was started again");
+  if (status.uptime_ms < before.uptime_ms + age - (S.lost ? 1500 : 9000)) say("~", "the daemon was started again");
   const ids = (s, field) => new Set(list(s[field]).map((one) => one.peer_id));
   const [live, had] = [ids(status, "live_indexers"), ids(before, "live_indexers")];
   for (const id of live) if (!had.has(id)) { say("+", `indexer ${titled(id)} is live`); S.ghosts.delete(id); }
