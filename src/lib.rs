@@ -15,7 +15,8 @@
 //! ```
 //! use core::time::Duration;
 //! use oc_discovery::protocol::{
-//!     Action, Addr, Addrs, Input, Instant, Machine, Node, NodeConfig, PeerId, Terms,
+//!     Action, Addr, Addrs, Input, Instant, Node, NodeConfig, PeerId, Terms, clock::WallClock,
+//!     endpoint::Endpoint,
 //! };
 //!
 //! let mut now = Instant::from_millis(0);
@@ -27,18 +28,19 @@
 //! let connect_interval = Duration::from_secs(60);
 //! let config = NodeConfig { terms, connect_interval, min_indexers: 1 };
 //! node.start(now, PeerId::from_bytes([1; 32]), 7, config);
+//! let mut endpoint = Endpoint::new(now, &mut node, WallClock::new(0));
 //!
 //! // /ip4/192.0.2.1/tcp/4820, as a binary multiaddress.
 //! let addr = Addr::from_slice(&[4, 192, 0, 2, 1, 6, 0x12, 0xd4]).unwrap();
 //! let (native, addrs) = (&PeerId::from_bytes([2; 32]), &Addrs::from_iter([addr]));
-//! node.handle(now, Input::NativeLearned { native, addrs });
+//! endpoint.handle(now, Input::NativeLearned { native, addrs });
 //!
 //! // The node asks its native for indexers when its first round is due.
 //! let asked = loop {
-//!     match node.poll(now, 0) {
+//!     match endpoint.poll(now, 0) {
 //!         Some(Action::Ask { native, .. }) => break native,
 //!         Some(_) => {}
-//!         None => now = node.next_timeout().unwrap(),
+//!         None => now = endpoint.next_timeout().unwrap(),
 //!     }
 //! };
 //! assert_eq!(asked, *native);

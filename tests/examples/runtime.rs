@@ -13,6 +13,7 @@ use core::time::Duration;
 use oc_discovery::protocol::{
     Action, Indexer, IndexerConfig, IndexersAnswer, Input, Instant, Machine, Node, NodeConfig,
     PeerId, StreamId,
+    clock::WallClock,
     codec::{
         directory::{
             Request, Response, Room, decode_request, decode_response, encode_request,
@@ -22,7 +23,7 @@ use oc_discovery::protocol::{
         heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
-    signing::Urgency,
+    endpoint::Endpoint,
 };
 
 mod device;
@@ -65,14 +66,10 @@ fn main() {
         min_indexers: 1,
     };
     node.start(network.now(), NODE, 1, config);
+    let mut node = Endpoint::new(network.now(), &mut node, WallClock::new(0));
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(network.now(), Input::NativeLearned { native, addrs });
-    node.handle(
-        network.now(),
-        Input::RecordSigned {
-            urgency: Urgency::AtOnce,
-        },
-    );
+    node.announce(addrs.iter().map(|addr| addr.as_slice()));
 
     let beats = run(&mut network, &mut node, Instant::from_millis(300_000));
     assert!(network.indexer.listed(&NODE).is_some(), "it can be found");
@@ -80,7 +77,7 @@ fn main() {
 }
 
 /// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
-fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
+fn run(runtime: &mut impl Runtime, node: &mut Endpoint<&mut Node>, end: Instant) -> u64 {
     let mut beats = 0;
     loop {
         let now = runtime.now();
@@ -127,12 +124,7 @@ fn run(runtime: &mut impl Runtime, node: &mut Node, end: Instant) -> u64 {
                         _ => node.handle(now, Input::LeaseClosed { server }),
                     }
                 }
-                Action::Sign => node.handle(
-                    now,
-                    Input::RecordSigned {
-                        urgency: Urgency::NextBeat,
-                    },
-                ),
+                Action::Sign => _ = node.record_signed(now),
                 // A complete host closes streams, too. A first version may leave out the rest.
                 _ => {}
             }
