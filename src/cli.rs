@@ -21,7 +21,7 @@ const PROGRAM: &str = "oc-discovery";
 /// Why there is no command to run.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// Print this on stdout and exit with 0: help or version.
+    /// Print this on stdout and exit with 0: help.
     Tell(String),
     /// The command line is wrong: one sentence for the user.
     Usage(String),
@@ -49,16 +49,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         Err(()) => Exit::Usage(sentence(&exit.output, &args)),
     })?;
     if arguments.version {
-        let version = env!("CARGO_PKG_VERSION");
-        return Err(Exit::Tell(format!("{PROGRAM} {version}\n")));
+        return Ok(Command::Version(Version {}));
     }
     arguments
         .command
         .ok_or_else(|| Exit::Usage(format!("no command is given; {}", commands())))
 }
 
-/// Splits `--option=value` into two words, as argh needs it. No value of an option begins with
-/// `--`.
+/// Splits `--option=value` and `-vv` into two words, as argh needs it. No value of an option begins
+/// with `--`.
 fn split(args: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
     let mut args = args.iter().map(String::as_str);
@@ -67,6 +66,7 @@ fn split(args: &[String]) -> Vec<&str> {
             Some((option, value)) if option.len() > 2 && option.starts_with("--") => {
                 words.extend([option, value]);
             }
+            _ if arg == "-vv" => words.extend(["-v", "-v"]),
             _ => words.push(arg),
         }
         if arg == "--" {
@@ -190,6 +190,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Capacity(Capacity),
     Demo(Demo),
+    Version(Version),
 }
 
 /// Show whether a running daemon does its work, and what it knows.
@@ -384,6 +385,11 @@ pub(crate) struct Demo {
     #[argh(option, arg_name = "n")]
     pub(crate) speed: Option<String>,
 }
+
+/// Print the version and exit.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "version", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Version {}
 
 #[cfg(test)]
 mod tests;

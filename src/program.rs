@@ -24,7 +24,7 @@ pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
 use crate::daemon::status::{Found, IndexerList};
-use crate::daemon::{self, demo, doctor, logging};
+use crate::daemon::{self, demo, doctor, logging, signals};
 use miniserde::{Deserialize, json};
 
 /// The command line is wrong.
@@ -144,8 +144,15 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => {
             let speed = demo::Speed::parse(args.speed.as_deref())
                 .map_err(|sentence| Failure::new(USAGE, sentence))?;
-            demo::run(speed).map_err(|error| Failure::new(error.exit_code(), error))
+            match demo::run(speed, width::takes_colour()) {
+                // The reader has seen enough, as in `oc-discovery demo | head -1`.
+                Err(demo::Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    Ok(())
+                }
+                played => played.map_err(|error| Failure::new(error.exit_code(), error)),
+            }
         }
+        Command::Version(_) => print(concat!("oc-discovery ", env!("CARGO_PKG_VERSION"))),
     }
 }
 
@@ -161,7 +168,8 @@ fn find(args: &Find) -> Result<(), Failure> {
     }
     let query = NameOrPeerId::parse(&args.query)?;
     let name = query.as_str().to_owned();
-    if name != args.query {
+    let ends_an_id = ends_an_id(&args.query);
+    if name != args.query && !ends_an_id {
         let given = &args.query;
         note(format_args!(
             "asks for {name}, the name of a node on a host named {given}"
@@ -173,7 +181,14 @@ fn find(args: &Find) -> Result<(), Failure> {
         if args.json {
             show(&answer, true)?;
         }
-        let sentence = format!("no node is known as {name}");
+        let given = &args.query;
+        let sentence = match ends_an_id {
+            true => format!(
+                "no node is known as {name}, and {given} looks like the end of a peer id: \
+                 `oc-discovery nodes --json` shows whole ids"
+            ),
+            false => format!("no node is known as {name}"),
+        };
         return Err(not_found(sentence, found.shortfall()));
     }
     if !args.addr {
@@ -192,11 +207,20 @@ fn find(args: &Find) -> Result<(), Failure> {
     print(addr)
 }
 
+/// Whether the text is what lists show of a peer id: its last 8 characters. A name has no capitals.
+fn ends_an_id(text: &str) -> bool {
+    let end = text.trim_start_matches('…');
+    let is_base58 = |b: u8| b.is_ascii_alphanumeric() && !b"0OIl".contains(&b);
+    end.len() == 8 && end.bytes().all(is_base58) && end.bytes().any(|b| b.is_ascii_uppercase())
+}
+
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
     let of_daemon = |failure| Failure {
         of_daemon: true,
         ..failure
     };
+    let begun = signals::survive().and_then(|()| demo::end_with_demo(&env));
+    begun.map_err(|error| of_daemon(Failure::new(1, error)))?;
     let loaded = load(role, flags, &env).map_err(|faults| of_daemon(faults.into()))?;
     daemon::run(loaded).map_err(|error| of_daemon(Failure::new(error.exit_code(), error)))
 }

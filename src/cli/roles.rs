@@ -64,6 +64,10 @@ macro_rules! daemon {
             #[argh(option, arg_name = "level")]
             log: Option<String>,
 
+            /// log more: as --log debug, given twice as --log trace; --log wins over it
+            #[argh(switch, short = 'v')]
+            verbose: u8,
+
             /// form of the log's lines: text or json (default: text)
             #[argh(option, arg_name = "format")]
             log_format: Option<String>,
@@ -139,7 +143,11 @@ macro_rules! daemon {
                     #[cfg(feature = "mdns")]
                     mdns: !self.no_mdns,
                     trust_lan: self.trust_lan,
-                    log: self.log,
+                    log: self.log.or(match self.verbose {
+                        0 => None,
+                        1 => Some("debug".to_owned()),
+                        _ => Some("trace".to_owned()),
+                    }),
                     log_format: self.log_format,
                     lease: self.lease,
                     beat_interval: self.beat_interval,

@@ -101,8 +101,18 @@ fn help_names_default_and_bounds_of_every_option() {
         ] {
             let text = told(&line);
             assert!(text.starts_with("Usage: oc-discovery "), "{text}");
-            let options = text.matches("\n  --").count();
-            assert_eq!(text.matches("(default:").count(), options, "{text}");
+            let usage = text.lines().next().unwrap_or_default();
+            let options = usage.split("[--").skip(1);
+            let valued = options.filter(|option| {
+                option
+                    .split(']')
+                    .next()
+                    .is_some_and(|option| option.contains(" <"))
+            });
+            assert!(
+                text.matches("(default:").count() >= valued.count(),
+                "{text}"
+            );
         }
     }
     let help = told("native --help");
@@ -118,10 +128,27 @@ fn help_names_default_and_bounds_of_every_option() {
 }
 
 #[test]
-fn version_is_told() {
-    let version = format!("oc-discovery {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(told("--version"), version);
-    assert_eq!(told("-V"), version);
+fn version_is_an_option_and_a_command() {
+    for line in ["--version", "-V", "version", "-V status"] {
+        assert!(matches!(run(line), Ok(Command::Version(_))), "{line}");
+    }
+}
+
+#[test]
+fn v_raises_the_level_of_the_log_and_log_wins() {
+    for (line, level) in [
+        ("native", None),
+        ("native -v", Some("debug")),
+        ("native -vv", Some("trace")),
+        ("native -v --verbose -v", Some("trace")),
+        ("native -vv --log warn", Some("warn")),
+    ] {
+        let Ok(Command::Native(native)) = run(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(native.flags().log.as_deref(), level, "{line}");
+    }
+    assert!(usage(run("status -v")).starts_with("unknown argument \"-v\""));
 }
 
 #[test]

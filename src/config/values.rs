@@ -40,16 +40,10 @@ pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
 
 #[cfg(feature = "program")]
 pub(super) fn level(value: &str) -> Result<LevelFilter, Error> {
-    // `LevelFilter` itself would also accept upper case, which this option does not.
-    LevelFilter::iter()
-        .find(|level| level.as_str().to_ascii_lowercase() == value)
-        .ok_or_else(|| {
-            Error::new(
-                "--log",
-                value,
-                "give one of off, error, warn, info, debug, trace",
-            )
-        })
+    value.parse().map_err(|_| {
+        let problem = "give one of off, error, warn, info, debug, trace";
+        Error::new("--log", value, problem)
+    })
 }
 
 /// The form of a line of the log.
@@ -480,11 +474,15 @@ impl fmt::Display for Human {
 }
 
 pub(crate) fn name(value: &str) -> Result<String, Error> {
-    if to_name(value).is_none() {
+    // One that begins with `-` is an option whose value was forgotten.
+    if to_name(value).is_none() || value.starts_with(['-', '.']) {
         return Err(Error::new(
             "--name",
             value,
-            format!("a name is 1 to {MAX_NAME_LEN} of a-z 0-9 - . in lower case"),
+            format!(
+                "a name is 1 to {MAX_NAME_LEN} of a-z 0-9 - . in lower case, and begins with a \
+                 letter or a digit"
+            ),
         ));
     }
     Ok(value.to_owned())

@@ -300,7 +300,10 @@ pub(crate) fn peer_id(given: Option<&Path>, env: EnvVars<'_>) -> Result<String, 
             let made = config::default_data_dirs(env)
                 .into_iter()
                 .filter(|dir| dir.join(IDENTITY).exists());
-            only(made.collect())?
+            only(made.collect()).map_err(|error| match error {
+                Error::Several(dirs) => Error::SeveralStopped(dirs),
+                error => error,
+            })?
         }
         dir => dir?,
     };

@@ -7,7 +7,7 @@
 use std::io;
 
 use futures_util::FutureExt as _;
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, TransportError};
 
 use super::{Error, driver::Driver};
 use crate::{
@@ -26,8 +26,10 @@ pub(super) fn listen(driver: &mut Driver, config: &Config) -> Result<(), Error> 
     };
     for addr in addrs {
         let listening = driver.env.net.listen(addr.clone());
-        listening.map_err(|error| {
-            Error::new(format!("cannot listen on {addr}: {}", sentence(&error)))
+        listening.map_err(|error| match &error {
+            // Its own sentence names the address.
+            TransportError::Other(_) => Error::new(sentence(&error)),
+            _ => Error::new(format!("cannot listen on {addr}: {}", sentence(&error))),
         })?;
     }
     // Addresses that can be listened on are reported at once.

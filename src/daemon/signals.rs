@@ -5,7 +5,8 @@
 //!   stuck cannot prevent it. The exit code is then 128 + the signal's number, as shells count: 143
 //!   or 130.
 //! - SIGHUP asks for the configuration to be reloaded, also where it was ignored (`nohup`), and
-//!   where the terminal has gone: a daemon outlives its terminal.
+//!   where the terminal has gone: a daemon outlives its terminal. One that comes before the daemon
+//!   is ready is kept.
 //! - SIGUSR1 does nothing, because what sends it to a daemon that has no use for it does not want
 //!   it to end.
 //! - Rust's runtime ignores SIGPIPE before `main`. So when a reader goes away, there is a write
@@ -14,8 +15,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Poll, ready};
 
 use rustix::net::{RecvFlags, recv};
@@ -23,6 +24,17 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way};
+
+/// Set by SIGHUP. It is that of the process, so that none is lost before there are [`Signals`].
+static RELOAD: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGHUP and SIGUSR1 do not end the process. For the first line of a daemon, which
+/// reads its files before it can wait for signals.
+pub(crate) fn survive() -> io::Result<()> {
+    flag::register(SIGHUP, Arc::clone(&RELOAD))?;
+    flag::register(SIGUSR1, Arc::default())?;
+    Ok(())
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +52,13 @@ pub(crate) struct Signals {
     /// A byte for each signal; which one it was is in the flags.
     came: Watched<UnixStream>,
     ending: Arc<AtomicBool>,
-    reload: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Installs the handlers. Fails if the system has no file descriptors left.
     pub(crate) fn new() -> io::Result<Self> {
         let (came, write) = UnixStream::pair()?;
-        let (ending, reload) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let ending = Arc::<AtomicBool>::default();
         for signal in [SIGTERM, SIGINT] {
             // Handlers run in this order, so that the first signal finds the flag unset and sets
             // it.
@@ -55,14 +66,12 @@ impl Signals {
             flag::register(signal, Arc::clone(&ending))?;
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        flag::register(SIGHUP, Arc::clone(&reload))?;
+        survive()?;
         low_level::pipe::register(SIGHUP, write)?;
-        flag::register(SIGUSR1, Arc::default())?;
         came.set_nonblocking(true)?;
         Ok(Self {
             came: ReadySet::of_this_thread()?.watch(came)?,
             ending,
-            reload,
         })
     }
 
@@ -80,7 +89,7 @@ impl Signals {
                 if self.ending.load(Ordering::SeqCst) {
                     return Poll::Ready(Ok(Wish::End));
                 }
-                if self.reload.swap(false, Ordering::SeqCst) {
+                if RELOAD.swap(false, Ordering::SeqCst) {
                     return Poll::Ready(Ok(Wish::Reload));
                 }
                 ready!(self.came.poll(Way::Read, cx, read))?;
@@ -119,6 +128,12 @@ mod tests {
         let Some(role) = std::env::var_os(ROLE) else {
             return;
         };
+        if role == "early" {
+            survive().unwrap();
+            println!("handlers stand");
+            // Here a daemon reads its files.
+            io::stdin().read_line(&mut String::new()).unwrap();
+        }
         let signals = Signals::new().unwrap();
         println!("handlers stand");
         while block_on(signals.next()).unwrap() == Wish::Reload {
@@ -147,6 +162,7 @@ mod tests {
                     "--nocapture",
                 ])
                 .env(ROLE, role)
+                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -199,6 +215,17 @@ mod tests {
         }
         process.signal(Signal::TERM);
         process.wait_for("asked to end");
+        assert_eq!(process.child.wait().unwrap().code(), Some(42));
+    }
+
+    #[test]
+    fn hangup_before_the_daemon_is_ready_is_kept_and_ends_nothing() {
+        let mut process = Process::start("early");
+        process.signal(Signal::USR1);
+        process.signal(Signal::HUP);
+        drop(process.child.stdin.take());
+        process.wait_for("asked to reload");
+        process.signal(Signal::TERM);
         assert_eq!(process.child.wait().unwrap().code(), Some(42));
     }
 

@@ -87,8 +87,14 @@ impl fmt::Display for TcpError {
         match self {
             Self::Listen { addr, .. } if kind == io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen on {addr}: port {} is in use by another process",
+                "cannot listen on {addr}: port {} is in use by another process; end that one, or \
+                 give another port",
                 addr.port()
+            ),
+            Self::Listen { addr, .. } if kind == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "cannot listen on {addr}: ports below 1024 are for root; give another port, or the \
+                 capability CAP_NET_BIND_SERVICE"
             ),
             Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Accept { source } => write!(f, "cannot accept a connection: {source}"),

@@ -89,6 +89,7 @@ fn check(answer: Result<Answer<Status>, Error>) -> Result<(), Failure> {
         }
         Err(
             why @ (Error::NotRunning(_)
+            | Error::NoDirectory(_)
             | Error::NoneRunning
             | Error::Deaf(..)
             | Error::Io(..)

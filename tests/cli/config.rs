@@ -130,7 +130,7 @@ const WRONG: &[(&str, &[&str])] = &[
             "FILE:2:7: log = \"x\": give one of off, error, warn, info, debug, trace",
             "FILE:3:15: gc-interval = \"2h\": give a duration from 100ms to 1h: one whole number and \
              its unit, like 500ms, 90s (not 1m30s), 5m or 1h",
-            "FILE:4:8: name = \"A\": a name is 1 to 63 of a-z 0-9 - . in lower case",
+            "FILE:4:8: name = \"A\": a name is 1 to 63 of a-z 0-9 - . in lower case, and begins with a letter or a digit",
         ],
     ),
 ];

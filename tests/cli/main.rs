@@ -2,9 +2,11 @@
 //!
 //! Every error gives one sentence on stderr and the right exit code.
 
+mod completions;
 mod config;
 mod home;
 mod identity;
+mod line;
 mod schema;
 mod snapshots;
 mod terminal;
@@ -365,7 +367,8 @@ fn id_is_read_from_the_data_directory_when_nobody_runs() {
     assert_eq!(named.done(), id);
 
     keep(&node, &identity);
-    home.run(&["id"]).usage(&[indexer_arg, "--data-dir"]);
+    let several = ["no daemon runs, and several", indexer_arg, "--data-dir"];
+    home.run(&["id"]).usage(&several);
     keep(&node, b"short");
     home.run(&["id", "--data-dir", node.to_str().unwrap()])
         .failed(1, &["identity"]);
@@ -459,7 +462,7 @@ fn private_network_needs_a_key_file_that_can_be_read() {
 
 #[test]
 fn interrupted_demo_leaves_no_process_and_no_file() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let home = Home::new();
         let mut child = home.command(&["demo", "--speed", "1"]).spawn().unwrap();
         let pid = Pid::from_child(&child);
@@ -479,7 +482,7 @@ fn interrupted_demo_leaves_no_process_and_no_file() {
 }
 
 /// Running processes with this text among their arguments.
-fn processes_that_mention(text: &str) -> usize {
+pub(crate) fn processes_that_mention(text: &str) -> usize {
     let processes = fs::read_dir("/proc").unwrap();
     let mentions = |process: PathBuf| {
         fs::read(process.join("cmdline"))

@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 /// A pseudo-terminal (pty(7)): the side that reads, and the side of the command.
-fn pair(columns: u16) -> (File, OwnedFd) {
+pub(crate) fn pair(columns: u16) -> (File, OwnedFd) {
     let (mut reader, mut terminal) = (-1, -1);
     let size = libc::winsize {
         ws_row: 24,

@@ -17,10 +17,14 @@ pub(crate) enum Error {
     OtherKey(String),
     /// No daemon runs on this data directory.
     NotRunning(PathBuf),
+    /// There is no such directory, or it is something else.
+    NoDirectory(PathBuf),
     /// No daemon runs on any of the default data directories.
     NoneRunning,
-    /// Daemons run in several of them, or several have an identity: the directories.
+    /// Daemons run in several of them: the directories.
     Several(Vec<PathBuf>),
+    /// No daemon runs, and several of them have an identity: the directories.
+    SeveralStopped(Vec<PathBuf>),
     /// The daemon of this directory belongs to another user.
     NotOurs(PathBuf),
     /// The daemon of this directory did not answer within this time.
@@ -55,7 +59,9 @@ impl Error {
     /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Query(_) | Error::OtherKey(_) | Error::Several(_) => 2,
+            Error::Query(_) | Error::OtherKey(_) | Error::Several(_) | Error::SeveralStopped(_) => {
+                2
+            }
             _ => 1,
         }
     }
@@ -80,14 +86,28 @@ impl fmt::Display for Error {
                  and this --data-dir",
                 dir.display()
             ),
+            Error::NoDirectory(dir) if dir.symlink_metadata().is_ok() => write!(
+                f,
+                "{} is no directory; give the data directory of a daemon",
+                dir.display()
+            ),
+            Error::NoDirectory(dir) => write!(
+                f,
+                "there is no directory {}; give the data directory of a daemon",
+                dir.display()
+            ),
             Error::NoneRunning => write!(
                 f,
                 "no daemon runs on a default data directory; start one with `oc-discovery \
                  native`, `indexer` or `node`, name its directory with --data-dir, or ask as root \
                  if it is a service of the system"
             ),
-            Error::Several(dirs) => {
-                write!(f, "there are several daemons; choose one with --data-dir:")?;
+            Error::Several(dirs) | Error::SeveralStopped(dirs) => {
+                match self {
+                    Error::Several(_) => f.write_str("there are several daemons")?,
+                    _ => f.write_str("no daemon runs, and several have run here")?,
+                }
+                f.write_str("; choose one with --data-dir:")?;
                 dirs.iter().enumerate().try_for_each(|(index, dir)| {
                     let comma = if index == 0 { "" } else { "," };
                     write!(f, "{comma} {}", dir.display())
@@ -137,7 +157,10 @@ pub(super) fn explain(dir: &Path, patience: Duration, error: io::Error) -> Error
         ConnectionRefused, NotADirectory, NotFound, PermissionDenied, TimedOut, WouldBlock,
     };
     match error.kind() {
-        NotFound | ConnectionRefused | NotADirectory => Error::NotRunning(dir.into()),
+        NotFound | ConnectionRefused | NotADirectory if dir.is_dir() => {
+            Error::NotRunning(dir.into())
+        }
+        NotFound | ConnectionRefused | NotADirectory => Error::NoDirectory(dir.into()),
         PermissionDenied => Error::NotOurs(dir.into()),
         TimedOut | WouldBlock => Error::Deaf(dir.into(), patience),
         _ => Error::Io(dir.into(), error),

@@ -241,11 +241,17 @@ fn daemon_that_does_not_even_accept_is_given_up() {
 fn left_over_socket_and_missing_directory_are_no_daemon() {
     let dir = TestDir::new();
     drop(listen(dir.path()));
+    let error = ask::<Status>(dir.path(), &OperatorRequest::Status, BRIEF).unwrap_err();
+    assert!(matches!(error, Error::NotRunning(_)), "{error:?}");
+    assert!(error.to_string().contains("start one"), "{error}");
     let long = dir.path().join("x".repeat(120));
-    for dir in [dir.path(), &dir.path().join("none"), &long] {
+    for dir in [&dir.path().join("none"), &long] {
         let error = ask::<Status>(dir, &OperatorRequest::Status, BRIEF).unwrap_err();
-        assert!(matches!(error, Error::NotRunning(_)), "{error:?}");
-        assert!(error.to_string().contains("start one"), "{error}");
+        assert!(matches!(error, Error::NoDirectory(_)), "{error:?}");
+        assert!(
+            error.to_string().contains("there is no directory"),
+            "{error}"
+        );
     }
 }
 

@@ -3,10 +3,10 @@
 //!
 //! It runs a list of steps. A step begins with an action, and then polls the status of the
 //! processes until it sees the expected state or its deadline has passed. However the demo ends, it
-//! leaves no process and no file behind. Only SIGKILL prevents that.
+//! leaves no process and no file behind. After SIGKILL of the demo it leaves its files.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,13 @@ use smol::Timer;
 use super::signals::Signals;
 use crate::net::executor::block_on;
 
+mod screen;
 mod stage;
 mod story;
 
+use screen::Screen;
 use stage::Stage;
+pub(crate) use stage::end_with_demo;
 use story::{Play, STORY};
 
 /// How often a step polls.
@@ -114,11 +117,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Runs the demo with this program, and describes it on stdout.
+/// Runs the demo with this program, and describes it on stdout, with colour and a clock if it is
+/// live.
 ///
 /// # Errors
 /// [`Error`]. Everything is cleaned up before it is returned.
-pub(crate) fn run(speed: Speed) -> Result<(), Error> {
+pub(crate) fn run(speed: Speed, is_live: bool) -> Result<(), Error> {
     let stage_error = |error: io::Error| Error::Stage(error.to_string());
     let executable = std::env::current_exe().map_err(stage_error)?;
     // Done before the first process is started, so that no signal leaves a process behind.
@@ -132,17 +136,20 @@ pub(crate) fn run(speed: Speed) -> Result<(), Error> {
     };
     let tempo = Tempo::at(speed);
     let mut out = io::stdout();
+    let mut screen = Screen::new(&mut out, is_live);
     let played = block_on(smol::future::or(
         interrupted,
-        play(&executable, &stage, tempo, STORY, &mut out),
+        play(&executable, &stage, tempo, STORY, &mut screen),
     ));
+    let clock_gone = screen.clear();
     let cleared = stage.clear().map_err(|error| {
         let dir = stage.dir();
         Error::Stage(format!("{} could not be removed: {error}", dir.display()))
     });
     let took = played?;
     cleared?;
-    summary(&mut out, took).map_err(Error::Output)
+    let told = clock_gone.and_then(|()| summary(&mut screen, took));
+    told.map_err(Error::Output)
 }
 
 /// The intervals of all processes.
@@ -205,29 +212,28 @@ async fn play(
     stage: &Stage,
     tempo: Tempo,
     steps: &[Step],
-    out: &mut dyn Write,
+    screen: &mut Screen<'_>,
 ) -> Result<(usize, Duration), Error> {
     let start = Instant::now();
-    prologue(out, &tempo).map_err(Error::Output)?;
+    prologue(screen, &tempo).map_err(Error::Output)?;
     let mut play = Play::new(executable, stage, tempo);
     for (index, step) in steps.iter().enumerate() {
-        writeln!(
-            out,
-            "{}. {}\n   waiting for {}",
-            index + 1,
-            step.name,
-            step.waits_for
-        )
-        .and_then(|()| out.flush())
-        .map_err(Error::Output)?;
+        screen
+            .begin(index + 1, step.name, step.waits_for)
+            .map_err(Error::Output)?;
         let begun = Instant::now();
-        let saw = perform(step, &mut play, begun).await?;
-        writeln!(out, "   saw {saw} ({})\n", Secs(begun.elapsed())).map_err(Error::Output)?;
+        let saw = perform(step, &mut play, begun, screen).await?;
+        screen.end(&saw, begun.elapsed()).map_err(Error::Output)?;
     }
     Ok((steps.len(), start.elapsed()))
 }
 
-async fn perform(step: &Step, play: &mut Play<'_>, begun: Instant) -> Result<String, Error> {
+async fn perform(
+    step: &Step,
+    play: &mut Play<'_>,
+    begun: Instant,
+    screen: &mut Screen<'_>,
+) -> Result<String, Error> {
     let stage = play.stage();
     let failed = |process, cause| Error::Step {
         name: step.name,
@@ -245,30 +251,34 @@ async fn perform(step: &Step, play: &mut Play<'_>, begun: Instant) -> Result<Str
             Sight::NotYet(process, saw) if begun.elapsed() >= within => {
                 return Err(failed(process, Cause::Late(within, saw)));
             }
-            Sight::NotYet(..) => Timer::after(LOOK_EVERY).await,
-        };
+            Sight::NotYet(..) => {
+                screen.tick(begun.elapsed()).map_err(Error::Output)?;
+                Timer::after(LOOK_EVERY).await;
+            }
+        }
     }
 }
 
-fn prologue(out: &mut dyn Write, tempo: &Tempo) -> io::Result<()> {
-    writeln!(
-        out,
-        "A native, two indexers and three nodes on loopback, {} times as fast as normal:\n\
-         leases of {}, a beat every {}, the native's loops every {}, its stream GC every {}.\n",
+fn prologue(screen: &mut Screen<'_>, tempo: &Tempo) -> io::Result<()> {
+    screen.tell(&format!(
+        "Six processes on this machine: a native knows which indexers there are, two indexers \
+         hold the leases of nodes, and three nodes find each other by name. All runs {} times as \
+         fast as normal: a lease ends after {} unless it is renewed, which is done every {}. The \
+         native looks after its peers every {}, and for silent ones every {}.",
         tempo.speed,
         Secs(tempo.lease),
         Secs(tempo.beat),
         Secs(tempo.loops),
         Secs(tempo.gc),
-    )
+    ))?;
+    screen.tell("")
 }
 
-fn summary(out: &mut dyn Write, (steps, took): (usize, Duration)) -> io::Result<()> {
-    writeln!(
-        out,
+fn summary(screen: &mut Screen<'_>, (steps, took): (usize, Duration)) -> io::Result<()> {
+    screen.tell(&format!(
         "All {steps} steps happened, in {}. Every process was ended and every file removed.",
         Secs(took)
-    )
+    ))
 }
 
 /// A duration in seconds with one decimal.

@@ -1,19 +1,27 @@
 //! The processes and the private directory of the demo, and their cleanup.
 //!
 //! Each process has a process group of its own, so that Ctrl-C reaches only the demo, which then
-//! ends all processes. stdout and stderr of a process go to files in the directory.
+//! ends all processes. If the demo itself is killed, the kernel ends them, as each has asked it to
+//! ([`end_with_demo`]). stdout and stderr of a process go to files in the directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, parent_id};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal,
+};
+
+use crate::config::EnvVars;
+
+/// Set for the processes of the demo: the process id of the demo.
+const DEMO: &str = "OC_DISCOVERY_DEMO";
 
 /// Bytes of the end of a log that are read and shown at most.
 const TAIL_BYTES: u64 = 4096;
@@ -21,6 +29,24 @@ const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 12;
 /// Bytes of a process's stdout that are read at most.
 const STDOUT_BYTES: u64 = 65_536;
+
+/// A process of the demo ends with it from now on, also after SIGKILL, and if it is stopped. Any
+/// other process does not change.
+///
+/// # Errors
+/// The demo has ended already.
+pub(crate) fn end_with_demo(env: EnvVars<'_>) -> io::Result<()> {
+    let Some(demo) = env(DEMO) else {
+        return Ok(());
+    };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    match demo == *parent_id().to_string() {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "the demo that this process is of has ended",
+        )),
+    }
+}
 
 /// A private directory and the processes that use it. Dropping it ends the processes and removes
 /// the directory.
@@ -64,6 +90,7 @@ impl Stage {
             .args(args)
             // The files of this system are not for the demo.
             .env("CONFIGURATION_DIRECTORY", &self.dir)
+            .env(DEMO, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(File::create(self.stdout_file(process))?)
             .stderr(File::create(self.log_file(process))?)

@@ -128,7 +128,11 @@ impl<'a> Play<'a> {
         if status.role != Role::Native || status.peer_id != greeting.peer_id {
             return Sight::NotYet(NATIVE, format!("a {} {}", status.role, status.peer_id));
         }
-        let saw = format!("it on {}", greeting.listening_on);
+        let parts: Vec<&str> = greeting.listening_on.split('/').collect();
+        let saw = match parts.as_slice() {
+            [_, _, ip, _, port, ..] => format!("it, listening on {ip}:{port}"),
+            _ => format!("it on {}", greeting.listening_on),
+        };
         self.native = greeting.listening_on;
         Sight::Seen(saw)
     }

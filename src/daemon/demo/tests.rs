@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -56,9 +57,10 @@ impl Theatre {
     fn play(&self, within: fn(&Tempo) -> Duration) -> (Error, String) {
         let steps: Vec<Step> = STORY.iter().map(|step| Step { within, ..*step }).collect();
         let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out, false);
         let stage = self.stage();
         let tempo = Tempo::at(Speed(100));
-        let error = smol::block_on(play(&self.program, &stage, tempo, &steps, &mut out));
+        let error = smol::block_on(play(&self.program, &stage, tempo, &steps, &mut screen));
         (error.unwrap_err(), String::from_utf8(out).unwrap())
     }
 
@@ -82,7 +84,7 @@ fn deaf_process_ends_the_demo_with_the_name_of_the_step() {
     let text = error.to_string();
     assert_eq!(error.exit_code(), 1);
     assert!(
-        text.starts_with("demo: step \"native up\" did not happen within 0.5 s: no daemon"),
+        text.starts_with("demo: step \"native up\" did not happen within 0.5 s: there is no"),
         "{text}"
     );
     assert!(
@@ -127,6 +129,7 @@ fn demo_that_is_interrupted_leaves_nothing() {
     let theatre = Theatre::deaf();
     let stage = theatre.stage();
     let mut out = Vec::new();
+    let mut screen = Screen::new(&mut out, false);
     let tempo = Tempo::at(Speed(100));
     let steps: Vec<Step> = STORY
         .iter()
@@ -139,7 +142,7 @@ fn demo_that_is_interrupted_leaves_nothing() {
         eventually("it runs", || theatre.pid().is_some()).await;
         Err(Error::Interrupted)
     };
-    let played = play(&theatre.program, &stage, tempo, &steps, &mut out);
+    let played = play(&theatre.program, &stage, tempo, &steps, &mut screen);
     let error = smol::block_on(smol::future::or(running, played)).unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error}");
     stage.clear().unwrap();

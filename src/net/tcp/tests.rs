@@ -114,7 +114,9 @@ fn port_in_use_is_said_in_one_sentence() {
         let port = socket_addr(&addr).unwrap().port();
         assert_eq!(
             listen_error(&mut transport, &addr).to_string(),
-            format!("cannot listen on 127.0.0.1:{port}: port {port} is in use by another process")
+            format!(
+                "cannot listen on 127.0.0.1:{port}: port {port} is in use by another process; end that one, or give another port"
+            )
         );
     });
 }

@@ -164,7 +164,7 @@ fn errors_keep_their_sentence_through_all_layers() {
         assert_eq!(
             sentence(&error),
             format!(
-                "cannot listen on {addr}: port {} is in use by another process",
+                "cannot listen on {addr}: port {} is in use by another process; end that one, or give another port",
                 addr.port()
             )
         );

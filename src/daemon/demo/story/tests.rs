@@ -182,7 +182,7 @@ fn every_step_is_seen_when_it_happens_and_not_before() {
     story.begin("native up");
     story.not_yet("");
     world.native(|status| status.peer_id = NATIVE.into());
-    story.seen("/ip4/127.0.0.1/tcp/1/p2p/native");
+    story.seen("listening on 127.0.0.1:1");
 
     story.begin("nodes taken in");
     story.not_yet("node-1 without the native's lease");
