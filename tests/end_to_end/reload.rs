@@ -176,7 +176,7 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
         (cam.log().matches(&wrong).count() == 2).then_some(())
     });
     assert_eq!(cam.status().tags["room"], "hall");
-    assert_eq!(cam.status().natives, [native.addr.clone()]);
+    assert_eq!(cam.status().natives, std::slice::from_ref(&native.addr));
     fs::remove_file(path).unwrap();
     assert_eq!(
         reload(&world, &cam).code,
