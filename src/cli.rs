@@ -43,6 +43,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if let Some(sentence) = needless_value(&args) {
+        return Err(Exit::Usage(sentence));
+    }
     let args = split(&args);
     let arguments = Arguments::from_args(&[PROGRAM], &args).map_err(|exit| match exit.status {
         Ok(()) => Exit::Tell(exit.output),
@@ -89,43 +92,78 @@ fn sentence(output: &str, args: &[&str]) -> String {
         .collect();
     let text = text.trim_end_matches('.');
     let command = args.first().filter(|first| is_command(first));
-    match (command, text.strip_prefix("Unrecognized argument: ")) {
-        (None, Some(word)) if !word.starts_with('-') => {
-            let names = Command::COMMANDS.iter().map(|command| command.name);
-            match nearest(word, names) {
-                Some(meant) => format!("unknown command {word:?}: did you mean {meant}?"),
-                None => format!("unknown command {word:?}; {}", commands()),
-            }
-        }
-        (_, Some(word)) => {
-            let known = options(command.copied());
-            let names = known.iter().map(|known| known.trim_start_matches('-'));
-            match nearest(word.trim_start_matches('-'), names) {
-                Some(meant) => format!("unknown argument {word:?}: did you mean --{meant}?"),
-                None => format!("unknown argument {word:?}; {}", advice(command)),
-            }
-        }
-        (_, None) => {
-            let mut letters = text.chars();
-            let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-            let text: String = first.into_iter().chain(letters).collect();
-            format!("{text}; {}", advice(command))
+    let Some(word) = text.strip_prefix("Unrecognized argument: ") else {
+        let mut letters = text.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+        let text: String = first.into_iter().chain(letters).collect();
+        return format!("{text}; {}", advice(command));
+    };
+    let (help, option) = (help_of(args), word.starts_with('-'));
+    let known = listed(&help, option);
+    let meant = nearest(word.trim_start_matches('-'), known.iter().copied());
+    let kind = match command.is_none() && !option {
+        true => "command",
+        false => "argument",
+    };
+    match meant {
+        Some(meant) if option => format!("unknown {kind} {word:?}: did you mean --{meant}?"),
+        Some(meant) => format!("unknown {kind} {word:?}: did you mean {meant}?"),
+        None if kind == "command" => format!("unknown {kind} {word:?}; {}", commands()),
+        None => format!("unknown {kind} {word:?}; {}", advice(command)),
+    }
+}
+
+/// The sentence about the first `--option=value` whose option takes no value.
+fn needless_value(args: &[String]) -> Option<String> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let options = words.iter().take_while(|word| **word != "--");
+    let mut pairs = options.filter_map(|word| word.split_once('='));
+    pairs.find_map(|(option, value)| {
+        let is_switch = option.starts_with("--")
+            && help_of(&words)
+                .lines()
+                .next()
+                .is_some_and(|usage| usage.contains(&format!("[{option}]")));
+        is_switch.then(|| {
+            format!(
+                "{option} takes no value: leave {:?} out",
+                format!("={value}")
+            )
+        })
+    })
+}
+
+/// The help of the command that these words begin with, or of the program.
+fn help_of(args: &[&str]) -> String {
+    let words = args
+        .iter()
+        .copied()
+        .take_while(|word| !word.starts_with('-'));
+    // A command has at most one more below it.
+    let mut line: Vec<&str> = words.take(2).collect();
+    loop {
+        let asked = [&line[..], &["--help"]].concat();
+        match Arguments::from_args(&[PROGRAM], &asked) {
+            Err(exit) if exit.status.is_ok() => return exit.output,
+            _ if line.pop().is_none() => return String::new(),
+            _ => {}
         }
     }
 }
 
-/// The options of a command, as its help has them.
-fn options(command: Option<&str>) -> Vec<String> {
-    let line: Vec<&str> = command.into_iter().chain(["--help"]).collect();
-    let help = match Arguments::from_args(&[PROGRAM], &line) {
-        Ok(_) => return Vec::new(),
-        Err(exit) => exit.output,
-    };
-    let words = help.lines().filter_map(|line| {
-        let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
-        words.find(|word| word.starts_with("--"))
+/// The options in a help, without `--`, or else the commands.
+fn listed(help: &str, options: bool) -> Vec<&str> {
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let commands = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let entries = help.lines().filter_map(|line| {
+        let (_, name) = line.split_once("--")?;
+        name.split([' ', ',']).next()
     });
-    words.map(str::to_owned).collect()
+    match options {
+        true => entries.collect(),
+        false => commands.filter(|word| !word.is_empty()).collect(),
+    }
 }
 
 fn is_command(word: &str) -> bool {

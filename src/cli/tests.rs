@@ -172,7 +172,23 @@ fn wrong_lines_become_one_sentence_with_advice() {
         ("native --name x", "unknown argument \"--name\""),
         ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
         ("node --loud=5s", "unknown argument \"--loud\""),
-        ("indexers --json=yes", "unknown argument \"yes\""),
+        ("indexers --json yes", "unknown argument \"yes\""),
+        (
+            "status --json=yes",
+            "--json takes no value: leave \"=yes\" out",
+        ),
+        (
+            "config chekc f",
+            "unknown argument \"chekc\": did you mean check?",
+        ),
+        (
+            "config check --rol=node f",
+            "unknown argument \"--rol\": did you mean --role?",
+        ),
+        (
+            "identity exprot d f",
+            "unknown argument \"exprot\": did you mean export?",
+        ),
         ("id --=x", "unknown argument \"--=x\""),
         (
             "node --lease=5s --lease 6s",

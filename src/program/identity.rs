@@ -82,6 +82,10 @@ fn reset(args: &Reset) -> Result<(), Failure> {
     }
     for dir in &args.dirs {
         let path = Path::new(dir);
+        if !path.exists() {
+            print(format_args!("there is no directory {dir}"))?;
+            continue;
+        }
         if !path.join(storage::IDENTITY).exists() {
             print(format_args!(
                 "{dir} has no identity: the next start makes one"

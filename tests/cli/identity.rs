@@ -83,8 +83,11 @@ fn reset_of_a_directory_without_an_identity_does_nothing() {
     let dir = home.path("none");
     let reset = home.run(&["identity", "reset", &dir]);
     assert_eq!(reset.code, Some(0));
-    assert!(reset.stdout.contains("has no identity"), "{reset:?}");
+    assert!(reset.stdout.contains("there is no directory"), "{reset:?}");
     assert!(!fs::exists(&dir).unwrap());
+    let empty = home.path("tmp");
+    let reset = home.run(&["identity", "reset", &empty]);
+    assert!(reset.done().contains("has no identity"), "{reset:?}");
     assert_eq!(home.run(&["identity", "reset"]).code, Some(2));
 }
 

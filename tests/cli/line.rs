@@ -70,6 +70,11 @@ fn data_directory_that_is_none_is_said_as_what_it_is() {
         on(&none).failed(1, &[&there_is_none]);
         on(&file).failed(1, &[&no_directory]);
     }
+    let key = home.path("key");
+    home.run(&["identity", "export", &none, &key])
+        .failed(1, &[&there_is_none]);
+    let reset = home.run(&["identity", "reset", &none]);
+    assert_eq!(reset.done(), format!("{there_is_none}\n"));
     home.run(&["status", &none]).failed(1, &[&there_is_none]);
     let checked = home.run(&["status", "--check", &none]);
     assert_eq!(checked.code, Some(2));

@@ -251,6 +251,10 @@ impl fmt::Display for StorageError {
                 f.write_str(": stop it, or give another --data-dir")
             }
             #[cfg(feature = "program")]
+            Self::NoIdentity { dir } if !dir.exists() => {
+                write!(f, "there is no directory {}", dir.display())
+            }
+            #[cfg(feature = "program")]
             Self::NoIdentity { dir } => write!(
                 f,
                 "there is no identity in {}: start a daemon on it first, or give another --data-dir",

@@ -107,6 +107,18 @@ fn connections_have_nodelay_and_keepalive() {
 }
 
 #[test]
+fn port_of_root_is_said_with_what_to_do() {
+    let addr = "192.0.2.1:80".parse().unwrap();
+    let source = io::ErrorKind::PermissionDenied.into();
+    let said = TcpError::Listen { addr, source }.to_string();
+    assert!(
+        said.starts_with("cannot listen on 192.0.2.1:80: ports below 1024"),
+        "{said}"
+    );
+    assert!(said.ends_with("CAP_NET_BIND_SERVICE"), "{said}");
+}
+
+#[test]
 fn port_in_use_is_said_in_one_sentence() {
     block_on(async {
         let mut transport = TcpTransport::new().unwrap();
