@@ -19,6 +19,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 use super::near::nearest;
 use super::settings::{Kind, SETTINGS, Setting};
 use super::{Role, values::Human};
+use crate::protocol::order::sort_few;
 
 /// Bytes of a file.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024;
@@ -93,7 +94,7 @@ pub(super) fn read(
         faults: Vec::new(),
     };
     reader.document();
-    reader.faults.sort_by_key(|(at, _)| *at);
+    sort_few(&mut reader.faults, |(at, _)| *at);
     let more = reader.faults.len().saturating_sub(MAX_FAULTS);
     faults.extend(reader.faults.drain(..).take(MAX_FAULTS).map(|(_, why)| why));
     if more > 0 {

@@ -1,12 +1,14 @@
 //! Puts flags, files and defaults together: flags win, then the files, the last one first, then
 //! the defaults. A list or the services of a file replace those of an earlier one as a whole.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Given, Place};
 use super::settings::{Kind, SETTINGS, Setting, Slot};
 use super::shown::{ConfigReport, Shown};
 use super::{Config, EnvVars, Error, Flags, Role};
+use crate::protocol::order::sort_few;
 
 /// Where the files of a system are, one for each role. `$CONFIGURATION_DIRECTORY` comes before it,
 /// as systemd sets it.
@@ -95,15 +97,26 @@ fn files(role: Role, given: Option<&str>, env: EnvVars<'_>) -> Result<Vec<PathBu
         None => {
             let dir = system().unwrap_or_else(|| PathBuf::from(SYSTEM_CONFIG));
             let file = dir.join(role.name()).with_extension("toml");
-            let is_there = file.symlink_metadata().is_ok();
+            // If it may not be looked for, it is not absent: the key of the network may be in it.
+            let found = file.symlink_metadata();
+            let is_there = !found.is_err_and(|why| why.kind() == io::ErrorKind::NotFound);
             (file, is_there)
         }
     };
     let parts = file.with_extension("d");
     let mut files = Vec::new();
-    if let Ok(entries) = std::fs::read_dir(&parts) {
-        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        files.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "toml")));
+    let unread = |why: io::Error| file::Unread(format!("{}: {why}", parts.display()));
+    match std::fs::read_dir(&parts) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.map_err(unread)?.path();
+                if path.extension().is_some_and(|end| end == "toml") {
+                    files.push(path);
+                }
+            }
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+        Err(why) => return Err(unread(why).into()),
     }
     if files.len() > MAX_FILES {
         let (dir, count) = (parts.display(), files.len());
@@ -114,7 +127,7 @@ fn files(role: Role, given: Option<&str>, env: EnvVars<'_>) -> Result<Vec<PathBu
             is_unread: false,
         });
     }
-    files.sort();
+    sort_few(&mut files, Clone::clone);
     Ok(is_there.then_some(file).into_iter().chain(files).collect())
 }
 

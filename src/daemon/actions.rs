@@ -121,12 +121,15 @@ impl Driver<'_> {
             }
             Action::Denied { server, reason } => {
                 let called = self.env.server(&server);
-                self.note_denial(&called, &reason);
+                self.note_denial(&server, &called, &reason);
                 self.note_denied(server, &reason);
             }
             Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
             Action::Judge { stream, .. } => self.judge(stream),
-            Action::Contested(_) => self.look_for_mistakes(self.env.now()),
+            Action::Contested(_) => {
+                self.counters.contested_identities += 1;
+                self.look_for_mistakes(self.env.now());
+            }
             Action::Uncontested { peer, evicted } => {
                 if evicted {
                     log::warn!(

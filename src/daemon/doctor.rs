@@ -76,10 +76,11 @@ impl Report {
     }
 
     fn wrong(&mut self, about: &str, severity: Severity, what: impl Into<String>, hint: &str) {
-        self.ok = false;
+        self.ok &= severity == Severity::Notice;
         self.findings.push(Finding {
             about: about.into(),
             state: match severity {
+                Severity::Notice => "note",
                 Severity::Warning => "warning",
                 Severity::Critical => "critical",
             },

@@ -111,6 +111,8 @@ pub(super) struct Driver<'m> {
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
     pub(super) started: Instant,
+    /// Since when the loops have their intervals: the start, or the last reload that changed them.
+    pub(super) paced: Instant,
     /// When a record of the DHT store may have run out, and when expired records were last removed.
     pub(super) records: Option<Instant>,
     pub(super) expired: Instant,
@@ -180,6 +182,7 @@ impl<'m> Driver<'m> {
                 .any(|(native, _)| *native == own),
             key: key_of_network,
             started: now,
+            paced: now,
             records: None,
             expired: now,
             peaks: Peaks::default(),

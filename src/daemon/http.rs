@@ -253,6 +253,7 @@ impl Desk {
             Err(refused) => refused,
             Ok(()) => match request.path.as_str() {
                 "/nodes.json" => return self.nodes(client, request, after).await,
+                "/http_sd" => return self.targets(client, request, after).await,
                 "/events" => return self.tell(client, request, after).await,
                 _ => self.short(request).await,
             },
@@ -316,11 +317,16 @@ impl<'a> Client<'a> {
     }
 
     async fn answer(&self, method: Method, answer: &Answer, after: After) -> io::Result<()> {
+        let body: &[u8] = match method {
+            Method::Get => &answer.body,
+            Method::Head => &[],
+        };
+        // A short body goes with the head; a long one is not copied.
+        let (begin, rest) = body.split_at(body.len().min(PIECE));
         let mut bytes = answer.head(after).into_bytes();
-        if method == Method::Get {
-            bytes.extend_from_slice(&answer.body);
-        }
-        self.send(&bytes).await
+        bytes.extend_from_slice(begin);
+        self.send(&bytes).await?;
+        self.send(rest).await
     }
 
     /// Sends bytes. A client that does not take a piece of them in time gets no more.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     net::{is_for_this_host, limits::CONNECTIONS},
     protocol::{
-        Instant, Machine, PeerId, Report, Role, TableStats,
+        Draining, Instant, Machine, PeerId, Report, Role, TableStats,
         indexer::NODES_ONLY,
         lease::Lease,
         lease_table::StreamRecord,
@@ -40,6 +40,9 @@ const TOLD: [&str; 7] = [
     "dht_providers",
     CONNECTIONS,
 ];
+/// Tables without which a peer gets no lease, or is not listed. Others are filled by anyone's
+/// records or connections, and the leases stay.
+const LEASES: [&str; 3] = ["live_indexers", "stream_records", "directory"];
 /// A table is nearly full from this share of its places on, in percent, until it is below the
 /// second one.
 const NEARLY_FULL: usize = 90;
@@ -111,14 +114,16 @@ impl Driver<'_> {
     }
 
     /// A server gave no lease for this reason.
-    pub(super) fn note_denial(&mut self, called: &str, reason: &str) {
-        let now = self.env.now();
+    pub(super) fn note_denial(&mut self, server: &PeerId, called: &str, reason: &str) {
+        let (now, machine) = (self.env.now(), self.env.machine());
         if reason.contains(SAME_IDENTITY) {
-            self.problems.happened(now, own_identity_elsewhere(called));
-        }
-        if tells_of_no_native(reason) {
-            let about = called.to_owned();
-            self.problems.happened(now, no_native_there(called, about));
+            let mut found = Findings::new(now, machine, &self.problems);
+            machine.report(now, &mut found);
+            let elsewhere = own_identity_elsewhere(called, found.leases);
+            self.problems.happened(now, elsewhere);
+        } else if tells_of_no_native(reason) && machine.is_native(server) {
+            let no_native = no_native_there(called, text(server));
+            self.problems.happened(now, no_native);
         }
     }
 }
@@ -160,9 +165,29 @@ impl Report for Findings<'_> {
         self.all.push(same_identity(contested));
     }
 
+    fn draining(&mut self, draining: Draining) {
+        self.all.push(drained(draining.nodes));
+    }
+
     fn table(&mut self, stats: TableStats) {
         let was = self.before.has(TABLE_NEARLY_FULL, stats.name);
         self.all.extend(nearly_full(&stats, was));
+    }
+}
+
+/// This indexer is being drained: an operator may have forgotten it.
+fn drained(nodes: usize) -> Mistake {
+    Mistake {
+        code: "draining",
+        severity: Severity::Warning,
+        about: String::new(),
+        what: match nodes {
+            0 => "this indexer is drained and empty, and takes no nodes".into(),
+            left => format!("this indexer is being drained and takes no nodes: {left} are left"),
+        },
+        hint: "stop it when it is empty, or let it take nodes again with `oc-discovery drain \
+               --undo`"
+            .into(),
     }
 }
 
@@ -176,7 +201,7 @@ fn same_identity(contested: &Contested) -> Mistake {
     } = contested;
     Mistake {
         code: TWO_DEVICES,
-        severity: Severity::Warning,
+        severity: Severity::Notice,
         about: text(peer),
         what: format!(
             "two devices use the identity {}: keeps the one at {kept}, refuses the one at {refused}",
@@ -188,11 +213,15 @@ fn same_identity(contested: &Contested) -> Mistake {
     }
 }
 
-/// A server keeps another device that has the identity of this one.
-fn own_identity_elsewhere(called: &str) -> Mistake {
+/// A server keeps another device that has the identity of this one. While others grant leases, that
+/// is the word of one server.
+fn own_identity_elsewhere(called: &str, leases: usize) -> Mistake {
     Mistake {
         code: TWO_DEVICES,
-        severity: Severity::Critical,
+        severity: match leases {
+            0 => Severity::Critical,
+            _ => Severity::Warning,
+        },
         about: OWN.into(),
         what: format!("another device uses the identity of this one, and {called} keeps that one"),
         hint: "if this device is the copy, stop it, remove the file `identity` in its data \
@@ -206,7 +235,7 @@ fn guest(peer: &PeerId) -> Mistake {
     let short = short(peer);
     Mistake {
         code: "guest-native",
-        severity: Severity::Warning,
+        severity: Severity::Notice,
         about: text(peer),
         what: format!(
             "native {short} is connected as a guest: this native is not configured with it, and \
@@ -235,10 +264,9 @@ fn nearly_full(stats: &TableStats, was: bool) -> Option<Mistake> {
         && used.saturating_mul(100) >= capacity.saturating_mul(from);
     is_one.then(|| Mistake {
         code: TABLE_NEARLY_FULL,
-        severity: if used < capacity {
-            Severity::Warning
-        } else {
-            Severity::Critical
+        severity: match used >= capacity && LEASES.contains(&name) {
+            true => Severity::Critical,
+            false => Severity::Warning,
         },
         about: name.into(),
         what: format!("the table {name} is nearly full: {used} of {capacity} places are taken"),
@@ -360,6 +388,14 @@ mod tests {
         assert_eq!(severity(159, true), None);
         assert_eq!(severity(199, false), Some(Severity::Warning));
         assert_eq!(severity(200, false), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn table_that_anyone_can_fill_is_not_critical() {
+        for name in [CONNECTIONS, "dht_records"] {
+            let found = nearly_full(&stats(name, 200), false).unwrap();
+            assert_eq!(found.severity, Severity::Warning, "{name}");
+        }
     }
 
     #[test]

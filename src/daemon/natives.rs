@@ -67,6 +67,10 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
             }
         };
         Timer::after(pause).await;
+        // A reload has given other natives. A name that leads nowhere would be asked for ever.
+        if found.is_closed() {
+            return;
+        }
     }
 }
 

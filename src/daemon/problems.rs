@@ -135,7 +135,7 @@ impl Problems {
         }
         let level = match mistake.severity {
             Severity::Critical => log::Level::Error,
-            Severity::Warning => log::Level::Warn,
+            Severity::Notice | Severity::Warning => log::Level::Warn,
         };
         log::log!(level, "{}; {}", mistake.what, mistake.hint);
         self.all.push(Problem {

@@ -6,6 +6,7 @@
 
 use std::{ffi::OsString, io};
 
+use libp2p::Multiaddr;
 use smol::future::or;
 
 #[cfg(feature = "mdns")]
@@ -21,6 +22,7 @@ use super::{
     listen, load, logging, machines,
     notify::Notifier,
     outlet, read_psk, reload,
+    report::host_and_port,
     request::{self, CallAnswer, CallEvent, PendingCall, Reply},
     run_until_the_end,
     signals::{Signals, Wish},
@@ -312,9 +314,33 @@ fn beginning(driver: &Driver<'_>, config: &Config, connections: usize) -> String
     )
 }
 
+/// The second line of the log: where it listens, which addresses it announces, and its natives.
+fn places(driver: &Driver<'_>, config: &Config) -> String {
+    let all = |addrs: &mut dyn Iterator<Item = &Multiaddr>| {
+        let addrs: Vec<_> = addrs.map(host_and_port).collect();
+        match addrs.is_empty() {
+            true => "no address".to_owned(),
+            false => addrs.join(", "),
+        }
+    };
+    let natives = match config.natives.is_empty() {
+        true => String::new(),
+        false => {
+            let mut natives = config.natives.iter().map(|native| &native.addr);
+            format!(", with the natives {}", all(&mut natives))
+        }
+    };
+    format!(
+        "listens on {}, announces {}{natives}",
+        all(&mut driver.env.net.listening().iter()),
+        all(&mut driver.env.net.record_addrs().iter()),
+    )
+}
+
 /// Prints the addresses to stdout, the best one first. If stdout is closed or full, the daemon
 /// neither ends nor waits.
 fn announce(driver: &mut Driver, config: &Config, further: [Option<String>; 2]) {
+    log::info!("{}", places(driver, config));
     let own = driver.own_id();
     for addr in config.announce.iter().filter(|addr| is_for_this_host(addr)) {
         log::warn!("--announce {addr}: only peers on this host can dial it");

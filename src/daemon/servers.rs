@@ -150,8 +150,13 @@ impl Driver<'_> {
         self.note_over(server, true);
         let now = self.env.now();
         match self.servers.held(server) {
-            Some(Held { is_late: false, .. }) => return,
-            Some(held) => held.is_late = false,
+            Some(held) => {
+                // A node that did not move in time is renewed, and may be released again.
+                held.is_released = false;
+                if !std::mem::take(&mut held.is_late) {
+                    return;
+                }
+            }
             None => self.servers.held.push(Held {
                 server: *server,
                 since: now,

@@ -26,7 +26,7 @@ impl Driver<'_> {
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         let mut counts = Counts {
             now,
-            started: self.started,
+            paced: self.paced,
             facts: Facts::of(self.env.machine().role()),
         };
         self.env.machine().report(now, &mut counts);
@@ -77,7 +77,7 @@ fn millis(now: Instant, then: Instant) -> u64 {
 /// Counts what a machine reports.
 struct Counts {
     now: Instant,
-    started: Instant,
+    paced: Instant,
     facts: Facts,
 }
 
@@ -106,7 +106,8 @@ impl Report for Counts {
 
     fn background_loop(&mut self, name: &'static str, stats: LoopStats) {
         let interval = u64::try_from(stats.interval.as_millis()).unwrap_or(u64::MAX);
-        let last = stats.last.unwrap_or(self.started);
+        // The run before a shorter interval was set was in time.
+        let last = stats.last.unwrap_or(self.paced).max(self.paced);
         let age = millis(self.now, last);
         self.facts.loops.push((name, interval, age));
     }

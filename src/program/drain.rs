@@ -2,14 +2,13 @@
 //!
 //! Invariant: the daemon drains by itself. The command only looks, so ending it changes nothing.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Failure, ask, note, print};
 use crate::cli;
 use crate::daemon::client::{self, Answer, OperatorRequest};
-use crate::daemon::drain::{DrainCall, Drained};
+use crate::daemon::drain::{DrainCall, Drained, DrainedNode};
 use crate::daemon::status::Plain;
 
 /// Time between two looks.
@@ -48,11 +47,11 @@ fn follow(
     while seen.nodes > 0 {
         thread::sleep(LOOK);
         let now = look()?.value;
-        let left: BTreeMap<_, _> = now.left.iter().map(|it| (&it.peer_id, ())).collect();
+        let is_here = |gone: &DrainedNode| now.left.iter().any(|it| it.peer_id == gone.peer_id);
         // Beyond a thousand, those that are gone from the list may only be further down in it.
         let is_whole = now.left.len() == now.nodes && seen.left.len() == seen.nodes;
         let gone = seen.left.iter();
-        for node in gone.filter(|it| is_whole && !left.contains_key(&it.peer_id)) {
+        for node in gone.filter(|it| is_whole && !is_here(it)) {
             let name = node.name.as_deref().unwrap_or(&node.peer_id);
             print(format_args!("  {} has moved", Plain(name)))?;
         }

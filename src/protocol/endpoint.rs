@@ -19,7 +19,8 @@
 //!   every [`HOUSEKEEPING`] the host looks at what has changed.
 //! - What an action makes of a connection's slot follows it as [`Action::Slot`].
 //! - A record that could not be signed is due again at the next housekeeping, not before.
-//! - A process that ends signs nothing. [`Action::End`] comes once, when all last beats are answered
+//! - A process that ends signs nothing, and keeps no house: its leases are given up, so the host
+//!   would forget its servers. [`Action::End`] comes once, when all last beats are answered
 //!   or their time is over, and nothing comes after it.
 
 use core::ops::DerefMut;
@@ -161,7 +162,7 @@ impl<M: DerefMut<Target: Machine>> Endpoint<M> {
     }
 
     fn poll_house(&mut self, now: Instant) -> Option<Action> {
-        if now < self.housekeeping || self.stage == Stage::Over {
+        if now < self.housekeeping || self.stage != Stage::Runs {
             return None;
         }
         self.housekeeping = now + HOUSEKEEPING;
@@ -171,7 +172,8 @@ impl<M: DerefMut<Target: Machine>> Endpoint<M> {
 
     /// When to poll without an input; `None`: the process is over.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let others = [Some(self.housekeeping), self.farewells.timeout()];
+        let house = (self.stage == Stage::Runs).then_some(self.housekeeping);
+        let others = [house, self.farewells.timeout()];
         let timeouts = others.into_iter().flatten();
         let next = timeouts.chain(self.machine.next_timeout()).min();
         next.filter(|_| self.stage != Stage::Over)

@@ -57,9 +57,9 @@ pub struct IndexerConfig {
 
 /// No spare lease is granted if less than one place in this many is free (ARCHITECTURE.md, "Short
 /// places").
-const GRANTS_NO_SPARE: u32 = 10;
+const GRANTS_NO_SPARE: usize = 10;
 /// No spare lease is renewed if less than one place in this many is free.
-const RENEWS_NO_SPARE: u32 = 20;
+const RENEWS_NO_SPARE: usize = 20;
 
 /// An indexer with room for `N` nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,10 +123,10 @@ impl<const N: usize> Indexer<N> {
     }
 
     /// Whether less than one place in `parts` is free. A table with fewer places than that has room
-    /// as long as one is free.
-    fn is_short(&self, parts: u32) -> bool {
-        let load = self.load();
-        load.possible.saturating_sub(load.held) < load.possible / parts
+    /// as long as one is free. A drain makes no place short.
+    fn is_short(&self, parts: usize) -> bool {
+        let stats = self.stream_records.stats();
+        stats.capacity.saturating_sub(stats.used) < stats.capacity / parts
     }
 
     /// Whether the sender's spare lease must yield.
@@ -277,8 +277,10 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::Overslept { gap } => self.stream_records.shift(now, gap),
             Input::ShutDown => self.leases.give_up_all(),
             Input::Drain => {
-                self.drain.begin(now);
-                self.leases.hurry_all(now);
+                // The operator's command asks for it again and again, to see how far it is.
+                if self.drain.begin(now) {
+                    self.leases.hurry_all(now);
+                }
             }
             Input::EndDrain => {
                 self.drain.end();

@@ -201,6 +201,11 @@ fn file_that_cannot_be_read_is_a_failure_and_not_a_wrong_file() {
     check(&pipe).failed(1, &["no regular file"]);
     home.run(&["node", "--config", &home.path("none.toml")])
         .failed(1, &["none.toml"]);
+    let (site, parts) = (home.path("site.toml"), home.path("site.d"));
+    fs::write(&site, "").unwrap();
+    fs::write(&parts, "").unwrap();
+    home.run(&["node", "--config", &site])
+        .failed(1, &[&parts, "Not a directory"]);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn another_key_and_none_is_said_on_both_sides_long_before_the_time_limit() {
             "{at_node}"
         );
         assert!(at_node.contains(at_client), "{at_node}");
-        let at_native = named(&native, "handshake-refused");
+        let at_native = named(&native, "peer-refused");
         let begin = format!("{refused}a peer at 127.0.0.1 {at_server}");
         assert!(at_native.starts_with(&begin), "{at_native}");
         native.until("it is counted", SLACK, |status| {

@@ -114,7 +114,10 @@ fn what_can_change_is_applied_and_what_needs_a_restart_is_said() {
     });
     is_found(&["http=80", "room=hall"]);
     assert!(cam.status().holds_lease_of(&indexer));
-    cam.logs("reloaded the configuration: applied native, log, tag, service");
+    let applied = "reloaded the configuration: applied native, log, tag, service";
+    eventually("the second line", SLACK, || {
+        (cam.log().matches(applied).count() == 2).then_some(())
+    });
     assert_eq!(reload(&world, &cam).stdout, "nothing has changed\n");
     assert!(
         !cam.log().contains("nothing to apply"),

@@ -46,6 +46,11 @@ impl Guard {
                 return Err(unauthorized());
             }
         }
+        if request.is_cross_site {
+            // It could not read the answer, but take all watches.
+            let why = "a page of another site has asked this: open it by itself";
+            return Err(Answer::error(403, why));
+        }
         match &request.host {
             Some(host) if !self.is_own(host) => Err(Answer::error(
                 421,
@@ -237,6 +242,14 @@ mod tests {
             None,
             "HTTP/1.0, which no browser speaks"
         );
+        for (site, status) in [
+            ("cross-site", Some(403)),
+            ("same-origin", None),
+            ("none", None),
+        ] {
+            let fields = format!("Host: localhost\r\nSec-Fetch-Site: {site}\r\n");
+            assert_eq!(refused(&guard, &fields), status, "{site}");
+        }
     }
 
     #[test]

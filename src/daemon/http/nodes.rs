@@ -81,6 +81,22 @@ impl Desk {
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
+    /// Answers with the services of the nodes that the query selects, as targets for Prometheus. A
+    /// list may be long, so it has its place until the client has taken it.
+    pub(super) async fn targets(
+        &self,
+        client: &Client<'_>,
+        request: &Request,
+        after: After,
+    ) -> io::Result<After> {
+        let (answer, _place) = match targets(self, request).await {
+            Ok((answer, place)) => (answer, Some(place)),
+            Err(answer) => (answer, None),
+        };
+        client.answer(request.method, &answer, after).await?;
+        Ok(after)
+    }
+
     /// Begins a list.
     async fn list(&self, request: &Request) -> Result<(Reading, Part, super::Place), Answer> {
         let filter = query::filter(&request.query).map_err(|why| Answer::error(400, &why))?;
@@ -100,17 +116,17 @@ fn part(next: Option<Result<Part, Refusal>>) -> Result<Part, Answer> {
     }
 }
 
-/// The services of the nodes that the query selects, as targets for Prometheus.
+/// The targets, and the place that they have.
 ///
 /// A list that may lack nodes is an error, unless the query allows it: Prometheus then keeps the
 /// targets that it has, and would otherwise drop those that are missing.
-pub(super) async fn targets(desk: &Desk, request: &Request) -> Result<Answer, Answer> {
+async fn targets(desk: &Desk, request: &Request) -> Result<(Answer, super::Place), Answer> {
     let filter = query::filter(&request.query).map_err(|why| Answer::error(400, &why))?;
     let Filter {
         nodes,
         allows_incomplete,
     } = filter.or_only(NodeState::Alive);
-    let _place = desk.stream()?;
+    let place = desk.stream()?;
     let service = nodes.service.clone();
     let reading = request::nodes(&desk.events, nodes).await;
     let reading = reading.ok_or_else(|| Answer::again(NO_ANSWER))?;
@@ -148,7 +164,7 @@ pub(super) async fn targets(desk: &Desk, request: &Request) -> Result<Answer, An
         }
     }
     text.push_str("]\n");
-    Ok(Answer::new(JSON, text.into_bytes()))
+    Ok((Answer::new(JSON, text.into_bytes()), place))
 }
 
 /// A group of one target.

@@ -41,6 +41,8 @@ pub(super) struct Request {
     pub(super) authorization: Option<String>,
     pub(super) accept: String,
     pub(super) accept_encoding: String,
+    /// A page of another site has made a browser send it (`Sec-Fetch-Site`).
+    pub(super) is_cross_site: bool,
     /// The client may send another request on this connection.
     pub(super) keeps: bool,
 }
@@ -98,6 +100,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, Answer> {
         authorization: fields.only("Authorization")?,
         accept: fields.list("Accept"),
         accept_encoding: fields.list("Accept-Encoding"),
+        is_cross_site: fields.list("Sec-Fetch-Site").contains("cross-site"),
         keeps: version == Version::Http11 && !fields.list("Connection").contains("close"),
     };
     Ok(Some((request, length)))
@@ -206,6 +209,7 @@ mod tests {
             authorization: None,
             accept: "a,b,".into(),
             accept_encoding: String::new(),
+            is_cross_site: false,
             keeps: true,
         };
         assert_eq!(got, expected);

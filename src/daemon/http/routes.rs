@@ -5,7 +5,6 @@ use smol::channel::Receiver;
 use super::{
     Desk,
     answer::{Answer, JSON, TEXT},
-    nodes,
     request::Request,
 };
 use crate::{
@@ -54,9 +53,6 @@ impl Desk {
                     Answer::new(format.content(), render(&status, format).into_bytes())
                 }
                 Err(answer) => answer,
-            },
-            "/http_sd" => match nodes::targets(self, request).await {
-                Ok(answer) | Err(answer) => answer,
             },
             _ => Answer::error(404, "there is nothing here: / lists what there is"),
         }

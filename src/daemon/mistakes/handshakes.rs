@@ -1,7 +1,8 @@
 //! Handshakes that failed for a reason that only the operator can mend: another key, another peer.
 //!
-//! Invariant: what anyone can cause names the host alone, so that one host is one problem, however
-//! often it comes and from which port.
+//! Invariants: what anyone can cause is a notice, and names the host alone (of IPv6, the first 64
+//! bits), so that one host is one notice, however often it comes and from which port. A dialled
+//! address counts if it is that of a known server: records of others name addresses, too.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 const HANDSHAKE_REFUSED: &str = "handshake-refused";
+const PEER_REFUSED: &str = "peer-refused";
 const WRONG_PEER: &str = "wrong-peer-id";
 
 impl Driver<'_> {
@@ -23,6 +25,11 @@ impl Driver<'_> {
     pub(in crate::daemon) fn note_refusal(&mut self, now: Instant, refusal: &Refusal) {
         let addr = without_peer(&refusal.addr);
         let mistake = match (refusal.why, refusal.is_dialled) {
+            // Records of others name addresses too: the operator can mend those of natives alone.
+            (Why::OtherPeer { meant, .. }, _) if !self.is_native(meant) => {
+                log::debug!("another peer answers at {}", host_and_port(&addr));
+                return;
+            }
             (Why::OtherPeer { meant, found }, _) => {
                 let is_own = PeerId::try_from(found) == Ok(self.env.own);
                 other_peer(&host_and_port(&addr), &meant, &found, is_own)
@@ -32,17 +39,25 @@ impl Driver<'_> {
                 log::debug!("{} speaks another protocol", host_and_port(&addr));
                 return;
             }
-            (Why::OtherProtocol, true) => {
-                other_protocol(&self.called_at(&addr), &host_and_port(&addr))
-            }
             (why, true) => {
                 let at = host_and_port(&addr);
-                other_key(why, &self.called_at(&addr), at, self.key.as_deref())
+                let Some(called) = self.called_at(&addr) else {
+                    log::debug!("a handshake failed at {at}, which is of no known server: {why:?}");
+                    return;
+                };
+                match why {
+                    Why::OtherProtocol => other_protocol(&called, &at),
+                    _ => other_key(why, &called, at, self.key.as_deref()),
+                }
             }
             (why, false) => {
-                let host = Endpoint::of(addr.as_ref()).host.to_string();
+                let host = Endpoint::of(addr.as_ref()).host;
                 let called = format!("a peer at {host}");
-                other_key(why, &called, host, self.key.as_deref())
+                Mistake {
+                    code: PEER_REFUSED,
+                    severity: Severity::Notice,
+                    ..other_key(why, &called, source(&host), self.key.as_deref())
+                }
             }
         };
         self.problems.happened(now, mistake);
@@ -64,8 +79,12 @@ impl Driver<'_> {
         }
     }
 
-    /// The server that is known at this address, for people; or the address.
-    fn called_at(&self, addr: &Multiaddr) -> String {
+    fn is_native(&self, peer: libp2p::PeerId) -> bool {
+        PeerId::try_from(peer).is_ok_and(|peer| self.env.machine().is_native(&peer))
+    }
+
+    /// The server that is known at this address, for people.
+    fn called_at(&self, addr: &Multiaddr) -> Option<String> {
         let machine = self.env.endpoint.machine();
         let mut found = None;
         machine.servers(self.env.now(), &mut |server| {
@@ -75,10 +94,18 @@ impl Driver<'_> {
             }
         });
         let at = host_and_port(addr);
-        match found {
-            Some((role, peer)) => format!("{role} {} at {at}", short(&peer)),
-            None => format!("the peer at {at}"),
+        found.map(|(role, peer): (_, PeerId)| format!("{role} {} at {at}", short(&peer)))
+    }
+}
+
+/// What one source of strangers is: a host, or with IPv6 its network of 64 bits.
+fn source(host: &Host) -> String {
+    match host {
+        Host::V6(ip) => {
+            let net = ip.to_bits() >> 64 << 64;
+            format!("{}/64", std::net::Ipv6Addr::from_bits(net))
         }
+        host => host.to_string(),
     }
 }
 

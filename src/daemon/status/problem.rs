@@ -26,6 +26,9 @@ pub struct Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Severity {
+    /// Something of others, which any stranger can cause: the process does its work.
+    #[serde(rename = "notice")]
+    Notice,
     /// The process does its work, but something is not as it should be.
     #[serde(rename = "warning")]
     Warning,

@@ -9,7 +9,7 @@
 //! | native | a loop has not run for three intervals | no indexer is alive; no lease with one of the other natives |
 //! | indexer | a loop, as above; no lease with any native | no lease with one of its natives |
 //! | node | no lease at all | fewer leases than it wants, or only with a native; a check of a service fails |
-//! | all | a critical problem | a problem that is a warning |
+//! | all | a critical problem | a problem that is a warning; not a notice |
 //!
 //! In its first [`GRACE`] a process that lacks leases, or a native that lacks indexers, is
 //! `starting`: that is not yet a fault.
@@ -115,7 +115,7 @@ impl Verdict {
             };
             reasons.push((state, what + &facts.failing()));
         }
-        reasons.extend(problems.iter().map(judged));
+        reasons.extend(problems.iter().filter_map(judged));
         let failing = facts.failing_services.iter();
         reasons.extend(failing.map(|service| {
             let what = format!("service {} fails its check", Plain(service));
@@ -154,12 +154,14 @@ impl VerdictState {
 
 type Reason = (VerdictState, String);
 
-fn judged(problem: &Problem) -> Reason {
+/// No reason is what a stranger can cause.
+fn judged(problem: &Problem) -> Option<Reason> {
     let state = match problem.severity {
+        Severity::Notice => return None,
         Severity::Warning => VerdictState::Degraded,
         Severity::Critical => VerdictState::Critical,
     };
-    (state, problem.what.clone())
+    Some((state, problem.what.clone()))
 }
 
 impl Facts {
@@ -217,7 +219,7 @@ impl Facts {
                 Some((Critical, format!("0 of {}", leases(wanted))))
             }
             Role::Node if with_indexers == 0 => {
-                let what = "a native has taken it in, because no indexer is reachable";
+                let what = "no lease with an indexer: a native has taken it in";
                 Some((Degraded, what.into()))
             }
             Role::Node if with_indexers < wanted => {

@@ -14,6 +14,7 @@ use crate::daemon::status::{
     ServiceCheck, Severity, Source, Span, Status, StreamRecord, VerdictState, host_and_port,
     short_id,
 };
+use crate::protocol::order::{sort, sort_few};
 
 /// Peers that are shown without `--all`.
 const MOST_PEERS: usize = 20;
@@ -166,6 +167,7 @@ impl Sheet<'_> {
         writeln!(f, "\nproblems: {}", problems.len())?;
         for problem in problems {
             let (tone, word) = match problem.severity {
+                Severity::Notice => (Tone::Plain, "notice"),
                 Severity::Warning => (Tone::Bad, "warning"),
                 Severity::Critical => (Tone::Worst, "critical"),
             };
@@ -188,7 +190,7 @@ impl Sheet<'_> {
     /// The servers of this process, natives first.
     fn servers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut servers: Vec<&Server> = self.status.servers.iter().collect();
-        servers.sort_by_key(|server| server.role != Role::Native);
+        sort_few(&mut servers, |server| server.role != Role::Native);
         let rows = servers.iter().map(|server| {
             let tone = match server.state {
                 ServerState::Granted => Tone::Plain,
@@ -218,9 +220,10 @@ impl Sheet<'_> {
             return Ok(());
         }
         let mut served: Vec<&StreamRecord> = status.stream_records.iter().collect();
-        served.sort_by_key(|peer| {
-            let is_alive = peer.state == PeerState::Alive;
-            (is_alive, peer.role == Role::Node, peer.name.as_deref())
+        let rank = |peer: &StreamRecord| (peer.state == PeerState::Alive, peer.role == Role::Node);
+        sort(&mut served, |one, other| {
+            let (first, second) = (rank(one), rank(other));
+            first < second || (first == second && one.name < other.name)
         });
         let mut rows: Vec<Row> = served.into_iter().map(|peer| self.served(peer)).collect();
         let from_dht = status.live_indexers.iter();

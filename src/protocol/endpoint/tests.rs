@@ -148,6 +148,19 @@ fn process_that_ends_gives_its_leases_up_and_waits_for_the_answers() {
 }
 
 #[test]
+fn process_that_ends_keeps_house_no_more() {
+    let mut process = leased();
+    let house = HOUSEKEEPING.as_millis() as u64;
+    process.handle(at(house - 1), Input::ShutDown);
+    let said = poll(&mut process, house - 1, TODAY);
+    assert_eq!(said, ["give up", "release"]);
+    assert!(poll(&mut process, house, TODAY).is_empty());
+    let end = house - 1 + 1_200;
+    assert_eq!(process.next_timeout(), Some(at(end)));
+    assert_eq!(poll(&mut process, end, TODAY), ["end without an answer"]);
+}
+
+#[test]
 fn process_ends_1200_ms_after_its_last_beats_if_they_are_not_answered() {
     let mut process = leased();
     process.handle(at(5_000), Input::ShutDown);

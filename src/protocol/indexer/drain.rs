@@ -34,7 +34,8 @@ use crate::protocol::{
 pub(super) const MAX_MOVING: usize = 16;
 /// Time between questions to natives.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a released node has until its last beat. Its first try alone may take 5 s.
+/// How long a released node has until its last beat, unless half of its lease is shorter. Its first
+/// try alone may take 5 s.
 pub(super) const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node that has not moved is not released again.
 pub(super) const MOVE_PAUSE: Duration = Duration::from_secs(30);
@@ -101,15 +102,17 @@ impl Drain {
         }
     }
 
-    /// Begins. Has no effect if it has begun.
-    pub(super) fn begin(&mut self, now: Instant) {
-        if !self.is_on {
-            *self = Self {
-                is_on: true,
-                asks_at: now,
-                ..Self::new()
-            };
+    /// Begins. Returns false, without an effect, if it has begun.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        if self.is_on {
+            return false;
         }
+        *self = Self {
+            is_on: true,
+            asks_at: now,
+            ..Self::new()
+        };
+        true
     }
 
     /// Ends: nodes are taken again. Those that move already, move.
@@ -250,7 +253,8 @@ impl Drain {
             let oldest = self.moves.iter().position(|it| it.phase == Phase::Stays)?;
             self.moves.remove(oldest);
         }
-        let until = now + MOVE_TIMEOUT;
+        // A node that does not move is renewed again before its lease is over.
+        let until = now + MOVE_TIMEOUT.min(left / 2);
         let phase = Phase::Moving;
         // There is room after the removal.
         let _ = self.moves.push(Move {

@@ -86,7 +86,7 @@ fn node_without_a_lease_is_critical_and_with_fewer_than_it_wants_degraded() {
     assert_eq!(node(3, 0), "OK node: 2 of 2 leases");
     assert_eq!(node(2, 0), "OK node: 2 of 2 leases");
     assert_eq!(node(1, 1), "DEGRADED node: 1 of 2 leases");
-    let taken_in = "DEGRADED node: a native has taken it in, because no indexer is reachable";
+    let taken_in = "DEGRADED node: no lease with an indexer: a native has taken it in";
     assert_eq!(node(0, 1), taken_in);
     assert_eq!(node(0, 0), "CRITICAL node: 0 of 2 leases");
 }

@@ -2,7 +2,8 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Ack, AckCode, Addr, Addrs, Beat, Input, Machine, Report, SignedRecord, StreamId, Terms,
+    Ack, AckCode, Addr, Addrs, Beat, Input, Machine, Publisher, Report, SignedRecord, StreamId,
+    Terms,
     indexer::{Indexer, IndexerConfig},
     input::tests::Events,
     lease_table::StreamRecord,
@@ -197,6 +198,47 @@ fn node_that_has_not_moved_in_time_is_renewed_again_and_released_after_a_pause()
     run.answer(until, &[offer(101, 9)]);
     assert_eq!(run.releases(until + pause - 1), []);
     assert_eq!(run.releases(until + pause), [(1, 101)]);
+}
+
+#[test]
+fn node_whose_lease_ends_soon_is_renewed_again_after_half_of_it() {
+    let mut run = Run::new(0);
+    let lease = Duration::from_secs(9);
+    assert_eq!(run.beat(0, 1, lease).0, AckCode::Accepted);
+    run.drain(3000);
+    run.actions(3000);
+    run.answer(3000, &[offer(101, 9)]);
+    assert_eq!(run.releases(3000), [(1, 101)]);
+    assert_eq!(run.releases(5999), []);
+    assert_eq!(run.beat(5999, 1, lease).0, AckCode::Released);
+    assert_eq!(run.releases(6000), []);
+    assert_eq!(run.beat(6000, 1, lease), (AckCode::Accepted, lease));
+}
+
+#[test]
+fn natives_are_notified_of_a_drain_once() {
+    let mut run = Run::new(1);
+    let beats = |actions: Vec<Action>| {
+        let is_beat = |action: &&Action| matches!(action, Action::Beat { .. });
+        actions.iter().filter(is_beat).count()
+    };
+    run.drain(1);
+    assert_eq!(beats(run.actions(1)), 1);
+    run.0.acked(at(2), &peer(NATIVE), &Ack::accepted(LEASE));
+    run.drain(500);
+    assert_eq!(beats(run.actions(500)), 0);
+}
+
+#[test]
+fn spare_lease_is_renewed_during_a_drain() {
+    let mut run = Run::new(40);
+    run.drain(0);
+    let beat = Beat {
+        publisher: Publisher::Another,
+        ..Beat::<SignedRecord<'_>>::new(Role::Node, LEASE)
+    };
+    let outcome = run.0.beat(at(1), &peer(1), StreamId(1), &beat);
+    assert_eq!(outcome.ack.code, AckCode::Accepted);
 }
 
 #[test]
