@@ -83,6 +83,10 @@ pub(crate) struct Control {
     path: Option<PathBuf>,
     /// What a long path leads through.
     _through: Option<OwnedFd>,
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "only HTTP shows the tables of the socket")
+    )]
     desk: Weak<Desk>,
 }
 

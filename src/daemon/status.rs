@@ -38,7 +38,7 @@ pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 /// The version of the form of [`Status`].
 pub(super) const SCHEMA: u64 = 1;
 /// The JSON Schema of [`Status`].
-#[cfg(any(feature = "program", test))]
+#[cfg(feature = "program")]
 pub(crate) const SCHEMA_TEXT: &str = include_str!("status/schema.json");
 
 /// The answer to `status`: everything that a process knows.

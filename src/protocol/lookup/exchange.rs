@@ -25,7 +25,7 @@ use crate::protocol::{
 pub const FULL: &str = "too many lookups at once: try again in a moment";
 
 /// The error for a node that asks another peer than a native for a lease.
-pub(crate) const NO_NATIVE: &str = "this is no native: give the address of one with --native";
+pub const NO_NATIVE: &str = "this is no native: give the address of one with --native";
 
 /// How a request is answered.
 #[derive(Debug)]

@@ -74,8 +74,7 @@ use core::time::Duration;
 use super::{
     Addrs, Coverage, Instant, MAX_LIST, PeerId, Reach, Role, TableStats, capacities::MAX_NATIVES,
 };
-pub(crate) use exchange::NO_NATIVE;
-pub use exchange::{FULL, Served};
+pub use exchange::{FULL, NO_NATIVE, Served};
 pub use here::{Here, Home, KnownServer};
 pub use outcome::Outcome;
 pub use records::{FoundRecord, Place};
