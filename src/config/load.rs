@@ -142,8 +142,11 @@ fn checked(
 ) -> Result<(Config, Vec<Given>), Faults> {
     let is_left = |given: &Given| {
         let own = given.setting;
-        // The checks of a file are for the services of that file.
-        let of_service = own.name == "check" && !flags.node.service.is_empty();
+        // The checks of a file are for the services of that file; without a check, what goes with
+        // checks means nothing.
+        let of_checks = ["check-interval", "allow-exec"].contains(&own.name);
+        let of_service = !flags.node.service.is_empty()
+            && (own.name == "check" || (of_checks && flags.node.check.is_empty()));
         own.roles.contains(&role) && !own.is_in(flags) && !of_service
     };
     let given: Vec<Given> = given.into_iter().filter(is_left).collect();

@@ -281,6 +281,10 @@ fn look_at_servers(report: &mut Report, status: &Status) {
         let what = format!("{} at {at}", server.role);
         match (server.state, &server.last_error) {
             (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
+            // A node tries those that natives offer: whether it holds a lease is looked at below.
+            (_, Some(why)) if server.role == Role::Indexer => {
+                report.say("server", "note", format!("{what}: {}", Plain(why)));
+            }
             (_, Some(why)) => report.wrong(
                 "server",
                 Severity::Warning,

@@ -125,6 +125,9 @@ impl Problems {
             known.last = now;
             // A look finds a state again and again; that is no repetition.
             known.count = known.count.saturating_add(u64::from(!is_state));
+            if mistake.severity > known.mistake.severity {
+                say(&mistake);
+            }
             known.mistake = mistake;
             return;
         }
@@ -133,11 +136,7 @@ impl Problems {
             self.refused = self.refused.saturating_add(1);
             return;
         }
-        let level = match mistake.severity {
-            Severity::Critical => log::Level::Error,
-            Severity::Notice | Severity::Warning => log::Level::Warn,
-        };
-        log::log!(level, "{}; {}", mistake.what, mistake.hint);
+        say(&mistake);
         self.all.push(Problem {
             mistake,
             since: now,
@@ -167,6 +166,15 @@ impl Problems {
 
 fn is_same(one: &Mistake, other: &Mistake) -> bool {
     one.code == other.code && one.about == other.about
+}
+
+/// Logs a problem that begins, or that has become worse.
+fn say(mistake: &Mistake) {
+    let level = match mistake.severity {
+        Severity::Critical => log::Level::Error,
+        Severity::Notice | Severity::Warning => log::Level::Warn,
+    };
+    log::log!(level, "{}; {}", mistake.what, mistake.hint);
 }
 
 #[cfg(test)]

@@ -50,10 +50,16 @@ fn follow(
         let is_here = |gone: &DrainedNode| now.left.iter().any(|it| it.peer_id == gone.peer_id);
         // Beyond a thousand, those that are gone from the list may only be further down in it.
         let is_whole = now.left.len() == now.nodes && seen.left.len() == seen.nodes;
-        let gone = seen.left.iter();
-        for node in gone.filter(|it| is_whole && !is_here(it)) {
+        let gone = seen.left.iter().filter(|it| is_whole && !is_here(it));
+        let gone: Vec<&DrainedNode> = gone.collect();
+        let moved = now.handed_over.saturating_sub(seen.handed_over);
+        let word = match u64::try_from(gone.len()).is_ok_and(|gone| gone <= moved) {
+            true => "has moved",
+            false => "is here no more",
+        };
+        for node in gone {
             let name = node.name.as_deref().unwrap_or(&node.peer_id);
-            print(format_args!("  {} has moved", Plain(name)))?;
+            print(format_args!("  {} {word}", Plain(name)))?;
         }
         if now.nodes < seen.nodes {
             moved_at = Instant::now();

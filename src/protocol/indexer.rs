@@ -151,7 +151,7 @@ impl<const N: usize> Indexer<N> {
             return Ack::refused(NODES_ONLY).into();
         }
         if beat.lease.is_zero() {
-            let (now_is, how) = match self.drain.has_left(sender.peer) {
+            let (now_is, how) = match self.drain.has_left(now, sender.peer) {
                 true => (Presence::Alive, EndCause::HandedOver),
                 false => (Presence::Left, EndCause::Left),
             };

@@ -104,6 +104,12 @@ impl World {
         }
     }
 
+    /// The operator drains the indexer, or ends that.
+    pub fn operate(&mut self, no: DeviceNo, input: protocol::Input<'_>) -> Result<(), String> {
+        self.devices[no].handle(self.now, input);
+        self.step(no, Vec::new())
+    }
+
     fn resume(&mut self, no: DeviceNo) -> Result<(), String> {
         let state = &mut self.devices[no].state;
         match std::mem::replace(state, State::Running) {

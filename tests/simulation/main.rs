@@ -28,6 +28,7 @@ mod claimants;
 mod device;
 mod dht;
 mod directory;
+mod draining;
 mod driver;
 mod faults;
 mod flash;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use oc_discovery::protocol::{Rng, Role, StreamRecord, lookup::Question};
+use oc_discovery::protocol::{Input, Rng, Role, StreamRecord, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
@@ -73,6 +73,10 @@ pub enum Op<'a> {
     Silence(&'a str),
     /// A link or a route of it is added. Its address and its connections stay.
     Plug(&'a str),
+    /// The operator of the indexer drains it.
+    Drain(&'a str),
+    /// The drain is undone.
+    EndDrain(&'a str),
     /// The operator of the first looks the other up by its id.
     LookUp(&'a str, &'a str),
     /// The operator of the first looks the other up by its name.
@@ -259,6 +263,8 @@ impl Stage {
                 let no = self.number(name);
                 self.world.network_changed(no)
             }
+            Op::Drain(name) => self.world.operate(self.number(name), Input::Drain),
+            Op::EndDrain(name) => self.world.operate(self.number(name), Input::EndDrain),
             Op::LookUpName(name, what) => {
                 let (no, what) = (self.number(name), self.number(what));
                 let question = Question::Name(self.world.devices[what].name(what));

@@ -1,7 +1,8 @@
 //! The state of a machine that `status` shows, kept for the checks.
 
 use oc_discovery::protocol::{
-    Contested, Instant, Lease, LiveIndexer, PeerId, Report, Responsible, StreamRecord, TableStats,
+    Contested, Draining, Instant, Lease, LiveIndexer, PeerId, Report, Responsible, StreamRecord,
+    TableStats,
 };
 
 /// A report.
@@ -21,6 +22,8 @@ pub struct View {
     pub tables: Vec<TableStats>,
     /// Identities that two devices use.
     pub contested: Vec<PeerId>,
+    /// Whether it is being drained.
+    pub is_drained: bool,
 }
 
 /// What a check remembers of a native's tables until the next check.
@@ -41,6 +44,7 @@ pub struct Seen {
 impl View {
     /// Empties it, to be filled again.
     pub fn clear(&mut self) {
+        self.is_drained = false;
         self.live.clear();
         self.known.clear();
         self.responsible.clear();
@@ -96,6 +100,10 @@ impl View {
 }
 
 impl Report for View {
+    fn draining(&mut self, _: Draining) {
+        self.is_drained = true;
+    }
+
     fn live_indexer(&mut self, entry: &LiveIndexer) {
         self.live.push(entry.clone());
     }

@@ -108,6 +108,7 @@ impl World {
                 let kept = self.ledger.places_kept(self.now, no).count();
                 let may = ack.reason.contains("join at once")
                     || self.catching_up
+                    || (view.is_drained && ack.reason.contains("being drained"))
                     || full("stream_records", view.records.len())
                     || (beat.role == Role::Indexer && full("live_indexers", view.live.len()))
                     || (beat.role == Role::Node
@@ -216,8 +217,14 @@ impl World {
     }
 
     /// Checks that a native releases a node only to an indexer that it knows to be alive, and not
-    /// more nodes than the indexer last had places for.
+    /// more nodes than the indexer last had places for. An indexer that is drained sends a node to
+    /// another one; it knows of those only what a native has said.
     pub fn check_release(&mut self, no: DeviceNo, ack: &Ack<'_>) -> Result<(), String> {
+        if self.devices[no].role == Role::Indexer {
+            let own = self.devices[no].peer;
+            let is_another = ack.offers.iter().any(|offer| offer.peer != own);
+            return ensure(is_another, no, "releases a node to no other indexer");
+        }
         let view = self.devices[no].view(self.now);
         for offer in ack.offers {
             self.check_spread(no, &offer.peer, &view)?;

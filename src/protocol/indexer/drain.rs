@@ -130,10 +130,12 @@ impl Drain {
         self.is_on && self.moves.iter().any(|it| is_node(&it))
     }
 
-    /// Takes note that the node has given its lease up. Returns whether it was released before.
-    pub(super) fn has_left(&mut self, node: &PeerId) -> bool {
-        let moved = self.moves.iter().position(|it| it.node == *node);
-        let Some(at) = moved.filter(|_| self.is_on) else {
+    /// Takes note that the node has given its lease up. Returns whether it was on its way to another
+    /// indexer; the drain may be over by then.
+    pub(super) fn has_left(&mut self, now: Instant, node: &PeerId) -> bool {
+        let is_moving = |it: &Move| it.phase == Phase::Moving && now < it.until;
+        let mut moves = self.moves.iter();
+        let Some(at) = moves.position(|it| it.node == *node && is_moving(it)) else {
             return false;
         };
         self.moves.swap_remove(at);

@@ -284,3 +284,37 @@ fn nothing_moves_after_the_end_of_the_drain() {
     assert_eq!(run.beat(1, 1, LEASE).0, AckCode::Accepted);
     assert_eq!(run.progress(1), None);
 }
+
+/// How the lease of the node ends with its last beat.
+fn end_of(run: &mut Run, now: u64, node: u8) -> EndCause {
+    run.beat(now, node, Duration::ZERO);
+    let closed = run.actions(now);
+    let mut ends = closed.iter().filter_map(|action| match action {
+        Action::Close { ended, .. } => *ended,
+        _ => None,
+    });
+    ends.next().unwrap().how
+}
+
+#[test]
+fn node_on_its_way_when_the_drain_is_undone_is_handed_over() {
+    let mut run = Run::new(1);
+    run.drain(0);
+    run.actions(0);
+    run.answer(0, &[offer(101, 9)]);
+    assert_eq!(run.releases(0), [(1, 101)]);
+    run.0.handle(at(1), Input::EndDrain);
+    assert_eq!(end_of(&mut run, 2, 1), EndCause::HandedOver);
+}
+
+#[test]
+fn node_that_could_not_move_and_leaves_later_has_left() {
+    let mut run = Run::new(1);
+    run.drain(0);
+    run.actions(0);
+    run.answer(0, &[offer(101, 9)]);
+    assert_eq!(run.releases(0), [(1, 101)]);
+    let until = u64::try_from(MOVE_TIMEOUT.as_millis()).unwrap();
+    assert_eq!(run.releases(until), []);
+    assert_eq!(end_of(&mut run, until, 1), EndCause::Left);
+}
