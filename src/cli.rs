@@ -226,6 +226,7 @@ pub(crate) enum Command {
     Id(Id),
     Identity(Identity),
     Doctor(Doctor),
+    Support(Support),
     Capacity(Capacity),
     Demo(Demo),
     Version(Version),
@@ -404,6 +405,20 @@ pub(crate) struct Doctor {
     /// the same as --data-dir
     #[argh(positional, arg_name = "dir")]
     pub(crate) dir: Option<String>,
+}
+
+/// Write what someone who helps needs to know into one file: doctor, status, settings, the last
+/// lines of the log; no key.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "support", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Support {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// the file to make, or - for stdout
+    #[argh(positional, arg_name = "file")]
+    pub(crate) file: String,
 }
 
 /// Show what this build can hold and what each role needs when it is full: read it before flashing.

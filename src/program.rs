@@ -9,6 +9,7 @@ mod drain;
 mod identity;
 mod nodes;
 mod status;
+mod support;
 mod watch;
 mod width;
 
@@ -124,6 +125,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             args.data_dir.as_deref().map(Path::new),
             &env,
         )?),
+        Command::Support(args) => support::run(&args),
         Command::Doctor(args) => {
             let dir = args.data_dir.or(args.dir);
             let report = doctor::examine(dir.as_deref().map(Path::new), &env)?;

@@ -62,6 +62,8 @@ pub(crate) enum OperatorRequest {
     Indexers,
     /// The settings. Answered with a [`ConfigReport`](config::ConfigReport).
     Config,
+    /// The last lines of the log. Answered with [`LogLines`](super::logging::LogLines).
+    Log,
     /// To take its configuration over anew. Answered with
     /// [`Reloaded`](super::reload::Reloaded).
     Reload,
@@ -128,6 +130,7 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Doctor => f.write_str("doctor"),
             OperatorRequest::Indexers => f.write_str("indexers"),
             OperatorRequest::Config => f.write_str("config"),
+            OperatorRequest::Log => f.write_str("log"),
             OperatorRequest::Reload => f.write_str("reload"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
             OperatorRequest::Drain(DrainCall::Begin) => f.write_str("drain"),

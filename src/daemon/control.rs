@@ -422,6 +422,7 @@ impl Desk {
             None if text == "drain" => Call::Drain(DrainCall::Begin),
             Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
             None if text == "config" => Call::Config,
+            None if text == "log" => Call::Log,
             None if text == "reload" => Call::Reload,
             Some(("find", what)) if !what.trim().is_empty() => Call::Find(what.trim().to_owned()),
             Some(("nodes", what)) => {

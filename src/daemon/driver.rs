@@ -346,7 +346,7 @@ impl<'m> Driver<'m> {
             Call::Drain(call) => self.drain(call, reply),
             // The process around the loop answers these.
             #[cfg(feature = "program")]
-            Call::Config | Call::Reload => {}
+            Call::Config | Call::Log | Call::Reload => {}
         }
     }
 

@@ -13,6 +13,7 @@
 //! This is own code because `env_logger` waits for its reader.
 
 mod line;
+mod recent;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -24,8 +25,10 @@ use std::time::Duration;
 
 use async_io::Timer;
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
+use miniserde::{Deserialize, Serialize};
 
 use self::line::{Format, line, shorten};
+use self::recent::Recent;
 use super::clock;
 use super::outlet::Outlet;
 use crate::{
@@ -89,6 +92,21 @@ pub(super) fn left_out() -> Option<(u64, u64)> {
     Some((shared.out.lost_ever, shared.suppressed))
 }
 
+/// The answer to the control socket's `log`: the last lines of the log, the oldest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogLines {
+    /// The lines, each with its time.
+    pub(crate) lines: Vec<String>,
+}
+
+/// The last lines of this process's log, at most [`recent::MAX_LINES`].
+pub(super) fn recent() -> LogLines {
+    let lines = LOGGER.get().map(|logger| logger.lock().recent.lines());
+    LogLines {
+        lines: lines.unwrap_or_default(),
+    }
+}
+
 /// Writes to stderr, as the last line of a daemon, why it ends. Does not wait for a reader.
 pub(crate) fn last_word(sentence: &str) {
     let line = format!("oc-discovery: {sentence}\n");
@@ -108,6 +126,7 @@ struct Shared {
     places: Joiner,
     /// Lines that name a peer.
     lines: Joiner,
+    recent: Recent,
     attending: Option<Waker>,
     /// Lines that were counted and not written, since the start.
     suppressed: u64,
@@ -121,6 +140,7 @@ impl Logger {
                 out: Outlet::new(io::stderr()),
                 places: Joiner::default(),
                 lines: Joiner::of_lines(),
+                recent: Recent::default(),
                 attending: None,
                 suppressed: 0,
             }),
@@ -166,6 +186,7 @@ impl Logger {
     fn say_left_out(&self, shared: &mut Shared, all: &[LeftOut]) {
         for left_out in all {
             let line = self.own_line(left_out.level, format_args!("{left_out}"));
+            shared.recent.keep(&line);
             shared.out.line(&line, |lost| self.lost_line(lost));
         }
     }
@@ -247,7 +268,14 @@ impl Log for Logger {
         let is_admitted = shared.admit(record, clock::boottime(), &mut ended);
         self.say_left_out(&mut shared, &ended);
         match is_admitted {
-            true => shared.out.line(&text, |lost| self.lost_line(lost)),
+            true => {
+                shared.out.line(&text, |lost| self.lost_line(lost));
+                if self.format != Format::PLAIN {
+                    text.clear();
+                    let _ = line(&mut text, Format::PLAIN, clock::wall() / 1000, record);
+                }
+                shared.recent.keep(&text);
+            }
             false => shared.suppressed = shared.suppressed.saturating_add(1),
         }
         let attending = match shared.waits() {
@@ -301,6 +329,7 @@ mod tests {
             out: Outlet::new(io::stderr()),
             places: Joiner::default(),
             lines: Joiner::of_lines(),
+            recent: Recent::default(),
             attending: None,
             suppressed: 0,
         };

@@ -211,6 +211,10 @@ impl Process {
                     call: request::Call::Config,
                     reply,
                 }) => reply.answer(CallAnswer::Config(self.loaded.report())),
+                CallEvent::Made(PendingCall {
+                    call: request::Call::Log,
+                    reply,
+                }) => reply.answer(CallAnswer::Log(logging::recent())),
                 event => return Call::Answer(event),
             }
         }

@@ -35,6 +35,9 @@ pub(crate) enum Call {
     /// `config`: the settings and where they come from. Only a process of its own has them.
     #[cfg(feature = "program")]
     Config,
+    /// `log`: the last lines of its log.
+    #[cfg(feature = "program")]
+    Log,
     /// `reload`: the same process takes its configuration over anew.
     #[cfg(feature = "program")]
     Reload,
@@ -233,6 +236,8 @@ pub(crate) enum CallAnswer {
     #[cfg(feature = "program")]
     Config(crate::config::ConfigReport),
     #[cfg(feature = "program")]
+    Log(super::logging::LogLines),
+    #[cfg(feature = "program")]
     Reloaded(super::reload::Reloaded),
 }
 
@@ -248,6 +253,7 @@ impl CallAnswer {
             Self::Found(found) => miniserde::json::to_string(found),
             Self::Drained(drained) => miniserde::json::to_string(drained),
             Self::Config(report) => miniserde::json::to_string(report),
+            Self::Log(lines) => miniserde::json::to_string(lines),
             Self::Reloaded(reloaded) => miniserde::json::to_string(reloaded),
         }
     }

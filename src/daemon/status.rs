@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::Role;
+#[cfg(feature = "program")]
+pub(crate) use crate::protocol::order::{sort, sort_few};
 pub(crate) use found::shortfall;
 pub use found::{Found, FoundRecord, IndexerList, KnownIndexer};
 pub(crate) use nodes::{ListTally, NodeQuery};

@@ -59,10 +59,11 @@ _oc_discovery() {
         " id "*) _oc_discovery_offer -W '--data-dir --help' ;;
         " identity "*) _oc_discovery_offer -W 'export import reset --help' ;;
         " doctor "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
+        " support "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -f ;;
         " capacity "*) _oc_discovery_offer -W '--json --help' ;;
         " demo "*) _oc_discovery_offer -W '--speed --help' ;;
         " version "*) _oc_discovery_offer -W '--help' ;;
-        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain config reload id identity doctor capacity demo version --version --help' ;;
+        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain config reload id identity doctor support capacity demo version --version --help' ;;
     esac
 }
 complete -o filenames -F _oc_discovery oc-discovery

@@ -15,6 +15,7 @@ complete -c oc-discovery -n '__fish_use_subcommand' -a reload -d 'Have a daemon 
 complete -c oc-discovery -n '__fish_use_subcommand' -a id -d 'Print the peer id of a daemon, running or not'
 complete -c oc-discovery -n '__fish_use_subcommand' -a identity -d 'Save, restore or remove the identity of a daemon: its private key, which is its peer id'
 complete -c oc-discovery -n '__fish_use_subcommand' -a doctor -d 'Say what is wrong with a daemon and its host, and what to type: exit code 1 if something is'
+complete -c oc-discovery -n '__fish_use_subcommand' -a support -d 'Write what someone who helps needs to know into one file: doctor, status, settings, the last lines of the log'
 complete -c oc-discovery -n '__fish_use_subcommand' -a capacity -d 'Show what this build can hold and what each role needs when it is full: read it before flashing'
 complete -c oc-discovery -n '__fish_use_subcommand' -a demo -d 'Watch the whole system work: a native, two indexers and three nodes on this machine alone'
 complete -c oc-discovery -n '__fish_use_subcommand' -a version -d 'Print the version and exit'
@@ -162,6 +163,9 @@ complete -c oc-discovery -n '__fish_seen_subcommand_from doctor' -l data-dir -x 
 complete -c oc-discovery -n '__fish_seen_subcommand_from doctor' -l json -d 'print JSON, one object on one line'
 complete -c oc-discovery -n '__fish_seen_subcommand_from doctor' -l help -s h -d 'display usage information'
 complete -c oc-discovery -n '__fish_seen_subcommand_from doctor' -a '(__fish_complete_directories)'
+complete -c oc-discovery -n '__fish_seen_subcommand_from support' -l data-dir -x -a '(__fish_complete_directories)' -d 'data directory of the daemon'
+complete -c oc-discovery -n '__fish_seen_subcommand_from support' -l help -s h -d 'display usage information'
+complete -c oc-discovery -n '__fish_seen_subcommand_from support' -F
 complete -c oc-discovery -n '__fish_seen_subcommand_from capacity' -l json -d 'print JSON, one object on one line'
 complete -c oc-discovery -n '__fish_seen_subcommand_from capacity' -l help -s h -d 'display usage information'
 complete -c oc-discovery -n '__fish_seen_subcommand_from demo' -l speed -x -d 'how many times faster than normal, 1 to 100'

@@ -34,6 +34,7 @@ mod restart;
 mod service;
 mod stranger;
 mod stuck_reader;
+mod support;
 #[path = "../schema/mod.rs"]
 mod validator;
 mod watching;

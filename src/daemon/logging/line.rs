@@ -20,6 +20,12 @@ pub(super) struct Format {
 }
 
 impl Format {
+    /// The form for people.
+    pub(super) const PLAIN: Self = Self {
+        journal: false,
+        json: false,
+    };
+
     /// The form for stderr as it is now.
     pub(super) fn of_stderr(format: LogFormat) -> Self {
         Self {

@@ -12,9 +12,8 @@ use crate::config::Role;
 use crate::daemon::status::{
     CheckState, LiveIndexer, PeerState, Plain, Protocol, Server, ServerState, Service,
     ServiceCheck, Severity, Source, Span, Status, StreamRecord, VerdictState, host_and_port,
-    short_id,
+    short_id, sort, sort_few,
 };
-use crate::protocol::order::{sort, sort_few};
 
 /// Peers that are shown without `--all`.
 const MOST_PEERS: usize = 20;
@@ -222,8 +221,8 @@ impl Sheet<'_> {
         let mut served: Vec<&StreamRecord> = status.stream_records.iter().collect();
         let rank = |peer: &StreamRecord| (peer.state == PeerState::Alive, peer.role == Role::Node);
         sort(&mut served, |one, other| {
-            let (first, second) = (rank(one), rank(other));
-            first < second || (first == second && one.name < other.name)
+            let named = |peer| (rank(peer), &peer.name, &peer.peer_id);
+            named(one) < named(other)
         });
         let mut rows: Vec<Row> = served.into_iter().map(|peer| self.served(peer)).collect();
         let from_dht = status.live_indexers.iter();
