@@ -224,7 +224,7 @@ fn native_says_again_what_others_are_started_with_when_a_better_address_comes() 
     assert_eq!(said(&native, "others are started with "), [line]);
     let shown = network.world().ask::<&str>(&native, "status", &[]).stdout;
     let line = format!(
-        "others are started with: {}\n",
+        "others start with {}\n",
         option("192.168.77.9").unwrap()
     );
     assert!(shown.contains(&line), "{shown}");
