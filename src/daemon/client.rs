@@ -134,6 +134,7 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Reload => f.write_str("reload"),
             OperatorRequest::Find(NameOrPeerId(query)) => write!(f, "find {query}"),
             OperatorRequest::Drain(DrainCall::Begin) => f.write_str("drain"),
+            OperatorRequest::Drain(DrainCall::Look) => f.write_str("drain look"),
             OperatorRequest::Drain(DrainCall::Undo) => f.write_str("drain undo"),
             OperatorRequest::Nodes(query) => write!(f, "nodes {}", json::to_string(query)),
             OperatorRequest::Watch(query) => write!(f, "watch {}", json::to_string(query)),

@@ -420,6 +420,7 @@ impl Desk {
             None if text == "doctor" => Call::Doctor,
             None if text == "indexers" => Call::Indexers,
             None if text == "drain" => Call::Drain(DrainCall::Begin),
+            Some(("drain", "look")) => Call::Drain(DrainCall::Look),
             Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
             None if text == "config" => Call::Config,
             None if text == "log" => Call::Log,

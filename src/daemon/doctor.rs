@@ -321,7 +321,7 @@ impl fmt::Display for Report {
         match self
             .findings
             .iter()
-            .filter(|one| one.hint.is_some())
+            .filter(|one| one.hint.is_some() && one.state != "note")
             .count()
         {
             0 => f.write_str("nothing is wrong"),

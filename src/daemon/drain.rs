@@ -21,6 +21,8 @@ const MAX_LISTED: usize = 1000;
 pub(crate) enum DrainCall {
     /// Hand the nodes over, and say how far this is.
     Begin,
+    /// Say how far this is.
+    Look,
     /// Take nodes again.
     Undo,
 }
@@ -62,22 +64,26 @@ impl Driver<'_> {
             return reply.refuse(&why);
         }
         let before = self.drained();
-        let input = match call {
-            DrainCall::Begin => Input::Drain,
-            DrainCall::Undo => Input::EndDrain,
-        };
-        self.handle(self.env.now(), input);
+        let now = self.env.now();
+        match call {
+            DrainCall::Begin => self.handle(now, Input::Drain),
+            DrainCall::Undo => self.handle(now, Input::EndDrain),
+            DrainCall::Look => {}
+        }
         let after = self.drained();
         match (before.draining, after.draining) {
             (false, true) => log::info!(
-                "drains: hands {} nodes over to other indexers and takes no new ones (undo it with `oc-discovery drain --undo`)",
+                "drains: hands its nodes ({}) over to other indexers and takes no new ones (undo it with `oc-discovery drain --undo`)",
                 after.nodes
             ),
             (true, false) => log::info!(
-                "takes nodes again: the drain is undone, {} nodes are still here",
+                "takes nodes again: the drain is undone, nodes still here: {}",
                 after.nodes
             ),
             _ => {}
+        }
+        if before.draining != after.draining {
+            self.look_for_mistakes(now);
         }
         reply.answer(CallAnswer::Drained(after));
     }

@@ -244,6 +244,7 @@ impl Report for StatusReport<'_, '_> {
             last_ms: stats.last.map(|last| self.since(last)),
             interval_ms: millis(stats.interval),
             took_ms: millis(stats.took),
+            done: stats.done.into(),
         };
         self.status.loops.insert(name.into(), seen);
     }

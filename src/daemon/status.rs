@@ -243,6 +243,9 @@ pub struct LoopStatus {
     pub interval_ms: u64,
     /// Time that all runs took together, each from its tick to its decision, ms.
     pub took_ms: u64,
+    /// What was done since its last run began: nodes released (offload), indexers found (refresh),
+    /// stale streams removed (gc).
+    pub done: u64,
 }
 
 /// A table of fixed capacity.

@@ -91,10 +91,8 @@ impl Report for Counts {
     }
 
     fn lease(&mut self, lease: &Lease) {
-        let (is_held, of_native) = (
-            lease.expiry(self.now).is_some(),
-            lease.role() == Role::Native,
-        );
+        // One whose stream has ended runs out, unless it is opened again.
+        let (is_held, of_native) = (lease.is_secure(self.now), lease.role() == Role::Native);
         self.facts.with_natives += usize::from(is_held && of_native);
         self.facts.with_indexers += usize::from(is_held && !of_native);
         self.facts.wanted += usize::from(self.facts.role != Role::Node);

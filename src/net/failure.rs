@@ -222,7 +222,10 @@ fn handshaking(error: &(dyn Error + 'static)) -> (FailureKind, String) {
     }
     let text = match why.starts_with(REFUSED) {
         true => why,
-        false => format!("{REFUSED}: is the key the same? ({})", why.to_lowercase()),
+        false => format!(
+            "the connection ended during the handshake ({})",
+            why.to_lowercase()
+        ),
     };
     (FailureKind::Handshake, text)
 }
@@ -306,7 +309,7 @@ mod tests {
             (
                 inner(io::ErrorKind::UnexpectedEof.into()),
                 FailureKind::Handshake,
-                "handshake refused: is the key the same? (unexpected end of file)".into(),
+                "the connection ended during the handshake (unexpected end of file)".into(),
             ),
         ] {
             let failure = Failure::of_dial(&DialError::Transport(vec![failed]), &own);

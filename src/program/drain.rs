@@ -13,6 +13,8 @@ use crate::daemon::status::Plain;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// After this time without a place elsewhere, the command says so.
+const PLACELESS: Duration = Duration::from_secs(3);
 /// After this time without a node that has moved, the command says why and ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,7 +36,7 @@ pub(super) fn run(args: &cli::Drain) -> Result<(), Failure> {
     if args.json {
         return print(&answer.json);
     }
-    follow(answer.value, || ask(DrainCall::Begin))
+    follow(answer.value, || ask(DrainCall::Look))
 }
 
 /// Shows each node that has moved, until none is left.
@@ -43,10 +45,18 @@ fn follow(
     look: impl Fn() -> Result<Answer<Drained>, client::Error>,
 ) -> Result<(), Failure> {
     print(format_args!("hands over {}", nodes(seen.nodes)))?;
-    let mut moved_at = Instant::now();
+    let (mut moved_at, mut is_said) = (Instant::now(), false);
     while seen.nodes > 0 {
         thread::sleep(LOOK);
         let now = look()?.value;
+        if !now.draining {
+            let sentence = format!("the drain was undone; still here: {}", nodes(now.nodes));
+            return Err(Failure::new(1, sentence));
+        }
+        if now.places == 0 && now.moving == 0 && moved_at.elapsed() > PLACELESS && !is_said {
+            is_said = true;
+            note("no other indexer has a free lease so far, so the nodes stay: waits for one");
+        }
         let is_here = |gone: &DrainedNode| now.left.iter().any(|it| it.peer_id == gone.peer_id);
         // Beyond a thousand, those that are gone from the list may only be further down in it.
         let is_whole = now.left.len() == now.nodes && seen.left.len() == seen.nodes;

@@ -305,9 +305,10 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn poll(&mut self, now: Instant, _own_ms: u64) -> Option<Action> {
         if self.gc.due(now, &mut self.rng).is_some() {
-            self.stream_records.collect(now, |record| {
+            let removed = self.stream_records.collect(now, |record| {
                 self.directory.unlist(now, &record.peer, Presence::Lost);
             });
+            self.gc.did(removed);
             self.directory.lost_mut().expire(now);
         }
         if let Some((peer, stream, ended)) = self.stream_records.pop_closed() {

@@ -324,13 +324,18 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Removes every stale record, closes its stream, and gives each record to `gone`: the
-    /// diagram's stream GC.
-    pub(crate) fn collect(&mut self, now: Instant, gone: impl FnMut(&StreamRecord)) {
+    /// diagram's stream GC. Returns how many they are.
+    pub(crate) fn collect(&mut self, now: Instant, mut gone: impl FnMut(&StreamRecord)) -> usize {
+        let mut count = 0;
         self.remove_all(
             now,
             |record| is_stale(now, record.last_seen, record.expiry),
-            gone,
+            |record| {
+                count += 1;
+                gone(record);
+            },
         );
+        count
     }
 
     /// Removes every record with an expired lease, in the same way.

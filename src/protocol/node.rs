@@ -241,6 +241,12 @@ impl Node {
                 && (lease.role() == Role::Native || lease.is_released())
         };
         while let Some(server) = self.find_server(superseded) {
+            let lease = self.leases.find(&server);
+            if lease.is_some_and(|lease| lease.role() == Role::Indexer) {
+                // It has sent this node away, so it is not asked for a spare lease at once.
+                let until = now + REFUSED_PAUSE;
+                self.failures.refused(now, &server, until);
+            }
             self.leases.give_up(&server);
         }
         // Attempts that are no longer needed.

@@ -139,6 +139,8 @@ pub(crate) struct Ticker {
     runs: u64,
     last: Instant,
     took: Duration,
+    /// Things done since the last tick.
+    done: u32,
 }
 
 impl Ticker {
@@ -150,6 +152,7 @@ impl Ticker {
             runs: 0,
             last: Instant(0),
             took: Duration::ZERO,
+            done: 0,
         }
     }
 
@@ -175,6 +178,7 @@ impl Ticker {
         self.next = now + self.interval + rng.up_to(self.interval / 10);
         self.runs += 1;
         self.last = now;
+        self.done = 0;
         Some(late)
     }
 
@@ -204,6 +208,12 @@ impl Ticker {
         self.took = self.took.saturating_add(now - began);
     }
 
+    /// The run has done this many things.
+    pub(crate) fn did(&mut self, things: usize) {
+        let things = u32::try_from(things).unwrap_or(u32::MAX);
+        self.done = self.done.saturating_add(things);
+    }
+
     /// When it last ran. It has no meaning before the first run.
     pub(crate) fn last(&self) -> Instant {
         self.last
@@ -216,6 +226,7 @@ impl Ticker {
             runs: self.runs,
             last: (self.runs > 0).then_some(self.last),
             took: self.took,
+            done: self.done,
         }
     }
 }
@@ -231,6 +242,9 @@ pub struct LoopStats {
     pub last: Option<Instant>,
     /// How long all runs took together, each until it decided.
     pub took: Duration,
+    /// What was done since the last tick: nodes released, indexers found in the DHT, or stale
+    /// streams removed.
+    pub done: u32,
 }
 
 impl Default for Ticker {

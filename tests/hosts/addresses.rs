@@ -223,10 +223,7 @@ fn native_says_again_what_others_are_started_with_when_a_better_address_comes() 
     let line = format!("{} from now on", option("192.168.77.9").unwrap());
     assert_eq!(said(&native, "others are started with "), [line]);
     let shown = network.world().ask::<&str>(&native, "status", &[]).stdout;
-    let line = format!(
-        "others start with {}\n",
-        option("192.168.77.9").unwrap()
-    );
+    let line = format!("others start with {}\n", option("192.168.77.9").unwrap());
     assert!(shown.contains(&line), "{shown}");
 }
 

@@ -75,3 +75,22 @@ fn drain_goes_on_after_the_other_indexer_was_killed_and_has_come_back() {
     ];
     play(&[&TWENTY_NODES_AND_ANOTHER_INDEXER[..], &drained].concat());
 }
+
+#[test]
+fn node_with_two_leases_does_not_go_back_to_the_indexer_that_is_drained() {
+    play(&[
+        Wants(2),
+        Native("N", &[]),
+        Indexer("I", &["N"]),
+        Indexer("J", &["N"]),
+        Within(2, Lists("N", "J")),
+        Within(2, Lists("N", "I")),
+        Nodes("A", 10, &["N"]),
+        Within(10, Grants("I", "A*")),
+        Within(10, Grants("J", "A*")),
+        Drain("I"),
+        Within(10, LetGo("I", "A*")),
+        For(30, LetGo("I", "A*")),
+        For(30, Leased("A*")),
+    ]);
+}

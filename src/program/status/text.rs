@@ -292,15 +292,22 @@ impl Sheet<'_> {
     fn loops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.status.loops.iter().map(|(name, state)| {
             let last = state.last_ms.map(|last| format!("{} ago", Span::ms(last)));
+            let did = match (state.done, name.as_str()) {
+                (0, _) => "nothing".to_owned(),
+                (done, "offload") => format!("{done} released"),
+                (done, "refresh") => format!("{done} found"),
+                (done, _) => format!("{done} removed"),
+            };
             let cells = [
                 name.clone(),
                 state.runs.to_string(),
                 last.unwrap_or_else(|| "not yet".to_owned()),
+                did,
                 Span::ms(state.interval_ms).to_string(),
             ];
             Row::new(Tone::Plain, cells)
         });
-        let titles = ["LOOP", "RUNS", "LAST", "EVERY"];
+        let titles = ["LOOP", "RUNS", "LAST", "DID", "EVERY"];
         self.table(f, "loops: none", titles, rows.collect())
     }
 

@@ -243,7 +243,9 @@ fn a_contest_ends_with_the_lease() {
         |table| {
             table.remove(at(402), &peer(1), EndCause::Left);
         },
-        |table| table.collect(at(60_301), |_| ()),
+        |table| {
+            table.collect(at(60_301), |_| ());
+        },
         |table| table.expire(at(90_301), &peer(2), |_| ()),
     ];
     for (n, end) in ends.into_iter().enumerate() {

@@ -25,17 +25,18 @@ use crate::protocol::{
 
 use super::{delegation::Delegation, live_indexers::LiveIndexers};
 
-/// One run of the loop over the tables of all protocols.
+/// One run of the loop over the tables of all protocols. Returns how many peers it has removed.
 pub(super) fn gc<const I: usize, const R: usize, const S: usize>(
     now: Instant,
     streams: &mut LeaseTable<S>,
     delegation: &mut Delegation<R>,
     directory: &mut Directory<S>,
     live: &mut LiveIndexers<I>,
-) {
-    streams.collect(now, |record| end(now, record, delegation, directory, live));
+) -> usize {
+    let removed = streams.collect(now, |record| end(now, record, delegation, directory, live));
     live.expire(now);
     directory.lost_mut().expire(now);
+    removed
 }
 
 /// The same between runs, but only for expired leases, so that they take no room from `newcomer`.

@@ -213,13 +213,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
 
     fn run_loops(&mut self, now: Instant) {
         if self.gc.due(now, &mut self.rng).is_some() {
-            gc::gc(
+            let removed = gc::gc(
                 now,
                 &mut self.stream_records,
                 &mut self.delegation,
                 &mut self.directory,
                 &mut self.live_indexers,
             );
+            self.gc.did(removed);
         }
         if self.refresh.ticker.due(now, &mut self.rng).is_some() {
             self.refresh
@@ -341,6 +342,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         if outcome == SearchOutcome::Refreshed {
             // If the driver does not poll, only a line of the log is lost.
             let _ = self.refreshed.push(*peer);
+            self.refresh.ticker.did(1);
         }
     }
 

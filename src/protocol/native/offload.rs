@@ -170,7 +170,8 @@ impl<const I: usize> Offload<I> {
             // The list has room for all entries of `live`.
             self.reachable
                 .extend(live.iter(now).filter(reachable).map(|entry| entry.peer));
-            self.decide(now, own, delegation, live);
+            let released = self.decide(now, own, delegation, live);
+            self.ticker.did(released);
             self.begin_if_wanted(now, delegation, live);
             if self.phase != Phase::Idle {
                 // This recurses at most once, because the next run may begin only a second later.
@@ -239,17 +240,18 @@ impl<const I: usize> Offload<I> {
             .sort_unstable_by_key(|peer| Reverse((last_beat(peer), *peer)));
     }
 
+    /// Releases the nodes that have a place to go to. Returns how many they are.
     fn decide<const R: usize>(
         &self,
         now: Instant,
         own: &PeerId,
         delegation: &mut Delegation<R>,
         live: &mut LiveIndexers<I>,
-    ) {
+    ) -> usize {
         // Each native has its own order of equal indexers, so that not all natives fill the same
         // one.
         let mut rng = Rng::for_peer(own);
-        let mut turn = 0;
+        let (mut turn, mut released) = (0, 0);
         delegation.hand_over(|node| {
             if !self.for_newcomer && !node.may_go(now) {
                 return None;
@@ -274,7 +276,9 @@ impl<const I: usize> Offload<I> {
             turn = turn.wrapping_add(1 + rng.below(2) as usize) % self.reachable.len().max(1);
             let (_, peer) = best?;
             live.find_mut(&peer)?.reserve();
+            released += 1;
             Some(peer)
         });
+        released
     }
 }

@@ -167,6 +167,8 @@ struct View {
     records: Vec<StreamRecord>,
     runs: Vec<(&'static str, u64, Option<Instant>)>,
     tables: Vec<TableStats>,
+    /// What each loop did at its last run.
+    did: Vec<(&'static str, u32)>,
 }
 
 impl View {
@@ -182,6 +184,12 @@ impl View {
 
     fn used(&self, name: &str) -> usize {
         self.stats(name).used
+    }
+
+    /// What the loop did at its last run.
+    fn did(&self, name: &str) -> u32 {
+        let mut loops = self.did.iter();
+        loops.find(|(of, _)| *of == name).unwrap().1
     }
 
     fn stats(&self, name: &str) -> &TableStats {
@@ -211,6 +219,7 @@ impl Report for View {
 
     fn background_loop(&mut self, name: &'static str, stats: LoopStats) {
         self.runs.push((name, stats.runs, stats.last));
+        self.did.push((name, stats.done));
     }
 
     fn table(&mut self, stats: TableStats) {

@@ -35,6 +35,7 @@ fn a_lease_silent_for_more_than_two_thirds_is_collected_and_nobody_else() {
         assert_eq!(closed(&out).len(), gone, "silent for {silent}");
         let view = rig.view();
         assert_eq!(view.expiry(1).is_none(), gone == 1);
+        assert_eq!(view.did("gc"), u32::from(gone == 1));
         assert_eq!(view.live.len(), 2, "left to run out by itself");
         assert_eq!(view.known.len(), 2, "the refresh loop will look for it");
         assert_eq!(

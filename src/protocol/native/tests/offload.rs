@@ -58,6 +58,10 @@ fn at_its_tick_and_not_before_the_node_is_released_with_the_indexer_that_has_a_p
         "what is left of its lease"
     );
     assert_eq!(ack.offers.first().unwrap().peer, peer(1));
+    assert_eq!(rig.view().did("offload"), 1);
+    // At the next tick, at most 33 s later, there is nothing to do.
+    rig.run(63_001);
+    assert_eq!(rig.view().did("offload"), 0);
     let view = rig.view();
     assert!(view.responsible.is_empty());
     assert_eq!(view.expiry(100), Some(at(91_000)), "the lease runs on");
