@@ -63,6 +63,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
 /// with `--`.
 fn split(args: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
+    let first = args.first().map(String::as_str);
+    // For these commands it stands for stdin or stdout; argh would take it for an option.
+    let is_stream = |arg| arg == "-" && matches!(first, Some("identity" | "support"));
     let mut args = args.iter().map(String::as_str);
     for arg in args.by_ref() {
         match arg.split_once('=') {
@@ -70,9 +73,10 @@ fn split(args: &[String]) -> Vec<&str> {
                 words.extend([option, value]);
             }
             _ if arg == "-vv" => words.extend(["-v", "-v"]),
+            _ if is_stream(arg) => words.extend(["--", "-"]),
             _ => words.push(arg),
         }
-        if arg == "--" {
+        if arg == "--" || is_stream(arg) {
             break;
         }
     }

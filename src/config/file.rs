@@ -92,11 +92,16 @@ pub(super) fn read(
         role,
         given: Vec::new(),
         faults: Vec::new(),
+        more: 0,
     };
     reader.document();
-    sort_few(&mut reader.faults, |(at, _)| *at);
-    let more = reader.faults.len().saturating_sub(MAX_FAULTS);
-    faults.extend(reader.faults.drain(..).take(MAX_FAULTS).map(|(_, why)| why));
+    sort_few(&mut reader.faults, |(at, _)| at.start);
+    let more = reader.more + reader.faults.len().saturating_sub(MAX_FAULTS);
+    let told: Vec<_> = reader.faults.drain(..).take(MAX_FAULTS).collect();
+    let told = told
+        .into_iter()
+        .map(|(at, why)| format!("{}: {why}", reader.place(at)));
+    faults.extend(told);
     if more > 0 {
         faults.push(format!("{named}: and {more} more"));
     }
@@ -128,7 +133,9 @@ struct Reader<'t> {
     role: Role,
     given: Vec<Given>,
     /// Each with its place in bytes.
-    faults: Vec<(usize, String)>,
+    faults: Vec<(Range<usize>, String)>,
+    /// Further ones, which are counted only: each place that is said costs a look at the whole text.
+    more: usize,
 }
 
 type Key<'v> = Spanned<DeString<'v>>;
@@ -137,7 +144,8 @@ type Value<'v> = Spanned<DeValue<'v>>;
 impl Reader<'_> {
     fn document(&mut self) {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
+        self.more += errors.len().saturating_sub(MAX_FAULTS);
+        for error in errors.iter().take(MAX_FAULTS) {
             let span = error.span().unwrap_or(0..0);
             let why = format!("this is not TOML: {}", error.message());
             self.fault(span, &why);
@@ -320,8 +328,7 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, span: Range<usize>, why: &str) {
-        let at = self.place(span.clone());
-        self.faults.push((span.start, format!("{at}: {why}")));
+        self.faults.push((span, why.to_owned()));
     }
 
     fn place(&self, span: Range<usize>) -> Place {

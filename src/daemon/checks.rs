@@ -67,8 +67,8 @@ struct Failure {
     why: String,
 }
 
-/// The process groups of the commands that run.
-type Groups = Rc<RefCell<Vec<Pid>>>;
+/// The numbers of the checks whose commands run, and the process groups of these.
+type Groups = Rc<RefCell<Vec<(u64, Pid)>>>;
 
 /// The checks of this process.
 pub(super) struct Checks {
@@ -124,12 +124,22 @@ impl Checks {
         }
         self.health
             .replace(now, config.check_interval, numbers.into_iter());
+        // What is not wanted any more must not run beside what takes its place.
+        let is_gone = |(number, _): &mut (u64, Pid)| fresh.iter().all(|it| it.number != *number);
+        let mut groups = self.groups.borrow_mut();
+        groups
+            .extract_if(.., is_gone)
+            .for_each(|(_, group)| kill(group));
+        drop(groups);
         self.checks = fresh;
     }
 
     /// Kills the commands that run. The loop begins no other one.
     pub(super) fn stop(&mut self) {
-        self.groups.borrow_mut().drain(..).for_each(kill);
+        self.groups
+            .borrow_mut()
+            .drain(..)
+            .for_each(|(_, group)| kill(group));
         self.checks.clear();
     }
 
@@ -196,7 +206,7 @@ impl Driver<'_> {
                 // The loop may have ended.
                 let tell = |what| drop(ended.try_send(Ended { check, what }));
                 match probe {
-                    Probe::Exec(command) => execute(&command, &groups, tell).await,
+                    Probe::Exec(command) => execute(&command, (check, &groups), tell).await,
                     Probe::Tcp => tell(What::Result(connects(&hosts, port).await)),
                     Probe::Http(path) => tell(What::Result(gets(&hosts, port, &path).await)),
                 }
@@ -349,7 +359,7 @@ fn http_status(line: &[u8]) -> Option<u16> {
 }
 
 /// Runs a command in a process group of its own.
-async fn execute(command: &str, groups: &Groups, tell: impl Fn(What)) {
+async fn execute(command: &str, (check, groups): (u64, &Groups), tell: impl Fn(What)) {
     let started = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())
@@ -367,7 +377,9 @@ async fn execute(command: &str, groups: &Groups, tell: impl Fn(What)) {
         }
     };
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    groups.borrow_mut().extend(group);
+    groups
+        .borrow_mut()
+        .extend(group.map(|group| (check, group)));
     let result = match executor::within(CHECK_TIMEOUT, end_of(&mut child)).await {
         Some(ended) => told(ended),
         None => {
@@ -382,13 +394,17 @@ async fn execute(command: &str, groups: &Groups, tell: impl Fn(What)) {
                     let (ending, why) = (Ending::Stuck, format!("{hung}, and cannot be killed"));
                     tell(What::Result(Err(Failure { ending, why })));
                     let _ = end_of(&mut child).await;
-                    groups.borrow_mut().retain(|other| Some(*other) != group);
+                    groups
+                        .borrow_mut()
+                        .retain(|(_, other)| Some(*other) != group);
                     return tell(What::Over);
                 }
             }
         }
     };
-    groups.borrow_mut().retain(|other| Some(*other) != group);
+    groups
+        .borrow_mut()
+        .retain(|(_, other)| Some(*other) != group);
     tell(What::Result(result));
 }
 

@@ -293,7 +293,10 @@ impl<'m> Driver<'m> {
     #[cfg(feature = "program")]
     pub(super) fn on_forgotten(&mut self, peer: PeerId) {
         let native = &peer;
-        self.handle(self.env.now(), Input::NativeForgotten { native });
+        let now = self.env.now();
+        self.handle(now, Input::NativeForgotten { native });
+        self.problems
+            .over(now, super::mistakes::NO_NATIVE_THERE, &text(native));
         self.natives_changed(peer);
     }
 

@@ -30,7 +30,10 @@ use std::{
 };
 
 use async_io::{Async, Timer};
-use rustix::{net::sockopt::set_socket_send_buffer_size, system::uname};
+use rustix::{
+    net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout},
+    system::uname,
+};
 use smol::{
     channel::{Receiver, Sender, bounded},
     future::yield_now,
@@ -66,6 +69,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const TAKING: Duration = Duration::from_secs(10);
 /// Bytes of a piece.
 const PIECE: usize = 16 * 1024;
+/// A reader that acknowledges nothing for so long has vanished, ms.
+const VANISHED_MS: u32 = 30_000;
 /// What the system keeps for a client that does not read; it doubles this.
 const SEND_BUFFER: usize = 16 * 1024;
 /// How long a connection that is closed is still read: without this, the end of the connection
@@ -200,7 +205,7 @@ async fn serve(desk: Rc<Desk>, listener: Async<TcpListener>) {
 
 /// Says that there is no place.
 async fn turn_away(stream: Async<TcpStream>) -> io::Result<()> {
-    let client = Client::new(&stream);
+    let client = Client::new(&stream, None);
     let _ = within(LINGER, client.receive(&mut Vec::new())).await;
     let answer = Answer::again("all connections are in use: ask again in a moment");
     client.answer(Method::Get, &answer, After::Close).await?;
@@ -211,7 +216,8 @@ impl Desk {
     /// Answers one request after another.
     async fn converse(self: Rc<Self>, stream: Async<TcpStream>) -> io::Result<()> {
         set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
-        let client = Client::new(&stream);
+        set_tcp_user_timeout(&stream, VANISHED_MS)?;
+        let client = Client::new(&stream, Some(&self.connections));
         let mut read = Vec::new();
         loop {
             let received = async {
@@ -285,11 +291,24 @@ enum Received {
 /// One connection.
 struct Client<'a> {
     stream: &'a Async<TcpStream>,
+    /// Where it may have to give way while the server waits for it. `None`: it has no place there.
+    connections: Option<&'a Connections>,
 }
 
 impl<'a> Client<'a> {
-    fn new(stream: &'a Async<TcpStream>) -> Self {
-        Self { stream }
+    fn new(stream: &'a Async<TcpStream>, connections: Option<&'a Connections>) -> Self {
+        Self {
+            stream,
+            connections,
+        }
+    }
+
+    /// Waits for the client, which gives way meanwhile to a new one without a place.
+    async fn waited<T>(&self, done: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        match self.connections {
+            Some(connections) => connections.while_idle(done).await,
+            None => done.await,
+        }
     }
 
     /// The next request. `read`: what was read and belongs to no request yet.
@@ -333,13 +352,15 @@ impl<'a> Client<'a> {
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = self.stream;
         for piece in bytes.chunks(PIECE) {
-            match within(TAKING, stream.write_all(piece)).await {
-                Some(sent) => sent?,
-                None => {
-                    log::debug!("a client of HTTP did not take its answer");
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-            }
+            let sent = async {
+                within(TAKING, stream.write_all(piece))
+                    .await
+                    .unwrap_or_else(|| {
+                        log::debug!("a client of HTTP did not take its answer");
+                        Err(io::ErrorKind::TimedOut.into())
+                    })
+            };
+            self.waited(sent).await?;
         }
         Ok(())
     }
@@ -350,8 +371,11 @@ impl<'a> Client<'a> {
         let mut rest = self.stream.take(MAX_LEFT_OVER);
         let mut room = [0; 1024];
         let rest = async { while rest.read(&mut room).await.is_ok_and(|count| count > 0) {} };
-        within(LINGER, rest).await;
-        Ok(())
+        let rest = async {
+            within(LINGER, rest).await;
+            Ok(())
+        };
+        self.waited(rest).await
     }
 }
 

@@ -278,7 +278,7 @@ fn nearly_full(stats: &TableStats, was: bool) -> Option<Mistake> {
     })
 }
 
-const NO_NATIVE_THERE: &str = "native-is-none";
+pub(super) const NO_NATIVE_THERE: &str = "native-is-none";
 
 /// Whether a server says so that it is no native.
 fn tells_of_no_native(why: &str) -> bool {

@@ -369,7 +369,7 @@ fn request_that_comes_too_slowly_is_ended_after_ten_seconds() {
 }
 
 #[test]
-fn seventeenth_connection_takes_the_place_of_the_one_that_waits_longest_or_is_told_why_not() {
+fn seventeenth_connection_takes_the_place_of_the_one_that_is_waited_for_the_longest() {
     let world = World::new();
     let native = world.native("native", &HTTP);
     let at = at(&native);
@@ -393,22 +393,14 @@ fn seventeenth_connection_takes_the_place_of_the_one_that_waits_longest_or_is_to
         s.used("http_connections") == 0
     });
 
-    // Clients that ask on and on and never read: each keeps its place until it is closed.
+    // Clients that ask on and on and never read give way, too.
     let stuck: Vec<TcpStream> = (0..16).map(|_| unread(at, "/status.json", 4000)).collect();
     native.until("all places are taken", SLACK, |s| {
         s.used("http_connections") == 16
     });
-    let refused = eventually("one that is refused", LIMIT, || {
-        Some(get(at, "/healthz")).filter(|reply| reply.status == 503)
-    });
-    assert!(refused.head.contains("Retry-After: 1"), "{refused:?}");
-    assert!(
-        refused.body.contains("all connections are in use"),
-        "{refused:?}"
-    );
-    native.until("they are closed", LIMIT + SLACK, |s| {
-        s.used("http_connections") == 0
-    });
+    for _ in 0..20 {
+        assert_eq!(get(at, "/healthz").status, 200);
+    }
     drop(stuck);
 }
 

@@ -18,7 +18,7 @@ fn made(probe: Probe, hosts: &[IpAddr], port: u16) -> Result<(), String> {
     let tell = |what| ended.borrow_mut().push(what);
     block_on(async {
         match probe {
-            Probe::Exec(command) => execute(&command, &Groups::default(), tell).await,
+            Probe::Exec(command) => execute(&command, (0, &Groups::default()), tell).await,
             Probe::Tcp => tell(What::Result(connects(hosts, port).await)),
             Probe::Http(path) => tell(What::Result(gets(hosts, port, &path).await)),
         }
@@ -84,10 +84,15 @@ fn commands_that_run_are_killed_when_the_loop_ends() {
     let groups = Groups::default();
     let ended = RefCell::new(Vec::new());
     block_on(async {
-        let run = execute("sleep 600", &groups, |what| ended.borrow_mut().push(what));
+        let run = execute("sleep 600", (0, &groups), |what| {
+            ended.borrow_mut().push(what)
+        });
         let stop = async {
             eventually("the command runs", || !groups.borrow().is_empty()).await;
-            groups.borrow_mut().drain(..).for_each(kill);
+            groups
+                .borrow_mut()
+                .drain(..)
+                .for_each(|(_, group)| kill(group));
             std::future::pending().await
         };
         smol::future::or(run, stop).await;

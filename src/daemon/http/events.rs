@@ -88,7 +88,7 @@ async fn pass_on(reading: &Reading, first: Option<Part>, client: &Client<'_>) ->
     // One for all events. A client has nothing to say any more, so whatever comes is its end.
     let mut left = pin!(stream.read(&mut room));
     let mut text = String::from(RETRY);
-    let mut number = 0;
+    let mut number = 0_u64;
     let mut next = match first {
         Some(part) => Next::Part(Some(Ok(part))),
         // The client sees at once that it is heard.

@@ -6,8 +6,12 @@ use super::*;
 use crate::daemon::status::Problem;
 
 const README: &str = include_str!("../../../README.md");
-const RULES: &str = include_str!("../../../targets/monitoring/oc-discovery.rules.yml");
-const DASHBOARD: &str = include_str!("../../../targets/monitoring/grafana.json");
+
+/// A file that packages bring along, and the feed of OpenWrt does not.
+fn monitoring(name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/targets/monitoring/");
+    std::fs::read_to_string(format!("{path}{name}")).unwrap()
+}
 
 fn example() -> Status {
     json::from_str(include_str!("../status/example.json")).unwrap()
@@ -140,7 +144,10 @@ fn readme_lists_all_metrics() {
 #[test]
 fn alerts_and_dashboard_name_only_metrics_that_there_are() {
     let known: BTreeSet<String> = METRICS.iter().map(full).collect();
-    for (file, text) in [("the rules", RULES), ("the dashboard", DASHBOARD)] {
+    for (file, text) in [
+        ("the rules", &monitoring("oc-discovery.rules.yml")),
+        ("the dashboard", &monitoring("grafana.json")),
+    ] {
         let names = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let used: BTreeSet<String> = names
             .filter(|name| name.starts_with(PREFIX))
@@ -149,6 +156,6 @@ fn alerts_and_dashboard_name_only_metrics_that_there_are() {
         assert!(used.len() > 5, "{used:?}");
         assert_eq!(used.difference(&known).next(), None, "{file}");
     }
-    let dashboard = json::from_str::<json::Object>(DASHBOARD).unwrap();
+    let dashboard = json::from_str::<json::Object>(&monitoring("grafana.json")).unwrap();
     assert!(dashboard.contains_key("panels"));
 }

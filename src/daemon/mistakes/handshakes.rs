@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{
     net::{Refusal, Why, multiaddrs},
-    protocol::{Endpoint, Instant, PeerId, address::Host},
+    protocol::{Endpoint, Instant, PeerId, Role, address::Host},
 };
 
 const HANDSHAKE_REFUSED: &str = "handshake-refused";
@@ -41,13 +41,21 @@ impl Driver<'_> {
             }
             (why, true) => {
                 let at = host_and_port(&addr);
-                let Some(called) = self.called_at(&addr) else {
+                let Some((role, called)) = self.called_at(&addr) else {
                     log::debug!("a handshake failed at {at}, which is of no known server: {why:?}");
                     return;
                 };
-                match why {
+                let mistake = match why {
                     Why::OtherProtocol => other_protocol(&called, &at),
                     _ => other_key(why, &called, at, self.key.as_deref()),
+                };
+                // Anyone may announce an indexer at any address.
+                match role {
+                    Role::Native => mistake,
+                    Role::Indexer | Role::Node => Mistake {
+                        severity: Severity::Notice,
+                        ..mistake
+                    },
                 }
             }
             (why, false) => {
@@ -84,7 +92,7 @@ impl Driver<'_> {
     }
 
     /// The server that is known at this address, for people.
-    fn called_at(&self, addr: &Multiaddr) -> Option<String> {
+    fn called_at(&self, addr: &Multiaddr) -> Option<(Role, String)> {
         let machine = self.env.endpoint.machine();
         let mut found = None;
         machine.servers(self.env.now(), &mut |server| {
@@ -94,7 +102,10 @@ impl Driver<'_> {
             }
         });
         let at = host_and_port(addr);
-        found.map(|(role, peer): (_, PeerId)| format!("{role} {} at {at}", short(&peer)))
+        found.map(|(role, peer): (Role, PeerId)| {
+            let called = format!("{role} {} at {at}", short(&peer));
+            (role, called)
+        })
     }
 }
 

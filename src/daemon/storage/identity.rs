@@ -125,7 +125,12 @@ pub(super) fn create() -> io::Result<Keypair> {
 fn open(path: &Path) -> Result<Option<File>, StorageError> {
     match crate::net::file::open(path) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A link that leads nowhere may lead somewhere when its disk is there.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(StorageError::io("open", path)(error)),
     }
 }
@@ -207,6 +212,15 @@ mod tests {
             );
             assert_eq!(std::fs::read(&path).unwrap(), damaged);
         }
+    }
+
+    #[test]
+    fn link_that_leads_nowhere_is_an_error_and_stays() {
+        let scratch = TestDir::new();
+        let link = scratch.path().join(IDENTITY);
+        std::os::unix::fs::symlink(scratch.path().join("nowhere"), &link).unwrap();
+        load_or_create(scratch.path()).unwrap_err();
+        assert!(link.is_symlink());
     }
 
     #[test]
