@@ -102,6 +102,8 @@ async function restart(browser, world) {
   const tab = await Tab.open(browser, native.url);
   tab.tolerated = /ERR_|Failed to load resource/;
   await tab.says("#link", /^Connected$/);
+  // A start a moment after the first one could not be told from a slow answer.
+  await until("it has run for 6 s", async () => (await (await fetch(new URL("/status.json", native.url))).json()).uptime_ms > 6000);
   native.kill("SIGKILL");
   await native.ended;
   await tab.says("#link", /Connection lost/);
