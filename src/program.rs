@@ -15,7 +15,9 @@ mod width;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -241,6 +243,24 @@ fn show<T: fmt::Display>(answer: &Answer<T>, json: bool) -> Result<(), Failure> 
     } else {
         print(answer.value.to_string().trim_end())
     }
+}
+
+/// Writes a new file for its owner alone. `what`: what it is, for an error, with a word before the
+/// name of the file.
+fn write_new(name: &str, bytes: &[u8], what: &str) -> Result<(), Failure> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(name)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AlreadyExists => "it exists already: name a new file".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(1, format!("cannot write {what}{name}: {why}"))
+    })
 }
 
 /// Writes to stderr what is not a result. If stderr is closed, the text is lost.

@@ -8,6 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    net::SocketAddr,
     rc::Rc,
 };
 
@@ -16,10 +17,26 @@ use smol::{
     future::{or, yield_now},
 };
 
+use super::Error;
 use crate::protocol::TableStats;
 
 /// Connections of one server at most.
 pub(super) const MAX_CONNECTIONS: usize = 16;
+
+/// Why a server has no socket at the address that its option names, and what to do.
+pub(super) fn cannot_answer(what: &str, at: SocketAddr, error: &io::Error) -> Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has this port: end that one, or give another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for root: give another port, or the capability \
+             CAP_NET_BIND_SERVICE"
+        }
+        _ => "give an address of this host",
+    };
+    Error::new(format!("cannot answer {what} {at}: {error}; {advice}"))
+}
 
 /// The connections of one server.
 pub(super) struct Connections {

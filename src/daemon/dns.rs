@@ -39,7 +39,7 @@ use self::{
 };
 use super::{
     Error, clock,
-    connections::{Connections, Place, count},
+    connections::{Connections, Place, cannot_answer, count},
     machines::MAX_PROGRAM_LOOKUPS,
 };
 use crate::{
@@ -88,21 +88,7 @@ impl Dns {
     /// # Errors
     /// If the system refuses one of the sockets.
     pub(super) fn start(at: SocketAddr, zone: &Zone) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "another process has this port: end that one, or give another port"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 are for root: give another port, or the capability \
-                     CAP_NET_BIND_SERVICE"
-                }
-                _ => "give an address of this host",
-            };
-            Error::new(format!(
-                "cannot answer DNS at --dns {at}: {error}; {advice}"
-            ))
-        };
+        let failed = |error: io::Error| cannot_answer("DNS at --dns", at, &error);
         let (udp, tcp) = bind(at).map_err(failed)?;
         let at = udp.local_addr().map_err(failed)?;
         let sockets = ReadySet::of_this_thread().map_err(failed)?;

@@ -63,7 +63,7 @@ impl Driver<'_> {
             let why = format!("only an indexer can be drained, and this is a {role}");
             return reply.refuse(&why);
         }
-        let before = self.drained();
+        let was_draining = self.seen().draining.is_some();
         let now = self.env.now();
         match call {
             DrainCall::Begin => self.handle(now, Input::Drain),
@@ -71,7 +71,7 @@ impl Driver<'_> {
             DrainCall::Look => {}
         }
         let after = self.drained();
-        match (before.draining, after.draining) {
+        match (was_draining, after.draining) {
             (false, true) => log::info!(
                 "drains: hands its nodes ({}) over to other indexers and takes no new ones (undo it with `oc-discovery drain --undo`)",
                 after.nodes
@@ -82,15 +82,20 @@ impl Driver<'_> {
             ),
             _ => {}
         }
-        if before.draining != after.draining {
+        if was_draining != after.draining {
             self.look_for_mistakes(now);
         }
         reply.answer(CallAnswer::Drained(after));
     }
 
-    fn drained(&self) -> Drained {
+    fn seen(&self) -> Seen {
         let mut seen = Seen::default();
         self.env.machine().report(self.env.now(), &mut seen);
+        seen
+    }
+
+    fn drained(&self) -> Drained {
+        let seen = self.seen();
         let progress = seen.draining;
         let left = seen.nodes.iter().map(|peer| DrainedNode {
             name: self.env.name_of(peer),

@@ -47,7 +47,7 @@ use self::{
 };
 use super::{
     Error,
-    connections::{Connections, Place, count},
+    connections::{Connections, Place, cannot_answer, count},
     request::CallEvent,
 };
 use crate::{
@@ -98,21 +98,7 @@ impl Http {
     /// # Errors
     /// If the system refuses the socket, or the file of the token cannot be used.
     pub(super) fn start(at: SocketAddr, config: &Config) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "another process has this port: end that one, or give another port"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 are for root: give another port, or the capability \
-                     CAP_NET_BIND_SERVICE"
-                }
-                _ => "give an address of this host",
-            };
-            Error::new(format!(
-                "cannot answer HTTP at --http {at}: {error}; {advice}"
-            ))
-        };
+        let failed = |error: io::Error| cannot_answer("HTTP at --http", at, &error);
         let token = config.http_token.as_deref().map(guard::token).transpose();
         let token = token.map_err(Error::new)?;
         let host = uname().nodename().to_string_lossy().into_owned();

@@ -4,12 +4,10 @@
 //! never replaced by another one; import and reset hold the lock of the data directory, so that no
 //! daemon runs on it.
 
-use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{Failure, USAGE, print};
+use super::{Failure, USAGE, print, write_new};
 use crate::cli::{Export, Identity, IdentityAction, Import, Reset};
 use crate::daemon::storage::{self, DataDir, IDENTITY_MAX_BYTES, ImportFrom};
 
@@ -33,22 +31,7 @@ fn export(args: &Export) -> Result<(), Failure> {
         return written
             .map_err(|error| Failure::new(1, format!("stdout cannot be written: {error}")));
     }
-    let cannot = |error: io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::AlreadyExists => "it exists already: name a new file".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::new(1, format!("cannot write the key to {}: {why}", args.file))
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.file)
-        .map_err(cannot)?;
-    file.write_all(&exported.key)
-        .and_then(|()| file.sync_all())
-        .map_err(cannot)?;
+    write_new(&args.file, &exported.key, "the key to ")?;
     print(format_args!(
         "{} has the private key of {}: whoever has it is this peer, so keep it secret",
         args.file, exported.peer

@@ -4,12 +4,9 @@
 //! file. Without a running daemon it says so, and has what can be said without one.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{Failure, ask, env, print};
+use super::{Failure, ask, env, print, write_new};
 use crate::cli;
 use crate::config::ConfigReport;
 use crate::daemon::client::{Answer, Error, OperatorRequest};
@@ -23,20 +20,7 @@ pub(super) fn run(args: &cli::Support) -> Result<(), Failure> {
     if args.file == "-" {
         return print(text.trim_end());
     }
-    let cannot = |error: io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::AlreadyExists => "it exists already: name a new file".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::new(1, format!("cannot write {}: {why}", args.file))
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.file)
-        .map_err(cannot)?;
-    file.write_all(text.as_bytes()).map_err(cannot)?;
+    write_new(&args.file, text.as_bytes(), "")?;
     print(format_args!(
         "{} has the status, the settings and the last lines of the log, and no key: read it before you give it away, \
          because it names your devices and their addresses",

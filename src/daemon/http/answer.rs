@@ -42,7 +42,7 @@ impl Answer {
         }
     }
 
-    /// The answer for now: it may be asked again.
+    /// There is no answer at present: the client may ask again.
     pub(super) fn again(why: &str) -> Self {
         Self {
             extra: "Retry-After: 1\r\n",

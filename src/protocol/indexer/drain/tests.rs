@@ -115,6 +115,17 @@ fn asks(actions: &[Action]) -> usize {
     actions.iter().filter(is_ask).count()
 }
 
+/// How the lease of the node ends with its last beat.
+fn end_of(run: &mut Run, now: u64, node: u8) -> EndCause {
+    run.beat(now, node, Duration::ZERO);
+    let closed = run.actions(now);
+    let mut ends = closed.iter().filter_map(|action| match action {
+        Action::Close { ended, .. } => *ended,
+        _ => None,
+    });
+    ends.next().unwrap().how
+}
+
 #[test]
 fn each_node_goes_to_an_indexer_with_the_most_places_and_none_to_itself() {
     let mut run = Run::new(3);
@@ -170,13 +181,7 @@ fn last_beat_of_a_released_node_is_a_hand_over() {
     let (node, _) = moved.first().copied().unwrap();
     let other = 3 - node;
     for (n, how) in [(node, EndCause::HandedOver), (other, EndCause::Left)] {
-        run.beat(10, n, Duration::ZERO);
-        let closed = run.actions(10);
-        let ended = closed.iter().find_map(|action| match action {
-            Action::Close { ended, .. } => *ended,
-            _ => None,
-        });
-        assert_eq!(ended.unwrap().how, how, "node {n}");
+        assert_eq!(end_of(&mut run, 10, n), how, "node {n}");
     }
     let progress = run.progress(10).unwrap();
     assert_eq!((progress.nodes, progress.handed_over), (0, 1));
@@ -283,17 +288,6 @@ fn nothing_moves_after_the_end_of_the_drain() {
     assert_eq!(run.releases(0), []);
     assert_eq!(run.beat(1, 1, LEASE).0, AckCode::Accepted);
     assert_eq!(run.progress(1), None);
-}
-
-/// How the lease of the node ends with its last beat.
-fn end_of(run: &mut Run, now: u64, node: u8) -> EndCause {
-    run.beat(now, node, Duration::ZERO);
-    let closed = run.actions(now);
-    let mut ends = closed.iter().filter_map(|action| match action {
-        Action::Close { ended, .. } => *ended,
-        _ => None,
-    });
-    ends.next().unwrap().how
 }
 
 #[test]
